@@ -1,0 +1,59 @@
+# Everything a developer or CI does. `make demo` and `make test` start from a machine with nothing but Python 3.11.
+
+.PHONY: demo test test-slow check format bench clean
+
+# The first Python that is new enough; `make test PYTHON=/path/to/python` takes another.
+PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3.14; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# $(call apt,PACKAGE): install a Debian package, or say that somebody else has to.
+apt = if command -v apt-get >/dev/null && { test "$$(id -u)" = 0 || command -v sudo >/dev/null; }; then \
+		as_root=$$(test "$$(id -u)" = 0 || echo sudo); \
+		$$as_root apt-get update -qq && $$as_root apt-get install -y -qq --no-install-recommends $(1); \
+	else echo "windvane: please install $(1) with the package manager of this system" >&2; fi
+
+demo: $(VENV)/core.stamp  ## train on a table that scikit-learn ships, print the leaderboard
+	$(BIN)/python examples/01_classify.py
+
+test: check  ## what CI runs
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/dev.stamp  ## the longer checks
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/dev.stamp  ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp  ## mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/dev.stamp  ## the script behind the comparison in the README: hours, on a quiet machine
+	$(BIN)/python benchmarks/peers.py setup
+	$(BIN)/python benchmarks/peers.py run --systems autosklearn2 autogluon flaml
+	$(BIN)/python benchmarks/peers.py run --systems windvane --seeds 0 1 2
+	$(BIN)/python benchmarks/peers.py table
+
+clean:  ## remove all that is made here
+	rm -rf $(VENV) build dist *.egg-info demo_run catboost_info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/core.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	touch $@ $(VENV)/core.stamp
+
+# Debian keeps ensurepip in a package of its own; LightGBM needs the system's OpenMP library on Linux.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "windvane: Python 3.11 or later is needed; name one: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		{ $(call apt,$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')); }
+	@test "$$(uname -s)" != Linux || $(PYTHON) -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null || \
+		{ $(call apt,libgomp1); }
+	$(PYTHON) -m venv $(VENV)

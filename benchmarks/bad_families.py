@@ -1,0 +1,116 @@
+"""Families that misbehave, to see that the promises hold: used by `engine.py` and by the tests of the limits."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from windvane.data.table import Floats, Table
+from windvane.data.task import Task
+from windvane.models.base import Config, Param, Part, Setting
+
+
+class BadModel:
+    """Grows well for one iteration, then misbehaves."""
+
+    def __init__(self, behaviour: str, good_steps: int, setting: Setting) -> None:
+        self.behaviour, self.good_steps, self.setting = behaviour, good_steps, setting
+        self.iterations = self.best_iteration = 0
+        self.finished = False
+
+    def grow(self, iterations: int, until: float = np.inf) -> None:
+        """Go one step, or do what the family is for."""
+        if self.iterations >= self.good_steps:
+            _MISBEHAVIOURS[self.behaviour]()
+        self.iterations = self.best_iteration = iterations
+        time.sleep(0.01)
+
+    def predict(self, table: Table) -> Floats:
+        """Predict the same for all."""
+        task = self.setting.task
+        shape = (table.n_rows, task.n_classes) if task.is_classification else (table.n_rows,)
+        return np.full(shape, 1 / max(1, task.n_classes))
+
+    def save(self, folder: Path) -> None:
+        """Keep next to nothing."""
+        (folder / "state.json").write_text("{}")
+
+
+class BadFamily:
+    """A family that sleeps, hangs in native code, eats memory, crashes or raises.
+
+    Parameters
+    ----------
+    behaviour
+        One of ``sleep``, ``hang``, ``eat``, ``segfault``, ``exit``, ``raise``.
+    good_steps
+        Iterations that go well first.
+    """
+
+    def __init__(self, behaviour: str, good_steps: int = 0) -> None:
+        self.name = f"bad_{behaviour}"
+        self.behaviour, self.good_steps = behaviour, good_steps
+
+    def supports(self, task: Task, table: Table) -> bool:
+        """Everything."""
+        return True
+
+    def space(self, task: Task) -> dict[str, Param]:
+        """One number, so that there is something to suggest."""
+        from optuna.distributions import FloatDistribution
+
+        return {"x": Param(FloatDistribution(0.0, 1.0), 0.5)}
+
+    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+        """Four steps; long ones are not joined, because the first is not timed as short."""
+        return (1, 2, 200, 400)
+
+    def start(self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None) -> BadModel:
+        """Make a model."""
+        return BadModel(self.behaviour, self.good_steps, setting)
+
+    def load(self, folder: Path, setting: Setting) -> BadModel:
+        """Open a kept state."""
+        return BadModel(self.behaviour, self.good_steps, setting)
+
+
+def _sleep() -> None:
+    time.sleep(10_000)
+
+
+def _hang() -> None:
+    # PyDLL keeps the interpreter's lock: no thread of Python runs in this process any more.
+    ctypes.PyDLL(None).sleep(10_000)
+
+
+def _eat() -> None:
+    held = []
+    while True:
+        held.append(np.ones(4_000_000))  # 32 MB, written to
+        time.sleep(0.002)
+
+
+def _segfault() -> None:
+    ctypes.string_at(0)
+
+
+def _exit() -> None:
+    os._exit(3)
+
+
+def _raise() -> None:
+    raise ValueError("this family always fails")
+
+
+_MISBEHAVIOURS = {
+    "sleep": _sleep,
+    "hang": _hang,
+    "eat": _eat,
+    "segfault": _segfault,
+    "exit": _exit,
+    "raise": _raise,
+}

@@ -1,0 +1,396 @@
+"""windvane against Auto-Sklearn 2.0, AutoGluon best_quality and FLAML on 13 tables.
+
+Claim: with 60 s and 2 cores windvane has the best mean rank of the four, and predicts faster than AutoGluon.
+Systems: auto-sklearn 0.15.0 (AutoSklearn2Classifier), AutoGluon 1.6 (best_quality, CPU), FLAML 2.7 (default
+    learners); each in its own virtual environment.
+Protocol: 75/25 split, stratified, seed 0, the same for all systems; metric "auto" (1 - ROC AUC for two classes, log
+    loss for more, RMSE for regression); the loss is computed here from the saved predictions. A failure ranks last,
+    ties half. Prediction: warm, median of 20 calls on 1, 100 and 10,000 rows (drawn with replacement from the test
+    part). auto-sklearn trains a selector at its first construction on a machine; that is done before its clock starts.
+Hardware: 2 cores, no GPU; nothing else running (it waits, then refuses, when more than half a core is busy).
+Repeats: windvane 3 random states on that split (mean loss counts), the others 1.
+Commands:
+    python benchmarks/peers.py setup      # needs Python 3.9, swig and a C++ compiler
+    python benchmarks/peers.py run --systems autosklearn2 autogluon flaml
+    python benchmarks/peers.py run --systems windvane --seeds 0 1 2
+    python benchmarks/peers.py table
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import train_test_split
+
+HERE = Path(__file__).resolve().parent
+DATA = HERE.parent / ".." / "shared" / "data" / "tables"
+RESULTS = HERE / "results" / "peers"
+CACHE = Path(os.environ.get("WINDVANE_PEERS", Path.home() / ".cache" / "windvane-peers"))
+
+PEERS = ("autosklearn2", "autogluon", "flaml")
+SYSTEMS = ("windvane", *PEERS)
+TABLES = tuple(
+    ["attrition", "car_evaluation", "cell_segmentation", "churn_modelling", "credit_data", "electricity", "eucalyptus", "hpc_jobs", "isolet_1560", "kr_vs_kp", "mammography", "pendigits", "telco_churn"]
+)
+METRICS = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
+SIZES = ("1", "100", "10000")
+JOBS, SPLIT_SEED, IDLE, TIE = 2, 0, 0.5, 1e-6
+POLL_S = 2.0
+
+_ASKL_PINS = "numpy==1.23.5 pandas==1.5.3 ConfigSpace==0.4.21 pyrfr==0.8.3"
+PIP: dict[str, tuple[str, ...]] = {
+    "autosklearn2": (
+        "install pip<24 setuptools<60 wheel Cython<3 numpy==1.23.5",
+        f"install --no-build-isolation {_ASKL_PINS} scipy<1.10 scikit-learn==0.24.2 pyarrow<18",
+        f"install --no-build-isolation {_ASKL_PINS} auto-sklearn==0.15.0 psutil",
+    ),
+    # fastai pulls torchvision in; no tabular model uses it, and a build that does not match torch's breaks fastai.
+    "autogluon": (
+        "install torch==2.13.0",
+        "install autogluon.tabular[lightgbm,catboost,xgboost,fastai,ray]==1.6.3 pyarrow",
+        "uninstall -y torchvision",
+    ),
+    "flaml": ("install flaml[automl,catboost]==2.7.0 pyarrow",),
+}
+
+
+def find_python39() -> str:
+    """Return a Python 3.9: $WINDVANE_PYTHON39, else on the PATH, else one that pyenv manages."""
+    candidates = [os.environ.get("WINDVANE_PYTHON39"), shutil.which("python3.9")]
+    if shutil.which("pyenv"):
+        known = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True)
+        for name in known.stdout.split():
+            found = subprocess.run(["pyenv", "prefix", name], capture_output=True, text=True)
+            candidates.append(str(Path(found.stdout.strip()) / "bin" / "python"))
+    probe = "import sys; sys.exit(sys.version_info[:2] != (3, 9))"
+    for python in filter(None, candidates):
+        # A pyenv shim is on the PATH even when it leads to no interpreter, so each is tried.
+        if subprocess.run([python, "-c", probe], capture_output=True).returncode == 0:
+            return python
+    raise SystemExit("no Python 3.9 found; set WINDVANE_PYTHON39")
+
+
+def environment_python(system: str) -> Path:
+    """Return the python that runs `system`."""
+    if system == "windvane":
+        return Path(sys.executable)
+    return CACHE / system / "bin" / "python"
+
+
+def setup(args: argparse.Namespace) -> None:
+    """Create the environments that are missing."""
+    for system in args.systems:
+        python, done = environment_python(system), CACHE / system / "installed"
+        if system == "windvane" or done.exists():
+            continue
+        base = find_python39() if system == "autosklearn2" else sys.executable
+        subprocess.run([base, "-m", "venv", str(CACHE / system)], check=True)
+        for line in PIP[system]:
+            subprocess.run([str(python), "-m", "pip", *line.split()], check=True)
+        done.touch()
+
+
+class Job(NamedTuple):
+    """One run: a system on a table with a random state and a budget in seconds."""
+
+    system: str
+    table: str
+    seed: int
+    budget: int
+
+    @property
+    def result(self) -> Path:
+        """Where the result is cached."""
+        return RESULTS / f"{self.system}-{self.table}-seed{self.seed}-{self.budget}s.json"
+
+
+class Split(NamedTuple):
+    """A table cut in two; labels are codes of the sorted classes, or the values themselves."""
+
+    kind: str
+    n_classes: int
+    X_train: pd.DataFrame
+    X_test: pd.DataFrame
+    y_train: np.ndarray
+    y_test: np.ndarray
+    digest: str
+
+
+def load_split(table: str) -> Split:
+    """Read `table` and cut it 75/25, stratified by class."""
+    row = pd.read_csv(DATA / "index.csv").set_index("name").loc[table]
+    frame = pd.read_parquet(DATA / row.file)
+    X, y = frame.drop(columns=[row.target]), frame[row.target]
+    if row.task == "regression":
+        labels, n_classes, strata = y.to_numpy(dtype=float), 0, None
+    else:
+        classes, labels = np.unique(y.astype(str).to_numpy(dtype=object), return_inverse=True)
+        n_classes, strata = len(classes), labels
+    train, test = train_test_split(np.arange(len(y)), test_size=0.25, random_state=SPLIT_SEED, stratify=strata)
+    digest = hashlib.sha256(test.astype("<i8").tobytes()).hexdigest()[:16]
+    part = [X.iloc[rows].reset_index(drop=True) for rows in (train, test)]
+    return Split(row.task, n_classes, part[0], part[1], labels[train], labels[test], digest)
+
+
+def write_task(job: Job, split: Split, folder: Path) -> None:
+    """Write what the driver reads; the labels of the test part are not among it."""
+    spec = {"kind": split.kind, "metric": METRICS[split.kind], "n_classes": split.n_classes}
+    spec |= {"seed": job.seed, "budget": job.budget, "jobs": JOBS}
+    (folder / "task.json").write_text(json.dumps(spec))
+    np.save(folder / "y_train.npy", split.y_train)
+    for name, X in (("train", split.X_train), ("test", split.X_test)):
+        # Without pandas' own metadata every version of pandas can read the file.
+        stored = pa.Table.from_pandas(X, preserve_index=False).replace_schema_metadata(None)
+        pq.write_table(stored, folder / f"{name}.parquet")
+
+
+def loss_of(prediction: np.ndarray, split: Split) -> float:
+    """Return 1 - ROC AUC, log loss or RMSE on the test part; lower is better."""
+    y = split.y_test
+    if prediction.shape[0] != len(y) or not np.isfinite(prediction).all():
+        raise ValueError("the prediction has missing rows or values")
+    if split.kind == "regression":
+        return float(np.sqrt(np.mean((prediction.ravel() - y) ** 2)))
+    if split.kind == "binary":
+        return float(1 - roc_auc_score(y, prediction[:, 1]))
+    clipped = np.clip(prediction, 1e-15, None)
+    clipped /= clipped.sum(axis=1, keepdims=True)
+    return float(-np.mean(np.log(clipped[np.arange(len(y)), y])))
+
+
+def wait_until_idle(patience: float) -> float:
+    """Wait until at most half a core is busy, refuse after `patience` seconds; return how many cores were."""
+    stop = time.monotonic() + patience
+    while (busy := psutil.cpu_percent(interval=3) * (psutil.cpu_count() or 1) / 100) > IDLE:
+        if time.monotonic() > stop:
+            raise SystemExit(f"refused: {busy:.2f} cores are busy with something else")
+    return busy
+
+
+class Watch:
+    """Follows a driver's process tree: its memory, and what other processes compute meanwhile."""
+
+    def __init__(self, root: int) -> None:
+        self.root, self.peak_mb, self.outside_s = root, 0.0, 0.0
+        self.tree: dict[int, psutil.Process] = {}
+        self.others: dict[tuple[int, float], float] = {}
+        self.sample(first=True)
+
+    def sample(self, *, first: bool = False) -> None:
+        """Look at every process once."""
+        memory = 0.0
+        for process in psutil.process_iter(["pid", "ppid", "create_time", "cpu_times", "memory_info"]):
+            info = process.info
+            pid, cpu, rss = info["pid"], info["cpu_times"], info["memory_info"]
+            if cpu is None or rss is None or pid == os.getpid():
+                continue
+            if pid == self.root or pid in self.tree or info["ppid"] in self.tree:
+                self.tree[pid] = process
+                memory += rss.rss / 2**20
+                continue
+            key, used = (pid, info["create_time"]), cpu.user + cpu.system
+            self.outside_s += used - self.others.get(key, used if first else 0.0)
+            self.others[key] = used
+        self.peak_mb = max(self.peak_mb, memory)
+
+    def end(self) -> None:
+        """Kill what is left of the tree."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.root, signal.SIGKILL)
+        for process in self.tree.values():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def execute(job: Job, folder: Path) -> dict[str, Any]:
+    """Run the driver in a session of its own; return what was seen from outside."""
+    driver = HERE / "peers" / f"peer_{job.system}.py"
+    log = CACHE / "logs" / f"{job.result.stem}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    limit = job.budget * 3 + 300
+    command, start = [str(environment_python(job.system)), str(driver), str(folder)], time.monotonic()
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, cwd=folder, start_new_session=True)
+    watch = Watch(process.pid)
+    try:
+        while process.poll() is None and time.monotonic() - start < limit:
+            time.sleep(POLL_S)
+            watch.sample()
+        ended = process.poll()
+    finally:
+        watch.end()
+        process.wait()
+    seen = {"peak_rss_mb": round(watch.peak_mb), "outside_cpu_s": round(watch.outside_s, 1)}
+    if ended is None:
+        seen["error"] = f"killed after {limit} s"
+    elif ended != 0:
+        seen["error"] = f"exit status {ended}\n" + log.read_text(errors="replace")[-1500:]
+    return seen
+
+
+def without_paths(text: str) -> str:
+    """Keep of every absolute path in `text` its last part alone."""
+    return re.sub(r"(?<![\w.])(?:/[\w.@+~-]+)+/([\w.@+~-]+)", r"\1", text)[-3000:]
+
+
+def run_job(job: Job, patience: float) -> dict[str, Any]:
+    """Run `job` on an idle machine and return its result."""
+    split = load_split(job.table)
+    result: dict[str, Any] = {**job._asdict(), "metric": METRICS[split.kind], "loss": None, "split": split.digest}
+    result |= {"n_train": len(split.y_train), "n_test": len(split.y_test)}
+    with tempfile.TemporaryDirectory(prefix="peers-") as name:
+        folder = Path(name)
+        write_task(job, split, folder)
+        result["busy_before"] = round(wait_until_idle(patience), 2)
+        seen = execute(job, folder)
+        if (folder / "outcome.json").exists():
+            result |= json.loads((folder / "outcome.json").read_text())
+        result |= seen
+        if (folder / "prediction.npy").exists():
+            try:
+                result["loss"] = loss_of(np.load(folder / "prediction.npy"), split)
+            except ValueError as error:
+                result["error"] = str(error)
+    if "error" in result:
+        result["error"] = without_paths(result["error"])
+    return result
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run every combination that has no result yet."""
+    if len(os.sched_getaffinity(0)) > JOBS:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:JOBS])
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for table, system, seed in product(args.tables, args.systems, args.seeds):
+        job = Job(system, table, seed, args.budget)
+        if job.result.exists():
+            continue
+        result = run_job(job, args.wait)
+        job.result.write_text(json.dumps(result, indent=1) + "\n")
+        print(*job, result["loss"], result.get("fit_s"), *result.get("error", "").splitlines()[-1:], flush=True)
+
+
+def read_results(budget: int) -> pd.DataFrame:
+    """Return one row per result: system, table, loss (inf: failed), fit_s, seconds per size."""
+    rows = []
+    for path in sorted(RESULTS.glob(f"*-{budget}s.json")):
+        result = json.loads(path.read_text())
+        row = {key: result.get(key) for key in ("system", "table", "metric", "split", "fit_s")}
+        row["loss"] = math.inf if result["loss"] is None else result["loss"]
+        for size in SIZES:
+            row[size] = result.get("predict", {}).get(size, {}).get("median_s")
+        rows.append(row)
+    results = pd.DataFrame(rows)
+    if (results.groupby("table")["split"].nunique() > 1).any():
+        raise SystemExit("results of one table come from different splits")
+    return results
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Return the two-sided p of `wins` against `losses` under a fair coin; ties are left out."""
+    n = wins + losses
+    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n
+    return min(1.0, 2 * tail)
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """Lay a table out in markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def losses_table(losses: pd.DataFrame, metrics: pd.Series) -> str:
+    """Lay out the losses of all systems, best in bold, and their mean ranks."""
+    rows = []
+    for table, line in losses.iterrows():
+        cells = ["failed" if math.isinf(v) else "-" if math.isnan(v) else f"{v:.5f}" for v in line]
+        best = line.min() + TIE
+        cells = [f"**{c}**" if v <= best else c for c, v in zip(cells, line, strict=True)]
+        rows.append([str(table), metrics[table], *cells])
+    # Losses nearer than TIE share a rank; only tables that every system has seen count.
+    ranks = (losses.dropna() / TIE).round().rank(axis=1)
+    rows.append([f"mean rank ({len(ranks)} tables)", "", *(f"{r:.2f}" for r in ranks.mean())])
+    return markdown(["table", "metric", *losses.columns], rows)
+
+
+def duels_table(losses: pd.DataFrame, against: str) -> str:
+    """Count wins, losses and ties of `against`, with the sign test."""
+    rows = []
+    for peer in losses.columns.drop(against):
+        pair = losses[[against, peer]].dropna()
+        gap = pair[peer].to_numpy() - pair[against].to_numpy()
+        gap[np.isnan(gap)] = 0.0  # both failed
+        wins, lost = int((gap > TIE).sum()), int((gap < -TIE).sum())
+        ties = len(gap) - wins - lost
+        p = sign_test(wins, lost)
+        rows.append([peer, str(wins), str(lost), str(ties), f"{wins + ties / 2:g}", f"{p:.4f}"])
+    return markdown([f"{against} against", "wins", "losses", "ties", "score", "p"], rows)
+
+
+def times_table(results: pd.DataFrame, base: str) -> str:
+    """Lay out seconds to fit, milliseconds to predict, and how much slower than `base`."""
+    medians = results.groupby(["system", "table"])[["fit_s", *SIZES]].median()
+    rows = []
+    for system in (s for s in SYSTEMS if s in medians.index):
+        own = medians.loc[system].astype(float)
+        cells = [f"{own['fit_s'].median():.1f}", f"{own['fit_s'].max():.1f}"]
+        for size in SIZES:
+            ratio = (own[size] / medians.loc[base][size].astype(float)).dropna()
+            mean = math.exp(np.log(ratio).mean()) if len(ratio) else math.nan
+            cells.append(f"{1000 * own[size].median():.1f} ({mean:.2f})")
+        rows.append([system, *cells])
+    sizes = [f"{size} rows, ms (ratio)" for size in SIZES]
+    return markdown(["system", "fit median, s", "fit max, s", *sizes], rows)
+
+
+def table(args: argparse.Namespace) -> None:
+    """Print the report in markdown."""
+    results = read_results(args.budget)
+    present = [system for system in SYSTEMS if (results["system"] == system).any()]
+    losses = results.pivot_table("loss", "table", "system", aggfunc="mean", dropna=False)[present]
+    base = present[0]  # windvane, where it has results
+    print(losses_table(losses, results.groupby("table")["metric"].first()))
+    print(duels_table(losses, base))
+    print(f"Prediction: median over tables; ratio: geometric mean of system / {base}.\n")
+    print(times_table(results, base))
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("setup", "run", "table"):
+        command = commands.add_parser(name)
+        command.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+        command.add_argument("--budget", type=int, default=60, help="seconds to fit")
+        if name == "run":
+            command.add_argument("--tables", nargs="+", default=list(TABLES))
+            command.add_argument("--seeds", nargs="+", type=int, default=[0])
+            command.add_argument("--wait", type=float, default=1800, help="seconds to wait")
+    args = parser.parse_args()
+    {"setup": setup, "run": run, "table": table}[args.command](args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Driver of windvane itself, run by the python that runs the comparison."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import peer_common
+
+from windvane import AutoClassifier, AutoRegressor
+
+packages = ("windvane", "scikit-learn", "numpy", "pandas")
+
+
+def prepare(task: peer_common.Task) -> None:
+    """Nothing is cached between runs."""
+
+
+def fit(task: peer_common.Task) -> Any:
+    """Fit with the default metric ("auto")."""
+    kind = AutoRegressor if task.kind == "regression" else AutoClassifier
+    model = kind(time_budget=task.budget, n_jobs=task.jobs, random_state=task.seed, verbose=0)
+    return model.fit(task.X_train, task.y_train)
+
+
+def predictor(model: Any, task: peer_common.Task) -> peer_common.Predict:
+    """Return the ensemble's probabilities or values."""
+    if task.kind == "regression":
+        return model.predict
+    return lambda X: peer_common.full_width(model.predict_proba(X), model.classes_, task.n_classes)
+
+
+if __name__ == "__main__":
+    peer_common.run(sys.modules[__name__])

@@ -1,0 +1,20 @@
+"""What several tests share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))  # the misbehaving families serve tests and benchmarks
+
+
+@pytest.fixture(scope="session")
+def shared_tables() -> Path:
+    """The folder of real tables beside the repository."""
+    folder = ROOT.parent / "shared" / "data" / "tables"
+    if not folder.exists():
+        pytest.skip("the real tables of ../shared/data/tables are not here")
+    return folder

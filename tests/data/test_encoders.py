@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse as sp
+from sklearn.preprocessing import FunctionTransformer
+
+from windvane.data.encoders import DENSE, NATIVE, ORDINAL, Choices, Encoder, float32
+from windvane.data.store import pack
+from windvane.data.table import Table
+from windvane.data.task import Kind, Task
+from windvane.errors import ModelFileError
+
+CARDINALITIES = (0, 3, 9, 60)
+
+
+def make_table(n: int, seed: int = 0, *, texts: int = 0, sparse: bool = False) -> Table:
+    rng = np.random.default_rng(seed)
+    numbers = rng.normal(size=(n, 5)) * [1, 100, 1e-3, 1, 1]
+    numbers[:, 3] = rng.integers(0, 3, n)  # many ties
+    numbers[rng.random((n, 5)) < 0.1] = np.nan
+    numbers[:, 4] = np.nan
+    codes = np.column_stack([rng.integers(0, k + 1, n) for k in CARDINALITIES]).astype(float)
+    codes[codes == CARDINALITIES] = np.nan
+    words = np.array(["", "Straße", "a b", "no 17, Long Lane, in the town of Somewhere", "xx"], dtype=object)
+    return Table(
+        matrix=np.hstack([numbers, codes]),
+        n_numbers=5,
+        cardinalities=CARDINALITIES,
+        texts=tuple(words[rng.integers(0, 5, n)] for _ in range(texts)),
+        sparse=sp.csr_matrix(sp.random(n, 7, 0.3, format="csr", random_state=2)) if sparse else None,
+    )
+
+
+def make_target(kind: Kind, n: int) -> tuple[Any, Task]:
+    rng = np.random.default_rng(5)
+    n_classes = {"binary": 2, "multiclass": 4, "regression": 0}[kind]
+    target = rng.normal(size=n) if kind == "regression" else rng.integers(0, n_classes, n)
+    return target, Task(kind, n, 9, n_classes)
+
+
+def dense(encoded: Any) -> Any:
+    return encoded.toarray() if sp.issparse(encoded) else encoded
+
+
+def slowly(encoder: Encoder, table: Table) -> Any:
+    """Transform with the scikit-learn objects themselves."""
+    blocks = [table.matrix if encoder.columns_ is None else dense(encoder.columns_.transform(table.matrix))]
+    pairs = zip(encoder.texts_, table.texts, strict=True)
+    blocks += [pipeline.transform(text) for pipeline, text in pairs if pipeline is not None]
+    if table.sparse is not None:
+        blocks.append(dense(table.sparse if encoder.sparse_ is None else encoder.sparse_.transform(table.sparse)))
+    return np.hstack(blocks)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    choices=st.builds(
+        Choices,
+        impute=st.sampled_from(["none", "median", "mean", "most_frequent"]),
+        scale=st.sampled_from(["none", "standard", "robust", "quantile", "minmax"]),
+        onehot_max=st.sampled_from([0, 5, 60]),
+        min_frequency=st.sampled_from([0.0, 0.05, 0.4]),
+        large=st.sampled_from(["codes", "target"]),
+        text_size=st.sampled_from([1, 30]),
+    ),
+    kind=st.sampled_from(["binary", "multiclass", "regression"]),
+    texts=st.integers(0, 2),
+    sparse=st.booleans(),
+)
+def test_compiled_arithmetic_is_that_of_scikit_learn(choices: Choices, kind: Kind, texts: int, sparse: bool) -> None:
+    if choices.impute == "none" and choices.scale != "none":
+        choices = replace(choices, impute="median")  # every family that scales imputes
+    train, test = make_table(120, texts=texts, sparse=sparse), make_table(50, 1, texts=texts, sparse=sparse)
+    test.matrix[0, 5:] = CARDINALITIES  # codes that no training saw
+    test.matrix[1, :5] = 1e9
+    target, task = make_target(kind, 120)
+    encoder = Encoder(choices)
+    fitted = dense(encoder.fit_transform(train, target, task))
+    found = dense(encoder.transform(test))
+    np.testing.assert_allclose(found, slowly(encoder, test), rtol=1e-12, atol=1e-12)
+    assert found.shape[1] == fitted.shape[1]
+    for row in range(3):
+        one = dense(encoder.transform(test.take(np.array([row]))))
+        np.testing.assert_allclose(one[0], found[row], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("choices", [NATIVE, ORDINAL, DENSE])
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+def test_a_saved_encoder_encodes_the_same(choices: Choices, kind: Kind, tmp_path: Path) -> None:
+    table = make_table(80, texts=1, sparse=True)
+    target, task = make_target(kind, 80)
+    encoder = Encoder(choices)
+    encoder.fit_transform(table, target, task)
+    encoder.save(tmp_path)
+    opened = Encoder.load(tmp_path)
+    assert opened.choices == choices and opened.cardinalities == CARDINALITIES
+    np.testing.assert_array_equal(dense(opened.transform(table)), dense(encoder.transform(table)))
+
+
+def test_native_leaves_the_matrix_alone() -> None:
+    table = make_table(30)
+    target, task = make_target("binary", 30)
+    encoder = Encoder(NATIVE)
+    assert encoder.fit_transform(table, target, task) is table.matrix
+    assert encoder.transform(table) is table.matrix
+
+
+def test_missing_is_a_level_of_its_own_and_an_unseen_one_is_none_of_them() -> None:
+    codes = np.array([0, 1, np.nan, 0, 1, np.nan])[:, None]
+    table = Table(matrix=codes, n_numbers=0, cardinalities=(3,))
+    encoder = Encoder(replace(DENSE, scale="none"))
+    found = encoder.fit_transform(table, np.array([0, 1, 0, 1, 0, 1]), Task("binary", 6, 1, 2))
+    np.testing.assert_array_equal(found[:3], np.eye(3))
+    # Code 2 is in the vocabulary, but only other folds have it; code 3 is new to all.
+    unseen = encoder.transform(Table(matrix=np.array([[2.0], [3.0]]), n_numbers=0, cardinalities=(3,)))
+    np.testing.assert_array_equal(unseen, np.zeros((2, 3)))
+
+
+def test_rare_levels_are_merged_and_unseen_ones_join_them() -> None:
+    codes = np.array([0] * 8 + [1] * 8 + [2, 3])[:, None].astype(float)
+    encoder = Encoder(replace(DENSE, scale="none", min_frequency=0.2))
+    target = np.tile([0, 1], 9)
+    found = encoder.fit_transform(Table(codes, 0, (5,)), target, Task("binary", 18, 1, 2))
+    np.testing.assert_array_equal(found[[0, 8, 16, 17]], np.eye(3)[[0, 1, 2, 2]])
+    np.testing.assert_array_equal(encoder.transform(Table(np.array([[4.0], [5.0]]), 0, (5,))), np.eye(3)[[2, 2]])
+
+
+def test_a_row_of_the_training_part_never_sees_its_own_target() -> None:
+    # Each row has a level of its own, so that only its own target could tell anything.
+    n = 100
+    target, task = make_target("regression", n)
+    table = Table(np.arange(n, dtype=float)[:, None], 0, (n,))
+    encoder = Encoder(ORDINAL)
+    found = encoder.fit_transform(table, target, task)
+    assert abs(np.corrcoef(found[:, 0], target)[0, 1]) < 0.5
+    assert np.corrcoef(encoder.transform(table)[:, 0], target)[0, 1] > 0.99
+
+
+def test_a_wide_one_hot_stays_sparse() -> None:
+    rng = np.random.default_rng(0)
+    table = Table(np.hstack([rng.normal(size=(50, 2)), rng.integers(0, 40, (50, 10))]), 2, (40,) * 10)
+    target, task = make_target("binary", 50)
+    encoder = Encoder(DENSE)
+    fitted = encoder.fit_transform(table, target, task)
+    found = encoder.transform(table)
+    assert isinstance(fitted, sp.csr_matrix) and isinstance(found, sp.csr_matrix)
+    np.testing.assert_allclose(found.toarray(), fitted.toarray(), atol=1e-12)
+
+
+def test_only_empty_texts_make_one_constant_column() -> None:
+    table = Table(np.empty((4, 0)), 0, (), texts=(np.array(["", "", "", ""], dtype=object),))
+    encoder = Encoder(DENSE)
+    fitted = encoder.fit_transform(table, np.array([0, 1, 0, 1]), Task("binary", 4, 1, 2))
+    np.testing.assert_array_equal(fitted, np.zeros((4, 1)))
+    other = replace(table, texts=(np.array(["never", "seen", "", "x"], dtype=object),))
+    np.testing.assert_array_equal(encoder.transform(other), np.zeros((4, 1)))
+
+
+def test_a_class_of_one_row_is_no_obstacle() -> None:
+    table = Table(np.arange(60.0)[:, None] % 50, 0, (50,))
+    target = np.array([0] * 30 + [1] * 29 + [2])
+    fitted = Encoder(DENSE).fit_transform(table, target, Task("multiclass", 60, 1, 3))
+    assert fitted.shape == (60, 3) and np.isfinite(fitted).all()
+
+
+def test_float32_cuts_off() -> None:
+    np.testing.assert_array_equal(
+        float32(np.array([[1e300, -1e300, np.nan, np.inf]])),
+        np.array([[1, -1, np.nan, 1]], dtype=np.float32) * np.finfo(np.float32).max,
+    )
+    assert float32(sp.csr_matrix([[0.0, 1e300]])).max() == np.finfo(np.float32).max
+
+
+def test_a_type_that_is_not_trusted_is_refused_and_nothing_runs(tmp_path: Path) -> None:
+    table = make_table(30)
+    target, task = make_target("binary", 30)
+    encoder = Encoder(DENSE)
+    encoder.fit_transform(table, target, task)
+    encoder.save(tmp_path)
+    evil = FunctionTransformer(_touch)
+    (tmp_path / "encoder.skops").write_bytes(pack({"columns": evil, "texts": [], "sparse": None}))
+    with pytest.raises(ModelFileError, match="not trusted"):
+        Encoder.load(tmp_path)
+    assert not Path("touched").exists()
+
+
+def _touch(_: object) -> None:
+    Path("touched").touch()
+
+
+@pytest.mark.parametrize("parts", [{"columns": [1]}, {"columns": None, "texts": 3, "sparse": None}, [1, 2], "text"])
+def test_a_file_that_holds_something_else_is_refused(parts: object, tmp_path: Path) -> None:
+    table = make_table(30)
+    target, task = make_target("binary", 30)
+    encoder = Encoder(DENSE)
+    encoder.fit_transform(table, target, task)
+    encoder.save(tmp_path)
+    (tmp_path / "encoder.skops").write_bytes(pack(parts))
+    with pytest.raises(ModelFileError):
+        Encoder.load(tmp_path)

@@ -1,0 +1,46 @@
+"""Guessing the task, on targets of which the answer is plain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
+
+from windvane.data.guess import guess_task
+
+
+@pytest.mark.parametrize("load", [load_breast_cancer, load_digits, load_iris, load_wine])
+def test_classes_of_known_tables(load: Any) -> None:
+    assert guess_task(pd.Series(load().target))[0] == "classification"
+
+
+def test_numbers_of_known_table() -> None:
+    task, reason = guess_task(pd.Series(load_diabetes().target))
+    assert (task, reason) == ("regression", "214 distinct whole numbers in 442 rows")
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        (["yes", "no", None], "classification"),
+        (pd.Categorical([1, 2, 2]), "classification"),
+        ([True, False], "classification"),
+        (pd.array([True, None, False], dtype="boolean"), "classification"),
+        ([0, 1], "classification"),
+        ([0.0, 1.0, np.nan] * 2, "classification"),
+        (pd.array([1, 2, None] * 5, dtype="Int64"), "classification"),
+        ([0.5, 1.0], "regression"),
+        ([0.5, 1.5, np.inf], "regression"),
+        ([1, 2, 3, 4], "regression"),
+        (range(21), "regression"),
+        (list(range(21)) * 5, "regression"),
+        (list(range(20)) * 5, "classification"),
+    ],
+)
+def test_plain_cases(values: Any, task: str) -> None:
+    guessed, reason = guess_task(pd.Series(values))
+    assert guessed == task
+    assert reason

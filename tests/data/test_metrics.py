@@ -1,0 +1,248 @@
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, fbeta_score, get_scorer, get_scorer_names, log_loss, make_scorer
+
+from windvane.data.metrics import Metric, get_metric
+from windvane.data.task import Task
+from windvane.errors import InputError
+
+TASKS = {
+    "binary": Task("binary", 60, 4, 2),
+    "multiclass": Task("multiclass", 60, 4, 3),
+    "regression": Task("regression", 60, 4),
+}
+
+
+def problem(kind):
+    """Codes or positive numbers, and a prediction of the form of a model's."""
+    rng = np.random.default_rng(0)
+    k = TASKS[kind].n_classes
+    if k == 0:
+        return rng.random(60) + 0.1, rng.random(60) + 0.1
+    y = rng.integers(0, k, 60)
+    return y, rng.dirichlet(np.ones(k) + 3 * np.eye(k)[y].mean(axis=0), 60)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("binary", "roc_auc"), ("multiclass", "log_loss"), ("regression", "rmse")]
+)
+def test_auto(kind, name):
+    assert get_metric("auto", TASKS[kind]).name == name
+
+
+@pytest.mark.parametrize(
+    ("alias", "kind", "name"),
+    [
+        ("auc", "binary", "roc_auc"),
+        ("roc_auc_ovr", "multiclass", "roc_auc"),
+        ("neg_log_loss", "binary", "log_loss"),
+        ("logloss", "multiclass", "log_loss"),
+        ("acc", "binary", "accuracy"),
+        ("neg_root_mean_squared_error", "regression", "rmse"),
+        ("neg_mean_absolute_error", "regression", "mae"),
+        ("mean_squared_error", "regression", "mse"),
+        ("max_error", "regression", "max_error"),
+        ("neg_max_error", "regression", "max_error"),
+    ],
+)
+def test_aliases(alias, kind, name):
+    metric = get_metric(alias, TASKS[kind])
+    assert metric.name == name
+    assert get_metric(metric.name, TASKS[kind]) == metric  # a run keeps the name alone
+
+
+class Answers:
+    """A model whose answers are given."""
+
+    def __init__(self, classes, answers):
+        self.classes_, self.answers = classes, answers
+        self._estimator_type = "regressor" if classes is None else "classifier"
+
+    def __sklearn_tags__(self):
+        tags = LogisticRegression().__sklearn_tags__()
+        if self.classes_ is None:
+            tags.estimator_type, tags.classifier_tags = "regressor", None
+        return tags
+
+    def fit(self, X, y):
+        return self
+
+    def predict_proba(self, X):
+        return self.answers
+
+    def predict(self, X):
+        return self.answers if self.classes_ is None else self.classes_[self.answers.argmax(axis=1)]
+
+
+@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("name", get_scorer_names())
+def test_every_scorer_of_scikit_learn_that_suits_the_task(name, kind):
+    y, prediction = problem(kind)
+    try:
+        metric = get_metric(name, TASKS[kind])
+    except InputError:
+        pytest.skip("not for this task")
+    if name == "top_k_accuracy" and kind == "binary":
+        pytest.skip("without meaning for two classes")
+    classes = np.arange(TASKS[kind].n_classes) if TASKS[kind].n_classes else None
+    expected = get_scorer(f"{name}_ovr" if name == "roc_auc" and kind == "multiclass" else name)
+    score = expected(Answers(classes, prediction), np.zeros((60, 1)), y)
+    value = metric.score(metric.loss(y, prediction))
+    assert (value if metric.greater_is_better else -value) == pytest.approx(score, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_suiting_scorers_are_not_refused(kind):
+    suiting = 0
+    for name in get_scorer_names():
+        try:
+            get_metric(name, TASKS[kind])
+        except InputError:
+            continue
+        suiting += 1
+    assert suiting >= {"binary": 25, "multiclass": 20, "regression": 13}[kind]
+
+
+def test_losses_are_low_for_good_predictions():
+    y = np.array([0, 1, 1, 0])
+    good, bad = np.eye(2)[y] * 0.8 + 0.1, np.eye(2)[1 - y] * 0.8 + 0.1
+    for name in ("roc_auc", "log_loss", "accuracy", "balanced_accuracy", "f1", "average_precision", "brier_score"):
+        metric = get_metric(name, TASKS["binary"])
+        assert metric.loss(y, good) < metric.loss(y, bad), name
+        assert metric.score(metric.loss(y, good)) == pytest.approx(
+            float(metric.function(y, good.argmax(axis=1) if metric.needs == "labels" else good))
+        )
+
+
+@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_prediction_that_is_not_finite_has_an_infinite_loss(kind, bad):
+    y, prediction = problem(kind)
+    prediction[3] = bad
+    assert get_metric("auto", TASKS[kind]).loss(y, prediction) == np.inf
+
+
+def test_own_metric_of_labels_sees_the_users_labels():
+    seen = []
+
+    def share(y_true, y_pred):
+        seen.append((list(y_true), list(y_pred)))
+        return np.mean(y_true == y_pred)
+
+    metric = get_metric(Metric("share", share), TASKS["binary"], np.array(["no", "yes"]))
+    loss = metric.loss(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]), np.ones(3))
+    assert seen == [(["no", "yes", "yes"], ["no", "no", "yes"])]
+    assert loss == pytest.approx(1 / 3)
+    assert metric.score(loss) == pytest.approx(2 / 3)
+
+
+def test_own_metric_of_probabilities_gets_weights_where_it_takes_them():
+    def weighted(y_true, y_pred, sample_weight=None):
+        assert y_pred.shape == (3, 2)
+        return -1.0 if sample_weight is None else sample_weight.sum()
+
+    own = Metric("w", weighted, needs="probabilities", greater_is_better=False)
+    metric = get_metric(own, TASKS["binary"], np.array(["a", "b"]))
+    y, p = np.array([0, 1, 1]), np.full((3, 2), 0.5)
+    assert metric.loss(y, p, np.full(3, 2.0)) == 6.0
+    assert metric.loss(y, p) == -1.0
+    assert metric.loss(y, p, np.zeros(3)) == -1.0  # a part without weight is judged without
+
+
+def test_own_metric_without_a_signature():
+    metric = get_metric(Metric("largest", max, needs="values"), TASKS["regression"])
+    assert metric.loss(np.array([1.0]), np.array([2.0]), np.ones(1)) == -1.0
+
+
+def test_what_an_own_metric_raises_comes_through():
+    def broken(y_true, y_pred):
+        raise ZeroDivisionError("mine")
+
+    metric = get_metric(Metric("broken", broken, needs="values"), TASKS["regression"])
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        metric.loss(np.zeros(2), np.zeros(2))
+    nan = get_metric(Metric("nan", lambda y_true, y_pred: np.nan, needs="values"), TASKS["regression"])
+    assert np.isnan(nan.loss(np.zeros(2), np.zeros(2)))
+
+
+def test_scorer_objects_see_labels_and_the_positive_column():
+    X, codes = make_classification(random_state=0)
+    y = np.array(["no", "yes"])[codes]
+    model = LogisticRegression().fit(X, y)
+    p = model.predict_proba(X)
+    for scorer in (
+        make_scorer(fbeta_score, beta=2, pos_label="no"),
+        make_scorer(accuracy_score),
+        make_scorer(log_loss, greater_is_better=False, response_method="predict_proba"),
+        get_scorer("roc_auc"),
+    ):
+        metric = get_metric(scorer, TASKS["binary"], model.classes_)
+        value = metric.score(metric.loss(codes, p))
+        assert (value if metric.greater_is_better else -value) == pytest.approx(scorer(model, X, y))
+
+
+def positive_mean(y_true, y_score, pos_label):
+    return float(np.mean(y_score[y_true == pos_label]))
+
+
+def test_scorer_of_the_first_class_gets_its_probabilities():
+    scorer = make_scorer(positive_mean, response_method="predict_proba", pos_label="no")
+    metric = get_metric(scorer, TASKS["binary"], np.array(["no", "yes"]))
+    loss = metric.loss(np.array([0, 1]), np.array([[0.8, 0.2], [0.3, 0.7]]), np.ones(2))
+    assert metric.score(loss) == pytest.approx(0.8)
+
+
+def test_scorer_of_numbers():
+    metric = get_metric(get_scorer("neg_median_absolute_error"), TASKS["regression"])
+    assert metric.loss(np.array([1.0, 2.0, 3.0]), np.array([1.5, 2.5, 3.5])) == pytest.approx(0.5)
+    assert not metric.greater_is_better
+
+
+def test_metrics_travel_to_workers():
+    for name in ("roc_auc", "f1_micro"):
+        metric = get_metric(name, TASKS["binary"])
+        assert pickle.loads(pickle.dumps(metric)) == metric
+
+
+@pytest.mark.parametrize(
+    ("metric", "kind", "message"),
+    [
+        ("roc_acu", "binary", "metric='roc_acu' is not known. Did you mean 'roc_auc'?"),
+        ("adjusted_rand_score", "binary", "is not known"),
+        ("rmse", "binary", "metric='rmse' is not for binary tasks. Allowed: roc_auc"),
+        ("neg_mean_poisson_deviance", "multiclass", "is not for multiclass tasks"),
+        ("roc_auc", "regression", "metric='roc_auc' is not for regression tasks. Allowed: rmse"),
+        ("f1_micro", "regression", "is not for regression tasks"),
+        ("f1", "multiclass", "metric='f1' is for two classes, but there are 3. Use 'f1_macro'."),
+        ("precision", "multiclass", "Use 'precision_macro'"),
+        ("positive_likelihood_ratio", "multiclass", "Use 'balanced_accuracy'"),
+        (accuracy_score, "binary", "wrap it as windvane.Metric(name, function, needs=...)"),
+        (3, "binary", "metric=3 is no name, scikit-learn scorer or windvane.Metric."),
+        (None, "binary", "metric=None is no name"),
+        (Metric("m", max), "regression", "has needs='labels', but for regression it must be 'values'"),
+        (Metric("m", max, needs="values"), "binary", "for classification it must be 'labels' or 'probabilities'"),
+        (get_scorer("r2"), "binary", "has needs='values', but for classification"),
+        (make_scorer(max, response_method="decision_function"), "binary", "needs decision_function, but models give"),
+    ],
+)
+def test_errors(metric, kind, message):
+    with pytest.raises(InputError) as caught:
+        get_metric(metric, TASKS[kind], np.arange(TASKS[kind].n_classes) if TASKS[kind].n_classes else None)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("m", 3), "function=3 cannot be called"),
+        (("m", max, "label"), "needs='label' is not known. Did you mean 'labels'?"),
+    ],
+)
+def test_errors_of_the_constructor(arguments, message):
+    with pytest.raises(InputError) as caught:
+        Metric(*arguments)
+    assert message in str(caught.value)

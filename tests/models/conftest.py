@@ -1,0 +1,12 @@
+"""Problems of each kind."""
+
+from __future__ import annotations
+
+import pytest
+from cases import Case, make_case
+
+
+@pytest.fixture(params=["binary", "multiclass", "regression"])
+def case(request: pytest.FixtureRequest) -> Case:
+    """A problem of each kind."""
+    return make_case(request.param)

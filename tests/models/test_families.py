@@ -1,0 +1,202 @@
+"""What every family promises, each on each kind of problem."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import Case, make_case, take, unseen
+
+from windvane.errors import ModelFileError
+from windvane.models import FAMILIES
+from windvane.models.base import Part
+from windvane.models.params import check, complete, sample
+
+SEVERAL = [name for name in FAMILIES if name != "linear"]
+
+
+@pytest.fixture(params=list(FAMILIES))
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def few(name: str, case: Case) -> list[int]:
+    """Give the totals to grow to in a test: the first steps, and one between them."""
+    steps = FAMILIES[name].steps({}, case.setting.task)[:2]
+    return [steps[0], *([steps[0] + 3, steps[1]] if len(steps) > 1 else [])]
+
+
+def test_beats_a_constant_and_gives_probabilities(name: str, case: Case) -> None:
+    model = case.start(FAMILIES[name])
+    assert (model.iterations, model.finished) == (0, False)
+    model.grow(few(name, case)[-1])
+    found = model.predict(case.test.table)
+    if case.setting.task.is_classification:
+        prior = np.tile(np.bincount(case.train.target) / len(case.train.target), (len(found), 1))
+        np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
+        assert found.min() >= 0
+    else:
+        prior = np.full(len(found), case.train.target.mean())
+    assert found.shape == prior.shape and found.dtype == np.float64
+    assert case.loss(found) < 0.9 * case.loss(prior)
+
+
+def test_growing_in_steps_is_one_fit(name: str, case: Case) -> None:
+    totals = few(name, case)
+    one, stepwise = case.start(FAMILIES[name]), case.start(FAMILIES[name])
+    one.grow(totals[-1])
+    for total in totals:
+        # A deadline far away must change nothing either.
+        stepwise.grow(total, until=time.monotonic() + 1000)
+        stepwise.predict(case.valid.table)
+    assert stepwise.iterations == one.iterations and stepwise.best_iteration == one.best_iteration
+    np.testing.assert_array_equal(stepwise.predict(case.test.table), one.predict(case.test.table))
+
+
+def test_a_kept_state_predicts_the_same_and_goes_on_as_if_never_interrupted(
+    name: str, case: Case, tmp_path: Path
+) -> None:
+    family = FAMILIES[name]
+    first, *_, last = [*few(name, case), few(name, case)[-1]]
+    model = case.start(family)
+    model.grow(first)
+    model.save(tmp_path)
+    opened = family.load(tmp_path, case.setting)
+    np.testing.assert_array_equal(opened.predict(case.test.table), model.predict(case.test.table))
+    assert (opened.iterations, opened.best_iteration) == (model.iterations, model.best_iteration)
+    continued = case.start(family, kept=tmp_path)
+    assert (continued.iterations, continued.finished) == (model.iterations, model.finished)
+    for grown in (model, continued):
+        grown.grow(last)
+    np.testing.assert_array_equal(continued.predict(case.test.table), model.predict(case.test.table))
+    again = tmp_path / "again"
+    again.mkdir()
+    continued.save(again)
+    np.testing.assert_array_equal(
+        family.load(again, case.setting).predict(case.test.table), model.predict(case.test.table)
+    )
+
+
+def test_a_deadline_in_the_past_stops_at_once(name: str) -> None:
+    case = make_case("binary")
+    model = case.start(FAMILIES[name])
+    model.grow(10**6, until=time.monotonic() - 1)
+    assert model.iterations == 0 and not model.finished
+    model.grow(few(name, case)[0])
+    before = model.predict(case.test.table)
+    begin = time.monotonic()
+    model.grow(10**6, until=time.monotonic() - 1)
+    assert time.monotonic() - begin < 0.5
+    np.testing.assert_array_equal(model.predict(case.test.table), before)
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_a_deadline_stops_between_iterations(name: str, tmp_path: Path) -> None:
+    case = make_case("binary", n=4000)
+    slow = {"learning_rate": 0.01} if name in ("lightgbm", "catboost") else {}
+    model = case.start(FAMILIES[name], slow)
+    begin = time.monotonic()
+    model.grow(10**6, until=begin + 0.3)
+    assert time.monotonic() - begin < 1.5
+    last = FAMILIES[name].steps({}, case.setting.task)[-1]
+    assert 0 < model.iterations < last and not model.finished
+    model.save(tmp_path)
+    continued = case.start(FAMILIES[name], slow, kept=tmp_path)
+    continued.grow(model.iterations + 2)
+    assert continued.iterations == model.iterations + 2
+
+
+def test_what_training_never_saw_is_predicted(name: str, case: Case) -> None:
+    model = case.start(FAMILIES[name])
+    model.grow(few(name, case)[0])
+    found = model.predict(unseen(case.test.table))
+    assert np.isfinite(found).all()
+    # A code of the vocabulary that is only in the test part, and one row alone.
+    rare = case.test.table.matrix.copy()
+    rare[:, 5] = 59
+    together = model.predict(replace(case.test.table, matrix=rare))
+    alone = model.predict(replace(case.test.table, matrix=rare).take(np.array([7])))
+    tolerance = 1e-5 if name == "mlp" else 1e-12  # float32
+    np.testing.assert_allclose(alone[0], together[7], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("texts", "sparse"), [(True, False), (False, True), (True, True)])
+def test_texts_and_sparse_parts(name: str, texts: bool, sparse: bool, tmp_path: Path) -> None:
+    case = make_case("multiclass", n=200, texts=texts, sparse=sparse)
+    if not FAMILIES[name].supports(case.setting.task, case.train.table):
+        assert sparse
+        return
+    model = case.start(FAMILIES[name])
+    model.grow(few(name, case)[0])
+    found = model.predict(case.test.table)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
+    model.save(tmp_path)
+    np.testing.assert_array_equal(FAMILIES[name].load(tmp_path, case.setting).predict(case.test.table), found)
+
+
+def test_weights_count(name: str, case: Case) -> None:
+    # Rows of weight almost 0 are as good as not there: their wrong targets do no harm.
+    wrong = np.arange(len(case.train.target)) % 3 == 0
+    target = np.where(wrong, case.train.target[0], case.train.target)
+    weight = np.where(wrong, 1e-6, 1.0)
+    losses = []
+    for given in (weight, None):
+        spoilt = replace(case, train=Part(case.train.table, target, given))
+        model = spoilt.start(FAMILIES[name])
+        model.grow(few(name, case)[-1])
+        losses.append(case.loss(model.predict(case.test.table)))
+    assert losses[0] < losses[1]
+
+
+def test_a_class_that_the_training_part_lacks(name: str) -> None:
+    case = make_case("multiclass")
+    present = take(case.train, np.flatnonzero(case.train.target != 1))
+    model = replace(case, train=present).start(FAMILIES[name])
+    model.grow(few(name, case)[0])
+    found = model.predict(case.test.table)
+    assert found.shape == (len(case.test.target), 3)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
+    assert found[:, 1].max() < 0.2
+
+
+def test_every_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
+    case = make_case("binary", n=200, texts=True)
+    model = case.start(FAMILIES[name])
+    model.grow(few(name, case)[0])
+    model.save(tmp_path)
+    for path in sorted(tmp_path.iterdir()):
+        whole = path.read_bytes()
+        half = len(whole) // 2
+        flipped = whole[:half] + bytes(255 - byte for byte in whole[half : half + 40]) + whole[half + 40 :]
+        for damaged in (None, b"", whole[:half], flipped):
+            path.unlink()
+            if damaged is not None:
+                path.write_bytes(damaged)
+            with pytest.raises(ModelFileError):
+                case.start(FAMILIES[name], kept=tmp_path)
+            if path.name != "snapshot":  # which only continuing needs
+                with pytest.raises(ModelFileError):
+                    FAMILIES[name].load(tmp_path, case.setting)
+            path.write_bytes(whole)
+    FAMILIES[name].load(tmp_path, case.setting)
+
+
+def test_random_configurations_of_the_space_work(name: str, case: Case) -> None:
+    space = FAMILIES[name].space(case.setting.task)
+    check(complete({}, space), space)
+    small = replace(case, train=take(case.train, np.arange(100)))
+    for seed in range(3):
+        config = sample(space, np.random.default_rng(seed))
+        check(config, space)
+        model = small.start(FAMILIES[name], config)
+        model.grow(2)
+        assert np.isfinite(model.predict(case.test.table)).all()
+
+
+def test_steps_about_double(name: str, case: Case) -> None:
+    steps = FAMILIES[name].steps({}, case.setting.task)
+    assert all(1.5 <= later / earlier <= 2.5 for earlier, later in itertools.pairwise(steps))

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from cases import Case, make_case
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from windvane.models import FAMILIES
+
+FAMILY = FAMILIES["linear"]
+
+
+def test_it_is_the_model_of_scikit_learn(case: Case) -> None:
+    model: Any = case.start(FAMILY)
+    model.grow(1)
+    task = case.setting.task
+    features = model._encoder.fit_transform(case.train.table, case.train.target, task)
+    rows = model._encoder.transform(case.test.table)
+    if task.is_classification:
+        other = LogisticRegression(C=1.0, max_iter=2000).fit(features, case.train.target)
+        np.testing.assert_allclose(model.predict(case.test.table), other.predict_proba(rows), atol=2e-2)
+        other.coef_, other.intercept_ = model.coefficients, model.intercept
+        np.testing.assert_allclose(model.predict(case.test.table), other.predict_proba(rows), rtol=1e-12, atol=1e-12)
+    else:
+        other = Ridge(alpha=1.0).fit(features, case.train.target)
+        np.testing.assert_allclose(model.predict(case.test.table), other.predict(rows), rtol=1e-8)
+
+
+def test_the_clock_stops_the_optimiser_and_it_can_go_on(tmp_path: Any) -> None:
+    case = make_case("multiclass", n=5000)
+    config = {"C": 1000.0, "scale": "robust"}
+    full, short = case.start(FAMILY, config), case.start(FAMILY, config)
+    full.grow(1)
+    short.grow(1, until=time.monotonic() + 1e-3)
+    assert full.finished and not short.finished and short.iterations == 1
+    assert np.isfinite(short.predict(case.test.table)).all()
+    short.save(tmp_path)
+    continued = case.start(FAMILY, config, kept=tmp_path)
+    continued.grow(1)
+    assert continued.finished
+    np.testing.assert_allclose(continued.predict(case.test.table), full.predict(case.test.table), atol=2e-2)

@@ -1,0 +1,280 @@
+"""The estimators as a user meets them: fit, predict, promises."""
+
+from __future__ import annotations
+
+import pickle
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from bad_families import BadFamily
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_classification
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_score, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from windvane import AutoClassifier, AutoRegressor, InputError, Metric, NoModelError, RunError, load
+from windvane.errors import MissingColumnsError, RunLockedError, RunMismatchError
+
+QUICK = {"n_trials": 2, "random_state": 0, "verbose": 0, "n_jobs": 1}
+
+
+@pytest.fixture(scope="module")
+def cancer() -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    return tuple(train_test_split(X, y, random_state=0, stratify=y))
+
+
+@pytest.fixture(scope="module")
+def fitted(cancer, tmp_path_factory) -> AutoClassifier:
+    X, _, y, _ = cancer
+    run_dir = tmp_path_factory.mktemp("runs") / "run"
+    return AutoClassifier(n_trials=4, random_state=0, verbose=0, n_jobs=2, run_dir=run_dir).fit(X, y)
+
+
+def test_the_budget_holds_and_the_model_is_good(cancer) -> None:
+    X, X_test, y, y_test = cancer
+    started = time.monotonic()
+    model = AutoClassifier(time_budget=8, n_jobs=2, verbose=0, random_state=0).fit(X, y, X_test=X_test, y_test=y_test)
+    assert time.monotonic() - started < 8 + 2
+    assert roc_auc_score(y_test, model.predict_proba(X_test)[:, 1]) > 0.98
+    assert model.test_score_ == pytest.approx(roc_auc_score(y_test, model.predict_proba(X_test)[:, 1]))
+    curve = model.performance_over_time_
+    assert curve["seconds"].is_monotonic_increasing
+    assert curve["ensemble"].iloc[-1] >= curve["best_single"].iloc[-1] - 1e-6
+    board = model.leaderboard()
+    assert board["ensemble_weight"].sum() == pytest.approx(1)
+    assert board["validation_loss"].is_monotonic_increasing
+    assert model.policy_.reason
+
+
+def test_probabilities_are_those_of_the_labels(fitted: AutoClassifier, cancer) -> None:
+    _, X_test, _, _ = cancer
+    p = fitted.predict_proba(X_test)
+    assert p.shape == (len(X_test), 2)
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    assert (fitted.predict(X_test) == fitted.classes_[p.argmax(axis=1)]).all()
+    one = np.concatenate([fitted.predict_proba(X_test.iloc[[i]]) for i in range(5)])
+    np.testing.assert_allclose(one, p[:5], atol=1e-9)
+
+
+def test_columns_may_come_in_any_order_but_not_be_missing(fitted: AutoClassifier, cancer) -> None:
+    _, X_test, _, _ = cancer
+    shuffled = X_test[X_test.columns[::-1]].assign(more=1)
+    np.testing.assert_array_equal(fitted.predict_proba(shuffled), fitted.predict_proba(X_test))
+    with pytest.raises(MissingColumnsError, match="mean radius"):
+        fitted.predict(X_test.drop(columns="mean radius"))
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_with_a_trial_limit_the_result_is_always_the_same(fitted: AutoClassifier, cancer, n_jobs: int) -> None:
+    X, X_test, y, _ = cancer
+    again = AutoClassifier(n_trials=4, random_state=0, verbose=0, n_jobs=n_jobs).fit(X, y)
+    np.testing.assert_array_equal(again.predict_proba(X_test), fitted.predict_proba(X_test))
+    assert [t.loss for t in again.trials_] == [t.loss for t in fitted.trials_]
+
+
+def test_suggestions_are_the_same_for_one_worker_and_two() -> None:
+    X, y = load_iris(return_X_y=True)
+    options = {"n_trials": 13, "families": ["linear"], "random_state": 3, "verbose": 0, "policy": "cv3"}
+    one, two = (AutoClassifier(n_jobs=n, **options).fit(X, y) for n in (1, 2))
+    assert [t.config for t in one.trials_] == [t.config for t in two.trials_]
+    assert {t.origin for t in one.trials_} == {"portfolio", "optimiser"}
+    assert one.predictor_.ensemble == two.predictor_.ensemble
+
+
+def test_save_and_load_predict_the_same(fitted: AutoClassifier, cancer, tmp_path: Path) -> None:
+    _, X_test, _, y_test = cancer
+    fitted.save(tmp_path / "model")
+    opened = load(tmp_path / "model")
+    np.testing.assert_array_equal(opened.predict_proba(X_test), fitted.predict_proba(X_test))
+    assert opened.score(X_test, y_test) == fitted.score(X_test, y_test)
+    with pytest.raises(InputError, match="not empty"):
+        fitted.save(tmp_path / "model")
+    with pytest.raises(RunError, match="no run to resume"):
+        opened.resume(5)
+
+
+def test_pickles_and_copies_predict_the_same(fitted: AutoClassifier, cancer) -> None:
+    _, X_test, _, _ = cancer
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.predict_proba(X_test), fitted.predict_proba(X_test))
+
+
+def test_a_run_is_loaded_and_goes_on(fitted: AutoClassifier, cancer) -> None:
+    _, X_test, _, _ = cancer
+    opened = load(fitted.run_dir, n_jobs=2)
+    np.testing.assert_array_equal(opened.predict_proba(X_test), fitted.predict_proba(X_test))
+    before = min(t.loss for t in opened.trials_)
+    opened.verbose = 0
+    started = time.monotonic()
+    opened.resume(4)
+    assert time.monotonic() - started < 4 + 2
+    assert len(opened.trials_) > 4
+    assert min(t.loss for t in opened.trials_) <= before
+    assert [t.number for t in opened.trials_] == list(range(len(opened.trials_)))
+
+
+def test_fit_on_a_run_goes_on_or_refuses(cancer, tmp_path: Path) -> None:
+    X, _, y, _ = cancer
+    options = {"random_state": 0, "verbose": 0, "n_jobs": 1, "families": ["linear"], "run_dir": tmp_path / "run"}
+    first = AutoClassifier(n_trials=1, **options).fit(X, y)
+    second = AutoClassifier(n_trials=3, **options).fit(X, y)
+    assert len(first.trials_) == 1
+    assert len(second.trials_) == 3
+    with pytest.raises(RunMismatchError, match="data"):
+        AutoClassifier(n_trials=1, **options).fit(X.iloc[1:], y.iloc[1:])
+    with pytest.raises(RunMismatchError, match="metric: 'roc_auc' there, 'accuracy' here"):
+        AutoClassifier(n_trials=1, metric="accuracy", **options).fit(X, y)
+    with pytest.raises(RunMismatchError, match="seed"):
+        AutoClassifier(n_trials=1, **{**options, "random_state": 1}).fit(X, y)
+
+
+def test_a_run_in_use_is_refused(cancer, tmp_path: Path) -> None:
+    X, _, y, _ = cancer
+    options = {**QUICK, "families": ["linear"], "run_dir": tmp_path / "run"}
+
+    def fit_again(trial) -> None:
+        with pytest.raises(RunLockedError, match="in use"):
+            AutoClassifier(**options).fit(X, y)
+
+    AutoClassifier(**options).fit(X, y, callbacks=[fit_again])
+
+
+def test_a_callback_may_end_the_search(cancer) -> None:
+    X, _, y, _ = cancer
+    heard = []
+
+    def stop(trial) -> bool:
+        heard.append(trial)
+        return True
+
+    started = time.monotonic()
+    model = AutoClassifier(time_budget=60, verbose=0, n_jobs=1).fit(X, y, callbacks=[stop])
+    assert time.monotonic() - started < 30
+    assert len(heard) >= 1
+    assert len(model.predict(X)) == len(X)
+
+
+def test_what_misbehaves_is_survived(cancer) -> None:
+    X, _, y, _ = cancer
+    bad = [BadFamily("segfault"), BadFamily("hang"), BadFamily("raise")]
+    started = time.monotonic()
+    model = AutoClassifier(time_budget=12, n_jobs=2, verbose=0, families=["linear", *bad]).fit(X, y)
+    assert time.monotonic() - started < 12 + 2
+    statuses = {t.family: t.status for t in model.trials_ if t.family.startswith("bad")}
+    assert statuses["bad_segfault"] == "crashed"
+    assert statuses["bad_raise"] == "failed"
+
+
+def test_when_nothing_works_a_summary_says_why(cancer) -> None:
+    X, _, y, _ = cancer
+    with pytest.raises(NoModelError, match="bad_raise: failed x2: ValueError: this family always fails"):
+        AutoClassifier(time_budget=20, n_jobs=1, verbose=0, families=[BadFamily("raise")]).fit(X, y)
+
+
+def test_own_metric_and_labels() -> None:
+    X, y = load_iris(return_X_y=True)
+    names = np.array(["setosa", "versicolor", "virginica"])[y]
+
+    def share_of_virginica_found(y_true, y_pred) -> float:
+        return float(np.mean(y_pred[y_true == "virginica"] == "virginica"))
+
+    metric = Metric("found", share_of_virginica_found, needs="labels")
+    model = AutoClassifier(metric=metric, families=["linear", "extra_trees"], **QUICK).fit(X, names)
+    assert set(model.predict(X)) <= set(names)
+    assert model.score(X, names) > 0.9
+
+
+def test_regression() -> None:
+    X, y = load_diabetes(return_X_y=True, as_frame=True)
+    X, X_test, y, y_test = train_test_split(X, y, random_state=0)
+    model = AutoRegressor(n_trials=3, random_state=0, verbose=0, n_jobs=2).fit(X, y)
+    rmse = float(np.sqrt(np.mean((model.predict(X_test) - y_test) ** 2)))
+    assert model.score(X_test, y_test) == pytest.approx(-rmse)
+    assert rmse < 0.85 * y_test.std()
+    assert not hasattr(model, "predict_proba")
+
+
+def test_weights_groups_time_and_splitters_reach_the_folds() -> None:
+    X, y = make_classification(200, 5, random_state=0)
+    groups = np.arange(200) // 4
+    for given in ({"groups": groups}, {"time": np.arange(200)}, {"split": [(np.arange(150), np.arange(150, 200))]}):
+        model = AutoClassifier(families=["linear"], policy="cv3", **QUICK).fit(X, y, **given)
+        assert np.isfinite(model.trials_[0].loss)
+    weight = np.where(y == 1, 20.0, 1.0)
+    weighted = AutoClassifier(families=["linear"], **QUICK).fit(X, y, sample_weight=weight)
+    plain = AutoClassifier(families=["linear"], **QUICK).fit(X, y)
+    assert weighted.predict_proba(X)[:, 1].mean() > plain.predict_proba(X)[:, 1].mean() + 0.1
+
+
+def test_refit_has_one_model_for_each_member(cancer) -> None:
+    X, X_test, y, y_test = cancer
+    model = AutoClassifier(**QUICK).fit(X, y)
+    before = model.score(X_test, y_test)
+    model.refit(X, y)
+    assert all(len(folds) == 1 for folds in model.predictor_.models)
+    assert model.score(X_test, y_test) > before - 0.02
+
+
+def test_importance_finds_the_column_that_matters() -> None:
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(300, 4)), columns=list("abcd"))
+    y = (X["c"] + 0.1 * rng.normal(size=300) > 0).map({True: "yes", False: "no"})
+    model = AutoClassifier(families=["linear"], **QUICK).fit(X, y)
+    assert model.feature_importance(X, y).index[0] == "c"
+
+
+def test_it_is_an_estimator_of_scikit_learn(cancer) -> None:
+    X, _, y, _ = cancer
+    model = AutoClassifier(families=["linear"], metric="accuracy", **QUICK)
+    assert clone(model).get_params() == model.get_params()
+    assert cross_val_score(model, X, y, cv=2).mean() > 0.9
+    pipeline = make_pipeline(FunctionTransformer(np.log1p), model).fit(X, y)
+    assert pipeline.score(X, y) > 0.9
+
+
+def test_rare_classes_are_seen_by_every_training_part() -> None:
+    X, y = load_iris(return_X_y=True)
+    X, y = X[:102], y[:102]  # two rows of class 2
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = AutoClassifier(families=["linear"], policy="cv5", **QUICK).fit(X, y)
+    assert any("class" in str(w.message) for w in caught)
+    assert model.predict_proba(X).shape == (102, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metric": "roc_auk"}, "metric='roc_auk' is not known. Did you mean 'roc_auc'?"),
+        ({"policy": "cv7"}, "policy='cv7' is not known. Did you mean"),
+        ({"families": ["lightbgm"]}, "Did you mean 'lightgbm'?"),
+        ({"time_budget": 0}, "time_budget=0 is not a length of time"),
+        ({"n_jobs": 0}, "n_jobs=0 is not usable"),
+        ({"memory_limit": -1}, "memory_limit=-1 is not usable"),
+    ],
+)
+def test_bad_options_get_one_clear_error(options: dict, message: str) -> None:
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(InputError) as caught:
+        AutoClassifier(**{**QUICK, **options}).fit(X, y)
+    assert message in str(caught.value)
+
+
+def test_bad_targets_get_one_clear_error() -> None:
+    X, y = load_iris(return_X_y=True)
+    for target, message in [
+        (np.zeros(150), "one class"),
+        (y[:-1], "150 and 149"),
+        (np.where(y == 0, np.nan, y), "missing"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            AutoClassifier(**QUICK).fit(X, target)
+    with pytest.raises(InputError, match="infinite"):
+        AutoRegressor(**QUICK).fit(X, np.where(y == 0, np.inf, y))

@@ -1,0 +1,373 @@
+"""The layout rules of the package, held by reading its source; nothing of it is imported for that.
+
+A rule takes the folder of a package and yields its breaches in words, each with the file and the line. A breach is a
+reason to redesign, not to raise a limit. What may deviate is named in a table here, with its reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "windvane"
+
+# A folder or top file imports only from what stands before it.
+ORDER = (
+    *("errors", "version", "settings", "page", "data", "curvature", "nn", "models", "search"),
+    *("predictor", "persist", "fitted", "refit", "progress", "runs", "meta", "inspect", "report"),
+    *("estimator", "automl", "cli"),
+)
+NARROWER = {"curvature": {"errors", "page"}, "inspect": {"errors", "page", "data", "nn"}}
+
+TERMINAL = {"rich", "typer"}  # may be imported in TERMINAL_PARTS alone; the others inside functions anywhere
+TERMINAL_PARTS = {"progress", "cli"}
+HEAVY = {
+    *("accelerate", "catboost", "dask", "distributed", "lightgbm", "optuna", "plotly", "polars", "pyarrow", "skrub"),
+    *("timm", "torch", "torchvision", *TERMINAL),
+}
+
+MAX_FILE_LINES, MAX_CODE_LINES, MAX_PARAMETERS, MAX_INHERITANCE = 400, 50, 6, 2
+ERROR_INHERITANCE = 3  # the tree of errors sorts, it shares no behaviour: root, kind, case
+
+PICKLES = {"_pickle", "cloudpickle", "dill", "marshal", "pickle", "shelve"}
+PICKLE_FILES = {"search/channel.py"}  # what a living session lends its own workers, over a private pipe
+
+UNMIRRORED = {
+    "models/base.py": "protocols and records without behaviour; tests/models holds every family to them",
+    "version.py": "one constant",
+}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file; `path` is relative to the package, as in ``models/base.py``."""
+
+    path: str
+    source: str
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.source, self.path)
+
+    @property
+    def name(self) -> str:
+        words = ("windvane", *self.path.removesuffix(".py").split("/"))
+        return ".".join(words[:-1] if words[-1] == "__init__" else words)
+
+    @property
+    def part(self) -> str:
+        """The folder or top file it belongs to; the package's own ``__init__`` has an empty one."""
+        return self.name.partition(".")[2].partition(".")[0]
+
+    def at(self, node: ast.stmt | ast.expr | ast.excepthandler) -> str:
+        return f"{self.path}:{node.lineno}"
+
+    def imports(self, nodes: Iterator[ast.AST]) -> Iterator[tuple[ast.stmt, str]]:
+        """Every imported name in full, as in ``windvane.data.table.Table``."""
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                yield from ((node, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                here = self.name.split(".") + ["__init__"] * self.path.endswith("__init__.py")
+                origin = [*here[: len(here) - node.level], node.module or ""] if node.level else [node.module or ""]
+                yield from ((node, ".".join([*filter(None, origin), alias.name])) for alias in node.names)
+
+
+@cache
+def modules(package: Path) -> list[Module]:
+    paths = sorted(package.rglob("*.py"))
+    return [Module(path.relative_to(package).as_posix(), path.read_text(encoding="utf-8")) for path in paths]
+
+
+def functions(node: ast.AST, owner: ast.ClassDef | None = None) -> Iterator[tuple[Function, ast.ClassDef | None]]:
+    """Every function below a node with the class whose method it is."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, Function):
+            yield child, owner
+        yield from functions(child, child if isinstance(child, ast.ClassDef) else None)
+
+
+def when_imported(node: ast.AST) -> Iterator[ast.AST]:
+    """What runs when the module is imported: everything outside functions and type checking."""
+    for child in ast.iter_child_nodes(node):
+        typing_only = isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")
+        if not isinstance(child, Function) and not typing_only:
+            yield child
+            yield from when_imported(child)
+
+
+def code_lines(module: Module) -> set[int]:
+    """Numbers of the lines that hold code: no docstring, comment or blank line."""
+    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(module.source).readline):
+        if token.type not in silent:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(module.tree):
+        if isinstance(node, Function | ast.ClassDef | ast.Module) and ast.get_docstring(node) is not None:
+            lines.difference_update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    return lines
+
+
+def import_direction(package: Path) -> Iterator[str]:
+    for module in modules(package):
+        if module.part and module.part not in ORDER:
+            yield f"{module.path} has no place in the layout"
+            continue
+        for node, name in module.imports(ast.walk(module.tree)) if module.part else ():
+            target = name.partition("windvane.")[2].partition(".")[0]
+            if name == "windvane" or (name.startswith("windvane.") and target not in ORDER):
+                if module.part != ORDER[-1]:  # the shell is a user like others
+                    yield f"{module.at(node)} imports from the package's __init__"
+            elif name.startswith("windvane.") and target != module.part:
+                allowed = NARROWER.get(module.part, ORDER[: ORDER.index(module.part)])
+                if target not in allowed:
+                    yield f"{module.at(node)} imports {target}, which does not stand above {module.part}"
+
+
+def import_cycles(package: Path) -> Iterator[str]:
+    known = {module.name for module in modules(package)}
+    graph: dict[str, set[str]] = {}
+    for module in modules(package):
+        names = [name for _, name in module.imports(ast.walk(module.tree))] if module.part else []
+        graph[module.name] = {name if name in known else name.rpartition(".")[0] for name in names} & known
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        yield "cycle: " + " <- ".join(error.args[1])
+
+
+def heavy_imports(package: Path) -> Iterator[str]:
+    for module in modules(package):
+        terminal = module.part in TERMINAL_PARTS
+        for node, name in module.imports(when_imported(module.tree)):
+            if name.partition(".")[0] in HEAVY - (TERMINAL if terminal else set()):
+                yield f"{module.at(node)} imports {name} at the top"
+        for node, name in module.imports(ast.walk(module.tree)):
+            if name.partition(".")[0] in TERMINAL and not terminal:
+                yield f"{module.at(node)} imports {name}, which belongs to {' and '.join(sorted(TERMINAL_PARTS))}"
+
+
+def file_lines(package: Path) -> Iterator[str]:
+    for module in modules(package):
+        n_lines = len(module.source.splitlines())
+        if n_lines > MAX_FILE_LINES:
+            yield f"{module.path} has {n_lines} lines"
+
+
+def function_lines(package: Path) -> Iterator[str]:
+    for module in modules(package):
+        lines = code_lines(module)
+        for node, _ in functions(module.tree):
+            n_lines = sum(node.lineno <= line <= (node.end_lineno or 0) for line in lines)
+            if n_lines > MAX_CODE_LINES:
+                yield f"{module.at(node)} {node.name} has {n_lines} lines of code"
+
+
+def is_surface(node: Function, owner: ast.ClassDef | None) -> bool:
+    """Whether keyword-only parameters are a user's settings: constructor and fit of public classes, commands."""
+    if owner is not None:
+        return not owner.name.startswith("_") and node.name in {"__init__", "fit"}
+    return any(ast.unparse(decorator).startswith("app.command(") for decorator in node.decorator_list)
+
+
+def parameters(package: Path) -> Iterator[str]:
+    for module in modules(package):
+        for node, owner in functions(module.tree):
+            static = any(ast.unparse(decorator) == "staticmethod" for decorator in node.decorator_list)
+            count = len(node.args.posonlyargs) + len(node.args.args) - (owner is not None and not static)
+            count += (node.args.vararg is not None) + (0 if is_surface(node, owner) else len(node.args.kwonlyargs))
+            if count > MAX_PARAMETERS:
+                yield f"{module.at(node)} {node.name} has {count} parameters"
+
+
+def kwargs_tunnels(package: Path) -> Iterator[str]:
+    for module in modules(package):
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.arguments) and node.kwarg is not None:
+                yield f"{module.path}:{node.kwarg.lineno} takes **{node.kwarg.arg}"
+
+
+def inheritance(package: Path) -> Iterator[str]:
+    bases: dict[str, set[str]] = {}  # by bare name: classes of the same name count as the deeper one
+    for module in modules(package):
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef):
+                names = {re.split(r"\[", ast.unparse(base))[0].rpartition(".")[2] for base in node.bases}
+                bases[node.name] = bases.get(node.name, set()) | (names - {node.name})
+
+    def depth(name: str) -> int:
+        return 1 + max(map(depth, bases[name]), default=0) if name in bases else 0
+
+    for module in modules(package):
+        limit = ERROR_INHERITANCE if module.part == "errors" else MAX_INHERITANCE
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef) and depth(node.name) > limit:
+                yield f"{module.at(node)} {node.name} ends a chain of {depth(node.name)} own classes"
+
+
+def bare_excepts(package: Path) -> Iterator[str]:
+    for module in modules(package):
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ExceptHandler) and node.type is None:
+                yield f"{module.at(node)} catches without saying what"
+
+
+def pickles(package: Path) -> Iterator[str]:
+    for module in modules(package):
+        if module.path in PICKLE_FILES:
+            continue
+        for node, name in module.imports(ast.walk(module.tree)):
+            if name.partition(".")[0] in PICKLES or name == "joblib.load":
+                yield f"{module.at(node)} imports {name}"
+        for call in ast.walk(module.tree):
+            if not isinstance(call, ast.Call):
+                continue
+            allows = any(word.arg == "allow_pickle" and ast.unparse(word.value) != "False" for word in call.keywords)
+            if allows or re.search(r"(^|\.)(read_pickle|joblib\.load)$", ast.unparse(call.func)):
+                yield f"{module.at(call)} reads a pickle: {ast.unparse(call)}"
+
+
+def docstrings(package: Path) -> Iterator[str]:
+    for module in modules(package):
+        if not ast.get_docstring(module.tree):
+            yield f"{module.path} has no docstring"
+
+
+def mirrored_tests(package: Path) -> Iterator[str]:
+    paths = {module.path for module in modules(package) if not module.path.endswith("__init__.py")}
+    for path in sorted(paths):
+        folder, _, name = path.rpartition("/")
+        tested = (package.parent / "tests" / folder / f"test_{name}").exists()
+        if tested == (path in UNMIRRORED):
+            yield f"{path} has {'a test file and stands in UNMIRRORED' if tested else 'no test file'}"
+
+
+def public_names(package: Path) -> Iterator[str]:
+    """``__all__`` is sorted and complete; the docstring lists its names as bullets, and the layout a line each."""
+    init = next(module for module in modules(package) if not module.part)
+    bound: set[str] = set()
+    declared: list[str] = []
+    for node in init.tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom) and getattr(node, "module", "") != "__future__":
+            bound.update(alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            declared = ast.literal_eval(node.value)
+    if declared != sorted(declared, key=lambda name: (not name.isupper(), not name[:1].isupper(), name)):
+        yield "__all__ is not sorted: constants, classes, the rest"
+    for name in sorted({name for name in bound if not re.match("_(?!_)", name)}.symmetric_difference(declared)):
+        yield f"{name} is not both in __all__ and bound in __init__"
+    doc = ast.get_docstring(init.tree, clean=False) or ""
+    bullets = re.findall(r"`(\w+)`", "".join(re.findall(r"^- ((?:`\w+`(?:, )?)+)", doc, re.MULTILINE)))
+    for name in sorted(set(bullets).symmetric_difference(declared)):
+        yield f"{name} is not both in __all__ and a bullet of the docstring"
+    layout = re.findall(r"^ +(\w+)(?:/|\.py)  +\S", doc, re.MULTILINE)
+    parts = sorted({module.part for module in modules(package)} & set(ORDER), key=ORDER.index)
+    if layout != parts:
+        yield f"the layout in the docstring of __init__ is {' '.join(layout)}, but must be {' '.join(parts)}"
+
+
+RULES: tuple[Callable[[Path], Iterator[str]], ...] = (
+    *(import_direction, import_cycles, heavy_imports, file_lines, function_lines, parameters, kwargs_tunnels),
+    *(inheritance, bare_excepts, pickles, docstrings, mirrored_tests, public_names),
+)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_package(rule: Callable[[Path], Iterator[str]]) -> None:
+    breaches = list(rule(PACKAGE))
+    assert not breaches, "\n".join(breaches)
+
+
+def test_import_is_light() -> None:
+    """Importing windvane loads none of the heavy libraries that pandas and scikit-learn do not load themselves."""
+    script = "import sys, pandas, sklearn.linear_model; first = set(sys.modules); import windvane\n"
+    script += f"print(*sorted({HEAVY} & (set(sys.modules) - first)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+# The checker itself: a small sound package, then one mistake at a time.
+
+SOUND = {
+    "__init__.py": '"""A package.\n\n- `load`, `A`: opens\n\n    errors.py  wrong\n    data/      given\n"""\n'
+    "from windvane.data.table import load\nfrom windvane.errors import A\n\n__all__ = ['A', 'load']\n",
+    "errors.py": '"""Errors."""\nclass A(Exception): ...\nclass B(A): ...\nclass C(B): ...\n',
+    "data/__init__.py": '"""Data."""\nfrom windvane.data.table import load\n',
+    "data/table.py": '"""Tables."""\n'
+    "from typing import TYPE_CHECKING\n\nfrom windvane.errors import A\n\nif TYPE_CHECKING:\n    import pyarrow\n\n\n"
+    "class Public:\n    def __init__(self, a, b, c, d, e, f, *, g=1):\n"
+    + '        """Doc.\n'
+    + "\n" * 60
+    + '        """\n'
+    + "        # why\n" * 60
+    + "\n\ndef load():\n    import pyarrow\n    return A\n",
+}
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    package = folder / "windvane"
+    for path, source in {**SOUND, **files}.items():
+        (package / path).parent.mkdir(parents=True, exist_ok=True)
+        (package / path).write_text(source, encoding="utf-8")
+    for test in ("test_errors.py", "data/test_table.py"):
+        (folder / "tests" / test).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "tests" / test).touch()
+    return package
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_sound_source_passes(rule: Callable[[Path], Iterator[str]], tmp_path: Path) -> None:
+    assert list(rule(write(tmp_path, {}))) == []
+
+
+BAD: list[tuple[Callable[[Path], Iterator[str]], str, str, str]] = [
+    (import_direction, "errors.py", "from windvane.data.table import load", "errors.py:1 imports data"),
+    (import_direction, "data/x.py", "def f():\n    from ..search import trial", "data/x.py:2 imports search"),
+    (import_direction, "curvature/x.py", "import windvane.data.table", "does not stand above curvature"),
+    (import_direction, "data/x.py", "from windvane import load", "x.py:1 imports from the package's __init__"),
+    (import_direction, "utils.py", "", "utils.py has no place"),
+    (import_cycles, "data/table.py", "def f():\n    from . import load", "windvane.data.table <- "),
+    (heavy_imports, "data/x.py", "try:\n    import torch.nn\nexcept ImportError: ...", "data/x.py:2 imports torch.nn"),
+    (heavy_imports, "data/x.py", "class A:\n    from lightgbm import Booster", "data/x.py:2 imports lightgbm"),
+    (heavy_imports, "data/x.py", "def f():\n    import rich", "which belongs to cli and progress"),
+    (file_lines, "data/x.py", "\n" * 401, "data/x.py has 401 lines"),
+    (function_lines, "data/x.py", "class A:\n  def f():\n" + "    1\n" * 50, "data/x.py:2 f has 51 lines"),
+    (parameters, "data/x.py", "def f(a, b, c, d, e, *f, g): ...", "f has 7 parameters"),
+    (parameters, "data/x.py", "class _A:\n  def __init__(self, a, b, c, d, *, e, f, g): ...", "has 7 parameters"),
+    (kwargs_tunnels, "data/x.py", "def f(a, **settings): ...", "data/x.py:1 takes **settings"),
+    (inheritance, "data/x.py", "class D: ...\nclass E(D): ...\nclass F(x.E[int]): ...", "F ends a chain of 3"),
+    (bare_excepts, "data/x.py", "try:\n    f()\nexcept:\n    pass", "data/x.py:3 catches"),
+    (pickles, "data/x.py", "def f():\n    from pickle import loads", "data/x.py:2 imports pickle.loads"),
+    (pickles, "data/x.py", "np.load(path, allow_pickle=True)", "data/x.py:1 reads a pickle"),
+    (pickles, "data/x.py", "joblib.load(path)", "data/x.py:1 reads a pickle"),
+    (docstrings, "data/x.py", "x = 1", "data/x.py has no docstring"),
+    (mirrored_tests, "data/x.py", "", "data/x.py has no test file"),
+    (public_names, "__init__.py", SOUND["__init__.py"].replace("['A', 'load']", "['load', 'A']"), "not sorted"),
+    (public_names, "__init__.py", SOUND["__init__.py"].replace("['A', ", "["), "A is not both in __all__ and bound"),
+    (public_names, "__init__.py", SOUND["__init__.py"].replace(", `A`", ""), "A is not both in __all__ and a bullet"),
+    (public_names, "page.py", "", "is errors data, but must be errors page data"),
+]
+
+
+@pytest.mark.parametrize(("rule", "path", "source", "breach"), BAD)
+def test_bad_source_is_found(
+    rule: Callable[[Path], Iterator[str]], path: str, source: str, breach: str, tmp_path: Path
+) -> None:
+    assert breach in "\n".join(rule(write(tmp_path, {path: source})))

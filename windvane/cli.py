@@ -1,0 +1,206 @@
+"""The shell commands: each parses its options, calls the library and prints.
+
+Results go to the standard output, everything else to the standard error stream. What windvane has to complain of is
+one message there and exit code 2. The library is imported inside the commands, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from windvane import AutoClassifier, AutoRegressor
+
+BEST_ROWS = 10  # of the leaderboard, after a search
+TASKS = ("classification", "regression")
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Find the best ensemble of models for a table within a time budget.",
+)
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or a saved model.")]
+Time = Annotated[str, typer.Option(help="How long to search: seconds, or as in 60s, 10m, 1h30m.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    warnings.formatwarning = lambda message, *_: f"windvane: warning: {message}\n"
+    app(prog_name="windvane")
+
+
+@app.command()
+def fit(
+    train: Annotated[Path, typer.Argument(metavar="TRAIN", help="CSV (also .gz), Parquet, Feather or ARFF.")],
+    *,
+    target: Annotated[str, typer.Option(help="Column to learn.")],
+    out: Annotated[Path, typer.Option(help="Directory of the run; an earlier run of the same is gone on with.")],
+    time: Time = "10m",
+    task: Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")] = None,
+    metric: Annotated[str, typer.Option(help="What to optimise, as in roc_auc, log_loss, rmse.")] = "auto",
+    policy: Annotated[str, typer.Option(help="How to validate, as in holdout, cv5, cv5-halving.")] = "auto",
+    families: Annotated[str | None, typer.Option(help="Families of models, as in lightgbm,catboost.")] = None,
+    jobs: Annotated[int, typer.Option(help="Worker programs; -1 for all cores.")] = -1,
+    memory: Annotated[int | None, typer.Option(help="Limit for all workers together, in MB.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Root of all randomness.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Rows the search does not see, for an unbiased score.")] = None,
+    groups: Annotated[str | None, typer.Option(help="Column: rows of one value stay in one fold.")] = None,
+    time_column: Annotated[str | None, typer.Option(help="Column: later rows validate earlier ones.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Column: how much a row counts.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Search for the best ensemble and keep it in a directory.
+
+    The columns of --groups, --time-column and --weight are not learned from.
+    """
+    with _complaints():
+        from windvane import AutoClassifier, AutoRegressor
+        from windvane.data.files import read_frame
+        from windvane.settings import parse_seconds
+
+        named = {"--target": target, "--groups": groups, "--time-column": time_column, "--weight": weight}
+        X, columns = _take_columns(read_frame(train), named)
+        X_test, test_columns = (None, {}) if test is None else _take_columns(read_frame(test), {"--target": target})
+        kind = AutoClassifier if _choose_task(task, columns["--target"], quiet) == "classification" else AutoRegressor
+        model = kind(
+            parse_seconds(time, "--time"),
+            metric=metric,
+            n_jobs=jobs,
+            memory_limit=memory,
+            policy=policy,
+            families=None if families is None else [name.strip() for name in families.split(",")],
+            run_dir=out,
+            random_state=seed,
+            verbose=0 if quiet else 1,
+        )
+        model.fit(
+            X,
+            columns["--target"],
+            groups=columns.get("--groups"),
+            time=columns.get("--time-column"),
+            sample_weight=columns.get("--weight"),
+            X_test=X_test,
+            y_test=test_columns.get("--target"),
+        )
+        _print_result(model, out)
+        if test is not None:
+            typer.echo(f"score on {test}, which chose nothing: {model.test_score_:.5g}")
+
+
+@app.command()
+def predict(
+    run: Run,
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Rows to predict, with the columns of training.")],
+    out: Annotated[Path, typer.Option(help="File to write: CSV, Parquet or Feather.")],
+    proba: Annotated[bool, typer.Option("--proba", help="A column of probabilities for each class.")] = False,
+) -> None:
+    """Predict the rows of a table."""
+    with _complaints():
+        import pandas as pd
+
+        from windvane import AutoClassifier, load
+        from windvane.data.files import read_frame, write_frame
+        from windvane.errors import InputError
+
+        model, X = load(run), read_frame(table)
+        if not proba:
+            frame = pd.DataFrame({"prediction": model.predict(X)})
+        elif isinstance(model, AutoClassifier):
+            frame = pd.DataFrame(model.predict_proba(X), columns=[str(label) for label in model.classes_])
+        else:
+            raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
+        write_frame(frame, out)
+
+
+@app.command()
+def leaderboard(
+    run: Run, as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one record a trial.")] = False
+) -> None:
+    """Print every trial of a run, the best first."""
+    with _complaints():
+        from windvane import load
+
+        board = load(run).leaderboard()
+        typer.echo(board.reset_index().to_json(orient="records", indent=2) if as_json else _as_text(board))
+
+
+@app.command()
+def resume(run: Run, time: Time, quiet: Quiet = False) -> None:
+    """Go on with a run for some more time."""
+    with _complaints():
+        from windvane import load
+        from windvane.settings import parse_seconds
+
+        seconds = parse_seconds(time, "--time")
+        model = load(run)
+        model.set_params(verbose=0 if quiet else 1)
+        model.resume(seconds)
+        _print_result(model, run)
+
+
+@app.callback(invoke_without_command=True)
+def options(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    """Answer the options that come before a command."""
+    if version:
+        from windvane.version import VERSION
+
+        typer.echo(f"windvane {VERSION}")
+        raise typer.Exit
+
+
+@contextmanager
+def _complaints() -> Iterator[None]:
+    """Turn what windvane raises on purpose into one message and exit code 2."""
+    from windvane.errors import WindvaneError
+
+    try:
+        yield
+    except WindvaneError as error:
+        typer.echo(f"windvane: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def _take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
+    """Take columns (option -> name, None where it was not given) out of a table: the rest, and option -> column."""
+    from windvane.errors import unknown
+
+    given = {option: name for option, name in named.items() if name is not None}
+    for option, name in given.items():
+        if name not in frame.columns:
+            raise unknown(option, name, map(str, frame.columns))
+    return frame.drop(columns=list(given.values())), {option: frame[name] for option, name in given.items()}
+
+
+def _choose_task(task: str | None, target: pd.Series, quiet: bool) -> str:
+    """Take the task that was asked for, or guess it and say so."""
+    from windvane.data.guess import guess_task
+    from windvane.errors import unknown
+
+    if task is None:
+        task, reason = guess_task(target)
+        if not quiet:
+            typer.echo(f"windvane: {task}, as the target has {reason}; --task says otherwise", err=True)
+    elif task not in TASKS:
+        raise unknown("--task", task, TASKS)
+    return task
+
+
+def _print_result(model: AutoClassifier | AutoRegressor, run: Path) -> None:
+    typer.echo(_as_text(model.leaderboard().head(BEST_ROWS)))
+    typer.echo(f"kept in {run}")
+
+
+def _as_text(board: pd.DataFrame) -> str:
+    return board.reset_index().to_string(index=False, float_format=lambda value: f"{value:.5g}")

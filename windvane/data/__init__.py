@@ -1,0 +1,1 @@
+"""What we are given: files, columns, targets, metrics, folds."""

@@ -1,0 +1,257 @@
+"""Files and the tables of other libraries -> pandas frames, and back to files."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from warnings import catch_warnings, simplefilter
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas.errors import ParserWarning
+from scipy import sparse as sp
+from sklearn.utils.validation import check_array
+
+from windvane.data.arff import parse_arff
+from windvane.errors import InputError
+
+Frame = pd.DataFrame | sp.csr_matrix
+
+READABLE = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".feather", ".arff", ".arff.gz")
+WRITABLE = (".csv", ".csv.gz", ".parquet", ".feather")
+
+_DELIMITERS = ",;\t|"
+_SNIFFED_BYTES, _SNIFFED_ROWS = 1 << 16, 50
+
+
+def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a table from a file.
+
+    Parameters
+    ----------
+    path
+        A file with one of the suffixes `READABLE`. CSV and TSV files have a header, a delimiter out of comma,
+        semicolon, tab and bar, which is found, and are encoded in UTF-8 or Latin-1.
+
+    Returns
+    -------
+    DataFrame
+        At least one row and one column.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing, of another type, or cannot be read.
+    """
+    file = Path(path)
+    kind = _suffix(file, READABLE)
+    if not file.is_file():
+        raise InputError(f"{file} {'is a folder, not a file' if file.is_dir() else 'does not exist'}.")
+    try:
+        if kind == ".parquet":
+            frame = pd.read_parquet(file)
+        elif kind == ".feather":
+            frame = pd.read_feather(file)
+        elif kind.startswith(".arff"):
+            frame = parse_arff(_decode(_read_bytes(file)))
+        else:
+            frame = _read_delimited(file)
+        _refuse_duplicates(frame.columns)
+    except (OSError, EOFError, ValueError, zlib.error, ParserWarning) as error:
+        raise InputError(f"{file} cannot be read as {kind[1:]}: {str(error).strip()}") from error
+    if len(frame) == 0:
+        raise InputError(f"{file} has columns but no rows.")
+    return frame
+
+
+def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write a table to a file, without its index; a file that is there is replaced once the new one is complete.
+
+    Parameters
+    ----------
+    frame
+        The table.
+    path
+        A file with one of the suffixes `WRITABLE`.
+
+    Raises
+    ------
+    InputError
+        Where the suffix is another, or the folder does not exist.
+    """
+    file = Path(path)
+    kind = _suffix(file, WRITABLE)
+    if not file.parent.is_dir():
+        raise InputError(f"{file} cannot be written: the folder {file.parent} does not exist.")
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        if kind == ".parquet":
+            frame.to_parquet(part, index=False)
+        elif kind == ".feather":
+            frame.reset_index(drop=True).to_feather(part)
+        else:
+            frame.to_csv(part, index=False, compression="gzip" if kind == ".csv.gz" else None)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def to_frame(X: Any) -> Frame:
+    """Bring a table of any library to one of two forms.
+
+    Parameters
+    ----------
+    X
+        A pandas DataFrame or Series (one column), a polars or Arrow table, a mapping of columns, a list of rows or of
+        mappings, an array of shape (n, p), or a SciPy sparse matrix. Values of any kind: `windvane.data.schema` takes
+        infinite numbers for missing ones.
+
+    Returns
+    -------
+    DataFrame or csr_matrix
+        At least one row and one column. Names of columns are strings; a table without names has the columns
+        ``RangeIndex(p)``. The values may be shared with `X`.
+
+    Raises
+    ------
+    InputError
+        Where X is no table, has no rows or columns, complex numbers, or two columns of one name.
+    """
+    if sp.issparse(X):
+        return sp.csr_matrix(_check(X))
+    if hasattr(X, "to_pandas"):  # polars, Arrow and others
+        X = X.to_pandas()
+    if isinstance(X, pd.Series):
+        X = X.to_frame()
+    elif isinstance(X, Mapping) or (isinstance(X, list) and X and all(isinstance(row, Mapping) for row in X)):
+        X = pd.DataFrame(X)
+    if not isinstance(X, pd.DataFrame):
+        return pd.DataFrame(_check(_to_array(X)), copy=False)
+    return _check_frame(X)
+
+
+def is_unnamed(frame: pd.DataFrame) -> bool:
+    """Whether the columns of a frame are merely numbered 0, 1, 2 ...
+
+    Parameters
+    ----------
+    frame
+        Any frame.
+
+    Returns
+    -------
+    bool
+        Whether its columns are known by position alone.
+    """
+    columns = frame.columns
+    return isinstance(columns, pd.RangeIndex) and columns.start == 0 and columns.step == 1
+
+
+def _suffix(file: Path, allowed: Iterable[str]) -> str:
+    name = file.name.lower()
+    for suffix in sorted(allowed, key=len, reverse=True):
+        if name.endswith(suffix):
+            return suffix
+    raise InputError(f"{file} has no known suffix; allowed are {', '.join(allowed)}.")
+
+
+def _check(X: Any) -> Any:
+    """Hold arrays and sparse matrices to scikit-learn's rules, in its words."""
+    dtype = np.float64 if sp.issparse(X) else None
+    try:
+        return check_array(X, accept_sparse="csr", dtype=dtype, ensure_all_finite=False)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _check_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """Hold a frame to the same rules as arrays, and make the names of its columns strings."""
+    if any(getattr(dtype, "kind", "") == "c" for dtype in frame.dtypes):
+        raise InputError("Complex data not supported: X has columns of complex numbers.")
+    for size, what in zip(frame.shape, ("sample", "feature"), strict=True):
+        if size == 0:
+            raise InputError(f"Found array with 0 {what}(s) (shape={frame.shape}) while a minimum of 1 is required.")
+    if is_unnamed(frame):
+        return frame
+    if not all(isinstance(name, str) for name in frame.columns):
+        frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    try:
+        _refuse_duplicates(frame.columns)
+    except ValueError as error:
+        raise InputError(f"X cannot be used: {error}") from error
+    return frame
+
+
+def _to_array(X: Any) -> NDArray[Any]:
+    try:
+        array = np.asarray(X)
+        if isinstance(X, list | tuple) and array.dtype.kind in "US":
+            array = np.asarray(X, dtype=object)  # NumPy turns numbers beside texts into texts
+    except ValueError as error:
+        raise InputError(f"X is a list whose rows differ in length or depth: {error}") from error
+    if array.ndim == 0:
+        raise InputError(
+            f"X is of type {type(X).__name__}, but must be a table: a pandas, polars or Arrow table, an array, "
+            "a list of rows or a SciPy sparse matrix."
+        )
+    return array
+
+
+def _refuse_duplicates(names: Iterable[object]) -> None:
+    twice = [str(name) for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"two columns have the same name: {', '.join(map(repr, twice))}")
+
+
+def _read_bytes(file: Path, size: int = -1) -> bytes:
+    with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
+        return stream.read(size)
+
+
+def _decode(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _read_delimited(file: Path) -> pd.DataFrame:
+    """Read CSV or TSV with pandas' C parser, after a look at the beginning."""
+    beginning = _read_bytes(file, _SNIFFED_BYTES)
+    if b"\0" in beginning:
+        raise ValueError("it is no text in UTF-8 or Latin-1")
+    if len(beginning) == _SNIFFED_BYTES:
+        beginning = beginning[: beginning.rfind(b"\n") + 1] or beginning
+    text = beginning.decode("utf-8-sig", errors="replace")
+    delimiter, header = _find_delimiter(text)
+    _refuse_duplicates(name for name in header if name)  # pandas would rename them
+    with catch_warnings():
+        simplefilter("error", ParserWarning)  # rows longer than the header
+        for encoding in ("utf-8-sig", "latin-1"):
+            try:
+                return pd.read_csv(file, sep=delimiter, encoding=encoding, index_col=False, low_memory=False)
+            except UnicodeDecodeError:
+                continue
+    raise ValueError("it is no text in UTF-8 or Latin-1")
+
+
+def _find_delimiter(text: str) -> tuple[str, list[str]]:
+    """Find the delimiter that splits the first rows most evenly, and the header it gives."""
+    best: tuple[tuple[bool, float, int], str, list[str]] = ((False, 0.0, 1), ",", text.splitlines()[:1])
+    for delimiter in _DELIMITERS:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        rows = [row for row, _ in zip(reader, range(_SNIFFED_ROWS), strict=False) if row]
+        if rows:
+            width, times = Counter(map(len, rows)).most_common(1)[0]
+            rating = (width == len(rows[0]), times / len(rows), width)
+            if width > 1 and rating > best[0]:
+                best = (rating, delimiter, rows[0])
+    return best[1], best[2]

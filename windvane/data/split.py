@@ -1,0 +1,269 @@
+"""Which rows train and which validate: hold-out and folds, stratified, by groups, in time order, or the user's own.
+
+Every training part sees every class, so that all models of a run speak of the same classes. Where a split would not
+have it so, rows move from the validation part to the training part, and a note tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from warnings import catch_warnings, simplefilter
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas.api import types
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
+
+from windvane.data.table import Integers
+from windvane.errors import InputError
+
+HOLDOUT = 1 / 3  # of the rows validate where there is one fold
+MAX_HOLDOUT_ROWS = 50_000  # more rows hardly make the judgement sharper, but each prediction slower
+QUANTILE_BINS = 10  # strata of a numeric target
+MAX_STRATIFIED_GROUPS = 1_000  # stratifying visits the groups one by one
+MAX_NAMED = 10  # classes named in a note
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division of the rows.
+
+    Attributes
+    ----------
+    train, valid
+        Sorted positions without a common one, int64.
+    """
+
+    train: Integers
+    valid: Integers
+
+
+@dataclass(frozen=True)
+class SplitBy:
+    """What the user says about how rows belong together; None where nothing is said.
+
+    Attributes
+    ----------
+    groups
+        n labels; rows of one group are never divided.
+    time
+        n numbers or dates; a model is always judged on later rows than it was trained on.
+    splitter
+        A scikit-learn splitter, or an iterable of pairs of row positions to train on and to validate.
+    """
+
+    groups: Any = None
+    time: Any = None
+    splitter: Any = None
+
+
+def make_folds(
+    target: NDArray[Any], n_folds: int, *, seed: int, by: SplitBy | None = None, classes: Sequence[Any] | None = None
+) -> tuple[list[Fold], tuple[str, ...]]:
+    """Divide the rows.
+
+    Without a word from the user, rows are shuffled, and stratified by class or by quantiles of the target. One fold is
+    a hold-out of a third of the rows, at most `MAX_HOLDOUT_ROWS`. In time order a hold-out is the last third, and
+    k folds are k + 1 blocks of rows, each validated after training on all blocks before it (as in scikit-learn's
+    TimeSeriesSplit): the rows of the first block are never validated. Rows of one time are never divided.
+
+    Parameters
+    ----------
+    target
+        n class codes (integers) or numbers (floats).
+    n_folds
+        How many folds; 1 is a hold-out. A splitter has its own number.
+    seed
+        Root of the randomness.
+    by
+        Groups, time or a splitter.
+    classes
+        The labels, for notes.
+
+    Returns
+    -------
+    folds
+        At least one. Validation parts have no row in common, unless a splitter of the user's wants it so.
+    notes
+        What the user should be warned of.
+
+    Raises
+    ------
+    InputError
+        Where the rows do not suffice, or groups, time or splitter are not usable or contradict each other.
+    """
+    by = by or SplitBy()
+    n_rows = len(target)
+    if n_folds < 1 or max(2, n_folds) > n_rows:
+        raise InputError(f"n_folds={n_folds} does not go with {n_rows} row(s): at least 2, and at least one a fold.")
+    if by.time is not None and (by.groups is not None or by.splitter is not None):
+        raise InputError(f"time and {'split' if by.groups is None else 'groups'} are both given; give one of them.")
+    groups = None if by.groups is None else _ranks("groups", by.groups, n_rows)
+    # Where a class must be added to a training part, the row of least rank is: the smallest group, the earliest time.
+    rank = np.zeros(n_rows, dtype=np.int64) if groups is None else np.bincount(groups)[groups]
+    if by.splitter is not None:
+        folds = _own_folds(by.splitter, target, groups)
+    elif by.time is not None:
+        rank = _ranks("time", by.time, n_rows)
+        folds = _time_folds(rank, n_folds)
+    else:
+        strata = _strata(target, n_folds)
+        valids = _spread(strata, n_folds, seed) if groups is None else _spread_groups(strata, groups, n_folds, seed)
+        folds = [Fold(np.flatnonzero(~valid), np.flatnonzero(valid)) for valid in valids]
+    if target.dtype.kind not in "iu":
+        return folds, ()
+    return _with_every_class(folds, target, rank, groups, classes)
+
+
+def _ranks(name: str, labels: Any, n_rows: int) -> Integers:  # (n_rows,)
+    """Replace groups or times by their position among the distinct ones, sorted."""
+    try:
+        series = pd.Series(labels.to_pandas() if hasattr(labels, "to_pandas") else labels)
+        if name == "time" and types.infer_dtype(series, skipna=True) == "string":
+            series = pd.to_datetime(series, format="ISO8601")
+        codes, _ = pd.factorize(series, sort=True)
+    except (TypeError, ValueError) as error:
+        allowed = "a label for each row" if name == "groups" else "numbers, dates, or texts such as 2024-12-31"
+        raise InputError(f"{name} cannot be used: {error}. Allowed: {allowed}.") from error
+    if len(codes) != n_rows:
+        raise InputError(f"{name} has {len(codes)} values, but there are {n_rows} rows.")
+    if (codes < 0).any():
+        raise InputError(f"{name} has {int((codes < 0).sum())} missing, the first in row {int(np.argmax(codes < 0))}.")
+    return codes.astype(np.int64)
+
+
+def _strata(target: NDArray[Any], n_folds: int) -> Integers:  # (n,)
+    """Give the class of each row, or the quantile bin of its number."""
+    if target.dtype.kind in "iu":
+        return target.astype(np.int64)
+    n_bins = max(1, min(QUANTILE_BINS, len(target) // max(n_folds, 3)))
+    ranks = np.empty(len(target), dtype=np.int64)
+    ranks[np.argsort(target, kind="stable")] = np.arange(len(target))
+    return ranks * n_bins // len(target)
+
+
+def _spread(strata: Integers, n_folds: int, seed: int) -> list[NDArray[np.bool_]]:  # n_folds masks of shape (n,)
+    """Deal the rows out to the folds, stratum after stratum: per stratum the folds differ by one row at most."""
+    rng = np.random.default_rng(seed)
+    n_rows = len(strata)
+    shuffled = rng.permutation(n_rows)
+    small = strata.astype(np.int16) if strata.max() < 2**15 else strata  # sorted in linear time
+    order = shuffled[np.argsort(small[shuffled], kind="stable")]  # (n,)
+    fold = np.full(n_rows, -1)
+    if n_folds == 1:
+        n_valid = max(1, min(int(n_rows * HOLDOUT), MAX_HOLDOUT_ROWS))
+        evenly = ((np.arange(n_valid) + rng.random()) * (n_rows / n_valid)).astype(np.int64)  # (n_valid,)
+        fold[order[evenly]] = 0
+    else:
+        fold[order] = np.arange(n_rows) % n_folds
+    return [fold == i for i in range(n_folds)]
+
+
+def _spread_groups(strata: Integers, groups: Integers, n_folds: int, seed: int) -> list[NDArray[np.bool_]]:
+    """Deal whole groups out to the folds, stratified as far as groups allow."""
+    n_groups = int(groups.max()) + 1
+    if n_groups < max(2, n_folds):
+        raise InputError(f"groups has {n_groups} distinct value(s), but {max(2, n_folds)} are needed.")
+    parts = n_folds
+    if n_folds == 1:  # the first of enough parts is the hold-out
+        parts = min(n_groups, max(round(1 / HOLDOUT), -(-len(groups) // MAX_HOLDOUT_ROWS)))
+    valids: list[Integers] = []
+    if n_groups <= MAX_STRATIFIED_GROUPS and np.bincount(strata).max() >= parts:
+        splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+        with catch_warnings():
+            simplefilter("ignore", UserWarning)  # of rare classes, for which we care ourselves
+            valids = [valid for _, valid in splitter.split(strata, strata, groups)]
+    if not valids or not all(map(len, valids)):
+        by_group = GroupKFold(parts, shuffle=True, random_state=seed)
+        valids = [valid for _, valid in by_group.split(strata, strata, groups)]
+    rows = np.arange(len(groups))
+    return [np.isin(rows, valid) for valid in valids[:n_folds]]
+
+
+def _time_folds(time: Integers, n_folds: int) -> list[Fold]:
+    """Cut the rows in order of time, between times."""
+    n_rows = len(time)
+    order = np.argsort(time, kind="stable")
+    if n_folds == 1:
+        cuts = np.array([n_rows - max(1, min(int(n_rows * HOLDOUT), MAX_HOLDOUT_ROWS))])
+    else:
+        cuts = np.arange(1, n_folds + 1) * n_rows // (n_folds + 1)
+    cuts = np.searchsorted(time[order], time[order][cuts])  # back to the first row of that time
+    if cuts[0] == 0 or (np.diff(cuts) == 0).any():
+        raise InputError(f"time has too few distinct values, or too unevenly spread, for {n_folds} fold(s).")
+    ends = [*cuts[1:], n_rows]
+    return [Fold(np.sort(order[:cut]), np.sort(order[cut:end])) for cut, end in zip(cuts.tolist(), ends, strict=True)]
+
+
+def _own_folds(splitter: Any, target: NDArray[Any], groups: Integers | None) -> list[Fold]:
+    """Ask the user's splitter, and check what it gives."""
+    if isinstance(splitter, int | str):
+        raise InputError(
+            f"split={splitter!r} is no splitter; a number of folds is chosen by policy='cv5' and the like."
+        )
+    n_rows = len(target)
+    try:
+        pairs = [tuple(pair) for pair in check_cv(splitter).split(np.zeros((n_rows, 1)), target, groups)]
+        if not pairs or any(len(pair) != 2 for pair in pairs):
+            raise ValueError("it does not give pairs of training and validation rows")
+    except (TypeError, ValueError) as error:
+        raise InputError(f"split cannot divide the rows: {error}") from error
+    folds = []
+    for i, pair in enumerate(pairs):
+        train, valid = (
+            _rows(part, n_rows, f"split: the {name} part of fold {i}")
+            for part, name in zip(pair, ("training", "validation"), strict=True)
+        )
+        common = np.intersect1d(train, valid)
+        if len(common):
+            raise InputError(f"split: fold {i} trains on {len(common)} of its validation rows, such as {common[0]}.")
+        folds.append(Fold(train, valid))
+    return folds
+
+
+def _rows(part: Any, n_rows: int, name: str) -> Integers:
+    rows = np.asarray(part)
+    if rows.dtype == bool and rows.shape == (n_rows,):
+        rows = np.flatnonzero(rows)
+    if rows.ndim != 1 or len(rows) == 0 or rows.dtype.kind not in "iu":
+        raise InputError(f"{name} is {part!r}, but must be row positions, at least one.")
+    if rows.min() < 0 or rows.max() >= n_rows:
+        raise InputError(f"{name} has rows {rows.min()} to {rows.max()}, but there are 0 to {n_rows - 1}.")
+    distinct = np.unique(rows).astype(np.int64)
+    if len(distinct) < len(rows):
+        raise InputError(f"{name} has rows more than once.")
+    return distinct
+
+
+def _with_every_class(
+    folds: list[Fold], target: Integers, rank: Integers, groups: Integers | None, classes: Sequence[Any] | None
+) -> tuple[list[Fold], tuple[str, ...]]:
+    """Add a row, or a group, of each class that a training part lacks."""
+    there = np.bincount(target) > 0  # (k,)
+    lacking = [there & (np.bincount(target[fold.train], minlength=len(there)) == 0) for fold in folds]
+    rare = np.flatnonzero(np.any(lacking, axis=0)).tolist()
+    if not rare:
+        return folds, ()
+    order = np.lexsort((rank, target))
+    first = order[np.searchsorted(target[order], np.arange(len(there))) % len(order)]  # (k,), a row of each class
+    kept = []
+    for i, (fold, lacks) in enumerate(zip(folds, lacking, strict=True)):
+        if lacks.any():
+            moved = first[lacks] if groups is None else np.flatnonzero(np.isin(groups, groups[first[lacks]]))
+            fold = Fold(np.union1d(fold.train, moved), np.setdiff1d(fold.valid, moved))
+            if len(fold.valid) == 0:
+                raise InputError(
+                    f"Fold {i} of {len(folds)} has no row left to validate once its training part sees every class: "
+                    f"{len(target)} rows of {int(there.sum())} classes are too few, or too unevenly spread."
+                )
+        kept.append(fold)
+    names = ", ".join(repr(code if classes is None else classes[code]) for code in rare[:MAX_NAMED])
+    more = f" and {len(rare) - MAX_NAMED} more" if len(rare) > MAX_NAMED else ""
+    what = "row" if groups is None else "group"
+    return kept, (
+        f"Some training parts would not see every class; a {what} of each class missing there was moved from "
+        f"validation to training: {names}{more}.",
+    )

@@ -1,0 +1,160 @@
+"""Small files that models are kept in: JSON, arrays, scikit-learn objects. None is a pickle.
+
+Whatever is wrong with a file becomes one `ModelFileError`; nothing in a file is ever executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windvane.errors import ModelFileError
+
+# What a skops file may hold besides what skops trusts by itself (scikit-learn's estimators, numpy's arrays). The list
+# never comes from the file that is read.
+TRUSTED = (
+    "numpy.dtype",
+    "sklearn.model_selection._split.KFold",
+    "sklearn.model_selection._split.StratifiedKFold",
+)
+
+# Whatever numpy, json, zipfile, skops and code that meets wrong shapes or missing keys raise over a damaged file.
+_DAMAGE: tuple[type[Exception], ...] = (
+    *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+    *(MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error),
+)
+
+
+@contextmanager
+def reading(path: Path, *also: type[Exception]) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is read and understood into a `ModelFileError`.
+
+    Parameters
+    ----------
+    path
+        The file or folder being read, for the message.
+    *also
+        Exceptions of the library that reads.
+
+    Yields
+    ------
+    None
+        Once, to the block that reads.
+
+    Raises
+    ------
+    ModelFileError
+        If the block fails.
+    """
+    try:
+        yield
+    except ModelFileError:
+        raise
+    except (*_DAMAGE, *also) as error:
+        raise ModelFileError(f"{path} is missing, damaged or not trusted: {error!r}.") from error
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a mapping of plain values."""
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    dict
+        Its content.
+
+    Raises
+    ------
+    ModelFileError
+        If there is no such file or it holds no mapping.
+    """
+    with reading(path):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ModelFileError(f"{path} holds {type(content).__name__}, not a mapping.")
+    return content
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write named arrays as an uncompressed .npz file."""
+    # Through an open file, so that numpy adds no suffix; savez takes the names as keywords.
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read what `write_arrays` wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    dict
+        Name -> array.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing or damaged, or an array holds objects.
+    """
+    # numpy would not close a file that it opened and could not read.
+    with reading(path), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def pack(content: Any) -> bytes:
+    """Turn fitted scikit-learn objects (in lists and mappings) into the bytes of a skops file."""
+    from skops.io import dumps
+
+    return bytes(dumps(content))
+
+
+def unpack(path: Path) -> Any:
+    """Read a file made of `pack`.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    object
+        What was packed.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing or damaged, or holds a type that is not in `TRUSTED`.
+    """
+    from skops.io import load
+
+    with reading(path):
+        return load(path, trusted=list(TRUSTED))
+
+
+def digest(path: Path) -> str:
+    """Give the SHA-256 of a file: asked before a library's own parser, written in C, meets the bytes."""
+    with reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,90 @@
+"""The exceptions of windvane, all under one root.
+
+::
+
+    WindvaneError
+    ├── InputError (ValueError)      an argument or a column is not usable: what came, what is allowed
+    │   └── MissingColumnsError      a table to predict lacks columns that the model was trained on
+    ├── RunError                     a run directory cannot be used
+    │   ├── RunLockedError           another living process works on it
+    │   ├── RunMismatchError         it holds other data, another metric, policy, set of families or seed
+    │   └── VersionError             it was written by a version that this one cannot read
+    ├── ModelFileError               a model file is missing, damaged or not trusted; nothing in it was executed
+    ├── NoModelError                 the search ended without one usable model: says what failed and why
+    └── WorkerError                  worker programs could not be started
+
+A user who wants to catch whatever windvane has to say writes::
+
+    try:
+        model.fit(X, y)
+    except windvane.WindvaneError as error:
+        print(error)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class WindvaneError(Exception):
+    """Root of every exception that windvane raises on purpose."""
+
+
+class InputError(WindvaneError, ValueError):
+    """An argument or a column is not usable."""
+
+
+class MissingColumnsError(InputError):
+    """A table to predict lacks columns that the model was trained on."""
+
+
+class RunError(WindvaneError):
+    """A run directory cannot be used."""
+
+
+class RunLockedError(RunError):
+    """Another living process works on the run directory."""
+
+
+class RunMismatchError(RunError):
+    """The run directory holds other data or other settings."""
+
+
+class VersionError(RunError):
+    """A file was written by a version of windvane that this one cannot read."""
+
+
+class ModelFileError(WindvaneError):
+    """A model file is missing, damaged or not trusted."""
+
+
+class NoModelError(WindvaneError):
+    """The search ended without one usable model."""
+
+
+class WorkerError(WindvaneError):
+    """Worker programs could not be started."""
+
+
+def unknown(argument: str, given: object, allowed: Iterable[str]) -> InputError:
+    """Make the error for a name that is not one of the known ones, with the nearest valid name.
+
+    Parameters
+    ----------
+    argument
+        Name of the argument.
+    given
+        What came.
+    allowed
+        The valid names.
+
+    Returns
+    -------
+    InputError
+        To be raised by the caller.
+    """
+    names = list(allowed)
+    nearest = get_close_matches(str(given), names, n=1, cutoff=0.4)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    return InputError(f"{argument}={given!r} is not known.{hint} Allowed: {', '.join(names)}.")

@@ -1,0 +1,364 @@
+"""What both estimators share: one run, told in the order in which it happens, and what can be asked of it later.
+
+`fit` starts the workers, types the table, chooses policy and folds, searches until the clock ends, and opens the
+ensemble. How each of these is done is in `windvane.runs` and `windvane.search`.
+"""
+
+from __future__ import annotations
+
+import time as clocks
+import warnings
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from windvane import fitted, persist
+from windvane.data.files import to_frame
+from windvane.data.table import Table
+from windvane.data.target import Goal, check_weight, encode_target
+from windvane.errors import InputError, RunError
+from windvane.predictor import Predictor
+from windvane.refit import refitted
+from windvane.runs import Outcome, begin, conduct, open_run, remove, reopen, temporary_directory
+from windvane.search.loop import Callback
+from windvane.search.policy import Policy
+from windvane.search.prepare import Given, choose_families, prepare
+from windvane.search.run import RunDirectory
+from windvane.search.trial import Trial
+from windvane.search.workers import Pool
+from windvane.settings import Settings, parse_seconds
+
+
+class Estimator(BaseEstimator):
+    """What both estimators share; the constructor stores, `fit` learns."""
+
+    _goal: Goal
+
+    def __init__(
+        self,
+        time_budget: float | str = 600,
+        *,
+        metric: Any = "auto",
+        n_jobs: int | None = -1,
+        memory_limit: float | None = None,
+        policy: str = "auto",
+        families: Sequence[Any] | None = None,
+        ensemble_size: int = 25,
+        n_trials: int | None = None,
+        run_dir: str | Path | None = None,
+        random_state: Any = None,
+        verbose: int = 1,
+        keep_data: bool = True,
+    ) -> None:
+        self.time_budget = time_budget
+        self.metric = metric
+        self.n_jobs = n_jobs
+        self.memory_limit = memory_limit
+        self.policy = policy
+        self.families = families
+        self.ensemble_size = ensemble_size
+        self.n_trials = n_trials
+        self.run_dir = run_dir
+        self.random_state = random_state
+        self.verbose = verbose
+        self.keep_data = keep_data
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        groups: Any = None,
+        time: Any = None,
+        split: Any = None,
+        sample_weight: Any = None,
+        X_test: Any = None,
+        y_test: Any = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> Self:
+        """Search for the best model within the time budget.
+
+        Ctrl-C ends the search early and returns fitted; a second one raises. Where ``run_dir`` holds a run on the
+        same data with the same metric, policy, families and seed, the search goes on from there.
+
+        Parameters
+        ----------
+        X
+            The columns, n rows: pandas, polars, pyarrow, numpy, lists or a scipy sparse matrix.
+        y
+            The target, n values.
+        groups
+            n labels; rows of one group are never in both parts of a fold.
+        time
+            n instants or numbers; validation rows are always later than the rows trained on.
+        split
+            A scikit-learn splitter, or pairs of training and validation positions, instead of the policy's folds.
+        sample_weight
+            n weights; they weigh training and metric.
+        X_test, y_test
+            Rows that nothing is learned or chosen from; their honest score becomes ``test_score_``.
+        callbacks
+            Each gets every finished `windvane.Trial`; one that returns True ends the search.
+
+        Returns
+        -------
+        self
+            Fitted.
+
+        Raises
+        ------
+        InputError
+            Where an argument, a column or the target is not usable.
+        RunError
+            Where ``run_dir`` is in use, or holds another run.
+        NoModelError
+            Where no model came out; says what failed and why.
+        """
+        started = clocks.monotonic()
+        if (X_test is None) != (y_test is None):
+            raise InputError("X_test and y_test belong together; only one of them was given.")
+        settings = reopen(Settings.check(self), given_seed=self.random_state is not None)
+        pool = Pool(settings.n_jobs, settings.memory_limit)  # they start while the table is typed
+        directory = None
+        try:
+            given = Given(groups, time, split, sample_weight)
+            prepared = prepare(
+                X,
+                y,
+                goal=self._goal,
+                settings=settings,
+                metric=self.metric,
+                families=self.families,
+                given=given,
+                owner=type(self).__name__,
+            )
+            for note in prepared.notes:
+                warnings.warn(note, UserWarning, stacklevel=2)
+            directory = begin(type(self).__name__, prepared, settings, own_metric=not isinstance(self.metric, str))
+            outcome = conduct(prepared, settings, pool, directory, started, callbacks)
+        finally:
+            pool.close()
+            if directory is not None:
+                directory.unlock()
+        self._take(outcome, directory)
+        if X_test is not None:
+            self.test_score_ = self.score(X_test, y_test)
+        return self
+
+    def resume(self, time_budget: float | str | None = None, *, callbacks: Sequence[Callback] = ()) -> Self:
+        """Go on with the search.
+
+        Parameters
+        ----------
+        time_budget
+            Seconds to add, or a text such as "10m"; the constructor's where it is None.
+        callbacks
+            As in `fit`.
+
+        Returns
+        -------
+        self
+            At least as good on validation as before.
+
+        Raises
+        ------
+        RunError
+            Where the run is not there any more, or its data were not kept.
+        """
+        started = clocks.monotonic()
+        directory = getattr(self, "_directory", None)
+        if directory is None or not directory.exists():
+            raise RunError("There is no run to resume: fit first, or load a run directory (a saved model is not one).")
+        seconds = parse_seconds(self.time_budget if time_budget is None else time_budget)
+        settings = replace(Settings.check(self), time_budget=seconds, n_trials=None, run_dir=directory.root)
+        directory.lock()
+        pool = Pool(settings.n_jobs, settings.memory_limit)
+        try:
+            metric = None if isinstance(self.metric, str) else self.metric
+            prepared = open_run(directory, self.families, metric)
+            settings = replace(settings, seed=prepared.problem.seed)
+            outcome = conduct(prepared, settings, pool, directory, started, callbacks)
+        finally:
+            pool.close()
+            directory.unlock()
+        self._take(outcome, directory)
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict labels or numbers.
+
+        Parameters
+        ----------
+        X
+            n rows with the columns of the training table, in any order where they have names.
+
+        Returns
+        -------
+        ndarray
+            Shape (n,).
+        """
+        return self._fitted().predict(self._table(X))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Judge the ensemble by the run's metric.
+
+        Parameters
+        ----------
+        X, y
+            n rows with their target.
+        sample_weight
+            n weights, or None.
+
+        Returns
+        -------
+        float
+            Higher is better; errors such as log loss and rmse come negative, as in scikit-learn.
+        """
+        predictor = self._fitted()
+        target, _ = encode_target(y, self._goal, classes=predictor.classes)
+        weight = None if sample_weight is None else check_weight(sample_weight, len(target))
+        loss = predictor.loss(self._table(X), target, weight)
+        score = predictor.metric.score(loss)
+        return score if predictor.metric.greater_is_better else -score
+
+    def leaderboard(self) -> pd.DataFrame:
+        """Rank all trials of the run.
+
+        Returns
+        -------
+        pandas.DataFrame
+            See `windvane.fitted.leaderboard`.
+        """
+        return fitted.leaderboard(self.trials_, self._fitted().ensemble)
+
+    @property
+    def performance_over_time_(self) -> pd.DataFrame:
+        """Validation score of the best single model and of the ensemble, over seconds."""
+        return fitted.performance_over_time(self.curve_, self._fitted().metric)
+
+    def feature_importance(self, X: Any, y: Any, *, n_repeats: int = 5) -> pd.DataFrame:
+        """Measure how much the score loses when a column is shuffled.
+
+        Parameters
+        ----------
+        X, y
+            Rows to measure on, best such that were not trained on.
+        n_repeats
+            Shuffles of each column.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns importance and std, one row for each column, largest first.
+        """
+        return fitted.feature_importance(self, X, y, n_repeats, seed=0)
+
+    def refit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
+        """Train the ensemble's configurations once on all rows, instead of averaging the models of the folds.
+
+        Each grows for as many iterations as were best on its folds. Prediction gets faster by the number of folds;
+        no validation score speaks for the new models.
+
+        Parameters
+        ----------
+        X, y
+            Columns as in `fit`, any number of rows; the labels must be known ones.
+        sample_weight
+            A weight for each row, or None.
+
+        Returns
+        -------
+        self
+            With the new models.
+        """
+        predictor = self._fitted()
+        target, _ = encode_target(y, self._goal, classes=predictor.classes)
+        table = self._table(X)
+        if len(target) != table.n_rows:
+            raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
+        weight = None if sample_weight is None else check_weight(sample_weight, table.n_rows)
+        folder = Path(self._keep_folder()) / "refit"
+        families = choose_families(self.families)
+        self.predictor_ = refitted(predictor, self.trials_, families, (table, target, weight), folder)
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Save the predictor alone in a new folder, open to `windvane.load`.
+
+        Parameters
+        ----------
+        path
+            Must not exist, or be an empty folder; nothing is written over.
+        """
+        predictor = self._fitted()
+        persist.write_predictor(self._facts(), predictor, Path(path))
+
+    def _facts(self) -> dict[str, Any]:
+        return persist.facts(type(self).__name__, self._fitted(), own_metric=not isinstance(self.metric, str))
+
+    def _fitted(self) -> Predictor:
+        check_is_fitted(self, "predictor_")
+        predictor: Predictor = self.predictor_
+        return predictor
+
+    def _table(self, X: Any) -> Table:
+        return self._fitted().schema.encode(to_frame(X), owner=type(self).__name__)
+
+    def _keep_folder(self) -> Path:
+        """Name the folder of this object's files; a temporary one goes with the object."""
+        if getattr(self, "_directory", None) is None:
+            self._directory = RunDirectory(temporary_directory())
+            self._finalizer = weakref.finalize(self, remove, self._directory.root)
+        return Path(self._directory.root)
+
+    def _take(self, outcome: Outcome, directory: RunDirectory) -> None:
+        self._directory = directory
+        if self.run_dir is None and not hasattr(self, "_finalizer"):
+            self._finalizer = weakref.finalize(self, remove, directory.root)
+        self.predictor_ = outcome.predictor
+        self.trials_: list[Trial] = outcome.trials
+        self.curve_ = outcome.curve
+        self.policy_: Policy = outcome.policy
+        self._learn_names(outcome.predictor)
+
+    def _learn_names(self, predictor: Predictor) -> None:
+        if predictor.classes is not None:
+            self.classes_ = predictor.classes
+        self.n_features_in_ = len(predictor.schema.feature_names)
+        if predictor.schema.named:
+            self.feature_names_in_ = np.array(predictor.schema.feature_names, dtype=object)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pack the models in their own formats; what is temporary stays behind."""
+        state = dict(super().__getstate__())
+        if "predictor_" in state:
+            state["_packed"] = persist.to_bytes(self._facts(), state.pop("predictor_"))
+        for name in ("_finalizer", "_directory"):
+            state.pop(name, None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        packed = state.pop("_packed", None)
+        super().__setstate__(state)
+        if packed is not None:
+            folder = self._keep_folder()
+            persist.from_bytes(packed, folder)
+            metric = None if isinstance(self.metric, str) else self.metric
+            self.predictor_ = persist.read_predictor(folder, choose_families(self.families), metric)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        tags.target_tags.required = True
+        return tags

@@ -1,0 +1,166 @@
+"""What a family of models is: where its configurations come from, how one grows, and how it is kept.
+
+A `Family` has a name, a search space, and two ways to make a `Model`: `start` begins (or goes on with) the
+training of one configuration on one training part, `load` opens a kept state for prediction. A `Model` grows and
+predicts. Nothing here knows of folds, budgets, files of a run, or the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windvane.data.table import Floats, Table
+from windvane.data.task import Task
+
+Value = bool | int | float | str
+Config = Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Param:
+    """One hyperparameter.
+
+    Attributes
+    ----------
+    distribution
+        An Optuna distribution.
+    default
+        The value of the family's default configuration.
+    when
+        ``{name: values}``: the parameter exists only where the parameters named have one of the values.
+    """
+
+    distribution: Any
+    default: Value
+    when: Mapping[str, tuple[Value, ...]] | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows to learn from or to be judged on.
+
+    Attributes
+    ----------
+    table
+        The columns.
+    target
+        Class codes 0 .. n_classes - 1 as int64, or float64 numbers; shape (n,).
+    weight
+        Float64 weights of shape (n,), or None where all count the same.
+    """
+
+    table: Table
+    target: NDArray[Any]
+    weight: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What surrounds one training: the task, its randomness and the threads it may use."""
+
+    task: Task
+    seed: int
+    threads: int = 1
+
+
+class Model(Protocol):
+    """One configuration being trained on one part.
+
+    Attributes
+    ----------
+    iterations
+        How many iterations (trees, rounds, epochs) it has now.
+    best_iteration
+        The iteration that `predict` uses: the best on the validation part, at most `iterations`.
+    finished
+        Whether growing further is useless: fully grown, or stopped early on the validation part.
+    """
+
+    iterations: int
+    best_iteration: int
+    finished: bool
+
+    def grow(self, iterations: int, until: float = np.inf) -> None:
+        """Train up to this total of iterations.
+
+        Parameters
+        ----------
+        iterations
+            The total to reach. A family that cannot grow trains fully, whatever is asked.
+        until
+            A `time.monotonic` instant after which it returns as soon as it can, with what it has. With infinity
+            nothing may depend on the clock.
+        """
+
+    def predict(self, table: Table) -> Floats:
+        """Predict with the best iteration so far.
+
+        Parameters
+        ----------
+        table
+            n rows.
+
+        Returns
+        -------
+        ndarray
+            Probabilities of shape (n, n_classes) whose rows sum to 1, or numbers of shape (n,).
+        """
+
+    def save(self, folder: Path) -> None:
+        """Keep the state in an existing, empty folder: enough to predict (`Family.load`) and to go on growing
+        (`Family.start` with ``kept``). No file is a pickle.
+
+        Parameters
+        ----------
+        folder
+            Where to write.
+        """
+
+
+class Family(Protocol):
+    """A kind of model with its search space.
+
+    Attributes
+    ----------
+    name
+        Its key in `windvane.models.FAMILIES`, lower case.
+    """
+
+    name: str
+
+    def supports(self, task: Task, table: Table) -> bool:
+        """Whether it can be trained on this task and this kind of table at all."""
+
+    def space(self, task: Task) -> dict[str, Param]:
+        """Make the search space: name -> hyperparameter, conditions pointing upwards only."""
+
+    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+        """Give the totals of iterations after which the state is kept, about doubling; one entry for a family
+        that does not grow. The last is the fully grown model.
+        """
+
+    def start(self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None) -> Model:
+        """Make a model that has not grown yet, or continue from a state that `Model.save` kept.
+
+        Parameters
+        ----------
+        config
+            Values for the active hyperparameters of `space`; one that is missing has its default.
+        train
+            What to learn from. Encoders and imputers are fitted on this alone.
+        valid
+            Used for nothing but early stopping.
+        setting
+            Task, seed, threads.
+        kept
+            A folder written by `Model.save` with the same configuration, rows and seed.
+        """
+
+    def load(self, folder: Path, setting: Setting) -> Model:
+        """Open a kept state for prediction only; raises `windvane.errors.ModelFileError` where it is not sound."""

@@ -1,0 +1,207 @@
+"""Gradient boosting with LightGBM.
+
+A model grows through segments that end at the entries of `LightGBM.steps`. Each segment has its own random seeds and
+starts from the trees before it, so a model that is continued from a kept state is bit for bit the model that was
+never interrupted, however its growth was divided. (Going on from a file within a segment would begin LightGBM's
+random streams, which no file holds, anew.) One pass over the training rows for each tree is the price: some 5 to 10 %.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from windvane.data.compiled import Encoded
+from windvane.data.encoders import NATIVE, Encoder
+from windvane.data.store import digest, read_json, reading, write_json
+from windvane.data.table import Floats, Table
+from windvane.data.task import Task
+from windvane.errors import ModelFileError
+from windvane.models.base import Config, Param, Part, Setting
+from windvane.models.curve import Curve
+from windvane.models.params import complete
+from windvane.models.units import Units
+
+_STEPS = (16, 32, 64, 128, 256, 512, 1024, 2048)
+# Rounds without improvement that are always allowed. AutoGluon allows 300 on up to 10,000 rows, within hours; on the
+# log loss and on squared errors, which are watched here, little patience loses little ("Better by default",
+# arXiv 2407.04491: "robust to low patience", for regression 10 to 20 rounds are near best), and a short budget has
+# better uses for the rounds.
+_PATIENCE = 50
+
+
+class LightGBM:
+    """Leaf-wise boosted trees; categories and missing values are native."""
+
+    name = "lightgbm"
+
+    def supports(self, task: Task, table: Table) -> bool:
+        """Every task and table."""
+        return True
+
+    def space(self, task: Task) -> dict[str, Param]:
+        """Ranges of TabArena; the default is the one tuned in "Better by default", arXiv 2407.04491, table LGBM-TD."""
+        from optuna.distributions import CategoricalDistribution as Choice
+        from optuna.distributions import FloatDistribution as Float
+        from optuna.distributions import IntDistribution as Int
+
+        classify = task.is_classification
+        return {
+            "learning_rate": Param(Float(5e-3, 0.2, log=True), 0.04 if classify else 0.05),
+            "num_leaves": Param(Int(2, 256, log=True), 50 if classify else 100),
+            "min_data_in_leaf": Param(Int(1, 100, log=True), 40 if classify else 3),
+            "feature_fraction": Param(Float(0.3, 1.0), 1.0),
+            "bagging_fraction": Param(Float(0.5, 1.0), 0.75 if classify else 0.7),
+            "extra_trees": Param(Choice([False, True]), False),
+            "lambda_l1": Param(Float(1e-4, 1.0), 1e-4),
+            "lambda_l2": Param(Float(1e-4, 2.0), 1e-4),
+            "cat_smooth": Param(Float(1e-3, 100.0, log=True), 10.0),
+            "cat_l2": Param(Float(5e-3, 20.0, log=True), 10.0),
+            "max_cat_to_onehot": Param(Int(4, 100, log=True), 4),
+            "min_data_per_group": Param(Int(2, 200, log=True), 100),
+        }
+
+    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+        """16 to 2048 rounds of one tree (for each class, where there are more than two)."""
+        return _STEPS
+
+    def start(
+        self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
+    ) -> LightGBMModel:
+        """Encode, bin, and take over the trees of a kept state."""
+        task = setting.task
+        encoder = Encoder(NATIVE)
+        features = encoder.fit_transform(train.table, train.target, task)
+        units = Units.of(train.target, train.weight, task)
+        model = LightGBMModel(encoder, units, setting) if kept is None else self.load(kept, setting)
+        model.prepare(_parameters(complete(config, self.space(task)), train, setting), features, train, valid)
+        return model
+
+    def load(self, folder: Path, setting: Setting) -> LightGBMModel:
+        """Open a kept state; continuing needs `start`."""
+        import lightgbm as lgb
+
+        state = read_json(folder / "state.json")
+        encoder = Encoder.load(folder)
+        with reading(folder, lgb.basic.LightGBMError):
+            model = LightGBMModel(encoder, Units(*state["units"]), setting)
+            model.curve = Curve(_PATIENCE, state["losses"])
+            model.iterations, model.best_iteration = len(model.curve.losses), model.curve.best
+            model.finished = bool(state["finished"])
+            if model.iterations:
+                if digest(folder / "model.txt") != state["sha256"]:
+                    raise ModelFileError(f"{folder / 'model.txt'} is damaged.")
+                model.booster = lgb.Booster(model_file=folder / "model.txt")
+        return model
+
+
+class LightGBMModel:
+    """One booster being grown; see `windvane.models.base.Model`."""
+
+    def __init__(self, encoder: Encoder, units: Units, setting: Setting) -> None:
+        self.iterations = self.best_iteration = 0
+        self.finished = False
+        self.curve = Curve(_PATIENCE)
+        self.booster: Any = None
+        self._encoder, self._units, self._setting = encoder, units, setting
+        self._parameters: dict[str, Any] = {}
+        self._live = False  # whether the booster can be updated: it was not read from a file
+
+    def prepare(self, parameters: dict[str, Any], features: Encoded, train: Part, valid: Part) -> None:
+        """Bin the rows to learn from and to be judged on."""
+        import lightgbm as lgb
+
+        p, c = train.table.n_numbers, len(train.table.cardinalities)
+        self._parameters = parameters
+        # The raw features stay: the trees of earlier segments are run over them where a segment begins.
+        self._train = lgb.Dataset(
+            features,
+            self._units.shrink(train.target),
+            weight=train.weight,
+            categorical_feature=list(range(p, p + c)),
+            params=parameters,
+            free_raw_data=False,
+        )
+        self._valid = self._train.create_valid(
+            self._encoder.transform(valid.table), self._units.shrink(valid.target), weight=valid.weight
+        )
+
+    def grow(self, iterations: int, until: float = np.inf) -> None:
+        """Boost up to this many rounds; the clock is asked before each."""
+        while self.iterations < min(iterations, _STEPS[-1]) and not self.finished and time.monotonic() < until:
+            self._boost()
+
+    def _boost(self) -> None:
+        import lightgbm as lgb
+
+        if self._live and self.iterations not in _STEPS:
+            self.booster.update()
+        else:  # a segment begins
+            self.booster = lgb.train(
+                self._parameters | _seeds(self._setting.seed, self.iterations),
+                self._train,
+                num_boost_round=1,
+                valid_sets=[self._valid],
+                init_model=self.booster,
+                keep_training_booster=True,
+            )
+            self._live = True
+        if self.booster.current_iteration() == self.iterations:
+            self.finished = True  # no split is left, and LightGBM dropped the tree
+            return
+        self.curve.add(self.booster.eval_valid()[0][2])
+        self.iterations, self.best_iteration = len(self.curve.losses), self.curve.best
+        self.finished = self.curve.stalled or self.iterations >= _STEPS[-1]
+
+    def predict(self, table: Table) -> Floats:
+        """Predict with the trees up to the best iteration."""
+        if self.booster is None:
+            raise RuntimeError("the model has not grown yet")
+        features = self._encoder.transform(table)
+        threads = self._setting.threads
+        found: Floats = self.booster.predict(features, num_iteration=self.best_iteration, num_threads=threads)
+        if not self._setting.task.is_classification:
+            return self._units.expand(found)
+        return np.column_stack([1 - found, found]) if found.ndim == 1 else found
+
+    def save(self, folder: Path) -> None:
+        """Write LightGBM's own text, the encoder and ``state.json``."""
+        self._encoder.save(folder)
+        state: dict[str, Any] = {"finished": self.finished, "losses": self.curve.losses}
+        state["units"] = [self._units.mean, self._units.spread]
+        if self.booster is not None:
+            self.booster.save_model(folder / "model.txt", num_iteration=-1)
+            state["sha256"] = digest(folder / "model.txt")
+        write_json(folder / "state.json", state)
+
+
+def _parameters(config: Config, train: Part, setting: Setting) -> dict[str, Any]:
+    task = setting.task
+    n_rows = len(train.target)
+    objective = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}[task.kind]
+    return {
+        **config,
+        "objective": objective,
+        "metric": {"binary": "binary_logloss", "multiclass": "multi_logloss", "regression": "l2"}[task.kind],
+        "num_class": task.n_classes if task.kind == "multiclass" else 1,
+        # A leaf of more than a tenth of the rows would forbid nearly every split on small data.
+        "min_data_in_leaf": min(int(config["min_data_in_leaf"]), max(1, n_rows // 10)),
+        "min_sum_hessian_in_leaf": 1e-7,
+        "bagging_freq": 1,
+        "feature_pre_filter": False,
+        "verbosity": -1,
+        "deterministic": True,
+        "force_col_wise": True,
+        "num_threads": setting.threads,
+        "data_random_seed": 0,
+    }
+
+
+def _seeds(seed: int, start: int) -> dict[str, int]:
+    """Make the seeds of the segment that begins after so many rounds."""
+    names = ("bagging_seed", "feature_fraction_seed", "extra_seed", "objective_seed")
+    values = np.random.SeedSequence([seed, start]).generate_state(len(names)) >> 1  # LightGBM's integers are signed
+    return dict(zip(names, map(int, values), strict=True))

@@ -1,0 +1,59 @@
+"""Early stopping: the validation loss after each iteration, and when more of them is useless."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+
+class Curve:
+    """Losses of the iterations so far, lower being better.
+
+    Patience grows with the best iteration, ``max(0.3 * best + 20, least)``: a model that improved for long may well
+    do so again, one that never improved is dropped soon.
+
+    Parameters
+    ----------
+    least
+        Iterations without improvement that are always allowed.
+    losses
+        The curve to go on from.
+
+    Attributes
+    ----------
+    losses
+        One a iteration; what is not finite counts as infinite.
+    best
+        Number of iterations with the lowest loss, the first of equals; 0 before the first.
+    """
+
+    def __init__(self, least: int, losses: Iterable[float] = ()) -> None:
+        self.least = least
+        self.losses: list[float] = []
+        self.best = 0
+        for loss in losses:
+            self.add(loss)
+
+    def add(self, loss: float) -> bool:
+        """Note the loss of one more iteration.
+
+        Parameters
+        ----------
+        loss
+            The loss.
+
+        Returns
+        -------
+        bool
+            Whether it is the lowest so far.
+        """
+        self.losses.append(float(loss) if math.isfinite(loss) else math.inf)
+        improved = self.best == 0 or self.losses[-1] < self.losses[self.best - 1]
+        if improved:
+            self.best = len(self.losses)
+        return improved
+
+    @property
+    def stalled(self) -> bool:
+        """Whether patience has run out."""
+        return len(self.losses) - self.best > max(0.3 * self.best + 20, self.least)

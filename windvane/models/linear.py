@@ -1,0 +1,176 @@
+"""Linear models: logistic regression for classes, ridge regression for numbers."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, softmax
+
+from windvane.data.encoders import DENSE, Encoder
+from windvane.data.store import read_arrays, read_json, reading, write_arrays, write_json
+from windvane.data.table import Floats, Table
+from windvane.data.task import Task
+from windvane.models.base import Config, Param, Part, Setting
+from windvane.models.params import complete
+from windvane.models.units import Units
+
+# Steps of the optimiser between looks at the clock. They are the same with and without a deadline, because L-BFGS
+# forgets the curvature it has seen where it stops and starts again.
+_PORTIONS = (16, 32, 64, 128, 256, 512)
+
+
+class Linear:
+    """Linear models; they do not grow, so there is one step."""
+
+    name = "linear"
+
+    def supports(self, task: Task, table: Table) -> bool:
+        """Every task and table."""
+        return True
+
+    def space(self, task: Task) -> dict[str, Param]:
+        """Penalty and encoding; the range of C is TabArena's, wider at the strong end."""
+        from optuna.distributions import CategoricalDistribution as Choice
+        from optuna.distributions import FloatDistribution as Float
+
+        if task.is_classification:
+            penalty = {"C": Param(Float(1e-4, 1e3, log=True), 1.0)}
+        else:
+            penalty = {"alpha": Param(Float(1e-3, 1e5, log=True), 1.0)}
+        return {
+            **penalty,
+            "scale": Param(Choice(["standard", "robust", "quantile", "minmax"]), "standard"),
+            "impute": Param(Choice(["median", "mean", "most_frequent"]), "median"),
+            "min_frequency": Param(Float(1e-4, 0.1, log=True), 1e-3),
+            "onehot_max": Param(Choice([10, 40, 150]), 40),
+        }
+
+    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+        """One."""
+        return (1,)
+
+    def start(
+        self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
+    ) -> LinearModel:
+        """Encode the training part; the validation part is not needed."""
+        task = setting.task
+        config = complete(config, self.space(task))
+        choices: dict[str, Any] = {name: config[name] for name in ("scale", "impute", "min_frequency", "onehot_max")}
+        encoder = Encoder(replace(DENSE, **choices))
+        features = encoder.fit_transform(train.table, train.target, task)
+        units = Units.of(train.target, train.weight, task)
+        model = LinearModel(encoder, units, setting) if kept is None else self.load(kept, setting)
+        model.prepare(_estimator(config, setting), features, train)
+        return model
+
+    def load(self, folder: Path, setting: Setting) -> LinearModel:
+        """Open a kept state."""
+        state = read_json(folder / "state.json")
+        encoder = Encoder.load(folder)
+        arrays = read_arrays(folder / "linear.npz")
+        with reading(folder):
+            model = LinearModel(encoder, Units(*state["units"]), setting)
+            model.iterations = model.best_iteration = int(state["iterations"])
+            model.finished = bool(state["finished"])
+            model.coefficients = arrays["coefficients"].astype(np.float64)
+            model.intercept = arrays["intercept"].astype(np.float64)
+            model.classes = arrays["classes"].astype(np.intp, casting="safe")
+            if model.coefficients.shape != (len(model.intercept), model.coefficients.shape[1]):
+                raise ValueError("coefficients and intercepts do not go together")
+        return model
+
+
+class LinearModel:
+    """One linear model; see `windvane.models.base.Model`.
+
+    Attributes
+    ----------
+    coefficients, intercept
+        Shapes (k, q) and (k,): one row for two classes or a number, else one for each class of the training part.
+    classes
+        Codes of the classes that the training part holds; empty for regression.
+    """
+
+    coefficients: Floats
+    intercept: Floats
+    classes: NDArray[np.intp]
+
+    def __init__(self, encoder: Encoder, units: Units, setting: Setting) -> None:
+        self.iterations = self.best_iteration = 0
+        self.finished = False
+        self._encoder, self._units, self._setting = encoder, units, setting
+
+    def prepare(self, estimator: Any, features: Any, train: Part) -> None:
+        """Take what is needed to train."""
+        self._estimator, self._features, self._train = estimator, features, train
+
+    def grow(self, iterations: int, until: float = np.inf) -> None:
+        """Train fully; stopped by the clock, it keeps the coefficients reached."""
+        if self.finished or time.monotonic() >= until:
+            return
+        if not self._setting.task.is_classification:
+            self._fit(self._units.shrink(self._train.target))
+        elif len(np.unique(self._train.target)) > 1:
+            self._descend(until)
+        else:  # a training part of one class: no coefficients, and all certainty
+            self.coefficients, self.intercept = np.zeros((1, self._features.shape[1])), np.zeros(1)
+            self.classes = np.unique(self._train.target).astype(np.intp)
+        self.iterations = self.best_iteration = 1
+        self.finished = time.monotonic() < until
+
+    def _descend(self, until: float) -> None:
+        if self.iterations:  # stopped by the clock in an earlier life
+            self._estimator.coef_, self._estimator.intercept_ = self.coefficients, self.intercept
+            self._estimator.classes_ = self.classes
+        for portion in _PORTIONS:
+            self._estimator.set_params(max_iter=portion)
+            self._fit(self._train.target)
+            if int(self._estimator.n_iter_.max()) < portion or time.monotonic() >= until:
+                return
+
+    def _fit(self, target: NDArray[Any]) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+
+        with warnings.catch_warnings():
+            # A portion ends before convergence by intent.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self._estimator.fit(self._features, target, self._train.weight)
+        self.coefficients = np.atleast_2d(self._estimator.coef_)
+        self.intercept = np.atleast_1d(self._estimator.intercept_)
+        self.classes = np.asarray(getattr(self._estimator, "classes_", []), dtype=np.intp)
+
+    def predict(self, table: Table) -> Floats:
+        """Predict with what was reached."""
+        scores = np.asarray(self._encoder.transform(table) @ self.coefficients.T + self.intercept)  # (n, k)
+        if not self._setting.task.is_classification:
+            return self._units.expand(scores[:, 0])
+        found = np.zeros((len(scores), self._setting.task.n_classes))
+        if len(self.classes) == 1:
+            found[:, self.classes] = 1.0
+        elif len(self.classes) == 2:
+            found[:, self.classes] = np.column_stack([expit(-scores[:, 0]), expit(scores[:, 0])])
+        else:
+            found[:, self.classes] = softmax(scores, axis=1)
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write the encoder, ``linear.npz`` and ``state.json``."""
+        self._encoder.save(folder)
+        arrays = {"coefficients": self.coefficients, "intercept": self.intercept, "classes": self.classes}
+        write_arrays(folder / "linear.npz", arrays)
+        state = {"iterations": self.iterations, "finished": self.finished}
+        write_json(folder / "state.json", {**state, "units": [self._units.mean, self._units.spread]})
+
+
+def _estimator(config: Config, setting: Setting) -> Any:
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    if setting.task.is_classification:
+        return LogisticRegression(C=config["C"], warm_start=True)
+    return Ridge(alpha=config["alpha"])

@@ -1,0 +1,294 @@
+"""Saved models: a folder with a manifest of versions and hashes, and each model in its library's own format.
+
+No file is a pickle and nothing in one is ever executed. Every file is checked against its hash before it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import platform
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windvane.data.metrics import Metric, get_metric
+from windvane.data.schema import Schema
+from windvane.data.task import Task
+from windvane.errors import InputError, ModelFileError
+from windvane.models import FAMILIES
+from windvane.models.base import Family, Setting
+from windvane.predictor import Predictor
+from windvane.search.ensemble import Ensemble, Member
+from windvane.search.run import FORMAT, read_manifest, write_json
+from windvane.version import VERSION
+
+_LIBRARIES = ("numpy", "scikit-learn", "lightgbm", "catboost", "skops")
+
+
+def facts(estimator: str, predictor: Predictor, own_metric: bool) -> dict[str, Any]:
+    """Describe a predictor, all but its members, for a manifest.
+
+    Parameters
+    ----------
+    estimator
+        Name of the estimator's class.
+    predictor
+        What to describe; its models are not looked at.
+    own_metric
+        Whether the metric is the user's own function, which no file can hold.
+
+    Returns
+    -------
+    dict
+        JSON values.
+    """
+    classes = predictor.classes
+    return {
+        "format": FORMAT,
+        "windvane": VERSION,
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "estimator": estimator,
+        "task": asdict(predictor.task),
+        "classes": None if classes is None else {"dtype": classes.dtype.str, "values": classes.tolist()},
+        "metric": predictor.metric.name,
+        "own_metric": own_metric,
+        "schema": predictor.schema.to_json(),
+    }
+
+
+def write_predictor(manifest: Mapping[str, Any], predictor: Predictor, path: Path) -> None:
+    """Save a predictor in a new folder, whole or not at all.
+
+    Parameters
+    ----------
+    manifest
+        From `facts`.
+    predictor
+        Its models are copied from the folders where they are kept.
+    path
+        Must not exist, or be an empty folder.
+
+    Raises
+    ------
+    InputError
+        Where something is there: nothing is written over.
+    """
+    if path.exists() and (path.is_file() or any(path.iterdir())):
+        raise InputError(f"path={str(path)!r} exists and is not empty. Allowed: a new or empty folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix=path.name + ".", dir=path.parent))
+    try:
+        for member, folders in zip(predictor.ensemble.members, predictor.folders, strict=True):
+            for i, folder in enumerate(folders):
+                shutil.copytree(folder, making / "members" / f"{member.number:05d}" / f"fold_{i}")
+        hashes = {
+            str(file.relative_to(making).as_posix()): _hash(file)
+            for file in sorted(making.rglob("*"))
+            if file.is_file()
+        }
+        content = {**manifest, "kind": "model", "ensemble": ensemble_to_json(predictor.ensemble), "files": hashes}
+        write_json(making / "manifest.json", content)
+        if path.exists():
+            path.rmdir()
+        os.replace(making, path)
+    except BaseException:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+
+
+def read_predictor(path: Path, families: Mapping[str, Family], metric: Any = None, threads: int = 1) -> Predictor:
+    """Open a saved predictor.
+
+    Parameters
+    ----------
+    path
+        What `write_predictor` wrote.
+    families
+        Own families of the session, by name; no file can bring code along.
+    metric
+        The user's own metric, where it had one; without it the saved predictor can predict but not score.
+    threads
+        For the models.
+
+    Returns
+    -------
+    Predictor
+        The same predictions as before.
+
+    Raises
+    ------
+    ModelFileError
+        Where a file is missing, damaged or not listed.
+    """
+    manifest = read_manifest(path / "manifest.json")
+    listed = manifest.get("files")
+    found = {f.relative_to(path).as_posix() for f in path.rglob("*") if f.is_file()} - {"manifest.json"}
+    if not isinstance(listed, dict) or found != set(listed):
+        odd = sorted(found.symmetric_difference(listed if isinstance(listed, dict) else ()))
+        raise ModelFileError(f"{str(path)!r} is not whole: its manifest and its files differ ({', '.join(odd[:3])}).")
+    for name, expected in listed.items():
+        if _hash(path / name) != expected:
+            raise ModelFileError(f"{str(path / name)!r} is damaged: its hash is not that of the manifest.")
+    ensemble = ensemble_from_json(manifest.get("ensemble"))
+    folders = [sorted((path / "members" / f"{m.number:05d}").glob("fold_*"), key=_fold) for m in ensemble.members]
+    return open_predictor(manifest, ensemble, folders, families=families, metric=metric, threads=threads)
+
+
+def open_predictor(
+    manifest: Mapping[str, Any],
+    ensemble: Ensemble,
+    folders: Sequence[Sequence[Path]],
+    *,
+    families: Mapping[str, Family],
+    metric: Any = None,
+    threads: int = 1,
+) -> Predictor:
+    """Make a predictor from a manifest and the folders of its models.
+
+    Parameters
+    ----------
+    manifest
+        With what `facts` gives.
+    ensemble
+        Its members, in the order of `folders`.
+    folders
+        For each member the folders of its folds.
+    families, metric, threads
+        As in `read_predictor`.
+
+    Returns
+    -------
+    Predictor
+        With every model open.
+
+    Raises
+    ------
+    ModelFileError
+        Where a model is not sound, or its family is not known in this session.
+    """
+    try:
+        task = Task(**manifest["task"])
+        classes = classes_from_json(manifest["classes"])
+        schema = Schema.from_json(manifest["schema"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"The manifest is damaged: {error!r}") from error
+    known = {**FAMILIES, **families}
+    models = []
+    for member, folds in zip(ensemble.members, folders, strict=True):
+        if member.family not in known:
+            raise ModelFileError(
+                f"The ensemble holds the family {member.family!r}, which is not part of windvane. "
+                "Give it to load(..., families=[...])."
+            )
+        models.append([known[member.family].load(folder, Setting(task, 0, threads)) for folder in folds])
+    return Predictor(
+        task=task,
+        schema=schema,
+        metric=_metric(manifest, metric, task, classes),
+        classes=classes,
+        ensemble=ensemble,
+        models=models,
+        folders=[list(folds) for folds in folders],
+    )
+
+
+def to_bytes(manifest: Mapping[str, Any], predictor: Predictor) -> bytes:
+    """Pack a predictor into one value, for copies and for sending it to another process.
+
+    Parameters
+    ----------
+    manifest
+        From `facts`.
+    predictor
+        What to pack.
+
+    Returns
+    -------
+    bytes
+        A zip archive of the folder that `write_predictor` makes.
+    """
+    buffer = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(buffer, "w") as archive:
+        write_predictor(manifest, predictor, Path(folder) / "model")
+        for file in sorted(Path(folder, "model").rglob("*")):
+            archive.write(file, file.relative_to(Path(folder, "model")).as_posix())
+    return buffer.getvalue()
+
+
+def from_bytes(content: bytes, folder: Path) -> None:
+    """Unpack what `to_bytes` packed.
+
+    Parameters
+    ----------
+    content
+        The archive.
+    folder
+        An empty folder for the files.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        archive.extractall(folder)
+
+
+def ensemble_to_json(ensemble: Ensemble) -> dict[str, Any]:
+    """Make a dictionary that JSON can hold."""
+    return asdict(ensemble)
+
+
+def ensemble_from_json(record: Any) -> Ensemble:
+    """Read what `ensemble_to_json` made.
+
+    Parameters
+    ----------
+    record
+        The dictionary.
+
+    Returns
+    -------
+    Ensemble
+        The ensemble.
+
+    Raises
+    ------
+    ModelFileError
+        Where it is not one.
+    """
+    try:
+        ensemble = Ensemble(**record)
+        members = tuple(Member(**{**m, "number": int(m["number"])}) for m in record["members"])
+        decision = None if ensemble.decision is None else tuple(float(f) for f in ensemble.decision)
+        return replace(ensemble, members=members, decision=decision)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"The record of the ensemble is damaged: {error!r}") from error
+
+
+def classes_from_json(record: Any) -> NDArray[Any] | None:
+    """Read the labels of a manifest; an object dtype means texts."""
+    if record is None:
+        return None
+    return np.array(record["values"], dtype=np.dtype(record["dtype"]))
+
+
+def _metric(manifest: Mapping[str, Any], metric: Any, task: Task, classes: NDArray[Any] | None) -> Metric:
+    if metric is not None:
+        return get_metric(metric, task, classes)
+    return get_metric("auto" if manifest.get("own_metric") else manifest["metric"], task, classes)
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _fold(folder: Path) -> int:
+    return int(folder.name.removeprefix("fold_"))

@@ -1,0 +1,122 @@
+"""The fitted ensemble: a table in, probabilities or numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windvane.data.metrics import Metric
+from windvane.data.schema import Schema
+from windvane.data.table import Floats, Table
+from windvane.data.task import Task
+from windvane.models.base import Model
+from windvane.search.ensemble import Ensemble, apply_temperature
+
+# A prediction is cut into pieces of this many rows, so that memory does not grow with the table.
+CHUNK_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Models of an ensemble with everything that a prediction needs.
+
+    Attributes
+    ----------
+    task, schema, metric
+        What was learned, from which columns, judged how.
+    classes
+        Labels in the order of the probabilities; None for regression.
+    ensemble
+        Members, weights, temperature and decision weights.
+    models
+        For each member the models of its folds, whose predictions are averaged (bagging by folds).
+    folders
+        Where each of these models is kept.
+    """
+
+    task: Task
+    schema: Schema
+    metric: Metric
+    classes: NDArray[Any] | None
+    ensemble: Ensemble
+    models: Sequence[Sequence[Model]]
+    folders: Sequence[Sequence[Path]]
+
+    def predict_raw(self, table: Table) -> Floats:
+        """Blend the members.
+
+        Parameters
+        ----------
+        table
+            n rows.
+
+        Returns
+        -------
+        ndarray
+            Probabilities of shape (n, n_classes), or numbers of shape (n,).
+        """
+        if table.n_rows > CHUNK_ROWS:
+            pieces = np.array_split(np.arange(table.n_rows), -(-table.n_rows // CHUNK_ROWS))
+            return np.concatenate([self.predict_raw(table.take(rows)) for rows in pieces])
+        shape = (table.n_rows, self.task.n_classes) if self.task.is_classification else (table.n_rows,)
+        blend = np.zeros(shape)  # (n, k) or (n,)
+        for member, folds in zip(self.ensemble.members, self.models, strict=True):
+            for model in folds:
+                blend += member.weight / len(folds) * model.predict(table)
+        return apply_temperature(blend, self.ensemble.temperature) if self.task.is_classification else blend
+
+    def predict(self, table: Table) -> NDArray[Any]:
+        """Predict labels or numbers.
+
+        Parameters
+        ----------
+        table
+            n rows.
+
+        Returns
+        -------
+        ndarray
+            Shape (n,); labels are chosen with the decision weights.
+        """
+        raw = self.predict_raw(table)
+        if self.classes is None:
+            return raw
+        return np.asarray(self.classes[self.weighted(raw).argmax(axis=1)])
+
+    def weighted(self, probabilities: Floats) -> Floats:
+        """Apply the decision weights.
+
+        Parameters
+        ----------
+        probabilities
+            Shape (n, n_classes).
+
+        Returns
+        -------
+        ndarray
+            The same shape; the largest of a row decides.
+        """
+        decision = self.ensemble.decision
+        return probabilities if decision is None else probabilities * np.asarray(decision)
+
+    def loss(self, table: Table, target: NDArray[Any], weight: Floats | None = None) -> float:
+        """Judge the ensemble on rows with a known target.
+
+        Parameters
+        ----------
+        table, target, weight
+            n rows.
+
+        Returns
+        -------
+        float
+            The metric's loss.
+        """
+        raw = self.predict_raw(table)
+        judged = self.weighted(raw) if self.metric.needs == "labels" else raw
+        return self.metric.loss(target, judged, weight)

@@ -1,0 +1,187 @@
+"""What a search is doing, told to a person: a live display in a terminal, plain lines elsewhere.
+
+A plain line comes with each new best model and at least every `LINE_SECONDS`; everything goes to the standard error
+stream, so that the standard output holds results alone. A stream that cannot be written to ends the telling, never
+the search.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Self, TextIO
+
+from windvane.search.trial import Trial
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+LINE_SECONDS = 10.0
+LIVE_SECONDS = 0.25
+
+
+class Progress:
+    """Tells of one search; a context manager around it.
+
+    Parameters
+    ----------
+    quiet
+        Say nothing.
+    stream
+        Where to write; the standard error stream where it is None.
+    clock
+        Gives seconds.
+    """
+
+    def __init__(
+        self, *, quiet: bool = False, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._quiet = quiet
+        self._stream = sys.stderr if stream is None else stream
+        self._clock = clock
+        self._live: Live | None = None
+        self._begun = self._shown = clock()
+        self._budget: float | None = None
+        self._running: tuple[str, ...] = ()
+        self._usable: dict[int, bool] = {}  # a trial that went on is told of again under its number
+        self._best: Trial | None = None
+
+    def __enter__(self) -> Self:
+        if not self._quiet and self._stream.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(file=self._stream), auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._running = ()
+        if self._live is not None:
+            self._write(self._live.stop)
+            self._live = None
+        self._print(f"windvane: {self._counts()} in {span(self._elapsed)}, {self._quality()}")
+
+    def start(self, budget_seconds: float | None, n_workers: int) -> None:
+        """Say that the search begins; the time left counts from here.
+
+        Parameters
+        ----------
+        budget_seconds
+            Seconds to spend, or None where only the number of trials is limited.
+        n_workers
+            Worker programs.
+        """
+        self._begun, self._budget = self._clock(), budget_seconds
+        budget = "no time limit" if budget_seconds is None else span(budget_seconds)
+        self._print(f"windvane: {budget}, {n_workers} worker{'s' * (n_workers != 1)}")
+
+    def running(self, descriptions: Sequence[str]) -> None:
+        """Take note of what runs now.
+
+        Parameters
+        ----------
+        descriptions
+            A few words for each trial in work.
+        """
+        self._running = tuple(descriptions)
+        self._show()
+
+    def trial(self, trial: Trial) -> None:
+        """Take note of a finished trial.
+
+        Parameters
+        ----------
+        trial
+            What came of it.
+        """
+        self._usable[trial.number] = trial.usable
+        better = trial.usable and (self._best is None or trial.loss < self._best.loss)
+        if better:
+            self._best = trial
+        self._show(at_once=better)
+
+    def tick(self) -> None:
+        """Let the clock move on; to be called a few times a second."""
+        self._show()
+
+    @property
+    def _elapsed(self) -> float:
+        return self._clock() - self._begun
+
+    def _show(self, *, at_once: bool = False) -> None:
+        wait = LINE_SECONDS if self._live is None else LIVE_SECONDS
+        if self._quiet or not (at_once or self._clock() - self._shown >= wait):
+            return
+        if self._live is None:
+            words = [f"{span(self._elapsed):>9}", self._counts(), self._quality(), self._left(), self._now()]
+            self._print("  ".join(word for word in words if word))
+        else:
+            live, display = self._live, self._display()
+            self._write(lambda: live.update(display, refresh=True))
+            self._shown = self._clock()
+
+    def _display(self) -> Table:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        rows = Table.grid(padding=(0, 2))
+        bar = ProgressBar(total=self._budget, completed=min(self._elapsed, self._budget or 0.0), width=30)
+        rows.add_row(bar, Text(self._left() or span(self._elapsed)), Text(self._counts()), Text(self._quality()))
+        display = Table.grid()
+        display.add_row(rows)
+        display.add_row(Text(self._now(), style="dim"))
+        return display
+
+    def _counts(self) -> str:
+        n_trials, n_failed = len(self._usable), sum(not usable for usable in self._usable.values())
+        return f"{n_trials} trial{'s' * (n_trials != 1)}" + f" ({n_failed} failed)" * bool(n_failed)
+
+    def _quality(self) -> str:
+        return "no model yet" if self._best is None else f"best loss {self._best.loss:.5g} ({self._best.family})"
+
+    def _left(self) -> str:
+        return "" if self._budget is None else f"{span(max(0.0, self._budget - self._elapsed))} left"
+
+    def _now(self) -> str:
+        return f"now: {', '.join(self._running)}" if self._running else ""
+
+    def _print(self, line: str) -> None:
+        if self._live is None:
+            self._write(lambda: print(line, file=self._stream, flush=True))
+        else:
+            write = self._live.console.print
+            self._write(lambda: write(line, markup=False, highlight=False))
+        self._shown = self._clock()
+
+    def _write(self, write: Callable[[], object]) -> None:
+        if self._quiet:
+            return
+        try:
+            write()
+        except (OSError, ValueError):  # a closed pipe, a closed file
+            self._quiet = True
+
+
+def span(seconds: float) -> str:
+    """Write a length of time for people, in at most two units.
+
+    Parameters
+    ----------
+    seconds
+        How long.
+
+    Returns
+    -------
+    str
+        As in "48 s", "12 min 03 s", "2 h 05 min".
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,1 @@
+"""Which configuration next, for how long, and what came of it."""

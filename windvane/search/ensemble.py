@@ -1,0 +1,301 @@
+"""Greedy ensemble selection: validation predictions in, weights out.
+
+Notation: m candidates, v validation rows, k classes (no axis k for regression). Caruana et al. (2004): starting
+from nothing, add, with replacement, the candidate that lowers the loss of the average most; weights are counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from windvane.data.table import Floats
+from windvane.data.task import Task
+from windvane.search.run import Problem, RunDirectory
+from windvane.search.trial import Trial
+
+Singles = NDArray[np.float32]
+Loss = Callable[[Floats], float]
+
+MOST_CANDIDATES = 40
+_FACTORS = np.exp(np.linspace(-2.5, 2.5, 51))  # steps of decision weights
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trial's kept step with its share of the ensemble."""
+
+    number: int
+    step: str
+    family: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What predicts in the end.
+
+    Attributes
+    ----------
+    members
+        Weights above 0 that sum to 1, largest first.
+    loss
+        Validation loss of the blend; it chose the ensemble, so it is optimistic.
+    temperature
+        The exponent 1 / temperature sharpens or flattens probabilities; 1 changes nothing.
+    decision
+        Factor of each class before the largest probability decides; None changes nothing.
+    """
+
+    members: tuple[Member, ...]
+    loss: float
+    temperature: float = 1.0
+    decision: tuple[float, ...] | None = None
+
+
+def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
+    """Choose weights for candidates.
+
+    Parameters
+    ----------
+    predictions
+        Shape (m, v) or (m, v, k).
+    loss
+        Judges a blend of shape (v,) or (v, k).
+    size
+        Rounds; the best prefix of them is kept.
+
+    Returns
+    -------
+    ndarray
+        Weights of shape (m,), at least 0, sum 1; never worse on `loss` than the best candidate alone.
+    """
+    counts = np.zeros(len(predictions))
+    best_counts, best_loss = counts, np.inf
+    total = np.zeros(predictions.shape[1:])  # (v,) or (v, k)
+    for taken in range(1, size + 1):
+        losses = np.array([_rounded(loss((total + single) / taken)) for single in predictions])
+        # Among equals, one that is in already keeps the ensemble small and quick.
+        chosen = int(np.lexsort((np.arange(len(losses)), counts == 0, losses))[0])
+        counts[chosen] += 1
+        total += predictions[chosen]
+        if losses[chosen] < best_loss:
+            best_counts, best_loss = counts.copy(), losses[chosen]
+    return np.asarray(best_counts / best_counts.sum())
+
+
+def _rounded(loss: float) -> float:
+    """Six significant digits: float noise neither adds twins nor moves a factor."""
+    return float(f"{loss:.6g}")
+
+
+def family_cap(n_rows: int) -> int:
+    """Limit the candidates of one family against overfitting of the selection on small data.
+
+    Parameters
+    ----------
+    n_rows
+        Training rows.
+
+    Returns
+    -------
+    int
+        1 below 1,000 rows, 2 below 5,000, 3 below 10,000, then one more for each 5,000 up to 12.
+    """
+    if n_rows < 1_000:
+        return 1
+    if n_rows < 5_000:
+        return 2
+    return min(12, 3 + max(0, (n_rows - 10_000) // 5_000 + 1))
+
+
+def candidates(trials: Sequence[Trial], n_rows: int) -> list[Trial]:
+    """Choose the trials that may enter the ensemble: every fold present, the best of each family.
+
+    Parameters
+    ----------
+    trials
+        All trials.
+    n_rows
+        Training rows.
+
+    Returns
+    -------
+    list of Trial
+        Best first, at most `MOST_CANDIDATES`.
+    """
+    cap, seen, chosen = family_cap(n_rows), dict[str, int](), list[Trial]()
+    for trial in sorted((t for t in trials if t.usable), key=lambda t: (t.loss, t.number)):
+        seen[trial.family] = seen.get(trial.family, 0) + 1
+        if seen[trial.family] <= cap:
+            chosen.append(trial)
+    return chosen[:MOST_CANDIDATES]
+
+
+def apply_temperature(probabilities: Floats, temperature: float) -> Floats:
+    """Sharpen (below 1) or flatten (above 1) probabilities.
+
+    Parameters
+    ----------
+    probabilities
+        Shape (n, k).
+    temperature
+        Above 0.
+
+    Returns
+    -------
+    ndarray
+        Shape (n, k), rows sum to 1.
+    """
+    if temperature == 1.0:
+        return probabilities
+    logits = np.log(np.clip(probabilities, 1e-15, 1.0)) / temperature
+    powers: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def fit_temperature(probabilities: Floats, loss: Loss) -> float:
+    """Find the temperature with the lowest loss.
+
+    Parameters
+    ----------
+    probabilities
+        The blend, shape (v, k).
+    loss
+        Judges probabilities.
+
+    Returns
+    -------
+    float
+        1.0 where none is better.
+    """
+    found = minimize_scalar(
+        lambda log_t: loss(apply_temperature(probabilities, float(np.exp(log_t)))),
+        bounds=(-1.5, 1.5),
+        method="bounded",
+        options={"xatol": 0.01},
+    )
+    return float(np.exp(found.x)) if found.fun < loss(probabilities) else 1.0
+
+
+def fit_decision(probabilities: Floats, loss: Loss) -> tuple[float, ...] | None:
+    """Find factors for the classes with which the largest probability decides best, one class after the other.
+
+    Parameters
+    ----------
+    probabilities
+        The blend, shape (v, k).
+    loss
+        Judges probabilities by their largest.
+
+    Returns
+    -------
+    tuple of float or None
+        One factor for each class; None where the gain is within half a standard error of a share of v rows, which
+        is the noise that a search over factors can always find.
+    """
+    plain = best = loss(probabilities)
+    factors = np.ones(probabilities.shape[1])  # (k,)
+    for _ in range(2):
+        for j in range(len(factors) - 1 if len(factors) == 2 else len(factors)):
+            for factor in _FACTORS:
+                tried = factors.copy()
+                tried[j] = factor
+                value = loss(probabilities * tried)
+                if _rounded(value) < _rounded(best):
+                    best, factors = value, tried
+    noise = 0.5 * np.sqrt(max(plain * (1 - plain), 0.0) / len(probabilities))
+    return tuple(float(f) for f in factors) if plain - best > noise else None
+
+
+class EnsembleBuilder:
+    """Keeps the ensemble of a run up to date; predictions that were read once stay in memory.
+
+    Parameters
+    ----------
+    problem
+        Target, weights and metric.
+    directory
+        Where the kept steps lie.
+    size
+        Rounds of the greedy selection.
+    """
+
+    def __init__(self, problem: Problem, directory: RunDirectory, size: int) -> None:
+        self.directory, self.size = directory, size
+        self._task: Task = problem.task
+        self._metric = problem.metric
+        rows = problem.valid_rows
+        self._target: NDArray[Any] = problem.target[rows]  # (v,)
+        self._weight = None if problem.weight is None else problem.weight[rows]
+        self._known: dict[tuple[int, str], Singles] = {}
+        self.seconds = 0.0  # what the last build took
+
+    def build(self, trials: Sequence[Trial], *, finish: bool = False) -> Ensemble | None:
+        """Choose members and weights.
+
+        Parameters
+        ----------
+        trials
+            All trials so far.
+        finish
+            Whether to fit temperature and decision weights too.
+
+        Returns
+        -------
+        Ensemble or None
+            None where no trial is usable.
+        """
+        started = time.perf_counter()
+        pool = [(trial, self._read(trial)) for trial in candidates(trials, self._task.n_rows)]
+        known = [(trial, single) for trial, single in pool if single is not None]
+        if not known:
+            return None
+        chosen = [trial for trial, _ in known]
+        singles = np.stack([single for _, single in known])  # (m, v) or (m, v, k)
+        weights = greedy_selection(*self._reduced(singles), self.size)
+        blend: Floats = np.tensordot(weights, singles, axes=1)  # (v,) or (v, k)
+        temperature, decision = 1.0, None
+        if finish and self._task.is_classification:
+            if self._metric.name == "log_loss":
+                temperature = fit_temperature(blend, self._loss)
+                blend = apply_temperature(blend, temperature)
+            elif self._metric.needs == "labels":
+                decision = fit_decision(blend, self._loss)
+        loss = self._loss(blend if decision is None else blend * np.asarray(decision))
+        members = [
+            Member(trial.number, trial.step or "", trial.family, float(weight))
+            for trial, weight in zip(chosen, weights, strict=True)
+            if weight > 0
+        ]
+        self.seconds = time.perf_counter() - started
+        return Ensemble(tuple(sorted(members, key=lambda m: (-m.weight, m.number))), loss, temperature, decision)
+
+    def _loss(self, blend: Floats) -> float:
+        return self._metric.loss(self._target, blend, self._weight)
+
+    def _reduced(self, singles: Singles) -> tuple[Singles, Loss]:
+        """Log loss looks at the probability of the true class alone: k times less to add up."""
+        if self._metric.name != "log_loss":
+            return singles, self._loss
+        true_class = np.ascontiguousarray(singles[:, np.arange(singles.shape[1]), self._target])  # (m, v)
+        return true_class, lambda p: -float(np.average(np.log(np.clip(p, 1e-15, 1.0)), weights=self._weight))
+
+    def _read(self, trial: Trial) -> Singles | None:
+        key = (trial.number, trial.step or "")
+        if key not in self._known:
+            try:
+                array: Singles = np.load(self.directory.step(*key) / "valid.npy")
+            except (OSError, ValueError):
+                return None  # a newer step has replaced it, or the disk lost it
+            if array.shape[0] != len(self._target):
+                return None
+            self._known = {other: p for other, p in self._known.items() if other[0] != trial.number}
+            self._known[key] = array
+        return self._known[key]

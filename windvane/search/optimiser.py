@@ -1,0 +1,159 @@
+"""What to try after the portfolio: an Optuna study in memory, fed from the history.
+
+The space is sampled define-by-run, the family first, then what its conditions leave active; the tree-structured
+Parzen estimator treats the parameters of a family as one group.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from windvane.data.task import Task
+from windvane.models.base import Config, Family, Param, Value
+from windvane.search.halving import Rung, rung_of
+from windvane.search.trial import Trial
+
+_STARTUP = 10  # results before the estimator says more than chance
+_ENOUGH = 8  # results that make a rung worth learning from
+_ATTEMPTS = 20
+
+
+class Optimiser:
+    """Suggests configurations.
+
+    Parameters
+    ----------
+    families
+        What may be suggested, by name.
+    task
+        Shapes the search spaces.
+    seed
+        Randomness of the suggestions.
+    rungs
+        Of the run; results of the highest rung that has enough of them teach the study.
+    """
+
+    def __init__(self, families: Mapping[str, Family], task: Task, seed: int, rungs: Sequence[Rung]) -> None:
+        self._spaces = {name: family.space(task) for name, family in families.items()}
+        self._seed, self._rungs = seed, rungs
+        self._level = -1
+        self._study: Any = None
+        self._asked: dict[tuple[str, tuple[tuple[str, Value], ...]], Any] = {}
+        self._told: set[int] = set()
+
+    def suggest(self, records: Sequence[Trial], allowed: Callable[[str, Config], bool]) -> tuple[str, Config]:
+        """Suggest the next configuration.
+
+        Parameters
+        ----------
+        records
+            What to learn from, in the order in which it counts.
+        allowed
+            Says whether a family and configuration may be tried; asked a few times at the most.
+
+        Returns
+        -------
+        tuple of str and dict
+            Family and configuration.
+        """
+        self._learn(records)
+        for _ in range(_ATTEMPTS):
+            trial = self._study.ask()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # multivariate TPE speaks of falling back for new branches
+                family = trial.suggest_categorical("family", sorted(self._spaces))
+                config = sample_config(trial, family, self._spaces[family])
+            if allowed(family, config):
+                break
+            self._study.tell(trial, state=self._state().FAIL)
+        self._asked[_key(family, config)] = trial
+        return family, config
+
+    def _learn(self, records: Sequence[Trial]) -> None:
+        levels = [rung_of(trial, self._rungs) for trial in records]
+        enough = [level for level in set(levels) if levels.count(level) >= _ENOUGH]
+        level = max(enough, default=min(levels, default=0))
+        if self._study is None or level != self._level:
+            self._begin(level)
+        for trial, at in zip(records, levels, strict=True):
+            if at == level and trial.number not in self._told:
+                self._told.add(trial.number)
+                self._tell(trial)
+
+    def _begin(self, level: int) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(
+                n_startup_trials=_STARTUP, multivariate=True, group=True, seed=self._seed + level + 1
+            )
+        self._study = optuna.create_study(sampler=sampler)
+        self._level, self._told, self._asked = level, set(), {}
+
+    def _tell(self, trial: Trial) -> None:
+        import optuna
+
+        asked = self._asked.pop(_key(trial.family, trial.config), None)
+        if asked is not None:
+            state = self._state().COMPLETE if trial.usable else self._state().FAIL
+            self._study.tell(asked, trial.loss if trial.usable else None, state=state)
+        elif trial.usable and trial.family in self._spaces:
+            space = self._spaces[trial.family]
+            params: dict[str, Any] = {"family": trial.family}
+            distributions: dict[str, Any] = {
+                "family": optuna.distributions.CategoricalDistribution(sorted(self._spaces))
+            }
+            for name, value in trial.config.items():
+                if name in space:
+                    params[f"{trial.family}.{name}"] = value
+                    distributions[f"{trial.family}.{name}"] = space[name].distribution
+            self._study.add_trial(
+                optuna.trial.create_trial(params=params, distributions=distributions, value=trial.loss)
+            )
+
+    @staticmethod
+    def _state() -> Any:
+        import optuna
+
+        return optuna.trial.TrialState
+
+
+def sample_config(trial: Any, family: str, space: Mapping[str, Param]) -> dict[str, Value]:
+    """Let an Optuna trial choose the active parameters of a family.
+
+    Parameters
+    ----------
+    trial
+        An asked `optuna.Trial`.
+    family
+        Prefix of the names.
+    space
+        Conditions point upwards only.
+
+    Returns
+    -------
+    dict
+        Values of the active parameters.
+    """
+    import optuna
+
+    config: dict[str, Value] = {}
+    for name, param in space.items():
+        if param.when is not None and any(config.get(key) not in values for key, values in param.when.items()):
+            continue
+        d, full = param.distribution, f"{family}.{name}"
+        if isinstance(d, optuna.distributions.CategoricalDistribution):
+            config[name] = trial.suggest_categorical(full, d.choices)
+        elif isinstance(d, optuna.distributions.IntDistribution):
+            config[name] = trial.suggest_int(full, d.low, d.high, step=d.step, log=d.log)
+        else:
+            config[name] = trial.suggest_float(full, d.low, d.high, step=d.step, log=d.log)
+    return config
+
+
+def _key(family: str, config: Config) -> tuple[str, tuple[tuple[str, Value], ...]]:
+    return family, tuple(sorted(config.items()))
