@@ -29,7 +29,7 @@ for groups in (None, patient):
 
 # Two years of daily sales with a trend: later days validate what earlier days taught.
 day = pd.date_range("2024-01-01", periods=730)
-sales = 100 + 0.1 * np.arange(730) + 20 * (day.dayofweek >= 5) + rng.normal(scale=5, size=730)
+sales = 100 + 0.1 * np.arange(730) + 20 * day.day_name().isin(["Saturday", "Sunday"]) + rng.normal(scale=5, size=730)
 calendar = pd.DataFrame({"weekday": day.day_name(), "month": day.month, "trend": np.arange(730)})
 
 model = AutoRegressor(budget, random_state=0, verbose=0).fit(calendar, sales, time=day)

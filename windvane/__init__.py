@@ -9,6 +9,24 @@ The public names:
 - `FAMILIES`: the families of models, by name
 - `WindvaneError`, `InputError`, `RunError`, `ModelFileError`, `NoModelError`: what can go wrong
 - `__version__`
+
+The layout; each imports only from what stands above it::
+
+    errors.py     the exceptions, drawn as a tree
+    version.py    the version, in one place
+    settings.py   frozen run-wide choices, passed whole
+    data/         any table -> typed columns; files, targets, folds, metrics
+    models/       one family, one file: its search space beside how it grows
+    search/       which configuration next, for how long: policy, portfolio, optimiser, workers, history, ensemble
+    predictor.py  the fitted ensemble: predict
+    persist.py    save and load
+    fitted.py     what a fitted estimator tells of its run
+    refit.py      the ensemble trained anew on all rows
+    progress.py   what a search says while it runs
+    runs.py       one run from its directory to its outcome
+    estimator.py  what both estimators share: the story of one run
+    automl.py     AutoClassifier, AutoRegressor, load
+    cli.py        the shell commands: parses, calls, prints
 """
 
 from windvane.automl import AutoClassifier, AutoRegressor, load

@@ -26,6 +26,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST_NAMES = 24  # listed in a message
+
 
 class WindvaneError(Exception):
     """Root of every exception that windvane raises on purpose."""
@@ -87,4 +89,5 @@ def unknown(argument: str, given: object, allowed: Iterable[str]) -> InputError:
     names = list(allowed)
     nearest = get_close_matches(str(given), names, n=1, cutoff=0.4)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    return InputError(f"{argument}={given!r} is not known.{hint} Allowed: {', '.join(names)}.")
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return InputError(f"{argument}={given!r} is not known.{hint} Allowed: {', '.join(names[:MOST_NAMES])}{more}.")

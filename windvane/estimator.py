@@ -129,17 +129,8 @@ class Estimator(BaseEstimator):
         pool = Pool(settings.n_jobs, settings.memory_limit)  # they start while the table is typed
         directory = None
         try:
-            given = Given(groups, time, split, sample_weight)
-            prepared = prepare(
-                X,
-                y,
-                goal=self._goal,
-                settings=settings,
-                metric=self.metric,
-                families=self.families,
-                given=given,
-                owner=type(self).__name__,
-            )
+            given = Given(self._goal, self.metric, self.families, groups, time, split, sample_weight)
+            prepared = prepare(X, y, given, settings, owner=type(self).__name__)
             for note in prepared.notes:
                 warnings.warn(note, UserWarning, stacklevel=2)
             directory = begin(type(self).__name__, prepared, settings, own_metric=not isinstance(self.metric, str))

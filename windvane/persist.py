@@ -142,7 +142,8 @@ def read_predictor(path: Path, families: Mapping[str, Family], metric: Any = Non
             raise ModelFileError(f"{str(path / name)!r} is damaged: its hash is not that of the manifest.")
     ensemble = ensemble_from_json(manifest.get("ensemble"))
     folders = [sorted((path / "members" / f"{m.number:05d}").glob("fold_*"), key=_fold) for m in ensemble.members]
-    return open_predictor(manifest, ensemble, folders, families=families, metric=metric, threads=threads)
+    resolved = resolve_metric(manifest, metric)
+    return open_predictor(manifest, ensemble, folders, families=families, metric=resolved, threads=threads)
 
 
 def open_predictor(
@@ -151,7 +152,7 @@ def open_predictor(
     folders: Sequence[Sequence[Path]],
     *,
     families: Mapping[str, Family],
-    metric: Any = None,
+    metric: Metric,
     threads: int = 1,
 ) -> Predictor:
     """Make a predictor from a manifest and the folders of its models.
@@ -164,7 +165,9 @@ def open_predictor(
         Its members, in the order of `folders`.
     folders
         For each member the folders of its folds.
-    families, metric, threads
+    metric
+        Resolved for the task.
+    families, threads
         As in `read_predictor`.
 
     Returns
@@ -195,11 +198,32 @@ def open_predictor(
     return Predictor(
         task=task,
         schema=schema,
-        metric=_metric(manifest, metric, task, classes),
+        metric=metric,
         classes=classes,
         ensemble=ensemble,
         models=models,
         folders=[list(folds) for folds in folders],
+    )
+
+
+def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:
+    """Find the metric of a manifest.
+
+    Parameters
+    ----------
+    manifest
+        With what `facts` gives.
+    own
+        The user's own metric, where it had one; without it the task's usual one takes its place.
+
+    Returns
+    -------
+    Metric
+        Resolved for the task.
+    """
+    name = "auto" if manifest["own_metric"] else manifest["metric"]
+    return get_metric(
+        own if own is not None else name, Task(**manifest["task"]), classes_from_json(manifest["classes"])
     )
 
 
@@ -277,12 +301,6 @@ def classes_from_json(record: Any) -> NDArray[Any] | None:
     if record is None:
         return None
     return np.array(record["values"], dtype=np.dtype(record["dtype"]))
-
-
-def _metric(manifest: Mapping[str, Any], metric: Any, task: Task, classes: NDArray[Any] | None) -> Metric:
-    if metric is not None:
-        return get_metric(metric, task, classes)
-    return get_metric("auto" if manifest.get("own_metric") else manifest["metric"], task, classes)
 
 
 def _hash(file: Path) -> str:

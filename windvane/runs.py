@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from windvane import persist
-from windvane.data.metrics import get_metric
 from windvane.data.schema import Schema
-from windvane.data.task import Task
 from windvane.errors import NoModelError, RunError, RunMismatchError
 from windvane.models.base import Family
 from windvane.predictor import Predictor
@@ -78,8 +75,8 @@ class Outcome:
         record, ensemble = _read_ensemble(directory, history)
         if ensemble is None and not directory.data.exists():
             raise NoModelError(f"The run in {str(directory.root)!r} has no ensemble, and its data were not kept.")
+        resolved = persist.resolve_metric(manifest, metric)
         if ensemble is None:
-            resolved = get_metric(*_metric_of(manifest, metric))
             problem = Problem.read(directory.data, resolved)
             ensemble = EnsembleBuilder(problem, directory, 25).build(history.trials, finish=True)
         if ensemble is None:
@@ -87,7 +84,7 @@ class Outcome:
                 f"The run in {str(directory.root)!r} has no usable model yet:\n" + describe_failures(history.trials)
             )
         folders = _member_folders(directory, ensemble)
-        predictor = persist.open_predictor(manifest, ensemble, folders, families=families, metric=metric)
+        predictor = persist.open_predictor(manifest, ensemble, folders, families=families, metric=resolved)
         curve = [(float(a), float(b), float(c)) for a, b, c in record.get("curve", [])]
         return cls(predictor, history.trials, curve, Policy(**manifest["policy"]))
 
@@ -193,8 +190,7 @@ def open_run(directory: RunDirectory, families: Any, metric: Any) -> Prepared:
         raise RunError(f"The run in {str(directory.root)!r} kept no data (keep_data=False); give them to fit again.")
     if manifest.get("own_metric") and metric is None:
         raise RunError(f"The run's metric {manifest['metric']!r} was the user's own: load(path, metric=...) brings it.")
-    resolved = get_metric(*_metric_of(manifest, metric))
-    problem = Problem.read(directory.data, resolved)
+    problem = Problem.read(directory.data, persist.resolve_metric(manifest, metric))
     known = {**choose_families(None), **choose_families(families)}
     missing = [name for name in manifest["families"] if name not in known]
     if missing:
@@ -244,7 +240,8 @@ def conduct(
     earlier = max((trial.ended for trial in history.trials), default=0.0)
     n_train = min(len(fold.train) for fold in problem.folds)
     with Progress(quiet=settings.verbose == 0) as progress:
-        progress.start(settings.time_budget if settings.n_trials is None else None, settings.n_jobs)
+        left = settings.time_budget - (time.monotonic() - started)
+        progress.start(left if settings.n_trials is None else None, settings.n_jobs)
         search = Search(
             problem=problem,
             settings=settings,
@@ -259,6 +256,7 @@ def conduct(
             progress=progress,
         )
         ensemble = search.run()
+    directory.drop(directory.temporary)
     if ensemble is None:
         reasons = search.failed or describe_failures(history.trials)
         raise NoModelError(f"No model came out of {time.monotonic() - started:.0f} s:\n{reasons}")
@@ -274,7 +272,7 @@ def conduct(
         threads=settings.n_jobs,
     )
     if not settings.keep_data:
-        directory.drop_data()
+        directory.drop(directory.data)
     return Outcome(predictor, history.trials, curve, prepared.policy)
 
 
@@ -346,8 +344,3 @@ def _read_ensemble(directory: RunDirectory, history: History) -> tuple[dict[str,
 def _member_folders(directory: RunDirectory, ensemble: Ensemble) -> list[list[Path]]:
     steps = [directory.step(member.number, member.step) for member in ensemble.members]
     return [sorted(step.glob("fold_*"), key=lambda folder: int(folder.name.removeprefix("fold_"))) for step in steps]
-
-
-def _metric_of(manifest: Mapping[str, Any], metric: Any) -> tuple[Any, Task, NDArray[Any] | None]:
-    classes = persist.classes_from_json(manifest["classes"])
-    return manifest["metric"] if metric is None else metric, Task(**manifest["task"]), classes

@@ -2,12 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from encodable import CARDINALITIES, dense, make_table, make_target
 from scipy import sparse as sp
 from sklearn.preprocessing import FunctionTransformer
 
@@ -16,79 +14,6 @@ from windvane.data.store import pack
 from windvane.data.table import Table
 from windvane.data.task import Kind, Task
 from windvane.errors import ModelFileError
-
-CARDINALITIES = (0, 3, 9, 60)
-
-
-def make_table(n: int, seed: int = 0, *, texts: int = 0, sparse: bool = False) -> Table:
-    rng = np.random.default_rng(seed)
-    numbers = rng.normal(size=(n, 5)) * [1, 100, 1e-3, 1, 1]
-    numbers[:, 3] = rng.integers(0, 3, n)  # many ties
-    numbers[rng.random((n, 5)) < 0.1] = np.nan
-    numbers[:, 4] = np.nan
-    codes = np.column_stack([rng.integers(0, k + 1, n) for k in CARDINALITIES]).astype(float)
-    codes[codes == CARDINALITIES] = np.nan
-    words = np.array(["", "Straße", "a b", "no 17, Long Lane, in the town of Somewhere", "xx"], dtype=object)
-    return Table(
-        matrix=np.hstack([numbers, codes]),
-        n_numbers=5,
-        cardinalities=CARDINALITIES,
-        texts=tuple(words[rng.integers(0, 5, n)] for _ in range(texts)),
-        sparse=sp.csr_matrix(sp.random(n, 7, 0.3, format="csr", random_state=2)) if sparse else None,
-    )
-
-
-def make_target(kind: Kind, n: int) -> tuple[Any, Task]:
-    rng = np.random.default_rng(5)
-    n_classes = {"binary": 2, "multiclass": 4, "regression": 0}[kind]
-    target = rng.normal(size=n) if kind == "regression" else rng.integers(0, n_classes, n)
-    return target, Task(kind, n, 9, n_classes)
-
-
-def dense(encoded: Any) -> Any:
-    return encoded.toarray() if sp.issparse(encoded) else encoded
-
-
-def slowly(encoder: Encoder, table: Table) -> Any:
-    """Transform with the scikit-learn objects themselves."""
-    blocks = [table.matrix if encoder.columns_ is None else dense(encoder.columns_.transform(table.matrix))]
-    pairs = zip(encoder.texts_, table.texts, strict=True)
-    blocks += [pipeline.transform(text) for pipeline, text in pairs if pipeline is not None]
-    if table.sparse is not None:
-        blocks.append(dense(table.sparse if encoder.sparse_ is None else encoder.sparse_.transform(table.sparse)))
-    return np.hstack(blocks)
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    choices=st.builds(
-        Choices,
-        impute=st.sampled_from(["none", "median", "mean", "most_frequent"]),
-        scale=st.sampled_from(["none", "standard", "robust", "quantile", "minmax"]),
-        onehot_max=st.sampled_from([0, 5, 60]),
-        min_frequency=st.sampled_from([0.0, 0.05, 0.4]),
-        large=st.sampled_from(["codes", "target"]),
-        text_size=st.sampled_from([1, 30]),
-    ),
-    kind=st.sampled_from(["binary", "multiclass", "regression"]),
-    texts=st.integers(0, 2),
-    sparse=st.booleans(),
-)
-def test_compiled_arithmetic_is_that_of_scikit_learn(choices: Choices, kind: Kind, texts: int, sparse: bool) -> None:
-    if choices.impute == "none" and choices.scale != "none":
-        choices = replace(choices, impute="median")  # every family that scales imputes
-    train, test = make_table(120, texts=texts, sparse=sparse), make_table(50, 1, texts=texts, sparse=sparse)
-    test.matrix[0, 5:] = CARDINALITIES  # codes that no training saw
-    test.matrix[1, :5] = 1e9
-    target, task = make_target(kind, 120)
-    encoder = Encoder(choices)
-    fitted = dense(encoder.fit_transform(train, target, task))
-    found = dense(encoder.transform(test))
-    np.testing.assert_allclose(found, slowly(encoder, test), rtol=1e-12, atol=1e-12)
-    assert found.shape[1] == fitted.shape[1]
-    for row in range(3):
-        one = dense(encoder.transform(test.take(np.array([row]))))
-        np.testing.assert_allclose(one[0], found[row], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("choices", [NATIVE, ORDINAL, DENSE])
@@ -161,6 +86,18 @@ def test_only_empty_texts_make_one_constant_column() -> None:
     np.testing.assert_array_equal(fitted, np.zeros((4, 1)))
     other = replace(table, texts=(np.array(["never", "seen", "", "x"], dtype=object),))
     np.testing.assert_array_equal(encoder.transform(other), np.zeros((4, 1)))
+
+
+def test_texts_that_say_little_make_few_columns() -> None:
+    words = np.array(["same words here"] * 20, dtype=object)
+    for text, columns in (
+        (words, 1),
+        (np.array(["  "] * 20, dtype=object), 0),
+        (np.where(np.arange(20) > 9, "x", words), 2),
+    ):
+        table = Table(np.arange(20.0)[:, None], 1, (), texts=(text.astype(object),))
+        fitted = Encoder(NATIVE).fit_transform(table, np.arange(20) % 2, Task("binary", 20, 2, 2))
+        assert fitted.shape == (20, 1 + columns)
 
 
 def test_a_class_of_one_row_is_no_obstacle() -> None:

@@ -13,7 +13,7 @@ def sample(seed, k, decimals=2):
     """Labels, probabilities with ties and weights, with every class."""
     rng = np.random.default_rng(seed)
     y = np.r_[np.arange(k), rng.integers(0, k, 40)]
-    p = (rng.dirichlet(np.ones(k), len(y)) + 0.01).round(decimals)
+    p = np.maximum(rng.dirichlet(np.ones(k), len(y)).round(decimals), 0.01)  # scikit-learn cuts off elsewhere
     return y, p / p.sum(axis=1, keepdims=True), rng.integers(1, 5, len(y)) / 2
 
 

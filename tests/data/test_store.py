@@ -12,7 +12,7 @@ from windvane.errors import ModelFileError
 def test_json_and_arrays_come_back(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"a": [1, None, 0.1, "ä"], "b": float("inf")})
     assert read_json(tmp_path / "a.json") == {"a": [1, None, 0.1, "ä"], "b": float("inf")}
-    arrays = {"file": np.arange(3), "y": np.array([[True, False]])}
+    arrays = {"x": np.arange(3), "y": np.array([[True, False]])}
     write_arrays(tmp_path / "a.npz", arrays)
     found = read_arrays(tmp_path / "a.npz")
     assert list(found) == list(arrays)

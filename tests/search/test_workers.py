@@ -10,8 +10,8 @@ import psutil
 import pytest
 from bad_families import BadFamily
 from sklearn.datasets import load_iris
-from windvane.data.metrics import get_metric
 
+from windvane.data.metrics import get_metric
 from windvane.data.split import make_folds
 from windvane.data.table import Table
 from windvane.data.task import Task

@@ -118,12 +118,12 @@ class CompiledColumns:
 
 
 class CompiledText:
-    """What a pipeline of hashing, tf-idf, truncated SVD and perhaps a scaler does to texts.
+    """What a pipeline of hashing, tf-idf and truncated SVD does to texts.
 
     Parameters
     ----------
     pipeline
-        Fitted, with the steps "hash", "tfidf", "svd" and perhaps "scale".
+        Fitted, with the steps "hash", "tfidf" and "svd".
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -132,7 +132,6 @@ class CompiledText:
         # idf and projection in one: tf-idf is linear in the counts but for the length, which is divided out after.
         self._idf: Floats = np.asarray(steps["tfidf"].idf_)  # (terms,)
         self._components: Floats = np.ascontiguousarray(steps["svd"].components_.T)  # (terms, size)
-        self._scaler = steps.get("scale")
 
     def __call__(self, texts: NDArray[np.object_]) -> Floats:
         """Embed some texts.
@@ -151,8 +150,7 @@ class CompiledText:
         counts.data = (1 + np.log(counts.data)) * self._idf[counts.indices]
         squares = np.add.reduceat(np.append(counts.data**2, 0.0), counts.indptr[:-1])  # (n,)
         squares[np.diff(counts.indptr) == 0] = 1.0
-        embedded: Floats = counts @ self._components / np.sqrt(squares)[:, None]
-        return embedded if self._scaler is None else _scaled(embedded, self._scaler)
+        return np.asarray(counts @ self._components / np.sqrt(squares)[:, None])
 
 
 def _numbers(values: Floats, pipeline: Pipeline) -> Floats:

@@ -50,6 +50,8 @@ Scale = Literal["none", "standard", "robust", "quantile", "minmax"]
 _WIDE, _MOSTLY_ZERO = 256, 0.1
 # Buckets of hashed text terms. Hashing needs no vocabulary, which would make a kept state slow to write and to open.
 _BUCKETS = 2**13
+# Singular values below this share of the largest are rounding errors.
+_NOISE = 1e-6
 # Mean number of characters up to which a text is a name or a code, whose pieces say more than its words.
 _SHORT_TEXT = 40
 
@@ -63,7 +65,8 @@ class Choices:
     impute
         What fills a missing number; with anything but "none", columns that mark the missing ones are added.
     scale
-        How numbers are scaled ("quantile": to normal scores). Target encodings, texts and the sparse part too.
+        How numbers are scaled ("quantile": to normal scores). With anything but "none", target encodings are
+        standardised and the sparse part divided by its largest values; the columns of a text lie in -1 .. 1 anyway.
     onehot_max
         Categories with at most so many levels are encoded one-hot, missing being a level.
     min_frequency
@@ -250,7 +253,7 @@ def _columns(choices: Choices, table: Table, target: NDArray[Any], task: Task) -
     steps: list[tuple[str, Any, list[int]]] = []
     if numbers:
         steps.append(("numbers", _number_steps(choices, table.n_rows), numbers))
-        if choices.impute != "none":
+        if choices.impute != "none" and np.isnan(table.matrix[:, :p]).any():
             steps.append(("missing", MissingIndicator(features="missing-only", error_on_new=False), numbers))
     if small:
         # At least one row: merging is thereby on, so that the merged levels can be asked for.
@@ -306,16 +309,18 @@ def _embed(text: NDArray[np.object_], choices: Choices) -> tuple[Pipeline | None
         alternate_sign=False,
         norm=None,
     )
-    size = min(choices.text_size, len(text))
-    steps: list[tuple[str, Any]] = [
-        ("hash", hasher),
-        ("tfidf", TfidfTransformer(sublinear_tf=True)),
-        ("svd", TruncatedSVD(size, random_state=0)),
-    ]
-    if choices.scale != "none":
-        steps.append(("scale", StandardScaler()))
-    pipeline = Pipeline(steps)
-    return pipeline, pipeline.fit_transform(text)
+    counts = hasher.transform(text)
+    if counts.nnz == 0:  # nothing but blanks
+        return None, None
+    tfidf = TfidfTransformer(sublinear_tf=True)
+    weighted = tfidf.fit_transform(counts)
+    # The share of variance explained, which nobody reads, is 0 / 0 where all texts are the same.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        svd = TruncatedSVD(min(choices.text_size, len(text)), random_state=0).fit(weighted)
+        rank = int((svd.singular_values_ > _NOISE * svd.singular_values_[0]).sum())
+        if rank < svd.n_components:  # the rest would be rounding errors, on which a tree could split
+            svd = TruncatedSVD(rank, random_state=0).fit(weighted)
+    return Pipeline([("hash", hasher), ("tfidf", tfidf), ("svd", svd)]), svd.transform(weighted)
 
 
 def _join(blocks: Sequence[Encoded], sparse: sp.csr_matrix | None) -> Encoded:

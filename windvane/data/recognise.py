@@ -6,6 +6,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import pandas as pd
@@ -232,7 +233,9 @@ def _date_format(texts: list[str]) -> str | None:
 
 
 def _is_date(text: str) -> bool:
-    return any(guess_datetime_format(text, dayfirst=dayfirst) is not None for dayfirst in (False, True))
+    with catch_warnings():
+        simplefilter("ignore", UserWarning)  # of the order of day and month, which is tried both ways
+        return any(guess_datetime_format(text, dayfirst=dayfirst) is not None for dayfirst in (False, True))
 
 
 def _date(values: pd.Series, form: str | None) -> Column:

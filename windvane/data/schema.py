@@ -205,7 +205,7 @@ class Schema:
         try:
             columns = tuple(Column.from_json(column) for column in fields["columns"])
             named, n_sparse = fields["named"], fields["n_sparse"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"The description of the columns is damaged: {error}.") from error
         if not (isinstance(named, bool) and type(n_sparse) is int and (len(columns) > 0) == (n_sparse == 0)):
             raise ModelFileError(f"The description of the columns is damaged: {named=}, {n_sparse=}, {len(columns)=}.")

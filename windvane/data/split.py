@@ -247,20 +247,25 @@ def _with_every_class(
     rare = np.flatnonzero(np.any(lacking, axis=0)).tolist()
     if not rare:
         return folds, ()
-    order = np.lexsort((rank, target))
-    first = order[np.searchsorted(target[order], np.arange(len(there))) % len(order)]  # (k,), a row of each class
+    candidates = np.flatnonzero(np.isin(target, rare))
+    order = candidates[np.lexsort((rank[candidates], target[candidates]))]
+    first = np.full(len(there), -1)
+    first[rare] = order[np.searchsorted(target[order], rare)]  # (k,), the row of least rank of each rare class
     kept = []
     for i, (fold, lacks) in enumerate(zip(folds, lacking, strict=True)):
         if lacks.any():
-            moved = first[lacks] if groups is None else np.flatnonzero(np.isin(groups, groups[first[lacks]]))
-            fold = Fold(np.union1d(fold.train, moved), np.setdiff1d(fold.valid, moved))
+            rows = first[lacks] if groups is None else np.flatnonzero(np.isin(groups, groups[first[lacks]]))
+            place = np.zeros(len(target), dtype=np.int8)  # 1 trains, 2 validates
+            place[fold.valid] = 2
+            place[fold.train] = place[rows] = 1
+            fold = Fold(np.flatnonzero(place == 1), np.flatnonzero(place == 2))
             if len(fold.valid) == 0:
                 raise InputError(
                     f"Fold {i} of {len(folds)} has no row left to validate once its training part sees every class: "
                     f"{len(target)} rows of {int(there.sum())} classes are too few, or too unevenly spread."
                 )
         kept.append(fold)
-    names = ", ".join(repr(code if classes is None else classes[code]) for code in rare[:MAX_NAMED])
+    names = ", ".join(str(code if classes is None else classes[code]) for code in rare[:MAX_NAMED])
     more = f" and {len(rare) - MAX_NAMED} more" if len(rare) > MAX_NAMED else ""
     what = "row" if groups is None else "group"
     return kept, (

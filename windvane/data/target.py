@@ -45,9 +45,9 @@ def encode_target(
         are no classes, or texts that are no numbers.
     """
     column = _column(y)
-    _refuse(pd.isna(column), column, "missing")
+    _refuse(pd.isna(column), "missing")
     if column.dtype.kind == "f":
-        _refuse(np.isinf(column), column, "infinite")
+        _refuse(np.isinf(column), "infinite")
     if goal == "regression":
         return _numbers(column), None
     return _codes(column, classes)
@@ -106,14 +106,18 @@ def _column(y: Any) -> NDArray[Any]:  # (n,)
     return np.asarray(pd.Series(array, dtype=object).infer_objects())
 
 
-def _refuse(wrong: NDArray[np.bool_], column: NDArray[Any], what: str) -> None:
+def _refuse(wrong: NDArray[np.bool_], what: str) -> None:
     count = int(wrong.sum())
     if count:
         first = int(np.argmax(wrong))
         raise InputError(
-            f"y has {count} {what} {'value' if count == 1 else 'values'}, the first in row {first} "
-            f"({column[first]!r}); leave out such rows."
+            f"y has {count} {what} {'value' if count == 1 else 'values'}, the first in row {first}; leave them out."
         )
+
+
+def _shown(column: NDArray[Any], row: int) -> str:
+    """Write a value as Python does, without NumPy's type."""
+    return repr(column[row : row + 1].tolist()[0])
 
 
 def _numbers(column: NDArray[Any]) -> Floats:  # (n,)
@@ -125,7 +129,7 @@ def _numbers(column: NDArray[Any]) -> Floats:  # (n,)
     wrong = ~np.isfinite(numbers)
     if wrong.any():
         first = int(np.argmax(wrong))
-        raise InputError(f"y holds {column[first]!r} in row {first}, but a regressor needs finite numbers.")
+        raise InputError(f"y holds {_shown(column, first)} in row {first}, but a regressor needs finite numbers.")
     return np.asarray(numbers)
 
 
@@ -143,10 +147,10 @@ def _codes(column: NDArray[Any], known: NDArray[Any] | None) -> tuple[NDArray[np
             first = int(np.argmax(codes < 0))
             labels = ", ".join(map(repr, known.tolist()[:10]))
             raise InputError(
-                f"y holds {column[first]!r} in row {first}, which training never saw; its classes are {labels}."
+                f"y holds {_shown(column, first)} in row {first}, which training never saw; its classes are {labels}."
             )
         return codes.astype(np.int64), known
     codes, classes = pd.factorize(column, sort=True)
     if len(classes) < 2:
-        raise InputError(f"y has one class only ({classes[0]!r}), but a classifier needs at least two classes.")
+        raise InputError(f"y has one class only ({_shown(classes, 0)}), but a classifier needs at least two classes.")
     return codes.astype(np.int64), np.asarray(classes).astype(column.dtype)

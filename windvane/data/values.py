@@ -366,7 +366,7 @@ def _refuse_kinds(values: pd.Series, kinds: set[str], wanted: str) -> str:
 def _refuse_where(wrong: NDArray[np.bool_], values: pd.Series, wanted: str) -> None:
     """Raise for the first value that is wrong, if there is one."""
     if wrong.any():
-        value = values.iloc[int(np.argmax(wrong))]
+        value = values.iloc[[int(np.argmax(wrong))]].tolist()[0]
         count = int(wrong.sum())
         others = f" (and {count - 1} more)" if count > 1 else ""
         raise InputError(f"Column {values.name!r} holds {value!r}{others}, but must be a {wanted} as in training.")

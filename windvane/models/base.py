@@ -113,13 +113,14 @@ class Model(Protocol):
         """
 
     def save(self, folder: Path) -> None:
-        """Keep the state in an existing, empty folder: enough to predict (`Family.load`) and to go on growing
-        (`Family.start` with ``kept``). No file is a pickle.
+        """Keep the state: enough to predict (`Family.load`) and to go on growing (`Family.start` with ``kept``).
+
+        No file is a pickle.
 
         Parameters
         ----------
         folder
-            Where to write.
+            An existing, empty folder.
         """
 
 
@@ -141,8 +142,9 @@ class Family(Protocol):
         """Make the search space: name -> hyperparameter, conditions pointing upwards only."""
 
     def steps(self, config: Config, task: Task) -> tuple[int, ...]:
-        """Give the totals of iterations after which the state is kept, about doubling; one entry for a family
-        that does not grow. The last is the fully grown model.
+        """Give the totals of iterations after which the state is kept, about doubling.
+
+        The last is the fully grown model; a family that does not grow has one entry.
         """
 
     def start(self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None) -> Model:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from typing import IO, Any
 
 
@@ -47,7 +46,7 @@ def receive(stream: IO[bytes]) -> dict[str, Any] | None:
     line = stream.readline()
     if not line.endswith(b"\n"):
         return None
-    message: dict[str, Any] = json.loads(line, parse_constant=lambda word: math.inf if word[0] != "-" else -math.inf)
+    message: dict[str, Any] = json.loads(line)
     return message
 
 

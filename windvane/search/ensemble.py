@@ -20,7 +20,7 @@ from windvane.data.task import Task
 from windvane.search.run import Problem, RunDirectory
 from windvane.search.trial import Trial
 
-Singles = NDArray[np.float32]
+Singles = NDArray[np.floating[Any]]
 Loss = Callable[[Floats], float]
 
 MOST_CANDIDATES = 40
@@ -85,7 +85,7 @@ def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
         chosen = int(np.lexsort((np.arange(len(losses)), counts == 0, losses))[0])
         counts[chosen] += 1
         total += predictions[chosen]
-        if losses[chosen] < best_loss:
+        if taken == 1 or losses[chosen] < best_loss:
             best_counts, best_loss = counts.copy(), losses[chosen]
     return np.asarray(best_counts / best_counts.sum())
 
@@ -215,7 +215,7 @@ def fit_decision(probabilities: Floats, loss: Loss) -> tuple[float, ...] | None:
 
 
 class EnsembleBuilder:
-    """Keeps the ensemble of a run up to date; predictions that were read once stay in memory.
+    """Keeps the ensemble of a run up to date; the predictions of its candidates stay in memory.
 
     Parameters
     ----------
@@ -233,7 +233,8 @@ class EnsembleBuilder:
         self._metric = problem.metric
         rows = problem.valid_rows
         self._target: NDArray[Any] = problem.target[rows]  # (v,)
-        self._weight = None if problem.weight is None else problem.weight[rows]
+        weight = None if problem.weight is None else problem.weight[rows]  # (v,)
+        self._weight = weight if weight is not None and weight.any() else None
         self._known: dict[tuple[int, str], Singles] = {}
         self.seconds = 0.0  # what the last build took
 
@@ -255,6 +256,7 @@ class EnsembleBuilder:
         started = time.perf_counter()
         pool = [(trial, self._read(trial)) for trial in candidates(trials, self._task.n_rows)]
         known = [(trial, single) for trial, single in pool if single is not None]
+        self._known = {(trial.number, trial.step or ""): single for trial, single in known}
         if not known:
             return None
         chosen = [trial for trial, _ in known]
@@ -296,6 +298,5 @@ class EnsembleBuilder:
                 return None  # a newer step has replaced it, or the disk lost it
             if array.shape[0] != len(self._target):
                 return None
-            self._known = {other: p for other, p in self._known.items() if other[0] != trial.number}
             self._known[key] = array
         return self._known[key]

@@ -81,7 +81,8 @@ def promotion(records: Sequence[Trial], busy: Sequence[Job], rungs: Sequence[Run
     """
     for level in range(len(rungs) - 2, -1, -1):
         here = {_key(t): t for t in records if t.usable and rung_of(t, rungs) == level}
-        above = {_key(t) for t in [*records, *busy] if rung_of(t, rungs) > level}
+        everyone: list[Trial | Job] = [*records, *busy]
+        above = {_key(t) for t in everyone if rung_of(t, rungs) > level}
         ranked = sorted(here.values(), key=lambda t: (t.loss, t.number))
         best = ranked[: len(ranked) // ETA]
         for trial in best:

@@ -62,8 +62,9 @@ class History:
         """
         self.records.append(trial)
         line = json.dumps(trial.to_json()) + "\n"
+        line, self._whole = line if self._whole else "\n" + line, False  # torn, should this write fail
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(line if self._whole else "\n" + line)
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
         self._whole = True

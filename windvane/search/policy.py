@@ -81,9 +81,11 @@ def select_policy(task: Task, cpu_seconds: float) -> Policy:
     affordable = cpu_seconds / (_CONFIGURATIONS * one_fit)
     if task.n_rows >= 20_000:
         return make_policy("holdout", f"{task.n_rows:,} rows: a hold-out part is large enough to trust")
-    most = min(affordable, task.n_rows / 4)  # of tiny data every part still has some rows
-    folds = max((k for k in (1, 3, 5) if k <= most), default=1)
+    rows_allow = task.n_rows / 4  # of tiny data every part still has some rows
+    folds = max((k for k in (1, 3, 5) if k <= min(affordable, rows_allow)), default=1)
     name = next(name for name, k in VALIDATIONS.items() if k == folds)
     if folds == 5:
         return make_policy(name, f"{task.n_rows:,} rows: five folds use every row, and the budget carries them")
+    if rows_allow < affordable:
+        return make_policy(name, f"{task.n_rows:,} rows are too few for more folds")
     return make_policy(name, f"the budget of {cpu_seconds:.0f} CPU seconds carries no more folds on {cells:,} cells")

@@ -38,6 +38,6 @@ def read_portfolio(task: Task, families: Mapping[str, Family]) -> list[Entry]:
     text = (files("windvane.search") / "learned" / f"portfolio_{name}.json").read_text(encoding="utf-8")
     entries = [Entry(entry["family"], entry["config"]) for entry in json.loads(text)["entries"]]
     known = {entry.family for entry in entries}
-    own = [Entry(name, {}) for name in families if name not in known]
+    own = [Entry(family, {}) for family in families if family not in known]
     # A user who brings a family wants to see it tried.
     return own + [entry for entry in entries if entry.family in families]

@@ -26,8 +26,21 @@ from windvane.settings import Settings
 
 @dataclass(frozen=True)
 class Given:
-    """What `fit` was given beside X and y; None where nothing was."""
+    """What the user gave beside X and y, as it came.
 
+    Attributes
+    ----------
+    goal
+        What the estimator is for.
+    metric, families
+        Of the constructor.
+    groups, time, split, sample_weight
+        Of `fit`; None where nothing was given.
+    """
+
+    goal: Goal
+    metric: Any = "auto"
+    families: Any = None
     groups: Any = None
     time: Any = None
     split: Any = None
@@ -62,23 +75,17 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def prepare(
-    X: Any, y: Any, *, goal: Goal, settings: Settings, metric: Any, families: Any, given: Given, owner: str
-) -> Prepared:
+def prepare(X: Any, y: Any, given: Given, settings: Settings, owner: str) -> Prepared:
     """Type the table, encode the target, choose policy and folds.
 
     Parameters
     ----------
     X, y
         Columns and target, n rows, as the user has them.
-    goal
-        What the estimator is for.
+    given
+        What else the user gave.
     settings
         Of the run.
-    metric, families
-        As the user gave them.
-    given
-        The other arguments of `fit`.
     owner
         Name of the estimator, for messages.
 
@@ -92,9 +99,9 @@ def prepare(
     InputError
         Where something that was given is not usable.
     """
-    chosen = choose_families(families)
+    chosen = choose_families(given.families)
     frame = to_frame(X)
-    target, classes = encode_target(y, goal)
+    target, classes = encode_target(y, given.goal)
     n_rows = int(frame.shape[0])
     if len(target) != n_rows:
         raise InputError(
@@ -106,7 +113,7 @@ def prepare(
     table = schema.encode(frame, owner=owner)
     kind: Kind = "regression" if classes is None else "binary" if len(classes) == 2 else "multiclass"
     task = Task(kind, n_rows, table.n_columns, 0 if classes is None else len(classes))
-    resolved = get_metric(metric, task, classes)
+    resolved = get_metric(given.metric, task, classes)
     policy = _policy(settings, task)
     by = SplitBy(given.groups, given.time, given.split)
     labels = None if classes is None else classes.tolist()

@@ -10,6 +10,7 @@
       trials/00012/step_03/   validation predictions and the fitted state of every fold after that step
       ensemble.json     weights of the members, temperature, decision weights
       log.txt           what the libraries print in the workers
+      tmp/              scratch files of the workers; gone when a fit has ended
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 import os
 import shutil
 import sys
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +145,7 @@ class Problem:
                 folds=folds,
                 seed=seed,
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise RunError(f"The data of the run in {folder.parent} cannot be read: {error}") from error
 
 
@@ -162,6 +164,7 @@ class RunDirectory:
         self.trials = root / "trials"
         self.history = root / "history.jsonl"
         self.log = root / "log.txt"
+        self.temporary = root / "tmp"
         self._lock: IO[str] | None = None
 
     def exists(self) -> bool:
@@ -214,9 +217,16 @@ class RunDirectory:
         ------
         RunLockedError
             Where another living process holds it.
+        RunError
+            Where the directory cannot be made or written to.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        file = (self.root / "lock").open("a+", encoding="utf-8")
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = (self.root / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise RunError(
+                f"run_dir={str(self.root)!r} cannot be used: {error}. Allowed: a folder to write to."
+            ) from error
         try:
             _claim(file)
         except OSError as error:
@@ -239,9 +249,9 @@ class RunDirectory:
             self._lock.close()  # the system lets go of the lock with the file
             self._lock = None
 
-    def drop_data(self) -> None:
-        """Delete the table, target and folds."""
-        shutil.rmtree(self.data, ignore_errors=True)
+    def drop(self, folder: Path) -> None:
+        """Delete one of its folders."""
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _claim(file: IO[str]) -> None:
@@ -281,9 +291,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"{str(path.parent)!r} holds no run and no saved model (no manifest.json).") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{str(path)!r} is damaged: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         theirs = manifest.get("windvane", "unknown") if isinstance(manifest, dict) else "unknown"
@@ -320,12 +330,13 @@ def fingerprint(table: Table, target: NDArray[Any], weight: Floats | None) -> st
         Hexadecimal digest.
     """
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(repr((table.matrix.shape, table.n_numbers, table.cardinalities, len(table.texts))).encode())
+    digest.update(repr((table.n_numbers, table.cardinalities, len(table.texts), weight is None)).encode())
     arrays = [table.matrix, target] + ([] if weight is None else [weight])
     if table.sparse is not None:
         arrays += [table.sparse.data, table.sparse.indices, table.sparse.indptr]
     for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     for text in table.texts:
-        digest.update("\0".join(text).encode())
+        digest.update(json.dumps(text.tolist()).encode())
     return digest.hexdigest()

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import os
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -36,6 +37,9 @@ class _State:
     def __init__(self, message: dict[str, Any]) -> None:
         session = channel.unpack(message["session"])
         self.directory = RunDirectory(Path(message["root"]))
+        # What a killed worker leaves behind goes with the run.
+        self.directory.temporary.mkdir(exist_ok=True)
+        tempfile.tempdir = str(self.directory.temporary)
         self.problem = Problem.read(self.directory.data, session["metric"])
         self.families: dict[str, Family] = {**FAMILIES, **session["families"]}
 

@@ -1,0 +1,235 @@
+import gzip
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
+from scipy import sparse as sp
+
+from windvane.data.files import READABLE, WRITABLE, is_unnamed, read_frame, to_frame, write_frame
+from windvane.errors import InputError
+
+FRAME = pd.DataFrame(
+    {
+        "number": [1.5, np.nan, -3.0],
+        "text": ["a, b; c", 'say "x"', "ü\tnew\nline"],
+        "whole": [1, 2, 3],
+        "flag": [True, False, True],
+    }
+)
+
+
+@pytest.mark.parametrize("suffix", WRITABLE)
+def test_what_is_written_can_be_read(tmp_path, suffix):
+    path = tmp_path / f"table{suffix}"
+    write_frame(FRAME, path)
+    assert_frame_equal(read_frame(path), FRAME)
+    write_frame(FRAME[["whole"]], str(path))  # over the old one
+    assert_frame_equal(read_frame(str(path)), FRAME[["whole"]])
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_frame_with_an_index_is_written_without_it(tmp_path):
+    for suffix in WRITABLE:
+        write_frame(FRAME.set_index("whole"), tmp_path / f"t{suffix}")
+        assert list(read_frame(tmp_path / f"t{suffix}").columns) == ["number", "text", "flag"]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz", ".CSV"])
+def test_delimiters_are_found(tmp_path, delimiter, suffix):
+    path = tmp_path / f"t{suffix}"
+    text = FRAME.to_csv(sep=delimiter, index=False).encode("utf-8")
+    path.write_bytes(gzip.compress(text) if suffix.endswith(".gz") else text)
+    assert_frame_equal(read_frame(path), FRAME)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.lists(st.text("ab,;|\t\" \n'1.", max_size=6), min_size=3, max_size=3), min_size=2, max_size=6),
+    st.sampled_from(",;\t|"),
+)
+def test_delimiters_are_found_among_others(tmp_path_factory, rows, delimiter):
+    rows = [["x" + cell for cell in row] for row in rows]  # no cell is empty or a number
+    frame = pd.DataFrame(rows, columns=["name a", "name b", "name c"])
+    path = tmp_path_factory.mktemp("csv") / "t.csv"
+    path.write_text(frame.to_csv(sep=delimiter, index=False, quoting=1), encoding="utf-8", newline="")
+    assert_frame_equal(read_frame(path), frame)
+
+
+def test_one_column_and_decimal_commas(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("text\none\ntwo\n")
+    assert read_frame(path)["text"].tolist() == ["one", "two"]
+    path.write_text("a;b;c\n1,5;2,5;3\n1,5;2;3\n")
+    assert list(read_frame(path).columns) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
+@pytest.mark.parametrize("suffix", [".csv", ".arff"])
+def test_encodings(tmp_path, encoding, suffix):
+    text = "größe,b\nüber,1\n" if suffix == ".csv" else "@attribute größe string\n@attribute b real\n@data\nüber,1\n"
+    path = tmp_path / f"t{suffix}"
+    path.write_bytes(text.encode(encoding))
+    frame = read_frame(path)
+    assert frame["größe"].tolist() == ["über"]
+    assert list(frame.columns) == ["größe", "b"]
+
+
+def test_a_long_file_is_read_whole(tmp_path):
+    frame = pd.DataFrame({"a": np.arange(20_000), "b": ["x;y"] * 19_999 + ["ü"]})
+    (tmp_path / "t.csv").write_bytes(frame.to_csv(index=False).encode("latin-1"))
+    assert_frame_equal(read_frame(tmp_path / "t.csv"), frame)
+
+
+def test_arff_with_gzip(tmp_path):
+    (tmp_path / "t.arff.gz").write_bytes(gzip.compress(b"@attribute a real\n@data\n1\n2\n"))
+    assert read_frame(tmp_path / "t.arff.gz")["a"].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.xlsx", b"", f"has no known suffix; allowed are {', '.join(READABLE)}."),
+        ("t.csv", None, "does not exist."),
+        ("t.csv", b"", "cannot be read as csv: No columns to parse from file"),
+        ("t.csv", b"\n\n", "cannot be read as csv: No columns to parse from file"),
+        ("t.csv", b"a,b\n", "has columns but no rows."),
+        ("t.csv", b"a,a,b\n1,2,3\n", "two columns have the same name: 'a'"),
+        ("t.csv", b"\x89PNG\r\n\x1a\n\0\0\0", "cannot be read as csv: it is no text in UTF-8 or Latin-1"),
+        ("t.csv", b"a,b\n1,2\n1,2,3\n", "cannot be read as csv: Error tokenizing data"),
+        ("t.csv", b"text\none, two\nthree\n", "cannot be read as csv: Length of header or names does not match"),
+        ("t.csv", b"a,b\n1,2,3\n4,5,6\n", "cannot be read as csv: Length of header or names does not match"),
+        ("t.csv.gz", b"a,b\n1,2\n", "cannot be read as csv.gz: Not a gzipped file"),
+        ("t.csv.gz", gzip.compress(b"a,b\n" + bytes(range(32, 127)) * 9)[:-20], "cannot be read as csv.gz"),
+        ("t.parquet", b"nonsense", "cannot be read as parquet"),
+        ("t.feather", b"nonsense", "cannot be read as feather"),
+        ("t.arff", b"a,b\n1,2\n", "cannot be read as arff: there are no @attribute lines"),
+        ("t.arff", b"@attribute a real\n@attribute a real\n@data\n1,2\n", "two columns have the same name: 'a'"),
+    ],
+)
+def test_errors_of_reading(tmp_path, name, content, message):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_frame(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_errors_of_folders(tmp_path):
+    (tmp_path / "t.csv").mkdir()
+    with pytest.raises(InputError, match=r"is a folder, not a file\."):
+        read_frame(tmp_path / "t.csv")
+    with pytest.raises(InputError, match=r"has no known suffix; allowed are \.csv, \.csv\.gz, \.parquet, \.feather\."):
+        write_frame(FRAME, tmp_path / "t.arff")
+    with pytest.raises(InputError, match=r"cannot be written: the folder .* does not exist\."):
+        write_frame(FRAME, tmp_path / "none" / "t.csv")
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_frame(FRAME, path)
+    with pytest.raises(pa.ArrowException):
+        write_frame(pd.DataFrame({"a": [1, "x", object()]}), path)
+    assert_frame_equal(read_frame(path), FRAME)
+    assert [file.name for file in tmp_path.iterdir()] == ["t.parquet"]
+
+
+NAMED = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]})
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        NAMED,
+        pl.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}),
+        pa.table({"a": [1.0, 2.0], "b": ["x", "y"]}),
+        {"a": [1.0, 2.0], "b": ["x", "y"]},
+        [{"a": 1.0, "b": "x"}, {"a": 2.0, "b": "y"}],
+    ],
+    ids=["pandas", "polars", "arrow", "mapping", "mappings"],
+)
+def test_tables_with_names(table):
+    frame = to_frame(table)
+    assert not is_unnamed(frame)
+    assert_frame_equal(frame, NAMED, check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        np.array([[1, 2], [3, 4]]),
+        np.array([[1, 2], [3, 4]], dtype=object),
+        [[1, 2], [3, 4]],
+        [(1, 2), (3, 4)],
+        ((1, 2), (3, 4)),
+        [np.array([1, 2]), np.array([3, 4])],
+        pd.DataFrame([[1, 2], [3, 4]]),
+        np.ma.masked_array([[1, 2], [3, 4]]),
+    ],
+)
+def test_tables_without_names(table):
+    frame = to_frame(table)
+    assert is_unnamed(frame)
+    assert frame.to_numpy().tolist() == [[1, 2], [3, 4]]
+
+
+def test_numbers_beside_texts_stay_numbers():
+    assert to_frame([[1, "a"], [2.5, "b"]]).to_numpy().tolist() == [[1, "a"], [2.5, "b"]]
+
+
+@pytest.mark.parametrize("series", [pd.Series([1, 2], name="a"), pl.Series("a", [1, 2])])
+def test_a_column_is_a_table(series):
+    assert_frame_equal(to_frame(series), pd.DataFrame({"a": [1, 2]}))
+    assert is_unnamed(to_frame(pd.Series([1, 2])))
+
+
+@pytest.mark.parametrize("make", [sp.csr_matrix, sp.csc_matrix, sp.coo_array, sp.csr_array])
+def test_sparse(make):
+    dense = np.array([[0, 1], [2, 0]])
+    frame = to_frame(make(dense))
+    assert isinstance(frame, sp.csr_matrix)
+    assert frame.dtype == np.float64
+    assert frame.toarray().tolist() == dense.tolist()
+
+
+def test_names_become_strings():
+    frame = pd.DataFrame([[1, 2, 3]], columns=[3, ("a", 1), None])
+    assert list(to_frame(frame).columns) == ["3", "('a', 1)", "None"]
+    assert list(frame.columns) == [3, ("a", 1), None]
+    assert list(to_frame(pd.DataFrame([[1, 2]]).drop(columns=0)).columns) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (np.zeros(3), "Reshape your data"),
+        ([1, 2, 3], "Reshape your data"),
+        (np.zeros((2, 2, 2)), "Found array with dim 3, while dim <= 2 is required"),
+        (np.zeros((0, 3)), r"Found array with 0 sample(s) (shape=(0, 3)) while a minimum of 1 is required"),
+        (np.zeros((3, 0)), r"0 feature(s) (shape=(3, 0)) while a minimum of 1 is required."),
+        (pd.DataFrame({"a": []}), "Found array with 0 sample(s) (shape=(0, 1)) while a minimum of 1 is required."),
+        (pd.DataFrame(index=range(3)), "0 feature(s) (shape=(3, 0)) while a minimum of 1 is required."),
+        (sp.csr_matrix((3, 0)), "0 feature(s) (shape=(3, 0)) while a minimum of 1 is required."),
+        (np.array([[1 + 1j]]), "Complex data not supported"),
+        (pd.DataFrame({"a": [1 + 1j]}), "Complex data not supported"),
+        (sp.csr_matrix([[1 + 1j]]), "Complex data not supported"),
+        (pd.DataFrame([[1, 2, 3]], columns=["a", "b", "a"]), "two columns have the same name: 'a'"),
+        (pd.DataFrame([[1, 2]], columns=[1, "1"]), "two columns have the same name: '1'"),
+        (None, "X is of type NoneType, but must be a table"),
+        ("train.csv", "X is of type str, but must be a table"),
+        (pl.LazyFrame({"a": [1]}), "X is of type LazyFrame, but must be a table"),
+        ([[1, 2], [3]], "X is a list whose rows differ in length or depth"),
+        ([], "Reshape your data"),
+    ],
+)
+def test_errors_of_tables(table, message):
+    with pytest.raises(InputError) as caught:
+        to_frame(table)
+    assert message in str(caught.value)

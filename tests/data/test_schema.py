@@ -1,0 +1,286 @@
+import json
+import time
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse as sp
+
+from windvane.data import schema as module
+from windvane.data.files import to_frame
+from windvane.data.schema import Schema
+from windvane.errors import InputError, MissingColumnsError, ModelFileError
+
+N = 40
+RNG = np.random.default_rng(0)
+FRAME = pd.DataFrame(
+    {
+        "category": RNG.choice(["a", "b", None, "?"], N),
+        "whole": RNG.integers(0, 5, N),
+        "float": np.where(RNG.random(N) < 0.2, np.nan, RNG.normal(size=N)),
+        "flag": RNG.random(N) < 0.5,
+        "nullable": pd.array(np.where(RNG.random(N) < 0.5, None, 3 * np.arange(N)), dtype="Int64"),
+        "date": pd.date_range("2024-01-01", periods=N, freq="7h").where(np.arange(N) != 3),
+        "written": pd.date_range("2024-01-01", periods=N, freq="7D").strftime("%d/%m/%Y"),
+        "digits": [str(i) for i in RNG.integers(0, 99, N)],
+        "declared": pd.Categorical(RNG.choice([1, 2, 3], N)),
+        "ordered": pd.Categorical(RNG.choice(["lo", "hi"], N), categories=["lo", "mid", "hi"], ordered=True),
+        "constant": 1,
+        "empty": None,
+        "duration": pd.to_timedelta(np.arange(N), unit="h"),
+        "text": [f"the {i}th of these rows" for i in range(N)],
+        "mixed": np.array([1, "a", 2.5, None] * (N // 4), dtype=object),
+    }
+)
+SCHEMA = Schema.learn(FRAME)
+TABLE = SCHEMA.encode(FRAME)
+
+
+def same(table, other):
+    np.testing.assert_array_equal(table.matrix, other.matrix)
+    assert (table.n_numbers, table.cardinalities) == (other.n_numbers, other.cardinalities)
+    for text, expected in zip(table.texts, other.texts, strict=True):
+        assert text.tolist() == expected.tolist()
+
+
+def test_kinds():
+    kinds = {column.name: column.kind for column in SCHEMA.columns}
+    assert kinds == {
+        **dict.fromkeys(["whole", "float", "flag", "nullable", "digits"], "number"),
+        **dict.fromkeys(["category", "declared", "ordered", "mixed"], "category"),
+        **dict.fromkeys(["date", "written"], "date"),
+        **dict.fromkeys(["constant", "empty"], "dropped"),
+        "duration": "duration",
+        "text": "text",
+    }
+    assert SCHEMA.feature_names == list(FRAME.columns)
+    assert SCHEMA.named
+
+
+def test_matrix_equals_each_column_on_its_own():
+    date, written = FRAME["date"], pd.to_datetime(FRAME["written"], format="%d/%m/%Y")
+    expected = [FRAME[name].to_numpy(dtype=float, na_value=np.nan) for name in ("whole", "float", "flag", "nullable")]
+    expected.append(FRAME["digits"].astype(float))
+    expected.append((date - pd.Timestamp(0)) / pd.Timedelta("1D"))
+    expected += [getattr(date.dt, part) for part in ("day", "day_of_week", "hour")]
+    expected.append((written - pd.Timestamp(0)) / pd.Timedelta("1D"))
+    expected += [getattr(written.dt, part) for part in ("month", "day")]
+    expected.append(FRAME["duration"].dt.total_seconds())
+    n_numbers = len(expected)
+    expected.append(FRAME["category"].map({"a": 0, "b": 1}))
+    expected.append(FRAME["declared"].astype(int) - 1)
+    expected.append(FRAME["ordered"].map({"lo": 0, "hi": 1}).astype(float))
+    expected.append(FRAME["mixed"].map({1: 0, 2.5: 1, "a": 2}))
+    np.testing.assert_allclose(TABLE.matrix, np.stack([np.asarray(e, dtype=float) for e in expected], axis=1))
+    assert TABLE.n_numbers == n_numbers
+    assert TABLE.cardinalities == (2, 3, 2, 3)
+    assert TABLE.texts[0].tolist() == FRAME["text"].tolist()
+    assert TABLE.sparse is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame: frame.astype(object),
+        lambda frame: frame.convert_dtypes(),
+        lambda frame: frame.convert_dtypes(dtype_backend="pyarrow"),
+        lambda frame: frame[frame.columns[::-1]],
+        lambda frame: frame.assign(more=1)[["more", *frame.columns]],
+        lambda frame: frame.drop(columns=["constant", "empty"]),
+        lambda frame: frame.set_axis(np.arange(N)[::-1], axis=0),
+        lambda frame: frame.assign(whole=frame["whole"].astype(str), declared=frame["declared"].astype(float)),
+        lambda frame: frame.assign(flag=frame["flag"].astype(str), ordered=frame["ordered"].astype(str)),
+        lambda frame: frame.assign(whole=frame["whole"].astype("category"), flag=frame["flag"].astype(float)),
+        lambda frame: frame.assign(whole=frame["whole"].map(Decimal), float=frame["float"].map(str)),
+        lambda frame: frame.assign(written=pd.to_datetime(frame["written"], format="%d/%m/%Y")),
+        lambda frame: frame.assign(date=frame["date"].map(str), duration=frame["duration"].map(str)),
+    ],
+)
+def test_types_and_order_may_change(change):
+    same(SCHEMA.encode(to_frame(change(FRAME))), TABLE)
+
+
+@pytest.mark.parametrize("make", [pl.from_pandas, pa.Table.from_pandas])
+def test_tables_of_other_libraries(make):
+    frame = FRAME.drop(columns="mixed")
+    table = to_frame(make(frame))
+    expected = Schema.learn(frame)
+    learned = Schema.learn(table)
+    same(expected.encode(table), expected.encode(frame))
+    # polars has categories of strings alone, so integers come as what they are
+    kinds = {column.name: column.kind for column in expected.columns if column.name != "declared"}
+    assert {c.name: c.kind for c in learned.columns if c.name in kinds} == kinds
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(0, N - 1), min_size=1, max_size=10))
+def test_some_rows_equal_those_of_the_whole(rows):
+    few = SCHEMA.encode(FRAME.iloc[rows])
+    same(few, TABLE.take(np.array(rows)))
+
+
+def test_few_and_many_rows_are_read_alike(monkeypatch):
+    changed = FRAME.assign(category=["z", 1, None, True] * (N // 4), declared=["1", 2.0, 4, pd.NA] * (N // 4))
+    few = SCHEMA.encode(changed)
+    monkeypatch.setattr(module, "FEW_ROWS", 0)
+    same(SCHEMA.encode(changed), few)
+    assert few.matrix[0, -4] == 2  # unseen
+    np.testing.assert_array_equal(few.matrix[:4, -3], [0, 1, 3, np.nan])
+
+
+def test_infinite_numbers_are_missing():
+    frame = to_frame(np.array([[1.0, np.inf], [-np.inf, 2.0], [3.0, 4.0]]))
+    schema = Schema.learn(frame)
+    assert [column.missing for column in schema.columns] == [1, 1]
+    np.testing.assert_array_equal(schema.encode(frame).matrix, [[1, np.nan], [np.nan, 2], [3, 4]])
+    assert frame.iloc[0, 1] == np.inf  # the caller's values are left as they are
+    infinite = to_frame(sp.csr_matrix([[0.0, np.inf], [1.0, 0.0]]))
+    np.testing.assert_array_equal(Schema.learn(infinite).encode(infinite).sparse.toarray(), [[0, np.nan], [1, 0]])
+    assert infinite[0, 1] == np.inf
+
+
+def test_plain_arrays_go_by_position():
+    X = RNG.normal(size=(6, 3))
+    schema = Schema.learn(to_frame(X))
+    assert not schema.named
+    assert schema.feature_names == ["x0", "x1", "x2"]
+    for table in (X, X.tolist(), pd.DataFrame(X, columns=list("cba")), sp.csr_matrix(X), X.astype(object)):
+        np.testing.assert_array_equal(schema.encode(to_frame(table)).matrix, X)
+    named = Schema.learn(pd.DataFrame(X, columns=list("cba")))
+    np.testing.assert_array_equal(named.encode(to_frame(X)).matrix, X)
+
+
+def test_sparse():
+    X = sp.random_array((8, 5), density=0.4, rng=0)
+    schema = Schema.learn(to_frame(X))
+    table = schema.encode(to_frame(X))
+    assert (table.n_rows, table.n_columns, table.matrix.shape) == (8, 5, (8, 0))
+    assert table.sparse.dtype == np.float64
+    np.testing.assert_array_equal(table.sparse.toarray(), X.toarray())
+    np.testing.assert_array_equal(schema.encode(to_frame(X.toarray())).sparse.toarray(), X.toarray())
+    assert schema.feature_names == ["x0", "x1", "x2", "x3", "x4"]
+    assert schema.describe()["kind"].tolist() == ["number"] * 5
+    assert Schema.from_json(schema.to_json()) == schema
+
+
+@pytest.mark.parametrize("given", [2, 4])
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_matrix])
+def test_another_number_of_columns(given, make):
+    schema = Schema.learn(to_frame(make(RNG.normal(size=(6, 3)))))
+    message = f"X has {given} features, but AutoClassifier is expecting 3 features as input"
+    with pytest.raises(InputError, match=message):
+        schema.encode(to_frame(make(np.ones((2, given)))), owner="AutoClassifier")
+
+
+def test_missing_columns():
+    with pytest.raises(MissingColumnsError) as caught:
+        SCHEMA.encode(FRAME[["whole", "float", "flag", "nullable", "date", "written", "constant"]], owner="Auto")
+    assert str(caught.value) == (
+        "X lacks 7 of the 15 columns that Auto was trained on: 'category', 'digits', 'declared', 'ordered', "
+        "'duration', 'text', 'mixed'."
+    )
+    wide = Schema.learn(pd.DataFrame(RNG.normal(size=(3, 13)), columns=[f"c{i}" for i in range(13)]))
+    with pytest.raises(MissingColumnsError, match=r"'c10' and 2 more\."):
+        wide.encode(pd.DataFrame({"c0": [1.0]}))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("float", ["1", "x", "y"], "Column 'float' holds 'x' (and 1 more), but must be a number as in training."),
+        ("whole", pd.Categorical(["1", "x", None]), "Column 'whole' holds 'x', but must be a number"),
+        ("flag", ["True", "no", "False"], "Column 'flag' holds 'no', but must be a number"),
+        ("float", pd.date_range("2024", periods=3), "but must be a number as in training."),
+        ("date", [1, 2, 3], "Column 'date' holds 1 (and 2 more), but must be a date as in training."),
+        ("written", ["2024-01-01"] * 3, "Column 'written' holds '2024-01-01', but must be a date"),
+        ("duration", [1.5, 2.5, 3.5], "Column 'duration' holds 1.5 (and 2 more), but must be a duration"),
+    ],
+)
+def test_values_that_cannot_be_read(name, values, message):
+    with pytest.raises(InputError) as caught:
+        SCHEMA.encode(FRAME.iloc[:3].assign(**{name: values}))
+    assert message in str(caught.value)
+
+
+def test_the_column_of_an_array_is_named_by_its_position():
+    schema = Schema.learn(to_frame(np.arange(6.0).reshape(3, 2)))
+    with pytest.raises(InputError, match="Column 'x1' holds 'a', but must be a number"):
+        schema.encode(to_frame([[1.0, "a"]]))
+
+
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_nothing_to_learn_from(n_rows):
+    with pytest.raises(InputError) as caught:
+        Schema.learn(pd.DataFrame({"a": [1] * n_rows, "b": [None] * n_rows}))
+    assert str(caught.value) == (
+        f"X has no column to learn from: each of the 2 is constant or has no value in {n_rows} sample(s)."
+    )
+
+
+def test_notes_tell_what_is_left_out():
+    assert SCHEMA.notes == ("1 column left out (constant): 'constant'.", "1 column left out (no value): 'empty'.")
+    many = pd.DataFrame({"x": [1, 2], **{f"c{i}": ["a", "a"] for i in range(12)}})
+    assert Schema.learn(many).notes[0].endswith("'c9' and 2 more.")
+    assert Schema.learn(FRAME[["whole"]]).notes == ()
+
+
+def test_describe():
+    described = SCHEMA.describe().set_index("column")
+    assert described.loc["category", "distinct"] == 2
+    assert described.loc["category", "missing"] == FRAME["category"].isin(["a", "b"]).value_counts()[False]
+    assert pd.isna(described.loc["float", "distinct"])
+    assert described.loc["constant", "note"] == "constant"
+
+
+def test_json():
+    assert Schema.from_json(json.loads(json.dumps(SCHEMA.to_json()))) == SCHEMA
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda fields: fields.pop("columns"),
+        lambda fields: fields.update(columns=3),
+        lambda fields: fields.update(columns=[3]),
+        lambda fields: fields.update(columns=[]),
+        lambda fields: fields.update(named="yes"),
+        lambda fields: fields.update(n_sparse=2),
+        lambda fields: fields["columns"][0].update(kind="code"),
+        lambda fields: fields["columns"][0].update(evil=1),
+        lambda fields: fields["columns"][0].pop("name"),
+    ],
+)
+def test_malformed_json(change):
+    fields = SCHEMA.to_json()
+    change(fields)
+    with pytest.raises(ModelFileError, match="The description of the columns is damaged"):
+        Schema.from_json(fields)
+
+
+@pytest.mark.parametrize("fields", [None, 3, [], "x"])
+def test_json_of_another_type(fields):
+    with pytest.raises(ModelFileError, match="The description of the columns is damaged"):
+        Schema.from_json(fields)
+
+
+def processor_seconds(call, repeats):
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        call()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def test_speed():
+    """Bounds far above what is measured; they catch a slow loop, not a slow day."""
+    mixed = pd.concat([FRAME.drop(columns=["text", "mixed"])] * 4, axis=1).set_axis(map(str, range(52)), axis=1)
+    schema = Schema.learn(mixed)
+    assert processor_seconds(lambda: schema.encode(mixed.iloc[:1]), 20) < 0.02
+    wide = to_frame(RNG.normal(size=(50, 5_000)))
+    assert processor_seconds(lambda: Schema.learn(wide).encode(wide), 3) < 1.0

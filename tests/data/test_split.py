@@ -1,0 +1,260 @@
+import datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, ShuffleSplit, TimeSeriesSplit
+
+from windvane.data import split
+from windvane.data.split import Fold, SplitBy, make_folds
+from windvane.errors import InputError
+
+
+def check(folds, target, n_folds):
+    """What holds for every division."""
+    assert len(folds) == n_folds
+    for fold in folds:
+        for part in (fold.train, fold.valid):
+            assert part.dtype == np.int64
+            assert len(part) > 0
+            assert (np.diff(part) > 0).all()
+        assert not set(fold.train) & set(fold.valid)
+        if target.dtype.kind == "i":
+            assert set(target[fold.train]) == set(target)
+    validated = np.concatenate([fold.valid for fold in folds])
+    assert len(validated) == len(set(validated))
+    return set(validated.tolist())
+
+
+@st.composite
+def labels(draw):
+    sizes = draw(st.lists(st.integers(1, 12), min_size=2, max_size=5))
+    target = np.repeat(np.arange(len(sizes)), sizes)
+    return np.random.default_rng(draw(st.integers(0, 99))).permutation(target)
+
+
+@settings(deadline=None, max_examples=60)
+@given(labels(), st.sampled_from([1, 2, 3, 5, 10]), st.integers(0, 5))
+def test_classes(target, n_folds, seed):
+    sizes = np.bincount(target)
+    if len(target) < max(2, n_folds):
+        return
+    try:
+        folds, notes = make_folds(target, n_folds, seed=seed)
+    except InputError as error:
+        assert "no row left to validate" in str(error)
+        assert (sizes == 1).any()
+        return
+    validated = check(folds, target, n_folds)
+    alone = {i for i, label in enumerate(target) if sizes[label] == 1}
+    assert not validated & alone
+    assert bool(notes) <= bool(alone)
+    if n_folds > 1:
+        assert validated | alone == set(range(len(target)))
+        for fold in folds:  # the classes are spread evenly, and the folds have one size
+            for label, size in enumerate(sizes):
+                count = (target[fold.valid] == label).sum()
+                assert size == 1 or size // n_folds <= count <= -(-size // n_folds)
+        lengths = [len(fold.valid) for fold in folds]
+        assert max(lengths) - min(lengths) <= 1 + len(alone)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(2, 80), st.sampled_from([1, 2, 3, 5, 10]), st.integers(0, 5))
+def test_numbers(n_rows, n_folds, seed):
+    target = np.random.default_rng(seed).normal(size=n_rows)
+    if n_rows < n_folds:
+        return
+    folds, notes = make_folds(target, n_folds, seed=seed)
+    validated = check(folds, target, n_folds)
+    assert notes == ()
+    if n_folds > 1:
+        assert validated == set(range(n_rows))
+    else:
+        assert len(validated) == max(1, n_rows // 3)
+
+
+def test_numbers_are_stratified_by_quantile():
+    target = np.random.default_rng(0).normal(size=300)
+    spread = [target[fold.valid].mean() for fold in make_folds(target, 5, seed=0)[0]]
+    plain = [target[valid].mean() for _, valid in KFold(5, shuffle=True, random_state=0).split(target)]
+    assert np.std(spread) < np.std(plain) / 2
+
+
+def test_holdout_is_stratified_and_bounded(monkeypatch):
+    target = np.r_[np.zeros(900, dtype=int), np.ones(90, dtype=int)]
+    (fold,), _ = make_folds(target, 1, seed=0)
+    assert len(fold.valid) == 330
+    assert (target[fold.valid] == 1).sum() == 30
+    monkeypatch.setattr(split, "MAX_HOLDOUT_ROWS", 110)
+    (fold,), _ = make_folds(target, 1, seed=0)
+    assert len(fold.valid) == 110
+    assert (target[fold.valid] == 1).sum() == 10
+
+
+def test_the_seed_decides():
+    target = np.arange(60) % 3
+    first, again, other = (make_folds(target, 3, seed=seed)[0] for seed in (0, 0, 1))
+    assert all((a.valid == b.valid).all() for a, b in zip(first, again, strict=True))
+    assert any((a.valid != b.valid).any() for a, b in zip(first, other, strict=True))
+
+
+def test_rows_of_rare_classes_are_told_by_label():
+    target = np.array([0] * 20 + [1] * 20 + [2, 3])
+    folds, notes = make_folds(target, 3, seed=0, classes=np.array(["a", "b", "c", "d"]))
+    assert all({40, 41} <= set(fold.train) for fold in folds)
+    assert len(notes) == 1
+    assert "a row of each class missing there was moved from validation to training: c, d." in notes[0]
+    many = np.r_[np.zeros(60, dtype=int), np.arange(1, 15)]
+    (note,) = make_folds(many, 2, seed=0)[1]
+    assert note.endswith("1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 4 more.")
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 1000), st.sampled_from([1, 2, 3, 5]), st.integers(1, 4), st.booleans())
+def test_groups(seed, n_folds, k, few):
+    rng = np.random.default_rng(seed)
+    groups = np.r_[np.arange(6), rng.integers(0, 6 if few else 30, 60)]
+    target = rng.integers(0, k, len(groups)) if k > 1 else rng.normal(size=len(groups))
+    folds, _ = make_folds(target, n_folds, seed=0, by=SplitBy(groups=[f"g{g}" for g in groups]))
+    check(folds, target, n_folds)
+    for fold in folds:
+        assert not set(groups[fold.train]) & set(groups[fold.valid])
+
+
+def test_many_groups(monkeypatch):
+    monkeypatch.setattr(split, "MAX_STRATIFIED_GROUPS", 10)
+    groups = np.arange(100) // 2
+    for n_folds in (1, 4):
+        folds, _ = make_folds(np.arange(100) % 2, n_folds, seed=0, by=SplitBy(groups=groups))
+        for fold in folds:
+            assert not set(groups[fold.train]) & set(groups[fold.valid])
+            assert len(fold.valid) in range(20, 40)
+
+
+def test_a_class_of_one_group_is_never_validated():
+    groups = np.repeat(np.arange(6), 5)
+    target = np.tile([0, 1, 0, 1, 0], 6)
+    target[:3] = 2
+    folds, notes = make_folds(target, 3, seed=0, by=SplitBy(groups=groups))
+    assert all(set(range(5)) <= set(fold.train) for fold in folds)
+    assert "a group of each class missing there was moved" in notes[0]
+    for fold in folds:
+        assert not set(groups[fold.train]) & set(groups[fold.valid])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda t: t,
+        lambda t: t.tolist(),
+        lambda t: pd.Series(pd.Timestamp("2024-01-01") + pd.to_timedelta(t, unit="D"), index=t[::-1]),
+        lambda t: [(datetime.date(2024, 1, 1) + datetime.timedelta(days=int(d))).isoformat() for d in t],
+        lambda t: [datetime.date(2024, 1, 1) + datetime.timedelta(days=int(d)) for d in t],
+    ],
+    ids=["array", "list", "timestamps", "texts", "dates"],
+)
+def test_time(kind):
+    time = np.random.default_rng(0).permutation(60)
+    target = np.zeros(60)
+    folds, notes = make_folds(target, 4, seed=0, by=SplitBy(time=kind(time)))
+    order = np.argsort(time)
+    for fold, (train, valid) in zip(folds, TimeSeriesSplit(4).split(order), strict=True):
+        assert set(fold.train) == set(order[train])
+        assert set(fold.valid) == set(order[valid])
+    assert notes == ()
+    (fold,), _ = make_folds(target, 1, seed=0, by=SplitBy(time=kind(time)))
+    assert set(time[fold.valid]) == set(range(40, 60))
+    assert set(time[fold.train]) == set(range(40))
+
+
+def test_rows_of_one_time_are_not_divided():
+    time = np.repeat([1, 2, 3, 4, 5, 6], [10, 3, 11, 5, 9, 2])
+    for n_folds in (1, 2):
+        for fold in make_folds(np.zeros(40), n_folds, seed=0, by=SplitBy(time=time))[0]:
+            assert time[fold.train].max() < time[fold.valid].min()
+
+
+def test_a_class_that_comes_late_is_trained_on_from_the_first_fold():
+    target = np.r_[np.zeros(20, dtype=int), np.ones(20, dtype=int)]
+    folds, notes = make_folds(target, 3, seed=0, by=SplitBy(time=np.arange(40)[::-1]))
+    assert all(set(target[fold.train]) == {0, 1} for fold in folds)
+    assert 19 in folds[0].train  # of its class the earliest
+    assert notes
+
+
+def test_splitters():
+    target, groups = np.arange(30) % 2, np.arange(30) // 3
+    for splitter in (KFold(3), list(KFold(3).split(target)), KFold(3).split(target)):
+        folds, notes = make_folds(target, 1, seed=0, by=SplitBy(splitter=splitter))
+        for fold, (train, valid) in zip(folds, KFold(3).split(target), strict=True):
+            assert (fold.train == train).all()
+            assert (fold.valid == valid).all()
+        assert notes == ()
+    folds, _ = make_folds(target, 1, seed=0, by=SplitBy(splitter=GroupKFold(5), groups=groups))
+    assert check(folds, target, 5) == set(range(30))
+    assert all(not set(groups[fold.train]) & set(groups[fold.valid]) for fold in folds)
+    folds, _ = make_folds(target, 1, seed=0, by=SplitBy(splitter=ShuffleSplit(4, random_state=0)))
+    assert len(folds) == 4
+    mask = np.arange(30) < 20
+    (fold,), _ = make_folds(target, 1, seed=0, by=SplitBy(splitter=[(mask, ~mask)]))
+    assert (fold.valid == np.arange(20, 30)).all()
+    folds, _ = make_folds(np.zeros(4), 1, seed=0, by=SplitBy(splitter=LeaveOneOut()))
+    assert [fold.valid.tolist() for fold in folds] == [[0], [1], [2], [3]]
+
+
+def test_a_fold_of_the_user_gets_every_class():
+    target = np.array([0, 0, 1, 1])
+    (fold,), notes = make_folds(target, 1, seed=0, by=SplitBy(splitter=[([0, 1], [2, 3])]))
+    assert fold.train.tolist() == [0, 1, 2]
+    assert fold.valid.tolist() == [3]
+    assert notes
+
+
+TEN = np.arange(10) % 2
+
+
+@pytest.mark.parametrize(
+    ("target", "n_folds", "by", "message"),
+    [
+        (TEN, 11, SplitBy(), "n_folds=11 does not go with 10 row(s)"),
+        (TEN, 0, SplitBy(), "n_folds=0 does not go with 10 row(s)"),
+        (TEN[:1], 1, SplitBy(), "n_folds=1 does not go with 1 row(s): at least 2"),
+        (np.arange(6), 3, SplitBy(), "Fold 0 of 3 has no row left to validate"),
+        (TEN, 2, SplitBy(groups=TEN, time=TEN), "time and groups are both given"),
+        (TEN, 2, SplitBy(splitter=KFold(2), time=TEN), "time and split are both given"),
+        (TEN, 2, SplitBy(groups=TEN[:9]), "groups has 9 values, but there are 10 rows."),
+        (TEN, 2, SplitBy(groups=[1.0] * 8 + [np.nan] * 2), "groups has 2 missing, the first in row 8."),
+        (TEN, 2, SplitBy(groups=[[1], [2]] * 5), "groups cannot be used"),
+        (TEN, 3, SplitBy(groups=TEN), "groups has 2 distinct value(s), but 3 are needed."),
+        (TEN, 1, SplitBy(groups=TEN * 0), "groups has 1 distinct value(s), but 2 are needed."),
+        (TEN, 2, SplitBy(time=range(9)), "time has 9 values, but there are 10 rows."),
+        (TEN, 2, SplitBy(time=[None, *range(9)]), "time has 1 missing, the first in row 0."),
+        (TEN, 2, SplitBy(time=["01/02/2023"] * 10), "time cannot be used"),
+        (TEN, 2, SplitBy(time=TEN), "time has too few distinct values, or too unevenly spread, for 2 fold(s)."),
+        (TEN, 1, SplitBy(time=TEN * 0), "time has too few distinct values"),
+        (TEN, 1, SplitBy(splitter=5), "split=5 is no splitter"),
+        (TEN, 1, SplitBy(splitter=object()), "split cannot divide the rows"),
+        (TEN, 1, SplitBy(splitter=GroupKFold(2)), "split cannot divide the rows: The 'groups' parameter"),
+        (TEN, 1, SplitBy(splitter=[]), "it does not give pairs"),
+        (TEN, 1, SplitBy(splitter=[([0], [1], [2])]), "split cannot divide the rows: too many values to unpack"),
+        (TEN, 1, SplitBy(splitter=[([0, 1], [1, 2])]), "split: fold 0 trains on 1 of its validation rows, such as 1."),
+        (TEN, 1, SplitBy(splitter=[([0, 10], [1])]), "has rows 0 to 10, but there are 0 to 9."),
+        (TEN, 1, SplitBy(splitter=[([0, -1], [1])]), "has rows -1 to 0"),
+        (TEN, 1, SplitBy(splitter=[([0, 0], [1])]), "the training part of fold 0 has rows more than once."),
+        (TEN, 1, SplitBy(splitter=[([0], [])]), "the validation part of fold 0 is [], but must be row positions"),
+        (TEN, 1, SplitBy(splitter=[([0.5], [1])]), "must be row positions"),
+    ],
+)
+def test_errors(target, n_folds, by, message):
+    with pytest.raises(InputError) as caught:
+        make_folds(target, n_folds, seed=0, by=by)
+    assert message in str(caught.value)
+
+
+def test_fold_is_a_record():
+    fold = Fold(np.array([0]), np.array([1]))
+    with pytest.raises(AttributeError):
+        fold.train = np.array([2])

@@ -1,0 +1,135 @@
+import datetime
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from sklearn.exceptions import DataConversionWarning
+
+from windvane.data.target import check_weight, encode_target
+from windvane.errors import InputError
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        list,
+        np.array,
+        pd.Series,
+        lambda y: pd.Series(y, index=range(10, 10 + len(y))),
+        lambda y: pd.Series(y, dtype="category"),
+        lambda y: pd.Series(y, dtype=object),
+        pl.Series,
+        pa.array,
+        lambda y: np.array(y, dtype=object),
+        tuple,
+    ],
+)
+@pytest.mark.parametrize("y", [["b", "a", "c", "a"], [3, 1, 7, 1], [True, False, True, False], [2.0, 1.0, 3.0, 1.0]])
+def test_labels(make, y):
+    codes, classes = encode_target(make(y), "classification")
+    assert codes.dtype == np.int64
+    assert classes.tolist() == sorted(set(y))
+    assert [classes[code] for code in codes] == y
+    assert encode_target(make(y), "classification", classes)[0].tolist() == codes.tolist()
+
+
+def test_the_type_of_labels_is_kept():
+    for y in (np.array(["one", "two"]), np.array([1, 2], dtype=np.int8), np.array([False, True])):
+        assert encode_target(y, "classification")[1].dtype == y.dtype
+    assert encode_target(pd.Series([1, 2], dtype="Int64"), "classification")[1].dtype.kind == "i"
+
+
+def test_labels_of_training_keep_their_codes():
+    classes = np.array(["a", "b", "c"])
+    codes, same = encode_target(["c", "a"], "classification", classes)
+    assert codes.tolist() == [2, 0]
+    assert same is classes
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [1, 2, 3],
+        np.array([1, 2, 3], dtype=np.float32),
+        pd.Series([1, 2, 3], dtype="Int64"),
+        pl.Series([1, 2, 3]),
+        ["1", "2.0", "3"],
+        pd.Series([1, 2, 3], dtype="category"),
+        np.array([1, 2.0, "3"], dtype=object),
+    ],
+)
+def test_numbers(y):
+    target, classes = encode_target(y, "regression")
+    assert target.dtype == np.float64
+    assert target.tolist() == [1.0, 2.0, 3.0]
+    assert classes is None
+
+
+@pytest.mark.parametrize("y", [np.array([[0], [1]]), pd.DataFrame({"y": [0, 1]}), pl.DataFrame({"y": [0, 1]})])
+def test_a_column_vector_is_taken_with_a_warning(y):
+    with pytest.warns(DataConversionWarning, match="column-vector"):
+        codes, _ = encode_target(y, "classification")
+    assert codes.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("y", "goal", "message"),
+    [
+        (None, "classification", "requires y to be passed, but the target y is None"),
+        ([1, 1, 1], "classification", "y has one class only (1), but a classifier needs at least two classes."),
+        (["a"], "classification", "y has one class only ('a')"),
+        (["a", None, "b", None], "classification", "y has 2 missing values, the first in row 1; leave them out"),
+        (pd.Series([1, pd.NA, 2], dtype="Int64"), "classification", "y has 1 missing value, the first in row 1"),
+        ([0.0, 1.0, np.nan], "regression", "y has 1 missing value, the first in row 2"),
+        (pd.Categorical(["a", None]), "classification", "y has 1 missing value, the first in row 1"),
+        ([0.0, np.inf, -np.inf], "regression", "y has 2 infinite values, the first in row 1"),
+        ([0.0, np.inf], "classification", "y has 1 infinite value"),
+        ([0.5, 1.0], "classification", "Unknown label type: continuous"),
+        ([1, "a", 2], "classification", "y has labels of several types"),
+        (["1.5", "two", "x"], "regression", "y holds 'two' in row 1, but a regressor needs finite numbers."),
+        (["1.5", "inf"], "regression", "y holds 'inf' in row 1"),
+        (pd.Series(pd.date_range("2024", periods=3)), "regression", "but a regressor needs numbers."),
+        ([datetime.date(2024, 1, 1)], "regression", "but a regressor needs finite numbers."),
+        (np.zeros((3, 2)), "regression", "y should be a 1d array, got an array of shape (3, 2) instead."),
+        (np.array([1 + 1j, 2]), "regression", "Complex data not supported"),
+        (3, "regression", "y cannot be used"),
+    ],
+)
+def test_errors(y, goal, message):
+    with pytest.raises(InputError) as caught:
+        encode_target(y, goal)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("y", [["a", "z"], [1, 2]])
+def test_labels_that_training_never_saw(y):
+    with pytest.raises(InputError, match=r"which training never saw; its classes are 'a', 'b'\."):
+        encode_target(y, "classification", np.array(["a", "b"]))
+
+
+@pytest.mark.parametrize("weight", [[1, 0, 2], np.array([1, 0, 2], dtype=np.int8), pd.Series([1.0, 0.0, 2.0])])
+def test_weights(weight):
+    checked = check_weight(weight, 3)
+    assert checked.dtype == np.float64
+    assert checked.tolist() == [1.0, 0.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        ([1.0, 2.0], "sample_weight has the shape (2,), but must have (3,)"),
+        ([[1.0], [2.0], [3.0]], "sample_weight has the shape (3, 1)"),
+        (2.0, "sample_weight cannot be used: Input should have at least 1 dimension"),
+        ([1.0, -0.5, -1.0], "sample_weight[1] is -0.5, but weights must not be negative."),
+        ([1.0, np.nan, 1.0], "Input sample_weight contains NaN"),
+        ([1.0, np.inf, 1.0], "Input sample_weight contains infinity"),
+        ([0, 0, 0], "sample_weight must contain at least one weight that is not zero."),
+        (["a", "b", "c"], "sample_weight cannot be used: could not convert string to float: 'a'"),
+    ],
+)
+def test_errors_of_weights(weight, message):
+    with pytest.raises(InputError) as caught:
+        check_weight(weight, 3)
+    assert message in str(caught.value)

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import Case, make_case
+
+from windvane.data.table import Table
+from windvane.models import FAMILIES
+from windvane.models.base import Part
+
+FAMILY = FAMILIES["lightgbm"]
+QUICK = {"learning_rate": 0.2}
+
+
+def test_early_stopping_finishes_and_the_best_iteration_predicts(case: Case) -> None:
+    model: Any = case.start(FAMILY, QUICK)
+    model.grow(10**6)
+    assert model.finished and model.best_iteration < model.iterations
+    assert model.best_iteration == 1 + int(np.argmin(model.curve.losses))
+    best = case.start(FAMILY, QUICK)
+    best.grow(model.best_iteration)
+    np.testing.assert_allclose(model.predict(case.test.table), best.predict(case.test.table), rtol=1e-12, atol=1e-12)
+
+
+def test_the_curve_is_the_loss_of_the_validation_part(case: Case) -> None:
+    weight = np.random.default_rng(0).uniform(size=len(case.valid.target))
+    model: Any = replace(case, valid=replace(case.valid, weight=weight)).start(FAMILY)
+    model.grow(5)
+    found, target = model.predict(case.valid.table), case.valid.target
+    if case.setting.task.is_classification:
+        loss = np.average(-np.log(found[np.arange(len(target)), target]), weights=weight)
+    else:
+        units = model._units
+        loss = np.average((units.shrink(found) - units.shrink(target)) ** 2, weights=weight)
+    assert model.curve.losses[model.best_iteration - 1] == pytest.approx(loss, rel=1e-5)
+
+
+def test_without_any_split_it_is_finished_and_predicts_the_prior() -> None:
+    case = make_case("binary", n=60)
+    blank = Table(np.zeros((36, 1)), 1)
+    flat = replace(case, train=Part(blank, case.train.target), valid=Part(blank.take(np.arange(12)), case.valid.target))
+    model = flat.start(FAMILY)
+    model.grow(100)
+    assert model.finished and model.iterations < 100
+    np.testing.assert_allclose(model.predict(blank)[:, 1], case.train.target.mean(), rtol=1e-6)

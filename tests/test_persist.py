@@ -1,0 +1,104 @@
+"""Saved models: whole or refused, and nothing in them is executed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+import windvane
+from windvane import AutoClassifier, ModelFileError, RunError, load
+from windvane.errors import VersionError
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of three families."""
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    model = AutoClassifier(
+        n_trials=3, n_jobs=2, random_state=0, verbose=0, policy="cv3", families=["linear", "extra_trees", "lightgbm"]
+    ).fit(X, y)
+    path = tmp_path_factory.mktemp("saved") / "model"
+    model.save(path)
+    return path
+
+
+@pytest.fixture
+def copy(saved: Path, tmp_path: Path) -> Path:
+    """A copy that may be damaged."""
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
+
+
+def test_no_file_is_a_pickle(saved: Path) -> None:
+    files = [file for file in saved.rglob("*") if file.is_file()]
+    assert {file.suffix for file in files} <= {".json", ".npz", ".skops", ".txt", ".cbm", ""}
+    for file in files:
+        with pytest.raises((pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError)):
+            pickle.loads(file.read_bytes())
+
+
+def test_one_changed_byte_anywhere_is_found(saved: Path, tmp_path: Path) -> None:
+    names = [f.relative_to(saved) for f in saved.rglob("*") if f.is_file() and f.name != "manifest.json"]
+    for i, name in enumerate(names[:: max(1, len(names) // 8)]):
+        damaged = Path(shutil.copytree(saved, tmp_path / str(i)))
+        content = bytearray((damaged / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (damaged / name).write_bytes(content)
+        with pytest.raises(ModelFileError, match="damaged"):
+            load(damaged)
+
+
+def test_a_missing_or_added_file_is_found(copy: Path) -> None:
+    (copy / "extra.txt").write_text("hello")
+    with pytest.raises(ModelFileError, match=r"extra\.txt"):
+        load(copy)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 1}', "null"])
+def test_a_damaged_manifest_is_refused(copy: Path, content: str) -> None:
+    (copy / "manifest.json").write_text(content)
+    with pytest.raises((RunError, ModelFileError)):
+        load(copy)
+
+
+def test_another_format_names_both_versions(copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "format": 99, "windvane": "9.9"}))
+    with pytest.raises(VersionError, match=rf"9\.9.*{windvane.__version__}"):
+        load(copy)
+
+
+def test_a_poisoned_skops_file_with_the_right_hash_is_not_executed(copy: Path, tmp_path: Path) -> None:
+    import hashlib
+
+    import skops.io
+
+    class Poison:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path / 'executed'}",)
+
+    poisoned = next(copy.rglob("encoder.skops"))
+    poisoned.write_bytes(skops.io.dumps({"columns": Poison(), "texts": [], "sparse": None}))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    name = poisoned.relative_to(copy).as_posix()
+    manifest["files"][name] = hashlib.sha256(poisoned.read_bytes()).hexdigest()
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ModelFileError):
+        load(copy)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_folder_that_is_nothing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no run and no saved model"):
+        load(tmp_path)
+
+
+def test_the_copy_predicts_the_same(copy: Path, saved: Path) -> None:
+    X, _ = load_iris(return_X_y=True, as_frame=True)
+    np.testing.assert_array_equal(load(copy).predict_proba(X), load(saved).predict_proba(X))
