@@ -7,7 +7,8 @@ Protocol: 75/25 split, stratified, seed 0, the same for all systems; metric "aut
     loss for more, RMSE for regression); the loss is computed here from the saved predictions. A failure ranks last,
     ties half. Prediction: warm, median of 20 calls on 1, 100 and 10,000 rows (drawn with replacement from the test
     part). auto-sklearn trains a selector at its first construction on a machine; that is done before its clock starts.
-Hardware: 2 cores, no GPU; nothing else running (it waits, then refuses, when more than half a core is busy).
+Hardware: 2 cores, no GPU; nothing else running (it waits, then refuses, when more than half a core is busy; a run
+    during which others used more than a tenth of a core is repeated).
 Repeats: windvane 3 random states on that split (mean loss counts), the others 1.
 Commands:
     python benchmarks/peers.py setup      # needs Python 3.9, swig and a C++ compiler
@@ -48,15 +49,16 @@ DATA = HERE.parent / ".." / "shared" / "data" / "tables"
 RESULTS = HERE / "results" / "peers"
 CACHE = Path(os.environ.get("WINDVANE_PEERS", Path.home() / ".cache" / "windvane-peers"))
 
-PEERS = ("autosklearn2", "autogluon", "flaml")
-SYSTEMS = ("windvane", *PEERS)
-TABLES = tuple(
-    ["attrition", "car_evaluation", "cell_segmentation", "churn_modelling", "credit_data", "electricity", "eucalyptus", "hpc_jobs", "isolet_1560", "kr_vs_kp", "mammography", "pendigits", "telco_churn"]
+SYSTEMS = ("windvane", "autosklearn2", "autogluon", "flaml")
+TABLES = (
+    *("attrition", "car_evaluation", "cell_segmentation", "churn_modelling", "credit_data", "electricity"),
+    *("eucalyptus", "hpc_jobs", "isolet_1560", "kr_vs_kp", "mammography", "pendigits", "telco_churn"),
 )
 METRICS = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 SIZES = ("1", "100", "10000")
-JOBS, SPLIT_SEED, IDLE, TIE = 2, 0, 0.5, 1e-6
-POLL_S = 2.0
+JOBS, SPLIT_SEED, TIE, POLL_S = 2, 0, 1e-6, 2.0
+# Cores that others may use: before a run (it waits), and on average during it (it is repeated).
+IDLE, QUIET = 0.5, 0.1
 
 _ASKL_PINS = "numpy==1.23.5 pandas==1.5.3 ConfigSpace==0.4.21 pyrfr==0.8.3"
 PIP: dict[str, tuple[str, ...]] = {
@@ -76,7 +78,7 @@ PIP: dict[str, tuple[str, ...]] = {
 
 
 def find_python39() -> str:
-    """Return a Python 3.9: $WINDVANE_PYTHON39, else on the PATH, else one that pyenv manages."""
+    """Return a Python 3.9: $WINDVANE_PYTHON39, else on the PATH, else one of pyenv's."""
     candidates = [os.environ.get("WINDVANE_PYTHON39"), shutil.which("python3.9")]
     if shutil.which("pyenv"):
         known = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True)
@@ -93,9 +95,7 @@ def find_python39() -> str:
 
 def environment_python(system: str) -> Path:
     """Return the python that runs `system`."""
-    if system == "windvane":
-        return Path(sys.executable)
-    return CACHE / system / "bin" / "python"
+    return Path(sys.executable) if system == "windvane" else CACHE / system / "bin" / "python"
 
 
 def setup(args: argparse.Namespace) -> None:
@@ -180,7 +180,7 @@ def loss_of(prediction: np.ndarray, split: Split) -> float:
 
 
 def wait_until_idle(patience: float) -> float:
-    """Wait until at most half a core is busy, refuse after `patience` seconds; return how many cores were."""
+    """Wait until the machine is idle, refuse after `patience` seconds; return how many cores were busy."""
     stop = time.monotonic() + patience
     while (busy := psutil.cpu_percent(interval=3) * (psutil.cpu_count() or 1) / 100) > IDLE:
         if time.monotonic() > stop:
@@ -226,8 +226,7 @@ class Watch:
 def execute(job: Job, folder: Path) -> dict[str, Any]:
     """Run the driver in a session of its own; return what was seen from outside."""
     driver = HERE / "peers" / f"peer_{job.system}.py"
-    log = CACHE / "logs" / f"{job.result.stem}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log = CACHE / f"{job.result.stem}.log"
     limit = job.budget * 3 + 300
     command, start = [str(environment_python(job.system)), str(driver), str(folder)], time.monotonic()
     with log.open("w") as stream:
@@ -241,7 +240,8 @@ def execute(job: Job, folder: Path) -> dict[str, Any]:
     finally:
         watch.end()
         process.wait()
-    seen = {"peak_rss_mb": round(watch.peak_mb), "outside_cpu_s": round(watch.outside_s, 1)}
+    seen: dict[str, Any] = {"peak_rss_mb": round(watch.peak_mb), "outside_cpu_s": round(watch.outside_s, 1)}
+    seen["wall_s"] = round(time.monotonic() - start, 1)
     if ended is None:
         seen["error"] = f"killed after {limit} s"
     elif ended != 0:
@@ -277,18 +277,26 @@ def run_job(job: Job, patience: float) -> dict[str, Any]:
     return result
 
 
+def disturbance_of(result: dict[str, Any]) -> float:
+    """Return the cores that other processes used during the run, on average."""
+    return float(result["outside_cpu_s"]) / float(result["wall_s"])
+
+
 def run(args: argparse.Namespace) -> None:
-    """Run every combination that has no result yet."""
-    if len(os.sched_getaffinity(0)) > JOBS:
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:JOBS])
+    """Run every combination that has no undisturbed result yet; keep the least disturbed try."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:JOBS])
     RESULTS.mkdir(parents=True, exist_ok=True)
     for table, system, seed in product(args.tables, args.systems, args.seeds):
         job = Job(system, table, seed, args.budget)
-        if job.result.exists():
-            continue
-        result = run_job(job, args.wait)
-        job.result.write_text(json.dumps(result, indent=1) + "\n")
-        print(*job, result["loss"], result.get("fit_s"), *result.get("error", "").splitlines()[-1:], flush=True)
+        disturbance = disturbance_of(json.loads(job.result.read_text())) if job.result.exists() else math.inf
+        for _ in range(args.tries if disturbance > QUIET else 0):
+            result = run_job(job, args.wait)
+            print(*job, result["loss"], result.get("fit_s"), *result.get("error", "").splitlines()[-1:], flush=True)
+            if disturbance_of(result) < disturbance:
+                disturbance = disturbance_of(result)
+                job.result.write_text(json.dumps(result, indent=1) + "\n")
+            if disturbance <= QUIET:
+                break
 
 
 def read_results(budget: int) -> pd.DataFrame:
@@ -298,9 +306,7 @@ def read_results(budget: int) -> pd.DataFrame:
         result = json.loads(path.read_text())
         row = {key: result.get(key) for key in ("system", "table", "metric", "split", "fit_s")}
         row["loss"] = math.inf if result["loss"] is None else result["loss"]
-        for size in SIZES:
-            row[size] = result.get("predict", {}).get(size, {}).get("median_s")
-        rows.append(row)
+        rows.append(row | {size: result.get("predict", {}).get(size, {}).get("median_s") for size in SIZES})
     results = pd.DataFrame(rows)
     if (results.groupby("table")["split"].nunique() > 1).any():
         raise SystemExit("results of one table come from different splits")
@@ -310,14 +316,12 @@ def read_results(budget: int) -> pd.DataFrame:
 def sign_test(wins: int, losses: int) -> float:
     """Return the two-sided p of `wins` against `losses` under a fair coin; ties are left out."""
     n = wins + losses
-    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n
-    return min(1.0, 2 * tail)
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n)
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
     """Lay a table out in markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *rows]) + "\n"
 
 
 def losses_table(losses: pd.DataFrame, metrics: pd.Series) -> str:
@@ -325,8 +329,7 @@ def losses_table(losses: pd.DataFrame, metrics: pd.Series) -> str:
     rows = []
     for table, line in losses.iterrows():
         cells = ["failed" if math.isinf(v) else "-" if math.isnan(v) else f"{v:.5f}" for v in line]
-        best = line.min() + TIE
-        cells = [f"**{c}**" if v <= best else c for c, v in zip(cells, line, strict=True)]
+        cells = [f"**{c}**" if v <= line.min() + TIE else c for c, v in zip(cells, line, strict=True)]
         rows.append([str(table), metrics[table], *cells])
     # Losses nearer than TIE share a rank; only tables that every system has seen count.
     ranks = (losses.dropna() / TIE).round().rank(axis=1)
@@ -343,8 +346,7 @@ def duels_table(losses: pd.DataFrame, against: str) -> str:
         gap[np.isnan(gap)] = 0.0  # both failed
         wins, lost = int((gap > TIE).sum()), int((gap < -TIE).sum())
         ties = len(gap) - wins - lost
-        p = sign_test(wins, lost)
-        rows.append([peer, str(wins), str(lost), str(ties), f"{wins + ties / 2:g}", f"{p:.4f}"])
+        rows.append([peer, f"{wins}", f"{lost}", f"{ties}", f"{wins + ties / 2:g}", f"{sign_test(wins, lost):.4f}"])
     return markdown([f"{against} against", "wins", "losses", "ties", "score", "p"], rows)
 
 
@@ -387,7 +389,8 @@ def main() -> None:
         if name == "run":
             command.add_argument("--tables", nargs="+", default=list(TABLES))
             command.add_argument("--seeds", nargs="+", type=int, default=[0])
-            command.add_argument("--wait", type=float, default=1800, help="seconds to wait")
+            command.add_argument("--wait", type=float, default=1800, help="seconds to wait for an idle machine")
+            command.add_argument("--tries", type=int, default=3, help="runs at most, where others disturb them")
     args = parser.parse_args()
     {"setup": setup, "run": run, "table": table}[args.command](args)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skops.io
 from sklearn.datasets import load_iris
 
 import windvane
@@ -74,10 +76,10 @@ def test_another_format_names_both_versions(copy: Path) -> None:
         load(copy)
 
 
-def test_a_poisoned_skops_file_with_the_right_hash_is_not_executed(copy: Path, tmp_path: Path) -> None:
-    import hashlib
-
-    import skops.io
+def test_a_poisoned_skops_file_with_the_right_hash_is_not_executed(tmp_path: Path) -> None:
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    copy = tmp_path / "model"
+    AutoClassifier(n_trials=1, n_jobs=1, random_state=0, verbose=0, families=["linear"]).fit(X, y).save(copy)
 
     class Poison:
         def __reduce__(self) -> tuple[object, tuple[str]]:

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from sklearn.inspection import permutation_importance
 
+from windvane.data.files import to_frame
 from windvane.data.metrics import Metric
+from windvane.errors import InputError
 from windvane.search.ensemble import Ensemble
 from windvane.search.trial import Trial
 
@@ -92,12 +94,21 @@ def feature_importance(estimator: Any, X: Any, y: Any, n_repeats: int, seed: int
     -------
     pandas.DataFrame
         Columns importance (mean loss of score) and std, one row for each column, largest first.
+
+    Raises
+    ------
+    InputError
+        Where X is sparse, or X and y differ in length.
     """
-    frame = X if hasattr(X, "columns") else pd.DataFrame(np.asarray(X))
-    share = min(1.0, MOST_IMPORTANCE_ROWS / max(1, len(frame)))
-    found = permutation_importance(
-        estimator, frame, np.asarray(y), n_repeats=n_repeats, random_state=seed, max_samples=share
-    )
+    frame, target = to_frame(X), np.asarray(y)
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError("X is a sparse matrix, whose columns cannot be shuffled one by one. Allowed: a dense table.")
+    if len(target) != len(frame):
+        raise InputError(f"X and y have different lengths: {len(frame)} and {len(target)}.")
+    if len(frame) > MOST_IMPORTANCE_ROWS:
+        rows = np.random.default_rng(seed).choice(len(frame), MOST_IMPORTANCE_ROWS, replace=False)
+        frame, target = frame.iloc[rows], target[rows]
+    found = permutation_importance(estimator, frame, target, n_repeats=n_repeats, random_state=seed)
     names = pd.Index([str(name) for name in frame.columns], name="column")
     result = pd.DataFrame({"importance": found.importances_mean, "std": found.importances_std}, index=names)
     return result.sort_values("importance", ascending=False, kind="stable")

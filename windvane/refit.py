@@ -46,22 +46,26 @@ def refitted(
     Predictor
         The same ensemble with one model a member.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    making = folder.with_name(folder.name + ".making")
+    shutil.rmtree(making, ignore_errors=True)
     train = Part(*rows)
     table, target, weight = rows
-    few = np.arange(min(MOST_STOPPING_ROWS, table.n_rows))
+    few = np.arange(0, table.n_rows, -(-table.n_rows // MOST_STOPPING_ROWS))  # spread over tables sorted by target
     # Early stopping looks at rows that are trained on, so that nothing stops before its number of iterations.
     judged = Part(table.take(few), target[few], None if weight is None else weight[few])
     by_number = {trial.number: trial for trial in trials}
-    models, folders = [], []
-    for member in predictor.ensemble.members:
+    settings = [Setting(predictor.task, by_number[member.number].seed) for member in predictor.ensemble.members]
+    places = [f"{member.number:05d}/fold_0" for member in predictor.ensemble.members]
+    for member, setting, place in zip(predictor.ensemble.members, settings, places, strict=True):
         trial = by_number[member.number]
-        setting = Setting(predictor.task, trial.seed, threads=1)
         model = families[member.family].start(trial.config, train, judged, setting)
         model.grow(max(1, round(float(np.mean(trial.iterations)))))
-        kept = folder / f"{member.number:05d}" / "fold_0"
-        kept.mkdir(parents=True)
-        model.save(kept)
-        models.append([families[member.family].load(kept, setting)])
-        folders.append([kept])
-    return replace(predictor, models=models, folders=folders)
+        (making / place).mkdir(parents=True)
+        model.save(making / place)
+    shutil.rmtree(folder, ignore_errors=True)  # only now that all went well
+    making.rename(folder)
+    models = [
+        [families[member.family].load(folder / place, setting)]
+        for member, setting, place in zip(predictor.ensemble.members, settings, places, strict=True)
+    ]
+    return replace(predictor, models=models, folders=[[folder / place] for place in places])

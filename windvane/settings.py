@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import psutil
 
 from windvane.errors import InputError, unknown
@@ -19,6 +20,9 @@ from windvane.errors import InputError, unknown
 VALIDATIONS = {"holdout": 1, "cv3": 3, "cv5": 5, "cv10": 10}
 POLICIES = ("auto", *(name + suffix for suffix in ("", "-halving") for name in VALIDATIONS))
 MEGABYTE = 2**20
+MOST_SEED = 2**32 - 1  # what numpy's older generators take
+CGROUPS = Path("/sys/fs/cgroup")
+_LENGTH = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([a-z]*)")  # number, unit
 _UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -107,9 +111,9 @@ class Settings:
             policy=choices.policy,
             ensemble_size=_whole("ensemble_size", choices.ensemble_size, least=1),
             n_trials=None if n_trials is None else _whole("n_trials", n_trials, least=1),
-            run_dir=None if choices.run_dir is None else Path(choices.run_dir),
+            run_dir=_resolve_folder(choices.run_dir),
             seed=_resolve_seed(choices.random_state),
-            verbose=int(choices.verbose),
+            verbose=int(choices.verbose) if isinstance(choices.verbose, bool) else _whole("verbose", choices.verbose),
             keep_data=bool(choices.keep_data),
         )
 
@@ -120,7 +124,7 @@ def parse_seconds(time_budget: Any, argument: str = "time_budget") -> float:
     Parameters
     ----------
     time_budget
-        Seconds, or a text such as "90", "45s", "10m", "1h30m".
+        Seconds, or a text such as "90", "45s", "10m", "1h30m"; a number beside others needs its unit.
     argument
         What to call it in the error.
 
@@ -134,14 +138,14 @@ def parse_seconds(time_budget: Any, argument: str = "time_budget") -> float:
     InputError
         Where it is not a length of time above zero.
     """
-    seconds = math.nan
-    if isinstance(time_budget, str):
-        text = time_budget.strip().lower().replace(" ", "")
-        pieces = re.findall(r"(\d+(?:\.\d+)?)([a-z]*)", text)
-        if pieces and "".join(number + unit for number, unit in pieces) == text:
+    seconds, value = math.nan, _plain(time_budget)
+    if isinstance(value, str):
+        pieces = _LENGTH.findall(value.lower())
+        rest = _LENGTH.sub("", value.lower()).strip()
+        if not rest and (len(pieces) == 1 or all(unit for _, unit in pieces)):
             seconds = sum(float(number) * _UNITS.get(unit, math.nan) for number, unit in pieces)
-    elif (isinstance(time_budget, int | float) and not isinstance(time_budget, bool)) or hasattr(time_budget, "item"):
-        seconds = float(time_budget)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
     if not (math.isfinite(seconds) and seconds > 0):
         raise InputError(
             f"{argument}={time_budget!r} is not a length of time. Allowed: seconds above 0, or a text such as "
@@ -168,12 +172,12 @@ def resolve_jobs(n_jobs: Any) -> int:
     InputError
         Where it is 0 or not a whole number.
     """
-    cores = available_cores()
-    if n_jobs is None:
+    cores, count = available_cores(), _plain(n_jobs)
+    if count is None:
         return cores
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
+    if isinstance(count, bool) or not isinstance(count, int) or count == 0:
         raise InputError(f"n_jobs={n_jobs!r} is not usable. Allowed: a whole number above 0, or -1 for all cores.")
-    return n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs)
+    return count if count > 0 else max(1, cores + 1 + count)
 
 
 def available_cores() -> int:
@@ -193,28 +197,43 @@ def available_memory() -> float:
     free = float(psutil.virtual_memory().available)
     limit, used = _cgroup_numbers("memory.max"), _cgroup_numbers("memory.current")
     if limit and used:
-        free = min(free, limit[0] - used[0])
+        # Files that the system holds in memory count as used, but make way.
+        cached = re.search(r"^inactive_file (\d+)$", _cgroup_text("memory.stat"), re.MULTILINE)
+        free = min(free, limit[0] - used[0] + (float(cached[1]) if cached else 0.0))
     return max(free, 0.0) / MEGABYTE
 
 
 def _cgroup_numbers(name: str) -> list[float]:
-    """Read a control file of this process's own group (version 2); empty where there is no limit."""
+    """Read the numbers of a control file; empty where there is no limit."""
+    words = _cgroup_text(name).split()
+    return [] if "max" in words else [float(word) for word in words]
+
+
+def _cgroup_text(name: str) -> str:
+    """Read a control file of this process's own group (version 2); empty where there is none."""
     try:
         group = Path("/proc/self/cgroup").read_text().split("::", 1)[1].split("\n", 1)[0].strip()
-        folder = Path("/sys/fs/cgroup") / group.lstrip("/")
-        path = next(p for p in (folder / name, Path("/sys/fs/cgroup") / name) if p.exists())
-        words = path.read_text().split()
+        folder = CGROUPS / group.lstrip("/")
+        return next(p for p in (folder / name, CGROUPS / name) if p.exists()).read_text()
     except (OSError, IndexError, StopIteration):
-        return []
-    return [] if "max" in words else [float(word) for word in words]
+        return ""
 
 
 def _resolve_memory(memory_limit: Any) -> float:
     if memory_limit is None:
         return 0.8 * available_memory()
-    if isinstance(memory_limit, bool) or not isinstance(memory_limit, int | float) or not memory_limit > 0:
+    limit = _plain(memory_limit)
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
         raise InputError(f"memory_limit={memory_limit!r} is not usable. Allowed: megabytes above 0, or None.")
-    return float(memory_limit)
+    return float(limit)
+
+
+def _resolve_folder(run_dir: Any) -> Path | None:
+    if run_dir is None:
+        return None
+    if not isinstance(run_dir, str | os.PathLike) or not os.fspath(run_dir):
+        raise InputError(f"run_dir={run_dir!r} is not usable. Allowed: the path of a folder, or None.")
+    return Path(run_dir)
 
 
 def _resolve_seed(random_state: Any) -> int:
@@ -222,12 +241,19 @@ def _resolve_seed(random_state: Any) -> int:
         return int.from_bytes(os.urandom(4), "little")
     if hasattr(random_state, "randint"):  # numpy's RandomState
         return int(random_state.randint(2**31 - 1))
-    return _whole("random_state", random_state, least=0)
+    seed = _whole("random_state", random_state)
+    if seed > MOST_SEED:
+        raise InputError(f"random_state={random_state!r} is not usable. Allowed: a whole number up to {MOST_SEED}.")
+    return seed
 
 
-def _whole(argument: str, value: Any, *, least: int) -> int:
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+def _whole(argument: str, value: Any, *, least: int = 0) -> int:
+    number = _plain(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
         raise InputError(f"{argument}={value!r} is not usable. Allowed: a whole number of at least {least}.")
-    return value
+    return number
+
+
+def _plain(value: Any) -> Any:
+    """Turn a number of numpy into one of Python."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -9,7 +9,14 @@ import peer_common
 from autogluon.tabular import TabularPredictor
 
 packages = (
-    "autogluon.tabular", "scikit-learn", "lightgbm", "catboost", "torch", "ray", "numpy", "pandas",
+    "autogluon.tabular",
+    "scikit-learn",
+    "lightgbm",
+    "catboost",
+    "torch",
+    "ray",
+    "numpy",
+    "pandas",
 )
 
 LABEL = "target_"

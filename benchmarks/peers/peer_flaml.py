@@ -35,9 +35,7 @@ def predictor(model: Any, task: peer_common.Task) -> peer_common.Predict:
     """Return the best learner's probabilities or values."""
     if task.kind == "regression":
         return model.predict
-    return lambda X: peer_common.full_width(
-        model.predict_proba(X), model.classes_, task.n_classes
-    )
+    return lambda X: peer_common.full_width(model.predict_proba(X), model.classes_, task.n_classes)
 
 
 if __name__ == "__main__":

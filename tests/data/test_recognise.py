@@ -120,7 +120,10 @@ def test_dates(values, form, timezone):
 
 
 def test_parts_that_do_not_vary_are_left_out():
-    assert column(pd.date_range("2024-03-04", periods=5, freq="W")).parts == ("days", "month", "day")
+    weeks = pd.date_range("2024-03-04", periods=5, freq="W")
+    assert column(weeks).parts == ("days", "month", "day")
+    assert column([*weeks, pd.NaT]).parts == ("days", "month", "day")
+    assert column([weeks[0], pd.NaT]).parts == ("days",)
 
 
 @pytest.mark.parametrize("odd", ["soon", "31/31/2024", "2024"])

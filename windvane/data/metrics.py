@@ -64,6 +64,7 @@ class Metric:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from windvane import Metric
     >>> def within_10_percent(y_true, y_pred):
     ...     return (abs(y_pred - y_true) <= 0.1 * abs(y_true)).mean()

@@ -244,9 +244,12 @@ def _date(values: pd.Series, form: str | None) -> Column:
     if form is not None and "%z" in form:
         timezone = "UTC"
     dates = to_dates(values, form, timezone)
-    columns = recognise_numbers(list(PARTS), np.stack(list(date_parts(dates).values()), axis=1))  # (n, len(PARTS))
-    parts = tuple(column.name for column in columns if column.kind == "number")
-    name, missing = str(values.name), columns[0].missing
-    if not parts:
-        return _dropped(name, len(values), missing)
-    return Column(name, "date", missing, pd.Series(dates).nunique(), form=form, timezone=timezone, parts=parts)
+    present = dates[~np.isnat(dates)]
+    name, missing = str(values.name), len(dates) - len(present)
+    parts: tuple[str, ...] = ("days",) if missing else ()  # whether there is a date may be all it says
+    if len(present):
+        columns = recognise_numbers(list(PARTS), np.stack(list(date_parts(present).values()), axis=1))
+        parts = tuple(column.name for column in columns if column.kind == "number") or parts
+    if not parts or missing == len(dates):
+        return _dropped(name, len(dates), missing)
+    return Column(name, "date", missing, len(np.unique(present)), form=form, timezone=timezone, parts=parts)

@@ -13,6 +13,7 @@ dates and the seconds of durations, then the category codes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
@@ -274,9 +275,9 @@ class Schema:
         """Write the codes of the categories."""
         categories = self._of_kind["category"]
         if len(frame) <= FEW_ROWS:
-            cells = frame.take(places[categories], axis=1).to_numpy(dtype=object)  # (n, c)
+            cells = _cells(frame, places[categories])
             for j, index in enumerate(self._codes):
-                out[:, j] = codes_of(cells[:, j], index, len(self.columns[categories[j]].vocabulary))
+                out[:, j] = codes_of(cells[j], index, len(self.columns[categories[j]].vocabulary))
             return
         for j, index in enumerate(self._codes):
             i = categories[j]
@@ -300,6 +301,13 @@ def _plain(frame: pd.DataFrame) -> Integers:
 def _block(frame: pd.DataFrame, places: Integers) -> Floats:  # (n, len(places))
     whole = len(places) == frame.shape[1] and bool((np.diff(places) == 1).all())
     return np.asarray((frame if whole else frame.take(places, axis=1)).to_numpy(dtype=np.float64))
+
+
+def _cells(frame: pd.DataFrame, places: Integers) -> list[Sequence[Any]]:
+    """Give the values of some columns, column by column."""
+    if len(frame) == 1:
+        return [[frame.iat[0, i]] for i in places]
+    return list(frame.take(places, axis=1).to_numpy(dtype=object).T)
 
 
 def _check_width(given: int, expected: int, owner: str) -> None:

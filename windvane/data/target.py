@@ -101,7 +101,7 @@ def _column(y: Any) -> NDArray[Any]:  # (n,)
     except ValueError as error:
         raise InputError(f"y cannot be used: {error}") from error
     if array.dtype != object:
-        return array
+        return np.asarray(array)
     # Nullable and categorical columns of pandas come as objects.
     return np.asarray(pd.Series(array, dtype=object).infer_objects())
 

@@ -24,11 +24,13 @@ from windvane.data.task import Task
 from windvane.errors import ModelFileError
 from windvane.models.base import Config, Param, Part, Setting
 from windvane.models.curve import Curve
+from windvane.models.effort import WIDE, is_slow
 from windvane.models.params import complete
 from windvane.models.units import Units
 
-_STEPS = (16, 32, 64, 128, 256, 512, 1024)
+_STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _PATIENCE = 50  # as for LightGBM
+_MOST_COLUMNS = 500
 _LOSSES = {"binary": "Logloss", "multiclass": "MultiClass", "regression": "RMSE"}
 
 
@@ -64,8 +66,8 @@ class CatBoost:
         }
 
     def steps(self, config: Config, task: Task) -> tuple[int, ...]:
-        """16 to 1024 trees."""
-        return _STEPS
+        """4 or 16 to 1024 trees."""
+        return _STEPS if is_slow(task) else _STEPS[2:]
 
     def start(
         self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
@@ -200,6 +202,9 @@ def _parameters(config: Config, setting: Setting) -> dict[str, Any]:
     task = setting.task
     return {
         **config,
+        # So many columns at most for each split; AutoGluon has a like rule, 1000, for many classes.
+        "rsm": min(float(config["rsm"]), _MOST_COLUMNS / task.n_columns),
+        "border_count": 64 if task.n_columns > WIDE else 254,
         "loss_function": _LOSSES[task.kind],
         **({"classes_count": task.n_classes} if task.kind == "multiclass" else {}),
         "boosting_type": "Plain",

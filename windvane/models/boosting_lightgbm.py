@@ -22,10 +22,11 @@ from windvane.data.task import Task
 from windvane.errors import ModelFileError
 from windvane.models.base import Config, Param, Part, Setting
 from windvane.models.curve import Curve
+from windvane.models.effort import WIDE, is_slow
 from windvane.models.params import complete
 from windvane.models.units import Units
 
-_STEPS = (16, 32, 64, 128, 256, 512, 1024, 2048)
+_STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 # Rounds without improvement that are always allowed. AutoGluon allows 300 on up to 10,000 rows, within hours; on the
 # log loss and on squared errors, which are watched here, little patience loses little ("Better by default",
 # arXiv 2407.04491: "robust to low patience", for regression 10 to 20 rounds are near best), and a short budget has
@@ -65,8 +66,8 @@ class LightGBM:
         }
 
     def steps(self, config: Config, task: Task) -> tuple[int, ...]:
-        """16 to 2048 rounds of one tree (for each class, where there are more than two)."""
-        return _STEPS
+        """4 or 16 to 2048 rounds of one tree (for each class, where there are more than two)."""
+        return _STEPS if is_slow(task) else _STEPS[2:]
 
     def start(
         self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
@@ -124,7 +125,7 @@ class LightGBMModel:
             categorical_feature=list(range(p, p + c)),
             params=parameters,
             free_raw_data=False,
-        )
+        ).construct()
         self._valid = self._train.create_valid(
             self._encoder.transform(valid.table), self._units.shrink(valid.target), weight=valid.weight
         )
@@ -191,6 +192,7 @@ def _parameters(config: Config, train: Part, setting: Setting) -> dict[str, Any]
         "min_data_in_leaf": min(int(config["min_data_in_leaf"]), max(1, n_rows // 10)),
         "min_sum_hessian_in_leaf": 1e-7,
         "bagging_freq": 1,
+        "max_bin": 63 if task.n_columns > WIDE else 255,
         "feature_pre_filter": False,
         "verbosity": -1,
         "deterministic": True,

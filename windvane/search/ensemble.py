@@ -24,7 +24,9 @@ Singles = NDArray[np.floating[Any]]
 Loss = Callable[[Floats], float]
 
 MOST_CANDIDATES = 40
-_FACTORS = np.exp(np.linspace(-2.5, 2.5, 51))  # steps of decision weights
+_PASSES = 2  # over the classes, in search of decision weights
+_MOST_FACTORS, _FEWEST_FACTORS = 51, 5  # tried for a class
+_MOST_WORK = 2e8  # numbers looked at in that search: about a second
 
 
 @dataclass(frozen=True)
@@ -198,13 +200,17 @@ def fit_decision(probabilities: Floats, loss: Loss) -> tuple[float, ...] | None:
     -------
     tuple of float or None
         One factor for each class; None where the gain is within half a standard error of a share of v rows, which
-        is the noise that a search over factors can always find.
+        is the noise that a search over factors can always find, or where so many rows and classes would take long.
     """
+    n_factors = int(_MOST_WORK / (_PASSES * probabilities.shape[1] * probabilities.size))
+    if n_factors < _FEWEST_FACTORS:
+        return None
+    grid = np.exp(np.linspace(-2.5, 2.5, min(n_factors, _MOST_FACTORS)))
     plain = best = loss(probabilities)
     factors = np.ones(probabilities.shape[1])  # (k,)
-    for _ in range(2):
+    for _ in range(_PASSES):
         for j in range(len(factors) - 1 if len(factors) == 2 else len(factors)):
-            for factor in _FACTORS:
+            for factor in grid:
                 tried = factors.copy()
                 tried[j] = factor
                 value = loss(probabilities * tried)

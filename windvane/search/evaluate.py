@@ -16,13 +16,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from windvane.data.table import Floats, Integers
+from windvane.data.table import Integers
 from windvane.models.base import Family, Model, Part, Setting
 from windvane.search.run import Problem, write_json
 from windvane.search.trial import Job, Trial
+
+Prediction = NDArray[np.floating[Any]]
 
 # Steps that take less than this are joined: keeping each would cost more than repeating it.
 SHORTEST_STEP = 0.5
@@ -84,11 +88,14 @@ def evaluate(
     Returns
     -------
     Trial
-        What came of it. A failure of the model is a status, never an exception.
+        What came of it. A failure of the model is a status, never an exception, and what was kept still counts.
     """
     trial = Trial.of(job, "partial", error="no step was finished on every fold in its time")
     try:
-        for trial in _steps(job, problem, family, folder, limits):
+        kept = _kept_trial(folder)
+        if kept is not None:
+            trial = replace(kept, share=job.share, status="partial")
+        for trial in _steps(job, problem, family, folder, limits, kept):
             report(trial)
     except MemoryError as error:
         return replace(trial, status="memory", error=f"out of memory: {error}".rstrip(": "))
@@ -97,11 +104,12 @@ def evaluate(
     return trial
 
 
-def _steps(job: Job, problem: Problem, family: Family, folder: Path, limits: Limits) -> Iterator[Trial]:
-    kept, number, meter = latest_step(folder), 0, Meter()
-    if kept is not None:
-        before = Trial.from_json(json.loads((kept / "trial.json").read_text()))
-        number = int(kept.name.removeprefix("step_")) + 1
+def _steps(
+    job: Job, problem: Problem, family: Family, folder: Path, limits: Limits, before: Trial | None
+) -> Iterator[Trial]:
+    kept, number, meter = None, 0, Meter()
+    if before is not None and before.step is not None:
+        kept, number = folder / before.step, int(before.step.removeprefix("step_")) + 1
         meter = Meter(before.fit_seconds, before.predict_seconds, before.cpu_seconds)
     full = family.steps(job.config, problem.task)
     last = max(1, round(full[-1] * job.share))
@@ -120,7 +128,7 @@ def _steps(job: Job, problem: Problem, family: Family, folder: Path, limits: Lim
             return  # the time ended inside the first step
         complete = all(model.finished or model.iterations >= last for model in models)
         with meter.predicting():
-            parts = [model.predict(problem.table.take(f.valid)) for model, f in zip(models, problem.folds, strict=True)]
+            parts = _predict(models, problem)
         trial = replace(
             _judge(job, problem, parts, meter),
             status="done" if complete else "partial",
@@ -192,7 +200,21 @@ def sample_rows(problem: Problem, train: Integers, n_rows: int) -> Integers:
     return np.sort(train[order[:n_rows]])
 
 
-def _judge(job: Job, problem: Problem, parts: list[Floats], meter: Meter) -> Trial:
+def _predict(models: list[Model], problem: Problem) -> list[Prediction]:
+    """Predict the validation part of each fold, in the precision in which it is judged and kept."""
+    task = problem.task
+    precision = np.float32 if task.is_classification else np.float64  # numbers may vary little around a large mean
+    parts: list[Prediction] = []
+    for model, fold in zip(models, problem.folds, strict=True):
+        found = np.asarray(model.predict(problem.table.take(fold.valid)))
+        shape = (len(fold.valid), task.n_classes) if task.is_classification else (len(fold.valid),)
+        if found.shape != shape:
+            raise ValueError(f"predict gave an array of shape {found.shape}, but must give {shape}")
+        parts.append(found.astype(precision))
+    return parts
+
+
+def _judge(job: Job, problem: Problem, parts: list[Prediction], meter: Meter) -> Trial:
     return replace(
         Trial.of(job, "partial"),
         loss=_loss(problem, np.concatenate(parts), problem.valid_rows),
@@ -205,8 +227,8 @@ def _judge(job: Job, problem: Problem, parts: list[Floats], meter: Meter) -> Tri
     )
 
 
-def _loss(problem: Problem, prediction: Floats, rows: Integers) -> float:
-    loss = problem.loss(prediction, rows) if np.isfinite(prediction).all() else math.inf
+def _loss(problem: Problem, prediction: Prediction, rows: Integers) -> float:
+    loss = problem.loss(prediction.astype(np.float64), rows) if np.isfinite(prediction).all() else math.inf
     return float(loss) if math.isfinite(loss) else math.inf
 
 
@@ -226,13 +248,18 @@ def latest_step(folder: Path) -> Path | None:
     return max(folder.glob("step_*"), default=None, key=lambda path: path.name)
 
 
-def _keep(trial: Trial, models: list[Model], parts: list[Floats], folder: Path) -> None:
+def _kept_trial(folder: Path) -> Trial | None:
+    step = latest_step(folder)
+    return None if step is None else Trial.from_json(json.loads((step / "trial.json").read_text(encoding="utf-8")))
+
+
+def _keep(trial: Trial, models: list[Model], parts: list[Prediction], folder: Path) -> None:
     """Put the step beside the earlier one, whole or not at all, then drop the earlier one."""
     assert trial.step is not None
     earlier, making, kept = latest_step(folder), folder / "making", folder / trial.step
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
-    np.save(making / "valid.npy", np.concatenate(parts).astype(np.float32))  # (v, n_classes) or (v,)
+    np.save(making / "valid.npy", np.concatenate(parts))  # (v, n_classes) or (v,)
     for i, model in enumerate(models):
         (making / f"fold_{i}").mkdir()
         model.save(making / f"fold_{i}")

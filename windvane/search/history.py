@@ -62,7 +62,9 @@ class History:
         """
         self.records.append(trial)
         line = json.dumps(trial.to_json()) + "\n"
-        line, self._whole = line if self._whole else "\n" + line, False  # torn, should this write fail
+        if not self._whole:
+            line = "\n" + line
+        self._whole = False  # until the line is safe
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line)
             file.flush()

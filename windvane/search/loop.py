@@ -191,6 +191,8 @@ class Search:
         self._announce()
 
     def _next(self) -> Job | None:
+        if self._lagging():
+            return None
         records, busy = self.history.records, self.pool.running
         if self.settings.n_trials is None or len(self.rungs) > 1:
             up = promotion(self._settled(), busy, self.rungs)
@@ -219,7 +221,7 @@ class Search:
 
     def _suggest(self) -> Job | None:
         allowed = self._choices()
-        if not allowed or self._lagging():
+        if not allowed:
             return None
         if self._optimiser is None:
             self._optimiser = Optimiser(self.families, self.problem.task, self.settings.seed, self.rungs)
@@ -229,7 +231,7 @@ class Search:
         return self._fresh(family, config, "optimiser")
 
     def _lagging(self) -> bool:
-        """Whether a trial whose result must count for the next suggestion still runs."""
+        """Whether a job whose result must count for what comes next still runs."""
         return self.settings.n_trials is not None and any(job.number < self._number - LAG for job in self.pool.running)
 
     def _worth_going_on(self, records: Sequence[Trial]) -> Job | None:

@@ -10,8 +10,11 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from windvane.data.task import Task
 from windvane.models.base import Config, Family, Param, Value
+from windvane.models.params import complete
 from windvane.search.halving import Rung, rung_of
 from windvane.search.trial import Trial
 
@@ -56,16 +59,16 @@ class Optimiser:
         Returns
         -------
         tuple of str and dict
-            Family and configuration.
+            Family and configuration; the last one asked about where none was allowed.
         """
         self._learn(records)
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             trial = self._study.ask()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # multivariate TPE speaks of falling back for new branches
                 family = trial.suggest_categorical("family", sorted(self._spaces))
                 config = sample_config(trial, family, self._spaces[family])
-            if allowed(family, config):
+            if allowed(family, config) or attempt == _ATTEMPTS - 1:
                 break
             self._study.tell(trial, state=self._state().FAIL)
         self._asked[_key(family, config)] = trial
@@ -86,11 +89,10 @@ class Optimiser:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        seed = int(np.random.SeedSequence([self._seed, level]).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = optuna.samplers.TPESampler(
-                n_startup_trials=_STARTUP, multivariate=True, group=True, seed=self._seed + level + 1
-            )
+            sampler = optuna.samplers.TPESampler(n_startup_trials=_STARTUP, multivariate=True, group=True, seed=seed)
         self._study = optuna.create_study(sampler=sampler)
         self._level, self._told, self._asked = level, set(), {}
 
@@ -107,10 +109,9 @@ class Optimiser:
             distributions: dict[str, Any] = {
                 "family": optuna.distributions.CategoricalDistribution(sorted(self._spaces))
             }
-            for name, value in trial.config.items():
-                if name in space:
-                    params[f"{trial.family}.{name}"] = value
-                    distributions[f"{trial.family}.{name}"] = space[name].distribution
+            for name, value in complete(trial.config, space).items():
+                params[f"{trial.family}.{name}"] = value
+                distributions[f"{trial.family}.{name}"] = space[name].distribution
             self._study.add_trial(
                 optuna.trial.create_trial(params=params, distributions=distributions, value=trial.loss)
             )

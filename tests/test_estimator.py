@@ -1,0 +1,28 @@
+"""scikit-learn's own checks of an estimator; the exceptions stand in one table, each with its reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from windvane import AutoClassifier, AutoRegressor
+
+OPTIONS: dict[str, Any] = {"n_trials": 2, "random_state": 0, "verbose": 0, "n_jobs": 2}
+
+# check -> why windvane does otherwise
+EXCEPTIONS: dict[str, str] = {}
+
+
+def exceptions(estimator: Any) -> dict[str, str]:
+    """The table, as scikit-learn wants it."""
+    return EXCEPTIONS
+
+
+@pytest.mark.filterwarnings("ignore")  # the checks provoke warnings on purpose
+@parametrize_with_checks(
+    [AutoClassifier(**OPTIONS), AutoRegressor(**OPTIONS)], expected_failed_checks=exceptions, xfail_strict=True
+)
+def test_scikit_learn(estimator: Any, check: Any) -> None:
+    check(estimator)
