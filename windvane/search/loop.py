@@ -116,7 +116,7 @@ class Search:
         self._tried = {_frozen(t.family, t.config) for t in trials}
         self._waiting = [e for e in self.portfolio if _frozen(e.family, e.config) not in self._tried]
         self._optimiser: Optimiser | None = None
-        self._suggestion: Job | None = None
+        self._suggestion: tuple[str, Config] | None = None  # thought of ahead
         self._started: dict[int, float] = {}
         self._live: dict[int, Trial] = {}  # kept steps of trials in the works
         self._blended = 0.0  # when the last interim ensemble was built
@@ -205,8 +205,8 @@ class Search:
             on = self._worth_going_on(records)
             if on is not None:
                 return on
-        job, self._suggestion = self._suggestion or self._suggest(), None
-        return job
+        suggestion, self._suggestion = self._suggestion or self._suggest(), None
+        return None if suggestion is None else self._fresh(*suggestion, "optimiser")
 
     def _fresh(self, family: str, config: Config, origin: str) -> Job:
         seed = int(np.random.SeedSequence([self.settings.seed, self._number]).generate_state(1)[0] % 2**31)
@@ -219,16 +219,15 @@ class Search:
         certain = sorted(self.history.records, key=lambda trial: trial.number)
         return [trial for trial in certain if trial.number < self._number - LAG]
 
-    def _suggest(self) -> Job | None:
+    def _suggest(self) -> tuple[str, Config] | None:
         allowed = self._choices()
         if not allowed:
             return None
         if self._optimiser is None:
             self._optimiser = Optimiser(self.families, self.problem.task, self.settings.seed, self.rungs)
-        family, config = self._optimiser.suggest(
+        return self._optimiser.suggest(
             self._settled(), lambda family, config: family in allowed and _frozen(family, config) not in self._tried
         )
-        return self._fresh(family, config, "optimiser")
 
     def _lagging(self) -> bool:
         """Whether a job whose result must count for what comes next still runs."""

@@ -1,0 +1,172 @@
+"""A family of tiny models that grow exactly, fail on demand and take no time, and problems for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from scipy.special import softmax
+
+from windvane.data.metrics import get_metric
+from windvane.data.split import make_folds
+from windvane.data.table import Floats, Table
+from windvane.data.task import Kind, Task
+from windvane.models.base import Config, Param, Part, Setting
+from windvane.search.run import Problem
+from windvane.search.trial import Job, Trial
+
+CLASSES: dict[Kind, int] = {"binary": 2, "multiclass": 3, "regression": 0}
+
+# Gets "start", "grow", "predict" or "save" and the number of iterations so far or, for "grow", asked for.
+Hook = Callable[[str, int], None]
+
+
+@dataclass
+class ToyFamily:
+    """Linear or softmax regression by gradient descent, one step an iteration.
+
+    Attributes
+    ----------
+    hook
+        Called on the way; may raise.
+    parts
+        Number of training rows of every model that was started.
+    """
+
+    name: str = "toy"
+    totals: Sequence[int] = (1, 2, 4, 8)
+    hook: Hook = lambda event, iterations: None
+    parts: list[int] = field(default_factory=list)
+
+    def supports(self, task: Task, table: Table) -> bool:
+        return table.n_numbers > 0
+
+    def space(self, task: Task) -> dict[str, Param]:
+        return {
+            "rate": Param(FloatDistribution(0.01, 1.0, log=True), 0.1),
+            "kind": Param(CategoricalDistribution(["plain", "strict"]), "plain"),
+            "power": Param(IntDistribution(1, 5), 1, when={"kind": ("strict",)}),
+        }
+
+    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+        return tuple(self.totals)
+
+    def start(self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None) -> ToyModel:
+        self.hook("start", 0)
+        self.parts.append(train.table.n_rows)
+        model = ToyModel(self, setting) if kept is None else self.load(kept, setting)
+        model.train, model.rate = train, float(config.get("rate", 0.1))
+        return model
+
+    def load(self, folder: Path, setting: Setting) -> ToyModel:
+        model = ToyModel(self, setting)
+        with np.load(folder / "state.npz") as state:
+            model.coefficients = state["coefficients"]
+            model.iterations = model.best_iteration = int(state["iterations"])
+        return model
+
+
+class ToyModel:
+    """See `windvane.models.base.Model`."""
+
+    train: Part
+    rate: float
+
+    def __init__(self, family: ToyFamily, setting: Setting) -> None:
+        self.family, self.setting = family, setting
+        self.iterations = self.best_iteration = 0
+        self.coefficients: Floats | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.iterations >= self.family.totals[-1]
+
+    def grow(self, iterations: int, until: float = np.inf) -> None:
+        self.family.hook("grow", iterations)
+        X, task = features(self.train.table), self.setting.task
+        wanted: Any = self.train.target[:, None]
+        if task.is_classification:
+            wanted = np.eye(task.n_classes)[self.train.target]
+        if self.coefficients is None:
+            self.coefficients = np.random.default_rng(self.setting.seed).normal(0, 0.1, (X.shape[1], wanted.shape[1]))
+        while self.iterations < iterations and time.monotonic() < until:
+            self.coefficients = self.coefficients - self.rate * X.T @ (self._raw(X) - wanted) / len(X)
+            self.iterations += 1
+        self.best_iteration = self.iterations
+
+    def predict(self, table: Table) -> Floats:
+        self.family.hook("predict", self.iterations)
+        raw = self._raw(features(table))
+        return raw if self.setting.task.is_classification else raw[:, 0]
+
+    def _raw(self, X: Floats) -> Floats:
+        scores = X @ self.coefficients
+        return np.asarray(softmax(scores, axis=1) if self.setting.task.is_classification else scores)
+
+    def save(self, folder: Path) -> None:
+        np.savez(folder / "state.npz", coefficients=self.coefficients, iterations=self.iterations)
+        self.family.hook("save", self.iterations)
+
+
+def features(table: Table) -> Floats:
+    """The columns of a table and a one."""
+    return np.column_stack([np.nan_to_num(table.matrix), np.ones(table.n_rows)])
+
+
+def make_problem(
+    kind: Kind = "binary", n: int = 90, *, n_folds: int = 3, metric: Any = "auto", weight: Floats | None = None
+) -> Problem:
+    """Make a small problem that the toy family can learn."""
+    rng = np.random.default_rng(7)
+    X = rng.normal(size=(n, 3))
+    score = X[:, 0] - 0.5 * X[:, 1] + rng.normal(0, 0.3, n)
+    target: NDArray[Any] = score
+    if kind != "regression":
+        cuts = np.quantile(score, np.arange(1, CLASSES[kind]) / CLASSES[kind])
+        target = np.searchsorted(cuts, score).astype(np.int64)
+    task = Task(kind, n, 3, CLASSES[kind])
+    folds, _ = make_folds(target, n_folds, seed=0)
+    return Problem(task, get_metric(metric, task, None), Table(X, 3), target, weight, tuple(folds), seed=5)
+
+
+def make_trial(number: int, loss: float = 0.5, family: str = "toy", **other: Any) -> Trial:
+    """Make a usable trial; an infinite loss makes it a failed one."""
+    if not np.isfinite(loss):
+        return Trial.of(Job(number, family, {}, "portfolio", seed=number), "failed", error="it broke")
+    facts = {"config": {"rate": 0.1}, "origin": "portfolio", "seed": number, "status": "done", "step": "step_0000"}
+    return Trial(number=number, family=family, loss=loss, **{**facts, **other})
+
+
+def trials() -> st.SearchStrategy[Trial]:
+    """Draw trials of every kind."""
+    seconds = st.floats(0, 1e6)
+    losses = st.floats(allow_nan=False)
+    values = st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
+    return st.builds(
+        Trial,
+        number=st.integers(0, 20),
+        family=st.text(max_size=8),
+        config=st.dictionaries(st.text(max_size=5), values, max_size=3),
+        origin=st.sampled_from(["portfolio", "random", "optimiser"]),
+        seed=st.integers(0, 2**31),
+        status=st.sampled_from(["done", "partial", "failed", "timeout", "memory", "crashed"]),
+        rows=st.none() | st.integers(1, 10**9),
+        share=st.sampled_from([1 / 16, 0.25, 1.0]),
+        loss=losses.map(lambda x: abs(x) if np.isinf(x) else x),
+        fold_losses=st.lists(st.floats(0) | st.just(float("inf")), max_size=3).map(tuple),
+        step=st.none() | st.sampled_from(["step_0000", "step_0012"]),
+        iterations=st.lists(st.integers(0, 5000), max_size=3).map(tuple),
+        fit_seconds=seconds,
+        predict_seconds=seconds,
+        cpu_seconds=seconds,
+        started=seconds,
+        ended=seconds,
+        error=st.none() | st.text(max_size=20),
+    )
