@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from toys import make_trial, trials
+
+from windvane.search.trial import Job, Trial
+
+
+@settings(deadline=None, max_examples=80)
+@given(trials())
+def test_strict_json_and_back(trial: Trial) -> None:
+    text = json.dumps(trial.to_json(), allow_nan=False)
+    assert Trial.from_json(json.loads(text)) == trial
+
+
+def test_what_is_not_finite_becomes_null_and_comes_back_infinite() -> None:
+    trial = replace(make_trial(1), loss=math.nan, fold_losses=(0.5, -math.inf, math.nan))
+    record = trial.to_json()
+    assert (record["loss"], record["fold_losses"]) == (None, [0.5, None, None])
+    back = Trial.from_json(record)
+    assert (back.loss, back.fold_losses) == (math.inf, (0.5, math.inf, math.inf))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{}, {"number": 1}, {**make_trial(1).to_json(), "colour": "red"}, {**make_trial(1).to_json(), "loss": "low"}]
+    + [{**make_trial(1).to_json(), "iterations": ["x"]}, {**make_trial(1).to_json(), "fold_losses": 3}],
+)
+def test_what_is_no_trial_is_refused(record: dict[str, Any]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Trial.from_json(record)
+
+
+def test_a_trial_knows_its_job() -> None:
+    job = Job(3, "toy", {"rate": 0.5}, "optimiser", seed=11, rows=500, share=0.25)
+    trial = Trial.of(job, "failed", error="broken")
+    assert trial.job == job
+    assert (trial.status, trial.error, trial.loss, trial.step) == ("failed", "broken", math.inf, None)
+    assert Trial.from_json(trial.to_json()).job == job
+
+
+@pytest.mark.parametrize(
+    ("step", "loss", "status", "usable"),
+    [
+        ("step_0000", 0.5, "done", True),
+        ("step_0000", -0.5, "timeout", True),
+        ("step_0000", 0.5, "crashed", True),
+        ("step_0000", math.inf, "done", False),
+        (None, 0.5, "done", False),
+        (None, math.inf, "failed", False),
+    ],
+)
+def test_a_kept_step_with_a_finite_loss_is_usable(step: str | None, loss: float, status: Any, usable: bool) -> None:
+    assert Trial(0, "toy", {}, "random", 0, status, loss=loss, step=step).usable == usable
