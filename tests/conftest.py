@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))  # the misbehaving families serve tests and benchmarks
+sys.path.insert(0, str(ROOT / "tests"))  # toys.py
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,9 @@ def test_the_tree_in_the_docstring_is_the_real_one() -> None:
             path[depth:] = [name]
             drawn[name] = path[depth - 1] if depth else "Exception"
     real = {
-        name: kind.__bases__[0].__name__ for name, kind in vars(errors).items() if inspect.isclass(kind) and kind.__doc__
+        name: kind.__bases__[0].__name__
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and kind.__doc__
         if issubclass(kind, Exception)
     }
     assert drawn == real

@@ -119,7 +119,7 @@ def read_predictor(path: Path, families: Mapping[str, Family], metric: Any = Non
     metric
         The user's own metric, where it had one; without it the saved predictor can predict but not score.
     threads
-        For the models.
+        Models that predict at once.
 
     Returns
     -------
@@ -194,7 +194,7 @@ def open_predictor(
                 f"The ensemble holds the family {member.family!r}, which is not part of windvane. "
                 "Give it to load(..., families=[...])."
             )
-        models.append([known[member.family].load(folder, Setting(task, 0, threads)) for folder in folds])
+        models.append([known[member.family].load(folder, Setting(task, 0)) for folder in folds])
     return Predictor(
         task=task,
         schema=schema,
@@ -203,6 +203,7 @@ def open_predictor(
         ensemble=ensemble,
         models=models,
         folders=[list(folds) for folds in folders],
+        threads=threads,
     )
 
 

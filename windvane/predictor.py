@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from windvane.search.ensemble import Ensemble, apply_temperature
 
 # A prediction is cut into pieces of this many rows, so that memory does not grow with the table.
 CHUNK_ROWS = 50_000
+FEW_ROWS = 500  # up to here starting threads costs more than it saves
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Predictor:
         For each member the models of its folds, whose predictions are averaged (bagging by folds).
     folders
         Where each of these models is kept.
+    threads
+        How many models predict at once, on more than a few rows.
     """
 
     task: Task
@@ -46,6 +50,7 @@ class Predictor:
     ensemble: Ensemble
     models: Sequence[Sequence[Model]]
     folders: Sequence[Sequence[Path]]
+    threads: int = 1
 
     def predict_raw(self, table: Table) -> Floats:
         """Blend the members.
@@ -65,9 +70,19 @@ class Predictor:
             return np.concatenate([self.predict_raw(table.take(rows)) for rows in pieces])
         shape = (table.n_rows, self.task.n_classes) if self.task.is_classification else (table.n_rows,)
         blend = np.zeros(shape)  # (n, k) or (n,)
-        for member, folds in zip(self.ensemble.members, self.models, strict=True):
-            for model in folds:
-                blend += member.weight / len(folds) * model.predict(table)
+        shares = [
+            (member.weight / len(folds), model)
+            for member, folds in zip(self.ensemble.members, self.models, strict=True)
+            for model in folds
+        ]
+        if self.threads > 1 and table.n_rows > FEW_ROWS:
+            with ThreadPoolExecutor(self.threads) as pool:  # the libraries let go of the interpreter's lock
+                found = pool.map(lambda share: share[1].predict(table), shares)
+                for (weight, _), prediction in zip(shares, found, strict=True):
+                    blend += weight * prediction
+        else:
+            for weight, model in shares:
+                blend += weight * model.predict(table)
         return apply_temperature(blend, self.ensemble.temperature) if self.task.is_classification else blend
 
     def predict(self, table: Table) -> NDArray[Any]:

@@ -51,7 +51,9 @@ def test_a_file_cut_anywhere_loses_its_torn_line_alone(records: list[Trial], lat
         assert History(path).records == [*records[:whole], late]
 
 
-@pytest.mark.parametrize("garbage", [b"", b"{", b"null", b"[1, 2]", b"3", b'{"number": 4}', b"\xff\xfe\x00", b"\0" * 50])
+@pytest.mark.parametrize(
+    "garbage", [b"", b"{", b"null", b"[1, 2]", b"3", b'{"number": 4}', b"\xff\xfe\x00", b"\0" * 50]
+)
 def test_a_line_that_is_no_trial_is_passed_over(garbage: bytes, tmp_path: Path) -> None:
     path = tmp_path / "h.jsonl"
     first = write(path, [make_trial(0)])

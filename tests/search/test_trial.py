@@ -29,8 +29,14 @@ def test_what_is_not_finite_becomes_null_and_comes_back_infinite() -> None:
 
 @pytest.mark.parametrize(
     "record",
-    [{}, {"number": 1}, {**make_trial(1).to_json(), "colour": "red"}, {**make_trial(1).to_json(), "loss": "low"}]
-    + [{**make_trial(1).to_json(), "iterations": ["x"]}, {**make_trial(1).to_json(), "fold_losses": 3}],
+    [
+        {},
+        {"number": 1},
+        {**make_trial(1).to_json(), "colour": "red"},
+        {**make_trial(1).to_json(), "loss": "low"},
+        {**make_trial(1).to_json(), "iterations": ["x"]},
+        {**make_trial(1).to_json(), "fold_losses": 3},
+    ],
 )
 def test_what_is_no_trial_is_refused(record: dict[str, Any]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):

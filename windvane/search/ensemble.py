@@ -24,6 +24,7 @@ Singles = NDArray[np.floating[Any]]
 Loss = Callable[[Floats], float]
 
 MOST_CANDIDATES = 40
+LIGHT = 0.05  # weights below it are dropped, as LightAutoML does
 _PASSES = 2  # over the classes, in search of decision weights
 _MOST_FACTORS, _FEWEST_FACTORS = 51, 5  # tried for a class
 _MOST_WORK = 2e8  # numbers looked at in that search: about a second
@@ -90,6 +91,29 @@ def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
         if taken == 1 or losses[chosen] < best_loss:
             best_counts, best_loss = counts.copy(), losses[chosen]
     return np.asarray(best_counts / best_counts.sum())
+
+
+def without_light(weights: Floats, predictions: Singles, loss: Loss) -> Floats:
+    """Drop members whose weight is too small to matter, unless the blend needs them to be as good as the best alone.
+
+    Parameters
+    ----------
+    weights
+        From `greedy_selection`, shape (m,).
+    predictions, loss
+        As there.
+
+    Returns
+    -------
+    ndarray
+        Shape (m,), sum 1. A prediction then asks fewer models.
+    """
+    heavy = np.where(weights < LIGHT, 0.0, weights)
+    if not 0 < heavy.sum() < 1:
+        return weights
+    heavy /= heavy.sum()
+    best = min(loss(single.astype(float)) for single in predictions)
+    return heavy if loss(np.tensordot(heavy, predictions, axes=1)) <= best else weights
 
 
 def _rounded(loss: float) -> float:
@@ -199,8 +223,9 @@ def fit_decision(probabilities: Floats, loss: Loss) -> tuple[float, ...] | None:
     Returns
     -------
     tuple of float or None
-        One factor for each class; None where the gain is within half a standard error of a share of v rows, which
-        is the noise that a search over factors can always find, or where so many rows and classes would take long.
+        One factor for each class; None where the gain is within the standard error of a share of v rows times the
+        root of k - 1, which is the noise that a search over so many factors finds where there is nothing to find, or
+        where so many rows and classes would take long.
     """
     n_factors = int(_MOST_WORK / (_PASSES * probabilities.shape[1] * probabilities.size))
     if n_factors < _FEWEST_FACTORS:
@@ -216,7 +241,7 @@ def fit_decision(probabilities: Floats, loss: Loss) -> tuple[float, ...] | None:
                 value = loss(probabilities * tried)
                 if _rounded(value) < _rounded(best):
                     best, factors = value, tried
-    noise = 0.5 * np.sqrt(max(plain * (1 - plain), 0.0) / len(probabilities))
+    noise = np.sqrt(max(plain * (1 - plain), 0.0) * (len(factors) - 1) / len(probabilities))
     return tuple(float(f) for f in factors) if plain - best > noise else None
 
 
@@ -267,7 +292,8 @@ class EnsembleBuilder:
             return None
         chosen = [trial for trial, _ in known]
         singles = np.stack([single for _, single in known])  # (m, v) or (m, v, k)
-        weights = greedy_selection(*self._reduced(singles), self.size)
+        reduced, loss = self._reduced(singles)
+        weights = without_light(greedy_selection(reduced, loss, self.size), reduced, loss)
         blend: Floats = np.tensordot(weights, singles, axes=1)  # (v,) or (v, k)
         temperature, decision = 1.0, None
         if finish and self._task.is_classification:
@@ -276,14 +302,14 @@ class EnsembleBuilder:
                 blend = apply_temperature(blend, temperature)
             elif self._metric.needs == "labels":
                 decision = fit_decision(blend, self._loss)
-        loss = self._loss(blend if decision is None else blend * np.asarray(decision))
+        final = self._loss(blend if decision is None else blend * np.asarray(decision))
         members = [
             Member(trial.number, trial.step or "", trial.family, float(weight))
             for trial, weight in zip(chosen, weights, strict=True)
             if weight > 0
         ]
         self.seconds = time.perf_counter() - started
-        return Ensemble(tuple(sorted(members, key=lambda m: (-m.weight, m.number))), loss, temperature, decision)
+        return Ensemble(tuple(sorted(members, key=lambda m: (-m.weight, m.number))), final, temperature, decision)
 
     def _loss(self, blend: Floats) -> float:
         return self._metric.loss(self._target, blend, self._weight)

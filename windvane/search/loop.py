@@ -31,6 +31,7 @@ from windvane.settings import Settings
 # for up to LAG of them.
 LAG = 8
 TICK_SECONDS = 0.2
+GRACE_KEPT = 0.3  # seconds of the grace that are left for opening the models
 SHORTEST_SECONDS = 0.5  # a trial with less time is not begun
 _MOST_FAILURES = 2  # of a family that never came to a result, before it is left out
 _WORTH_GOING_ON = 3  # rank up to which a trial that the clock stopped may go on
@@ -137,7 +138,7 @@ class Search:
         try:
             while not self._over():
                 self._fill()
-                event = self.pool.wait(min(TICK_SECONDS, max(0.0, self.clock.left(self.reserve))))
+                event = self.pool.wait(min(TICK_SECONDS, max(0.0, self.left)))
                 if event is None:
                     self._use_the_pause()
                 elif event.kind == "unfit":
@@ -152,8 +153,16 @@ class Search:
         self._cut_off()
         return self.builder.build(self.history.trials, finish=True)
 
+    @property
+    def left(self) -> float:
+        """Seconds left to search. The grace of a budget is used only while there is no model at all."""
+        seconds = self.clock.left(self.reserve)
+        if self._live or any(trial.usable for trial in self.history.records):
+            return seconds
+        return seconds + max(2.0, 0.05 * self.clock.budget) - GRACE_KEPT
+
     def _over(self) -> bool:
-        if self._stopped or self.clock.left(self.reserve) <= 0:
+        if self._stopped or self.left <= 0:
             return True
         spent = self.settings.n_trials is not None and self._submitted >= self.settings.n_trials
         return not self.pool.running and (spent or not self._choices())
@@ -168,7 +177,7 @@ class Search:
     def _fill(self) -> None:
         n_trials = self.settings.n_trials
         while self.pool.idle and (n_trials is None or self._submitted < n_trials):
-            if n_trials is None and self.clock.left(self.reserve) < SHORTEST_SECONDS:
+            if n_trials is None and self.left < SHORTEST_SECONDS:
                 return
             job = self._next()
             if job is None:
@@ -180,7 +189,7 @@ class Search:
         if n_trials is None:
             # No trial may take the whole of a budget; one that went on has proved its worth.
             share = 0.3 if job.number == self._number else 0.6
-            seconds = max(SHORTEST_SECONDS, min(self.clock.left(self.reserve) * 0.97 - 0.2, share * self.clock.budget))
+            seconds = max(SHORTEST_SECONDS, min(self.left * 0.97 - 0.2, share * self.clock.budget))
         else:
             threads = max(1, self.settings.n_jobs // n_trials)
         self.pool.submit(job, seconds, grace=1.0 + 0.05 * self.clock.budget, threads=threads)
@@ -199,7 +208,9 @@ class Search:
             if up is not None:
                 return next_job(*up, self._number)
         if self._waiting:
-            entry = self._waiting.pop(0)
+            slow = self._too_slow()
+            entry = min(self._waiting, key=lambda entry: entry.family in slow)  # the first of the others, if any
+            self._waiting.remove(entry)
             return self._fresh(entry.family, entry.config, "portfolio")
         if self.settings.n_trials is None:
             on = self._worth_going_on(records)
@@ -233,13 +244,20 @@ class Search:
         """Whether a job whose result must count for what comes next still runs."""
         return self.settings.n_trials is not None and any(job.number < self._number - LAG for job in self.pool.running)
 
+    def _too_slow(self) -> set[str]:
+        """Families that the clock always cut short before they were any good: others are tried before them."""
+        ended = self._settled()
+        best = min((trial.loss for trial in ended), default=np.inf)
+        finished = {trial.family for trial in ended if trial.status == "done" or trial.loss <= best}
+        return {trial.family for trial in ended if trial.status in ("partial", "timeout")} - finished
+
     def _worth_going_on(self, records: Sequence[Trial]) -> Job | None:
         """Find a trial that the clock stopped, among the best of its kind, with time to double it."""
         busy = {job.number for job in self.pool.running}
         top = [t for t in sorted(self.history.trials, key=lambda t: (t.loss, t.number)) if t.usable]
         for trial in top[:_WORTH_GOING_ON]:
             stopped = trial.status == "partial" and trial.number not in busy
-            if stopped and self.clock.left(self.reserve) > 0.25 * trial.fit_seconds:
+            if stopped and self.left > 0.25 * trial.fit_seconds:
                 return trial.job
         return None
 
