@@ -16,6 +16,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from bad_families import BadFamily
@@ -49,32 +50,32 @@ def load(name: str) -> tuple[pd.DataFrame, pd.Series, pd.DataFrame, pd.Series]:
     return tuple(train_test_split(X, y, test_size=0.25, random_state=0, stratify=y))
 
 
-def measure(name: str, budget: float, bad: str | None) -> dict[str, object]:
-    """Fit once and read off what the promises are about."""
+def facts(model: Any, budget: float, jobs: int) -> dict[str, Any]:
+    """Read off a fitted estimator what the promises are about."""
+    cpu = sum(trial.cpu_seconds for trial in model.trials_)
+    return {
+        "first_model_seconds": round(model.curve_[0][0], 2),
+        "model_cpu_share": round(cpu / (jobs * budget), 3),
+        "trials": len(model.trials_),
+        "policy": model.policy_.name,
+        "validation": float(model.performance_over_time_["ensemble"].iloc[-1]),
+        "members": {f"{m.family} {m.number}": round(m.weight, 2) for m in model.predictor_.ensemble.members},
+        "tried": [[t.family, t.status, round(t.loss, 5), round(t.cpu_seconds, 1)] for t in model.trials_],
+    }
+
+
+def measure(name: str, budget: float, bad: str | None) -> dict[str, Any]:
+    """Fit once on one table, beside a family that misbehaves or not."""
     from windvane import FAMILIES, AutoClassifier
 
     X, X_test, y, y_test = load(name)
-    families = None if bad is None else [*FAMILIES, BadFamily(bad)]
+    families = None if bad is None else [BadFamily(bad), *FAMILIES]
     model = AutoClassifier(time_budget=budget, n_jobs=2, random_state=0, verbose=0, families=families)
     started = time.monotonic()
     model.fit(X, y)
-    seconds = time.monotonic() - started
-    cpu = sum(trial.cpu_seconds for trial in model.trials_)
-    return {
-        "table": name,
-        "budget": budget,
-        "bad": bad,
-        "rows": len(X),
-        "fit_seconds": round(seconds, 2),
-        "first_model_seconds": round(model.curve_[0][0], 2),
-        "model_cpu_share": round(cpu / (2 * budget), 3),
-        "trials": len(model.trials_),
-        "usable": sum(trial.usable for trial in model.trials_),
-        "policy": model.policy_.name,
-        "validation": round(model.performance_over_time_.iloc[-1]["ensemble"], 5),
-        "test": round(model.score(X_test, y_test), 5),
-        "members": {f"{m.family} {m.number}": round(m.weight, 2) for m in model.predictor_.ensemble.members},
-    }
+    seconds = round(time.monotonic() - started, 2)
+    measured = {"table": name, "budget": budget, "bad": bad, "rows": len(X), "fit_seconds": seconds}
+    return {**measured, **facts(model, budget, 2), "test": model.score(X_test, y_test)}
 
 
 def run(names: list[str], budgets: list[float], bads: list[str | None]) -> None:
@@ -90,13 +91,38 @@ def run(names: list[str], budgets: list[float], bads: list[str | None]) -> None:
                     print(json.dumps(result), flush=True)
 
 
+def read() -> pd.DataFrame:
+    """Read this script's results, and those at 60 s that `peers.py` brought along."""
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    for path in sorted((RESULTS.parent / "peers").glob("windvane-*-seed0-*.json")):
+        result = json.loads(path.read_text())
+        if "facts" in result:
+            names = {"table": result["table"], "budget": float(result["budget"]), "bad": None}
+            found.append({**names, "rows": result["n_train"], "fit_seconds": result["fit_s"], **result["facts"]})
+    return pd.DataFrame(found)
+
+
 def table() -> None:
-    """Print the results as a table."""
-    rows = pd.DataFrame([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))])
+    """Print the results as markdown: one row for each kind of run, then one for each table at the largest budget."""
+    rows = read()
     rows["bad"] = rows["bad"].fillna("none")
-    rows["trials a minute"] = (60 * rows["trials"] / rows["budget"]).round(1)
-    columns = ["bad", "budget", "table", "rows", "policy", "fit_seconds", "first_model_seconds", "model_cpu_share"]
-    print(rows.sort_values(["bad", "budget", "table"])[[*columns, "trials a minute"]].to_markdown(index=False))
+    rows["over"] = rows["fit_seconds"] - rows["budget"]
+    rows["per minute"] = 60 * rows["trials"] / rows["budget"]
+    print("| bad family | budget | tables | most over | first model, worst | model CPU share, median (least) |")
+    print("|---|---|---|---|---|---|")
+    for (bad, budget), group in rows.groupby(["bad", "budget"]):
+        share = group["model_cpu_share"]
+        print(
+            f"| {bad} | {budget:g} s | {len(group)} | {group['over'].max():+.1f} s | "
+            f"{group['first_model_seconds'].max():.1f} s | {share.median():.0%} ({share.min():.0%}) |"
+        )
+    print("\n| table | rows | policy | first model | model CPU share | trials a minute |\n|---|---|---|---|---|---|")
+    plain = rows[(rows["bad"] == "none") & (rows["budget"] == rows["budget"].max())]
+    for row in plain.sort_values("table").to_dict("records"):
+        print(
+            f"| {row['table']} | {row['rows']} | {row['policy']} | {row['first_model_seconds']:.1f} s | "
+            f"{row['model_cpu_share']:.0%} | {row['per minute']:.0f} |"
+        )
 
 
 def main() -> None:

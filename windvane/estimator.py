@@ -135,6 +135,10 @@ class Estimator(BaseEstimator):
                 warnings.warn(note, UserWarning, stacklevel=2)
             directory = begin(type(self).__name__, prepared, settings, own_metric=not isinstance(self.metric, str))
             outcome = conduct(prepared, settings, pool, directory, started, callbacks)
+        except BaseException:
+            if directory is not None and self.run_dir is None:
+                remove(directory.root)
+            raise
         finally:
             pool.close()
             if directory is not None:
@@ -311,9 +315,11 @@ class Estimator(BaseEstimator):
         return Path(self._directory.root)
 
     def _take(self, outcome: Outcome, directory: RunDirectory) -> None:
-        self._directory = directory
-        if self.run_dir is None and not hasattr(self, "_finalizer"):
+        if hasattr(self, "_finalizer") and self._directory.root != directory.root:
+            self._finalizer()  # the temporary directory of an earlier fit
+        if self.run_dir is None and getattr(self, "_directory", None) is not directory:
             self._finalizer = weakref.finalize(self, remove, directory.root)
+        self._directory = directory
         self.predictor_ = outcome.predictor
         self.trials_: list[Trial] = outcome.trials
         self.curve_ = outcome.curve

@@ -141,6 +141,8 @@ def run(driver: Driver) -> None:
         start = time.perf_counter()
         model = driver.fit(task)
         outcome["fit_s"] = time.perf_counter() - start
+        if hasattr(driver, "facts"):
+            outcome["facts"] = driver.facts(model, task)
         predict = driver.predictor(model, task)
         np.save(folder / "prediction.npy", np.asarray(predict(task.X_test), dtype=float))
         outcome["predict"] = {}

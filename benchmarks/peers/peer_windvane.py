@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import peer_common
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import engine
 
 from windvane import AutoClassifier, AutoRegressor
 
@@ -21,6 +25,11 @@ def fit(task: peer_common.Task) -> Any:
     kind = AutoRegressor if task.kind == "regression" else AutoClassifier
     model = kind(time_budget=task.budget, n_jobs=task.jobs, random_state=task.seed, verbose=0)
     return model.fit(task.X_train, task.y_train)
+
+
+def facts(model: Any, task: peer_common.Task) -> dict[str, Any]:
+    """Read off what `benchmarks/engine.py` reports of a run."""
+    return engine.facts(model, task.budget, task.jobs)
 
 
 def predictor(model: Any, task: peer_common.Task) -> peer_common.Predict:
