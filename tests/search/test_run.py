@@ -78,7 +78,7 @@ def test_a_damaged_problem_is_a_run_error(name: str, damage: str, tmp_path: Path
         file.write_bytes((tmp_path / "evil.npy").read_bytes())
     elif damage != "gone":
         file.write_bytes(content[: len(content) // 2 if damage == "half" else 0])
-    with pytest.raises(RunError, match="The data of the run in .* cannot be read"):
+    with pytest.raises(RunError, match=r"The data of the run in .* cannot be read"):
         Problem.read(tmp_path / "data", problem.metric)
 
 
@@ -96,7 +96,7 @@ def test_a_run_begins_in_a_new_or_empty_folder(tmp_path: Path) -> None:
 
 def test_nothing_is_written_into_a_folder_of_other_things(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(RunError, match="is not empty and holds no run. Allowed: a new or empty folder"):
+    with pytest.raises(RunError, match=r"is not empty and holds no run\. Allowed: a new or empty folder"):
         RunDirectory(tmp_path).create({})
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -23,6 +23,8 @@ from windvane.search.policy import Policy, make_policy, select_policy
 from windvane.search.run import Problem
 from windvane.settings import Settings
 
+_FAMILY_PARTS = ("name", "supports", "space", "steps", "start", "load")
+
 
 @dataclass(frozen=True)
 class Given:
@@ -155,7 +157,7 @@ def choose_families(families: Any) -> dict[str, Family]:
             if family not in FAMILIES:
                 raise unknown("families", family, FAMILIES)
             chosen[family] = FAMILIES[family]
-        elif all(hasattr(family, name) for name in ("name", "supports", "space", "steps", "start", "load")):
+        elif not isinstance(family, type) and all(hasattr(family, name) for name in _FAMILY_PARTS):
             chosen[family.name] = family
         else:
             raise InputError(f"families holds {family!r}. Allowed: names, or objects like windvane.models.base.Family.")

@@ -28,7 +28,7 @@ from windvane.settings import MEGABYTE
 
 # Loaded while the fit still types the table, so that no trial need wait for them. Not in a thread: an import that runs
 # beside a trial shows its half-made modules to libraries that look into `sys.modules`.
-_PRELOADED = ("sklearn.ensemble", "sklearn.linear_model", "sklearn.neural_network", "lightgbm", "catboost")
+_PRELOADED = ("sklearn.ensemble", "sklearn.linear_model", "sklearn.neural_network", "lightgbm")
 
 
 class _State:
