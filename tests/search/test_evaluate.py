@@ -43,7 +43,9 @@ def run(
         steps.append(trial)
         assert_kept(trial, problem, folder)
 
-    return evaluate(job, problem, family, folder, limits or Limits(), report), steps
+    trial = evaluate(job, problem, family, folder, limits or Limits(), report)
+    assert "AssertionError" not in (trial.error or "")  # of the report: evaluate takes it for a failure of the model
+    return trial, steps
 
 
 def assert_kept(trial: Trial, problem: Problem, folder: Path) -> None:
