@@ -131,6 +131,11 @@ def test_fit_on_a_run_goes_on_or_refuses(cancer, tmp_path: Path) -> None:
         AutoClassifier(n_trials=1, **options).fit(X.iloc[1:], y.iloc[1:])
     with pytest.raises(RunMismatchError, match="metric: 'roc_auc' there, 'accuracy' here"):
         AutoClassifier(n_trials=1, metric="accuracy", **options).fit(X, y)
+    for changed in (y.map({0: "malignant", 1: "benign"}), y.map({0: "a", 1: "b"})):
+        with pytest.raises(RunMismatchError, match="data"):
+            AutoClassifier(n_trials=1, **options).fit(X, changed)
+    with pytest.raises(RunMismatchError, match="other folds"):
+        AutoClassifier(n_trials=1, **options).fit(X, y, groups=np.arange(len(y)) // 2)
     with pytest.raises(RunMismatchError, match="seed"):
         AutoClassifier(n_trials=1, **{**options, "random_state": 1}).fit(X, y)
 
@@ -241,12 +246,12 @@ def test_it_is_an_estimator_of_scikit_learn(cancer) -> None:
 
 def test_rare_classes_are_seen_by_every_training_part() -> None:
     X, y = load_iris(return_X_y=True)
-    X, y = X[:102], y[:102]  # two rows of class 2
+    X, y = X[:101], y[:101]  # one row of class 2
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = AutoClassifier(families=["linear"], policy="cv5", **QUICK).fit(X, y)
     assert any("class" in str(w.message) for w in caught)
-    assert model.predict_proba(X).shape == (102, 3)
+    assert model.predict_proba(X).shape == (101, 3)
 
 
 @pytest.mark.parametrize(

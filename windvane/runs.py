@@ -21,14 +21,14 @@ from windvane.predictor import Predictor
 from windvane.progress import Progress
 from windvane.search import channel
 from windvane.search.ensemble import Ensemble, EnsembleBuilder
-from windvane.search.evaluate import latest_step
+from windvane.search.evaluate import kept_trial
 from windvane.search.halving import make_rungs
 from windvane.search.history import History
 from windvane.search.loop import Callback, Clock, Search, describe_failures
 from windvane.search.policy import Policy
 from windvane.search.portfolio import read_portfolio
 from windvane.search.prepare import Prepared, choose_families, first_rows, fitting_families, own_parts
-from windvane.search.run import Problem, RunDirectory, fingerprint, write_json
+from windvane.search.run import Problem, RunDirectory, digest, fingerprint, write_json
 from windvane.search.trial import Trial
 from windvane.search.workers import Pool, Session
 from windvane.settings import Settings
@@ -136,8 +136,10 @@ def begin(estimator: str, prepared: Prepared, settings: Settings, own_metric: bo
     directory = RunDirectory(settings.run_dir if settings.run_dir is not None else temporary_directory())
     problem = prepared.problem
     empty = Predictor(problem.task, prepared.schema, problem.metric, prepared.classes, Ensemble((), np.inf), (), ())
+    labels = None if prepared.classes is None else prepared.classes.tolist()
     identity = {
-        "data": fingerprint(problem.table, problem.target, problem.weight),
+        "data": fingerprint(problem, [prepared.schema.to_json(), labels]),
+        "folds": digest(rows for fold in problem.folds for rows in (fold.train, fold.valid)),
         "metric": problem.metric.name,
         "policy": prepared.policy.name,
         "families": sorted(prepared.families),
@@ -248,7 +250,7 @@ def conduct(
             families=prepared.families,
             history=history,
             pool=pool,
-            builder=EnsembleBuilder(problem, directory, settings.ensemble_size),
+            builder=EnsembleBuilder(problem, directory, settings.ensemble_size, most_blending(settings)),
             clock=Clock(started, settings.time_budget, earlier),
             portfolio=read_portfolio(problem.task, prepared.families),
             rungs=make_rungs(n_train, prepared.policy.halving, first_rows(problem, FIRST_CELLS)),
@@ -276,6 +278,11 @@ def conduct(
     return Outcome(predictor, history.trials, curve, prepared.policy)
 
 
+def most_blending(settings: Settings) -> float:
+    """Say how many seconds an ensemble may take to build: 2 % of the budget; no clock with a trial limit."""
+    return 0.02 * settings.time_budget if settings.n_trials is None else np.inf
+
+
 def recovered(directory: RunDirectory) -> History:
     """Read the history, and the kept steps of trials that a kill left out of it.
 
@@ -292,14 +299,10 @@ def recovered(directory: RunDirectory) -> History:
     history = History(directory.history)
     known = {trial.number: trial for trial in history.trials}
     for folder in sorted(directory.trials.glob("*")):
-        step = latest_step(folder)
-        if step is None:
+        trial = kept_trial(folder)
+        if trial is None:
             continue
-        try:
-            trial = Trial.from_json(json.loads((step / "trial.json").read_text()))
-        except (OSError, ValueError, TypeError, KeyError):
-            continue
-        if trial.number not in known or known[trial.number].step != step.name:
+        if trial.number not in known or known[trial.number].step != trial.step:
             earlier = known.get(trial.number)
             ended = max((t.ended for t in known.values()), default=0.0) if earlier is None else earlier.ended
             history.records.append(replace(trial, status="partial", ended=ended))
@@ -321,11 +324,13 @@ def _check_same(directory: RunDirectory, identity: Mapping[str, Any]) -> None:
     was = {**{key: manifest.get(key) for key in identity}, "policy": manifest["policy"]["name"]}
     was["families"] = sorted(was["families"])
     different = [key for key, value in identity.items() if was[key] != value]
+    if len(different) > 1 and "folds" in different:
+        different.remove("folds")  # they follow from the others
     if different:
         shown = "; ".join(f"{key}: {was[key]!r} there, {identity[key]!r} here" for key in different)
         raise RunMismatchError(
             f"run_dir={str(directory.root)!r} holds a run with other {', '.join(different)} ({shown}). "
-            "Allowed: the same data, metric, policy, families and seed, or another run_dir."
+            "Allowed: the same data, groups, split, metric, policy, families and seed, or another run_dir."
         )
 
 

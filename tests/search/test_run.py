@@ -48,9 +48,7 @@ def test_a_problem_is_read_as_it_was_written(kind: Any, rich: bool, tmp_path: Pa
     for one, other in zip(again.folds, problem.folds, strict=True):
         np.testing.assert_array_equal(one.train, other.train)
         np.testing.assert_array_equal(one.valid, other.valid)
-    assert fingerprint(again.table, again.target, again.weight) == fingerprint(
-        problem.table, problem.target, problem.weight
-    )
+    assert fingerprint(again) == fingerprint(problem)
 
 
 def test_validation_rows_stand_fold_after_fold_and_weights_count() -> None:
@@ -191,8 +189,7 @@ def test_folders_of_a_run_can_be_dropped(tmp_path: Path) -> None:
 
 
 def digest(problem: Problem, **changes: Any) -> str:
-    changed = replace(problem, **changes)
-    return fingerprint(changed.table, changed.target, changed.weight)
+    return fingerprint(replace(problem, **changes))
 
 
 @settings(deadline=None, max_examples=40)

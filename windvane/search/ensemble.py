@@ -212,7 +212,7 @@ def fit_temperature(probabilities: Floats, loss: Loss) -> float:
     return float(np.exp(found.x)) if found.fun < loss(probabilities) else 1.0
 
 
-def fit_decision(probabilities: Floats, loss: Loss) -> tuple[float, ...] | None:
+def fit_decision(probabilities: Floats, loss: Loss, most_calls: float = np.inf) -> tuple[float, ...] | None:
     """Find factors for the classes with which the largest probability decides best, one class after the other.
 
     Parameters
@@ -221,6 +221,8 @@ def fit_decision(probabilities: Floats, loss: Loss) -> tuple[float, ...] | None:
         The blend, shape (v, k).
     loss
         Judges probabilities by their largest.
+    most_calls
+        How often `loss` may be asked.
 
     Returns
     -------
@@ -229,7 +231,7 @@ def fit_decision(probabilities: Floats, loss: Loss) -> tuple[float, ...] | None:
         root of k - 1, which is the noise that a search over so many factors finds where there is nothing to find, or
         where so many rows and classes would take long.
     """
-    n_factors = int(_MOST_WORK / (_PASSES * probabilities.shape[1] * probabilities.size))
+    n_factors = int(min(most_calls, _MOST_WORK / probabilities.size) / (_PASSES * probabilities.shape[1]))
     if n_factors < _FEWEST_FACTORS:
         return None
     grid = np.exp(np.linspace(-2.5, 2.5, min(n_factors, _MOST_FACTORS)))
@@ -258,10 +260,14 @@ class EnsembleBuilder:
         Where the kept steps lie.
     size
         Rounds of the greedy selection.
+    most_seconds
+        About how long a build may take; a slow metric then judges fewer candidates. Infinity: no clock.
     """
 
-    def __init__(self, problem: Problem, directory: RunDirectory, size: int) -> None:
-        self.directory, self.size = directory, size
+    def __init__(
+        self, problem: Problem, directory: RunDirectory, size: int, most_seconds: float = float("inf")
+    ) -> None:
+        self.directory, self.size, self.most_seconds = directory, size, most_seconds
         self._task: Task = problem.task
         self._metric = problem.metric
         rows = problem.valid_rows
@@ -289,6 +295,9 @@ class EnsembleBuilder:
         started = time.perf_counter()
         pool = [(trial, self._read(trial)) for trial in candidates(trials, self._task.n_rows)]
         known = [(trial, single) for trial, single in pool if single is not None]
+        most_calls = self._affordable_calls(known[0][1]) if known else 0.0
+        if most_calls < self.size * len(known):
+            known = known[: max(1, int(most_calls / self.size))]
         self._known = {(trial.number, trial.step or ""): single for trial, single in known}
         if not known:
             return None
@@ -303,7 +312,7 @@ class EnsembleBuilder:
                 temperature = fit_temperature(blend, self._loss)
                 blend = apply_temperature(blend, temperature)
             elif self._metric.needs == "labels":
-                decision = fit_decision(blend, self._loss)
+                decision = fit_decision(blend, self._loss, most_calls)
         final = self._loss(blend if decision is None else blend * np.asarray(decision))
         members = [
             Member(trial.number, trial.step or "", trial.family, float(weight))
@@ -312,6 +321,14 @@ class EnsembleBuilder:
         ]
         self.seconds = time.perf_counter() - started
         return Ensemble(tuple(sorted(members, key=lambda m: (-m.weight, m.number))), final, temperature, decision)
+
+    def _affordable_calls(self, single: Singles) -> float:
+        """Say how often the metric may be asked in one build."""
+        if self.most_seconds == np.inf:
+            return np.inf
+        started = time.perf_counter()
+        self._loss(single.astype(float))
+        return self.most_seconds / max(time.perf_counter() - started, 1e-9)
 
     def _loss(self, blend: Floats) -> float:
         return self._metric.loss(self._target, blend, self._weight)

@@ -92,7 +92,7 @@ def evaluate(
     """
     trial = Trial.of(job, "partial", error="no step was finished on every fold in its time")
     try:
-        kept = _kept_trial(folder)
+        kept = kept_trial(folder)
         if kept is not None:
             trial = replace(kept, share=job.share, status="partial")
         for trial in _steps(job, problem, family, folder, limits, kept):
@@ -107,9 +107,10 @@ def evaluate(
 def _steps(
     job: Job, problem: Problem, family: Family, folder: Path, limits: Limits, before: Trial | None
 ) -> Iterator[Trial]:
-    kept, number, meter = None, 0, Meter()
-    if before is not None and before.step is not None:
-        kept, number = folder / before.step, int(before.step.removeprefix("step_")) + 1
+    latest, kept, meter = latest_step(folder), None, Meter()
+    number = 0 if latest is None else int(latest.name.removeprefix("step_")) + 1
+    if before is not None:  # a step whose record cannot be read is not gone on with
+        kept = latest
         meter = Meter(before.fit_seconds, before.predict_seconds, before.cpu_seconds)
     full = family.steps(job.config, problem.task)
     last = max(1, round(full[-1] * job.share))
@@ -248,9 +249,26 @@ def latest_step(folder: Path) -> Path | None:
     return max(folder.glob("step_*"), default=None, key=lambda path: path.name)
 
 
-def _kept_trial(folder: Path) -> Trial | None:
+def kept_trial(folder: Path) -> Trial | None:
+    """Read the record of a trial's last kept step.
+
+    Parameters
+    ----------
+    folder
+        The trial's folder; need not exist.
+
+    Returns
+    -------
+    Trial or None
+        None where nothing was kept, or it cannot be read.
+    """
     step = latest_step(folder)
-    return None if step is None else Trial.from_json(json.loads((step / "trial.json").read_text(encoding="utf-8")))
+    if step is None:
+        return None
+    try:
+        return Trial.from_json(json.loads((step / "trial.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def _keep(trial: Trial, models: list[Model], parts: list[Prediction], folder: Path) -> None:

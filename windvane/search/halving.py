@@ -58,8 +58,9 @@ def make_rungs(n_train: int, halving: bool, first_rows: int | None) -> tuple[Run
 
 
 def rung_of(trial: Trial | Job, rungs: Sequence[Rung]) -> int:
-    """Say on which rung a trial stands."""
-    return rungs.index(Rung(trial.rows, trial.share))
+    """Say on which rung a trial stands; -1 where it was made on other rungs, by an earlier fit of the run."""
+    rung = Rung(trial.rows, trial.share)
+    return rungs.index(rung) if rung in rungs else -1
 
 
 def promotion(records: Sequence[Trial], busy: Sequence[Job], rungs: Sequence[Rung]) -> tuple[Trial, Rung] | None:

@@ -18,6 +18,7 @@ import numpy as np
 from windvane.errors import WorkerError
 from windvane.models.base import Config, Family
 from windvane.search.ensemble import Ensemble, EnsembleBuilder
+from windvane.search.evaluate import kept_trial
 from windvane.search.halving import Rung, next_job, promotion
 from windvane.search.history import History
 from windvane.search.optimiser import Optimiser
@@ -125,7 +126,7 @@ class Search:
     @property
     def reserve(self) -> float:
         """Seconds kept back for the last ensemble and for opening its models."""
-        return min(0.12 * self.clock.budget, 0.25 + 0.015 * self.clock.budget + 2 * self.builder.seconds)
+        return min(0.12 * self.clock.budget, 0.25 + 0.015 * self.clock.budget + 3 * self.builder.seconds)
 
     def run(self) -> Ensemble | None:
         """Search until the time, the trials or the ideas end, a callback says so, or the user interrupts.
@@ -311,9 +312,10 @@ class Search:
         running = self.pool.running
         self.pool.close(keep=self.failed == "")
         for job in running:
-            kept = self._live.pop(job.number, None)
-            if kept is not None:
-                self._record(replace(kept, status="partial", error=None))
+            kept = kept_trial(self.builder.directory.trials / f"{job.number:05d}")
+            if kept is not None:  # what lies on disk may be newer than the last message
+                started = self._started.get(job.number, 0.0)
+                self._record(replace(kept, status="partial", error=None, started=started, ended=self.clock.now()))
 
 
 def _frozen(family: str, config: Config) -> tuple[object, ...]:

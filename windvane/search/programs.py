@@ -23,7 +23,7 @@ import psutil
 
 from windvane.errors import WorkerError
 from windvane.search import channel, keeper
-from windvane.search.trial import Job, Trial
+from windvane.search.trial import Job
 from windvane.settings import MEGABYTE
 
 IDLE_SECONDS = 60.0
@@ -59,7 +59,6 @@ class Worker:
         self._hand = threading.Lock()
         self.ready = False
         self.job: Job | None = None
-        self.last: Trial | None = None  # the last kept step of the job
         self.deadline = float("inf")  # `time.monotonic` instant at which it is killed
         self.killed: Literal["timeout", "memory"] | None = None
         self.send({"do": "warm"})

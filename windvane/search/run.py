@@ -21,7 +21,7 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -172,7 +172,7 @@ class RunDirectory:
         return (self.root / "manifest.json").exists()
 
     def create(self, manifest: Mapping[str, Any]) -> None:
-        """Begin a run; the manifest is written last, so that a half-made directory is none.
+        """Begin a run; its manifest comes first, so that a directory that was left half-made can be gone on with.
 
         Parameters
         ----------
@@ -186,8 +186,9 @@ class RunDirectory:
         """
         if not self.exists() and self.root.exists() and any(p.name != "lock" for p in self.root.iterdir()):
             raise RunError(f"run_dir={str(self.root)!r} is not empty and holds no run. Allowed: a new or empty folder.")
-        self.trials.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True)
         write_json(self.root / "manifest.json", {"format": FORMAT, **manifest})
+        self.trials.mkdir(exist_ok=True)
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest.
@@ -316,27 +317,46 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def fingerprint(table: Table, target: NDArray[Any], weight: Floats | None) -> str:
+def fingerprint(problem: Problem, terms: object = None) -> str:
     """Digest the data of a run, to tell whether another call brings the same.
 
     Parameters
     ----------
-    table, target, weight
-        All rows.
+    problem
+        Table, target and weight.
+    terms
+        What the user calls them: columns, vocabularies, labels; JSON values.
 
     Returns
     -------
     str
         Hexadecimal digest.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(repr((table.n_numbers, table.cardinalities, len(table.texts), weight is None)).encode())
-    arrays = [table.matrix, target] + ([] if weight is None else [weight])
-    if table.sparse is not None:
-        arrays += [table.sparse.data, table.sparse.indices, table.sparse.indptr]
+    table, sparse = problem.table, problem.table.sparse
+    arrays: list[NDArray[Any]] = [table.matrix, problem.target]
+    arrays += [] if problem.weight is None else [problem.weight]
+    arrays += [] if sparse is None else [sparse.data, sparse.indices, sparse.indptr]
+    texts = [text.tolist() for text in table.texts]
+    return digest(arrays, [table.n_numbers, table.cardinalities, problem.weight is None, texts, terms])
+
+
+def digest(arrays: Iterable[NDArray[Any]], terms: object = None) -> str:
+    """Digest arrays, their types and shapes, and JSON values.
+
+    Parameters
+    ----------
+    arrays
+        In an order that counts.
+    terms
+        JSON values.
+
+    Returns
+    -------
+    str
+        Hexadecimal digest.
+    """
+    found = hashlib.blake2b(json.dumps(terms).encode(), digest_size=16)
     for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    for text in table.texts:
-        digest.update(json.dumps(text.tolist()).encode())
-    return digest.hexdigest()
+        found.update(f"{array.dtype.str}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from windvane.errors import WorkerError
 from windvane.search import keeper
+from windvane.search.evaluate import kept_trial
 from windvane.search.programs import Idle, Inbox, Worker
 from windvane.search.trial import Job, Trial
 from windvane.search.worker import job_message
@@ -123,7 +124,7 @@ class Pool:
         """
         worker = self.idle[0]
         with self._lock:
-            worker.job, worker.last, worker.killed = job, None, None
+            worker.job, worker.killed = job, None
             worker.deadline = time.monotonic() + seconds + grace
         worker.send(job_message(job, seconds, threads))
 
@@ -188,7 +189,6 @@ class Pool:
             if worker.job is None or trial.number != worker.job.number:
                 return None
             if kind == "step":
-                worker.last = trial
                 return Event("step", trial)
             with self._lock:
                 worker.job, worker.deadline = None, float("inf")
@@ -213,7 +213,9 @@ class Pool:
             "memory": f"killed: all workers together were above the memory limit of {self.memory_limit:.0f} MB",
             "crashed": f"the worker program died (exit code {worker.process.returncode})",
         }
-        trial = worker.last or Trial.of(worker.job, status)
+        trial = Trial.of(worker.job, status)
+        if self._session is not None:  # what lies on disk counts, whatever was heard of it
+            trial = kept_trial(self._session.root / "trials" / f"{worker.job.number:05d}") or trial
         return Event("done", replace(trial, status=status, error=words[status]))
 
     def _watch(self) -> None:
