@@ -34,6 +34,7 @@ LAG = 8
 TICK_SECONDS = 0.2
 GRACE_KEPT = 0.3  # seconds of the grace that are left for opening the models
 SHORTEST_SECONDS = 0.5  # a trial with less time is not begun
+FIRST_PASS = 5  # entries of the portfolio, of as many families, that come before any trial goes on
 _MOST_FAILURES = 2  # of a family that never came to a result, before it is left out
 _WORTH_GOING_ON = 3  # rank up to which a trial that the clock stopped may go on
 
@@ -203,18 +204,21 @@ class Search:
     def _next(self) -> Job | None:
         if self._lagging():
             return None
-        records, busy = self.history.records, self.pool.running
-        if self.settings.n_trials is None or len(self.rungs) > 1:
-            up = promotion(self._settled(), busy, self.rungs)
+        if len(self.rungs) > 1:
+            up = promotion(self._settled(), self.pool.running, self.rungs)
             if up is not None:
                 return next_job(*up, self._number)
+        if self.settings.n_trials is None and len(self.portfolio) - len(self._waiting) >= FIRST_PASS:
+            on = self._worth_going_on(1)
+            if on is not None:
+                return on
         if self._waiting:
             slow = self._too_slow()
             entry = min(self._waiting, key=lambda entry: entry.family in slow)  # the first of the others, if any
             self._waiting.remove(entry)
             return self._fresh(entry.family, entry.config, "portfolio")
         if self.settings.n_trials is None:
-            on = self._worth_going_on(records)
+            on = self._worth_going_on(_WORTH_GOING_ON)
             if on is not None:
                 return on
         suggestion, self._suggestion = self._suggestion or self._suggest(), None
@@ -252,11 +256,11 @@ class Search:
         finished = {trial.family for trial in ended if trial.status == "done" or trial.loss <= best}
         return {trial.family for trial in ended if trial.status in ("partial", "timeout")} - finished
 
-    def _worth_going_on(self, records: Sequence[Trial]) -> Job | None:
-        """Find a trial that the clock stopped, among the best of its kind, with time to double it."""
+    def _worth_going_on(self, rank: int) -> Job | None:
+        """Find a trial that the clock stopped, among the best up to a rank, with time to double it."""
         busy = {job.number for job in self.pool.running}
         top = [t for t in sorted(self.history.trials, key=lambda t: (t.loss, t.number)) if t.usable]
-        for trial in top[:_WORTH_GOING_ON]:
+        for trial in top[:rank]:
             stopped = trial.status == "partial" and trial.number not in busy
             if stopped and self.left > 0.25 * trial.fit_seconds:
                 return trial.job
@@ -318,7 +322,7 @@ class Search:
                 self._record(replace(kept, status="partial", error=None, started=started, ended=self.clock.now()))
 
 
-def _frozen(family: str, config: Config) -> tuple[object, ...]:
+def _frozen(family: str, config: Config) -> tuple[str, tuple[tuple[str, object], ...]]:
     return family, tuple(sorted(config.items()))
 
 
