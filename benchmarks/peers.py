@@ -139,7 +139,7 @@ class Split(NamedTuple):
 
 def load_split(table: str) -> Split:
     """Read `table` and cut it 75/25, stratified by class."""
-    row = pd.read_csv(DATA / "index.csv").set_index("name").loc[table]
+    row: Any = pd.read_csv(DATA / "index.csv").set_index("name").loc[table]
     frame = pd.read_parquet(DATA / row.file)
     X, y = frame.drop(columns=[row.target]), frame[row.target]
     if row.task == "regression":
@@ -182,7 +182,7 @@ def loss_of(prediction: np.ndarray, split: Split) -> float:
 def wait_until_idle(patience: float) -> float:
     """Wait until the machine is idle, refuse after `patience` seconds; return how many cores were busy."""
     stop = time.monotonic() + patience
-    while (busy := psutil.cpu_percent(interval=3) * (psutil.cpu_count() or 1) / 100) > IDLE:
+    while (busy := float(psutil.cpu_percent(interval=3)) * (psutil.cpu_count() or 1) / 100) > IDLE:
         if time.monotonic() > stop:
             raise SystemExit(f"refused: {busy:.2f} cores are busy with something else")
     return busy
@@ -316,7 +316,7 @@ def read_results(budget: int) -> pd.DataFrame:
 def sign_test(wins: int, losses: int) -> float:
     """Return the two-sided p of `wins` against `losses` under a fair coin; ties are left out."""
     n = wins + losses
-    return min(1.0, 2 * sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n)
+    return min(1.0, sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / float(2 ** (n - 1)))
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
@@ -330,7 +330,7 @@ def losses_table(losses: pd.DataFrame, metrics: pd.Series) -> str:
     for table, line in losses.iterrows():
         cells = ["failed" if math.isinf(v) else "-" if math.isnan(v) else f"{v:.5f}" for v in line]
         cells = [f"**{c}**" if v <= line.min() + TIE else c for c, v in zip(cells, line, strict=True)]
-        rows.append([str(table), metrics[table], *cells])
+        rows.append([str(table), metrics[str(table)], *cells])
     # Losses nearer than TIE share a rank; only tables that every system has seen count.
     ranks = (losses.dropna() / TIE).round().rank(axis=1)
     rows.append([f"mean rank ({len(ranks)} tables)", "", *(f"{r:.2f}" for r in ranks.mean())])
@@ -352,7 +352,7 @@ def duels_table(losses: pd.DataFrame, against: str) -> str:
 
 def times_table(results: pd.DataFrame, base: str) -> str:
     """Lay out seconds to fit, milliseconds to predict, and how much slower than `base`."""
-    medians = results.groupby(["system", "table"])[["fit_s", *SIZES]].median()
+    medians: Any = results.groupby(["system", "table"])[["fit_s", *SIZES]].median()
     rows = []
     for system in (s for s in SYSTEMS if s in medians.index):
         own = medians.loc[system].astype(float)

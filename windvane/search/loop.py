@@ -1,8 +1,8 @@
 """The search: portfolio, then optimiser, on all workers, until the clock ends.
 
 One loop: free workers get jobs, events come in, the history and the ensemble are kept up to date. What a worker gets
-next is, in this order: a trial that goes up a rung, one that the clock stopped and that was worth going on with, the
-next of the portfolio, a suggestion of the optimiser.
+next is, in this order: a trial that goes up a rung; after a first pass through the families, the best trial if the
+clock had stopped it; the next of the portfolio; another good trial that was stopped; a suggestion of the optimiser.
 """
 
 from __future__ import annotations
