@@ -5,7 +5,9 @@ No file is a pickle and nothing in one is ever executed. Every file is checked a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib
 import io
 import os
 import platform
@@ -32,7 +34,15 @@ from windvane.search.ensemble import Ensemble, Member
 from windvane.search.run import FORMAT, read_manifest, write_json
 from windvane.version import VERSION
 
+_OPENERS = ("lightgbm", "catboost", "skops.io")
 _LIBRARIES = ("numpy", "scikit-learn", "lightgbm", "catboost", "skops")
+
+
+def preload() -> None:
+    """Load the libraries that saved models are opened with; they take a second the first time."""
+    for name in _OPENERS:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def facts(estimator: str, predictor: Predictor, own_metric: bool) -> dict[str, Any]:

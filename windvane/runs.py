@@ -256,6 +256,7 @@ def conduct(
             rungs=make_rungs(n_train, prepared.policy.halving, first_rows(problem, FIRST_CELLS)),
             callbacks=callbacks,
             progress=progress,
+            at_leisure=persist.preload,
         )
         ensemble = search.run()
     directory.drop(directory.temporary)

@@ -29,7 +29,7 @@ from windvane.search.trial import Job, Trial
 Prediction = NDArray[np.floating[Any]]
 
 # Steps that take less than this are joined: keeping each would cost more than repeating it.
-SHORTEST_STEP = 0.5
+SHORTEST_STEP = 1.0
 
 
 @dataclass(frozen=True)

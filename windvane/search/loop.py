@@ -95,6 +95,8 @@ class Search:
         What comes first, and the rungs of the run.
     callbacks, progress
         Get each finished trial; a callback that returns True ends the search.
+    at_leisure
+        Called once while all workers are busy: what can be done before the search ends need not be done after.
     """
 
     problem: Problem
@@ -108,6 +110,7 @@ class Search:
     rungs: Sequence[Rung]
     callbacks: Sequence[Callback] = ()
     progress: Progress | None = None
+    at_leisure: Callable[[], None] | None = None
     curve: list[tuple[float, float, float]] = field(default_factory=list)
     failed: str = ""
 
@@ -127,7 +130,7 @@ class Search:
     @property
     def reserve(self) -> float:
         """Seconds kept back for the last ensemble and for opening its models."""
-        return min(0.12 * self.clock.budget, 0.25 + 0.015 * self.clock.budget + 3 * self.builder.seconds)
+        return min(0.12 * self.clock.budget, 0.35 + 0.005 * self.clock.budget + 3 * self.builder.seconds)
 
     def run(self) -> Ensemble | None:
         """Search until the time, the trials or the ideas end, a callback says so, or the user interrupts.
@@ -304,6 +307,9 @@ class Search:
         """Think of the next suggestion while all workers are busy."""
         if self.progress is not None:
             self.progress.tick()
+        if self.at_leisure is not None:
+            self.at_leisure()
+            self.at_leisure = None
         if self._suggestion is None and not self._waiting and self.settings.n_trials is None:
             self._suggestion = self._suggest()
 
