@@ -177,6 +177,17 @@ def test_what_misbehaves_is_survived(cancer) -> None:
     assert statuses["bad_raise"] == "failed"
 
 
+def test_a_trial_killed_in_mid_step_enters_the_ensemble_with_its_last_finished_step(cancer) -> None:
+    X, X_test, y, _ = cancer
+    hanging = BadFamily("hang", good_steps=1)
+    model = AutoClassifier(time_budget=6, n_jobs=1, verbose=0, families=[hanging]).fit(X, y)
+    trial = model.trials_[0]
+    assert trial.status in ("timeout", "partial")
+    assert trial.step == "step_0000"
+    assert model.predictor_.ensemble.members[0].family == "bad_hang"
+    np.testing.assert_allclose(model.predict_proba(X_test), 0.5)
+
+
 def test_when_nothing_works_a_summary_says_why(cancer) -> None:
     X, _, y, _ = cancer
     with pytest.raises(NoModelError, match="bad_raise: failed x2: ValueError: this family always fails"):
