@@ -26,7 +26,7 @@ from windvane.search.ensemble import (
     fit_decision,
     fit_temperature,
     greedy_selection,
-    without_light,
+    thinned,
 )
 from windvane.search.run import Problem, RunDirectory
 from windvane.search.trial import Trial
@@ -104,10 +104,10 @@ def test_greedy_selection_comes_near_the_best_of_all_count_vectors(kind: str, se
 
 @settings(deadline=None, max_examples=8)
 @given(st.sampled_from(KINDS), st.integers(2, 12), st.integers(0, 10**6))
-def test_dropping_light_members_keeps_most_of_the_gain(kind: str, m: int, seed: int) -> None:
+def test_thinning_keeps_most_of_the_gain(kind: str, m: int, seed: int) -> None:
     singles, loss = draw(kind, m, v=30, seed=seed)
     weights = greedy_selection(singles, loss, 25)
-    heavy = without_light(weights, singles, loss)
+    heavy = thinned(weights, singles, loss)
     assert heavy.sum() == pytest.approx(1)
     assert set(np.flatnonzero(heavy)) <= set(np.flatnonzero(weights))
     best = min(loss(single) for single in singles)
@@ -126,10 +126,11 @@ def test_members_that_matter_stay_though_each_is_light() -> None:
     def loss(p: Floats) -> float:
         return float(np.mean((p - y) ** 2))
 
-    assert without_light(weights, singles, loss) is weights
+    kept = thinned(weights, singles, loss)
+    assert (kept > 0).sum() >= 12
     weights = np.array([0.6, 0.36, *[0.04 / 23] * 23])
     singles[2:] = singles[0]
-    np.testing.assert_allclose(without_light(weights, singles, loss)[:3], [0.625, 0.375, 0])
+    np.testing.assert_allclose(thinned(weights, singles, loss)[:3], [0.625, 0.375, 0], atol=0.01)
 
 
 def test_twins_add_no_member() -> None:

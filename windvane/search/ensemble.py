@@ -24,7 +24,6 @@ Singles = NDArray[np.floating[Any]]
 Loss = Callable[[Floats], float]
 
 MOST_CANDIDATES = 40
-LIGHT = 0.05  # weights below it are dropped, as LightAutoML does
 MOST_LOST = 0.1  # of what the blend gains on the best single model, for the sake of a quicker one
 _PASSES = 2  # over the classes, in search of decision weights
 _MOST_FACTORS, _FEWEST_FACTORS = 51, 5  # tried for a class
@@ -94,8 +93,8 @@ def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
     return np.asarray(best_counts / best_counts.sum())
 
 
-def without_light(weights: Floats, predictions: Singles, loss: Loss) -> Floats:
-    """Drop members whose weight is too small to matter, unless much of what blending gains goes with them.
+def thinned(weights: Floats, predictions: Singles, loss: Loss) -> Floats:
+    """Drop members, the lightest first, while little of what blending gains goes with them.
 
     Parameters
     ----------
@@ -109,13 +108,17 @@ def without_light(weights: Floats, predictions: Singles, loss: Loss) -> Floats:
     ndarray
         Shape (m,), sum 1. A prediction then asks fewer models.
     """
-    heavy = np.where(weights < LIGHT, 0.0, weights)
-    if not 0 < heavy.sum() < 1:
-        return weights
-    heavy /= heavy.sum()
     best = min(loss(single.astype(float)) for single in predictions)
-    whole, light = (loss(np.tensordot(shares, predictions, axes=1)) for shares in (weights, heavy))
-    return heavy if light <= whole + MOST_LOST * (best - whole) else weights
+    whole = loss(np.tensordot(weights, predictions, axes=1))
+    for i in np.argsort(weights, kind="stable"):
+        fewer = np.where(np.arange(len(weights)) == i, 0.0, weights)
+        if weights[i] == 0 or fewer.sum() <= 0:
+            continue
+        fewer /= fewer.sum()
+        if loss(np.tensordot(fewer, predictions, axes=1)) > whole + MOST_LOST * (best - whole):
+            break
+        weights = fewer
+    return weights
 
 
 def _rounded(loss: float) -> float:
@@ -304,7 +307,7 @@ class EnsembleBuilder:
         chosen = [trial for trial, _ in known]
         singles = np.stack([single for _, single in known])  # (m, v) or (m, v, k)
         reduced, loss = self._reduced(singles)
-        weights = without_light(greedy_selection(reduced, loss, self.size), reduced, loss)
+        weights = thinned(greedy_selection(reduced, loss, self.size), reduced, loss)
         blend: Floats = np.tensordot(weights, singles, axes=1)  # (v,) or (v, k)
         temperature, decision = 1.0, None
         if finish and self._task.is_classification:

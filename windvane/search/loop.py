@@ -130,7 +130,7 @@ class Search:
     @property
     def reserve(self) -> float:
         """Seconds kept back for the last ensemble and for opening its models."""
-        return min(0.12 * self.clock.budget, 0.35 + 0.005 * self.clock.budget + 3 * self.builder.seconds)
+        return min(0.12 * self.clock.budget, 0.15 + 0.003 * self.clock.budget + 2 * self.builder.seconds)
 
     def run(self) -> Ensemble | None:
         """Search until the time, the trials or the ideas end, a callback says so, or the user interrupts.

@@ -89,14 +89,19 @@ class Worker:
                     inbox.put(self._inbox.get_nowait())
             self._inbox = inbox
 
-    def memory(self) -> float:
-        """Measure the memory that would come free if it ended, in megabytes."""
+    def resident(self) -> float:
+        """Measure the memory that it occupies, what it shares with others included, in megabytes."""
         try:
-            process = psutil.Process(self.process.pid)
-            try:
-                return float(process.memory_full_info().uss) / MEGABYTE
-            except psutil.AccessDenied:
-                return float(process.memory_info().rss) / MEGABYTE
+            return float(psutil.Process(self.process.pid).memory_info().rss) / MEGABYTE
+        except psutil.Error:
+            return 0.0
+
+    def memory(self) -> float:
+        """Measure the memory that would come free if it ended, in megabytes; a hundred times slower."""
+        try:
+            return float(psutil.Process(self.process.pid).memory_full_info().uss) / MEGABYTE
+        except psutil.AccessDenied:
+            return self.resident()
         except psutil.Error:
             return 0.0
 

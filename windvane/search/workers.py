@@ -226,7 +226,10 @@ class Pool:
                     if now > worker.deadline and worker.killed is None:
                         worker.killed = "timeout"
                         keeper.end(worker.process.pid)
-                used = [(worker.memory(), worker) for worker in self.workers if worker.killed is None]
+                living = [worker for worker in self.workers if worker.killed is None]
+                if sum(worker.resident() for worker in living) <= self.memory_limit:
+                    continue  # what they hold alone is less still, and slow to measure
+                used = [(worker.memory(), worker) for worker in living]
                 if sum(megabytes for megabytes, _ in used) > self.memory_limit:
                     largest = max(used, key=lambda pair: pair[0])[1]
                     largest.killed = "memory"
