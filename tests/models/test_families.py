@@ -96,11 +96,11 @@ def test_a_deadline_in_the_past_stops_at_once(name: str) -> None:
 
 @pytest.mark.parametrize("name", SEVERAL)
 def test_a_deadline_stops_between_iterations(name: str, tmp_path: Path) -> None:
-    case = make_case("binary", n=4000)
+    case = make_case("binary", n=8000)
     slow = {"learning_rate": 0.01} if name in ("lightgbm", "catboost") else {}
     model = case.start(FAMILIES[name], slow)
     begin = time.monotonic()
-    model.grow(10**6, until=begin + 0.3)
+    model.grow(10**6, until=begin + 0.1)
     assert time.monotonic() - begin < 1.5
     last = FAMILIES[name].steps({}, case.setting.task)[-1]
     assert 0 < model.iterations < last and not model.finished
