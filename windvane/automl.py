@@ -144,7 +144,7 @@ def load(
     )
     known = choose_families(families)
     if manifest.get("kind") == "run":
-        model._take(Outcome.of_run(RunDirectory(folder), known, metric), RunDirectory(folder))
+        model._take(Outcome.of_run(RunDirectory(folder), known, metric, resolve_jobs(n_jobs)), RunDirectory(folder))
     else:
         model.predictor_ = persist.read_predictor(folder, known, metric, threads=resolve_jobs(n_jobs))
         model.trials_, model.curve_ = [], []

@@ -48,7 +48,7 @@ class Outcome:
     policy: Policy
 
     @classmethod
-    def of_run(cls, directory: RunDirectory, families: Mapping[str, Family], metric: Any) -> Outcome:
+    def of_run(cls, directory: RunDirectory, families: Mapping[str, Family], metric: Any, threads: int = 1) -> Outcome:
         """Open a run that was finished, or left unfinished.
 
         Parameters
@@ -59,6 +59,8 @@ class Outcome:
             That may be in its ensemble.
         metric
             The user's own, or None.
+        threads
+            Models that predict at once.
 
         Returns
         -------
@@ -84,7 +86,9 @@ class Outcome:
                 f"The run in {str(directory.root)!r} has no usable model yet:\n" + describe_failures(history.trials)
             )
         folders = _member_folders(directory, ensemble)
-        predictor = persist.open_predictor(manifest, ensemble, folders, families=families, metric=resolved)
+        predictor = persist.open_predictor(
+            manifest, ensemble, folders, families=families, metric=resolved, threads=threads
+        )
         curve = [(float(a), float(b), float(c)) for a, b, c in record.get("curve", [])]
         return cls(predictor, history.trials, curve, Policy(**manifest["policy"]))
 

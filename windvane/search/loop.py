@@ -322,7 +322,7 @@ class Search:
         running = self.pool.running
         self.pool.close(keep=self.failed == "")
         for job in running:
-            kept = kept_trial(self.builder.directory.trials / f"{job.number:05d}")
+            kept = kept_trial(self.builder.directory.trial(job.number))
             if kept is not None:  # what lies on disk may be newer than the last message
                 started = self._started.get(job.number, 0.0)
                 self._record(replace(kept, status="partial", error=None, started=started, ended=self.clock.now()))

@@ -207,9 +207,13 @@ class RunDirectory:
         """
         return read_manifest(self.root / "manifest.json")
 
+    def trial(self, number: int) -> Path:
+        """Name the folder of a trial."""
+        return self.trials / f"{number:05d}"
+
     def step(self, number: int, step: str) -> Path:
         """Name the folder of a kept step."""
-        return self.trials / f"{number:05d}" / step
+        return self.trial(number) / step
 
     def lock(self) -> None:
         """Claim the run for this process until `unlock`; a process that dies holds nothing.

@@ -72,7 +72,7 @@ def _run(message: dict[str, Any], state: _State, events: IO[bytes]) -> None:
     job = Job(**message["job"])
     threads = int(message["threads"])
     limits = Limits(until=time.monotonic() + float(message["seconds"]), threads=threads)
-    folder = state.directory.trials / f"{job.number:05d}"
+    folder = state.directory.trial(job.number)
 
     def report(trial: Trial) -> None:
         channel.send(events, {"event": "step", "trial": trial.to_json()})

@@ -17,6 +17,7 @@ from windvane.errors import WorkerError
 from windvane.search import keeper
 from windvane.search.evaluate import kept_trial
 from windvane.search.programs import Idle, Inbox, Worker
+from windvane.search.run import RunDirectory
 from windvane.search.trial import Job, Trial
 from windvane.search.worker import job_message
 
@@ -215,7 +216,7 @@ class Pool:
         }
         trial = Trial.of(worker.job, status)
         if self._session is not None:  # what lies on disk counts, whatever was heard of it
-            trial = kept_trial(self._session.root / "trials" / f"{worker.job.number:05d}") or trial
+            trial = kept_trial(RunDirectory(self._session.root).trial(worker.job.number)) or trial
         return Event("done", replace(trial, status=status, error=words[status]))
 
     def _watch(self) -> None:
