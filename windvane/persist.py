@@ -100,8 +100,8 @@ def write_predictor(manifest: Mapping[str, Any], predictor: Predictor, path: Pat
     making = Path(tempfile.mkdtemp(prefix=path.name + ".", dir=path.parent))
     try:
         for member, folders in zip(predictor.ensemble.members, predictor.folders, strict=True):
-            for i, folder in enumerate(folders):
-                shutil.copytree(folder, making / "members" / f"{member.number:05d}" / f"fold_{i}")
+            for folder in folders:
+                shutil.copytree(folder, making / "members" / f"{member.number:05d}" / folder.name)
         hashes = {
             str(file.relative_to(making).as_posix()): _hash(file)
             for file in sorted(making.rglob("*"))
@@ -204,7 +204,8 @@ def open_predictor(
                 f"The ensemble holds the family {member.family!r}, which is not part of windvane. "
                 "Give it to load(..., families=[...])."
             )
-        models.append([known[member.family].load(folder, Setting(task, 0)) for folder in folds])
+        setting = Setting(task, 0, siblings=len(folds))
+        models.append([known[member.family].load(folder, setting) for folder in folds])
     return Predictor(
         task=task,
         schema=schema,
@@ -300,7 +301,10 @@ def ensemble_from_json(record: Any) -> Ensemble:
     """
     try:
         ensemble = Ensemble(**record)
-        members = tuple(Member(**{**m, "number": int(m["number"])}) for m in record["members"])
+        members = tuple(
+            Member(**{**m, "number": int(m["number"]), "folds": tuple(map(int, m.get("folds", ())))})
+            for m in record["members"]
+        )
         decision = None if ensemble.decision is None else tuple(float(f) for f in ensemble.decision)
         return replace(ensemble, members=members, decision=decision)
     except (KeyError, TypeError, ValueError) as error:

@@ -68,4 +68,6 @@ def refitted(
         [families[member.family].load(folder / place, setting)]
         for member, setting, place in zip(predictor.ensemble.members, settings, places, strict=True)
     ]
-    return replace(predictor, models=models, folders=[[folder / place] for place in places])
+    members = tuple(replace(member, folds=()) for member in predictor.ensemble.members)
+    ensemble = replace(predictor.ensemble, members=members)
+    return replace(predictor, ensemble=ensemble, models=models, folders=[[folder / place] for place in places])

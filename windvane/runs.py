@@ -352,5 +352,9 @@ def _read_ensemble(directory: RunDirectory, history: History) -> tuple[dict[str,
 
 
 def _member_folders(directory: RunDirectory, ensemble: Ensemble) -> list[list[Path]]:
-    steps = [directory.step(member.number, member.step) for member in ensemble.members]
-    return [sorted(step.glob("fold_*"), key=lambda folder: int(folder.name.removeprefix("fold_"))) for step in steps]
+    folders = []
+    for member in ensemble.members:
+        step = directory.step(member.number, member.step)
+        folds = member.folds or range(len(list(step.glob("fold_*"))))
+        folders.append([step / f"fold_{fold}" for fold in folds])
+    return folders

@@ -50,6 +50,6 @@ def test_compiled_arithmetic_is_that_of_scikit_learn(choices: Choices, kind: Kin
     found = dense(encoder.transform(test))
     np.testing.assert_allclose(found, slowly(encoder, test), rtol=1e-12, atol=1e-12)
     assert found.shape[1] == fitted.shape[1]
-    for row in range(3):
-        one = dense(encoder.transform(test.take(np.array([row]))))
-        np.testing.assert_allclose(one[0], found[row], rtol=1e-12, atol=1e-12)
+    for n_rows in (1, 12):  # few rows take another path
+        few = dense(encoder.transform(test.take(np.arange(n_rows))))
+        np.testing.assert_allclose(few, found[:n_rows], rtol=1e-12, atol=1e-12)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,20 @@ def test_a_forest_is_the_one_of_scikit_learn(case: Case) -> None:
     rows = float32(encoder.transform(case.test.table))
     expected = forest.predict_proba(rows) if case.setting.task.is_classification else forest.predict(rows)
     np.testing.assert_allclose(model.predict(case.test.table), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_models_that_are_averaged_are_together_as_many_trees_as_one(tmp_path: Path) -> None:
+    case = make_case("multiclass")
+    family = FAMILIES["random_forest"]
+    model: Any = case.start(family)
+    model.grow(128)
+    model.save(tmp_path)
+    few: Any = family.load(tmp_path, replace(case.setting, siblings=3))
+    assert (few.iterations, few.best_iteration) == (43, 43)
+    trees = model._estimator.estimators_[:43]
+    rows = float32(model._encoder.transform(case.test.table))
+    expected = np.mean([tree.predict_proba(rows) for tree in trees], axis=0)
+    np.testing.assert_allclose(few.predict(case.test.table), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_only_new_trees_are_written_and_the_others_linked(tmp_path: Path) -> None:

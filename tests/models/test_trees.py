@@ -43,6 +43,18 @@ def test_few_and_many_rows_are_predicted_as_by_scikit_learn(kind: type, n_rows: 
     )
 
 
+def test_the_first_trees_are_a_smaller_forest(tmp_path: Path) -> None:
+    features = features_with_holes(200)
+    forest = fitted(RandomForestClassifier, features, np.arange(200) % 3)
+    grown = [tree.tree_ for tree in forest.estimators_]
+    rows = features_with_holes(50, seed=1)
+    few = Trees.of(grown).first(7)
+    np.testing.assert_array_equal(Descent([few], 6)(rows), Descent([Trees.of(grown[:7])], 6)(rows))
+    few.write(tmp_path / "few")
+    assert len(Trees.read(tmp_path / "few", 6).sizes) == 7
+    np.testing.assert_array_equal(Descent([few.first(99)], 6)(rows), Descent([few], 6)(rows))
+
+
 def test_sparse_rows() -> None:
     rows = sp.random(300, 30, 0.2, format="csr", random_state=0, dtype=np.float32)
     target = (rows.toarray()[:, 0] > 0.1).astype(int)

@@ -28,6 +28,9 @@ from windvane.data.table import Floats
 
 Encoded = Floats | sp.csr_matrix
 
+# Rows up to which quantiles are looked up for all columns at once instead of column by column.
+_FEW_ROWS = 16
+
 # scikit-learn's margin at both ends of a quantile transformation, and the normal quantiles where it cuts off.
 _MARGIN = 1e-7
 _LOWEST, _HIGHEST = ndtri(_MARGIN - np.spacing(1)), ndtri(1 - (_MARGIN - np.spacing(1)))
@@ -48,12 +51,12 @@ class CompiledColumns:
 
     def __init__(self, columns: ColumnTransformer, n_numbers: int, cardinalities: tuple[int, ...]) -> None:
         fitted = {name: (transformer, list(chosen)) for name, transformer, chosen in columns.transformers_}
-        self._numbers: Pipeline | None = None
+        self._numbers: _Numbers | None = None
         self._plain = False
         if "numbers" in fitted:
             # scikit-learn puts an object of its own in the place of "passthrough".
             self._plain = not isinstance(fitted["numbers"][0], Pipeline)
-            self._numbers = None if self._plain else fitted["numbers"][0]
+            self._numbers = None if self._plain else _Numbers(fitted["numbers"][0])
         self._missing = fitted["missing"][0].features_ if "missing" in fitted else None
         self._p, self._sparse = n_numbers, False
         self._top = np.asarray(cardinalities, dtype=float)  # (c,): the code that training never saw
@@ -97,7 +100,7 @@ class CompiledColumns:
         if self._plain:
             first.append(numbers)
         if self._numbers is not None:
-            first.append(_numbers(numbers, self._numbers))
+            first.append(self._numbers(numbers))
         if self._missing is not None:
             first.append(np.isnan(numbers[:, self._missing]).astype(float))
         last = [table[rows[:, j]] for j, table in self._large]
@@ -153,11 +156,57 @@ class CompiledText:
         return np.asarray(counts @ self._components / np.sqrt(squares)[:, None])
 
 
-def _numbers(values: Floats, pipeline: Pipeline) -> Floats:
-    steps = dict(pipeline.steps)
-    if "impute" in steps:
-        values = np.where(np.isnan(values), steps["impute"].statistics_, values)
-    return _scaled(values, steps["scale"]) if "scale" in steps else values
+class _Numbers:
+    """Numbers filled in and scaled."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        steps = dict(pipeline.steps)
+        self._fill: Floats | None = steps["impute"].statistics_ if "impute" in steps else None
+        self._scaler = steps.get("scale")
+        if isinstance(self._scaler, QuantileTransformer):
+            self._scaler = _NormalScores(self._scaler.quantiles_, self._scaler.references_)
+
+    def __call__(self, values: Floats) -> Floats:
+        if self._fill is not None:
+            values = np.where(np.isnan(values), self._fill, values)
+        return values if self._scaler is None else _scaled(values, self._scaler)
+
+
+class _NormalScores:
+    """What a `QuantileTransformer` to normal scores does.
+
+    A value that many rows share, thus several quantiles, gets the middle of their levels.
+    """
+
+    def __init__(self, quantiles: Floats, references: Floats) -> None:
+        self._quantiles, self._references = quantiles, references  # (q, p), (q,)
+        self._shared: NDArray[Any] = np.asarray((np.diff(quantiles, axis=0) <= 0).any(axis=0))  # (p,)
+
+    def __call__(self, values: Floats) -> Floats:
+        few = len(values) <= _FEW_ROWS and len(self._references) > 1
+        levels = np.array([self._row(row) for row in values]) if few else self._by_column(values)
+        levels[values + _MARGIN > self._quantiles[-1]] = 1.0
+        levels[values - _MARGIN < self._quantiles[0]] = 0.0
+        return np.asarray(np.clip(ndtri(levels), _LOWEST, _HIGHEST))
+
+    def _by_column(self, values: Floats) -> Floats:
+        levels = np.empty(values.shape)
+        for j, shared in enumerate(self._shared):
+            x, q, r = np.ascontiguousarray(values[:, j]), self._quantiles[:, j], self._references
+            levels[:, j] = np.interp(x, q, r)
+            if shared:
+                levels[:, j] = (levels[:, j] - np.interp(-x, -q[::-1], -r[::-1])) / 2
+        return levels
+
+    def _row(self, x: Floats) -> Floats:  # (p,) -> (p,)
+        q, r, columns = self._quantiles, self._references, np.arange(len(x))
+        below, up_to = (q < x).sum(axis=0), (q <= x).sum(axis=0)
+        left = np.clip(up_to - 1, 0, len(r) - 2)
+        step = q[left + 1, columns] - q[left, columns]
+        share = np.divide(x - q[left, columns], step, out=np.zeros_like(x), where=step > 0)
+        between = r[left] + np.clip(share, 0.0, 1.0) * (r[left + 1] - r[left])
+        met = (r[np.minimum(below, len(r) - 1)] + r[up_to - 1]) / 2
+        return np.where(up_to > below, met, np.where(np.isnan(x), np.nan, between))
 
 
 def _scaled(values: Floats, scaler: Any) -> Floats:
@@ -167,20 +216,9 @@ def _scaled(values: Floats, scaler: Any) -> Floats:
         return np.asarray((values - scaler.center_) / scaler.scale_)
     if isinstance(scaler, MinMaxScaler):
         return np.asarray(values * scaler.scale_ + scaler.min_)
-    if isinstance(scaler, QuantileTransformer):
-        return _normal_scores(values, scaler.quantiles_, scaler.references_)
+    if isinstance(scaler, _NormalScores):
+        return scaler(values)
     raise TypeError(f"{type(scaler).__name__} is not a known scaler")
-
-
-def _normal_scores(values: Floats, quantiles: Floats, references: Floats) -> Floats:
-    levels = np.empty(values.shape)
-    for j in range(values.shape[1]):
-        x, q = values[:, j], quantiles[:, j]
-        # A value that many rows share gets the middle of its levels: the mean of both directions.
-        levels[:, j] = (np.interp(x, q, references) - np.interp(-x, -q[::-1], -references[::-1])) / 2
-    levels[values + _MARGIN > quantiles[-1]] = 1.0
-    levels[values - _MARGIN < quantiles[0]] = 0.0
-    return np.asarray(np.clip(ndtri(levels), _LOWEST, _HIGHEST))
 
 
 def _onehot_tables(encoder: OneHotEncoder, top: Floats) -> list[Floats]:

@@ -62,11 +62,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Setting:
-    """What surrounds one training: the task, its randomness and the threads it may use."""
+    """What surrounds a model.
+
+    Attributes
+    ----------
+    task, seed, threads
+        The task, the randomness of the training, and the threads that it may use.
+    siblings
+        Models of the same configuration whose predictions are averaged, this one included. Where a model is an
+        average itself, it may then leave some of its parts out.
+    """
 
     task: Task
     seed: int
     threads: int = 1
+    siblings: int = 1
 
 
 class Model(Protocol):

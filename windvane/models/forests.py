@@ -97,8 +97,13 @@ class Forest:
         with reading(folder):
             n_features, names = int(state["n_features"]), range(int(state["parts"]))
             model = ForestModel(encoder, n_features, setting)
-            model.parts = [Trees.read(folder / f"trees_{i}.npz", n_features) for i in names]
-            model.iterations = model.best_iteration = sum(len(part.sizes) for part in model.parts)
+            wanted = math.ceil(_STEPS[-1] / setting.siblings)  # together as many as validation has judged
+            for i in names:
+                if model.iterations < wanted:
+                    part = Trees.read(folder / f"trees_{i}.npz", n_features).first(wanted - model.iterations)
+                    model.parts.append(part)
+                    model.iterations += len(part.sizes)
+            model.best_iteration = model.iterations
             model.classes = np.asarray(state["classes"], dtype=np.intp)
             model.finished, model.folder = bool(state["finished"]), folder
             width = max(1, len(model.classes))

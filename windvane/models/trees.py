@@ -113,6 +113,19 @@ class Trees:
             raise ModelFileError(f"{path} holds no possible trees.")
         return trees
 
+    def first(self, count: int) -> Trees:
+        """Take the first trees, all where there are not so many."""
+        nodes = int(self.sizes[:count].sum())
+        leaves = int((self.feature[:nodes] < 0).sum())
+        return Trees(
+            sizes=self.sizes[:count],
+            right=self.right[:nodes],
+            feature=self.feature[:nodes],
+            threshold=self.threshold[:nodes],
+            missing_left=self.missing_left[:nodes],
+            values=self.values[:leaves],
+        )
+
     def write(self, path: Path) -> None:
         """Write the arrays as they are."""
         write_arrays(path, vars(self))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from scipy.optimize import minimize_scalar
 
 from windvane.data.table import Floats
 from windvane.data.task import Task
+from windvane.search.bagging import folds_to_keep
 from windvane.search.run import Problem, RunDirectory
 from windvane.search.trial import Trial
 
@@ -24,7 +25,6 @@ Singles = NDArray[np.floating[Any]]
 Loss = Callable[[Floats], float]
 
 MOST_CANDIDATES = 40
-MOST_LOST = 0.1  # of what the blend gains on the best single model, for the sake of a quicker one
 _PASSES = 2  # over the classes, in search of decision weights
 _MOST_FACTORS, _FEWEST_FACTORS = 51, 5  # tried for a class
 _MOST_WORK = 2e8  # numbers looked at in that search: about a second
@@ -32,12 +32,23 @@ _MOST_WORK = 2e8  # numbers looked at in that search: about a second
 
 @dataclass(frozen=True)
 class Member:
-    """A trial's kept step with its share of the ensemble."""
+    """A trial's kept step with its share of the ensemble.
+
+    Attributes
+    ----------
+    number, step, family
+        The trial, the kept step, and whose it is.
+    weight
+        Above 0.
+    folds
+        Whose models predict, ascending; empty for all.
+    """
 
     number: int
     step: str
     family: str
     weight: float
+    folds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,34 +104,6 @@ def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
     return np.asarray(best_counts / best_counts.sum())
 
 
-def thinned(weights: Floats, predictions: Singles, loss: Loss) -> Floats:
-    """Drop members, the lightest first, while little of what blending gains goes with them.
-
-    Parameters
-    ----------
-    weights
-        From `greedy_selection`, shape (m,).
-    predictions, loss
-        As there.
-
-    Returns
-    -------
-    ndarray
-        Shape (m,), sum 1. A prediction then asks fewer models.
-    """
-    best = min(loss(single.astype(float)) for single in predictions)
-    whole = loss(np.tensordot(weights, predictions, axes=1))
-    for i in np.argsort(weights, kind="stable"):
-        fewer = np.where(np.arange(len(weights)) == i, 0.0, weights)
-        if weights[i] == 0 or fewer.sum() <= 0:
-            continue
-        fewer /= fewer.sum()
-        if loss(np.tensordot(fewer, predictions, axes=1)) > whole + MOST_LOST * (best - whole):
-            break
-        weights = fewer
-    return weights
-
-
 def _rounded(loss: float) -> float:
     """Six significant digits: float noise neither adds twins nor moves a factor."""
     return float(f"{loss:.6g}")
@@ -137,13 +120,13 @@ def family_cap(n_rows: int) -> int:
     Returns
     -------
     int
-        1 below 1,000 rows, 2 below 5,000, 3 below 10,000, then one more for each 5,000 up to 12.
+        2 below 1,000 rows, 4 below 5,000, 6 below 10,000, then 2 more for each 5,000 up to 12.
     """
     if n_rows < 1_000:
-        return 1
-    if n_rows < 5_000:
         return 2
-    return min(12, 3 + max(0, (n_rows - 10_000) // 5_000 + 1))
+    if n_rows < 5_000:
+        return 4
+    return min(12, 6 + 2 * max(0, (n_rows - 10_000) // 5_000 + 1))
 
 
 def candidates(trials: Sequence[Trial], n_rows: int) -> list[Trial]:
@@ -273,6 +256,7 @@ class EnsembleBuilder:
         self.directory, self.size, self.most_seconds = directory, size, most_seconds
         self._task: Task = problem.task
         self._metric = problem.metric
+        self._train_sizes = [len(fold.train) for fold in problem.folds]
         rows = problem.valid_rows
         self._target: NDArray[Any] = problem.target[rows]  # (v,)
         weight = None if problem.weight is None else problem.weight[rows]  # (v,)
@@ -307,7 +291,7 @@ class EnsembleBuilder:
         chosen = [trial for trial, _ in known]
         singles = np.stack([single for _, single in known])  # (m, v) or (m, v, k)
         reduced, loss = self._reduced(singles)
-        weights = thinned(greedy_selection(reduced, loss, self.size), reduced, loss)
+        weights = greedy_selection(reduced, loss, self.size)
         blend: Floats = np.tensordot(weights, singles, axes=1)  # (v,) or (v, k)
         temperature, decision = 1.0, None
         if finish and self._task.is_classification:
@@ -322,8 +306,11 @@ class EnsembleBuilder:
             for trial, weight in zip(chosen, weights, strict=True)
             if weight > 0
         ]
+        members.sort(key=lambda member: (-member.weight, member.number))
+        kept = folds_to_keep([member.weight for member in members], self._train_sizes)
+        final_members = tuple(replace(member, folds=folds) for member, folds in zip(members, kept, strict=True))
         self.seconds = time.perf_counter() - started
-        return Ensemble(tuple(sorted(members, key=lambda m: (-m.weight, m.number))), final, temperature, decision)
+        return Ensemble(final_members, final, temperature, decision)
 
     def _affordable_calls(self, single: Singles) -> float:
         """Say how often the metric may be asked in one build."""

@@ -126,6 +126,7 @@ class Search:
         self._started: dict[int, float] = {}
         self._live: dict[int, Trial] = {}  # kept steps of trials in the works
         self._blended = 0.0  # when the last interim ensemble was built
+        self._to_blend = False
 
     @property
     def reserve(self) -> float:
@@ -143,6 +144,8 @@ class Search:
         try:
             while not self._over():
                 self._fill()
+                if self._to_blend:  # only now that every worker has something to do
+                    self._blend()
                 event = self.pool.wait(min(TICK_SECONDS, max(0.0, self.left)))
                 if event is None:
                     self._use_the_pause()
@@ -276,8 +279,7 @@ class Search:
         if ended:
             del self._live[trial.number]
             self._record(trial)
-        if first or (ended and trial.usable and self._may_blend()):
-            self._blend()
+        self._to_blend |= first or (ended and trial.usable and self._may_blend())
 
     def _record(self, trial: Trial) -> None:
         try:
@@ -298,7 +300,7 @@ class Search:
     def _blend(self) -> None:
         trials = [*self.history.trials, *self._live.values()]
         ensemble = self.builder.build(trials)
-        self._blended = time.monotonic()
+        self._blended, self._to_blend = time.monotonic(), False
         if ensemble is not None:
             best = min(trial.loss for trial in trials)
             self.curve.append((self.clock.now(), best, ensemble.loss))
