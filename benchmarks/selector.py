@@ -2,13 +2,13 @@
 
 Claim: chosen leave-one-data-set-out, the selector is better than a policy drawn at random and near the single best one.
 Data: ../shared/data/askl2, test losses of whole runs (60 minutes, one core) under each policy; the forests have the
-    published settings, which others tuned on these same tasks, but 100 trees where theirs have 500.
+    published settings, which others tuned on these same tasks, but 25 trees where theirs have 500 (--trees).
 Score: the loss between 0, the smallest that any policy ever had on the task, and 1, the largest; mean over tasks in %.
     Every choice on a task is made from the other tasks alone. Regret is the score less that of the best policy of each
     task. The difference to the single best policy has its standard error over tasks beside it.
 Hardware: any. Repeats: 1; seed 0.
 Commands:
-    python benchmarks/selector.py run       # ten minutes on one core
+    python benchmarks/selector.py run       # ten minutes on one core, in proportion to the trees
     python benchmarks/selector.py table
 """
 
@@ -64,7 +64,7 @@ def ours(strategy: str) -> str:
     return name + "-halving" * ("SH-" in strategy)
 
 
-def read(metric: str, n_trees: int = 100) -> Published:
+def read(metric: str, n_trees: int = 25) -> Published:
     """Read the results of one metric."""
     found = json.loads((DATA / metric / "selector_training_data.json").read_text())
     strategies, losses = found["strategies"], np.array(found["y_values"])
@@ -194,7 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["run", "table"])
     parser.add_argument("--metrics", nargs="+", default=list(METRICS), choices=METRICS)
-    parser.add_argument("--trees", type=int, default=100)
+    parser.add_argument("--trees", type=int, default=25)
     arguments = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     if arguments.command == "run":
