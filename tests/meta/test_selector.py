@@ -137,8 +137,8 @@ def test_the_figures_of_fixed_policies_come_out_of_the_data(metric: str) -> None
 
 
 def test_the_selector_is_better_than_chance_and_near_the_single_best_policy(metric: str) -> None:
-    data = benchmark.read(metric, n_trees=15)
-    chosen = {**benchmark.choose_learned(data, n_parts=5), **benchmark.choose_static(data)}
+    data = benchmark.read(metric, n_trees=8)
+    chosen = {**benchmark.choose_learned(data, n_parts=4), **benchmark.choose_static(data)}
     scores = {name: found.mean() for name, found in benchmark.scores_of(data, chosen).items()}
     assert scores["oracle"] == min(scores.values())
     for name in ("selector", "selector as a table"):
