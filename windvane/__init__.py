@@ -24,6 +24,7 @@ The layout; each imports only from what stands above it::
     refit.py      the ensemble trained anew on all rows
     progress.py   what a search says while it runs
     runs.py       one run from its directory to its outcome
+    meta/         learning to choose: the matrix of losses, the portfolio and the selector built from it
     estimator.py  what both estimators share: the story of one run
     automl.py     AutoClassifier, AutoRegressor, load
     cli.py        the shell commands: parses, calls, prints

@@ -1,0 +1,161 @@
+"""Configurations that may enter a portfolio: ours, random ones, and what Auto-Sklearn 2.0 published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from windvane.data.task import Task
+from windvane.errors import InputError
+from windvane.models.base import Family, Value
+from windvane.models.params import check, complete, sample
+from windvane.search.portfolio import Entry, read_portfolio
+
+Read = Callable[[Any], Value]
+
+_SCALES = {"standardize": "standard", "robust_scaler": "robust", "quantile_transformer": "quantile", "minmax": "minmax"}
+_NUMERIC = "data_preprocessor:feature_type:numerical_transformer:"
+_CATEGORICAL = "data_preprocessor:feature_type:categorical_transformer:category_coalescence:"
+# Published name -> ours and how to read the value; a name that stands without a prefix belongs to the classifier.
+_DENSE: dict[str, tuple[str, Read]] = {
+    _NUMERIC + "rescaling:__choice__": ("scale", lambda value: _SCALES.get(value, "standard")),
+    _NUMERIC + "imputation:strategy": ("impute", str),
+    _CATEGORICAL + "minority_coalescer:minimum_fraction": ("min_frequency", float),
+}
+_TREES: dict[str, tuple[str, Read]] = {
+    "criterion": ("criterion", str),
+    "max_features": ("max_features", float),  # an exponent there as here
+    "min_samples_split": ("min_samples_split", int),
+    "min_samples_leaf": ("min_samples_leaf", int),
+    "bootstrap": ("bootstrap", lambda value: str(value) == "True"),
+}
+_NETWORK: dict[str, tuple[str, Read]] = {
+    "hidden_layer_depth": ("depth", int),
+    "num_nodes_per_layer": ("width", int),
+    "activation": ("activation", str),
+    "learning_rate_init": ("learning_rate", float),
+    "alpha": ("alpha", float),
+}
+_BOOSTING: dict[str, tuple[str, Read]] = {
+    "learning_rate": ("learning_rate", float),
+    "max_leaf_nodes": ("num_leaves", int),
+    "min_samples_leaf": ("min_data_in_leaf", int),
+}
+# Published classifier -> our family. The linear ones differ in loss and penalty, so they have no counterpart here.
+_FAMILIES: dict[str, tuple[str, dict[str, tuple[str, Read]]]] = {
+    "extra_trees": ("extra_trees", _TREES),
+    "random_forest": ("random_forest", _TREES),
+    "mlp": ("mlp", {**_NETWORK, **_DENSE}),
+    "gradient_boosting": ("lightgbm", _BOOSTING),
+}
+
+
+def make_candidates(
+    task: Task, families: Mapping[str, Family], per_family: int, seed: int, published: Iterable[Entry] = ()
+) -> list[Entry]:
+    """List the candidates of a task kind: portfolio, defaults, what others published, and random ones of each family.
+
+    Parameters
+    ----------
+    task
+        Any task of the kind; spaces depend on its kind alone.
+    families
+        To draw from.
+    per_family
+        Random configurations of each family.
+    seed
+        Of their randomness.
+    published
+        From `read_published`.
+
+    Returns
+    -------
+    list of Entry
+        Each model once, numbers rounded to four digits.
+    """
+    rng = np.random.default_rng(seed)
+    spaces = {name: family.space(task) for name, family in families.items()}
+    drawn = [
+        Entry(name, {key: _rounded(value) for key, value in sample(space, rng).items()})
+        for name, space in spaces.items()
+        for _ in range(per_family)
+    ]
+    listed = [*read_portfolio(task, families), *(Entry(name, {}) for name in families), *published, *drawn]
+    candidates: dict[str, Entry] = {}
+    for entry in listed:
+        if entry.family in families:
+            whole = complete(entry.config, spaces[entry.family])
+            candidates.setdefault(json.dumps([entry.family, whole], sort_keys=True), entry)
+    return list(candidates.values())
+
+
+def read_published(folder: Path, families: Mapping[str, Family], most: int) -> list[Entry]:
+    """Read published portfolios of Auto-Sklearn 2.0: the first of each file, then the second of each, and so on.
+
+    Parameters
+    ----------
+    folder
+        With files ``*/portfolio_*.json``; their names for the hyperparameters are those of auto-sklearn.
+    families
+        Ours.
+    most
+        How many at the most.
+
+    Returns
+    -------
+    list of Entry
+        Those whose family has a counterpart here and whose values lie inside its space, each once.
+    """
+    portfolios = [
+        list(json.loads(path.read_text(encoding="utf-8"))["portfolio"].values())
+        for path in sorted(folder.glob("*/portfolio_*.json"))
+    ]
+    found: list[Entry] = []
+    for rank in zip_longest(*portfolios):
+        for published in rank:
+            entry = None if published is None else translate(published, families)
+            if entry is not None and entry not in found:
+                found.append(entry)
+    return found[:most]
+
+
+def translate(published: Mapping[str, Any], families: Mapping[str, Family]) -> Entry | None:
+    """Say in our words what auto-sklearn calls a configuration.
+
+    Parameters
+    ----------
+    published
+        Its hyperparameters.
+    families
+        Ours.
+
+    Returns
+    -------
+    Entry or None
+        None where there is no counterpart, or a value lies outside our space.
+    """
+    classifier = published["classifier:__choice__"]
+    name, words = _FAMILIES.get(classifier, ("", {}))
+    if name not in families:
+        return None
+    config: dict[str, Value] = {}
+    for theirs, (ours, read) in words.items():
+        key = theirs if ":" in theirs else f"classifier:{classifier}:{theirs}"
+        if key in published:
+            config[ours] = _rounded(read(published[key]))
+    space = families[name].space(Task("binary", 1000, 10, 2))
+    try:
+        check(config, space)
+    except InputError:
+        return None
+    whole = complete(config, space)
+    return Entry(name, {key: value for key, value in config.items() if key in whole})
+
+
+def _rounded(value: Value) -> Value:
+    return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -1,0 +1,250 @@
+"""Which policy suits a table, learned from what every policy came to on many others.
+
+The selector of Auto-Sklearn 2.0 (Feurer et al., arXiv 2007.04074): for each pair of policies a random forest says from
+the size of a table which of the two is better there; the pairs vote. It is trained and asked offline only. What ships
+is `tabulate`'s table over a grid of sizes, which `windvane.search.policy` looks up.
+
+Notation: n tables, p policies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import RandomForestClassifier
+
+from windvane.data.table import Floats, Integers
+from windvane.errors import InputError
+from windvane.search.policy import PolicyTable
+
+_SAME = 1e-9  # votes that differ by less are tied: probabilities carry rounding errors
+
+
+@dataclass(frozen=True)
+class Forest:
+    """How the forest of a pair is grown.
+
+    Attributes
+    ----------
+    n_trees, max_depth, min_samples_leaf, min_samples_split, max_features, bootstrap
+        As in scikit-learn; with a depth of 0 there is no forest, and a pair has the same answer for every table.
+    soft
+        Whether a pair's vote is divided by the forest's probability; otherwise its winner gets it whole.
+    """
+
+    n_trees: int = 500
+    max_depth: int | None = None
+    min_samples_leaf: int = 1
+    min_samples_split: int = 2
+    max_features: int = 1
+    bootstrap: bool = False
+    soft: bool = False
+
+    def estimator(self, seed: int) -> Any:
+        """Make the unfitted classifier of a pair."""
+        if self.max_depth == 0:
+            return DummyClassifier(strategy="prior")
+        return RandomForestClassifier(
+            n_estimators=self.n_trees,
+            max_depth=self.max_depth,
+            min_samples_leaf=self.min_samples_leaf,
+            min_samples_split=self.min_samples_split,
+            max_features=self.max_features,
+            bootstrap=self.bootstrap,
+            random_state=seed,
+        )
+
+
+class Selector:
+    """The forests of all pairs and the count of their votes.
+
+    Parameters
+    ----------
+    forest
+        How each is grown.
+    order
+        Positions of the p policies, the most robust first. It decides what votes leave open, and its first is chosen
+        for a table with more rows, or more columns, than every table with at least as many of the other.
+    seed
+        Root of the randomness.
+
+    Attributes
+    ----------
+    known_
+        Rows and columns of the tables it learned from, shape (n, 2).
+    pairs_
+        For each pair of positions its classifier, or None where the two policies were always equal.
+    """
+
+    known_: Floats
+    pairs_: dict[tuple[int, int], Any]
+
+    def __init__(self, forest: Forest, order: Sequence[int], seed: int = 0) -> None:
+        self.forest, self.order, self.seed = forest, tuple(order), seed
+
+    def fit(self, sizes: Floats, losses: Floats, spans: Floats) -> Selector:
+        """Learn from tables whose outcomes are known.
+
+        Parameters
+        ----------
+        sizes
+            Rows and columns, shape (n, 2).
+        losses
+            What each policy came to, lower is better, shape (n, p).
+        spans
+            What a difference of losses is divided by to make it a weight: the range of losses of each table, (n,).
+
+        Returns
+        -------
+        Selector
+            Itself.
+
+        Raises
+        ------
+        InputError
+            Where the shapes do not go together or a loss is not finite.
+        """
+        n, p = losses.shape
+        if sizes.shape != (n, 2) or spans.shape != (n,) or sorted(self.order) != list(range(p)):
+            raise InputError(
+                f"sizes, losses, spans and order have the shapes {sizes.shape}, {losses.shape}, {spans.shape} and "
+                f"({len(self.order)},). Allowed: (n, 2), (n, p), (n,), and each of the p positions once."
+            )
+        if not np.isfinite(losses).all():
+            raise InputError("losses holds a value that is not finite. Allowed: the worst loss for what failed.")
+        self.known_ = sizes
+        self.pairs_ = {
+            (i, j): self._fit_pair(sizes, losses[:, i], losses[:, j], spans) for i in range(p) for j in range(i + 1, p)
+        }
+        return self
+
+    def _fit_pair(self, sizes: Floats, first: Floats, second: Floats, spans: Floats) -> Any:
+        says = first != second  # a table where both are equal says nothing
+        if not np.any(says):
+            return None
+        weight = np.abs(first - second)[says] / spans[says]
+        return self.forest.estimator(self.seed).fit(sizes[says], (first < second)[says], sample_weight=weight)
+
+    def wins(self, sizes: Floats) -> Floats:
+        """Ask every pair.
+
+        Parameters
+        ----------
+        sizes
+            Rows and columns of q tables, shape (q, 2).
+
+        Returns
+        -------
+        ndarray
+            Shape (q, p, p): the vote that a policy gets against another; the two votes of a pair sum to 1.
+        """
+        p = len(self.order)
+        found = np.zeros((len(sizes), p, p))
+        for (i, j), model in self.pairs_.items():
+            vote = np.full(len(sizes), 0.5)  # (q,)
+            if model is not None:
+                vote = model.predict_proba(sizes)[:, model.classes_].sum(axis=1)  # the column of True, if there is one
+            if not self.forest.soft:
+                vote = np.where(np.abs(vote - 0.5) < _SAME, 0.5, np.round(vote))
+            found[:, i, j], found[:, j, i] = vote, 1 - vote
+        return found
+
+    def select(self, sizes: Floats) -> Integers:
+        """Choose a policy for each table.
+
+        Parameters
+        ----------
+        sizes
+            Rows and columns of q tables, shape (q, 2); infinity is larger than any.
+
+        Returns
+        -------
+        ndarray
+            Positions of the policies, shape (q,).
+        """
+        chosen = np.full(len(sizes), self.order[0], dtype=np.int64)  # (q,)
+        inside = is_covered(sizes, self.known_)
+        if np.any(inside):
+            chosen[inside] = [elect(votes, self.order) for votes in self.wins(sizes[inside])]
+        return chosen
+
+
+def is_covered(sizes: Floats, known: Floats) -> NDArray[np.bool_]:
+    """Say for which tables a known one is at least as large in both rows and columns.
+
+    Parameters
+    ----------
+    sizes, known
+        Rows and columns, shapes (q, 2) and (n, 2).
+
+    Returns
+    -------
+    ndarray
+        Shape (q,).
+    """
+    larger = np.all(sizes[:, None] <= known, axis=2)  # (q, n)
+    return np.asarray(np.any(larger, axis=1))
+
+
+def elect(wins: Floats, order: Sequence[int]) -> int:
+    """Count votes; those who tie are counted again among themselves, and then the fixed order decides.
+
+    Parameters
+    ----------
+    wins
+        The vote of each policy against each, shape (p, p).
+    order
+        Positions, the one that wins ties first.
+
+    Returns
+    -------
+    int
+        Position of the winner.
+    """
+    standing = np.arange(len(wins))
+    while True:
+        votes = wins[np.ix_(standing, standing)].sum(axis=1)
+        best = standing[votes >= votes.max() - _SAME]
+        if len(best) == len(standing):
+            return next(position for position in order if position in best)
+        standing = best
+
+
+def tabulate(
+    selector: Selector, names: Sequence[str], rows: Sequence[int], columns: Sequence[int], reasons: Mapping[str, str]
+) -> PolicyTable:
+    """Ask the selector once for every cell of a grid, in its geometric middle; an open cell is beyond all data.
+
+    Parameters
+    ----------
+    selector
+        Fitted.
+    names
+        The policies in the order of its positions, shape (p,).
+    rows, columns
+        Lower edges of the cells, ascending; the last cell has no upper one.
+    reasons
+        For each name, why it is chosen where it is chosen.
+
+    Returns
+    -------
+    PolicyTable
+        What may ship.
+    """
+    middles = np.stack(np.meshgrid(_middles(rows), _middles(columns), indexing="ij"), axis=-1)  # (r, c, 2)
+    chosen = selector.select(middles.reshape(-1, 2)).reshape(len(rows), len(columns))
+    policies = tuple(tuple(names[position] for position in line) for line in chosen.tolist())
+    used = {name: reasons[name] for line in policies for name in line}
+    return PolicyTable(tuple(rows), tuple(columns), policies, used)
+
+
+def _middles(edges: Sequence[int]) -> list[float]:
+    inner = [math.sqrt(max(low, 1) * high) for low, high in pairwise(edges)]
+    return [*inner, math.inf]
