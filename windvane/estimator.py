@@ -25,6 +25,8 @@ from windvane.data.files import to_frame
 from windvane.data.table import Table
 from windvane.data.target import Goal, check_weight, encode_target
 from windvane.errors import InputError, RunError
+from windvane.export.folder import write_folder
+from windvane.export.plain import to_sklearn
 from windvane.predictor import Predictor
 from windvane.refit import refitted
 from windvane.runs import Outcome, begin, conduct, open_run, remove, reopen, temporary_directory
@@ -295,6 +297,26 @@ class Estimator(BaseEstimator):
         """
         predictor = self._fitted()
         persist.write_predictor(self._facts(), predictor, Path(path))
+
+    def export(self, folder: str | Path) -> None:
+        """Write a folder that predicts without windvane: native model files and a `predictor.py`.
+
+        Parameters
+        ----------
+        folder
+            Must not exist, or be an empty folder; nothing is written over.
+        """
+        write_folder(self._fitted(), Path(folder))
+
+    def to_sklearn(self) -> Any:
+        """Say the ensemble in scikit-learn's own objects, and those of the boosters' libraries; none is windvane's.
+
+        Returns
+        -------
+        Pipeline or FixedThresholdClassifier
+            Fitted, with the same predictions; an `InputError` names what scikit-learn cannot say.
+        """
+        return to_sklearn(self._fitted())
 
     def _facts(self) -> dict[str, Any]:
         return persist.facts(type(self).__name__, self._fitted(), own_metric=not isinstance(self.metric, str))
