@@ -137,9 +137,7 @@ def leaderboard(
 
 
 @app.command()
-def export(
-    run: Run, out: Annotated[Path, typer.Option(help="Folder to write; nothing is written over.")]
-) -> None:
+def export(run: Run, out: Annotated[Path, typer.Option(help="Folder to write; nothing is written over.")]) -> None:
     """Write a folder that predicts without windvane."""
     with _complaints():
         from windvane import load

@@ -25,8 +25,6 @@ from windvane.data.files import to_frame
 from windvane.data.table import Table
 from windvane.data.target import Goal, check_weight, encode_target
 from windvane.errors import InputError, RunError
-from windvane.export.folder import write_folder
-from windvane.export.plain import to_sklearn
 from windvane.predictor import Predictor
 from windvane.refit import refitted
 from windvane.runs import Outcome, begin, conduct, open_run, remove, reopen, temporary_directory
@@ -306,6 +304,8 @@ class Estimator(BaseEstimator):
         folder
             Must not exist, or be an empty folder; nothing is written over.
         """
+        from windvane.export.folder import write_folder
+
         write_folder(self._fitted(), Path(folder))
 
     def to_sklearn(self) -> Any:
@@ -316,6 +316,8 @@ class Estimator(BaseEstimator):
         Pipeline or FixedThresholdClassifier
             Fitted, with the same predictions; an `InputError` names what scikit-learn cannot say.
         """
+        from windvane.export.plain import to_sklearn
+
         return to_sklearn(self._fitted())
 
     def _facts(self) -> dict[str, Any]:

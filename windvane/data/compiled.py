@@ -30,8 +30,7 @@ Encoded = Floats | sp.csr_matrix
 
 # scikit-learn's margin at both ends of a quantile transformation, and the normal quantiles where it cuts off.
 _MARGIN = 1e-7
-_LOWEST = ndtri(_MARGIN - np.spacing(1))
-_HIGHEST = ndtri(1 - (_MARGIN - np.spacing(1)))
+_LOWEST, _HIGHEST = ndtri(_MARGIN - np.spacing(1)), ndtri(1 - (_MARGIN - np.spacing(1)))
 
 
 class CompiledColumns:
@@ -108,38 +107,6 @@ class CompiledColumns:
             return self._wide(first, rows, last)
         return np.hstack([*first, *(table[rows[:, j]] for j, table in self._small), *last])
 
-    def described(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Say what it does in plain values, for `windvane.export`.
-
-        Returns
-        -------
-        facts
-            What JSON can hold: the steps in their order, how numbers are scaled, which categories are looked up.
-        arrays
-            What was learned.
-
-        Raises
-        ------
-        TypeError
-            Where numbers go through a transformer that has no such description.
-        """
-        steps, arrays = dict[str, Any](), dict[str, NDArray[Any]]()
-        pipeline = {} if self._numbers is None else dict(self._numbers.steps)
-        if "impute" in pipeline:
-            arrays["fill"] = np.asarray(pipeline["impute"].statistics_)
-        scale, learned = _described_scaler(pipeline.get("scale"))
-        steps["numbers"] = self._plain or self._numbers is not None
-        steps["missing"] = self._missing is not None
-        if self._missing is not None:
-            arrays["marked"] = np.asarray(self._missing)
-        looked_up = [*self._small, *self._large]
-        arrays |= learned | {f"table_{j}": table for j, table in looked_up}
-        steps["look_up"], steps["codes"] = bool(looked_up), bool(self._codes)
-        if self._codes:
-            arrays["codes"] = np.asarray(self._codes)
-        facts = {"steps": [name for name, used in steps.items() if used], "scale": scale, "sparse": bool(self._sparse)}
-        return {**facts, "looked_up": [int(j) for j, _ in looked_up]}, arrays
-
     def _wide(self, first: list[Floats], rows: NDArray[np.intp], last: list[Floats]) -> sp.csr_matrix:
         picked = rows[:, [j for j, _ in self._small]] + self._offsets  # (n, number of small categories)
         n, c = picked.shape
@@ -201,40 +168,11 @@ def _scaled(values: Floats, scaler: Any) -> Floats:
     if isinstance(scaler, MinMaxScaler):
         return np.asarray(values * scaler.scale_ + scaler.min_)
     if isinstance(scaler, QuantileTransformer):
-        return normal_scores(values, scaler.quantiles_, scaler.references_)
+        return _normal_scores(values, scaler.quantiles_, scaler.references_)
     raise TypeError(f"{type(scaler).__name__} is not a known scaler")
 
 
-def _described_scaler(scaler: Any) -> tuple[str, dict[str, NDArray[Any]]]:
-    """Name the arithmetic of `_scaled` and give the arrays that it reads."""
-    if scaler is None:
-        return "none", {}
-    if isinstance(scaler, StandardScaler):
-        return "centred", {"centre": scaler.mean_, "spread": scaler.scale_}
-    if isinstance(scaler, RobustScaler):
-        return "centred", {"centre": scaler.center_, "spread": scaler.scale_}
-    if isinstance(scaler, MinMaxScaler):
-        return "range", {"factor": scaler.scale_, "offset": scaler.min_}
-    if isinstance(scaler, QuantileTransformer):
-        return "normal", {"quantiles": scaler.quantiles_, "references": scaler.references_}
-    raise TypeError(f"{type(scaler).__name__} is not a known scaler")
-
-
-def normal_scores(values: Floats, quantiles: Floats, references: Floats) -> Floats:
-    """Turn quantiles of training into those of a normal distribution.
-
-    Parameters
-    ----------
-    values
-        Shape (n, p).
-    quantiles, references
-        What a `QuantileTransformer` learned: values of shape (m, p) and their levels of shape (m,).
-
-    Returns
-    -------
-    ndarray
-        Shape (n, p).
-    """
+def _normal_scores(values: Floats, quantiles: Floats, references: Floats) -> Floats:
     levels = np.empty(values.shape)
     for j in range(values.shape[1]):
         x, q = values[:, j], quantiles[:, j]

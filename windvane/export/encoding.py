@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse as sp
+from scipy.special import ndtri
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from windvane.data.compiled import normal_scores
 from windvane.data.files import is_unnamed
 from windvane.data.table import Floats
 from windvane.data.values import date_parts, to_codes, to_dates, to_numbers, to_seconds, to_texts, vocabulary_index
@@ -108,90 +108,131 @@ READERS = {
 
 def encode(typed: Typed, facts: Facts, arrays: Arrays) -> Any:
     """Make the features that one model was trained on: an array of shape (n, q) or a CSR matrix."""
-    blocks = [block for step in facts["steps"] for block in STEPS[step](typed, facts, arrays) if block.shape[1]]
+    blocks = [STEPS[step["step"]](typed, {**facts, **step}, arrays) for step in facts["steps"]]
+    blocks = [block for block in blocks if block.shape[1]] or [np.zeros((len(typed[0]), 1))]
     if facts["sparse"]:
         return sp.csr_matrix(sp.hstack([sp.csr_matrix(block) for block in blocks], format="csr"))
-    return np.hstack(blocks or [np.zeros((len(typed[0]), 1))])
+    return np.hstack(blocks)
 
 
-def keep_matrix(typed: Typed, facts: Facts, arrays: Arrays) -> list[Any]:
+def keep_matrix(typed: Typed, step: Facts, arrays: Arrays) -> Any:
     """Leave numbers and category codes as they are."""
-    return [typed[0]]
+    return typed[0]
 
 
-def fill_and_scale(typed: Typed, facts: Facts, arrays: Arrays) -> list[Any]:
-    """Fill in missing numbers, then scale."""
-    numbers = typed[0][:, : facts["n_numbers"]]
-    if "fill" in arrays:
-        numbers = np.where(np.isnan(numbers), arrays["fill"], numbers)
-    return [SCALES[facts["scale"]](numbers, arrays)]
+def change_numbers(typed: Typed, step: Facts, arrays: Arrays) -> Any:
+    """Fill in missing numbers and scale, one part after the other."""
+    numbers = typed[0][:, : step["n_numbers"]]
+    for i, part in enumerate(step["parts"]):
+        learned = {name.partition("_")[2]: array for name, array in arrays.items() if name.startswith(f"{i}_")}
+        numbers = NUMBERS[part](numbers, learned)
+    return numbers
 
 
-def mark_missing(typed: Typed, facts: Facts, arrays: Arrays) -> list[Any]:
+def mark_missing(typed: Typed, step: Facts, arrays: Arrays) -> Any:
     """Say where a number was missing."""
-    return [np.isnan(typed[0][:, arrays["marked"]]).astype(float)]
+    return np.isnan(typed[0][:, arrays["marked"]]).astype(float)
 
 
-def look_up(typed: Typed, facts: Facts, arrays: Arrays) -> list[Any]:
+def look_up(typed: Typed, step: Facts, arrays: Arrays) -> Any:
     """Look each category code up in its table: one-hot or mean targets; the last row is that of a missing value."""
     blocks = []
-    for j in facts["looked_up"]:
-        table, codes = arrays[f"table_{j}"], typed[0][:, facts["n_numbers"] + j]
+    for j in step["columns"]:
+        table, codes = arrays[f"table_{j}"], typed[0][:, j]
         blocks.append(table[np.where(np.isnan(codes), len(table) - 1, codes).astype(np.intp)])
-    return blocks
+    return np.hstack(blocks)
 
 
-def keep_codes(typed: Typed, facts: Facts, arrays: Arrays) -> list[Any]:
+def keep_codes(typed: Typed, step: Facts, arrays: Arrays) -> Any:
     """Leave some category codes as they are."""
-    return [typed[0][:, arrays["codes"]]]
+    return typed[0][:, step["columns"]]
 
 
-def embed_texts(typed: Typed, facts: Facts, arrays: Arrays) -> list[Any]:
-    """Hash the terms of texts, weigh them by tf-idf and project them."""
-    blocks = []
-    for i, hashing in facts["texts"].items():
-        options = {**hashing, "ngram_range": tuple(hashing["ngram_range"])}
-        counts: Any = HashingVectorizer(**options).transform(typed[1][int(i)])  # CSR (n, terms)
-        counts.data = (1 + np.log(counts.data)) * arrays[f"idf_{i}"][counts.indices]
-        lengths = np.sqrt(np.asarray(counts.multiply(counts).sum(axis=1)).ravel())  # (n,)
-        blocks.append(counts @ arrays[f"components_{i}"] / np.where(lengths == 0, 1.0, lengths)[:, None])
-    return blocks
+def embed_text(typed: Typed, step: Facts, arrays: Arrays) -> Any:
+    """Hash the terms of a text, weigh them by tf-idf and project them."""
+    i = step["text"]
+    options = {name: step[name] for name in ("analyzer", "n_features", "alternate_sign", "norm")}
+    hashing = HashingVectorizer(**options, ngram_range=tuple(step["ngram_range"]))
+    counts: Any = hashing.transform(typed[1][i])  # CSR (n, terms)
+    counts.data = (1 + np.log(counts.data)) * arrays[f"idf_{i}"][counts.indices]
+    lengths = np.sqrt(np.asarray(counts.multiply(counts).sum(axis=1)).ravel())  # (n,)
+    return counts @ arrays[f"components_{i}"] / np.where(lengths == 0, 1.0, lengths)[:, None]
 
 
-def keep_sparse(typed: Typed, facts: Facts, arrays: Arrays) -> list[Any]:
+def keep_sparse(typed: Typed, step: Facts, arrays: Arrays) -> Any:
     """Take the sparse part, each column divided by its largest value where that was learned."""
-    return [typed[2] @ sp.diags(1 / arrays["largest"]) if "largest" in arrays else typed[2]]
+    return typed[2] @ sp.diags(1 / arrays["largest"]) if "largest" in arrays else typed[2]
 
 
 STEPS = {
     "matrix": keep_matrix,
-    "numbers": fill_and_scale,
+    "numbers": change_numbers,
     "missing": mark_missing,
     "look_up": look_up,
     "codes": keep_codes,
-    "texts": embed_texts,
+    "text": embed_text,
     "sparse": keep_sparse,
 }
 
 
-def scale_not(values: Floats, arrays: Arrays) -> Floats:
-    """Leave numbers as they are."""
-    return values
+def fill(values: Floats, learned: Arrays) -> Floats:
+    """Fill in what is missing."""
+    return np.where(np.isnan(values), learned["values"], values)
 
 
-def scale_centred(values: Floats, arrays: Arrays) -> Floats:
+def scale_centred(values: Floats, learned: Arrays) -> Floats:
     """Subtract a centre, divide by a spread."""
-    return np.asarray((values - arrays["centre"]) / arrays["spread"])
+    return np.asarray((values - learned["centre"]) / learned["spread"])
 
 
-def scale_range(values: Floats, arrays: Arrays) -> Floats:
+def scale_range(values: Floats, learned: Arrays) -> Floats:
     """Bring the range of training to 0 .. 1."""
-    return np.asarray(values * arrays["factor"] + arrays["offset"])
+    return np.asarray(values * learned["factor"] + learned["offset"])
 
 
-def scale_normal(values: Floats, arrays: Arrays) -> Floats:
-    """Turn quantiles of training into those of a normal distribution."""
-    return normal_scores(values, arrays["quantiles"], arrays["references"])
+def scale_uniform(values: Floats, learned: Arrays) -> Floats:
+    """Turn values into their quantiles in training."""
+    return levels_of(values, learned, 0.0)
 
 
-SCALES = {"none": scale_not, "centred": scale_centred, "range": scale_range, "normal": scale_normal}
+def scale_normal(values: Floats, learned: Arrays) -> Floats:
+    """Turn quantiles of training into those of a normal distribution, cut off as scikit-learn does."""
+    margin = 1e-7
+    ends = ndtri(margin - np.spacing(1)), ndtri(1 - (margin - np.spacing(1)))
+    return np.asarray(np.clip(ndtri(levels_of(values, learned, margin)), *ends))
+
+
+def levels_of(values: Floats, learned: Arrays, margin: float) -> Floats:
+    """Find the quantiles; a value that many rows of training share gets the middle of its levels."""
+    quantiles, references = learned["quantiles"], learned["references"]
+    levels = np.empty(values.shape)
+    for j in range(values.shape[1]):
+        x, q = values[:, j], quantiles[:, j]
+        levels[:, j] = (np.interp(x, q, references) - np.interp(-x, -q[::-1], -references[::-1])) / 2
+    levels[(values >= quantiles[-1]) | (values + margin > quantiles[-1])] = 1.0
+    levels[(values <= quantiles[0]) | (values - margin < quantiles[0])] = 0.0
+    return levels
+
+
+def scale_power(values: Floats, learned: Arrays) -> Floats:
+    """Yeo and Johnson (2000), equation 2.1: what is negative is turned round, with 2 - power."""
+    powers = np.where(values >= 0, learned["powers"], 2 - learned["powers"])  # (n, p)
+    logs, flat = np.log1p(np.abs(values)), np.abs(powers) < np.spacing(1.0)
+    return np.copysign(np.where(flat, logs, np.expm1(powers * logs) / np.where(flat, 1.0, powers)), values)
+
+
+def scale_length(values: Floats, learned: Arrays) -> Floats:
+    """Bring the numbers of each row to length 1."""
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)  # (n, 1)
+    return np.asarray(values / np.where(lengths < 10 * np.finfo(float).eps, 1.0, lengths))
+
+
+NUMBERS = {
+    "fill": fill,
+    "centred": scale_centred,
+    "range": scale_range,
+    "uniform": scale_uniform,
+    "normal": scale_normal,
+    "power": scale_power,
+    "length": scale_length,
+}

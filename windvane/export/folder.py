@@ -6,7 +6,7 @@
     encoding.py       from a table to the features of a model
     members.py        from the features to a prediction
     model.json        columns, classes, members with their weights
-    members/          a folder for each model of each member
+    models/           a folder for each model of each member
     README.txt, requirements.txt
 
 The programs are composed of the functions of `windvane.export` that the ensemble needs (`windvane.export.source`).
@@ -23,15 +23,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from windvane.data.compiled import CompiledColumns
 from windvane.data.encoders import Encoder
-from windvane.data.recognise import Column
-from windvane.data.schema import Schema
 from windvane.data.store import write_arrays, write_json
 from windvane.errors import InputError
+from windvane.export.describe import describe_encoder, describe_schema
 from windvane.export.families import WRITERS, Kept
 from windvane.export.source import compose, packages, parse
 from windvane.predictor import Predictor
@@ -40,8 +35,6 @@ from windvane.version import VERSION
 # Imported name -> the name to install, where they differ.
 _INSTALLED = {"sklearn": "scikit-learn"}
 _BESIDE = {"windvane.export.encoding": "encoding", "windvane.export.members": "members"}
-# The order of the columns of a typed table; see `windvane.data.schema`.
-_ORDER = ("number", "date", "duration", "category", "text")
 _MOST_LISTED = 20  # columns in README.txt
 _START = '\n\nif __name__ == "__main__":\n    main()\n'
 _README = """A model found by windvane {version}, which it does not need any more.
@@ -58,7 +51,7 @@ It predicts {what}.
 The columns that it reads: {columns}.
 
 predictor.py blends the models, members.py opens them, encoding.py turns a table into what they want, model.json says
-what the columns and classes are, and members/ holds each model in its library's own format or as plain arrays. Nothing
+what the columns and classes are, and models/ holds each model in its library's own format or as plain arrays. Nothing
 in these files is executed when they are read. requirements.txt has the versions that the model was made with.
 """
 
@@ -104,53 +97,16 @@ def write_folder(predictor: Predictor, path: Path) -> None:
         raise
 
 
-def described_encoder(encoder: Encoder) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Say what an encoder does in plain values: what `windvane.export.encoding` reads.
-
-    Parameters
-    ----------
-    encoder
-        Fitted.
-
-    Returns
-    -------
-    facts
-        What JSON can hold.
-    arrays
-        What was learned.
-    """
-    facts: dict[str, Any] = {"steps": ["matrix"], "sparse": False}
-    arrays: dict[str, NDArray[Any]] = {}
-    if encoder.columns_ is not None:
-        columns = CompiledColumns(encoder.columns_, encoder.n_numbers, encoder.cardinalities)
-        facts, arrays = columns.described()
-    texts = {}
-    for i, pipeline in enumerate(encoder.texts_):
-        if pipeline is not None:
-            steps = dict(pipeline.steps)
-            names = ("analyzer", "ngram_range", "n_features", "alternate_sign", "norm")
-            texts[str(i)] = {name: getattr(steps["hash"], name) for name in names}
-            arrays[f"idf_{i}"] = steps["tfidf"].idf_
-            arrays[f"components_{i}"] = np.ascontiguousarray(steps["svd"].components_.T)
-    if texts:
-        facts = {**facts, "steps": [*facts["steps"], "texts"], "texts": texts}
-    if encoder.sparse_ is not None:
-        arrays["largest"] = encoder.sparse_.scale_
-    return {**facts, "n_numbers": encoder.n_numbers}, arrays
-
-
 def _describe(predictor: Predictor, making: Path) -> dict[str, Any]:
     """Write the models and say what the whole is."""
     classes, ensemble = predictor.classes, predictor.ensemble
     members = []
     for member, models, folders in zip(ensemble.members, predictor.models, predictor.folders, strict=True):
         for i, (model, kept_in) in enumerate(zip(models, folders, strict=True)):
-            place = f"members/{member.number:05d}/fold_{i}"
+            place = f"models/{member.number:05d}/fold_{i}"
             (making / place).mkdir(parents=True)
             encoder = Encoder.load(kept_in)
-            facts, arrays = described_encoder(encoder)
-            if predictor.schema.n_sparse:
-                facts = {**facts, "steps": [*facts["steps"], "sparse"], "sparse": True}
+            facts, arrays = describe_encoder(encoder, sparse=predictor.schema.n_sparse > 0)
             write_arrays(making / place / "encoder.npz", arrays)
             record = WRITERS[member.family](Kept(model, kept_in, encoder, predictor.task), making / place)
             record |= {"n_classes": predictor.task.n_classes, "family": member.family, "encoder": facts}
@@ -161,37 +117,20 @@ def _describe(predictor: Predictor, making: Path) -> dict[str, Any]:
         "classes": None if classes is None else {"dtype": classes.dtype.str, "values": classes.tolist()},
         "temperature": ensemble.temperature,
         "decision": list(ensemble.decision or [1.0] * predictor.task.n_classes),
-        "table": _described_schema(predictor.schema),
+        "table": describe_schema(predictor.schema),
         "members": members,
     }
-
-
-def _described_schema(schema: Schema) -> dict[str, Any]:
-    if schema.n_sparse:
-        return {"form": "sparse", "width": schema.n_sparse, "columns": []}
-    used = [(column, place) for place, column in enumerate(schema.columns) if column.kind != "dropped"]
-    columns = [_described_column(column, place) for kind in _ORDER for column, place in used if column.kind == kind]
-    return {"form": "columns", "named": schema.named, "width": len(schema.columns), "columns": columns}
-
-
-def _described_column(column: Column, place: int) -> dict[str, Any]:
-    more: dict[str, Any] = {}
-    if column.kind == "date":
-        more = {"form": column.form, "timezone": column.timezone, "parts": column.parts}
-    elif column.kind == "category":
-        more = {"vocabulary": column.vocabulary}
-    return {"name": column.name, "place": place, "kind": column.kind, **more}
 
 
 def _sources(described: Mapping[str, Any]) -> dict[str, str]:
     """Compose the three programs of what this ensemble needs."""
     table, members = described["table"], described["members"]
-    encoders = [member["encoder"] for member in members]
+    steps = [step for member in members for step in member["encoder"]["steps"]]
     chosen = {
         "TABLES": {table["form"]},
         "READERS": {column["kind"] for column in table["columns"]},
-        "STEPS": {step for encoder in encoders for step in encoder["steps"]},
-        "SCALES": {encoder["scale"] for encoder in encoders if "scale" in encoder},
+        "STEPS": {step["step"] for step in steps},
+        "NUMBERS": {part for step in steps for part in step.get("parts", ())},
         "OPENERS": {member["kind"] for member in members},
     }
     program = "windvane.export.predictor"

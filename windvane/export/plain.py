@@ -152,9 +152,7 @@ def _category(column: Column) -> Pipeline:
 def _back(predictor: Predictor) -> list[tuple[str, Any]]:
     """Average all models, then sharpen or flatten."""
     models, weights = [], []
-    for member, folds, folders in zip(
-        predictor.ensemble.members, predictor.models, predictor.folders, strict=True
-    ):
+    for member, folds, folders in zip(predictor.ensemble.members, predictor.models, predictor.folders, strict=True):
         for i, (model, folder) in enumerate(zip(folds, folders, strict=True)):
             kept = Kept(model, folder, Encoder.load(folder), predictor.task)
             name = f"{member.family} {member.number}.{i}"

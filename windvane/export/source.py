@@ -64,7 +64,9 @@ def parse(name: str) -> Module:
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             module.definitions[node.targets[0].id] = node
         elif isinstance(node, ast.Import):
-            module.imports.update({alias.asname or alias.name: (alias.name, "") for alias in node.names})
+            module.imports.update(
+                {alias.asname or alias.name.partition(".")[0]: (alias.name, "") for alias in node.names}
+            )
         elif isinstance(node, ast.ImportFrom):
             origin = node.module or ""
             module.imports.update({alias.asname or alias.name: (origin, alias.name) for alias in node.names})
@@ -76,8 +78,11 @@ def compose(
     roots: Iterable[str],
     chosen: Mapping[str, Collection[str]] | None = None,
     beside: Mapping[str, str] | None = None,
+    own: str = "windvane",
 ) -> str:
     """Copy definitions of a module, and of what they need in windvane, into one source.
+
+    Definitions are found by name: one that is assigned as part of a tuple, or inside a block, is not.
 
     Parameters
     ----------
@@ -88,17 +93,19 @@ def compose(
     chosen
         Name of a dictionary at the top level -> the keys to copy of it; others are copied whole.
     beside
-        Modules of windvane that have a copy of their own -> the name of that copy, from which it is imported.
+        Modules that have a copy of their own -> the name of that copy, from which it is imported.
+    own
+        The package to copy from; what comes from others is imported.
 
     Returns
     -------
     str
         Source code with the first line of each docstring.
     """
-    copy = _Copy(chosen or {}, beside or {})
+    copy = _Copy(own, chosen or {}, beside or {})
     for root in roots:
         copy.take(name, root)
-    blocks = ["from __future__ import annotations\n", *_import_lines(copy.imports)]
+    blocks = ["from __future__ import annotations\n", *_import_lines(copy.imports, set(copy.beside.values()))]
     for i, (text, spaced) in enumerate(copy.parts):
         gap = "\n\n" if spaced or (i and copy.parts[i - 1][1]) else "\n" if i == 0 else ""
         blocks.append(gap + text)
@@ -139,6 +146,7 @@ class _Copy:
         Module, name there ("" for the module itself), and the name that it gets.
     """
 
+    own: str
     chosen: Mapping[str, Collection[str]]
     beside: Mapping[str, str]
     parts: list[tuple[str, bool]] = field(default_factory=list)
@@ -152,7 +160,7 @@ class _Copy:
             origin, original = module.imports[wanted]
             if origin in self.beside:
                 self.imports.add((self.beside[origin], original, wanted))
-            elif origin.partition(".")[0] == "windvane":
+            elif origin.partition(".")[0] == self.own:
                 self.take(origin, original)
             else:
                 self.imports.add((origin, original, wanted))
@@ -169,9 +177,14 @@ class _Copy:
         node = module.definitions[wanted]
         if wanted in self.chosen and isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             pairs = zip(node.value.keys, node.value.values, strict=True)
-            kept = [(k, v) for k, v in pairs if isinstance(k, ast.Constant) and k.value in self.chosen[wanted]]
-            less = ast.Assign(node.targets, ast.Dict([k for k, _ in kept], [v for _, v in kept]), lineno=node.lineno)
-            return less, ast.unparse(less)
+            kept = [
+                (key.value, value)
+                for key, value in pairs
+                if isinstance(key, ast.Constant) and isinstance(key.value, str) and key.value in self.chosen[wanted]
+            ]
+            lines = [f'    "{key}": {ast.unparse(value)},' for key, value in kept]
+            text = "\n".join([f"{wanted} = {{", *lines, "}"])
+            return ast.parse(text).body[0], text
         return node, "\n".join(_lines(module.lines, node))
 
 
@@ -195,7 +208,7 @@ def _lines(lines: Sequence[str], node: ast.stmt) -> list[str]:
     return [*lines[start:first], opening, *lines[last:end]]
 
 
-def _import_lines(imports: Iterable[tuple[str, str, str]]) -> list[str]:
+def _import_lines(imports: Iterable[tuple[str, str, str]], beside: Collection[str]) -> list[str]:
     """Write imports: those of Python, of libraries, and of files beside, a paragraph each."""
     whole: list[tuple[str, str]] = []
     parts: dict[str, list[str]] = {}
@@ -203,10 +216,12 @@ def _import_lines(imports: Iterable[tuple[str, str, str]]) -> list[str]:
         if name:
             parts.setdefault(module, []).append(name if name == given else f"{name} as {given}")
         else:
-            whole.append((module, f"import {module}" if module == given else f"import {module} as {given}"))
+            whole.append(
+                (module, f"import {module}" if module.partition(".")[0] == given else f"import {module} as {given}")
+            )
     split = [(module, f"from {module} import {', '.join(names)}") for module, names in parts.items()]
     groups: tuple[list[str], list[str], list[str]] = ([], [], [])
     for module, line in whole + split:
         package = module.partition(".")[0]
-        groups[0 if package in sys.stdlib_module_names else 2 if module in ("encoding", "members") else 1].append(line)
+        groups[0 if package in sys.stdlib_module_names else 2 if module in beside else 1].append(line)
     return [line for group in groups if group for line in (*group, "")][:-1]

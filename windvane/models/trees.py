@@ -223,9 +223,7 @@ class Descent:
         return np.asarray(reached.mean(axis=1))
 
     def _many(self, features: NDArray[np.float32] | sp.csr_matrix) -> Floats:
-        self._compiled = self._compiled or [
-            self._trees.compiled(i, self._n_features) for i in range(len(self._roots))
-        ]
+        self._compiled = self._compiled or [self._trees.compiled(i, self._n_features) for i in range(len(self._roots))]
         total = np.zeros((features.shape[0], self._trees.values.shape[1]))
         for root, tree in zip(self._roots, self._compiled, strict=True):
             total += self._trees.values[self._leaf_row[tree.apply(features) + root]]
