@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -118,10 +120,10 @@ def test_mistake_is_one_line(words: list[str], message: str, table: Path, tmp_pa
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("command", ["leaderboard", "resume --time 1s", "predict"])
+@pytest.mark.parametrize("command", ["leaderboard", "resume --time 1s", "predict", "export"])
 def test_directory_without_a_run(command: str, table: Path, tmp_path: Path) -> None:
     name, *options = command.split()
-    more = [table, "--out", tmp_path / "out.csv"] if name == "predict" else []
+    more = {"predict": [table, "--out", tmp_path / "out.csv"], "export": ["--out", tmp_path / "out"]}.get(name, [])
     done = shell(name, tmp_path, *more, *options)
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith("windvane: ")
@@ -164,6 +166,20 @@ def test_session_predicts(session: Path) -> None:
         else:
             labels = predicted["prediction"]
         assert (labels == pd.read_csv(session / "test.csv")["label"]).mean() > 0.9
+
+
+def test_session_exports(session: Path, tmp_path: Path) -> None:
+    done = shell("export", session / "run", "--out", tmp_path / "out")
+    assert done.stdout == f"exported to {tmp_path / 'out'}; see its README.txt\n"
+    again = shell("export", session / "run", "--out", tmp_path / "out")
+    assert again.exit_code == 2
+    assert "exists and is not empty" in again.stderr
+    words = [sys.executable, str(tmp_path / "out" / "predictor.py"), str(session / "test.csv"), "--proba"]
+    (tmp_path / "found.csv").write_text(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    wanted = shell("predict", session / "run", session / "test.csv", "--out", tmp_path / "wanted.csv", "--proba")
+    assert wanted.exit_code == 0, wanted.output
+    found = pd.read_csv(tmp_path / "found.csv")
+    pd.testing.assert_frame_equal(found, pd.read_csv(tmp_path / "wanted.csv"), rtol=1e-12, atol=1e-12)
 
 
 def test_session_goes_on(session: Path) -> None:

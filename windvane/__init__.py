@@ -20,6 +20,7 @@ The layout; each imports only from what stands above it::
     search/       which configuration next, for how long: policy, portfolio, optimiser, workers, history, ensemble
     predictor.py  the fitted ensemble: predict
     persist.py    save and load
+    export/       a folder that predicts without windvane, or a plain scikit-learn object
     fitted.py     what a fitted estimator tells of its run
     refit.py      the ensemble trained anew on all rows
     progress.py   what a search says while it runs

@@ -137,6 +137,16 @@ def leaderboard(
 
 
 @app.command()
+def export(run: Run, out: Annotated[Path, typer.Option(help="Folder to write; nothing is written over.")]) -> None:
+    """Write a folder that predicts without windvane."""
+    with _complaints():
+        from windvane import load
+
+        load(run).export(out)
+        typer.echo(f"exported to {out}; see its README.txt")
+
+
+@app.command()
 def resume(run: Run, time: Time, quiet: Quiet = False) -> None:
     """Go on with a run for some more time."""
     with _complaints():

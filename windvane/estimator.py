@@ -296,6 +296,30 @@ class Estimator(BaseEstimator):
         predictor = self._fitted()
         persist.write_predictor(self._facts(), predictor, Path(path))
 
+    def export(self, folder: str | Path) -> None:
+        """Write a folder that predicts without windvane: native model files and a `predictor.py`.
+
+        Parameters
+        ----------
+        folder
+            Must not exist, or be an empty folder; nothing is written over.
+        """
+        from windvane.export.folder import write_folder
+
+        write_folder(self._fitted(), Path(folder))
+
+    def to_sklearn(self) -> Any:
+        """Say the ensemble in scikit-learn's own objects, and those of the boosters' libraries; none is windvane's.
+
+        Returns
+        -------
+        Pipeline or FixedThresholdClassifier
+            Fitted, with the same predictions; an `InputError` names what scikit-learn cannot say.
+        """
+        from windvane.export.plain import to_sklearn
+
+        return to_sklearn(self._fitted())
+
     def _facts(self) -> dict[str, Any]:
         return persist.facts(type(self).__name__, self._fitted(), own_metric=not isinstance(self.metric, str))
 

@@ -167,6 +167,12 @@ def test_time_zones(column, timezone, expected):
     assert values.to_dates(column, None, timezone)[0] == np.datetime64(expected)
 
 
+def test_texts_of_a_zone_with_summer_time():
+    dates = pd.Series(pd.to_datetime(["2024-01-31 12:00", "2024-07-31 12:00", None])).dt.tz_localize("Europe/Berlin")
+    found = values.to_dates(dates.astype(str), None, "Europe/Berlin")  # as a CSV file has them
+    np.testing.assert_array_equal(found, values.to_dates(dates, None, "Europe/Berlin"))
+
+
 def test_objects_of_several_time_zones():
     column = pd.Series([MOMENT.tz_localize("UTC"), MOMENT.tz_localize("Asia/Tokyo")], dtype=object)
     assert (np.diff(values.to_dates(column, None, "UTC")) == np.timedelta64(-9, "h")).all()

@@ -274,7 +274,8 @@ def to_dates(values: pd.Series, form: str | None, timezone: str | None) -> NDArr
             dates = pd.to_datetime(values, utc=True)
     else:
         codes, texts = distinct_texts(values)
-        utc = form is not None and "%z" in form
+        # Texts of a zone with summer time have two offsets, which pandas reads as UTC or not at all.
+        utc = timezone is not None or (form is not None and "%z" in form)
         parsed = pd.to_datetime(pd.Series(texts, dtype=object), format=form or "ISO8601", errors="coerce", utc=utc)
         _refuse_where(parsed.isna().to_numpy(), pd.Series(texts, name=values.name, dtype=object), "date")
         dates = parsed.reindex(codes).reset_index(drop=True)  # -1 is no label: NaT

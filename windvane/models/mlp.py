@@ -185,7 +185,9 @@ class MLPModel:
 
     def predict(self, table: Table) -> Floats:
         """Predict with the weights of the best epoch."""
-        scores = _forward(float32(self._encoder.transform(table)), self.best, self.activation)
+        # In float64: a row's prediction then depends neither on its neighbours nor on threads beyond 1e-15.
+        features = float32(self._encoder.transform(table)).astype(np.float64)
+        scores = _forward(features, self.best, self.activation)
         if not self._setting.task.is_classification:
             return self._units.expand(scores[:, 0])
         return np.asarray(softmax(_logits(scores), axis=1))

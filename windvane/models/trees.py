@@ -130,6 +130,43 @@ class Trees:
         """Write the arrays as they are."""
         write_arrays(path, vars(self))
 
+    def compiled(self, i: int, n_features: int, with_values: bool = False) -> Any:
+        """Rebuild scikit-learn's tree: what its descent reads, without statistics.
+
+        Parameters
+        ----------
+        i
+            Which tree.
+        n_features
+            Features of a row.
+        with_values
+            Whether its leaves have their values, so that it can predict, or only be descended.
+
+        Returns
+        -------
+        sklearn.tree._tree.Tree
+            With the nodes numbered as here.
+        """
+        from sklearn.tree._tree import NODE_DTYPE, Tree
+
+        size, root = int(self.sizes[i]), int(self.sizes[:i].sum())
+        inside = slice(root, root + size)
+        nodes = np.zeros(size, dtype=NODE_DTYPE)
+        leaf = self.feature[inside] < 0
+        nodes["left_child"] = np.where(leaf, -1, np.arange(size) + 1)
+        nodes["right_child"] = np.where(leaf, -1, self.right[inside])
+        nodes["feature"] = np.where(leaf, -2, self.feature[inside])
+        nodes["threshold"] = self.threshold[inside]
+        nodes["missing_go_to_left"] = self.missing_left[inside]
+        values = np.zeros((size, 1, self.values.shape[1] if with_values else 1))
+        if with_values:
+            first = int((self.feature[:root] < 0).sum())
+            values[leaf, 0] = self.values[first : first + int(leaf.sum())]
+        tree = Tree(n_features, np.array([values.shape[2]], dtype=np.intp), 1)
+        # The depth is only reported, never used to descend.
+        tree.__setstate__({"max_depth": 0, "node_count": size, "nodes": nodes, "values": values})
+        return tree
+
 
 class Descent:
     """Mean of the leaf values that rows reach in all trees.
@@ -199,29 +236,11 @@ class Descent:
         return np.asarray(reached.mean(axis=1))
 
     def _many(self, features: NDArray[np.float32] | sp.csr_matrix) -> Floats:
-        self._compiled = self._compiled or [self._compile(i) for i in range(len(self._roots))]
+        self._compiled = self._compiled or [self._trees.compiled(i, self._n_features) for i in range(len(self._roots))]
         total = np.zeros((features.shape[0], self._trees.values.shape[1]))
         for root, tree in zip(self._roots, self._compiled, strict=True):
             total += self._trees.values[self._leaf_row[tree.apply(features) + root]]
         return total / len(self._compiled)
-
-    def _compile(self, i: int) -> Any:
-        """Rebuild scikit-learn's tree: what its descent reads, without values and statistics."""
-        from sklearn.tree._tree import NODE_DTYPE, Tree
-
-        size, root = int(self._trees.sizes[i]), int(self._roots[i])
-        inside = slice(root, root + size)
-        nodes = np.zeros(size, dtype=NODE_DTYPE)
-        leaf = self._trees.feature[inside] < 0
-        nodes["left_child"] = np.where(leaf, -1, np.arange(size) + 1)
-        nodes["right_child"] = np.where(leaf, -1, self._trees.right[inside])
-        nodes["feature"] = np.where(leaf, -2, self._trees.feature[inside])
-        nodes["threshold"] = self._trees.threshold[inside]
-        nodes["missing_go_to_left"] = self._trees.missing_left[inside]
-        tree = Tree(self._n_features, np.array([1], dtype=np.intp), 1)
-        # The depth is only reported, never used to descend.
-        tree.__setstate__({"max_depth": 0, "node_count": size, "nodes": nodes, "values": np.zeros((size, 1, 1))})
-        return tree
 
 
 def _own(sizes: NDArray[np.int64]) -> NDArray[np.int64]:

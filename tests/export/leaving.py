@@ -1,0 +1,174 @@
+"""Tables with every kind of column, small predictors without a search, and ways to leave them."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from windvane.data.files import to_frame
+from windvane.data.metrics import get_metric
+from windvane.data.schema import Schema
+from windvane.data.table import Table
+from windvane.data.target import encode_target
+from windvane.data.task import Kind, Task
+from windvane.models import FAMILIES
+from windvane.models.base import Part, Setting
+from windvane.predictor import Predictor
+from windvane.search.ensemble import Ensemble, Member
+
+CLASSES: dict[Kind, list[Any]] = {"binary": ["no", "yes"], "multiclass": [3, 5, 8], "regression": []}
+KINDS = list(CLASSES)
+ALL = ["lightgbm", "catboost", "random_forest", "extra_trees", "linear", "mlp"]
+
+# Runs where importing windvane is an error: folder or file, table, result.
+BLOCKED = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "windvane":
+            raise ImportError("windvane is blocked")
+sys.meta_path.insert(0, Block())
+import pickle
+import numpy as np, pandas as pd
+frame = pd.read_pickle(sys.argv[2])
+if sys.argv[1].endswith(".pickle"):
+    with open(sys.argv[1], "rb") as file:
+        model = pickle.load(file)
+    raw, labels = getattr(model, "predict_proba", model.predict)(frame), model.predict(frame)
+else:
+    sys.path.insert(0, sys.argv[1])
+    import predictor
+    raw, labels = predictor.blend(frame), predictor.predict(frame)
+    if predictor.described()["classes"] is not None:
+        raw = predictor.predict_proba(frame)
+assert "windvane" not in sys.modules
+np.savez(sys.argv[3], raw=raw, labels=labels.astype(str) if labels.dtype == object else labels)
+"""
+
+
+def make_frame(n: int = 160, seed: int = 0, *, rich: bool = False) -> pd.DataFrame:
+    """Make numbers, booleans, small and large categories, with missing values; where rich, also what has no number."""
+    rng = np.random.default_rng(seed)
+    size = rng.normal(size=n)
+    frame = pd.DataFrame(
+        {
+            "size": np.where(rng.random(n) < 0.1, np.nan, size * 100),
+            "count": rng.integers(0, 50, n),
+            "flag": rng.random(n) < 0.5,
+            "same": 1.0,
+            "colour": rng.choice(["red ", " green", "blue", "?", "NA"], n),
+            "place": pd.Categorical(rng.choice([f"p{i}" for i in range(70)], n)),
+            "answer": pd.Series(rng.choice([True, False, "maybe"], n), dtype=object),
+        }
+    )
+    frame.loc[frame.index[3::11], "colour"] = None
+    if not rich:
+        return frame
+    start = pd.Timestamp("2024-01-31 22:15")
+    words = np.array(["alpha", "beta", "gamma", "delta", "straße", "x-y", "17"])
+    frame["price"] = [f"{value:.3f}" if value > -1 else "n/a" for value in size]
+    frame["when"] = [start + pd.Timedelta(hours=float(h)) for h in rng.integers(0, 9000, n)]
+    frame["day"] = pd.Series([f"{d:%d/%m/%Y}" for d in frame["when"]], dtype=object)
+    frame["zoned"] = frame["when"].dt.tz_localize("Europe/Berlin", ambiguous="NaT", nonexistent="NaT")
+    frame["took"] = pd.to_timedelta(rng.integers(0, 10_000, n), unit="s")
+    frame["note"] = [" ".join(rng.choice(words, rng.integers(4, 9))) for _ in range(n)]
+    for name in ("when", "day", "took", "note"):
+        frame.loc[frame.index[rng.random(n) < 0.1], name] = None
+    return frame
+
+
+def changed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Make another table of the same kind: other order, one more column, values that training never saw."""
+    other = frame.iloc[::-1].assign(more=1)
+    other["colour"] = other["colour"].where(np.arange(len(other)) % 9 > 0, "violet")
+    other.loc[other.index[5], "size"] = np.inf
+    return other[sorted(other.columns)]
+
+
+def make_target(frame: pd.DataFrame, kind: Kind) -> Any:
+    score = np.nan_to_num(frame["size"]) / 100 + (frame["colour"] == "blue") + frame["count"] / 30
+    if kind == "regression":
+        return 1000 + 20 * score.to_numpy()
+    k = len(CLASSES[kind])
+    return np.array(CLASSES[kind], dtype=object if kind == "binary" else None)[
+        np.searchsorted(np.quantile(score, np.arange(1, k) / k), score)
+    ]
+
+
+def make_predictor(
+    folder: Path, X: Any, y: Any, kind: Kind, members: Sequence[tuple[str, dict[str, Any]]], **ensemble: Any
+) -> Predictor:
+    """Train two folds of each member a little and keep them as a run does."""
+    frame = to_frame(X)
+    schema = Schema.learn(frame)
+    table = schema.encode(frame)
+    target, classes = encode_target(y, "regression" if kind == "regression" else "classification")
+    task = Task(kind, table.n_rows, table.n_columns, len(CLASSES[kind]))
+    fold, models, folders, records = np.arange(len(target)) % 2, [], [], []
+    weights = np.arange(1, len(members) + 1) / np.arange(1, len(members) + 1).sum()
+    for number, (family, config) in enumerate(members):
+        places = [folder / f"{number:05d}" / f"fold_{i}" for i in range(2)]
+        for i, place in enumerate(places):
+            place.mkdir(parents=True)
+            train, valid = (part(table, target, np.flatnonzero(chosen)) for chosen in (fold != i, fold == i))
+            model = FAMILIES[family].start(config, train, valid, Setting(task, seed=i))
+            model.grow(8)
+            model.save(place)
+        models.append([FAMILIES[family].load(place, Setting(task, 0)) for place in places])
+        folders.append(places)
+        records.append(Member(number, "step_0000", family, float(weights[number])))
+    metric = get_metric("auto", task, classes)
+    return Predictor(task, schema, metric, classes, Ensemble(tuple(records), 0.1, **ensemble), models, folders)
+
+
+def part(table: Table, target: Any, rows: Any) -> Part:
+    return Part(table.take(rows), target[rows])
+
+
+def ours(predictor: Predictor, X: Any) -> tuple[Any, Any]:
+    """Probabilities or numbers, and labels or numbers."""
+    table = predictor.schema.encode(to_frame(X))
+    return predictor.predict_raw(table), predictor.predict(table)
+
+
+def program(folder: Path) -> Any:
+    """Import the program of an exported folder afresh."""
+    names = ("predictor", "encoding", "members")
+    sys.path.insert(0, str(folder))
+    try:
+        importlib.invalidate_caches()
+        return importlib.import_module("predictor")
+    finally:
+        sys.path.remove(str(folder))
+        for name in names:
+            sys.modules.pop(name, None)
+
+
+def elsewhere(model: Path, X: Any, work: Path) -> tuple[Any, Any]:
+    """Predict in a process that cannot import windvane: with an exported folder, or a pickle."""
+    pd.to_pickle(X, work / "table.pickle")
+    words = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        BLOCKED,
+        str(model),
+        str(work / "table.pickle"),
+        str(work / "out.npz"),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=work)
+    assert done.returncode == 0, done.stderr
+    with np.load(work / "out.npz") as found:
+        return found["raw"], found["labels"]
+
+
+def same(found: Any, wanted: Any) -> None:
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)

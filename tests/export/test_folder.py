@@ -1,0 +1,206 @@
+"""Exported folders predict what windvane predicts, and hold nothing that is not needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from leaving import ALL, KINDS, changed, elsewhere, make_frame, make_predictor, make_target, ours, program, same
+from scipy import sparse as sp
+
+from windvane.data.task import Kind
+from windvane.errors import InputError
+from windvane.export.folder import write_folder
+from windvane.export.source import packages
+from windvane.predictor import Predictor
+
+
+def check(predictor: Predictor, X: Any, folder: Path) -> Any:
+    write_folder(predictor, folder)
+    model = program(folder)
+    raw, labels = ours(predictor, X)
+    if predictor.task.is_classification:
+        same(model.predict_proba(X), raw)
+        np.testing.assert_array_equal(model.predict(X), labels)
+    else:
+        same(model.predict(X), labels)
+    return model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", ALL)
+def test_each_family_alone(family: str, kind: Kind, tmp_path: Path) -> None:
+    X = make_frame()
+    predictor = make_predictor(tmp_path / "kept", X, make_target(X, kind), kind, [(family, {})])
+    check(predictor, changed(make_frame(seed=1)), tmp_path / "out")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def mixed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    """All families, on a table with every kind of column."""
+    X, kind = make_frame(rich=True), request.param
+    more = {
+        "binary": {"decision": (0.4, 1.0)},
+        "multiclass": {"temperature": 1.7, "decision": (1.5, 0.7, 1.0)},
+        "regression": {},
+    }[kind]
+    members = [(name, {}) for name in ALL] + [("linear", {"scale": "robust"}), ("mlp", {"scale": "minmax"})]
+    return make_predictor(tmp_path_factory.mktemp("kept"), X, make_target(X, kind), kind, members, **more)
+
+
+def test_all_families_where_windvane_cannot_be_imported(mixed: Predictor, tmp_path: Path) -> None:
+    X = changed(make_frame(seed=1, rich=True))
+    assert {column.kind for column in mixed.schema.columns} == {
+        *("number", "category", "date", "duration", "text", "dropped")
+    }
+    write_folder(mixed, tmp_path / "out")
+    raw, labels = elsewhere(tmp_path / "out", X, tmp_path)
+    wanted_raw, wanted_labels = ours(mixed, X)
+    same(raw, wanted_raw)
+    if mixed.task.is_classification:
+        assert (labels == wanted_labels).all()
+    else:
+        same(labels, wanted_labels)
+
+
+def test_the_programs_are_small_whole_and_free_of_windvane(mixed: Predictor, tmp_path: Path) -> None:
+    write_folder(mixed, tmp_path / "out")
+    sources = {path.stem: path.read_text() for path in (tmp_path / "out").glob("*.py")}
+    assert set(sources) == {"predictor", "encoding", "members"}
+    assert len(sources["predictor"].splitlines()) < 100
+    assert packages(sources.values()) - set(sources) == {
+        *("numpy", "pandas", "scipy", "sklearn", "lightgbm", "catboost")
+    }
+    lint = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--no-cache",
+        "--select",
+        "F,E",
+        "--line-length",
+        "120",
+    ]
+    done = subprocess.run([*lint, str(tmp_path / "out")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout  # no undefined and no unused name
+
+
+def test_no_file_can_execute_anything(mixed: Predictor, tmp_path: Path) -> None:
+    write_folder(mixed, tmp_path / "out")
+    files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert {file.suffix for file in files} == {".py", ".json", ".txt", ".npz", ".cbm"}
+    for file in files:
+        if file.suffix == ".npz":
+            with np.load(file, allow_pickle=False) as arrays:
+                assert all(arrays[name].dtype != object for name in arrays.files)
+
+
+def test_what_is_not_needed_is_not_there(tmp_path: Path) -> None:
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(80, 3)), columns=["a", "b", "c"])
+    predictor = make_predictor(tmp_path / "kept", X, X["a"] * 2, "regression", [("lightgbm", {})])
+    check(predictor, X, tmp_path / "out")
+    needed = (tmp_path / "out" / "requirements.txt").read_text().splitlines()
+    assert [line.partition("==")[0] for line in needed] == ["lightgbm", "numpy", "pandas", "scipy"]
+    encoding, members = ((tmp_path / "out" / name).read_text() for name in ("encoding.py", "members.py"))
+    assert not any(name in encoding for name in ("to_dates", "to_codes", "Hashing", "read_sparse", "scale_"))
+    assert not any(name in members for name in ("catboost", "softmax", "open_forest"))
+    assert "a number" in (tmp_path / "out" / "README.txt").read_text()
+
+
+def test_missing_categories_and_wide_one_hot_encodings(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({f"c{i}": rng.choice([f"v{j}" for j in range(35)], 200) for i in range(12)})
+    y = np.where((X["c0"] < "v2") ^ (rng.random(200) < 0.1), "yes", "no")
+    predictor = make_predictor(tmp_path / "kept", X, y, "binary", [("linear", {}), ("mlp", {})])
+    write_folder(predictor, tmp_path / "out")
+    described = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert all(member["encoder"]["sparse"] for member in described["members"])
+    X.iloc[::3, ::2] = None
+    same(program(tmp_path / "out").predict_proba(X), ours(predictor, X)[0])
+
+
+def test_a_fold_without_a_class(tmp_path: Path) -> None:
+    X = make_frame(60)
+    y = np.where(np.arange(60) == 1, 8, np.where(X["count"] > 20, 3, 5))
+    predictor = make_predictor(tmp_path / "kept", X, y, "multiclass", [("linear", {}), ("extra_trees", {})])
+    assert {len(model.classes) for folds in predictor.models for model in folds} == {2, 3}  # type: ignore[attr-defined]
+    check(predictor, X, tmp_path / "out")
+
+
+@pytest.mark.parametrize("as_frame", [False, True])
+def test_sparse_table(as_frame: bool, tmp_path: Path) -> None:
+    X = sp.csr_matrix(sp.random(120, 15, 0.3, format="csr", random_state=0))
+    members = [("lightgbm", {}), ("extra_trees", {}), ("linear", {}), ("mlp", {})]
+    y = X.toarray().sum(axis=1)
+    predictor = make_predictor(tmp_path / "kept", X, y, "regression", members)
+    check(predictor, pd.DataFrame(X.toarray()) if as_frame else X, tmp_path / "out")
+
+
+def test_array_without_names(tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(80, 4))
+    predictor = make_predictor(tmp_path / "kept", X, X[:, 0], "regression", [("linear", {}), ("catboost", {})])
+    model = check(predictor, X, tmp_path / "out")
+    same(model.predict(pd.DataFrame(X)), ours(predictor, X)[1])
+    with pytest.raises(ValueError, match="5 columns, but must have 4"):
+        model.predict(np.zeros((2, 5)))
+
+
+def test_command(tmp_path: Path) -> None:
+    X = make_frame()
+    predictor = make_predictor(tmp_path / "kept", X, make_target(X, "binary"), "binary", [("linear", {})])
+    write_folder(predictor, tmp_path / "out")
+    make_frame(seed=1).to_csv(tmp_path / "table.csv", index=False)
+    raw, labels = ours(predictor, pd.read_csv(tmp_path / "table.csv"))
+    assert (command(tmp_path)["prediction"] == labels).all()
+    found = command(tmp_path, "--proba")
+    assert list(found.columns) == ["no", "yes"]
+    same(found.to_numpy(), raw)
+
+
+def command(folder: Path, *options: str) -> pd.DataFrame:
+    words = [sys.executable, str(folder / "out" / "predictor.py"), str(folder / "table.csv"), *options]
+    with (folder / "predictions.csv").open("w") as file:
+        subprocess.run(words, check=True, stdout=file)
+    return pd.read_csv(folder / "predictions.csv")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    X = pd.DataFrame({"a": np.arange(40.0), "b": np.arange(40) % 3})
+    return make_predictor(tmp_path_factory.mktemp("kept"), X, X["a"], "regression", [("linear", {})])
+
+
+def test_nothing_is_written_over(small: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    write_folder(small, tmp_path / "out")  # an empty folder may be there
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name in ("full", "file", "out"):
+        with pytest.raises(InputError, match="exists and is not empty"):
+            write_folder(small, tmp_path / name)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_a_family_without_an_export_is_named(small: Predictor, tmp_path: Path) -> None:
+    (member,) = small.ensemble.members
+    own = replace(small, ensemble=replace(small.ensemble, members=(replace(member, family="own"),)))
+    with pytest.raises(InputError, match=r"holds 'own'.*Allowed: lightgbm, catboost"):
+        write_folder(own, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_fails_leaves_nothing_behind(small: Predictor, tmp_path: Path) -> None:
+    gone = replace(small, folders=[[tmp_path / "gone"] * 2])
+    with pytest.raises(Exception, match="gone"):
+        write_folder(gone, tmp_path / "out")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,291 @@
+"""A predictor said in scikit-learn's own words: a pipeline of fitted objects, none of them windvane's.
+
+::
+
+    columns   ColumnTransformer: numbers, then category codes          (what `windvane.data.schema` does)
+    vote      VotingClassifier or VotingRegressor over all models, each a pipeline of
+                encode    the ColumnTransformer that was fitted in its fold
+                model     LogisticRegression, RandomForestRegressor, LGBMClassifier, CatBoostClassifier ...
+
+Where the ensemble has a temperature, a LogisticRegression on the logarithms of the vote follows; where it has decision
+weights, a FixedThresholdClassifier holds it all. Fitted objects are put together in two ways: `FrozenEstimator`, and
+objects that were fitted to a toy table, whose learned attributes are then replaced.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from copy import copy
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import VotingClassifier, VotingRegressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler, TargetEncoder
+
+from windvane.data.encoders import Encoder
+from windvane.data.recognise import Column
+from windvane.data.schema import Schema
+from windvane.data.store import read_json
+from windvane.data.values import MISSING_TEXTS, vocabulary_index
+from windvane.errors import InputError
+from windvane.export.families import Kept, read_catboost
+from windvane.predictor import Predictor
+
+_SINGLE = float(np.finfo(np.float32).max)
+# What missing values are called when they are made texts.
+_MISSING_NAMES = frozenset(("nan", "None", "<NA>", "NaT"))
+
+
+def to_sklearn(predictor: Predictor) -> Any:
+    """Put a predictor together from scikit-learn's objects.
+
+    Parameters
+    ----------
+    predictor
+        What to say.
+
+    Returns
+    -------
+    Pipeline or FixedThresholdClassifier
+        Fitted; predicts what the predictor predicts, from the same kind of table.
+
+    Raises
+    ------
+    InputError
+        Where scikit-learn cannot say it; names everything that stands in the way.
+    """
+    obstacles = _obstacles(predictor)
+    if obstacles:
+        raise InputError(
+            f"scikit-learn cannot say this model: {'; '.join(obstacles)}. export(folder) can write any model."
+        )
+    steps = [("columns", _front(predictor.schema)), *_back(predictor)]
+    pipeline, decision = Pipeline(steps), predictor.ensemble.decision
+    if decision is None or predictor.classes is None:
+        return pipeline
+    threshold = decision[0] / (decision[0] + decision[1])  # p1 d1 > (1 - p1) d0
+    frozen: Any = FrozenEstimator(pipeline)
+    label = predictor.classes[1:].tolist()[0]
+    whole = FixedThresholdClassifier(frozen, threshold=threshold, pos_label=label, response_method="predict_proba")
+    return whole.fit(np.zeros((2, 1)), predictor.classes)
+
+
+def _obstacles(predictor: Predictor) -> list[str]:
+    """Name what scikit-learn has no word for."""
+    found = []
+    schema, ensemble = predictor.schema, predictor.ensemble
+    if schema.n_sparse:
+        found.append("the table is sparse")
+    for kind in ("date", "duration", "text"):
+        names = [repr(column.name) for column in schema.columns if column.kind == kind]
+        if names:
+            found.append(f"columns of {kind}s ({', '.join(names)})")
+    odd = [repr(c.name) for c in schema.columns if c.kind == "category" and _MISSING_NAMES & set(c.vocabulary)]
+    if odd:
+        found.append(f"categories called as missing values are ({', '.join(odd)})")
+    if ensemble.decision is not None and len(ensemble.decision) > 2:
+        found.append(f"decision weights of {len(ensemble.decision)} classes")
+    families = {member.family for member in ensemble.members}
+    strange = sorted(families - set(BUILDERS))
+    if strange:
+        found.append(f"the family {', '.join(map(repr, strange))}")
+    if "catboost" in families and any(column.kind == "category" for column in schema.columns):
+        found.append("CatBoost with categories, which it wants as texts beside numbers")
+    models = [model for folds in predictor.models for model in folds]
+    if any(0 < len(getattr(model, "classes", ())) < predictor.task.n_classes for model in models):
+        found.append("a model whose fold had not all classes")
+    return found
+
+
+def _front(schema: Schema) -> ColumnTransformer:
+    """Turn a table into numbers and category codes, as `Schema.encode` does."""
+    used = [(column, place) for place, column in enumerate(schema.columns) if column.kind != "dropped"]
+    where: dict[str, list[Any]] = {"number": [], "category": []}
+    for column, place in used:
+        where[column.kind].append(column.name if schema.named else place)
+    steps: list[tuple[str, Any, list[Any]]] = []
+    if where["number"]:
+        steps.append(("numbers", _numbers(schema.named), where["number"]))
+    categories = [column for column, _ in used if column.kind == "category"]
+    for column, key in zip(categories, where["category"], strict=True):
+        steps.append((f"category {column.name}", FrozenEstimator(_category(column)), [key]))
+    # Two rows of the right kind, for scikit-learn to learn the names from.
+    row = [column.vocabulary[0] if column.kind == "category" else 0.0 for column in schema.columns]
+    toy = pd.DataFrame([row, row], columns=schema.feature_names if schema.named else None)
+    return ColumnTransformer(steps, sparse_threshold=0.0).fit(toy if schema.named else toy.to_numpy(dtype=object))
+
+
+def _numbers(named: bool) -> Pipeline:
+    """Read numbers as float64; what is missing or infinite is NaN."""
+    if named:
+        read = FunctionTransformer(pd.DataFrame.to_numpy, kw_args={"dtype": "float64", "na_value": np.nan})
+    else:
+        read = FunctionTransformer(np.asarray, kw_args={"dtype": "float64"})
+    nan = {"nan": np.nan, "posinf": np.nan, "neginf": np.nan}
+    return Pipeline([("read", read), ("infinite", FunctionTransformer(np.nan_to_num, kw_args=nan))])
+
+
+def _category(column: Column) -> Pipeline:
+    """Look texts up: a TargetEncoder maps each level to a number, here to its code."""
+    codes = vocabulary_index(column.vocabulary)
+    for text in column.vocabulary:
+        if re.fullmatch(r"-?\d{1,18}", text):
+            codes.setdefault(str(float(text)), codes[text])  # what 1 is called beside missing values: 1.0
+    codes |= dict.fromkeys(MISSING_TEXTS - set(codes), np.nan)
+    levels: NDArray[np.object_] = np.array(list(codes), dtype=object)
+    toy = np.array([[levels[0]], [levels[0]]], dtype=object)
+    lookup = TargetEncoder(categories=[levels], target_type="continuous").fit(toy, [0.0, 1.0])
+    lookup.encodings_, lookup.target_mean_ = [np.array(list(codes.values()))], float(len(column.vocabulary))
+    text = FunctionTransformer(np.asarray, kw_args={"dtype": "str"})
+    return Pipeline([("text", text), ("strip", FunctionTransformer(np.strings.strip)), ("code", lookup)])
+
+
+def _back(predictor: Predictor) -> list[tuple[str, Any]]:
+    """Average all models, then sharpen or flatten."""
+    models, weights = [], []
+    for member, folds, folders in zip(predictor.ensemble.members, predictor.models, predictor.folders, strict=True):
+        for i, (model, folder) in enumerate(zip(folds, folders, strict=True)):
+            kept = Kept(model, folder, Encoder.load(folder), predictor.task)
+            name = f"{member.family} {member.number}.{i}"
+            models.append((name, FrozenEstimator(Pipeline(_model_steps(member.family, kept)))))
+            weights.append(member.weight / len(folders))
+    if predictor.classes is None:
+        return [("vote", VotingRegressor(models, weights=weights).fit(np.zeros((2, 1)), [0.0, 1.0]))]
+    labels = np.repeat(predictor.classes, 2)
+    toy = np.zeros((len(labels), 1))
+    vote = VotingClassifier(models, voting="soft", weights=weights).fit(toy, labels)
+    temperature = predictor.ensemble.temperature
+    if temperature == 1.0:
+        return [("vote", vote)]
+    one = VotingClassifier([("vote", FrozenEstimator(vote))], voting="soft").fit(toy, labels)
+    slopes = np.eye(len(predictor.classes)) / temperature
+    if len(slopes) == 2:
+        slopes = slopes[1:] - slopes[:1]
+    return [
+        ("vote", one),  # as a transformer, which gives the probabilities
+        ("clip", FunctionTransformer(np.clip, kw_args={"a_min": 1e-15, "a_max": 1.0})),
+        ("log", FunctionTransformer(np.log)),
+        ("temperature", _linear(slopes, np.zeros(len(slopes)), predictor.classes)),
+    ]
+
+
+def _model_steps(family: str, kept: Kept) -> list[tuple[str, Any]]:
+    """Encode as the fold learned it, then predict class codes or numbers."""
+    steps: list[tuple[str, Any]] = []
+    if kept.encoder.columns_ is not None:
+        kept.encoder.columns_.sparse_output_ = False  # what follows wants arrays
+        steps.append(("encode", kept.encoder.columns_))
+    if family in _SINGLE_PRECISION:
+        steps.append(("cut", FunctionTransformer(np.clip, kw_args={"a_min": -_SINGLE, "a_max": _SINGLE})))
+        steps.append(("single", FunctionTransformer(np.asarray, kw_args={"dtype": "float32"})))
+        steps.append(("double", FunctionTransformer(np.asarray, kw_args={"dtype": "float64"})))
+    model = BUILDERS[family](kept)
+    if not kept.task.is_classification and family in _IN_UNITS:
+        model = _in_units(model, *kept.units)
+    return [*steps, ("model", model)]
+
+
+def _in_units(model: Any, mean: float, spread: float) -> TransformedTargetRegressor:
+    """Turn predictions with mean 0 and spread 1 into those of the target."""
+    frozen: Any = FrozenEstimator(model)
+    whole = TransformedTargetRegressor(frozen, transformer=StandardScaler(), check_inverse=False)
+    whole.fit(np.zeros((2, 1)), np.array([0.0, 1.0]))
+    whole.transformer_.mean_, whole.transformer_.scale_ = np.array([mean]), np.array([spread])
+    whole.transformer_.var_ = whole.transformer_.scale_**2
+    return whole
+
+
+def _linear(coefficients: NDArray[Any], intercept: NDArray[Any], classes: NDArray[Any]) -> LogisticRegression:
+    model = LogisticRegression()
+    model.coef_, model.intercept_, model.classes_ = coefficients, intercept, classes
+    model.n_features_in_ = coefficients.shape[1]
+    return model
+
+
+def _build_linear(kept: Kept) -> Any:
+    model = kept.model
+    if kept.task.is_classification:
+        return _linear(model.coefficients, model.intercept, model.classes)
+    ridge = Ridge()
+    ridge.coef_, ridge.intercept_ = model.coefficients[0], float(model.intercept[0])
+    ridge.n_features_in_ = model.coefficients.shape[1]
+    return ridge
+
+
+def _build_mlp(kept: Kept) -> Any:
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+    layers = len(kept.model.best) // 2
+    widths = [array.shape[1] for array in kept.model.best[: layers - 1]]
+    kind = MLPClassifier if kept.task.is_classification else MLPRegressor
+    network = kind(hidden_layer_sizes=widths, activation=kept.model.activation, solver="adam", batch_size=1)
+    X, y = _toy(kept, kept.model.best[0].shape[0])
+    network.partial_fit(X, y, **({"classes": np.unique(y)} if kept.task.is_classification else {}))
+    arrays = [array.astype(np.float64) for array in kept.model.best]
+    network.coefs_, network.intercepts_ = arrays[:layers], arrays[layers:]
+    return network
+
+
+def _build_forest(name: str, kept: Kept) -> Any:
+    from sklearn import ensemble
+
+    n_features = int(read_json(kept.folder / "state.json")["n_features"])
+    X, y = _toy(kept, n_features)
+    kind = getattr(ensemble, name + ("Classifier" if kept.task.is_classification else "Regressor"))
+    forest = kind(1, max_depth=1, random_state=0).fit(X, y)
+    trees = []
+    for part in kept.model.parts:
+        for i in range(len(part.sizes)):
+            tree = copy(forest.estimators_[0])
+            tree.tree_ = part.compiled(i, n_features, with_values=True)
+            trees.append(tree)
+    forest.estimators_ = trees
+    return forest.set_params(n_estimators=len(trees), max_depth=None)
+
+
+def _build_lightgbm(kept: Kept) -> Any:
+    import lightgbm as lgb
+
+    kind = lgb.LGBMClassifier if kept.task.is_classification else lgb.LGBMRegressor
+    X, y = _toy(kept, kept.model.booster.num_feature())
+    model = kind(n_estimators=1, verbosity=-1).fit(X, y)
+    # The one attribute that is not public; its other ones (classes, number of features) are those of the toy.
+    text = kept.model.booster.model_to_string(num_iteration=kept.model.best_iteration)
+    model._Booster = lgb.Booster(model_str=text)
+    return model
+
+
+def _build_catboost(kept: Kept) -> Any:
+    import catboost
+
+    kind = catboost.CatBoostClassifier if kept.task.is_classification else catboost.CatBoostRegressor
+    return read_catboost(kind(), kept)
+
+
+def _toy(kept: Kept, n_features: int) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """Make a table on which a model of the right shape is fitted, to have what it learned replaced."""
+    y = np.repeat(np.arange(max(2, kept.task.n_classes)), 2)
+    X = np.random.default_rng(0).random((len(y), n_features))
+    return X, y if kept.task.is_classification else y.astype(float)
+
+
+# Family -> what makes scikit-learn's model of it, for class codes or for a target with mean 0 and spread 1.
+BUILDERS: Mapping[str, Callable[[Kept], Any]] = {
+    "lightgbm": _build_lightgbm,
+    "catboost": _build_catboost,
+    "random_forest": partial(_build_forest, "RandomForest"),
+    "extra_trees": partial(_build_forest, "ExtraTrees"),
+    "linear": _build_linear,
+    "mlp": _build_mlp,
+}
+_SINGLE_PRECISION = ("mlp", "random_forest", "extra_trees", "catboost")  # their features are rounded to float32
+_IN_UNITS = ("lightgbm", "catboost", "linear", "mlp")
