@@ -53,6 +53,7 @@ def everything(text: str) -> list[Html]:
         page.details(text, page.paragraph(text)),
         page.cards([(text, text, text)]),
         page.table([text, "n"], [[text, 1.5], [text, 2]], label=text),
+        page.heat([text] * 2, [text] * 2, [[(0.0, text)] * 2] * 2, label=text),
         page.bars([(text, 2.0, text), (text, -1.0, text)], label=text),
         page.heat([text], [text], [[(0.7, text)]], label=text),
         page.side_by_side(page.figure(text, page.paragraph("x"), text)),
@@ -78,8 +79,8 @@ def test_a_page_is_self_contained_and_names_its_parts() -> None:
 
 
 def test_numbers_stand_to_the_right() -> None:
-    table = page.table(["name", "value"], [["a", 0.123456], ["b", 1234]], label="")
-    assert re.findall(r'<td class="n">([^<]+)<', table) == ["0.1235", "1,234"]
+    table = page.table(["name", "value"], [["a", 0.123456], ["b1", 1234], ["c", "12%"], ["3", ""]], label="")
+    assert re.findall(r'<td class="n">([^<]*)<', table) == ["0.1235", "1,234", "12%", ""]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from windvane.models.base import Config, Param, Part, Setting
 from windvane.search.run import Problem
 from windvane.search.trial import Job, Trial
 
+HOSTILE_NAME, HOSTILE_LABEL = "<script>alert(1)</script>", 'bad"><img src=x onerror=alert(2)>'
 CLASSES: dict[Kind, int] = {"binary": 2, "multiclass": 3, "regression": 0}
 
 # Gets "start", "grow", "predict" or "save" and the number of iterations so far or, for "grow", asked for.

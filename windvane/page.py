@@ -22,6 +22,9 @@ from windvane.version import VERSION
 
 Tone = Literal["plain", "good", "warn"]
 
+MOST_LEVEL = 6  # letters of a heading that stands level in a shaded table; longer ones stand upright
+LONG = 40  # letters of a cell that may take several lines
+
 _GENERATOR = '<meta name="generator" content="windvane'
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
@@ -243,7 +246,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, label: str
     Parameters
     ----------
     header
-        Names of the columns.
+        Names of the columns; no line of them where all are empty.
     rows
         The cells; floats are written by `number`.
     label
@@ -254,17 +257,24 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, label: str
     Html
         The table, in a frame that scrolls where the screen is narrow.
     """
-    numeric = [all(isinstance(row[j], int | float) for row in rows) for j in range(len(header))]
+    columns = [[row[j] for row in rows] for j in range(len(header))]
+    numeric = [any(str(v) for v in column) and all(_is_number(v) for v in column) for column in columns]
 
     def cell(name: str, value: object, j: int) -> Html:
         shown = number(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
-        attributes = {"scope": "col"} if name == "th" else {}
-        return tag(name, shown, attributes=attributes | ({"class": "n"} if numeric[j] else {}))
+        kind = "n" if numeric[j] else "long" if len(str(shown)) > LONG else ""
+        attributes = ({"scope": "col"} if name == "th" else {}) | ({"class": kind} if kind else {})
+        return tag(name, shown, attributes=attributes)
 
-    head = tag("thead", tag("tr", *(cell("th", name, j) for j, name in enumerate(header))))
+    head = tag("thead", tag("tr", *(cell("th", name, j) for j, name in enumerate(header)))) if any(header) else ""
     body = tag("tbody", *(tag("tr", *(cell("td", value, j) for j, value in enumerate(row))) for row in rows))
     frame = {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": label}
     return tag("div", tag("table", head, body), attributes=frame)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a cell holds a number, written or not, or nothing."""
+    return isinstance(value, int | float) or re.fullmatch(r"(-?[\d,]+(\.\d+)?%?)?", str(value)) is not None
 
 
 def bars(entries: Sequence[tuple[str, float, str]], *, label: str) -> Html:
@@ -310,16 +320,22 @@ def heat(
     Html
         The table, in a frame that scrolls.
     """
-    head = tag("tr", tag("td"), *(tag("th", name, attributes={"scope": "col"}) for name in columns))
+    upright = {"class": "upright"} if max(map(len, columns), default=0) > MOST_LEVEL else {}
+    heads = [tag("th", tag("span", c), attributes={"scope": "col", "title": c, **upright}) for c in columns]
+    head = tag("tr", tag("td"), *heads)
     body = []
     for name, line in zip(rows, cells, strict=True):
         shaded = [
-            tag("td", text, attributes={"style": f"--v:{round(100 * shade)}%", "class": "dark" if shade > 0.5 else ""})
+            tag("td", text, attributes={"style": f"--v:{round(100 * shade)}%", "class": _tone(shade)})
             for shade, text in line
         ]
-        body.append(tag("tr", tag("th", name, attributes={"scope": "row"}), *shaded))
+        body.append(tag("tr", tag("th", name, attributes={"scope": "row", "title": name}), *shaded))
     grid = tag("table", tag("thead", head), tag("tbody", *body), attributes={"class": "heat"})
     return tag("div", grid, attributes={"class": "scroll", "tabindex": 0, "role": "region", "aria-label": label})
+
+
+def _tone(shade: float) -> str:
+    return "dark" if shade > 0.5 else "none" if shade == 0 else "light"
 
 
 def figure(title: str, picture: str | Html, caption: object = "", legend: Sequence[Series] = ()) -> Html:
@@ -344,7 +360,8 @@ def figure(title: str, picture: str | Html, caption: object = "", legend: Sequen
     keys = [tag("span", one.name, attributes={"class": f"key c{one.colour}"}) for one in legend if one.name]
     between = [tag("div", *keys, attributes={"class": "legend"})] if keys else []
     below = [tag("p", caption)] if caption else []
-    return tag("figure", tag("figcaption", title), *between, Html(picture), *below)
+    kind = {} if picture.startswith("<svg") else {"class": "wide"}
+    return tag("figure", tag("figcaption", title), *between, Html(picture), *below, attributes=kind)
 
 
 def side_by_side(*figures: Html) -> Html:

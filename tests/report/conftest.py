@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes
+from toys import HOSTILE_LABEL, HOSTILE_NAME
 
 from windvane import AutoClassifier, AutoRegressor
 
 SETTINGS = {"n_trials": 3, "n_jobs": 1, "random_state": 0, "verbose": 0, "policy": "cv3"}
 FAMILIES = ["linear", "extra_trees", "lightgbm"]
-HOSTILE_NAME, HOSTILE_LABEL = "<script>alert(1)</script>", 'bad"><img src=x onerror=alert(2)>'
 
 
 def split(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -71,6 +71,15 @@ def test_confusion(k: int) -> None:
     assert found.counts[few, few] == whole[np.ix_(others, others)].sum()
 
 
+def test_confused_pairs() -> None:
+    target, predicted = RNG.integers(5, size=300), RNG.integers(5, size=300)
+    whole = confusion_matrix(target, predicted)
+    pairs = judgement.confused(target, predicted, 5)
+    assert [count for *_, count, _ in pairs] == sorted(whole[~np.eye(5, dtype=bool)], reverse=True)
+    assert all(whole[i, j] == count and share == count / whole[i].sum() for i, j, count, share in pairs)
+    assert judgement.confused(target, target, 5) == []
+
+
 def test_score_is_that_of_the_metric(binary: Any, regression: Any) -> None:
     model, X, y, _ = binary
     found = collect(Run.of(model), X, y).test

@@ -17,6 +17,7 @@ MOST_COLUMNS = 300  # in the table of columns
 MOST_CLASSES = 15  # with a bar each
 MOST_MISSING = 12
 MOST_BINS = 30
+MANY_SHARED = 0.01  # of the test rows
 
 
 def data_section(evidence: Evidence, odd: Sequence[str], alone: Mapping[str, float]) -> Section:
@@ -114,8 +115,10 @@ def drift_section(drift: Drift | None, shared: int, n_test: int) -> Section:
     """
     content = []
     if shared:
-        text = f"{shared:,} of {n_test:,} test rows ({shared / n_test:.1%}) equal a training row in every column"
-        content.append(note(f"{text}: the test score is better than on new rows by as much.", "warn"))
+        text = f"{shared:,} of {n_test:,} test rows ({shared / n_test:.1%}) equal a training row in every column."
+        many = shared >= MANY_SHARED * n_test
+        flattered = " The test score is flattered by them." if many else ""
+        content.append(note(text + flattered, "warn" if many else "plain"))
     if drift is None:
         content.append(paragraph("There are too few rows, or no plain columns, to compare train and test."))
         return Section("Train and test", content)

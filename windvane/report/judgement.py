@@ -166,6 +166,28 @@ def confusion(target: Integers, predicted: Integers, labels: list[str]) -> Confu
     return Confusion(counts, [*(labels[i] for i in kept), OTHERS])
 
 
+def confused(target: Integers, predicted: Integers, n_classes: int) -> list[tuple[int, int, int, float]]:
+    """List the pairs of classes that are confused, the most frequent first.
+
+    Parameters
+    ----------
+    target, predicted
+        Codes, shape (v,).
+    n_classes
+        k.
+
+    Returns
+    -------
+    list of (int, int, int, float)
+        True code, predicted code, rows, and their share of the true class.
+    """
+    sizes = np.bincount(target, minlength=n_classes)
+    wrong = target != predicted
+    pairs, counts = np.unique(np.stack([target[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return [(int(i), int(j), int(n), n / sizes[i]) for (i, j), n in zip(pairs[order], counts[order], strict=True)]
+
+
 def _thinned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """Keep points that lie about evenly along a curve, both ends among them."""
     if len(x) <= MOST_POINTS:

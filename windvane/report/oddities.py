@@ -252,7 +252,8 @@ def _about_duplicates(found: Duplicates) -> list[str]:
         return []
     share = found.repeated / found.looked_at
     of = "" if found.looked_at < MOST_ROWS else f" of the first {found.looked_at:,}"
-    text = f"{found.repeated:,} rows{of} ({share:.1%}) repeat an earlier row in every column."
+    rows = "1 row" if found.repeated == 1 else f"{found.repeated:,} rows"
+    text = f"{rows}{of} ({share:.1%}) repeat{'s' * (found.repeated == 1)} an earlier row in every column."
     if share >= 0.01:
         text += " Equal rows on both sides of a fold flatter the validation score; groups= keeps them together."
     if found.contradicting:

@@ -5,19 +5,21 @@ Every figure says whether its rows chose the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from windvane.data.table import Floats, Integers
 from windvane.draw import Axis, Series, plot
-from windvane.page import Html, Section, bars, cards, figure, heat, note, number, paragraph, side_by_side
+from windvane.page import Html, Section, bars, cards, figure, heat, note, number, paragraph, side_by_side, table
 from windvane.report.evidence import Evidence, Judged
 from windvane.report.importance import Importance
 from windvane.report.judgement import (
     baseline,
     calibration,
+    confused,
     confusion,
     interval,
     precision_points,
@@ -26,11 +28,11 @@ from windvane.report.judgement import (
 )
 from windvane.report.search_part import direction
 
-Points = Callable[[NDArray[np.bool_], Floats], tuple[Floats, Floats]]
-
 SEED = 0  # of samples that only a picture depends on
 MOST_DOTS = 800
 MOST_CURVES = 4  # classes with a curve of their own
+MOST_RANKED = 30  # classes that these are chosen from
+MOST_PAIRS = 6  # of classes taken for another
 MOST_COLUMNS = 15
 TRUTH = "A validation row is predicted by models that did not train on it; but these rows chose the models and weights."
 
@@ -65,7 +67,7 @@ def headline(evidence: Evidence) -> list[Html]:
     entries.append((f"Validation {metric.name}", number(validation), remark))
     if evidence.problem is not None and evidence.judged is not None:
         guess = baseline(task, metric, evidence.problem.target, evidence.judged)
-        entries.append(("Without any column", number(guess), "the score of a guess from the target alone"))
+        entries.append(("Blind guess", number(guess), "knows how often each target occurs, but no column"))
     entries.append(("Data", f"{task.n_rows:,} x {len(predictor.schema.feature_names):,}", "rows x columns"))
     classes = f", {task.n_classes:,} classes" if task.kind == "multiclass" else ""
     members = len(predictor.ensemble.members)
@@ -104,10 +106,10 @@ def score_section(evidence: Evidence) -> Section | None:
     content = [paragraph(words)]
     if evidence.run.predictor.task.is_classification:
         decided = evidence.run.predictor.weighted(judged.raw).argmax(axis=1)  # (v,)
-        content += [_confusion(judged, decided, evidence.labels), side_by_side(*_curves(judged, evidence.labels))]
+        content += [*_confusion(judged, decided, evidence.labels), side_by_side(*_curves(judged, evidence.labels))]
     else:
         content.append(side_by_side(*_residuals(judged)))
-    return Section("Errors", content)
+    return Section("Predictions", content)
 
 
 def importance_section(found: Importance, judged: Judged, metric: str) -> Section:
@@ -127,8 +129,10 @@ def importance_section(found: Importance, judged: Judged, metric: str) -> Sectio
     Section
         Bars of the most important columns.
     """
+    largest = max((mean for mean, _ in found.losses.values()), default=0.0)
+    decimals = max(0, 2 - math.floor(math.log10(largest))) if largest > 0 else 0
     entries = [
-        (name, mean, f"{number(mean, 3)} ± {number(spread, 2)}" if mean > 0 else "none")
+        (name, mean, _with_spread(mean, spread, decimals, found.repeats))
         for name, (mean, spread) in found.losses.items()
     ][:MOST_COLUMNS]
     times = "once" if found.repeats == 1 else f"{found.repeats} times"
@@ -145,7 +149,13 @@ def importance_section(found: Importance, judged: Judged, metric: str) -> Sectio
     return Section("Columns that matter", content)
 
 
-def _confusion(judged: Judged, decided: Integers, labels: list[str]) -> Html:
+def _with_spread(mean: float, spread: float, decimals: int, repeats: int) -> str:
+    if mean <= 0:
+        return "none"
+    return f"{mean:,.{decimals}f}" + (f" ± {spread:,.{decimals}f}" if repeats > 1 else "")
+
+
+def _confusion(judged: Judged, decided: Integers, labels: list[str]) -> list[Html]:
     found = confusion(judged.target, decided, labels)
     totals = np.maximum(found.counts.sum(axis=1, keepdims=True), 1)
     shares = found.counts / totals  # (c, c)
@@ -157,25 +167,45 @@ def _confusion(judged: Judged, decided: Integers, labels: list[str]) -> Html:
     words = f"Rows: the true class. Columns: the predicted one. Shade: share of the row. {right:.1%} are right."
     if len(found.names) < len(labels):
         words += f" The {len(found.names) - 1} largest of {len(labels)} classes are shown."
-    return figure("Confusion matrix", heat(found.names, found.names, cells, label="Confusion matrix"), words)
+    shown = [figure("Confusion matrix", heat(found.names, found.names, cells, label="Confusion matrix"), words)]
+    pairs = confused(judged.target, decided, len(labels))[:MOST_PAIRS] if len(labels) > 2 else []
+    if pairs:
+        rows = [[labels[i], labels[j], count, f"{share:.0%}"] for i, j, count, share in pairs]
+        header = ["true class", "taken for", "rows", "of its rows"]
+        shown.append(figure("Most frequent confusions", table(header, rows, label="Most frequent confusions")))
+    return shown
 
 
 def _curves(judged: Judged, labels: list[str]) -> list[Html]:
     counts = np.bincount(judged.target, minlength=len(labels))
     binary = len(labels) == 2
-    codes = [1] if binary else np.argsort(-counts, kind="stable")[:MOST_CURVES].tolist()
-    codes = [code for code in codes if 0 < counts[code] < len(judged.target)]
+    largest = [1] if binary else np.argsort(-counts, kind="stable")[:MOST_RANKED].tolist()
+    areas = {
+        code: float(roc_auc_score(judged.target == code, judged.raw[:, code]))
+        for code in largest
+        if 0 < counts[code] < len(judged.target)
+    }
+    codes = sorted(areas, key=lambda code: areas[code])[:MOST_CURVES]
+    names = ["" if binary else f"{labels[code]} ({areas[code]:.3f})" for code in codes]
     pictures = []
     if codes:
         against = (
-            f"“{labels[codes[0]]}” against the other class" if binary else "the largest classes, each against the rest"
+            f"“{labels[codes[0]]}” against the other class"
+            if binary
+            else "the classes that are hardest to tell from the rest"
         )
-        roc = [_curve(roc_points, judged, code, labels, i, binary) for i, code in enumerate(codes)]
+        roc = [
+            Series(*roc_points(judged.target == code, judged.raw[:, code]), colour=i, name=name)
+            for i, (code, name) in enumerate(zip(codes, names, strict=True))
+        ]
         diagonal = Series(np.array([0.0, 1.0]), np.array([0.0, 1.0]), "dashed", 4)
         x, y = Axis("false positive rate", 0.0, 1.0), Axis("true positive rate", 0.0, 1.0)
         words = f"ROC: {against}. Dashed: a guess."
         pictures.append(figure("ROC", plot([diagonal, *roc], x, y, f"ROC curve of {against}"), words, roc))
-        precision = [_curve(precision_points, judged, code, labels, i, binary) for i, code in enumerate(codes)]
+        precision = [
+            Series(*precision_points(judged.target == c, judged.raw[:, c]), colour=one.colour, name=one.name)
+            for c, one in zip(codes, roc, strict=True)
+        ]
         share = float(counts[codes[0]] / len(judged.target))
         guess = [Series(np.array([0.0, 1.0]), np.array([share, share]), "dashed", 4)] if binary else []
         x, y = Axis("recall", 0.0, 1.0), Axis("precision", 0.0, 1.0)
@@ -186,16 +216,11 @@ def _curves(judged: Judged, labels: list[str]) -> list[Html]:
     return pictures
 
 
-def _curve(points: Points, judged: Judged, code: int, labels: list[str], i: int, binary: bool) -> Series:
-    x, y = points(judged.target == code, judged.raw[:, code])
-    return Series(x, y, "line", i, "" if binary else labels[code])
-
-
 def _calibration(judged: Judged, labels: list[str]) -> Html:
     right: NDArray[np.bool_]
     if len(labels) == 2:
         probability, right = judged.raw[:, 1], judged.target == 1
-        x, y = Axis(f"probability of “{labels[1]}”", 0.0, 1.0), Axis("share that is", 0.0, 1.0)
+        x, y = Axis(f"probability of “{labels[1]}”", 0.0, 1.0), Axis("share of the rows", 0.0, 1.0)
     else:
         probability, right = judged.raw.max(axis=1), judged.raw.argmax(axis=1) == judged.target
         x, y = Axis("largest probability", 0.0, 1.0), Axis("share that is right", 0.0, 1.0)

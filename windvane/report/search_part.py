@@ -129,7 +129,7 @@ def failure_section(trials: Sequence[Trial]) -> Section | None:
     rows = [[family, count, how, why, used] for (family, how, why, used), count in counted.most_common(MOST_FAILURES)]
     header = ["family", "trials", "how it ended", "message", "last step used"]
     words = f"{len(ended):,} of {len(trials):,} trials did not end well. The search goes on without them."
-    return Section("Failures", [paragraph(words), table(header, rows, label="Failed trials")])
+    return Section("Failed trials", [paragraph(words), table(header, rows, label="Failed trials")])
 
 
 def _folds(n_folds: int) -> str:
@@ -214,7 +214,7 @@ def _board(trials: Sequence[Trial], ensemble: Ensemble, metric: Metric) -> list[
             f"{row['family']} #{row['trial']}",
             f"{row['ensemble_weight']:.0%}" if row["ensemble_weight"] else "",
             metric.score(row["validation_loss"]),
-            row["fit_seconds"],
+            f"{row['fit_seconds']:.1f}",
             row["status"],
             row["origin"],
         ]
