@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,9 @@ def test_importance_in_words() -> None:
     found = Importance(rows=77, repeats=1, losses=losses, left_out=3)
     html = "".join(importance_section(found, judged(np.zeros(77), np.zeros(77)), "r2").content)
     assert "(once, 77 test rows)" in html
-    assert "1.00 ± 0.01" in html
+    assert "<em>1.00</em>" in html
+    again = importance_section(replace(found, repeats=2), judged(np.zeros(77), np.zeros(77)), "r2")
+    assert "<em>1.00 ± 0.01</em>" in "".join(again.content)
     assert "6 more columns lose less." in html
     assert "For 3 columns" in html
     flat = Importance(5, 2, {"a": (0.0, 0.0)}, 0)

@@ -6,6 +6,7 @@ Every figure says whether its rows chose the model.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -186,34 +187,33 @@ def _curves(judged: Judged, labels: list[str]) -> list[Html]:
         if 0 < counts[code] < len(judged.target)
     }
     codes = sorted(areas, key=lambda code: areas[code])[:MOST_CURVES]
-    names = ["" if binary else f"{labels[code]} ({areas[code]:.3f})" for code in codes]
-    pictures = []
-    if codes:
-        against = (
-            f"“{labels[codes[0]]}” against the other class"
-            if binary
-            else "the classes that are hardest to tell from the rest"
-        )
-        roc = [
-            Series(*roc_points(judged.target == code, judged.raw[:, code]), colour=i, name=name)
-            for i, (code, name) in enumerate(zip(codes, names, strict=True))
-        ]
-        diagonal = Series(np.array([0.0, 1.0]), np.array([0.0, 1.0]), "dashed", 4)
-        x, y = Axis("false positive rate", 0.0, 1.0), Axis("true positive rate", 0.0, 1.0)
-        words = f"ROC: {against}. Dashed: a guess."
-        pictures.append(figure("ROC", plot([diagonal, *roc], x, y, f"ROC curve of {against}"), words, roc))
-        precision = [
-            Series(*precision_points(judged.target == c, judged.raw[:, c]), colour=one.colour, name=one.name)
-            for c, one in zip(codes, roc, strict=True)
-        ]
-        share = float(counts[codes[0]] / len(judged.target))
-        guess = [Series(np.array([0.0, 1.0]), np.array([share, share]), "dashed", 4)] if binary else []
-        x, y = Axis("recall", 0.0, 1.0), Axis("precision", 0.0, 1.0)
-        drawn = plot([*guess, *precision], x, y, f"Precision over recall of {against}")
-        words = f"Precision over recall: {against}." + (" Dashed: a guess." if binary else "")
-        pictures.append(figure("Precision and recall", drawn, words, precision))
-    pictures.append(_calibration(judged, labels))
-    return pictures
+    if not codes:
+        return [_calibration(judged, labels)]
+    curves = {code: "" if binary else labels[code] for code in codes}  # code -> name in the legend
+    against = "the classes hardest to tell from the rest"
+    if binary:
+        against = f"“{labels[1]}” against the other class"
+    ranked = f"{against} (area {', '.join(number(areas[code]) for code in codes)})"
+    guess = float(counts[1] / len(judged.target)) if binary else None
+    return [_roc(judged, curves, ranked), _precision(judged, curves, against, guess), _calibration(judged, labels)]
+
+
+def _roc(judged: Judged, curves: Mapping[int, str], against: str) -> Html:
+    series = [Series(np.array([0.0, 1.0]), np.array([0.0, 1.0]), "dashed", 4)]
+    for i, (code, name) in enumerate(curves.items()):
+        series.append(Series(*roc_points(judged.target == code, judged.raw[:, code]), colour=i, name=name))
+    across, up = Axis("false positive rate", 0.0, 1.0), Axis("true positive rate", 0.0, 1.0)
+    words = f"ROC: {against}. Dashed: a guess."
+    return figure("ROC", plot(series, across, up, f"ROC curve of {against}"), words, series)
+
+
+def _precision(judged: Judged, curves: Mapping[int, str], against: str, guess: float | None) -> Html:
+    series = [] if guess is None else [Series(np.array([0.0, 1.0]), np.array([guess, guess]), "dashed", 4)]
+    for i, (code, name) in enumerate(curves.items()):
+        series.append(Series(*precision_points(judged.target == code, judged.raw[:, code]), colour=i, name=name))
+    words = f"Precision over recall: {against}." + ("" if guess is None else " Dashed: a guess.")
+    drawn = plot(series, Axis("recall", 0.0, 1.0), Axis("precision", 0.0, 1.0), f"Precision over recall of {against}")
+    return figure("Precision and recall", drawn, words, series)
 
 
 def _calibration(judged: Judged, labels: list[str]) -> Html:

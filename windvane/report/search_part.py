@@ -212,15 +212,15 @@ def _board(trials: Sequence[Trial], ensemble: Ensemble, metric: Metric) -> list[
         [
             rank,
             f"{row['family']} #{row['trial']}",
-            f"{row['ensemble_weight']:.0%}" if row["ensemble_weight"] else "",
             metric.score(row["validation_loss"]),
+            f"{row['ensemble_weight']:.0%}" if row["ensemble_weight"] else "",
             f"{row['fit_seconds']:.1f}",
             row["status"],
             row["origin"],
         ]
         for rank, row in enumerate(board.to_dict("records"), start=1)
     ]
-    header = ["rank", "trial", "weight", f"validation {metric.name}", "fit s", "status", "origin"]
+    header = ["rank", "trial", f"validation {metric.name}", "weight", "fit s", "status", "origin"]
     shown = [table(header, rows[:SHOWN_TRIALS], label="Best trials")]
     if len(rows) > SHOWN_TRIALS:
         rest = table(header, rows[SHOWN_TRIALS:MOST_TRIALS], label="Other trials")
