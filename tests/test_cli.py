@@ -171,7 +171,7 @@ def test_session_is_reported(session: Path) -> None:
     for options in ([], ["--test", session / "test.csv", "--target", "label"]):
         done = shell("report", session / "run", "--out", page, *options)
         assert (done.exit_code, done.stdout) == (0, f"{page}\n"), done.output
-        assert ("Test roc_auc" in page.read_text(encoding="utf-8")) == bool(options)
+        assert ("Test roc_<wbr>auc" in page.read_text(encoding="utf-8")) == bool(options)
     for options in (["--test", session / "test.csv"], ["--target", "label"]):
         done = shell("report", session / "run", "--out", page, *options)
         assert done.exit_code == 2

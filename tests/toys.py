@@ -183,7 +183,7 @@ class _Tags(HTMLParser):
         self.names: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in {"meta", "br", "hr", "img", "link", "input"}:
+        if tag not in {"meta", "wbr", "br", "hr", "img", "link", "input"}:
             self.open.append(tag)
         self.names += [value or "" for name, value in attrs if name == "id"]
 

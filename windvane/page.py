@@ -234,7 +234,7 @@ def cards(entries: Sequence[tuple[str, str, object]]) -> Html:
         The row; the first figure is the largest.
     """
     items = [
-        tag("div", tag("dt", name), tag("dd", figure), tag("dd", remark, attributes={"class": "remark"}))
+        tag("div", tag("dt", _breakable(name)), tag("dd", figure), tag("dd", remark, attributes={"class": "remark"}))
         for name, figure, remark in entries
     ]
     return tag("dl", *items, attributes={"class": "cards"})
@@ -262,6 +262,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, label: str
 
     def cell(name: str, value: object, j: int) -> Html:
         shown = number(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+        shown = _breakable(value) if name == "th" else shown
         kind = "n" if numeric[j] else "long" if len(str(shown)) > LONG else ""
         attributes = ({"scope": "col"} if name == "th" else {}) | ({"class": kind} if kind else {})
         return tag(name, shown, attributes=attributes)
@@ -270,6 +271,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, label: str
     body = tag("tbody", *(tag("tr", *(cell("td", value, j) for j, value in enumerate(row))) for row in rows))
     frame = {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": label}
     return tag("div", tag("table", head, body), attributes=frame)
+
+
+def _breakable(name: object) -> Html:
+    """Let a long name take several lines, at its underscores."""
+    return Html(escape(name).replace("_", "_<wbr>"))
 
 
 def _is_number(value: object) -> bool:
@@ -335,7 +341,7 @@ def heat(
 
 
 def _tone(shade: float) -> str:
-    return "dark" if shade > 0.5 else "none" if shade == 0 else "light"
+    return "none" if shade == 0 else "light" if shade < 0.6 else "mid" if shade < 0.75 else "full"
 
 
 def figure(title: str, picture: str | Html, caption: object = "", legend: Sequence[Series] = ()) -> Html:

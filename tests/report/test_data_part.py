@@ -25,7 +25,7 @@ def test_kinds_are_counted() -> None:
     ("drift", "shared", "words"),
     [
         (Drift(0.52, 0.01, []), 0, ["no drift is visible"]),
-        (Drift(0.6, 0.01, [("when", 0.75, 0.5)]), 0, ["differ a little", "when", "75% · distance 0.50"]),
+        (Drift(0.6, 0.01, [("when", 0.75, 0.5)]), 0, ["differ a little", "when", "75% · 0.50"]),
         (Drift(0.9, 0.01, [("when", 0.75, 0.5)]), 5, ["differ clearly", "5 of 50 test rows (10.0%) equal"]),
         (None, 0, ["too few rows"]),
     ],

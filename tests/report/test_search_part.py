@@ -83,6 +83,6 @@ def test_failures_are_counted_by_reason() -> None:
     assert section is not None
     html = Html(text(section.content))
     assert "4 of 5 trials did not end well" in html
-    cells = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in re.findall(r"<tr>(<td.*?)</tr>", html)]
-    assert cells[0] == ["toy", "3", "the library raised an error", "it broke", "no"]
-    assert cells[1] == ["toy", "1", "ended at its time limit", "x" * MOST_LETTERS, "yes"]
+    items = re.findall(r"<li>(.*?)</li>", re.sub("</?(b|pre|code)>", "|", html))
+    assert items[0] == "|toy|: 3 trials, the library raised an error.||it broke||"
+    assert items[1] == f"|toy|: 1 trial, ended at its time limit; its last step is used.||{'x' * MOST_LETTERS}||"

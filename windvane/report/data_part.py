@@ -128,8 +128,9 @@ def drift_section(drift: Drift | None, shared: int, n_test: int) -> Section:
     else:
         grade = "differ clearly" if drift.auc >= CLEAR else "differ a little"
         content.append(note(f"{measured}: they {grade}. The score on later data may differ too.", "warn"))
-        content.append(paragraph("The columns by which it tells them apart, and the distance of their distributions:"))
-        entries = [(name, gain, f"{gain:.0%} · distance {apart:.2f}") for name, gain, apart in drift.columns]
+        words = "What it tells them apart by: each column's share of the forest's gain, and the distance of its two "
+        content.append(paragraph(words + "distributions (Kolmogorov-Smirnov, 0 to 1)."))
+        entries = [(name, gain, f"{gain:.0%} · {apart:.2f}") for name, gain, apart in drift.columns]
         content.append(bars(entries, label="Columns that differ between train and test"))
     return Section("Train and test", content)
 

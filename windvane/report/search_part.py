@@ -11,7 +11,7 @@ from windvane.data.metrics import Metric
 from windvane.data.table import Floats
 from windvane.draw import Axis, Series, plot
 from windvane.fitted import leaderboard, performance_over_time
-from windvane.page import Html, Section, bars, details, figure, number, paragraph, side_by_side, table
+from windvane.page import Html, Section, bars, details, figure, number, paragraph, side_by_side, table, tag
 from windvane.progress import span
 from windvane.report.evidence import Evidence
 from windvane.search.ensemble import Ensemble
@@ -124,12 +124,17 @@ def failure_section(trials: Sequence[Trial]) -> Section | None:
     if not ended:
         return None
     counted = Counter(
-        (t.family, _ENDS[t.status], (t.error or "")[:MOST_LETTERS], "yes" if t.usable else "no") for t in ended
+        (t.family, _ENDS[t.status], (t.error or "no message")[:MOST_LETTERS], "; its last step is used" * t.usable)
+        for t in ended
     )
-    rows = [[family, count, how, why, used] for (family, how, why, used), count in counted.most_common(MOST_FAILURES)]
-    header = ["family", "trials", "how it ended", "message", "last step used"]
+    items = [
+        tag(
+            "li", tag("b", family), f": {count:,} trial{'s' * (count != 1)}, {how}{used}.", tag("pre", tag("code", why))
+        )
+        for (family, how, why, used), count in counted.most_common(MOST_FAILURES)
+    ]
     words = f"{len(ended):,} of {len(trials):,} trials did not end well. The search goes on without them."
-    return Section("Failed trials", [paragraph(words), table(header, rows, label="Failed trials")])
+    return Section("Failed trials", [paragraph(words), tag("ul", *items, attributes={"class": "failures"})])
 
 
 def _folds(n_folds: int) -> str:

@@ -16,6 +16,7 @@ from windvane.report.score_part import headline, importance_section, score_secti
 from windvane.report.search_part import ensemble_section, failure_section, search_section
 from windvane.version import VERSION
 
+MOST_LETTERS = 60  # of a column's name
 SEED = 0  # of every sample that the page draws; stated on it
 
 
@@ -93,7 +94,7 @@ def _use(evidence: Evidence) -> Section:
         content.append(code(f"windvane predict {place} table.csv --out predictions.csv"))
     else:
         content.insert(0, paragraph("Save the model first: model.save('model')."))
-    first = ", ".join(run.predictor.schema.feature_names[:8])
+    first = ", ".join(name[:MOST_LETTERS] for name in run.predictor.schema.feature_names[:8])
     more = len(run.predictor.schema.feature_names) - 8
     named = "by name, in any order" if run.predictor.schema.named else "by position"
     content.append(
