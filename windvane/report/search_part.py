@@ -225,7 +225,7 @@ def _board(trials: Sequence[Trial], ensemble: Ensemble, metric: Metric) -> list[
         ]
         for rank, row in enumerate(board.to_dict("records"), start=1)
     ]
-    header = ["rank", "trial", f"validation {metric.name}", "weight", "fit s", "status", "origin"]
+    header = ["rank", "trial", f"validation {metric.name}", "weight", "seconds", "status", "origin"]
     shown = [table(header, rows[:SHOWN_TRIALS], label="Best trials")]
     if len(rows) > SHOWN_TRIALS:
         rest = table(header, rows[SHOWN_TRIALS:MOST_TRIALS], label="Other trials")
