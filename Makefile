@@ -14,8 +14,8 @@ apt = if command -v apt-get >/dev/null && { test "$$(id -u)" = 0 || command -v s
 		$$as_root apt-get update -qq && $$as_root apt-get install -y -qq --no-install-recommends $(1); \
 	else echo "windvane: please install $(1) with the package manager of this system" >&2; fi
 
-demo: $(VENV)/core.stamp  ## train on a table that scikit-learn ships, print the leaderboard
-	$(BIN)/python examples/01_classify.py
+demo: $(VENV)/core.stamp  ## train on a table that scikit-learn ships, print the leaderboard, write report.html
+	WINDVANE_EXAMPLE_REPORT=report.html $(BIN)/python examples/01_classify.py
 
 test: check  ## what CI runs
 	$(BIN)/python -m pytest
@@ -39,7 +39,7 @@ bench: $(VENV)/dev.stamp  ## the script behind the comparison in the README: hou
 	$(BIN)/python benchmarks/peers.py table
 
 clean:  ## remove all that is made here
-	rm -rf $(VENV) build dist *.egg-info demo_run catboost_info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info demo_run report.html catboost_info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/core.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .

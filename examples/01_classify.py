@@ -1,6 +1,7 @@
 """Classify: a table, a time budget, an ensemble.
 
-WINDVANE_EXAMPLE_SECONDS is the budget, 20 where it is not set.
+WINDVANE_EXAMPLE_SECONDS is the budget, 20 where it is not set. WINDVANE_EXAMPLE_REPORT is where to write a page on the
+run; none is written where it is not set.
 """
 
 import os
@@ -25,3 +26,6 @@ print(model.leaderboard().head(10).to_string())
 malignant = list(model.classes_).index("malignant")
 auc = roc_auc_score(y_test == "malignant", model.predict_proba(X_test)[:, malignant])
 print(f"ROC AUC on {len(y_test)} rows that the search did not see: {auc:.4f}")
+
+if page := os.environ.get("WINDVANE_EXAMPLE_REPORT"):
+    print(f"report: {model.report(page, X_test, y_test)}")

@@ -120,7 +120,7 @@ def test_mistake_is_one_line(words: list[str], message: str, table: Path, tmp_pa
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("command", ["leaderboard", "resume --time 1s", "predict", "export"])
+@pytest.mark.parametrize("command", ["leaderboard", "resume --time 1s", "predict", "export", "report"])
 def test_directory_without_a_run(command: str, table: Path, tmp_path: Path) -> None:
     name, *options = command.split()
     more = {"predict": [table, "--out", tmp_path / "out.csv"], "export": ["--out", tmp_path / "out"]}.get(name, [])
@@ -180,6 +180,21 @@ def test_session_exports(session: Path, tmp_path: Path) -> None:
     assert wanted.exit_code == 0, wanted.output
     found = pd.read_csv(tmp_path / "found.csv")
     pd.testing.assert_frame_equal(found, pd.read_csv(tmp_path / "wanted.csv"), rtol=1e-12, atol=1e-12)
+
+
+def test_session_is_reported(session: Path) -> None:
+    page = session / "report.html"
+    for options in ([], ["--test", session / "test.csv", "--target", "label"]):
+        done = shell("report", session / "run", "--out", page, *options)
+        assert (done.exit_code, done.stdout) == (0, f"{page}\n"), done.output
+        assert ("Test roc_<wbr>auc" in page.read_text(encoding="utf-8")) == bool(options)
+    for options in (["--test", session / "test.csv"], ["--target", "label"]):
+        done = shell("report", session / "run", "--out", page, *options)
+        assert done.exit_code == 2
+        assert done.stderr == "windvane: --test and --target belong together; only one of them was given.\n"
+    done = shell("report", session / "run", "--out", session / "train.csv")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "ends in .html" in done.stderr
 
 
 def test_session_goes_on(session: Path) -> None:

@@ -19,11 +19,14 @@ def test_examples_are_numbered() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example(path: Path, tmp_path: Path) -> None:
-    environment = os.environ | {"WINDVANE_EXAMPLE_SECONDS": "4", "PYTHONPATH": str(ROOT)}
+    page = tmp_path / "report.html"  # where an example writes it when asked, as `make demo` does
+    environment = os.environ | {"WINDVANE_EXAMPLE_SECONDS": "4", "WINDVANE_EXAMPLE_REPORT": str(page)}
+    environment |= {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, str(path)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
     assert "Warning" not in done.stderr
-    assert not list(tmp_path.iterdir()), "an example leaves nothing behind"
+    assert page.exists() == (f"report: {page}" in done.stdout) == path.name.startswith("01")
+    assert set(tmp_path.iterdir()) <= {page}, "an example leaves nothing behind"

@@ -25,11 +25,11 @@ PACKAGE = ROOT / "windvane"
 
 # A folder or top file imports only from what stands before it.
 ORDER = (
-    *("errors", "version", "settings", "page", "data", "curvature", "nn", "models", "search"),
+    *("errors", "version", "settings", "draw", "page", "data", "curvature", "nn", "models", "search"),
     *("predictor", "persist", "export", "fitted", "refit", "progress", "runs", "meta", "inspect", "report"),
     *("estimator", "automl", "cli"),
 )
-NARROWER = {"curvature": {"errors", "page"}, "inspect": {"errors", "page", "data", "nn"}}
+NARROWER = {"curvature": {"errors", "draw", "page"}, "inspect": {"errors", "draw", "page", "data", "nn"}}
 
 TERMINAL = {"rich", "typer"}  # may be imported in TERMINAL_PARTS alone; the others inside functions anywhere
 TERMINAL_PARTS = {"progress", "cli"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from windvane.models.base import Config, Param, Part, Setting
 from windvane.search.run import Problem
 from windvane.search.trial import Job, Trial
 
+HOSTILE_NAME, HOSTILE_LABEL = "<script>alert(1)</script>", 'bad"><img src=x onerror=alert(2)>'
 CLASSES: dict[Kind, int] = {"binary": 2, "multiclass": 3, "regression": 0}
 
 # Gets "start", "grow", "predict" or "save" and the number of iterations so far or, for "grow", asked for.
@@ -170,3 +172,30 @@ def trials() -> st.SearchStrategy[Trial]:
         ended=seconds,
         error=st.none() | st.text(max_size=20),
     )
+
+
+class _Tags(HTMLParser):
+    """Holds a page to balanced tags and unique names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.names: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in {"meta", "wbr", "br", "hr", "img", "link", "input"}:
+            self.open.append(tag)
+        self.names += [value or "" for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open[-1] == tag, f"</{tag}> in {self.open}"
+        self.open.pop()
+
+
+def check_html(html: str) -> None:
+    """Hold a page to well-formed HTML: every element is closed in order, no name is given twice."""
+    tags = _Tags()
+    tags.feed(html)
+    tags.close()
+    assert tags.open == []
+    assert len(tags.names) == len(set(tags.names))

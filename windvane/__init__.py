@@ -15,6 +15,8 @@ The layout; each imports only from what stands above it::
     errors.py     the exceptions, drawn as a tree
     version.py    the version, in one place
     settings.py   frozen run-wide choices, passed whole
+    draw.py       small charts as SVG: pure functions
+    page.py       one small builder of self-contained HTML pages
     data/         any table -> typed columns; files, targets, folds, metrics
     models/       one family, one file: its search space beside how it grows
     search/       which configuration next, for how long: policy, portfolio, optimiser, workers, history, ensemble
@@ -26,6 +28,7 @@ The layout; each imports only from what stands above it::
     progress.py   what a search says while it runs
     runs.py       one run from its directory to its outcome
     meta/         learning to choose: the matrix of losses, the portfolio and the selector built from it
+    report/       what a run's page shows
     estimator.py  what both estimators share: the story of one run
     automl.py     AutoClassifier, AutoRegressor, load
     cli.py        the shell commands: parses, calls, prints

@@ -160,6 +160,25 @@ def resume(run: Run, time: Time, quiet: Quiet = False) -> None:
         _print_result(model, run)
 
 
+@app.command()
+def report(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="Page to write; ends in .html.")] = Path("report.html"),
+    test: Annotated[Path | None, typer.Option(help="Rows the search did not see, for an unbiased score.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column of --test that was learned.")] = None,
+) -> None:
+    """Write one self-contained page on a run."""
+    with _complaints():
+        from windvane import load
+        from windvane.data.files import read_frame
+        from windvane.errors import InputError
+
+        if (test is None) != (target is None):
+            raise InputError("--test and --target belong together; only one of them was given.")
+        X, columns = (None, {}) if test is None else _take_columns(read_frame(test), {"--target": target})
+        typer.echo(load(run).report(out, X, columns.get("--target")))
+
+
 @app.callback(invoke_without_command=True)
 def options(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     """Answer the options that come before a command."""

@@ -27,6 +27,8 @@ from windvane.data.target import Goal, check_weight, encode_target
 from windvane.errors import InputError, RunError
 from windvane.predictor import Predictor
 from windvane.refit import refitted
+from windvane.report.evidence import Run
+from windvane.report.story import write_report
 from windvane.runs import Outcome, begin, conduct, open_run, remove, reopen, temporary_directory
 from windvane.search.loop import Callback
 from windvane.search.policy import Policy
@@ -256,6 +258,23 @@ class Estimator(BaseEstimator):
         """
         return fitted.feature_importance(self, X, y, n_repeats, seed=0)
 
+    def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
+        """Write one self-contained page on the run: the honest score, the data, the search, the errors.
+
+        Parameters
+        ----------
+        path
+            A name that ends in .html; an earlier page is replaced, any other file is left alone.
+        X_test, y_test
+            Rows that the search did not see, for an unbiased score.
+
+        Returns
+        -------
+        Path
+            Of the page.
+        """
+        return write_report(Run.of(self), Path(path), X_test, y_test)
+
     def refit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
         """Train the ensemble's configurations once on all rows, instead of averaging the models of the folds.
 
@@ -282,6 +301,7 @@ class Estimator(BaseEstimator):
         weight = None if sample_weight is None else check_weight(sample_weight, table.n_rows)
         folder = Path(self._keep_folder()) / "refit"
         families = choose_families(self.families)
+        self.__dict__.pop("test_score_", None)  # of the models before
         self.predictor_ = refitted(predictor, self.trials_, families, (table, target, weight), folder)
         return self
 
@@ -345,6 +365,7 @@ class Estimator(BaseEstimator):
             self._finalizer = weakref.finalize(self, remove, directory.root)
         self._directory = directory
         self.predictor_ = outcome.predictor
+        self.__dict__.pop("test_score_", None)  # of an earlier ensemble
         self.trials_: list[Trial] = outcome.trials
         self.curve_ = outcome.curve
         self.policy_: Policy = outcome.policy

@@ -1,0 +1,55 @@
+"""Drift is seen where it was made, and not where it was not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ks_2samp
+
+from windvane.data.schema import Schema
+from windvane.report.drift import measure_drift
+from windvane.report.oddities import places
+
+
+def sides(shift: float, n: int = 500) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rng = np.random.default_rng(3)
+    train, test = (pd.DataFrame(rng.normal(size=(n, 3)), columns=["a", "b", "c"]) for _ in range(2))
+    test["b"] += shift
+    for frame in (train, test):
+        frame["d"] = rng.choice(["x", "y", None], n)
+    return train, test
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.7, 3.0])
+def test_the_shifted_column_is_named(shift: float) -> None:
+    train, test = sides(shift)
+    schema = Schema.learn(train)
+    drift = measure_drift(schema.encode(train), schema.encode(test), places(schema), seed=0)
+    assert drift is not None
+    assert drift.visible == (shift > 0)
+    if shift:
+        name, share, distance = drift.columns[0]
+        assert name == "b"
+        assert share > 0.3
+        assert distance == pytest.approx(ks_2samp(train["b"], test["b"]).statistic)
+        assert drift.auc > (0.95 if shift == 3.0 else 0.6)
+
+
+def test_noise_is_that_of_the_statistic() -> None:
+    rng = np.random.default_rng(0)
+    train, test = sides(0.0, n=50)
+    schema = Schema.learn(train)
+    drift = measure_drift(schema.encode(train), schema.encode(test), places(schema), seed=0)
+    assert drift is not None
+    # The AUC of random scores of two sides of 50.
+    left, right = rng.normal(size=(4000, 50, 1)), rng.normal(size=(4000, 1, 50))
+    assert drift.noise == pytest.approx(np.std((left > right).mean(axis=(1, 2))), rel=0.1)
+
+
+def test_nothing_to_compare() -> None:
+    train, test = sides(0.0, n=60)
+    schema = Schema.learn(train)
+    tables = schema.encode(train), schema.encode(test)
+    assert measure_drift(tables[0], tables[1].take(np.arange(3)), places(schema), seed=0) is None
+    assert measure_drift(*tables, {}, seed=0) is None
