@@ -17,7 +17,9 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import (
     MinMaxScaler,
+    Normalizer,
     OneHotEncoder,
+    PowerTransformer,
     QuantileTransformer,
     RobustScaler,
     StandardScaler,
@@ -30,6 +32,8 @@ Encoded = Floats | sp.csr_matrix
 
 # scikit-learn's margin at both ends of a quantile transformation, and the normal quantiles where it cuts off.
 _MARGIN = 1e-7
+# Below this, scikit-learn takes a length for zero.
+_ZERO_LENGTH = 10 * np.finfo(float).eps
 _LOWEST, _HIGHEST = ndtri(_MARGIN - np.spacing(1)), ndtri(1 - (_MARGIN - np.spacing(1)))
 
 
@@ -39,7 +43,7 @@ class CompiledColumns:
     Parameters
     ----------
     columns
-        Fitted; holds some of the transformers "numbers", "missing", "small" and "large".
+        Fitted; holds some of the transformers "numbers", "missing", "codes", "small" and "large", in this order.
     n_numbers
         How many columns of the matrix are numbers.
     cardinalities
@@ -65,6 +69,7 @@ class CompiledColumns:
             chosen = [column - n_numbers for column in chosen]
             self._small = list(zip(chosen, _onehot_tables(encoder, self._top[chosen]), strict=True))
             self._sparse = encoder.sparse_output
+        self._native: list[int] = fitted["codes"][1] if "codes" in fitted else []
         self._large: list[tuple[int, Floats]] = []
         self._codes: list[int] = []
         if "large" in fitted and isinstance(fitted["large"][0], Pipeline):
@@ -100,6 +105,8 @@ class CompiledColumns:
             first.append(_numbers(numbers, self._numbers))
         if self._missing is not None:
             first.append(np.isnan(numbers[:, self._missing]).astype(float))
+        if self._native:
+            first.append(matrix[:, self._native])
         last = [table[rows[:, j]] for j, table in self._large]
         if self._codes:
             last.append(matrix[:, self._codes])
@@ -157,7 +164,10 @@ def _numbers(values: Floats, pipeline: Pipeline) -> Floats:
     steps = dict(pipeline.steps)
     if "impute" in steps:
         values = np.where(np.isnan(values), steps["impute"].statistics_, values)
-    return _scaled(values, steps["scale"]) if "scale" in steps else values
+    for name in ("centre", "scale"):
+        if name in steps:
+            values = _scaled(values, steps[name])
+    return values
 
 
 def _scaled(values: Floats, scaler: Any) -> Floats:
@@ -168,19 +178,37 @@ def _scaled(values: Floats, scaler: Any) -> Floats:
     if isinstance(scaler, MinMaxScaler):
         return np.asarray(values * scaler.scale_ + scaler.min_)
     if isinstance(scaler, QuantileTransformer):
-        return _normal_scores(values, scaler.quantiles_, scaler.references_)
+        if scaler.output_distribution == "uniform":
+            return _levels(values, scaler, 0.0)
+        levels = _levels(values, scaler, _MARGIN)
+        return np.asarray(np.clip(ndtri(levels), _LOWEST, _HIGHEST))
+    if isinstance(scaler, PowerTransformer):
+        return _scaled(_yeo_johnson(values, scaler.lambdas_), scaler._scaler)
+    if isinstance(scaler, Normalizer):
+        lengths = np.linalg.norm(values, axis=1, keepdims=True)  # (n, 1)
+        return np.asarray(values / np.where(lengths < _ZERO_LENGTH, 1.0, lengths))
     raise TypeError(f"{type(scaler).__name__} is not a known scaler")
 
 
-def _normal_scores(values: Floats, quantiles: Floats, references: Floats) -> Floats:
+def _levels(values: Floats, scaler: QuantileTransformer, margin: float) -> Floats:
+    quantiles, references = scaler.quantiles_, scaler.references_
     levels = np.empty(values.shape)
     for j in range(values.shape[1]):
         x, q = values[:, j], quantiles[:, j]
         # A value that many rows share gets the middle of its levels: the mean of both directions.
         levels[:, j] = (np.interp(x, q, references) - np.interp(-x, -q[::-1], -references[::-1])) / 2
-    levels[values + _MARGIN > quantiles[-1]] = 1.0
-    levels[values - _MARGIN < quantiles[0]] = 0.0
-    return np.asarray(np.clip(ndtri(levels), _LOWEST, _HIGHEST))
+    levels[(values >= quantiles[-1]) | (values + margin > quantiles[-1])] = 1.0
+    levels[(values <= quantiles[0]) | (values - margin < quantiles[0])] = 0.0
+    return levels
+
+
+def _yeo_johnson(values: Floats, powers: Floats) -> Floats:
+    """Yeo and Johnson (2000), equation 2.1, column by column: a power of 1 changes nothing."""
+    mirrored = np.where(values >= 0, powers, 2 - powers)  # (n, p): what is negative is turned round with 2 - power
+    logs = np.log1p(np.abs(values))
+    flat = np.abs(mirrored) < np.spacing(1.0)
+    lengths = np.where(flat, logs, np.expm1(mirrored * logs) / np.where(flat, 1.0, mirrored))
+    return np.asarray(np.copysign(lengths, values))
 
 
 def _onehot_tables(encoder: OneHotEncoder, top: Floats) -> list[Floats]:
