@@ -20,7 +20,7 @@ FAMILY = FAMILIES["kernel"]
 def test_with_all_rows_it_is_kernel_ridge_regression(kernel: str) -> None:
     case = make_case("regression", n=300)
     model: Any = case.start(FAMILY, {"kernel": kernel, "alpha": 1.0})
-    model.grow(2048)
+    model.grow(1024)
     assert model.finished and model.iterations == len(case.train.target)
     rows = model._encoder.fit_transform(case.train.table, case.train.target, case.setting.task)
     target = model._units.shrink(case.train.target)
@@ -38,7 +38,7 @@ def test_with_all_rows_it_is_kernel_ridge_regression(kernel: str) -> None:
 def test_it_is_as_good_as_a_support_vector_machine() -> None:
     case = make_case("binary", n=1500)
     model: Any = case.start(FAMILY)
-    model.grow(2048)
+    model.grow(1024)
     rows = model._encoder.fit_transform(case.train.table, case.train.target, case.setting.task)
     other = SVC(C=1.0, gamma=model.gamma).fit(rows, case.train.target)
     best = (other.predict(model._encoder.transform(case.test.table)) == case.test.target).mean()
@@ -56,17 +56,17 @@ def test_the_time_left_decides_how_far_it_grows(case: Case, monkeypatch: pytest.
         model._seconds = 10.0 * len(seen)  # so the next total is expected to take 80 and, after it, 160
 
     monkeypatch.setattr(model, "_solve", slowly)
-    model.grow(2048, until=time.monotonic() + 60)
+    model.grow(1024, until=time.monotonic() + 60)
     assert seen == [64] and model.iterations == 64 and not model.finished
-    model.grow(2048, until=time.monotonic() + 100)
+    model.grow(1024, until=time.monotonic() + 100)
     assert seen == [64, 128]
-    model.grow(2048)
+    model.grow(1024)
     assert seen == [64, 128, len(case.train.target)] and model.finished
 
 
 def test_large_tables_get_fewer_landmarks_or_none() -> None:
     case = make_case("binary", n=100)
-    assert FAMILY.steps({}, Task("binary", 1000, 5, 2))[-1] == 2048
+    assert FAMILY.steps({}, Task("binary", 1000, 5, 2))[-1] == 1024
     assert FAMILY.steps({}, Task("binary", 100_000, 5, 2))[-1] == 256
     assert FAMILY.supports(Task("binary", 100_000, 5, 2), case.train.table)
     assert not FAMILY.supports(Task("multiclass", 100_000, 5, 26), case.train.table)

@@ -19,7 +19,11 @@ def test_epochs_are_those_of_scikit_learn(case: Case) -> None:
     model.grow(6)
     rows = model._encoder.fit_transform(case.train.table, case.train.target, case.setting.task)
     classify = case.setting.task.is_classification
-    other: Any = SGDClassifier(loss="log_loss") if classify else SGDRegressor()
+    other: Any = (
+        SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.01)
+        if classify
+        else SGDRegressor(learning_rate="constant", eta0=0.001)
+    )
     for i in range(6):
         other.random_state = int(np.random.SeedSequence([case.setting.seed, i]).generate_state(1)[0])
         if classify:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse as sp
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.special import expit, softmax
 
 from windvane.data.compiled import Encoded
@@ -28,13 +29,16 @@ from windvane.models.encoding import encoding_choices, encoding_space, weigh, we
 from windvane.models.params import complete
 from windvane.models.units import Units
 
-_STEPS = (64, 128, 256, 512, 1024, 2048)
+_STEPS = (64, 128, 256, 512, 1024)
 # Kernels of a training part that are held at once; a row more, and the landmarks are fewer.
 _MOST_KERNELS = 4e7
 # Rows x outputs above which the first step alone takes longer than linear models that do as well there.
 _MOST_ROWS = 300_000
 _DISTANCE_ROWS = 500  # whose distances give the unit of gamma
-_MOST_ROUNDS = 200  # of the optimiser
+# Rounds of the optimiser between looks at the clock. L-BFGS forgets the curvature at the end of a portion, so they are
+# the same with and without a deadline.
+_PORTIONS = (20, 60, 120)
+_JITTER = 1e-8  # added to the diagonal of the kernels between landmarks, as a share of its mean
 
 
 class Kernel:
@@ -66,7 +70,7 @@ class Kernel:
         }
 
     def steps(self, config: Config, task: Task) -> tuple[int, ...]:
-        """64 to 2048 landmarks, fewer where rows are many."""
+        """64 to 1024 landmarks, fewer where rows are many."""
         return tuple(step for step in _STEPS if step * task.n_rows <= _MOST_KERNELS) or _STEPS[:1]
 
     def start(
@@ -132,9 +136,8 @@ class KernelModel:
         self._most = min(most, features.shape[0])
         self._penalty = float(config["C"] if self._setting.task.is_classification else config["alpha"])
         self.kernel, self.degree = str(config["kernel"]), int(config.get("degree", 3))
-        rng = np.random.default_rng(self._setting.seed)
-        rows = rng.permutation(features.shape[0])[:_DISTANCE_ROWS]
-        self.gamma = float(config["gamma"]) / _distance(features[rows], self.kernel)
+        self._order = np.random.default_rng(self._setting.seed).permutation(features.shape[0])
+        self.gamma = float(config["gamma"]) / _distance(features[self._order[:_DISTANCE_ROWS]], self.kernel)
         if self._setting.task.is_classification:
             self.classes = np.unique(train.target).astype(np.intp)
 
@@ -157,25 +160,27 @@ class KernelModel:
             self.landmarks, self.dual, self.intercept = self._features[:1], np.zeros((1, 1)), np.zeros(1)
             self.iterations = self.best_iteration = self._most
         else:
-            nystroem = self._nystroem(total)
-            mapped = nystroem.fit_transform(self._features)  # (n, m)
+            landmarks = self._features[self._order[:total]]
+            root = _root(self._kernels(landmarks, landmarks))  # (m, m), lower triangle
+            # Features whose products are the kernels, as seen from the landmarks; shape (n, m).
+            mapped = solve_triangular(root, self._kernels(landmarks, self._features), lower=True).T
             estimator = self._descend(mapped, until) if self._setting.task.is_classification else self._ridge(mapped)
             if estimator is None:
                 return
-            self.landmarks = nystroem.components_
-            self.dual = nystroem.normalization_.T @ np.atleast_2d(estimator.coef_).T  # (m, k)
+            coefficients = np.atleast_2d(estimator.coef_).T  # (m, k)
+            self.landmarks = landmarks
+            self.dual = solve_triangular(root, coefficients, lower=True, trans="T")
             self.intercept = np.atleast_1d(estimator.intercept_)
             self.iterations = self.best_iteration = total
         self.finished = self.iterations >= self._most
         self._seconds = time.monotonic() - begin
 
-    def _nystroem(self, total: int) -> Any:
-        from sklearn.kernel_approximation import Nystroem
+    def _kernels(self, rows: Encoded, others: Encoded) -> Floats:
+        """Give the kernels between rows, shape (number of rows, number of others)."""
+        from sklearn.metrics.pairwise import pairwise_kernels
 
         own = {"coef0": 1.0, "degree": self.degree} if self.kernel == "polynomial" else {}
-        return Nystroem(
-            kernel=self.kernel, gamma=self.gamma, n_components=total, random_state=self._setting.seed, **own
-        )
+        return np.asarray(pairwise_kernels(rows, others, metric=self.kernel, gamma=self.gamma, **own))
 
     def _ridge(self, mapped: Floats) -> Any:
         from sklearn.linear_model import Ridge
@@ -188,27 +193,21 @@ class KernelModel:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
-        estimator, left = LogisticRegression(C=self._penalty, warm_start=True), _MOST_ROUNDS
-        # L-BFGS forgets the curvature at the end of a portion, so the portions are the same with and without a clock.
-        for portion in (20, 60, 120):
-            left -= portion
+        estimator = LogisticRegression(C=self._penalty, warm_start=True)
+        for portion in _PORTIONS:
             estimator.set_params(max_iter=portion)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 estimator.fit(mapped, self._train.target, self._train.weight)
             if int(estimator.n_iter_.max()) < portion:
                 break
-            if time.monotonic() >= until and left:
+            if time.monotonic() >= until:
                 return None if self.iterations else estimator
         return estimator
 
     def predict(self, table: Table) -> Floats:
         """Predict with the landmarks so far."""
-        from sklearn.metrics.pairwise import pairwise_kernels
-
-        rows = self._encoder.transform(table)
-        own = {"coef0": 1.0, "degree": self.degree} if self.kernel == "polynomial" else {}
-        kernels = pairwise_kernels(rows, self.landmarks, metric=self.kernel, gamma=self.gamma, **own)  # (n, m)
+        kernels = self._kernels(self._encoder.transform(table), self.landmarks)  # (n, m)
         scores = np.asarray(kernels @ self.dual + self.intercept)  # (n, k)
         if not self._setting.task.is_classification:
             return self._units.expand(scores[:, 0])
@@ -229,6 +228,16 @@ class KernelModel:
         state: dict[str, Any] = {"iterations": self.iterations, "finished": self.finished}
         state |= {"kernel": self.kernel, "gamma": self.gamma, "degree": self.degree}
         write_json(folder / "state.json", {**state, "units": [self._units.mean, self._units.spread]})
+
+
+def _root(kernels: Floats) -> Floats:
+    """Give the lower Cholesky factor, with as much on the diagonal as it takes."""
+    jitter = _JITTER * float(np.mean(np.diagonal(kernels)))
+    while True:
+        try:
+            return np.asarray(cholesky(kernels + jitter * np.eye(len(kernels)), lower=True))
+        except LinAlgError:
+            jitter *= 100
 
 
 def _distance(rows: Encoded, kernel: str) -> float:

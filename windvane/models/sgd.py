@@ -29,6 +29,8 @@ from windvane.models.units import Units
 
 _STEPS = (8, 16, 32, 64, 128, 256, 512, 1024)
 _PATIENCE = 20
+# Training ends, too, where the second half of the epochs made the loss less than this share lower.
+_CREEPING, _FEWEST_EPOCHS = 1e-3, 32
 _CLASSIFICATION = ("log_loss", "hinge", "modified_huber", "squared_hinge", "perceptron")
 _REGRESSION = ("squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive")
 _PASSIVE = "passive_aggressive"
@@ -53,7 +55,7 @@ class SGD:
         losses = _CLASSIFICATION if task.is_classification else _REGRESSION
         descent: dict[str, tuple[Value, ...]] = {"loss": losses}
         passive: dict[str, tuple[Value, ...]] = {"loss": (_PASSIVE,)}
-        schedule, power = ("optimal", 0.5) if task.is_classification else ("invscaling", 0.25)
+        step = 1e-2 if task.is_classification else 1e-3
         margin = {} if task.is_classification else {"epsilon": _margin()}
         return {
             "loss": Param(Choice([*losses, _PASSIVE]), losses[0]),
@@ -61,9 +63,9 @@ class SGD:
             "penalty": Param(Choice(["l2", "l1", "elasticnet"]), "l2", when=descent),
             "alpha": Param(Float(1e-7, 1e-1, log=True), 1e-4, when=descent),
             "l1_ratio": Param(Float(1e-9, 1.0, log=True), 0.15, when={"penalty": ("elasticnet",)}),
-            "schedule": Param(Choice(["optimal", "invscaling", "constant"]), schedule, when=descent),
-            "eta0": Param(Float(1e-7, 1e-1, log=True), 1e-2, when={"schedule": ("invscaling", "constant")}),
-            "power_t": Param(Float(1e-5, 1.0), power, when={"schedule": ("invscaling",)}),
+            "schedule": Param(Choice(["optimal", "invscaling", "constant"]), "constant", when=descent),
+            "eta0": Param(Float(1e-7, 1e-1, log=True), step, when={"schedule": ("invscaling", "constant")}),
+            "power_t": Param(Float(1e-5, 1.0), 0.25, when={"schedule": ("invscaling",)}),
             "variant": Param(Choice(["pa1", "pa2"]), "pa1", when=passive),
             "C": Param(Float(1e-5, 10.0, log=True), 1.0, when=passive),
             "average": Param(Choice([False, True]), False),
@@ -197,7 +199,12 @@ class SGDModel:
             self.mean = self.mean + (self.now - self.mean) / (self.iterations + 1)
             self._judge(self.mean if self._average else self.now)
         self.iterations, self.best_iteration = len(self.curve.losses), self.curve.best
-        self.finished |= self.curve.stalled or self.iterations >= _STEPS[-1]
+        self.finished |= self.curve.stalled or self._creeps() or self.iterations >= _STEPS[-1]
+
+    def _creeps(self) -> bool:
+        losses = self.curve.losses
+        before = min(losses[: len(losses) // 2], default=math.inf)
+        return len(losses) >= _FEWEST_EPOCHS and min(losses) > before - _CREEPING * abs(before)
 
     def _judge(self, coefficients: Floats) -> None:
         sigmoids = self.sigmoids
