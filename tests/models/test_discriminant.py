@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import make_case, take
+from scipy.special import softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
 
 from windvane.data.table import Table
@@ -33,7 +34,8 @@ def test_it_is_the_model_of_scikit_learn(kind: Any, prior: str, which: str) -> N
         shrinkage = "auto" if which == "ledoit_wolf" else 0.3
         other = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=priors)
     other.fit(rows, case.train.target)
-    expected = other.predict_proba(model._encoder.transform(case.test.table))
+    assert 1e-4 < model.sharpness < 2
+    expected = softmax(model.sharpness * other.predict_log_proba(model._encoder.transform(case.test.table)), axis=1)
     np.testing.assert_allclose(model.predict(case.test.table), expected, atol=1e-9)
 
 
@@ -66,3 +68,21 @@ def test_it_is_for_classes_and_dense_tables_of_some_columns() -> None:
     assert not FAMILY.supports(Task("binary", 100, 5, 2), sparse)
     wide = Table(np.zeros((3, 1001)), 1001)
     assert not FAMILY.supports(Task("binary", 3, 1001, 2), wide)
+
+
+def test_the_temperature_cures_what_is_far_too_sure() -> None:
+    # Thirty copies of one noisy column count thirty times, since a covariance shrunk to its diagonal sees no copies.
+    rng = np.random.default_rng(0)
+    target = np.arange(2000) % 2
+    table = Table(np.tile((target + rng.normal(size=2000))[:, None], 30) + rng.normal(size=(2000, 30)) / 100, 30)
+    case = make_case("binary")
+    part = replace(case.train, table=table, target=target)
+    model: Any = replace(case, train=part, valid=part).start(FAMILY, {"kind": "quadratic", "shrinkage": 1.0})
+    model.grow(1)
+
+    def loss() -> float:
+        return float(-np.log(np.maximum(model.predict(table)[np.arange(2000), target], 1e-15)).mean())
+
+    assert 0.02 < model.sharpness < 0.06 and loss() < 0.65
+    model.sharpness = 1.0
+    assert loss() > 2

@@ -57,7 +57,7 @@ class Kernel:
         from optuna.distributions import IntDistribution as Int
 
         if task.is_classification:
-            penalty = {"C": Param(Float(1e-2, 1e3, log=True), 10.0)}
+            penalty = {"C": Param(Float(1e-2, 1e3, log=True), 30.0)}
         else:
             penalty = {"alpha": Param(Float(1e-3, 1e2, log=True), 0.1)}
         return {
