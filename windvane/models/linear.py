@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import LinAlgWarning
 from scipy.special import expit, softmax
 
 from windvane.data.encoders import Encoder
@@ -136,6 +137,8 @@ class LinearModel:
         with warnings.catch_warnings():
             # A portion ends before convergence by intent.
             warnings.simplefilter("ignore", ConvergenceWarning)
+            # Numbers that are not scaled may differ by many orders of magnitude.
+            warnings.simplefilter("ignore", LinAlgWarning)
             self._estimator.fit(self._features, target, self._train.weight)
         self.coefficients = np.atleast_2d(self._estimator.coef_)
         self.intercept = np.atleast_1d(self._estimator.intercept_)
