@@ -23,12 +23,17 @@ def slowly(encoder: Encoder, table: Table) -> Any:
     return np.hstack(blocks)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=60)
 @given(
     choices=st.builds(
         Choices,
         impute=st.sampled_from(["none", "median", "mean", "most_frequent"]),
-        scale=st.sampled_from(["none", "standard", "robust", "quantile", "minmax"]),
+        scale=st.sampled_from(["none", "standard", "robust", "quantile", "minmax", "power", "normalise"]),
+        robust_low=st.sampled_from([0.01, 0.25]),
+        robust_high=st.sampled_from([0.75, 0.9]),
+        quantiles=st.sampled_from([10, 1000]),
+        quantile_shape=st.sampled_from(["normal", "uniform"]),
+        native_max=st.sampled_from([-1, 3, 60]),
         onehot_max=st.sampled_from([0, 5, 60]),
         min_frequency=st.sampled_from([0.0, 0.05, 0.4]),
         large=st.sampled_from(["codes", "target"]),

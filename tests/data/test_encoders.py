@@ -9,7 +9,7 @@ from encodable import CARDINALITIES, dense, make_table, make_target
 from scipy import sparse as sp
 from sklearn.preprocessing import FunctionTransformer
 
-from windvane.data.encoders import DENSE, NATIVE, ORDINAL, Choices, Encoder, float32
+from windvane.data.encoders import DENSE, NATIVE, ORDINAL, Choices, Encoder, Scale, float32
 from windvane.data.store import pack
 from windvane.data.table import Table
 from windvane.data.task import Kind, Task
@@ -27,6 +27,47 @@ def test_a_saved_encoder_encodes_the_same(choices: Choices, kind: Kind, tmp_path
     opened = Encoder.load(tmp_path)
     assert opened.choices == choices and opened.cardinalities == CARDINALITIES
     np.testing.assert_array_equal(dense(opened.transform(table)), dense(encoder.transform(table)))
+
+
+@pytest.mark.parametrize("scale", ["power", "normalise", "quantile", "robust"])
+def test_each_rescaling_is_kept(scale: Scale, tmp_path: Path) -> None:
+    table = make_table(80)
+    target, task = make_target("binary", 80)
+    choices = replace(DENSE, scale=scale, robust_low=0.1, quantile_shape="uniform", quantiles=20, native_max=3)
+    encoder = Encoder(choices)
+    encoder.fit_transform(table, target, task)
+    encoder.save(tmp_path)
+    opened = Encoder.load(tmp_path)
+    assert opened.choices == choices
+    np.testing.assert_array_equal(dense(opened.transform(table)), dense(encoder.transform(table)))
+
+
+def test_what_each_rescaling_gives() -> None:
+    rng = np.random.default_rng(0)
+    table = Table(np.exp(rng.normal(size=(300, 2)) * [1, 2]), 2)
+    target, task = make_target("binary", 300)
+
+    def encode(scale: Scale, low: float = 0.25) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        choices = replace(DENSE, scale=scale, quantile_shape="uniform", robust_low=low)
+        return np.asarray(Encoder(choices).fit_transform(table, target, task))
+
+    np.testing.assert_allclose(np.linalg.norm(encode("normalise"), axis=1), 1)
+    powered = encode("power")
+    np.testing.assert_allclose([powered.mean(axis=0), powered.std(axis=0)], [[0, 0], [1, 1]], atol=1e-9)
+    assert (np.abs((powered**3).mean(axis=0)) < 0.3 * (encode("standard") ** 3).mean(axis=0)).all()  # less skewed
+    even = encode("quantile")
+    assert even.min() == 0 and even.max() == 1 and abs(np.median(even) - 0.5) < 0.05
+    narrow, wide = np.ptp(encode("robust", 0.25), axis=0), np.ptp(encode("robust", 0.01), axis=0)
+    assert (narrow > wide).all()  # the larger unit makes smaller numbers
+
+
+def test_native_categories_stand_behind_the_numbers() -> None:
+    table = make_table(80)  # 5 numbers, categories of 0, 3, 9 and 60 levels
+    target, task = make_target("binary", 80)
+    encoder = Encoder(replace(NATIVE, native_max=9, large="target"))
+    found = dense(encoder.fit_transform(table, target, task))
+    np.testing.assert_array_equal(found[:, :8], table.matrix[:, :8])
+    assert found.shape == (80, 9) and found[:, 8].min() >= 0 and found[:, 8].max() <= 1  # shares of the second class
 
 
 def test_native_leaves_the_matrix_alone() -> None:

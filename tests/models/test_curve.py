@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import math
 
-from windvane.models.curve import Curve
+import numpy as np
+import pytest
+
+from windvane.data.table import Table
+from windvane.data.task import Task
+from windvane.models.base import Part
+from windvane.models.curve import Curve, validation_loss
+from windvane.models.units import Units
 
 
 def test_best_is_the_first_lowest_and_what_is_not_finite_is_worst() -> None:
@@ -20,3 +27,12 @@ def test_patience_grows_with_the_best_iteration() -> None:
             curve.add(9.0)
             waited += 1
         assert waited == patience + 1 and curve.best == best
+
+
+def test_the_loss_that_stops_early_counts_weights() -> None:
+    valid = Part(Table(np.empty((2, 0)), 0), np.array([0, 1]), np.array([1.0, 3.0]))
+    found = np.array([[0.5, 0.5], [1.0, 0.0]])
+    expected = (math.log(2) + 3 * math.log(1e15)) / 4
+    assert validation_loss(found, valid, Task("binary", 2, 0, 2), Units()) == pytest.approx(expected)
+    numbers = validation_loss(np.array([2.0, 5.0]), valid, Task("regression", 2, 0), Units(9.0, 2.0))
+    assert numbers == pytest.approx((1 + 3 * 4) / 4)

@@ -17,7 +17,9 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import (
     MinMaxScaler,
+    Normalizer,
     OneHotEncoder,
+    PowerTransformer,
     QuantileTransformer,
     RobustScaler,
     StandardScaler,
@@ -33,6 +35,8 @@ _FEW_ROWS = 16
 
 # scikit-learn's margin at both ends of a quantile transformation, and the normal quantiles where it cuts off.
 _MARGIN = 1e-7
+# Below this, scikit-learn takes a length for zero.
+_ZERO_LENGTH = 10 * np.finfo(float).eps
 _LOWEST, _HIGHEST = ndtri(_MARGIN - np.spacing(1)), ndtri(1 - (_MARGIN - np.spacing(1)))
 
 
@@ -42,7 +46,7 @@ class CompiledColumns:
     Parameters
     ----------
     columns
-        Fitted; holds some of the transformers "numbers", "missing", "small" and "large".
+        Fitted; holds some of the transformers "numbers", "missing", "codes", "small" and "large", in this order.
     n_numbers
         How many columns of the matrix are numbers.
     cardinalities
@@ -68,6 +72,7 @@ class CompiledColumns:
             chosen = [column - n_numbers for column in chosen]
             self._small = list(zip(chosen, _onehot_tables(encoder, self._top[chosen]), strict=True))
             self._sparse = encoder.sparse_output
+        self._native: list[int] = fitted["codes"][1] if "codes" in fitted else []
         self._large: list[tuple[int, Floats]] = []
         self._codes: list[int] = []
         if "large" in fitted and isinstance(fitted["large"][0], Pipeline):
@@ -103,6 +108,8 @@ class CompiledColumns:
             first.append(self._numbers(numbers))
         if self._missing is not None:
             first.append(np.isnan(numbers[:, self._missing]).astype(float))
+        if self._native:
+            first.append(matrix[:, self._native])
         last = [table[rows[:, j]] for j, table in self._large]
         if self._codes:
             last.append(matrix[:, self._codes])
@@ -162,32 +169,38 @@ class _Numbers:
     def __init__(self, pipeline: Pipeline) -> None:
         steps = dict(pipeline.steps)
         self._fill: Floats | None = steps["impute"].statistics_ if "impute" in steps else None
-        self._scaler = steps.get("scale")
-        if isinstance(self._scaler, QuantileTransformer):
-            self._scaler = _NormalScores(self._scaler.quantiles_, self._scaler.references_)
+        self._scalers = [
+            _Levels(steps[name]) if isinstance(steps[name], QuantileTransformer) else steps[name]
+            for name in ("centre", "scale")
+            if name in steps
+        ]
 
     def __call__(self, values: Floats) -> Floats:
         if self._fill is not None:
             values = np.where(np.isnan(values), self._fill, values)
-        return values if self._scaler is None else _scaled(values, self._scaler)
+        for scaler in self._scalers:
+            values = _scaled(values, scaler)
+        return values
 
 
-class _NormalScores:
-    """What a `QuantileTransformer` to normal scores does.
+class _Levels:
+    """What a `QuantileTransformer` does: the level of a value in the training part, or the normal score of that level.
 
     A value that many rows share, thus several quantiles, gets the middle of their levels.
     """
 
-    def __init__(self, quantiles: Floats, references: Floats) -> None:
-        self._quantiles, self._references = quantiles, references  # (q, p), (q,)
-        self._shared: NDArray[Any] = np.asarray((np.diff(quantiles, axis=0) <= 0).any(axis=0))  # (p,)
+    def __init__(self, fitted: QuantileTransformer) -> None:
+        self._quantiles, self._references = fitted.quantiles_, fitted.references_  # (q, p), (q,)
+        self._shared: NDArray[Any] = np.asarray((np.diff(self._quantiles, axis=0) <= 0).any(axis=0))  # (p,)
+        self._normal = fitted.output_distribution == "normal"
 
     def __call__(self, values: Floats) -> Floats:
         few = len(values) <= _FEW_ROWS and len(self._references) > 1
         levels = np.array([self._row(row) for row in values]) if few else self._by_column(values)
-        levels[values + _MARGIN > self._quantiles[-1]] = 1.0
-        levels[values - _MARGIN < self._quantiles[0]] = 0.0
-        return np.asarray(np.clip(ndtri(levels), _LOWEST, _HIGHEST))
+        margin, lowest, highest = _MARGIN if self._normal else 0.0, self._quantiles[0], self._quantiles[-1]
+        levels[(values >= highest) | (values + margin > highest)] = 1.0
+        levels[(values <= lowest) | (values - margin < lowest)] = 0.0
+        return np.asarray(np.clip(ndtri(levels), _LOWEST, _HIGHEST)) if self._normal else levels
 
     def _by_column(self, values: Floats) -> Floats:
         levels = np.empty(values.shape)
@@ -216,9 +229,23 @@ def _scaled(values: Floats, scaler: Any) -> Floats:
         return np.asarray((values - scaler.center_) / scaler.scale_)
     if isinstance(scaler, MinMaxScaler):
         return np.asarray(values * scaler.scale_ + scaler.min_)
-    if isinstance(scaler, _NormalScores):
+    if isinstance(scaler, _Levels):
         return scaler(values)
+    if isinstance(scaler, PowerTransformer):
+        return _scaled(_yeo_johnson(values, scaler.lambdas_), scaler._scaler)
+    if isinstance(scaler, Normalizer):
+        lengths = np.linalg.norm(values, axis=1, keepdims=True)  # (n, 1)
+        return np.asarray(values / np.where(lengths < _ZERO_LENGTH, 1.0, lengths))
     raise TypeError(f"{type(scaler).__name__} is not a known scaler")
+
+
+def _yeo_johnson(values: Floats, powers: Floats) -> Floats:
+    """Yeo and Johnson (2000), equation 2.1, column by column: a power of 1 changes nothing."""
+    mirrored = np.where(values >= 0, powers, 2 - powers)  # (n, p): what is negative is turned round with 2 - power
+    logs = np.log1p(np.abs(values))
+    flat = np.abs(mirrored) < np.spacing(1.0)
+    lengths = np.where(flat, logs, np.expm1(mirrored * logs) / np.where(flat, 1.0, mirrored))
+    return np.asarray(np.copysign(lengths, values))
 
 
 def _onehot_tables(encoder: OneHotEncoder, top: Floats) -> list[Floats]:

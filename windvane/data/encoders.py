@@ -30,7 +30,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import (
     MaxAbsScaler,
     MinMaxScaler,
+    Normalizer,
     OneHotEncoder,
+    PowerTransformer,
     QuantileTransformer,
     RobustScaler,
     StandardScaler,
@@ -44,7 +46,7 @@ from windvane.data.task import Task
 from windvane.errors import ModelFileError
 
 Impute = Literal["none", "median", "mean", "most_frequent"]
-Scale = Literal["none", "standard", "robust", "quantile", "minmax"]
+Scale = Literal["none", "standard", "robust", "quantile", "minmax", "power", "normalise"]
 
 # Columns of one-hot output from which on a result that is mostly zeros stays sparse: below, dense arithmetic is faster.
 _WIDE, _MOSTLY_ZERO = 256, 0.1
@@ -65,20 +67,34 @@ class Choices:
     impute
         What fills a missing number; with anything but "none", columns that mark the missing ones are added.
     scale
-        How numbers are scaled ("quantile": to normal scores). With anything but "none", target encodings are
-        standardised and the sparse part divided by its largest values; the columns of a text lie in -1 .. 1 anyway.
+        How numbers are scaled ("power": by Yeo and Johnson's transformation, "normalise": the numbers of a row to
+        length 1). With anything but "none", target encodings are standardised and the sparse part divided by its
+        largest values; the columns of a text lie in -1 .. 1 anyway.
+    robust_low, robust_high
+        The quantiles whose distance is the unit of "robust".
+    quantiles
+        Most quantiles of "quantile".
+    quantile_shape
+        What "quantile" makes of ranks: normal scores or numbers spread evenly over 0 .. 1.
+    native_max
+        Categories with at most so many levels keep their codes, right behind the numbers.
     onehot_max
-        Categories with at most so many levels are encoded one-hot, missing being a level.
+        Other categories with at most so many levels are encoded one-hot, missing being a level.
     min_frequency
         Share of the rows below which levels are merged into one, in one-hot encoding.
     large
-        The other categories: their codes as they are, or the mean target of each level (cross-fitted).
+        What is left of the categories: their codes as they are, or the mean target of each level (cross-fitted).
     text_size
         Most columns that a text becomes.
     """
 
     impute: Impute = "none"
     scale: Scale = "none"
+    robust_low: float = 0.25
+    robust_high: float = 0.75
+    quantiles: int = 1000
+    quantile_shape: Literal["normal", "uniform"] = "normal"
+    native_max: int = -1
     onehot_max: int = 0
     min_frequency: float = 0.0
     large: Literal["codes", "target"] = "codes"
@@ -243,18 +259,22 @@ def _columns(choices: Choices, table: Table, target: NDArray[Any], task: Task) -
     p = table.n_numbers
     numbers = list(range(p))
     most = choices.onehot_max or -1  # a category of no level at all is no exception from "never one-hot"
-    small = [p + j for j, k in enumerate(table.cardinalities) if k <= most]
-    large = [p + j for j, k in enumerate(table.cardinalities) if k > most]
+    codes = [p + j for j, k in enumerate(table.cardinalities) if k <= choices.native_max]
+    small = [p + j for j, k in enumerate(table.cardinalities) if choices.native_max < k <= most]
+    large = [p + j for j, k in enumerate(table.cardinalities) if k > max(choices.native_max, most)]
     as_it_is = choices.impute == choices.scale == "none" and not small and (choices.large == "codes" or not large)
     if as_it_is or table.matrix.shape[1] == 0:
         return None
     levels = sum(table.cardinalities[column - p] + 1 for column in small)
-    wide = levels > _WIDE and (p + len(small) + len(large)) < _MOSTLY_ZERO * (p + levels + len(large))
+    others = p + len(codes) + len(large)
+    wide = levels > _WIDE and others + len(small) < _MOSTLY_ZERO * (others + levels)
     steps: list[tuple[str, Any, list[int]]] = []
     if numbers:
         steps.append(("numbers", _number_steps(choices, table.n_rows), numbers))
         if choices.impute != "none" and np.isnan(table.matrix[:, :p]).any():
             steps.append(("missing", MissingIndicator(features="missing-only", error_on_new=False), numbers))
+    if codes:
+        steps.append(("codes", "passthrough", codes))
     if small:
         # At least one row: merging is thereby on, so that the merged levels can be asked for.
         onehot = OneHotEncoder(
@@ -270,8 +290,10 @@ def _number_steps(choices: Choices, n_rows: int) -> Any:
     steps: list[tuple[str, Any]] = []
     if choices.impute != "none":
         steps.append(("impute", SimpleImputer(strategy=choices.impute, keep_empty_features=True)))
+    if choices.scale == "power":
+        steps.append(("centre", StandardScaler()))  # the power is sought near 1, and large numbers would overflow
     if choices.scale != "none":
-        steps.append(("scale", _scaler(choices.scale, n_rows)))
+        steps.append(("scale", _scaler(choices, n_rows)))
     return Pipeline(steps) if steps else "passthrough"
 
 
@@ -288,13 +310,16 @@ def _large_steps(choices: Choices, target: NDArray[Any], task: Task) -> Any:
     return Pipeline([("target", encoder)] + ([("scale", StandardScaler())] if choices.scale != "none" else []))
 
 
-def _scaler(scale: Scale, n_rows: int) -> Any:
-    if scale == "quantile":
-        # As many quantiles as the rows can tell apart; the number is the one that works well for networks in
-        # Gorishniy et al., Revisiting Deep Learning Models for Tabular Data (2021).
-        n_quantiles = min(n_rows, max(min(n_rows // 30, 1000), 10))
-        return QuantileTransformer(n_quantiles=n_quantiles, output_distribution="normal", random_state=0)
-    return {"standard": StandardScaler, "robust": RobustScaler, "minmax": MinMaxScaler}[scale]()
+def _scaler(choices: Choices, n_rows: int) -> Any:
+    if choices.scale == "quantile":
+        # As many quantiles as the rows can tell apart; the usual limit of 1000 is the one that works well for networks
+        # in Gorishniy et al., Revisiting Deep Learning Models for Tabular Data (2021).
+        n_quantiles = min(n_rows, max(min(n_rows // 30, choices.quantiles), 10))
+        return QuantileTransformer(n_quantiles=n_quantiles, output_distribution=choices.quantile_shape, random_state=0)
+    if choices.scale == "robust":
+        return RobustScaler(quantile_range=(100 * choices.robust_low, 100 * choices.robust_high))
+    kinds = {"standard": StandardScaler, "minmax": MinMaxScaler, "power": PowerTransformer, "normalise": Normalizer}
+    return kinds[choices.scale]()
 
 
 def _embed(text: NDArray[np.object_], choices: Choices) -> tuple[Pipeline | None, NDArray[np.float64] | None]:

@@ -2,10 +2,15 @@
 
 from windvane.models.base import Family
 from windvane.models.boosting_catboost import CatBoost
+from windvane.models.boosting_histogram import HistGradientBoosting
 from windvane.models.boosting_lightgbm import LightGBM
+from windvane.models.discriminant import Discriminant
 from windvane.models.forests import Forest
+from windvane.models.kernel import Kernel
 from windvane.models.linear import Linear
 from windvane.models.mlp import MLP
+from windvane.models.neighbours import Neighbours
+from windvane.models.sgd import SGD
 
 FAMILIES: dict[str, Family] = {
     "lightgbm": LightGBM(),
@@ -14,4 +19,9 @@ FAMILIES: dict[str, Family] = {
     "extra_trees": Forest("extra_trees"),
     "linear": Linear(),
     "mlp": MLP(),
+    "hist_gradient_boosting": HistGradientBoosting(),
+    "sgd": SGD(),
+    "kernel": Kernel(),
+    "neighbours": Neighbours(),
+    "discriminant": Discriminant(),
 }

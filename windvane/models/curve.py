@@ -5,6 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import numpy as np
+
+from windvane.data.table import Floats
+from windvane.data.task import Task
+from windvane.models.base import Part
+from windvane.models.units import Units
+
+_SMALLEST = 1e-15  # probability
+
 
 class Curve:
     """Losses of the iterations so far, lower being better.
@@ -57,3 +66,29 @@ class Curve:
     def stalled(self) -> bool:
         """Whether patience has run out."""
         return len(self.losses) - self.best > max(0.3 * self.best + 20, self.least)
+
+
+def validation_loss(found: Floats, valid: Part, task: Task, units: Units) -> float:
+    """Give what early stopping watches: the mean log loss, or the mean squared error in the units of training.
+
+    Parameters
+    ----------
+    found
+        Predictions of the rows of `valid`: shape (n, n_classes) or (n,).
+    valid
+        The rows with target and weights.
+    task
+        What is learned.
+    units
+        Of the training part.
+
+    Returns
+    -------
+    float
+        Lower is better.
+    """
+    if task.is_classification:
+        losses = -np.log(np.maximum(found[np.arange(len(found)), valid.target], _SMALLEST))
+    else:
+        losses = ((found - valid.target) / units.spread) ** 2
+    return float(np.average(losses, weights=valid.weight))

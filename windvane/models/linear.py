@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import LinAlgWarning
 from scipy.special import expit, softmax
 
-from windvane.data.encoders import DENSE, Encoder
+from windvane.data.encoders import Encoder
 from windvane.data.store import read_arrays, read_json, reading, write_arrays, write_json
 from windvane.data.table import Floats, Table
 from windvane.data.task import Task
 from windvane.models.base import Config, Param, Part, Setting
+from windvane.models.encoding import encoding_choices, encoding_space, weigh, weighing_space
 from windvane.models.params import complete
 from windvane.models.units import Units
 
@@ -36,7 +37,6 @@ class Linear:
 
     def space(self, task: Task) -> dict[str, Param]:
         """Penalty and encoding; the range of C is TabArena's, wider at the strong end."""
-        from optuna.distributions import CategoricalDistribution as Choice
         from optuna.distributions import FloatDistribution as Float
 
         if task.is_classification:
@@ -45,10 +45,8 @@ class Linear:
             penalty = {"alpha": Param(Float(1e-3, 1e5, log=True), 1.0)}
         return {
             **penalty,
-            "scale": Param(Choice(["standard", "robust", "quantile", "minmax"]), "standard"),
-            "impute": Param(Choice(["median", "mean", "most_frequent"]), "median"),
-            "min_frequency": Param(Float(1e-4, 0.1, log=True), 1e-3),
-            "onehot_max": Param(Choice([10, 40, 150]), 40),
+            **encoding_space("standard"),
+            **weighing_space(task),
         }
 
     def steps(self, config: Config, task: Task) -> tuple[int, ...]:
@@ -61,12 +59,11 @@ class Linear:
         """Encode the training part; the validation part is not needed."""
         task = setting.task
         config = complete(config, self.space(task))
-        choices: dict[str, Any] = {name: config[name] for name in ("scale", "impute", "min_frequency", "onehot_max")}
-        encoder = Encoder(replace(DENSE, **choices))
+        encoder = Encoder(encoding_choices(config))
         features = encoder.fit_transform(train.table, train.target, task)
         units = Units.of(train.target, train.weight, task)
         model = LinearModel(encoder, units, setting) if kept is None else self.load(kept, setting)
-        model.prepare(_estimator(config, setting), features, train)
+        model.prepare(_estimator(config, setting), features, weigh(config, train))
         return model
 
     def load(self, folder: Path, setting: Setting) -> LinearModel:
@@ -140,6 +137,8 @@ class LinearModel:
         with warnings.catch_warnings():
             # A portion ends before convergence by intent.
             warnings.simplefilter("ignore", ConvergenceWarning)
+            # Numbers that are not scaled may differ by many orders of magnitude.
+            warnings.simplefilter("ignore", LinAlgWarning)
             self._estimator.fit(self._features, target, self._train.weight)
         self.coefficients = np.atleast_2d(self._estimator.coef_)
         self.intercept = np.atleast_1d(self._estimator.intercept_)

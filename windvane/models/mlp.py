@@ -7,7 +7,6 @@ growing in steps, or from a kept state, is exactly one training.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
-from windvane.data.encoders import DENSE, Encoder, float32
+from windvane.data.encoders import Encoder, float32
 from windvane.data.store import read_arrays, read_json, reading, write_arrays, write_json
 from windvane.data.table import Floats, Table
 from windvane.data.task import Task
 from windvane.models.base import Config, Param, Part, Setting
 from windvane.models.curve import Curve
+from windvane.models.encoding import encoding_choices, encoding_space, weigh, weighing_space
 from windvane.models.params import complete
 from windvane.models.units import Units
 
@@ -54,9 +54,8 @@ class MLP:
             "activation": Param(Choice(["relu", "tanh"]), "relu"),
             "learning_rate": Param(Float(1e-4, 3e-2, log=True), 1e-3),
             "alpha": Param(Float(1e-7, 1e-1, log=True), 1e-4),
-            "scale": Param(Choice(["standard", "robust", "quantile", "minmax"]), "quantile"),
-            "impute": Param(Choice(["median", "mean", "most_frequent"]), "median"),
-            "min_frequency": Param(Float(1e-4, 0.1, log=True), 1e-3),
+            **encoding_space("quantile"),
+            **weighing_space(task),
         }
 
     def steps(self, config: Config, task: Task) -> tuple[int, ...]:
@@ -67,12 +66,11 @@ class MLP:
         """Encode, and take over weights and moments of a kept state."""
         task = setting.task
         config = complete(config, self.space(task))
-        choices: dict[str, Any] = {name: config[name] for name in ("scale", "impute", "min_frequency")}
-        encoder = Encoder(replace(DENSE, **choices))
+        encoder = Encoder(encoding_choices(config))
         features = float32(encoder.fit_transform(train.table, train.target, task))
         units = Units.of(train.target, train.weight, task)
         model = MLPModel(encoder, units, setting) if kept is None else self.load(kept, setting)
-        model.prepare(_network(config, len(train.target), task), features, train, valid)
+        model.prepare(_network(config, len(train.target), task), features, weigh(config, train), valid)
         return model
 
     def load(self, folder: Path, setting: Setting) -> MLPModel:
