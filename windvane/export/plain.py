@@ -66,7 +66,7 @@ def to_sklearn(predictor: Predictor) -> Any:
     obstacles = _obstacles(predictor)
     if obstacles:
         raise InputError(
-            f"scikit-learn cannot say this model: {'; '.join(obstacles)}. export(folder) can write any model."
+            f"scikit-learn cannot say this model: {'; '.join(obstacles)}. export(folder) may: see docs/export.md."
         )
     steps = [("columns", _front(predictor.schema)), *_back(predictor)]
     pipeline, decision = Pipeline(steps), predictor.ensemble.decision
