@@ -267,7 +267,7 @@ def conduct(
     if ensemble is None:
         reasons = search.failed or describe_failures(history.trials)
         raise NoModelError(f"No model came out of {time.monotonic() - started:.0f} s:\n{reasons}")
-    curve = [*search.curve, (search.clock.now(), min(t.loss for t in history.trials), ensemble.loss)]
+    curve = [*search.curve, (search.clock.now(), min(t.loss for t in history.trials if t.usable), ensemble.loss)]
     write_json(directory.root / "ensemble.json", {**persist.ensemble_to_json(ensemble), "curve": curve})
     manifest = directory.manifest()
     predictor = persist.open_predictor(

@@ -6,6 +6,7 @@ largest when all together are above the memory limit, is killed and replaced; wh
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -109,7 +110,7 @@ class Pool:
         """Jobs in the works."""
         return [worker.job for worker in self.workers if worker.job is not None]
 
-    def submit(self, job: Job, seconds: float, grace: float, threads: int) -> None:
+    def submit(self, job: Job, seconds: float, grace: float, threads: int, bar: float = math.inf) -> None:
         """Give a job to an idle worker.
 
         Parameters
@@ -122,12 +123,14 @@ class Pool:
             Seconds after which it is killed beyond that.
         threads
             Threads for the libraries.
+        bar
+            What the job has to beat (`windvane.search.racing`); infinity for no race.
         """
         worker = self.idle[0]
         with self._lock:
             worker.job, worker.killed = job, None
             worker.deadline = time.monotonic() + seconds + grace
-        worker.send(job_message(job, seconds, threads))
+        worker.send(job_message(job, seconds, threads, bar))
 
     def wait(self, seconds: float) -> Event | None:
         """Wait for the next event.
