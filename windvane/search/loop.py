@@ -26,7 +26,7 @@ from windvane.search.optimiser import Optimiser
 from windvane.search.portfolio import Entry
 from windvane.search.run import Problem
 from windvane.search.trial import Job, Trial
-from windvane.search.workers import Pool
+from windvane.search.workers import Workers
 from windvane.settings import Settings
 
 # With a trial limit, trial i is suggested from the results of trials 0 .. i - LAG alone: the same for one worker as
@@ -104,7 +104,7 @@ class Search:
     settings: Settings
     families: Mapping[str, Family]
     history: History
-    pool: Pool
+    pool: Workers
     builder: EnsembleBuilder
     clock: Clock
     portfolio: Sequence[Entry]
@@ -156,6 +156,7 @@ class Search:
             self._stopped = True  # fit returns with what there is; a second one raises
         except WorkerError as error:
             self.failed = str(error)
+            warnings.warn(f"The search ended early: {error}", stacklevel=2)
         self._cut_off()
         return self.builder.build(self.history.trials, finish=True)
 

@@ -18,8 +18,8 @@ ON = True
 # columns x outputs up to which folds are grown one after the other.
 SECONDS_A_FOLD = 1.0
 CELLS = 3e6
-# How much faster than in its last doubling a curve is thought to fall from then on, per doubling. A curve exp(-r n) that
-# has only begun, r n = 0.1 as at a learning rate of 0.006 after 16 rounds, falls up to 2.5 times as fast later on.
+# How much faster than in its last doubling a curve is thought to fall from then on, per doubling. A curve exp(-r n)
+# that has only begun, r n = 0.1 as at a learning rate of 0.006 after 16 rounds, falls up to 2.5 times as fast later.
 OPTIMISM = 3.0
 
 

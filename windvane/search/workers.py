@@ -10,9 +10,10 @@ import math
 import queue
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from windvane.errors import WorkerError
 from windvane.search import keeper
@@ -47,6 +48,38 @@ class Event:
     error: str = ""
 
 
+class Workers(Protocol):
+    """Who evaluates the trials of one fit: `Pool` on this machine, `windvane.search.cluster.ClusterPool` on many.
+
+    Attributes
+    ----------
+    n_workers
+        How many trials may run at once.
+    """
+
+    n_workers: int
+
+    def open(self, session: Session) -> None:
+        """Take note of the run."""
+
+    @property
+    def idle(self) -> Sequence[object]:
+        """One entry for each trial that may begin."""
+
+    @property
+    def running(self) -> list[Job]:
+        """Jobs in the works."""
+
+    def submit(self, job: Job, seconds: float, grace: float, threads: int, bar: float = math.inf) -> None:
+        """Begin a trial; see `Pool.submit`."""
+
+    def wait(self, seconds: float) -> Event | None:
+        """Wait for the next event."""
+
+    def close(self, keep: bool = True) -> None:
+        """End what still runs, and let go of the workers."""
+
+
 @dataclass
 class Session:
     """What a pool's workers are opened for."""
@@ -79,7 +112,7 @@ class Pool:
     """
 
     def __init__(self, n_workers: int, memory_limit: float) -> None:
-        self.memory_limit = memory_limit
+        self.n_workers, self.memory_limit = n_workers, memory_limit
         self._session: Session | None = None
         self._inbox: Inbox = queue.SimpleQueue()
         self._failed_starts = 0
