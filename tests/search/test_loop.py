@@ -138,6 +138,7 @@ def test_suggestions_do_not_depend_on_the_order_in_which_trials_end(make: Any) -
 
 def test_races_are_run_against_what_is_certain(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bars and the trials that lose are the same whatever ends first; the switch turns all of it off."""
+    monkeypatch.setattr("windvane.search.racing.ON", True)
     found = []
     for i, (n_workers, newest_first) in enumerate([(1, False), (4, True)]):
         search, pool = make(f"run{i}", n_workers=n_workers, newest_first=newest_first, n_trials=4 * LAG)
@@ -159,6 +160,7 @@ def test_races_are_run_against_what_is_certain(make: Any, monkeypatch: pytest.Mo
 
 
 def test_with_a_trial_limit_large_data_run_no_race(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("windvane.search.racing.ON", True)
     monkeypatch.setattr("windvane.search.racing.CELLS", 150 * 4 * 3 - 1)
     search, pool = make(n_trials=2 * LAG)
     search.run()
