@@ -30,9 +30,9 @@ class AutoClassifier(ClassifierMixin, Estimator):
     metric
         "auto" (roc_auc for two classes, log_loss for more), a scikit-learn name or scorer, or a `windvane.Metric`.
     n_jobs
-        Worker programs; -1 for all cores.
+        Worker programs; -1 for all cores, on a cluster for all its threads.
     memory_limit
-        Megabytes for all that windvane starts; None for 80 % of what is available.
+        Megabytes for all that windvane starts; None for 80 % of what is available, on a cluster of each machine.
     policy
         "auto", or "holdout", "cv3", "cv5", "cv10", each also with "-halving".
     families
@@ -49,6 +49,8 @@ class AutoClassifier(ClassifierMixin, Estimator):
         0 for silence.
     keep_data
         Whether the run directory keeps the data, which `resume` needs.
+    scheduler
+        Address of a Dask scheduler, as in "tcp://host:8786", whose cluster evaluates the trials; None for this machine.
 
     Attributes
     ----------

@@ -30,12 +30,13 @@ from windvane.refit import refitted
 from windvane.report.evidence import Run
 from windvane.report.story import write_report
 from windvane.runs import Outcome, begin, conduct, open_run, remove, reopen, temporary_directory
+from windvane.search.cluster import ClusterPool
 from windvane.search.loop import Callback
 from windvane.search.policy import Policy
 from windvane.search.prepare import Given, choose_families, prepare
 from windvane.search.run import RunDirectory
 from windvane.search.trial import Trial
-from windvane.search.workers import Pool
+from windvane.search.workers import Pool, Workers
 from windvane.settings import Settings, parse_seconds
 
 
@@ -59,6 +60,7 @@ class Estimator(BaseEstimator):
         random_state: Any = None,
         verbose: int = 1,
         keep_data: bool = True,
+        scheduler: str | None = None,
     ) -> None:
         self.time_budget = time_budget
         self.metric = metric
@@ -72,6 +74,7 @@ class Estimator(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
         self.keep_data = keep_data
+        self.scheduler = scheduler
 
     def fit(
         self,
@@ -85,6 +88,7 @@ class Estimator(BaseEstimator):
         X_test: Any = None,
         y_test: Any = None,
         callbacks: Sequence[Callback] = (),
+        dask_client: Any = None,
     ) -> Self:
         """Search for the best model within the time budget.
 
@@ -109,6 +113,8 @@ class Estimator(BaseEstimator):
             Rows that nothing is learned or chosen from; their honest score becomes ``test_score_``.
         callbacks
             Each gets every finished `windvane.Trial`; one that returns True ends the search.
+        dask_client
+            A `distributed.Client` whose cluster evaluates the trials.
 
         Returns
         -------
@@ -128,7 +134,8 @@ class Estimator(BaseEstimator):
         if (X_test is None) != (y_test is None):
             raise InputError("X_test and y_test belong together; only one of them was given.")
         settings = reopen(Settings.check(self), given_seed=self.random_state is not None)
-        pool = Pool(settings.n_jobs, settings.memory_limit)  # they start while the table is typed
+        pool = self._workers(settings, dask_client)  # they start while the table is typed
+        settings = replace(settings, n_jobs=pool.n_workers)
         directory = None
         try:
             given = Given(self._goal, self.metric, self.families, groups, time, split, sample_weight)
@@ -150,14 +157,20 @@ class Estimator(BaseEstimator):
             self.test_score_ = self.score(X_test, y_test)
         return self
 
-    def resume(self, time_budget: float | str | None = None, *, callbacks: Sequence[Callback] = ()) -> Self:
+    def resume(
+        self,
+        time_budget: float | str | None = None,
+        *,
+        callbacks: Sequence[Callback] = (),
+        dask_client: Any = None,
+    ) -> Self:
         """Go on with the search.
 
         Parameters
         ----------
         time_budget
             Seconds to add, or a text such as "10m"; the constructor's where it is None.
-        callbacks
+        callbacks, dask_client
             As in `fit`.
 
         Returns
@@ -176,12 +189,12 @@ class Estimator(BaseEstimator):
             raise RunError("There is no run to resume: fit first, or load a run directory (a saved model is not one).")
         seconds = parse_seconds(self.time_budget if time_budget is None else time_budget)
         settings = replace(Settings.check(self), time_budget=seconds, n_trials=None, run_dir=directory.root)
-        directory.lock()
-        pool = Pool(settings.n_jobs, settings.memory_limit)
+        pool = self._workers(settings, dask_client)
         try:
+            directory.lock()
             metric = None if isinstance(self.metric, str) else self.metric
             prepared = open_run(directory, self.families, metric)
-            settings = replace(settings, seed=prepared.problem.seed)
+            settings = replace(settings, seed=prepared.problem.seed, n_jobs=pool.n_workers)
             outcome = conduct(prepared, settings, pool, directory, started, callbacks)
         finally:
             pool.close()
@@ -339,6 +352,11 @@ class Estimator(BaseEstimator):
         from windvane.export.plain import to_sklearn
 
         return to_sklearn(self._fitted())
+
+    def _workers(self, settings: Settings, dask_client: Any) -> Workers:
+        if dask_client is None and self.scheduler is None:
+            return Pool(settings.n_jobs, settings.memory_limit)
+        return ClusterPool.connect(self.scheduler, dask_client, n_jobs=self.n_jobs, memory_limit=self.memory_limit)
 
     def _facts(self) -> dict[str, Any]:
         return persist.facts(type(self).__name__, self._fitted(), own_metric=not isinstance(self.metric, str))

@@ -30,8 +30,8 @@ from windvane.search.portfolio import read_portfolio
 from windvane.search.prepare import Prepared, choose_families, first_rows, fitting_families, own_parts
 from windvane.search.run import Problem, RunDirectory, digest, fingerprint, write_json
 from windvane.search.trial import Trial
-from windvane.search.workers import Pool, Session
-from windvane.settings import Settings
+from windvane.search.workers import Session, Workers
+from windvane.settings import Settings, available_cores
 
 # Rows x columns x outputs on which the first models of large data train: about a second of boosting.
 FIRST_CELLS = 3e6
@@ -209,7 +209,7 @@ def open_run(directory: RunDirectory, families: Any, metric: Any) -> Prepared:
 def conduct(
     prepared: Prepared,
     settings: Settings,
-    pool: Pool,
+    pool: Workers,
     directory: RunDirectory,
     started: float,
     callbacks: Sequence[Callback],
@@ -267,7 +267,7 @@ def conduct(
     if ensemble is None:
         reasons = search.failed or describe_failures(history.trials)
         raise NoModelError(f"No model came out of {time.monotonic() - started:.0f} s:\n{reasons}")
-    curve = [*search.curve, (search.clock.now(), min(t.loss for t in history.trials), ensemble.loss)]
+    curve = [*search.curve, (search.clock.now(), min(t.loss for t in history.trials if t.usable), ensemble.loss)]
     write_json(directory.root / "ensemble.json", {**persist.ensemble_to_json(ensemble), "curve": curve})
     manifest = directory.manifest()
     predictor = persist.open_predictor(
@@ -276,7 +276,7 @@ def conduct(
         _member_folders(directory, ensemble),
         families=prepared.families,
         metric=problem.metric,
-        threads=settings.n_jobs,
+        threads=min(settings.n_jobs, available_cores()),
     )
     if not settings.keep_data:
         directory.drop(directory.data)

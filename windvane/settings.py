@@ -154,13 +154,15 @@ def parse_seconds(time_budget: Any, argument: str = "time_budget") -> float:
     return seconds
 
 
-def resolve_jobs(n_jobs: Any) -> int:
+def resolve_jobs(n_jobs: Any, cores: int | None = None) -> int:
     """Turn scikit-learn's ``n_jobs`` into a number of worker programs.
 
     Parameters
     ----------
     n_jobs
         A count; -1 (or None) for all cores, -2 for all but one.
+    cores
+        How many there are; None for those of this machine.
 
     Returns
     -------
@@ -172,7 +174,7 @@ def resolve_jobs(n_jobs: Any) -> int:
     InputError
         Where it is 0 or not a whole number.
     """
-    cores, count = available_cores(), _plain(n_jobs)
+    cores, count = available_cores() if cores is None else cores, _plain(n_jobs)
     if count is None:
         return cores
     if isinstance(count, bool) or not isinstance(count, int) or count == 0:

@@ -118,6 +118,87 @@ def test_part_of_the_rows_and_of_the_iterations(tmp_path: Path) -> None:
     assert (trial.status, trial.rows, trial.share) == ("done", 20, 0.5)
 
 
+def fold_by_fold(events: list[tuple[str, int]]) -> Callable[[str, int], None]:
+    """Make a hook that notes what happens."""
+    return lambda event, iterations: events.append((event, iterations))
+
+
+def test_a_race_is_lost_on_the_first_fold(tmp_path: Path) -> None:
+    whole, _ = run(ToyFamily(), tmp_path / "whole")
+    events: list[tuple[str, int]] = []
+    bar = whole.fold_losses[0] - 1e-9
+    trial, steps = run(ToyFamily(hook=fold_by_fold(events)), tmp_path / "raced", limits=Limits(bar=bar))
+    assert events == [("start", 0), ("grow", 8), ("predict", 8)]
+    assert (trial.status, trial.step, steps) == ("raced", None, [])
+    assert trial.fold_losses == whole.fold_losses[:1]
+    assert trial.loss == whole.fold_losses[0]
+    assert "after 1 of 3 folds" in (trial.error or "")
+    assert trial.judged and not trial.usable and trial.fit_seconds > 0
+    assert not (tmp_path / "raced").exists()
+
+
+def test_a_race_is_decided_by_the_mean_of_the_folds_done(tmp_path: Path) -> None:
+    whole, _ = run(ToyFamily(), tmp_path / "whole")
+    means = [float(np.mean(whole.fold_losses[:n])) for n in (1, 2)]
+    for number, bar in enumerate([min(means) - 1e-9, max(means) + 1e-9]):
+        trial, _ = run(ToyFamily(), tmp_path / str(number), limits=Limits(bar=bar))
+        done = next((n for n, mean in enumerate(means, 1) if mean > bar), 3)
+        assert len(trial.fold_losses) == done
+        assert (trial.status == "raced") == (done < 3)
+
+
+@pytest.mark.parametrize("seconds", [np.inf, 60.0])
+def test_a_race_that_is_won_changes_nothing_and_asks_for_no_prediction_twice(seconds: float, tmp_path: Path) -> None:
+    whole, _ = run(ToyFamily(), tmp_path / "whole")
+    events: list[tuple[str, int]] = []
+    limits = Limits(until=time.monotonic() + seconds, bar=10.0)
+    trial, steps = run(ToyFamily(hook=fold_by_fold(events)), tmp_path / "raced", limits=limits)
+    assert (trial.loss, trial.fold_losses, trial.iterations) == (whole.loss, whole.fold_losses, whole.iterations)
+    assert (trial.status, len(steps)) == ("done", 1)
+    assert events[:9] == [("start", 0), ("grow", 8), ("predict", 8)] * 3
+    assert ("predict", 8) not in events[9:]
+
+
+def test_with_a_clock_a_fold_that_takes_long_waits_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first fold has no time to run ahead; then all advance together, and every step is kept."""
+    monkeypatch.setattr(module, "SECONDS_A_FOLD", 0.0)
+    whole, _ = run(ToyFamily(), tmp_path / "whole")
+    limits = Limits(until=time.monotonic() + 60, bar=10.0)
+    trial, steps = run(ToyFamily(), tmp_path / "raced", limits=limits)
+    assert (trial.loss, trial.fold_losses) == (whole.loss, whole.fold_losses)
+    assert [s.iterations for s in steps] == [(n,) * 3 for n in (1, 2, 4, 8)]
+
+
+def test_what_cannot_grow_on_is_not_broken_off_for_a_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SECONDS_A_FOLD", 0.0)
+    trial, _ = run(ToyFamily(totals=(8,)), tmp_path, limits=Limits(until=time.monotonic() + 60, bar=0.0))
+    assert (trial.status, len(trial.fold_losses)) == ("raced", 1)
+
+
+def test_with_a_clock_a_hopeless_curve_ends_early_with_its_step_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SECONDS_A_FOLD", 0.0)
+    family, job = ToyFamily(totals=(64, 128, 256, 512, 1024)), replace(JOB, config={"rate": 1.0})
+    limits = Limits(until=time.monotonic() + 60, bar=1e-3)
+    trial, steps = run(family, tmp_path, job=job, limits=limits)
+    assert trial.status == "raced" and trial.usable
+    assert trial.iterations[0] < 1024
+    assert "of 1024 iterations" in (trial.error or "")
+    assert steps[-1] == trial
+
+
+def test_who_lost_a_race_may_go_on_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SECONDS_A_FOLD", 0.0)
+    family, job = ToyFamily(totals=(64, 128, 256)), replace(JOB, config={"rate": 1.0})
+    first, _ = run(family, tmp_path, job=job, limits=Limits(until=time.monotonic() + 60, bar=1e-3))
+    assert first.status == "raced"
+    second, _ = run(family, tmp_path, job=job)
+    assert (second.status, second.error, second.iterations) == ("done", None, (256,) * 3)
+
+
 def test_a_failure_at_the_start_is_a_status(tmp_path: Path) -> None:
     trial, steps = run(ToyFamily(hook=raising(RuntimeError("no such device"), "start")), tmp_path / "t")
     assert (trial.status, trial.error) == ("failed", "RuntimeError: no such device")

@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from windvane.data.table import Integers
 from windvane.models.base import Family, Model, Part, Setting
+from windvane.search.racing import SECONDS_A_FOLD, is_hopeless, is_out
 from windvane.search.run import Problem, write_json
 from windvane.search.trial import Job, Trial
 
@@ -34,10 +35,21 @@ SHORTEST_STEP = 1.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What a trial may use: a `time.monotonic` instant to stop growing at (infinity: no clock), and threads."""
+    """What a trial may use, and what ends it early.
+
+    Attributes
+    ----------
+    until
+        `time.monotonic` instant to stop growing at; infinity: no clock.
+    threads
+        For the libraries.
+    bar
+        From `racing.bar`; infinity: no race.
+    """
 
     until: float = np.inf
     threads: int = 1
+    bar: float = np.inf
 
 
 @dataclass
@@ -94,8 +106,15 @@ def evaluate(
     try:
         kept = kept_trial(folder)
         if kept is not None:
-            trial = replace(kept, share=job.share, status="partial")
-        for trial in _steps(job, problem, family, folder, limits, kept):
+            trial = replace(kept, share=job.share, status="partial", error=None)
+        # A step whose record cannot be read is not gone on with.
+        training = _Training(job, problem, family, limits, None if kept is None else latest_step(folder))
+        if kept is not None:
+            training.meter = Meter(kept.fit_seconds, kept.predict_seconds, kept.cpu_seconds)
+        lost = training.start()
+        if lost is not None:
+            return lost
+        for trial in _steps(training, folder):
             report(trial)
     except MemoryError as error:
         return replace(trial, status="memory", error=f"out of memory: {error}".rstrip(": "))
@@ -104,56 +123,131 @@ def evaluate(
     return trial
 
 
-def _steps(
-    job: Job, problem: Problem, family: Family, folder: Path, limits: Limits, before: Trial | None
-) -> Iterator[Trial]:
-    latest, kept, meter = latest_step(folder), None, Meter()
+class _Training:
+    """The models of a job, one for each fold, and what they cost.
+
+    Attributes
+    ----------
+    full, last
+        Totals of iterations of the family's steps, and that at which this job ends.
+    """
+
+    def __init__(self, job: Job, problem: Problem, family: Family, limits: Limits, kept: Path | None) -> None:
+        self.job, self.problem, self.family, self.limits, self.kept = job, problem, family, limits, kept
+        self.full = family.steps(job.config, problem.task)
+        self.last = max(1, round(self.full[-1] * job.share))
+        self.models: list[Model] = []
+        self.meter = Meter()
+        self._final: dict[int, Prediction] = {}  # of folds that grow no further
+
+    def start(self) -> Trial | None:
+        """Make the models; in a race one after the other, each grown to its end while that is quick.
+
+        Returns
+        -------
+        Trial or None
+            The trial, where its first folds lose the race.
+        """
+        n_folds, losses = len(self.problem.folds), list[float]()
+        racing = self.kept is None and self.limits.bar < np.inf
+        for i in range(n_folds):
+            with self.meter.fitting():
+                self.models.append(self._model(i))
+                if racing:
+                    self.models[i].grow(self.last, self._soon())
+            racing = racing and self.complete(i)
+            if racing:
+                losses.append(_loss(self.problem, self.predict(i), self.problem.folds[i].valid))
+                if i < n_folds - 1 and is_out(losses, self.limits.bar):
+                    words = f"after {i + 1} of {n_folds} folds worse than the best trial on its worst fold"
+                    trial = self.judged(losses)
+                    return replace(trial, status="raced", loss=float(np.mean(losses)), error=words)
+        return None
+
+    def complete(self, i: int) -> bool:
+        """Whether a fold grows no further in this job."""
+        return self.models[i].finished or self.models[i].iterations >= self.last
+
+    def predict(self, i: int) -> Prediction:
+        """Predict the validation part of a fold, in the precision in which it is judged and kept."""
+        if i in self._final:
+            return self._final[i]
+        task, rows = self.problem.task, self.problem.folds[i].valid
+        with self.meter.predicting():
+            found = np.asarray(self.models[i].predict(self.problem.table.take(rows)))
+        shape = (len(rows), task.n_classes) if task.is_classification else (len(rows),)
+        if found.shape != shape:
+            raise ValueError(f"predict gave an array of shape {found.shape}, but must give {shape}")
+        # Numbers may vary little around a large mean.
+        found = found.astype(np.float32 if task.is_classification else np.float64)
+        if self.complete(i):
+            self._final[i] = found
+        return found
+
+    def judged(self, fold_losses: Sequence[float]) -> Trial:
+        """Make the record of the folds so far."""
+        return replace(
+            Trial.of(self.job, "partial"),
+            fold_losses=tuple(fold_losses),
+            fit_seconds=self.meter.fit,
+            predict_seconds=self.meter.predict,
+            cpu_seconds=self.meter.cpu,
+        )
+
+    def _model(self, i: int) -> Model:
+        job, problem = self.job, self.problem
+        fold = problem.folds[i]
+        train = fold.train if job.rows is None else sample_rows(problem, fold.train, job.rows)
+        seed = int(np.random.SeedSequence([job.seed, i]).generate_state(1)[0] % 2**31)
+        setting = Setting(problem.task, seed, self.limits.threads)
+        kept = None if self.kept is None else self.kept / f"fold_{i}"
+        return self.family.start(job.config, part(problem, train), part(problem, fold.valid), setting, kept)
+
+    def _soon(self) -> float:
+        """Say until when a fold may grow ahead; one that cannot grow on would only be broken off."""
+        if len(self.full) == 1 or self.limits.until == np.inf:
+            return self.limits.until
+        return min(self.limits.until, time.monotonic() + SECONDS_A_FOLD)
+
+
+def _steps(training: _Training, folder: Path) -> Iterator[Trial]:
+    models, last, limits = training.models, training.last, training.limits
+    latest = latest_step(folder)
     number = 0 if latest is None else int(latest.name.removeprefix("step_")) + 1
-    if before is not None:  # a step whose record cannot be read is not gone on with
-        kept = latest
-        meter = Meter(before.fit_seconds, before.predict_seconds, before.cpu_seconds)
-    full = family.steps(job.config, problem.task)
-    last = max(1, round(full[-1] * job.share))
-    with meter.fitting():
-        models = [_start(job, problem, family, i, limits, kept) for i in range(len(problem.folds))]
-    total = max(model.iterations for model in models)
-    totals = [step for step in full if total < step < last] + [last]
+    total = min((model.iterations for i, model in enumerate(models) if not training.complete(i)), default=last)
+    totals = [step for step in training.full if total < step < last] + [last]
+    curve: list[tuple[int, float]] = []
     while totals:
-        from_total, seconds = total, meter.fit
+        from_total, seconds = total, training.meter.fit
         total = totals.pop(0)
-        with meter.fitting():
+        with training.meter.fitting():
             for model in models:
-                if not model.finished:
+                if not model.finished and model.iterations < total:
                     model.grow(total, limits.until)
         if any(model.iterations == 0 for model in models):
             return  # the time ended inside the first step
-        complete = all(model.finished or model.iterations >= last for model in models)
-        with meter.predicting():
-            parts = _predict(models, problem)
+        complete = all(training.complete(i) for i in range(len(models)))
+        parts = [training.predict(i) for i in range(len(models))]
+        trial = _judge(training, parts)
+        if all(model.finished or model.iterations == total for model in models):  # no fold is ahead
+            curve.append((total, float(np.mean(trial.fold_losses))))
+        hopeless = not complete and limits.until < np.inf and is_hopeless(curve, last, limits.bar)
         trial = replace(
-            _judge(job, problem, parts, meter),
-            status="done" if complete else "partial",
+            trial,
+            status="done" if complete else "raced" if hopeless else "partial",
+            error=f"after {total} of {last} iterations out of reach of the best trials" if hopeless else None,
             step=f"step_{number:04d}",
             iterations=tuple(model.best_iteration for model in models),
         )
         _keep(trial, models, parts, folder)
         yield trial
-        if complete or time.monotonic() >= limits.until:
+        if complete or hopeless or time.monotonic() >= limits.until:
             return
         number += 1
         # Doublings too short to be worth keeping are joined. This changes nothing in the model.
-        pace = (meter.fit - seconds) / max(1, total - from_total)
+        pace = (training.meter.fit - seconds) / max(1, total - from_total)
         while len(totals) > 1 and (totals[0] - total) * pace < SHORTEST_STEP:
             totals.pop(0)
-
-
-def _start(job: Job, problem: Problem, family: Family, i: int, limits: Limits, kept: Path | None) -> Model:
-    fold = problem.folds[i]
-    train = fold.train if job.rows is None else sample_rows(problem, fold.train, job.rows)
-    seed = int(np.random.SeedSequence([job.seed, i]).generate_state(1)[0] % 2**31)
-    setting = Setting(problem.task, seed, limits.threads)
-    kept_fold = None if kept is None else kept / f"fold_{i}"
-    return family.start(job.config, part(problem, train), part(problem, fold.valid), setting, kept_fold)
 
 
 def part(problem: Problem, rows: Integers) -> Part:
@@ -201,31 +295,11 @@ def sample_rows(problem: Problem, train: Integers, n_rows: int) -> Integers:
     return np.sort(train[order[:n_rows]])
 
 
-def _predict(models: list[Model], problem: Problem) -> list[Prediction]:
-    """Predict the validation part of each fold, in the precision in which it is judged and kept."""
-    task = problem.task
-    precision = np.float32 if task.is_classification else np.float64  # numbers may vary little around a large mean
-    parts: list[Prediction] = []
-    for model, fold in zip(models, problem.folds, strict=True):
-        found = np.asarray(model.predict(problem.table.take(fold.valid)))
-        shape = (len(fold.valid), task.n_classes) if task.is_classification else (len(fold.valid),)
-        if found.shape != shape:
-            raise ValueError(f"predict gave an array of shape {found.shape}, but must give {shape}")
-        parts.append(found.astype(precision))
-    return parts
-
-
-def _judge(job: Job, problem: Problem, parts: list[Prediction], meter: Meter) -> Trial:
-    return replace(
-        Trial.of(job, "partial"),
-        loss=_loss(problem, np.concatenate(parts), problem.valid_rows),
-        fold_losses=tuple(
-            _loss(problem, prediction, fold.valid) for prediction, fold in zip(parts, problem.folds, strict=True)
-        ),
-        fit_seconds=meter.fit,
-        predict_seconds=meter.predict,
-        cpu_seconds=meter.cpu,
-    )
+def _judge(training: _Training, parts: list[Prediction]) -> Trial:
+    problem = training.problem
+    pairs = zip(parts, problem.folds, strict=True)
+    trial = training.judged([_loss(problem, prediction, fold.valid) for prediction, fold in pairs])
+    return replace(trial, loss=_loss(problem, np.concatenate(parts), problem.valid_rows))
 
 
 def _loss(problem: Problem, prediction: Prediction, rows: Integers) -> float:

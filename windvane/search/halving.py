@@ -81,13 +81,13 @@ def promotion(records: Sequence[Trial], busy: Sequence[Job], rungs: Sequence[Run
         Who goes up, and where to.
     """
     for level in range(len(rungs) - 2, -1, -1):
-        here = {_key(t): t for t in records if t.usable and rung_of(t, rungs) == level}
+        here = {_key(t): t for t in records if t.judged and rung_of(t, rungs) == level}
         everyone: list[Trial | Job] = [*records, *busy]
         above = {_key(t) for t in everyone if rung_of(t, rungs) > level}
         ranked = sorted(here.values(), key=lambda t: (t.loss, t.number))
         best = ranked[: len(ranked) // ETA]
         for trial in best:
-            if _key(trial) not in above:
+            if trial.usable and _key(trial) not in above:
                 return trial, rungs[level + 1]
     return None
 

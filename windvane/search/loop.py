@@ -17,6 +17,7 @@ import numpy as np
 
 from windvane.errors import WorkerError
 from windvane.models.base import Config, Family
+from windvane.search import racing
 from windvane.search.ensemble import Ensemble, EnsembleBuilder
 from windvane.search.evaluate import kept_trial
 from windvane.search.halving import Rung, next_job, promotion
@@ -25,7 +26,7 @@ from windvane.search.optimiser import Optimiser
 from windvane.search.portfolio import Entry
 from windvane.search.run import Problem
 from windvane.search.trial import Job, Trial
-from windvane.search.workers import Pool
+from windvane.search.workers import Workers
 from windvane.settings import Settings
 
 # With a trial limit, trial i is suggested from the results of trials 0 .. i - LAG alone: the same for one worker as
@@ -103,7 +104,7 @@ class Search:
     settings: Settings
     families: Mapping[str, Family]
     history: History
-    pool: Pool
+    pool: Workers
     builder: EnsembleBuilder
     clock: Clock
     portfolio: Sequence[Entry]
@@ -158,6 +159,7 @@ class Search:
             self._stopped = True  # fit returns with what there is; a second one raises
         except WorkerError as error:
             self.failed = str(error)
+            warnings.warn(f"The search ended early: {error}", stacklevel=2)
         self._cut_off()
         return self.builder.build(self.history.trials, finish=True)
 
@@ -179,7 +181,7 @@ class Search:
         """Families that have not proved hopeless."""
         ended = self._settled()
         usable = {trial.family for trial in ended if trial.usable}
-        failures = [trial.family for trial in ended if not trial.usable and trial.status != "partial"]
+        failures = [trial.family for trial in ended if not trial.judged and trial.status != "partial"]
         return [name for name in self.families if name in usable or failures.count(name) < _MOST_FAILURES]
 
     def _fill(self) -> None:
@@ -200,7 +202,7 @@ class Search:
             seconds = max(SHORTEST_SECONDS, min(self.left * 0.97 - 0.2, share * self.clock.budget))
         else:
             threads = max(1, self.settings.n_jobs // n_trials)
-        self.pool.submit(job, seconds, grace=1.0 + 0.05 * self.clock.budget, threads=threads)
+        self.pool.submit(job, seconds, 1.0 + 0.05 * self.clock.budget, threads, self._bar(job))
         self._started.setdefault(job.number, self.clock.now())
         self._submitted += 1
         self._tried.add(_frozen(job.family, job.config))
@@ -234,6 +236,17 @@ class Search:
         seed = int(np.random.SeedSequence([self.settings.seed, self._number]).generate_state(1)[0] % 2**31)
         return Job(self._number, family, dict(config), origin, seed, self.rungs[0].rows, self.rungs[0].share)
 
+    def _bar(self, job: Job) -> float:
+        """Say what a job has to beat; infinity where it runs no race."""
+        if not racing.ON or (self.settings.n_trials is not None and self._cells(job) > racing.CELLS):
+            return np.inf
+        return racing.bar(job, self._settled())
+
+    def _cells(self, job: Job) -> float:
+        task = self.problem.task
+        rows = task.n_rows if job.rows is None else job.rows
+        return float(rows * max(1, task.n_columns) * max(1, task.n_outputs))
+
     def _settled(self) -> list[Trial]:
         """Give the records that may decide what comes next: all, or, with a trial limit, those a lag makes certain."""
         if self.settings.n_trials is None:
@@ -258,7 +271,7 @@ class Search:
     def _too_slow(self) -> set[str]:
         """Families that the clock always cut short before they were any good: others are tried before them."""
         ended = self._settled()
-        best = min((trial.loss for trial in ended), default=np.inf)
+        best = min((trial.loss for trial in ended if trial.usable), default=np.inf)
         finished = {trial.family for trial in ended if trial.status == "done" or trial.loss <= best}
         return {trial.family for trial in ended if trial.status in ("partial", "timeout")} - finished
 
@@ -302,7 +315,7 @@ class Search:
         ensemble = self.builder.build(trials)
         self._blended, self._to_blend = time.monotonic(), False
         if ensemble is not None:
-            best = min(trial.loss for trial in trials)
+            best = min(trial.loss for trial in trials if trial.usable)
             self.curve.append((self.clock.now(), best, ensemble.loss))
 
     def _use_the_pause(self) -> None:
@@ -349,7 +362,7 @@ def describe_failures(trials: Sequence[Trial]) -> str:
     """
     reasons: dict[tuple[str, str, str], int] = {}
     for trial in trials:
-        if not trial.usable:
+        if not trial.judged:
             key = (trial.family, trial.status, trial.error or "")
             reasons[key] = reasons.get(key, 0) + 1
     lines = [f"  {family}: {status} x{count}: {error}" for (family, status, error), count in reasons.items()]

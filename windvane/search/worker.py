@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
 import sys
 import tempfile
@@ -71,7 +72,7 @@ def main() -> None:
 def _run(message: dict[str, Any], state: _State, events: IO[bytes]) -> None:
     job = Job(**message["job"])
     threads = int(message["threads"])
-    limits = Limits(until=time.monotonic() + float(message["seconds"]), threads=threads)
+    limits = Limits(time.monotonic() + float(message["seconds"]), threads, float(message["bar"]))
     folder = state.directory.trial(job.number)
 
     def report(trial: Trial) -> None:
@@ -125,7 +126,7 @@ def _preload() -> None:
             importlib.import_module(name)
 
 
-def job_message(job: Job, seconds: float, threads: int) -> dict[str, Any]:
+def job_message(job: Job, seconds: float, threads: int, bar: float = math.inf) -> dict[str, Any]:
     """Make the message that has a worker run a job.
 
     Parameters
@@ -136,13 +137,16 @@ def job_message(job: Job, seconds: float, threads: int) -> dict[str, Any]:
         How long it may grow; infinity for no clock.
     threads
         Threads for the libraries.
+    bar
+        As in `windvane.search.evaluate.Limits`.
 
     Returns
     -------
     dict
         For `channel.send`.
     """
-    return {"do": "run", "job": {**asdict(job), "config": dict(job.config)}, "seconds": seconds, "threads": threads}
+    plain = {**asdict(job), "config": dict(job.config)}
+    return {"do": "run", "job": plain, "seconds": seconds, "threads": threads, "bar": bar}
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ largest when all together are above the memory limit, is killed and replaced; wh
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from windvane.errors import WorkerError
 from windvane.search import keeper
@@ -46,6 +48,38 @@ class Event:
     error: str = ""
 
 
+class Workers(Protocol):
+    """Who evaluates the trials of one fit: `Pool` on this machine, `windvane.search.cluster.ClusterPool` on many.
+
+    Attributes
+    ----------
+    n_workers
+        How many trials may run at once.
+    """
+
+    n_workers: int
+
+    def open(self, session: Session) -> None:
+        """Take note of the run."""
+
+    @property
+    def idle(self) -> Sequence[object]:
+        """One entry for each trial that may begin."""
+
+    @property
+    def running(self) -> list[Job]:
+        """Jobs in the works."""
+
+    def submit(self, job: Job, seconds: float, grace: float, threads: int, bar: float = math.inf) -> None:
+        """Begin a trial; see `Pool.submit`."""
+
+    def wait(self, seconds: float) -> Event | None:
+        """Wait for the next event."""
+
+    def close(self, keep: bool = True) -> None:
+        """End what still runs, and let go of the workers."""
+
+
 @dataclass
 class Session:
     """What a pool's workers are opened for."""
@@ -78,7 +112,7 @@ class Pool:
     """
 
     def __init__(self, n_workers: int, memory_limit: float) -> None:
-        self.memory_limit = memory_limit
+        self.n_workers, self.memory_limit = n_workers, memory_limit
         self._session: Session | None = None
         self._inbox: Inbox = queue.SimpleQueue()
         self._failed_starts = 0
@@ -109,7 +143,7 @@ class Pool:
         """Jobs in the works."""
         return [worker.job for worker in self.workers if worker.job is not None]
 
-    def submit(self, job: Job, seconds: float, grace: float, threads: int) -> None:
+    def submit(self, job: Job, seconds: float, grace: float, threads: int, bar: float = math.inf) -> None:
         """Give a job to an idle worker.
 
         Parameters
@@ -122,12 +156,14 @@ class Pool:
             Seconds after which it is killed beyond that.
         threads
             Threads for the libraries.
+        bar
+            What the job has to beat (`windvane.search.racing`); infinity for no race.
         """
         worker = self.idle[0]
         with self._lock:
             worker.job, worker.killed = job, None
             worker.deadline = time.monotonic() + seconds + grace
-        worker.send(job_message(job, seconds, threads))
+        worker.send(job_message(job, seconds, threads, bar))
 
     def wait(self, seconds: float) -> Event | None:
         """Wait for the next event.

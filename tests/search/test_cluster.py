@@ -1,0 +1,244 @@
+"""A fit on a cluster of two processes: the same results, limits, deaths, ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from bad_families import BadFamily
+from sklearn.datasets import load_iris
+from toys import ToyFamily, make_problem
+
+from windvane import AutoClassifier, InputError, Metric
+from windvane.errors import WorkerError
+from windvane.search import channel, cluster
+from windvane.search.cluster import ClusterPool
+from windvane.search.run import RunDirectory
+from windvane.search.trial import Job
+from windvane.search.workers import Event, Session
+from windvane.version import VERSION
+
+distributed = pytest.importorskip("distributed")
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes by signals")
+
+MEMORY = 3000.0
+
+
+@pytest.fixture(scope="module")
+def dask() -> Iterator[Any]:
+    """A client of a cluster of two processes with a thread each."""
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1", memory_limit=None
+        ) as local,
+        distributed.Client(local) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(params=["shared", "carried"])
+def sight(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether the Dask workers see the run directory; where not, steps are carried."""
+    if request.param == "carried":
+        monkeypatch.setattr(cluster, "greet", lambda witness: (VERSION, False))
+    return str(request.param)
+
+
+def make_session(root: Path, *families: Any) -> Session:
+    problem = make_problem()
+    directory = RunDirectory(root)
+    directory.trials.mkdir()
+    problem.write(directory.data)
+    objects = {"metric": problem.metric, "families": {family.name: family for family in families}}
+    return Session(root, root / "log.txt", MEMORY, channel.pack(objects))
+
+
+def events(pool: ClusterPool, kind: str, seconds: float = 60.0) -> Event:
+    """Wait for an event of a kind."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        event = pool.wait(0.2)
+        if event is not None and event.kind == kind:
+            return event
+    raise AssertionError(f"no {kind} in time")
+
+
+def programs(client: Any) -> dict[int, list[int]]:
+    """The worker programs below each Dask worker."""
+    found = {}
+    for pid in client.run(os.getpid).values():
+        below = [child for child in psutil.Process(pid).children() if "windvane.search.worker" in str(child.cmdline())]
+        found[pid] = [child.pid for child in below]
+    return found
+
+
+def gone(pids: list[int], seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def waiting(flag: Path, log: Path) -> Callable[[str, int], None]:
+    """Make a hook that writes down each growth and waits for a flag before the last; travels by value."""
+
+    def hook(event: str, iterations: int) -> None:
+        import os
+        import time
+
+        if event == "grow":
+            with log.open("a") as file:
+                file.write(f"{os.getpid()} {iterations}\n")
+            while iterations == 8 and not flag.exists():
+                time.sleep(0.02)
+
+    return hook
+
+
+def test_with_a_trial_limit_the_result_is_that_of_one_machine(dask: Any, sight: str) -> None:
+    X, y = load_iris(return_X_y=True)
+    options = {"n_trials": 10, "families": ["linear"], "random_state": 3, "verbose": 0, "policy": "cv3"}
+    here = AutoClassifier(n_jobs=1, **options).fit(X, y)
+    there = AutoClassifier(**options).fit(X, y, dask_client=dask)
+    assert [(t.config, t.loss, t.status) for t in there.trials_] == [(t.config, t.loss, t.status) for t in here.trials_]
+    assert there.predictor_.ensemble == here.predictor_.ensemble
+    np.testing.assert_array_equal(there.predict_proba(X), here.predict_proba(X))
+
+
+def test_an_address_an_own_metric_and_a_budget(dask: Any) -> None:
+    X, y = load_iris(return_X_y=True)
+
+    def accuracy(y_true: Any, y_pred: Any) -> float:
+        return float(np.mean(y_true == y_pred))
+
+    started = time.monotonic()
+    model = AutoClassifier(
+        5, scheduler=dask.scheduler.address, metric=Metric("own", accuracy, needs="labels"), verbose=0, random_state=0
+    ).fit(X, y)
+    assert time.monotonic() - started < 5 + 2
+    assert len(model.trials_) > 2
+    assert model.score(X, y) > 0.9
+    model.resume(3, dask_client=dask)
+
+
+def test_limits_hold_there_and_nothing_is_left(dask: Any, tmp_path: Path) -> None:
+    pool = ClusterPool(dask, -1, MEMORY)
+    assert (pool.n_workers, len(pool.idle)) == (2, 2)
+    try:
+        pool.open(make_session(tmp_path, BadFamily("hang", good_steps=1), BadFamily("segfault")))
+        pool.submit(Job(0, "bad_hang", {}, "portfolio", 0), 1.0, 0.5, threads=1)
+        assert [job.number for job in pool.running] == [0] and len(pool.idle) == 1
+        trial = events(pool, "done").trial
+        assert trial is not None
+        assert (trial.status, trial.step, trial.usable) == ("timeout", "step_0000", True)
+        pool.submit(Job(1, "bad_segfault", {}, "portfolio", 0), 60.0, 1.0, threads=1)
+        trial = events(pool, "done").trial
+        assert trial is not None
+        assert trial.status == "crashed" and "exit code" in (trial.error or "")
+        pool.submit(Job(2, "bad_hang", {}, "portfolio", 0), np.inf, 1.0, threads=1)
+        events(pool, "step")
+        busy = [pid for pids in programs(dask).values() for pid in pids]
+        assert busy
+    finally:
+        pool.close()
+    assert gone([pid for pid in busy if pid not in idle_programs(dask)])
+
+
+def idle_programs(client: Any) -> set[int]:
+    """Programs that wait for the next fit."""
+
+    def pids() -> list[int]:
+        import time
+
+        from windvane.search.programs import Idle
+
+        time.sleep(0.5)  # what was cancelled has ended by then
+        return [worker.process.pid for _, worker in Idle._workers]
+
+    return {pid for found in client.run(pids).values() for pid in found}
+
+
+def test_a_trial_outlives_its_dask_worker_and_goes_on_from_its_kept_step(dask: Any, sight: str, tmp_path: Path) -> None:
+    flag, log = tmp_path / "flag", tmp_path / "log"
+    (tmp_path / "run").mkdir()
+    session = make_session(tmp_path / "run", ToyFamily(hook=waiting(flag, log)))
+    pool = ClusterPool(dask, 1, MEMORY)
+    try:
+        pool.open(session)
+        pool.submit(Job(0, "toy", {"rate": 0.3}, "portfolio", 11), np.inf, 1.0, threads=1)
+        step = events(pool, "step").trial
+        assert step is not None and step.iterations == (1, 1, 1)
+        assert (tmp_path / "run" / "trials" / "00000" / "step_0000" / "valid.npy").exists()
+        (victim, orphans), *_ = [(pid, below) for pid, below in programs(dask).items() if below_busy(below)]
+        os.kill(victim, signal.SIGKILL)
+        assert gone(orphans)
+        flag.touch()
+        trial = events(pool, "done").trial
+        assert trial is not None
+        assert (trial.status, trial.iterations) == ("done", (8, 8, 8)), trial.error
+        assert (tmp_path / "run" / "trials" / "00000" / str(trial.step) / "valid.npy").exists()
+        grown = [line.split() for line in log.read_text().splitlines()]
+        last = [iterations for pid, iterations in grown if pid == grown[-1][0]]
+        assert "1" not in last and last[-3:] == ["8"] * 3, "the kept step was not gone on from"
+        assert not list((tmp_path / "run").glob("cluster-*"))
+    finally:
+        pool.close()
+
+
+def below_busy(pids: list[int]) -> bool:
+    """Whether one of these programs has the data of a run open or works; idle ones closed it."""
+    return any("/data/" in file.path for pid in pids for file in psutil.Process(pid).memory_maps())
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "no such place", 8786])
+def test_a_bad_address_is_one_clear_error(address: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1.0)
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(InputError, match=f"scheduler={address!r} (cannot be reached|is not usable).*Allowed"):
+        AutoClassifier(5, scheduler=address, verbose=0).fit(X, y)
+    with pytest.raises(InputError, match=r"dask_client='tcp.*Allowed"):
+        AutoClassifier(5, verbose=0).fit(X, y, dask_client="tcp://127.0.0.1:1")
+
+
+def test_other_versions_are_refused(dask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "greet", lambda witness: ("0.0.0", True))
+    pool = ClusterPool(dask, 1, MEMORY)
+    try:
+        with pytest.raises(WorkerError, match=r"have windvane 0\.0\.0; here it is"):
+            pool.open(make_session(tmp_path))
+    finally:
+        pool.close()
+
+
+def test_a_scheduler_that_goes_away_ends_the_search_with_what_there_is() -> None:
+    X, y = load_iris(return_X_y=True)
+    local = distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1", memory_limit=None
+    )
+    client = distributed.Client(local.scheduler_address)
+    heard = []
+
+    def close_at_three(trial: Any) -> None:
+        heard.append(trial)
+        if len(heard) == 3:
+            local.close()
+
+    started = time.monotonic()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = AutoClassifier(60, families=["linear"], verbose=0, random_state=0).fit(
+            X, y, callbacks=[close_at_three], dask_client=client
+        )
+        client.close()
+    assert time.monotonic() - started < 40
+    assert any("The search ended early" in str(w.message) for w in caught)
+    assert len(model.trials_) >= 3
+    assert model.score(X, y) > -0.5
