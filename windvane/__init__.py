@@ -29,6 +29,7 @@ The layout; each imports only from what stands above it::
     runs.py       one run from its directory to its outcome
     meta/         learning to choose: the matrix of losses, the portfolio and the selector built from it
     report/       what a run's page shows
+    results.py    what a fitted estimator tells, and how its model is taken away
     estimator.py  what both estimators share: the story of one run
     automl.py     AutoClassifier, AutoRegressor, load
     cli.py        the shell commands: parses, calls, prints

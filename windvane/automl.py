@@ -14,13 +14,14 @@ from windvane import persist
 from windvane.data.target import Goal
 from windvane.errors import RunError
 from windvane.estimator import Estimator
+from windvane.results import Results, predictor_of
 from windvane.runs import Outcome
 from windvane.search.prepare import choose_families
 from windvane.search.run import RunDirectory, read_manifest
 from windvane.settings import resolve_jobs
 
 
-class AutoClassifier(ClassifierMixin, Estimator):
+class AutoClassifier(ClassifierMixin, Results, Estimator):
     """Finds the best classifier that a time budget allows.
 
     Parameters
@@ -36,7 +37,7 @@ class AutoClassifier(ClassifierMixin, Estimator):
     policy
         "auto", or "holdout", "cv3", "cv5", "cv10", each also with "-halving".
     families
-        Names out of `windvane.FAMILIES` and own families; None for all.
+        Names out of `windvane.FAMILIES` and own families; None for those that measurement put into the portfolio.
     ensemble_size
         Rounds of the greedy ensemble selection.
     n_trials
@@ -88,10 +89,10 @@ class AutoClassifier(ClassifierMixin, Estimator):
         ndarray
             Shape (n, n_classes), columns in the order of ``classes_``, rows sum to 1.
         """
-        return self._fitted().predict_raw(self._table(X))
+        return predictor_of(self).predict_raw(self._table(X))
 
 
-class AutoRegressor(RegressorMixin, Estimator):
+class AutoRegressor(RegressorMixin, Results, Estimator):
     """Finds the best regressor that a time budget allows.
 
     Parameters and attributes are those of `AutoClassifier`, without classes; ``metric="auto"`` is rmse.

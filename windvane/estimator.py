@@ -15,20 +15,18 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
-from windvane import fitted, persist
+from windvane import persist
 from windvane.data.files import to_frame
 from windvane.data.table import Table
 from windvane.data.target import Goal, check_weight, encode_target
 from windvane.errors import InputError, RunError
+from windvane.models import FAMILIES
 from windvane.predictor import Predictor
 from windvane.refit import refitted
-from windvane.report.evidence import Run
-from windvane.report.story import write_report
+from windvane.results import facts_of, predictor_of
 from windvane.runs import Outcome, begin, conduct, open_run, remove, reopen, temporary_directory
 from windvane.search.cluster import ClusterPool
 from windvane.search.loop import Callback
@@ -215,7 +213,7 @@ class Estimator(BaseEstimator):
         ndarray
             Shape (n,).
         """
-        return self._fitted().predict(self._table(X))
+        return predictor_of(self).predict(self._table(X))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Judge the ensemble by the run's metric.
@@ -232,61 +230,12 @@ class Estimator(BaseEstimator):
         float
             Higher is better; errors such as log loss and rmse come negative, as in scikit-learn.
         """
-        predictor = self._fitted()
+        predictor = predictor_of(self)
         target, _ = encode_target(y, self._goal, classes=predictor.classes)
         weight = None if sample_weight is None else check_weight(sample_weight, len(target))
         loss = predictor.loss(self._table(X), target, weight)
         score = predictor.metric.score(loss)
         return score if predictor.metric.greater_is_better else -score
-
-    def leaderboard(self) -> pd.DataFrame:
-        """Rank all trials of the run.
-
-        Returns
-        -------
-        pandas.DataFrame
-            See `windvane.fitted.leaderboard`.
-        """
-        return fitted.leaderboard(self.trials_, self._fitted().ensemble)
-
-    @property
-    def performance_over_time_(self) -> pd.DataFrame:
-        """Validation score of the best single model and of the ensemble, over seconds."""
-        return fitted.performance_over_time(self.curve_, self._fitted().metric)
-
-    def feature_importance(self, X: Any, y: Any, *, n_repeats: int = 5) -> pd.DataFrame:
-        """Measure how much the score loses when a column is shuffled.
-
-        Parameters
-        ----------
-        X, y
-            Rows to measure on, best such that were not trained on.
-        n_repeats
-            Shuffles of each column.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns importance and std, one row for each column, largest first.
-        """
-        return fitted.feature_importance(self, X, y, n_repeats, seed=0)
-
-    def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
-        """Write one self-contained page on the run: the honest score, the data, the search, the errors.
-
-        Parameters
-        ----------
-        path
-            A name that ends in .html; an earlier page is replaced, any other file is left alone.
-        X_test, y_test
-            Rows that the search did not see, for an unbiased score.
-
-        Returns
-        -------
-        Path
-            Of the page.
-        """
-        return write_report(Run.of(self), Path(path), X_test, y_test)
 
     def refit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
         """Train the ensemble's configurations once on all rows, instead of averaging the models of the folds.
@@ -306,68 +255,25 @@ class Estimator(BaseEstimator):
         self
             With the new models.
         """
-        predictor = self._fitted()
+        predictor = predictor_of(self)
         target, _ = encode_target(y, self._goal, classes=predictor.classes)
         table = self._table(X)
         if len(target) != table.n_rows:
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
         weight = None if sample_weight is None else check_weight(sample_weight, table.n_rows)
         folder = Path(self._keep_folder()) / "refit"
-        families = choose_families(self.families)
+        families = {**FAMILIES, **choose_families(self.families)}
         self.__dict__.pop("test_score_", None)  # of the models before
         self.predictor_ = refitted(predictor, self.trials_, families, (table, target, weight), folder)
         return self
-
-    def save(self, path: str | Path) -> None:
-        """Save the predictor alone in a new folder, open to `windvane.load`.
-
-        Parameters
-        ----------
-        path
-            Must not exist, or be an empty folder; nothing is written over.
-        """
-        predictor = self._fitted()
-        persist.write_predictor(self._facts(), predictor, Path(path))
-
-    def export(self, folder: str | Path) -> None:
-        """Write a folder that predicts without windvane: native model files and a `predictor.py`.
-
-        Parameters
-        ----------
-        folder
-            Must not exist, or be an empty folder; nothing is written over.
-        """
-        from windvane.export.folder import write_folder
-
-        write_folder(self._fitted(), Path(folder))
-
-    def to_sklearn(self) -> Any:
-        """Say the ensemble in scikit-learn's own objects, and those of the boosters' libraries; none is windvane's.
-
-        Returns
-        -------
-        Pipeline or FixedThresholdClassifier
-            Fitted, with the same predictions; an `InputError` names what scikit-learn cannot say.
-        """
-        from windvane.export.plain import to_sklearn
-
-        return to_sklearn(self._fitted())
 
     def _workers(self, settings: Settings, dask_client: Any) -> Workers:
         if dask_client is None and self.scheduler is None:
             return Pool(settings.n_jobs, settings.memory_limit)
         return ClusterPool.connect(self.scheduler, dask_client, n_jobs=self.n_jobs, memory_limit=self.memory_limit)
 
-    def _facts(self) -> dict[str, Any]:
-        return persist.facts(type(self).__name__, self._fitted(), own_metric=not isinstance(self.metric, str))
-
-    def _fitted(self) -> Predictor:
-        check_is_fitted(self, "predictor_")
-        predictor: Predictor = self.predictor_
-        return predictor
-
     def _table(self, X: Any) -> Table:
-        return self._fitted().schema.encode(to_frame(X), owner=type(self).__name__)
+        return predictor_of(self).schema.encode(to_frame(X), owner=type(self).__name__)
 
     def _keep_folder(self) -> Path:
         """Name the folder of this object's files; a temporary one goes with the object."""
@@ -400,7 +306,7 @@ class Estimator(BaseEstimator):
         """Pack the models in their own formats; what is temporary stays behind."""
         state = dict(super().__getstate__())
         if "predictor_" in state:
-            state["_packed"] = persist.to_bytes(self._facts(), state.pop("predictor_"))
+            state["_packed"] = persist.to_bytes(facts_of(self), state.pop("predictor_"))
         for name in ("_finalizer", "_directory"):
             state.pop(name, None)
         return state

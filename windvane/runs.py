@@ -16,6 +16,7 @@ import numpy as np
 from windvane import persist
 from windvane.data.schema import Schema
 from windvane.errors import NoModelError, RunError, RunMismatchError
+from windvane.models import FAMILIES
 from windvane.models.base import Family
 from windvane.predictor import Predictor
 from windvane.progress import Progress
@@ -197,7 +198,7 @@ def open_run(directory: RunDirectory, families: Any, metric: Any) -> Prepared:
     if manifest.get("own_metric") and metric is None:
         raise RunError(f"The run's metric {manifest['metric']!r} was the user's own: load(path, metric=...) brings it.")
     problem = Problem.read(directory.data, persist.resolve_metric(manifest, metric))
-    known = {**choose_families(None), **choose_families(families)}
+    known = {**FAMILIES, **choose_families(families)}
     missing = [name for name in manifest["families"] if name not in known]
     if missing:
         raise RunError(f"The run uses the user's own families {missing}: load(path, families=[...]) brings them.")

@@ -14,7 +14,7 @@ from toys import ToyFamily, make_problem
 from windvane.data.metrics import Metric
 from windvane.data.task import Task
 from windvane.errors import InputError
-from windvane.models import FAMILIES
+from windvane.models import DEFAULT, FAMILIES
 from windvane.search.policy import Policy
 from windvane.search.prepare import (
     Given,
@@ -57,7 +57,7 @@ def test_a_table_and_labels_become_a_problem() -> None:
     assert (problem.table.n_numbers, problem.table.cardinalities) == (1, (3,))
     assert prepared.policy.name == "cv5" and len(problem.folds) == 5
     np.testing.assert_array_equal(np.sort(problem.valid_rows), np.arange(60))
-    assert set(prepared.families) == set(FAMILIES)
+    assert set(prepared.families) == set(DEFAULT)
     assert prepared.notes == ()
 
 
@@ -149,8 +149,7 @@ def test_bad_input_is_named(X: Any, y: Any, given: dict[str, Any], message: str)
 
 def test_families_are_names_or_objects() -> None:
     own = ToyFamily("own")
-    assert choose_families(None) == FAMILIES
-    assert choose_families(None) is not FAMILIES
+    assert choose_families(None) == {name: FAMILIES[name] for name in DEFAULT}
     assert choose_families("linear") == {"linear": FAMILIES["linear"]}
     assert list(choose_families(("mlp", own, "linear"))) == ["mlp", "own", "linear"]
     assert choose_families([own])["own"] is own

@@ -25,3 +25,6 @@ FAMILIES: dict[str, Family] = {
     "neighbours": Neighbours(),
     "discriminant": Discriminant(),
 }
+
+# What a search tries where no families are named. The others wait until measurement puts them into the portfolio.
+DEFAULT = ("lightgbm", "catboost", "random_forest", "extra_trees", "linear", "mlp")

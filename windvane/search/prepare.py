@@ -17,7 +17,7 @@ from windvane.data.table import Table
 from windvane.data.target import Goal, check_weight, encode_target
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, unknown
-from windvane.models import FAMILIES
+from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import Family
 from windvane.search.policy import Policy, make_policy, select_policy
 from windvane.search.run import Problem
@@ -133,7 +133,7 @@ def choose_families(families: Any) -> dict[str, Family]:
     Parameters
     ----------
     families
-        None for all, or names and own `Family` objects.
+        None for the default ones, or names and own `Family` objects.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def choose_families(families: Any) -> dict[str, Family]:
         For an unknown name, an object that is no family, or nothing at all.
     """
     if families is None:
-        return dict(FAMILIES)
+        return {name: FAMILIES[name] for name in DEFAULT}
     if isinstance(families, str):
         families = [families]
     if not isinstance(families, Sequence) or not families:
