@@ -27,8 +27,6 @@ from windvane.data.target import Goal, check_weight, encode_target
 from windvane.errors import InputError, RunError
 from windvane.predictor import Predictor
 from windvane.refit import refitted
-from windvane.report.evidence import Run
-from windvane.report.story import write_report
 from windvane.runs import Outcome, begin, conduct, open_run, remove, reopen, temporary_directory
 from windvane.search.loop import Callback
 from windvane.search.policy import Policy
@@ -273,6 +271,9 @@ class Estimator(BaseEstimator):
         Path
             Of the page.
         """
+        from windvane.report.evidence import Run  # trees, forests and statistics that no search needs
+        from windvane.report.story import write_report
+
         return write_report(Run.of(self), Path(path), X_test, y_test)
 
     def refit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
