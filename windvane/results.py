@@ -10,8 +10,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from windvane import fitted, persist
 from windvane.predictor import Predictor
-from windvane.report.evidence import Run
-from windvane.report.story import write_report
 from windvane.search.trial import Trial
 
 
@@ -83,6 +81,9 @@ class Results:
         Path
             Of the page.
         """
+        from windvane.report.evidence import Run
+        from windvane.report.story import write_report
+
         return write_report(Run.of(self), Path(path), X_test, y_test)
 
     def save(self, path: str | Path) -> None:
