@@ -136,6 +136,7 @@ def load(
     """
     folder = Path(path)
     manifest = read_manifest(folder / "manifest.json")
+    kinds: dict[str, type[AutoClassifier] | type[AutoRegressor]]
     kinds = {"AutoClassifier": AutoClassifier, "AutoRegressor": AutoRegressor}
     if manifest.get("estimator") not in kinds:
         raise RunError(f"{str(folder)!r} is damaged: its manifest names no estimator of windvane.")

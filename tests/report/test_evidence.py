@@ -27,7 +27,7 @@ def test_rows_are_predicted_again_by_the_models_that_did_not_see_them(binary: An
         found = collect(Run.of(model)).validation
         assert found is not None
         some = found.sample(40, seed=0)
-        again = predict_again(model.predictor_, some.table.take(some.rows), some.fold_of)
+        again = predict_again(some, some.table.take(some.rows))
         np.testing.assert_allclose(again, some.raw, rtol=1e-4, atol=1e-6)  # kept in single precision
         assert not np.allclose(model.predictor_.predict_raw(some.table.take(some.rows)), some.raw, atol=1e-3)
 

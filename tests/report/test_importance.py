@@ -18,7 +18,7 @@ def test_it_is_what_shuffling_costs(regression: Any) -> None:
     found = collect(Run.of(model), X, y).test
     assert found is not None
     where = places(model.predictor_.schema)
-    measured = measure_importance(model.predictor_, found, where, list(where), seed=0)
+    measured = measure_importance(found, where, list(where), seed=0)
     assert measured is not None
     assert (measured.rows, measured.repeats, measured.left_out) == (len(X), importance.MOST_REPEATS, 0)
     # Against the public method, which shuffles the user's own columns.
@@ -37,7 +37,7 @@ def test_validation_rows_are_measured_out_of_fold(binary: Any) -> None:
     found = collect(Run.of(model)).validation
     assert found is not None
     where = places(model.predictor_.schema)
-    measured = measure_importance(model.predictor_, found, where, list(where), seed=0)
+    measured = measure_importance(found, where, list(where), seed=0)
     assert measured is not None
     assert measured.rows == len(found.rows)
     assert measured.losses["colour"][0] < max(mean for mean, _ in measured.losses.values())
@@ -50,8 +50,8 @@ def test_without_time_only_the_most_promising_are_measured(binary: Any, monkeypa
     where = places(model.predictor_.schema)
     ticks = iter(np.arange(0.0, 1000.0, 4.0))
     monkeypatch.setattr(importance.time, "monotonic", lambda: float(next(ticks)))
-    measured = measure_importance(model.predictor_, found, where, list(where), seed=0)
+    measured = measure_importance(found, where, list(where), seed=0)
     assert measured is not None
     assert measured.left_out == len(where) - len(measured.losses) > 0
     assert measured.repeats == 1
-    assert measure_importance(model.predictor_, found, {}, [], seed=0) is None
+    assert measure_importance(found, {}, [], seed=0) is None

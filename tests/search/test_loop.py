@@ -130,9 +130,7 @@ def test_suggestions_do_not_depend_on_the_order_in_which_trials_end(make: Any) -
     n_trials = 2 * LAG + 4  # the last ones are suggested from results
     jobs = []
     for i, (n_workers, newest_first) in enumerate([(1, False), (2, True), (4, True), (3, False)]):
-        search, pool = make(
-            f"run{i}", n_workers=n_workers, newest_first=newest_first, n_trials=n_trials, budget=600.0
-        )
+        search, pool = make(f"run{i}", n_workers=n_workers, newest_first=newest_first, n_trials=n_trials, budget=600.0)
         search.run()
         jobs.append(sorted(pool.submitted, key=lambda job: job.number))
     assert jobs[0] == jobs[1] == jobs[2] == jobs[3]

@@ -147,6 +147,19 @@ def test_busy_workers_die_with_the_pool_and_idle_ones_serve_the_next(root: Path)
         again.close()
 
 
+def test_what_a_worker_says_of_an_earlier_run_is_not_heard(root: Path, tmp_path: Path) -> None:
+    """A pool that closes at once leaves a worker that has yet to open a directory which is gone by then."""
+    first = open_pool(root)
+    still_works(first, 20)
+    first.open(Session(tmp_path / "gone", tmp_path / "gone" / "log.txt", 4000.0, channel.pack({"metric": None})))
+    first.close()
+    second = open_pool(root)
+    try:
+        still_works(second, 21)
+    finally:
+        second.close()
+
+
 def test_objects_that_do_not_load_are_reported(root: Path) -> None:
     pool = Pool(1, 4000.0)
     try:

@@ -17,6 +17,8 @@ from windvane.data.files import to_frame
 from windvane.data.table import Floats, Integers, Table
 from windvane.data.target import Goal, encode_target
 from windvane.errors import InputError, RunError
+from windvane.models import FAMILIES
+from windvane.models.base import Setting
 from windvane.predictor import Predictor
 from windvane.search.ensemble import apply_temperature
 from windvane.search.policy import Policy
@@ -97,8 +99,8 @@ class Judged:
         Weights of shape (v,), or None.
     fold_of
         Which fold's models did not see each row, shape (v,); None for a test set, which none of them saw.
-    repeatable
-        Whether the models can predict the rows once more.
+    predictor
+        What can predict the rows once more, for out-of-fold rows with the models of all folds; None where nothing can.
     """
 
     table: Table
@@ -107,7 +109,7 @@ class Judged:
     raw: Floats
     weight: Floats | None = None
     fold_of: Integers | None = None
-    repeatable: bool = True
+    predictor: Predictor | None = None
 
     @property
     def is_test(self) -> bool:
@@ -242,7 +244,8 @@ def judge_test(predictor: Predictor, X: Any, y: Any) -> Judged:
     table = predictor.schema.encode(to_frame(X))
     if table.n_rows != len(target):
         raise InputError(f"X_test and y_test have different lengths: {table.n_rows} and {len(target)}.")
-    return Judged(table, np.arange(table.n_rows), target, predictor.predict_raw(table))
+    rows = np.arange(table.n_rows)
+    return Judged(table, rows, target, predictor.predict_raw(table), predictor=predictor)
 
 
 def out_of_fold(run: Run, problem: Problem, directory: RunDirectory) -> Judged | None:
@@ -275,11 +278,6 @@ def out_of_fold(run: Run, problem: Problem, directory: RunDirectory) -> Judged |
         raw += member.weight * single
     if problem.task.is_classification:
         raw = apply_temperature(raw, ensemble.temperature)
-    steps = [directory.step(member.number, member.step) for member in ensemble.members]
-    as_searched = all(
-        len(folders) == len(problem.folds) and all(folder.parent == step for folder in folders)
-        for folders, step in zip(run.predictor.folders, steps, strict=True)
-    )
     return Judged(
         problem.table,
         rows,
@@ -287,27 +285,44 @@ def out_of_fold(run: Run, problem: Problem, directory: RunDirectory) -> Judged |
         raw,
         None if problem.weight is None else problem.weight[rows],
         np.repeat(np.arange(len(problem.folds)), [len(fold.valid) for fold in problem.folds]),
-        repeatable=as_searched,
+        _with_every_fold(run.predictor, problem, directory),
     )
 
 
-def predict_again(predictor: Predictor, table: Table, fold_of: Integers | None) -> Floats:
+def _with_every_fold(predictor: Predictor, problem: Problem, directory: RunDirectory) -> Predictor | None:
+    """Open the models of all folds of each member; None where they are not those that predict (a refit)."""
+    members = predictor.ensemble.members
+    steps = [directory.step(member.number, member.step) for member in members]
+    as_searched = all(
+        folder.parent == step for folders, step in zip(predictor.folders, steps, strict=True) for folder in folders
+    )
+    if not as_searched or any(member.family not in FAMILIES for member in members):
+        return None
+    setting, folds = Setting(problem.task, 0), range(len(problem.folds))
+    models = [
+        [FAMILIES[member.family].load(step / f"fold_{fold}", setting) for fold in folds]
+        for member, step in zip(members, steps, strict=True)
+    ]
+    return replace(predictor, models=models)
+
+
+def predict_again(judged: Judged, table: Table) -> Floats:
     """Predict rows with the models that did not see them.
 
     Parameters
     ----------
-    predictor
-        The ensemble.
+    judged
+        With a predictor.
     table
-        v rows.
-    fold_of
-        Shape (v,); None where no model saw any of them.
+        Its v rows, changed or not.
 
     Returns
     -------
     ndarray
         Probabilities of shape (v, k) or numbers of shape (v,).
     """
+    predictor, fold_of = judged.predictor, judged.fold_of
+    assert predictor is not None
     if fold_of is None:
         return predictor.predict_raw(table)
     parts = np.empty((table.n_rows, predictor.task.n_classes) if predictor.task.is_classification else table.n_rows)

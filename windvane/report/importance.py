@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from windvane.data.table import Table
-from windvane.predictor import Predictor
 from windvane.report.evidence import Judged, predict_again
 
 MOST_ROWS = 1_000
@@ -44,14 +43,12 @@ class Importance:
 
 
 def measure_importance(
-    predictor: Predictor, judged: Judged, columns: Mapping[str, Sequence[int]], order: Sequence[str], seed: int
+    judged: Judged, columns: Mapping[str, Sequence[int]], order: Sequence[str], seed: int
 ) -> Importance | None:
     """Shuffle one column after the other.
 
     Parameters
     ----------
-    predictor
-        The ensemble.
     judged
         Rows to measure on; at most `MOST_ROWS` of them are used.
     columns
@@ -66,12 +63,12 @@ def measure_importance(
     Importance or None
         None where nothing can be shuffled.
     """
-    if not judged.repeatable or not columns:
+    if judged.predictor is None or not columns:
         return None
     some = judged.sample(MOST_ROWS, seed)
     table = some.table.take(some.rows)
     end, rng = time.monotonic() + MOST_SECONDS, np.random.default_rng(seed)
-    before = _loss(predictor, some, table)
+    before = _loss(some, table)
     growth: dict[str, list[float]] = {}
     for _ in range(MOST_REPEATS):
         begun = time.monotonic()
@@ -81,7 +78,7 @@ def measure_importance(
             shuffled = table.matrix.copy()
             where = list(columns[name])
             shuffled[:, where] = shuffled[rng.permutation(len(shuffled))][:, where]
-            growth.setdefault(name, []).append(_loss(predictor, some, replace(table, matrix=shuffled)) - before)
+            growth.setdefault(name, []).append(_loss(some, replace(table, matrix=shuffled)) - before)
         if time.monotonic() + (time.monotonic() - begun) > end:  # the next round would not end in time
             break
     repeats = min(map(len, growth.values()))
@@ -90,7 +87,8 @@ def measure_importance(
     return Importance(table.n_rows, repeats, ranked, len(order) - len(growth))
 
 
-def _loss(predictor: Predictor, judged: Judged, table: Table) -> float:
-    raw = predict_again(predictor, table, judged.fold_of)
+def _loss(judged: Judged, table: Table) -> float:
+    predictor, raw = judged.predictor, predict_again(judged, table)
+    assert predictor is not None
     shown = predictor.weighted(raw) if predictor.metric.needs == "labels" else raw
     return predictor.metric.loss(judged.target, shown, judged.weight)

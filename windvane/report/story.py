@@ -74,7 +74,7 @@ def make_page(evidence: Evidence) -> Page:
     sections += [ensemble_section(evidence), score_section(evidence)]
     if judged is not None:
         order = sorted(where, key=lambda name: -alone.get(name, 0.0))
-        found = measure_importance(run.predictor, judged, where, order, SEED)
+        found = measure_importance(judged, where, order, SEED)
         if found is not None:
             sections.append(importance_section(found, judged, metric.name))
     sections += [failure_section(run.trials), _use(evidence), _versions(evidence)]

@@ -62,7 +62,8 @@ def main() -> None:
             try:
                 state = _State(message)
             except Exception:  # an own metric or family that does not load here; the fit must hear of it
-                channel.send(events, {"event": "unfit", "error": traceback.format_exc(limit=-3)})
+                words = traceback.format_exc(limit=-3)
+                channel.send(events, {"event": "unfit", "root": message["root"], "error": words})
         elif verb == "close":
             state = None
         elif verb == "run" and state is not None:

@@ -220,7 +220,9 @@ class Pool:
             worker.ready, worker.deadline = True, float("inf")
             return Event("ready")
         elif kind == "unfit":
-            return Event("unfit", error=str(message["error"]))
+            # What the worker was opened for before may be gone by the time that it comes round to it.
+            ours = self._session is not None and message["root"] == str(self._session.root)
+            return Event("unfit", error=str(message["error"])) if ours else None
         elif kind in ("step", "done"):
             trial = Trial.from_json(message["trial"])
             if worker.job is None or trial.number != worker.job.number:
