@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import importlib
 import io
-import os
 import platform
 import shutil
 import tempfile
@@ -25,8 +24,9 @@ from numpy.typing import NDArray
 
 from windvane.data.metrics import Metric, get_metric
 from windvane.data.schema import Schema
+from windvane.data.store import new_folder
 from windvane.data.task import Task
-from windvane.errors import InputError, ModelFileError
+from windvane.errors import ModelFileError
 from windvane.models import FAMILIES
 from windvane.models.base import Family, Setting
 from windvane.predictor import Predictor
@@ -94,11 +94,7 @@ def write_predictor(manifest: Mapping[str, Any], predictor: Predictor, path: Pat
     InputError
         Where something is there: nothing is written over.
     """
-    if path.exists() and (path.is_file() or any(path.iterdir())):
-        raise InputError(f"path={str(path)!r} exists and is not empty. Allowed: a new or empty folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(prefix=path.name + ".", dir=path.parent))
-    try:
+    with new_folder(path, "path") as making:
         for member, folders in zip(predictor.ensemble.members, predictor.folders, strict=True):
             for folder in folders:
                 shutil.copytree(folder, making / "members" / f"{member.number:05d}" / folder.name)
@@ -109,12 +105,6 @@ def write_predictor(manifest: Mapping[str, Any], predictor: Predictor, path: Pat
         }
         content = {**manifest, "kind": "model", "ensemble": ensemble_to_json(predictor.ensemble), "files": hashes}
         write_json(making / "manifest.json", content)
-        if path.exists():
-            path.rmdir()
-        os.replace(making, path)
-    except BaseException:
-        shutil.rmtree(making, ignore_errors=True)
-        raise
 
 
 def read_predictor(path: Path, families: Mapping[str, Family], metric: Any = None, threads: int = 1) -> Predictor:

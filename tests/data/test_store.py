@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 from scipy import sparse as sp
 
-from windvane.data.store import digest, join_rows, read_arrays, read_json, split_rows, unpack, write_arrays, write_json
-from windvane.errors import ModelFileError
+from windvane.data.store import (
+    digest,
+    join_rows,
+    new_folder,
+    read_arrays,
+    read_json,
+    split_rows,
+    unpack,
+    write_arrays,
+    write_json,
+)
+from windvane.errors import InputError, ModelFileError
 
 
 def test_json_and_arrays_come_back(tmp_path: Path) -> None:
@@ -55,3 +65,19 @@ def test_rows_are_split_and_joined() -> None:
     for wrong in (outside, {"rows": np.arange(3.0)}, {"rows": np.eye(2, dtype=int)}):
         with pytest.raises(ValueError):
             join_rows(wrong)
+
+
+def test_a_new_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "deep" / "a", "path") as making:
+        (making / "file").touch()
+        assert not (tmp_path / "deep" / "a").exists()
+    assert [path.name for path in (tmp_path / "deep").rglob("*")] == ["a", "file"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(KeyError), new_folder(tmp_path / "empty", "path") as making:
+        (making / "file").touch()
+        raise KeyError
+    assert not any((tmp_path / "empty").iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"deep", "empty"}
+    for taken in (tmp_path / "deep", tmp_path / "deep" / "a" / "file"):
+        with pytest.raises(InputError, match=r"folder=.*exists and is not empty"), new_folder(taken, "folder"):
+            raise AssertionError("nothing is written over")

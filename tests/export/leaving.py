@@ -172,3 +172,14 @@ def elsewhere(model: Path, X: Any, work: Path) -> tuple[Any, Any]:
 
 def same(found: Any, wanted: Any) -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def agrees(model: Any, predictor: Predictor, X: Any) -> Any:
+    """Hold what has left windvane to the predictor; gives it back."""
+    raw, labels = ours(predictor, X)
+    if predictor.task.is_classification:
+        same(model.predict_proba(X), raw)
+        np.testing.assert_array_equal(model.predict(X), labels)
+    else:
+        same(model.predict(X), labels)
+    return model

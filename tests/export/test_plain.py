@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from leaving import ALL, KINDS, changed, elsewhere, make_frame, make_predictor, make_target, ours, same
+from leaving import ALL, KINDS, agrees, changed, elsewhere, make_frame, make_predictor, make_target, ours, same
 from scipy import sparse as sp
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
@@ -22,14 +22,7 @@ from windvane.predictor import Predictor
 
 
 def check(predictor: Predictor, X: Any) -> Any:
-    model = to_sklearn(predictor)
-    raw, labels = ours(predictor, X)
-    if predictor.task.is_classification:
-        same(model.predict_proba(X), raw)
-        np.testing.assert_array_equal(model.predict(X), labels)
-    else:
-        same(model.predict(X), labels)
-    return model
+    return agrees(to_sklearn(predictor), predictor, X)
 
 
 @pytest.mark.parametrize("kind", KINDS)

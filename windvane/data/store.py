@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -18,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse as sp
 
-from windvane.errors import ModelFileError
+from windvane.errors import InputError, ModelFileError
 
 # What a skops file may hold besides what skops trusts by itself (scikit-learn's estimators, numpy's arrays). The list
 # never comes from the file that is read.
@@ -62,6 +65,42 @@ def reading(path: Path, *also: type[Exception]) -> Iterator[None]:
         raise
     except (*_DAMAGE, *also) as error:
         raise ModelFileError(f"{path} is missing, damaged or not trusted: {error!r}.") from error
+
+
+@contextmanager
+def new_folder(path: Path, argument: str) -> Iterator[Path]:
+    """Make a folder, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Must not exist, or be an empty folder.
+    argument
+        Its name in the user's call, for the message.
+
+    Yields
+    ------
+    Path
+        Where to write; it takes its place when the block ends well, and is gone when it fails.
+
+    Raises
+    ------
+    InputError
+        Where something is there: nothing is written over.
+    """
+    if path.exists() and (path.is_file() or any(path.iterdir())):
+        raise InputError(f"{argument}={str(path)!r} exists and is not empty. Allowed: a new or empty folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix=path.name + ".", dir=path.parent))
+    try:
+        yield making
+        making.chmod(0o755)  # as a folder made by hand; a temporary one is closed to others
+        if path.exists():
+            path.rmdir()
+        os.replace(making, path)
+    except BaseException:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -15,16 +15,13 @@ Nothing that they read is a pickle.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from windvane.data.encoders import Encoder
-from windvane.data.store import write_arrays, write_json
+from windvane.data.store import new_folder, write_arrays, write_json
 from windvane.errors import InputError
 from windvane.export.describe import describe_encoder, describe_schema
 from windvane.export.families import WRITERS, Kept
@@ -71,30 +68,19 @@ def write_folder(predictor: Predictor, path: Path) -> None:
     InputError
         Where something is there, or a model is of a family that cannot be exported.
     """
-    if path.exists() and (path.is_file() or any(path.iterdir())):
-        raise InputError(f"folder={str(path)!r} exists and is not empty. Allowed: a new or empty folder.")
     strange = sorted({member.family for member in predictor.ensemble.members} - set(WRITERS))
     if strange:
         raise InputError(
             f"The ensemble holds {', '.join(map(repr, strange))}, which export does not know how to write. "
             f"Allowed: {', '.join(WRITERS)}. Give these as families=[...] to fit, or use save and load."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(prefix=path.name + ".", dir=path.parent))
-    try:
+    with new_folder(path, "folder") as making:
         described = _describe(predictor, making)
         write_json(making / "model.json", described)
         sources = _sources(described)
         for name, source in sources.items():
             (making / f"{name}.py").write_text(source, encoding="utf-8")
         _write_texts(predictor, described["table"], sources, making)
-        making.chmod(0o755)  # as a folder made by hand; a temporary one is closed to others
-        if path.exists():
-            path.rmdir()
-        os.replace(making, path)
-    except BaseException:
-        shutil.rmtree(making, ignore_errors=True)
-        raise
 
 
 def _describe(predictor: Predictor, making: Path) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 
 from windvane.data.encoders import NATIVE, Encoder
 from windvane.data.store import read_arrays, read_json, reading, write_arrays, write_json
@@ -23,6 +22,7 @@ from windvane.data.task import Task
 from windvane.models.base import Config, Param, Part, Setting
 from windvane.models.curve import Curve, validation_loss
 from windvane.models.effort import is_slow
+from windvane.models.links import from_scores
 from windvane.models.params import complete
 from windvane.models.units import Units
 
@@ -230,17 +230,8 @@ class HistogramModel:
             scores[:, k] += tree.predict(features, self.levels.known, order, self._setting.threads)
 
     def _finish(self, scores: Floats) -> Floats:
-        """Turn sums of leaves into numbers in their units or probabilities of all classes."""
-        if not self._setting.task.is_classification:
-            return self._units.expand(scores[:, 0])
-        found = np.zeros((len(scores), self._setting.task.n_classes))
-        if len(self.classes) == 1:
-            found[:, self.classes] = 1.0
-        elif len(self.classes) == 2:
-            found[:, self.classes] = np.hstack([expit(-scores), expit(scores)])
-        else:
-            found[:, self.classes] = softmax(scores, axis=1)
-        return found
+        """Turn sums of leaves into predictions."""
+        return from_scores(scores, self.classes, self._setting.task, self._units)
 
     def predict(self, table: Table) -> Floats:
         """Predict with the trees up to the best round."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse as sp
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
-from scipy.special import expit, softmax
 
 from windvane.data.compiled import Encoded
 from windvane.data.encoders import Encoder
@@ -26,6 +24,8 @@ from windvane.data.table import Floats, Table
 from windvane.data.task import Task
 from windvane.models.base import Config, Param, Part, Setting, Value
 from windvane.models.encoding import encoding_choices, encoding_space, weigh, weighing_space
+from windvane.models.links import from_scores
+from windvane.models.logistic import descend
 from windvane.models.params import complete
 from windvane.models.units import Units
 
@@ -35,8 +35,7 @@ _MOST_KERNELS = 4e7
 # Rows x outputs above which the first step alone takes longer than linear models that do as well there.
 _MOST_ROWS = 300_000
 _DISTANCE_ROWS = 500  # whose distances give the unit of gamma
-# Rounds of the optimiser between looks at the clock. L-BFGS forgets the curvature at the end of a portion, so they are
-# the same with and without a deadline.
+# Steps of the optimiser between looks at the clock.
 _PORTIONS = (20, 60, 120)
 _JITTER = 1e-8  # added to the diagonal of the kernels between landmarks, as a share of its mean
 
@@ -190,35 +189,17 @@ class KernelModel:
 
     def _descend(self, mapped: Floats, until: float) -> Any:
         """Fit a logistic regression; None where the clock ends it and there is an earlier total."""
-        from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
         estimator = LogisticRegression(C=self._penalty, warm_start=True)
-        for portion in _PORTIONS:
-            estimator.set_params(max_iter=portion)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                estimator.fit(mapped, self._train.target, self._train.weight)
-            if int(estimator.n_iter_.max()) < portion:
-                break
-            if time.monotonic() >= until:
-                return None if self.iterations else estimator
-        return estimator
+        ended = descend(estimator, mapped, self._train, _PORTIONS, until)
+        return estimator if ended or not self.iterations else None
 
     def predict(self, table: Table) -> Floats:
         """Predict with the landmarks so far."""
         kernels = self._kernels(self._encoder.transform(table), self.landmarks)  # (n, m)
         scores = np.asarray(kernels @ self.dual + self.intercept)  # (n, k)
-        if not self._setting.task.is_classification:
-            return self._units.expand(scores[:, 0])
-        found = np.zeros((len(scores), self._setting.task.n_classes))
-        if len(self.classes) == 1:
-            found[:, self.classes] = 1.0
-        elif len(self.classes) == 2:
-            found[:, self.classes] = np.hstack([expit(-scores), expit(scores)])
-        else:
-            found[:, self.classes] = softmax(scores, axis=1)
-        return found
+        return from_scores(scores, self.classes, self._setting.task, self._units)
 
     def save(self, folder: Path) -> None:
         """Write the encoder, ``kernel.npz`` and ``state.json``."""

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning
-from scipy.special import expit, softmax
 
 from windvane.data.encoders import Encoder
 from windvane.data.store import read_arrays, read_json, reading, write_arrays, write_json
@@ -18,11 +17,12 @@ from windvane.data.table import Floats, Table
 from windvane.data.task import Task
 from windvane.models.base import Config, Param, Part, Setting
 from windvane.models.encoding import encoding_choices, encoding_space, weigh, weighing_space
+from windvane.models.links import from_scores
+from windvane.models.logistic import descend
 from windvane.models.params import complete
 from windvane.models.units import Units
 
-# Steps of the optimiser between looks at the clock. They are the same with and without a deadline, because L-BFGS
-# forgets the curvature it has seen where it stops and starts again.
+# Steps of the optimiser between looks at the clock.
 _PORTIONS = (16, 32, 64, 128, 256, 512)
 
 
@@ -112,7 +112,7 @@ class LinearModel:
         if self.finished or time.monotonic() >= until:
             return
         if not self._setting.task.is_classification:
-            self._fit(self._units.shrink(self._train.target))
+            self._solve()
         elif len(np.unique(self._train.target)) > 1:
             self._descend(until)
         else:  # a training part of one class: no coefficients, and all certainty
@@ -125,21 +125,17 @@ class LinearModel:
         if self.iterations:  # stopped by the clock in an earlier life
             self._estimator.coef_, self._estimator.intercept_ = self.coefficients, self.intercept
             self._estimator.classes_ = self.classes
-        for portion in _PORTIONS:
-            self._estimator.set_params(max_iter=portion)
-            self._fit(self._train.target)
-            if int(self._estimator.n_iter_.max()) < portion or time.monotonic() >= until:
-                return
+        descend(self._estimator, self._features, self._train, _PORTIONS, until)
+        self._take_over()
 
-    def _fit(self, target: NDArray[Any]) -> None:
-        from sklearn.exceptions import ConvergenceWarning
-
+    def _solve(self) -> None:
         with warnings.catch_warnings():
-            # A portion ends before convergence by intent.
-            warnings.simplefilter("ignore", ConvergenceWarning)
             # Numbers that are not scaled may differ by many orders of magnitude.
             warnings.simplefilter("ignore", LinAlgWarning)
-            self._estimator.fit(self._features, target, self._train.weight)
+            self._estimator.fit(self._features, self._units.shrink(self._train.target), self._train.weight)
+        self._take_over()
+
+    def _take_over(self) -> None:
         self.coefficients = np.atleast_2d(self._estimator.coef_)
         self.intercept = np.atleast_1d(self._estimator.intercept_)
         self.classes = np.asarray(getattr(self._estimator, "classes_", []), dtype=np.intp)
@@ -147,16 +143,7 @@ class LinearModel:
     def predict(self, table: Table) -> Floats:
         """Predict with what was reached."""
         scores = np.asarray(self._encoder.transform(table) @ self.coefficients.T + self.intercept)  # (n, k)
-        if not self._setting.task.is_classification:
-            return self._units.expand(scores[:, 0])
-        found = np.zeros((len(scores), self._setting.task.n_classes))
-        if len(self.classes) == 1:
-            found[:, self.classes] = 1.0
-        elif len(self.classes) == 2:
-            found[:, self.classes] = np.column_stack([expit(-scores[:, 0]), expit(scores[:, 0])])
-        else:
-            found[:, self.classes] = softmax(scores, axis=1)
-        return found
+        return from_scores(scores, self.classes, self._setting.task, self._units)
 
     def save(self, folder: Path) -> None:
         """Write the encoder, ``linear.npz`` and ``state.json``."""

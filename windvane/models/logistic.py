@@ -1,0 +1,46 @@
+"""Logistic regression that looks at the clock: scikit-learn's, fitted in portions of the optimiser's steps."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from windvane.models.base import Part
+
+
+def descend(estimator: Any, features: Any, train: Part, portions: Sequence[int], until: float) -> bool:
+    """Fit, portion by portion, each going on from the coefficients before.
+
+    The portions are the same with and without a deadline, because L-BFGS forgets the curvature it has seen where it
+    stops and starts again.
+
+    Parameters
+    ----------
+    estimator
+        A `LogisticRegression` with a warm start.
+    features, train
+        The encoded rows, shape (n, q), and their target and weight.
+    portions
+        Steps of the optimiser, of one portion after the other.
+    until
+        A `time.monotonic` instant after which no portion begins; the first always does.
+
+    Returns
+    -------
+    bool
+        False where the clock ended it.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+
+    for portion in portions:
+        estimator.set_params(max_iter=portion)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a portion ends before convergence by intent
+            estimator.fit(features, train.target, train.weight)
+        if int(estimator.n_iter_.max()) < portion:
+            return True
+        if time.monotonic() >= until:
+            return False
+    return True
