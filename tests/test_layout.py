@@ -33,9 +33,23 @@ NARROWER = {"curvature": {"errors", "draw", "page"}, "inspect": {"errors", "draw
 
 TERMINAL = {"rich", "typer"}  # may be imported in TERMINAL_PARTS alone; the others inside functions anywhere
 TERMINAL_PARTS = {"progress", "cli"}
+TORCH = {"torch", "torchvision", "timm"}  # at the top in TORCH_PARTS, which others import inside functions
+TORCH_PARTS = {"curvature", "nn", "inspect"}
 HEAVY = {
-    *("accelerate", "catboost", "dask", "distributed", "lightgbm", "optuna", "plotly", "polars", "pyarrow", "skrub"),
-    *("timm", "torch", "torchvision", *TERMINAL),
+    *("accelerate", "catboost", "dask", "datasets", "distributed", "lightgbm", "lightning", "matplotlib"),
+    *(
+        "onnxruntime",
+        "optuna",
+        "PIL",
+        "plotly",
+        "polars",
+        "pyarrow",
+        "safetensors",
+        "skrub",
+        "tensorboard",
+        "transformers",
+    ),
+    *(*TORCH, *TERMINAL),
 }
 
 MAX_FILE_LINES, MAX_CODE_LINES, MAX_PARAMETERS, MAX_INHERITANCE = 400, 50, 6, 2
@@ -153,9 +167,11 @@ def import_cycles(package: Path) -> Iterator[str]:
 
 def heavy_imports(package: Path) -> Iterator[str]:
     for module in modules(package):
-        terminal = module.part in TERMINAL_PARTS
+        terminal, network = module.part in TERMINAL_PARTS, module.part in TORCH_PARTS
+        light = (TERMINAL if terminal else set()) | (TORCH if network else set())
         for node, name in module.imports(when_imported(module.tree)):
-            if name.partition(".")[0] in HEAVY - (TERMINAL if terminal else set()):
+            part = name.partition("windvane.")[2].partition(".")[0]
+            if name.partition(".")[0] in HEAVY - light or (part in TORCH_PARTS and not network):
                 yield f"{module.at(node)} imports {name} at the top"
         for node, name in module.imports(ast.walk(module.tree)):
             if name.partition(".")[0] in TERMINAL and not terminal:
@@ -346,6 +362,8 @@ BAD: list[tuple[Callable[[Path], Iterator[str]], str, str, str]] = [
     (import_cycles, "data/table.py", "def f():\n    from . import load", "windvane.data.table <- "),
     (heavy_imports, "data/x.py", "try:\n    import torch.nn\nexcept ImportError: ...", "data/x.py:2 imports torch.nn"),
     (heavy_imports, "data/x.py", "class A:\n    from lightgbm import Booster", "data/x.py:2 imports lightgbm"),
+    (heavy_imports, "report/x.py", "from windvane.inspect import cka", "report/x.py:1 imports windvane.inspect.cka at"),
+    (heavy_imports, "nn/x.py", "import torch\nimport optuna", "nn/x.py:2 imports optuna at the top"),
     (heavy_imports, "data/x.py", "def f():\n    import rich", "which belongs to cli and progress"),
     (file_lines, "data/x.py", "\n" * 401, "data/x.py has 401 lines"),
     (function_lines, "data/x.py", "class A:\n  def f():\n" + "    1\n" * 50, "data/x.py:2 f has 51 lines"),
