@@ -1,8 +1,9 @@
-"""The pages hold: links lead somewhere, `make` targets exist, code parses and imports public names."""
+"""The pages hold: links lead somewhere, `make` targets exist, code parses and imports public names, sessions run."""
 
 from __future__ import annotations
 
 import ast
+import doctest
 import re
 from pathlib import Path
 
@@ -43,6 +44,18 @@ def test_python_code(page: Path) -> None:
         for node in ast.walk(ast.parse("\n".join(session) if session else code)):
             if isinstance(node, ast.ImportFrom) and node.module == "windvane":
                 assert {alias.name for alias in node.names} <= set(windvane.__all__)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if ">>> " in page.read_text(encoding="utf-8")], ids=lambda page: page.name
+)
+def test_sessions(page: Path) -> None:
+    """What a page shows as a session gives what it says."""
+    sessions = re.findall(r"```python\n(>>> .*?)```", page.read_text(encoding="utf-8"), re.S)
+    session = doctest.DocTestParser().get_doctest("\n".join(sessions), {}, page.name, str(page), 0)
+    found: list[str] = []
+    doctest.DocTestRunner(verbose=False).run(session, out=found.append)
+    assert not found, "".join(found)
 
 
 def test_continuous_integration_runs_make_test_alone() -> None:

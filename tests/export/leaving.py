@@ -25,7 +25,8 @@ from windvane.search.ensemble import Ensemble, Member
 
 CLASSES: dict[Kind, list[Any]] = {"binary": ["no", "yes"], "multiclass": [3, 5, 8], "regression": []}
 KINDS = list(CLASSES)
-ALL = ["lightgbm", "catboost", "random_forest", "extra_trees", "linear", "mlp"]
+# Every family with every kind of task that it is for.
+PAIRS = [(family, kind) for family in FAMILIES for kind in KINDS if (family, kind) != ("discriminant", "regression")]
 
 # Runs where importing windvane is an error: folder or file, table, result.
 BLOCKED = """
@@ -102,10 +103,23 @@ def make_target(frame: pd.DataFrame, kind: Kind) -> Any:
     ]
 
 
+def families_of(kind: Kind) -> list[str]:
+    return [family for family, task in PAIRS if task == kind]
+
+
 def make_predictor(
-    folder: Path, X: Any, y: Any, kind: Kind, members: Sequence[tuple[str, dict[str, Any]]], **ensemble: Any
+    folder: Path,
+    X: Any,
+    y: Any,
+    kind: Kind,
+    members: Sequence[tuple[str, dict[str, Any]]],
+    *,
+    folds: int = 2,
+    weight: Any = None,
+    iterations: int = 8,
+    **ensemble: Any,
 ) -> Predictor:
-    """Train two folds of each member a little and keep them as a run does."""
+    """Train one or two folds of each member a little and keep them as a run does."""
     frame = to_frame(X)
     schema = Schema.learn(frame)
     table = schema.encode(frame)
@@ -114,12 +128,12 @@ def make_predictor(
     fold, models, folders, records = np.arange(len(target)) % 2, [], [], []
     weights = np.arange(1, len(members) + 1) / np.arange(1, len(members) + 1).sum()
     for number, (family, config) in enumerate(members):
-        places = [folder / f"{number:05d}" / f"fold_{i}" for i in range(2)]
+        places = [folder / f"{number:05d}" / f"fold_{i}" for i in range(folds)]
         for i, place in enumerate(places):
             place.mkdir(parents=True)
-            train, valid = (part(table, target, np.flatnonzero(chosen)) for chosen in (fold != i, fold == i))
+            train, valid = (part(table, target, np.flatnonzero(chosen), weight) for chosen in (fold != i, fold == i))
             model = FAMILIES[family].start(config, train, valid, Setting(task, seed=i))
-            model.grow(8)
+            model.grow(iterations)
             model.save(place)
         models.append([FAMILIES[family].load(place, Setting(task, 0)) for place in places])
         folders.append(places)
@@ -128,8 +142,8 @@ def make_predictor(
     return Predictor(task, schema, metric, classes, Ensemble(tuple(records), 0.1, **ensemble), models, folders)
 
 
-def part(table: Table, target: Any, rows: Any) -> Part:
-    return Part(table.take(rows), target[rows])
+def part(table: Table, target: Any, rows: Any, weight: Any) -> Part:
+    return Part(table.take(rows), target[rows], None if weight is None else weight[rows])
 
 
 def ours(predictor: Predictor, X: Any) -> tuple[Any, Any]:

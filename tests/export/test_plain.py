@@ -10,7 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from leaving import ALL, KINDS, agrees, changed, elsewhere, make_frame, make_predictor, make_target, ours, same
+from leaving import (
+    KINDS,
+    PAIRS,
+    agrees,
+    changed,
+    elsewhere,
+    families_of,
+    make_frame,
+    make_predictor,
+    make_target,
+    ours,
+    same,
+)
 from scipy import sparse as sp
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
@@ -25,8 +37,7 @@ def check(predictor: Predictor, X: Any) -> Any:
     return agrees(to_sklearn(predictor), predictor, X)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", ALL)
+@pytest.mark.parametrize(("family", "kind"), PAIRS)
 def test_each_family_alone(family: str, kind: Kind, tmp_path: Path) -> None:
     X, other = make_frame(), changed(make_frame(seed=1))
     if family == "catboost":  # numbers alone
@@ -45,7 +56,7 @@ MORE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_mixed_ensemble_where_windvane_cannot_be_imported(kind: Kind, tmp_path: Path) -> None:
     X, other = make_frame(), changed(make_frame(seed=1))
-    members = [(name, {}) for name in ALL if name != "catboost"]
+    members: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in families_of(kind) if name != "catboost"]
     members += [("linear", {"scale": scale, "impute": "mean"}) for scale in ("robust", "minmax", "quantile")]
     predictor = make_predictor(tmp_path / "kept", X, make_target(X, kind), kind, members, **MORE[kind])
     model = check(predictor, other)
@@ -88,7 +99,9 @@ def test_wide_one_hot_encodings(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     X = pd.DataFrame({f"c{i}": rng.choice([f"v{j}" for j in range(35)], 200) for i in range(12)})
     y = np.where((X["c0"] < "v2") ^ (rng.random(200) < 0.1), "yes", "no")
-    check(make_predictor(tmp_path, X, y, "binary", [("linear", {}), ("mlp", {})]), X)
+    members: list[tuple[str, dict[str, Any]]] = [("linear", {}), ("mlp", {}), ("sgd", {}), ("kernel", {})]
+    members += [("neighbours", {"p": 1}), ("neighbours", {}), ("discriminant", {})]
+    check(make_predictor(tmp_path, X, y, "binary", members), X)
 
 
 def test_every_obstacle_is_named_at_once(tmp_path: Path) -> None:
@@ -122,7 +135,19 @@ def test_a_fold_without_a_class_is_an_obstacle(tmp_path: Path) -> None:
     X = make_frame(60)
     y = np.where(np.arange(60) == 1, 8, np.where(X["count"] > 20, 3, 5))
     with pytest.raises(InputError, match="fold had not all classes"):
-        to_sklearn(make_predictor(tmp_path, X, y, "multiclass", [("linear", {})]))
+        to_sklearn(make_predictor(tmp_path / "linear", X, y, "multiclass", [("linear", {})]))
+    with pytest.raises(InputError, match="fold had not all classes"):
+        to_sklearn(make_predictor(tmp_path / "neighbours", X, y, "multiclass", [("neighbours", {})]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_neighbours_with_weights_of_their_own_are_an_obstacle(kind: Kind, tmp_path: Path) -> None:
+    X = make_frame()
+    weight = 1.0 + np.arange(len(X)) % 3
+    members: list[tuple[str, dict[str, Any]]] = [("neighbours", {})]
+    predictor = make_predictor(tmp_path, X, make_target(X, kind), kind, members, weight=weight)
+    with pytest.raises(InputError, match="nearest neighbours whose rows have weights of their own"):
+        to_sklearn(predictor)
 
 
 def test_a_category_called_nan_is_an_obstacle(tmp_path: Path) -> None:

@@ -149,6 +149,19 @@ def test_texts_and_sparse_parts(name: str, texts: bool, sparse: bool, tmp_path: 
     np.testing.assert_array_equal(FAMILIES[name].load(tmp_path, case.setting).predict(case.test.table), found)
 
 
+def test_a_weighed_model_is_kept(name: str, case: Case, tmp_path: Path) -> None:
+    weighed = replace(case.train, weight=np.linspace(0.5, 2, len(case.train.target)))
+    model = replace(case, train=weighed).start(FAMILIES[name])
+    model.grow(few(name, case)[0])
+    model.save(tmp_path)
+    found = model.predict(case.test.table)
+    np.testing.assert_array_equal(FAMILIES[name].load(tmp_path, case.setting).predict(case.test.table), found)
+    again = replace(case, train=weighed).start(FAMILIES[name], kept=tmp_path)
+    again.grow(few(name, case)[-1])
+    model.grow(few(name, case)[-1])
+    np.testing.assert_allclose(again.predict(case.test.table), model.predict(case.test.table), rtol=1e-6, atol=1e-6)
+
+
 def test_weights_count(name: str, case: Case) -> None:
     if name == "discriminant":
         pytest.skip("scikit-learn's discriminants take no weights")

@@ -47,7 +47,7 @@ def test_only_new_trees_are_written_and_the_others_linked(tmp_path: Path) -> Non
         folder.mkdir()
         model.grow(total)
         model.save(folder)
-    assert sorted(path.name for path in folders[2].glob("*.npz")) == ["trees_0.npz", "trees_1.npz", "trees_2.npz"]
+    assert sorted(path.name for path in folders[2].glob("trees_*.npz")) == ["trees_0.npz", "trees_1.npz", "trees_2.npz"]
     assert (folders[2] / "trees_0.npz").samefile(folders[0] / "trees_0.npz")
     # The folder of the last state may have been moved or removed.
     folders[2].rename(tmp_path / "moved")

@@ -46,7 +46,7 @@ def test_a_weight_is_a_number_of_rows() -> None:
     many: Any = replace(case, train=part).start(FAMILY, {"n_neighbours": 100, "weights": "uniform"})
     # All rows are neighbours: what the encoder learned of repeated rows changes nothing.
     for model, n in ((weighted, len(times)), (many, len(repeated))):
-        model._config["n_neighbours"] = n
+        model.config["n_neighbours"] = n
         model.grow(1)
     np.testing.assert_allclose(weighted.predict(case.test.table), many.predict(case.test.table), rtol=0.02)
 

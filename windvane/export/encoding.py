@@ -155,8 +155,9 @@ def embed_text(typed: Typed, step: Facts, arrays: Arrays) -> Any:
     hashing = HashingVectorizer(**options, ngram_range=tuple(step["ngram_range"]))
     counts: Any = hashing.transform(typed[1][i])  # CSR (n, terms)
     counts.data = (1 + np.log(counts.data)) * arrays[f"idf_{i}"][counts.indices]
-    lengths = np.sqrt(np.asarray(counts.multiply(counts).sum(axis=1)).ravel())  # (n,)
-    return counts @ arrays[f"components_{i}"] / np.where(lengths == 0, 1.0, lengths)[:, None]
+    squares = np.add.reduceat(np.append(counts.data**2, 0.0), counts.indptr[:-1])  # (n,)
+    squares[np.diff(counts.indptr) == 0] = 1.0
+    return counts @ arrays[f"components_{i}"] / np.sqrt(squares)[:, None]
 
 
 def keep_sparse(typed: Typed, step: Facts, arrays: Arrays) -> Any:
@@ -208,7 +209,9 @@ def levels_of(values: Floats, learned: Arrays, margin: float) -> Floats:
     levels = np.empty(values.shape)
     for j in range(values.shape[1]):
         x, q = values[:, j], quantiles[:, j]
-        levels[:, j] = (np.interp(x, q, references) - np.interp(-x, -q[::-1], -references[::-1])) / 2
+        levels[:, j] = np.interp(x, q, references)
+        if (np.diff(q) <= 0).any():
+            levels[:, j] = (levels[:, j] - np.interp(-x, -q[::-1], -references[::-1])) / 2
     levels[(values >= quantiles[-1]) | (values + margin > quantiles[-1])] = 1.0
     levels[(values <= quantiles[0]) | (values - margin < quantiles[0])] = 0.0
     return levels

@@ -16,7 +16,12 @@ from scipy import sparse as sp
 from scipy.special import expit, softmax
 
 from windvane.data.encoders import float32
+from windvane.data.store import join_rows
 from windvane.data.table import Floats
+from windvane.models.calibration import calibrated
+from windvane.models.discriminant import log_densities
+from windvane.models.kernel import kernels_between
+from windvane.models.neighbours import index_rows, mean_targets, shares, votes
 
 Facts = Mapping[str, Any]
 Predict = Callable[[Any], Floats]
@@ -62,25 +67,42 @@ def open_catboost(folder: Path, facts: Facts) -> Predict:
 def open_forest(folder: Path, facts: Facts) -> Predict:
     """Open trees: a row goes left, to the next node, where its feature is at most the threshold."""
     trees = load_arrays(folder / "trees.npz")
-    feature, threshold, values = trees["feature"], trees["threshold"], trees["values"]
     roots = np.cumsum(trees["sizes"]) - trees["sizes"]
-    leaf_row = np.cumsum(feature < 0) - 1
+    trees["left"] = np.arange(len(trees["feature"])) - np.repeat(roots, trees["sizes"]) + 1
+    leaf_row = np.cumsum(trees["feature"] < 0) - 1
+
+    def goes_left(value: NDArray[Any], at: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(np.where(np.isnan(value), trees["missing_left"][at], value <= trees["threshold"][at]))
 
     def predict(features: Any) -> Floats:
         rows = float32(features.toarray() if isinstance(features, sp.csr_matrix) else features)
-        total = np.zeros((len(rows), values.shape[1]))
+        total = np.zeros((len(rows), trees["values"].shape[1]))
         for root in roots:
-            node, going = np.full(len(rows), root), np.arange(len(rows))
-            going = going[feature[node] >= 0]
-            while len(going):
-                at = node[going]
-                value = rows[going, feature[at]]
-                left = (value <= threshold[at]) | (np.isnan(value) & trees["missing_left"][at])
-                node[going] = np.where(left, at + 1, root + trees["right"][at])
-                going = going[feature[node[going]] >= 0]
-            total += values[leaf_row[node]]
+            total += trees["values"][leaf_row[descend(root, rows, trees, goes_left)]]
         total /= len(roots)
         return of_all_classes(total, facts) if facts["n_classes"] else total[:, 0]
+
+    return predict
+
+
+def open_histogram(folder: Path, facts: Facts) -> Predict:
+    """Open boosted trees: scores are sums of leaves; a category goes left where its set has its code."""
+    trees = load_arrays(folder / "trees.npz")
+    roots = np.cumsum(trees["sizes"]) - trees["sizes"]
+
+    def goes_left(value: NDArray[Any], at: NDArray[Any]) -> NDArray[Any]:
+        missing, which = np.isnan(value), trees["which"][at]
+        left: NDArray[Any] = np.where(missing, trees["missing_left"][at], value <= trees["threshold"][at])
+        named = (which >= 0) & ~missing
+        codes = value[named].astype(int)
+        left[named] = trees["sets"][which[named], codes >> 3] >> (codes & 7) & 1
+        return left
+
+    def predict(features: Any) -> Floats:
+        scores = np.tile(trees["baseline"], (len(features), 1))  # (n, trees of a round)
+        for i, root in enumerate(roots):
+            scores[:, i % scores.shape[1]] += trees["value"][descend(root, features, trees, goes_left)]
+        return linked(scores, facts)
 
     return predict
 
@@ -90,13 +112,59 @@ def open_linear(folder: Path, facts: Facts) -> Predict:
     arrays = load_arrays(folder / "linear.npz")
 
     def predict(features: Any) -> Floats:
+        return linked(np.asarray(features @ arrays["coefficients"].T + arrays["intercept"]), facts)
+
+    return predict
+
+
+def open_sgd(folder: Path, facts: Facts) -> Predict:
+    """Open a linear model whose scores become probabilities by a sigmoid for each class."""
+    arrays = load_arrays(folder / "sgd.npz")
+
+    def predict(features: Any) -> Floats:
         scores = np.asarray(features @ arrays["coefficients"].T + arrays["intercept"])  # (n, k)
-        if not facts["n_classes"]:
-            return in_units(scores[:, 0], facts)
-        if len(facts["classes"]) == 1:
-            return of_all_classes(np.ones((len(scores), 1)), facts)
-        two = len(facts["classes"]) == 2
-        return of_all_classes(expit(np.hstack([-scores, scores])) if two else softmax(scores, axis=1), facts)
+        if len(facts["classes"]) < 2:
+            return linked(scores, facts)
+        return of_all_classes(calibrated(scores, arrays["slope"], arrays["shift"]), facts)
+
+    return predict
+
+
+def open_kernel(folder: Path, facts: Facts) -> Predict:
+    """Open a kernel machine: scores are sums of kernels between a row and the landmarks, each with its coefficient."""
+    arrays = load_arrays(folder / "kernel.npz")
+    landmarks = join_rows(arrays)
+
+    def predict(features: Any) -> Floats:
+        found = kernels_between(features, landmarks, facts["kernel"], facts["gamma"], facts["degree"])
+        return linked(np.asarray(found @ arrays["dual"] + arrays["intercept"]), facts)
+
+    return predict
+
+
+def open_neighbours(folder: Path, facts: Facts) -> Predict:
+    """Open the rows to be compared with, and average the targets of the nearest."""
+    arrays = load_arrays(folder / "neighbours.npz")
+    index = index_rows(join_rows(arrays), facts["n_neighbours"], facts["p"])
+
+    def predict(features: Any) -> Floats:
+        distances, found = index.kneighbors(float32(features))
+        counts = shares(distances, facts["weights"])
+        if facts["n_classes"]:
+            return votes(counts, found, arrays["target"], arrays["weight"], facts["n_classes"])
+        return in_units(mean_targets(counts, found, arrays["target"], arrays["weight"]), facts)
+
+    return predict
+
+
+def open_discriminant(folder: Path, facts: Facts) -> Predict:
+    """Open normal distributions of the classes; probabilities follow by Bayes' rule."""
+    arrays = load_arrays(folder / "discriminant.npz")
+
+    def predict(features: Any) -> Floats:
+        rows = features.toarray() if isinstance(features, sp.csr_matrix) else features
+        found = log_densities(rows, arrays["means"], arrays["maps"], arrays["offsets"], linear=facts["linear"])
+        return of_all_classes(np.asarray(softmax(facts["sharpness"] * found, axis=1)), facts)
 
     return predict
 
@@ -124,7 +192,34 @@ OPENERS = {
     "forest": open_forest,
     "linear": open_linear,
     "mlp": open_mlp,
+    "hist_gradient_boosting": open_histogram,
+    "sgd": open_sgd,
+    "kernel": open_kernel,
+    "neighbours": open_neighbours,
+    "discriminant": open_discriminant,
 }
+
+
+def descend(root: int, rows: Any, trees: Mapping[str, NDArray[Any]], goes_left: Callable[[Any, Any], Any]) -> Any:
+    """Follow rows from a root to the leaves that they reach; shape (n,). Children are counted from the root."""
+    node, going = np.full(len(rows), root), np.arange(len(rows))
+    going = going[trees["feature"][node] >= 0]
+    while len(going):
+        at = node[going]
+        left = goes_left(rows[going, trees["feature"][at]], at)
+        node[going] = root + np.where(left, trees["left"][at], trees["right"][at])
+        going = going[trees["feature"][node[going]] >= 0]
+    return node
+
+
+def linked(scores: Floats, facts: Facts) -> Floats:
+    """Turn scores into predictions: one column for a number or the second of two classes, else one for each class."""
+    if not facts["n_classes"]:
+        return in_units(scores[:, 0], facts)
+    if len(facts["classes"]) == 1:
+        return of_all_classes(np.ones((len(scores), 1)), facts)
+    two = len(facts["classes"]) == 2
+    return of_all_classes(expit(np.hstack([-scores, scores])) if two else softmax(scores, axis=1), facts)
 
 
 def in_units(found: Floats, facts: Facts) -> Floats:

@@ -8,39 +8,34 @@
                 model     LogisticRegression, RandomForestRegressor, LGBMClassifier, CatBoostClassifier ...
 
 Where the ensemble has a temperature, a LogisticRegression on the logarithms of the vote follows; where it has decision
-weights, a FixedThresholdClassifier holds it all. Fitted objects are put together in two ways: `FrozenEstimator`, and
-objects that were fitted to a toy table, whose learned attributes are then replaced.
+weights, a FixedThresholdClassifier holds it all. Fitted objects are put together with `FrozenEstimator`, or in objects
+that were fitted to a toy table, whose learned attributes are then replaced; see `windvane.export.builders`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from copy import copy
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler, TargetEncoder
+from sklearn.preprocessing import FunctionTransformer, TargetEncoder
 
 from windvane.data.encoders import Encoder
 from windvane.data.recognise import Column
 from windvane.data.schema import Schema
-from windvane.data.store import read_json
 from windvane.data.values import MISSING_TEXTS, vocabulary_index
 from windvane.errors import InputError
-from windvane.export.families import Kept, read_catboost
+from windvane.export.builders import BUILDERS, has_even_weights, linear_classifier, model_steps
+from windvane.export.families import Kept
 from windvane.predictor import Predictor
 
-_SINGLE = float(np.finfo(np.float32).max)
 # What missing values are called when they are made texts.
 _MISSING_NAMES = frozenset(("nan", "None", "<NA>", "NaT"))
 
@@ -103,6 +98,9 @@ def _obstacles(predictor: Predictor) -> list[str]:
     models = [model for folds in predictor.models for model in folds]
     if any(0 < len(getattr(model, "classes", ())) < predictor.task.n_classes for model in models):
         found.append("a model whose fold had not all classes")
+    pairs = zip(ensemble.members, predictor.models, strict=True)
+    if any(member.family == "neighbours" and not all(map(has_even_weights, folds)) for member, folds in pairs):
+        found.append("nearest neighbours whose rows have weights of their own")
     return found
 
 
@@ -156,7 +154,7 @@ def _back(predictor: Predictor) -> list[tuple[str, Any]]:
         for i, (model, folder) in enumerate(zip(folds, folders, strict=True)):
             kept = Kept(model, folder, Encoder.load(folder), predictor.task)
             name = f"{member.family} {member.number}.{i}"
-            models.append((name, FrozenEstimator(Pipeline(_model_steps(member.family, kept)))))
+            models.append((name, FrozenEstimator(Pipeline(model_steps(member.family, kept)))))
             weights.append(member.weight / len(folders))
     if predictor.classes is None:
         return [("vote", VotingRegressor(models, weights=weights).fit(np.zeros((2, 1)), [0.0, 1.0]))]
@@ -174,118 +172,5 @@ def _back(predictor: Predictor) -> list[tuple[str, Any]]:
         ("vote", one),  # as a transformer, which gives the probabilities
         ("clip", FunctionTransformer(np.clip, kw_args={"a_min": 1e-15, "a_max": 1.0})),
         ("log", FunctionTransformer(np.log)),
-        ("temperature", _linear(slopes, np.zeros(len(slopes)), predictor.classes)),
+        ("temperature", linear_classifier(slopes, np.zeros(len(slopes)), predictor.classes)),
     ]
-
-
-def _model_steps(family: str, kept: Kept) -> list[tuple[str, Any]]:
-    """Encode as the fold learned it, then predict class codes or numbers."""
-    steps: list[tuple[str, Any]] = []
-    if kept.encoder.columns_ is not None:
-        kept.encoder.columns_.sparse_output_ = False  # what follows wants arrays
-        steps.append(("encode", kept.encoder.columns_))
-    if family in _SINGLE_PRECISION:
-        steps.append(("cut", FunctionTransformer(np.clip, kw_args={"a_min": -_SINGLE, "a_max": _SINGLE})))
-        steps.append(("single", FunctionTransformer(np.asarray, kw_args={"dtype": "float32"})))
-        steps.append(("double", FunctionTransformer(np.asarray, kw_args={"dtype": "float64"})))
-    model = BUILDERS[family](kept)
-    if not kept.task.is_classification and family in _IN_UNITS:
-        model = _in_units(model, *kept.units)
-    return [*steps, ("model", model)]
-
-
-def _in_units(model: Any, mean: float, spread: float) -> TransformedTargetRegressor:
-    """Turn predictions with mean 0 and spread 1 into those of the target."""
-    frozen: Any = FrozenEstimator(model)
-    whole = TransformedTargetRegressor(frozen, transformer=StandardScaler(), check_inverse=False)
-    whole.fit(np.zeros((2, 1)), np.array([0.0, 1.0]))
-    whole.transformer_.mean_, whole.transformer_.scale_ = np.array([mean]), np.array([spread])
-    whole.transformer_.var_ = whole.transformer_.scale_**2
-    return whole
-
-
-def _linear(coefficients: NDArray[Any], intercept: NDArray[Any], classes: NDArray[Any]) -> LogisticRegression:
-    model = LogisticRegression()
-    model.coef_, model.intercept_, model.classes_ = coefficients, intercept, classes
-    model.n_features_in_ = coefficients.shape[1]
-    return model
-
-
-def _build_linear(kept: Kept) -> Any:
-    model = kept.model
-    if kept.task.is_classification:
-        return _linear(model.coefficients, model.intercept, model.classes)
-    ridge = Ridge()
-    ridge.coef_, ridge.intercept_ = model.coefficients[0], float(model.intercept[0])
-    ridge.n_features_in_ = model.coefficients.shape[1]
-    return ridge
-
-
-def _build_mlp(kept: Kept) -> Any:
-    from sklearn.neural_network import MLPClassifier, MLPRegressor
-
-    layers = len(kept.model.best) // 2
-    widths = [array.shape[1] for array in kept.model.best[: layers - 1]]
-    kind = MLPClassifier if kept.task.is_classification else MLPRegressor
-    network = kind(hidden_layer_sizes=widths, activation=kept.model.activation, solver="adam", batch_size=1)
-    X, y = _toy(kept, kept.model.best[0].shape[0])
-    network.partial_fit(X, y, **({"classes": np.unique(y)} if kept.task.is_classification else {}))
-    arrays = [array.astype(np.float64) for array in kept.model.best]
-    network.coefs_, network.intercepts_ = arrays[:layers], arrays[layers:]
-    return network
-
-
-def _build_forest(name: str, kept: Kept) -> Any:
-    from sklearn import ensemble
-
-    n_features = int(read_json(kept.folder / "state.json")["n_features"])
-    X, y = _toy(kept, n_features)
-    kind = getattr(ensemble, name + ("Classifier" if kept.task.is_classification else "Regressor"))
-    forest = kind(1, max_depth=1, random_state=0).fit(X, y)
-    trees = []
-    for part in kept.model.parts:
-        for i in range(len(part.sizes)):
-            tree = copy(forest.estimators_[0])
-            tree.tree_ = part.compiled(i, n_features, with_values=True)
-            trees.append(tree)
-    forest.estimators_ = trees
-    return forest.set_params(n_estimators=len(trees), max_depth=None)
-
-
-def _build_lightgbm(kept: Kept) -> Any:
-    import lightgbm as lgb
-
-    kind = lgb.LGBMClassifier if kept.task.is_classification else lgb.LGBMRegressor
-    X, y = _toy(kept, kept.model.booster.num_feature())
-    model = kind(n_estimators=1, verbosity=-1).fit(X, y)
-    # The one attribute that is not public; its other ones (classes, number of features) are those of the toy.
-    text = kept.model.booster.model_to_string(num_iteration=kept.model.best_iteration)
-    model._Booster = lgb.Booster(model_str=text)
-    return model
-
-
-def _build_catboost(kept: Kept) -> Any:
-    import catboost
-
-    kind = catboost.CatBoostClassifier if kept.task.is_classification else catboost.CatBoostRegressor
-    return read_catboost(kind(), kept)
-
-
-def _toy(kept: Kept, n_features: int) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """Make a table on which a model of the right shape is fitted, to have what it learned replaced."""
-    y = np.repeat(np.arange(max(2, kept.task.n_classes)), 2)
-    X = np.random.default_rng(0).random((len(y), n_features))
-    return X, y if kept.task.is_classification else y.astype(float)
-
-
-# Family -> what makes scikit-learn's model of it, for class codes or for a target with mean 0 and spread 1.
-BUILDERS: Mapping[str, Callable[[Kept], Any]] = {
-    "lightgbm": _build_lightgbm,
-    "catboost": _build_catboost,
-    "random_forest": partial(_build_forest, "RandomForest"),
-    "extra_trees": partial(_build_forest, "ExtraTrees"),
-    "linear": _build_linear,
-    "mlp": _build_mlp,
-}
-_SINGLE_PRECISION = ("mlp", "random_forest", "extra_trees", "catboost")  # their features are rounded to float32
-_IN_UNITS = ("lightgbm", "catboost", "linear", "mlp")

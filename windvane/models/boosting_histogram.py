@@ -241,7 +241,7 @@ class HistogramModel:
         """Write the encoder, ``trees.npz`` and ``state.json``."""
         self._encoder.save(folder)
         arrays = {"ranks": self.levels.ranks, "classes": self.classes, "baseline": self.baseline}
-        write_arrays(folder / "trees.npz", {**arrays, **_packed(self.trees)})
+        write_arrays(folder / "trees.npz", {**arrays, **packed(self.trees)})
         state = {"finished": self.finished, "losses": self.curve.losses, "n_features": self.n_features}
         write_json(folder / "state.json", {**state, "units": [self._units.mean, self._units.spread]})
 
@@ -261,8 +261,21 @@ def _estimator(config: dict[str, Any], train: Part, n_categories: int, setting: 
     )
 
 
-def _packed(rounds: list[list[Any]]) -> dict[str, NDArray[Any]]:
-    """Put the trees of all rounds one after the other: plain arrays."""
+def packed(rounds: list[list[Any]]) -> dict[str, NDArray[Any]]:
+    """Put the trees of all rounds one after the other: plain arrays.
+
+    Parameters
+    ----------
+    rounds
+        The predictors of scikit-learn.
+
+    Returns
+    -------
+    dict
+        ``per_round``: trees of each round. ``nodes``: scikit-learn's records of all nodes. ``sizes``: nodes of each
+        tree. ``binned``, ``raw``: sets of categories that go left, shape (all sets, 8) of uint32, the first category
+        being the lowest bit. ``bits``: sets of each tree.
+    """
     from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
 
     trees = [tree for some in rounds for tree in some]
@@ -278,7 +291,7 @@ def _packed(rounds: list[list[Any]]) -> dict[str, NDArray[Any]]:
 
 
 def _unpacked(arrays: dict[str, NDArray[Any]], n_features: int, n_categories: int) -> list[list[Any]]:
-    """Make the trees of what `_packed` gave; a descent reads memory by the numbers in them, so these are checked."""
+    """Make the trees of what `packed` gave; a descent reads memory by the numbers in them, so these are checked."""
     from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
     from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 

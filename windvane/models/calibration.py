@@ -76,12 +76,17 @@ class Sigmoids:
         ndarray
             Shape (n, max(2, k)); rows sum to 1.
         """
-        odds = scores * self.slope + self.shift
-        if odds.shape[1] == 1:
-            return np.hstack([expit(-odds), expit(odds)])
-        found = expit(odds)
-        found[found.sum(axis=1) == 0] = 1.0  # all classes are out of question alike
-        return np.asarray(found / found.sum(axis=1, keepdims=True))
+        return calibrated(scores, self.slope, self.shift)
+
+
+def calibrated(scores: Floats, slope: Floats, shift: Floats) -> Floats:
+    """Turn scores of shape (n, k) into probabilities; see `Sigmoids`."""
+    odds = scores * slope + shift
+    if odds.shape[1] == 1:
+        return np.hstack([expit(-odds), expit(odds)])
+    found = expit(odds)
+    found[found.sum(axis=1) == 0] = 1.0  # all classes are out of question alike
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 
 def held_out(target: NDArray[np.intp], every: int, rng: np.random.Generator) -> NDArray[np.bool_]:

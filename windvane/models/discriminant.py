@@ -146,17 +146,13 @@ class DiscriminantModel:
 
     def predict(self, table: Table) -> Floats:
         """Give the probabilities of the classes by Bayes' rule."""
-        scores = self._scores(_dense(self._encoder.transform(table)))
+        scores = self._scores(_dense(self._encoder.transform(table)))  # (n, k)
         found = np.zeros((len(scores), self._setting.task.n_classes))
         found[:, self.classes] = softmax(self.sharpness * scores, axis=1)
         return found
 
     def _scores(self, features: Floats) -> Floats:
-        """Give the log densities with the priors, up to what all classes share; shape (n, k)."""
-        if self.linear:
-            return np.asarray(features @ self.maps[:, :, 0].T + self.offsets)
-        parts = zip(self.means, self.maps, self.offsets, strict=True)
-        return np.column_stack([c - 0.5 * (((features - mean) @ a) ** 2).sum(axis=1) for mean, a, c in parts])
+        return log_densities(features, self.means, self.maps, self.offsets, linear=self.linear)
 
     def save(self, folder: Path) -> None:
         """Write the encoder, ``discriminant.npz`` and ``state.json``."""
@@ -166,6 +162,14 @@ class DiscriminantModel:
         write_json(
             folder / "state.json", {"finished": self.finished, "linear": self.linear, "sharpness": self.sharpness}
         )
+
+
+def log_densities(features: Floats, means: Floats, maps: Floats, offsets: Floats, *, linear: bool) -> Floats:
+    """Give the log densities with the priors, up to what all classes share; shape (n, k). See `DiscriminantModel`."""
+    if linear:
+        return np.asarray(features @ maps[:, :, 0].T + offsets)
+    parts = zip(means, maps, offsets, strict=True)
+    return np.column_stack([c - 0.5 * (((features - mean) @ a) ** 2).sum(axis=1) for mean, a, c in parts])
 
 
 def _linear(config: Config, prior: Any, features: Floats, target: NDArray[Any]) -> tuple[Floats, Floats, Floats]:

@@ -175,11 +175,7 @@ class KernelModel:
         self._seconds = time.monotonic() - begin
 
     def _kernels(self, rows: Encoded, others: Encoded) -> Floats:
-        """Give the kernels between rows, shape (number of rows, number of others)."""
-        from sklearn.metrics.pairwise import pairwise_kernels
-
-        own = {"coef0": 1.0, "degree": self.degree} if self.kernel == "polynomial" else {}
-        return np.asarray(pairwise_kernels(rows, others, metric=self.kernel, gamma=self.gamma, **own))
+        return kernels_between(rows, others, self.kernel, self.gamma, self.degree)
 
     def _ridge(self, mapped: Floats) -> Any:
         from sklearn.linear_model import Ridge
@@ -209,6 +205,14 @@ class KernelModel:
         state: dict[str, Any] = {"iterations": self.iterations, "finished": self.finished}
         state |= {"kernel": self.kernel, "gamma": self.gamma, "degree": self.degree}
         write_json(folder / "state.json", {**state, "units": [self._units.mean, self._units.spread]})
+
+
+def kernels_between(rows: Encoded, others: Encoded, kernel: str, gamma: float, degree: int) -> Floats:
+    """Give the kernels between rows, shape (number of rows, number of others)."""
+    from sklearn.metrics.pairwise import pairwise_kernels
+
+    own = {"coef0": 1.0, "degree": degree} if kernel == "polynomial" else {}
+    return np.asarray(pairwise_kernels(rows, others, metric=kernel, gamma=gamma, **own))
 
 
 def _root(kernels: Floats) -> Floats:

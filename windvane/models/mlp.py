@@ -163,7 +163,8 @@ class MLPModel:
         self.finished = self.curve.stalled or self.iterations >= _STEPS[-1]
 
     def _learn(self, rows: slice) -> None:
-        weight = None if self._train.weight is None else self._train.weight[rows]
+        # Float32 as well: scikit-learn would make the network float64.
+        weight = None if self._train.weight is None else self._train.weight[rows].astype(np.float32)
         task = self._setting.task
         classes = {"classes": np.arange(task.n_classes)} if task.is_classification else {}
         with np.errstate(over="ignore", invalid="ignore"):

@@ -23,7 +23,7 @@ from windvane.models.units import Units
 _MOST_ROWS, _MOST_CELLS = 50_000, 5_000_000
 # Distances below this share of that to the farthest neighbour count as equal: a row that is there already would else
 # decide alone, or not, by a rounding error.
-_SAME = 1e-5
+CLOSEST = 1e-5
 
 
 class Neighbours:
@@ -92,20 +92,32 @@ class NeighboursModel:
     ----------
     rows
         Encoded training part, float32, shape (n, q), dense or CSR.
+    target, weight
+        Its class codes, or numbers with mean 0 and spread 1, and its weights; shape (n,).
+    classes
+        Codes of the classes that it holds; empty for regression.
+    config
+        The hyperparameters that predict: ``n_neighbours``, ``weights`` and ``p``.
     """
 
     rows: Encoded
+    target: NDArray[Any]
+    weight: Floats
 
     def __init__(self, encoder: Encoder, units: Units, setting: Setting) -> None:
         self.iterations = self.best_iteration = 0
         self.finished = False
+        self.classes: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+        self.config: dict[str, Any] = {}
         self._encoder, self._units, self._setting = encoder, units, setting
         self._index: Any = None
 
     def prepare(self, config: dict[str, Value], rows: Encoded, target: NDArray[Any], weight: Floats) -> None:
         """Take the rows over."""
-        self._config = {name: config[name] for name in ("n_neighbours", "weights", "p")}
-        self.rows, self._target, self._weight = rows, target, weight
+        self.config = {name: config[name] for name in ("n_neighbours", "weights", "p")}
+        self.rows, self.target, self.weight = rows, target, weight
+        if self._setting.task.is_classification:
+            self.classes = np.unique(target).astype(np.intp)
 
     def grow(self, iterations: int, until: float = np.inf) -> None:
         """Nothing is left to be learned but the clock asked."""
@@ -114,39 +126,56 @@ class NeighboursModel:
             self.finished = True
 
     def predict(self, table: Table) -> Floats:
-        """Average the neighbours; to classes, one more row that has them in the shares of all rows belongs."""
+        """Average the neighbours, or count their classes."""
         rows = float32(self._encoder.transform(table))
         if self._index is None:
-            self._index = _index(self._config, self.rows, self._setting.threads)
+            self._index = index_rows(self.rows, self.config["n_neighbours"], self.config["p"], self._setting.threads)
         distances, found = self._index.kneighbors(rows)  # (n, k) each
-        share = np.ones(distances.shape)
-        if self._config["weights"] == "distance":
-            farthest = distances[:, -1:]
-            share = 1 / np.maximum(distances / np.where(farthest > 0, farthest, 1.0), _SAME)
-            share /= share.sum(axis=1, keepdims=True) / distances.shape[1]
-        weight = share * self._weight[found]  # (n, k)
-        if not self._setting.task.is_classification:
-            total = weight.sum(axis=1)
-            mean = (weight * self._target[found]).sum(axis=1) / np.where(total > 0, total, 1.0)
-            return self._units.expand(mean)
-        n_classes = self._setting.task.n_classes
-        flat = self._target[found] + n_classes * np.arange(len(found))[:, None]  # (n, k): cell of the table of votes
-        votes = np.bincount(flat.ravel(), weights=weight.ravel(), minlength=len(found) * n_classes)
-        prior = np.bincount(self._target, weights=self._weight, minlength=n_classes) / self._weight.sum()
-        together = votes.reshape(-1, n_classes) + prior * self._weight.mean()  # (n, n_classes)
-        return np.asarray(together / together.sum(axis=1, keepdims=True))
+        counts = shares(distances, self.config["weights"])
+        if self._setting.task.is_classification:
+            return votes(counts, found, self.target, self.weight, self._setting.task.n_classes)
+        return self._units.expand(mean_targets(counts, found, self.target, self.weight))
 
     def save(self, folder: Path) -> None:
         """Write the encoder, ``neighbours.npz`` and ``state.json``."""
         self._encoder.save(folder)
-        arrays = {"target": self._target, "weight": self._weight, **split_rows(self.rows)}
+        arrays = {"target": self.target, "weight": self.weight, **split_rows(self.rows)}
         write_arrays(folder / "neighbours.npz", arrays)
-        state = {"finished": self.finished, "config": self._config}
+        state = {"finished": self.finished, "config": self.config}
         write_json(folder / "state.json", {**state, "units": [self._units.mean, self._units.spread]})
 
 
-def _index(config: Config, rows: Encoded, threads: int) -> Any:
+def index_rows(rows: Encoded, n_neighbours: int, p: int, threads: int = 1) -> Any:
+    """Make scikit-learn's index of rows, for as many neighbours as there are."""
     from sklearn.neighbors import NearestNeighbors
 
-    k = min(int(config["n_neighbours"]), rows.shape[0])
-    return NearestNeighbors(n_neighbors=k, p=config["p"], n_jobs=threads).fit(rows)
+    return NearestNeighbors(n_neighbors=min(n_neighbours, rows.shape[0]), p=p, n_jobs=threads).fit(rows)
+
+
+def shares(distances: Floats, weights: str) -> Floats:
+    """Say how much each neighbour counts, 1 on average: all the same, or by one over the distance; shape (n, k)."""
+    if weights == "uniform":
+        return np.ones(distances.shape)
+    distances = distances.astype(np.float64)  # those of CSR rows are float32
+    farthest = distances[:, -1:]
+    share = 1 / np.maximum(distances / np.where(farthest > 0, farthest, 1.0), CLOSEST)
+    return np.asarray(share / (share.sum(axis=1, keepdims=True) / distances.shape[1]))
+
+
+def mean_targets(share: Floats, found: NDArray[np.intp], target: NDArray[Any], weight: Floats) -> Floats:
+    """Average the targets of the neighbours found; shape (n,)."""
+    counts = share * weight[found]  # (n, k)
+    total = counts.sum(axis=1)
+    return np.asarray((counts * target[found]).sum(axis=1) / np.where(total > 0, total, 1.0))
+
+
+def votes(
+    share: Floats, found: NDArray[np.intp], target: NDArray[Any], weight: Floats, n_classes: int
+) -> Floats:  # (n, n_classes)
+    """Count the classes of the neighbours found, and one row more that has them in the shares of all rows."""
+    counts = share * weight[found]  # (n, k)
+    flat = target[found] + n_classes * np.arange(len(found))[:, None]  # (n, k): cell of the table of votes
+    cells = np.bincount(flat.ravel(), weights=counts.ravel(), minlength=len(found) * n_classes)
+    prior = np.bincount(target, weights=weight, minlength=n_classes) / weight.sum()
+    together = cells.reshape(-1, n_classes) + prior * weight.mean()  # (n, n_classes)
+    return np.asarray(together / together.sum(axis=1, keepdims=True))

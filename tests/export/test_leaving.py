@@ -1,0 +1,108 @@
+"""Whatever the search may choose can leave: each model of an ensemble is held to its copies, one by one."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from leaving import CLASSES, PAIRS, changed, families_of, make_frame, make_predictor, make_target, program, same
+
+from windvane.data.files import to_frame
+from windvane.data.task import Kind, Task
+from windvane.errors import InputError
+from windvane.export.builders import BUILDERS
+from windvane.export.families import WRITERS
+from windvane.export.folder import write_folder
+from windvane.export.plain import to_sklearn
+from windvane.models import FAMILIES
+from windvane.models.params import sample
+from windvane.predictor import Predictor
+
+SCALES = ["standard", "robust", "quantile", "minmax", "power", "normalise", "none"]
+SCALED = [name for name in FAMILIES if name not in ("lightgbm", "catboost", "random_forest", "extra_trees")]
+SCALED.remove("hist_gradient_boosting")
+
+
+def test_every_family_can_leave_in_both_ways() -> None:
+    assert set(WRITERS) == set(BUILDERS) == set(FAMILIES)
+
+
+def each_agrees(predictor: Predictor, X: Any, folder: Path) -> None:
+    """Hold every model of an exported folder, and every one in scikit-learn's objects, to ours."""
+    table = predictor.schema.encode(to_frame(X))
+    wanted = [model.predict(table) for folds in predictor.models for model in folds]
+    write_folder(predictor, folder)
+    copy = program(folder)
+    typed = copy.read(X, copy.described()["table"])
+    for found, (member, arrays, model) in zip(wanted, copy.opened(), strict=True):
+        same(model(copy.encode(typed, member["encoder"], arrays)), found)
+    plain = to_sklearn(predictor)
+    rows = plain[:1].transform(X)
+    for found, model in zip(wanted, plain["vote"].estimators_, strict=True):
+        same(getattr(model, "predict_proba", model.predict)(rows), found)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scaling_with_merged_levels_and_weighed_classes(scale: str, kind: Kind, tmp_path: Path) -> None:
+    X = make_frame()
+    config: dict[str, Any] = {"scale": scale, "merge_rare": True, "min_frequency": 0.15, "onehot_max": 150}
+    config |= {"impute": "most_frequent", "class_weight": "balanced", "quantiles": 20, "quantile_shape": "uniform"}
+    members = [(name, config) for name in families_of(kind) if name in SCALED]
+    predictor = make_predictor(tmp_path / "kept", X, make_target(X, kind), kind, members, folds=1)
+    each_agrees(predictor, changed(make_frame(seed=1)), tmp_path / "out")
+
+
+@settings(deadline=None, max_examples=20)
+@given(pair=st.sampled_from(PAIRS), seed=st.integers(0, 2**16), n=st.sampled_from([90, 250]))
+def test_every_configuration_of_every_family(pair: tuple[str, Kind], seed: int, n: int) -> None:
+    family, kind = pair
+    X, other = make_frame(n, seed), changed(make_frame(50, seed + 1))
+    if family == "catboost":  # numbers alone: scikit-learn has no word for its categories
+        X, other = X[["size", "count", "flag"]], other[["flag", "size", "count"]]
+    task = Task(kind, n, X.shape[1], len(CLASSES[kind]))
+    config = sample(FAMILIES[family].space(task), np.random.default_rng(seed))
+    with tempfile.TemporaryDirectory() as work:
+        y = make_target(make_frame(n, seed), kind)
+        predictor = make_predictor(Path(work) / "kept", X, y, kind, [(family, config)], iterations=64, folds=1)
+        each_agrees(predictor, other, Path(work) / "out")
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_sets_of_categories_that_trees_split_by(kind: Kind, tmp_path: Path) -> None:
+    X = make_frame(900)
+    score = X["place"].cat.codes % 3 + (X["colour"] == "blue")
+    y = score * 10.0 if kind == "regression" else np.array(CLASSES[kind])[score % len(CLASSES[kind])]
+    names = ("lightgbm", "hist_gradient_boosting")
+    predictor = make_predictor(tmp_path / "kept", X, y, kind, [(name, {}) for name in names], iterations=30)
+    model: Any = predictor.models[1][0]
+    assert any(tree.nodes["is_categorical"].any() for trees in model.trees for tree in trees)
+    each_agrees(predictor, changed(make_frame(300, seed=1)), tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_weights_of_rows(kind: Kind, tmp_path: Path) -> None:
+    X = make_frame()
+    members = [(name, {}) for name in families_of(kind) if name not in ("catboost", "neighbours")]
+    weight = 1.0 + np.arange(len(X)) % 3
+    y = make_target(X, kind)
+    predictor = make_predictor(tmp_path / "kept", X, y, kind, members, weight=weight, folds=1)
+    each_agrees(predictor, X, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_neighbours_of_weighted_rows_leave_as_a_folder(kind: Kind, tmp_path: Path) -> None:
+    X = make_frame()
+    weight = np.arange(len(X)) % 3  # some count nothing
+    members: list[tuple[str, dict[str, Any]]] = [("neighbours", {}), ("neighbours", {"weights": "uniform", "p": 1})]
+    y = make_target(X, kind)
+    predictor = make_predictor(tmp_path / "kept", X, y, kind, members, weight=weight.astype(float))
+    write_folder(predictor, tmp_path / "out")
+    same(program(tmp_path / "out").blend(X), predictor.predict_raw(predictor.schema.encode(X)))
+    with pytest.raises(InputError):
+        to_sklearn(predictor)
