@@ -28,7 +28,7 @@ def check(predictor: Predictor, X: Any, folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", ALL)
+@pytest.mark.parametrize("family", [*ALL, "network"])
 def test_each_family_alone(family: str, kind: Kind, tmp_path: Path) -> None:
     X = make_frame()
     predictor = make_predictor(tmp_path / "kept", X, make_target(X, kind), kind, [(family, {})])
@@ -44,7 +44,7 @@ def mixed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         "multiclass": {"temperature": 1.7, "decision": (1.5, 0.7, 1.0)},
         "regression": {},
     }[kind]
-    members = [(name, {}) for name in ALL] + [("linear", {"scale": "robust"}), ("mlp", {"scale": "minmax"})]
+    members = [(name, {}) for name in ALL] + [("linear", {"scale": "robust"}), ("mlp", {"scale": "minmax"}), ("network", {})]
     return make_predictor(tmp_path_factory.mktemp("kept"), X, make_target(X, kind), kind, members, **more)
 
 

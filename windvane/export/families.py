@@ -7,7 +7,7 @@ A family of scikit-learn's models that has no entry yet needs a writer here, and
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,13 @@ def _write_mlp(kept: Kept, folder: Path) -> dict[str, Any]:
     return {"kind": "mlp", "units": kept.units, "layers": layers, "activation": kept.model.activation}
 
 
+def _write_network(kept: Kept, folder: Path) -> dict[str, Any]:
+    """Write the parameters of the best epoch."""
+    model = kept.model
+    write_arrays(folder / "network.npz", {"best": model.best, "stretch": model.stretch})
+    return {"kind": "network", "units": kept.units, "design": asdict(model.design), "range": [model.low, model.high]}
+
+
 # Family -> what writes its model into a folder and gives what JSON says of it; "kind" names the opener.
 WRITERS: dict[str, Callable[[Kept, Path], dict[str, Any]]] = {
     "lightgbm": _write_lightgbm,
@@ -93,6 +100,7 @@ WRITERS: dict[str, Callable[[Kept, Path], dict[str, Any]]] = {
     "extra_trees": _write_forest,
     "linear": _write_linear,
     "mlp": _write_mlp,
+    "network": _write_network,
 }
 
 

@@ -17,6 +17,7 @@ from scipy.special import expit, softmax
 
 from windvane.data.encoders import float32
 from windvane.data.table import Floats
+from windvane.models.layers import Design, find_scores, squash
 
 Facts = Mapping[str, Any]
 Predict = Callable[[Any], Floats]
@@ -118,12 +119,27 @@ def open_mlp(folder: Path, facts: Facts) -> Predict:
     return predict
 
 
+def open_network(folder: Path, facts: Facts) -> Predict:
+    """Open a network with embeddings."""
+    arrays, design = load_arrays(folder / "network.npz"), Design(**facts["design"])
+    parts = design.views(arrays["best"].astype(np.float64))
+
+    def predict(features: Any) -> Floats:
+        scores = find_scores(design, parts, squash(float32(features).astype(np.float64), arrays["stretch"]))
+        if not facts["n_classes"]:
+            return in_units(np.clip(scores[:, 0], *facts["range"]), facts)
+        return np.asarray(softmax(scores, axis=1))
+
+    return predict
+
+
 OPENERS = {
     "lightgbm": open_lightgbm,
     "catboost": open_catboost,
     "forest": open_forest,
     "linear": open_linear,
     "mlp": open_mlp,
+    "network": open_network,
 }
 
 

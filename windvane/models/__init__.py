@@ -10,6 +10,7 @@ from windvane.models.kernel import Kernel
 from windvane.models.linear import Linear
 from windvane.models.mlp import MLP
 from windvane.models.neighbours import Neighbours
+from windvane.models.network import Network
 from windvane.models.sgd import SGD
 
 FAMILIES: dict[str, Family] = {
@@ -19,6 +20,7 @@ FAMILIES: dict[str, Family] = {
     "extra_trees": Forest("extra_trees"),
     "linear": Linear(),
     "mlp": MLP(),
+    "network": Network(),
     "hist_gradient_boosting": HistGradientBoosting(),
     "sgd": SGD(),
     "kernel": Kernel(),
