@@ -81,7 +81,9 @@ def measure(name: str, family: str, config: dict[str, Any], n_folds: int, most: 
         seconds += time.process_time() - begin
         valid = [find_loss(model.predict(part.table), part.target, task) for model, part in models]
         test = np.mean([model.predict(judge.table) for model, _ in models], axis=0)
-        curve.append({"step": step, "cpu": seconds, "valid": np.mean(valid), "test": find_loss(test, judge.target, task)})
+        curve.append(
+            {"step": step, "cpu": seconds, "valid": np.mean(valid), "test": find_loss(test, judge.target, task)}
+        )
         curve[-1]["best"] = float(np.mean([model.best_iteration for model, _ in models]))
         if seconds > most or all(model.finished for model, _ in models):
             break
@@ -120,11 +122,19 @@ def table(n_folds: int, key: str, reference: str) -> None:
                 seconds = [known[chosen][-1]["cpu"] for chosen in (reference, entry)]
                 rows.append([entry, name, at(known[reference], np.inf, key), *ratios, *seconds])
     columns = ["entry", "table", reference, *(f"{b} s" for b in BUDGETS), "end", "cpu of reference", "cpu"]
-    found = pd.DataFrame(rows, columns=columns)
-    print(found.round(3).to_markdown(index=False))
-    logs = found.set_index("entry")[[*(f"{b} s" for b in BUDGETS), "end"]].map(np.log)
-    print(np.exp(logs.groupby(level=0).mean()).round(3).to_markdown())
-    print((logs < -0.005).groupby(level=0).sum().to_markdown(), (logs > 0.005).groupby(level=0).sum().to_markdown(), sep="\n")
+    found = pd.DataFrame(rows, columns=columns).round(3)
+    show(found)
+    ratios = found.set_index("entry")[[*(f"{b} s" for b in BUDGETS), "end"]]
+    means = np.exp(ratios.map(np.log).groupby(level=0).mean()).round(3)
+    better, worse = ((ratios < 0.995).groupby(level=0).sum(), (ratios > 1.005).groupby(level=0).sum())
+    show((means.astype(str) + " (" + better.astype(str) + " : " + worse.astype(str) + ")").reset_index())
+
+
+def show(found: pd.DataFrame) -> None:
+    """Print markdown."""
+    for line in (list(found.columns), ["---"] * len(found.columns), *found.to_numpy().tolist()):
+        print(f"| {' | '.join(map(str, line))} |")
+    print()
 
 
 if __name__ == "__main__":

@@ -44,7 +44,11 @@ def mixed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         "multiclass": {"temperature": 1.7, "decision": (1.5, 0.7, 1.0)},
         "regression": {},
     }[kind]
-    members = [(name, {}) for name in ALL] + [("linear", {"scale": "robust"}), ("mlp", {"scale": "minmax"}), ("network", {})]
+    members = [(name, {}) for name in ALL] + [
+        ("linear", {"scale": "robust"}),
+        ("mlp", {"scale": "minmax"}),
+        ("network", {}),
+    ]
     return make_predictor(tmp_path_factory.mktemp("kept"), X, make_target(X, kind), kind, members, **more)
 
 

@@ -8,7 +8,10 @@ from windvane.models.adam import Adam, Stretch, cycle, cycle_ends
 
 def test_steps_are_those_of_the_published_algorithm() -> None:
     rng = np.random.default_rng(0)
-    start, stretches = rng.normal(size=5).astype(np.float32), [Stretch(slice(0, 3), 2.0, 0.1), Stretch(slice(3, 5), 0.5)]
+    start, stretches = (
+        rng.normal(size=5).astype(np.float32),
+        [Stretch(slice(0, 3), 2.0, 0.1), Stretch(slice(3, 5), 0.5)],
+    )
     adam = Adam(start.copy())
     now, mean, square = start.astype(float), np.zeros(5), np.zeros(5)
     rates, decay = np.array([2, 2, 2, 0.5, 0.5]), np.array([0.1, 0.1, 0.1, 0, 0])

@@ -41,7 +41,9 @@ def slowly(design: Design, flat: Any, features: Any, masks: list[Any]) -> Any:
     for row in features:
         inputs = list(row)
         for j in range(design.embedded):
-            waves = [np.cos(2 * np.pi * parts["frequencies"][j, w] * row[j] + parts["phases"][j, w]) for w in range(WAVES)]
+            waves = [
+                np.cos(2 * np.pi * parts["frequencies"][j, w] * row[j] + parts["phases"][j, w]) for w in range(WAVES)
+            ]
             inputs += [parts["offset"][j, m] + waves @ parts["mix"][j, :, m] for m in range(MIXED)]
         values = np.array(inputs) * parts["scale"]
         for i, mask in enumerate(masks):
@@ -101,7 +103,10 @@ def test_the_gradient_of_squared_errors_is_that_of_finite_differences() -> None:
     for given in (None, weight):
         mass = np.ones(5) if given is None else given
         slow = [
-            (np.mean(mass * (scores[:, 0] + step - target) ** 2 / 2) - np.mean(mass * (scores[:, 0] - step - target) ** 2 / 2))
+            (
+                np.mean(mass * (scores[:, 0] + step - target) ** 2 / 2)
+                - np.mean(mass * (scores[:, 0] - step - target) ** 2 / 2)
+            )
             / 2e-6
             for step in 1e-6 * np.eye(5)
         ]
@@ -159,9 +164,9 @@ def test_the_first_parameters_give_units_a_spread_of_one(embedded: int) -> None:
     trail = forward(design, parts, features)
     np.testing.assert_allclose(trail.scores, np.tile(np.log([0.2, 0.3, 0.5]), (3000, 1)), rtol=1e-6)
     z = (trail.hidden[0] @ parts["weights_1"]).std(axis=0)
-    assert flat.dtype == np.float32 and 0.7 < z.min() and z.max() < 1.3
+    assert flat.dtype == np.float32 and z.min() > 0.7 and z.max() < 1.3
     inputs = features if trail.columns is None else np.hstack([features, trail.columns])
-    assert 0.7 < (inputs @ parts["weights_0"]).std(axis=0).min()
+    assert (inputs @ parts["weights_0"]).std(axis=0).min() > 0.7
     constant = initial(design, np.zeros_like(features), 0.1, np.zeros(3), np.random.default_rng(1))
     assert np.isfinite(constant).all()
 

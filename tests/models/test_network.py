@@ -33,7 +33,9 @@ def test_embeddings_find_what_is_periodic() -> None:
     part = Part(Table(numbers, 2), np.sin(6 * numbers[:, 0]) + numbers[:, 1])
     case = make_case("regression", n=2000)
     rows = np.arange(2000) % 4
-    train, valid, test = (Part(part.table.take(r), part.target[r]) for r in map(np.flatnonzero, (rows > 1, rows == 1, rows == 0)))
+    train, valid, test = (
+        Part(part.table.take(r), part.target[r]) for r in map(np.flatnonzero, (rows > 1, rows == 1, rows == 0))
+    )
     case = replace(case, train=train, valid=valid, test=test)
     losses = []
     for embedding in ("periodic", "none"):

@@ -29,4 +29,4 @@ FAMILIES: dict[str, Family] = {
 }
 
 # What a search tries where no families are named. The others wait until measurement puts them into the portfolio.
-DEFAULT = ("lightgbm", "catboost", "random_forest", "extra_trees", "linear", "mlp")
+DEFAULT = ("lightgbm", "catboost", "random_forest", "extra_trees", "linear", "mlp", "network")

@@ -235,7 +235,8 @@ def forward(design: Design, parts: Parts, features: Any, masks: Iterator[Any] | 
     features
         Squashed, shape (n, q), of the type that is computed in.
     masks
-        For each hidden layer what its values are multiplied with, (n, width); None to predict, without the slopes.
+        For each hidden layer what its values are multiplied with, (n, width), or None; without masks the slopes, which
+        `backward` needs, are left out.
 
     Returns
     -------
@@ -254,8 +255,9 @@ def forward(design: Design, parts: Parts, features: Any, masks: Iterator[Any] | 
         value = activate(z, design.activation)
         if masks is not None:
             derivative, mask = slope(z, value, design.activation), next(masks)
-            value *= mask
-            derivative *= mask
+            if mask is not None:
+                value *= mask
+                derivative *= mask
             trail.slopes.append(derivative)
         trail.hidden.append(value)
         z = value @ parts[f"weights_{i}"] + parts[f"bias_{i}"]  # (n, width or k)

@@ -73,7 +73,7 @@ class Network:
             "activation": Param(Choice(["selu", "mish", "relu"]), "selu" if classes else "mish"),
             "learning_rate": Param(Float(3e-3, 0.3, log=True), 0.04 if classes else 0.1),
             "weight_decay": Param(Float(1e-4, 0.3, log=True), 0.02),
-            "dropout": Param(Float(0.0, 0.5), 0.15),
+            "dropout": Param(Float(0.0, 0.5), 0.15 if classes else 0.0),
             **smoothing,
             "embedding": Param(Choice(["periodic", "none"]), "periodic"),
             "sigma": Param(Float(0.02, 5.0, log=True), 0.1, when={"embedding": ("periodic",)}),
@@ -218,8 +218,11 @@ class NetworkModel:
 
     def _masks(self, rows: int, rng: np.random.Generator) -> Iterator[Any]:
         for width in self.design.hidden:
-            keep = rng.random((rows, width), np.float32) >= self._dropout
-            yield keep.astype(np.float32) / np.float32(1 - self._dropout)
+            if self._dropout == 0:
+                yield None
+            else:
+                keep = rng.random((rows, width), np.float32) >= self._dropout
+                yield keep.astype(np.float32) / np.float32(1 - self._dropout)
 
     def _slopes(self, scores: Any, rows: NDArray[np.intp]) -> Any:
         weight = None if self._weight is None else self._weight[rows]
