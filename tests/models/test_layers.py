@@ -24,7 +24,7 @@ from windvane.models.layers import (
     squash,
 )
 
-ACTIVATIONS: list[Activation] = ["selu", "mish", "relu"]
+ACTIVATIONS: list[Activation] = ["selu", "relu"]
 
 
 def network(design: Design, n: int = 7, seed: int = 0) -> tuple[Any, Any, list[Any]]:
@@ -50,8 +50,6 @@ def slowly(design: Design, flat: Any, features: Any, masks: list[Any]) -> Any:
             z = values @ parts[f"weights_{i}"] + parts[f"bias_{i}"]
             if design.activation == "relu":
                 values = np.maximum(z, 0)
-            elif design.activation == "mish":
-                values = z * np.tanh(np.log1p(np.exp(z)))
             else:
                 values = 1.0507009873554805 * np.where(z > 0, z, 1.6732632423543772 * np.expm1(z))
             values = values * mask[len(found)]

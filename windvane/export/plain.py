@@ -38,6 +38,7 @@ from windvane.data.store import read_json
 from windvane.data.values import MISSING_TEXTS, vocabulary_index
 from windvane.errors import InputError
 from windvane.export.families import Kept, read_catboost
+from windvane.export.networks import build_network
 from windvane.predictor import Predictor
 
 _SINGLE = float(np.finfo(np.float32).max)
@@ -286,6 +287,13 @@ BUILDERS: Mapping[str, Callable[[Kept], Any]] = {
     "extra_trees": partial(_build_forest, "ExtraTrees"),
     "linear": _build_linear,
     "mlp": _build_mlp,
+    "network": build_network,
 }
-_SINGLE_PRECISION = ("mlp", "random_forest", "extra_trees", "catboost")  # their features are rounded to float32
-_IN_UNITS = ("lightgbm", "catboost", "linear", "mlp")
+_SINGLE_PRECISION = (
+    "mlp",
+    "network",
+    "random_forest",
+    "extra_trees",
+    "catboost",
+)  # their features are rounded to float32
+_IN_UNITS = ("lightgbm", "catboost", "linear", "mlp", "network")

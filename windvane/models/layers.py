@@ -1,7 +1,7 @@
 """The arithmetic of fully connected networks on tables: scores, and gradients written out by hand.
 
 The parts are those of RealMLP (Holzmueller, Grinsztajn and Steinwart, "Better by default", 2024): a learned scale for
-each input, periodic embeddings of numbers beside the numbers themselves ("PBLD"), SELU or Mish. All parameters of a
+each input, periodic embeddings of numbers beside the numbers themselves ("PBLD"), SELU. All parameters of a
 network lie in one flat array, so that an optimiser and a file see one array; `Design.views` gives them names.
 
 Notation: n rows, q features, p of them embedded, k outputs.
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from scipy import sparse as sp
 
 Single = NDArray[np.float32]
-Activation = Literal["selu", "mish", "relu"]
+Activation = Literal["selu", "relu"]
 Parts = dict[str, Any]
 
 WAVES = 16  # cosines of each embedded number
 MIXED = 3  # columns that they are mixed to
-_SELU_SCALE = 1.0507009873554805
-_SELU_ALPHA = 1.6732632423543772
-_CLIP = 3.0  # what a squashed number never exceeds
+SELU_SCALE = 1.0507009873554805
+SELU_ALPHA = 1.6732632423543772
+CLIP = 3.0  # what a squashed number never exceeds
 _SAMPLE = 1000  # rows that decide the first weights
 _PORTION = 4096  # rows that are predicted at once
 
@@ -138,10 +138,10 @@ def squash(features: Any, stretch: NDArray[Any]) -> Any:
     """
     if isinstance(features, sp.csr_matrix):
         bent = features.copy()
-        bent.data = bent.data / np.hypot(1, bent.data / _CLIP)
+        bent.data = bent.data / np.hypot(1, bent.data / CLIP)
         return bent
     scaled = features * stretch.astype(features.dtype)
-    return scaled / np.hypot(1, scaled / _CLIP)
+    return scaled / np.hypot(1, scaled / CLIP)
 
 
 def find_stretch(features: Any) -> Single:
@@ -204,25 +204,14 @@ def activate(z: Any, activation: Activation) -> Any:
     """Apply an activation to an array of any shape."""
     if activation == "relu":
         return np.maximum(z, 0)
-    # Beyond 20 an exponential is all that counts of its sum with 1 or 2, so it may as well end there.
-    if activation == "mish":
-        power = np.exp(np.minimum(z, 20))
-        ratio = power * (power + 2)
-        return z * (ratio / (ratio + 2))  # z * tanh(log(1 + e^z))
-    return _SELU_SCALE * np.where(z > 0, z, _SELU_ALPHA * (np.exp(np.minimum(z, 0)) - 1))
+    return SELU_SCALE * np.where(z > 0, z, SELU_ALPHA * (np.exp(np.minimum(z, 0)) - 1))
 
 
 def slope(z: Any, value: Any, activation: Activation) -> Any:
     """Give the derivative of `activate` at z, where it has this value."""
     if activation == "relu":
         return (z > 0).astype(z.dtype)
-    if activation == "mish":
-        low = np.minimum(z, 20)
-        power = np.exp(low)
-        ratio = power * (power + 2)
-        # tanh(s) + z * (1 - tanh(s)^2) * sigmoid(z), with 1 - tanh(s)^2 = 4 (1 + e^z)^2 / (ratio + 2)^2
-        return (ratio + low * (4 * power * (power + 1) / (ratio + 2))) / (ratio + 2)
-    return np.where(z > 0, _SELU_SCALE, value + _SELU_SCALE * _SELU_ALPHA)
+    return np.where(z > 0, SELU_SCALE, value + SELU_SCALE * SELU_ALPHA)
 
 
 def forward(design: Design, parts: Parts, features: Any, masks: Iterator[Any] | None = None) -> Trail:

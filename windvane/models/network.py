@@ -70,7 +70,7 @@ class Network:
         return {
             "depth": Param(Int(1, 4), 3),
             "width": Param(Int(32, 512, log=True), 128),
-            "activation": Param(Choice(["selu", "mish", "relu"]), "selu" if classes else "mish"),
+            "activation": Param(Choice(["selu", "relu"]), "selu"),
             "learning_rate": Param(Float(3e-3, 0.3, log=True), 0.04 if classes else 0.1),
             "weight_decay": Param(Float(1e-4, 0.3, log=True), 0.02),
             "dropout": Param(Float(0.0, 0.5), 0.15 if classes else 0.0),
@@ -147,7 +147,11 @@ class NetworkModel:
         """Refuse arrays that do not go together."""
         design, adam = self.design, self.adam
         sizes = {len(array) for array in (self.best, adam.now, adam.means, adam.squares)}
-        if sizes != {design.size} or self.stretch.shape != (design.inputs,) or design.activation not in _ACTIVATIONS:
+        if (
+            sizes != {design.size}
+            or self.stretch.shape != (design.inputs,)
+            or design.activation not in ("selu", "relu")
+        ):
             raise ValueError("parameters and moments do not go together")
 
     def prepare(self, config: Config, features: Any, train: Part, valid: Part) -> None:
@@ -256,9 +260,6 @@ class NetworkModel:
         state: dict[str, Any] = {"finished": self.finished, "losses": self.curve.losses, "updates": self.adam.updates}
         state |= {"design": asdict(self.design), "low": self.low, "high": self.high}
         write_json(folder / "state.json", {**state, "units": [self._units.mean, self._units.spread]})
-
-
-_ACTIVATIONS = ("selu", "mish", "relu")
 
 
 def _stretches(design: Design, decay: float) -> Iterator[Stretch]:
