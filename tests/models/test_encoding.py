@@ -47,7 +47,7 @@ def test_balanced_classes_weigh_the_same(weighted: bool) -> None:
     np.testing.assert_allclose(ratio, ratio[0])
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp", "sgd", "kernel", "neighbours"])
+@pytest.mark.parametrize("name", ["linear", "mlp", "network", "sgd", "kernel", "neighbours"])
 def test_balanced_classes_are_predicted_more_evenly(name: str) -> None:
     case = make_case("binary", n=1000)
     rare = np.flatnonzero((case.train.target == 0) | (np.arange(len(case.train.target)) % 8 == 0))

@@ -26,7 +26,7 @@ def test_classes_stay() -> None:
     assert Units.of(target, None, Task("binary", 3, 1, 2)).shrink(target) is target
 
 
-@pytest.mark.parametrize("name", ["lightgbm", "catboost", "linear", "mlp"])
+@pytest.mark.parametrize("name", ["lightgbm", "catboost", "linear", "mlp", "network"])
 def test_units_of_the_target_do_not_matter(name: str) -> None:
     case = make_case("regression")
     moved = replace(case, train=replace(case.train, target=case.train.target * 1e-6 + 1e3))

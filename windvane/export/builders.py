@@ -25,6 +25,7 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScale
 from windvane.data.store import read_json
 from windvane.data.table import Floats
 from windvane.export.families import Kept, read_catboost
+from windvane.export.networks import build_network
 from windvane.models.neighbours import CLOSEST
 
 _SINGLE = float(np.finfo(np.float32).max)
@@ -292,6 +293,7 @@ BUILDERS: Mapping[str, Callable[[Kept], Any]] = {
     "extra_trees": partial(_build_forest, "ExtraTrees"),
     "linear": _build_linear,
     "mlp": _build_mlp,
+    "network": build_network,
     "hist_gradient_boosting": _build_histogram,
     "sgd": _build_sgd,
     "kernel": _build_kernel,
@@ -299,6 +301,16 @@ BUILDERS: Mapping[str, Callable[[Kept], Any]] = {
     "discriminant": _build_discriminant,
 }
 # Their features are rounded to float32.
-_SINGLE_PRECISION = ("mlp", "random_forest", "extra_trees", "catboost", "neighbours")
+_SINGLE_PRECISION = ("mlp", "network", "random_forest", "extra_trees", "catboost", "neighbours")
 _COMPARING = ("kernel", "neighbours")
-_IN_UNITS = ("lightgbm", "catboost", "linear", "mlp", "hist_gradient_boosting", "sgd", "kernel", "neighbours")
+_IN_UNITS = (
+    "lightgbm",
+    "catboost",
+    "linear",
+    "mlp",
+    "network",
+    "hist_gradient_boosting",
+    "sgd",
+    "kernel",
+    "neighbours",
+)

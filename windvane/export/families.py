@@ -6,7 +6,7 @@ A family needs a writer here and an opener in `windvane.export.members`, by the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,13 @@ def _write_discriminant(kept: Kept, folder: Path) -> dict[str, Any]:
     return {"kind": "discriminant", "classes": model.classes.tolist(), **facts}
 
 
+def _write_network(kept: Kept, folder: Path) -> dict[str, Any]:
+    """Write the parameters of the best epoch."""
+    model = kept.model
+    write_arrays(folder / "network.npz", {"best": model.best, "stretch": model.stretch})
+    return {"kind": "network", "units": kept.units, "design": asdict(model.design), "range": [model.low, model.high]}
+
+
 # Family -> what writes its model into a folder and gives what JSON says of it; "kind" names the opener.
 WRITERS: dict[str, Callable[[Kept, Path], dict[str, Any]]] = {
     "lightgbm": _write_lightgbm,
@@ -160,6 +167,7 @@ WRITERS: dict[str, Callable[[Kept, Path], dict[str, Any]]] = {
     "kernel": _write_kernel,
     "neighbours": _write_neighbours,
     "discriminant": _write_discriminant,
+    "network": _write_network,
 }
 
 

@@ -21,6 +21,7 @@ from windvane.data.table import Floats
 from windvane.models.calibration import calibrated
 from windvane.models.discriminant import log_densities
 from windvane.models.kernel import kernels_between
+from windvane.models.layers import Design, find_scores, squash
 from windvane.models.neighbours import index_rows, mean_targets, shares, votes
 
 Facts = Mapping[str, Any]
@@ -186,6 +187,20 @@ def open_mlp(folder: Path, facts: Facts) -> Predict:
     return predict
 
 
+def open_network(folder: Path, facts: Facts) -> Predict:
+    """Open a network with embeddings."""
+    arrays, design = load_arrays(folder / "network.npz"), Design(**facts["design"])
+    parts = design.views(arrays["best"].astype(np.float64))
+
+    def predict(features: Any) -> Floats:
+        scores = find_scores(design, parts, squash(float32(features).astype(np.float64), arrays["stretch"]))
+        if not facts["n_classes"]:
+            return in_units(np.clip(scores[:, 0], *facts["range"]), facts)
+        return np.asarray(softmax(scores, axis=1))
+
+    return predict
+
+
 OPENERS = {
     "lightgbm": open_lightgbm,
     "catboost": open_catboost,
@@ -197,6 +212,7 @@ OPENERS = {
     "kernel": open_kernel,
     "neighbours": open_neighbours,
     "discriminant": open_discriminant,
+    "network": open_network,
 }
 
 

@@ -10,6 +10,7 @@ from windvane.models.kernel import Kernel
 from windvane.models.linear import Linear
 from windvane.models.mlp import MLP
 from windvane.models.neighbours import Neighbours
+from windvane.models.network import Network
 from windvane.models.sgd import SGD
 
 FAMILIES: dict[str, Family] = {
@@ -19,6 +20,7 @@ FAMILIES: dict[str, Family] = {
     "extra_trees": Forest("extra_trees"),
     "linear": Linear(),
     "mlp": MLP(),
+    "network": Network(),
     "hist_gradient_boosting": HistGradientBoosting(),
     "sgd": SGD(),
     "kernel": Kernel(),
@@ -27,4 +29,4 @@ FAMILIES: dict[str, Family] = {
 }
 
 # What a search tries where no families are named. The others wait until measurement puts them into the portfolio.
-DEFAULT = ("lightgbm", "catboost", "random_forest", "extra_trees", "linear", "mlp")
+DEFAULT = ("lightgbm", "catboost", "random_forest", "extra_trees", "linear", "mlp", "network")

@@ -1,0 +1,278 @@
+"""Networks of the RealMLP kind, in numpy: robustly scaled and squashed inputs, periodic embeddings, cycles of learning.
+
+The learning rate falls to zero after 1, 3, 7, 15 ... epochs, and those are the steps at which a state is kept: each is
+a finished training, and going on from it is the training of the next. Sources: Holzmueller, Grinsztajn and Steinwart,
+"Better by default" (2024), for what a network is made of; `windvane.models.layers` has its arithmetic.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse as sp
+from scipy.special import log_softmax, softmax
+
+from windvane.data.encoders import Encoder, float32
+from windvane.data.store import read_arrays, read_json, reading, write_arrays, write_json
+from windvane.data.table import Floats, Table
+from windvane.data.task import Task
+from windvane.models.adam import Adam, Stretch, cycle, cycle_ends
+from windvane.models.base import Config, Param, Part, Setting
+from windvane.models.curve import Curve
+from windvane.models.encoding import encoding_choices, encoding_space, weigh, weighing_space
+from windvane.models.layers import (
+    Design,
+    Single,
+    backward,
+    cross_entropy_slopes,
+    find_scores,
+    find_stretch,
+    forward,
+    initial,
+    squared_error_slopes,
+    squash,
+)
+from windvane.models.params import complete
+from windvane.models.units import Units
+
+_ENDS = cycle_ends(511)
+_FORGIVING = 31  # epochs before which a cycle without a gain is forgiven
+_MOST_EMBEDDED = 64  # numbers; their embeddings cost more than the rest of the network beyond
+# Rows up to which a batch has so many.
+_BATCHES = ((2048, 64), (8192, 128), (100_000, 256))
+_LARGEST_BATCH = 512
+_SCALE_RATE, _BIAS_RATE, _EMBEDDING_RATE = 6.0, 0.1, 0.1  # RealMLP's, as multiples of the learning rate
+
+
+class Network:
+    """Fully connected networks with embeddings."""
+
+    name = "network"
+
+    def supports(self, task: Task, table: Table) -> bool:
+        """Every task and table."""
+        return True
+
+    def space(self, task: Task) -> dict[str, Param]:
+        """Ranges of TabArena's RealMLP, narrower for the sake of the clock."""
+        from optuna.distributions import CategoricalDistribution as Choice
+        from optuna.distributions import FloatDistribution as Float
+        from optuna.distributions import IntDistribution as Int
+
+        classes = task.is_classification
+        smoothing = {"label_smoothing": Param(Float(0.0, 0.1), 0.0)} if classes else {}
+        return {
+            "depth": Param(Int(1, 4), 3),
+            "width": Param(Int(32, 512, log=True), 128),
+            "activation": Param(Choice(["selu", "relu"]), "selu"),
+            "learning_rate": Param(Float(3e-3, 0.3, log=True), 0.04 if classes else 0.1),
+            "weight_decay": Param(Float(1e-4, 0.3, log=True), 0.02),
+            "dropout": Param(Float(0.0, 0.5), 0.15 if classes else 0.0),
+            **smoothing,
+            "embedding": Param(Choice(["periodic", "none"]), "periodic"),
+            "sigma": Param(Float(0.02, 5.0, log=True), 0.1, when={"embedding": ("periodic",)}),
+            **encoding_space("robust"),
+            **weighing_space(task),
+        }
+
+    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+        """3 to 511 epochs."""
+        return _ENDS[1:]
+
+    def start(
+        self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
+    ) -> NetworkModel:
+        """Encode, and take over weights and moments of a kept state."""
+        config = complete(config, self.space(setting.task))
+        encoder = Encoder(encoding_choices(config))
+        features = float32(encoder.fit_transform(train.table, train.target, setting.task))
+        units = Units.of(train.target, train.weight, setting.task)
+        model = NetworkModel(encoder, units, setting) if kept is None else self.load(kept, setting)
+        model.prepare(config, features, weigh(config, train), valid)
+        return model
+
+    def load(self, folder: Path, setting: Setting) -> NetworkModel:
+        """Open a kept state; continuing needs `start`."""
+        state = read_json(folder / "state.json")
+        encoder = Encoder.load(folder)
+        arrays = read_arrays(folder / "network.npz")
+        with reading(folder):
+            model = NetworkModel(encoder, Units(*state["units"]), setting)
+            model.curve = Curve(0, state["losses"])
+            model.iterations, model.best_iteration = len(model.curve.losses), model.curve.best
+            model.finished = bool(state["finished"])
+            model.low, model.high = float(state["low"]), float(state["high"])
+            model.design = Design(**{**state["design"], "hidden": tuple(state["design"]["hidden"])})
+            kept = {name: array.astype(np.float32, casting="safe") for name, array in arrays.items()}
+            model.best, model.stretch = kept["best"], kept["stretch"]
+            model.adam = Adam(kept["now"], kept["means"], kept["squares"], int(state["updates"]))
+            model.check()
+        return model
+
+
+class NetworkModel:
+    """One network being trained; see `windvane.models.base.Model`.
+
+    Attributes
+    ----------
+    design, best
+        What it is made of, and the parameters of the best epoch, (design.size,).
+    adam
+        Parameters of the last epoch with their moments.
+    stretch
+        Of the encoded columns, (q,); see `windvane.models.layers.find_stretch`.
+    low, high
+        Range of the training target in its units, which predictions never leave; 0 for classes.
+    """
+
+    design: Design
+    best: Single
+    adam: Adam
+    stretch: Single
+
+    def __init__(self, encoder: Encoder, units: Units, setting: Setting) -> None:
+        self.iterations = self.best_iteration = 0
+        self.finished = False
+        self.curve = Curve(0)
+        self.low = self.high = 0.0
+        self._encoder, self._units, self._setting = encoder, units, setting
+
+    def check(self) -> None:
+        """Refuse arrays that do not go together."""
+        design, adam = self.design, self.adam
+        sizes = {len(array) for array in (self.best, adam.now, adam.means, adam.squares)}
+        if (
+            sizes != {design.size}
+            or self.stretch.shape != (design.inputs,)
+            or design.activation not in ("selu", "relu")
+        ):
+            raise ValueError("parameters and moments do not go together")
+
+    def prepare(self, config: Config, features: Any, train: Part, valid: Part) -> None:
+        """Take what is needed to train; without a kept state, draw the first parameters."""
+        task, rows = self._setting.task, len(train.target)
+        self._dropout, self._rate = float(config["dropout"]), float(config["learning_rate"])
+        self._smoothing = float(config.get("label_smoothing", 0.0))
+        batch = next((size for most, size in _BATCHES if rows <= most), _LARGEST_BATCH)
+        self._batches = max(1, round(rows / batch))
+        self._target = train.target if task.is_classification else self._units.shrink(train.target).astype(np.float32)
+        self._weight = None if train.weight is None else (train.weight / train.weight.mean()).astype(np.float32)
+        if not self.iterations:
+            self.stretch = find_stretch(features)
+            self._draw(config, squash(features, self.stretch))
+        self._features = squash(features, self.stretch)
+        self._known, self._valid = squash(float32(self._encoder.transform(valid.table)), self.stretch), valid
+        self._stretches = list(_stretches(self.design, float(config["weight_decay"])))
+
+    def _draw(self, config: Config, features: Any) -> None:
+        task = self._setting.task
+        embedded = self._encoder.n_numbers if config["embedding"] == "periodic" else 0
+        if embedded > _MOST_EMBEDDED or isinstance(features, sp.csr_matrix):
+            embedded = 0
+        self.design = Design(
+            inputs=features.shape[1],
+            embedded=embedded,
+            hidden=(int(config["width"]),) * int(config["depth"]),
+            outputs=task.n_outputs,
+            activation=config["activation"],  # type: ignore[arg-type]
+        )
+        rng = np.random.default_rng(self._setting.seed)
+        if task.is_classification:
+            counts = np.bincount(self._target, weights=self._weight, minlength=task.n_classes)
+            last = np.log((counts + 1) / (counts + 1).sum())
+        else:
+            last, self.low, self.high = np.zeros(1), float(self._target.min()), float(self._target.max())
+        self.adam = Adam(initial(self.design, features, float(config.get("sigma", 0.0)), last, rng))
+        self.best = self.adam.now.copy()
+
+    def grow(self, iterations: int, until: float = np.inf) -> None:
+        """Train up to this many epochs; the clock is asked before each."""
+        while self.iterations < min(iterations, _ENDS[-1]) and not self.finished and time.monotonic() < until:
+            self._epoch()
+
+    def _epoch(self) -> None:
+        rng = np.random.default_rng([self._setting.seed, self.iterations])
+        parts, gradient = self.design.views(self.adam.now), np.zeros_like(self.adam.now)
+        into = self.design.views(gradient)
+        rows = rng.permutation(len(self._target))
+        # A rate that is too high gives numbers that are not finite; the best epoch remains.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for i, batch in enumerate(np.array_split(rows, self._batches)):
+                trail = forward(self.design, parts, self._features[batch], self._masks(len(batch), rng))
+                backward(self.design, parts, trail, self._slopes(trail.scores, batch), into)
+                rate = self._rate * cycle(self.iterations + (i + 0.5) / self._batches)
+                self.adam.step(gradient, rate, self._stretches)
+            loss = self._loss()
+        if self.curve.add(loss) and np.isfinite(loss):
+            self.best = self.adam.now.copy()
+        self.iterations, self.best_iteration = len(self.curve.losses), self.curve.best
+        self.finished = self._is_finished(loss)
+
+    def _is_finished(self, loss: float) -> bool:
+        """Say whether the parameters are ruined, or the last whole cycle has brought nothing."""
+        at_end = self.iterations in _ENDS and self.iterations >= _FORGIVING
+        idle = at_end and self.best_iteration <= self.iterations // 2
+        return idle or not np.isfinite(loss) or self.iterations >= _ENDS[-1]
+
+    def _masks(self, rows: int, rng: np.random.Generator) -> Iterator[Any]:
+        for width in self.design.hidden:
+            if self._dropout == 0:
+                yield None
+            else:
+                keep = rng.random((rows, width), np.float32) >= self._dropout
+                yield keep.astype(np.float32) / np.float32(1 - self._dropout)
+
+    def _slopes(self, scores: Any, rows: NDArray[np.intp]) -> Any:
+        weight = None if self._weight is None else self._weight[rows]
+        if self._setting.task.is_classification:
+            return cross_entropy_slopes(scores, self._target[rows], weight, self._smoothing)
+        return squared_error_slopes(scores, self._target[rows], weight)
+
+    def _loss(self) -> float:
+        scores = find_scores(self.design, self.design.views(self.adam.now), self._known).astype(np.float64)
+        target = self._valid.target
+        if self._setting.task.is_classification:
+            losses = -log_softmax(scores, axis=1)[np.arange(len(target)), target]
+        else:
+            losses = (np.clip(scores[:, 0], self.low, self.high) - self._units.shrink(target)) ** 2
+        return float(np.average(losses, weights=self._valid.weight))
+
+    def predict(self, table: Table) -> Floats:
+        """Predict with the parameters of the best epoch."""
+        # In float64: a row's prediction then depends neither on its neighbours nor on threads beyond 1e-15.
+        features = squash(float32(self._encoder.transform(table)).astype(np.float64), self.stretch)
+        scores = find_scores(self.design, self.design.views(self.best.astype(np.float64)), features)
+        if not self._setting.task.is_classification:
+            return self._units.expand(np.clip(scores[:, 0], self.low, self.high))
+        return np.asarray(softmax(scores, axis=1))
+
+    def save(self, folder: Path) -> None:
+        """Write the encoder, ``network.npz`` and ``state.json``."""
+        self._encoder.save(folder)
+        arrays = {"best": self.best, "now": self.adam.now, "means": self.adam.means, "squares": self.adam.squares}
+        write_arrays(folder / "network.npz", {**arrays, "stretch": self.stretch})
+        state: dict[str, Any] = {"finished": self.finished, "losses": self.curve.losses, "updates": self.adam.updates}
+        state |= {"design": asdict(self.design), "low": self.low, "high": self.high}
+        write_json(folder / "state.json", {**state, "units": [self._units.mean, self._units.spread]})
+
+
+def _stretches(design: Design, decay: float) -> Iterator[Stretch]:
+    """Give each part its learning rate: weights the smaller the more inputs they have, as with RealMLP's "NTK"."""
+    begin = 0
+    for name, shape in design.shapes.items():
+        end = begin + int(np.prod(shape))
+        if name.startswith("weights"):
+            yield Stretch(slice(begin, end), 1 / np.sqrt(shape[0]), decay)
+        elif name == "scale":
+            yield Stretch(slice(begin, end), _SCALE_RATE)
+        elif name.startswith("bias"):
+            yield Stretch(slice(begin, end), _BIAS_RATE)
+        else:
+            yield Stretch(slice(begin, end), _EMBEDDING_RATE)
+        begin = end
