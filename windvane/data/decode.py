@@ -132,7 +132,9 @@ def map_blocks(work: Callable[[range], list[T]], n: int) -> list[T]:
         All results, in order.
     """
     blocks = [range(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
-    with ThreadPoolExecutor(max(1, min(available_cores(), len(blocks)))) as threads:
+    if len(blocks) <= 1:
+        return [result for block in blocks for result in work(block)]
+    with ThreadPoolExecutor(min(available_cores(), len(blocks))) as threads:
         return [result for results in threads.map(work, blocks) for result in results]
 
 
