@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from sklearn.datasets import load_digits
 
 from windvane.data.images import Images, ImageSet
 from windvane.nn.recipe import Recipe
 
 SIZE = 8
+
+torch.set_num_threads(1)  # networks as small as these lose time to a second one
 
 
 def digits(n_train: int = 400, n_valid: int = 200, classes: int = 10) -> Images:
