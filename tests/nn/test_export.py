@@ -17,7 +17,7 @@ from windvane.nn.recipe import Recipe
 
 RECIPES = {
     "transformer": tiny_recipe(mean=(0.4, 0.5, 0.6)),
-    "convolutions": Recipe("resnet18", image_size=32, steps=1, mean=(0.4, 0.5, 0.6)),
+    "convolutions": Recipe("resnet10t", image_size=32, steps=1, mean=(0.4, 0.5, 0.6)),
 }
 
 

@@ -26,7 +26,7 @@ def test_the_same_step_has_the_same_loss() -> None:
     with torch.random.fork_rng():
         run = make(augreg="medium2", regularisation=0.1)
         (images, labels), *_ = run.batches.stream([(0, run.order.rows(0))])
-        losses = [float(run.forward(run.network, images, labels, step)[0]) for step in (3, 3, 4)]
+        losses = [run.forward(run.network, images, labels, step)[0].item() for step in (3, 3, 4)]
     assert losses[0] == losses[1] != losses[2]
 
 

@@ -156,4 +156,4 @@ class Plan:
     def _judgements(self) -> int:
         if self._seconds is None or self._one_judging == 0.0:
             return EVALUATIONS
-        return max(1, min(EVALUATIONS, int(EVALUATION_SHARE * self._seconds / self._one_judging)))
+        return max(1, int(min(EVALUATIONS, EVALUATION_SHARE * self._seconds / self._one_judging)))
