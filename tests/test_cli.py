@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.datasets import load_breast_cancer
+from sklearn.datasets import load_breast_cancer, load_digits
 from typer.testing import CliRunner
 
 import windvane
@@ -210,3 +210,53 @@ def test_no_probabilities_of_a_number(table: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(windvane, "load", lambda path: windvane.AutoRegressor())
     done = shell("predict", "run", table, "--out", "pred.csv", "--proba")
     assert (done.exit_code, done.stderr) == (2, "windvane: --proba is for classes, but 'run' predicts a number.\n")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Digits 0 to 2 as small PNG files, a folder for each."""
+    Image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("torch").set_num_threads(1)
+    pytest.importorskip("timm")
+    folder = tmp_path_factory.mktemp("pictures")
+    X, y = load_digits(n_class=3, return_X_y=True)
+    for i, (pixels, label) in enumerate(zip(X, y, strict=True)):
+        (folder / str(label)).mkdir(exist_ok=True)
+        picture = Image.fromarray((pixels.reshape(8, 8) * 15).astype(np.uint8))
+        picture.save(folder / str(label) / f"{i}.png")
+    return folder
+
+
+def test_images_from_training_to_transfer(pictures: Path, tmp_path: Path) -> None:
+    model = ("--model", "cct_2_3x2", "--size", 8, "--batch", 32, "--no-flip", "--quiet")
+    advised = shell("train", pictures, *model, "--advise")
+    assert advised.exit_code == 0, advised.output
+    assert "image" in advised.stdout
+    assert not list(tmp_path.iterdir())
+    run = tmp_path / "run"
+    words = ("train", pictures, *model, "--epochs", 4, "--augreg", "none", "--out", run)
+    done = shell(*words)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.endswith(f"kept in {run}\n")
+    again = shell(*words)
+    assert (again.exit_code, again.stdout) == (2, "")
+    assert "is not empty" in again.stderr
+    assert shell(*words, "--resume").stdout == done.stdout
+    for options in ([], ["--proba"]):
+        predicted = shell("predict", run, pictures, "--out", tmp_path / "pred.csv", *options)
+        assert predicted.exit_code == 0, predicted.output
+        table = pd.read_csv(tmp_path / "pred.csv")
+        labels = table[["0", "1", "2"]].idxmax(axis=1) if options else table["prediction"].astype(str)
+        truth = table["name"].str.split("/").str[0]
+        assert (labels == truth).mean() > 0.6
+    moved = shell("transfer", pictures, "--weights", run, "--time", "2s", "--out", tmp_path / "moved", "--quiet")
+    assert moved.exit_code == 0, moved.output
+    assert json.loads((tmp_path / "moved" / "manifest.json").read_text())["recipe"]["weights"] == str(run)
+
+
+def test_training_needs_a_directory_and_a_known_recipe(pictures: Path) -> None:
+    done = shell("train", pictures, "--model", "cct_2_3x2", "--size", 8, "--quiet")
+    assert (done.exit_code, done.stderr) == (2, "windvane: --out is missing: the directory of the run.\n")
+    done = shell("train", pictures, "--recipe", "vit_lite", "--out", "run")
+    assert done.exit_code == 2
+    assert "recipe='vit_lite' is not known" in done.stderr

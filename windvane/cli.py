@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from windvane import AutoClassifier, AutoRegressor
+    from windvane.nn import Trained
 
 BEST_ROWS = 10  # of the leaderboard, after a search
+SMALL_SIZE = 64  # pixels a side, up to which images are shifted rather than cropped
 TASKS = ("classification", "regression")
 
 app = typer.Typer(
@@ -32,6 +34,8 @@ app = typer.Typer(
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or a saved model.")]
 Time = Annotated[str, typer.Option(help="How long to search: seconds, or as in 60s, 10m, 1h30m.")]
+Images = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder with a folder for each class, or a table.")]
+Device = Annotated[str | None, typer.Option(help="As in cpu, cuda:1; a GPU where there is one.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 
@@ -100,13 +104,94 @@ def fit(
 
 
 @app.command()
+def train(
+    images: Images,
+    *,
+    out: Annotated[Path | None, typer.Option(help="Directory of the run.")] = None,
+    model: Annotated[str, typer.Option(help="Any network of timm, or windvane's ViT-Lite and CCT.")] = "vit_lite_7_4",
+    recipe: Annotated[str | None, typer.Option(help="A recipe of windvane; --model and the rest do not count.")] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels a side; what the network was made for if not given.")] = None,
+    epochs: Annotated[float, typer.Option(help="Passes over the images.")] = 50.0,
+    time: Annotated[str | None, typer.Option(help="How long instead: seconds, or as in 10m, 1h30m.")] = None,
+    augreg: Annotated[str | None, typer.Option(help="Level, as in light1, medium2; advised where not given.")] = None,
+    batch: Annotated[int, typer.Option(help="Images a step.")] = 128,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    flip: Annotated[bool, typer.Option(help="Mirror half of the images.")] = True,
+    seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
+    device: Device = None,
+    advise: Annotated[bool, typer.Option("--advise", help="Print what to do and why, and train nothing.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network on images: a folder with a folder for each class, or a table of them."""
+    with _complaints():
+        from dataclasses import replace
+
+        from windvane import nn
+        from windvane.data.images import read_images
+        from windvane.errors import InputError
+        from windvane.settings import parse_seconds
+
+        data = read_images(images)
+        if recipe is not None:
+            chosen = nn.read_recipe(recipe).recipe
+        else:
+            pixels = nn.usual_size(model) if size is None else size
+            chosen = nn.Recipe(
+                model,
+                image_size=pixels,
+                epochs=None if time is not None else epochs,
+                seconds=None if time is None else parse_seconds(time, "--time"),
+                batch=batch,
+                rate=rate,
+                crop="shift" if pixels <= SMALL_SIZE else "inception",
+                flip=flip,
+                seed=seed,
+            )
+            chosen, advice = nn.advised(chosen, data.train)
+            chosen = chosen if augreg is None else replace(chosen, augreg=augreg)
+            if advise or not quiet:
+                typer.echo(advice.reason, err=not advise)
+        if not advise:
+            if out is None:
+                raise InputError("--out is missing: the directory of the run.")
+            _print_trained(nn.train(chosen, data, out=out, resume=resume, device=device, quiet=quiet))
+
+
+@app.command()
+def transfer(
+    images: Images,
+    *,
+    weights: Annotated[str, typer.Option(help="efficientnet_lite0 to 2, timm, a file, or the directory of a run.")],
+    out: Annotated[Path, typer.Option(help="Directory of the run.")],
+    model: Annotated[str | None, typer.Option(help="Network of the weights, where they do not say it.")] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels a side; that of the weights where not given.")] = None,
+    time: Annotated[str | None, typer.Option(help="How long: seconds, or as in 5m; else 500 steps.")] = None,
+    seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
+    device: Device = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fine-tune weights that were learned on other images."""
+    with _complaints():
+        from windvane import nn
+        from windvane.data.images import read_images
+        from windvane.settings import parse_seconds
+
+        seconds = None if time is None else parse_seconds(time, "--time")
+        recipe = nn.transfer_recipe(weights, model=model, image_size=size, seconds=seconds, seed=seed)
+        data = read_images(images)
+        _print_trained(nn.train(recipe, data, out=out, resume=resume, device=device, quiet=quiet))
+
+
+@app.command()
 def predict(
     run: Run,
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Rows to predict, with the columns of training.")],
+    table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows with the columns of training, or images.")],
     out: Annotated[Path, typer.Option(help="File to write: CSV, Parquet or Feather.")],
     proba: Annotated[bool, typer.Option("--proba", help="A column of probabilities for each class.")] = False,
 ) -> None:
-    """Predict the rows of a table."""
+    """Predict the rows of a table, or images where the run is one of a network."""
     with _complaints():
         import pandas as pd
 
@@ -114,6 +199,12 @@ def predict(
         from windvane.data.files import read_frame, write_frame
         from windvane.errors import InputError
 
+        if _holds_network(run):
+            from windvane import nn
+            from windvane.data.images import read_unlabelled
+
+            write_frame(nn.prediction_table(nn.open_model(run), read_unlabelled(table), proba=proba), out)
+            return
         model, X = load(run), read_frame(table)
         if not proba:
             frame = pd.DataFrame({"prediction": model.predict(X)})
@@ -229,6 +320,24 @@ def _choose_task(task: str | None, target: pd.Series, quiet: bool) -> str:
 def _print_result(model: AutoClassifier | AutoRegressor, run: Path) -> None:
     typer.echo(_as_text(model.leaderboard().head(BEST_ROWS)))
     typer.echo(f"kept in {run}")
+
+
+def _holds_network(run: Path) -> bool:
+    """Whether a run is one of a network; torch is loaded for these alone."""
+    import json
+
+    try:
+        return bool(json.loads((run / "manifest.json").read_text(encoding="utf-8"))["kind"] == "network")
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def _print_trained(trained: Trained) -> None:
+    best = trained.best
+    typer.echo(
+        f"best: epoch {best.epoch:.1f}, validation accuracy {best.valid_accuracy:.4f}, loss {best.valid_loss:.4f}"
+    )
+    typer.echo(f"kept in {trained.folder}")
 
 
 def _as_text(board: pd.DataFrame) -> str:

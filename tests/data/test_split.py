@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, ShuffleSplit, TimeSeriesSplit
 
 from windvane.data import split
-from windvane.data.split import Fold, SplitBy, make_folds
+from windvane.data.split import Fold, SplitBy, hold_out, make_folds
 from windvane.errors import InputError
 
 
@@ -258,3 +258,38 @@ def test_fold_is_a_record():
     fold = Fold(np.array([0]), np.array([1]))
     with pytest.raises(AttributeError):
         fold.train = np.array([2])
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.02, 0.6), st.integers(1, 5))
+@settings(deadline=None, max_examples=40)
+def test_hold_out_gives_each_class_its_share(seed: int, share: float, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    group_class = np.concatenate([np.arange(4).repeat(2), rng.integers(0, 4, 60)])
+    groups = np.repeat(np.arange(68), size)
+    target = group_class[groups]
+    fold = hold_out(target, share, seed=seed, groups=groups)
+    assert sorted([*fold.train, *fold.valid]) == list(range(len(target)))
+    assert not set(groups[fold.train]) & set(groups[fold.valid])
+    assert set(target[fold.train]) == set(range(4))
+    assert abs(len(fold.valid) - share * len(target)) <= max(size, 0.5 * size + 1)
+    for label in range(4):
+        rows = target == label
+        assert abs((target[fold.valid] == label).sum() - share * rows.sum()) <= size + 1e-9
+    again = hold_out(target, share, seed=seed, groups=groups)
+    assert np.array_equal(again.valid, fold.valid)
+
+
+def test_hold_out_without_groups_and_with_too_few() -> None:
+    fold = hold_out(np.array([0, 0, 0, 0, 1, 1, 1, 1]), 0.5, seed=0)
+    assert np.bincount([0, 0, 0, 0, 1, 1, 1, 1], weights=np.isin(np.arange(8), fold.valid)).tolist() == [2, 2]
+    assert len(hold_out(np.array([0, 0, 1, 1]), 0.01, seed=0).valid) == 1
+    with pytest.raises(InputError, match="each of the 2 classes is in one group alone"):
+        hold_out(np.array([0, 0, 1, 1]), 0.5, seed=0, groups=["a", "a", "b", "b"])
+
+
+def test_hold_out_keeps_a_class_that_is_everywhere_the_smaller() -> None:
+    groups = np.repeat(np.arange(30), 4)
+    target = np.where(np.arange(120) % 4 == 0, 1, 0)
+    target[4:] = np.where(groups[4:] < 29, 0, target[4:])
+    fold = hold_out(target, 0.4, seed=1, groups=groups)
+    assert set(target[fold.train]) == {0, 1}

@@ -118,6 +118,62 @@ def make_folds(
     return _with_every_class(folds, target, rank, groups, classes)
 
 
+def hold_out(target: Integers, share: float, *, seed: int, groups: Any = None) -> Fold:
+    """Hold out a share of the rows of each class; rows of a group stay together.
+
+    Other than a fold of `make_folds` it has any share, and stratifies however many groups there are: each group counts
+    to its most frequent class, and groups are drawn at random until a class has its share.
+
+    Parameters
+    ----------
+    target
+        n class codes.
+    share
+        Of the rows that validate, above 0 and below 1.
+    seed
+        Root of the randomness.
+    groups
+        n labels, or None.
+
+    Returns
+    -------
+    Fold
+        The training part sees every class; what is rounded in one class is made up for in the next.
+
+    Raises
+    ------
+    InputError
+        Where groups are not usable, or each class is in one group alone.
+    """
+    codes = np.arange(len(target)) if groups is None else _ranks("groups", groups, len(target))
+    sizes = np.bincount(codes)  # (n_groups,)
+    pairs, counts = np.unique(codes * (int(target.max()) + 1) + target, return_counts=True)
+    group, stratum = np.divmod(pairs, int(target.max()) + 1)
+    order = np.lexsort((counts, group))  # the most frequent class of a group comes last in it
+    stratum = stratum[order][np.flatnonzero(np.diff(group[order], append=-1))]  # (n_groups,)
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(sizes))
+    shuffled = shuffled[np.argsort(stratum[shuffled], kind="stable")]
+    together = np.split(shuffled, np.flatnonzero(np.diff(stratum[shuffled])) + 1)
+    held: list[Integers] = []
+    owed = 0.0
+    for i in rng.permutation(len(together)):
+        taken = np.concatenate([[0], np.cumsum(sizes[together[i]])])  # rows held out with the first 0, 1, ... groups
+        owed += share * taken[-1]
+        n_held = int(np.argmin(np.abs(taken[:-1] - owed)))  # never all of them
+        owed -= taken[n_held]
+        held.append(together[i][:n_held])
+    chosen = np.concatenate(held)
+    if len(chosen) == 0:  # the share is less than half of the smallest group
+        largest = max(together, key=len)
+        if len(largest) < 2:
+            raise InputError(f"Nothing can be held out: each of the {len(together)} classes is in one group alone.")
+        chosen = largest[:1]
+    out = np.isin(codes, chosen)
+    fold = Fold(np.flatnonzero(~out), np.flatnonzero(out))
+    return _with_every_class([fold], target, sizes[codes], codes, None)[0][0]
+
+
 def _ranks(name: str, labels: Any, n_rows: int) -> Integers:  # (n_rows,)
     """Replace groups or times by their position among the distinct ones, sorted."""
     try:
