@@ -3,9 +3,9 @@
 Claim: on one core windvane augments batches of 32-pixel images at least 5 times as fast as timm's RandAugment does on
 PIL images and as torchvision's does on tensors, at the same layers and magnitude.
 What is timed: uint8 batch to uint8 batch for windvane, image by image for the others (PIL to PIL, tensor to tensor), as
-neither has operations of its own for each image of a batch; decoding, crops and Mixup are left out. timm is asked for
-the same magnitudes, nearest interpolation and no chance of sparing an image; at magnitude 0 for 3, as it then asks for 0
-    bits, which Pillow 13 refuses. torchvision's scale ends at 30.
+    neither has operations of its own for each image of a batch; decoding, crops and Mixup are left out. timm is asked
+    for the same magnitudes, nearest interpolation and no chance of sparing an image; for 3 instead of 0, where it asks
+    for 0 bits, which Pillow 13 refuses. torchvision's scale ends at 30.
 Hardware: one thread of a 2-core machine, no GPU. Repeats: 7 rounds, systems in turn; the median, with the extremes.
 
     python benchmarks/augmentation.py speed
