@@ -7,11 +7,14 @@ chosen is applied. Magnitudes may go beyond 10.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from windvane.errors import InputError
@@ -136,38 +139,31 @@ def rand_augment(images: Tensor, level: AugregLevel, generator: torch.Generator,
         raise InputError(f"images: {images.dtype}, shape {tuple(images.shape)}. Allowed: uint8, shape (n, 3, h, w).")
     if not 0.0 <= probability <= 1.0:
         raise InputError(f"probability={probability!r} is not usable. Allowed: a number from 0 to 1.")
-    if not len(images):
+    if not level.layers or not len(images):
         return images
-    draws = torch.rand(5, level.layers, len(images), generator=generator, device=generator.device).cpu()
+    draws = torch.rand(5, level.layers, len(images), generator=generator, device=generator.device).cpu().numpy()
     changes = list(amounts(level.magnitude, *images.shape[2:]).items())
-    for drawn in draws.unbind(1):  # (5, n)
-        images = _change_each(images, drawn, changes, probability)
-    return images
+    each = list(images.unbind())
+    for layer in range(level.layers):
+        _change_each(each, draws[:, layer], changes, probability)
+    return torch.stack(each)
 
 
 def _change_each(
-    images: Tensor, drawn: Tensor, changes: list[tuple[str, tuple[float, ...]]], probability: float
-) -> Tensor:
-    """Apply one operation to each image; images that share one are changed together."""
-    numbers = (drawn[0] * len(changes)).long()  # (n,)
-    signed = torch.tensor([len(each) == 2 for _, each in changes])
-    kinds = 2 * numbers + ((drawn[1] < 0.5) & signed[numbers])
-    kinds[drawn[2] >= probability] = _LEFT_ALONE
-    kinds, order = kinds.sort(stable=True)
-    centres = (drawn[3:, order] * torch.tensor(images.shape[2:])[:, None]).long().to(images.device)  # (2, n)
-    order = order.to(images.device)
-    present, counts = kinds.unique_consecutive(return_counts=True)
-    sizes = counts.tolist()
-    done = []
-    for kind, part, centre in zip(
-        present.tolist(), images[order].split(sizes), centres.split(sizes, dim=1), strict=True
-    ):
-        if kind == _LEFT_ALONE:
-            done.append(part)
-            continue
-        name, each = changes[kind // 2]
-        own = (centre,) if name == "cutout" else ()
-        done.append(OPERATIONS[name](part, *each[kind % 2 : kind % 2 + 1], *own))
-    result = torch.empty_like(images)
-    result[order] = torch.cat(done)
-    return result
+    each: list[Tensor], draws: NDArray[np.float32], changes: list[tuple[str, tuple[float, ...]]], probability: float
+) -> None:
+    """Replace each image as draws of shape (5, n) say; those that share an operation are changed together."""
+    numbers = (draws[0] * len(changes)).astype(np.int64)  # (n,)
+    centres = (draws[3:] * np.array(each[0].shape[1:])[:, None]).astype(np.int64)  # (2, n)
+    signed = np.array([len(possible) == 2 for _, possible in changes])
+    kinds = np.where(draws[2] < probability, 2 * numbers + ((draws[1] < 0.5) & signed[numbers]), _LEFT_ALONE)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for row, kind in enumerate(kinds.tolist()):
+        groups[kind].append(row)
+    groups.pop(_LEFT_ALONE, None)
+    for kind, rows in groups.items():
+        name, possible = changes[kind // 2]
+        own = (torch.from_numpy(centres[:, rows]).to(each[0].device),) if name == "cutout" else ()
+        changed = OPERATIONS[name](torch.stack([each[row] for row in rows]), *possible[kind % 2 :][:1], *own)
+        for row, image in zip(rows, changed.unbind(), strict=True):
+            each[row] = image
