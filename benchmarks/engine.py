@@ -96,7 +96,7 @@ def read() -> pd.DataFrame:
     found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     for path in sorted((RESULTS.parent / "peers").glob("windvane-*-seed0-*.json")):
         result = json.loads(path.read_text())
-        if "facts" in result:
+        if "facts" in result and result["table"] in NAMES and result["budget"] == 60:
             names = {"table": result["table"], "budget": float(result["budget"]), "bad": None}
             found.append({**names, "rows": result["n_train"], "fit_seconds": result["fit_s"], **result["facts"]})
     return pd.DataFrame(found)

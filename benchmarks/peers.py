@@ -1,8 +1,8 @@
-"""windvane against Auto-Sklearn 2.0, AutoGluon best_quality and FLAML on 13 tables.
+"""windvane against Auto-Sklearn 2.0, AutoGluon best_quality and FLAML on 13 tables with classes and 10 with numbers.
 
 Claim: with 60 s and 2 cores windvane has the best mean rank of the four, and predicts faster than AutoGluon.
-Systems: auto-sklearn 0.15.0 (AutoSklearn2Classifier), AutoGluon 1.6 (best_quality, CPU), FLAML 2.7 (default
-    learners); each in its own virtual environment.
+Systems: auto-sklearn 0.15.0 (AutoSklearn2Classifier; AutoSklearnRegressor where the target is a number), AutoGluon
+    1.6 (best_quality, CPU), FLAML 2.7 (default learners); each in its own virtual environment.
 Protocol: 75/25 split, stratified, seed 0, the same for all systems; metric "auto" (1 - ROC AUC for two classes, log
     loss for more, RMSE for regression); the loss is computed here from the saved predictions. A failure ranks last,
     ties half. Prediction: warm, median of 20 calls on 1, 100 and 10,000 rows (drawn with replacement from the test
@@ -14,7 +14,8 @@ Commands:
     python benchmarks/peers.py setup      # needs Python 3.9, swig and a C++ compiler
     python benchmarks/peers.py run --systems autosklearn2 autogluon flaml
     python benchmarks/peers.py run --systems windvane --seeds 0 1 2
-    python benchmarks/peers.py table
+    python benchmarks/peers.py table      # --own-budget 10: windvane in 10 s against the others in 60
+    (each with --kind regression for the tables with numbers)
 """
 
 from __future__ import annotations
@@ -50,13 +51,18 @@ RESULTS = HERE / "results" / "peers"
 CACHE = Path(os.environ.get("WINDVANE_PEERS", Path.home() / ".cache" / "windvane-peers"))
 
 SYSTEMS = ("windvane", "autosklearn2", "autogluon", "flaml")
-TABLES = (
-    *("attrition", "car_evaluation", "cell_segmentation", "churn_modelling", "credit_data", "electricity"),
-    *("eucalyptus", "hpc_jobs", "isolet_1560", "kr_vs_kp", "mammography", "pendigits", "telco_churn"),
-)
+TABLES = {
+    "classification": (
+        *("attrition", "car_evaluation", "cell_segmentation", "churn_modelling", "credit_data", "electricity"),
+        *("eucalyptus", "hpc_jobs", "isolet_1560", "kr_vs_kp", "mammography", "pendigits", "telco_churn"),
+    ),
+    "regression": (
+        *("abalone", "ailerons", "cpu_act", "hitters_salary", "insurance_charges"),
+        *("kin8nm", "saratoga_houses", "space_ga", "wage", "winequality_white"),
+    ),
+}
 METRICS = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
-SIZES = ("1", "100", "10000")
-JOBS, SPLIT_SEED, TIE, POLL_S = 2, 0, 1e-6, 2.0
+JOBS, SPLIT_SEED, POLL_S = 2, 0, 2.0
 # Cores that others may use: before a run (it waits), and on average during it (it is repeated).
 IDLE, QUIET = 0.5, 0.1
 
@@ -286,7 +292,7 @@ def run(args: argparse.Namespace) -> None:
     """Run every combination that has no undisturbed result yet; keep the least disturbed try."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:JOBS])
     RESULTS.mkdir(parents=True, exist_ok=True)
-    for table, system, seed in product(args.tables, args.systems, args.seeds):
+    for table, system, seed in product(args.tables or TABLES[args.kind], args.systems, args.seeds):
         job = Job(system, table, seed, args.budget)
         disturbance = disturbance_of(json.loads(job.result.read_text())) if job.result.exists() else math.inf
         for _ in range(args.tries if disturbance > QUIET else 0):
@@ -299,83 +305,12 @@ def run(args: argparse.Namespace) -> None:
                 break
 
 
-def read_results(budget: int) -> pd.DataFrame:
-    """Return one row per result: system, table, loss (inf: failed), fit_s, seconds per size."""
-    rows = []
-    for path in sorted(RESULTS.glob(f"*-{budget}s.json")):
-        result = json.loads(path.read_text())
-        row = {key: result.get(key) for key in ("system", "table", "metric", "split", "fit_s")}
-        row["loss"] = math.inf if result["loss"] is None else result["loss"]
-        rows.append(row | {size: result.get("predict", {}).get(size, {}).get("median_s") for size in SIZES})
-    results = pd.DataFrame(rows)
-    if (results.groupby("table")["split"].nunique() > 1).any():
-        raise SystemExit("results of one table come from different splits")
-    return results
-
-
-def sign_test(wins: int, losses: int) -> float:
-    """Return the two-sided p of `wins` against `losses` under a fair coin; ties are left out."""
-    n = wins + losses
-    return min(1.0, sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / float(2 ** (n - 1)))
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """Lay a table out in markdown."""
-    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *rows]) + "\n"
-
-
-def losses_table(losses: pd.DataFrame, metrics: pd.Series) -> str:
-    """Lay out the losses of all systems, best in bold, and their mean ranks."""
-    rows = []
-    for table, line in losses.iterrows():
-        cells = ["failed" if math.isinf(v) else "-" if math.isnan(v) else f"{v:.5f}" for v in line]
-        cells = [f"**{c}**" if v <= line.min() + TIE else c for c, v in zip(cells, line, strict=True)]
-        rows.append([str(table), metrics[str(table)], *cells])
-    # Losses nearer than TIE share a rank; only tables that every system has seen count.
-    ranks = (losses.dropna() / TIE).round().rank(axis=1)
-    rows.append([f"mean rank ({len(ranks)} tables)", "", *(f"{r:.2f}" for r in ranks.mean())])
-    return markdown(["table", "metric", *losses.columns], rows)
-
-
-def duels_table(losses: pd.DataFrame, against: str) -> str:
-    """Count wins, losses and ties of `against`, with the sign test."""
-    rows = []
-    for peer in losses.columns.drop(against):
-        pair = losses[[against, peer]].dropna()
-        gap = pair[peer].to_numpy() - pair[against].to_numpy()
-        gap[np.isnan(gap)] = 0.0  # both failed
-        wins, lost = int((gap > TIE).sum()), int((gap < -TIE).sum())
-        ties = len(gap) - wins - lost
-        rows.append([peer, f"{wins}", f"{lost}", f"{ties}", f"{wins + ties / 2:g}", f"{sign_test(wins, lost):.4f}"])
-    return markdown([f"{against} against", "wins", "losses", "ties", "score", "p"], rows)
-
-
-def times_table(results: pd.DataFrame, base: str) -> str:
-    """Lay out seconds to fit, milliseconds to predict, and how much slower than `base`."""
-    medians: Any = results.groupby(["system", "table"])[["fit_s", *SIZES]].median()
-    rows = []
-    for system in (s for s in SYSTEMS if s in medians.index):
-        own = medians.loc[system].astype(float)
-        cells = [f"{own['fit_s'].median():.1f}", f"{own['fit_s'].max():.1f}"]
-        for size in SIZES:
-            ratio = (own[size] / medians.loc[base][size].astype(float)).dropna()
-            mean = math.exp(np.log(ratio).mean()) if len(ratio) else math.nan
-            cells.append(f"{1000 * own[size].median():.1f} ({mean:.2f})")
-        rows.append([system, *cells])
-    sizes = [f"{size} rows, ms (ratio)" for size in SIZES]
-    return markdown(["system", "fit median, s", "fit max, s", *sizes], rows)
-
-
 def table(args: argparse.Namespace) -> None:
     """Print the report in markdown."""
-    results = read_results(args.budget)
-    present = [system for system in SYSTEMS if (results["system"] == system).any()]
-    losses = results.pivot_table("loss", "table", "system", aggfunc="mean", dropna=False)[present]
-    base = present[0]  # windvane, where it has results
-    print(losses_table(losses, results.groupby("table")["metric"].first()))
-    print(duels_table(losses, base))
-    print(f"Prediction: median over tables; ratio: geometric mean of system / {base}.\n")
-    print(times_table(results, base))
+    from peers_report import read_results, report
+
+    budgets = dict.fromkeys(SYSTEMS, args.budget) | {"windvane": args.own_budget or args.budget}
+    print(report(read_results(RESULTS, TABLES[args.kind], budgets)))
 
 
 def main() -> None:
@@ -385,9 +320,12 @@ def main() -> None:
     for name in ("setup", "run", "table"):
         command = commands.add_parser(name)
         command.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+        command.add_argument("--kind", choices=list(TABLES), default="classification")
         command.add_argument("--budget", type=int, default=60, help="seconds to fit")
+        if name == "table":
+            command.add_argument("--own-budget", type=int, help="seconds to fit of windvane alone")
         if name == "run":
-            command.add_argument("--tables", nargs="+", default=list(TABLES))
+            command.add_argument("--tables", nargs="+", help="instead of all of the kind")
             command.add_argument("--seeds", nargs="+", type=int, default=[0])
             command.add_argument("--wait", type=float, default=1800, help="seconds to wait for an idle machine")
             command.add_argument("--tries", type=int, default=3, help="runs at most, where others disturb them")

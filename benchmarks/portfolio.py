@@ -5,7 +5,7 @@ Data: ../shared/data/tables without the tables of the other benchmarks; which ar
     sizes, classes and kinds of columns (windvane.meta.collect.choose_tables). A quarter of each table judges.
 Score: the mean loss over the time of the budget, one worker, normalised per table: 0 is the best of all candidates, 1 a
     constant prediction.
-Hardware: the seconds of a cell are those of the machine that collects; nothing else should run. Repeats: 1; seed 0.
+Hardware: the seconds of a cell are CPU seconds of the machine that collects, of one thread. Repeats: 1; seed 0.
 Commands:
     python benchmarks/portfolio.py tables --kind regression
     python benchmarks/portfolio.py collect --kind regression --minutes 600    # goes on where it was ended
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import peers
 from engine import NAMES, ROOT, TABLES
 from sklearn.model_selection import train_test_split
 
@@ -36,11 +37,7 @@ from windvane.search.portfolio import Entry, read_portfolio
 
 ASKL2 = TABLES.parent / "askl2"
 RESULTS = ROOT / "benchmarks" / "results" / "portfolio"
-REGRESSION = (
-    *("abalone", "ailerons", "cpu_act", "hitters_salary", "insurance_charges"),
-    *("kin8nm", "saratoga_houses", "space_ga", "wage", "winequality_white"),
-)
-RESERVED = frozenset((*NAMES, *REGRESSION))
+RESERVED = frozenset((*NAMES, *peers.TABLES["regression"]))
 TASKS = {"classification": Task("binary", 1000, 10, 2), "regression": Task("regression", 1000, 10)}
 ROWS, CELLS = (300, 20_000), 1_000_000
 PARTS = 5  # of the tables, left out in turn
@@ -77,7 +74,9 @@ def collect_all(arguments: argparse.Namespace) -> None:
     """Evaluate every cell that is missing, table after table."""
     until = time.monotonic() + 60 * arguments.minutes
     listed = candidates(arguments.kind, arguments.per_family, arguments.published)
-    effort = Effort(arguments.policy, arguments.seconds, arguments.workers, memory=arguments.memory)
+    effort = Effort(
+        arguments.policy, arguments.seconds, arguments.workers, memory=arguments.memory, keep=arguments.keep
+    )
     arguments.cells.parent.mkdir(parents=True, exist_ok=True)
     for name in choose(arguments.kind, arguments.tables):
         if time.monotonic() < until:
@@ -141,6 +140,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no cell is begun after these")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--memory", type=float, default=6000.0, help="megabytes for all workers")
+    parser.add_argument("--keep", type=Path, help="folder for the predictions of all cells")
     parser.add_argument("--size", type=int, default=16)
     parser.add_argument("--budget", type=float, default=120.0, help="seconds of one worker that the portfolio has")
     parser.add_argument("--halving", action="store_true")

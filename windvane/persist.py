@@ -34,8 +34,8 @@ from windvane.search.ensemble import Ensemble, Member
 from windvane.search.run import FORMAT, read_manifest, write_json
 from windvane.version import VERSION
 
-_OPENERS = ("lightgbm", "catboost", "skops.io")
-_LIBRARIES = ("numpy", "scikit-learn", "lightgbm", "catboost", "skops")
+_OPENERS = ("lightgbm", "catboost")
+_LIBRARIES = ("numpy", "scikit-learn", "lightgbm", "catboost")
 
 
 def preload() -> None:

@@ -13,7 +13,6 @@ from windvane.data.store import (
     read_arrays,
     read_json,
     split_rows,
-    unpack,
     write_arrays,
     write_json,
 )
@@ -31,7 +30,7 @@ def test_json_and_arrays_come_back(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[name], array)
 
 
-@pytest.mark.parametrize("read", [read_json, read_arrays, unpack])
+@pytest.mark.parametrize("read", [read_json, read_arrays])
 @pytest.mark.parametrize("content", [None, b"", b"nothing of the kind", b"[1]", b"PK\x03\x04", b"\xff\xfe" * 40])
 def test_what_cannot_be_read_is_one_error(read: object, content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "file"

@@ -40,7 +40,8 @@ from sklearn.preprocessing import (
 )
 
 from windvane.data.compiled import CompiledColumns, CompiledText, Encoded
-from windvane.data.store import pack, read_json, reading, unpack, write_json
+from windvane.data.fitted_parts import pack, unpack
+from windvane.data.store import read_json, reading, write_json
 from windvane.data.table import Table
 from windvane.data.task import Task
 from windvane.errors import ModelFileError
@@ -190,7 +191,7 @@ class Encoder:
         return _join([matrix, *texts], sparse)
 
     def save(self, folder: Path) -> None:
-        """Write ``encoder.json`` and, where something was learned, ``encoder.skops``.
+        """Write ``encoder.json`` and, where something was learned, ``encoder.npz``.
 
         Parameters
         ----------
@@ -204,7 +205,7 @@ class Encoder:
         if learned:
             # Packed once, since a growing model is kept many times.
             self._packed = self._packed or pack(parts)
-            (folder / "encoder.skops").write_bytes(self._packed)
+            (folder / "encoder.npz").write_bytes(self._packed)
 
     @classmethod
     def load(cls, folder: Path) -> Encoder:
@@ -226,11 +227,11 @@ class Encoder:
             If a file is missing, damaged or holds a type that is not trusted.
         """
         kept = read_json(folder / "encoder.json")
-        with reading(folder / "encoder.skops"):
+        with reading(folder / "encoder.npz"):
             encoder = cls(Choices(**kept["choices"]))
             parts: dict[str, Any] = {"columns": None, "texts": [], "sparse": None}
             if kept["learned"]:
-                parts = unpack(folder / "encoder.skops")
+                parts = unpack(folder / "encoder.npz")
             kinds = {type(part) for part in (parts["columns"], parts["sparse"], *parts["texts"])}
             if not kinds <= {ColumnTransformer, MaxAbsScaler, Pipeline, type(None)}:
                 raise ModelFileError(f"{folder} holds {kinds}, which is no encoder.")

@@ -1,4 +1,4 @@
-"""Small files that models are kept in: JSON, arrays, scikit-learn objects. None is a pickle.
+"""Small files that models are kept in: JSON and arrays. None is a pickle.
 
 Whatever is wrong with a file becomes one `ModelFileError`; nothing in a file is ever executed.
 """
@@ -23,15 +23,7 @@ from scipy import sparse as sp
 
 from windvane.errors import InputError, ModelFileError
 
-# What a skops file may hold besides what skops trusts by itself (scikit-learn's estimators, numpy's arrays). The list
-# never comes from the file that is read.
-TRUSTED = (
-    "numpy.dtype",
-    "sklearn.model_selection._split.KFold",
-    "sklearn.model_selection._split.StratifiedKFold",
-)
-
-# Whatever numpy, json, zipfile, skops and code that meets wrong shapes or missing keys raise over a damaged file.
+# Whatever numpy, json, zipfile and code that meets wrong shapes or missing keys raise over a damaged file.
 _DAMAGE: tuple[type[Exception], ...] = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
     *(MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error),
@@ -200,37 +192,6 @@ def join_rows(arrays: Mapping[str, NDArray[Any]]) -> Any:
     if matrix.dtype.kind != "f":
         raise ValueError("these are no rows")
     return matrix
-
-
-def pack(content: Any) -> bytes:
-    """Turn fitted scikit-learn objects (in lists and mappings) into the bytes of a skops file."""
-    from skops.io import dumps
-
-    return bytes(dumps(content))
-
-
-def unpack(path: Path) -> Any:
-    """Read a file made of `pack`.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    object
-        What was packed.
-
-    Raises
-    ------
-    ModelFileError
-        If the file is missing or damaged, or holds a type that is not in `TRUSTED`.
-    """
-    from skops.io import load
-
-    with reading(path):
-        return load(path, trusted=list(TRUSTED))
 
 
 def digest(path: Path) -> str:

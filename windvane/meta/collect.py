@@ -7,6 +7,7 @@ line of a file at once: whatever ends the collection, it goes on from there.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import tempfile
 import time
@@ -64,6 +65,8 @@ class Effort:
         Worker programs, and the megabytes of all together.
     seed
         Of folds and models.
+    keep
+        Folder for the predictions of every cell's last state, from which ensembles can be studied; None keeps none.
     """
 
     policy: str
@@ -71,6 +74,7 @@ class Effort:
     workers: int
     memory: float
     seed: int = 0
+    keep: Path | None = None
 
 
 @dataclass
@@ -252,26 +256,42 @@ class _Collector:
         """Judge the state that a job left, and go on to the next rung, or end the cell."""
         cell = self.cells[trial.number]
         cell.status, cell.error = trial.status, trial.error
-        spent = trial.fit_seconds + trial.predict_seconds
         if trial.usable:
             try:
-                cell.points.append([trial.share, trial.loss, self._test_loss(trial), spent])
+                blend = self._predict(trial)
+                loss = self.prepared.problem.metric.loss(self.target, blend)
+                cell.points.append([trial.share, trial.loss, loss, trial.cpu_seconds])
+                self._keep(cell, trial, blend)
             except Exception as error:  # a model that cannot predict has failed, and must not end the collection
                 cell.status, cell.error = "failed", f"{type(error).__name__}: {error}"[:500]
-        left = self.effort.seconds - spent
+        left = self.effort.seconds - trial.fit_seconds - trial.predict_seconds
         if cell.status == "done" and 0 < len(cell.points) < len(cell.shares) and left > _LEAST_SECONDS:
             self._submit(trial.number, left, pool)
             return
         self.directory.drop(self.directory.trial(trial.number))
         self._finish(cell)
 
-    def _test_loss(self, trial: Trial) -> float:
+    def _predict(self, trial: Trial) -> Floats:
+        """Predict the rows that judge, by the models of all folds."""
         problem = self.prepared.problem
         step = self.directory.step(trial.number, str(trial.step))
         family, setting = self.prepared.families[trial.family], Setting(problem.task, trial.seed)
         models = [family.load(step / f"fold_{i}", setting) for i in range(len(problem.folds))]
-        blend = np.mean([model.predict(self.test) for model in models], axis=0)
-        return problem.metric.loss(self.target, blend)
+        return np.asarray(np.mean([model.predict(self.test) for model in models], axis=0))
+
+    def _keep(self, cell: _Cell, trial: Trial, blend: Floats) -> None:
+        """Keep what an ensemble of cells needs: predictions and targets, of validation and of the test rows."""
+        if self.effort.keep is None:
+            return
+        problem = self.prepared.problem
+        name = hashlib.sha256(key(self.facts["table"], cell.entry.family, cell.entry.config).encode()).hexdigest()[:16]
+        folder = self.effort.keep / self.facts["table"]
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = problem.valid_rows
+        np.save(folder / "valid.npy", problem.target[rows])
+        np.save(folder / "test.npy", self.target)
+        valid = np.load(self.directory.step(trial.number, str(trial.step)) / "valid.npy")
+        np.savez_compressed(folder / f"{name}.npz", valid=valid.astype(np.float32), test=blend.astype(np.float32))
 
     def _finish(self, cell: _Cell) -> None:
         points = [point if all(map(math.isfinite, point)) else None for point in cell.points]

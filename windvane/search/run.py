@@ -35,7 +35,7 @@ from windvane.data.table import Floats, Integers, Table, read_table, write_table
 from windvane.data.task import Task
 from windvane.errors import RunError, RunLockedError, VersionError
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

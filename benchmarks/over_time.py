@@ -1,0 +1,101 @@
+"""How the loss falls with the budget: one fit for each budget from 2 s to 10 min, on ten tables.
+
+Claim: none until it is run; `plot` prints the mean and draws it.
+Score: the test loss of a table, normalised: 1 is a constant prediction, 0 the best of all budgets on that table.
+Hardware: 2 cores, no GPU, nothing else running. Repeats: 1 a table and budget, the same split and random state.
+
+    python benchmarks/over_time.py run --budgets 2 5 10 30 60 120 300 600      # goes on where it was ended
+    python benchmarks/over_time.py plot --out docs/over_time.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from engine import ROOT, load
+
+RESULTS = ROOT / "benchmarks" / "results" / "over_time"
+TABLES = (
+    *("attrition", "car_evaluation", "churn_modelling", "credit_data", "electricity"),
+    *("eucalyptus", "hpc_jobs", "isolet_1560", "mammography", "pendigits"),
+)
+BUDGETS = (2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+def measure(name: str, budget: float) -> dict[str, Any]:
+    """Fit once and judge on the test part, beside a constant prediction."""
+    from windvane import AutoClassifier
+
+    X, X_test, y, y_test = load(name)
+    model = AutoClassifier(time_budget=budget, n_jobs=2, random_state=0, verbose=0).fit(X, y)
+    metric = model.predictor_.metric
+    target = np.searchsorted(model.classes_, y_test)
+    shares = np.array([(y == label).mean() for label in model.classes_])
+    constant = metric.loss(target, np.repeat(shares[None], len(target), axis=0))
+    loss = metric.loss(target, model.predict_proba(X_test))
+    return {"table": name, "budget": budget, "metric": metric.name, "loss": loss, "constant": constant}
+
+
+def run(tables: list[str], budgets: list[float]) -> None:
+    """Measure what has not been measured yet, the small budgets first."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for budget in sorted(budgets):
+        for name in tables:
+            path = RESULTS / f"{name}-{budget:g}s.json"
+            if not path.exists():
+                result = measure(name, budget)
+                path.write_text(json.dumps(result, indent=1) + "\n")
+                print(name, f"{budget:g} s", result["loss"], flush=True)
+
+
+def normalised() -> pd.DataFrame:
+    """Give one row a table and one column a budget; only tables that have seen all budgets count."""
+    found = pd.DataFrame([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))])
+    losses = found.pivot_table("loss", "table", "budget").dropna()
+    worst, best = found.groupby("table")["constant"].first()[losses.index], losses.min(axis=1)
+    return losses.sub(best, axis=0).div(worst - best, axis=0)
+
+
+def plot(out: Path) -> None:
+    """Print the mean over the tables, and draw it above the lines of the tables."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    losses = normalised()
+    print("| seconds | mean normalised loss |\n|---|---|")
+    for budget, mean in losses.mean().items():
+        print(f"| {budget:g} | {mean:.4f} |")
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.plot(losses.columns, losses.T, color="0.8", linewidth=1)
+    axes.plot(losses.columns, losses.mean(), color="#0072b2", marker="o", label=f"mean of {len(losses)} tables")
+    axes.set(xscale="log", xlabel="budget, seconds", ylabel="loss: 1 constant, 0 best of all budgets")
+    axes.set_yscale("symlog", linthresh=0.01)
+    axes.set_xticks(losses.columns, [f"{budget:g}" for budget in losses.columns])
+    axes.minorticks_off()
+    axes.legend(frameon=False)
+    figure.savefig(out, dpi=150)
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["run", "plot"])
+    parser.add_argument("--tables", nargs="+", default=list(TABLES))
+    parser.add_argument("--budgets", nargs="+", type=float, default=list(BUDGETS))
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "over_time.png")
+    arguments = parser.parse_args()
+    if arguments.command == "plot":
+        plot(arguments.out)
+    else:
+        run(arguments.tables, arguments.budgets)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One network, trained once: networks, recipe, AugReg levels, data, optimiser, training, transfer."""

@@ -1,0 +1,199 @@
+"""The 16 operations of RandAugment on whole batches, as pure functions.
+
+Images are uint8, shape (n, 3, h, w); so is what comes back, on the same device. What a batch shares (an angle, a
+factor) is one number, so that geometry is one table of source pixels for all images and colour a few passes over all.
+Results equal those of Pillow at nearest interpolation, to one grey level; numbers are rounded as Pillow does, and
+geometry is computed in Pillow's fixed point numbers, so that every device gives the same.
+
+Source: Cubuk et al., RandAugment, arXiv 1909.13719, in the implementation that AugReg used (big_vision,
+pp/archive/autoaugment.py).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+GREY = 128  # what comes in from outside, and what cutout leaves
+
+Affine = tuple[float, float, float, float, float, float]  # source x = a x + b y + c, source y = d x + e y + f
+
+_FIXED_BITS = 16  # of Pillow's fixed point numbers
+_LUMA = (19595.0, 38470.0, 7471.0)  # ITU-R 601-2 times 65536, as in Pillow; sums stay exact in float32
+
+
+def autocontrast(images: Tensor) -> Tensor:
+    """Stretch each channel so that its darkest value becomes 0 and its brightest 255."""
+    low = images.amin((2, 3), keepdim=True).float()  # (n, 3, 1, 1)
+    spread = images.amax((2, 3), keepdim=True).float() - low
+    stretched = images.sub(low).mul_(255.0).div_(spread.clamp(min=1.0))
+    return torch.where(spread > 0, stretched.to(torch.uint8), images)
+
+
+def equalize(images: Tensor) -> Tensor:
+    """Spread the values of each channel so that they become about equally frequent."""
+    n, channels, height, width = images.shape
+    values = images.reshape(n * channels, height * width).long()
+    counts = torch.zeros(n * channels, 256, dtype=torch.int64, device=images.device)
+    counts.scatter_add_(1, values, torch.ones_like(values))  # (3n, 256)
+    brightest = counts.gather(1, values.amax(1, keepdim=True))
+    step = (height * width - brightest) // 255  # (3n, 1)
+    below = counts.cumsum(1) - counts
+    spread = ((below + step // 2) // step.clamp(min=1)).clamp_(max=255)
+    table = torch.where(step > 0, spread, torch.arange(256, device=images.device)).to(torch.uint8)
+    return table.gather(1, values).view_as(images)
+
+
+def invert(images: Tensor) -> Tensor:
+    """Turn each value v into 255 - v."""
+    return 255 - images
+
+
+def posterize(images: Tensor, bits: int) -> Tensor:
+    """Keep the upper bits, 1 to 8, of each value."""
+    return images & (256 - (1 << (8 - bits)))
+
+
+def solarize(images: Tensor, threshold: int) -> Tensor:
+    """Invert the values that are not below the threshold; above 255 there are none."""
+    return images.clone() if threshold > 255 else torch.where(images < threshold, images, 255 - images)
+
+
+def solarize_add(images: Tensor, addition: int) -> Tensor:
+    """Add a number from 0 to 255 to the values below 128."""
+    return torch.where(images < 128, images.clamp(max=255 - addition) + addition, images)
+
+
+def color(images: Tensor, factor: float) -> Tensor:
+    """Move from the grey version (factor 0) to the image (1) and beyond."""
+    return _blend(_luma(images), images, factor)
+
+
+def contrast(images: Tensor, factor: float) -> Tensor:
+    """Move from the mean grey (factor 0) to the image (1) and beyond."""
+    sums = _luma(images).sum((1, 2, 3), keepdim=True, dtype=torch.float64)  # (n, 1, 1, 1)
+    mean = (sums / (images.shape[2] * images.shape[3]) + 0.5).floor_().float()
+    return _blend(mean, images, factor)
+
+
+def brightness(images: Tensor, factor: float) -> Tensor:
+    """Move from black (factor 0) to the image (1) and beyond."""
+    return _to_uint8(images.float().mul_(factor))
+
+
+def sharpness(images: Tensor, factor: float) -> Tensor:
+    """Move from a smoothed version (factor 0) to the image (1) and beyond; the outermost pixels stay."""
+    values = images.to(torch.int16)  # sums go up to 13 x 255
+    inner = values[..., 1:-1, 1:-1]
+    rows = values[..., :-2, :] + values[..., 1:-1, :] + values[..., 2:, :]  # (n, 3, h - 2, w)
+    sums = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * inner  # (n, 3, h - 2, w - 2)
+    smooth = sums.float().div_(13.0).add_(0.5).floor_()
+    result = images.clone()
+    result[..., 1:-1, 1:-1] = _blend(smooth, inner, factor)
+    return result
+
+
+def rotate(images: Tensor, degrees: float) -> Tensor:
+    """Turn the images about their centres, counterclockwise for positive angles."""
+    angle = -math.radians(degrees)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    x, y = images.shape[3] / 2, images.shape[2] / 2
+    return _transform(images, (cosine, sine, x - cosine * x - sine * y, -sine, cosine, y + sine * x - cosine * y))
+
+
+def shear_x(images: Tensor, slope: float) -> Tensor:
+    """Take each row from `slope` pixels further right than the row above."""
+    return _transform(images, (1.0, slope, -slope / 2, 0.0, 1.0, 0.0))
+
+
+def shear_y(images: Tensor, slope: float) -> Tensor:
+    """Take each column from `slope` pixels further down than the column to the left."""
+    return _transform(images, (1.0, 0.0, 0.0, slope, 1.0, -slope / 2))
+
+
+def translate_x(images: Tensor, pixels: float) -> Tensor:
+    """Move the images to the left by the nearest whole number of pixels; to the right where it is negative."""
+    return _shift(images, pixels, 3)
+
+
+def translate_y(images: Tensor, pixels: float) -> Tensor:
+    """Move the images up by the nearest whole number of pixels; down where it is negative."""
+    return _shift(images, pixels, 2)
+
+
+def cutout(images: Tensor, half: int, centres: Tensor) -> Tensor:
+    """Paint a grey square of 2 `half` pixels a side, cut at the border, around the centre of each image.
+
+    Parameters
+    ----------
+    images
+        The batch.
+    half
+        Half the side, in pixels; the rows of the square are those from centre - half to centre + half - 1.
+    centres
+        Row and column of each image's centre, int64, shape (2, n).
+
+    Returns
+    -------
+    Tensor
+        The same shape.
+    """
+    hit = []
+    for size, centre in zip(images.shape[2:], centres, strict=True):
+        away = torch.arange(size, device=images.device) - centre[:, None]  # (n, size)
+        hit.append((away >= -half) & (away < half))
+    return images.masked_fill(hit[0][:, None, :, None] & hit[1][:, None, None, :], GREY)
+
+
+def _luma(images: Tensor) -> Tensor:
+    """Give the grey version, float32 with whole numbers, shape (n, 1, h, w)."""
+    red, green, blue = (images[:, channel, None].float() * weight for channel, weight in enumerate(_LUMA))
+    return red.add_(green).add_(blue).add_(32768.0).div_(65536.0).floor_()
+
+
+def _blend(start: Tensor, images: Tensor, factor: float) -> Tensor:
+    """Go `factor` of the way from a float32 `start` to the images."""
+    return _to_uint8((images - start).mul_(factor).add_(start))
+
+
+def _to_uint8(values: Tensor) -> Tensor:
+    """Cut to 0 ... 255 and drop the fractions; overwrites the values."""
+    return values.clamp_(0.0, 255.0).to(torch.uint8)
+
+
+def _shift(images: Tensor, pixels: float, dim: int) -> Tensor:
+    """Take each pixel from `pixels` further along one dimension."""
+    size = images.shape[dim]
+    shift = max(-size, min(size, math.floor(pixels + 0.5)))
+    kept = size - abs(shift)
+    result = torch.full_like(images, GREY)
+    result.narrow(dim, max(0, -shift), kept).copy_(images.narrow(dim, max(0, shift), kept))
+    return result
+
+
+def _transform(images: Tensor, matrix: Affine) -> Tensor:
+    """Take each pixel from where an affine map says, grey from outside."""
+    height, width = images.shape[2:]
+    sources, outside = _sources(matrix, height, width, images.device)
+    return images.flatten(2).index_select(2, sources).masked_fill_(outside, GREY).view_as(images)
+
+
+@lru_cache(maxsize=16)
+def _sources(matrix: Affine, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Give the number of each pixel's source, int32, and whether it lies outside; both of shape (h * w,)."""
+    a, b, c, d, e, f = matrix
+    # The centre of the first pixel stands at (0.5, 0.5).
+    corner_x, corner_y = _fixed(c + 0.5 * (a + b)), _fixed(f + 0.5 * (d + e))
+    x, y = torch.arange(width), torch.arange(height)[:, None]
+    columns = (corner_x + _fixed(a) * x + _fixed(b) * y) >> _FIXED_BITS  # (h, w)
+    rows = (corner_y + _fixed(d) * x + _fixed(e) * y) >> _FIXED_BITS  # (h, w)
+    outside = (columns < 0) | (columns >= width) | (rows < 0) | (rows >= height)
+    sources = (rows * width + columns).masked_fill_(outside, 0)
+    return sources.flatten().int().to(device), outside.flatten().to(device)
+
+
+def _fixed(value: float) -> int:
+    return math.floor(value * (1 << _FIXED_BITS) + 0.5)
