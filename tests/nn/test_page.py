@@ -169,7 +169,7 @@ def test_the_recipe_in_words() -> None:
 
 
 def test_duration() -> None:
-    assert [duration(s) for s in (0.5, 61, 3725)] == ["0.50 s", "1 min 1 s", "1 h 2 min"]
+    assert [duration(s) for s in (0.5, 61, 3725)] == ["0.50 s", "1.0 min", "1.0 h"]
 
 
 def test_a_page_needs_no_training(facts: RunFacts) -> None:

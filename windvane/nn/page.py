@@ -149,12 +149,10 @@ def _headline(facts: RunFacts, judged: Judged | None) -> list[Html]:
 
 
 def duration(seconds: float) -> str:
-    """Write a duration for people, as in "3 min 20 s"."""
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{number(seconds, 2)} s"
+    """Write a duration for people, as in "12.6 min"."""
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{number(seconds, 2)} s"
 
 
 def _count(n: int) -> str:
