@@ -11,6 +11,7 @@
     │   └── VersionError             it was written by a version that this one cannot read
     ├── ModelFileError               a model file is missing, damaged or not trusted; nothing in it was executed
     ├── NoModelError                 the search ended without one usable model: says what failed and why
+    ├── NotFiniteError               training a network came to a number that is not finite
     └── WorkerError                  worker programs could not be started
 
 A user who wants to catch whatever windvane has to say writes::
@@ -63,6 +64,10 @@ class ModelFileError(WindvaneError):
 
 class NoModelError(WindvaneError):
     """The search ended without one usable model."""
+
+
+class NotFiniteError(WindvaneError):
+    """Training a network came to a number that is not finite."""
 
 
 class WorkerError(WindvaneError):

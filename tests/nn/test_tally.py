@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from windvane.nn.place import Place
+from windvane.nn.tally import Tally
+
+
+def test_means_are_over_images() -> None:
+    tally = Tally(Place(torch.device("cpu"), bfloat16=False))
+    tally.restart(10.0)
+    targets = torch.tensor([[1.0, 0.0], [0.4, 0.6], [0.0, 1.0]])
+    logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]])
+    tally.add(torch.tensor(2.0), logits, targets)
+    tally.add(torch.tensor(5.0), logits[:1], targets[:1])
+    assert tally.read(12.0) == pytest.approx((2.0, (3 * 2.0 + 5.0) / 4, 3 / 4))
+    tally.restart(12.0)
+    assert tally.read(13.0) == (0.0, 0.0, 0.0)
+
+
+def test_several_processes_are_faster() -> None:
+    tally = Tally(Place(torch.device("cpu"), bfloat16=False, world=4))
+    tally.add(torch.tensor(1.0), torch.eye(2), torch.eye(2))
+    assert tally.read(1.0) == (8.0, 1.0, 1.0)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pictures import digits, parts, tiny_recipe
+
+from windvane.data.images import ImageSet
+from windvane.errors import InputError
+from windvane.nn.train import train
+from windvane.nn.transfer import BATCH, STEPS, transfer, transfer_recipe
+
+
+def test_the_protocol_is_that_of_the_paper() -> None:
+    recipe = transfer_recipe("timm", model="vit_base_patch16_224")
+    assert (recipe.steps, recipe.batch, recipe.rate, recipe.warmup) == (STEPS, BATCH, 0.03, 0.2)
+    assert (recipe.optimiser, recipe.clip, recipe.weight_decay) == ("sgd", 1.0, 0.0)
+    assert (recipe.augreg, recipe.regularisation, recipe.image_size) == ("none", 0.0, 224)
+    timed = transfer_recipe("efficientnet_lite1", seconds=60, image_size=96, seed=4)
+    assert (timed.model, timed.seconds, timed.steps, timed.image_size, timed.seed) == (
+        *("tf_efficientnet_lite1", 60, None),
+        *(96, 4),
+    )
+    assert timed.rate / timed.batch == pytest.approx(0.03 / 512)
+    assert transfer_recipe("efficientnet_lite1").image_size == 240
+    with pytest.raises(InputError, match="do not say which network"):
+        transfer_recipe("weights.pth")
+
+
+def test_related_classes_are_learned_faster_from_a_run(tmp_path: Path) -> None:
+    """Six digits first, then the other four from few images: better than from scratch in the same steps."""
+    torch.set_num_threads(1)
+    whole = digits(1200, 400)
+    assert whole.valid is not None
+    first = parts(part(whole.train, 0, 6), part(whole.valid, 0, 6))
+    second = parts(part(whole.train, 6, 10, most=120), part(whole.valid, 6, 10))
+    train(tiny_recipe(epochs=30), first, out=tmp_path / "run", quiet=True)
+    recipe = replace(transfer_recipe(str(tmp_path / "run"), steps=40), batch=32, crop="none", flip=False, rate=0.03)
+    adapted = train(recipe, second, quiet=True)
+    scratch = train(replace(recipe, weights=None), second, quiet=True)
+    assert adapted.best.valid_accuracy > scratch.best.valid_accuracy + 0.05
+    timed = transfer(str(tmp_path / "run"), second, seconds=2.0, quiet=True)
+    assert timed.model.recipe.options == tiny_recipe().options
+
+
+def part(images: ImageSet, low: int, high: int, most: int | None = None) -> ImageSet:
+    assert images.labels is not None
+    rows = np.flatnonzero((images.labels >= low) & (images.labels < high))[:most]
+    chosen = images.take(rows)
+    return replace(chosen, labels=images.labels[rows] - low, classes=tuple(map(str, range(low, high))))

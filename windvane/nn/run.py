@@ -1,0 +1,267 @@
+"""The state of one training run: what is trained, how far it is, what it found; kept in its folder and read back."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from windvane.data.images import Images
+from windvane.errors import InputError, NotFiniteError, RunMismatchError
+from windvane.nn.checkpoint import NAME, read_state, write_state
+from windvane.nn.guard import name_bad
+from windvane.nn.history import Evaluation, evaluation_from_json, write_metrics, write_tensorboard
+from windvane.nn.loader import Order, make_batches
+from windvane.nn.model import WEIGHTS, Model, versions, write_model
+from windvane.nn.optimise import loss_of, make_optimiser
+from windvane.nn.place import Place
+from windvane.nn.plan import Plan
+from windvane.nn.predict import evaluate
+from windvane.nn.recipe import Recipe
+from windvane.nn.tally import Tally
+from windvane.nn.tell import Teller
+from windvane.nn.vary import vary
+from windvane.nn.weights import read_weights, start_network
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training run.
+
+    Attributes
+    ----------
+    model
+        The network as it was at its best validation accuracy, or in the end where there are no validation images.
+    history
+        Every evaluation.
+    best
+        The one of `model`. Its validation score chose the model, so it is a little too good.
+    seconds
+        Wall-clock time of the whole run.
+    versions
+        Of the libraries, by name.
+    folder
+        Of the run; None where nothing was kept.
+    """
+
+    model: Model
+    history: tuple[Evaluation, ...]
+    best: Evaluation
+    seconds: float
+    versions: dict[str, str]
+    folder: Path | None
+
+
+class Run:
+    """All that a run consists of, at its beginning.
+
+    Parameters
+    ----------
+    recipe
+        How to train.
+    data
+        Training images, and validation images or None.
+    place
+        Where.
+    teller
+        What tells of it.
+    began
+        When, on the monotonic clock.
+    """
+
+    def __init__(self, recipe: Recipe, data: Images, place: Place, teller: Teller, began: float) -> None:
+        if data.train is None or data.train.labels is None or len(data.train) == 0:
+            raise InputError("data has no labelled images to train on.")
+        if data.train.labels.ndim > 1:
+            raise InputError("data has several labels an image. Allowed: one label for each.")
+        if recipe.seconds is not None and place.world > 1:
+            raise InputError(f"seconds={recipe.seconds!r} is for one process. Allowed for several: epochs or steps.")
+        self.recipe, self.place, self.teller = recipe, place, teller
+        self.classes = tuple(map(str, data.train.classes))
+        self.identity: dict[str, Any] = {
+            "recipe": recipe.to_json(),
+            "images": len(data.train),
+            "classes": list(self.classes),
+            "labels": hashlib.sha256(data.train.labels.tobytes()).hexdigest(),
+        }
+        self.batches = make_batches(data.train, recipe, place)
+        self.varied = replace(recipe, crop="none") if self.batches.crops else recipe
+        self.valid = make_batches(data.valid, recipe, place) if data.valid is not None and len(data.valid) else None
+        self.order = Order(self.batches.n, recipe.batch, recipe.seed, place.rank, place.world)
+        self.network = start_network(recipe, len(self.classes)).to(place.device)
+        self.network = self.network.to(memory_format=torch.channels_last)
+        self.optimiser = make_optimiser(self.network, recipe)
+        self.average = None if recipe.ema is None else ModelEmaV3(self.network, recipe.ema, use_warmup=True)
+        self.plan = Plan(
+            steps=self._steps,
+            seconds=recipe.seconds,
+            evaluation_steps=0.0 if self.valid is None else self.valid.n / (3 * self.order.batch),
+            began=began,
+        )
+        self.tally = Tally(place)
+        self.history: list[Evaluation] = []
+        self.best: Evaluation | None = None
+        self.folder: Path | None = None
+        self._best_weights: dict[str, Tensor] = {}
+
+    def forward(self, module: nn.Module, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the loss of one step; everything random in it comes from the step's number.
+
+        Parameters
+        ----------
+        module
+            The network, or what wraps it.
+        images, labels
+            uint8 of shape (b, 3, s, s), shape (b,).
+        step
+            Its number.
+
+        Returns
+        -------
+        loss, logits, targets
+            A scalar, shapes (b, k) and (b, k).
+        """
+        generator = self.place.seed(self.recipe.seed, step)
+        pixels, targets = vary(images, labels, len(self.classes), self.varied, generator)  # (b, 3, s, s), (b, k)
+        with self.place.autocast():
+            logits = module(pixels)  # (b, k)
+        return loss_of(logits, targets, self.recipe), logits, targets
+
+    def judge(self) -> None:
+        """Evaluate the network, tell and keep what came out."""
+        began = time.monotonic()
+        plan, judged = self.plan, self.network if self.average is None else self.average.module
+        speed, train_loss, train_accuracy = self.tally.read(plan.elapsed)
+        found = Evaluation(
+            step=plan.step,
+            epoch=plan.step / self.order.steps_per_epoch,
+            progress=plan.progress,
+            seconds=plan.elapsed,
+            rate=self.optimiser.param_groups[0]["lr"],
+            images_per_second=speed,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+        )
+        if self.valid is not None:
+            score = evaluate(judged, self.valid, self.recipe, self.place)
+            found = replace(found, valid_loss=score.loss, valid_accuracy=score.accuracy)
+        self.history.append(found)
+        better = self._is_best(found)
+        if better:
+            self.best = found
+            self._best_weights = {name: value.cpu().clone() for name, value in judged.state_dict().items()}
+        self.teller.evaluation(found)
+        plan.evaluated()
+        if self.folder is not None and self.place.is_main:
+            self._keep(self.folder, better)
+        self.network.train()
+        plan.judging_took(time.monotonic() - began)
+        self.tally.restart(plan.elapsed)
+
+    def complain(self, step: int) -> None:
+        """Stop at a step that was not finite: repeat it tensor by tensor.
+
+        Parameters
+        ----------
+        step
+            Its number; the weights are still those before it.
+
+        Raises
+        ------
+        NotFiniteError
+            Always.
+        """
+        images, labels = next(iter(self.batches.stream([(step, self.order.rows(step))])))
+        self.optimiser.zero_grad()
+
+        def backward() -> Tensor:
+            loss, _, _ = self.forward(self.network, images, labels, step)
+            loss.backward()
+            return loss
+
+        name = name_bad(self.network, backward)
+        raise NotFiniteError(
+            f"Training stopped at step {step}: {name} is not finite. A lower rate ({self.recipe.rate} now), a lower "
+            "clip, a longer warmup, or precision='float32' may help."
+        )
+
+    def read(self, folder: Path) -> None:
+        """Go on from the state in a folder.
+
+        Parameters
+        ----------
+        folder
+            Of the same recipe on the same data.
+
+        Raises
+        ------
+        RunMismatchError
+            Where it is of others.
+        ModelFileError
+            Where a file is damaged.
+        """
+        kept = read_state(folder / NAME, self._modules, self.optimiser)
+        mine, theirs = _flat(self.identity), _flat(kept["identity"])
+        odd = [name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)]
+        if odd:
+            raise RunMismatchError(f"{str(folder)!r} holds a run that differs in {', '.join(sorted(odd))}.")
+        self.history = [evaluation_from_json(row) for row in kept["history"]]
+        self.best = evaluation_from_json(kept["best"])
+        self._best_weights = read_weights(folder / WEIGHTS)
+        self.plan.resume(kept["plan"])
+        self.tally.restart(self.plan.elapsed)
+
+    def result(self) -> Trained:
+        """Give what came of it, after at least one evaluation."""
+        if self.best is None:
+            raise RuntimeError("the run has not been evaluated")
+        self.network.load_state_dict(self._best_weights)
+        return Trained(
+            model=Model(self.network.eval(), self.recipe, self.classes),
+            history=tuple(self.history),
+            best=self.best,
+            seconds=self.plan.elapsed,
+            versions=versions(),
+            folder=self.folder,
+        )
+
+    @property
+    def _steps(self) -> int | None:
+        if self.recipe.epochs is None:
+            return self.recipe.steps
+        return max(1, round(self.recipe.epochs * self.order.steps_per_epoch))
+
+    @property
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"network": self.network} | ({} if self.average is None else {"average": self.average.module})
+
+    def _is_best(self, found: Evaluation) -> bool:
+        if self.valid is None or self.best is None:
+            return True
+        return (found.valid_accuracy, -found.valid_loss) > (self.best.valid_accuracy, -self.best.valid_loss)
+
+    def _keep(self, folder: Path, better: bool) -> None:
+        """Write what is new; the state comes last, so that a kill before it repeats the evaluation."""
+        if self.best is None:
+            return
+        if better:
+            write_model(folder, self._best_weights, self.recipe, self.classes, {"best": self.best.to_json()})
+        write_metrics(folder, self.history)
+        write_tensorboard(folder, self.history[-1])
+        numbers = {
+            "identity": self.identity,
+            "plan": self.plan.to_json(),
+            "history": [row.to_json() for row in self.history],
+            "best": self.best.to_json(),
+        }
+        write_state(folder / NAME, self._modules, self.optimiser, numbers)
+
+
+def _flat(identity: dict[str, Any]) -> dict[str, Any]:
+    return {**identity.get("recipe", {}), **{name: value for name, value in identity.items() if name != "recipe"}}

@@ -1,0 +1,130 @@
+"""Train one network by a recipe: one plain loop, read from top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from windvane.data.images import Images
+from windvane.errors import InputError
+from windvane.nn.checkpoint import NAME
+from windvane.nn.guard import Guard
+from windvane.nn.optimise import rate_at
+from windvane.nn.place import Place, find_place
+from windvane.nn.recipe import Recipe
+from windvane.nn.run import Run, Trained
+from windvane.nn.tell import Teller
+from windvane.nn.weights import as_trained
+
+
+def train(
+    recipe: Recipe,
+    data: Images,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    device: str | None = None,
+    quiet: bool = False,
+) -> Trained:
+    """Train one network by a recipe.
+
+    Parameters
+    ----------
+    recipe
+        How. With `seconds`, this call takes that long: the schedule is fitted to the speed while it runs.
+    data
+        Training images, and validation images or None.
+    out
+        Folder of the run: its best model, its state, its metrics. None to keep nothing.
+    resume
+        Whether to go on with the run in `out`, exactly as if it had not stopped. Where there is none yet, it begins.
+    device
+        As torch names it; None for a GPU where there is one. On several GPUs each process of ``accelerate launch``
+        makes the same call.
+    quiet
+        Say nothing on the standard error stream.
+
+    Returns
+    -------
+    Trained
+        The best model and how it came about.
+
+    Raises
+    ------
+    InputError
+        Where data, folder or device are not usable, or the recipe does not fit them.
+    RunMismatchError
+        Where the run in `out` is of another recipe or other data.
+    NotFiniteError
+        Where a loss or a gradient is not finite: names the first bad tensor and the step.
+    """
+    began = time.monotonic()
+    folder = _check_folder(out, resume)
+    place = find_place(device, recipe.precision)
+    with _own_randomness(place):
+        run = Run(as_trained(recipe), data, place, Teller(quiet=quiet or not place.is_main), began)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            if (folder / NAME).exists():
+                run.read(folder)
+            run.folder = folder
+        _loop(run)
+        return run.result()
+
+
+def _loop(run: Run) -> None:
+    """Take steps until the schedule is at its end."""
+    recipe, place, plan, network, optimiser = run.recipe, run.place, run.plan, run.network, run.optimiser
+    guard, first = Guard(optimiser, place.device), plan.step
+    module = place.spread(network, recipe.compile)
+    batches = run.batches.stream(run.order.from_step(first))
+    network.train()
+    while not plan.finished:
+        images, labels = next(batches)  # uint8 (b, 3, s, s), (b,)
+        loss, logits, targets = run.forward(module, images, labels, plan.step)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(network.parameters(), recipe.clip or float("inf"))
+        guard.watch(loss, norm)
+        for group in optimiser.param_groups:
+            group["lr"] = rate_at(plan.middle, recipe)
+        optimiser.step()
+        optimiser.zero_grad()
+        if run.average is not None:
+            run.average.update(network, step=plan.step)
+        run.tally.add(loss, logits, targets)
+        plan.advance()
+        if plan.step % place.look_every == 0 or plan.finished:
+            good = guard.bad_after()
+            if good is not None:
+                run.complain(first + good)
+            plan.look()
+            run.teller.step(plan, *run.tally.read(plan.elapsed))
+        if plan.due():
+            run.judge()
+
+
+def _check_folder(out: str | Path | None, resume: bool) -> Path | None:
+    """Refuse a folder that holds something, unless a run is to be gone on with."""
+    if out is None:
+        if resume:
+            raise InputError("resume=True needs out, the folder of the run.")
+        return None
+    folder = Path(out)
+    if folder.is_file():
+        raise InputError(f"out={str(folder)!r} is a file. Allowed: a folder.")
+    if folder.is_dir() and any(folder.iterdir()) and not resume:
+        raise InputError(f"out={str(folder)!r} is not empty. Allowed: a new or empty folder, or resume=True.")
+    return folder
+
+
+@contextmanager
+def _own_randomness(place: Place) -> Iterator[None]:
+    """Leave the caller's generators as they were."""
+    devices = [place.device] if place.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield
