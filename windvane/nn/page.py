@@ -221,7 +221,7 @@ def _examples(judged: Judged) -> Section:
 
 def _caption(judged: Judged, i: int) -> str:
     classes = judged.images.classes
-    said = f"{classes[judged.predicted[i]]} {judged.certainty[i]:.0%}"
+    said = f"{classes[judged.predicted[i]]} ({judged.certainty[i]:.0%})"
     return said if judged.right[i] else f"{said}, is {classes[judged.target[i]]}"
 
 
