@@ -18,9 +18,9 @@ def test_sizes() -> None:
 def test_balance() -> None:
     assert describe_balance(np.array([0, 0, 1, 1]), ("a", "b")) == "Each class has 2 training images."
     even = describe_balance(np.array([0, 0, 1, 1, 1]), ("a", "b"))
-    assert even == "The classes are about equally large: b has 3 training images (60%), a 2."
+    assert even == "The classes are about equally large: b has 3 training images (60%), a has 2."
     uneven = describe_balance(np.array([0] * 9 + [1]), ("a", "b"))
-    assert uneven.startswith("The classes are unequal: a has 9 training images (90%), b 1.")
+    assert uneven.startswith("The classes are unequal: a has 9 training images (90%), b has 1.")
     assert describe_balance(np.array([[1, 0], [1, 0], [1, 1]]), ("a", "b")).startswith(
         "The classes are unequal: a has 3"
     )

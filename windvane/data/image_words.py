@@ -56,7 +56,7 @@ def describe_balance(labels: Integers, classes: Sequence[str]) -> str:
         return f"Each class has {counts[most]:,} training images."
     ends = (
         f"{classes[most]} has {counts[most]:,} training images ({counts[most] / len(labels):.0%}), "
-        f"{classes[least]} {counts[least]:,}"
+        f"{classes[least]} has {counts[least]:,}"
     )
     if counts[most] < UNEVEN * counts[least]:
         return f"The classes are about equally large: {ends}."

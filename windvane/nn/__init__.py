@@ -4,6 +4,7 @@ Usable alone, on any image classification network of timm; it knows nothing of t
 
 - `Recipe`, `read_recipe`, `named_recipes`, `NamedRecipe`: all that decides how a network is trained
 - `train`, `Trained`, `Evaluation`: the loop, and what comes of it
+- `report`: the page of a finished run
 - `AUGREG_LEVELS`, `AugregLevel`: the paper's seven levels of augmentation
 - `advise`, `advised`, `Advice`: which level, and whether to transfer instead, with reasons
 - `transfer`, `transfer_recipe`, `linear_probe`, `Probed`: weights that were learned on other images
@@ -20,6 +21,7 @@ from windvane.nn.advised import advised
 from windvane.nn.augment import AUGREG_LEVELS, AugregLevel
 from windvane.nn.choose import Checkpoint, Choice, choose_checkpoint
 from windvane.nn.export import export_onnx, export_torch
+from windvane.nn.finish import report
 from windvane.nn.history import Evaluation
 from windvane.nn.model import Model, is_network, open_model
 from windvane.nn.networks import count_macs, count_parameters, create_network, usual_size
@@ -58,6 +60,7 @@ __all__ = [
     "predict_proba",
     "prediction_table",
     "read_recipe",
+    "report",
     "train",
     "transfer",
     "transfer_recipe",

@@ -1,0 +1,347 @@
+"""The page of a training run: how good the network is, where it errs, how it was trained, and how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from windvane.data.images import Images
+from windvane.draw import Axis, Kind, Series, plot
+from windvane.nn.judged import Judged
+from windvane.nn.thumbnails import gallery
+from windvane.page import (
+    Html,
+    Page,
+    Section,
+    bars,
+    cards,
+    check_path,
+    code,
+    details,
+    figure,
+    heat,
+    listed,
+    note,
+    number,
+    paragraph,
+    side_by_side,
+    table,
+    write_page,
+)
+from windvane.version import VERSION
+
+MOST_SHADED = 26  # classes in a confusion matrix
+MOST_PAIRS = 12
+MOST_BARS = 20
+MOST_OPEN = 12  # classes in a table that need not be opened
+SHOTS, SHOTS_EACH = 18, 3  # examples, and of one predicted class
+FEW = 3  # evaluations that are drawn as points
+
+
+@dataclass(frozen=True, eq=False)
+class RunFacts:
+    """What the page of a run shows.
+
+    Attributes
+    ----------
+    recipe
+        By its fields, as `windvane.nn.Recipe.to_json` gives them.
+    history
+        A row an evaluation: epoch, seconds, rate, images_per_second, train_loss, train_accuracy, valid_loss,
+        valid_accuracy; nan where there is none.
+    best
+        The row of the model that was kept.
+    data
+        What it was trained on.
+    judged
+        The validation images, the test images, or both.
+    n_parameters
+        Of the network.
+    seconds
+        That the run took.
+    versions
+        Of the libraries, by name.
+    folder
+        Of the run; None where nothing was kept.
+    """
+
+    recipe: Mapping[str, Any]
+    history: pd.DataFrame
+    best: int
+    data: Images
+    judged: Sequence[Judged]
+    n_parameters: int
+    seconds: float
+    versions: Mapping[str, str]
+    folder: Path | None = None
+
+
+def write_run_page(facts: RunFacts, path: Path) -> Path:
+    """Write the page of a training run.
+
+    Parameters
+    ----------
+    facts
+        Of the run.
+    path
+        A name that ends in .html; an earlier page of windvane is replaced.
+
+    Returns
+    -------
+    Path
+        Of the page.
+
+    Raises
+    ------
+    InputError
+        Where the path cannot be used; nothing is written.
+    """
+    check_path(path)
+    return write_page(make_run_page(facts), path)
+
+
+def make_run_page(facts: RunFacts) -> Page:
+    """Compute everything that the page shows.
+
+    Parameters
+    ----------
+    facts
+        Of the run.
+
+    Returns
+    -------
+    Page
+        Judged on the test images where there are any, else on the validation images.
+    """
+    judged = min(facts.judged, key=lambda one: one.chose, default=None)
+    sections = [] if judged is None else [_errors(judged), _examples(judged)]
+    sections += [_training(facts), _data(facts.data), _use(facts), _versions(facts)]
+    title = f"windvane: {facts.recipe['model'] if facts.folder is None else facts.folder.name}"
+    return Page(title, _headline(facts, judged), sections, f"Written by windvane {VERSION}.")
+
+
+def _headline(facts: RunFacts, judged: Judged | None) -> list[Html]:
+    """Put the honest number first."""
+    entries: list[tuple[str, str, object]] = []
+    for one in sorted(facts.judged, key=lambda one: one.chose):
+        low, high = one.interval()
+        use = "chose the model, so it is a little too good" if one.chose else "these images chose nothing"
+        remark = f"95 % interval {low:.1%} to {high:.1%}; {len(one.images):,} images; {use}"
+        entries.append(("Validation accuracy" if one.chose else "Test accuracy", f"{one.accuracy:.1%}", remark))
+    if judged is not None:
+        counts = np.bincount(judged.target, minlength=len(judged.images.classes))
+        words = f"always saying {judged.images.classes[int(counts.argmax())]}"
+        entries.append(("Blind guess", f"{counts.max() / counts.sum():.1%}", words))
+    train = facts.data.train
+    entries.append(("Images", f"{len(train):,}", f"to train on, of {len(train.classes)} classes"))
+    speed = facts.history["images_per_second"].median()
+    network = f"{facts.recipe['model']}, {_count(facts.n_parameters)} parameters, {number(speed, 3)} images a second"
+    entries.append(("Training", duration(facts.seconds), network))
+    content = [cards(entries)]
+    if judged is not None and judged.chose:
+        content.append(note("There is no unbiased score yet: keep test images aside, which choose nothing."))
+    return content
+
+
+def duration(seconds: float) -> str:
+    """Write a duration for people, as in "12.6 min"."""
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{number(seconds, 2)} s"
+
+
+def _count(n: int) -> str:
+    return f"{n / 1e6:.3g} M" if n >= 1e6 else f"{n / 1e3:.3g} k" if n >= 1e3 else str(n)
+
+
+# Where it errs.
+
+
+def _errors(judged: Judged) -> Section:
+    classes, matrix = judged.images.classes, judged.confusion
+    which = "validation images, which also chose the model" if judged.chose else "test images"
+    words = (
+        f"On {len(judged.images):,} {which}: {judged.accuracy:.1%} are right. The mean over the classes is "
+        f"{judged.balanced_accuracy():.1%}, the log loss {number(judged.log_loss, 3)}. The network is "
+        f"{judged.certainty.mean():.1%} certain on average."
+    )
+    content = [paragraph(words)]
+    if len(classes) <= MOST_SHADED:
+        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        cells = [
+            [(float(share), f"{count:,}" if count else "·") for share, count in zip(*pair, strict=True)]
+            for pair in zip(shares, matrix.tolist(), strict=True)
+        ]
+        caption = "Rows: the true class. Columns: what the network says. Shade: share of the row."
+        content.append(figure("Confusion matrix", heat(classes, classes, cells, label="Confusion matrix"), caption))
+    tables = [] if len(classes) > MOST_OPEN else [_by_class(judged)]
+    pairs = judged.pairs()[:MOST_PAIRS]
+    if len(classes) > 2 and pairs:
+        sizes = matrix.sum(axis=1)
+        rows = [[classes[i], classes[j], count, f"{count / sizes[i]:.0%}"] for i, j, count in pairs]
+        header = ["true class", "taken for", "images", "of the class"]
+        tables.append(figure("Most frequent confusions", table(header, rows, label="Most frequent confusions")))
+    content.append(side_by_side(*tables))
+    if len(classes) > MOST_OPEN:
+        content.append(details(f"All {len(classes)} classes", _by_class(judged)))
+    return Section("Errors", content)
+
+
+def _by_class(judged: Judged) -> Html:
+    found, trusted, sizes = judged.found(), judged.trusted(), judged.confusion.sum(axis=1)
+    rows = [[judged.images.classes[i], int(sizes[i]), _share(found[i]), _share(trusted[i])] for i in np.argsort(found)]
+    header = ["class", "images", "found", "right when said"]
+    caption = "Found: share of the class's images that are called so (recall). Right when said: precision."
+    return figure("Each class, the hardest first", table(header, rows, label="Scores of each class"), caption)
+
+
+def _share(share: float) -> str:
+    return "-" if np.isnan(share) else f"{share:.1%}"
+
+
+def _examples(judged: Judged) -> Section:
+    content = []
+    for right, title in ((False, "Wrong, and most certain"), (True, "Right, and most certain")):
+        chosen = judged.most_certain(right=right, most=SHOTS, each=SHOTS_EACH)
+        if not chosen:
+            content.append(paragraph("None is wrong." if not right else "None is right."))
+            continue
+        shots = [(judged.images.decode(i), _caption(judged, i), judged.images.names[i]) for i in chosen]
+        content.append(figure(title, gallery(shots, label=title)))
+    words = "Below each image: what the network says, how certain it is, and the label where that differs. "
+    few = f"At most {SHOTS_EACH} of each predicted class are shown. "
+    hint = "Errors of high certainty are often wrong labels: look at them."
+    return Section("Examples", [paragraph(words + few + hint), *content])
+
+
+def _caption(judged: Judged, i: int) -> str:
+    classes = judged.images.classes
+    said = f"{classes[judged.predicted[i]]} ({judged.certainty[i]:.0%})"
+    return said if judged.right[i] else f"{said}, is {classes[judged.target[i]]}"
+
+
+# How it was trained.
+
+
+def _training(facts: RunFacts) -> Section:
+    pictures = [
+        _curve(facts, "Loss", ("train_loss", "valid_loss")),
+        _curve(facts, "Accuracy", ("train_accuracy", "valid_accuracy")),
+        _curve(facts, "Learning rate", ("rate",)),
+    ]
+    words = "Training figures are of varied images with dropout where the recipe has them, so they may lie below those "
+    content = [listed(describe_recipe(facts.recipe)), side_by_side(*(one for one in pictures if one is not None))]
+    content.append(paragraph(words + "of validation. The large dot is the model that was kept."))
+    fields = [[name, "none" if value is None else str(value)] for name, value in facts.recipe.items()]
+    content.append(details("The whole recipe", table(["", ""], fields, label="The whole recipe")))
+    return Section("Training", content)
+
+
+_NAMES = {"train": "training", "valid": "validation", "rate": ""}
+
+
+def _curve(facts: RunFacts, title: str, columns: Sequence[str]) -> Html | None:
+    history = facts.history
+    lines: list[Series] = []
+    for colour, column in enumerate(columns):
+        shown = history[["epoch", column]].dropna()
+        if len(shown):
+            kind: Kind = "line" if len(shown) > FEW else "points"
+            x, y = shown["epoch"].to_numpy(), shown[column].to_numpy()
+            lines.append(Series(x, y, kind, colour, _NAMES[column.partition("_")[0]]))
+    if not lines:
+        return None
+    if columns[-1].startswith("valid") and not np.isnan(history[columns[-1]].iloc[facts.best]):
+        kept = history.iloc[[facts.best]]
+        lines.append(Series(kept["epoch"].to_numpy(), kept[columns[-1]].to_numpy(), "ring", lines[-1].colour))
+    x_axis = Axis.around("epoch", [0, *history["epoch"]], margin=0.02)
+    y_axis = Axis.around(title.lower(), np.concatenate([one.y for one in lines]))
+    return figure(title, plot(lines, x_axis, y_axis, f"{title} over the epochs"), legend=lines)
+
+
+def describe_recipe(recipe: Mapping[str, Any]) -> list[str]:
+    """Say in words how a network is trained.
+
+    Parameters
+    ----------
+    recipe
+        By its fields, as `windvane.nn.Recipe.to_json` gives them.
+
+    Returns
+    -------
+    list of str
+        Sentences: the network, the schedule, the variation of images, regularisation.
+    """
+    size = recipe["image_size"]
+    start = "random weights" if recipe["weights"] is None else f"the weights {recipe['weights']}"
+    words = [f"{recipe['model']} from {start}, on images of {size} x {size} pixels, seed {recipe['seed']}."]
+    length = next(
+        (f"{recipe[unit]:g} {unit}" for unit in ("epochs", "steps", "seconds") if recipe[unit] is not None),
+        "no limit",
+    )
+    optimiser = {"adamw": "AdamW", "sgd": "SGD with momentum 0.9"}[recipe["optimiser"]]
+    schedule = (
+        f"{length} in batches of {recipe['batch']} by {optimiser}. The rate rises to {recipe['rate']:g} over the first "
+        f"{recipe['warmup']:.0%} of the run, then falls to zero along a cosine. "
+        f"Weight decay {recipe['weight_decay']:g}."
+    )
+    words.append(
+        schedule if recipe["clip"] is None else f"{schedule} Gradients are clipped to a norm of {recipe['clip']:g}."
+    )
+    crops = {
+        "inception": f"cropped to {recipe['smallest_crop']:.0%} or more of their area",
+        "shift": "shifted by up to an eighth",
+        "none": "not cropped",
+    }
+    varied = [
+        f"AugReg level {recipe['augreg']}",
+        crops[recipe["crop"]],
+        *(["half of them mirrored"] if recipe["flip"] else []),
+    ]
+    words.append(f"Images in training: {', '.join(varied)}.")
+    share = recipe["regularisation"]
+    more = [f"dropout {share:g} and stochastic depth up to {share:g}"] if share else ["no dropout or stochastic depth"]
+    more += [f"label smoothing {recipe['smoothing']:g}"] if recipe["smoothing"] else []
+    more += [f"moving average of the weights {recipe['ema']:g}"] if recipe["ema"] is not None else []
+    more += ["sigmoid loss"] if recipe["loss"] == "sigmoid" else []
+    words.append(f"Regularisation: {', '.join(more)}.")
+    return words
+
+
+# What it was trained on, and its use.
+
+
+def _data(data: Images) -> Section:
+    counts = np.bincount(np.asarray(data.train.labels), minlength=len(data.train.classes))
+    order = np.argsort(-counts, kind="stable")
+    entries = [
+        (data.train.classes[i], float(counts[i]), f"{counts[i]:,} · {counts[i] / counts.sum():.1%}") for i in order
+    ]
+    if len(entries) > MOST_BARS:
+        rest = int(counts[order[MOST_BARS:]].sum())
+        entries = [*entries[:MOST_BARS], (f"{len(order) - MOST_BARS} more", -1.0, f"{rest:,}")]
+    shown = figure("Training images of each class", bars(entries, label="Training images of each class"))
+    return Section("Data", [listed(data.summary().splitlines()), shown])
+
+
+def _use(facts: RunFacts) -> Section:
+    if facts.folder is None:
+        return Section("Use it", [paragraph("The model was not kept: train(recipe, data, out='run') keeps it.")])
+    place = str(facts.folder.absolute())
+    lines = (
+        "import windvane.nn as nn\nfrom windvane.data.images import read_unlabelled\n\n"
+        f"model = nn.open_model({place!r})\n"
+        'nn.prediction_table(model, read_unlabelled("new_images/"))'
+    )
+    shell = f"windvane predict {place} new_images/ --out predictions.csv"
+    return Section("Use it", [code(lines), code(shell)])
+
+
+def _versions(facts: RunFacts) -> Section:
+    rows = [[name, version] for name, version in facts.versions.items()]
+    return Section("Versions", [table(["", ""], rows, label="Versions")])
