@@ -38,6 +38,6 @@ def test_keeping_too_much_is_refused() -> None:
     layers = {"small": torch.zeros(2, 3), "large": torch.zeros(2, 1000)}
     check_fits(layers, 1000)
     with pytest.raises(
-        InputError, match=r"2 layers of 1000000000000 images need .* GB.*The largest are large \(.*n_images up to"
+        InputError, match=r"2 of 1000000000000 images need .* GB.*The largest are large \(.*n_images up to"
     ):
         check_fits(layers, 10**12)

@@ -77,7 +77,7 @@ def check_fits(layers: Mapping[str, Tensor], n_images: int) -> None:
     if n_images > fits:
         largest = sorted(per_image, key=lambda name: -per_image[name])[:LARGEST]
         raise InputError(
-            f"layers: {len(per_image)} layers of {n_images} images need {needed * n_images / 1e9:.3g} GB, more than free."
+            f"layers: {len(per_image)} of {n_images} images need {needed * n_images / 1e9:.3g} GB, more than is free."
             f" The largest are {_listed({name: per_image[name] * n_images for name in largest})}. "
             f"Allowed: fewer layers, n_images up to {fits}, or reduce=, which keeps less of each."
         )
