@@ -70,7 +70,9 @@ def test_readouts() -> None:
     assert torch.equal(read_out(tokens, grid, "class"), tokens[:, 0])
     assert torch.allclose(read_out(tokens, grid, "average"), sum(tokens[:, 1 + i] for i in range(16)) / 16)
     assert torch.equal(read_out(tokens, grid, "token"), tokens[:, 1 + 2 * 4 + 2])
-    assert torch.equal(read_out(tokens, grid, "all"), tokens[:, 1:].reshape(2, 80))
+    assert torch.equal(read_out(tokens, grid, 15), tokens[:, 16])
+    with pytest.raises(InputError, match=r"readout=16 is no place. Allowed: 0 to 15"):
+        read_out(tokens, grid, 16)
     with pytest.raises(InputError, match="needs a network with a class token"):
         read_out(tokens[:, 1:], token_grid(16, (32, 32)), "class")
     with pytest.raises(InputError, match="readout='mean' is not known"):

@@ -18,8 +18,8 @@ from windvane.errors import InputError, unknown
 
 MOST_PREFIX_TOKENS = 16  # looked for where the network does not say how many it has
 
-Readout = Literal["class", "average", "token", "all"]
-READOUTS: tuple[Readout, ...] = ("class", "average", "token", "all")
+Readout = Literal["class", "average", "token"] | int
+READOUTS = ("class", "average", "token")
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,8 @@ def read_out(tokens: Tensor, grid: TokenGrid, readout: Readout) -> Tensor:
     grid
         Where they lie.
     readout
-        "class" is the first token, "average" the mean over those with a place, "token" the central one of them,
-        "all" every one of them, one after another.
+        "class" is the first token, "average" the mean over those with a place, "token" the central one of them; a
+        number the one at this place, counted row by row from 0.
 
     Returns
     -------
@@ -185,7 +185,7 @@ def read_out(tokens: Tensor, grid: TokenGrid, readout: Readout) -> Tensor:
     Raises
     ------
     InputError
-        An unknown readout, or the class token of a network that has none.
+        An unknown readout, a place outside the grid, or the class token of a network that has none.
     """
     spatial = tokens[:, grid.n_prefix :]  # (n, places, channels)
     if readout == "class":
@@ -196,6 +196,8 @@ def read_out(tokens: Tensor, grid: TokenGrid, readout: Readout) -> Tensor:
         return spatial.mean(1)
     if readout == "token":
         return spatial[:, grid.centre]
-    if readout == "all":
-        return spatial.flatten(1)
+    if isinstance(readout, int):
+        if not 0 <= readout < grid.n_places:
+            raise InputError(f"readout={readout} is no place. Allowed: 0 to {grid.n_places - 1}.")
+        return spatial[:, readout]
     raise unknown("readout", readout, READOUTS)
