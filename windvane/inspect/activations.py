@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
+U = TypeVar("U")
 BatchSize = int | Literal["auto"]
 
 AUTO_BATCH = 64  # where "auto" begins
 
 # What networks raise when an input does not suit them.
-_UNSUITED = (RuntimeError, AssertionError, ValueError, TypeError, IndexError, KeyError, AttributeError, NotImplementedError)
+_UNSUITED = (
+    RuntimeError,
+    AssertionError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+)
 
 
 class Activations(Mapping[str, Tensor]):
@@ -174,21 +184,58 @@ def stream(
     InputError
         As `collect`.
     """
-    wanted = layers if isinstance(layers, tuple) else (layers,) * len(models)
-    if not models or len(wanted) != len(models):
-        raise InputError(f"layers has {len(wanted)} entries for {len(models)} networks. Allowed: one for all or for each.")
-    readers: list[_Reader] = []
     size = AUTO_BATCH if batch_size == "auto" else batch_size
-    for batch in paired(data, len(models), size, n_images):
-        pieces = [batch]
+    wanted = layers if isinstance(layers, tuple) else (layers,) * len(models)
+    yield from read_steps(models, paired(data, len(models), size, n_images), wanted, reduce, batch_size == "auto")
+
+
+def read_steps(
+    models: Sequence[nn.Module],
+    steps: Iterable[tuple[Batch, ...]],
+    layers: tuple[Layers, ...],
+    reduce: Callable[[Tensor], T] | None,
+    halves: bool,
+) -> Iterator[tuple[dict[str, T], ...]]:
+    """Read networks for batches that are paired already.
+
+    Parameters
+    ----------
+    models
+        Networks.
+    steps
+        A batch for each network.
+    layers
+        For each network.
+    reduce
+        As in `stream`.
+    halves
+        Whether a batch that does not fit into memory is halved.
+
+    Yields
+    ------
+    tuple of dict
+        As `stream`.
+
+    Raises
+    ------
+    InputError
+        As `collect`.
+    """
+    if not models or len(layers) != len(models):
+        raise InputError(
+            f"layers has {len(layers)} entries for {len(models)} networks. Allowed: one for all or for each."
+        )
+    readers: list[_Reader[T]] = []
+    for step in steps:
+        pieces = [step]
         while pieces:
             piece = pieces.pop()
             try:
-                readers = readers or [_Reader(*one, reduce) for one in zip(models, wanted, piece, strict=True)]
+                readers = readers or [_Reader(*one, reduce) for one in zip(models, layers, piece, strict=True)]
                 values = _read(readers, piece)
             except _DoesNotFitError as error:
                 n_given = count(piece[0])
-                if batch_size != "auto" or n_given == 1:
+                if not halves or n_given == 1:
                     raise too_large(error.taps, n_given) from error.__cause__
                 pieces += [_part(piece, (n_given + 1) // 2, n_given), _part(piece, 0, (n_given + 1) // 2)]
             else:
@@ -209,35 +256,35 @@ def _part(batch: tuple[Batch, ...], start: int, stop: int) -> tuple[Batch, ...]:
     return tuple(parts[id(one)] for one in batch)
 
 
-def _read(readers: Sequence[_Reader], batch: tuple[Batch, ...]) -> tuple[dict[str, Any], ...]:
+def _read(readers: Sequence[_Reader[T]], batch: tuple[Batch, ...]) -> tuple[dict[str, T], ...]:
     """Read every network; those that share network, images and layers share the pass."""
-    done: list[dict[str, Any]] = []
+    done: list[dict[str, T]] = []
     for i, reader in enumerate(readers):
         twin = next((j for j in range(i) if batch[j] is batch[i] and readers[j].reads_as(reader)), None)
         done.append(reader.read(batch[i]) if twin is None else done[twin])
     return tuple(done)
 
 
-class _Reader:
+class _Reader(Generic[T]):
     """One network and the layers that are read of it."""
 
-    def __init__(self, model: nn.Module, layers: Layers, batch: Batch, reduce: Callable[[Tensor], Any] | None) -> None:
+    def __init__(self, model: nn.Module, layers: Layers, batch: Batch, reduce: Callable[[Tensor], T] | None) -> None:
         if not isinstance(model, nn.Module):
             raise InputError(f"model is {type(model).__name__}. Allowed: a torch.nn.Module.")
         self._model = unwrap(model)
-        self._reduce = reduce or torch.clone
+        self._reduce: Callable[[Tensor], Any] = reduce or torch.clone
         self._taps: list[Tap] = []
         weight = next(self._model.parameters(), None)
         self._device = torch.device("cpu") if weight is None else weight.device
         self._taps = select(model, self._guard(lambda: trace(self._model, self._to_device(batch)), batch), layers)
 
-    def reads_as(self, other: _Reader) -> bool:
+    def reads_as(self, other: _Reader[T]) -> bool:
         return self._model is other._model and self._taps == other._taps
 
-    def read(self, batch: Batch) -> dict[str, Any]:
+    def read(self, batch: Batch) -> dict[str, T]:
         """Run the network and keep what was asked for."""
         wanted, n_images = {tap.name: tap for tap in self._taps}, count(batch)
-        kept: dict[str, Any] = {}
+        kept: dict[str, T] = {}
 
         def visit(place: Place, tensor: Tensor) -> None:
             tap, twin = wanted.get(place.name), place.same_as or ""
@@ -248,7 +295,9 @@ class _Reader:
         self._guard(lambda: run(self._model, self._to_device(batch), visit), batch)
         missing = [name for name in wanted if name not in kept]
         if missing:
-            raise InputError(f"layers: {', '.join(missing)} did not run for every batch. Allowed: those that always do.")
+            raise InputError(
+                f"layers: {', '.join(missing)} did not run for every batch. Allowed: those that always do."
+            )
         return {name: kept[name] for name in wanted}
 
     def _to_device(self, batch: Batch) -> Batch:
@@ -256,7 +305,7 @@ class _Reader:
             return batch.to(self._device)
         return {key: one.to(self._device) if isinstance(one, Tensor) else one for key, one in batch.items()}
 
-    def _guard(self, action: Callable[[], T], batch: Batch) -> T:
+    def _guard(self, action: Callable[[], U], batch: Batch) -> U:
         """Say what the network failed on."""
         try:
             return action()
@@ -271,11 +320,13 @@ class _Reader:
 
 
 def _unsuited(model: nn.Module, batch: Batch, error: Exception) -> InputError:
-    given = tuple(batch.shape) if isinstance(batch, Tensor) else {key: getattr(v, "shape", v) for key, v in batch.items()}
+    given = (
+        tuple(batch.shape) if isinstance(batch, Tensor) else {key: getattr(v, "shape", v) for key, v in batch.items()}
+    )
     config = getattr(model, "pretrained_cfg", None) or {}
     size = config.get("input_size") if isinstance(config, Mapping) else None
     hint = f" It is made for images of shape {tuple(size)}." if size else ""
     return InputError(
-        f"data: {type(model).__name__} fails on a batch of shape {given}: {type(error).__name__}: {error}{hint} Allowed: "
-        "what the network takes; a tuple gives each of several networks its own."
+        f"data: {type(model).__name__} fails on a batch of shape {given}: {type(error).__name__}: {error}{hint} "
+        "Allowed: what the network takes; a tuple gives each of several networks its own."
     )

@@ -65,7 +65,7 @@ def _whole_batches(data: Any, batch_size: int, n_images: int | None) -> Iterable
     if isinstance(data, np.ndarray):
         data = torch.as_tensor(data)
     if isinstance(data, Tensor):
-        return data.split(batch_size)
+        return torch.split(data, batch_size)
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         return DataLoader(data, batch_size)
     if isinstance(data, Iterable) and not isinstance(data, str | bytes):
@@ -108,9 +108,13 @@ def _inputs(batch: Any) -> Batch:
     if isinstance(batch, np.ndarray):
         batch = torch.as_tensor(batch)
     if not isinstance(batch, Tensor) or batch.ndim == 0:
-        raise InputError(f"data gives batches of type {type(batch).__name__}. Allowed: tensors (n, ...), first in a batch.")
+        raise InputError(
+            f"data gives batches of type {type(batch).__name__}. Allowed: tensors (n, ...), first in a batch."
+        )
     if batch.dtype == torch.uint8:
-        raise InputError("data holds whole numbers from 0 to 255 (uint8). Allowed: floats, scaled as the network wants.")
+        raise InputError(
+            "data holds whole numbers from 0 to 255 (uint8). Allowed: floats, scaled as the network wants."
+        )
     return batch
 
 
@@ -150,5 +154,7 @@ def paired(data: Any, n_models: int, batch_size: int, n_images: int | None) -> I
     for step in itertools.zip_longest(*streams):
         lengths = [0 if batch is None else count(batch) for batch in step]
         if len(set(lengths)) > 1:
-            raise InputError(f"data has batches of {lengths} images for the networks. Allowed: the same images for each.")
+            raise InputError(
+                f"data has batches of {lengths} images for the networks. Allowed: the same images for each."
+            )
         yield step

@@ -108,7 +108,7 @@ def run(model: nn.Module, inputs: Batch, visit: Visit, *, gradients: bool = Fals
 
 @contextmanager
 def _as_it_was(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no compiled code or fused layers (they call no hooks); all is put back."""
+    """Set evaluation mode, no compiled code or fused layers (they call no hooks); put all back."""
     modes = [(module, module.training) for module in model.modules()]
     fused = torch.backends.mha.get_fastpath_enabled()
     try:

@@ -50,8 +50,8 @@ def too_large(taps: Sequence[Tap], n_images: int) -> InputError:
     largest = sorted(taps, key=lambda tap: -tap.n_bytes)[:LARGEST]
     sizes = _listed({tap.name: tap.n_bytes * n_images for tap in largest})
     return InputError(
-        f"batch_size: a batch of {n_images} images does not fit into memory. The largest of {len(taps)} layers are {sizes}. "
-        f'Allowed: about {fits} images at a time, fewer layers, or batch_size="auto", which halves until it fits.'
+        f"batch_size: a batch of {n_images} images does not fit into memory. The largest of {len(taps)} layers are "
+        f'{sizes}. Allowed: about {fits} images at a time, fewer layers, or batch_size="auto", which halves them.'
     )
 
 
@@ -77,8 +77,8 @@ def check_fits(layers: Mapping[str, Tensor], n_images: int) -> None:
     if n_images > fits:
         largest = sorted(per_image, key=lambda name: -per_image[name])[:LARGEST]
         raise InputError(
-            f"layers: {len(per_image)} layers of {n_images} images need {needed * n_images / 1e9:.3g} GB, more than is free. "
-            f"The largest are {_listed({name: per_image[name] * n_images for name in largest})}. "
+            f"layers: {len(per_image)} layers of {n_images} images need {needed * n_images / 1e9:.3g} GB, more than free."
+            f" The largest are {_listed({name: per_image[name] * n_images for name in largest})}. "
             f"Allowed: fewer layers, n_images up to {fits}, or reduce=, which keeps less of each."
         )
 
