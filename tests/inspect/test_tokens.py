@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vision_toys import small_resnet, small_vit
 
 from windvane.errors import InputError
-from windvane.inspect.tokens import TokenGrid, as_tokens, n_prefix_tokens, read_out, token_grid
+from windvane.inspect.tokens import TokenGrid, as_tokens, check_by_image, n_prefix_tokens, read_out, token_grid
 
 
 @settings(deadline=None, max_examples=60)
@@ -60,6 +60,12 @@ def test_maps_become_tokens() -> None:
     tokens, grid = as_tokens(output, (32, 40))
     assert grid == TokenGrid(0, 4, 5, 8.0, 8.0)
     assert torch.equal(tokens[:, 2 * 5 + 3], output[:, :, 2, 3])
+    last, same = as_tokens(torch.arange(2 * 4 * 5 * 48.0).reshape(2, 4, 5, 48), (32, 40))  # channels last
+    assert same == grid
+    assert torch.equal(last[:, 2 * 5 + 3], torch.arange(2 * 4 * 5 * 48.0).reshape(2, 4, 5, 48)[:, 2, 3])
+    check_by_image(output, 2, "a")
+    with pytest.raises(InputError, match=r"layer 'a' gives \(2, 3, 4, 5\) for 1 images: it sees windows"):
+        check_by_image(output, 1, "a")
     with pytest.raises(InputError, match=r"a layer gives \(2, 3\)"):
         as_tokens(torch.zeros(2, 3), (32, 40))
 

@@ -8,6 +8,7 @@ a grid.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from windvane.errors import InputError, unknown
 
+SQUARE = 1.25  # between the sides of a patch at most, where maps of odd sizes are rounded
 MOST_PREFIX_TOKENS = 16  # looked for where the network does not say how many it has
 
 Readout = Literal["class", "average", "token"] | int
@@ -136,7 +138,8 @@ def as_tokens(output: Tensor, image_size: tuple[int, int], n_prefix: int | None 
     Parameters
     ----------
     output
-        (n, tokens, channels), or a map (n, channels, rows, columns).
+        (n, tokens, channels), or a map (n, channels, rows, columns), or (n, rows, columns, channels) where only so the
+        map has the shape of the images.
     image_size
         Height and width of the input in pixels.
     n_prefix
@@ -153,6 +156,8 @@ def as_tokens(output: Tensor, image_size: tuple[int, int], n_prefix: int | None 
         The layer keeps no places, or they do not tile the image.
     """
     if output.ndim == 4:
+        if not _fits(output.shape[2:], image_size) and _fits(output.shape[1:3], image_size):
+            output = output.permute(0, 3, 1, 2)
         rows, columns = output.shape[2:]
         grid = TokenGrid(0, rows, columns, image_size[0] / rows, image_size[1] / columns)
         return output.flatten(2).transpose(1, 2), grid
@@ -162,6 +167,35 @@ def as_tokens(output: Tensor, image_size: tuple[int, int], n_prefix: int | None 
         f"a layer gives {tuple(output.shape)}; tokens (n, tokens, channels) or a map (n, channels, rows, columns) are "
         "needed: choose layers before the network pools."
     )
+
+
+def _fits(shape: Sequence[int], image_size: tuple[int, int]) -> bool:
+    """Whether rows and columns over the images make patches that are nearly square."""
+    return 1 / SQUARE < image_size[0] * shape[1] / (shape[0] * image_size[1]) < SQUARE
+
+
+def check_by_image(output: Tensor, n_images: int, layer: str) -> None:
+    """Refuse a layer in which several rows belong to one image.
+
+    Parameters
+    ----------
+    output
+        (n, ...)
+    n_images
+        In the batch.
+    layer
+        Its name.
+
+    Raises
+    ------
+    InputError
+        The layer has more rows than images: windows, or folded patches.
+    """
+    if len(output) != n_images:
+        raise InputError(
+            f"layer {layer!r} gives {tuple(output.shape)} for {n_images} images: it sees windows or folded patches. "
+            "Allowed: layers with a row for each image."
+        )
 
 
 def read_out(tokens: Tensor, grid: TokenGrid, readout: Readout) -> Tensor:
