@@ -85,8 +85,8 @@ def cut(batch: Batch, start: int, stop: int) -> Batch:
     return {key: one[start:stop] if isinstance(one, Tensor) else one for key, one in batch.items()}
 
 
-def run(model: nn.Module, inputs: Batch, visit: Visit) -> None:
-    """Run a network once, in evaluation mode and without gradients, and show each of its tensors as it comes.
+def run(model: nn.Module, inputs: Batch, visit: Visit, *, gradients: bool = False) -> None:
+    """Run a network once, in evaluation mode, and show each of its tensors as it comes.
 
     Parameters
     ----------
@@ -96,9 +96,11 @@ def run(model: nn.Module, inputs: Batch, visit: Visit) -> None:
         A batch on the device of the network: a tensor, or its arguments by name.
     visit
         Takes a place and its tensor, into which later layers may write.
+    gradients
+        Whether the tensors keep the graph that they come from.
     """
     inner = unwrap(model)
-    with _as_it_was(inner), _watching(inner, visit):
+    with _as_it_was(inner), torch.set_grad_enabled(gradients), _watching(inner, visit):
         if isinstance(inputs, Tensor):
             inner(inputs.clone() if inputs.is_inference() else inputs)
         else:
@@ -107,13 +109,13 @@ def run(model: nn.Module, inputs: Batch, visit: Visit) -> None:
 
 @contextmanager
 def _as_it_was(model: nn.Module) -> Iterator[None]:
-    """Set evaluation mode, no gradients, no compiled code or fused layers (they call no hooks); put all back."""
+    """Set evaluation mode, no compiled code or fused layers (they call no hooks); put all back."""
     modes = [(module, module.training) for module in model.modules()]
     fused = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)
         model.eval()
-        with torch.no_grad(), _eager():
+        with _eager():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
