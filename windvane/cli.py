@@ -270,6 +270,27 @@ def report(
         typer.echo(load(run).report(out, X, columns.get("--target")))
 
 
+@app.command("inspect")
+def inspect_networks(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Network of timm, or NAME=FILE with its weights.")],
+    others: Annotated[list[str], typer.Argument(metavar="[MODEL2] IMAGES", help="A second one; a folder of images.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Page to write; ends in .html.")] = Path("inspect.html"),
+    n_images: Annotated[int, typer.Option(help="How many images are looked at.")] = 256,
+    untrained: Annotated[bool, typer.Option("--untrained", help="Random weights, where no file is named.")] = False,
+    seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
+) -> None:
+    """Look inside one network or two, and write one page."""
+    with _complaints():
+        from windvane.errors import InputError
+        from windvane.inspect.whole import write_inspection
+
+        *second, folder = others
+        if len(second) > 1:
+            raise InputError(f"{1 + len(second)} networks were named. Allowed: one or two, then a folder of images.")
+        typer.echo(write_inspection([model, *second], folder, out, n_images, trained=not untrained, seed=seed))
+
+
 @app.callback(invoke_without_command=True)
 def options(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     """Answer the options that come before a command."""

@@ -1,0 +1,90 @@
+"""Whatever holds images comes out as the same batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from windvane.errors import InputError
+from windvane.inspect.batches import batches, n_held, paired
+
+X = torch.arange(60.0).reshape(10, 6)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        X,
+        X.numpy(),
+        TensorDataset(X, torch.zeros(10)),
+        DataLoader(TensorDataset(X, torch.zeros(10)), 4),
+        [X[:4], X[4:8], X[8:]],
+        [(X[:4], 0), (X[4:8], 0), (X[8:], 0)],
+        [X[:4].numpy(), X[4:8].numpy(), X[8:].numpy()],
+    ],
+    ids=["tensor", "array", "data set", "loader", "batches", "with targets", "arrays"],
+)
+def test_every_kind_of_data(data: Any) -> None:
+    assert [len(one) for one in batches(data, 4)] == [4, 4, 2]
+    assert torch.equal(torch.cat(list(batches(data, 4))), X)
+    assert [len(one) for one in batches(data, 4, 7)] == [4, 3]
+    assert torch.equal(torch.cat(list(batches(data, 4, 7))), X[:7])
+
+
+def test_mappings_lose_their_targets() -> None:
+    (batch,) = batches([{"pixel_values": X, "labels": torch.zeros(10)}], 4)
+    assert set(batch) == {"pixel_values"}
+
+
+@pytest.mark.parametrize(
+    ("data", "n_images", "message"),
+    [
+        (X, 11, "n_images=11, but data has 10 images"),
+        (iter([X]), 11, "n_images=11, but data has 10 images"),
+        (X, 0, "n_images=0 is too small"),
+        ([], None, "data has no images"),
+        (3, None, "data is int"),
+        ("folder", None, "data is str"),
+        (["folder"], None, "batches of type str"),
+        (X.to(torch.uint8), None, "uint8"),
+        (np.zeros((4, 2), np.uint8), None, "uint8"),
+    ],
+)
+def test_unusable_data(data: Any, n_images: int | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        list(batches(data, 4, n_images))
+
+
+def test_batch_size_is_checked() -> None:
+    with pytest.raises(InputError, match="batch_size=0"):
+        list(batches(X, 0))
+
+
+def test_one_for_all_is_the_very_same() -> None:
+    for left, right in paired(X, 2, 4, None):
+        assert left is right
+
+
+def test_one_for_each_goes_in_step() -> None:
+    steps = list(paired((X, X[:, :2]), 2, 4, 9))
+    assert [(tuple(a.shape), tuple(b.shape)) for a, b in steps] == [
+        ((4, 6), (4, 2)),
+        ((4, 6), (4, 2)),
+        ((1, 6), (1, 2)),
+    ]
+
+
+def test_unequal_pairs() -> None:
+    with pytest.raises(InputError, match=r"batches of \[2, 1\] images"):
+        list(paired((X, X[:9]), 2, 4, None))
+    with pytest.raises(InputError, match="tuple of 3, but there are 2 networks"):
+        list(paired((X, X, X), 2, 4, None))
+
+
+def test_held_images_are_counted() -> None:
+    assert n_held(X) == n_held(DataLoader(TensorDataset(X))) == 10
+    assert n_held([X]) is None

@@ -1,0 +1,11 @@
+"""Results are known by what they can do."""
+
+from __future__ import annotations
+
+from windvane.inspect.comparison import Comparison
+from windvane.inspect.result import Result
+
+
+def test_results_can_be_told_from_others() -> None:
+    assert issubclass(Comparison, Result)
+    assert not issubclass(dict, Result)

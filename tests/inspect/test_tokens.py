@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vision_toys import small_resnet, small_vit
+
+from windvane.errors import InputError
+from windvane.inspect.tokens import TokenGrid, as_tokens, check_by_image, n_prefix_tokens, read_out, token_grid
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(3, 20), st.integers(3, 20), st.integers(1, 32), st.integers(0, 5))
+def test_grid_is_found(rows: int, columns: int, patch: int, n_prefix: int) -> None:
+    size = (rows * patch, columns * patch)
+    told = token_grid(rows * columns + n_prefix, size, n_prefix)
+    assert told == TokenGrid(n_prefix, rows, columns, patch, patch)
+    found = token_grid(rows * columns + n_prefix, size)
+    assert found.n_prefix + found.n_places == rows * columns + n_prefix
+    assert found.patch_height == found.patch_width
+
+
+def test_usual_counts_of_tokens() -> None:
+    counts = {197: (1, 14), 196: (0, 14), 198: (2, 14), 201: (5, 14), 50: (1, 7), 65: (1, 8), 261: (5, 16)}
+    for n_tokens, (n_prefix, side) in counts.items():
+        found = token_grid(n_tokens, (224, 224))
+        assert (found.n_prefix, found.rows, found.columns) == (n_prefix, side, side)
+
+
+def test_tokens_that_do_not_tile() -> None:
+    with pytest.raises(InputError, match=r"195 tokens .* do not tile an image of 224 x 224 .* n_prefix"):
+        token_grid(195, (224, 224), 1)
+    with pytest.raises(InputError, match="up to 16 left out"):
+        token_grid(290, (300, 7), None)
+
+
+def test_positions_and_distances() -> None:
+    grid = TokenGrid(1, 2, 3, 10.0, 4.0)
+    assert grid.positions().tolist() == [[5, 2], [5, 6], [5, 10], [15, 2], [15, 6], [15, 10]]
+    assert grid.centre == 4
+    distances = grid.distances()
+    for i, (y, x) in enumerate(grid.positions().tolist()):
+        for j, (v, u) in enumerate(grid.positions().tolist()):
+            assert distances[i, j].item() == pytest.approx(math.hypot(y - v, x - u))
+
+
+def test_what_networks_say() -> None:
+    assert n_prefix_tokens(small_vit()) == 1
+    assert n_prefix_tokens(small_vit(distilled=True)) == 2
+    assert n_prefix_tokens(small_vit(registers=4)) == 5
+    assert n_prefix_tokens(small_vit(pool="avg")) == 0
+    assert n_prefix_tokens(small_resnet()) is None
+
+
+def test_maps_become_tokens() -> None:
+    output = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
+    tokens, grid = as_tokens(output, (32, 40))
+    assert grid == TokenGrid(0, 4, 5, 8.0, 8.0)
+    assert torch.equal(tokens[:, 2 * 5 + 3], output[:, :, 2, 3])
+    last, same = as_tokens(torch.arange(2 * 4 * 5 * 48.0).reshape(2, 4, 5, 48), (32, 40))  # channels last
+    assert same == grid
+    assert torch.equal(last[:, 2 * 5 + 3], torch.arange(2 * 4 * 5 * 48.0).reshape(2, 4, 5, 48)[:, 2, 3])
+    check_by_image(output, 2, "a")
+    with pytest.raises(InputError, match=r"layer 'a' gives \(2, 3, 4, 5\) for 1 images: it sees windows"):
+        check_by_image(output, 1, "a")
+    with pytest.raises(InputError, match=r"a layer gives \(2, 3\)"):
+        as_tokens(torch.zeros(2, 3), (32, 40))
+
+
+def test_readouts() -> None:
+    tokens = torch.randn(2, 1 + 16, 5, generator=torch.Generator().manual_seed(0))
+    grid = token_grid(17, (32, 32))
+    assert torch.equal(read_out(tokens, grid, "class"), tokens[:, 0])
+    assert torch.allclose(read_out(tokens, grid, "average"), sum(tokens[:, 1 + i] for i in range(16)) / 16)
+    assert torch.equal(read_out(tokens, grid, "token"), tokens[:, 1 + 2 * 4 + 2])
+    assert torch.equal(read_out(tokens, grid, 15), tokens[:, 16])
+    with pytest.raises(InputError, match=r"readout=16 is no place. Allowed: 0 to 15"):
+        read_out(tokens, grid, 16)
+    with pytest.raises(InputError, match="needs a network with a class token"):
+        read_out(tokens[:, 1:], token_grid(16, (32, 32)), "class")
+    with pytest.raises(InputError, match="readout='mean' is not known"):
+        read_out(tokens, grid, "mean")  # type: ignore[arg-type]

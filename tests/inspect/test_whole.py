@@ -1,0 +1,49 @@
+"""One or two networks are looked into as a whole, and what does not apply is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from networks import images
+from PIL import Image
+from typer.testing import CliRunner
+
+from windvane.cli import app
+from windvane.inspect.compare import Sampling
+from windvane.inspect.networks import Network
+from windvane.inspect.page import write_findings
+from windvane.inspect.whole import findings_of
+
+
+def test_two_networks(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2)
+    resnet = timm.create_model("resnet10t", num_classes=3)
+    both = [Network("vit", vit, images(8, 32)), Network("resnet", resnet, images(8, 32))]
+    findings, missing = findings_of(both, Sampling(8))
+    titles = [one.title for one in findings]
+    assert titles[:3] == [
+        "vit beside resnet",
+        "vit: its layers beside each other",
+        "vit: the same without training",
+    ]
+    assert "vit: how far attention looks" in titles
+    assert any(one.startswith("resnet: how far attention looks: no self-attention") for one in missing)
+    assert findings[0].sentences
+    assert write_findings(tmp_path / "page.html", "Inside", "", findings).stat().st_size > 10_000
+
+
+def test_shell(tmp_path: Path) -> None:
+    for i in range(6):
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    page = tmp_path / "page.html"
+    done = CliRunner().invoke(app, ["inspect", "test_vit", str(tmp_path), "--untrained", "--out", str(page)])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip() == str(page)
+    assert "Inside test_vit" in page.read_text(encoding="utf-8")
+    done = CliRunner().invoke(app, ["inspect", "a", "b", "c", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "3 networks were named" in done.stderr

@@ -1,0 +1,86 @@
+"""The training behind benchmarks/inside_networks.py: resumable, repeatable, judged by what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import inside_networks
+import inside_training
+import pytest
+import torch
+from inside_training import SIZES, Labelled, Spec, draw_batch, make_resnet, make_vit, make_without_skip, train
+
+
+def digits(n: int = 40) -> Labelled:
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8, generator=draw)
+    return Labelled(images, torch.arange(n) % 10)
+
+
+def spec(steps: int = 5, until: float | None = None) -> Spec:
+    return Spec("vit", lambda: make_vit(SIZES["toy"]), digits(), 8, steps, until)
+
+
+def test_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train(spec(), digits(), tmp_path / "whole")
+    monkeypatch.setattr(inside_training, "KEEP_EVERY", 2)
+    real = draw_batch
+
+    def interrupted(one: Spec, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if step == 3:
+            raise KeyboardInterrupt
+        return real(one, step)
+
+    monkeypatch.setattr(inside_training, "draw_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(spec(), digits(), tmp_path / "parts")
+    monkeypatch.setattr(inside_training, "draw_batch", real)
+    resumed = train(spec(), digits(), tmp_path / "parts")
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name]), name
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["vit.pt"]
+
+
+def test_stops_when_it_is_good_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    monkeypatch.setattr(inside_training, "CHECK_EVERY", 2)
+    monkeypatch.setattr(inside_training, "draw_batch", lambda one, step: steps.append(step) or draw_batch(one, step))
+    train(spec(until=0.0), digits(), tmp_path)
+    assert steps == [0, 1]
+
+
+def test_batches_depend_on_the_step_alone() -> None:
+    first, again, other = (draw_batch(spec(), step)[0] for step in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.shape == (8, 3, 32, 32)
+
+
+def test_networks() -> None:
+    x = torch.zeros(2, 3, 32, 32)
+    size = SIZES["toy"]
+    for model in (make_vit(size), make_vit(size, pool="avg"), make_resnet(size), make_without_skip(size)):
+        assert model(x).shape == (2, 10)
+
+
+def test_table_and_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- findings -->\nold\n<!-- end of findings -->\nafter\n", encoding="utf-8")
+    (tmp_path / "toy").mkdir()
+    finding = {"finding": "||a||", "paper": "high", "ours": "0.5", "agrees": False, "picture": "a.png"}
+    text = inside_networks.json.dumps({"findings": [finding], "accuracy": {"vit": 0.5}})
+    (tmp_path / "toy" / "findings.json").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(inside_networks, "PAGE", page)
+    monkeypatch.setattr(inside_networks, "RESULTS", tmp_path)
+    inside_networks.fill_page("toy")
+    inside_networks.fill_page("toy")
+    lines = page.read_text(encoding="utf-8").splitlines()
+    row = "| [‖a‖](../benchmarks/results/inside/toy/a.png) | high | 0.5 | no |"
+    assert lines[:2] == ["before", "<!-- findings -->"]
+    assert lines[4:] == [
+        row,
+        "",
+        "Accuracy on test images of its own set: vit 0.500.",
+        "<!-- end of findings -->",
+        "after",
+    ]

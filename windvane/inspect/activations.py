@@ -1,0 +1,332 @@
+"""What the layers of networks hold for given images: all at once, or batch by batch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+
+import torch
+from torch import Tensor, nn
+
+from windvane.errors import InputError
+from windvane.inspect.batches import n_held, paired
+from windvane.inspect.forward import Batch, Place, count, cut, run, unwrap
+from windvane.inspect.layers import Layers, Tap, select, trace
+from windvane.inspect.memory import check_fits, is_out_of_memory, too_large
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+U = TypeVar("U")
+BatchSize = int | Literal["auto"]
+
+AUTO_BATCH = 64  # where "auto" begins
+
+# What networks raise when an input does not suit them.
+_UNSUITED = (
+    RuntimeError,
+    AssertionError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+)
+
+
+class Activations(Mapping[str, Tensor]):
+    """Layers by name, in the order of execution: tensors (n_images, ...) on the CPU.
+
+    Parameters
+    ----------
+    layers
+        The tensors.
+    """
+
+    def __init__(self, layers: Mapping[str, Tensor]) -> None:
+        self._layers = dict(layers)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._layers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __repr__(self) -> str:
+        return f"Activations of {len(self)} layers\n{self.to_frame()}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """List the layers.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each layer: its shape without the images, type and size in MB.
+        """
+        import pandas as pd
+
+        rows = [
+            (tuple(one.shape[1:]), str(one.dtype).removeprefix("torch."), one.numel() * one.element_size() / 1e6)
+            for one in self.values()
+        ]
+        return pd.DataFrame(rows, index=pd.Index(list(self), name="layer"), columns=["shape", "dtype", "megabytes"])
+
+
+def collect(
+    model: nn.Module,
+    data: Any,
+    layers: Layers = "*",
+    *,
+    batch_size: BatchSize = AUTO_BATCH,
+    n_images: int | None = None,
+    reduce: Callable[[Tensor], Tensor] | None = None,
+) -> Activations:
+    """Keep what layers of a network hold.
+
+    Parameters
+    ----------
+    model
+        Any network; it runs where its weights are, in evaluation mode, without gradients, and is left as it was.
+    data
+        A tensor or array (n, ...), a data set, a `DataLoader`, or any iterable of batches.
+    layers
+        As in `layer_names`.
+    batch_size
+        Images at a time, where `data` has no batches of its own; "auto" begins with 64. With "auto" every batch that
+        does not fit into memory is halved.
+    n_images
+        The first ones; None for all.
+    reduce
+        What to keep of a layer, from a tensor (n, ...) to a tensor (n, ...); None keeps all.
+
+    Returns
+    -------
+    Activations
+        Tensors (n_images, ...) by name, on the CPU.
+
+    Raises
+    ------
+    InputError
+        Where no layer matches, data has fewer images than asked, the network fails on them, or memory does not suffice.
+    """
+    kept: defaultdict[str, list[Tensor]] = defaultdict(list)
+    total = n_images or n_held(data)
+    for (layer_values,) in stream([model], data, layers, batch_size=batch_size, n_images=n_images, reduce=reduce):
+        if not kept and total is not None:
+            check_fits(layer_values, total)
+        for name, value in layer_values.items():
+            kept[name].append(value.cpu())
+    return Activations({name: torch.cat(values) for name, values in kept.items()})
+
+
+@overload
+def stream(
+    models: Sequence[nn.Module],
+    data: Any,
+    layers: Layers | tuple[Layers, ...] = ...,
+    *,
+    batch_size: BatchSize = ...,
+    n_images: int | None = ...,
+    reduce: None = ...,
+) -> Iterator[tuple[dict[str, Tensor], ...]]: ...
+
+
+@overload
+def stream(
+    models: Sequence[nn.Module],
+    data: Any,
+    layers: Layers | tuple[Layers, ...] = ...,
+    *,
+    batch_size: BatchSize = ...,
+    n_images: int | None = ...,
+    reduce: Callable[[Tensor], T] | None = ...,
+) -> Iterator[tuple[dict[str, T], ...]]: ...
+
+
+def stream(
+    models: Sequence[nn.Module],
+    data: Any,
+    layers: Layers | tuple[Layers, ...] = "*",
+    *,
+    batch_size: BatchSize = AUTO_BATCH,
+    n_images: int | None = None,
+    reduce: Callable[[Tensor], Any] | None = None,
+) -> Iterator[tuple[dict[str, Any], ...]]:
+    """Give what layers of several networks hold for the same images, batch by batch.
+
+    Parameters
+    ----------
+    models
+        Networks, each where its weights are. One that comes twice runs once.
+    data
+        As in `collect`, for all networks; or a tuple with one for each, which hold the same images in the same order.
+    layers
+        As in `layer_names`, for all networks; or a tuple with one for each.
+    batch_size, n_images
+        As in `collect`.
+    reduce
+        Applied to each tensor (n, ...) as soon as the layer has run, so that the whole batch of activations need not be
+        in memory together; None copies the tensor.
+
+    Yields
+    ------
+    tuple of dict
+        For each network its layers by name, in the order of execution, on the device of the network.
+
+    Raises
+    ------
+    InputError
+        As `collect`.
+    """
+    size = AUTO_BATCH if batch_size == "auto" else batch_size
+    wanted = layers if isinstance(layers, tuple) else (layers,) * len(models)
+    yield from read_steps(models, paired(data, len(models), size, n_images), wanted, reduce, batch_size == "auto")
+
+
+def read_steps(
+    models: Sequence[nn.Module],
+    steps: Iterable[tuple[Batch, ...]],
+    layers: tuple[Layers, ...],
+    reduce: Callable[[Tensor], T] | None,
+    halves: bool,
+) -> Iterator[tuple[dict[str, T], ...]]:
+    """Read networks for batches that are paired already.
+
+    Parameters
+    ----------
+    models
+        Networks.
+    steps
+        A batch for each network.
+    layers
+        For each network.
+    reduce
+        As in `stream`.
+    halves
+        Whether a batch that does not fit into memory is halved.
+
+    Yields
+    ------
+    tuple of dict
+        As `stream`.
+
+    Raises
+    ------
+    InputError
+        As `collect`.
+    """
+    if not models or len(layers) != len(models):
+        raise InputError(
+            f"layers has {len(layers)} entries for {len(models)} networks. Allowed: one for all or for each."
+        )
+    readers: list[_Reader[T]] = []
+    for step in steps:
+        pieces = [step]
+        while pieces:
+            piece = pieces.pop()
+            try:
+                readers = readers or [_Reader(*one, reduce) for one in zip(models, layers, piece, strict=True)]
+                values = _read(readers, piece)
+            except _DoesNotFitError as error:
+                n_given = count(piece[0])
+                if not halves or n_given == 1:
+                    raise too_large(error.taps, n_given) from error.__cause__
+                pieces += [_part(piece, (n_given + 1) // 2, n_given), _part(piece, 0, (n_given + 1) // 2)]
+            else:
+                yield values
+
+
+class _DoesNotFitError(Exception):
+    """Memory did not suffice for a batch."""
+
+    def __init__(self, taps: Sequence[Tap]) -> None:
+        super().__init__()
+        self.taps = taps
+
+
+def _part(batch: tuple[Batch, ...], start: int, stop: int) -> tuple[Batch, ...]:
+    """Cut the images of every network; what was one object stays one."""
+    parts = {id(one): cut(one, start, stop) for one in batch}
+    return tuple(parts[id(one)] for one in batch)
+
+
+def _read(readers: Sequence[_Reader[T]], batch: tuple[Batch, ...]) -> tuple[dict[str, T], ...]:
+    """Read every network; those that share network, images and layers share the pass."""
+    done: list[dict[str, T]] = []
+    for i, reader in enumerate(readers):
+        twin = next((j for j in range(i) if batch[j] is batch[i] and readers[j].reads_as(reader)), None)
+        done.append(reader.read(batch[i]) if twin is None else done[twin])
+    return tuple(done)
+
+
+class _Reader(Generic[T]):
+    """One network and the layers that are read of it."""
+
+    def __init__(self, model: nn.Module, layers: Layers, batch: Batch, reduce: Callable[[Tensor], T] | None) -> None:
+        if not isinstance(model, nn.Module):
+            raise InputError(f"model is {type(model).__name__}. Allowed: a torch.nn.Module.")
+        self._model = unwrap(model)
+        self._reduce: Callable[[Tensor], Any] = reduce or torch.clone
+        self._taps: list[Tap] = []
+        weight = next(self._model.parameters(), None)
+        self._device = torch.device("cpu") if weight is None else weight.device
+        self._taps = select(model, self._guard(lambda: trace(self._model, self._to_device(batch)), batch), layers)
+
+    def reads_as(self, other: _Reader[T]) -> bool:
+        return self._model is other._model and self._taps == other._taps
+
+    def read(self, batch: Batch) -> dict[str, T]:
+        """Run the network and keep what was asked for."""
+        wanted, n_images = {tap.name: tap for tap in self._taps}, count(batch)
+        kept: dict[str, T] = {}
+
+        def visit(place: Place, tensor: Tensor) -> None:
+            tap, twin = wanted.get(place.name), place.same_as or ""
+            if tap is not None:
+                known = twin in kept and wanted[twin].axis == tap.axis
+                kept[tap.name] = kept[twin] if known else self._reduce(tap.by_image(tensor, n_images))
+
+        self._guard(lambda: run(self._model, self._to_device(batch), visit), batch)
+        missing = [name for name in wanted if name not in kept]
+        if missing:
+            raise InputError(
+                f"layers: {', '.join(missing)} did not run for every batch. Allowed: those that always do."
+            )
+        return {name: kept[name] for name in wanted}
+
+    def _to_device(self, batch: Batch) -> Batch:
+        if isinstance(batch, Tensor):
+            return batch.to(self._device)
+        return {key: one.to(self._device) if isinstance(one, Tensor) else one for key, one in batch.items()}
+
+    def _guard(self, action: Callable[[], U], batch: Batch) -> U:
+        """Say what the network failed on."""
+        try:
+            return action()
+        except MemoryError as error:
+            raise _DoesNotFitError(self._taps) from error
+        except InputError:
+            raise
+        except _UNSUITED as error:
+            if is_out_of_memory(error):
+                raise _DoesNotFitError(self._taps) from error
+            raise _unsuited(self._model, batch, error) from error
+
+
+def _unsuited(model: nn.Module, batch: Batch, error: Exception) -> InputError:
+    given = (
+        tuple(batch.shape) if isinstance(batch, Tensor) else {key: getattr(v, "shape", v) for key, v in batch.items()}
+    )
+    config = getattr(model, "pretrained_cfg", None) or {}
+    size = config.get("input_size") if isinstance(config, Mapping) else None
+    hint = f" It is made for images of shape {tuple(size)}." if size else ""
+    return InputError(
+        f"data: {type(model).__name__} fails on a batch of shape {given}: {type(error).__name__}: {error}{hint} "
+        "Allowed: what the network takes; a tuple gives each of several networks its own."
+    )

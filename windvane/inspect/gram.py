@@ -1,0 +1,190 @@
+"""Gram matrices of the activations of a layer, exact enough to compare all layers from them alone.
+
+Features may be a million and images some hundreds, so everything else is done with (n, n) matrices. They are summed up
+in float64 from blocks of features that are centred first: products of float32 numbers around zero lose nothing that
+counts, where products of activations far from zero would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+BLOCK_BYTES = 2**20  # of activations that are centred and multiplied while they are in the cache
+BLOCK_FEATURES = 4096  # that float32 may sum up
+CONSTANT = 1e-12  # of the mean square: less varies by rounding alone
+TINY = 1e-30  # mean square below which products leave the range of float32
+
+CONSTANT_FLAW, FINITE_FLAW = "constant", "not finite"
+
+
+@dataclass(frozen=True)
+class Gram:
+    """Inner products of images.
+
+    Attributes
+    ----------
+    matrix
+        (n, n), float64, of features whose mean over the images is zero; zeros where there is a flaw.
+    flaw
+        Why the layer says nothing about the images, "constant" or "not finite"; empty else.
+    """
+
+    matrix: Tensor
+    flaw: str
+
+
+def flat(activations: Tensor) -> Tensor:
+    """Lay the features of each image side by side, in the order of memory, so that they need no copy.
+
+    Parameters
+    ----------
+    activations
+        (n, ...).
+
+    Returns
+    -------
+    Tensor
+        (n, p); every order of features has the same Gram matrix.
+    """
+    if activations.ndim == 1:
+        return activations[:, None]  # (n, 1)
+    strides = activations.stride()
+    axes = sorted(range(1, activations.ndim), key=lambda axis: -strides[axis])
+    return activations.permute(0, *axes).flatten(1)  # (n, p)
+
+
+def centred_gram(activations: Tensor, *, exact: bool = False) -> Gram:
+    """Multiply every image with every other, after the mean image is taken away.
+
+    Parameters
+    ----------
+    activations
+        (n, ...), any floating point type.
+    exact
+        Whether products are taken in float64 too, for measures that divide by small eigenvalues.
+
+    Returns
+    -------
+    Gram
+        (n, n).
+    """
+    features = flat(activations)
+    n_images, n_features = features.shape
+    dtype = torch.float64 if exact or features.dtype == torch.float64 else torch.float32
+    matrix, level = _summed(features, dtype)
+    spread = float(matrix.trace())
+    if dtype == torch.float32 and not TINY < spread / (n_images * n_features) < 1 / TINY:
+        matrix, level = _summed(features, torch.float64)
+        spread = float(matrix.trace())
+    flaw = ""
+    if not spread + level < float("inf"):  # also where it is no number
+        flaw = FINITE_FLAW
+    elif spread <= CONSTANT * (spread + level):
+        flaw = CONSTANT_FLAW
+    # Rounding of the mean image adds to whole rows and columns, which this takes out again.
+    return Gram(torch.zeros_like(matrix) if flaw else centred(matrix), flaw)
+
+
+def _summed(features: Tensor, dtype: torch.dtype) -> tuple[Tensor, float]:
+    """Gram matrix of the centred features, and the sum of squares that the mean image takes away from it."""
+    n_images = features.shape[0]
+    width = min(BLOCK_FEATURES, max(1, BLOCK_BYTES // (dtype.itemsize * n_images)))
+    matrix = features.new_zeros((n_images, n_images), dtype=torch.float64)
+    level = features.new_zeros((), dtype=torch.float64)
+    for block in features.split(width, dim=1):  # (n, width)
+        block = block.to(dtype)
+        mean = block.mean(0)
+        block = block - mean
+        matrix += block @ block.T
+        level += mean.double().square().sum()
+    return matrix, n_images * float(level)
+
+
+def rbf(gram: Tensor, bandwidth: float) -> Tensor:
+    """Turn a linear Gram matrix into that of the radial basis function kernel.
+
+    Parameters
+    ----------
+    gram
+        (n, n), linear.
+    bandwidth
+        In units of the median distance between two images.
+
+    Returns
+    -------
+    Tensor
+        (n, n), ones on the diagonal.
+    """
+    squares = squared_distances(gram)
+    median = squares.flatten()[_upper(len(gram), 1)].median()
+    if not median > 0:  # more than half of the images are the same
+        return torch.zeros_like(gram)
+    return torch.exp(squares / (-2 * bandwidth**2 * median))
+
+
+def squared_distances(gram: Tensor) -> Tensor:
+    """Squared distances between images, (n, n), from their Gram matrix."""
+    diagonal = gram.diagonal()
+    return (diagonal[:, None] + diagonal - 2 * gram).clamp_min(0.0)
+
+
+def centred(gram: Tensor) -> Tensor:
+    """Take the mean out of rows and columns, as H K H."""
+    rows = gram.mean(0)
+    return gram - rows - rows[:, None] + rows.mean()
+
+
+def u_centred(gram: Tensor) -> Tensor:
+    """Centre without the diagonal, so that inner products estimate without bias.
+
+    Parameters
+    ----------
+    gram
+        (n, n), at least 4 images.
+
+    Returns
+    -------
+    Tensor
+        (n, n), zeros on the diagonal; rows sum to zero. Two of them have the inner product n (n - 3) HSIC1, the three
+        terms of equation 5 in Song et al. 2012.
+
+    Notes
+    -----
+    Székely and Rizzo, Partial distance correlation, Annals of Statistics 2014, eq. 2.1.
+    """
+    n_images = len(gram)
+    hollow = gram - torch.diag(gram.diagonal())
+    rows = hollow.sum(0)
+    whole = rows.sum() / ((n_images - 1) * (n_images - 2))
+    rows = rows / (n_images - 2)
+    return (hollow - rows - rows[:, None] + whole).fill_diagonal_(0.0)
+
+
+def pairs(matrix: Tensor, *, diagonal: bool) -> Tensor:
+    """Write a symmetric matrix as a vector, so that inner products of vectors are those of matrices.
+
+    Parameters
+    ----------
+    matrix
+        (n, n), symmetric.
+    diagonal
+        Whether it counts; without it zeros are meant.
+
+    Returns
+    -------
+    Tensor
+        Each pair of images once; n (n - 1) / 2 numbers, with the diagonal n more.
+    """
+    above = matrix.flatten()[_upper(len(matrix), 1).to(matrix.device)] * 2**0.5
+    return torch.cat([above, matrix.diagonal()]) if diagonal else above
+
+
+@lru_cache(maxsize=4)
+def _upper(n_images: int, offset: int) -> Tensor:
+    rows, columns = torch.triu_indices(n_images, n_images, offset)
+    flat_places: Tensor = rows * n_images + columns
+    return flat_places

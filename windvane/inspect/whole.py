@@ -1,0 +1,121 @@
+"""All analyses of one or two networks, for one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from windvane.errors import InputError
+from windvane.inspect.attention import attention_distance
+from windvane.inspect.compare import Sampling, compare, untrained
+from windvane.inspect.comparison import Comparison
+from windvane.inspect.localisation import localisation
+from windvane.inspect.networks import Network, find_images, open_network
+from windvane.inspect.page import Finding, write_findings
+from windvane.inspect.receptive import receptive_fields
+from windvane.inspect.result import Result
+from windvane.inspect.skips import skip_ratios
+from windvane.page import check_path
+
+FIELD_IMAGES = 32  # for receptive fields, as in the paper
+
+_MAP = "Bright: both layers find the same images alike. Layers run from the lower left; the axes name their blocks."
+
+ONE_NETWORK: tuple[tuple[str, str, Callable[[Network], Result]], ...] = (
+    (
+        "how far attention looks",
+        "Mean distance between a token and where it looks, for every head; local heads lie low.",
+        lambda one: attention_distance(one.model, one.images),
+    ),
+    (
+        "what a unit sees",
+        "How the pixels around it move the central unit of each sum behind a skip connection.",
+        lambda one: receptive_fields(one.model, one.images, n_images=min(FIELD_IMAGES, len(one.images))),
+    ),
+    (
+        "what skip connections carry",
+        "Length of what is skipped over that of what is added; high where a layer adds little.",
+        lambda one: skip_ratios(one.model, one.images),
+    ),
+    (
+        "whether tokens keep their place",
+        "Similarity of tokens at the end with patches of the input; a bright spot at its own place keeps it.",
+        lambda one: localisation(one.model, one.images),
+    ),
+)
+
+
+def write_inspection(
+    names: Sequence[str], folder: str | Path, out: Path, n_images: int, *, trained: bool, seed: int
+) -> Path:
+    """Look into networks and write a page.
+
+    Parameters
+    ----------
+    names
+        One or two, as in `open_network`.
+    folder
+        Of images.
+    out
+        The page.
+    n_images
+        So many are drawn.
+    trained
+        Whether weights are fetched where no file is named.
+    seed
+        Root of all randomness.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    InputError
+        As `open_network`, `find_images` and `write_findings`.
+    """
+    check_path(out)
+    pictures = find_images(folder, n_images, seed)
+    networks = [open_network(name, pictures, trained=trained) for name in names]
+    findings, missing = findings_of(networks, Sampling("auto", seed=seed))
+    lead = f"{len(pictures):,} images of {Path(folder).name}." + "".join(f" Left out: {one}" for one in missing)
+    return write_findings(out, f"Inside {' and '.join(one.name for one in networks)}", lead, findings)
+
+
+def findings_of(networks: Sequence[Network], sampling: Sampling) -> tuple[list[Finding], list[str]]:
+    """Look into one network or two.
+
+    Parameters
+    ----------
+    networks
+        One or two, with the same images.
+    sampling
+        For the maps of similarity.
+
+    Returns
+    -------
+    tuple
+        The findings; and why others are missing, as where a network has no attention.
+    """
+    findings, missing = [], []
+    if len(networks) == 2:
+        findings.append(_mapped(f"{networks[0].name} beside {networks[1].name}", networks[0], networks[1], sampling))
+    for one in networks:
+        findings.append(_mapped(f"{one.name}: its layers beside each other", one, one, sampling))
+        fresh = untrained(one.model, sampling.seed)
+        untaught = Network(f"{one.name}, untrained", fresh, one.images)
+        findings.append(_mapped(f"{one.name}: the same without training", untaught, untaught, sampling))
+        for title, how_to_read, analyse in ONE_NETWORK:
+            try:
+                findings.append(Finding(f"{one.name}: {title}", how_to_read, analyse(one)))
+            except InputError as error:
+                missing.append(f"{one.name}: {title}: {error}")
+    return findings, missing
+
+
+def _mapped(title: str, first: Network, second: Network, sampling: Sampling) -> Finding:
+    images = (first.images, second.images) if first is not second else first.images
+    found: Comparison = compare(first.model, second.model, images, "*", "cka", sampling)
+    found = found.named(first.name, second.name)
+    return Finding(title, _MAP, found, found.describe())
