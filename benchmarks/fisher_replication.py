@@ -388,7 +388,7 @@ def table() -> None:
             f"| {spread(fit, 'value')} | {PAPER[name]} | {size(found)} |"
         )
     print(
-        "\n25 % wrong labels\n\n| setting | test % at the end | at the best validation epoch | fit of clean, noisy % | |"
+        "\n25 % wrong labels\n\n| setting | test % at the end | at best validation epoch | fit of clean, noisy % | |"
         "\n|---|---|---|---|---|"
     )
     for name, wanted in {
