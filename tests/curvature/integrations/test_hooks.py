@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from windvane.curvature import ExplosionAlarm, FisherPenalty, FisherTracker
+from windvane.curvature.integrations.hooks import FisherHooks
+from windvane.errors import InputError
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3))
+
+
+def steps(model: nn.Module, optimizer: torch.optim.Optimizer, n: int, extra: Any = None) -> None:
+    x, y = torch.randn(16, 6, generator=torch.Generator().manual_seed(1)), torch.arange(16) % 3
+    for step in range(n):
+        optimizer.zero_grad()
+        functional.cross_entropy(model(x), y).backward()
+        if extra is not None:
+            extra(step, lambda: model(x))
+        optimizer.step()
+        model.eval()(x)  # validation must not be what is repeated
+        model.train()
+
+
+def test_the_same_as_by_hand() -> None:
+    hooked, plain = network(), network()
+    first, second = (torch.optim.SGD(m.parameters(), 0.1) for m in (hooked, plain))
+    trackers = [FisherTracker(m, every=2) for m in (hooked, plain)]
+    alarm = ExplosionAlarm(window=1, patience=1, warn=1.0001, strong=1e9)
+    hooks = FisherHooks(hooked, first, penalty=FisherPenalty(hooked, 1.0), tracker=trackers[0], alarm=alarm)
+    steps(hooked, first, 7)
+    penalty = FisherPenalty(plain, 1.0)
+
+    def by_hand(step: int, forward: Any) -> None:
+        trackers[1].update(None, step, forward=forward)
+        penalty(forward)
+
+    steps(plain, second, 7, by_hand)
+    assert all(map(torch.equal, hooked.state_dict().values(), plain.state_dict().values()))
+    assert [r.trace for r in trackers[0].records_] == [r.trace for r in trackers[1].records_]
+    assert len(trackers[0].records_) == 4
+    assert len(alarm.alarms_) == 1
+    hooks.remove()
+    steps(hooked, first, 3)
+    assert hooks.step_ == 7
+
+
+def test_timm_model_optimiser_and_scaler() -> None:
+    """What timm's training script calls at each step."""
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    from timm.optim import create_optimizer_v2
+    from timm.utils import NativeScaler
+
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=16, depth=1, embed_dim=24, num_classes=3)
+    optimizer = create_optimizer_v2(model, opt="adamw", lr=1e-3)
+    tracker = FisherTracker(model, every=1)
+    FisherHooks(model, optimizer, penalty=FisherPenalty(model, 0.1), tracker=tracker)
+    scaler = NativeScaler(device="cpu")
+    for _ in range(2):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = functional.cross_entropy(model(torch.randn(4, 3, 32, 32)), torch.arange(4) % 3)
+        scaler(loss, optimizer, clip_grad=1.0, parameters=model.parameters())
+    assert [record.step for record in tracker.records_] == [0, 1]
+
+
+def test_true_labels_are_refused() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with pytest.raises(InputError, match="labels='true'"):
+        FisherHooks(model, optimizer, penalty=FisherPenalty(model, 0.1, labels="true"))
+
+
+def test_a_step_without_a_forward_pass() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    FisherHooks(model, optimizer, tracker=FisherTracker(model))
+    with pytest.raises(InputError, match="before a forward pass"):
+        optimizer.step()

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from windvane.curvature import FisherPenalty, FisherTracker
+from windvane.curvature.integrations.hugging_face import fisher_trainer
+from windvane.errors import InputError
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore")  # remarks of transformers on settings of its own
+
+
+class Classifier(nn.Module):
+    """Returns loss and logits, as models of transformers do; one row, or one for each token."""
+
+    def __init__(self, *, tokens: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.head, self.tokens = nn.Embedding(11, 8), nn.Linear(8, 3), tokens
+
+    def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> Any:
+        hidden = self.embed(input_ids)  # (n, t, 8)
+        logits = self.head(hidden if self.tokens else hidden.mean(dim=1))
+        loss = None if labels is None else functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
+        return transformers.modeling_outputs.SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+def examples(*, tokens: bool = False) -> list[dict[str, Any]]:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(11, (32, 4), generator=generator)
+    labels = ids % 3 if tokens else ids[:, 0] % 3
+    if tokens:
+        labels[:, -1] = -100
+    return [{"input_ids": i, "labels": y} for i, y in zip(ids, labels, strict=True)]
+
+
+def trainer(model: nn.Module, path: Path, *, tokens: bool = False, parts: int = 1) -> Any:
+    arguments = transformers.TrainingArguments(
+        output_dir=str(path),
+        max_steps=4,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=parts,
+        max_grad_norm=0.5,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+        logging_strategy="no",
+        seed=0,
+    )
+    return transformers.Trainer(model=model, args=arguments, train_dataset=examples(tokens=tokens))
+
+
+@pytest.mark.parametrize("labels", ["sampled", "true"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_measures_and_penalises_each_optimiser_step(tmp_path: Path, labels: Any, parts: int) -> None:
+    model = Classifier()
+    penalty, tracker = FisherPenalty(model, 1.0, labels=labels), FisherTracker(model, every=2)
+    made = fisher_trainer(trainer(model, tmp_path, parts=parts), penalty=penalty, tracker=tracker)
+    made.train()
+    assert penalty.step_ == 4
+    assert [record.step for record in tracker.records_] == [0, 2]
+    assert sum("fisher/trace" in entry for entry in made.state.log_history) == 2
+
+
+def test_alpha_changes_training_and_zero_does_not(tmp_path: Path) -> None:
+    found = []
+    for alpha in (None, 0.0, 5.0):
+        model = Classifier()
+        made = trainer(model, tmp_path)
+        if alpha is not None:
+            fisher_trainer(made, penalty=FisherPenalty(model, alpha))
+        made.train()
+        found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_tokens_that_count(tmp_path: Path) -> None:
+    model = Classifier(tokens=True)
+    tracker = FisherTracker(model, every=2)
+    plain = fisher_trainer(trainer(model, tmp_path, tokens=True), tracker=FisherTracker(model))
+    with pytest.raises(InputError, match="logits_of"):
+        plain.train()
+    made = trainer(model, tmp_path, tokens=True)
+    fisher_trainer(
+        made, tracker=tracker, logits_of=lambda m, inputs: m(inputs["input_ids"]).logits[inputs["labels"] != -100]
+    )
+    made.train()
+    assert [record.n_examples for record in tracker.records_] == [12, 12]  # 4 sequences of 4 tokens, the last ones out
+
+
+def test_no_trainer() -> None:
+    with pytest.raises(InputError, match="type int"):
+        fisher_trainer(3)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from windvane.curvature import Alarm, ExplosionAlarm, FisherRecord
+from windvane.curvature.alarm import REMEDIES
+from windvane.errors import InputError
+
+
+def records(traces: Sequence[float], every: int = 10) -> list[FisherRecord]:
+    return [FisherRecord(every * i, trace, math.nan, "nothing", {}, 8, 1) for i, trace in enumerate(traces)]
+
+
+def told(alarm: ExplosionAlarm, traces: Sequence[float]) -> list[Alarm]:
+    found = [alarm.update(record) for record in records(traces)]
+    assert alarm.alarms_ == [one for one in found if one is not None]
+    return alarm.alarms_
+
+
+def test_silent_where_the_trace_stays() -> None:
+    noise = np.random.default_rng(0).lognormal(0, 0.5, 200)  # as single draws vary
+    assert told(ExplosionAlarm(), list(noise)) == []
+
+
+def test_told_once_at_each_level() -> None:
+    found = told(ExplosionAlarm(), [1.0] * 10 + [3.0] * 20 + [8.0] * 20)
+    assert [one.level for one in found] == ["warn", "strong"]
+    # The median of five lies above 2 from the third record of 3.0 on, and stays so for three.
+    assert found[0].step == 10 * (10 + 2 + 2)
+    assert found[0].ratio == pytest.approx(3.0)
+    words = [found[0].message.index(remedy) for remedy in REMEDIES]
+    assert words == sorted(words)
+    assert "after the warmup" in found[0].message
+
+
+def test_straight_to_strong() -> None:
+    found = told(ExplosionAlarm(window=1, patience=2), [1.0, 9.0, 9.0, 9.0])
+    assert [one.level for one in found] == ["strong"]
+
+
+def test_a_spike_is_no_explosion() -> None:
+    assert told(ExplosionAlarm(), [1.0] * 10 + [5.0, 5.0] + [1.0] * 10) == []
+
+
+def test_what_comes_before_the_warmup_ends_does_not_count() -> None:
+    fall = [100.0] * 5 + [1.0] * 20
+    assert told(ExplosionAlarm(warmup_steps=50), fall) == []
+    rise = [0.01] * 5 + [1.0] * 20
+    assert told(ExplosionAlarm(warmup_steps=50), rise) == []
+    assert told(ExplosionAlarm(), rise) != []
+
+
+def test_against_a_reference_run() -> None:
+    reference = records([1.0, 2.0, 4.0, 8.0, 16.0, 32.0], every=20)
+    same = [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0]
+    assert told(ExplosionAlarm(reference=reference, window=1), same) == []
+    found = told(ExplosionAlarm(reference=reference, window=1), [3 * trace for trace in same])
+    assert [one.level for one in found] == ["warn"]
+    assert found[0].ratio == pytest.approx(3.0)
+    assert "reference run" in found[0].message
+
+
+@given(scale=st.floats(1e-6, 1e6))
+def test_values_alone_do_not_matter(scale: float) -> None:
+    traces = [1.0] * 8 + [2.5] * 8 + [6.0] * 8
+    found = told(ExplosionAlarm(), [scale * trace for trace in traces])
+    assert [(one.step, one.level) for one in found] == [(one.step, one.level) for one in told(ExplosionAlarm(), traces)]
+
+
+def test_traces_of_zero_and_nan() -> None:
+    assert told(ExplosionAlarm(), [0.0] * 20) == []
+    assert told(ExplosionAlarm(), [1.0] * 10 + [math.nan] * 10) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"warn": 1.0}, "warn=1.0"),
+        ({"warn": 3.0, "strong": 2.0}, "strong=2.0"),
+        ({"window": 0}, "window=0"),
+        ({"patience": 0}, "patience=0"),
+        ({"reference": []}, "reference has no records"),
+    ],
+)
+def test_bad_settings(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        ExplosionAlarm(**settings)

@@ -1,0 +1,161 @@
+"""An alarm for the explosion of the Fisher trace early in training: a heuristic, and a relative one.
+
+Values of Tr(F) cannot be carried from one network to another, so no value is alarming by itself. In the paper's runs
+the peak at too low a learning rate is 2.1 to 4.0 times that at the best rate (arXiv 2012.14193, table 4), which is
+where the factors come from; ``docs/fisher.md`` says how often they are wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Literal
+
+from windvane.curvature.tracker import FisherRecord
+from windvane.errors import InputError
+
+REMEDIES = (
+    "raise the learning rate",
+    "lower the batch size",
+    "add the Fisher Penalty (windvane.curvature.FisherPenalty)",
+    "check the initialisation",
+)
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """What the alarm has to say.
+
+    Attributes
+    ----------
+    step
+        When.
+    ratio
+        The smoothed trace over what it is compared to.
+    level
+        "warn", or "strong" above the higher factor.
+    message
+        For people, with the remedies in order.
+    """
+
+    step: int
+    ratio: float
+    level: Literal["warn", "strong"]
+    message: str
+
+
+class ExplosionAlarm:
+    """Tell when the smoothed Fisher trace stays far above where it was, or above a run that went well.
+
+    Parameters
+    ----------
+    warmup_steps
+        Steps to pass over: the warmup of the learning rate, and the first epoch of networks with batch norm, whose
+        trace is large at the start.
+    warn, strong
+        Factors of the two levels.
+    window
+        Records over which the trace is smoothed, by their median; the first so many after the warmup are what it is
+        compared to.
+    patience
+        How many records in a row must lie above.
+    reference
+        Records of a run that went well, at other settings but with the same network and steps; compared to at the
+        same step, instead of the run's own start.
+
+    Attributes
+    ----------
+    alarms_
+        What was told so far: each level at most once.
+    """
+
+    def __init__(
+        self,
+        warmup_steps: int = 0,
+        *,
+        warn: float = 2.0,
+        strong: float = 4.0,
+        window: int = 5,
+        patience: int = 3,
+        reference: Sequence[FisherRecord] | None = None,
+    ) -> None:
+        if not 1 < warn <= strong < math.inf:
+            raise InputError(f"warn={warn!r}, strong={strong!r} are no factors. Allowed: 1 < warn <= strong.")
+        if window < 1 or patience < 1:
+            raise InputError(f"window={window!r}, patience={patience!r} are too small. Allowed: whole numbers from 1.")
+        if reference is not None and len(reference) == 0:
+            raise InputError("reference has no records. Allowed: those of a tracked run, or None.")
+        self.warmup_steps, self.warn, self.strong = warmup_steps, warn, strong
+        self.window, self.patience = window, patience
+        self._reference = None if reference is None else _smooth(reference, window)
+        self._recent: list[float] = []
+        self._start: float | None = None
+        self._above = {"warn": 0, "strong": 0}
+        self.alarms_: list[Alarm] = []
+
+    def update(self, record: FisherRecord) -> Alarm | None:
+        """Look at one more record.
+
+        Parameters
+        ----------
+        record
+            From `FisherTracker.update`, in the order of steps.
+
+        Returns
+        -------
+        Alarm or None
+            Where a level is reached for the first time.
+        """
+        if record.step < self.warmup_steps:
+            return None
+        self._recent = [*self._recent, record.trace][-self.window :]
+        if len(self._recent) < self.window:
+            return None
+        smooth = _centre(self._recent)
+        if self._start is None:
+            self._start = smooth
+        compared = self._start if self._reference is None else _at(self._reference, record.step)
+        ratio = smooth / compared if compared > 0 else math.nan
+        for level, factor in (("strong", self.strong), ("warn", self.warn)):
+            self._above[level] = self._above[level] + 1 if ratio > factor else 0
+        told = {alarm.level for alarm in self.alarms_}
+        if self._above["strong"] >= self.patience and "strong" not in told:
+            return self._tell(record.step, ratio, "strong")
+        if self._above["warn"] >= self.patience and not told:
+            return self._tell(record.step, ratio, "warn")
+        return None
+
+    def _tell(self, step: int, ratio: float, level: Literal["warn", "strong"]) -> Alarm:
+        than = "its value after the warmup" if self._reference is None else "that of the reference run"
+        remedies = ", ".join(f"{number}. {remedy}" for number, remedy in enumerate(REMEDIES, start=1))
+        message = (
+            f"Step {step}: the Fisher trace is {ratio:.1f} times {than}, {self.patience} measurements in a row. This "
+            f"often foretells worse generalisation. In this order: {remedies}. It is a heuristic."
+        )
+        self.alarms_.append(Alarm(step, ratio, level, message))
+        return self.alarms_[-1]
+
+
+def _smooth(records: Sequence[FisherRecord], window: int) -> list[tuple[int, float]]:
+    """Medians of the last so many traces, by step."""
+    traces = [record.trace for record in records]
+    ends = range(min(window, len(traces)), len(traces) + 1)
+    return [(records[end - 1].step, _centre(traces[max(0, end - window) : end])) for end in ends]
+
+
+def _centre(traces: Sequence[float]) -> float:
+    return math.nan if any(map(math.isnan, traces)) else median(traces)
+
+
+def _at(smooth: Sequence[tuple[int, float]], step: int) -> float:
+    """Interpolate at a step; the nearest end outside."""
+    steps = [known for known, _ in smooth]
+    right = bisect_left(steps, step)
+    if right in (0, len(steps)):
+        return smooth[min(right, len(steps) - 1)][1]
+    (a, low), (b, high) = list(pairwise(smooth))[right - 1]
+    return low + (high - low) * (step - a) / (b - a)

@@ -1,0 +1,92 @@
+"""For loops that cannot be edited, such as timm's training script: two hooks, on the model and on the optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from windvane.curvature.alarm import ExplosionAlarm
+from windvane.curvature.penalty import FisherPenalty
+from windvane.curvature.tracker import FisherTracker
+from windvane.errors import InputError
+
+
+class FisherHooks:
+    """Measure and penalise at each step of an optimiser, whatever loop calls it.
+
+    The model's last call in training mode before the step is repeated; where gradients are accumulated, that is the
+    last part. The step is the optimiser's, so the penalty comes after unscaling, and after clipping too: to clip with
+    it, call the penalty in the loop instead.
+
+    Parameters
+    ----------
+    model
+        The network that the loop calls.
+    optimizer
+        Its optimiser.
+    penalty
+        Added at each step; not with labels="true", since hooks do not see targets.
+    tracker
+        Measures, with a forward pass of its own.
+    alarm
+        Looks at each record of the tracker.
+    logits_of
+        Takes the logits from what the model returns; itself by default.
+
+    Attributes
+    ----------
+    step_
+        Steps so far.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        penalty: FisherPenalty | None = None,
+        tracker: FisherTracker | None = None,
+        alarm: ExplosionAlarm | None = None,
+        logits_of: Callable[[Any], Tensor] = lambda output: output,
+    ) -> None:
+        if penalty is not None and penalty.labels == "true":
+            raise InputError("penalty has labels='true'. Allowed in hooks, which see no targets: 'sampled', 'uniform'.")
+        self.model, self.penalty, self.tracker, self.alarm = model, penalty, tracker, alarm
+        self.logits_of, self.step_ = logits_of, 0
+        self._call: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
+        self._busy = False
+        self._handles = (
+            model.register_forward_pre_hook(self._remember, with_kwargs=True),
+            optimizer.register_step_pre_hook(self._before_step),
+        )
+
+    def remove(self) -> None:
+        """Take the hooks away."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _remember(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if model.training and torch.is_grad_enabled() and not self._busy:
+            self._call = args, kwargs
+
+    def _before_step(self, optimizer: object, args: object, kwargs: object) -> None:
+        if self._call is None:
+            raise InputError("optimizer.step() came before a forward pass of the model in training mode.")
+        (inputs, named), self._call = self._call, None
+
+        def forward() -> Tensor:
+            return self.logits_of(self.model(*inputs, **named))
+
+        self._busy = True
+        try:
+            record = None if self.tracker is None else self.tracker.update(None, self.step_, forward=forward)
+            if record is not None and self.alarm is not None:
+                self.alarm.update(record)
+            if self.penalty is not None:
+                self.penalty(forward)
+        finally:
+            self._busy = False
+        self.step_ += 1

@@ -1,0 +1,84 @@
+"""For a Trainer of transformers.
+
+Its callbacks come after clipping and see no inputs, so its training step is wrapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from windvane.curvature.penalty import FisherPenalty
+from windvane.curvature.tracker import FisherTracker
+from windvane.errors import InputError
+
+
+def fisher_trainer(
+    trainer: Any,
+    *,
+    penalty: FisherPenalty | None = None,
+    tracker: FisherTracker | None = None,
+    logits_of: Callable[[Any, Mapping[str, Any]], Tensor] | None = None,
+) -> Any:
+    """Make a Trainer measure and penalise after each backward pass that an optimiser step follows.
+
+    Where gradients are accumulated, the last part counts. Unlike a callback it comes before gradients are clipped.
+    The records are logged by the Trainer.
+
+    Parameters
+    ----------
+    trainer
+        Any `transformers.Trainer`, before ``train()``.
+    penalty, tracker
+        Made for ``trainer.model``.
+    logits_of
+        Computes the logits from the model and the inputs: ``model(**inputs without labels).logits`` by default.
+        For tokens, choose those that count, as in ``logits[labels != -100]``.
+
+    Returns
+    -------
+    transformers.Trainer
+        The same object.
+
+    Raises
+    ------
+    InputError
+        Where it is no Trainer.
+    """
+    if not callable(getattr(trainer, "training_step", None)):
+        raise InputError(f"trainer is of type {type(trainer).__name__}. Allowed: a transformers.Trainer.")
+    compute = _classify if logits_of is None else logits_of
+    plain_step = trainer.training_step
+
+    def training_step(model: Any, inputs: Mapping[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        loss: Tensor = plain_step(model, inputs, num_items_in_batch)
+        if trainer.accelerator.sync_gradients:
+            here = {
+                name: value.to(trainer.args.device) if isinstance(value, Tensor) else value
+                for name, value in inputs.items()
+            }
+
+            def forward() -> Tensor:
+                return compute(model, here)
+
+            record = None if tracker is None else tracker.update(None, trainer.state.global_step, forward=forward)
+            if record is not None:
+                trainer.log(record.scalars())
+            if penalty is not None:
+                penalty(forward, here.get("labels"))
+        return loss
+
+    trainer.training_step = training_step
+    return trainer
+
+
+def _classify(model: Any, inputs: Mapping[str, Any]) -> Tensor:
+    logits: Tensor = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
+    if logits.ndim != 2:
+        raise InputError(
+            f"The model's logits have shape {tuple(logits.shape)}, not (n, k). Allowed: logits_of, a function of model "
+            "and inputs that gives the logits of the tokens that count."
+        )
+    return logits

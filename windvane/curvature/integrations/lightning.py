@@ -1,0 +1,73 @@
+"""For Lightning: a callback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from windvane.curvature.penalty import FisherPenalty
+from windvane.curvature.tracker import FisherTracker
+
+
+def fisher_callback(
+    *,
+    penalty: FisherPenalty | None = None,
+    tracker: FisherTracker | None = None,
+    logits_of: Callable[[Any, Any], Tensor] = lambda module, batch: module(batch[0]),
+    targets_of: Callable[[Any], Tensor] = lambda batch: batch[1],
+) -> Any:
+    """Make a callback that measures and penalises before each step of the optimiser.
+
+    It comes after unscaling and before clipping. Where gradients are accumulated, the last batch counts. The records
+    are logged by the module; the state of both goes into the checkpoint.
+
+    Parameters
+    ----------
+    penalty
+        Added at each step.
+    tracker
+        Measures, with a forward pass of its own.
+    logits_of
+        Computes the logits from the module and a batch.
+    targets_of
+        Takes the targets from a batch; asked for a penalty with labels="true" only.
+
+    Returns
+    -------
+    lightning.pytorch.Callback
+        For ``Trainer(callbacks=[...])``.
+    """
+    from lightning.pytorch import Callback
+
+    parts = {name: part for name, part in (("penalty", penalty), ("tracker", tracker)) if part is not None}
+
+    class FisherCallback(Callback):  # type: ignore[misc]
+        """Measures the Fisher trace and adds the Fisher Penalty."""
+
+        @property
+        def state_key(self) -> str:
+            return "FisherCallback"
+
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            self.batch = batch
+
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+            def forward() -> Tensor:
+                return logits_of(pl_module, self.batch)
+
+            record = None if tracker is None else tracker.update(None, trainer.global_step, forward=forward)
+            if record is not None:
+                pl_module.log_dict(record.scalars(), logger=trainer.logger is not None)
+            if penalty is not None:
+                penalty(forward, targets_of(self.batch) if penalty.labels == "true" else None)
+
+        def state_dict(self) -> dict[str, Any]:
+            return {name: part.state_dict() for name, part in parts.items()}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            for name, part in parts.items():
+                part.load_state_dict(state_dict[name])
+
+    return FisherCallback()
