@@ -304,13 +304,6 @@ BUILDERS: Mapping[str, Callable[[Kept], Any]] = {
 _SINGLE_PRECISION = ("mlp", "network", "random_forest", "extra_trees", "catboost", "neighbours")
 _COMPARING = ("kernel", "neighbours")
 _IN_UNITS = (
-    "lightgbm",
-    "catboost",
-    "linear",
-    "mlp",
-    "network",
-    "hist_gradient_boosting",
-    "sgd",
-    "kernel",
-    "neighbours",
+    *("lightgbm", "catboost", "hist_gradient_boosting", "linear", "mlp", "network"),
+    *("sgd", "kernel", "neighbours"),
 )
