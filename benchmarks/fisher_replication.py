@@ -6,9 +6,9 @@ rate 76.9, a tenth 71.3, FP 79.7, GP_r 79.8, GP 75.7 with 50,000 images and 300 
 Recipe: SGD, momentum 0.9, batch 128, rate x0.1 after half and three quarters of the epochs, no weight decay, no
 augmentation; 10,000 training images (2,000 others choose rates and alphas, nothing else), 40 epochs, three seeds.
 Hardware: 2 cores, no GPU. Cost, by `time` on a busy machine: 30 s for an epoch of 10,000 images with one thread, 31 s
-    with two, so one thread a run and two runs side by side: at most 20 minutes a plain run of 40 epochs, 25 with the
-    penalty, 40 with SAM for the same epochs; 5 runs for the rates, 12 for the alphas, 15 for the row. Repeats: 3 seeds.
-Resumable: each run is a JSON of its own in results/curvature/runs; what exists is not run again.
+with two, so one thread a run and two runs side by side: at most 20 minutes a plain run of 40 epochs, 25 with the
+penalty, 40 with SAM for the same epochs; 5 runs for the rates, 12 for the alphas, 15 for the row. Repeats: 3 seeds.
+Resumable: each run is a JSON of its own in results/curvature/runs, with its history; what exists is not run again.
 
     python benchmarks/fisher_replication.py time
     python benchmarks/fisher_replication.py run rates          choose the best rate (5 runs of one seed)

@@ -290,6 +290,7 @@ def test_fused_attention() -> None:
 
 def test_with_accelerate() -> None:
     accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)  # one is shared by the whole program
     accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2, mixed_precision="bf16")
     one = network("cnn", 16, dtype=torch.float32)
     model, optimizer = accelerator.prepare(one.model, torch.optim.SGD(one.model.parameters(), 0.1))
@@ -304,6 +305,7 @@ def test_with_accelerate() -> None:
                 accelerator.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     assert penalty.step_ == 3
     assert math.isfinite(penalty.trace_)
     assert not torch.equal(flat([p.detach() for p in one.model.parameters()]), before)
