@@ -272,7 +272,9 @@ def report(
 
 @app.command("inspect")
 def inspect_networks(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Network of timm, or NAME=FILE with its weights.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Network of timm, NAME=FILE with its weights, or a run.")
+    ],
     others: Annotated[list[str], typer.Argument(metavar="[MODEL2] IMAGES", help="A second one; a folder of images.")],
     *,
     out: Annotated[Path, typer.Option(help="Page to write; ends in .html.")] = Path("inspect.html"),

@@ -12,6 +12,9 @@ from PIL import Image
 
 from windvane.errors import InputError, ModelFileError
 from windvane.inspect.networks import find_images, open_network
+from windvane.nn.model import write_model
+from windvane.nn.networks import create_network
+from windvane.nn.recipe import Recipe
 
 
 @pytest.fixture
@@ -39,6 +42,19 @@ def test_network_with_weights_of_a_file(folder: Path) -> None:
     assert found.model.fc.weight.shape[0] == 3
     assert found.images.shape == (4, 3, 176, 176)
     assert not found.model.training
+
+
+def test_network_of_a_run(folder: Path) -> None:
+    recipe = Recipe("resnet10t", image_size=32, steps=1)
+    network = create_network(recipe, 2).eval()
+    run = folder / "run"
+    run.mkdir()
+    write_model(run, network.state_dict(), recipe, ["a", "b"], {})
+    found = open_network(str(run), find_images(folder, 4))
+    assert found.name == "run" and found.images.shape == (4, 3, 32, 32)
+    torch.testing.assert_close(found.model(found.images), network(found.images))
+    with pytest.raises(InputError, match="holds no network of windvane"):
+        open_network(str(folder), [])
 
 
 def test_mistakes(folder: Path) -> None:

@@ -12,7 +12,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from windvane.data.images import ImageSet
 from windvane.errors import InputError, ModelFileError, unknown
+from windvane.nn.model import is_network, open_model
+from windvane.nn.vary import scale_pixels
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
@@ -74,7 +77,8 @@ def open_network(word: str, pictures: Sequence[Path], *, trained: bool = True) -
     Parameters
     ----------
     word
-        A name of timm, as in ``resnet18``, with the weights that timm fetches; or ``name=file`` with those of a file.
+        A name of timm, as in ``resnet18``, with the weights that timm fetches; ``name=file`` with those of a file; or
+        the directory of a run of `windvane.nn`.
     pictures
         Files of images.
     trained
@@ -92,12 +96,28 @@ def open_network(word: str, pictures: Sequence[Path], *, trained: bool = True) -
     ModelFileError
         Where a file does not fit the network.
     """
+    if is_network(Path(word)):
+        return _from_run(Path(word), pictures)
     name, _, file = word.partition("=")
     if not timm.is_model(name):
+        if Path(word).exists():
+            raise InputError(
+                f"model={word!r} holds no network of windvane. Allowed: the directory of a run, or NAME=FILE."
+            )
         raise unknown("model", name, timm.list_models())
     model = _from_file(name, Path(file)) if file else _from_hub(name, trained)
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
     return Network(name, model.eval(), torch.stack([_read(path, transform) for path in pictures]))
+
+
+def _from_run(folder: Path, pictures: Sequence[Path]) -> Network:
+    model = open_model(folder)
+    images = ImageSet(tuple(pictures), None, model.classes, tuple(map(str, pictures)))
+    try:
+        pixels = torch.from_numpy(images.to_array(model.recipe.image_size))  # (n, s, s, 3)
+    except OSError as error:
+        raise InputError(f"images: one cannot be read: {error}") from error
+    return Network(folder.name, model.network, scale_pixels(pixels.permute(0, 3, 1, 2), model.recipe))
 
 
 def _from_hub(name: str, trained: bool) -> nn.Module:
