@@ -1,8 +1,8 @@
 """Gram matrices of the activations of a layer, exact enough to compare all layers from them alone.
 
 Features may be a million and images some hundreds, so everything else is done with (n, n) matrices. They are summed up
-in float64 from blocks of features that are centred first: products of float32 numbers around zero lose nothing that
-counts, where products of activations far from zero would.
+in float64 from blocks of features. Products of float32 numbers lose nothing that counts where activations lie around
+zero; where they lie far from it the blocks are centred first.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-BLOCK_BYTES = 2**20  # of activations that are centred and multiplied while they are in the cache
+BLOCK_BYTES = 2**20  # of activations that are multiplied while they are in the cache
 BLOCK_FEATURES = 4096  # that float32 may sum up
 CONSTANT = 1e-12  # of the mean square: less varies by rounding alone
+NEAR_ZERO = 0.1  # part of the mean square that the images differ by: below it products in float32 lose too much
 TINY = 1e-30  # mean square below which products leave the range of float32
 
 CONSTANT_FLAW, FINITE_FLAW = "constant", "not finite"
@@ -73,35 +74,39 @@ def centred_gram(activations: Tensor, *, exact: bool = False) -> Gram:
         (n, n).
     """
     features = flat(activations)
-    n_images, n_features = features.shape
-    dtype = torch.float64 if exact or features.dtype == torch.float64 else torch.float32
-    matrix, level = _summed(features, dtype)
+    n_numbers = features.numel()
+    wide = exact or features.dtype == torch.float64
+    matrix, level = _summed(features, torch.float64 if wide else torch.float32, centre=wide)
     spread = float(matrix.trace())
-    if dtype == torch.float32 and not TINY < spread / (n_images * n_features) < 1 / TINY:
-        matrix, level = _summed(features, torch.float64)
-        spread = float(matrix.trace())
+    if not wide and not TINY < (spread + level) / n_numbers < 1 / TINY:
+        matrix, level = _summed(features, torch.float64, centre=True)
+    elif not wide and spread < NEAR_ZERO * (spread + level):
+        matrix, level = _summed(features, torch.float32, centre=True)
+    spread = float(matrix.trace())
     flaw = ""
     if not spread + level < float("inf"):  # also where it is no number
         flaw = FINITE_FLAW
     elif spread <= CONSTANT * (spread + level):
         flaw = CONSTANT_FLAW
-    # Rounding of the mean image adds to whole rows and columns, which this takes out again.
-    return Gram(torch.zeros_like(matrix) if flaw else centred(matrix), flaw)
+    return Gram(torch.zeros_like(matrix) if flaw else matrix, flaw)
 
 
-def _summed(features: Tensor, dtype: torch.dtype) -> tuple[Tensor, float]:
+def _summed(features: Tensor, dtype: torch.dtype, *, centre: bool) -> tuple[Tensor, float]:
     """Gram matrix of the centred features, and the sum of squares that the mean image takes away from it."""
     n_images = features.shape[0]
     width = min(BLOCK_FEATURES, max(1, BLOCK_BYTES // (dtype.itemsize * n_images)))
-    matrix = features.new_zeros((n_images, n_images), dtype=torch.float64)
+    whole = features.new_zeros((n_images, n_images), dtype=torch.float64)
     level = features.new_zeros((), dtype=torch.float64)
     for block in features.split(width, dim=1):  # (n, width)
         block = block.to(dtype)
-        mean = block.mean(0)
-        block = block - mean
-        matrix += block @ block.T
-        level += mean.double().square().sum()
-    return matrix, n_images * float(level)
+        if centre:
+            mean = block.mean(0)
+            block = block - mean
+            level += n_images * mean.double().square().sum()
+        whole += block @ block.T
+    # Rounding of the mean image adds to whole rows and columns, which this takes out again.
+    matrix = centred(whole)
+    return matrix, float(level + (whole - matrix).trace())
 
 
 def rbf(gram: Tensor, bandwidth: float) -> Tensor:

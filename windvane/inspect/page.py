@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windvane.inspect.result import Result
-from windvane.page import Html, Page, Section, details, figure, listed, paragraph, table, write_page
+from windvane.page import Html, Page, Section, details, listed, paragraph, table, tag, write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,7 +84,8 @@ def _content(finding: Finding) -> list[Html]:
     rows = frame.head(MOST_ROWS).itertuples(index=False, name=None)
     numbers = table([str(name) for name in frame.columns], list(rows), label=finding.title)
     shown = f"the first {MOST_ROWS} of {len(frame):,} rows" if len(frame) > MOST_ROWS else f"{len(frame)} rows"
-    picture = figure(finding.how_to_read, _as_image(finding.result.plot(), finding.title))
+    drawn = _as_image(finding.result.plot(), finding.title)
+    picture = tag("figure", drawn, paragraph(finding.how_to_read), attributes={"class": "wide"})
     words = [paragraph(sentence) for sentence in finding.sentences]
     return [*words, picture, details(f"The numbers: {shown}", numbers)]
 
