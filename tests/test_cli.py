@@ -235,9 +235,11 @@ def test_images_from_training_to_transfer(pictures: Path, tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
     run = tmp_path / "run"
     words = ("train", pictures, *model, "--epochs", 4, "--augreg", "none", "--out", run)
+    words += ("--fisher-penalty", 0.01, "--track-fisher")
     done = shell(*words)
     assert done.exit_code == 0, done.output
     assert done.stdout.endswith(f"kept in {run}\n")
+    assert "Fisher trace" in (run / "page.html").read_text(encoding="utf-8")
     again = shell(*words)
     assert (again.exit_code, again.stdout) == (2, "")
     assert "is not empty" in again.stderr
@@ -251,6 +253,9 @@ def test_images_from_training_to_transfer(pictures: Path, tmp_path: Path) -> Non
         assert (labels == truth).mean() > 0.6
     moved = shell("transfer", pictures, "--weights", run, "--time", "2s", "--out", tmp_path / "moved", "--quiet")
     assert moved.exit_code == 0, moved.output
+    recipe = json.loads((run / "manifest.json").read_text())["recipe"]
+    assert (recipe["fisher_penalty"], recipe["track_fisher"]) == (0.01, True)
+    assert (tmp_path / "moved" / "page.html").exists()
     assert json.loads((tmp_path / "moved" / "manifest.json").read_text())["recipe"]["weights"] == str(run)
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from windvane import AutoClassifier, AutoRegressor
-    from windvane.nn import Trained
+    from windvane.data.images import Images as ImageParts
+    from windvane.nn import Recipe
 
 BEST_ROWS = 10  # of the leaderboard, after a search
 SMALL_SIZE = 64  # pixels a side, up to which images are shifted rather than cropped
@@ -117,6 +118,8 @@ def train(
     batch: Annotated[int, typer.Option(help="Images a step.")] = 128,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     flip: Annotated[bool, typer.Option(help="Mirror half of the images.")] = True,
+    fisher_penalty: Annotated[float | None, typer.Option(help="Alpha of the Fisher Penalty, as in 0.01.")] = None,
+    track_fisher: Annotated[bool, typer.Option("--track-fisher", help="Measure the Fisher trace.")] = False,
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
     device: Device = None,
     advise: Annotated[bool, typer.Option("--advise", help="Print what to do and why, and train nothing.")] = False,
@@ -129,7 +132,6 @@ def train(
 
         from windvane import nn
         from windvane.data.images import read_images
-        from windvane.errors import InputError
         from windvane.settings import parse_seconds
 
         data = read_images(images)
@@ -153,9 +155,9 @@ def train(
             if advise or not quiet:
                 typer.echo(advice.reason, err=not advise)
         if not advise:
-            if out is None:
-                raise InputError("--out is missing: the directory of the run.")
-            _print_trained(nn.train(chosen, data, out=out, resume=resume, device=device, quiet=quiet))
+            alpha = chosen.fisher_penalty if fisher_penalty is None else fisher_penalty
+            chosen = replace(chosen, fisher_penalty=alpha, track_fisher=track_fisher or chosen.track_fisher)
+            _train_network(chosen, data, out, resume, device, quiet)
 
 
 @app.command()
@@ -180,8 +182,7 @@ def transfer(
 
         seconds = None if time is None else parse_seconds(time, "--time")
         recipe = nn.transfer_recipe(weights, model=model, image_size=size, seconds=seconds, seed=seed)
-        data = read_images(images)
-        _print_trained(nn.train(recipe, data, out=out, resume=resume, device=device, quiet=quiet))
+        _train_network(recipe, read_images(images), out, resume, device, quiet)
 
 
 @app.command()
@@ -355,11 +356,21 @@ def _holds_network(run: Path) -> bool:
         return False
 
 
-def _print_trained(trained: Trained) -> None:
+def _train_network(
+    recipe: Recipe, data: ImageParts, out: Path | None, resume: bool, device: str | None, quiet: bool
+) -> None:
+    """Train, write the page, and print what came of it."""
+    from windvane import nn
+    from windvane.errors import InputError
+
+    if out is None:
+        raise InputError("--out is missing: the directory of the run.")
+    trained = nn.train(recipe, data, out=out, resume=resume, device=device, quiet=quiet)
     best = trained.best
     typer.echo(
         f"best: epoch {best.epoch:.1f}, validation accuracy {best.valid_accuracy:.4f}, loss {best.valid_loss:.4f}"
     )
+    typer.echo(f"page: {nn.report(trained, data)}")
     typer.echo(f"kept in {trained.folder}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from toys import HOSTILE_LABEL, check_html
 
+from windvane.curvature.tracker import FisherRecord
 from windvane.data.images import read_images
 from windvane.errors import InputError
 from windvane.nn.judged import Judged
@@ -43,6 +45,8 @@ RECIPE = {
     "loss": "softmax",
     "smoothing": 0.0,
     "ema": None,
+    "fisher_penalty": None,
+    "track_fisher": False,
     "precision": "auto",
     "compile": False,
     "seed": 0,
@@ -158,14 +162,39 @@ def test_the_recipe_in_words() -> None:
     assert "AugReg level light1, shifted by up to an eighth, half of them mirrored" in words
     assert "no dropout or stochastic depth" in words
     other = {"weights": "efficientnet_lite0", "optimiser": "sgd", "epochs": None, "seconds": 300.0, "clip": None}
-    other |= {"regularisation": 0.1, "crop": "inception", "flip": False, "smoothing": 0.1, "ema": 0.999}
+    other |= {
+        "fisher_penalty": 0.01,
+        "regularisation": 0.1,
+        "crop": "inception",
+        "flip": False,
+        "smoothing": 0.1,
+        "ema": 0.999,
+    }
     words = " ".join(describe_recipe(RECIPE | other | {"loss": "sigmoid"}))
     for part in ("from the weights efficientnet_lite0", "300 seconds", "SGD with momentum 0.9", "5% or more"):
         assert part in words
     assert "dropout 0.1 and stochastic depth up to 0.1, label smoothing 0.1, moving average" in words
-    assert "sigmoid loss" in words
+    assert "Fisher Penalty 0.01, sigmoid loss" in words
     assert "mirrored" not in words
     assert "Gradients" not in words
+
+
+@pytest.mark.parametrize(
+    ("traces", "labels"),
+    [
+        ([3.0, 40.0, 900.0, math.inf, 0.0, 2.0], ["10", "100"]),
+        ([1.0, 4.0], ["1", "2"]),
+        ([3.1, 3.2], ["3.16"]),
+        ([7.0], []),
+    ],
+)
+def test_a_trace_is_drawn_in_log_scale(facts: RunFacts, tmp_path: Path, traces: list[float], labels: list[str]) -> None:
+    records = [FisherRecord(50 * i, trace, math.nan, "nothing", {}, 64, 1) for i, trace in enumerate(traces)]
+    html = written(dataclasses.replace(facts, fisher=records), tmp_path)
+    assert html.count("<svg") == 4
+    drawn = html[html.index('aria-label="Fisher trace over the steps"') :]
+    for label in labels:
+        assert f">{label}</text>" in drawn[: drawn.index("</svg>")]
 
 
 def test_duration() -> None:

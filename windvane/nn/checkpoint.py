@@ -1,7 +1,8 @@
 """The whole state of a run in one file, so that it goes on exactly as if it had not stopped.
 
 The file is a safetensors file: weights, moving average, state of the optimiser, and the plain numbers as JSON in its
-header. The randomness of a step comes from its number (see `windvane.nn.place`), so no generator is kept.
+header. The randomness of a step comes from its number (see `windvane.nn.place`), so the only generators that are kept
+are those of the Fisher trace and penalty (see `windvane.nn.fisher`).
 """
 
 from __future__ import annotations
@@ -9,18 +10,30 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from windvane.data.store import reading
 
 NAME = "state.safetensors"
 
 
+class Stateful(Protocol):
+    """What can be kept: a module, or what gives and takes tensors by name as a module does."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the tensors."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> object:
+        """Take them."""
+        ...
+
+
 def write_state(
-    path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer, numbers: Mapping[str, Any]
+    path: Path, modules: Mapping[str, Stateful], optimiser: torch.optim.Optimizer, numbers: Mapping[str, Any]
 ) -> None:
     """Write a state; the file is there whole or not at all.
 
@@ -43,7 +56,7 @@ def write_state(
     write_tensors(path, tensors, {"numbers": json.dumps(dict(numbers))})
 
 
-def read_state(path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+def read_state(path: Path, modules: Mapping[str, Stateful], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
     """Read a state into modules and an optimiser that were made as those it was written from.
 
     Parameters

@@ -63,5 +63,6 @@ def report(trained: Trained, data: Images, path: str | Path | None = None) -> Pa
         seconds=trained.seconds,
         versions=trained.versions,
         folder=trained.folder,
+        fisher=trained.fisher,
     )
     return write_run_page(facts, place)

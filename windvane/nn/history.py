@@ -30,6 +30,8 @@ class Evaluation:
         larger share.
     valid_loss, valid_accuracy
         Of the whole validation set (cross-entropy); nan where there is none.
+    fisher_trace
+        The newest measurement of Tr(F); nan where it is not tracked.
     """
 
     step: int
@@ -42,6 +44,7 @@ class Evaluation:
     train_accuracy: float
     valid_loss: float = math.nan
     valid_accuracy: float = math.nan
+    fisher_trace: float = math.nan
 
     def to_json(self) -> dict[str, Any]:
         """Make a dictionary that JSON can hold: None for nan."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from windvane.curvature.tracker import FisherRecord
 from windvane.data.images import Images
-from windvane.draw import Axis, Kind, Series, plot
+from windvane.draw import Axis, Kind, Series, plot, round_ticks
 from windvane.nn.judged import Judged
 from windvane.nn.thumbnails import gallery
 from windvane.page import (
@@ -40,6 +42,7 @@ MOST_PAIRS = 12
 MOST_BARS = 20
 MOST_OPEN = 12  # classes in a table that need not be opened
 SHOTS, SHOTS_EACH = 18, 3  # examples, and of one predicted class
+MOST_MARKS = 7  # on the axis of a log scale
 FEW = 3  # evaluations that are drawn as points
 
 
@@ -68,6 +71,8 @@ class RunFacts:
         Of the libraries, by name.
     folder
         Of the run; None where nothing was kept.
+    fisher
+        Measurements of the Fisher trace; empty where there are none.
     """
 
     recipe: Mapping[str, Any]
@@ -79,6 +84,7 @@ class RunFacts:
     seconds: float
     versions: Mapping[str, str]
     folder: Path | None = None
+    fisher: Sequence[FisherRecord] = ()
 
 
 def write_run_page(facts: RunFacts, path: Path) -> Path:
@@ -233,6 +239,7 @@ def _training(facts: RunFacts) -> Section:
         _curve(facts, "Loss", ("train_loss", "valid_loss")),
         _curve(facts, "Accuracy", ("train_accuracy", "valid_accuracy")),
         _curve(facts, "Learning rate", ("rate",)),
+        _trace(facts.fisher),
     ]
     words = "Training figures are of varied images with dropout where the recipe has them, so they may lie below those "
     content = [listed(describe_recipe(facts.recipe)), side_by_side(*(one for one in pictures if one is not None))]
@@ -262,6 +269,25 @@ def _curve(facts: RunFacts, title: str, columns: Sequence[str]) -> Html | None:
     x_axis = Axis.around("epoch", [0, *history["epoch"]], margin=0.02)
     y_axis = Axis.around(title.lower(), np.concatenate([one.y for one in lines]))
     return figure(title, plot(lines, x_axis, y_axis, f"{title} over the epochs"), legend=lines)
+
+
+def _trace(records: Sequence[FisherRecord]) -> Html | None:
+    """Draw Tr(F) over the steps, in log scale; a trace that is zero or not finite has no place there."""
+    shown = [(one.step, math.log10(one.trace)) for one in records if 0 < one.trace < math.inf]
+    if not shown:
+        return None
+    steps, powers = np.array(shown).T
+    around = Axis.around("Tr(F)", powers)
+    marks = [(math.log10(m) + k, f"{m * 10.0**k:g}") for k in range(-12, 16) for m in (1, 2, 5)]
+    marks = [mark for mark in marks if around.low <= mark[0] <= around.high]
+    if len(marks) > MOST_MARKS:
+        marks = [mark for mark in marks if mark[0] == round(mark[0])]
+    if len(marks) < 2:
+        marks = [(power, number(10.0**power, 3)) for power, _ in round_ticks(around.low, around.high)]
+    line = Series(steps, powers, "line" if len(shown) > FEW else "points")
+    x_axis = Axis.around("step", [0, *steps], margin=0.02)
+    picture = plot([line], x_axis, Axis("Tr(F)", around.low, around.high, marks), "Fisher trace over the steps")
+    return figure("Fisher trace", picture, "Log scale; each is an estimate from one batch.")
 
 
 def describe_recipe(recipe: Mapping[str, Any]) -> list[str]:
@@ -308,6 +334,8 @@ def describe_recipe(recipe: Mapping[str, Any]) -> list[str]:
     more = [f"dropout {share:g} and stochastic depth up to {share:g}"] if share else ["no dropout or stochastic depth"]
     more += [f"label smoothing {recipe['smoothing']:g}"] if recipe["smoothing"] else []
     more += [f"moving average of the weights {recipe['ema']:g}"] if recipe["ema"] is not None else []
+    penalty = recipe["fisher_penalty"]
+    more += [f"Fisher Penalty {penalty:g}"] if penalty is not None else []
     more += ["sigmoid loss"] if recipe["loss"] == "sigmoid" else []
     words.append(f"Regularisation: {', '.join(more)}.")
     return words

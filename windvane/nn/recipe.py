@@ -86,6 +86,11 @@ class Recipe:
         Label smoothing; the paper has none.
     ema
         Decay of a moving average of the weights, which then is what is judged and kept; None for none.
+    fisher_penalty
+        Alpha of `windvane.curvature.FisherPenalty`, 0.001 to 0.1 in its paper; None for no penalty. With "adamw" it
+        starts where the warmup ends, with "sgd" at once.
+    track_fisher
+        Whether the Fisher trace is measured every 50 steps.
     precision
         "float32", "bfloat16", or "auto": bfloat16 on a GPU that has it.
     compile
@@ -122,6 +127,8 @@ class Recipe:
     loss: str = "softmax"
     smoothing: float = 0.0
     ema: float | None = None
+    fisher_penalty: float | None = None
+    track_fisher: bool = False
     precision: str = "auto"
     compile: bool = False
     seed: int = 0
@@ -269,7 +276,7 @@ _NAMES = {
     "loss": LOSSES,
     "precision": PRECISIONS,
 }
-_OPTIONAL = {"weights", "epochs", "steps", "seconds", "clip", "ema"}
+_OPTIONAL = {"weights", "epochs", "steps", "seconds", "clip", "ema", "fisher_penalty"}
 _ABOVE_ZERO = (_is_number(0.0, math.inf, open_low=True), "a number above 0")
 _SHARE = (_is_number(0.0, 1.0), "a number of at least 0 and below 1")
 _YES_OR_NO = (_is_bool, "True or False")
@@ -292,6 +299,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "flip": _YES_OR_NO,
     "smoothing": _SHARE,
     "ema": (_is_number(0.0, 1.0, open_low=True), "a number above 0 and below 1"),
+    "fisher_penalty": _ABOVE_ZERO,
+    "track_fisher": _YES_OR_NO,
     "compile": _YES_OR_NO,
     "seed": (_is_whole(0, MOST_SEED), f"a whole number up to {MOST_SEED}"),
 }

@@ -12,18 +12,20 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from windvane.curvature.tracker import FisherRecord
 from windvane.data.images import Images
 from windvane.errors import InputError, NotFiniteError, RunMismatchError
-from windvane.nn.checkpoint import NAME, read_state, write_state
+from windvane.nn.checkpoint import NAME, Stateful, read_state, write_state
+from windvane.nn.fisher import Fisher
 from windvane.nn.guard import name_bad
 from windvane.nn.history import Evaluation, evaluation_from_json, write_metrics, write_tensorboard
 from windvane.nn.loader import Order, make_batches
 from windvane.nn.model import WEIGHTS, Model, versions, write_model
 from windvane.nn.optimise import loss_of, make_optimiser
-from windvane.nn.place import Place
+from windvane.nn.place import Place, mix
 from windvane.nn.plan import Plan
 from windvane.nn.predict import evaluate
-from windvane.nn.recipe import Recipe
+from windvane.nn.recipe import Recipe, recipe_from_json
 from windvane.nn.tally import Tally
 from windvane.nn.tell import Teller
 from windvane.nn.vary import vary
@@ -48,6 +50,8 @@ class Trained:
         Of the libraries, by name.
     folder
         Of the run; None where nothing was kept.
+    fisher
+        Measurements of the Fisher trace, where the recipe asked for them.
     """
 
     model: Model
@@ -56,6 +60,7 @@ class Trained:
     seconds: float
     versions: dict[str, str]
     folder: Path | None
+    fisher: tuple[FisherRecord, ...] = ()
 
 
 class Run:
@@ -97,6 +102,7 @@ class Run:
         self.network = start_network(recipe, len(self.classes)).to(place.device)
         self.network = self.network.to(memory_format=torch.channels_last)
         self.optimiser = make_optimiser(self.network, recipe)
+        self.fisher = Fisher(self.network, recipe, mix(recipe.seed, place.rank))
         self.average = None if recipe.ema is None else ModelEmaV3(self.network, recipe.ema, use_warmup=True)
         self.plan = Plan(
             steps=self._steps,
@@ -110,13 +116,11 @@ class Run:
         self.folder: Path | None = None
         self._best_weights: dict[str, Tensor] = {}
 
-    def forward(self, module: nn.Module, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the loss of one step; everything random in it comes from the step's number.
+    def vary(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Vary the images of one step; everything random in it, dropout too, comes from the step's number.
 
         Parameters
         ----------
-        module
-            The network, or what wraps it.
         images, labels
             uint8 of shape (b, 3, s, s), shape (b,).
         step
@@ -124,14 +128,30 @@ class Run:
 
         Returns
         -------
-        loss, logits, targets
-            A scalar, shapes (b, k) and (b, k).
+        pixels, targets
+            Shapes (b, 3, s, s) and (b, k).
         """
         generator = self.place.seed(self.recipe.seed, step)
-        pixels, targets = vary(images, labels, len(self.classes), self.varied, generator)  # (b, 3, s, s), (b, k)
+        return vary(images, labels, len(self.classes), self.varied, generator)
+
+    def forward(self, module: nn.Module, pixels: Tensor) -> Tensor:
+        """Compute logits.
+
+        Parameters
+        ----------
+        module
+            The network, or what wraps it.
+        pixels
+            Shape (b, 3, s, s).
+
+        Returns
+        -------
+        Tensor
+            Shape (b, k).
+        """
         with self.place.autocast():
-            logits = module(pixels)  # (b, k)
-        return loss_of(logits, targets, self.recipe), logits, targets
+            logits: Tensor = module(pixels)  # (b, k)
+        return logits
 
     def judge(self) -> None:
         """Evaluate the network, tell and keep what came out."""
@@ -148,6 +168,8 @@ class Run:
             train_loss=train_loss,
             train_accuracy=train_accuracy,
         )
+        if self.fisher.records:
+            found = replace(found, fisher_trace=self.fisher.records[-1].trace)
         if self.valid is not None:
             score = evaluate(judged, self.valid, self.recipe, self.place)
             found = replace(found, valid_loss=score.loss, valid_accuracy=score.accuracy)
@@ -181,7 +203,8 @@ class Run:
         self.optimiser.zero_grad()
 
         def backward() -> Tensor:
-            loss, _, _ = self.forward(self.network, images, labels, step)
+            pixels, targets = self.vary(images, labels, step)
+            loss = loss_of(self.forward(self.network, pixels), targets, self.recipe)
             loss.backward()
             return loss
 
@@ -208,6 +231,7 @@ class Run:
         """
         kept = read_state(folder / NAME, self._modules, self.optimiser)
         mine, theirs = _flat(self.identity), _flat(kept["identity"])
+        theirs = {**recipe_from_json(kept["identity"]["recipe"]).to_json(), **theirs}  # of before a field was added
         odd = [name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)]
         if odd:
             raise RunMismatchError(f"{str(folder)!r} holds a run that differs in {', '.join(sorted(odd))}.")
@@ -215,6 +239,7 @@ class Run:
         self.best = evaluation_from_json(kept["best"])
         self._best_weights = read_weights(folder / WEIGHTS)
         self.plan.resume(kept["plan"])
+        self.fisher.resume(kept.get("fisher", {}))
         self.tally.restart(self.plan.elapsed)
 
     def result(self) -> Trained:
@@ -229,6 +254,7 @@ class Run:
             seconds=self.plan.elapsed,
             versions=versions(),
             folder=self.folder,
+            fisher=self.fisher.records,
         )
 
     @property
@@ -238,8 +264,9 @@ class Run:
         return max(1, round(self.recipe.epochs * self.order.steps_per_epoch))
 
     @property
-    def _modules(self) -> dict[str, nn.Module]:
-        return {"network": self.network} | ({} if self.average is None else {"average": self.average.module})
+    def _modules(self) -> dict[str, Stateful]:
+        modules: dict[str, Stateful] = {"network": self.network, "fisher": self.fisher}
+        return modules if self.average is None else {**modules, "average": self.average.module}
 
     def _is_best(self, found: Evaluation) -> bool:
         if self.valid is None or self.best is None:
@@ -257,6 +284,7 @@ class Run:
         numbers = {
             "identity": self.identity,
             "plan": self.plan.to_json(),
+            "fisher": self.fisher.to_json(),
             "history": [row.to_json() for row in self.history],
             "best": self.best.to_json(),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from windvane.data.images import Images
 from windvane.errors import InputError
 from windvane.nn.checkpoint import NAME
 from windvane.nn.guard import Guard
-from windvane.nn.optimise import rate_at
+from windvane.nn.optimise import loss_of, rate_at
 from windvane.nn.place import Place, find_place
 from windvane.nn.recipe import Recipe
 from windvane.nn.run import Run, Trained
@@ -82,12 +83,18 @@ def _loop(run: Run) -> None:
     recipe, place, plan, network, optimiser = run.recipe, run.place, run.plan, run.network, run.optimiser
     guard, first = Guard(optimiser, place.device), plan.step
     module = place.spread(network, recipe.compile)
+    run.fisher.use(module)
     batches = run.batches.stream(run.order.from_step(first))
     network.train()
     while not plan.finished:
         images, labels = next(batches)  # uint8 (b, 3, s, s), (b,)
-        loss, logits, targets = run.forward(module, images, labels, plan.step)
+        pixels, targets = run.vary(images, labels, plan.step)
+        forward = partial(run.forward, module, pixels)
+        logits = forward()  # (b, k)
+        run.fisher.track(logits, plan.step, forward)
+        loss = loss_of(logits, targets, recipe)
         loss.backward()
+        run.fisher.penalise(plan.progress, forward)
         norm = nn.utils.clip_grad_norm_(network.parameters(), recipe.clip or float("inf"))
         guard.watch(loss, norm)
         for group in optimiser.param_groups:

@@ -1,0 +1,100 @@
+"""Trace and penalty in training: placed right, started right, kept exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from pictures import digits, tiny_recipe
+
+import windvane.nn.run
+from windvane.nn.fisher import Fisher
+from windvane.nn.networks import create_network
+from windvane.nn.train import train
+
+BOTH = {"fisher_penalty": 0.1, "track_fisher": True}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+class Stopped(Exception):
+    """What a test stops a run with."""
+
+
+@pytest.mark.parametrize(("optimiser", "loss"), [("adamw", "softmax"), ("sgd", "sigmoid")])
+def test_a_stopped_run_goes_on_bit_by_bit(
+    optimiser: str, loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(steps=75, optimiser=optimiser, loss=loss, regularisation=0.1, batch=16, **BOTH)
+    whole = train(recipe, digits(200, 50), quiet=True)
+    write = windvane.nn.run.write_state
+
+    def write_and_stop(path: Path, modules: object, optimiser: object, numbers: dict[str, dict[str, int]]) -> None:
+        write(path, modules, optimiser, numbers)  # type: ignore[arg-type]
+        if numbers["plan"]["step"] > 40:
+            assert numbers["fisher"]["step"] % 10 != 0  # the gradient that was kept is needed again
+            raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(windvane.nn.run, "write_state", write_and_stop)
+        with pytest.raises(Stopped):
+            train(recipe, digits(200, 50), out=tmp_path / "run", quiet=True)
+    again = train(recipe, digits(200, 50), out=tmp_path / "run", resume=True, quiet=True)
+    wanted, found = whole.model.network.state_dict(), again.model.network.state_dict()
+    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
+    assert [record.trace for record in again.fisher] == [record.trace for record in whole.fisher]
+    assert [record.step for record in again.fisher] == [0, 50]
+    timeless = [replace(one, seconds=0.0, images_per_second=0.0) for one in whole.history]
+    assert [replace(one, seconds=0.0, images_per_second=0.0) for one in again.history] == timeless
+    table = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert table["fisher_trace"].tolist() == [one.fisher_trace for one in whole.history]
+    assert set(table["fisher_trace"]) == {record.trace for record in whole.fisher}
+
+
+def test_tracking_changes_nothing_and_the_penalty_does() -> None:
+    plain, tracked, punished = (
+        train(tiny_recipe(regularisation=0.1, **fields), digits(128, 0), quiet=True)
+        for fields in ({}, {"track_fisher": True}, {"fisher_penalty": 0.1})
+    )
+    same, other, third = (one.model.network.state_dict() for one in (plain, tracked, punished))
+    assert all(torch.equal(same[name], other[name]) for name in same)
+    assert not all(torch.equal(same[name], third[name]) for name in same)
+    assert (len(plain.fisher), len(tracked.fisher), len(punished.fisher)) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(("optimiser", "first"), [("adamw", 0.3), ("sgd", 0.0)])
+def test_the_penalty_starts_with_the_optimiser_in_mind(optimiser: str, first: float) -> None:
+    recipe = tiny_recipe(optimiser=optimiser, warmup=0.3, fisher_penalty=0.1)
+    torch.manual_seed(0)
+    network = create_network(recipe, 3)
+    fisher = Fisher(network, recipe, 0)
+    pixels = torch.randn(4, 3, 8, 8)
+    torch.nn.init.normal_(network.get_classifier().weight)
+    for progress in (0.0, 0.2, 0.3):
+        network.zero_grad()
+        network(pixels).sum().backward()
+        before = [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
+        fisher.penalise(progress, lambda: network(pixels))
+        after = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        changed = not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+        assert changed == (progress >= first)
+
+
+def test_a_compiled_network_is_measured_by_a_pass_of_its_own() -> None:
+    recipe = tiny_recipe(track_fisher=True, compile=True)
+    network = create_network(recipe, 3)
+    fisher, calls = Fisher(network, recipe, 0), []
+    pixels = torch.randn(4, 3, 8, 8)
+
+    def forward() -> torch.Tensor:
+        calls.append(1)
+        return network(pixels)
+
+    fisher.track(network(pixels).detach(), 0, forward)
+    assert len(calls) == len(fisher.records) == 1

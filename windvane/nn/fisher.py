@@ -1,0 +1,132 @@
+"""The Fisher trace and the Fisher Penalty of one run, as its recipe asks for them (see `windvane.curvature`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from windvane.curvature.outputs import Output
+from windvane.curvature.passes import trained
+from windvane.curvature.penalty import FisherPenalty
+from windvane.curvature.tracker import FisherRecord, FisherTracker
+from windvane.nn.recipe import Recipe
+
+EVERY = 50  # steps from one measurement of the trace to the next
+
+
+class Fisher:
+    """Measures and penalises at each step what the recipe asks for; nothing where it asks for nothing.
+
+    Parameters
+    ----------
+    network
+        That is trained, on its device.
+    recipe
+        How.
+    random_state
+        Where the streams of labels start.
+    """
+
+    def __init__(self, network: nn.Module, recipe: Recipe, random_state: int) -> None:
+        # Early steps of Adam with a penalty are poor (Zhao et al. 2024), so it waits for the warmup's end.
+        self._start = recipe.warmup if recipe.optimiser == "adamw" else 0.0
+        self._compiled = recipe.compile
+        self._tracker = self._penalty = None
+        output: Output = "sigmoid" if recipe.loss == "sigmoid" else "softmax"
+        if recipe.track_fisher:
+            self._tracker = FisherTracker(network, EVERY, per_layer=False, output=output, random_state=random_state)
+        if recipe.fisher_penalty is not None:
+            self._penalty = FisherPenalty(network, recipe.fisher_penalty, output=output, random_state=random_state)
+
+    @property
+    def records(self) -> tuple[FisherRecord, ...]:
+        """All measurements so far."""
+        return () if self._tracker is None else tuple(self._tracker.records_)
+
+    def use(self, module: nn.Module) -> None:
+        """Take what is called in training, the network or what wraps it, in place of the network.
+
+        Parameters
+        ----------
+        module
+            Of the same parameters.
+        """
+        for one in (self._tracker, self._penalty):
+            if one is not None:
+                one.model = module
+
+    def track(self, logits: Tensor, step: int, forward: Callable[[], Tensor]) -> None:
+        """Measure; between the forward pass and ``backward``.
+
+        Parameters
+        ----------
+        logits
+            Of this step, shape (n, k), with their graph.
+        step
+            Its number.
+        forward
+            Computes them anew.
+        """
+        if self._tracker is not None:  # the graph of a compiled network can be walked once only
+            self._tracker.update(logits, step, forward if self._compiled else None)
+
+    def penalise(self, progress: float, forward: Callable[[], Tensor]) -> None:
+        """Add the penalty's gradient; between ``backward`` and clipping.
+
+        Parameters
+        ----------
+        progress
+            Share of the run that is done.
+        forward
+            Computes the logits of this step anew.
+        """
+        if self._penalty is not None and progress >= self._start:
+            self._penalty(forward)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Give the tensors that the run needs to go on exactly: the streams of labels, the penalty's last gradient."""
+        found: dict[str, Tensor] = {}
+        if self._tracker is not None:
+            found["tracker"] = self._tracker.state_dict()["stream"]
+        if self._penalty is not None:
+            state = self._penalty.state_dict()
+            found |= {"penalty": state["stream"]}
+            found |= {f"gradient:{name}": value for name, value in (state["gradient"] or {}).items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from the tensors of a state; `resume` takes its numbers."""
+        if self._tracker is not None:
+            self._tracker.load_state_dict(self._tracker.state_dict() | {"stream": tensors.get("tracker")})
+        if self._penalty is not None:
+            gradient = {
+                name: torch.empty_like(parameter).copy_(tensors[f"gradient:{name}"])
+                for name, parameter in trained(self._penalty.model).items()
+                if f"gradient:{name}" in tensors
+            }
+            more = {"stream": tensors.get("penalty"), "gradient": gradient}
+            self._penalty.load_state_dict(self._penalty.state_dict() | more)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what `resume` takes: the records, and how far the penalty is."""
+        found: dict[str, Any] = {"records": [asdict(record) for record in self.records]}
+        if self._penalty is not None:
+            found |= {"step": self._penalty.step_, "radius": self._penalty.radius_}
+        return found
+
+    def resume(self, kept: Mapping[str, Any]) -> None:
+        """Go on from the numbers of a state.
+
+        Parameters
+        ----------
+        kept
+            From `to_json`.
+        """
+        if self._tracker is not None:
+            self._tracker.records_ = [FisherRecord(**record) for record in kept["records"]]
+        if self._penalty is not None:
+            self._penalty.step_, self._penalty.radius_ = kept["step"], kept["radius"]
