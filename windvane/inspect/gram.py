@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-BLOCK_BYTES = 2**20  # of activations that are multiplied while they are in the cache
+PART_BYTES = 2**25  # of activations that may be copied at a time
 BLOCK_FEATURES = 4096  # that float32 may sum up
 CONSTANT = 1e-12  # of the mean square: less varies by rounding alone
 NEAR_ZERO = 0.1  # part of the mean square that the images differ by: below it products in float32 lose too much
@@ -94,19 +94,32 @@ def centred_gram(activations: Tensor, *, exact: bool = False) -> Gram:
 def _summed(features: Tensor, dtype: torch.dtype, *, centre: bool) -> tuple[Tensor, float]:
     """Gram matrix of the centred features, and the sum of squares that the mean image takes away from it."""
     n_images = features.shape[0]
-    width = min(BLOCK_FEATURES, max(1, BLOCK_BYTES // (dtype.itemsize * n_images)))
     whole = features.new_zeros((n_images, n_images), dtype=torch.float64)
     level = features.new_zeros((), dtype=torch.float64)
-    for block in features.split(width, dim=1):  # (n, width)
-        block = block.to(dtype)
+    for part in features.split(max(BLOCK_FEATURES, PART_BYTES // (dtype.itemsize * n_images)), dim=1):  # (n, features)
+        part = part.to(dtype)
         if centre:
-            mean = block.mean(0)
-            block = block - mean
+            mean = part.mean(0)
+            part = part - mean
             level += n_images * mean.double().square().sum()
-        whole += block @ block.T
+        whole += _product(part)
     # Rounding of the mean image adds to whole rows and columns, which this takes out again.
     matrix = centred(whole)
     return matrix, float(level + (whole - matrix).trace())
+
+
+def _product(features: Tensor) -> Tensor:
+    """Multiply rows: blocks in their own type, all at once so that few threads wait for each other, sums in float64."""
+    n_blocks = features.shape[1] // BLOCK_FEATURES
+    whole_blocks = n_blocks * BLOCK_FEATURES
+    rest = features[:, whole_blocks:]
+    product = (rest @ rest.T).double()
+    if n_blocks:
+        blocks = (
+            features[:, :whole_blocks].unflatten(1, (n_blocks, BLOCK_FEATURES)).transpose(0, 1)
+        )  # (blocks, n, features)
+        product += torch.bmm(blocks, blocks.transpose(1, 2)).sum(0, dtype=torch.float64)
+    return product
 
 
 def rbf(gram: Tensor, bandwidth: float) -> Tensor:
