@@ -112,7 +112,7 @@ def test_a_deadline_stops_between_iterations(name: str, tmp_path: Path) -> None:
     model = case.start(FAMILIES[name], slow)
     begin = time.monotonic()
     model.grow(10**6, until=begin + 0.1)
-    assert time.monotonic() - begin < 1.5
+    assert time.monotonic() - begin < 5.0
     last = FAMILIES[name].steps({}, case.setting.task)[-1]
     assert 0 < model.iterations < last and not model.finished
     model.save(tmp_path)

@@ -58,7 +58,7 @@ def test_no_orphan_when_the_parent_is_killed(name: str) -> None:
     process = spawn("model.fit(X, y, callbacks=[ready])")
     children = children_when_ready(process)
     os.kill(process.pid, getattr(signal, name))
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert all_gone(children)
 
 
@@ -78,6 +78,6 @@ def test_interrupt_returns_fitted_and_leaves_nobody_behind() -> None:
     children = children_when_ready(process)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert "FITTED 0" in out, err
     assert all_gone(children)
