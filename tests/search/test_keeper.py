@@ -17,9 +17,10 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 # No `__main__` guard on purpose; the hang never returns to Python.
 SCRIPT = textwrap.dedent("""
-    import sys, time, threading
+    import signal, sys, time, threading
     sys.path.insert(0, {benchmarks!r})
     from bad_families import BadFamily
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it, and so would this
     from sklearn.datasets import load_iris
     from windvane import AutoClassifier
     X, y = load_iris(return_X_y=True)
