@@ -28,7 +28,7 @@ SELU_SCALE = 1.0507009873554805
 SELU_ALPHA = 1.6732632423543772
 CLIP = 3.0  # what a squashed number never exceeds
 _SAMPLE = 1000  # rows that decide the first weights
-_PORTION = 512  # rows that are predicted at once: what a processor's cache holds
+PORTION = 512  # rows that are predicted at once: what a processor's cache holds
 
 
 @dataclass(frozen=True)
@@ -311,8 +311,8 @@ def _embed_back(design: Design, parts: Parts, trail: Trail, delta: Any, gradient
 
 def find_scores(design: Design, parts: Parts, features: Any) -> Any:
     """Run a network on many rows, some at a time; shape (n, k)."""
-    starts = range(0, features.shape[0], _PORTION)
-    portions = [forward(design, parts, features[start : start + _PORTION]).scores for start in starts]
+    starts = range(0, features.shape[0], PORTION)
+    portions = [forward(design, parts, features[start : start + PORTION]).scores for start in starts]
     return np.concatenate(portions) if portions else np.zeros((0, design.outputs), features.dtype)
 
 

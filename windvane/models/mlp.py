@@ -21,6 +21,7 @@ from windvane.data.task import Task
 from windvane.models.base import Config, Param, Part, Setting
 from windvane.models.curve import Curve
 from windvane.models.encoding import encoding_choices, encoding_space, weigh, weighing_space
+from windvane.models.layers import PORTION
 from windvane.models.params import complete
 from windvane.models.units import Units
 
@@ -186,7 +187,8 @@ class MLPModel:
         """Predict with the weights of the best epoch."""
         # In float64: a row's prediction then depends neither on its neighbours nor on threads beyond 1e-15.
         features = float32(self._encoder.transform(table)).astype(np.float64)
-        scores = _forward(features, self.best, self.activation)
+        portions = (features[start : start + PORTION] for start in range(0, max(features.shape[0], 1), PORTION))
+        scores = np.vstack([_forward(rows, self.best, self.activation) for rows in portions])  # (n, outputs)
         if not self._setting.task.is_classification:
             return self._units.expand(scores[:, 0])
         return np.asarray(softmax(_logits(scores), axis=1))
