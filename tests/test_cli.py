@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -265,3 +266,33 @@ def test_training_needs_a_directory_and_a_known_recipe(pictures: Path) -> None:
     done = shell("train", pictures, "--recipe", "vit_lite", "--out", "run")
     assert done.exit_code == 2
     assert "recipe='vit_lite' is not known" in done.stderr
+
+
+def test_interrupted_training_says_how_to_go_on(pictures: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["train", pictures, "--model", "cct_2_3x2", "--size", 8, "--batch", 32, "--epochs", 200, "--out", run]
+    program = "import torch; torch.set_num_threads(1); from windvane.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:  # the first is told when training has begun
+        if "images/s" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    said, told = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "")
+    assert "stopped after step" in told and "--resume" in told
+    assert "Traceback" not in told
+    assert (run / "state.safetensors").exists()
+
+
+def test_networks_are_exported(pictures: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    model = ("--model", "cct_2_3x2", "--size", 8, "--batch", 64, "--quiet")
+    done = shell("train", pictures, *model, "--epochs", 1, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    done = shell("export", tmp_path / "run", "--out", tmp_path / "folder")
+    assert done.stdout == f"exported to {tmp_path / 'folder'}; see its README.txt\n"
+    assert {"model.onnx", "model.pt2", "predictor.py"} < {file.name for file in (tmp_path / "folder").iterdir()}

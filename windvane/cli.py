@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from windvane import AutoClassifier, AutoRegressor
-    from windvane.data.images import Images as ImageParts
-    from windvane.nn import Recipe
 
 BEST_ROWS = 10  # of the leaderboard, after a search
 SMALL_SIZE = 64  # pixels a side, up to which images are shifted rather than cropped
@@ -127,37 +125,37 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a network on images: a folder with a folder for each class, or a table of them."""
-    with _complaints():
+    with _complaints(), _interruptible():
         from dataclasses import replace
 
-        from windvane import nn
+        from windvane import nn, settings
         from windvane.data.images import read_images
-        from windvane.settings import parse_seconds
 
         data = read_images(images)
         if recipe is not None:
             chosen = nn.read_recipe(recipe).recipe
         else:
             pixels = nn.usual_size(model) if size is None else size
-            chosen = nn.Recipe(
+            plain = nn.Recipe(
                 model,
                 image_size=pixels,
                 epochs=None if time is not None else epochs,
-                seconds=None if time is None else parse_seconds(time, "--time"),
+                seconds=None if time is None else settings.parse_seconds(time, "--time"),
                 batch=batch,
                 rate=rate,
                 crop="shift" if pixels <= SMALL_SIZE else "inception",
                 flip=flip,
                 seed=seed,
             )
-            chosen, advice = nn.advised(chosen, data.train)
+            chosen = nn.advised(plain, data.train)[0]
             chosen = chosen if augreg is None else replace(chosen, augreg=augreg)
-            if advise or not quiet:
-                typer.echo(advice.reason, err=not advise)
-        if not advise:
-            alpha = chosen.fisher_penalty if fisher_penalty is None else fisher_penalty
-            chosen = replace(chosen, fisher_penalty=alpha, track_fisher=track_fisher or chosen.track_fisher)
-            _train_network(chosen, data, out, resume, device, quiet)
+        if advise:
+            typer.echo(nn.describe_advice(chosen, data.train))
+            return
+        alpha = chosen.fisher_penalty if fisher_penalty is None else fisher_penalty
+        chosen = replace(chosen, fisher_penalty=alpha, track_fisher=track_fisher or chosen.track_fisher)
+        trained = nn.train(chosen, data, out=_given(out), resume=resume, device=device, quiet=quiet)
+        typer.echo(nn.describe_result(trained, data))
 
 
 @app.command()
@@ -167,22 +165,24 @@ def transfer(
     weights: Annotated[str, typer.Option(help="efficientnet_lite0 to 2, timm, a file, or the directory of a run.")],
     out: Annotated[Path, typer.Option(help="Directory of the run.")],
     model: Annotated[str | None, typer.Option(help="Network of the weights, where they do not say it.")] = None,
-    size: Annotated[int | None, typer.Option(help="Pixels a side; that of the weights where not given.")] = None,
-    time: Annotated[str | None, typer.Option(help="How long: seconds, or as in 5m; else 500 steps.")] = None,
+    size: Annotated[int | None, typer.Option(help="Most pixels a side; as the weights where not given.")] = None,
+    time: Annotated[str | None, typer.Option(help="As in 5m; else 10m on a CPU, 500 steps of 512 on a GPU.")] = None,
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
     device: Device = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune weights that were learned on other images."""
-    with _complaints():
+    with _complaints(), _interruptible():
         from windvane import nn
         from windvane.data.images import read_images
         from windvane.settings import parse_seconds
 
-        seconds = None if time is None else parse_seconds(time, "--time")
+        seconds = nn.usual_seconds(device) if time is None else parse_seconds(time, "--time")
         recipe = nn.transfer_recipe(weights, model=model, image_size=size, seconds=seconds, seed=seed)
-        _train_network(recipe, read_images(images), out, resume, device, quiet)
+        data, begin = read_images(images), nn.train if seconds is None else nn.adapt
+        trained = begin(recipe, data, out=out, resume=resume, device=device, quiet=quiet)
+        typer.echo(nn.describe_result(trained, data))
 
 
 @app.command()
@@ -232,9 +232,15 @@ def leaderboard(
 def export(run: Run, out: Annotated[Path, typer.Option(help="Folder to write; nothing is written over.")]) -> None:
     """Write a folder that predicts without windvane."""
     with _complaints():
-        from windvane import load
+        if _holds_network(run):
+            from windvane import nn
+            from windvane.export.images import export_network
 
-        load(run).export(out)
+            export_network(nn.open_model(run), out)
+        else:
+            from windvane import load
+
+            load(run).export(out)
         typer.echo(f"exported to {out}; see its README.txt")
 
 
@@ -316,6 +322,21 @@ def _complaints() -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Make Ctrl-C and SIGTERM one message and exit code 130; what was kept stays."""
+    import signal
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        typer.echo(f"windvane: {stop or 'stopped'}", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
     """Take columns (option -> name, None where it was not given) out of a table: the rest, and option -> column."""
     from windvane.errors import unknown
@@ -356,22 +377,12 @@ def _holds_network(run: Path) -> bool:
         return False
 
 
-def _train_network(
-    recipe: Recipe, data: ImageParts, out: Path | None, resume: bool, device: str | None, quiet: bool
-) -> None:
-    """Train, write the page, and print what came of it."""
-    from windvane import nn
+def _given(out: Path | None) -> Path:
     from windvane.errors import InputError
 
     if out is None:
         raise InputError("--out is missing: the directory of the run.")
-    trained = nn.train(recipe, data, out=out, resume=resume, device=device, quiet=quiet)
-    best = trained.best
-    typer.echo(
-        f"best: epoch {best.epoch:.1f}, validation accuracy {best.valid_accuracy:.4f}, loss {best.valid_loss:.4f}"
-    )
-    typer.echo(f"page: {nn.report(trained, data)}")
-    typer.echo(f"kept in {trained.folder}")
+    return out
 
 
 def _as_text(board: pd.DataFrame) -> str:

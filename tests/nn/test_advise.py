@@ -81,8 +81,10 @@ def test_more_images_never_want_more_augmentation(numbers: tuple[int, int, float
 @settings(deadline=None, max_examples=50)
 def test_reasons_and_sources(numbers: tuple[int, int, float], pretrained: bool) -> None:
     advice = advise(*numbers, pretrained=pretrained)
-    parts = {field.name for field in fields(Advice)} - {"reason", "sources"}
-    assert set(advice.sources) == parts and all(advice.sources.values())
+    parts = {field.name for field in fields(Advice)} - {"reasons", "sources"}
+    assert set(advice.sources) == set(advice.reasons) == parts
+    assert all(advice.sources.values()) and all(advice.reasons.values())
+    assert advice.reason == " ".join(advice.reasons.values())
     if not pretrained:
         assert advice.level in advice.reason and f"{numbers[0]:,} images" in advice.reason
         assert "not measured" in advice.sources["level"]

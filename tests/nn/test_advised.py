@@ -3,7 +3,7 @@ from __future__ import annotations
 from pictures import noise, tiny_recipe
 
 from windvane.nn.advise import advise
-from windvane.nn.advised import advised
+from windvane.nn.advised import WIDTH, advised, describe_advice
 from windvane.nn.networks import count_parameters, create_network
 
 
@@ -18,3 +18,18 @@ def test_the_advice_is_for_this_network_and_schedule() -> None:
         assert recipe.weight_decay == advice.weight_decay
         assert recipe.rate == tiny_recipe().rate
     assert advised(tiny_recipe(weights="some.pth"), images)[1] == advise(300, n_params, 2.0, True)
+
+
+def test_the_screen_says_everything_in_short_lines() -> None:
+    images = noise(300)
+    for fields in ({"epochs": 70.0}, {"seconds": 60.0}, {"weights": "some.pth", "epochs": 2.0}):
+        recipe = tiny_recipe(**fields)
+        screen = describe_advice(recipe, images)
+        _, advice = advised(recipe, images)
+        assert all(len(line) <= WIDTH for line in screen.splitlines())
+        words = " ".join(screen.split())
+        assert all(reason in words for reason in advice.reasons.values())
+        assert f"AugReg level: {advice.level}" in words and "300 training images of 3 classes" in words
+        assert ("[ours]" in words) == ("weights" not in fields)
+        assert "arXiv 2106.10270" in words
+    assert max(map(len, describe_advice(recipe, images, width=60).splitlines())) <= 60

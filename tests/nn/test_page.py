@@ -42,6 +42,7 @@ RECIPE = {
     "crop": "shift",
     "smallest_crop": 0.05,
     "flip": True,
+    "frozen": 0.0,
     "loss": "softmax",
     "smoothing": 0.0,
     "ema": None,

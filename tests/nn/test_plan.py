@@ -133,3 +133,9 @@ def test_time_left() -> None:
         counted.look()
     assert timed.seconds_left == pytest.approx(2.0)
     assert counted.seconds_left == pytest.approx(12.0)
+
+
+def test_a_stopped_plan_is_at_its_end() -> None:
+    plan = Plan(seconds=10.0, clock=Clock())
+    plan.stop()
+    assert plan.finished and plan.due()

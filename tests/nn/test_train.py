@@ -15,12 +15,15 @@ import pandas as pd
 import pytest
 import torch
 from pictures import digits, image_set, noise, parts, tiny_recipe
+from torch import Tensor
 
 from windvane.data.images import Images
 from windvane.errors import InputError, NotFiniteError, RunMismatchError
 from windvane.nn.checkpoint import NAME
+from windvane.nn.history import Evaluation
 from windvane.nn.model import open_model
 from windvane.nn.predict import predict_proba
+from windvane.nn.run import Run
 from windvane.nn.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +74,10 @@ def test_the_same_seed_gives_the_same_network_and_leaves_the_callers_randomness(
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+def timeless(one: Evaluation) -> Evaluation:
+    return replace(one, seconds=0.0, images_per_second=0.0)
+
+
 RESUMED = {"epochs": 10, "regularisation": 0.1, "augreg": "medium2", "ema": 0.95, "crop": "shift", "batch": 48}
 SCRIPT = """
 import sys, torch
@@ -94,10 +101,41 @@ def test_a_killed_run_goes_on_bit_by_bit(tmp_path: Path) -> None:
     again = train(tiny_recipe(**RESUMED), digits(300, 100), out=killed, resume=True, quiet=True)
     wanted, found = whole.model.network.state_dict(), again.model.network.state_dict()
     assert all(torch.equal(wanted[name], found[name]) for name in wanted)
-    timeless = [replace(one, seconds=0.0, images_per_second=0.0) for one in whole.history]
-    assert [replace(one, seconds=0.0, images_per_second=0.0) for one in again.history] == timeless
+    assert [timeless(one) for one in again.history] == [timeless(one) for one in whole.history]
     kept = open_model(killed).network.state_dict()
     assert all(torch.equal(wanted[name], kept[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("step", [0, 1, 4])
+def test_an_interrupted_run_goes_on_bit_by_bit(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first evaluation, and between two of them; what was added up since the last one is not lost."""
+    recipe, data, folder = tiny_recipe(**RESUMED), digits(300, 100), tmp_path / "run"
+    whole = train(recipe, data, quiet=True)
+    vary = Run.vary
+
+    def interrupt(run: Run, images: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        if number == step:
+            os.kill(os.getpid(), signal.SIGINT if step else signal.SIGTERM)
+        return vary(run, images, labels, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "vary", interrupt)
+        with pytest.raises(KeyboardInterrupt, match=rf"stopped after step {step + 1}, \d+% of the run: .*resume=True"):
+            train(recipe, data, out=folder, quiet=True)
+        with pytest.raises(KeyboardInterrupt, match="nothing was kept"):
+            train(recipe, data, quiet=True)
+    again = train(recipe, data, out=folder, resume=True, quiet=True)
+    assert [timeless(one) for one in again.history] == [timeless(one) for one in whole.history]
+    wanted, found = whole.model.network.state_dict(), again.model.network.state_dict()
+    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
+
+
+def test_of_equally_good_states_the_last_is_kept() -> None:
+    data = digits(200, 40)
+    trained = train(tiny_recipe(epochs=20, rate=1e-3), data, quiet=True)
+    scores = [one.valid_accuracy for one in trained.history]
+    assert scores.count(max(scores)) > 1  # else this shows nothing
+    assert trained.best == [one for one in trained.history if one.valid_accuracy == max(scores)][-1]
 
 
 def test_a_finished_run_is_read_back(tmp_path: Path) -> None:

@@ -11,7 +11,16 @@ from pictures import digits, parts, tiny_recipe
 from windvane.data.images import ImageSet
 from windvane.errors import InputError
 from windvane.nn.train import train
-from windvane.nn.transfer import BATCH, STEPS, transfer, transfer_recipe
+from windvane.nn.transfer import (
+    BATCH,
+    CPU_SECONDS,
+    STEPS,
+    TIMED_BATCH,
+    TIMED_RATE,
+    transfer,
+    transfer_recipe,
+    usual_seconds,
+)
 
 
 def test_the_protocol_is_that_of_the_paper() -> None:
@@ -24,7 +33,7 @@ def test_the_protocol_is_that_of_the_paper() -> None:
         *("tf_efficientnet_lite1", 60, None),
         *(96, 4),
     )
-    assert timed.rate / timed.batch == pytest.approx(0.03 / 512)
+    assert (timed.batch, timed.rate, timed.optimiser) == (TIMED_BATCH, TIMED_RATE, "sgd")
     assert transfer_recipe("efficientnet_lite1").image_size == 240
     with pytest.raises(InputError, match="do not say which network"):
         transfer_recipe("weights.pth")
@@ -44,6 +53,13 @@ def test_related_classes_are_learned_faster_from_a_run(tmp_path: Path) -> None:
     assert adapted.best.valid_accuracy > scratch.best.valid_accuracy + 0.05
     timed = transfer(str(tmp_path / "run"), second, seconds=2.0, quiet=True)
     assert timed.model.recipe.options == tiny_recipe().options
+    assert timed.history[0].step == 0 and timed.notes
+
+
+def test_on_a_cpu_a_transfer_takes_a_time() -> None:
+    assert usual_seconds("cpu") == CPU_SECONDS
+    if not torch.cuda.is_available():
+        assert usual_seconds() == CPU_SECONDS
 
 
 def part(images: ImageSet, low: int, high: int, most: int | None = None) -> ImageSet:

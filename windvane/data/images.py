@@ -123,7 +123,7 @@ class ImageSet:
 
         def fill(block: range) -> list[None]:
             for i in block:
-                squares[i] = _resize(self.decode(i, size), size)
+                squares[i] = stretch(self.decode(i, size), size)
             return [None for _ in block]
 
         map_blocks(fill, len(self))
@@ -340,7 +340,21 @@ def _pair(clusters: list[list[int]], whole: ImageSet, parts: NDArray[Any]) -> li
     return pairs
 
 
-def _resize(pixels: Pixels, size: int) -> Pixels:  # (size, size, 3)
+def stretch(pixels: Pixels, size: int) -> Pixels:  # (size, size, 3)
+    """Bring an image to a square.
+
+    Parameters
+    ----------
+    pixels
+        RGB bytes of shape (h, w, 3).
+    size
+        Pixels a side.
+
+    Returns
+    -------
+    ndarray
+        Of shape (size, size, 3); bicubic.
+    """
     from PIL import Image
 
     if pixels.shape[:2] == (size, size):

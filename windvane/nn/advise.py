@@ -51,8 +51,9 @@ _LOSES = (
 )
 _WEIGHT_DECAY = 0.1
 
-_PAPER = "the paper"
-_OURS = "a rule of ours that gives the authors' published defaults; on small sets not measured yet"
+PARTS = ("transfer", "level", "regularisation", "weight_decay")
+PAPER = "the paper"
+OURS = "a rule of ours that gives the authors' published defaults; on small sets not measured yet"
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,23 @@ class Advice:
         Dropout and largest drop rate of stochastic depth: 0 or 0.1.
     weight_decay
         Decoupled, multiplied by the learning rate (torch's AdamW). 0 for transfer.
-    reason
-        In words, with the paper's numbers.
+    reasons
+        For each of the attributes above, in words, with the paper's numbers.
     sources
-        For each of the attributes above, where its rule comes from.
+        For each of them, where its rule comes from.
     """
 
     transfer: bool
     level: str
     regularisation: float
     weight_decay: float
-    reason: str
+    reasons: Mapping[str, str]
     sources: Mapping[str, str]
+
+    @property
+    def reason(self) -> str:
+        """All reasons in one text."""
+        return " ".join(self.reasons.values())
 
 
 def pressure(n_images: int, n_params: int, epochs: float) -> float:
@@ -136,42 +142,43 @@ def advise(n_images: int, n_params: int, epochs: float, pretrained: bool = False
     regularised = n_params >= _LARGE and pressed >= _PRESSED
     reasons = (
         why_transfer,
-        f"From scratch: {level}, for {n_params / 1e6:.2g} million parameters, {n_images:,} images and {epochs:g} epochs"
-        f" make a pressure of {pressed:.2g}. Nearest in the paper: {nearest}.",
+        f"{n_params / 1e6:.2g} million parameters, {n_images:,} images and {epochs:g} epochs make a pressure of"
+        f" {pressed:.2g}: from scratch {level}. Nearest in the paper: {nearest}.",
         _GAINS if regularised else _LOSES,
-        f"Weight decay {_WEIGHT_DECAY}, the authors' own; the paper compares 0.03 and 0.1.",
+        f"Weight decay {_WEIGHT_DECAY} is the authors' own; the paper compares 0.03 and 0.1.",
     )
     return Advice(
         transfer=transfer,
         level=level,
         regularisation=REGULARISATION[regularised],
         weight_decay=_WEIGHT_DECAY,
-        reason=" ".join(reasons),
-        sources={"transfer": source, "level": _OURS, "regularisation": _OURS, "weight_decay": _PAPER},
+        reasons=dict(zip(PARTS, reasons, strict=True)),
+        sources=dict(zip(PARTS, (source, OURS, OURS, PAPER), strict=True)),
     )
 
 
 def _advise_transfer() -> Advice:
-    reason = (
-        "Transfer: weights are at hand. On Pets37 (3,312 images) training from scratch never came near it at any"
-        " budget; even on ImageNet-1k a B/16 adapted from ImageNet-21k reaches 85.5 % (384 pixels), 81.6 % without. No"
-        " AugReg: augmentation while adapting did not help, and the paper adapts without dropout and weight decay."
+    reasons = (
+        "Weights are at hand. On Pets37 (3,312 images) training from scratch never came near transfer at any budget;"
+        " even on ImageNet-1k a B/16 adapted from ImageNet-21k reaches 85.5 % (384 pixels), 81.6 % without.",
+        "Augmentation while adapting did not help.",
+        "The paper adapts without dropout and stochastic depth.",
+        "The paper adapts without weight decay.",
     )
-    names = ("transfer", "level", "regularisation", "weight_decay")
-    return Advice(True, "none", 0.0, 0.0, reason, dict.fromkeys(names, _PAPER))
+    return Advice(True, "none", 0.0, 0.0, dict(zip(PARTS, reasons, strict=True)), dict.fromkeys(PARTS, PAPER))
 
 
 def _scratch_or_weights(n_images: int) -> tuple[bool, str, str]:
     """Say whether to look for weights, why, and where the rule comes from."""
     if n_images <= _COMPARED:
         reason = (
-            "Transfer: find weights first. On Pets37 (3,312 images) training from scratch never came near transfer at"
+            "Find weights first. On Pets37 (3,312 images) training from scratch never came near transfer at"
             f" any budget; on Resisc45 ({_COMPARED:,}) 100 times the compute and a long search came close."
         )
-        return True, reason, _PAPER
+        return True, reason, PAPER
     reason = (
-        "Scratch, as no weights are at hand. With weights transfer would likely win: on ImageNet-1k a B/16 adapted from"
+        "No weights are at hand. With weights transfer would likely win: on ImageNet-1k a B/16 adapted from"
         f" ImageNet-21k reaches 85.5 % (384 pixels), 81.6 % without; between {_COMPARED:,} and 1.3 million images the"
         " paper compares nothing."
     )
-    return False, reason, _PAPER
+    return False, reason, PAPER

@@ -19,6 +19,24 @@ from windvane.page import check_path
 NAME = "page.html"
 
 
+def describe_result(trained: Trained, data: Images) -> str:
+    """Write the page of a finished run, and say in a few lines how good it is and where it is kept.
+
+    Parameters
+    ----------
+    trained, data
+        As for `report`; the run kept a folder.
+
+    Returns
+    -------
+    str
+        Lines.
+    """
+    best = trained.best
+    score = f"epoch {best.epoch:.1f}, validation accuracy {best.valid_accuracy:.4f}, loss {best.valid_loss:.4f}"
+    return f"best: {score}\npage: {report(trained, data)}\nkept in {trained.folder}"
+
+
 def report(trained: Trained, data: Images, path: str | Path | None = None) -> Path:
     """Write the page of a finished run: scores, errors, examples, curves, recipe, data.
 
@@ -64,5 +82,6 @@ def report(trained: Trained, data: Images, path: str | Path | None = None) -> Pa
         versions=trained.versions,
         folder=trained.folder,
         fisher=trained.fisher,
+        notes=trained.notes,
     )
     return write_run_page(facts, place)

@@ -27,7 +27,7 @@ class Evaluation:
         Of training since the last evaluation.
     train_loss, train_accuracy
         Means over the batches since the last evaluation, as they were varied, with mixed images judged by their
-        larger share.
+        larger share; nan before the first step, as `images_per_second`.
     valid_loss, valid_accuracy
         Of the whole validation set (cross-entropy); nan where there is none.
     fisher_trace

@@ -1,8 +1,9 @@
 """Small transformers for small images, which timm does not have: ViT-Lite and CCT.
 
 They are those of "Escaping the Big Data Paradigm with Compact Transformers" (Hassani et al., arXiv 2104.05704), made
-of timm's transformer blocks. Importing this module registers them with timm, so that ``timm.create_model`` knows them:
-``vit_lite_L_P`` has L blocks and patches of P pixels, ``cct_L_KxC`` has L blocks and C convolutions of K x K pixels.
+of timm's transformer blocks. Importing this module registers those in `NAMES` with timm, so that ``timm.create_model``
+knows them: ``vit_lite_L_P`` has L blocks and patches of P pixels, ``cct_L_KxC`` has L blocks and C convolutions of
+K x K pixels. Others are made of these by arguments: ``depth``, ``patch_size``; ``kernel``, ``convolutions``.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ middle of an epoch too.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -173,9 +174,15 @@ class FileBatches:
             batch_sampler=_Choices(choices),
             num_workers=self._workers,
             pin_memory=self._device.type == "cuda",
+            worker_init_fn=_leave_signals,
         )
         for images, rows in loader:
             yield images.to(self._device, non_blocking=True), self._labels[rows].to(self._device, non_blocking=True)
+
+
+def _leave_signals(number: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to every process, to the one that trains; it ends this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Choices(Iterable[list[tuple[int, int]]]):

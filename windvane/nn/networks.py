@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -53,7 +54,7 @@ def create_network(recipe: Recipe, n_classes: int, overlay: Mapping[str, Any] | 
         # Each class is rare: the loss begins where a guess by frequency would be (the paper's -6.9 and -10).
         for head in heads(network):
             if head.bias is not None:
-                nn.init.constant_(head.bias, -float(torch.tensor(n_classes).log()))
+                nn.init.constant_(head.bias, -math.log(n_classes))
     return network
 
 

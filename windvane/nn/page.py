@@ -73,6 +73,8 @@ class RunFacts:
         Of the run; None where nothing was kept.
     fisher
         Measurements of the Fisher trace; empty where there are none.
+    notes
+        What was chosen in the run, and why.
     """
 
     recipe: Mapping[str, Any]
@@ -85,6 +87,7 @@ class RunFacts:
     versions: Mapping[str, str]
     folder: Path | None = None
     fisher: Sequence[FisherRecord] = ()
+    notes: Sequence[str] = ()
 
 
 def write_run_page(facts: RunFacts, path: Path) -> Path:
@@ -242,7 +245,10 @@ def _training(facts: RunFacts) -> Section:
         _trace(facts.fisher),
     ]
     words = "Training figures are of varied images with dropout where the recipe has them, so they may lie below those "
-    content = [listed(describe_recipe(facts.recipe)), side_by_side(*(one for one in pictures if one is not None))]
+    content = [
+        listed([*describe_recipe(facts.recipe), *facts.notes]),
+        side_by_side(*(one for one in pictures if one is not None)),
+    ]
     content.append(paragraph(words + "of validation. The large dot is the model that was kept."))
     fields = [[name, "none" if value is None else str(value)] for name, value in facts.recipe.items()]
     content.append(details("The whole recipe", table(["", ""], fields, label="The whole recipe")))
@@ -336,6 +342,7 @@ def describe_recipe(recipe: Mapping[str, Any]) -> list[str]:
     more += [f"moving average of the weights {recipe['ema']:g}"] if recipe["ema"] is not None else []
     penalty = recipe["fisher_penalty"]
     more += [f"Fisher Penalty {penalty:g}"] if penalty is not None else []
+    more += [f"the first {recipe['frozen']:.0%} of the layers as they were"] if recipe["frozen"] else []
     more += ["sigmoid loss"] if recipe["loss"] == "sigmoid" else []
     words.append(f"Regularisation: {', '.join(more)}.")
     return words

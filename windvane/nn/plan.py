@@ -86,6 +86,10 @@ class Plan:
         self._left -= 1.0
         self.step += 1
 
+    def stop(self) -> None:
+        """Be at the end, whatever is left."""
+        self.progress = 1.0
+
     def look(self) -> None:
         """Measure the speed and correct what is left; to be called when the device has caught up."""
         now, (then, at) = self._clock(), self._looked

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from windvane.data.images import ImageSet
 from windvane.errors import InputError
-from windvane.nn.loader import in_order, make_batches
+from windvane.nn.loader import Batches, in_order, make_batches
 from windvane.nn.model import Model
 from windvane.nn.networks import heads
 from windvane.nn.place import Place, find_place
@@ -27,9 +27,11 @@ from windvane.nn.vary import scale_pixels
 from windvane.nn.weights import as_trained, start_network
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of scikit-learn's logistic regression, weakest first
+BATCH = 128  # images at once
 _ITERATIONS = 200
-_BATCH = 128
 _STILL = 1e-6  # a feature that varies less is left alone
+_WORSE = 2  # strengths in a row that are worse than the best: stronger ones will be too
+_SLOWER = 3.0  # times that a stronger regression may take as long as the one before it
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,22 @@ class Probed:
     strength: float
     valid_accuracy: float
     seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What the head of a network sees of n images.
+
+    Attributes
+    ----------
+    values
+        Shape (n, d).
+    labels
+        Numbers of classes, shape (n,).
+    """
+
+    values: NDArray[np.float64]
+    labels: NDArray[np.int64]
 
 
 def linear_probe(recipe: Recipe, train: ImageSet, valid: ImageSet | None = None, device: str | None = None) -> Probed:
@@ -83,55 +101,99 @@ def linear_probe(recipe: Recipe, train: ImageSet, valid: ImageSet | None = None,
     for name, images in (("train", train), ("valid", valid)):
         if images is not None and (images.labels is None or len(images) == 0):
             raise InputError(f"{name} has no labelled images.")
-    labels: NDArray[np.int64] = np.asarray(train.labels)
-    if len(np.unique(labels)) < 2:
-        raise InputError("train has images of one class alone. Allowed: two classes or more.")
     place = find_place(device, recipe.precision)
-    network = start_network(recipe, len(train.classes)).to(place.device).eval()
-    features = extract_features(network, train, recipe, place)  # (n, d)
-    mean, scale = features.mean(axis=0), features.std(axis=0)
-    scale = np.where(scale < _STILL, 1.0, scale)
-    tried: list[tuple[float, float, LogisticRegression]] = []
-    if valid is None:
-        strength = STRENGTHS[len(STRENGTHS) // 2]
-        tried.append((math.nan, strength, _fit((features - mean) / scale, labels, strength)))
-    else:
-        judged = (extract_features(network, valid, recipe, place) - mean) / scale
-        for strength in STRENGTHS:
-            fitted = _fit((features - mean) / scale, labels, strength)
-            tried.append((float(fitted.score(judged, valid.labels)), strength, fitted))
-    accuracy, strength, best = max(tried, key=lambda one: (one[0], -one[1]))
-    _write_head(network, best, mean, scale)
-    model = Model(network, recipe, tuple(map(str, train.classes)))
+    network = start_network(recipe, len(train.classes)).to(place.device)
+    seen = extract_features(network, make_batches(train, recipe, place), recipe, place)
+    judged = None if valid is None else extract_features(network, make_batches(valid, recipe, place), recipe, place)
+    strength, accuracy = fit_head(network, seen, judged)
+    model = Model(network.eval(), recipe, tuple(map(str, train.classes)))
     return Probed(model, strength, accuracy, time.monotonic() - began)
 
 
-def extract_features(network: nn.Module, images: ImageSet, recipe: Recipe, place: Place) -> NDArray[np.float64]:
-    """Give what the head of a network sees.
+def extract_features(
+    network: nn.Module, batches: Batches, recipe: Recipe, place: Place, *, mirrored: bool = False
+) -> Features:
+    """Give what the head of a network sees of a set.
 
     Parameters
     ----------
     network
-        Of timm, on the place's device, in evaluation mode.
-    images
-        n images.
+        Of timm, on the place's device; in evaluation mode afterwards.
+    batches
+        The set.
     recipe
-        Its image size and range of pixels count.
+        Its range of pixels counts.
     place
         Where.
+    mirrored
+        Whether to show the images mirrored.
 
     Returns
     -------
-    ndarray
-        Shape (n, d).
+    Features
+        Of all n images.
     """
-    network_: Any = network
+    network_: Any = network.eval()
     found: list[Tensor] = []
+    labels: list[Tensor] = []
     with torch.inference_mode(), place.autocast():
-        for pixels, _ in make_batches(images, recipe, place).stream(in_order(len(images), _BATCH)):
-            hidden = network_.forward_features(scale_pixels(pixels, recipe))
+        for pixels, truth in batches.stream(in_order(batches.n, BATCH)):
+            shown = pixels.flip(-1) if mirrored else pixels
+            hidden = network_.forward_features(scale_pixels(shown, recipe))
             found.append(network_.forward_head(hidden, pre_logits=True).float().cpu())  # (b, d)
-    return torch.cat(found).double().numpy()  # (n, d)
+            labels.append(truth.cpu())
+    return Features(torch.cat(found).double().numpy(), torch.cat(labels).numpy())
+
+
+def fit_head(
+    network: nn.Module, train: Features, valid: Features | None, seconds: float = math.inf
+) -> tuple[float, float]:
+    """Find the best logistic regression and write it into the head of a network.
+
+    Parameters
+    ----------
+    network
+        Its head is replaced.
+    train
+        To learn from.
+    valid
+        Chooses how strong the regression may be; None for the middle of `STRENGTHS`.
+    seconds
+        After which no further regression is begun.
+
+    Returns
+    -------
+    strength, accuracy
+        Of the best one; nan where there is no `valid`.
+
+    Raises
+    ------
+    InputError
+        Where there is one class alone.
+    """
+    if len(np.unique(train.labels)) < 2:
+        raise InputError("train has images of one class alone. Allowed: two classes or more.")
+    ends = time.monotonic() + seconds
+    mean, scale = train.values.mean(axis=0), train.values.std(axis=0)
+    scale = np.where(scale < _STILL, 1.0, scale)
+    values = (train.values - mean) / scale  # (n, d)
+    if valid is None:
+        strength, accuracy = STRENGTHS[len(STRENGTHS) // 2], math.nan
+        _write_head(network, _fit(values, train.labels, strength), mean, scale)
+        return strength, accuracy
+    judged = (valid.values - mean) / scale
+    tried: list[tuple[float, float, LogisticRegression]] = []
+    for strength in STRENGTHS:
+        began = time.monotonic()
+        fitted = _fit(values, train.labels, strength)
+        tried.append((float(fitted.score(judged, valid.labels)), -strength, fitted))
+        best = max(range(len(tried)), key=lambda i: tried[i][:2])  # of equally good ones the weakest
+        now = time.monotonic()
+        if len(tried) - 1 - best >= _WORSE or now + _SLOWER * (now - began) > ends:
+            break
+    accuracy, weakness, fitted = tried[best]
+    _write_head(network, fitted, mean, scale)
+    return -weakness, accuracy
 
 
 def _fit(features: NDArray[np.float64], labels: NDArray[np.int64], strength: float) -> LogisticRegression:

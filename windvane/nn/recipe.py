@@ -80,6 +80,8 @@ class Recipe:
         Smallest share of an image's area that "inception" keeps.
     flip
         Whether half of the images are mirrored; not for digits, letters and signs.
+    frozen
+        Share of the layers, counted from the image on, that stay as they are; for weights that were learned elsewhere.
     loss
         "softmax", or "sigmoid" (a yes or no for each class, summed over classes).
     smoothing
@@ -124,6 +126,7 @@ class Recipe:
     crop: str = "inception"
     smallest_crop: float = 0.05
     flip: bool = True
+    frozen: float = 0.0
     loss: str = "softmax"
     smoothing: float = 0.0
     ema: float | None = None
@@ -297,6 +300,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "regularisation": _SHARE,
     "smallest_crop": (_is_number(0.0, 1.0, open_low=True), "a number above 0 and below 1"),
     "flip": _YES_OR_NO,
+    "frozen": _SHARE,
     "smoothing": _SHARE,
     "ema": (_is_number(0.0, 1.0, open_low=True), "a number above 0 and below 1"),
     "fisher_penalty": _ABOVE_ZERO,

@@ -6,9 +6,8 @@ import hashlib
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
@@ -17,19 +16,21 @@ from windvane.data.images import Images
 from windvane.errors import InputError, NotFiniteError, RunMismatchError
 from windvane.nn.checkpoint import NAME, Stateful, read_state, write_state
 from windvane.nn.fisher import Fisher
+from windvane.nn.freeze import freeze, set_training
 from windvane.nn.guard import name_bad
 from windvane.nn.history import Evaluation, evaluation_from_json, write_metrics, write_tensorboard
-from windvane.nn.loader import Order, make_batches
+from windvane.nn.loader import Order
 from windvane.nn.model import WEIGHTS, Model, versions, write_model
 from windvane.nn.optimise import loss_of, make_optimiser
 from windvane.nn.place import Place, mix
 from windvane.nn.plan import Plan
 from windvane.nn.predict import evaluate
+from windvane.nn.prepare import Prepared, check_images, prepare
 from windvane.nn.recipe import Recipe, recipe_from_json
 from windvane.nn.tally import Tally
 from windvane.nn.tell import Teller
 from windvane.nn.vary import vary
-from windvane.nn.weights import read_weights, start_network
+from windvane.nn.weights import read_weights
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Trained:
     history
         Every evaluation.
     best
-        The one of `model`. Its validation score chose the model, so it is a little too good.
+        The one of `model`, the last of equally good ones. Its validation score chose the model, so it is a little too
+        good.
     seconds
         Wall-clock time of the whole run.
     versions
@@ -52,6 +54,8 @@ class Trained:
         Of the run; None where nothing was kept.
     fisher
         Measurements of the Fisher trace, where the recipe asked for them.
+    notes
+        What was chosen in the course of it, and why.
     """
 
     model: Model
@@ -61,6 +65,7 @@ class Trained:
     versions: dict[str, str]
     folder: Path | None
     fisher: tuple[FisherRecord, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Run:
@@ -78,29 +83,35 @@ class Run:
         What tells of it.
     began
         When, on the monotonic clock.
+    prepared
+        Network and images; None to make them by the recipe.
     """
 
-    def __init__(self, recipe: Recipe, data: Images, place: Place, teller: Teller, began: float) -> None:
-        if data.train is None or data.train.labels is None or len(data.train) == 0:
-            raise InputError("data has no labelled images to train on.")
-        if data.train.labels.ndim > 1:
-            raise InputError("data has several labels an image. Allowed: one label for each.")
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Images,
+        place: Place,
+        teller: Teller,
+        began: float,
+        prepared: Prepared | None = None,
+    ) -> None:
+        labels = check_images(data)
         if recipe.seconds is not None and place.world > 1:
             raise InputError(f"seconds={recipe.seconds!r} is for one process. Allowed for several: epochs or steps.")
+        prepared = prepare(recipe, data, place) if prepared is None else prepared
         self.recipe, self.place, self.teller = recipe, place, teller
         self.classes = tuple(map(str, data.train.classes))
         self.identity: dict[str, Any] = {
             "recipe": recipe.to_json(),
             "images": len(data.train),
             "classes": list(self.classes),
-            "labels": hashlib.sha256(data.train.labels.tobytes()).hexdigest(),
+            "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
         }
-        self.batches = make_batches(data.train, recipe, place)
+        self.network, self.batches, self.valid = prepared.network, prepared.train, prepared.valid
         self.varied = replace(recipe, crop="none") if self.batches.crops else recipe
-        self.valid = make_batches(data.valid, recipe, place) if data.valid is not None and len(data.valid) else None
         self.order = Order(self.batches.n, recipe.batch, recipe.seed, place.rank, place.world)
-        self.network = start_network(recipe, len(self.classes)).to(place.device)
-        self.network = self.network.to(memory_format=torch.channels_last)
+        freeze(self.network, recipe.frozen)
         self.optimiser = make_optimiser(self.network, recipe)
         self.fisher = Fisher(self.network, recipe, mix(recipe.seed, place.rank))
         self.average = None if recipe.ema is None else ModelEmaV3(self.network, recipe.ema, use_warmup=True)
@@ -114,6 +125,7 @@ class Run:
         self.history: list[Evaluation] = []
         self.best: Evaluation | None = None
         self.folder: Path | None = None
+        self.notes: tuple[str, ...] = ()
         self._best_weights: dict[str, Tensor] = {}
 
     def vary(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -163,7 +175,7 @@ class Run:
             epoch=plan.step / self.order.steps_per_epoch,
             progress=plan.progress,
             seconds=plan.elapsed,
-            rate=self.optimiser.param_groups[0]["lr"],
+            rate=self.optimiser.param_groups[0]["lr"] if plan.step else 0.0,
             images_per_second=speed,
             train_loss=train_loss,
             train_accuracy=train_accuracy,
@@ -180,9 +192,10 @@ class Run:
             self._best_weights = {name: value.cpu().clone() for name, value in judged.state_dict().items()}
         self.teller.evaluation(found)
         plan.evaluated()
+        self.tally.restart(plan.elapsed)
         if self.folder is not None and self.place.is_main:
             self._keep(self.folder, better)
-        self.network.train()
+        set_training(self.network)
         plan.judging_took(time.monotonic() - began)
         self.tally.restart(plan.elapsed)
 
@@ -214,6 +227,20 @@ class Run:
             "clip, a longer warmup, or precision='float32' may help."
         )
 
+    def leave(self) -> NoReturn:
+        """End before the end: keep the state as it is, between two steps.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Always; says how to go on.
+        """
+        plan, kept = self.plan, "nothing was kept, as the run has no folder"
+        if self.folder is not None and self.place.is_main:
+            self._keep_state(self.folder)
+            kept = f"it goes on from {str(self.folder)!r} with resume=True, in a shell the same command with --resume"
+        raise KeyboardInterrupt(f"stopped after step {plan.step}, {plan.progress:.0%} of the run: {kept}")
+
     def read(self, folder: Path) -> None:
         """Go on from the state in a folder.
 
@@ -236,11 +263,12 @@ class Run:
         if odd:
             raise RunMismatchError(f"{str(folder)!r} holds a run that differs in {', '.join(sorted(odd))}.")
         self.history = [evaluation_from_json(row) for row in kept["history"]]
-        self.best = evaluation_from_json(kept["best"])
-        self._best_weights = read_weights(folder / WEIGHTS)
+        if kept["best"] is not None:
+            self.best = evaluation_from_json(kept["best"])
+            self._best_weights = read_weights(folder / WEIGHTS)
         self.plan.resume(kept["plan"])
         self.fisher.resume(kept.get("fisher", {}))
-        self.tally.restart(self.plan.elapsed)
+        self.tally.resume(kept.get("tally", (0.0, 0.0, 0.0, self.plan.elapsed)))
 
     def result(self) -> Trained:
         """Give what came of it, after at least one evaluation."""
@@ -248,13 +276,14 @@ class Run:
             raise RuntimeError("the run has not been evaluated")
         self.network.load_state_dict(self._best_weights)
         return Trained(
-            model=Model(self.network.eval(), self.recipe, self.classes),
+            model=Model(self.network.requires_grad_(True).eval(), self.recipe, self.classes),
             history=tuple(self.history),
             best=self.best,
             seconds=self.plan.elapsed,
             versions=versions(),
             folder=self.folder,
             fisher=self.fisher.records,
+            notes=self.notes,
         )
 
     @property
@@ -269,24 +298,27 @@ class Run:
         return modules if self.average is None else {**modules, "average": self.average.module}
 
     def _is_best(self, found: Evaluation) -> bool:
+        """Whether this is the one to keep: of equally good ones the last, which learned at the lowest rate."""
         if self.valid is None or self.best is None:
             return True
-        return (found.valid_accuracy, -found.valid_loss) > (self.best.valid_accuracy, -self.best.valid_loss)
+        return found.valid_accuracy >= self.best.valid_accuracy
 
     def _keep(self, folder: Path, better: bool) -> None:
         """Write what is new; the state comes last, so that a kill before it repeats the evaluation."""
-        if self.best is None:
-            return
-        if better:
+        if better and self.best is not None:
             write_model(folder, self._best_weights, self.recipe, self.classes, {"best": self.best.to_json()})
         write_metrics(folder, self.history)
         write_tensorboard(folder, self.history[-1])
+        self._keep_state(folder)
+
+    def _keep_state(self, folder: Path) -> None:
         numbers = {
             "identity": self.identity,
             "plan": self.plan.to_json(),
             "fisher": self.fisher.to_json(),
+            "tally": self.tally.to_json(),
             "history": [row.to_json() for row in self.history],
-            "best": self.best.to_json(),
+            "best": None if self.best is None else self.best.to_json(),
         }
         write_state(folder / NAME, self._modules, self.optimiser, numbers)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -51,6 +54,8 @@ class Tally:
     def read(self, seconds: float) -> tuple[float, float, float]:
         """Give images a second over all processes, mean loss and accuracy of this one; waits for the device.
 
+        All are nan before the first batch.
+
         Parameters
         ----------
         seconds
@@ -62,4 +67,21 @@ class Tally:
             Since the last restart.
         """
         loss, right, n = self._sums.tolist()
-        return self._world * n / max(seconds - self._seconds, 1e-9), loss / max(n, 1.0), right / max(n, 1.0)
+        if not n:
+            return math.nan, math.nan, math.nan
+        return self._world * n / max(seconds - self._seconds, 1e-9), loss / n, right / n
+
+    def to_json(self) -> list[float]:
+        """Give what `resume` takes."""
+        return [*self._sums.tolist(), self._seconds]
+
+    def resume(self, kept: Sequence[float]) -> None:
+        """Go on adding to what was kept.
+
+        Parameters
+        ----------
+        kept
+            From `to_json`.
+        """
+        *sums, self._seconds = kept
+        self._sums.copy_(torch.tensor(sums))

@@ -67,9 +67,13 @@ class Teller:
             if math.isnan(found.valid_accuracy)
             else (f"  validation loss {found.valid_loss:.4f}  accuracy {found.valid_accuracy:.4f}")
         )
-        trained = f"{found.images_per_second:,.0f} images/s  loss {found.train_loss:.4f}"
-        place = f"{100 * found.progress:5.1f} %  epoch {found.epoch:.2f}"
-        self.line(f"windvane: {place}  {trained}  accuracy {found.train_accuracy:.4f}{judged}")
+        trained = (
+            "  before the first step"
+            if math.isnan(found.train_loss)
+            else f"  {found.images_per_second:,.0f} images/s  loss {found.train_loss:.4f}"
+            f"  accuracy {found.train_accuracy:.4f}"
+        )
+        self.line(f"windvane: {100 * found.progress:5.1f} %  epoch {found.epoch:.2f}{trained}{judged}")
 
     def _write(self, text: str) -> None:
         if self._quiet:

@@ -14,11 +14,13 @@ from torch import nn
 from windvane.data.images import Images
 from windvane.errors import InputError
 from windvane.nn.checkpoint import NAME
+from windvane.nn.freeze import set_training
 from windvane.nn.guard import Guard
 from windvane.nn.optimise import loss_of, rate_at
 from windvane.nn.place import Place, find_place
 from windvane.nn.recipe import Recipe
 from windvane.nn.run import Run, Trained
+from windvane.nn.stop import Stop, stoppable
 from windvane.nn.tell import Teller
 from windvane.nn.weights import as_trained
 
@@ -63,29 +65,48 @@ def train(
         Where the run in `out` is of another recipe or other data.
     NotFiniteError
         Where a loss or a gradient is not finite: names the first bad tensor and the step.
+    KeyboardInterrupt
+        At Ctrl-C or SIGTERM, after the step at hand; `out` then holds the state of that moment. A second one does not
+        wait.
     """
     began = time.monotonic()
-    folder = _check_folder(out, resume)
+    folder = check_folder(out, resume)
     place = find_place(device, recipe.precision)
-    with _own_randomness(place):
+    with own_randomness(place):
         run = Run(as_trained(recipe), data, place, Teller(quiet=quiet or not place.is_main), began)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             if (folder / NAME).exists():
                 run.read(folder)
             run.folder = folder
-        _loop(run)
-        return run.result()
+        return complete(run)
 
 
-def _loop(run: Run) -> None:
-    """Take steps until the schedule is at its end."""
+def complete(run: Run) -> Trained:
+    """Take steps until the schedule is at its end.
+
+    Parameters
+    ----------
+    run
+        At its beginning, or at any later step.
+
+    Returns
+    -------
+    Trained
+        What came of it.
+    """
+    with stoppable(run.place.world) as stop:
+        _loop(run, stop)
+    return run.result()
+
+
+def _loop(run: Run, stop: Stop) -> None:
     recipe, place, plan, network, optimiser = run.recipe, run.place, run.plan, run.network, run.optimiser
     guard, first = Guard(optimiser, place.device), plan.step
     module = place.spread(network, recipe.compile)
     run.fisher.use(module)
     batches = run.batches.stream(run.order.from_step(first))
-    network.train()
+    set_training(network)
     while not plan.finished:
         images, labels = next(batches)  # uint8 (b, 3, s, s), (b,)
         pixels, targets = run.vary(images, labels, plan.step)
@@ -105,7 +126,7 @@ def _loop(run: Run) -> None:
             run.average.update(network, step=plan.step)
         run.tally.add(loss, logits, targets)
         plan.advance()
-        if plan.step % place.look_every == 0 or plan.finished:
+        if plan.step % place.look_every == 0 or plan.finished or stop.asked:
             good = guard.bad_after()
             if good is not None:
                 run.complain(first + good)
@@ -113,10 +134,28 @@ def _loop(run: Run) -> None:
             run.teller.step(plan, *run.tally.read(plan.elapsed))
         if plan.due():
             run.judge()
+        if stop.asked and not plan.finished:
+            run.leave()
 
 
-def _check_folder(out: str | Path | None, resume: bool) -> Path | None:
-    """Refuse a folder that holds something, unless a run is to be gone on with."""
+def check_folder(out: str | Path | None, resume: bool) -> Path | None:
+    """Refuse a folder that holds something, unless a run is to be gone on with.
+
+    Parameters
+    ----------
+    out, resume
+        As in `train`.
+
+    Returns
+    -------
+    Path or None
+        The folder, which may not exist yet.
+
+    Raises
+    ------
+    InputError
+        Where it is not usable.
+    """
     if out is None:
         if resume:
             raise InputError("resume=True needs out, the folder of the run.")
@@ -130,8 +169,14 @@ def _check_folder(out: str | Path | None, resume: bool) -> Path | None:
 
 
 @contextmanager
-def _own_randomness(place: Place) -> Iterator[None]:
-    """Leave the caller's generators as they were."""
+def own_randomness(place: Place) -> Iterator[None]:
+    """Leave the caller's generators as they were.
+
+    Parameters
+    ----------
+    place
+        Where is trained.
+    """
     devices = [place.device] if place.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield

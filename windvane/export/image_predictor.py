@@ -1,0 +1,75 @@
+"""Classes of images, by a network that windvane trained. windvane itself is not needed.
+
+from predictor import predict, predict_proba    # of a list of image files
+python predictor.py images/ > predictions.csv    # --proba for the probability of each class
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windvane.data.decode import decode_image
+from windvane.data.images import stretch
+
+HERE = Path(__file__).resolve().parent
+BATCH = 32  # images at once
+
+
+@cache
+def described() -> dict[str, Any]:
+    """Read what the network is."""
+    content: dict[str, Any] = json.loads((HERE / "model.json").read_text(encoding="utf-8"))
+    return content
+
+
+@cache
+def opened() -> Any:
+    """Open the network once."""
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
+
+
+def predict_proba(files: Sequence[str | Path]) -> NDArray[np.float32]:
+    """Give probabilities of shape (n, n_classes), columns in the order of the classes in model.json."""
+    size, found = described()["image_size"], []
+    for start in range(0, len(files), BATCH):
+        squares = [stretch(decode_image(Path(file), size), size) for file in files[start : start + BATCH]]
+        pixels = np.stack(squares).transpose(0, 3, 1, 2)  # (b, 3, s, s)
+        found.append(opened().run(None, {"images": pixels})[0])
+    return np.concatenate(found)
+
+
+def predict(files: Sequence[str | Path]) -> NDArray[np.str_]:
+    """Give the most probable class of each file."""
+    return np.asarray(np.array(described()["classes"])[predict_proba(files).argmax(axis=1)])
+
+
+def main() -> None:
+    """Print a table of predictions; what cannot be read is named beside it and left out."""
+    parser = argparse.ArgumentParser(description="Classify images.")
+    parser.add_argument("images", type=Path, help="an image, or a folder of them")
+    parser.add_argument("--proba", action="store_true", help="a column of probabilities for each class")
+    given = parser.parse_args()
+    folder = given.images.is_dir()
+    files = sorted(file for file in given.images.rglob("*") if file.is_file()) if folder else [given.images]
+    table, classes = csv.writer(sys.stdout, lineterminator="\n"), described()["classes"]
+    table.writerow(["name", *(classes if given.proba else ["prediction", "probability"])])
+    for file in files:
+        try:
+            shares = predict_proba([file])[0]
+        except ValueError as error:
+            print(f"{file} is left out: {error}", file=sys.stderr)
+            continue
+        said = shares.tolist() if given.proba else [classes[int(shares.argmax())], float(shares.max())]
+        table.writerow([file.relative_to(given.images).as_posix() if folder else file.name, *said])
