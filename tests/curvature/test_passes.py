@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from small_networks import Transformer, cnn, mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from windvane.curvature.passes import by_layer, gradient, moved, squared_norms, trained, undisturbed
+from windvane.curvature.passes import (
+    by_layer,
+    gradient,
+    moved,
+    parallel,
+    squared_norms,
+    trained,
+    undisturbed,
+    unwrapped,
+)
 from windvane.errors import InputError
 
 
@@ -15,6 +26,29 @@ def test_trained_parameters_by_their_plain_names() -> None:
     model[0].bias.requires_grad_(False)  # type: ignore[index,union-attr]
     assert list(trained(model)) == ["0.weight", "3.weight", "3.bias"]
     assert list(trained(torch.compile(model))) == ["0.weight", "3.weight", "3.bias"]
+
+
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch was built without gloo")
+def test_wrappers_in_any_order(one_process: None) -> None:
+    model = mlp()
+    assert (unwrapped(model), parallel(model)) == (model, None)
+    for within in (False, True):
+        inner = torch.compile(model, backend="eager") if within else model
+        wrapper = nn.parallel.DistributedDataParallel(inner)
+        outer = wrapper if within else torch.compile(wrapper, backend="eager")
+        assert unwrapped(outer) is model
+        assert parallel(outer) is wrapper
+        assert list(trained(outer)) == list(trained(model))
+        with undisturbed(outer):
+            assert not wrapper.require_backward_grad_sync
+        assert wrapper.require_backward_grad_sync
+
+
+def test_sharded_parameters_are_refused() -> None:
+    model = mlp()
+    model[0].weight.device_mesh = object()  # type: ignore[index,union-attr]
+    with pytest.raises(InputError, match="FSDP"):
+        trained(model)
 
 
 def test_shared_parameters_count_once() -> None:
@@ -45,6 +79,37 @@ def test_gradient_leaves_grad_alone_and_fills_zeros() -> None:
 def test_other_errors_of_torch_pass() -> None:
     with pytest.raises(RuntimeError, match="scalar"):
         gradient(torch.ones(2, requires_grad=True) * 2, [torch.ones(2, requires_grad=True)])
+
+
+class Once(torch.autograd.Function):
+    """A function whose backward pass keeps no graph."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.square()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        return 2 * ctx.saved_tensors[0] * slope
+
+
+def test_functions_that_can_be_differentiated_once() -> None:
+    x = torch.ones(2, requires_grad=True)
+    value = Once.apply(x).square().sum()
+    assert gradient(value, [x], keep_graph=True)[0].tolist() == [4.0, 4.0]
+    with pytest.raises(InputError, match="mode='finite_difference'"):
+        gradient(value, [x], differentiable=True)
+
+
+def test_parameters_that_have_changed_since() -> None:
+    x = torch.ones(2, requires_grad=True)
+    value = x.square().sum()
+    with torch.no_grad():
+        x += 1
+    with pytest.raises(InputError, match=r"between the forward pass and optimizer.step\(\)"):
+        gradient(value, [x])
 
 
 def test_reentrant_checkpoints_are_named() -> None:

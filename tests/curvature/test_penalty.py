@@ -154,6 +154,14 @@ def test_adds_to_what_is_there() -> None:
     torch.testing.assert_close(after, before + alone)
 
 
+def test_gradients_that_are_still_scaled() -> None:
+    one = network("mlp")
+    plain = gradient_of(one, FisherPenalty(one.model, 0.1))
+    penalty = FisherPenalty(one.model, 0.1)
+    scaled = added(one.model, lambda: penalty(lambda: one.model(one.x), scale=8.0))
+    torch.testing.assert_close(scaled, 8 * plain)
+
+
 def test_parameters_without_a_gradient_stay_without() -> None:
     one = network("mlp")
     one.loss().backward()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from vision_toys import (
 )
 
 from windvane.errors import InputError
-from windvane.inspect.attention import attention_distance, attention_maps, head_outputs
+from windvane.inspect.attention import _read, attention_distance, attention_maps, head_outputs
 from windvane.inspect.tokens import token_grid
 
 
@@ -124,7 +125,7 @@ def test_nothing_is_left_behind() -> None:
     assert torch.backends.mha.get_fastpath_enabled()
     hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()]
     assert sum(hooks) == 0
-    with pytest.raises(AssertionError):
+    with pytest.raises(InputError, match=r"VisionTransformer fails on a batch of shape \(2, 3, 7, 7\)"):
         attention_maps(model, torch.zeros(2, 3, 7, 7))
     assert sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()) == 0
     assert torch.backends.mha.get_fastpath_enabled()
@@ -167,7 +168,7 @@ def test_distance_equals_a_slow_loop(n_prefix: int) -> None:
     expected = [slow_distance(head, n_prefix, 4, PATCH) for head in weights]
     assert found.distances[0] == pytest.approx(expected, rel=1e-5)
     assert found.prefix_share[0] == pytest.approx(weights[:, n_prefix:, :n_prefix].sum(-1).mean(1), rel=1e-4, abs=1e-6)
-    assert (found.n_images, found.grid) == (5, token_grid(tokens, (32, 32), n_prefix))
+    assert (found.n_images, found.grid) == (5, token_grid(tokens, (32, 32), (n_prefix,)))
 
 
 def test_uniform_attention_has_the_closed_form() -> None:
@@ -184,6 +185,27 @@ def test_uniform_attention_has_the_closed_form() -> None:
         assert distance == pytest.approx(np.full(HEADS, expected), rel=1e-5)
         assert share == pytest.approx(np.full(HEADS, 1 / (1 + N_PLACES)), rel=1e-5)
     assert token_grid(197, (224, 224)).distances().mean().item() == pytest.approx(117, abs=1)
+
+
+def test_a_class_token_that_comes_late() -> None:
+    torch.manual_seed(0)
+    cait = timm.create_model("cait_xxs24_224", img_size=32, patch_size=8, depth=1, embed_dim=24, num_heads=3).eval()
+    found = attention_distance(cait, images())
+    assert found.layers == ("blocks.0.attn",)
+    assert found.grid == token_grid(N_PLACES, (32, 32), (0,))
+
+
+def test_maps_of_one_layer_at_a_time_are_kept() -> None:
+    alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
+    most = 0
+
+    def keep(name: str, weights: Tensor) -> None:
+        nonlocal most
+        most = max(most, len(alive))
+        alive.add(weights)
+
+    _read(small_vit(), images(), "*", weights=keep)
+    assert most == 0
 
 
 def test_a_head_that_looks_at_itself() -> None:
@@ -213,6 +235,11 @@ def test_networks_without_such_attention() -> None:
     swin = timm.create_model("swin_tiny_patch4_window7_224", img_size=56, depths=(1,), num_heads=(1,), embed_dim=8)
     with pytest.raises(InputError, match="within windows"):
         attention_maps(swin, torch.zeros(2, 3, 56, 56))
+    with pytest.raises(InputError, match="or to other things"):  # attention of XCiT is among channels, 25 of them here
+        attention_maps(
+            timm.create_model("xcit_nano_12_p16_224", embed_dim=100, depth=1, num_classes=2, img_size=32),
+            torch.zeros(2, 3, 32, 32),
+        )
     with pytest.raises(InputError, match=r"layers='block.0.attn'.*blocks.0.attn"):
         attention_maps(small_vit(), images(), "block.0.attn")
     with pytest.raises(InputError, match=r"17 tokens .3 tokens without a place. do not tile"):

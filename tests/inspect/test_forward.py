@@ -7,7 +7,8 @@ import torch
 from networks import Odd, TinyResNet, images, seeded
 from torch import Tensor, nn
 
-from windvane.inspect.forward import Place, count, cut, run, tensors_in, unwrap
+from windvane.errors import InputError
+from windvane.inspect.forward import Place, count, cut, is_out_of_memory, run, tensors_in, unwrap
 
 
 def watch(model: nn.Module, inputs: Tensor) -> dict[str, tuple[Place, Tensor]]:
@@ -48,7 +49,7 @@ def test_network_is_left_as_it_was() -> None:
     modes = [module.training for module in model.modules()]
     state = {name: value.clone() for name, value in model.state_dict().items()}
     watch(model, images(4))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(InputError, match=r"TinyResNet fails on a batch of shape \(4, 1, 8, 8\): RuntimeError"):
         watch(model, torch.rand(4, 1, 8, 8))
     assert [module.training for module in model.modules()] == modes
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
@@ -103,3 +104,39 @@ def test_places_of_tensors() -> None:
     assert [part for part, _ in tensors_in((a, None))] == [""]
     assert [part for part, _ in tensors_in({"x": (a, b), "y": [b]})] == ["[x][0]", "[x][1]", "[y]"]
     assert list(tensors_in("text")) == []
+
+
+def test_lack_of_memory_is_told_from_other_errors() -> None:
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_a_real_lack_of_memory_is_known() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_lack_of_memory_in_a_network_or_a_visit(error: Exception) -> None:
+    class Hungry(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise error
+
+    def visit(place: Place, tensor: Tensor) -> None:
+        raise error
+
+    for model, see in ((Hungry(), lambda place, tensor: None), (nn.Identity(), visit)):
+        with pytest.raises(InputError, match="a batch of 4 images does not fit") as caught:
+            run(model, torch.ones(4, 3), see)
+        assert caught.value.__cause__ is error
+
+
+def test_an_error_of_a_visit_is_not_one_of_the_network() -> None:
+    def visit(place: Place, tensor: Tensor) -> None:
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match=r"^mine$"):
+        run(nn.Identity(), torch.ones(4, 3), visit)

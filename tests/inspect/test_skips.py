@@ -5,6 +5,7 @@ import pytest
 import timm
 import torch
 from matplotlib.figure import Figure
+from timm.models.mlp_mixer import MlpMixer
 from torch import Tensor, nn
 from torchvision.models import resnet18
 from vision_toys import (
@@ -38,7 +39,7 @@ def slow(skip: Tensor, branch: Tensor) -> tuple[np.ndarray, np.ndarray]:
 def test_equals_blocks_by_hand(registers: int) -> None:
     model, x = small_vit(registers=registers), images()
     found = skip_ratios(model, x, batch_size=4)
-    assert found.n_prefix == 1 + registers
+    assert set(found.n_prefix) == {1 + registers}
     assert found.n_images == 6
     assert [part.name for part in found.sublayers] == [
         f"blocks.{i}.{k}" for i in range(DEPTH) for k in ("attention", "mlp")
@@ -78,6 +79,61 @@ def test_residual_blocks(make: object, n_blocks: int) -> None:
     assert set(found.to_frame()["tokens"]) == {"places"}
 
 
+def added_last(model: nn.Module, block: str, shortcut: str = "") -> tuple[Tensor, Tensor]:
+    """Skip and branch of a block whose last step is the addition."""
+    seen: list[Tensor] = []
+    module = model.get_submodule(block)
+    handles = [
+        module.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone())),
+        module.register_forward_hook(lambda _, __, out: seen.append(out.clone())),
+    ]
+    with torch.no_grad():
+        model(images())
+        z = module.get_submodule(shortcut)(seen[0]) if shortcut else seen[0]
+    for handle in handles:
+        handle.remove()
+    z, total = (one.flatten(2).transpose(1, 2) if one.ndim == 4 else one for one in (z, seen[1]))
+    return z, total - z
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "block", "shortcut", "n_blocks"),
+    [
+        ("mobilenetv3_small_050", {}, "blocks.1.1", "", 7),
+        ("efficientnet_lite0", {}, "blocks.1.1", "", 9),
+        ("convnext_atto", {"depths": (1, 1, 1, 1), "dims": (4, 8, 16, 24)}, "stages.1.blocks.0", "shortcut", 4),
+    ],
+)
+def test_convolutional_blocks_that_add_last(
+    name: str, settings: dict[str, object], block: str, shortcut: str, n_blocks: int
+) -> None:
+    torch.manual_seed(0)
+    model = stir(timm.create_model(name, num_classes=2, **settings))
+    found = skip_ratios(model, images())
+    assert len(found.sublayers) == n_blocks
+    index = [part.block for part in found.sublayers].index(block)
+    ratio, cosine = slow(*added_last(model, block, shortcut))
+    assert found.ratio[index] == pytest.approx(ratio, rel=1e-3)
+    assert found.cosine[index] == pytest.approx(cosine, abs=1e-4)
+    assert set(found.n_prefix) == {0}
+    assert isinstance(found.plot(), Figure)
+
+
+def test_mixers() -> None:
+    torch.manual_seed(0)
+    model = MlpMixer(img_size=32, patch_size=8, num_blocks=1, embed_dim=24, num_classes=2).eval()
+    found = skip_ratios(model, images())
+    assert [part.kind for part in found.sublayers] == ["mixing", "mlp"]
+    with torch.no_grad():
+        z = model.stem(images())
+        f = model.blocks[0].mlp_tokens(model.blocks[0].norm1(z).transpose(1, 2)).transpose(1, 2)
+        assert found.ratio[0] == pytest.approx(slow(z, f)[0], rel=1e-4)
+        z = z + f
+        assert found.ratio[1] == pytest.approx(
+            slow(z, model.blocks[0].mlp_channels(model.blocks[0].norm2(z)))[0], rel=1e-4
+        )
+
+
 @pytest.mark.parametrize(
     ("make", "attention", "branches"),
     [
@@ -88,7 +144,7 @@ def test_residual_blocks(make: object, n_blocks: int) -> None:
 def test_other_libraries(make: object, attention: str, branches: tuple[str, str, str]) -> None:
     model, x = make(), images()  # type: ignore[operator]
     found = skip_ratios(model, x)
-    assert found.n_prefix == 1
+    assert found.n_prefix == (1,) * 4
     block, entered = model.get_submodule(found.sublayers[0].block), list[Tensor]()
     block.register_forward_pre_hook(lambda _, given: entered.append(given[0]))
     with torch.no_grad():
@@ -116,7 +172,7 @@ def test_torch_encoder_layers(norm_first: bool) -> None:
         z = z + f if norm_first else layer.norm1(z + f)
         f = layer.linear2(layer.linear1(layer.norm2(z) if norm_first else z).relu())
         assert found.ratio[1] == pytest.approx(slow(z, f)[0], rel=1e-4)
-    assert found.n_prefix == 0
+    assert found.n_prefix == (0,) * 4
 
 
 def test_blocks_that_normalise_last() -> None:
@@ -170,12 +226,12 @@ def test_class_attention_is_left_out() -> None:
     of_class = [f"blocks_token_only.{i}.mlp" for i in (0, 1)]
     assert [part.name for part in found.sublayers] == ["blocks.0.attention", "blocks.0.mlp", *of_class]
     frame = found.to_frame()
-    assert frame["tokens"].tolist() == ["class", "places", "class", "places", "class", "class"]
+    assert frame["tokens"].tolist() == ["places", "places", "class", "class"]  # it comes late
 
 
 def test_networks_without_skips() -> None:
     with pytest.raises(InputError, match="no skip connection of a known form was found in Sequential"):
         sublayers(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
     torch.manual_seed(0)
-    with pytest.raises(InputError, match="MobileNetV3"):
-        skip_ratios(timm.create_model("mobilenetv3_small_050", num_classes=2), images())
+    with pytest.raises(InputError, match="DenseNet"):
+        skip_ratios(timm.create_model("densenet121", growth_rate=4, block_config=(2, 2), num_classes=2), images())

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from vision_toys import small_resnet, small_vit
 
 from windvane.errors import InputError
-from windvane.inspect.tokens import TokenGrid, as_tokens, check_by_image, n_prefix_tokens, read_out, token_grid
+from windvane.inspect.tokens import TokenGrid, as_tokens, check_by_image, prefix_counts, read_out, token_grid
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(3, 20), st.integers(3, 20), st.integers(1, 32), st.integers(0, 5))
 def test_grid_is_found(rows: int, columns: int, patch: int, n_prefix: int) -> None:
     size = (rows * patch, columns * patch)
-    told = token_grid(rows * columns + n_prefix, size, n_prefix)
+    told = token_grid(rows * columns + n_prefix, size, (n_prefix,))
     assert told == TokenGrid(n_prefix, rows, columns, patch, patch)
     found = token_grid(rows * columns + n_prefix, size)
     assert found.n_prefix + found.n_places == rows * columns + n_prefix
@@ -32,9 +32,9 @@ def test_usual_counts_of_tokens() -> None:
 
 def test_tokens_that_do_not_tile() -> None:
     with pytest.raises(InputError, match=r"195 tokens .* do not tile an image of 224 x 224 .* n_prefix"):
-        token_grid(195, (224, 224), 1)
+        token_grid(195, (224, 224), (1,))
     with pytest.raises(InputError, match="up to 16 left out"):
-        token_grid(290, (300, 7), None)
+        token_grid(290, (300, 7))
 
 
 def test_positions_and_distances() -> None:
@@ -48,11 +48,20 @@ def test_positions_and_distances() -> None:
 
 
 def test_what_networks_say() -> None:
-    assert n_prefix_tokens(small_vit()) == 1
-    assert n_prefix_tokens(small_vit(distilled=True)) == 2
-    assert n_prefix_tokens(small_vit(registers=4)) == 5
-    assert n_prefix_tokens(small_vit(pool="avg")) == 0
-    assert n_prefix_tokens(small_resnet()) is None
+    assert prefix_counts(small_vit())[:2] == (1, 0)
+    assert prefix_counts(small_vit(distilled=True))[0] == 2
+    assert prefix_counts(small_vit(registers=4))[0] == 5
+    assert prefix_counts(small_vit(pool="avg"))[0] == 0
+    assert prefix_counts(small_resnet()) == tuple(range(17))
+    assert prefix_counts(small_vit(), 3) == (3,)
+
+
+def test_what_a_network_says_need_not_hold_for_every_layer() -> None:
+    """The class token may come late, as in CaiT, or be alone."""
+    assert token_grid(196, (224, 224), prefix_counts(small_vit())).n_prefix == 0
+    assert token_grid(197, (224, 224), prefix_counts(small_vit())).n_prefix == 1
+    with pytest.raises(InputError, match=r"1 tokens .* do not tile"):
+        token_grid(1, (224, 224))
 
 
 def test_maps_become_tokens() -> None:

@@ -15,7 +15,7 @@ from windvane.cli import app
 from windvane.inspect.compare import Sampling
 from windvane.inspect.networks import Network
 from windvane.inspect.page import write_findings
-from windvane.inspect.whole import findings_of
+from windvane.inspect.whole import classes_of, findings_of
 
 
 def test_two_networks(tmp_path: Path) -> None:
@@ -32,8 +32,26 @@ def test_two_networks(tmp_path: Path) -> None:
     ]
     assert "vit: how far attention looks" in titles
     assert any(one.startswith("resnet: how far attention looks: no self-attention") for one in missing)
-    assert findings[0].sentences
+    assert "That of untrained networks is" in findings[0].sentences[-1]
+    assert any(one.startswith("vit: what can be read off each layer: there are no classes") for one in missing)
     assert write_findings(tmp_path / "page.html", "Inside", "", findings).stat().st_size > 10_000
+
+
+def test_probes_where_there_are_classes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2)
+    x, classes = images(12, 32), [f"class{i % 2}" for i in range(12)]
+    x[1::2] += 2.0
+    findings, missing = findings_of([Network("vit", model, x)], Sampling(12), classes)
+    (found,) = [one.result for one in findings if one.title == "vit: what can be read off each layer"]
+    assert not missing
+    assert found.to_frame()["accuracy"].mean() > 0.9
+
+
+def test_classes_are_the_folders_of_the_root() -> None:
+    root = Path("set")
+    assert classes_of([root / "cat" / "a.png", root / "dog" / "deep" / "b.png"], root) == ["cat", "dog"]
+    assert classes_of([root / "cat" / "a.png", root / "b.png"], root) is None
 
 
 def test_shell(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import torch
 from pictures import digits, tiny_recipe
 
 import windvane.nn.run
-from windvane.nn.fisher import Fisher
+from windvane.curvature import FisherRecord
+from windvane.nn.fisher import Fisher, find_alarm
+from windvane.nn.history import Evaluation
 from windvane.nn.networks import create_network
 from windvane.nn.train import train
 
@@ -98,3 +101,19 @@ def test_a_compiled_network_is_measured_by_a_pass_of_its_own() -> None:
 
     fisher.track(network(pixels).detach(), 0, forward)
     assert len(calls) == len(fisher.records) == 1
+
+
+def test_an_explosion_is_told_in_the_end() -> None:
+    """The first epoch and the warmup, each 100 steps of 1,000 here, are passed over."""
+    last = Evaluation(1000, 10.0, 1.0, 60.0, 0.0, 100.0, 0.5, 0.8)
+    steps = range(0, 1000, 10)
+    burst = [FisherRecord(s, 9.0 if 300 < s < 500 else 1.0, math.nan, "nothing", {}, 64, 1) for s in steps]
+    early = [replace(one, trace=1.0 if one.step < 100 else 9.0) for one in burst]
+    message = find_alarm(burst, last, 0.1)
+    assert message is not None
+    assert "9.0 times its value after the warmup" in message
+    assert "1. raise the learning rate" in message
+    assert find_alarm(early, replace(last, epoch=1000.0), 0.1) is None
+    assert find_alarm(early, last, 0.0) is None
+    assert find_alarm(early, replace(last, epoch=1000.0), 0.0) is not None
+    assert find_alarm((), last, 0.1) is None

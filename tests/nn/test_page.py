@@ -198,6 +198,12 @@ def test_a_trace_is_drawn_in_log_scale(facts: RunFacts, tmp_path: Path, traces: 
         assert f">{label}</text>" in drawn[: drawn.index("</svg>")]
 
 
+def test_an_alarm_stands_below_the_trace(facts: RunFacts, tmp_path: Path) -> None:
+    records = [FisherRecord(50 * i, 3.0, math.nan, "nothing", {}, 64, 1) for i in range(5)]
+    html = written(dataclasses.replace(facts, fisher=records, alarm="Step 7: <high>"), tmp_path)
+    assert "from one batch. Step 7: &lt;high&gt;</p>" in html
+
+
 def test_duration() -> None:
     assert [duration(s) for s in (0.5, 61, 3725)] == ["0.50 s", "1.0 min", "1.0 h"]
 

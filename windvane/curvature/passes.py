@@ -24,7 +24,51 @@ _ADVICE = {
     "Allowed: mode='finite_difference', or a forward pass under torch.nn.attention.sdpa_kernel(SDPBackend.MATH).",
     "double backward": "A compiled model cannot be differentiated twice. Allowed: mode='finite_difference', or the "
     "model without torch.compile.",
+    "modified by an inplace operation": "The parameters have changed since the forward pass. Allowed: a call between "
+    "the forward pass and optimizer.step(), or forward=, a function that computes the logits of this batch anew.",
 }
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Take a network out of `torch.compile` and `DistributedDataParallel`, in whatever order they stand.
+
+    Parameters
+    ----------
+    model
+        What is called in training.
+
+    Returns
+    -------
+    torch.nn.Module
+        The plain network, of the same parameters.
+    """
+    return _layers_around(model)[-1]
+
+
+def parallel(model: nn.Module) -> DistributedDataParallel | None:
+    """Find the `DistributedDataParallel` around a network.
+
+    Parameters
+    ----------
+    model
+        What is called in training.
+
+    Returns
+    -------
+    DistributedDataParallel or None
+        None where the network is trained by one process.
+    """
+    return next((one for one in _layers_around(model) if isinstance(one, DistributedDataParallel)), None)
+
+
+def _layers_around(model: nn.Module) -> list[nn.Module]:
+    around = [model]
+    while True:
+        last = around[-1]
+        inner = last.module if isinstance(last, DistributedDataParallel) else getattr(last, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            return around
+        around.append(inner)
 
 
 def trained(model: object) -> dict[str, nn.Parameter]:
@@ -43,18 +87,19 @@ def trained(model: object) -> dict[str, nn.Parameter]:
     Raises
     ------
     InputError
-        Where there are none.
+        Where there are none, or they are sharded.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model is of type {type(model).__name__}. Allowed: a torch.nn.Module.")
-    plain = model.module if isinstance(model, DistributedDataParallel) else model
     named = {
         ".".join(word for word in name.split(".") if word != "_orig_mod"): parameter
-        for name, parameter in plain.named_parameters()
+        for name, parameter in unwrapped(model).named_parameters()
         if parameter.requires_grad
     }
     if not named:
         raise InputError("model has no parameter that is trained. Allowed: at least one with requires_grad.")
+    if any(hasattr(parameter, "device_mesh") for parameter in named.values()):
+        raise InputError("model has sharded parameters (FSDP). Allowed: whole ones, as in DistributedDataParallel.")
     return named
 
 
@@ -117,21 +162,26 @@ def gradient(
             if words in str(error):
                 raise InputError(advice) from error
         raise
-    if any(one is None for one in found) and _has_reentrant_checkpoint(value):
+    if any(one is None for one in found) and _holds([value], "CheckpointFunctionBackward"):
         raise InputError(
             "The model recomputes activations by reentrant checkpoints, which hide their parameters from all but "
             "backward(). Allowed: checkpoints with use_reentrant=False."
         )
+    if differentiable and _holds([one for one in found if one is not None], "Error"):
+        # Else what lies behind it would silently be left out.
+        raise InputError(
+            "A function in the model is marked with once_differentiable. Allowed: mode='finite_difference'."
+        )
     return [torch.zeros_like(by) if one is None else one for by, one in zip(of, found, strict=True)]
 
 
-def _has_reentrant_checkpoint(value: Tensor) -> bool:
-    """Walk the graph; without this such parameters would silently count as unused."""
-    waiting, seen = [value.grad_fn], set()
+def _holds(tensors: Sequence[Tensor], name: str) -> bool:
+    """Walk the graph behind tensors for a node of a name."""
+    waiting, seen = [tensor.grad_fn for tensor in tensors], set()
     while waiting:
         node = waiting.pop()
         if node is not None and node not in seen:
-            if node.name() == "CheckpointFunctionBackward":
+            if node.name().rpartition("::")[2] == name:
                 return True
             seen.add(node)
             waiting.extend(following for following, _ in node.next_functions)
@@ -164,7 +214,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     ]
     devices = {p.device for p in model.parameters() if p.device.type not in ("cpu", "meta")}
     kind = next(iter(devices)).type if devices else None
-    alone = model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+    wrapper = parallel(model)
+    alone = nullcontext() if wrapper is None else wrapper.no_sync()
     with torch.random.fork_rng(devices=list(devices), device_type=kind), alone, torch.enable_grad():
         try:
             yield

@@ -17,10 +17,9 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from windvane.curvature.outputs import Labels, Output, Sampler, as_rows, total_loss
-from windvane.curvature.passes import Mode, gradient, moved, squared_norms, trained, undisturbed
+from windvane.curvature.passes import Mode, gradient, moved, parallel, squared_norms, trained, undisturbed
 from windvane.errors import InputError, unknown
 
 Forward = Callable[[], Tensor]
@@ -108,7 +107,7 @@ class FisherPenalty:
         self.radius_ = FIRST_RADIUS if radius is None else radius
         self.step_, self.squared_norm_, self.trace_ = 0, math.nan, math.nan
 
-    def __call__(self, forward: Forward, targets: Tensor | None = None) -> None:
+    def __call__(self, forward: Forward, targets: Tensor | None = None, scale: float = 1.0) -> None:
         """Add the penalty's gradient to the gradients of the parameters.
 
         Parameters
@@ -117,6 +116,8 @@ class FisherPenalty:
             Computes the logits of this batch: shape (n, k) or (n, t, k). Called twice in one step of so many.
         targets
             The labels of the data, for labels="true".
+        scale
+            What the gradients are multiplied by: that of a `GradScaler` which has not unscaled them.
 
         Raises
         ------
@@ -137,7 +138,7 @@ class FisherPenalty:
             pairs = [
                 (p.grad, self._stale[name]) for name, p in named.items() if p.grad is not None and name in self._stale
             ]
-            torch._foreach_add_([grad for grad, _ in pairs], [extra for _, extra in pairs])
+            torch._foreach_add_([grad for grad, _ in pairs], [extra for _, extra in pairs], alpha=scale)
         self.step_ += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -168,11 +169,10 @@ class FisherPenalty:
         extra, self.squared_norm_, n = compute(list(named.values()), forward, targets)
         self.trace_ = n * self.squared_norm_
         torch._foreach_mul_(extra, self.alpha * n / PAPER_BATCH)
-        if isinstance(self.model, DistributedDataParallel):
-            group = self.model.process_group
+        if (wrapper := parallel(self.model)) is not None:
             for tensor in extra:
-                distributed.all_reduce(tensor, group=group)
-            torch._foreach_div_(extra, distributed.get_world_size(group))
+                distributed.all_reduce(tensor, group=wrapper.process_group)
+            torch._foreach_div_(extra, distributed.get_world_size(wrapper.process_group))
         return dict(zip(named, extra, strict=True)) if math.isfinite(sum(squared_norms(extra))) else {}
 
     def _by_differences(

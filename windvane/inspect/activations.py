@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from windvane.errors import InputError
 from windvane.inspect.batches import n_held, paired
-from windvane.inspect.forward import Batch, Place, count, cut, run, unwrap
+from windvane.inspect.forward import Batch, Place, count, cut, is_out_of_memory, run, unwrap
 from windvane.inspect.layers import Layers, Tap, select, trace
-from windvane.inspect.memory import check_fits, is_out_of_memory, too_large
+from windvane.inspect.memory import check_fits, too_large
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,18 +23,6 @@ U = TypeVar("U")
 BatchSize = int | Literal["auto"]
 
 AUTO_BATCH = 64  # where "auto" begins
-
-# What networks raise when an input does not suit them.
-_UNSUITED = (
-    RuntimeError,
-    AssertionError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    AttributeError,
-    NotImplementedError,
-)
 
 
 class Activations(Mapping[str, Tensor]):
@@ -236,7 +224,7 @@ def read_steps(
             except _DoesNotFitError as error:
                 n_given = count(piece[0])
                 if not halves or n_given == 1:
-                    raise too_large(error.taps, n_given) from error.__cause__
+                    raise too_large(error.taps, n_given, error.device) from error.__cause__
                 pieces += [_part(piece, (n_given + 1) // 2, n_given), _part(piece, 0, (n_given + 1) // 2)]
             else:
                 yield values
@@ -245,9 +233,9 @@ def read_steps(
 class _DoesNotFitError(Exception):
     """Memory did not suffice for a batch."""
 
-    def __init__(self, taps: Sequence[Tap]) -> None:
+    def __init__(self, taps: Sequence[Tap], device: torch.device) -> None:
         super().__init__()
-        self.taps = taps
+        self.taps, self.device = taps, device
 
 
 def _part(batch: tuple[Batch, ...], start: int, stop: int) -> tuple[Batch, ...]:
@@ -276,7 +264,7 @@ class _Reader(Generic[T]):
         self._taps: list[Tap] = []
         weight = next(self._model.parameters(), None)
         self._device = torch.device("cpu") if weight is None else weight.device
-        self._taps = select(model, self._guard(lambda: trace(self._model, self._to_device(batch)), batch), layers)
+        self._taps = select(model, self._guard(lambda: trace(self._model, self._to_device(batch))), layers)
 
     def reads_as(self, other: _Reader[T]) -> bool:
         return self._model is other._model and self._taps == other._taps
@@ -292,7 +280,7 @@ class _Reader(Generic[T]):
                 known = twin in kept and wanted[twin].axis == tap.axis
                 kept[tap.name] = kept[twin] if known else self._reduce(tap.by_image(tensor, n_images))
 
-        self._guard(lambda: run(self._model, self._to_device(batch), visit), batch)
+        self._guard(lambda: run(self._model, self._to_device(batch), visit))
         missing = [name for name in wanted if name not in kept]
         if missing:
             raise InputError(
@@ -305,28 +293,11 @@ class _Reader(Generic[T]):
             return batch.to(self._device)
         return {key: one.to(self._device) if isinstance(one, Tensor) else one for key, one in batch.items()}
 
-    def _guard(self, action: Callable[[], U], batch: Batch) -> U:
-        """Say what the network failed on."""
+    def _guard(self, action: Callable[[], U]) -> U:
+        """Name the layers where memory does not suffice."""
         try:
             return action()
-        except MemoryError as error:
-            raise _DoesNotFitError(self._taps) from error
-        except InputError:
-            raise
-        except _UNSUITED as error:
-            if is_out_of_memory(error):
-                raise _DoesNotFitError(self._taps) from error
-            raise _unsuited(self._model, batch, error) from error
-
-
-def _unsuited(model: nn.Module, batch: Batch, error: Exception) -> InputError:
-    given = (
-        tuple(batch.shape) if isinstance(batch, Tensor) else {key: getattr(v, "shape", v) for key, v in batch.items()}
-    )
-    config = getattr(model, "pretrained_cfg", None) or {}
-    size = config.get("input_size") if isinstance(config, Mapping) else None
-    hint = f" It is made for images of shape {tuple(size)}." if size else ""
-    return InputError(
-        f"data: {type(model).__name__} fails on a batch of shape {given}: {type(error).__name__}: {error}{hint} "
-        "Allowed: what the network takes; a tuple gives each of several networks its own."
-    )
+        except InputError as error:
+            if not is_out_of_memory(error.__cause__):
+                raise
+            raise _DoesNotFitError(self._taps, self._device) from error.__cause__

@@ -13,7 +13,9 @@ the others is told as `prefix_share`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -28,11 +30,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from windvane.errors import InputError, unknown
-from windvane.inspect.forward import OUTPUT, Batch, count, run, unwrap
+from windvane.inspect.forward import OUTPUT, Batch, count, run, tensors_in, unwrap
 from windvane.inspect.images import image_batches, size_of
 from windvane.inspect.panels import BLUE, GREY
 from windvane.inspect.plot import axes_for, mark_blocks
-from windvane.inspect.tokens import TokenGrid, n_prefix_tokens, token_grid
+from windvane.inspect.tokens import TokenGrid, prefix_counts, token_grid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,20 +47,27 @@ SOFTMAX = (torch.ops.aten._softmax.default, torch.ops.aten._safe_softmax.default
 LOCAL = 0.5  # a head is local if it looks less far than this share of what uniform attention does
 
 
+Keep = Callable[[str, Tensor], None]
+
+
 class _Reader(TorchDispatchMode):
     """Reads every softmax over square maps of tokens, and what the heads give, with the module that it happens in."""
 
-    def __init__(self, n_images: int) -> None:
+    def __init__(self, n_images: int, wanted: Sequence[str], weights: Keep | None, outputs: Keep | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.weights: dict[str, Tensor] = {}  # (n, heads, tokens, tokens)
-        self.outputs: dict[str, Tensor] = {}  # (n, heads, tokens, channels of a head)
+        self.calls: Counter[str] = Counter()
+        self.names: list[str] = []
         self.n_refused = 0
-        self._n_images = n_images
-        self._inside: list[str] = []
-        self._awaits_output: str | None = None
+        self._n_images, self._wanted = n_images, wanted
+        self._keep_weights, self._keep_outputs = weights, outputs
+        self._inside: list[tuple[str, set[int]]] = []  # modules, and how many tokens their input may hold
+        self._awaits_output: tuple[str, int] | None = None  # name, heads
 
     def enter(self, name: str, module: nn.Module, args: Any) -> None:
-        self._inside.append(name)
+        given = next((one.shape for _, one in tensors_in(args)), ())
+        self._inside.append(
+            (name, {*given[:-1], math.prod(given[1:-1]), math.prod(given[2:])} if name and given else set())
+        )
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
         self._inside.pop()
@@ -68,37 +77,61 @@ class _Reader(TorchDispatchMode):
         if func in SOFTMAX:
             self._read_weights(result)
         elif func is torch.ops.aten.bmm.default and self._awaits_output is not None:
-            heads = self.weights[self._awaits_output].shape[1]
-            self.outputs[self._awaits_output] = result.unflatten(0, (self._n_images, heads))
-            self._awaits_output = None
+            (name, heads), self._awaits_output = self._awaits_output, None
+            if self._keep_outputs is not None:
+                self._keep_outputs(name, result.unflatten(0, (self._n_images, heads)))
         return result
 
     def _read_weights(self, weights: Tensor) -> None:
         if weights.ndim not in {3, 4}:
             return
         images = weights.shape[0] == self._n_images if weights.ndim == 4 else weights.shape[0] % self._n_images == 0
-        if not (images and weights.shape[-1] == weights.shape[-2] > 1):
+        path, n_tokens = self._inside[-1]
+        among_tokens = weights.shape[-1] == weights.shape[-2] > 1 and (not n_tokens or weights.shape[-1] in n_tokens)
+        if not (images and among_tokens):  # windows, queries of another network, channels
             self.n_refused += 1
             return
-        name = base = self._inside[-1] or OUTPUT
-        calls = 1
-        while name in self.weights:
-            calls += 1
-            name = f"{base}#{calls}"
-        self.weights[name] = weights if weights.ndim == 4 else weights.unflatten(0, (self._n_images, -1))
-        self._awaits_output = name
+        path = path or OUTPUT
+        self.calls[path] += 1
+        name = path if self.calls[path] == 1 else f"{path}#{self.calls[path]}"
+        self.names.append(name)
+        if any(fnmatchcase(name, pattern) for pattern in self._wanted):
+            weights = weights if weights.ndim == 4 else weights.unflatten(0, (self._n_images, -1))
+            self._awaits_output = name, weights.shape[1]
+            if self._keep_weights is not None:
+                self._keep_weights(name, weights)
 
 
 @contextmanager
-def _reading(model: nn.Module, n_images: int) -> Iterator[_Reader]:
-    reader = _Reader(n_images)
+def _listening(model: nn.Module, reader: _Reader) -> Iterator[None]:
     with ExitStack() as stack:
         for name, module in model.named_modules():
             stack.callback(module.register_forward_pre_hook(partial(reader.enter, name)).remove)
             stack.callback(module.register_forward_hook(reader.leave).remove)
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(reader)
-        yield reader
+        yield
+
+
+def _read(
+    model: nn.Module,
+    images: Batch,
+    layers: str | Sequence[str],
+    *,
+    weights: Keep | None = None,
+    outputs: Keep | None = None,
+) -> None:
+    """Show the maps of all heads, layer by layer, and what the heads give; nothing is kept but by what sees it."""
+    model, wanted = unwrap(model), [layers] if isinstance(layers, str) else list(layers)
+    reader = _Reader(count(images), wanted, weights, outputs)
+    with _listening(model, reader):
+        run(model, images, lambda place, tensor: None)
+    if not reader.names:
+        why = "it attends within windows or to other things than its own tokens" if reader.n_refused else "it has none"
+        raise InputError(f"no self-attention over the tokens of an image was found in {type(model).__name__}: {why}.")
+    for pattern in wanted:
+        if not any(fnmatchcase(name, pattern) for name in reader.names):
+            raise unknown("layers", pattern, reader.names)
 
 
 def attention_maps(model: nn.Module, images: Batch, layers: str | Sequence[str] = "*") -> dict[str, Tensor]:
@@ -124,7 +157,9 @@ def attention_maps(model: nn.Module, images: Batch, layers: str | Sequence[str] 
     InputError
         The network has no such attention, or no layer of this name.
     """
-    return _read(model, images, layers).weights
+    found: dict[str, Tensor] = {}
+    _read(model, images, layers, weights=found.__setitem__)
+    return found
 
 
 def head_outputs(model: nn.Module, images: Batch, layers: str | Sequence[str] = "*") -> dict[str, Tensor]:
@@ -149,28 +184,9 @@ def head_outputs(model: nn.Module, images: Batch, layers: str | Sequence[str] = 
     InputError
         The network has no such attention, or no layer of this name.
     """
-    return _read(model, images, layers).outputs
-
-
-def _read(model: nn.Module, images: Batch, layers: str | Sequence[str]) -> _Reader:
-    model = unwrap(model)
-    with _reading(model, count(images)) as reader:
-        run(model, images, lambda place, tensor: None)
-    if not reader.weights:
-        why = "it attends within windows or to other things than its own tokens" if reader.n_refused else "it has none"
-        raise InputError(f"no self-attention over the tokens of an image was found in {type(model).__name__}: {why}.")
-    names = _chosen(tuple(reader.weights), layers)
-    reader.weights = {name: reader.weights[name] for name in names}
-    reader.outputs = {name: reader.outputs[name] for name in names if name in reader.outputs}
-    return reader
-
-
-def _chosen(names: Sequence[str], layers: str | Sequence[str]) -> list[str]:
-    patterns = [layers] if isinstance(layers, str) else list(layers)
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise unknown("layers", pattern, names)
-    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    found: dict[str, Tensor] = {}
+    _read(model, images, layers, outputs=found.__setitem__)
+    return found
 
 
 @dataclass(frozen=True)
@@ -293,7 +309,7 @@ def attention_distance(
     layers
         Names of modules that compute attention, with wildcards.
     batch_size
-        Images at a time; a batch holds the maps of all layers.
+        Images at a time; the maps of one layer are in memory together.
     n_images
         At most so many images; all where it is None.
     n_prefix
@@ -309,23 +325,35 @@ def attention_distance(
     InputError
         The network has no such attention, or its tokens do not tile the images.
     """
-    said = n_prefix if n_prefix is not None else n_prefix_tokens(model)
-    sums: dict[str, Tensor] = {}  # (2, heads): distance, share of tokens without a place
-    grid, seen = None, 0
+    sums = _Sums(prefix_counts(model, n_prefix))
+    seen = 0
     for batch, images in image_batches(model, data, batch_size, n_images):
-        for name, weights in attention_maps(model, batch, layers).items():
-            before, grid = grid, token_grid(weights.shape[-1], size_of(images), said)
-            if before not in (None, grid):
-                raise InputError(
-                    f"layers and images have different grids ({before}, {grid}). Allowed: those of one grid."
-                )
-            sums[name] = sums.get(name, 0) + _distances(weights, grid).sum(1).cpu()
+        sums.image_size = size_of(images)
+        _read(model, batch, layers, weights=sums.add)
         seen += len(images)
-    assert grid is not None
-    means = [tuple((part / seen).numpy() for part in parts) for parts in sums.values()]
-    return AttentionDistance(
-        tuple(sums), tuple(mean[0] for mean in means), tuple(mean[1] for mean in means), grid, seen
-    )
+    assert sums.grid is not None
+    means = [tuple((part / seen).numpy() for part in parts) for parts in sums.parts.values()]
+    layers_, distances, shares = tuple(sums.parts), tuple(mean[0] for mean in means), tuple(mean[1] for mean in means)
+    return AttentionDistance(layers_, distances, shares, sums.grid, seen)
+
+
+class _Sums:
+    """Adds up what every head says, as the network runs."""
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        self.parts: dict[str, Tensor] = {}  # (2, heads): distance, share of tokens without a place
+        self.grid: TokenGrid | None = None
+        self.image_size = (0, 0)
+        self._counts = counts
+
+    def add(self, name: str, weights: Tensor) -> None:
+        grid = token_grid(weights.shape[-1], self.image_size, self._counts)
+        if self.grid not in (None, grid):
+            raise InputError(
+                f"layers and images have different grids ({self.grid}, {grid}). Allowed: those of one grid."
+            )
+        self.grid = grid
+        self.parts[name] = self.parts.get(name, 0) + _distances(weights, grid).sum(1).cpu()
 
 
 def _distances(weights: Tensor, grid: TokenGrid) -> Tensor:

@@ -18,11 +18,33 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from windvane.errors import InputError
+
 Batch = Tensor | Mapping[str, Any]
 
 OUTPUT = "output"
 
 _ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
+
+# What networks raise when an input does not suit them.
+_UNSUITED = (
+    RuntimeError,
+    AssertionError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+)
+
+
+class _VisitError(Exception):
+    """Carries what a visit raised out of the network, which has nothing to do with it."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
 
 
 @dataclass(frozen=True)
@@ -98,13 +120,86 @@ def run(model: nn.Module, inputs: Batch, visit: Visit, *, gradients: bool = Fals
         Takes a place and its tensor, into which later layers may write.
     gradients
         Whether the tensors keep the graph that they come from.
+
+    Raises
+    ------
+    InputError
+        Where the network fails on the batch; also, by its cause, where memory does not suffice.
     """
     inner = unwrap(model)
-    with _as_it_was(inner), torch.set_grad_enabled(gradients), _watching(inner, visit):
+    with explained(inner, inputs), _as_it_was(inner), torch.set_grad_enabled(gradients), _watching(inner, visit):
         if isinstance(inputs, Tensor):
             inner(inputs.clone() if inputs.is_inference() else inputs)
         else:
             inner(**inputs)
+
+
+@contextmanager
+def explained(model: nn.Module, inputs: Batch) -> Iterator[None]:
+    """Say in words what a network fails on.
+
+    Parameters
+    ----------
+    model
+        The network.
+    inputs
+        The batch that it is given.
+
+    Raises
+    ------
+    InputError
+        Where the batch does not suit it, or memory does not suffice.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except _VisitError as told:
+        if is_out_of_memory(told.error):
+            raise _too_large(inputs) from told.error
+        raise told.error from None
+    except (MemoryError, *_UNSUITED) as error:
+        if is_out_of_memory(error):
+            raise _too_large(inputs) from error
+        raise _unsuited(model, inputs, error) from error
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Tell a lack of memory from other errors.
+
+    Parameters
+    ----------
+    error
+        What a network raised, if anything.
+
+    Returns
+    -------
+    bool
+        Whether memory was lacking, on any device.
+    """
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _too_large(inputs: Batch) -> InputError:
+    n_images = count(inputs)
+    return InputError(
+        f"batch_size: a batch of {n_images} images does not fit into memory. Allowed: fewer images at a time."
+    )
+
+
+def _unsuited(model: nn.Module, inputs: Batch, error: Exception) -> InputError:
+    shape = (
+        tuple(inputs.shape)
+        if isinstance(inputs, Tensor)
+        else {key: tuple(one.shape) if isinstance(one, Tensor) else one for key, one in inputs.items()}
+    )
+    config = getattr(model, "pretrained_cfg", None) or {}
+    size = config.get("input_size") if isinstance(config, Mapping) else None
+    hint = f" It is made for images of shape {tuple(size)}." if size else ""
+    return InputError(
+        f"data: {type(model).__name__} fails on a batch of shape {shape}: {type(error).__name__}: {error}{hint} "
+        "Allowed: what the network takes; a tuple gives each of several networks its own."
+    )
 
 
 @contextmanager
@@ -143,7 +238,10 @@ def _watching(model: nn.Module, visit: Visit) -> Iterator[None]:
         name = path if calls[path] == 1 else f"{path}#{calls[path]}"
         for part, tensor in tensors_in(output):
             same_as = met.name(tensor)
-            visit(Place(name + part, module, is_sum, same_as), tensor)
+            try:
+                visit(Place(name + part, module, is_sum, same_as), tensor)
+            except Exception as error:
+                raise _VisitError(error) from error
             met.add(tensor, same_as or name + part)
 
     def enter(path: str, args: object) -> None:

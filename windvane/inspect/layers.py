@@ -67,7 +67,17 @@ class Tap:
         -------
         Tensor
             (n_images, ...); windows or patches that shared the first axis have one of their own.
+
+        Raises
+        ------
+        InputError
+            Where the images have no axis this time.
         """
+        if tensor.ndim <= self.axis or tensor.shape[self.axis] % n_images:
+            raise InputError(
+                f"layers: {self.name} gives {tuple(tensor.shape)} for {n_images} images. Allowed: layers that keep the "
+                "images apart in every batch."
+            )
         if self.axis == 1:
             return tensor.transpose(0, 1)
         return tensor if tensor.shape[0] == n_images else tensor.unflatten(0, (n_images, -1))

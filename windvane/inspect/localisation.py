@@ -18,9 +18,9 @@ from windvane.errors import InputError
 from windvane.inspect.cka import CKA
 from windvane.inspect.forward import Batch, Place, run
 from windvane.inspect.images import image_batches, size_of
-from windvane.inspect.layers import layer_names
 from windvane.inspect.panels import mosaic
-from windvane.inspect.tokens import TokenGrid, as_tokens, check_by_image, n_prefix_tokens
+from windvane.inspect.places import placed_layers
+from windvane.inspect.tokens import TokenGrid, as_tokens, check_by_image, prefix_counts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,7 +141,7 @@ def localisation(
     data
         Images, or batches of them; some hundreds are needed for a quiet picture.
     layer
-        Name of one layer; the last block where it is None.
+        Name of one layer; the last block that keeps places where it is None.
     batch_size
         Images at a time, 4 or more; HSIC is averaged over batches.
     n_images
@@ -159,13 +159,13 @@ def localisation(
     InputError
         The layer keeps no places, or its grid does not divide the images.
     """
-    said = n_prefix if n_prefix is not None else n_prefix_tokens(model)
+    counts = prefix_counts(model, n_prefix)
     alignment, grid, name = CKA(), None, ""
     for batch, images in image_batches(model, data, batch_size, n_images):
-        name = name or layer_names(model, batch, "block" if layer is None else layer)[-1]
+        name = name or placed_layers(model, batch, "block" if layer is None else layer, counts, fewest=2)[-1]
         output = _output(model, batch, name)
         check_by_image(output, len(images), name)
-        tokens, grid = as_tokens(output, size_of(images), said)
+        tokens, grid = as_tokens(output, size_of(images), counts)
         patches = _patches(images, grid)
         left = {str(place): tokens[:, grid.n_prefix + place] for place in range(grid.n_places)}
         alignment.update(left, {str(place): patches[:, place] for place in range(grid.n_places)})

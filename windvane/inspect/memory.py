@@ -15,23 +15,7 @@ LARGEST = 3  # layers in a message
 SPARE = 0.8  # of the free memory may be planned with
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Tell a lack of memory from other errors of torch.
-
-    Parameters
-    ----------
-    error
-        What a network raised.
-
-    Returns
-    -------
-    bool
-        Whether memory was lacking, on any device.
-    """
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def too_large(taps: Sequence[Tap], n_images: int) -> InputError:
+def too_large(taps: Sequence[Tap], n_images: int, device: torch.device) -> InputError:
     """Make the error for a batch that does not fit.
 
     Parameters
@@ -40,13 +24,15 @@ def too_large(taps: Sequence[Tap], n_images: int) -> InputError:
         The layers that are kept; none where a few images were too many already.
     n_images
         Of the batch.
+    device
+        Whose memory did not suffice.
 
     Returns
     -------
     InputError
         Names the largest layers and a batch that would fit.
     """
-    fits = max(1, min(n_images // 2, int(_free() // max(1, sum(tap.n_bytes for tap in taps)))))
+    fits = max(1, min(n_images // 2, int(_free(device) // max(1, sum(tap.n_bytes for tap in taps)))))
     largest = sorted(taps, key=lambda tap: -tap.n_bytes)[:LARGEST]
     sizes = _listed({tap.name: tap.n_bytes * n_images for tap in largest})
     return InputError(
@@ -87,5 +73,5 @@ def _listed(sizes: Mapping[str, float]) -> str:
     return ", ".join(f"{name} ({size / 1e6:.3g} MB)" for name, size in sizes.items()) or "not known"
 
 
-def _free() -> float:
-    return float(torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else psutil.virtual_memory().available)
+def _free(device: torch.device) -> float:
+    return float(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)

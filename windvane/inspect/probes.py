@@ -18,11 +18,14 @@ from torch import Tensor, nn
 
 from windvane.errors import InputError, unknown
 from windvane.inspect.activations import collect
-from windvane.inspect.images import size_of
+from windvane.inspect.forward import Batch
+from windvane.inspect.images import image_batches, images_in, size_of
+from windvane.inspect.layers import TRACED_IMAGES
 from windvane.inspect.panels import BLUE, CYCLE, GREEN, GREY, ORANGE
+from windvane.inspect.places import placed_layers
 from windvane.inspect.plot import axes_for, mark_blocks
 from windvane.inspect.ridge import PENALTIES, ridge_path
-from windvane.inspect.tokens import Readout, as_tokens, n_prefix_tokens, read_out
+from windvane.inspect.tokens import Readout, as_tokens, prefix_counts, read_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,7 +202,8 @@ def probe(
     test
         The probes are judged by these.
     layers
-        Names with wildcards, or a kind: "block", "residual", "attention", "mlp", "norm".
+        Names with wildcards, or a kind: "block", "residual", "attention", "mlp", "norm". Those that keep no places are
+        left out.
     settings
         What the probes see and how they learn.
 
@@ -211,16 +215,18 @@ def probe(
     Raises
     ------
     InputError
-        A layer keeps no places, has no class token, or a class has fewer examples than asked.
+        No layer keeps places, one has no class token, or a class has fewer examples than asked.
     """
-    said = settings.n_prefix if settings.n_prefix is not None else n_prefix_tokens(model)
+    counts = prefix_counts(model, settings.n_prefix)
     size = size_of(train.images)
-    readouts = settings.readouts or _readouts(model, train.images[:2], layers, said)
+    few, _ = next(image_batches(model, train.images, TRACED_IMAGES))
+    names = list(placed_layers(model, few, layers, counts))
+    readouts = settings.readouts or _readouts(model, few, names, counts)
     labels, test_labels = np.asarray(train.labels), np.asarray(test.labels)
     draws = {shot: _draws(labels, shot, settings.n_seeds) for shot in settings.shots}
-    reduce = partial(_features, readouts=readouts, image_size=size, n_prefix=said)
-    seen = collect(model, train.images, layers, batch_size=settings.batch_size, reduce=reduce)
-    judged = collect(model, test.images, layers, batch_size=settings.batch_size, reduce=reduce)
+    reduce = partial(_features, readouts=readouts, image_size=size, counts=counts)
+    seen = collect(model, train.images, names, batch_size=settings.batch_size, reduce=reduce)
+    judged = collect(model, test.images, names, batch_size=settings.batch_size, reduce=reduce)
     accuracy = np.empty((len(seen), len(readouts), len(settings.shots), settings.n_seeds))
     for place, name in enumerate(seen):
         for r in range(len(readouts)):
@@ -231,17 +237,17 @@ def probe(
     return Probes(tuple(seen), tuple(readouts), settings.shots, accuracy, len(np.unique(labels)))
 
 
-def _readouts(
-    model: nn.Module, images: Tensor, layers: str | Sequence[str], n_prefix: int | None
-) -> tuple[Readout, ...]:
+def _readouts(model: nn.Module, few: Batch, names: Sequence[str], counts: Sequence[int]) -> tuple[Readout, ...]:
     """Take what every network has, and the class token where there is one."""
-    first = next(iter(collect(model, images, layers).values()))
-    _, grid = as_tokens(first, size_of(images), n_prefix)
+    first = next(iter(collect(model, [few], names[:1]).values()))
+    _, grid = as_tokens(first, size_of(images_in(few)), counts)
     return ("class", "average", "token") if grid.n_prefix else ("average", "token")
 
 
-def _features(output: Tensor, readouts: Sequence[Readout], image_size: tuple[int, int], n_prefix: int | None) -> Tensor:
-    tokens, grid = as_tokens(output, image_size, n_prefix)
+def _features(
+    output: Tensor, readouts: Sequence[Readout], image_size: tuple[int, int], counts: Sequence[int]
+) -> Tensor:
+    tokens, grid = as_tokens(output, image_size, counts)
     return torch.stack([read_out(tokens, grid, readout) for readout in readouts], dim=1)  # (n, readouts, features)
 
 

@@ -20,11 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from windvane.inspect.forward import Place, cut, run
+from windvane.inspect.forward import Place, cut, explained, run
 from windvane.inspect.images import image_batches, images_in, size_of
-from windvane.inspect.layers import layer_names
 from windvane.inspect.panels import mosaic
-from windvane.inspect.tokens import TokenGrid, as_tokens, check_by_image, n_prefix_tokens
+from windvane.inspect.places import placed_layers
+from windvane.inspect.tokens import TokenGrid, as_tokens, check_by_image, prefix_counts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,16 +140,16 @@ class ReceptiveFields:
 class _Centres:
     """The features of the central unit of layers, with their graph."""
 
-    def __init__(self, names: Sequence[str], images: Tensor, n_prefix: int | None) -> None:
+    def __init__(self, names: Sequence[str], images: Tensor, counts: Sequence[int]) -> None:
         self.features: dict[str, Tensor] = {}  # (n, channels)
         self.grids: dict[str, TokenGrid] = {}
-        self._names, self._n_prefix = set(names), n_prefix
+        self._names, self._counts = set(names), counts
         self._n_images, self._image_size = len(images), size_of(images)
 
     def visit(self, place: Place, tensor: Tensor) -> None:
         if place.name in self._names:
             check_by_image(tensor, self._n_images, place.name)
-            tokens, grid = as_tokens(tensor, self._image_size, self._n_prefix)
+            tokens, grid = as_tokens(tensor, self._image_size, self._counts)
             self.features[place.name] = tokens[:, grid.n_prefix + grid.centre].clone()  # later layers may write into it
             self.grids[place.name] = grid
 
@@ -172,7 +172,8 @@ def receptive_fields(
     data
         Images, or batches of them; one batch is taken.
     layers
-        As in `layer_names`: "residual" gives fields with the residual, "attention" those without.
+        As in `layer_names`: "residual" gives fields with the residual, "attention" those without. Those that keep no
+        places are left out.
     n_images
         The first ones, in one batch; 32 or all that the data or its first batch has where it is None.
     n_prefix
@@ -188,15 +189,15 @@ def receptive_fields(
     Raises
     ------
     InputError
-        A layer keeps no places, or no layer matches.
+        No layer matches or keeps places, or the images do not fit into memory.
     """
-    said = n_prefix if n_prefix is not None else n_prefix_tokens(model)
+    counts = prefix_counts(model, n_prefix)
     batch, _ = next(iter(image_batches(model, data, n_images or MOST_IMAGES, n_images)))
     batch = cut(batch, 0, n_images or MOST_IMAGES)
     images = images_in(batch)
-    names = layer_names(model, batch, layers)
+    names = placed_layers(model, batch, layers, counts)
     watched = images.clone().requires_grad_(True)
-    centres = _Centres(names, images, said)
+    centres = _Centres(names, images, counts)
     given = watched if isinstance(batch, Tensor) else {k: watched if one is images else one for k, one in batch.items()}
     run(model, given, centres.visit, gradients=True)
     draw = torch.Generator().manual_seed(seed)
@@ -204,6 +205,7 @@ def receptive_fields(
     for name in names:
         features = centres.features[name]
         signs = torch.randint(0, 2, features.shape, generator=draw).to(features) * 2 - 1
-        (slope,) = torch.autograd.grad((features * signs).sum(), watched, retain_graph=True)  # as the images
+        with explained(model, given):
+            (slope,) = torch.autograd.grad((features * signs).sum(), watched, retain_graph=True)  # as the images
         maps.append((slope.double().square().mean((0, 1)) / features.shape[1]).sqrt().cpu().numpy())
     return ReceptiveFields(names, np.stack(maps), tuple(centres.grids[name] for name in names), len(images))

@@ -26,7 +26,7 @@ from windvane.inspect.forward import run, unwrap
 from windvane.inspect.images import image_batches, size_of
 from windvane.inspect.panels import BLUE, GREY, ORANGE
 from windvane.inspect.plot import axes_for, mark_blocks
-from windvane.inspect.tokens import n_prefix_tokens, token_grid
+from windvane.inspect.tokens import prefix_counts, token_grid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,11 +34,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
-Kind = Literal["attention", "mlp", "convolution"]
+Kind = Literal["attention", "mixing", "mlp", "convolution"]
 
 ATTENTION = ("attn", "attention", "self_attention", "self_attn")  # how libraries call it within a block
+MIXING = "mlp_tokens"  # what stands in its place in an MLP-Mixer
 SECOND_NORM = ("norm2", "layernorm_after", "ln_2")  # reads the sum of the attention
 LAST_ACTIVATION = ("act3", "act2", "relu")  # reads the sum of a convolutional block
+SAYS_SKIP = ("has_skip", "use_res_connect")  # of inverted residuals in timm and torchvision, which add last
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,11 @@ def _of_block(name: str, module: nn.Module) -> list[Sublayer]:
     second = next((child for child in SECOND_NORM if child in children), None)
     if "norm3" in children:  # a third branch, which would be taken for a part of the first
         return []
-    if second is not None and any(child in children for child in ATTENTION):
+    if second is not None and any(child in children for child in (*ATTENTION, MIXING)):
         if getattr(module, "norm_first", True):
             middle = Point(f"{name}.{'mlp' if isinstance(module, ResPostBlock) else second}", "input")
-            return [Sublayer(name, "attention", enters, middle), Sublayer(name, "mlp", middle, leaves)]
+            first_kind: Kind = "mixing" if MIXING in children else "attention"
+            return [Sublayer(name, first_kind, enters, middle), Sublayer(name, "mlp", middle, leaves)]
         first = f"{name}.norm1"
         return [
             Sublayer(name, "attention", enters, Point(first, "input")),
@@ -121,6 +124,10 @@ def _of_block(name: str, module: nn.Module) -> list[Sublayer]:
         last = next((child for child in LAST_ACTIVATION if child in children), None)
         total = leaves if last is None else Point(f"{name}.{last}", "input")
         return [Sublayer(name, "convolution", skip, total)]
+    if "conv_dw" in children and "shortcut" in children:  # ConvNeXt
+        return [Sublayer(name, "convolution", Point(f"{name}.shortcut", "output"), leaves)]
+    if any(getattr(module, said, False) is True for said in SAYS_SKIP):
+        return [Sublayer(name, "convolution", enters, leaves)]
     return []
 
 
@@ -138,7 +145,7 @@ class SkipRatios:
         Of each sublayer (tokens,): mean over images of the cosine between the sum and the branch; nan where it adds
         nothing.
     n_prefix
-        So many tokens of a transformer come first and have no place; the first of them is the class token.
+        Of each sublayer: so many tokens come first and have no place; the first of them is the class token.
     n_images
         Averaged over.
     """
@@ -146,7 +153,7 @@ class SkipRatios:
     sublayers: tuple[Sublayer, ...]
     ratio: tuple[Floats, ...]
     cosine: tuple[Floats, ...]
-    n_prefix: int
+    n_prefix: tuple[int, ...]
     n_images: int
 
     def to_frame(self) -> pd.DataFrame:
@@ -160,8 +167,8 @@ class SkipRatios:
         import pandas as pd
 
         rows = []
-        for depth, (part, ratio, cosine) in enumerate(zip(self.sublayers, self.ratio, self.cosine, strict=True)):
-            n_prefix = self.n_prefix if part.kind != "convolution" else 0
+        parts = zip(self.sublayers, self.ratio, self.cosine, self.n_prefix, strict=True)
+        for depth, (part, ratio, cosine, n_prefix) in enumerate(parts):
             sorts = [("class", slice(0, 1))] * (n_prefix > 0) + [("places", slice(n_prefix, None))]
             for tokens, where in sorts:
                 if not len(ratio[where]):  # class attention goes on with the class token alone
@@ -196,7 +203,7 @@ class SkipRatios:
         frame = self.to_frame()
         for tokens, colour in (("places", BLUE), ("class", ORANGE)):
             of_sort = frame[frame["tokens"] == tokens]
-            for kind, marker in (("attention", "o"), ("mlp", "s"), ("convolution", "^")):
+            for kind, marker in (("attention", "o"), ("mixing", "D"), ("mlp", "s"), ("convolution", "^")):
                 rows = of_sort[of_sort["kind"] == kind]
                 label = f"{'class token' if tokens == 'class' else 'places'}, {kind}"
                 if len(rows):
@@ -237,8 +244,8 @@ class _Norms:
         for part in mine:
             skip, total = self._passing[part.skip], self._passing[part.total]
             if skip.numel() == total.numel():  # else it adds to a part of what it takes, as class attention does
-                said = _ratio_and_cosine(skip.reshape(total.shape), total, 1 if part.kind == "convolution" else -1)
-                self.sums[part.name] = self.sums.get(part.name, 0) + said
+                found = _ratio_and_cosine(skip.reshape(total.shape), total, 1 if part.kind == "convolution" else -1)
+                self.sums[part.name] = self.sums.get(part.name, 0) + found
                 self.rows[part.name] += len(total)
         for part in mine:
             self._passing.pop(part.skip, None)
@@ -315,8 +322,13 @@ def skip_ratios(
             seen, size = seen + len(images), size_of(images)
     ran = tuple(part for part in parts if part.name in norms.sums)
     means = [(norms.sums[part.name] / norms.rows[part.name]).numpy() for part in ran]
-    n_prefix = n_prefix if n_prefix is not None else n_prefix_tokens(model)
-    tokens = [mean.shape[1] for part, mean in zip(ran, means, strict=True) if part.kind != "convolution"]
-    if n_prefix is None:
-        n_prefix = token_grid(tokens[0], size).n_prefix if tokens else 0
-    return SkipRatios(ran, tuple(mean[0] for mean in means), tuple(mean[1] for mean in means), n_prefix, seen)
+    counts = prefix_counts(model, n_prefix)
+    prefixes = tuple(
+        0 if part.kind == "convolution" else _n_prefix(mean.shape[1], size, counts)
+        for part, mean in zip(ran, means, strict=True)
+    )
+    return SkipRatios(ran, tuple(mean[0] for mean in means), tuple(mean[1] for mean in means), prefixes, seen)
+
+
+def _n_prefix(n_tokens: int, image_size: tuple[int, int], counts: Sequence[int]) -> int:
+    return 1 if n_tokens == 1 else token_grid(n_tokens, image_size, counts).n_prefix

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from windvane.errors import InputError, unknown
 
 SQUARE = 1.25  # between the sides of a patch at most, where maps of odd sizes are rounded
-MOST_PREFIX_TOKENS = 16  # looked for where the network does not say how many it has
+ANY_COUNT = tuple(range(17))  # tokens without a place that are looked for
 
 Readout = Literal["class", "average", "token"] | int
 READOUTS = ("class", "average", "token")
@@ -78,24 +78,28 @@ class TokenGrid:
         return torch.cdist(at, at, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def n_prefix_tokens(model: nn.Module) -> int | None:
-    """Ask a network how many of its tokens have no place.
+def prefix_counts(model: nn.Module, given: int | None = None) -> tuple[int, ...]:
+    """Tell how many tokens of a layer may have no place.
 
     Parameters
     ----------
     model
-        Any network.
+        Any network; one of timm says how many it has, though not all of its layers need have them.
+    given
+        What is known.
 
     Returns
     -------
-    int or None
-        What a timm network says of itself; None where a network says nothing.
+    tuple of int
+        To be tried in turn: what was given; or what the network says, then all numbers up to 16.
     """
     said = getattr(model, "num_prefix_tokens", None)
-    return said if isinstance(said, int) else None
+    if given is not None:
+        return (given,)
+    return (said, *ANY_COUNT) if isinstance(said, int) else ANY_COUNT
 
 
-def token_grid(n_tokens: int, image_size: tuple[int, int], n_prefix: int | None = None) -> TokenGrid:
+def token_grid(n_tokens: int, image_size: tuple[int, int], counts: Sequence[int] = ANY_COUNT) -> TokenGrid:
     """Lay the tokens of a layer out over the image.
 
     Parameters
@@ -104,9 +108,8 @@ def token_grid(n_tokens: int, image_size: tuple[int, int], n_prefix: int | None 
         Tokens of the layer, all of them.
     image_size
         Height and width of the input in pixels.
-    n_prefix
-        How many tokens have no place; the fewest with which the rest tiles the image in square patches where it is
-        None.
+    counts
+        How many tokens may have no place: the first number with which the others tile the image counts.
 
     Returns
     -------
@@ -119,20 +122,22 @@ def token_grid(n_tokens: int, image_size: tuple[int, int], n_prefix: int | None 
         The tokens do not tile the image.
     """
     height, width = image_size
-    for prefix in range(MOST_PREFIX_TOKENS + 1) if n_prefix is None else (n_prefix,):
+    for prefix in counts:
         places = n_tokens - prefix
         rows = round(math.sqrt(max(places, 0) * height / width))
         columns = places // max(rows, 1)
-        if rows and columns and rows * columns == places and rows * width == columns * height:
+        if places > 1 and rows * columns == places and rows * width == columns * height:
             return TokenGrid(prefix, rows, columns, height / rows, width / columns)
-    given = f"{n_prefix} tokens without a place" if n_prefix is not None else f"up to {MOST_PREFIX_TOKENS} left out"
+    given = f"{counts[0]} tokens without a place" if len(counts) == 1 else f"up to {max(counts)} left out"
     raise InputError(
         f"{n_tokens} tokens ({given}) do not tile an image of {height} x {width} pixels in square patches: "
         "give n_prefix, the number of class, distillation and register tokens, or images of another size."
     )
 
 
-def as_tokens(output: Tensor, image_size: tuple[int, int], n_prefix: int | None = None) -> tuple[Tensor, TokenGrid]:
+def as_tokens(
+    output: Tensor, image_size: tuple[int, int], counts: Sequence[int] = ANY_COUNT
+) -> tuple[Tensor, TokenGrid]:
     """See what a layer gives as tokens, whether it is a transformer or a convolutional network.
 
     Parameters
@@ -142,8 +147,8 @@ def as_tokens(output: Tensor, image_size: tuple[int, int], n_prefix: int | None 
         map has the shape of the images.
     image_size
         Height and width of the input in pixels.
-    n_prefix
-        How many tokens have no place; found out where it is None. Maps have none.
+    counts
+        As in `token_grid`. In maps every unit has a place.
 
     Returns
     -------
@@ -162,7 +167,7 @@ def as_tokens(output: Tensor, image_size: tuple[int, int], n_prefix: int | None 
         grid = TokenGrid(0, rows, columns, image_size[0] / rows, image_size[1] / columns)
         return output.flatten(2).transpose(1, 2), grid
     if output.ndim == 3:
-        return output, token_grid(output.shape[1], image_size, n_prefix)
+        return output, token_grid(output.shape[1], image_size, counts)
     raise InputError(
         f"a layer gives {tuple(output.shape)}; tokens (n, tokens, channels) or a map (n, channels, rows, columns) are "
         "needed: choose layers before the network pools."

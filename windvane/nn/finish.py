@@ -9,6 +9,7 @@ import pandas as pd
 
 from windvane.data.images import Images
 from windvane.errors import InputError
+from windvane.nn.fisher import find_alarm
 from windvane.nn.judged import Judged
 from windvane.nn.networks import count_parameters
 from windvane.nn.page import RunFacts, write_run_page
@@ -83,5 +84,6 @@ def report(trained: Trained, data: Images, path: str | Path | None = None) -> Pa
         folder=trained.folder,
         fisher=trained.fisher,
         notes=trained.notes,
+        alarm=find_alarm(trained.fisher, trained.history[-1], trained.model.recipe.warmup),
     )
     return write_run_page(facts, place)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from windvane.curvature.alarm import ExplosionAlarm
 from windvane.curvature.outputs import Output
 from windvane.curvature.passes import trained
 from windvane.curvature.penalty import FisherPenalty
 from windvane.curvature.tracker import FisherRecord, FisherTracker
+from windvane.nn.history import Evaluation
 from windvane.nn.recipe import Recipe
 
 EVERY = 50  # steps from one measurement of the trace to the next
@@ -130,3 +133,27 @@ class Fisher:
             self._tracker.records_ = [FisherRecord(**record) for record in kept["records"]]
         if self._penalty is not None:
             self._penalty.step_, self._penalty.radius_ = kept["step"], kept["radius"]
+
+
+def find_alarm(records: Sequence[FisherRecord], last: Evaluation, warmup: float) -> str | None:
+    """Look for an explosion of the Fisher trace in a run (see `windvane.curvature.ExplosionAlarm`).
+
+    Parameters
+    ----------
+    records
+        All measurements of the run.
+    last
+        Its last evaluation.
+    warmup
+        Share of the run in which the learning rate rises, passed over with the first epoch.
+
+    Returns
+    -------
+    str or None
+        What the alarm says, with remedies; None where it is silent.
+    """
+    first_epoch, rise = last.step / last.epoch, warmup * last.step / last.progress
+    alarm = ExplosionAlarm(math.ceil(max(first_epoch, rise)))
+    for record in records:
+        alarm.update(record)
+    return alarm.alarms_[-1].message if alarm.alarms_ else None

@@ -75,6 +75,8 @@ class RunFacts:
         Measurements of the Fisher trace; empty where there are none.
     notes
         What was chosen in the run, and why.
+    alarm
+        What the explosion alarm says of them; None where it is silent.
     """
 
     recipe: Mapping[str, Any]
@@ -88,6 +90,7 @@ class RunFacts:
     folder: Path | None = None
     fisher: Sequence[FisherRecord] = ()
     notes: Sequence[str] = ()
+    alarm: str | None = None
 
 
 def write_run_page(facts: RunFacts, path: Path) -> Path:
@@ -242,7 +245,7 @@ def _training(facts: RunFacts) -> Section:
         _curve(facts, "Loss", ("train_loss", "valid_loss")),
         _curve(facts, "Accuracy", ("train_accuracy", "valid_accuracy")),
         _curve(facts, "Learning rate", ("rate",)),
-        _trace(facts.fisher),
+        _trace(facts.fisher, facts.alarm),
     ]
     words = "Training figures are of varied images with dropout where the recipe has them, so they may lie below those "
     content = [
@@ -277,7 +280,7 @@ def _curve(facts: RunFacts, title: str, columns: Sequence[str]) -> Html | None:
     return figure(title, plot(lines, x_axis, y_axis, f"{title} over the epochs"), legend=lines)
 
 
-def _trace(records: Sequence[FisherRecord]) -> Html | None:
+def _trace(records: Sequence[FisherRecord], alarm: str | None) -> Html | None:
     """Draw Tr(F) over the steps, in log scale; a trace that is zero or not finite has no place there."""
     shown = [(one.step, math.log10(one.trace)) for one in records if 0 < one.trace < math.inf]
     if not shown:
@@ -293,7 +296,8 @@ def _trace(records: Sequence[FisherRecord]) -> Html | None:
     line = Series(steps, powers, "line" if len(shown) > FEW else "points")
     x_axis = Axis.around("step", [0, *steps], margin=0.02)
     picture = plot([line], x_axis, Axis("Tr(F)", around.low, around.high, marks), "Fisher trace over the steps")
-    return figure("Fisher trace", picture, "Log scale; each is an estimate from one batch.")
+    caption = "Log scale; each is an estimate from one batch."
+    return figure("Fisher trace", picture, caption if alarm is None else f"{caption} {alarm}")
 
 
 def describe_recipe(recipe: Mapping[str, Any]) -> list[str]:

@@ -63,12 +63,32 @@ def test_timm_model_optimiser_and_scaler() -> None:
     tracker = FisherTracker(model, every=1)
     FisherHooks(model, optimizer, penalty=FisherPenalty(model, 0.1), tracker=tracker)
     scaler = NativeScaler(device="cpu")
+    types: list[torch.dtype] = []
+    model.head.register_forward_hook(lambda _, __, logits: types.append(logits.dtype))
     for _ in range(2):
         optimizer.zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = functional.cross_entropy(model(torch.randn(4, 3, 32, 32)), torch.arange(4) % 3)
         scaler(loss, optimizer, clip_grad=1.0, parameters=model.parameters())
     assert [record.step for record in tracker.records_] == [0, 1]
+    assert types == [torch.bfloat16] * 6  # step 0: the loop, the tracker, two of the penalty; step 1: the first two
+
+
+def test_a_fused_optimiser_that_unscales_by_itself() -> None:
+    found = []
+    for fused in (False, True):
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, fused=fused)
+        FisherHooks(model, optimizer, penalty=FisherPenalty(model, 1.0))
+        scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+        x = torch.randn(16, 6, generator=torch.Generator().manual_seed(1))
+        for _ in range(3):
+            optimizer.zero_grad()
+            scaler.scale(functional.cross_entropy(model(x), torch.arange(16) % 3)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    torch.testing.assert_close(*found)
 
 
 def test_true_labels_are_refused() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,6 +95,37 @@ def test_tokens_that_count(tmp_path: Path) -> None:
     )
     made.train()
     assert [record.n_examples for record in tracker.records_] == [12, 12]  # 4 sequences of 4 tokens, the last ones out
+
+
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch was built without gloo")
+def test_what_several_processes_call_is_followed(tmp_path: Path, one_process: None) -> None:
+    model = Classifier()
+    penalty, tracker = FisherPenalty(model, 1.0), FisherTracker(model)
+    made = fisher_trainer(trainer(model, tmp_path), penalty=penalty, tracker=tracker)
+    wrapper = nn.parallel.DistributedDataParallel(model)
+    batch = made.data_collator([made.train_dataset[i] for i in range(4)])
+    made.current_gradient_accumulation_steps = 1  # which train() sets
+    made.training_step(wrapper, batch)
+    assert penalty.model is wrapper
+    assert tracker.model is wrapper
+    assert penalty.step_ == len(tracker.records_) == 1
+
+
+def test_gradients_of_float16_are_unscaled_later(tmp_path: Path) -> None:
+    extras = []
+    for scale in (None, 8.0):
+        model = Classifier()
+        made = fisher_trainer(trainer(model, tmp_path), penalty=FisherPenalty(model, 1.0))
+        batch = made.data_collator([made.train_dataset[i] for i in range(4)])
+        if scale is not None:
+            made.accelerator.scaler = SimpleNamespace(get_scale=lambda: 8.0, scale=lambda loss: loss)
+        made.current_gradient_accumulation_steps = 1  # which train() sets
+        made.training_step(model, batch)
+        both = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        model.zero_grad()
+        model(**batch).loss.backward()
+        extras.append(both - torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    torch.testing.assert_close(extras[1], 8 * extras[0])
 
 
 def test_no_trainer() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from windvane.curvature import FisherPenalty, FisherTracker
-from windvane.curvature.integrations.lightning import fisher_callback
+from windvane.curvature.integrations.lightning import _scale, fisher_callback
 
 lightning = pytest.importorskip("lightning.pytorch", reason="lightning is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's remarks on loaders, loggers and its dependencies
@@ -66,6 +67,29 @@ def test_measures_and_penalises_each_optimiser_step(tmp_path: Path, labels: Any)
     assert penalty.step_ == 4  # 4 batches an epoch, 2 epochs, 2 batches a step
     assert [record.step for record in tracker.records_] == [0, 2]
     assert "fisher/trace" in trainer.callback_metrics
+
+
+def test_passes_run_in_the_precision_of_the_trainer(tmp_path: Path) -> None:
+    class Watched(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            found = super().forward(x)
+            seen.add(found.dtype)
+            return found
+
+    seen: set[torch.dtype] = set()
+    model = Watched()
+    callback = fisher_callback(penalty=FisherPenalty(model, 1.0), tracker=FisherTracker(model, every=2))
+    callback.made_for = model
+    fit(tmp_path, [callback], epochs=1, precision="bf16-mixed")
+    assert seen == {torch.bfloat16}
+
+
+def test_what_gradients_are_still_multiplied_by() -> None:
+    precision = SimpleNamespace(scaler=SimpleNamespace(get_scale=lambda: 8.0))
+    fused, plain = SimpleNamespace(_step_supports_amp_scaling=True), SimpleNamespace()
+    assert _scale(precision, fused) == 8.0
+    assert _scale(precision, plain) == 1.0
+    assert _scale(SimpleNamespace(scaler=None), fused) == _scale(SimpleNamespace(), fused) == 1.0
 
 
 def test_alpha_changes_training_and_zero_does_not(tmp_path: Path) -> None:

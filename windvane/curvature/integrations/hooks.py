@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from windvane.curvature.alarm import ExplosionAlarm
+from windvane.curvature.integrations.processes import follow
 from windvane.curvature.penalty import FisherPenalty
 from windvane.curvature.tracker import FisherTracker
 from windvane.errors import InputError
@@ -17,9 +18,9 @@ from windvane.errors import InputError
 class FisherHooks:
     """Measure and penalise at each step of an optimiser, whatever loop calls it.
 
-    The model's last call in training mode before the step is repeated; where gradients are accumulated, that is the
-    last part. The step is the optimiser's, so the penalty comes after unscaling, and after clipping too: to clip with
-    it, call the penalty in the loop instead.
+    The model's last call in training mode before the step is repeated, under autocast where it was; where gradients are
+    accumulated, that is the last part. The step is the optimiser's, so the penalty comes after unscaling, and after
+    clipping too: to clip with it, call the penalty in the loop instead.
 
     Parameters
     ----------
@@ -54,9 +55,11 @@ class FisherHooks:
     ) -> None:
         if penalty is not None and penalty.labels == "true":
             raise InputError("penalty has labels='true'. Allowed in hooks, which see no targets: 'sampled', 'uniform'.")
+        for part in (penalty, tracker):
+            follow(part, model)
         self.model, self.penalty, self.tracker, self.alarm = model, penalty, tracker, alarm
         self.logits_of, self.step_ = logits_of, 0
-        self._call: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
+        self._call: tuple[tuple[Any, ...], Mapping[str, Any], torch.autocast] | None = None
         self._busy = False
         self._handles = (
             model.register_forward_pre_hook(self._remember, with_kwargs=True),
@@ -70,15 +73,18 @@ class FisherHooks:
 
     def _remember(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if model.training and torch.is_grad_enabled() and not self._busy:
-            self._call = args, kwargs
+            kind = next(model.parameters()).device.type
+            same = torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
+            self._call = args, kwargs, same
 
-    def _before_step(self, optimizer: object, args: object, kwargs: object) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
         if self._call is None:
             raise InputError("optimizer.step() came before a forward pass of the model in training mode.")
-        (inputs, named), self._call = self._call, None
+        (inputs, named, precision), self._call = self._call, None
 
         def forward() -> Tensor:
-            return self.logits_of(self.model(*inputs, **named))
+            with precision:
+                return self.logits_of(self.model(*inputs, **named))
 
         self._busy = True
         try:
@@ -86,7 +92,8 @@ class FisherHooks:
             if record is not None and self.alarm is not None:
                 self.alarm.update(record)
             if self.penalty is not None:
-                self.penalty(forward)
+                scale = getattr(optimizer, "grad_scale", None)  # a fused step unscales by itself
+                self.penalty(forward, scale=1.0 if scale is None else float(scale))
         finally:
             self._busy = False
         self.step_ += 1

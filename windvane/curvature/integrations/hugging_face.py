@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from windvane.curvature.integrations.processes import follow
 from windvane.curvature.penalty import FisherPenalty
 from windvane.curvature.tracker import FisherTracker
 from windvane.errors import InputError
@@ -53,6 +54,8 @@ def fisher_trainer(
     plain_step = trainer.training_step
 
     def training_step(model: Any, inputs: Mapping[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        for part in (penalty, tracker):
+            follow(part, model)
         loss: Tensor = plain_step(model, inputs, num_items_in_batch)
         if trainer.accelerator.sync_gradients:
             here = {
@@ -67,7 +70,8 @@ def fisher_trainer(
             if record is not None:
                 trainer.log(record.scalars())
             if penalty is not None:
-                penalty(forward, here.get("labels"))
+                scaler = trainer.accelerator.scaler  # of float16, which unscales later
+                penalty(forward, here.get("labels"), 1.0 if scaler is None else scaler.get_scale())
         return loss
 
     trainer.training_step = training_step

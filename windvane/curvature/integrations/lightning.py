@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from windvane.curvature.integrations.processes import follow
 from windvane.curvature.penalty import FisherPenalty
 from windvane.curvature.tracker import FisherTracker
 
@@ -20,8 +21,9 @@ def fisher_callback(
 ) -> Any:
     """Make a callback that measures and penalises before each step of the optimiser.
 
-    It comes after unscaling and before clipping. Where gradients are accumulated, the last batch counts. The records
-    are logged by the module; the state of both goes into the checkpoint.
+    It comes after unscaling and before clipping, and its passes run in the Trainer's precision. Where gradients are
+    accumulated, the last batch counts. The records are logged by the module; the state of both goes into the
+    checkpoint.
 
     Parameters
     ----------
@@ -55,13 +57,18 @@ def fisher_callback(
 
         def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
             def forward() -> Tensor:
-                return logits_of(pl_module, self.batch)
+                with trainer.precision_plugin.train_step_context():
+                    return logits_of(pl_module, self.batch)
+
+            for part in parts.values():
+                follow(part, trainer.strategy.model)
 
             record = None if tracker is None else tracker.update(None, trainer.global_step, forward=forward)
             if record is not None:
                 pl_module.log_dict(record.scalars(), logger=trainer.logger is not None)
             if penalty is not None:
-                penalty(forward, targets_of(self.batch) if penalty.labels == "true" else None)
+                targets = targets_of(self.batch) if penalty.labels == "true" else None
+                penalty(forward, targets, _scale(trainer.precision_plugin, optimizer))
 
         def state_dict(self) -> dict[str, Any]:
             return {name: part.state_dict() for name, part in parts.items()}
@@ -71,3 +78,9 @@ def fisher_callback(
                 part.load_state_dict(state_dict[name])
 
     return FisherCallback()
+
+
+def _scale(precision: Any, optimizer: Any) -> float:
+    """Find what gradients are still multiplied by: fused optimisers unscale those of float16 by themselves."""
+    scaler = getattr(precision, "scaler", None)
+    return scaler.get_scale() if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False) else 1.0
