@@ -24,6 +24,7 @@ several of these programs may work at once.
     python benchmarks/fisher_replication.py run alarm          a grid of rates and batch sizes, for the alarm
     python benchmarks/fisher_replication.py run all            all of these, in this order
     python benchmarks/fisher_replication.py table              all tables, and the pictures
+    python benchmarks/fisher_replication.py docs               the same in docs/fisher.md
 """
 
 from __future__ import annotations
@@ -42,9 +43,12 @@ from typing import Any
 import numpy as np
 import torch
 from curvature_nets import RESULTS
+from fisher_pictures import draw
 from fisher_runs import METHODS, STANDARD, Run, Trainer
+from fisher_tables import tables
 
 RUNS = RESULTS / "runs"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "fisher.md"
 GROUPS = ("rates", "alphas", "row", "noise", "when", "equal_time", "alarm")
 RATES = (0.01, 0.0316, 0.1, 0.3162, 1.0)
 ALPHAS = (0.0316, 0.1, 0.3162)
@@ -129,8 +133,7 @@ def claimed(path: Path) -> Iterator[bool]:
     try:
         claim.open("x").write(str(os.getpid()))
     except FileExistsError:
-        owner = claim.read_text()
-        if owner and Path(f"/proc/{owner}").exists():
+        if _lives(claim.read_text()):
             yield False
             return
         claim.write_text(str(os.getpid()))
@@ -138,6 +141,14 @@ def claimed(path: Path) -> Iterator[bool]:
         yield True
     finally:
         claim.unlink(missing_ok=True)
+
+
+def _lives(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    return True
 
 
 def run_group(group: str, base: Run, deadline: float) -> None:
@@ -202,20 +213,29 @@ def time_it(base: Run) -> None:
         print(f"{method}: {seconds:.1f} s for an epoch of {base.images} images", flush=True)
 
 
+def fill_page(text: str) -> None:
+    """Write the tables between the marks of the page."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- replication -->")
+    _, _, after = rest.partition("<!-- end of replication -->")
+    filled = f"{before}<!-- replication -->\n{text}\n<!-- end of replication -->{after}"
+    PAGE.write_text(filled, encoding="utf-8")
+
+
 def main() -> None:
     """Parse and call."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("plan", "time", "run", "table"))
+    parser.add_argument("command", choices=("plan", "time", "run", "table", "docs"))
     parser.add_argument("group", nargs="?", choices=(*GROUPS, "all"))
     parser.add_argument("--epochs", type=int, default=STANDARD["epochs"])
     parser.add_argument("--images", type=int, default=STANDARD["images"])
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run that would end later")
     arguments = parser.parse_args()
     base = Run("", epochs=arguments.epochs, images=arguments.images)
-    if arguments.command == "table":
-        from fisher_tables import tables
-
-        tables(finished, choice(), RESULTS)
+    if arguments.command in ("table", "docs"):
+        text = tables(finished, (best("rates", "plain") or {}).get("rate"))
+        print(text, *draw(finished, RESULTS), sep="\n")
+        if arguments.command == "docs":
+            fill_page(text)
     elif arguments.command == "plan":
         plan(base)
     elif arguments.command == "time":

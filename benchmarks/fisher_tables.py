@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from fisher_pictures import draw
 from fisher_runs import METHODS
 from scipy.stats import spearmanr
 
@@ -20,17 +18,13 @@ FACTORS = (1.5, 2.0, 3.0, 4.0)  # of the alarm
 MISS = 0.02  # of test accuracy below the best of the same batch size, from which a run is a poor one
 
 
-def tables(finished: Callable[[str], Found], choice: Any, folder: Path) -> None:
-    """Print every table that there are runs for, and draw the pictures."""
-    rates(finished("rates"))
-    alphas(finished("alphas"))
-    if choice is not None:
-        row(finished("row"), choice.rate)
-        noise(finished("noise"), choice.rate)
-        when(finished("when"), finished("row"), choice.rate)
-        equal_time(finished("equal_time"))
-    alarm(finished("alarm"))
-    print("\n".join(str(path) for path in draw(finished, folder)))
+def tables(finished: Callable[[str], Found], rate: float | None) -> str:
+    """Lay out in Markdown what there are runs for."""
+    parts = [rates(finished("rates")), alphas(finished("alphas"))]
+    if rate is not None:
+        parts += [row(finished("row"), rate), noise(finished("noise"), rate)]
+        parts += [when(finished("when"), finished("row"), rate), equal_time(finished("equal_time"))]
+    return "\n\n".join("\n".join(part) for part in [*parts, alarm(finished("alarm"))] if part)
 
 
 def spread(found: Found, value: Callable[[dict[str, Any]], float], scale: float = 100.0) -> str:
@@ -45,138 +39,116 @@ def test(found: Found) -> str:
     return spread(found, lambda one: one["test"])
 
 
-def heading(title: str, found: Found, columns: Sequence[str]) -> None:
-    """Name epochs, images and seeds above a table."""
+def laid_out(title: str, found: Found, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Name epochs, images and seeds above a table; nothing where there are no runs."""
+    if not found:
+        return []
     epochs = sorted({len(one["history"]) for one in found})
-    images = sorted({one["run"]["images"] for one in found})
-    seeds = sorted({one["run"]["seed"] for one in found})
-    said = [
-        f"{' to '.join(map(str, sorted({epochs[0], epochs[-1]})))} epochs",
-        f"{images[-1]:,} images",
-        f"{len(seeds)} seed(s)",
+    n_images, n_seeds = max(one["run"]["images"] for one in found), len({one["run"]["seed"] for one in found})
+    length = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
+    said = f"**{title}**: {length} epochs, {n_images:,} images, {n_seeds} seed{'s' if n_seeds > 1 else ''}."
+    lines = [f"| {' | '.join(map(str, cells))} |" for cells in (columns, ["---"] * len(columns), *rows)]
+    return [said, "", *lines]
+
+
+def of(found: Found, method: str, rate: float) -> Found:
+    """Choose the runs of a method at a rate."""
+    return [one for one in found if one["run"]["method"] == method and math.isclose(one["run"]["rate"], rate)]
+
+
+def rates(found: Found) -> list[str]:
+    """Which rate is best."""
+    rows = [
+        (f"{o['run']['rate']:g}", *(f"{100 * o[k]:.2f}" for k in ("valid", "test")), *_traces([o]))
+        for o in sorted(found, key=lambda one: one["run"]["rate"])
     ]
-    print(f"\n{title}: {', '.join(said)}\n\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    return laid_out("Rates", found, ("rate", "validation %", "test %", "early Tr(F)", "peak Tr(F)"), rows)
 
 
-def line(*cells: object) -> None:
-    """Print a row."""
-    print(f"| {' | '.join(map(str, cells))} |")
+def alphas(found: Found) -> list[str]:
+    """Which alpha is best for each method."""
+    rows = [
+        (o["run"]["method"], f"{o['run']['alpha']:g}", f"{100 * o['valid']:.2f}", *_traces([o]))
+        for o in sorted(found, key=lambda one: (one["run"]["method"], one["run"]["alpha"]))
+    ]
+    columns = ("method", "alpha", "validation %", "early Tr(F)", "peak Tr(F)")
+    return laid_out("Alphas at a tenth of the best rate", found, columns, rows)
 
 
-def rates(found: Found) -> None:
-    """Print which rate is best."""
-    if not found:
-        return
-    heading("Rates", found, ("rate", "validation %", "test %", "early Tr(F)", "peak Tr(F)"))
-    for one in sorted(found, key=lambda one: one["run"]["rate"]):
-        traces = (f"{one[name]:.2f}" for name in ("early_trace", "peak_trace"))
-        line(f"{one['run']['rate']:g}", f"{100 * one['valid']:.2f}", f"{100 * one['test']:.2f}", *traces)
-
-
-def alphas(found: Found) -> None:
-    """Print which alpha is best for each method."""
-    if not found:
-        return
-    heading("Alphas at a tenth of the best rate", found, ("method", "alpha", "validation %", "peak Tr(F)"))
-    for one in sorted(found, key=lambda one: (one["run"]["method"], one["run"]["alpha"])):
-        line(one["run"]["method"], f"{one['run']['alpha']:g}", f"{100 * one['valid']:.2f}", f"{one['peak_trace']:.2f}")
-
-
-def row(found: Found, rate: float) -> None:
-    """Print the paper's row, and whether early traces go with flatness and accuracy in the end."""
-    if not found:
-        return
-    columns = ("setting", "test %", "train %", "early Tr(F)", "peak Tr(F)", "Tr(H) at the end", "paper, test %")
-    heading("SimpleCNN on CIFAR-10 without augmentation", found, columns)
+def row(found: Found, rate: float) -> list[str]:
+    """The paper's row, and whether early traces go with flatness and accuracy in the end."""
+    rows = []
     for name, paper in PAPER.items():
-        method = name if name in METHODS else "plain"
-        wanted = rate if name == "best rate" else rate / 10
-        mine = [one for one in found if one["run"]["method"] == method and math.isclose(one["run"]["rate"], wanted)]
-        traces = [spread(mine, lambda one, part=part: one[part], 1.0) for part in ("early_trace", "peak_trace")]  # type: ignore[misc]
+        mine = of(found, name if name in METHODS else "plain", rate if name == "best rate" else rate / 10)
         flat = spread(mine, lambda one: one["hessian"][0], 1.0)
-        line(name, test(mine), spread(mine, lambda one: one["train_fit"]["clean"]), *traces, flat, paper)
-    early = [one["early_trace"] for one in found]
-    for what, values in (
-        ("Tr(H)", [one["hessian"][0] for one in found]),
-        ("test accuracy", [one["test"] for one in found]),
-    ):
-        print(
-            f"\nRank correlation of early Tr(F) and {what}, {len(found)} runs: {spearmanr(early, values).statistic:.2f}"
-        )
+        rows.append((name, test(mine), spread(mine, lambda one: one["train_fit"]["clean"]), *_traces(mine), flat, paper))
+    columns = ("setting", "test %", "train %", "early Tr(F)", "peak Tr(F)", "Tr(H) at the end", "paper, test %")
+    lines = laid_out("SimpleCNN on CIFAR-10 without augmentation", found, columns, rows)
+    if len(found) > 2:
+        early = [one["early_trace"] for one in found]
+        ends = {"Tr(H) at the end": [one["hessian"][0] for one in found], "test accuracy": [o["test"] for o in found]}
+        said = [f"{spearmanr(early, values).statistic:.2f} with {what}" for what, values in ends.items()]
+        lines += ["", f"Rank correlation of early Tr(F) over these {len(found)} runs: {', '.join(said)}."]
+    return lines
 
 
-def noise(found: Found, rate: float) -> None:
-    """Print what wrong labels do."""
-    if not found:
-        return
-    columns = ("setting", "test % at the end", "at the best validation epoch", "fit of clean labels %", "of wrong ones")
-    heading("25 % wrong labels", found, columns)
-    for name, method, wanted in (
-        ("a tenth", "plain", rate / 10),
-        ("best rate", "plain", rate),
-        ("FP", "FP", rate / 10),
-        ("Mixup", "Mixup", rate / 10),
-    ):
-        mine = [one for one in found if one["run"]["method"] == method and math.isclose(one["run"]["rate"], wanted)]
+def noise(found: Found, rate: float) -> list[str]:
+    """What wrong labels do."""
+    settings = (("a tenth", "plain", 0.1), ("best rate", "plain", 1.0), ("FP", "FP", 0.1), ("Mixup", "Mixup", 0.1))
+    rows = []
+    for name, method, share in settings:
+        mine = of(found, method, share * rate)
         fits = [spread(mine, lambda one, part=part: one["train_fit"][part]) for part in ("clean", "noisy")]  # type: ignore[misc]
-        line(name, test(mine), spread(mine, lambda one: one["best_epoch_test"]), *fits)
+        rows.append((name, test(mine), spread(mine, lambda one: one["best_epoch_test"]), *fits))
+    columns = ("setting", "test % at the end", "at the best validation epoch", "fit of right labels %", "of wrong ones")
+    return laid_out("25 % wrong labels", found, columns, rows)
 
 
-def when(found: Found, of_row: Found, rate: float) -> None:
-    """Print whether it matters when the penalty acts."""
-    if not found:
-        return
-    heading("When the penalty (FP) acts", found, ("epochs", "test %"))
-    line(
-        "never",
-        test([o for o in of_row if o["run"]["method"] == "plain" and math.isclose(o["run"]["rate"], rate / 10)]),
-    )
-    line("always", test([one for one in of_row if one["run"]["method"] == "FP"]))
-    for first, last in sorted({(o["run"]["first"], o["run"]["last"] or math.inf) for o in found}):
-        mine = [o for o in found if (o["run"]["first"], o["run"]["last"] or math.inf) == (first, last)]
-        line(f"from {first}" if last == math.inf else f"until {last}", test(mine))
+def when(found: Found, of_row: Found, rate: float) -> list[str]:
+    """Whether it matters when the penalty acts."""
+    rows = [("never", test(of(of_row, "plain", rate / 10))), ("always", test(of(of_row, "FP", rate / 10)))]
+    for first, last in sorted({_acts(one) for one in found}):
+        mine = [one for one in found if _acts(one) == (first, last)]
+        rows.append((f"from {first} on" if last == math.inf else f"until {last:g}", test(mine)))
+    return laid_out("When the penalty (FP) acts", found, ("epochs", "test %"), rows)
 
 
-def equal_time(found: Found) -> None:
-    """Print what methods reach within the same processor time."""
-    if not found:
-        return
-    heading("Equal processor time", found, ("method", "test %", "seconds", "epochs"))
+def equal_time(found: Found) -> list[str]:
+    """Methods within the same processor time."""
+    rows = []
     for method in ("plain", "FP", "GP", "SAM", "GNP"):
         mine = [one for one in found if one["run"]["method"] == method]
-        line(
-            method,
-            test(mine),
-            spread(mine, lambda one: one["seconds"], 1.0),
-            spread(mine, lambda one: len(one["history"]), 1.0),
-        )
+        spent = (spread(mine, lambda one: one["seconds"], 1.0), spread(mine, lambda one: len(one["history"]), 1.0))
+        rows.append((method, test(mine), *spent))
+    return laid_out("Equal processor time, a tenth of the best rate", found, ("method", "test %", "seconds", "epochs"), rows)
 
 
-def alarm(found: Found) -> None:
-    """Print how often the alarm tells of runs that end well, and of those that end poorly."""
-    if not found:
-        return
-    columns = ("factor", "compared to", "false alarms on good runs", "poor runs told of")
-    heading("The alarm, rates x batch sizes", found, columns)
-    best = {
-        batch: max(_of_batch(found, batch), key=lambda one: one["test"]) for batch in {o["run"]["batch"] for o in found}
-    }
+def alarm(found: Found) -> list[str]:
+    """How often the alarm tells of runs that end well, and of those that end poorly."""
+    best = {b: max(_of_batch(found, b), key=lambda one: one["test"]) for b in {o["run"]["batch"] for o in found}}
+    rows = []
     for reference in (False, True):
         for factor in FACTORS:
             told = {True: [0, 0], False: [0, 0]}
             for one in found:
-                good_run = best[one["run"]["batch"]]
-                if reference and one is good_run:
-                    continue
-                good = one["test"] > good_run["test"] - MISS
-                told[good][0] += _tells(one, factor, good_run if reference else None)
-                told[good][1] += 1
+                leader = best[one["run"]["batch"]]
+                if not (reference and one is leader):
+                    good = one["test"] > leader["test"] - MISS
+                    told[good][0] += _tells(one, factor, leader if reference else None)
+                    told[good][1] += 1
             counts = [f"{told[good][0]} of {told[good][1]}" for good in (True, False)]
-            line(
-                f"{factor:g}",
-                "the best run of its batch size" if reference else "itself after the first epoch",
-                *counts,
-            )
+            rows.append((f"{factor:g}", "the best of its batch size" if reference else "itself after epoch 1", *counts))
+    columns = ("factor", "compared to", "false alarms on good runs", "poor runs told of")
+    return laid_out("The alarm over 5 rates x 3 batch sizes", found, columns, rows)
+
+
+def _traces(found: Found) -> list[str]:
+    return [spread(found, lambda one, part=part: one[part], 1.0) for part in ("early_trace", "peak_trace")]  # type: ignore[misc]
+
+
+def _acts(one: dict[str, Any]) -> tuple[int, float]:
+    last = one["run"]["last"]
+    return one["run"]["first"], math.inf if last is None else last
 
 
 def _of_batch(found: Found, batch: int) -> Found:
@@ -185,18 +157,14 @@ def _of_batch(found: Found, batch: int) -> Found:
 
 def _tells(one: dict[str, Any], factor: float, reference: dict[str, Any] | None) -> bool:
     """Whether the alarm tells of a run."""
-    watch = ExplosionAlarm(
-        math.ceil(one["run"]["images"] / one["run"]["batch"]),
-        warn=factor,
-        strong=math.nextafter(factor, math.inf),
-        reference=None if reference is None else _records(reference),
-    )
+    first_epoch = math.ceil(one["run"]["images"] / one["run"]["batch"])
+    known = None if reference is None else _records(reference)
+    watch = ExplosionAlarm(first_epoch, warn=factor, strong=factor, reference=known)
     for record in _records(one):
         watch.update(record)
     return bool(watch.alarms_)
 
 
 def _records(one: dict[str, Any]) -> list[FisherRecord]:
-    return [
-        FisherRecord(step, trace, math.nan, "nothing", {}, one["run"]["batch"], 1) for step, trace in one["records"]
-    ]
+    batch = one["run"]["batch"]
+    return [FisherRecord(step, trace, math.nan, "nothing", {}, batch, 1) for step, trace in one["records"]]
