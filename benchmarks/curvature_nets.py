@@ -16,10 +16,13 @@ CIFAR = Path(__file__).resolve().parents[2] / "shared" / "data" / "images" / "ci
 
 
 def simple_cnn(classes: int = 10) -> nn.Module:
-    """Make the paper's SimpleCNN: Keras' example for CIFAR-10 without dropout, the last layer of 128."""
+    """Make the paper's SimpleCNN: Keras' example for CIFAR-10 without dropout, the last layer of 128.
+
+    Pooling stands before ReLU, which is the same function and less work.
+    """
     return nn.Sequential(
-        *(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.MaxPool2d(2), nn.ReLU()),
+        *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.MaxPool2d(2), nn.ReLU()),
         *(nn.Flatten(), nn.Linear(2304, 128), nn.ReLU(), nn.Linear(128, classes)),
     )
 

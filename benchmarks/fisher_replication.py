@@ -4,21 +4,27 @@ Claim: with the learning rate at a tenth of the best one, the Fisher trace rises
 lower; the Fisher Penalty lowers the one and gains back the other (Jastrzebski et al., arXiv 2012.14193, table 1: best
 rate 76.9, a tenth 71.3, FP 79.7, GP_r 79.8, GP 75.7 with 50,000 images and 300 epochs).
 Recipe: SGD, momentum 0.9, batch 128, rate x0.1 after half and three quarters of the epochs, no weight decay, no
-augmentation; 10,000 training images (2,000 others choose rates and alphas, nothing else), 40 epochs, three seeds.
-Hardware: 2 cores, no GPU. Cost, by `time` on a busy machine: 30 s for an epoch of 10,000 images with one thread, 31 s
-with two, so one thread a run and two runs side by side: at most 20 minutes a plain run of 40 epochs, 25 with the
-penalty, 40 with SAM for the same epochs; 5 runs for the rates, 12 for the alphas, 15 for the row. Repeats: 3 seeds.
-Resumable: each run is a JSON of its own in results/curvature/runs, with its history; what exists is not run again.
+augmentation; 10,000 training images (2,000 others choose rates and alphas, nothing else), 40 epochs, three seeds. Rates
+and alphas are chosen by short runs of one seed.
+Training computes products in bfloat16, which halves the time; judging, and the Hessian, in float32. The penalty's
+gradient in bfloat16 has a cosine of 0.98 to 1.00 with that in float32 at the same labels.
+Hardware: one thread of a CPU for each run; `plan` says how long. Times are of the processor, so that neighbours hardly
+count. Repeats: 3 seeds.
+Resumable: each run is a JSON of its own in results/curvature/runs, with its history; what exists is not run again, and
+several of these programs may work at once.
 
-    python benchmarks/fisher_replication.py time
-    python benchmarks/fisher_replication.py run rates          choose the best rate (5 runs of one seed)
+    python benchmarks/fisher_replication.py plan               what is done, what is left, how long it takes
+    python benchmarks/fisher_replication.py time               seconds of an epoch, by method
+    python benchmarks/fisher_replication.py run rates          choose the best rate
     python benchmarks/fisher_replication.py run alphas         choose alpha of FP, GP_r, GP at a tenth of it
     python benchmarks/fisher_replication.py run row            the paper's row: 5 settings x 3 seeds
     python benchmarks/fisher_replication.py run noise          25 % wrong labels: plain, FP, Mixup
     python benchmarks/fisher_replication.py run when           FP early, late, or from epoch 1, 2, 4 ... on
-    python benchmarks/fisher_replication.py run equal_time     FP, GP, SAM, GNP within the same wall time
+    python benchmarks/fisher_replication.py run equal_time     FP, GP, SAM, GNP within the same processor time
     python benchmarks/fisher_replication.py run alarm          a grid of rates and batch sizes, for the alarm
+    python benchmarks/fisher_replication.py run all            all of these, in this order
     python benchmarks/fisher_replication.py table              all tables, and the pictures
+    python benchmarks/fisher_replication.py docs               the same in docs/fisher.md
 """
 
 from __future__ import annotations
@@ -26,232 +32,37 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from curvature_nets import RESULTS, cifar, simple_cnn
-from torch import Tensor, nn
-from torch.nn import functional
-
-from windvane.curvature import (
-    ExplosionAlarm,
-    FisherPenalty,
-    FisherRecord,
-    FisherTracker,
-    hessian_trace,
-    memorisation,
-)
+from curvature_nets import RESULTS
+from fisher_pictures import draw
+from fisher_runs import METHODS, STANDARD, Run, Trainer
+from fisher_tables import tables
 
 RUNS = RESULTS / "runs"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "fisher.md"
+GROUPS = ("rates", "alphas", "row", "noise", "when", "equal_time", "alarm")
 RATES = (0.01, 0.0316, 0.1, 0.3162, 1.0)
-ALPHAS = (0.01, 0.0316, 0.1, 0.3162)
-METHODS = {"FP": "sampled", "GP_r": "uniform", "GP": "true"}
-PAPER = {"best rate": 76.94, "a tenth": 71.32, "FP": 79.66, "GP_r": 79.76, "GP": 75.73}
-STANDARD = {"epochs": 40, "images": 10_000}
+ALPHAS = (0.0316, 0.1, 0.3162)
+SHORT = 0.4  # of the epochs, for the runs that choose and for the grid of the alarm
+COSTS = {"plain": 1.0, "Mixup": 1.0, "FP": 1.22, "GP_r": 1.22, "GP": 1.22, "SAM": 2.0, "GNP": 2.0}  # of a plain step
+SECONDS = 0.95e-3  # for an image in a plain run, where no run says it
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training run.
+class Choice:
+    """The best rate and the best alpha of each method, by the validation images of short runs."""
 
-    `method` is plain, FP, GP_r, GP, Mixup, SAM or GNP; `alpha` the weight of the penalty (GNP: its share, SAM: none);
-    `first` and `last` the epochs in which it acts; `seconds` a limit of wall time instead of epochs.
-    """
-
-    group: str
-    method: str = "plain"
-    rate: float = 0.1
-    alpha: float = 0.0
-    seed: int = 0
-    batch: int = 128
-    noise: float = 0.0
-    first: int = 0
-    last: int | None = None
-    epochs: int = STANDARD["epochs"]
-    images: int = STANDARD["images"]
-    seconds: float | None = None
-    threads: int = field(default=1, compare=False)
-
-    @property
-    def name(self) -> str:
-        """Of its file; the number of threads makes no other run."""
-        skip = ("threads",)
-        return "-".join(
-            f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in asdict(self).items() if k not in skip
-        )
-
-
-@cache
-def data(images: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Training, validation and test part; the test part is never trained on nor chosen by."""
-    x, y = cifar("train", images + 2000)
-    order = torch.from_numpy(np.random.default_rng(0).permutation(len(x)))
-    x, y = x[order].contiguous(memory_format=torch.channels_last), y[order]
-    return (x[:images], y[:images]), (x[images:], y[images:]), cifar("test")
-
-
-def accuracy(model: nn.Module, part: tuple[Tensor, Tensor]) -> float:
-    """Share of right predictions."""
-    model.eval()
-    with torch.no_grad():
-        right = [
-            (model(x).argmax(1) == y).sum().item()
-            for x, y in zip(part[0].split(1000), part[1].split(1000), strict=True)
-        ]
-    model.train()
-    return sum(right) / len(part[1])
-
-
-def wrong_labels(y: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Give a share of the examples a label drawn from the other classes; labels and which are wrong."""
-    generator = torch.Generator().manual_seed(seed + 1000)
-    noisy = torch.rand(len(y), generator=generator) < share
-    return torch.where(noisy, (y + torch.randint(1, 10, y.shape, generator=generator)) % 10, y), noisy
-
-
-def ascent(model: nn.Module, loss: Callable[[], Tensor], share: float, radius: float) -> None:
-    """Put (1 - share) g(here) + share g(here + radius g / ||g||) into the gradients: SAM with share 1, else GNP."""
-    parameters = list(model.parameters())
-    here = torch.autograd.grad(loss(), parameters)
-    length = radius / torch.stack([g.norm() for g in here]).norm().item()
-    kept = [p.detach().clone() for p in parameters]
-    with torch.no_grad():
-        torch._foreach_add_(parameters, here, alpha=length)
-    ahead = torch.autograd.grad(loss(), parameters)
-    with torch.no_grad():
-        torch._foreach_copy_(parameters, kept)
-    for p, a, b in zip(parameters, here, ahead, strict=True):
-        p.grad = (1 - share) * a + share * b
-
-
-def mixed(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mixup with Beta(1, 1)."""
-    share = torch.rand((), generator=generator)
-    other = torch.randperm(len(x), generator=generator)
-    one_hot = functional.one_hot(y, 10).float()
-    return share * x + (1 - share) * x[other], share * one_hot + (1 - share) * one_hot[other]
-
-
-class Trainer:
-    """One run from its start to its record."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        torch.manual_seed(run.seed)
-        self.train, self.valid, self.test = data(run.images)
-        self.labels, self.noisy = wrong_labels(self.train[1], run.noise, run.seed)
-        self.model = simple_cnn().to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), run.rate, momentum=0.9)
-        self.generator = torch.Generator().manual_seed(run.seed)
-        self.per_epoch = math.ceil(run.images / run.batch)
-        self.tracker = FisherTracker(self.model, every=20, random_state=run.seed)
-        self.penalty = self._penalty()
-        self.history: list[dict[str, Any]] = []
-        self.memory: list[dict[str, Any]] = []
-        self.step = 0
-
-    def _penalty(self) -> FisherPenalty | None:
-        if self.run.method not in METHODS:
-            return None
-        stop = None if self.run.last is None else self.run.last * self.per_epoch
-        return FisherPenalty(
-            self.model,
-            self.run.alpha,
-            labels=METHODS[self.run.method],  # type: ignore[arg-type]
-            start_step=self.run.first * self.per_epoch,
-            stop_step=stop,
-            random_state=self.run.seed,
-        )
-
-    def one_step(self, rows: Tensor) -> float:
-        """Train on some rows; the loss, nan where it is not computed."""
-        x, y = self.train[0][rows], self.labels[rows]
-        if self.run.method in ("SAM", "GNP"):
-            if self.step % self.tracker.every == 0:
-                self.tracker.update(self.model(x), self.step)
-            ascent(
-                self.model,
-                lambda: functional.cross_entropy(self.model(x), y),
-                1.0 if self.run.method == "SAM" else self.run.alpha,
-                0.05 if self.run.method == "SAM" else 0.1,
-            )
-            self.optimizer.step()
-            return math.nan
-        targets: Tensor = y
-        if self.run.method == "Mixup":
-            x, targets = mixed(x, y, self.generator)
-        logits = self.model(x)
-        self.tracker.update(logits, self.step)
-        if self.run.noise and self.step % 100 == 0 and self.run.method != "Mixup":
-            self.memory.append(asdict(memorisation(self.model, logits, y, self.noisy[rows], self.step)))
-        loss = functional.cross_entropy(logits, targets)
-        self.optimizer.zero_grad()
-        loss.backward()
-        if self.penalty is not None:
-            self.penalty(lambda: self.model(x), y)
-        self.optimizer.step()
-        return loss.item()
-
-    def __call__(self) -> dict[str, Any]:
-        """Train to the end."""
-        torch.set_num_threads(self.run.threads)
-        spent = 0.0
-        epoch = 0
-        while epoch < self.run.epochs and (self.run.seconds is None or spent < self.run.seconds):
-            begin = time.perf_counter()
-            done = epoch / self.run.epochs if self.run.seconds is None else spent / self.run.seconds
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.run.rate * (1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01)
-            losses = []
-            for rows in torch.randperm(self.run.images, generator=self.generator).split(self.run.batch):
-                losses.append(self.one_step(rows))
-                self.step += 1
-            spent += time.perf_counter() - begin
-            epoch += 1
-            self.history.append(
-                {
-                    "epoch": epoch,
-                    "loss": float(np.nanmean(losses)) if not all(map(math.isnan, losses)) else None,
-                    "valid": accuracy(self.model, self.valid),
-                    "test": accuracy(self.model, self.test),
-                    "seconds": spent,
-                }
-            )
-            if not math.isfinite(losses[-1]) and self.run.method not in ("SAM", "GNP"):
-                break  # it diverged
-        return self._record()
-
-    def _record(self) -> dict[str, Any]:
-        part = self.train[0][:1000], self.labels[:1000]
-        self.model.eval()
-        flat = hessian_trace(self.model, lambda: functional.cross_entropy(self.model(part[0]), part[1]), probes=10)
-        fit = {"clean": accuracy(self.model, (self.train[0][~self.noisy], self.labels[~self.noisy]))}
-        if self.run.noise:
-            fit["noisy"] = accuracy(self.model, (self.train[0][self.noisy], self.labels[self.noisy]))
-        late = [r.trace for r in self.tracker.records_ if r.step >= self.per_epoch]
-        return {
-            "run": asdict(self.run),
-            "test": self.history[-1]["test"],
-            "valid": self.history[-1]["valid"],
-            "best_epoch_test": max(self.history, key=lambda one: one["valid"])["test"],
-            "peak_trace": max((float(np.mean(late[i : i + 5])) for i in range(max(1, len(late) - 4))), default=math.nan)
-            if late
-            else math.nan,
-            "hessian": [flat.trace, flat.standard_error],
-            "train_fit": fit,
-            "seconds": self.history[-1]["seconds"],
-            "history": self.history,
-            "records": [[r.step, round(r.trace, 5)] for r in self.tracker.records_],
-            "layers": [
-                {name: round(value, 5) for name, value in r.per_layer.items()} for r in self.tracker.records_[::10]
-            ],
-            "memorisation": self.memory,
-        }
+    rate: float
+    alphas: Mapping[str, float]
 
 
 def finished(group: str) -> list[dict[str, Any]]:
@@ -259,67 +70,105 @@ def finished(group: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(RUNS.glob(f"group={group}-*.json"))]
 
 
-def best(group: str, method: str) -> dict[str, Any]:
+def best(group: str, method: str) -> dict[str, Any] | None:
     """Find what did best on the validation part in a group."""
     found = [one for one in finished(group) if one["run"]["method"] == method]
-    if not found:
-        raise SystemExit(f"Run the group {group!r} first: no run of {method} there.")
-    return max(found, key=lambda one: one["valid"] if math.isfinite(one["valid"]) else -1.0)["run"]
+    return max(found, key=lambda one: one["valid"])["run"] if found else None
 
 
-def planned(group: str, base: Run) -> Iterator[Run]:
-    """List the runs of a group; what earlier groups chose is read from their files."""
+def choice() -> Choice | None:
+    """Read what the short runs chose; None where they are not done."""
+    rate, alphas = best("rates", "plain"), {method: best("alphas", method) for method in METHODS}
+    if rate is None or any(one is None for one in alphas.values()):
+        return None
+    return Choice(rate["rate"], {method: one["alpha"] for method, one in alphas.items() if one is not None})
+
+
+def planned(group: str, base: Run, chosen: Choice) -> Iterator[Run]:
+    """List the runs of a group, the first seed of all settings first."""
+    base = replace(base, group=group)
+    short = replace(base, epochs=max(1, round(SHORT * base.epochs)))
     if group == "rates":
-        yield from (replace(base, rate=rate) for rate in RATES)
-        return
-    rate = best("rates", "plain")["rate"]
-    low = replace(base, rate=rate / 10)
-    if group == "alphas":
-        yield from (replace(low, method=m, alpha=a) for m in METHODS for a in ALPHAS)
-        return
-    if group == "alarm":
-        yield from (replace(base, rate=r, batch=b) for r in RATES for b in (32, 128, 512))
-        return
-    alpha = {method: best("alphas", method)["alpha"] for method in METHODS}
-    penalised = {m: replace(low, method=m, alpha=alpha[m]) for m in METHODS}
-    for seed in range(3):
-        settings: list[Run] = []
-        if group == "row":
-            settings = [replace(base, rate=rate), low, *penalised.values()]
-        elif group == "noise":
-            settings = [
-                replace(low, noise=0.25),
-                replace(low, noise=0.25, method="Mixup"),
-                replace(base, rate=rate, noise=0.25),
-            ]
-            settings += [replace(penalised["FP"], noise=0.25)]
-        elif group == "when":
-            onsets = [epoch for epoch in (1, 2, 4, 8, 16) if epoch < base.epochs]
-            settings = [
-                replace(penalised["FP"], last=base.epochs // 4),
-                replace(penalised["FP"], first=base.epochs // 4),
-            ]
-            settings += [replace(penalised["FP"], first=epoch) for epoch in onsets]
-        elif group == "equal_time":
-            limit = float(np.median([r["seconds"] for r in finished("row") if r["run"]["method"] == "plain"]))
-            timed = {"seconds": round(limit, 1), "epochs": 10 * base.epochs}
-            settings = [replace(low, **timed), replace(low, method="SAM", **timed)]
-            settings += [replace(low, method="GNP", alpha=0.8, **timed)]
-            settings += [replace(penalised[m], **timed) for m in ("FP", "GP")]
-        yield from (replace(one, seed=seed) for one in settings)
+        yield from (replace(short, rate=rate) for rate in RATES)
+    elif group == "alphas":
+        rate = chosen.rate / 10
+        yield from (replace(short, rate=rate, method=m, alpha=a) for m in METHODS for a in ALPHAS)
+    elif group == "alarm":
+        yield from (replace(short, rate=r, batch=b) for b in (128, 32, 512) for r in RATES)
+    else:
+        settings = _settings(group, base, chosen)
+        yield from (replace(one, seed=seed) for seed in range(3) for one in settings)
 
 
-def run_group(group: str, base: Run) -> None:
-    """Run what of a group is not done yet."""
+def _settings(group: str, base: Run, chosen: Choice) -> list[Run]:
+    """List what is run with several seeds."""
+    plain, low = replace(base, rate=chosen.rate), replace(base, rate=chosen.rate / 10)
+    penalised = {m: replace(low, method=m, alpha=chosen.alphas[m]) for m in METHODS}
+    if group == "row":
+        return [plain, low, *penalised.values()]
+    if group == "noise":
+        settings = [low, replace(low, method="Mixup"), plain, penalised["FP"]]
+        return [replace(one, noise=0.25) for one in settings]
+    if group == "when":
+        early = base.epochs // 4
+        onsets = [epoch for epoch in (1, 2, 4, 8, 16) if epoch < base.epochs and epoch != early]
+        settings = [replace(penalised["FP"], last=early), replace(penalised["FP"], first=early)]
+        return settings + [replace(penalised["FP"], first=epoch) for epoch in onsets]
+    seconds = [one["seconds"] for one in finished("row") if one["run"]["method"] == "plain"]
+    limit = round(float(np.median(seconds)), 1) if seconds else SECONDS * base.images * base.epochs
+    settings = [
+        low,
+        replace(low, method="SAM"),
+        replace(low, method="GNP", alpha=0.8),
+        penalised["FP"],
+        penalised["GP"],
+    ]
+    return [replace(one, seconds=limit, epochs=10 * base.epochs) for one in settings]
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Keep a run for this program; False where another one that lives has it."""
+    claim = path.with_suffix(".claim")
+    try:
+        claim.open("x").write(str(os.getpid()))
+    except FileExistsError:
+        if _lives(claim.read_text()):
+            yield False
+            return
+        claim.write_text(str(os.getpid()))
+    try:
+        yield True
+    finally:
+        claim.unlink(missing_ok=True)
+
+
+def _lives(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    return True
+
+
+def run_group(group: str, base: Run, deadline: float) -> None:
+    """Run what of a group is not done yet and ends before a deadline on the monotonic clock."""
     RUNS.mkdir(parents=True, exist_ok=True)
-    for run in planned(group, base):
+    chosen = choice()
+    rate = best("rates", "plain")
+    if chosen is None and group not in ("rates", "alarm") and (group != "alphas" or rate is None):
+        raise SystemExit(f"{group} needs what is chosen by 'run rates' and 'run alphas'.")
+    for run in planned(group, base, chosen or Choice(rate["rate"] if rate else math.nan, {})):
         path = RUNS / f"{run.name}.json"
-        if path.exists():
+        if time.monotonic() + estimate(run) > deadline:
             continue
-        record = Trainer(run)()
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(record))
-        part.replace(path)
+        with claimed(path) as mine:
+            if not mine or path.exists():
+                continue
+            record = Trainer(run)()
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps(record))
+            part.replace(path)
         print(
             f"{run.name}: test {100 * record['test']:.2f}, peak Tr(F) {record['peak_trace']:.2f}, "
             f"{record['seconds']:.0f} s",
@@ -327,129 +176,76 @@ def run_group(group: str, base: Run) -> None:
         )
 
 
+def estimate(run: Run) -> float:
+    """Seconds of a run, by those that are done."""
+    if run.seconds is not None:
+        return 1.1 * run.seconds
+    seconds = [
+        one["seconds"] / (len(one["history"]) * one["run"]["images"] * COSTS[one["run"]["method"]])
+        for group in ("rates", "row")
+        for one in finished(group)
+    ]
+    for_image = float(np.median(seconds)) if seconds else SECONDS
+    return 1.1 * for_image * COSTS[run.method] * run.epochs * run.images
+
+
+def plan(base: Run) -> None:
+    """Say what is done and how long the rest takes."""
+    chosen = choice() or Choice(0.1, dict.fromkeys(METHODS, 0.1))
+    print("| group | done | left | minutes on one thread |\n|---|---|---|---|")
+    for group in GROUPS:
+        runs = list(planned(group, base, chosen))
+        left = [run for run in runs if not (RUNS / f"{run.name}.json").exists()]
+        print(f"| {group} | {len(runs) - len(left)} | {len(left)} | {sum(map(estimate, left)) / 60:.0f} |")
+
+
 def time_it(base: Run) -> None:
-    """Seconds of an epoch by number of threads."""
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        trainer = Trainer(replace(base, threads=threads))
-        rows = torch.randperm(base.images)[:1280].split(base.batch)
+    """Seconds of an epoch by method."""
+    for method in COSTS:
+        trainer = Trainer(replace(base, method=method, alpha=0.1))
+        rows = torch.randperm(base.images).split(base.batch)[:21]
         trainer.one_step(rows[0])
-        begin = time.perf_counter()
-        for batch in rows:
+        begin = time.process_time()
+        for batch in rows[1:]:
             trainer.step += 1
             trainer.one_step(batch)
-        seconds = (time.perf_counter() - begin) * base.images / 1280
-        print(f"{threads} thread(s): {seconds:.1f} s for an epoch of {base.images} images")
+        seconds = (time.process_time() - begin) * base.images / (20 * base.batch)
+        print(f"{method}: {seconds:.1f} s for an epoch of {base.images} images", flush=True)
 
 
-def spread(found: list[dict[str, Any]], key: str = "test", scale: float = 100.0) -> str:
-    """Write mean and standard deviation over seeds."""
-    values = [scale * one[key] for one in found]
-    error = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.2f}{error}" if values else "-"
-
-
-def size(found: list[dict[str, Any]]) -> str:
-    """Name epochs, images and seeds."""
-    runs = [one["run"] for one in found]
-    epochs = sorted({len(one["history"]) for one in found})
-    return (
-        f"{'-'.join(map(str, epochs))} epochs, {runs[0]['images']:,} images, {len(runs)} seed(s)" if runs else "no runs"
-    )
-
-
-def chosen(group: str, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Read the runs of a table's row, by fields of the run."""
-    return [one for one in finished(group) if all(one["run"][k] == v for k, v in wanted.items())]
-
-
-def table() -> None:
-    """Print all tables and draw all pictures."""
-    from fisher_pictures import draw
-
-    print("| rate | test % | peak Tr(F) | | |\n|---|---|---|---|---|")
-    for rate in RATES:
-        found = chosen("rates", {"rate": rate})
-        print(
-            f"| {rate} | {spread(found)} | {spread(found, 'peak_trace', 1.0)} | valid {spread(found, 'valid')} "
-            f"| {size(found)} |"
-        )
-    if not finished("rates"):
-        return
-    rate = best("rates", "plain")["rate"]
-    print("\n| setting | test % | peak Tr(F) | Tr(H) at the end | train % | paper | |\n|---|---|---|---|---|---|---|")
-    for name in PAPER:
-        method = name if name in METHODS else "plain"
-        found = chosen("row", {"method": method, "rate": rate if name == "best rate" else rate / 10})
-        flat = [{"value": one["hessian"][0]} for one in found]
-        fit = [{"value": one["train_fit"]["clean"]} for one in found]
-        print(
-            f"| {name} | {spread(found)} | {spread(found, 'peak_trace', 1.0)} | {spread(flat, 'value', 1.0)} "
-            f"| {spread(fit, 'value')} | {PAPER[name]} | {size(found)} |"
-        )
-    print(
-        "\n25 % wrong labels\n\n| setting | test % at the end | at best validation epoch | fit of clean, noisy % | |"
-        "\n|---|---|---|---|---|"
-    )
-    for name, wanted in {
-        "a tenth": {"method": "plain", "rate": rate / 10},
-        "best rate": {"method": "plain", "rate": rate},
-        "FP": {"method": "FP"},
-        "Mixup": {"method": "Mixup"},
-    }.items():
-        found = chosen("noise", wanted)
-        fits = [spread([{"v": one["train_fit"][part]} for one in found], "v") for part in ("clean", "noisy")]
-        print(
-            f"| {name} | {spread(found)} | {spread(found, 'best_epoch_test')} | {fits[0]}, {fits[1]} | {size(found)} |"
-        )
-    print("\nWhen the penalty acts\n\n| epochs | test % | |\n|---|---|---|")
-    for first, last in sorted({(o["run"]["first"], o["run"]["last"] or math.inf) for o in finished("when")}):
-        found = chosen("when", {"first": first, "last": None if last == math.inf else last})
-        print(f"| {first} to {'the end' if last == math.inf else last} | {spread(found)} | {size(found)} |")
-    print("\nEqual wall time\n\n| method | test % | seconds | |\n|---|---|---|---|")
-    for method in ("plain", "FP", "GP", "SAM", "GNP"):
-        found = chosen("equal_time", {"method": method})
-        print(f"| {method} | {spread(found)} | {spread(found, 'seconds', 1.0)} | {size(found)} |")
-    alarm_table()
-    print("\n".join(str(path) for path in draw(finished, RESULTS)))
-
-
-def alarm_table() -> None:
-    """Count alarms on runs within 2 points of the best of their batch size, and on the others."""
-    runs = finished("alarm")
-    counts = {good: [0, 0] for good in (True, False)}
-    for one in runs:
-        peers = [other["test"] for other in runs if other["run"]["batch"] == one["run"]["batch"]]
-        alarm = ExplosionAlarm(warmup_steps=math.ceil(one["run"]["images"] / one["run"]["batch"]))
-        for step, trace in one["records"]:
-            alarm.update(FisherRecord(step, trace, math.nan, "nothing", {}, one["run"]["batch"], 1))
-        good = one["test"] > max(peers) - 0.02
-        counts[good][0] += bool(alarm.alarms_)
-        counts[good][1] += 1
-    print(
-        f"\nAlarm: on {counts[True][0]} of {counts[True][1]} good runs, "
-        f"on {counts[False][0]} of {counts[False][1]} others"
-    )
+def fill_page(text: str) -> None:
+    """Write the tables between the marks of the page."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- replication -->")
+    _, _, after = rest.partition("<!-- end of replication -->")
+    filled = f"{before}<!-- replication -->\n{text}\n<!-- end of replication -->{after}"
+    PAGE.write_text(filled, encoding="utf-8")
 
 
 def main() -> None:
     """Parse and call."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("time", "run", "table"))
-    parser.add_argument("group", nargs="?", choices=("rates", "alphas", "row", "noise", "when", "equal_time", "alarm"))
+    parser.add_argument("command", choices=("plan", "time", "run", "table", "docs"))
+    parser.add_argument("group", nargs="?", choices=(*GROUPS, "all"))
     parser.add_argument("--epochs", type=int, default=STANDARD["epochs"])
     parser.add_argument("--images", type=int, default=STANDARD["images"])
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run that would end later")
     arguments = parser.parse_args()
-    base = Run(arguments.group or "time", epochs=arguments.epochs, images=arguments.images, threads=arguments.threads)
-    if arguments.command == "table":
-        table()
+    base = Run("", epochs=arguments.epochs, images=arguments.images)
+    if arguments.command in ("table", "docs"):
+        text = tables(finished, (best("rates", "plain") or {}).get("rate"))
+        print(text, *draw(finished, RESULTS), sep="\n")
+        if arguments.command == "docs":
+            fill_page(text)
+    elif arguments.command == "plan":
+        plan(base)
     elif arguments.command == "time":
         time_it(base)
     elif arguments.group is None:
         parser.error("run needs a group")
     else:
-        run_group(arguments.group, base)
+        deadline = time.monotonic() + 60 * arguments.minutes
+        for group in GROUPS if arguments.group == "all" else (arguments.group,):
+            run_group(group, base, deadline)
 
 
 if __name__ == "__main__":

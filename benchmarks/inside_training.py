@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ SIDE, PATCH = 32, 4
 KEEP_EVERY = 200  # steps between two checkpoints
 CHECK_EVERY = 50  # steps between two looks at the held-out images, for networks that stop early
 HELD_OUT = 2000
+SHARES = (3, 10, 30)  # % of the training images
 
 
 @dataclass(frozen=True)
@@ -203,8 +205,11 @@ def _parts(data: Labelled, n: int) -> list[Labelled]:
     return [data.part(start, start + n) for start in range(0, len(data.labels), n)]
 
 
-def train(spec: Spec, held_out: Labelled, folder: Path) -> nn.Module:
-    """Train a network, or take it from its checkpoint; what was interrupted goes on where it was."""
+def train(spec: Spec, held_out: Labelled, folder: Path, deadline: float = math.inf) -> nn.Module:
+    """Train a network, or take it from its checkpoint; what was interrupted goes on where it was.
+
+    At a deadline on the monotonic clock the program ends, with a checkpoint.
+    """
     device = spec.data.images.device
     model = spec.make().to(device)
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
@@ -218,19 +223,38 @@ def train(spec: Spec, held_out: Labelled, folder: Path) -> nn.Module:
     while step < spec.steps:
         for group in optimiser.param_groups:
             group["lr"] = 1e-3 * _pace(step, spec.steps)
-        x, y = draw_batch(spec, step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss = F.cross_entropy(model(x), y)
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        _one_step(model, optimiser, spec, step)
         step += 1
         if spec.until is not None and step % CHECK_EVERY == 0 and accuracy(model, held_out) >= spec.until:
             step = spec.steps
-        if step % KEEP_EVERY == 0 or step >= spec.steps:
+        late = time.monotonic() > deadline
+        if step % KEEP_EVERY == 0 or step >= spec.steps or late:
             _keep({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, path)
+        if late and step < spec.steps:
+            raise SystemExit(f"{spec.name} has taken {step} of {spec.steps} steps; the same command goes on.")
     return model.eval()
+
+
+def _one_step(model: nn.Module, optimiser: torch.optim.Optimizer, spec: Spec, step: int) -> None:
+    x, y = draw_batch(spec, step)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
+        loss = F.cross_entropy(model(x), y)
+    optimiser.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimiser.step()
+
+
+def seconds_of_a_step(spec: Spec) -> float:
+    """Time a few steps of a fresh network; the first one does not count. Neighbours on the processor hardly do."""
+    model = spec.make().to(spec.data.images.device).train()
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
+    _one_step(model, optimiser, spec, 0)
+    clock = time.monotonic if spec.data.images.is_cuda else time.process_time
+    begin = clock()
+    for step in range(1, spec.steps):
+        _one_step(model, optimiser, spec, step)
+    return (clock() - begin) / (spec.steps - 1) / (1 if spec.data.images.is_cuda else torch.get_num_threads())
 
 
 def _pace(step: int, steps: int) -> float:

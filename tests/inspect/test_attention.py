@@ -195,6 +195,17 @@ def test_a_class_token_that_comes_late() -> None:
     assert found.grid == token_grid(N_PLACES, (32, 32), (0,))
 
 
+def test_layers_of_several_grids() -> None:
+    torch.manual_seed(0)
+    pit = timm.create_model("pit_ti_224", img_size=64, num_classes=2).eval()
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(
+        InputError, match=r"has 4 x 4 places, those before 7 x 7.*layers='transformers.0.blocks.0.attn'"
+    ):
+        attention_distance(pit, x)
+    assert attention_distance(pit, x, "transformers.0.*").grid.n_places == 49
+
+
 def test_maps_of_one_layer_at_a_time_are_kept() -> None:
     alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
     most = 0

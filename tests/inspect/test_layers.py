@@ -112,6 +112,15 @@ def test_nearest_names_are_said() -> None:
         layer_names(model, images(4), [])
 
 
+def test_blocks_that_stand_in_a_row_by_name() -> None:
+    """The stages of RegNet are no sequences, and its first ones hold one block each."""
+    model = timm.create_model("regnetx_002", num_classes=2)
+    names = [name for name, module in model.named_modules() if type(module).__name__ == "Bottleneck"]
+    assert layer_names(model, torch.rand(2, 3, 32, 32), "block") == tuple(names)
+    assert "s1.b1" in names
+    assert "s1.b2" not in names
+
+
 def test_blocks_without_a_skip_are_blocks_beside_those_with_one() -> None:
     model = torchvision.models.mobilenet_v2(width_mult=0.1)
     x = torch.rand(2, 3, 32, 32)

@@ -229,6 +229,28 @@ def test_class_attention_is_left_out() -> None:
     assert frame["tokens"].tolist() == ["places", "places", "class", "class"]  # it comes late
 
 
+def test_three_branches() -> None:
+    torch.manual_seed(0)
+    model = stir(timm.create_model("xcit_nano_12_p16_224", embed_dim=24, depth=1, num_heads=3, img_size=64))
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    found = skip_ratios(model, x)
+    assert [part.kind for part in found.sublayers] == ["attention", "mixing", "mlp"]
+    block, entered = model.blocks[0], list[Tensor]()
+    block.register_forward_pre_hook(lambda _, given: entered.append(given[0]))
+    with torch.no_grad():
+        model(x)
+        z = entered[0]
+        for i, f in enumerate(
+            (
+                lambda z: block.gamma1 * block.attn(block.norm1(z)),
+                lambda z: block.gamma3 * block.local_mp(block.norm3(z), 4, 4),
+                lambda z: block.gamma2 * block.mlp(block.norm2(z)),
+            )
+        ):
+            assert found.ratio[i] == pytest.approx(slow(z, f(z))[0], rel=1e-4)
+            z = z + f(z)
+
+
 def test_networks_without_skips() -> None:
     with pytest.raises(InputError, match="no skip connection of a known form was found in Sequential"):
         sublayers(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))

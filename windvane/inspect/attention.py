@@ -348,9 +348,11 @@ class _Sums:
 
     def add(self, name: str, weights: Tensor) -> None:
         grid = token_grid(weights.shape[-1], self.image_size, self._counts)
-        if self.grid not in (None, grid):
+        if self.grid is not None and self.grid != grid:
             raise InputError(
-                f"layers and images have different grids ({self.grid}, {grid}). Allowed: those of one grid."
+                f"layers: {name} has {grid.rows} x {grid.columns} places, those before {self.grid.rows} x "
+                f"{self.grid.columns}. Allowed: layers, and images, of one grid, as in "
+                f"layers={next(iter(self.parts))!r}."
             )
         self.grid = grid
         self.parts[name] = self.parts.get(name, 0) + _distances(weights, grid).sum(1).cpu()

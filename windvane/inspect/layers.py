@@ -239,17 +239,27 @@ def _is_hidden_in_mlp(path: str, module: nn.Module, modules: Mapping[str, nn.Mod
 
 
 def _blocks(modules: Mapping[str, nn.Module], adding: set[str]) -> set[str]:
-    """Find the members of sequences that add inside, and their siblings of the same class, which may have no skip."""
+    """Find what adds inside and stands in a row, and its siblings of the same class, which may have no skip."""
+    chains = [[inner for inner in (path, *_above(path)) if inner] for path in adding]
+    first = [next((inner for inner in chain if _stands_in_a_row(modules, inner)), None) for chain in chains]
+    kinds = {type(modules[inner]) for inner in first if inner is not None}
     paths: set[str] = set()
-    for path in adding:
-        for inner in (path, *_above(path)):
-            container = inner.rpartition(".")[0]
-            if inner and isinstance(modules[container], nn.Sequential | nn.ModuleList):
-                children = modules[container].named_children()
-                kind = type(modules[inner])
-                paths |= {f"{container}.{key}".lstrip(".") for key, child in children if type(child) is kind}
-                break
+    for chain in chains:
+        block = next((inner for inner in chain if type(modules[inner]) in kinds), None)  # alone in its row, too
+        paths |= set() if block is None else _siblings(modules, block)
     return paths
+
+
+def _stands_in_a_row(modules: Mapping[str, nn.Module], path: str) -> bool:
+    container = modules[path.rpartition(".")[0]]
+    return isinstance(container, nn.Sequential | nn.ModuleList) or len(_siblings(modules, path)) > 1
+
+
+def _siblings(modules: Mapping[str, nn.Module], path: str) -> set[str]:
+    """Find the children of the same class in the same container, itself among them."""
+    container, kind = path.rpartition(".")[0], type(modules[path])
+    children = modules[container].named_children()
+    return {f"{container}.{key}".lstrip(".") for key, child in children if type(child) is kind}
 
 
 def _above(path: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -107,6 +108,11 @@ def _of_block(name: str, module: nn.Module) -> list[Sublayer]:
     enters, leaves = Point(name, "input"), Point(name, "output")
     children = dict(module.named_children())
     second = next((child for child in SECOND_NORM if child in children), None)
+    if "norm3" in children and "local_mp" in children:  # XCiT
+        local, mlp = Point(f"{name}.norm3", "input"), Point(f"{name}.norm2", "input")
+        kinds: tuple[Kind, ...] = ("attention", "mixing", "mlp")
+        ends = pairwise((enters, local, mlp, leaves))
+        return [Sublayer(name, kind, *points) for kind, points in zip(kinds, ends, strict=True)]
     if "norm3" in children:  # a third branch, which would be taken for a part of the first
         return []
     if second is not None and any(child in children for child in (*ATTENTION, MIXING)):
@@ -321,6 +327,8 @@ def skip_ratios(
             run(model, batch, lambda place, tensor: None)
             seen, size = seen + len(images), size_of(images)
     ran = tuple(part for part in parts if part.name in norms.sums)
+    if not ran:
+        raise InputError(f"the blocks of {type(model).__name__} add to a part of what they take, or did not run.")
     means = [(norms.sums[part.name] / norms.rows[part.name]).numpy() for part in ran]
     counts = prefix_counts(model, n_prefix)
     prefixes = tuple(

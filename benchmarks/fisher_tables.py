@@ -1,0 +1,170 @@
+"""The tables of `fisher_replication.py`, from the files of its runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from fisher_runs import METHODS
+from scipy.stats import spearmanr
+
+from windvane.curvature import ExplosionAlarm, FisherRecord
+
+Found = list[dict[str, Any]]
+PAPER = {"best rate": 76.94, "a tenth": 71.32, "FP": 79.66, "GP_r": 79.76, "GP": 75.73}
+FACTORS = (1.5, 2.0, 3.0, 4.0)  # of the alarm
+MISS = 0.02  # of test accuracy below the best of the same batch size, from which a run is a poor one
+
+
+def tables(finished: Callable[[str], Found], rate: float | None) -> str:
+    """Lay out in Markdown what there are runs for."""
+    parts = [rates(finished("rates")), alphas(finished("alphas"))]
+    if rate is not None:
+        parts += [row(finished("row"), rate), noise(finished("noise"), rate)]
+        parts += [when(finished("when"), finished("row"), rate), equal_time(finished("equal_time"))]
+    return "\n\n".join("\n".join(part) for part in [*parts, alarm(finished("alarm"))] if part)
+
+
+def spread(found: Found, value: Callable[[dict[str, Any]], float], scale: float = 100.0) -> str:
+    """Write mean and standard deviation over seeds."""
+    values = [scale * value(one) for one in found]
+    error = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f}{error}" if values else "-"
+
+
+def test(found: Found) -> str:
+    """Write test accuracy in %."""
+    return spread(found, lambda one: one["test"])
+
+
+def laid_out(title: str, found: Found, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Name epochs, images and seeds above a table; nothing where there are no runs."""
+    if not found:
+        return []
+    epochs = sorted({len(one["history"]) for one in found})
+    n_images, n_seeds = max(one["run"]["images"] for one in found), len({one["run"]["seed"] for one in found})
+    length = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
+    said = f"**{title}**: {length} epochs, {n_images:,} images, {n_seeds} seed{'s' if n_seeds > 1 else ''}."
+    lines = [f"| {' | '.join(map(str, cells))} |" for cells in (columns, ["---"] * len(columns), *rows)]
+    return [said, "", *lines]
+
+
+def of(found: Found, method: str, rate: float) -> Found:
+    """Choose the runs of a method at a rate."""
+    return [one for one in found if one["run"]["method"] == method and math.isclose(one["run"]["rate"], rate)]
+
+
+def rates(found: Found) -> list[str]:
+    """Which rate is best."""
+    rows = [
+        (f"{o['run']['rate']:g}", *(f"{100 * o[k]:.2f}" for k in ("valid", "test")), *_traces([o]))
+        for o in sorted(found, key=lambda one: one["run"]["rate"])
+    ]
+    return laid_out("Rates", found, ("rate", "validation %", "test %", "early Tr(F)", "peak Tr(F)"), rows)
+
+
+def alphas(found: Found) -> list[str]:
+    """Which alpha is best for each method."""
+    rows = [
+        (o["run"]["method"], f"{o['run']['alpha']:g}", f"{100 * o['valid']:.2f}", *_traces([o]))
+        for o in sorted(found, key=lambda one: (one["run"]["method"], one["run"]["alpha"]))
+    ]
+    columns = ("method", "alpha", "validation %", "early Tr(F)", "peak Tr(F)")
+    return laid_out("Alphas at a tenth of the best rate", found, columns, rows)
+
+
+def row(found: Found, rate: float) -> list[str]:
+    """The paper's row, and whether early traces go with flatness and accuracy in the end."""
+    rows = []
+    for name, paper in PAPER.items():
+        mine = of(found, name if name in METHODS else "plain", rate if name == "best rate" else rate / 10)
+        flat = spread(mine, lambda one: one["hessian"][0], 1.0)
+        rows.append((name, test(mine), spread(mine, lambda one: one["train_fit"]["clean"]), *_traces(mine), flat, paper))
+    columns = ("setting", "test %", "train %", "early Tr(F)", "peak Tr(F)", "Tr(H) at the end", "paper, test %")
+    lines = laid_out("SimpleCNN on CIFAR-10 without augmentation", found, columns, rows)
+    if len(found) > 2:
+        early = [one["early_trace"] for one in found]
+        ends = {"Tr(H) at the end": [one["hessian"][0] for one in found], "test accuracy": [o["test"] for o in found]}
+        said = [f"{spearmanr(early, values).statistic:.2f} with {what}" for what, values in ends.items()]
+        lines += ["", f"Rank correlation of early Tr(F) over these {len(found)} runs: {', '.join(said)}."]
+    return lines
+
+
+def noise(found: Found, rate: float) -> list[str]:
+    """What wrong labels do."""
+    settings = (("a tenth", "plain", 0.1), ("best rate", "plain", 1.0), ("FP", "FP", 0.1), ("Mixup", "Mixup", 0.1))
+    rows = []
+    for name, method, share in settings:
+        mine = of(found, method, share * rate)
+        fits = [spread(mine, lambda one, part=part: one["train_fit"][part]) for part in ("clean", "noisy")]  # type: ignore[misc]
+        rows.append((name, test(mine), spread(mine, lambda one: one["best_epoch_test"]), *fits))
+    columns = ("setting", "test % at the end", "at the best validation epoch", "fit of right labels %", "of wrong ones")
+    return laid_out("25 % wrong labels", found, columns, rows)
+
+
+def when(found: Found, of_row: Found, rate: float) -> list[str]:
+    """Whether it matters when the penalty acts."""
+    rows = [("never", test(of(of_row, "plain", rate / 10))), ("always", test(of(of_row, "FP", rate / 10)))]
+    for first, last in sorted({_acts(one) for one in found}):
+        mine = [one for one in found if _acts(one) == (first, last)]
+        rows.append((f"from {first} on" if last == math.inf else f"until {last:g}", test(mine)))
+    return laid_out("When the penalty (FP) acts", found, ("epochs", "test %"), rows)
+
+
+def equal_time(found: Found) -> list[str]:
+    """Methods within the same processor time."""
+    rows = []
+    for method in ("plain", "FP", "GP", "SAM", "GNP"):
+        mine = [one for one in found if one["run"]["method"] == method]
+        spent = (spread(mine, lambda one: one["seconds"], 1.0), spread(mine, lambda one: len(one["history"]), 1.0))
+        rows.append((method, test(mine), *spent))
+    return laid_out("Equal processor time, a tenth of the best rate", found, ("method", "test %", "seconds", "epochs"), rows)
+
+
+def alarm(found: Found) -> list[str]:
+    """How often the alarm tells of runs that end well, and of those that end poorly."""
+    best = {b: max(_of_batch(found, b), key=lambda one: one["test"]) for b in {o["run"]["batch"] for o in found}}
+    rows = []
+    for reference in (False, True):
+        for factor in FACTORS:
+            told = {True: [0, 0], False: [0, 0]}
+            for one in found:
+                leader = best[one["run"]["batch"]]
+                if not (reference and one is leader):
+                    good = one["test"] > leader["test"] - MISS
+                    told[good][0] += _tells(one, factor, leader if reference else None)
+                    told[good][1] += 1
+            counts = [f"{told[good][0]} of {told[good][1]}" for good in (True, False)]
+            rows.append((f"{factor:g}", "the best of its batch size" if reference else "itself after epoch 1", *counts))
+    columns = ("factor", "compared to", "false alarms on good runs", "poor runs told of")
+    return laid_out("The alarm over 5 rates x 3 batch sizes", found, columns, rows)
+
+
+def _traces(found: Found) -> list[str]:
+    return [spread(found, lambda one, part=part: one[part], 1.0) for part in ("early_trace", "peak_trace")]  # type: ignore[misc]
+
+
+def _acts(one: dict[str, Any]) -> tuple[int, float]:
+    last = one["run"]["last"]
+    return one["run"]["first"], math.inf if last is None else last
+
+
+def _of_batch(found: Found, batch: int) -> Found:
+    return [one for one in found if one["run"]["batch"] == batch]
+
+
+def _tells(one: dict[str, Any], factor: float, reference: dict[str, Any] | None) -> bool:
+    """Whether the alarm tells of a run."""
+    first_epoch = math.ceil(one["run"]["images"] / one["run"]["batch"])
+    known = None if reference is None else _records(reference)
+    watch = ExplosionAlarm(first_epoch, warn=factor, strong=factor, reference=known)
+    for record in _records(one):
+        watch.update(record)
+    return bool(watch.alarms_)
+
+
+def _records(one: dict[str, Any]) -> list[FisherRecord]:
+    batch = one["run"]["batch"]
+    return [FisherRecord(step, trace, math.nan, "nothing", {}, batch, 1) for step, trace in one["records"]]
