@@ -185,9 +185,12 @@ def test_a_trial_outlives_its_dask_worker_and_goes_on_from_its_kept_step(dask: A
         assert trial is not None
         assert (trial.status, trial.iterations) == ("done", (8, 8, 8)), trial.error
         assert (tmp_path / "run" / "trials" / "00000" / str(trial.step) / "valid.npy").exists()
-        grown = [line.split() for line in log.read_text().splitlines()]
-        last = [iterations for pid, iterations in grown if pid == grown[-1][0]]
-        assert "1" not in last and last[-3:] == ["8"] * 3, "the kept step was not gone on from"
+        grown: dict[str, list[str]] = {}  # by worker program
+        for line in log.read_text().splitlines():
+            grown.setdefault(line.split()[0], []).append(line.split()[1])
+        # Dask's own attempt, which begins anew where steps are carried, may still grow while it is called off.
+        went_on = [sizes for sizes in grown.values() if "1" not in sizes and sizes[-3:] == ["8"] * 3]
+        assert went_on, f"the kept step was not gone on from: {grown}"
         assert not list((tmp_path / "run").glob("cluster-*"))
     finally:
         pool.close()

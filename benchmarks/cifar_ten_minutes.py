@@ -1,0 +1,108 @@
+"""CIFAR-10 from scratch in ten minutes on two cores: the advised AugReg level, none, and timm's training script.
+
+Claim: none yet; this script is to decide. Same network, same 45,000 training and 5,000 validation images, same time.
+Hardware: 2 cores, no GPU, nothing else running. Repeats: a run for each choice and seed, ten minutes each.
+
+    python benchmarks/cifar_ten_minutes.py run --choices advised none timm --seeds 0 1 2
+    python benchmarks/cifar_ten_minutes.py table
+
+A run that has its file in results/cifar_ten_minutes is not repeated. timm's script is repeated by `timm_training.py`,
+which says how; its loader has one worker process, as the network takes most of both cores. The validation images choose
+the state that is kept; the accuracy in the table is that on the 10,000 test images, which chose nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from timm_training import predict_timm, train_timm
+
+import windvane.nn as nn
+from windvane.data.images import Images, read_images
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT.parent / "shared" / "data" / "images" / "cifar10.parquet"
+RESULTS = ROOT / "benchmarks" / "results" / "cifar_ten_minutes"
+CHOICES = ("advised", "none", "timm")
+
+
+def train_windvane(model: str, choice: str, data: Images, seconds: float, seed: int) -> dict[str, Any]:
+    """Train with the advised level, or with none."""
+    plain = nn.Recipe(model, image_size=32, seconds=seconds, crop="shift", seed=seed)
+    recipe, _ = nn.advised(plain, data.train)
+    if choice == "none":
+        recipe = replace(recipe, augreg="none", regularisation=0.0)
+    trained = nn.train(recipe, data)
+    assert data.test is not None
+    right = nn.predict_proba(trained.model, data.test).argmax(axis=1) == data.test.labels
+    speeds = pd.Series([one.images_per_second for one in trained.history])
+    return {
+        "augreg": recipe.augreg,
+        "seconds": trained.seconds,
+        "epochs": trained.history[-1].epoch,
+        "images_per_second": float(speeds.median()),
+        "valid_accuracy": trained.best.valid_accuracy,
+        "test_accuracy": float(right.mean()),
+    }
+
+
+def train_other(model: str, data: Images, seconds: float, seed: int) -> dict[str, Any]:
+    """Train as timm's script does."""
+    outcome = train_timm(model, data, seconds, seed)
+    assert data.test is not None
+    right = predict_timm(outcome.network, data.test) == data.test.labels
+    return {
+        "augreg": "timm's own",
+        "seconds": outcome.seconds,
+        "epochs": outcome.epochs,
+        "images_per_second": outcome.images_per_second,
+        "valid_accuracy": outcome.valid_accuracy,
+        "test_accuracy": float(right.mean()),
+    }
+
+
+def run(model: str, choices: list[str], seeds: list[int], seconds: float) -> None:
+    """Train what has no file yet."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    data = read_images(IMAGES)
+    for seed in seeds:
+        for choice in choices:
+            file = RESULTS / f"{model}-{choice}-{seconds:g}s-seed{seed}.json"
+            if file.exists():
+                continue
+            found = (
+                train_other(model, data, seconds, seed)
+                if choice == "timm"
+                else train_windvane(model, choice, data, seconds, seed)
+            )
+            record = {"model": model, "choice": choice, "seed": seed, "budget": seconds, **found}
+            file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            print(choice, seed, found, flush=True)
+
+
+def table() -> None:
+    """Print means over seeds, and the extremes of the test accuracy."""
+    rows = pd.DataFrame([json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))])
+    print("| network | seconds | choice | AugReg | seeds | epochs | images/s | test accuracy | lowest | highest |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for (model, budget, choice), part in rows.groupby(["model", "budget", "choice"]):
+        score = part["test_accuracy"]
+        numbers = f"{part['epochs'].mean():.1f} | {part['images_per_second'].mean():.0f} | {score.mean():.2%}"
+        ends = f"{score.min():.2%} | {score.max():.2%}"
+        print(f"| {model} | {budget:g} | {choice} | {part['augreg'].iloc[0]} | {len(part)} | {numbers} | {ends} |")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["run", "table"])
+    parser.add_argument("--model", default="cct_2_3x2")
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--choices", nargs="+", choices=CHOICES, default=list(CHOICES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    given = parser.parse_args()
+    table() if given.command == "table" else run(given.model, given.choices, given.seeds, given.seconds)

@@ -1,0 +1,179 @@
+"""Images a second of training, and of loading with augmentation alone, against timm's loader and training step.
+
+Claim: none yet; the figures are to be printed. Hardware: 2 cores, no GPU, nothing else running. Repeats: 5 rounds of
+--seconds each, systems in turn; the median, with the extremes.
+
+    python benchmarks/images_per_second.py                   # CIFAR-10, 32 pixels, cct_2_3x2
+    python benchmarks/images_per_second.py --images trash --model vit_tiny_patch16_224 --batch 32
+
+Loading: batches ready to be trained on, from images that are encoded in memory. windvane decodes once, keeps the set as
+one tensor and augments batches in the process that trains (level medium1, crops, Mixup; and level none); timm decodes
+and augments image by image with the defaults of its training script, and with RandAugment of the same strength
+(rand-m15-n2-mmax30), in 0, 1 and 2 worker processes. Training: the same with a step of the network (AdamW and SGD as in
+windvane's recipe and timm's script); timm with the number of workers that loads fastest of 0, 1 and 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.data import create_loader, resolve_data_config
+from timm.loss import LabelSmoothingCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm_training import Pictures
+from torch import Tensor, nn
+
+from windvane.data.images import ImageSet, read_images
+from windvane.nn.loader import Order, make_batches
+from windvane.nn.networks import create_network
+from windvane.nn.optimise import loss_of, make_optimiser
+from windvane.nn.place import find_place
+from windvane.nn.recipe import Recipe
+from windvane.nn.vary import vary
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT.parent / "shared" / "data" / "images"
+RESULTS = ROOT / "benchmarks" / "results" / "images_per_second"
+ROUNDS, WORKERS = 5, (0, 1, 2)
+Batch = tuple[Tensor, Tensor]
+
+
+def windvane_batches(recipe: Recipe, images: ImageSet) -> Iterator[Batch]:
+    """Give batches as windvane's loop takes them, without end."""
+    place = find_place("cpu", "float32")
+    order, n_classes = Order(len(images), recipe.batch, recipe.seed), len(images.classes)
+    stream = make_batches(images, recipe, place).stream(order.from_step(0))
+    for step, (pixels, labels) in enumerate(stream):
+        yield vary(pixels, labels, n_classes, recipe, place.seed(recipe.seed, step))
+
+
+def timm_batches(recipe: Recipe, images: ImageSet, augmentation: str | None, workers: int) -> Iterator[Batch]:
+    """Give batches of timm's loader, epoch after epoch."""
+    config = resolve_data_config({}, model=timm.create_model(recipe.model))
+    loader = create_loader(
+        Pictures(images),
+        input_size=(3, recipe.image_size, recipe.image_size),
+        batch_size=recipe.batch,
+        is_training=True,
+        scale=(0.08, 1.0),
+        color_jitter=0.4,
+        auto_augment=augmentation,
+        interpolation="random",
+        mean=config["mean"],
+        std=config["std"],
+        num_workers=workers,
+        use_prefetcher=False,
+        persistent_workers=workers > 0,
+        device=torch.device("cpu"),
+    )
+    for epoch in itertools.repeat(loader):
+        yield from epoch
+
+
+def windvane_steps(recipe: Recipe, images: ImageSet) -> Iterator[Batch]:
+    """Train a step on each batch, as windvane's loop does."""
+    network = create_network(recipe, len(images.classes)).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimiser = make_optimiser(network, recipe)
+    for pixels, targets in windvane_batches(recipe, images):
+        loss_of(network(pixels), targets, recipe).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        yield pixels, targets
+
+
+def timm_steps(recipe: Recipe, images: ImageSet, augmentation: str | None, workers: int) -> Iterator[Batch]:
+    """Train a step on each batch, as timm's script does."""
+    network = timm.create_model(recipe.model, num_classes=len(images.classes)).train()
+    optimiser = create_optimizer_v2(network, opt="sgd", lr=0.01, momentum=0.9, weight_decay=2e-5)
+    loss = LabelSmoothingCrossEntropy(0.1)
+    for pixels, labels in timm_batches(recipe, images, augmentation, workers):
+        optimiser.zero_grad()
+        loss(network(pixels), labels).backward()
+        optimiser.step()
+        yield pixels, labels
+
+
+def speed(batches: Iterable[Batch], seconds: float) -> float:
+    """Take batches for so many seconds: images a second."""
+    start, n = time.monotonic(), 0
+    for pixels, _ in batches:
+        n += len(pixels)
+        if time.monotonic() - start > seconds:
+            break
+    return n / (time.monotonic() - start)
+
+
+def compare(systems: dict[str, Iterator[Batch]], seconds: float) -> dict[str, list[float]]:
+    """Measure every system in turn, after a batch to warm up."""
+    for batches in systems.values():
+        next(batches)
+    found: dict[str, list[float]] = {name: [] for name in systems}
+    for _ in range(ROUNDS):
+        for name, batches in systems.items():
+            found[name].append(speed(batches, seconds))
+    return found
+
+
+def main() -> None:
+    """Measure, print and keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", default="cifar10")
+    parser.add_argument("--model", default="cct_2_3x2")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--most", type=int, default=5000, help="images of the set")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of a round")
+    given = parser.parse_args()
+    size = int(resolve_data_config({}, model=timm.create_model(given.model))["input_size"][-1])
+    images = read_images(FOLDER / f"{given.images}.parquet", valid=0).train
+    images = images.take(range(min(given.most, len(images))))
+    crop = "shift" if size <= 64 else "inception"
+    plain = Recipe(given.model, image_size=size, steps=1, batch=given.batch, crop=crop)
+    strong = Recipe(given.model, image_size=size, steps=1, batch=given.batch, crop=crop, augreg="medium1")
+    ways = {"defaults": None, "RandAugment": "rand-m15-n2-mmax30"}
+    loading: dict[str, Iterator[Batch]] = {
+        "windvane, none": windvane_batches(plain, images),
+        "windvane, medium1": windvane_batches(strong, images),
+    }
+    for words, augmentation in ways.items():
+        loading |= {f"timm, {words}, {n} workers": timm_batches(plain, images, augmentation, n) for n in WORKERS}
+    found = {"loading": compare(loading, given.seconds)}
+    fastest = {
+        words: max(WORKERS, key=lambda n: statistics.median(found["loading"][f"timm, {words}, {n} workers"]))
+        for words in ways
+    }
+    del loading
+    training: dict[str, Iterator[Batch]] = {
+        "windvane, none": windvane_steps(plain, images),
+        "windvane, medium1": windvane_steps(strong, images),
+    }
+    for words, augmentation in ways.items():
+        n = fastest[words]
+        training[f"timm, {words}, {n} workers"] = timm_steps(plain, images, augmentation, n)
+    found["training"] = compare(training, given.seconds)
+    _tell(found, vars(given) | {"size": size, "threads": torch.get_num_threads()})
+
+
+def _tell(found: dict[str, dict[str, list[float]]], facts: dict[str, Any]) -> None:
+    print(f"{facts['model']}, {facts['size']} pixels, batches of {facts['batch']}, {facts['threads']} threads\n")
+    print("| what | system | images/s | lowest | highest |\n|---|---|---|---|---|")
+    for what, systems in found.items():
+        for name, speeds in systems.items():
+            ends = f"{min(speeds):,.0f} | {max(speeds):,.0f}"
+            print(f"| {what} | {name} | {statistics.median(speeds):,.0f} | {ends} |")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    content = json.dumps({"facts": facts, "images_per_second": found}, indent=1)
+    (RESULTS / f"{facts['images']}-{facts['model']}.json").write_text(content + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

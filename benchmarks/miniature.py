@@ -1,0 +1,248 @@
+"""The study of "How to train your ViT" (arXiv 2106.10270) in miniature, on CIFAR-10.
+
+Claim: none yet; the report is to say which AugReg level is best at small scale, what regularisation gains beside it,
+and how many times more data the augmentation is worth. `windvane.nn.advise` is corrected by it.
+Plans: "cpu" is one small vision transformer on 5,000 images, 7 levels x 2 regularisations x 2 seeds (28 runs), and
+level none on other numbers of images for as many steps (6 runs, for the worth of the augmentation). "gpu" is three
+sizes x 7 levels x 2 regularisations x 2 weight decays on 1, 3, 10, 30 and 100 % of the images, one seed (420 runs).
+Hardware: "cpu" one thread, less than two minutes a run; "gpu" one GPU. Repeats: two seeds, and one.
+
+    python benchmarks/miniature.py list --plan cpu
+    python benchmarks/miniature.py run --plan cpu --only 0      # one run; what has its file is not repeated
+    python benchmarks/miniature.py run --plan cpu --most 5      # the next five that have none
+    python benchmarks/miniature.py table --plan cpu
+
+A run that is interrupted goes on where it was: its state lies in build/miniature, the results in results/miniature.
+Images come from the official training part; the 5,000 that validate are never trained on. The state after the last
+step counts, as in the paper. The best level is chosen by the validation images; all accuracies in the report are those
+on the 10,000 test images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import windvane.nn as nn
+from windvane.data.images import Images, ImageSet, read_images
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT.parent / "shared" / "data" / "images" / "cifar10.parquet"
+RESULTS = ROOT / "benchmarks" / "results" / "miniature"
+STATES = ROOT / "build" / "miniature"
+LEVELS = tuple(nn.AUGREG_LEVELS)
+N_VALID = 5000
+CPU_IMAGES, CPU_EPOCHS, CPU_BATCH = 5000, 30, 64
+GPU_BATCH, GPU_EPOCHS = 256, 100
+CURVE = (1250, 2500, 10_000, 20_000)  # images of level none beside CPU_IMAGES, for as many steps
+FRACTIONS = (0.01, 0.03, 0.1, 0.3, 1.0)
+# name -> width, blocks, heads; patches of 8 pixels on the CPU and of 4 on a GPU
+SIZES = {"micro": (96, 4, 3), "mini": (128, 6, 4), "lite": (256, 7, 4), "wide": (384, 9, 6)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: network, images, schedule, augmentation, regularisation."""
+
+    size: str
+    patch: int
+    n_images: int
+    steps: int
+    batch: int
+    level: str
+    regularisation: float
+    weight_decay: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Give the name of its file."""
+        words = f"{self.size}{self.patch}-n{self.n_images}-s{self.steps}-{self.level}-r{self.regularisation:g}"
+        return f"{words}-w{self.weight_decay:g}-seed{self.seed}"
+
+    @property
+    def recipe(self) -> nn.Recipe:
+        """Give the recipe that it trains."""
+        width, depth, heads = SIZES[self.size]
+        return nn.Recipe(
+            "vit_lite_7_8" if self.patch == 8 else "vit_lite_7_4",
+            options={"embed_dim": width, "depth": depth, "num_heads": heads},
+            image_size=32,
+            steps=self.steps,
+            batch=self.batch,
+            crop="shift",
+            augreg=self.level,
+            regularisation=self.regularisation,
+            weight_decay=self.weight_decay,
+            seed=self.seed,
+        )
+
+
+def plan_cpu() -> Iterator[Case]:
+    """List the runs for a CPU, seed after seed, so that an early stop leaves a whole table of one seed."""
+    steps = CPU_EPOCHS * (CPU_IMAGES // CPU_BATCH)
+    for seed in (0, 1):
+        for level in LEVELS:
+            for regularisation in (0.0, 0.1):
+                yield Case("micro", 8, CPU_IMAGES, steps, CPU_BATCH, level, regularisation, 0.1, seed)
+        for n_images in CURVE[:3]:
+            yield Case("micro", 8, n_images, steps, CPU_BATCH, "none", 0.0, 0.1, seed)
+
+
+def plan_gpu() -> Iterator[Case]:
+    """List the runs for a GPU, the small fractions first; these take the steps of the 10 % to see enough images."""
+    for fraction in FRACTIONS:
+        n_images = int(fraction * 45_000)
+        steps = GPU_EPOCHS * max(n_images, 4_500) // GPU_BATCH
+        for size in ("mini", "lite", "wide"):
+            for level in LEVELS:
+                for regularisation in (0.0, 0.1):
+                    for weight_decay in (0.03, 0.1):
+                        yield Case(size, 4, n_images, steps, GPU_BATCH, level, regularisation, weight_decay, 0)
+
+
+PLANS = {"cpu": plan_cpu, "gpu": plan_gpu}
+
+
+@cache
+def read() -> tuple[ImageSet, ImageSet, ImageSet]:
+    """Read CIFAR-10: images to draw from, validation images, test images."""
+    data = read_images(IMAGES, valid=0)
+    order = np.random.default_rng(0).permutation(len(data.train))
+    assert data.test is not None
+    return data.train.take(order[N_VALID:]), data.train.take(order[:N_VALID]), data.test
+
+
+def run(case: Case) -> None:
+    """Train one network, unless it has its file; an interrupted one goes on."""
+    file = RESULTS / f"{case.name}.json"
+    if file.exists():
+        return
+    pool, valid, test = read()
+    train = pool.take(np.arange(case.n_images))
+    data = Images(train, None, None, skipped=(), duplicates=())
+    trained = nn.train(case.recipe, data, out=STATES / case.name, resume=True, quiet=True)
+    scores = {name: _accuracy(trained.model, part) for name, part in (("valid", valid), ("test", test))}
+    last = trained.history[-1]
+    record = {
+        **asdict(case),
+        "epochs": last.epoch,
+        "seconds": trained.seconds,
+        "train_loss": last.train_loss,
+        **{f"{name}_accuracy": score for name, score in scores.items()},
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(case.name, {name: round(score, 4) for name, score in scores.items()}, f"{trained.seconds:.0f} s", flush=True)
+
+
+def _accuracy(model: nn.Model, images: ImageSet) -> float:
+    return float((nn.predict_proba(model, images).argmax(axis=1) == images.labels).mean())
+
+
+def table(plan: str) -> None:
+    """Print the report, as the paper does."""
+    names = {case.name for case in PLANS[plan]()}
+    files = [file for file in sorted(RESULTS.glob("*.json")) if file.stem in names]
+    if not files:
+        raise SystemExit(f"{RESULTS} has no run of this plan")
+    rows = pd.DataFrame([json.loads(file.read_text(encoding="utf-8")) for file in files])
+    print(f"{len(files)} of {len(names)} runs. Accuracy on the 10,000 test images in %, means over seeds and decays.\n")
+    keys = ["size", "patch", "n_images", "steps"]
+    for key, part in rows.groupby(keys):
+        _grid(dict(zip(keys, key, strict=True)), part)
+    _decays(rows)
+    print("\nHow many times more data the best augmentation is worth: level none without regularisation, by images.\n")
+    for key, part in rows.groupby(["size", "patch"]):
+        _worth(f"{key[0]}/{key[1]}", part)
+
+
+def _grid(key: dict[str, Any], part: pd.DataFrame) -> None:
+    """Print a row a regularisation and a column a level, the best by validation, and what regularisation gains."""
+    if part["level"].nunique() < 2:
+        return
+    spread = part.groupby(["level", "regularisation", "weight_decay"])["test_accuracy"].std().mean()
+    epochs, seeds = part["epochs"].mean(), part["seed"].nunique()
+    noise = "" if math.isnan(spread) else f", spread between seeds {100 * spread:.1f}"
+    print(f"{key['size']}/{key['patch']}, {key['n_images']:,} images, {epochs:.0f} epochs, {seeds} seeds{noise}\n")
+    means = part.pivot_table(index="regularisation", columns="level", values="test_accuracy")
+    means = means[[level for level in LEVELS if level in means]]
+    print("| regularisation | " + " | ".join(means) + " |\n|---" + "|---" * means.shape[1] + "|")
+    for share, row in means.iterrows():
+        print(f"| {share:g} | " + " | ".join(f"{100 * value:.1f}" for value in row) + " |")
+    chosen = part.groupby(["level", "regularisation"])[["valid_accuracy", "test_accuracy"]].mean()
+    level, share = chosen["valid_accuracy"].idxmax()
+    case = Case(key["size"], key["patch"], key["n_images"], key["steps"], 1, "none", 0.0, 0.1, 0)
+    n_params = nn.count_parameters(nn.create_network(case.recipe, 10))
+    advice = nn.advise(key["n_images"], n_params, float(epochs))
+    best = 100 * chosen.loc[(level, share), "test_accuracy"]
+    advised = chosen["test_accuracy"].get((advice.level, advice.regularisation), math.nan)
+    print(f"\nBest by validation: {level} with {share:g} ({best:.1f}). Advised: {advice.level} ({100 * advised:.1f}).")
+    by_share = {share: means.loc[share].max() for share in means.index}
+    if len(by_share) == 2:
+        beside = ", ".join(
+            f"{level} {100 * (means.loc[0.1, level] - means.loc[0.0, level]):+.1f}" for level in means.columns
+        )
+        gain = 100 * (by_share[0.1] - by_share[0.0])
+        print(f"Gain of regularisation: best with less best without {gain:+.1f}; by level {beside}.\n")
+
+
+def _decays(rows: pd.DataFrame) -> None:
+    if rows["weight_decay"].nunique() > 1:
+        means = rows.groupby("weight_decay")["test_accuracy"].mean()
+        print("\nWeight decay: " + ", ".join(f"{decay:g} {100 * score:.1f}" for decay, score in means.items()))
+
+
+def _worth(name: str, part: pd.DataFrame) -> None:
+    """Find where the curve of level none reaches the best level; linear in the logarithm of the images."""
+    plain = part[(part["level"] == "none") & (part["regularisation"] == 0.0)]
+    curve = plain.groupby("n_images")["test_accuracy"].mean()
+    print(f"{name}: " + ", ".join(f"{n:,} images {100 * score:.1f}" for n, score in curve.items()))
+    for n_images, group in part.groupby("n_images"):
+        if group["level"].nunique() < 2 or n_images not in curve.index:
+            continue
+        chosen = group.groupby(["level", "regularisation"])[["valid_accuracy", "test_accuracy"]].mean()
+        best = float(chosen["test_accuracy"][chosen["valid_accuracy"].idxmax()])
+        rising = curve.cummax()
+        words = f"  {n_images:,} images with the best level ({100 * best:.1f}):"
+        if best > rising.iloc[-1]:
+            print(f"{words} more than {rising.index[-1]:,} without")
+            continue
+        reached = math.exp(float(np.interp(best, rising, np.log(rising.index))))
+        print(f"{words} as {reached:,.0f} without, {reached / n_images:.1f} times as many")
+
+
+def main() -> None:
+    """Parse and call."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["list", "run", "table"])
+    parser.add_argument("--plan", choices=list(PLANS), default="cpu")
+    parser.add_argument("--only", type=int, help="the number of a run")
+    parser.add_argument("--most", type=int, help="so many of the runs that have no file yet")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    cases = list(PLANS[given.plan]())
+    if given.command == "table":
+        table(given.plan)
+    elif given.command == "list":
+        for number, case in enumerate(cases):
+            print(number, case.name, "done" if (RESULTS / f"{case.name}.json").exists() else "")
+    else:
+        left = [case for case in cases if not (RESULTS / f"{case.name}.json").exists()]
+        for case in [cases[given.only]] if given.only is not None else left[: given.most]:
+            run(case)
+
+
+if __name__ == "__main__":
+    main()

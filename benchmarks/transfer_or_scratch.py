@@ -1,0 +1,114 @@
+"""Transfer against training from scratch in the same time, on small image sets and two cores.
+
+Claim: none yet; this script is to decide. Hardware: 2 cores, no GPU, nothing else running. Repeats: a run for each set,
+way and seed, five minutes each.
+
+    python benchmarks/transfer_or_scratch.py run --sets flowers trash --seconds 300
+    python benchmarks/transfer_or_scratch.py table
+
+Ways: "transfer" is `nn.transfer` with EfficientNet-Lite0, whose weights come in a package; "probe" the linear probe
+alone at 224 pixels, which takes as long as it takes; "same" the same network from random weights, 128 pixels, and
+"small" cct_2_3x2 at 32 pixels, both with what `nn.advised` advises. Validation images choose; the test images judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import windvane.nn as nn
+from windvane.data.images import Images, read_images
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT.parent / "shared" / "data" / "images"
+RESULTS = ROOT / "benchmarks" / "results" / "transfer_or_scratch"
+SETS = ("flowers", "trash", "clothing", "traffic_signs", "magnetic_tiles", "math_symbols", "brain_mri")
+WAYS = ("transfer", "probe", "same", "small")
+WEIGHTS, NETWORK = "efficientnet_lite0", "tf_efficientnet_lite0"
+SCRATCH_SIZE = 128  # pixels a side: several epochs in five minutes
+GROUPS = {
+    "traffic_signs": lambda name: name.rsplit("_", 1)[0],  # frames of a track
+    "magnetic_tiles": lambda name: name.partition("_num_")[2],  # a tile at several exposures
+}
+MIRRORED = ("flowers", "trash", "clothing", "magnetic_tiles", "brain_mri")
+
+
+@cache
+def read(name: str) -> Images:
+    """Read a set; what belongs together stays together."""
+    return read_images(FOLDER / f"{name}.parquet", groups=GROUPS.get(name))
+
+
+def train(name: str, way: str, seconds: float, seed: int) -> tuple[nn.Model, dict[str, Any]]:
+    """Train in one way."""
+    data = read(name)
+    if way == "probe":
+        probed = nn.linear_probe(nn.transfer_recipe(WEIGHTS, seed=seed), data.train, data.valid)
+        return probed.model, {"seconds": probed.seconds, "valid": probed.valid_accuracy}
+    if way == "transfer":
+        trained = nn.adapt(nn.transfer_recipe(WEIGHTS, seconds=seconds, seed=seed), data)
+    else:
+        model, size, crop = ("cct_2_3x2", 32, "shift") if way == "small" else (NETWORK, SCRATCH_SIZE, "inception")
+        flip = name in MIRRORED
+        recipe = nn.Recipe(model, image_size=size, seconds=seconds, batch=64, crop=crop, flip=flip, seed=seed)
+        trained = nn.train(nn.advised(recipe, data.train)[0], data)
+    facts = {"seconds": trained.seconds, "valid": trained.best.valid_accuracy, "epochs": trained.history[-1].epoch}
+    first = trained.history[0]
+    more = {"probed": first.valid_accuracy} if first.step == 0 else {}
+    recipe = trained.model.recipe
+    facts |= {"size": recipe.image_size, "frozen": recipe.frozen, "augreg": recipe.augreg, "notes": trained.notes}
+    return trained.model, {**facts, **more}
+
+
+def run(sets: list[str], ways: list[str], seconds: float, seeds: list[int]) -> None:
+    """Train what has no file yet."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for name in sets:
+        for seed in seeds:
+            for way in ways:
+                file = RESULTS / f"{name}-{way}-{seconds:g}s-seed{seed}.json"
+                if file.exists():
+                    continue
+                model, facts = train(name, way, seconds, seed)
+                test = read(name).test
+                assert test is not None
+                right = nn.predict_proba(model, test).argmax(axis=1) == test.labels
+                record = {
+                    "set": name,
+                    "way": way,
+                    "budget": seconds,
+                    "seed": seed,
+                    "test": float(right.mean()),
+                    **facts,
+                }
+                file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+                print(name, way, record, flush=True)
+
+
+def table() -> None:
+    """Print a row a set and way."""
+    rows = pd.DataFrame([json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))])
+    print("| set | budget, s | way | seeds | pixels | epochs | seconds | validation | test |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for (name, budget, way), part in rows.groupby(["set", "budget", "way"]):
+        mean = part[["seconds", "valid", "test"]].mean()
+        size = "224" if way == "probe" else f"{part['size'].mean():.0f}"
+        epochs = "" if way == "probe" else f"{part['epochs'].mean():.1f}"
+        scores = f"{mean['valid']:.1%} | {mean['test']:.1%}"
+        print(f"| {name} | {budget:g} | {way} | {len(part)} | {size} | {epochs} | {mean['seconds']:.0f} | {scores} |")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["run", "table"])
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=["flowers", "trash"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    given = parser.parse_args()
+    table() if given.command == "table" else run(given.sets, given.ways, given.seconds, given.seeds)
