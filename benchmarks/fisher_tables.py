@@ -76,12 +76,14 @@ def alphas(found: Found) -> list[str]:
 
 
 def row(found: Found, rate: float) -> list[str]:
-    """The paper's row, and whether early traces go with flatness and accuracy in the end."""
+    """Lay out the paper's row, and whether early traces go with flatness and accuracy in the end."""
     rows = []
     for name, paper in PAPER.items():
         mine = of(found, name if name in METHODS else "plain", rate if name == "best rate" else rate / 10)
         flat = spread(mine, lambda one: one["hessian"][0], 1.0)
-        rows.append((name, test(mine), spread(mine, lambda one: one["train_fit"]["clean"]), *_traces(mine), flat, paper))
+        rows.append(
+            (name, test(mine), spread(mine, lambda one: one["train_fit"]["clean"]), *_traces(mine), flat, paper)
+        )
     columns = ("setting", "test %", "train %", "early Tr(F)", "peak Tr(F)", "Tr(H) at the end", "paper, test %")
     lines = laid_out("SimpleCNN on CIFAR-10 without augmentation", found, columns, rows)
     if len(found) > 2:
@@ -93,7 +95,7 @@ def row(found: Found, rate: float) -> list[str]:
 
 
 def noise(found: Found, rate: float) -> list[str]:
-    """What wrong labels do."""
+    """Lay out what wrong labels do."""
     settings = (("a tenth", "plain", 0.1), ("best rate", "plain", 1.0), ("FP", "FP", 0.1), ("Mixup", "Mixup", 0.1))
     rows = []
     for name, method, share in settings:
@@ -120,7 +122,9 @@ def equal_time(found: Found) -> list[str]:
         mine = [one for one in found if one["run"]["method"] == method]
         spent = (spread(mine, lambda one: one["seconds"], 1.0), spread(mine, lambda one: len(one["history"]), 1.0))
         rows.append((method, test(mine), *spent))
-    return laid_out("Equal processor time, a tenth of the best rate", found, ("method", "test %", "seconds", "epochs"), rows)
+    return laid_out(
+        "Equal processor time, a tenth of the best rate", found, ("method", "test %", "seconds", "epochs"), rows
+    )
 
 
 def alarm(found: Found) -> list[str]:

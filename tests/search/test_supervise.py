@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from windvane.search.supervise import Data, Order, _memory, _session_here, greet, pack, unpack
+from windvane.search import supervise
+from windvane.search.supervise import Data, Order, _memory, _packed, _session_here, greet, pack, unpack
 from windvane.search.trial import Job
 from windvane.search.workers import Session
 from windvane.settings import available_memory
@@ -100,3 +101,22 @@ def test_each_program_has_its_part_of_the_memory(tmp_path: Path) -> None:
 def test_a_greeting_tells_version_and_sight(tmp_path: Path) -> None:
     assert greet(str(tmp_path)) == (VERSION, True)
     assert greet(str(tmp_path / "gone")) == (VERSION, False)
+
+
+def test_a_step_that_a_later_one_replaces_while_it_is_packed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make_folder(tmp_path / "step_0000")
+    whole = _packed(tmp_path, "step_0000")
+    assert whole is not None
+    unpack(whole, tmp_path / "copy")
+    assert files(tmp_path / "copy") == files(first)
+    assert _packed(tmp_path, "step_0001") is None
+
+    def pack_late(folder: Path) -> bytes:
+        make_folder(tmp_path / "step_0001")
+        (folder / "valid.npy").unlink()  # what is packed may lack any file from here on
+        return pack(folder)
+
+    monkeypatch.setattr(supervise, "pack", pack_late)
+    assert _packed(tmp_path, "step_0000") is None

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from windvane.search.evaluate import latest_step
 from windvane.search.run import RunDirectory
 from windvane.search.trial import Job
 from windvane.search.workers import Event, Pool, Session
@@ -155,7 +156,11 @@ def supervise(order: Order, data: Data | None, kept: tuple[str, bytes] | None) -
                 if event.trial is None:
                     return {"unfit": event.error}
                 step = event.trial.step
-                files = pack(folder / step) if data is not None and step not in (None, sent) else None
+                files = None
+                if data is not None and step is not None and step != sent:
+                    files = _packed(folder, step)
+                    if files is None and event.kind != "done":
+                        continue  # a later step is kept already, and its event comes next
                 message = {**attempt, "trial": event.trial.to_json(), "files": files}
                 if event.kind == "done":
                     return message
@@ -165,6 +170,16 @@ def supervise(order: Order, data: Data | None, kept: tuple[str, bytes] | None) -
             pool.close()
     events.put({**attempt, "over": True})
     return {}
+
+
+def _packed(folder: Path, step: str) -> bytes | None:
+    """Pack a step of a trial's folder; None where the program, which goes on meanwhile, replaced it by a later one."""
+    try:
+        files = pack(folder / step)
+    except FileNotFoundError:
+        return None
+    latest = latest_step(folder)  # the later step lies there before the earlier one is taken away
+    return files if latest is not None and latest.name == step else None
 
 
 def _events(pool: Pool, order: Order, most_threads: int, is_wanted: Callable[[], bool]) -> Iterator[Event]:
