@@ -13,7 +13,7 @@ import pytest
 from bad_families import BadFamily
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_classification
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -194,7 +194,7 @@ def test_when_nothing_works_a_summary_says_why(cancer) -> None:
         AutoClassifier(time_budget=20, n_jobs=1, verbose=0, families=[BadFamily("raise")]).fit(X, y)
 
 
-def test_own_metric_and_labels() -> None:
+def test_own_metric_and_labels(tmp_path: Path) -> None:
     X, y = load_iris(return_X_y=True)
     names = np.array(["setosa", "versicolor", "virginica"])[y]
 
@@ -205,6 +205,11 @@ def test_own_metric_and_labels() -> None:
     model = AutoClassifier(metric=metric, families=["linear", "extra_trees"], **QUICK).fit(X, names)
     assert set(model.predict(X)) <= set(names)
     assert model.score(X, names) > 0.9
+    model.save(tmp_path / "model")
+    with pytest.warns(UserWarning, match=r"'found' was the user's own.*score\(\) is that of 'log_loss' now"):
+        opened = load(tmp_path / "model")
+    assert opened.score(X, names) == pytest.approx(-log_loss(names, model.predict_proba(X)))
+    assert load(tmp_path / "model", metric=metric).score(X, names) == model.score(X, names)
 
 
 def test_regression() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,8 @@ def load(
     path
         A folder from ``save``, or a run directory.
     metric
-        The user's own metric where the run had one; no file can hold it.
+        The user's own metric where the run had one; no file can hold it. Without it ``score`` is that of
+        ``metric="auto"``, which a warning says.
     families
         Own families of the run, beside the names of others it may use; None for windvane's.
     n_jobs
@@ -153,4 +155,11 @@ def load(
         model.predictor_ = persist.read_predictor(folder, known, metric, threads=resolve_jobs(n_jobs))
         model.trials_, model.curve_ = [], []
         model._learn_names(model.predictor_)
+    if manifest.get("own_metric") and metric is None:
+        warnings.warn(
+            f"The metric {manifest['metric']!r} was the user's own, and no file can hold it: score() is that of "
+            f"{model.predictor_.metric.name!r} now. load(path, metric=...) brings it.",
+            UserWarning,
+            stacklevel=2,
+        )
     return model
