@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))  # the misbehaving families serve tests and benchmarks
 sys.path.insert(0, str(ROOT / "tests"))  # toys.py
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a suite that a shell runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
