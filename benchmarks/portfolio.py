@@ -31,7 +31,7 @@ from windvane.meta.candidates import make_candidates, read_published
 from windvane.meta.cells import read_lines, to_outcomes
 from windvane.meta.collect import Effort, Source, choose_tables, collect
 from windvane.meta.portfolio import Outcomes, Plan, build, simulate, write
-from windvane.models import FAMILIES
+from windvane.models import DEFAULT, FAMILIES
 from windvane.search.halving import make_rungs
 from windvane.search.portfolio import Entry, read_portfolio
 
@@ -40,6 +40,24 @@ RESULTS = ROOT / "benchmarks" / "results" / "portfolio"
 RESERVED = frozenset((*NAMES, *peers.TABLES["regression"]))
 TASKS = {"classification": Task("binary", 1000, 10, 2), "regression": Task("regression", 1000, 10)}
 ROWS, CELLS = (300, 20_000), 1_000_000
+STRONG = ("lightgbm", "catboost", "network")  # of which more configurations are drawn
+# What a practitioner would try beside the defaults; ranges are wide, so that few random draws lie where this lies.
+GUESSES = (
+    Entry("network", {"width": 256}),
+    Entry("network", {"depth": 2, "width": 64, "learning_rate": 0.06}),
+    Entry("network", {"dropout": 0.3, "weight_decay": 0.06}),
+    Entry("network", {"dropout": 0.0, "learning_rate": 0.02}),
+    Entry("network", {"embedding": "none", "activation": "relu"}),
+    Entry("network", {"embedding": "none", "scale": "quantile", "width": 256, "dropout": 0.3}),
+    Entry("network", {"sigma": 0.5}),
+    Entry("catboost", {"depth": 4, "learning_rate": 0.1}),
+    Entry("catboost", {"depth": 8, "learning_rate": 0.08}),
+    Entry("lightgbm", {"learning_rate": 0.1, "num_leaves": 16, "feature_fraction": 0.7, "bagging_fraction": 0.8}),
+    Entry("lightgbm", {"learning_rate": 0.05, "num_leaves": 31, "feature_fraction": 0.4, "min_data_in_leaf": 10}),
+    Entry("lightgbm", {"learning_rate": 0.1, "num_leaves": 4, "feature_fraction": 0.7}),
+    Entry("extra_trees", {"max_features": 0.8, "min_samples_leaf": 3}),
+    Entry("random_forest", {"max_features": 0.7, "min_samples_leaf": 3}),
+)
 PARTS = 5  # of the tables, left out in turn
 
 
@@ -64,16 +82,18 @@ def load(name: str, kind: str) -> Source:
     return Source(name, "regression" if kind == "regression" else "classification", X, y, X_test, y_test)
 
 
-def candidates(kind: str, per_family: int, published: int) -> list[Entry]:
+def candidates(kind: str, per_family: int, strong: int, published: int) -> list[Entry]:
     """List what is evaluated."""
-    others = read_published(ASKL2, FAMILIES, published) if kind == "classification" else []
-    return make_candidates(TASKS[kind], FAMILIES, per_family, seed=0, published=others)
+    families = {name: FAMILIES[name] for name in DEFAULT}
+    draws = {name: strong if name in STRONG else per_family for name in families}
+    others = read_published(ASKL2, families, published) if kind == "classification" else []
+    return make_candidates(TASKS[kind], families, draws, seed=0, published=[*GUESSES, *others])
 
 
 def collect_all(arguments: argparse.Namespace) -> None:
     """Evaluate every cell that is missing, table after table."""
     until = time.monotonic() + 60 * arguments.minutes
-    listed = candidates(arguments.kind, arguments.per_family, arguments.published)
+    listed = candidates(arguments.kind, arguments.per_family, arguments.strong, arguments.published)
     effort = Effort(
         arguments.policy, arguments.seconds, arguments.workers, memory=arguments.memory, keep=arguments.keep
     )
@@ -132,19 +152,20 @@ def main() -> None:
     parser.add_argument("command", choices=["tables", "collect", "build"])
     parser.add_argument("--kind", choices=list(TASKS), required=True)
     parser.add_argument("--cells", type=Path, help="the file of finished cells")
-    parser.add_argument("--tables", type=int, default=40)
-    parser.add_argument("--per-family", type=int, default=12)
-    parser.add_argument("--published", type=int, default=40)
+    parser.add_argument("--tables", type=int, default=14)
+    parser.add_argument("--per-family", type=int, default=1, help="random configurations of a family")
+    parser.add_argument("--strong", type=int, default=3, help="the same of " + ", ".join(STRONG))
+    parser.add_argument("--published", type=int, default=4)
     parser.add_argument("--policy", default="cv3")
-    parser.add_argument("--seconds", type=float, default=60.0, help="limit on one cell")
+    parser.add_argument("--seconds", type=float, default=15.0, help="limit on one cell")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no cell is begun after these")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--memory", type=float, default=6000.0, help="megabytes for all workers")
     parser.add_argument("--keep", type=Path, help="folder for the predictions of all cells")
     parser.add_argument("--size", type=int, default=16)
-    parser.add_argument("--budget", type=float, default=120.0, help="seconds of one worker that the portfolio has")
+    parser.add_argument("--budget", type=float, default=70.0, help="seconds of one worker that the portfolio has")
     parser.add_argument("--halving", action="store_true")
-    parser.add_argument("--least-tables", type=int, default=20)
+    parser.add_argument("--least-tables", type=int, default=8)
     parser.add_argument("--out", type=Path, help="folder of the portfolio")
     arguments = parser.parse_args()
     arguments.cells = arguments.cells or RESULTS / f"cells_{arguments.kind}.jsonl"

@@ -29,7 +29,7 @@ NETWORK: dict[str, Any] = {
 
 @pytest.mark.parametrize("task", [BINARY, NUMBERS])
 def test_candidates_are_the_portfolio_the_defaults_and_random_ones(task: Task) -> None:
-    candidates = make_candidates(task, FAMILIES, 3, seed=0)
+    candidates = make_candidates(task, FAMILIES, dict.fromkeys(FAMILIES, 3), seed=0)
     shipped = read_portfolio(task, FAMILIES)
     assert candidates[: len(shipped)] == shipped
     assert {entry.family for entry in candidates[len(shipped) :]} == set(FAMILIES)
@@ -39,13 +39,17 @@ def test_candidates_are_the_portfolio_the_defaults_and_random_ones(task: Task) -
     for entry in candidates:
         check(entry.config, FAMILIES[entry.family].space(task))
         assert json.loads(json.dumps(entry.config)) == entry.config
-    assert make_candidates(task, FAMILIES, 3, seed=0) == candidates != make_candidates(task, FAMILIES, 3, seed=1)
+    assert (
+        make_candidates(task, FAMILIES, dict.fromkeys(FAMILIES, 3), seed=0)
+        == candidates
+        != make_candidates(task, FAMILIES, dict.fromkeys(FAMILIES, 3), seed=1)
+    )
 
 
 def test_only_families_that_are_asked_for() -> None:
     few = {"linear": FAMILIES["linear"]}
     published = [Entry("mlp", {}), Entry("linear", {"C": 0.5})]
-    candidates = make_candidates(BINARY, few, 2, seed=0, published=published)
+    candidates = make_candidates(BINARY, few, {"linear": 2, "mlp": 2}, seed=0, published=published)
     assert {entry.family for entry in candidates} == {"linear"}
     assert Entry("linear", {"C": 0.5}) in candidates
 

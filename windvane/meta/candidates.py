@@ -56,7 +56,7 @@ _FAMILIES: dict[str, tuple[str, dict[str, tuple[str, Read]]]] = {
 
 
 def make_candidates(
-    task: Task, families: Mapping[str, Family], per_family: int, seed: int, published: Iterable[Entry] = ()
+    task: Task, families: Mapping[str, Family], draws: Mapping[str, int], seed: int, published: Iterable[Entry] = ()
 ) -> list[Entry]:
     """List the candidates of a task kind: portfolio, defaults, what others published, and random ones of each family.
 
@@ -66,8 +66,8 @@ def make_candidates(
         Any task of the kind; spaces depend on its kind alone.
     families
         To draw from.
-    per_family
-        Random configurations of each family.
+    draws
+        Random configurations of each family; none of one that is not named.
     seed
         Of their randomness.
     published
@@ -83,7 +83,7 @@ def make_candidates(
     drawn = [
         Entry(name, {key: _rounded(value) for key, value in sample(space, rng).items()})
         for name, space in spaces.items()
-        for _ in range(per_family)
+        for _ in range(draws.get(name, 0))
     ]
     listed = [*read_portfolio(task, families), *(Entry(name, {}) for name in families), *published, *drawn]
     candidates: dict[str, Entry] = {}
