@@ -170,3 +170,22 @@ def test_a_container_limits_cores_and_memory(tmp_path: Path, monkeypatch: pytest
     assert available_memory() == 70.0
     (tmp_path / "memory.current").write_text(f"{200 * settings.MEGABYTE}\n")
     assert available_memory() == 0.0
+
+
+def test_the_tightest_group_on_the_way_up_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups, own = tmp_path / "groups", tmp_path / "own"
+    (groups / "slice" / "job").mkdir(parents=True)
+    own.write_text("1:name=systemd:/\n0::/slice/job\n")
+    monkeypatch.setattr(settings, "CGROUPS", groups)
+    monkeypatch.setattr(settings, "OWN_CGROUP", own)
+    cores = available_cores()
+    for folder, megabytes, quota in ((groups / "slice", 50, "100000"), (groups / "slice" / "job", 80, "max")):
+        (folder / "memory.max").write_text(f"{megabytes * settings.MEGABYTE}\n")
+        (folder / "memory.current").write_text(f"{10 * settings.MEGABYTE}\n")
+        (folder / "cpu.max").write_text(f"{quota} 100000\n")
+    assert available_memory() == 40.0
+    assert available_cores() == 1 <= cores
+    own.write_text("0::/of/another/machine\n")  # as a container may see it: the root alone is there
+    assert available_cores() == cores
+    own.unlink()
+    assert available_cores() == cores

@@ -21,7 +21,7 @@ VALIDATIONS = {"holdout": 1, "cv3": 3, "cv5": 5, "cv10": 10}
 POLICIES = ("auto", *(name + suffix for suffix in ("", "-halving") for name in VALIDATIONS))
 MEGABYTE = 2**20
 MOST_SEED = 2**32 - 1  # what numpy's older generators take
-CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _LENGTH = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([a-z]*)")  # number, unit
 _UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -188,36 +188,45 @@ def available_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
         cores = os.cpu_count() or 1
-    quota = _cgroup_numbers("cpu.max")
-    if len(quota) == 2 and quota[1] > 0:
-        cores = min(cores, math.ceil(quota[0] / quota[1]))
+    for group in _cgroups():
+        quota = _numbers(group / "cpu.max")
+        if len(quota) == 2 and quota[1] > 0:
+            cores = min(cores, math.ceil(quota[0] / quota[1]))
     return max(1, cores)
 
 
 def available_memory() -> float:
     """Measure the memory that can still be taken, in megabytes, container limits respected."""
     free = float(psutil.virtual_memory().available)
-    limit, used = _cgroup_numbers("memory.max"), _cgroup_numbers("memory.current")
-    if limit and used:
-        # Files that the system holds in memory count as used, but make way.
-        cached = re.search(r"^inactive_file (\d+)$", _cgroup_text("memory.stat"), re.MULTILINE)
-        free = min(free, limit[0] - used[0] + (float(cached[1]) if cached else 0.0))
+    for group in _cgroups():
+        limit, used = _numbers(group / "memory.max"), _numbers(group / "memory.current")
+        if limit and used:
+            # Files that the system holds in memory count as used, but make way.
+            cached = re.search(r"^inactive_file (\d+)$", _text(group / "memory.stat"), re.MULTILINE)
+            free = min(free, limit[0] - used[0] + (float(cached[1]) if cached else 0.0))
     return max(free, 0.0) / MEGABYTE
 
 
-def _cgroup_numbers(name: str) -> list[float]:
+def _cgroups() -> list[Path]:
+    """Name the control groups (version 2) that limit this process: its own, and all above it."""
+    found = re.search(r"^0::/(.*)$", _text(OWN_CGROUP), re.MULTILINE)
+    if found is None:
+        return []
+    own = CGROUPS / found[1].strip()
+    # Inside a container the path may be that of the machine outside; then only the root is there.
+    return [group for group in (own, *own.parents) if group.is_relative_to(CGROUPS) and group.is_dir()]
+
+
+def _numbers(path: Path) -> list[float]:
     """Read the numbers of a control file; empty where there is no limit."""
-    words = _cgroup_text(name).split()
+    words = _text(path).split()
     return [] if "max" in words else [float(word) for word in words]
 
 
-def _cgroup_text(name: str) -> str:
-    """Read a control file of this process's own group (version 2); empty where there is none."""
+def _text(path: Path) -> str:
     try:
-        group = Path("/proc/self/cgroup").read_text().split("::", 1)[1].split("\n", 1)[0].strip()
-        folder = CGROUPS / group.lstrip("/")
-        return next(p for p in (folder / name, CGROUPS / name) if p.exists()).read_text()
-    except (OSError, IndexError, StopIteration):
+        return path.read_text()
+    except OSError:
         return ""
 
 
