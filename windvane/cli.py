@@ -191,6 +191,7 @@ def predict(
     table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows with the columns of training, or images.")],
     out: Annotated[Path, typer.Option(help="File to write: CSV, Parquet or Feather.")],
     proba: Annotated[bool, typer.Option("--proba", help="A column of probabilities for each class.")] = False,
+    device: Device = None,
 ) -> None:
     """Predict the rows of a table, or images where the run is one of a network."""
     with _complaints():
@@ -203,8 +204,10 @@ def predict(
         if _holds_network(run):
             from windvane import nn
             from windvane.data.images import read_unlabelled
+            from windvane.nn.place import find_place
 
-            write_frame(nn.prediction_table(nn.open_model(run), read_unlabelled(table), proba=proba), out)
+            network = nn.open_model(run, str(find_place(device, "auto").device))
+            write_frame(nn.prediction_table(network, read_unlabelled(table), proba=proba), out)
             return
         model, X = load(run), read_frame(table)
         if not proba:

@@ -9,7 +9,7 @@ from timm.layers import DropPath
 from torch import nn
 
 from windvane.errors import InputError
-from windvane.nn.networks import count_macs, count_parameters, create_network, heads, usual_size
+from windvane.nn.networks import count_macs, count_parameters, create_network, heads, only_head, usual_size
 from windvane.nn.recipe import Recipe
 
 KINDS = {
@@ -87,3 +87,17 @@ def test_options_that_do_not_fit_are_named(options: dict[str, int]) -> None:
 def test_usual_sizes() -> None:
     sizes = [usual_size(name) for name in ("vit_tiny_patch16_224", "vit_lite_7_4", "tf_efficientnet_lite1")]
     assert sizes == [224, 32, 240]
+
+
+def test_heads_that_are_convolutions_and_networks_with_two() -> None:
+    network = create_network(Recipe("resnetv2_50", image_size=32, epochs=1.0, options={"layers": (1, 1, 1, 1)}), 3)
+    assert only_head(network).weight.flatten(1).shape == (3, 2048)
+    with pytest.raises(InputError, match="2 heads"):
+        only_head(create_network(Recipe("deit_tiny_distilled_patch16_224", epochs=1.0), 3))
+
+
+def test_a_tag_that_is_not_there_is_named() -> None:
+    with pytest.raises(InputError, match=r"vit_tiny_patch16_224\.nope"):
+        usual_size("vit_tiny_patch16_224.nope")
+    with pytest.raises(InputError, match=r"augreg_in21k"):
+        Recipe("vit_tiny_patch16_224.augreg_in21q", epochs=1.0)

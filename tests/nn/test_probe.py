@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from windvane.data.images import ImageSet
 from windvane.errors import InputError
+from windvane.nn.adapt import _right
 from windvane.nn.loader import make_batches
 from windvane.nn.networks import create_network
 from windvane.nn.place import Place
@@ -43,6 +44,17 @@ def test_the_head_is_the_logistic_regression(classes: int) -> None:
     assert probed.valid_accuracy == pytest.approx((found.argmax(axis=1) == data.valid.labels).mean(), abs=0.011)
     assert probed.strength in STRENGTHS
     assert probed.valid_accuracy > {2: 0.9, 10: 0.2}[classes]
+
+
+def test_a_head_that_is_a_convolution() -> None:
+    data, small = digits(60, 30, 10), {"layers": (1, 1, 1, 1), "channels": (8, 8, 8, 16), "stem_chs": 8}
+    recipe = replace(tiny_recipe(), model="resnetv2_50", options=small)
+    assert data.valid is not None
+    probed, place = linear_probe(recipe, data.train, data.valid), Place(torch.device("cpu"), bfloat16=False)
+    features = extract_features(probed.model.network, make_batches(data.valid, recipe, place), recipe, place)
+    found = predict_proba(probed.model, data.valid).argmax(axis=1)
+    assert probed.valid_accuracy == pytest.approx((found == data.valid.labels).mean())
+    np.testing.assert_array_equal(_right(probed.model.network, features), found == data.valid.labels)
 
 
 def test_mirrored_features_are_those_of_mirrored_images() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional as F
 
 from windvane.data.images import Images, ImageSet
 from windvane.data.store import read_json, reading, write_json
@@ -23,7 +24,7 @@ from windvane.errors import InputError, RunMismatchError
 from windvane.nn.afford import FROZEN, HEAD_SHARE, Way, afford, describe_way, sizes_up_to
 from windvane.nn.checkpoint import NAME
 from windvane.nn.cost import measure
-from windvane.nn.networks import create_network, heads
+from windvane.nn.networks import create_network, only_head
 from windvane.nn.place import Place, find_place
 from windvane.nn.prepare import Prepared, check_images, prepare
 from windvane.nn.probe import Features, extract_features, fit_head
@@ -177,9 +178,10 @@ def _probe(prepared: Prepared, recipe: Recipe, place: Place, seconds: float) -> 
 
 def _right(network: nn.Module, features: Features) -> NDArray[np.float64]:
     """Say of each image whether the head is right, 0 or 1; shape (n,)."""
-    (head,) = heads(network)
+    head = only_head(network)
     with torch.inference_mode():
-        logits = head(torch.from_numpy(features.values).to(head.weight))  # (n, k)
+        values = torch.from_numpy(features.values).to(head.weight)  # (n, d)
+        logits = F.linear(values, head.weight.flatten(1), head.bias)  # (n, k)
     return np.asarray(logits.argmax(dim=1).cpu().numpy() == features.labels, dtype=np.float64)
 
 

@@ -181,4 +181,4 @@ def _scratch_or_weights(n_images: int) -> tuple[bool, str, str]:
         f" ImageNet-21k reaches 85.5 % (384 pixels), 81.6 % without; between {_COMPARED:,} and 1.3 million images the"
         " paper compares nothing."
     )
-    return False, reason, PAPER
+    return False, reason, OURS

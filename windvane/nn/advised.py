@@ -56,7 +56,8 @@ def describe_advice(recipe: Recipe, images: ImageSet, width: int = WIDTH) -> str
     """
     _, advice = advised(recipe, images)
     head = f"{recipe.model}, {len(images):,} training images of {len(images.classes)} classes, "
-    head += f"{_epochs(recipe, images):g} epochs" if recipe.seconds is None else f"{recipe.seconds:g} s"
+    head += "" if recipe.seconds is None else f"{recipe.seconds:g} s, taken for "
+    head += f"{_epochs(recipe, images):g} epochs"
     share = advice.regularisation
     choices = {
         "transfer": "pre-trained weights" if advice.transfer else "random weights",

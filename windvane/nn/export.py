@@ -6,6 +6,7 @@ written is read back and compared with the network before it counts.
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -137,7 +138,7 @@ def _new_file(path: str | Path, suffix: str) -> Path:
 
 
 def _on_cpu(model: Model) -> PixelNetwork:
-    return PixelNetwork(Model(model.network.cpu(), model.recipe, model.classes)).eval()
+    return PixelNetwork(Model(copy.deepcopy(model.network).cpu(), model.recipe, model.classes)).eval()
 
 
 def _images(model: Model, n: int) -> Tensor:

@@ -159,13 +159,13 @@ class FileBatches:
     place
         Where batches go.
     workers
-        Processes; None for one a core, but for one.
+        Processes; None for one a core, but for one for each process that trains.
     """
 
     def __init__(self, images: ImageSet, recipe: Recipe, place: Place, workers: int | None = None) -> None:
         self.n, self.crops = len(images), recipe.crop == "inception"
         self._files, self._labels, self._device = _Files(images, recipe), _labels(images), place.device
-        self._workers = max(0, available_cores() - 1) if workers is None else workers
+        self._workers = max(0, available_cores() // place.world - 1) if workers is None else workers
 
     def stream(self, choices: Iterable[Choice]) -> Iterator[Batch]:
         """Give the batch of one choice after the other."""

@@ -14,7 +14,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from windvane.errors import InputError
-from windvane.nn.recipe import Recipe
+from windvane.nn.recipe import Recipe, check_model
+
+Head = nn.Linear | nn.Conv2d
 
 _IMAGENET_SIZE = 224
 # Where a vision transformer of the paper drops: after the position embedding, after each dense layer of a branch.
@@ -70,13 +72,19 @@ def usual_size(model: str) -> int:
     -------
     int
         Pixels a side.
+
+    Raises
+    ------
+    InputError
+        Where timm does not know the name.
     """
+    check_model(model)
     cfg = get_pretrained_cfg(model)
     return _IMAGENET_SIZE if cfg is None else int(cfg.input_size[-1])
 
 
-def heads(network: nn.Module) -> Iterator[nn.Linear]:
-    """Find the linear layers that give the logits.
+def heads(network: nn.Module) -> Iterator[Head]:
+    """Find the layers that give the logits.
 
     Parameters
     ----------
@@ -85,12 +93,36 @@ def heads(network: nn.Module) -> Iterator[nn.Linear]:
 
     Yields
     ------
-    Linear
-        One for most networks.
+    Linear or Conv2d
+        One for most networks; a convolution is one of single pixels.
     """
     classifier: Any = network.get_classifier()  # type: ignore[operator]  # a method of every network of timm
     for one in classifier if isinstance(classifier, tuple | list) else (classifier,):
-        yield from (module for module in one.modules() if isinstance(module, nn.Linear))
+        yield from (module for module in one.modules() if isinstance(module, nn.Linear | nn.Conv2d))
+
+
+def only_head(network: nn.Module) -> Head:
+    """Find the one layer that gives the logits.
+
+    Parameters
+    ----------
+    network
+        Of timm.
+
+    Returns
+    -------
+    Linear or Conv2d
+        Its weight, flattened from the second axis on, has the shape (n_classes, n_features).
+
+    Raises
+    ------
+    InputError
+        Where the network has two, as distilled ones, or none.
+    """
+    found = list(heads(network))
+    if len(found) != 1:
+        raise InputError(f"model={type(network).__name__} has {len(found)} heads. Allowed: networks with one head.")
+    return found[0]
 
 
 def count_parameters(network: nn.Module) -> int:

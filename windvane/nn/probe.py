@@ -20,7 +20,7 @@ from windvane.data.images import ImageSet
 from windvane.errors import InputError
 from windvane.nn.loader import Batches, in_order, make_batches
 from windvane.nn.model import Model
-from windvane.nn.networks import heads
+from windvane.nn.networks import only_head
 from windvane.nn.place import Place, find_place
 from windvane.nn.recipe import Recipe
 from windvane.nn.vary import scale_pixels
@@ -140,7 +140,7 @@ def extract_features(
         for pixels, truth in batches.stream(in_order(batches.n, BATCH)):
             shown = pixels.flip(-1) if mirrored else pixels
             hidden = network_.forward_features(scale_pixels(shown, recipe))
-            found.append(network_.forward_head(hidden, pre_logits=True).float().cpu())  # (b, d)
+            found.append(network_.forward_head(hidden, pre_logits=True).flatten(1).float().cpu())  # (b, d)
             labels.append(truth.cpu())
     return Features(torch.cat(found).double().numpy(), torch.cat(labels).numpy())
 
@@ -213,10 +213,12 @@ def _write_head(
     weight, bias = fitted.coef_ / scale, fitted.intercept_ - (fitted.coef_ / scale) @ mean
     if len(fitted.classes_) == 2:  # scikit-learn has one row for both
         weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
-    (head,) = heads(network)
+    head = only_head(network)
+    if head.bias is None:
+        raise InputError(f"model={type(network).__name__} has a head without a bias. Allowed: networks with one.")
     with torch.no_grad():
         head.weight.zero_()
         head.bias.fill_(-1e9)
         rows = torch.from_numpy(fitted.classes_)
-        head.weight[rows] = torch.from_numpy(weight).to(head.weight)
+        head.weight[rows] = torch.from_numpy(weight).to(head.weight).reshape(-1, *head.weight.shape[1:])
         head.bias[rows] = torch.from_numpy(bias).to(head.bias)

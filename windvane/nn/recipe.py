@@ -50,7 +50,8 @@ class Recipe:
     image_size
         Images are squares of this many pixels a side.
     mean, std
-        Of each colour, in pixels between 0 and 1: what the network sees is (pixel - mean) / std. The paper's range is
+        Of each colour, in pixels between 0 and 1: what the network sees is (pixel - mean) / std. With weights, those
+        that they were trained with replace the default here. The paper's range is
         [-1, 1].
     epochs, steps, seconds
         Passes over the training images (also parts of one), steps of the optimiser, or the wall-clock time of a whole
@@ -137,7 +138,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_model(self.model)
+        check_model(self.model)
         for name, allowed in _NAMES.items():
             if getattr(self, name) not in allowed:
                 raise unknown(name, getattr(self, name), allowed)
@@ -238,9 +239,25 @@ def read_recipe(name: str) -> NamedRecipe:
     return NamedRecipe(name, recipe_from_json(content.pop("recipe")), **content)
 
 
-def _check_model(name: Any) -> None:
+def check_model(name: Any) -> None:
+    """Refuse what is no name of a network.
+
+    Parameters
+    ----------
+    name
+        Of timm, with or without the tag of its weights.
+
+    Raises
+    ------
+    InputError
+        Naming the nearest that there are.
+    """
     if not isinstance(name, str) or not timm.is_model(name.partition(".")[0]):
         raise unknown("model", name, [*timm.list_models(), *lite.NAMES])
+    try:
+        timm.models.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise unknown("model", name, timm.list_pretrained(name.partition(".")[0] + ".*")) from error
 
 
 def _is_number(low: float, high: float, *, open_low: bool = False) -> Callable[[Any], bool]:

@@ -99,6 +99,10 @@ class Run:
         labels = check_images(data)
         if recipe.seconds is not None and place.world > 1:
             raise InputError(f"seconds={recipe.seconds!r} is for one process. Allowed for several: epochs or steps.")
+        if recipe.batch % place.world:
+            raise InputError(
+                f"batch={recipe.batch} is not usable. Allowed for {place.world} processes: a multiple of it."
+            )
         prepared = prepare(recipe, data, place) if prepared is None else prepared
         self.recipe, self.place, self.teller = recipe, place, teller
         self.classes = tuple(map(str, data.train.classes))

@@ -126,7 +126,7 @@ def _loop(run: Run, stop: Stop) -> None:
             run.average.update(network, step=plan.step)
         run.tally.add(loss, logits, targets)
         plan.advance()
-        if plan.step % place.look_every == 0 or plan.finished or stop.asked:
+        if plan.step % place.look_every == 0 or plan.due() or stop.asked:  # nothing bad is judged or kept
             good = guard.bad_after()
             if good is not None:
                 run.complain(first + good)

@@ -60,7 +60,8 @@ def start_network(recipe: Recipe, n_classes: int) -> nn.Module:
     _refuse_strangers(recipe, fresh, network)
     for head in heads(network):
         nn.init.zeros_(head.weight)
-        nn.init.zeros_(head.bias)
+        if head.bias is not None:
+            nn.init.zeros_(head.bias)
     return network
 
 
@@ -88,7 +89,7 @@ def as_trained(recipe: Recipe) -> Recipe:
             raise InputError(f"weights={recipe.weights!r} are those of {wanted!r}, but model={recipe.model!r}.")
         return replace(recipe, mean=(0.5,) * 3, std=(0.5,) * 3)
     cfg = get_pretrained_cfg(recipe.model)
-    if recipe.weights is None or cfg is None:
+    if recipe.weights is None or cfg is None or (recipe.mean, recipe.std) != (Recipe.mean, Recipe.std):
         return recipe
     earlier = earlier_recipe(recipe.weights)
     if earlier is not None:
