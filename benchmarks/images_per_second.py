@@ -20,7 +20,9 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +47,11 @@ FOLDER = ROOT.parent / "shared" / "data" / "images"
 RESULTS = ROOT / "benchmarks" / "results" / "images_per_second"
 ROUNDS, WORKERS = 5, (0, 1, 2)
 Batch = tuple[Tensor, Tensor]
+Batches = Generator[Batch, None, None]
+Make = Callable[[], Batches]
 
 
-def windvane_batches(recipe: Recipe, images: ImageSet) -> Iterator[Batch]:
+def windvane_batches(recipe: Recipe, images: ImageSet) -> Batches:
     """Give batches as windvane's loop takes them, without end."""
     place = find_place("cpu", "float32")
     order, n_classes = Order(len(images), recipe.batch, recipe.seed), len(images.classes)
@@ -56,7 +60,7 @@ def windvane_batches(recipe: Recipe, images: ImageSet) -> Iterator[Batch]:
         yield vary(pixels, labels, n_classes, recipe, place.seed(recipe.seed, step))
 
 
-def timm_batches(recipe: Recipe, images: ImageSet, augmentation: str | None, workers: int) -> Iterator[Batch]:
+def timm_batches(recipe: Recipe, images: ImageSet, augmentation: str | None, workers: int) -> Batches:
     """Give batches of timm's loader, epoch after epoch."""
     config = resolve_data_config({}, model=timm.create_model(recipe.model))
     loader = create_loader(
@@ -79,7 +83,7 @@ def timm_batches(recipe: Recipe, images: ImageSet, augmentation: str | None, wor
         yield from epoch
 
 
-def windvane_steps(recipe: Recipe, images: ImageSet) -> Iterator[Batch]:
+def windvane_steps(recipe: Recipe, images: ImageSet) -> Batches:
     """Train a step on each batch, as windvane's loop does."""
     network = create_network(recipe, len(images.classes)).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimiser = make_optimiser(network, recipe)
@@ -91,7 +95,7 @@ def windvane_steps(recipe: Recipe, images: ImageSet) -> Iterator[Batch]:
         yield pixels, targets
 
 
-def timm_steps(recipe: Recipe, images: ImageSet, augmentation: str | None, workers: int) -> Iterator[Batch]:
+def timm_steps(recipe: Recipe, images: ImageSet, augmentation: str | None, workers: int) -> Batches:
     """Train a step on each batch, as timm's script does."""
     network = timm.create_model(recipe.model, num_classes=len(images.classes)).train()
     optimiser = create_optimizer_v2(network, opt="sgd", lr=0.01, momentum=0.9, weight_decay=2e-5)
@@ -113,14 +117,15 @@ def speed(batches: Iterable[Batch], seconds: float) -> float:
     return n / (time.monotonic() - start)
 
 
-def compare(systems: dict[str, Iterator[Batch]], seconds: float) -> dict[str, list[float]]:
-    """Measure every system in turn, after a batch to warm up."""
-    for batches in systems.values():
-        next(batches)
+def compare(systems: dict[str, Make], seconds: float) -> dict[str, list[float]]:
+    """Measure every system in turn, alone, after the batches that its workers made ahead."""
     found: dict[str, list[float]] = {name: [] for name in systems}
     for _ in range(ROUNDS):
-        for name, batches in systems.items():
-            found[name].append(speed(batches, seconds))
+        for name, make in systems.items():
+            with closing(make()) as batches:
+                for _ in range(2 * max(WORKERS) + 1):
+                    next(batches)
+                found[name].append(speed(batches, seconds))
     return found
 
 
@@ -140,25 +145,25 @@ def main() -> None:
     plain = Recipe(given.model, image_size=size, steps=1, batch=given.batch, crop=crop)
     strong = Recipe(given.model, image_size=size, steps=1, batch=given.batch, crop=crop, augreg="medium1")
     ways = {"defaults": None, "RandAugment": "rand-m15-n2-mmax30"}
-    loading: dict[str, Iterator[Batch]] = {
-        "windvane, none": windvane_batches(plain, images),
-        "windvane, medium1": windvane_batches(strong, images),
+    loading: dict[str, Make] = {
+        "windvane, none": partial(windvane_batches, plain, images),
+        "windvane, medium1": partial(windvane_batches, strong, images),
     }
     for words, augmentation in ways.items():
-        loading |= {f"timm, {words}, {n} workers": timm_batches(plain, images, augmentation, n) for n in WORKERS}
+        for n in WORKERS:
+            loading[f"timm, {words}, {n} workers"] = partial(timm_batches, plain, images, augmentation, n)
     found = {"loading": compare(loading, given.seconds)}
     fastest = {
         words: max(WORKERS, key=lambda n: statistics.median(found["loading"][f"timm, {words}, {n} workers"]))
         for words in ways
     }
-    del loading
-    training: dict[str, Iterator[Batch]] = {
-        "windvane, none": windvane_steps(plain, images),
-        "windvane, medium1": windvane_steps(strong, images),
+    training: dict[str, Make] = {
+        "windvane, none": partial(windvane_steps, plain, images),
+        "windvane, medium1": partial(windvane_steps, strong, images),
     }
     for words, augmentation in ways.items():
         n = fastest[words]
-        training[f"timm, {words}, {n} workers"] = timm_steps(plain, images, augmentation, n)
+        training[f"timm, {words}, {n} workers"] = partial(timm_steps, plain, images, augmentation, n)
     found["training"] = compare(training, given.seconds)
     _tell(found, vars(given) | {"size": size, "threads": torch.get_num_threads()})
 
