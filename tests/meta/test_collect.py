@@ -139,7 +139,7 @@ def test_no_table_of_a_benchmark_is_learned_from(shared_tables: Path, kind: str)
 def test_a_portfolio_is_built_compared_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The script, from finished cells to the file."""
     rng, path = np.random.default_rng(0), tmp_path / "cells.jsonl"
-    candidates = benchmark.candidates("regression", per_family=1, published=0)
+    candidates = benchmark.candidates("regression", per_family=1, strong=1, published=0)
     for table in ("a", "b", "c"):
         for entry in candidates:
             points = [[share, *rng.random(2), 3 * share] for share in (1 / 16, 0.25, 1.0)]
