@@ -28,6 +28,7 @@ from windvane.models.curve import Curve
 from windvane.models.encoding import encoding_choices, encoding_space, weigh, weighing_space
 from windvane.models.layers import (
     Design,
+    Parts,
     Single,
     backward,
     cross_entropy_slopes,
@@ -141,6 +142,7 @@ class NetworkModel:
         self.finished = False
         self.curve = Curve(0)
         self.low = self.high = 0.0
+        self._widened: tuple[Single, Parts] | None = None
         self._encoder, self._units, self._setting = encoder, units, setting
 
     def check(self) -> None:
@@ -247,10 +249,16 @@ class NetworkModel:
         """Predict with the parameters of the best epoch."""
         # In float64: a row's prediction then depends neither on its neighbours nor on threads beyond 1e-15.
         features = squash(float32(self._encoder.transform(table)).astype(np.float64), self.stretch)
-        scores = find_scores(self.design, self.design.views(self.best.astype(np.float64)), features)
+        scores = find_scores(self.design, self._wide(), features)
         if not self._setting.task.is_classification:
             return self._units.expand(np.clip(scores[:, 0], self.low, self.high))
         return np.asarray(softmax(scores, axis=1))
+
+    def _wide(self) -> Parts:
+        """Give the best parameters in float64; converting them anew for each row would cost more than the row."""
+        if self._widened is None or self._widened[0] is not self.best:
+            self._widened = (self.best, self.design.views(self.best.astype(np.float64)))
+        return self._widened[1]
 
     def save(self, folder: Path) -> None:
         """Write the encoder, ``network.npz`` and ``state.json``."""
