@@ -4,7 +4,8 @@ Claim: none yet; the report is to say which AugReg level is best at small scale,
 and how many times more data the augmentation is worth. `windvane.nn.advise` is corrected by it.
 Plans: "cpu" is one small vision transformer on 5,000 images, 7 levels x 2 regularisations x 2 seeds (28 runs), level
 none on other numbers of images for as many steps (6 runs, for the worth of the augmentation), and the levels once more
-with a third of the steps (28 runs). "gpu" is three sizes x 7 levels x 2 regularisations x 2 weight decays on 1, 3, 10, 30 and 100 % of the images, one seed (420 runs).
+with a third of the steps (28 runs). "gpu" is three sizes x 7 levels x 2 regularisations x 2 weight decays on 1, 3, 10,
+30 and 100 % of the images, one seed (420 runs).
 Hardware: "cpu" one thread, less than two minutes a run; "gpu" one GPU. Repeats: two seeds, and one.
 
     python benchmarks/miniature.py list --plan cpu

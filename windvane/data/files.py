@@ -174,14 +174,14 @@ def _check(X: Any) -> Any:
 
 def _check_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """Hold a frame to the same rules as arrays, and make the names of its columns strings."""
-    if any(getattr(dtype, "kind", "") == "c" for dtype in frame.dtypes):
+    if any(getattr(dtype, "kind", "") == "c" for dtype in set(frame.dtypes)):
         raise InputError("Complex data not supported: X has columns of complex numbers.")
     for size, what in zip(frame.shape, ("sample", "feature"), strict=True):
         if size == 0:
             raise InputError(f"Found array with 0 {what}(s) (shape={frame.shape}) while a minimum of 1 is required.")
     if is_unnamed(frame):
         return frame
-    if not all(isinstance(name, str) for name in frame.columns):
+    if frame.columns.inferred_type != "string" or frame.columns.hasnans:
         frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
     try:
         _refuse_duplicates(frame.columns)
@@ -206,6 +206,9 @@ def _to_array(X: Any) -> NDArray[Any]:
 
 
 def _refuse_duplicates(names: Iterable[object]) -> None:
+    # The index knows at once whether it has any; wide tables are predicted row by row.
+    if isinstance(names, pd.Index) and names.is_unique:
+        return
     twice = [str(name) for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"two columns have the same name: {', '.join(map(repr, twice))}")
