@@ -1,6 +1,6 @@
 """How the loss falls with the budget: one fit for each budget from 2 s to 10 min, on ten tables.
 
-Claim: none until it is run; `plot` prints the mean and draws it.
+Claim: a fifth of what can be gained is still missing after 2 s, 4 % after 5 s, 1 % after 15 s and 0.1 % after 60 s.
 Score: the test loss of a table, normalised: 1 is a constant prediction, 0 the best of all budgets on that table.
 Hardware: one core of its own, one worker. Repeats: 1 a table and budget, the same split and random state.
 
@@ -24,7 +24,7 @@ TABLES = (
     *("attrition", "car_evaluation", "churn_modelling", "credit_data", "electricity"),
     *("eucalyptus", "hpc_jobs", "isolet_1560", "mammography", "pendigits"),
 )
-BUDGETS = (2.0, 5.0, 15.0, 60.0, 200.0, 600.0)
+BUDGETS = (2.0, 5.0, 15.0, 60.0, 600.0)
 
 
 def measure(name: str, budget: float, workers: int) -> dict[str, Any]:
@@ -80,10 +80,13 @@ def plot(out: Path) -> None:
     for budget, mean in losses.mean().items():
         print(f"| {budget:g} | {mean:.4f} |")
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    axes.plot(losses.columns, losses.T, color="0.8", linewidth=1)
+    for number, (_, line) in enumerate(losses.iterrows()):
+        axes.plot(losses.columns, line, color="0.8", linewidth=1, label="a table" if number == 0 else None)
     axes.plot(losses.columns, losses.mean(), color="#0072b2", marker="o", label=f"mean of {len(losses)} tables")
-    axes.set(xscale="log", xlabel="budget, seconds", ylabel="loss: 1 constant, 0 best of all budgets")
+    axes.set(xscale="log", xlabel="budget, seconds", ylabel="test loss: 1 constant, 0 best of all budgets")
     axes.set_yscale("symlog", linthresh=0.01)
+    axes.set_ylim(-0.0005, 1)
+    axes.set_yticks([0, 0.005, 0.01, 0.1, 1], ["0", "0.005", "0.01", "0.1", "1"])
     axes.set_xticks(losses.columns, [f"{budget:g}" for budget in losses.columns])
     axes.minorticks_off()
     axes.legend(frameon=False)

@@ -111,6 +111,7 @@ class MLPModel:
         self.curve = Curve(_PATIENCE)
         self.activation, self.updates = "relu", 0
         self.best: list[Single] = []
+        self._widened: tuple[list[Single], list[Floats]] | None = None
         self.now: list[Single] = []
         self.means: list[Single] = []
         self.squares: list[Single] = []
@@ -188,10 +189,16 @@ class MLPModel:
         # In float64: a row's prediction then depends neither on its neighbours nor on threads beyond 1e-15.
         features = float32(self._encoder.transform(table)).astype(np.float64)
         portions = (features[start : start + PORTION] for start in range(0, max(features.shape[0], 1), PORTION))
-        scores = np.vstack([_forward(rows, self.best, self.activation) for rows in portions])  # (n, outputs)
+        scores = np.vstack([_forward(rows, self._wide(), self.activation) for rows in portions])  # (n, outputs)
         if not self._setting.task.is_classification:
             return self._units.expand(scores[:, 0])
         return np.asarray(softmax(_logits(scores), axis=1))
+
+    def _wide(self) -> list[Floats]:
+        """Give the best weights in float64, converted once for many predictions."""
+        if self._widened is None or self._widened[0] is not self.best:
+            self._widened = (self.best, [array.astype(np.float64) for array in self.best])
+        return self._widened[1]
 
     def save(self, folder: Path) -> None:
         """Write the encoder, ``mlp.npz`` and ``state.json``."""
@@ -204,7 +211,7 @@ class MLPModel:
         write_json(folder / "state.json", {**state, "units": [self._units.mean, self._units.spread]})
 
 
-def _forward(features: Any, arrays: list[Single], activation: str) -> Floats:
+def _forward(features: Any, arrays: list[Any], activation: str) -> Floats:
     """Run the network: scores of shape (n, outputs), before the last function."""
     layers = len(arrays) // 2
     hidden = features
