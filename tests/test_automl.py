@@ -111,12 +111,17 @@ def test_a_run_is_loaded_and_goes_on(fitted: AutoClassifier, cancer) -> None:
     opened = load(fitted.run_dir, n_jobs=2)
     np.testing.assert_array_equal(opened.predict_proba(X_test), fitted.predict_proba(X_test))
     before = min(t.loss for t in opened.trials_)
+    earlier = opened.performance_over_time_
     opened.verbose = 0
     started = time.monotonic()
     opened.resume(4)
     assert time.monotonic() - started < 4 + 2
     assert len(opened.trials_) > 4
     assert min(t.loss for t in opened.trials_) <= before
+    over_time = opened.performance_over_time_
+    assert len(over_time) > len(earlier)
+    np.testing.assert_array_equal(over_time[: len(earlier)], earlier)
+    assert (np.diff(over_time["seconds"]) >= 0).all()
     assert [t.number for t in opened.trials_] == list(range(len(opened.trials_)))
 
 

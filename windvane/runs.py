@@ -75,7 +75,7 @@ class Outcome:
         """
         manifest = directory.manifest()
         history = recovered(directory)
-        record, ensemble = _read_ensemble(directory, history)
+        ensemble = _read_ensemble(directory)
         if ensemble is None and not directory.data.exists():
             raise NoModelError(f"The run in {str(directory.root)!r} has no ensemble, and its data were not kept.")
         resolved = persist.resolve_metric(manifest, metric)
@@ -90,8 +90,7 @@ class Outcome:
         predictor = persist.open_predictor(
             manifest, ensemble, folders, families=families, metric=resolved, threads=threads
         )
-        curve = [(float(a), float(b), float(c)) for a, b, c in record.get("curve", [])]
-        return cls(predictor, history.trials, curve, Policy(**manifest["policy"]))
+        return cls(predictor, history.trials, _read_curve(directory), Policy(**manifest["policy"]))
 
 
 def reopen(settings: Settings, given_seed: bool) -> Settings:
@@ -243,8 +242,8 @@ def conduct(
     problem = prepared.problem
     objects = channel.pack(own_parts(problem.metric, prepared.families))
     pool.open(Session(directory.root.absolute(), directory.log.absolute(), settings.memory_limit, objects))
-    history = recovered(directory)
-    earlier = max((trial.ended for trial in history.trials), default=0.0)
+    history, curve = recovered(directory), _read_curve(directory)
+    earlier = max([trial.ended for trial in history.trials] + [point[0] for point in curve], default=0.0)
     n_train = min(len(fold.train) for fold in problem.folds)
     with Progress(quiet=settings.verbose == 0) as progress:
         left = settings.time_budget - (time.monotonic() - started)
@@ -262,6 +261,7 @@ def conduct(
             callbacks=callbacks,
             progress=progress,
             at_leisure=persist.preload,
+            curve=curve,
         )
         ensemble = search.run()
     directory.drop(directory.temporary)
@@ -270,9 +270,8 @@ def conduct(
         raise NoModelError(f"No model came out of {time.monotonic() - started:.0f} s:\n{reasons}")
     curve = [*search.curve, (search.clock.now(), min(t.loss for t in history.trials if t.usable), ensemble.loss)]
     write_json(directory.root / "ensemble.json", {**persist.ensemble_to_json(ensemble), "curve": curve})
-    manifest = directory.manifest()
     predictor = persist.open_predictor(
-        manifest,
+        directory.manifest(),
         ensemble,
         _member_folders(directory, ensemble),
         families=prepared.families,
@@ -340,16 +339,27 @@ def _check_same(directory: RunDirectory, identity: Mapping[str, Any]) -> None:
         )
 
 
-def _read_ensemble(directory: RunDirectory, history: History) -> tuple[dict[str, Any], Ensemble | None]:
-    """Read the ensemble that was written last; none where it is older than the last trials or its steps are gone."""
+def _read_record(directory: RunDirectory) -> dict[str, Any]:
+    """Read what was written of the ensemble last; nothing where no fit came to its end."""
     try:
-        record = json.loads((directory.root / "ensemble.json").read_text())
+        return dict(json.loads((directory.root / "ensemble.json").read_text()))
     except (OSError, ValueError):
-        return {}, None
-    curve = record.pop("curve", [])
+        return {}
+
+
+def _read_curve(directory: RunDirectory) -> list[tuple[float, float, float]]:
+    return [(float(a), float(b), float(c)) for a, b, c in _read_record(directory).get("curve", [])]
+
+
+def _read_ensemble(directory: RunDirectory) -> Ensemble | None:
+    """Read the ensemble that was written last; none where its steps are gone."""
+    record = _read_record(directory)
+    record.pop("curve", None)
+    if not record:
+        return None
     ensemble = persist.ensemble_from_json(record)
     there = all(directory.step(member.number, member.step).exists() for member in ensemble.members)
-    return {"curve": curve}, ensemble if there else None
+    return ensemble if there else None
 
 
 def _member_folders(directory: RunDirectory, ensemble: Ensemble) -> list[list[Path]]:

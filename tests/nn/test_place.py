@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from windvane.errors import InputError
-from windvane.nn.place import Place, find_place, mix
+from windvane.nn.place import Place, as_fast, find_place, mix
 
 
 def test_the_cpu_is_always_there() -> None:
@@ -39,6 +39,15 @@ def test_products_are_taken_in_bfloat16_where_asked() -> None:
     for wanted, dtype in ((False, torch.float32), (True, torch.bfloat16)):
         with Place(torch.device("cpu"), bfloat16=wanted).autocast():
             assert (one @ one).dtype == dtype
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_large_networks_use_the_bfloat16_of_a_cpu(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    place = find_place("cpu", "auto")
+    assert as_fast(place, 30_000_000).bfloat16 == has
+    assert not as_fast(place, 7_000_000).bfloat16
 
 
 def test_one_process_adds_up_alone() -> None:

@@ -134,16 +134,16 @@ def test_limits_hold_there_and_nothing_is_left(dask: Any, tmp_path: Path) -> Non
     assert (pool.n_workers, len(pool.idle)) == (2, 2)
     try:
         pool.open(make_session(tmp_path, BadFamily("hang", good_steps=1), BadFamily("segfault")))
-        pool.submit(Job(0, "bad_hang", {}, "portfolio", 0), 1.0, 0.5, threads=1)
+        pool.submit(Job(0, "bad_hang", {}, "portfolio", 0), 1.0, 0.5)
         assert [job.number for job in pool.running] == [0] and len(pool.idle) == 1
         trial = events(pool, "done").trial
         assert trial is not None
         assert (trial.status, trial.step, trial.usable) == ("timeout", "step_0000", True)
-        pool.submit(Job(1, "bad_segfault", {}, "portfolio", 0), 60.0, 1.0, threads=1)
+        pool.submit(Job(1, "bad_segfault", {}, "portfolio", 0), 60.0, 1.0)
         trial = events(pool, "done").trial
         assert trial is not None
         assert trial.status == "crashed" and "exit code" in (trial.error or "")
-        pool.submit(Job(2, "bad_hang", {}, "portfolio", 0), np.inf, 1.0, threads=1)
+        pool.submit(Job(2, "bad_hang", {}, "portfolio", 0), np.inf, 1.0)
         events(pool, "step")
         busy = [pid for pids in programs(dask).values() for pid in pids]
         assert busy
@@ -173,7 +173,7 @@ def test_a_trial_outlives_its_dask_worker_and_goes_on_from_its_kept_step(dask: A
     pool = ClusterPool(dask, 1, MEMORY)
     try:
         pool.open(session)
-        pool.submit(Job(0, "toy", {"rate": 0.3}, "portfolio", 11), np.inf, 1.0, threads=1)
+        pool.submit(Job(0, "toy", {"rate": 0.3}, "portfolio", 11), np.inf, 1.0)
         step = events(pool, "step").trial
         assert step is not None and step.iterations == (1, 1, 1)
         assert (tmp_path / "run" / "trials" / "00000" / "step_0000" / "valid.npy").exists()

@@ -25,6 +25,7 @@ from windvane.search.ensemble import (
     fit_decision,
     fit_temperature,
     greedy_selection,
+    standard_error,
 )
 from windvane.search.run import Problem, RunDirectory
 from windvane.search.trial import Trial
@@ -186,7 +187,7 @@ def test_decision_weights_are_the_best_threshold(score: Callable[..., float]) ->
     def loss(q: Floats) -> float:
         return 1 - score(y, q.argmax(axis=1))
 
-    decision = fit_decision(p, loss)
+    decision = fit_decision(p, loss, lambda q: 0.01)
     assert decision is not None
     found = loss(p * decision)
     # Class 1 where p1 > f * p0, that is p1 > f / (1 + f).
@@ -207,7 +208,7 @@ def test_decision_weights_of_several_classes_gain_what_makes_up_for_rare_ones() 
     def loss(q: Floats) -> float:
         return 1 - float(sk.balanced_accuracy_score(y, q.argmax(axis=1)))
 
-    decision = fit_decision(p, loss)
+    decision = fit_decision(p, loss, lambda q: 0.01)
     assert decision is not None
     assert loss(p * decision) <= loss(p / prior) + 0.01
 
@@ -220,18 +221,62 @@ def test_noise_is_seldom_a_reason_for_decision_weights() -> None:
         k = 2 + 2 * (seed % 2)
         y = rng.integers(0, k, 1200)
         p = softmax(1.2 * np.eye(k)[y] + rng.normal(size=(1200, k)), axis=1)
-        decision = fit_decision(p[:200], lambda q, y=y: float(np.mean(q.argmax(axis=1) != y[:200])))
+
+        def wrong(q: Floats, y: Any = y[:200]) -> float:
+            return float(np.mean(q.argmax(axis=1) != y))
+
+        def spread(q: Floats, y: Any = y[:200]) -> float:
+            return standard_error(lambda rows: wrong(q[rows], y[rows]), y)
+
+        decision = fit_decision(p[:200], wrong, spread)
         right = [np.mean((p * factors).argmax(axis=1)[200:] == y[200:]) for factors in (decision or 1.0, 1.0)]
         changes.append(right[0] - right[1])
     assert np.count_nonzero(changes) <= 3
     assert np.mean(changes) > -0.004
 
 
+@pytest.mark.parametrize("cost", [1.0, 50.0])
+def test_the_standard_error_is_that_of_a_share_in_its_own_units(cost: float) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(2000) % 2
+    wrong = rng.random(2000) < 0.2
+    found = standard_error(lambda rows: cost * float(wrong[rows].mean()), y)
+    assert found == pytest.approx(cost * np.sqrt(0.2 * 0.8 / 2000), rel=0.3)
+
+
+def test_a_rare_class_makes_a_loss_unsure() -> None:
+    y = (np.arange(1000) < 10).astype(int)
+    wrong = np.arange(1000) % 2 == 0  # half of each class
+
+    def balanced(rows: Any) -> float:
+        return float(np.mean([wrong[rows][y[rows] == code].mean() for code in (0, 1)]))
+
+    assert standard_error(balanced, y) == pytest.approx(0.5 * np.sqrt(0.25 / 10), rel=0.35)  # of the ten rows
+
+
+def test_an_own_cost_of_wrong_labels_finds_no_gain_in_noise() -> None:
+    """A loss above 1 once made the guard vanish."""
+    accepted = 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        y = rng.integers(0, 2, 200)
+        p = softmax(1.2 * np.eye(2)[y] + rng.normal(size=(200, 2)), axis=1)
+
+        def cost(q: Floats, y: Any = y) -> float:
+            return 20 * float(np.mean(q.argmax(axis=1) != y))
+
+        def spread(q: Floats, y: Any = y) -> float:
+            return standard_error(lambda rows: 20 * float(np.mean(q[rows].argmax(axis=1) != y[rows])), y)
+
+        accepted += fit_decision(p, cost, spread) is not None
+    assert accepted <= 3
+
+
 def test_many_rows_of_many_classes_take_no_time() -> None:
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(200), 5000)
     started = time.perf_counter()
-    assert fit_decision(p, lambda q: float(np.mean(q.argmax(axis=1)))) is None
+    assert fit_decision(p, lambda q: float(np.mean(q.argmax(axis=1))), lambda q: 0.0) is None
     assert time.perf_counter() - started < 0.5
 
 

@@ -59,7 +59,7 @@ class FakePool:
     def idle(self) -> list[object]:
         return [object()] * (self.n_workers - len(self.running))
 
-    def submit(self, job: Job, seconds: float, grace: float, threads: int, bar: float = np.inf) -> None:
+    def submit(self, job: Job, seconds: float, grace: float, bar: float = np.inf) -> None:
         self.running.append(job)
         self.submitted.append(job)
         self.bars[job.number] = bar
@@ -219,6 +219,22 @@ def test_halving_takes_the_best_up_on_their_kept_states(make: Any) -> None:
     assert any(len(taken) > 1 for taken in shares.values())
     for taken in shares.values():
         assert taken == [rung.share for rung in rungs][: len(taken)]
+
+
+@pytest.mark.parametrize("policy", ["rows", "shares"])
+def test_with_a_trial_limit_promotions_do_not_depend_on_the_workers(make: Any, policy: str) -> None:
+    rungs = make_rungs(100, False, 20) if policy == "rows" else make_rungs(100, True, None)
+    assert len(rungs) > 1
+    runs = []
+    for n_workers in (1, 2, 3):
+        families = ["extra_trees", "linear"]
+        search, pool = make(f"run{n_workers}", families=families, n_trials=40, rungs=rungs, n_workers=n_workers)
+        search.run()
+        jobs = [(j.number, j.family, tuple(sorted(j.config.items())), j.rows, j.share) for j in pool.submitted]
+        assert len({job[1:] for job in jobs}) == len(jobs)  # nothing is done twice
+        runs.append(sorted(jobs, key=str))
+    assert runs[0] == runs[1] == runs[2]
+    assert len({job[3:] for job in runs[0]}) > 1
 
 
 def test_an_interrupt_keeps_what_there_is(make: Any) -> None:

@@ -188,3 +188,22 @@ def test_it_learns_from_races_that_were_lost() -> None:
         return float(np.median([bowl(*optimiser.suggest(records, anything)) for _ in range(10)]))
 
     assert run(raced=True) == run(raced=False)
+
+
+def test_a_trial_that_went_on_counts_with_its_better_loss() -> None:
+    """The clock stops slow families first; judged by that, the optimiser would never come back to them."""
+
+    def suggested(early: float) -> list[str]:
+        families = {"line": Line("line"), "toy": ToyFamily("toy")}
+        optimiser, rng = Optimiser(families, TASK, 0, FULL), np.random.default_rng(0)
+        records = []
+        for number in range(24):
+            family = ("line", "toy")[number % 2]
+            config = sample(families[family].space(TASK), rng)
+            records.append(make_trial(number, early if family == "line" else 1.0, family, config=config))
+        optimiser.suggest(records, anything)
+        records += [replace(t, loss=0.1) for t in records if t.family == "line"]
+        return [optimiser.suggest(records, anything)[0] for _ in range(30)]
+
+    assert suggested(5.0) == suggested(3.0)  # what they were worth before makes no difference
+    assert suggested(5.0).count("line") > 20

@@ -21,7 +21,7 @@ from windvane.version import VERSION
 
 def make_order(root: Path, memory: float | None = 500.0) -> Order:
     session = Session(root, root / "log.txt", 1.0, "objects")
-    return Order(session, Job(3, "toy", {}, "portfolio", 0), 1.0, 1.0, 1, 0.5, memory, "events")
+    return Order(session, Job(3, "toy", {}, "portfolio", 0), 1.0, 1.0, 0.5, memory, "events")
 
 
 def make_worker(folder: Path, limit: float | None = None, nthreads: int = 2) -> SimpleNamespace:

@@ -51,7 +51,7 @@ def test_it_evaluates_jobs_until_its_input_ends(program: subprocess.Popen[bytes]
     objects = channel.pack({"metric": get_metric("auto", TASK), "families": {}})
     opening = {"do": "open", "root": str(directory.root), "log": str(directory.log), "memory": 4e3, "session": objects}
     channel.send(program.stdin, opening)
-    channel.send(program.stdin, job_message(Job(7, "linear", {"C": 10.0}, "portfolio", 1), np.inf, 1))
+    channel.send(program.stdin, job_message(Job(7, "linear", {"C": 10.0}, "portfolio", 1), np.inf))
     step, done = channel.receive(program.stdout), channel.receive(program.stdout)
     assert step is not None
     assert done is not None
@@ -77,7 +77,7 @@ def test_what_a_library_prints_goes_to_the_log(program: subprocess.Popen[bytes],
     objects = channel.pack({"metric": Loud("loud", len), "families": {}})
     opening = {"do": "open", "root": str(directory.root), "log": str(directory.log), "memory": 4e3, "session": objects}
     channel.send(program.stdin, opening)
-    channel.send(program.stdin, job_message(Job(0, "linear", {}, "portfolio", 1), np.inf, 1))
+    channel.send(program.stdin, job_message(Job(0, "linear", {}, "portfolio", 1), np.inf))
     messages = [channel.receive(program.stdout) for _ in range(2)]
     assert [message["event"] for message in messages if message] == ["step", "done"]
     assert "printed by a library" in directory.log.read_text()

@@ -49,7 +49,7 @@ def submit(pool: Pool, job: Job, seconds: float, grace: float) -> None:
     end = time.monotonic() + 60
     while not pool.idle and time.monotonic() < end:
         pool.wait(0.2)
-    pool.submit(job, seconds, grace, threads=1)
+    pool.submit(job, seconds, grace)
 
 
 def job(number: int, family: str) -> Job:

@@ -250,7 +250,7 @@ class _Collector:
         cell = self.cells[number]
         share = cell.shares[len(cell.points)]
         job = Job(number, cell.entry.family, dict(cell.entry.config), "portfolio", self.effort.seed, share=share)
-        pool.submit(job, seconds, _GRACE, threads=1)
+        pool.submit(job, seconds, _GRACE)
 
     def _hear(self, trial: Trial, pool: Pool) -> None:
         """Judge the state that a job left, and go on to the next rung, or end the cell."""

@@ -27,6 +27,7 @@ from windvane.models.encoding import encoding_choices, encoding_space
 from windvane.models.params import complete
 
 _MOST_COLUMNS = 1000  # the work grows with their square
+_MOST_NUMBERS = 5e7  # of all covariances: 400 MB
 _EVERY, _FEWEST = 5, 10  # every so-manieth row tells the temperature, where they are enough
 _SHARPEST = 1e4
 
@@ -129,6 +130,9 @@ class DiscriminantModel:
         rows = np.isin(self._target, chosen)
         features, target = self._features[rows], self._target[rows]
         q = features.shape[1]
+        covariances = len(chosen) if self._config["kind"] == "quadratic" else 1
+        if covariances * q * q > _MOST_NUMBERS:
+            raise ValueError(f"{covariances} covariances of {q:,} encoded columns are more than memory should hold")
         if len(chosen) == 1:
             self.means, self.maps, self.offsets = np.zeros((1, q)), np.zeros((1, q, 1)), np.zeros(1)
         else:

@@ -7,7 +7,7 @@ any step can be repeated exactly.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from windvane.errors import InputError
 
+# With fewer products an image, casting costs more than a CPU gains: 0.6 times as fast at 7 million, 1.0 (depthwise
+# convolutions) to 2.0 times from 30 million on (AVX-512 BF16, two cores).
+_ENOUGH_PRODUCTS = 2e7
 _CPU_MEMORY, _GPU_MEMORY = 2 * 2**30, 0.25  # what images may take: bytes of the CPU's, share of the GPU's
 
 
@@ -140,6 +143,26 @@ def find_place(device: str | None, precision: str) -> Place:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device={device!r} is not usable: {str(error).splitlines()[0]}") from error
     return Place(where, _wants_bfloat16(precision, where))
+
+
+def as_fast(place: Place, products: int) -> Place:
+    """Take products in bfloat16 on a CPU that multiplies them faster, where they are enough to gain by it.
+
+    Parameters
+    ----------
+    place
+        As found.
+    products
+        Of the network, for an image (`windvane.nn.count_macs`).
+
+    Returns
+    -------
+    Place
+        The same, or with bfloat16.
+    """
+    if place.device.type != "cpu" or products < _ENOUGH_PRODUCTS:
+        return place
+    return replace(place, bfloat16=torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def mix(*numbers: int) -> int:

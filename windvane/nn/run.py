@@ -21,8 +21,9 @@ from windvane.nn.guard import name_bad
 from windvane.nn.history import Evaluation, evaluation_from_json, write_metrics, write_tensorboard
 from windvane.nn.loader import Order
 from windvane.nn.model import WEIGHTS, Model, versions, write_model
+from windvane.nn.networks import count_macs
 from windvane.nn.optimise import loss_of, make_optimiser
-from windvane.nn.place import Place, mix
+from windvane.nn.place import Place, as_fast, mix
 from windvane.nn.plan import Plan
 from windvane.nn.predict import evaluate
 from windvane.nn.prepare import Prepared, check_images, prepare
@@ -104,6 +105,8 @@ class Run:
                 f"batch={recipe.batch} is not usable. Allowed for {place.world} processes: a multiple of it."
             )
         prepared = prepare(recipe, data, place) if prepared is None else prepared
+        if recipe.precision == "auto" and place.device.type == "cpu":
+            place = as_fast(place, count_macs(prepared.network, recipe.image_size))
         self.recipe, self.place, self.teller = recipe, place, teller
         self.classes = tuple(map(str, data.train.classes))
         self.identity: dict[str, Any] = {

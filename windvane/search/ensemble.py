@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from windvane.data.table import Floats
+from windvane.data.table import Floats, Integers
 from windvane.data.task import Task
 from windvane.search.bagging import folds_to_keep
 from windvane.search.run import Problem, RunDirectory
@@ -27,6 +27,7 @@ Loss = Callable[[Floats], float]
 MOST_CANDIDATES = 40
 _PASSES = 2  # over the classes, in search of decision weights
 _MOST_FACTORS, _FEWEST_FACTORS = 51, 5  # tried for a class
+_DRAWS = 30  # of the bootstrap that says how sure a loss is
 _MOST_WORK = 2e8  # numbers looked at in that search: about a second
 
 
@@ -198,7 +199,9 @@ def fit_temperature(probabilities: Floats, loss: Loss) -> float:
     return float(np.exp(found.x)) if found.fun < loss(probabilities) else 1.0
 
 
-def fit_decision(probabilities: Floats, loss: Loss, most_calls: float = np.inf) -> tuple[float, ...] | None:
+def fit_decision(
+    probabilities: Floats, loss: Loss, spread: Callable[[Floats], float], most_calls: float = np.inf
+) -> tuple[float, ...] | None:
     """Find factors for the classes with which the largest probability decides best, one class after the other.
 
     Parameters
@@ -207,15 +210,17 @@ def fit_decision(probabilities: Floats, loss: Loss, most_calls: float = np.inf) 
         The blend, shape (v, k).
     loss
         Judges probabilities by their largest.
+    spread
+        Gives the standard error of that loss, for these rows being a sample.
     most_calls
         How often `loss` may be asked.
 
     Returns
     -------
     tuple of float or None
-        One factor for each class; None where the gain is within the standard error of a share of v rows times the
-        root of k - 1, which is the noise that a search over so many factors finds where there is nothing to find, or
-        where so many rows and classes would take long.
+        One factor for each class; None where the gain is within the standard error times the root of k - 1,
+        which is the noise that a search over so many factors finds where there is nothing to find, or where so many
+        rows and classes would take long.
     """
     n_factors = int(min(most_calls, _MOST_WORK / probabilities.size) / (_PASSES * probabilities.shape[1]))
     if n_factors < _FEWEST_FACTORS:
@@ -231,8 +236,32 @@ def fit_decision(probabilities: Floats, loss: Loss, most_calls: float = np.inf) 
                 value = loss(probabilities * tried)
                 if _rounded(value) < _rounded(best):
                     best, factors = value, tried
-    noise = np.sqrt(max(plain * (1 - plain), 0.0) * (len(factors) - 1) / len(probabilities))
-    return tuple(float(f) for f in factors) if plain - best > noise else None
+    if not plain - best > spread(probabilities) * np.sqrt(len(factors) - 1):
+        return None
+    return tuple(float(f) for f in factors)
+
+
+def standard_error(loss_of: Callable[[Integers], float], target: NDArray[np.intp], seed: int = 0) -> float:
+    """Estimate how much a loss varies from sample to sample: a bootstrap within the classes.
+
+    Parameters
+    ----------
+    loss_of
+        Gives the loss on some rows; a row may come more than once.
+    target
+        Class codes, shape (v,). Each class keeps its number of rows, so that none is ever missing.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    float
+        In units of the loss, whatever they are: a share, a cost, a coefficient.
+    """
+    rng = np.random.default_rng(seed)
+    classes = [np.flatnonzero(target == code) for code in np.unique(target)]
+    drawn = (np.concatenate([rng.choice(rows, len(rows)) for rows in classes]) for _ in range(_DRAWS))
+    return float(np.std([loss_of(rows) for rows in drawn], ddof=1))
 
 
 class EnsembleBuilder:
@@ -299,7 +328,7 @@ class EnsembleBuilder:
                 temperature = fit_temperature(blend, self._loss)
                 blend = apply_temperature(blend, temperature)
             elif self._metric.needs == "labels":
-                decision = fit_decision(blend, self._loss, most_calls)
+                decision = fit_decision(blend, self._loss, self._spread, most_calls)
         final = self._loss(blend if decision is None else blend * np.asarray(decision))
         members = [
             Member(trial.number, trial.step or "", trial.family, float(weight))
@@ -319,6 +348,13 @@ class EnsembleBuilder:
         started = time.perf_counter()
         self._loss(single.astype(float))
         return self.most_seconds / max(time.perf_counter() - started, 1e-9)
+
+    def _spread(self, blend: Floats) -> float:
+        weight = self._weight
+        return standard_error(
+            lambda rows: self._metric.loss(self._target[rows], blend[rows], None if weight is None else weight[rows]),
+            self._target,
+        )
 
     def _loss(self, blend: Floats) -> float:
         return self._metric.loss(self._target, blend, self._weight)

@@ -63,15 +63,15 @@ def rung_of(trial: Trial | Job, rungs: Sequence[Rung]) -> int:
     return rungs.index(rung) if rung in rungs else -1
 
 
-def promotion(records: Sequence[Trial], busy: Sequence[Job], rungs: Sequence[Rung]) -> tuple[Trial, Rung] | None:
+def promotion(records: Sequence[Trial], begun: Sequence[Job], rungs: Sequence[Rung]) -> tuple[Trial, Rung] | None:
     """Find the trial that should go up next, from the highest rung down.
 
     Parameters
     ----------
     records
-        Every line of the history; a trial that went up has a line for each rung.
-    busy
-        Jobs in the works; their lower rungs count as promoted.
+        The lines of the history that may decide; a trial that went up has a line for each rung.
+    begun
+        Jobs that were begun, also those whose result may not decide yet; their lower rungs count as promoted.
     rungs
         Cheapest first.
 
@@ -82,7 +82,7 @@ def promotion(records: Sequence[Trial], busy: Sequence[Job], rungs: Sequence[Run
     """
     for level in range(len(rungs) - 2, -1, -1):
         here = {_key(t): t for t in records if t.judged and rung_of(t, rungs) == level}
-        everyone: list[Trial | Job] = [*records, *busy]
+        everyone: list[Trial | Job] = [*records, *begun]
         above = {_key(t) for t in everyone if rung_of(t, rungs) > level}
         ranked = sorted(here.values(), key=lambda t: (t.loss, t.number))
         best = ranked[: len(ranked) // ETA]

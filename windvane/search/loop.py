@@ -118,6 +118,7 @@ class Search:
     def __post_init__(self) -> None:
         trials = self.history.trials
         self._number = 1 + max((trial.number for trial in trials), default=-1)
+        self._jobs = [trial.job for trial in self.history.records]  # all that were begun
         self._submitted = len(trials)  # a trial limit counts those of earlier fits too
         self._stopped = False
         self._tried = {_frozen(t.family, t.config) for t in trials}
@@ -195,14 +196,13 @@ class Search:
             self._submit(job)
 
     def _submit(self, job: Job) -> None:
-        n_trials, seconds, threads = self.settings.n_trials, np.inf, 1
-        if n_trials is None:
+        seconds = np.inf
+        if self.settings.n_trials is None:
             # No trial may take the whole of a budget; one that went on has proved its worth.
             share = 0.3 if job.number == self._number else 0.6
             seconds = max(SHORTEST_SECONDS, min(self.left * 0.97 - 0.2, share * self.clock.budget))
-        else:
-            threads = max(1, self.settings.n_jobs // n_trials)
-        self.pool.submit(job, seconds, 1.0 + 0.05 * self.clock.budget, threads, self._bar(job))
+        self.pool.submit(job, seconds, 1.0 + 0.05 * self.clock.budget, self._bar(job))
+        self._jobs.append(job)
         self._started.setdefault(job.number, self.clock.now())
         self._submitted += 1
         self._tried.add(_frozen(job.family, job.config))
@@ -213,7 +213,7 @@ class Search:
         if self._lagging():
             return None
         if len(self.rungs) > 1:
-            up = promotion(self._settled(), self.pool.running, self.rungs)
+            up = promotion(self._settled(), self._jobs, self.rungs)
             if up is not None:
                 return next_job(*up, self._number)
         if self.settings.n_trials is None and len(self.portfolio) - len(self._waiting) >= FIRST_PASS:
@@ -287,7 +287,7 @@ class Search:
 
     def _hear(self, trial: Trial, *, ended: bool) -> None:
         trial = replace(trial, started=self._started.get(trial.number, 0.0), ended=self.clock.now())
-        first = not self.curve and trial.usable
+        first = self._blended == 0.0 and trial.usable
         self._live[trial.number] = trial
         if ended:
             del self._live[trial.number]

@@ -44,7 +44,8 @@ class Optimiser:
         self._level = -1
         self._study: Any = None
         self._asked: dict[tuple[str, tuple[tuple[str, Value], ...]], Any] = {}
-        self._told: set[int] = set()
+        self._told: dict[int, float] = {}
+        self._begun = 0
 
     def suggest(self, records: Sequence[Trial], allowed: Callable[[str, Config], bool]) -> tuple[str, Config]:
         """Suggest the next configuration.
@@ -78,23 +79,27 @@ class Optimiser:
         levels = [rung_of(trial, self._rungs) for trial in records]
         enough = [level for level in set(levels) if levels.count(level) >= _ENOUGH]
         level = max(enough, default=min(levels, default=0))
-        if self._study is None or level != self._level:
+        latest = {trial.number: trial for trial, at in zip(records, levels, strict=True) if at == level}
+        # A study cannot forget: where a trial went on and became better, another one begins.
+        outdated = any(self._told.get(number, trial.loss) != trial.loss for number, trial in latest.items())
+        if self._study is None or level != self._level or outdated:
             self._begin(level)
-        for trial, at in zip(records, levels, strict=True):
-            if at == level and trial.number not in self._told:
-                self._told.add(trial.number)
+        for number, trial in latest.items():
+            if number not in self._told:
+                self._told[number] = trial.loss
                 self._tell(trial)
 
     def _begin(self, level: int) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        seed = int(np.random.SeedSequence([self._seed, level]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self._seed, level, self._begun]).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(n_startup_trials=_STARTUP, multivariate=True, group=True, seed=seed)
         self._study = optuna.create_study(sampler=sampler)
-        self._level, self._told, self._asked = level, set(), {}
+        self._level, self._told, self._asked = level, {}, {}
+        self._begun += 1
 
     def _tell(self, trial: Trial) -> None:
         import optuna

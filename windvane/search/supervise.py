@@ -66,7 +66,7 @@ class Order:
     ----------
     session
         The run, with the folders of the fit's machine.
-    job, seconds, grace, threads, bar
+    job, seconds, grace, bar
         As for `Pool.submit`.
     memory
         Megabytes for the program; None for its part of what the machine has.
@@ -78,7 +78,6 @@ class Order:
     job: Job
     seconds: float
     grace: float
-    threads: int
     bar: float
     memory: float | None
     events: str
@@ -152,7 +151,7 @@ def supervise(order: Order, data: Data | None, kept: tuple[str, bytes] | None) -
         pool = Pool(1, session.memory)
         try:
             pool.open(session)
-            for event in _events(pool, order, worker.state.nthreads, lambda: _is_wanted(worker, key)):
+            for event in _events(pool, order, lambda: _is_wanted(worker, key)):
                 if event.trial is None:
                     return {"unfit": event.error}
                 step = event.trial.step
@@ -182,13 +181,12 @@ def _packed(folder: Path, step: str) -> bytes | None:
     return files if latest is not None and latest.name == step else None
 
 
-def _events(pool: Pool, order: Order, most_threads: int, is_wanted: Callable[[], bool]) -> Iterator[Event]:
+def _events(pool: Pool, order: Order, is_wanted: Callable[[], bool]) -> Iterator[Event]:
     """Run the order as soon as the program has started; ends early where nobody waits for it any more."""
     submitted = False
     while is_wanted():
         if pool.idle and not submitted:
-            threads = min(order.threads, most_threads)
-            pool.submit(order.job, order.seconds, order.grace, threads, order.bar)
+            pool.submit(order.job, order.seconds, order.grace, order.bar)
             submitted = True
         event = pool.wait(POLL_SECONDS)
         if event is not None and event.kind != "ready":

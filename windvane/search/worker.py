@@ -72,8 +72,7 @@ def main() -> None:
 
 def _run(message: dict[str, Any], state: _State, events: IO[bytes]) -> None:
     job = Job(**message["job"])
-    threads = int(message["threads"])
-    limits = Limits(time.monotonic() + float(message["seconds"]), threads, float(message["bar"]))
+    limits = Limits(time.monotonic() + float(message["seconds"]), bar=float(message["bar"]))
     folder = state.directory.trial(job.number)
 
     def report(trial: Trial) -> None:
@@ -81,7 +80,7 @@ def _run(message: dict[str, Any], state: _State, events: IO[bytes]) -> None:
 
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(threads):
+    with threadpool_limits(limits.threads):  # one: sums in another order would be another result
         trial = evaluate(job, state.problem, state.families[job.family], folder, limits, report)
     channel.send(events, {"event": "done", "trial": trial.to_json()})
 
@@ -127,7 +126,7 @@ def _preload() -> None:
             importlib.import_module(name)
 
 
-def job_message(job: Job, seconds: float, threads: int, bar: float = math.inf) -> dict[str, Any]:
+def job_message(job: Job, seconds: float, bar: float = math.inf) -> dict[str, Any]:
     """Make the message that has a worker run a job.
 
     Parameters
@@ -136,8 +135,6 @@ def job_message(job: Job, seconds: float, threads: int, bar: float = math.inf) -
         What to evaluate.
     seconds
         How long it may grow; infinity for no clock.
-    threads
-        Threads for the libraries.
     bar
         As in `windvane.search.evaluate.Limits`.
 
@@ -147,7 +144,7 @@ def job_message(job: Job, seconds: float, threads: int, bar: float = math.inf) -
         For `channel.send`.
     """
     plain = {**asdict(job), "config": dict(job.config)}
-    return {"do": "run", "job": plain, "seconds": seconds, "threads": threads, "bar": bar}
+    return {"do": "run", "job": plain, "seconds": seconds, "bar": bar}
 
 
 if __name__ == "__main__":

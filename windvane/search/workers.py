@@ -70,7 +70,7 @@ class Workers(Protocol):
     def running(self) -> list[Job]:
         """Jobs in the works."""
 
-    def submit(self, job: Job, seconds: float, grace: float, threads: int, bar: float = math.inf) -> None:
+    def submit(self, job: Job, seconds: float, grace: float, bar: float = math.inf) -> None:
         """Begin a trial; see `Pool.submit`."""
 
     def wait(self, seconds: float) -> Event | None:
@@ -143,7 +143,7 @@ class Pool:
         """Jobs in the works."""
         return [worker.job for worker in self.workers if worker.job is not None]
 
-    def submit(self, job: Job, seconds: float, grace: float, threads: int, bar: float = math.inf) -> None:
+    def submit(self, job: Job, seconds: float, grace: float, bar: float = math.inf) -> None:
         """Give a job to an idle worker.
 
         Parameters
@@ -154,8 +154,6 @@ class Pool:
             How long it may grow; infinity for no clock.
         grace
             Seconds after which it is killed beyond that.
-        threads
-            Threads for the libraries.
         bar
             What the job has to beat (`windvane.search.racing`); infinity for no race.
         """
@@ -163,7 +161,7 @@ class Pool:
         with self._lock:
             worker.job, worker.killed = job, None
             worker.deadline = time.monotonic() + seconds + grace
-        worker.send(job_message(job, seconds, threads, bar))
+        worker.send(job_message(job, seconds, bar))
 
     def wait(self, seconds: float) -> Event | None:
         """Wait for the next event.
