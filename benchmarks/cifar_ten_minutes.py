@@ -1,6 +1,7 @@
 """CIFAR-10 from scratch in ten minutes on two cores: the advised AugReg level, none, and timm's training script.
 
-Claim: with cct_2_3x2 69.8 % with what is advised (no AugReg for so few epochs), 53.1 % by timm's script. Same network, same 45,000 training and 5,000 validation images, same time.
+Claim: with cct_2_3x2 69.8 % with what is advised (no AugReg for so few epochs), 53.1 % by timm's
+script. Same network, same 45,000 training and 5,000 validation images, same time.
 Hardware: 2 cores, no GPU, nothing else running. Repeats: a run for each choice and seed, ten minutes each.
 
     python benchmarks/cifar_ten_minutes.py run --choices advised none timm --seeds 0 1 2

@@ -79,3 +79,10 @@ def test_mistakes() -> None:
         partition(whole, "blocks.9")
     with pytest.raises(InputError, match="networks with different layers"):
         partition(compare(model, small_resnet(), x, "block"), "blocks.1")
+
+
+def test_the_changed_block_is_still_a_block() -> None:
+    changed = without_skip(small_vit(), "blocks.1")
+    found = partition(compare(changed, changed, images(8), "block"), "blocks.1")
+    assert found.comparison.layers[0] == tuple(f"blocks.{i}" for i in range(DEPTH))
+    assert found.boundary == 1

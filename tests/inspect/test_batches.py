@@ -88,3 +88,10 @@ def test_unequal_pairs() -> None:
 def test_held_images_are_counted() -> None:
     assert n_held(X) == n_held(DataLoader(TensorDataset(X))) == 10
     assert n_held([X]) is None
+
+
+def test_loaders_that_shuffle_are_no_pairs() -> None:
+    loader = DataLoader(TensorDataset(torch.zeros(8, 3)), 4, shuffle=True)
+    with pytest.raises(InputError, match="the networks would see other images"):
+        next(paired((loader, loader), 2, 4, None))
+    assert next(paired(loader, 2, 4, None))[0].shape == (4, 3)  # one for both is drawn once

@@ -78,6 +78,13 @@ def test_repeats_of_pairs_and_loaders() -> None:
         assert found.values[0, 0] == pytest.approx(1)
 
 
+def test_repeats_need_images_that_are_drawn_anew() -> None:
+    model, x = seeded(TinyResNet), images(20)
+    for data in (DataLoader(TensorDataset(x), 10), [x[:10], x[10:]]):
+        with pytest.raises(InputError, match="gives the same images each time"):
+            compare(model, model, data, "head", "cka", Sampling(10, repeats=2))
+
+
 def test_halved_batches() -> None:
     class Hungry(TinyResNet):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -132,7 +139,7 @@ def test_mistakes() -> None:
     model, x = seeded(TinyResNet), images(8)
     with pytest.raises(InputError, match=r"measure='ckaa' is not known. Did you mean 'cka'"):
         compare(model, model, x, "*", "ckaa")
-    with pytest.raises(InputError, match="repeats=2, but data can be gone through once"):
+    with pytest.raises(InputError, match="repeats=2, but data gives the same images each time"):
         compare(model, model, iter([x]), "*", "cka", Sampling(repeats=2))
     with pytest.raises(InputError, match="repeats=0"):
         Sampling(repeats=0)

@@ -140,3 +140,9 @@ def test_an_error_of_a_visit_is_not_one_of_the_network() -> None:
 
     with pytest.raises(ValueError, match=r"^mine$"):
         run(nn.Identity(), torch.ones(4, 3), visit)
+
+
+def test_inference_mode_around_it_does_no_harm() -> None:
+    with torch.inference_mode():
+        seen = watch(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), torch.ones(4, 3))
+    assert "1" in seen

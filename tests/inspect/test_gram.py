@@ -98,3 +98,16 @@ def test_pairs_keep_inner_products() -> None:
     torch.testing.assert_close(pairs(a, diagonal=True) @ pairs(b, diagonal=True), (a * b).sum())
     a, b = u_centred(a), u_centred(b)
     torch.testing.assert_close(pairs(a, diagonal=False) @ pairs(b, diagonal=False), (a * b).sum())
+
+
+def test_autocast_and_coarse_products_around_it_change_nothing() -> None:
+    x = torch.randn(20, 300, generator=torch.Generator().manual_seed(0))
+    expected, before = centred_gram(x).matrix, torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            found = centred_gram(x).matrix
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(found, expected)

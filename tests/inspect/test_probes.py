@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
-from vision_toys import DEPTH, huggingface_vit, small_resnet, small_vit
+from vision_toys import DEPTH, huggingface_vit, images, small_resnet, small_vit
 
 from windvane.errors import InputError
 from windvane.inspect.probes import Examples, ProbeSettings, probe
@@ -121,3 +121,12 @@ def test_mistakes() -> None:
             ProbeSettings(**wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="do not tile"):
         probe(small_vit(), train, test, settings=ProbeSettings(n_prefix=2, shots=(None,)))
+
+
+def test_registers_are_no_class_token() -> None:
+    model = small_vit(pool="avg", registers=2)
+    x, labels = images(), np.arange(6) % 2
+    whole = ProbeSettings(shots=(None,), n_seeds=1)
+    assert probe(model, Examples(x, labels), Examples(x, labels), settings=whole).readouts == ("average", "token")
+    with pytest.raises(InputError, match="has no class token"):
+        probe(model, Examples(x, labels), Examples(x, labels), settings=ProbeSettings(readouts=("class",)))

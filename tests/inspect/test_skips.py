@@ -21,6 +21,7 @@ from vision_toys import (
 )
 
 from windvane.errors import InputError
+from windvane.inspect.ablation import without_skip
 from windvane.inspect.skips import SkipRatios, skip_ratios, sublayers
 
 
@@ -257,3 +258,51 @@ def test_networks_without_skips() -> None:
     torch.manual_seed(0)
     with pytest.raises(InputError, match="DenseNet"):
         skip_ratios(timm.create_model("densenet121", growth_rate=4, block_config=(2, 2), num_classes=2), images())
+
+
+def test_swin_blocks_of_the_second_version() -> None:
+    """x + norm(mlp(x)): the second norm reads the branch, not the sum."""
+    torch.manual_seed(0)
+    options = {"img_size": 32, "window_size": 4, "embed_dim": 24, "depths": (1, 1), "num_heads": (2, 2)}
+    model, x = timm.create_model("swinv2_tiny_window8_256", **options).eval(), images(3)
+    stir(model)
+    found = skip_ratios(model, x)
+    index = [part.name for part in found.sublayers].index("layers.0.blocks.0.mlp")
+    block, seen = model.layers[0].blocks[0], dict[str, Tensor]()
+    for name in ("mlp", "norm2"):
+        block.get_submodule(name).register_forward_hook(
+            lambda _, given, out, name=name: seen.update({f"{name} in": given[0], f"{name} out": out})
+        )
+    with torch.no_grad():
+        model(x)
+    ratio, cosine = slow(seen["mlp in"].flatten(1, -2), seen["norm2 out"].flatten(1, -2))
+    assert found.ratio[index] == pytest.approx(ratio, rel=1e-4)
+    assert found.cosine[index] == pytest.approx(cosine, abs=1e-4)
+
+
+def test_residual_blocks_with_norms_in_front() -> None:
+    """ResNets of the BiT kind have three norms a block, and add last."""
+    torch.manual_seed(0)
+    model = timm.models.resnetv2.ResNetV2([1, 2], channels=(128, 256), num_classes=3, stem_chs=32).eval()
+    x = images(2)
+    found = skip_ratios(model, x)
+    assert len(found.sublayers) == 3
+    block, seen = model.get_submodule(found.sublayers[2].block), dict[str, Tensor]()
+    block.register_forward_pre_hook(lambda _, given: seen.update(skip=given[0].clone()))
+    block.drop_path.register_forward_hook(lambda _, given, out: seen.update(branch=out.clone()))
+    with torch.no_grad():
+        model(x)
+    ratio, _ = slow(*(seen[key].flatten(2).transpose(1, 2) for key in ("skip", "branch")))
+    assert found.ratio[2] == pytest.approx(ratio, rel=1e-3)
+
+
+def test_skips_that_were_removed_are_not_reported() -> None:
+    for removed, left in ((("attention",), ["mlp"]), (("mlp",), ["attention"]), (("attention", "mlp"), [])):
+        parts = sublayers(without_skip(small_vit(), "blocks.1", removed))  # type: ignore[arg-type]
+        assert [part.kind for part in parts if part.block == "blocks.1"] == left
+
+
+def test_registers_are_not_called_class_tokens() -> None:
+    model = small_vit(pool="avg", registers=2)
+    frame = skip_ratios(model, images()).to_frame()
+    assert set(frame["tokens"]) == {"register", "places"}

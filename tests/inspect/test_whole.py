@@ -9,13 +9,14 @@ import timm
 import torch
 from networks import images
 from PIL import Image
+from torch import nn
 from typer.testing import CliRunner
 
 from windvane.cli import app
 from windvane.inspect.compare import Sampling
 from windvane.inspect.networks import Network
 from windvane.inspect.page import write_findings
-from windvane.inspect.whole import classes_of, findings_of
+from windvane.inspect.whole import _apart, classes_of, findings_of
 
 
 def test_two_networks(tmp_path: Path) -> None:
@@ -65,3 +66,9 @@ def test_shell(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["inspect", "a", "b", "c", str(tmp_path)])
     assert done.exit_code == 2
     assert "3 networks were named" in done.stderr
+
+
+def test_two_states_of_one_architecture_have_names_of_their_own() -> None:
+    one = Network("resnet18", nn.Identity(), torch.zeros(1))
+    assert [other.name for other in _apart([one, one])] == ["resnet18 (first)", "resnet18 (second)"]
+    assert [other.name for other in _apart([one])] == ["resnet18"]

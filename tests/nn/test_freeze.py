@@ -56,3 +56,13 @@ def test_what_stays_is_not_trained() -> None:
     assert all(parameter.requires_grad for parameter in trained.parameters())
     whole = train(replace(recipe, frozen=0.0), digits(100, 50), quiet=True).model.network.state_dict()
     assert not torch.equal(whole["patch_embed.proj.weight"], start["patch_embed.proj.weight"])
+
+
+def test_batch_norms_keep_what_weights_from_elsewhere_brought() -> None:
+    network = create_network(RECIPES["convolutions"], 3)
+    set_training(network, from_weights=True)
+    before = {name: value.clone() for name, value in network.state_dict().items() if "running" in name}
+    network(torch.randn(4, 3, 32, 32))
+    assert before
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
+    assert network.training

@@ -40,6 +40,8 @@ class BlockWithoutSkip(nn.Module):
         The sublayers that lose their skip.
     """
 
+    stands_for = Block  # so that it is found among its siblings
+
     norm1: nn.Module
     attn: nn.Module
     ls1: nn.Module

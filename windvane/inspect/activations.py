@@ -183,6 +183,7 @@ def read_steps(
     layers: tuple[Layers, ...],
     reduce: Callable[[Tensor], T] | None,
     halves: bool,
+    fewest: int = 1,
 ) -> Iterator[tuple[dict[str, T], ...]]:
     """Read networks for batches that are paired already.
 
@@ -198,6 +199,8 @@ def read_steps(
         As in `stream`.
     halves
         Whether a batch that does not fit into memory is halved.
+    fewest
+        Images that a half must have.
 
     Yields
     ------
@@ -223,7 +226,7 @@ def read_steps(
                 values = _read(readers, piece)
             except _DoesNotFitError as error:
                 n_given = count(piece[0])
-                if not halves or n_given == 1:
+                if not halves or n_given < 2 * fewest:
                     raise too_large(error.taps, n_given, error.device) from error.__cause__
                 pieces += [_part(piece, (n_given + 1) // 2, n_given), _part(piece, 0, (n_given + 1) // 2)]
             else:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from windvane.errors import InputError
 from windvane.inspect.forward import Batch, count, cut
@@ -149,6 +149,11 @@ def paired(data: Any, n_models: int, batch_size: int, n_images: int | None) -> I
         raise InputError(
             f"data is a tuple of {len(data)}, but there are {n_models} networks. Allowed: one for all (a list where it "
             "is batches), or a tuple with one for each."
+        )
+    if n_models > 1 and any(isinstance(one, DataLoader) and isinstance(one.sampler, RandomSampler) for one in data):
+        raise InputError(
+            "data has a loader that shuffles, so the networks would see other images. Allowed: shuffle=False, or one "
+            "loader for all networks."
         )
     streams = [batches(one, batch_size, n_images) for one in data]
     for step in itertools.zip_longest(*streams):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler, Subset
 
 from windvane.errors import InputError, unknown
 from windvane.inspect.activations import AUTO_BATCH, BatchSize, read_steps
@@ -92,7 +92,8 @@ def compare(
     Returns
     -------
     Comparison
-        The map. Its intervals are over the repeats where there are several, else over the batches by the jackknife.
+        The map. Its intervals are over the batches by the jackknife; with repeats they say how much the mean over
+        draws of images from `data` would vary, not how much it would for other images than these.
 
     Raises
     ------
@@ -100,9 +101,10 @@ def compare(
         As `collect`; and where batches are too small for the measure, or `data` cannot be gone through again.
     """
     chosen = find_measure(measure)
-    if sampling.repeats > 1 and isinstance(data, Iterator):
+    if sampling.repeats > 1 and not _draws_anew(data):
         raise InputError(
-            f"repeats={sampling.repeats}, but data can be gone through once. Allowed: a tensor or a loader."
+            f"repeats={sampling.repeats}, but data gives the same images each time. Allowed: a tensor, an array, a "
+            "data set, or a loader that shuffles."
         )
     both = layers if isinstance(layers, tuple) else (layers, layers)
     tallies = []
@@ -110,7 +112,8 @@ def compare(
         tally, random = Tally(chosen), np.random.default_rng([sampling.seed, repeat])
         drawn = data if sampling.repeats == 1 else _drawn(data, random)
         steps = _steps(drawn, sampling, chosen.least, random)
-        for left, right in read_steps([model_a, model_b], steps, both, chosen.sketch, sampling.batch_size == "auto"):
+        halves = sampling.batch_size == "auto"
+        for left, right in read_steps([model_a, model_b], steps, both, chosen.sketch, halves, chosen.least):
             tally.add(left, right)
         tallies.append(tally)
     whole = Comparison.of(tallies[0], average([one.map() for one in tallies]), _names(model_a, model_b))
@@ -209,6 +212,14 @@ def find_measure(measure: str | Measure) -> Measure:
     if measure not in MEASURES:
         raise unknown("measure", measure, MEASURES)
     return MEASURES[measure]
+
+
+def _draws_anew(data: Any) -> bool:
+    """Tell whether images can be drawn again and again: else repeats would agree without having shown anything."""
+    first = data[0] if isinstance(data, tuple) else data
+    if isinstance(first, DataLoader):
+        return not isinstance(first.sampler, SequentialSampler)
+    return isinstance(first, Tensor | np.ndarray | Dataset) and not isinstance(first, IterableDataset)
 
 
 def _drawn(data: Any, random: np.random.Generator) -> Any:

@@ -16,9 +16,10 @@ from torch import nn
 
 from windvane.errors import InputError
 from windvane.inspect.activations import stream
-from windvane.inspect.cka import CKA
+from windvane.inspect.measures import KernelAlignment
 from windvane.inspect.panels import CYCLE, MARKERS
 from windvane.inspect.plot import axes_for, mark_blocks
+from windvane.inspect.tally import Tally
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,15 +139,17 @@ def drift(
     """
     if not others:
         raise InputError("others is empty. Allowed: one network or more, by name.")
-    alignments = {name: CKA() for name in others}
+    measure = KernelAlignment()
+    alignments = {name: Tally(measure) for name in others}
     found: tuple[str, ...] = ()
     models = [reference, *others.values()]
-    for first, *rest in stream(models, data, layers, batch_size=batch_size, n_images=n_images):
+    # Sketches, not activations: five networks of large images would fill any memory.
+    for first, *rest in stream(models, data, layers, batch_size=batch_size, n_images=n_images, reduce=measure.sketch):
         found = tuple(first)
         for (name, alignment), other in zip(alignments.items(), rest, strict=True):
             if tuple(other) != found:
                 raise InputError(f"others[{name!r}] has the layers {list(other)}, but the reference {list(found)}.")
-            alignment.update(first, other)
+            alignment.add(first, other)
     maps = [alignment.map() for alignment in alignments.values()]
     similarity = np.stack([np.diagonal(one.values) for one in maps])
     low, high = np.stack([np.diagonal(one.low) for one in maps]), np.stack([np.diagonal(one.high) for one in maps])

@@ -127,11 +127,21 @@ def run(model: nn.Module, inputs: Batch, visit: Visit, *, gradients: bool = Fals
         Where the network fails on the batch; also, by its cause, where memory does not suffice.
     """
     inner = unwrap(model)
-    with explained(inner, inputs), _as_it_was(inner), torch.set_grad_enabled(gradients), _watching(inner, visit):
+    with (
+        torch.inference_mode(False),  # tensors made in inference mode do not tell whether they were written into
+        explained(inner, inputs),
+        _as_it_was(inner),
+        torch.set_grad_enabled(gradients),
+        _watching(inner, visit),
+    ):
         if isinstance(inputs, Tensor):
-            inner(inputs.clone() if inputs.is_inference() else inputs)
+            inner(_plain(inputs))
         else:
-            inner(**inputs)
+            inner(**{key: _plain(one) if isinstance(one, Tensor) else one for key, one in inputs.items()})
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 @contextmanager

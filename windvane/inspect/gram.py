@@ -7,6 +7,8 @@ zero; where they lie far from it the blocks are centred first.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -73,7 +75,31 @@ def centred_gram(activations: Tensor, *, exact: bool = False) -> Gram:
     Gram
         (n, n).
     """
-    features = flat(activations)
+    with in_full_precision(activations.device):
+        return _centred_gram(flat(activations), exact=exact)
+
+
+@contextmanager
+def in_full_precision(device: torch.device) -> Iterator[None]:
+    """Take products in the type of their factors, whatever autocast and TF32 say around it.
+
+    Parameters
+    ----------
+    device
+        Of the factors.
+    """
+    before = torch.get_float32_matmul_precision()
+    if before != "highest":
+        torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        if before != "highest":
+            torch.set_float32_matmul_precision(before)
+
+
+def _centred_gram(features: Tensor, *, exact: bool) -> Gram:
     n_numbers = features.numel()
     wide = exact or features.dtype == torch.float64
     matrix, level = _summed(features, torch.float64 if wide else torch.float32, centre=wide)

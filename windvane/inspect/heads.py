@@ -18,10 +18,11 @@ from torch import nn
 from windvane.errors import InputError
 from windvane.inspect.activations import stream
 from windvane.inspect.attention import attention_distance, head_outputs
-from windvane.inspect.cka import CKA
 from windvane.inspect.images import image_batches
+from windvane.inspect.measures import KernelAlignment
 from windvane.inspect.panels import CYCLE, MARKERS
 from windvane.inspect.plot import axes_for
+from windvane.inspect.tally import Tally
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,11 +170,12 @@ def head_similarity(
     if not 1 <= n_groups <= len(distance):
         raise InputError(f"n_groups={n_groups} is not possible. Allowed: 1 to {len(distance)}, the heads of {layer}.")
     members = np.array_split(np.argsort(distance), n_groups)
-    alignment = CKA()
+    measure = KernelAlignment()
+    alignment = Tally(measure)
     for batch, images in image_batches(model, data, batch_size, n_images):
         heads = head_outputs(model, batch, layer)[layer]  # (n, heads, tokens, channels)
-        (right,) = next(stream([other], [batch], other_layers, batch_size=len(images)))
-        alignment.update({str(i): heads[:, list(group)] for i, group in enumerate(members)}, right)
+        (right,) = next(stream([other], [batch], other_layers, batch_size=len(images), reduce=measure.sketch))
+        alignment.add({str(i): measure.sketch(heads[:, list(group)]) for i, group in enumerate(members)}, right)
     return HeadSimilarity(
         layer,
         tuple(tuple(group.tolist()) for group in members),

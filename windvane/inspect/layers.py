@@ -242,10 +242,10 @@ def _blocks(modules: Mapping[str, nn.Module], adding: set[str]) -> set[str]:
     """Find what adds inside and stands in a row, and its siblings of the same class, which may have no skip."""
     chains = [[inner for inner in (path, *_above(path)) if inner] for path in adding]
     first = [next((inner for inner in chain if _stands_in_a_row(modules, inner)), None) for chain in chains]
-    kinds = {type(modules[inner]) for inner in first if inner is not None}
+    kinds = {_kind(modules[inner]) for inner in first if inner is not None}
     paths: set[str] = set()
     for chain in chains:
-        block = next((inner for inner in chain if type(modules[inner]) in kinds), None)  # alone in its row, too
+        block = next((inner for inner in chain if _kind(modules[inner]) in kinds), None)  # alone in its row, too
         paths |= set() if block is None else _siblings(modules, block)
     return paths
 
@@ -257,9 +257,15 @@ def _stands_in_a_row(modules: Mapping[str, nn.Module], path: str) -> bool:
 
 def _siblings(modules: Mapping[str, nn.Module], path: str) -> set[str]:
     """Find the children of the same class in the same container, itself among them."""
-    container, kind = path.rpartition(".")[0], type(modules[path])
+    container, kind = path.rpartition(".")[0], _kind(modules[path])
     children = modules[container].named_children()
-    return {f"{container}.{key}".lstrip(".") for key, child in children if type(child) is kind}
+    return {f"{container}.{key}".lstrip(".") for key, child in children if _kind(child) is kind}
+
+
+def _kind(module: nn.Module) -> type:
+    """Give the class of a module, or of the one that it stands for."""
+    kind: type = getattr(module, "stands_for", type(module))
+    return kind
 
 
 def _above(path: str) -> Iterator[str]:

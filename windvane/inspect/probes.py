@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from windvane.errors import InputError, unknown
 from windvane.inspect.activations import collect
-from windvane.inspect.forward import Batch
+from windvane.inspect.forward import Batch, unwrap
 from windvane.inspect.images import image_batches, images_in, size_of
 from windvane.inspect.layers import TRACED_IMAGES
 from windvane.inspect.panels import BLUE, CYCLE, GREEN, GREY, ORANGE
 from windvane.inspect.places import placed_layers
 from windvane.inspect.plot import axes_for, mark_blocks
 from windvane.inspect.ridge import PENALTIES, ridge_path
-from windvane.inspect.tokens import Readout, as_tokens, prefix_counts, read_out
+from windvane.inspect.tokens import Readout, as_tokens, has_class_token, prefix_counts, read_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,6 +222,8 @@ def probe(
     few, _ = next(image_batches(model, train.images, TRACED_IMAGES))
     names = list(placed_layers(model, few, layers, counts))
     readouts = settings.readouts or _readouts(model, few, names, counts)
+    if "class" in readouts and not has_class_token(unwrap(model)):
+        raise InputError("readouts has 'class', but the network has no class token. Allowed: 'average', 'token'.")
     labels, test_labels = np.asarray(train.labels), np.asarray(test.labels)
     draws = {shot: _draws(labels, shot, settings.n_seeds) for shot in settings.shots}
     reduce = partial(_features, readouts=readouts, image_size=size, counts=counts)
@@ -241,7 +243,8 @@ def _readouts(model: nn.Module, few: Batch, names: Sequence[str], counts: Sequen
     """Take what every network has, and the class token where there is one."""
     first = next(iter(collect(model, [few], names[:1]).values()))
     _, grid = as_tokens(first, size_of(images_in(few)), counts)
-    return ("class", "average", "token") if grid.n_prefix else ("average", "token")
+    has_class = grid.n_prefix > 0 and has_class_token(unwrap(model))
+    return ("class", "average", "token") if has_class else ("average", "token")
 
 
 def _features(

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from timm.models.vision_transformer import ResPostBlock
 from torch import Tensor, nn
 
 from windvane.errors import InputError, unknown
@@ -27,7 +26,7 @@ from windvane.inspect.forward import run, unwrap
 from windvane.inspect.images import image_batches, size_of
 from windvane.inspect.panels import BLUE, GREY, ORANGE
 from windvane.inspect.plot import axes_for, mark_blocks
-from windvane.inspect.tokens import prefix_counts, token_grid
+from windvane.inspect.tokens import has_class_token, prefix_counts, token_grid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +39,9 @@ Kind = Literal["attention", "mixing", "mlp", "convolution"]
 ATTENTION = ("attn", "attention", "self_attention", "self_attn")  # how libraries call it within a block
 MIXING = "mlp_tokens"  # what stands in its place in an MLP-Mixer
 SECOND_NORM = ("norm2", "layernorm_after", "ln_2")  # reads the sum of the attention
+# Blocks whose norms close the branches, so that the MLP reads the sum: x + norm(mlp(x)).
+CLOSING_NORM = ("ResPostBlock", "SwinTransformerV2Block", "EvaBlockPostNorm", "Swinv2Layer")
+MLP = ("mlp", "intermediate")
 LAST_ACTIVATION = ("act3", "act2", "relu")  # reads the sum of a convolutional block
 SAYS_SKIP = ("has_skip", "use_res_connect")  # of inverted residuals in timm and torchvision, which add last
 
@@ -113,23 +115,26 @@ def _of_block(name: str, module: nn.Module) -> list[Sublayer]:
         kinds: tuple[Kind, ...] = ("attention", "mixing", "mlp")
         ends = pairwise((enters, local, mlp, leaves))
         return [Sublayer(name, kind, *points) for kind, points in zip(kinds, ends, strict=True)]
-    if "norm3" in children:  # a third branch, which would be taken for a part of the first
-        return []
-    if second is not None and any(child in children for child in (*ATTENTION, MIXING)):
-        if getattr(module, "norm_first", True):
-            middle = Point(f"{name}.{'mlp' if isinstance(module, ResPostBlock) else second}", "input")
-            first_kind: Kind = "mixing" if MIXING in children else "attention"
-            return [Sublayer(name, first_kind, enters, middle), Sublayer(name, "mlp", middle, leaves)]
-        first = f"{name}.norm1"
-        return [
-            Sublayer(name, "attention", enters, Point(first, "input")),
-            Sublayer(name, "mlp", Point(first, "output"), Point(f"{name}.norm2", "input")),
-        ]
     if "conv2" in children and hasattr(module, "downsample"):
         skip = enters if module.downsample is None else Point(f"{name}.downsample", "output")
         last = next((child for child in LAST_ACTIVATION if child in children), None)
         total = leaves if last is None else Point(f"{name}.{last}", "input")
         return [Sublayer(name, "convolution", skip, total)]
+    if "norm3" in children:  # a third branch, which would be taken for a part of the first
+        return []
+    if second is not None and any(child in children for child in (*ATTENTION, MIXING)):
+        if getattr(module, "norm_first", True):
+            closing = type(module).__name__ in CLOSING_NORM
+            reads_sum = next(child for child in MLP if child in children) if closing else second
+            middle = Point(f"{name}.{reads_sum}", "input")
+            first_kind: Kind = "mixing" if MIXING in children else "attention"
+            both = [Sublayer(name, first_kind, enters, middle), Sublayer(name, "mlp", middle, leaves)]
+            return [part for part in both if part.kind not in getattr(module, "removed", ())]
+        first = f"{name}.norm1"
+        return [
+            Sublayer(name, "attention", enters, Point(first, "input")),
+            Sublayer(name, "mlp", Point(first, "output"), Point(f"{name}.norm2", "input")),
+        ]
     if "conv_dw" in children and "shortcut" in children:  # ConvNeXt
         return [Sublayer(name, "convolution", Point(f"{name}.shortcut", "output"), leaves)]
     if any(getattr(module, said, False) is True for said in SAYS_SKIP):
@@ -151,9 +156,11 @@ class SkipRatios:
         Of each sublayer (tokens,): mean over images of the cosine between the sum and the branch; nan where it adds
         nothing.
     n_prefix
-        Of each sublayer: so many tokens come first and have no place; the first of them is the class token.
+        Of each sublayer: so many tokens come first and have no place.
     n_images
         Averaged over.
+    prefix
+        What the first of them is: "class", or "register" where the network has no class token.
     """
 
     sublayers: tuple[Sublayer, ...]
@@ -161,6 +168,7 @@ class SkipRatios:
     cosine: tuple[Floats, ...]
     n_prefix: tuple[int, ...]
     n_images: int
+    prefix: Literal["class", "register"] = "class"
 
     def to_frame(self) -> pd.DataFrame:
         """Lay it out as a table.
@@ -168,14 +176,17 @@ class SkipRatios:
         Returns
         -------
         DataFrame
-            A row per sublayer and sort of token: block, depth, kind, tokens ("class" or "places"), ratio, cosine.
+            A row per sublayer and sort of token: block, depth, kind, tokens ("class", "register" or "places"), ratio,
+            cosine.
         """
         import pandas as pd
 
         rows = []
         parts = zip(self.sublayers, self.ratio, self.cosine, self.n_prefix, strict=True)
         for depth, (part, ratio, cosine, n_prefix) in enumerate(parts):
-            sorts = [("class", slice(0, 1))] * (n_prefix > 0) + [("places", slice(n_prefix, None))]
+            sorts: list[tuple[str, slice]] = [("places", slice(n_prefix, None))]
+            if n_prefix:
+                sorts.insert(0, (self.prefix, slice(0, 1)))
             for tokens, where in sorts:
                 if not len(ratio[where]):  # class attention goes on with the class token alone
                     continue
@@ -207,11 +218,11 @@ class SkipRatios:
             raise unknown("measure", measure, ("ratio", "cosine"))
         figure, ax = axes_for(ax)
         frame = self.to_frame()
-        for tokens, colour in (("places", BLUE), ("class", ORANGE)):
+        for tokens, colour in (("places", BLUE), (self.prefix, ORANGE)):
             of_sort = frame[frame["tokens"] == tokens]
             for kind, marker in (("attention", "o"), ("mixing", "D"), ("mlp", "s"), ("convolution", "^")):
                 rows = of_sort[of_sort["kind"] == kind]
-                label = f"{'class token' if tokens == 'class' else 'places'}, {kind}"
+                label = f"{tokens if tokens == 'places' else f'{tokens} token'}, {kind}"
                 if len(rows):
                     style = "-" if kind != "mlp" else "--"
                     ax.plot(rows["depth"], rows[measure], marker + style, color=colour, label=label)
@@ -335,7 +346,8 @@ def skip_ratios(
         0 if part.kind == "convolution" else _n_prefix(mean.shape[1], size, counts)
         for part, mean in zip(ran, means, strict=True)
     )
-    return SkipRatios(ran, tuple(mean[0] for mean in means), tuple(mean[1] for mean in means), prefixes, seen)
+    prefix: Literal["class", "register"] = "class" if has_class_token(model) else "register"
+    return SkipRatios(ran, tuple(mean[0] for mean in means), tuple(mean[1] for mean in means), prefixes, seen, prefix)
 
 
 def _n_prefix(n_tokens: int, image_size: tuple[int, int], counts: Sequence[int]) -> int:

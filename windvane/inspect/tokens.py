@@ -99,6 +99,24 @@ def prefix_counts(model: nn.Module, given: int | None = None) -> tuple[int, ...]
     return (said, *ANY_COUNT) if isinstance(said, int) else ANY_COUNT
 
 
+def has_class_token(model: nn.Module) -> bool:
+    """Tell whether the first token without a place is a class token, or a register.
+
+    Parameters
+    ----------
+    model
+        Any network; those that do not say are taken to have one.
+
+    Returns
+    -------
+    bool
+        False for networks of timm with registers alone, which pool over places.
+    """
+    if getattr(model, "has_class_token", True) is False:
+        return False
+    return getattr(model, "cls_token", model) is not None
+
+
 def token_grid(n_tokens: int, image_size: tuple[int, int], counts: Sequence[int] = ANY_COUNT) -> TokenGrid:
     """Lay the tokens of a layer out over the image.
 

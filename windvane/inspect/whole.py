@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,11 @@ ONE_NETWORK: tuple[tuple[str, str, Callable[[Network], Result]], ...] = (
         "what a unit sees",
         "How the pixels around it move the central unit of each sum behind a skip connection.",
         lambda one: receptive_fields(one.model, one.images, n_images=min(FIELD_IMAGES, len(one.images))),
+    ),
+    (
+        "what attention adds to what a unit sees",
+        "The same for the output of each attention, without the skip connection that passes it by.",
+        lambda one: receptive_fields(one.model, one.images, "attention", n_images=min(FIELD_IMAGES, len(one.images))),
     ),
     (
         "what skip connections carry",
@@ -86,10 +92,18 @@ def write_inspection(
     """
     check_path(out)
     pictures = find_images(folder, n_images, seed)
-    networks = [open_network(name, pictures, trained=trained) for name in names]
+    networks = _apart([open_network(name, pictures, trained=trained) for name in names])
     findings, missing = findings_of(networks, Sampling("auto", seed=seed), classes_of(pictures, Path(folder)))
     lead = f"{len(pictures):,} images of {Path(folder).name}." + "".join(f" Left out: {one}" for one in missing)
     return write_findings(out, f"Inside {' and '.join(one.name for one in networks)}", lead, findings)
+
+
+def _apart(networks: Sequence[Network]) -> list[Network]:
+    """Give two states of one architecture different names."""
+    if len({one.name for one in networks}) == len(networks):
+        return list(networks)
+    words = ("first", "second")
+    return [replace(one, name=f"{one.name} ({word})") for one, word in zip(networks, words, strict=True)]
 
 
 def classes_of(pictures: Sequence[Path], root: Path) -> list[str] | None:

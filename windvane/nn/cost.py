@@ -94,7 +94,7 @@ def measure(recipe: Recipe, images: ImageSet, place: Place, frozen: tuple[float,
     costs = {}
     for share in sorted(frozen):
         freeze(network.requires_grad_(True), share)
-        set_training(network)
+        set_training(network, from_weights=recipe.weights is not None)
         costs[share] = seconds_an_image(learn, place)
     return Costs(size, decode, seconds_an_image(look, place), costs)
 

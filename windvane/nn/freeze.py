@@ -28,15 +28,18 @@ def freeze(network: nn.Module, share: float) -> None:
         parameter.requires_grad_(numbers[name] >= first_trained)
 
 
-def set_training(network: nn.Module) -> None:
+def set_training(network: nn.Module, *, from_weights: bool = False) -> None:
     """Set a network to training; batch norms that stay as they are keep their means too.
 
     Parameters
     ----------
     network
         Whose parameters know whether they are trained.
+    from_weights
+        Whether it starts from weights that were learned on other images. Then all batch norms keep means and variances:
+        those of the few images of a batch would change every feature at once, and the head with it.
     """
     network.train()
     for module in network.modules():
-        if isinstance(module, _BatchNorm) and not any(one.requires_grad for one in module.parameters()):
+        if isinstance(module, _BatchNorm) and (from_weights or not any(p.requires_grad for p in module.parameters())):
             module.eval()

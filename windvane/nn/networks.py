@@ -130,6 +130,11 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
+def has_grouped(network: nn.Module) -> bool:
+    """Tell whether a network has convolutions in groups, such as depthwise ones, which gain nothing in bfloat16."""
+    return any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in network.modules())
+
+
 def count_macs(network: nn.Module, image_size: int) -> int:
     """Count the multiplications of one image's way through a network.
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from windvane.errors import InputError
 
-# With fewer products an image, casting costs more than a CPU gains: 0.6 times as fast at 7 million, 1.0 (depthwise
-# convolutions) to 2.0 times from 30 million on (AVX-512 BF16, two cores).
+# With fewer products an image, casting costs more than a CPU gains: 0.6 times as fast at 7 million, 1.5 to 2.0
+# times from 30 million on (AVX-512 BF16, two cores).
 _ENOUGH_PRODUCTS = 2e7
 _CPU_MEMORY, _GPU_MEMORY = 2 * 2**30, 0.25  # what images may take: bytes of the CPU's, share of the GPU's
 

@@ -96,7 +96,7 @@ class Recipe:
         Whether the Fisher trace is measured every 50 steps.
     precision
         "float32", "bfloat16", or "auto": bfloat16 on a GPU that has it, and on a CPU that has it for networks of more
-        than 20 million products an image (up to twice as fast).
+        than 20 million products an image and no depthwise convolutions (up to twice as fast).
     compile
         Whether torch.compile makes the network faster; a minute at the start.
     seed

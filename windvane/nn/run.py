@@ -21,7 +21,7 @@ from windvane.nn.guard import name_bad
 from windvane.nn.history import Evaluation, evaluation_from_json, write_metrics, write_tensorboard
 from windvane.nn.loader import Order
 from windvane.nn.model import WEIGHTS, Model, versions, write_model
-from windvane.nn.networks import count_macs
+from windvane.nn.networks import count_macs, has_grouped
 from windvane.nn.optimise import loss_of, make_optimiser
 from windvane.nn.place import Place, as_fast, mix
 from windvane.nn.plan import Plan
@@ -105,7 +105,7 @@ class Run:
                 f"batch={recipe.batch} is not usable. Allowed for {place.world} processes: a multiple of it."
             )
         prepared = prepare(recipe, data, place) if prepared is None else prepared
-        if recipe.precision == "auto" and place.device.type == "cpu":
+        if recipe.precision == "auto" and place.device.type == "cpu" and not has_grouped(prepared.network):
             place = as_fast(place, count_macs(prepared.network, recipe.image_size))
         self.recipe, self.place, self.teller = recipe, place, teller
         self.classes = tuple(map(str, data.train.classes))
@@ -202,7 +202,7 @@ class Run:
         self.tally.restart(plan.elapsed)
         if self.folder is not None and self.place.is_main:
             self._keep(self.folder, better)
-        set_training(self.network)
+        set_training(self.network, from_weights=self.recipe.weights is not None)
         plan.judging_took(time.monotonic() - began)
         self.tally.restart(plan.elapsed)
 

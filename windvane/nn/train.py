@@ -106,7 +106,7 @@ def _loop(run: Run, stop: Stop) -> None:
     module = place.spread(network, recipe.compile)
     run.fisher.use(module)
     batches = run.batches.stream(run.order.from_step(first))
-    set_training(network)
+    set_training(network, from_weights=recipe.weights is not None)
     while not plan.finished:
         images, labels = next(batches)  # uint8 (b, 3, s, s), (b,)
         pixels, targets = run.vary(images, labels, plan.step)
