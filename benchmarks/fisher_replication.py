@@ -16,9 +16,9 @@ several of these programs may work at once.
     python benchmarks/fisher_replication.py plan               what is done, what is left, how long it takes
     python benchmarks/fisher_replication.py time               seconds of an epoch, by method
     python benchmarks/fisher_replication.py run rates          choose the best rate
-    python benchmarks/fisher_replication.py run alphas         choose alpha of FP, GP_r, GP at a tenth of it
-    python benchmarks/fisher_replication.py run row            the paper's row: 5 settings x 3 seeds
-    python benchmarks/fisher_replication.py run noise          25 % wrong labels: plain, FP, Mixup
+    python benchmarks/fisher_replication.py run alphas         choose alpha of all penalties at a tenth of it
+    python benchmarks/fisher_replication.py run row            the paper's row: 6 settings x 3 seeds
+    python benchmarks/fisher_replication.py run noise          25 % wrong labels: plain, FP, Mixup, SAM
     python benchmarks/fisher_replication.py run when           FP early, late, or from epoch 1, 2, 4 ... on
     python benchmarks/fisher_replication.py run equal_time     FP, GP, SAM, GNP within the same processor time
     python benchmarks/fisher_replication.py run alarm          a grid of rates and batch sizes, for the alarm
@@ -51,8 +51,14 @@ RUNS = RESULTS / "runs"
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "fisher.md"
 GROUPS = ("rates", "alphas", "row", "noise", "when", "equal_time", "alarm")
 RATES = (0.01, 0.0316, 0.1, 0.3162, 1.0)
-ALPHAS = (0.0316, 0.1, 0.3162)
-SHORT = 0.4  # of the epochs, for the runs that choose and for the grid of the alarm
+ALPHAS = {  # weights of the penalties; the radius of SAM; the share of GNP
+    **dict.fromkeys(METHODS, (0.01, 0.0316, 0.1, 0.3162)),
+    "SAM": (0.05, 0.1, 0.2),
+    "GNP": (0.5, 0.8),
+}
+BEYOND = 3.162  # where the first or last weight of a penalty is the best, one more is tried
+SHORT = 0.4  # of the epochs, for the runs that choose
+SHORTEST = 0.25  # of the epochs, for the grid of the alarm
 COSTS = {"plain": 1.0, "Mixup": 1.0, "FP": 1.22, "GP_r": 1.22, "GP": 1.22, "SAM": 2.0, "GNP": 2.0}  # of a plain step
 SECONDS = 0.95e-3  # for an image in a plain run, where no run says it
 
@@ -78,7 +84,7 @@ def best(group: str, method: str) -> dict[str, Any] | None:
 
 def choice() -> Choice | None:
     """Read what the short runs chose; None where they are not done."""
-    rate, alphas = best("rates", "plain"), {method: best("alphas", method) for method in METHODS}
+    rate, alphas = best("rates", "plain"), {method: best("alphas", method) for method in ALPHAS}
     if rate is None or any(one is None for one in alphas.values()):
         return None
     return Choice(rate["rate"], {method: one["alpha"] for method, one in alphas.items() if one is not None})
@@ -92,37 +98,47 @@ def planned(group: str, base: Run, chosen: Choice) -> Iterator[Run]:
         yield from (replace(short, rate=rate) for rate in RATES)
     elif group == "alphas":
         rate = chosen.rate / 10
-        yield from (replace(short, rate=rate, method=m, alpha=a) for m in METHODS for a in ALPHAS)
+        for method, values in ALPHAS.items():
+            tried = replace(short, rate=rate, method=method)
+            yield from (replace(tried, alpha=alpha) for alpha in values)
+            yield from (replace(tried, alpha=alpha) for alpha in beyond(method))
     elif group == "alarm":
-        yield from (replace(short, rate=r, batch=b) for b in (128, 32, 512) for r in RATES)
+        shortest = replace(base, epochs=max(1, round(SHORTEST * base.epochs)))
+        yield from (replace(shortest, rate=r, batch=b) for b in (128, 32, 512) for r in RATES)
     else:
         settings = _settings(group, base, chosen)
         yield from (replace(one, seed=seed) for seed in range(3) for one in settings)
 
 
+def beyond(method: str) -> list[float]:
+    """One more weight of a penalty, where all were tried and the best stands at an end."""
+    values = ALPHAS[method]
+    tried = {one["run"]["alpha"]: one["valid"] for one in finished("alphas") if one["run"]["method"] == method}
+    if method not in METHODS or not set(values) <= set(tried):
+        return []
+    top = max(values, key=lambda alpha: tried[alpha])
+    more = {values[0]: values[0] / BEYOND, values[-1]: values[-1] * BEYOND}
+    return [round(more[top], 4)] if top in more else []
+
+
 def _settings(group: str, base: Run, chosen: Choice) -> list[Run]:
     """List what is run with several seeds."""
     plain, low = replace(base, rate=chosen.rate), replace(base, rate=chosen.rate / 10)
-    penalised = {m: replace(low, method=m, alpha=chosen.alphas[m]) for m in METHODS}
+    others = {method: replace(low, method=method, alpha=alpha) for method, alpha in chosen.alphas.items()}
     if group == "row":
-        return [plain, low, *penalised.values()]
+        exact = replace(others["FP"], mode="double_backward")
+        return [plain, low, *(others[method] for method in METHODS), exact]
     if group == "noise":
-        settings = [low, replace(low, method="Mixup"), plain, penalised["FP"]]
+        settings = [low, replace(low, method="Mixup"), plain, others["FP"], others["SAM"]]
         return [replace(one, noise=0.25) for one in settings]
     if group == "when":
         early = base.epochs // 4
         onsets = [epoch for epoch in (1, 2, 4, 8, 16) if epoch < base.epochs and epoch != early]
-        settings = [replace(penalised["FP"], last=early), replace(penalised["FP"], first=early)]
-        return settings + [replace(penalised["FP"], first=epoch) for epoch in onsets]
+        settings = [replace(others["FP"], last=early), replace(others["FP"], first=early)]
+        return settings + [replace(others["FP"], first=epoch) for epoch in onsets]
     seconds = [one["seconds"] for one in finished("row") if one["run"]["method"] == "plain"]
     limit = round(float(np.median(seconds)), 1) if seconds else SECONDS * base.images * base.epochs
-    settings = [
-        low,
-        replace(low, method="SAM"),
-        replace(low, method="GNP", alpha=0.8),
-        penalised["FP"],
-        penalised["GP"],
-    ]
+    settings = [low, plain, *(others[method] for method in ("SAM", "GNP", "FP", "GP"))]
     return [replace(one, seconds=limit, epochs=10 * base.epochs) for one in settings]
 
 
@@ -184,6 +200,7 @@ def estimate(run: Run) -> float:
         one["seconds"] / (len(one["history"]) * one["run"]["images"] * COSTS[one["run"]["method"]])
         for group in ("rates", "row")
         for one in finished(group)
+        if one["run"]["mode"] == "finite_difference"
     ]
     for_image = float(np.median(seconds)) if seconds else SECONDS
     return 1.1 * for_image * COSTS[run.method] * run.epochs * run.images
@@ -191,7 +208,7 @@ def estimate(run: Run) -> float:
 
 def plan(base: Run) -> None:
     """Say what is done and how long the rest takes."""
-    chosen = choice() or Choice(0.1, dict.fromkeys(METHODS, 0.1))
+    chosen = choice() or Choice(0.1, dict.fromkeys(ALPHAS, 0.1))
     print("| group | done | left | minutes on one thread |\n|---|---|---|---|")
     for group in GROUPS:
         runs = list(planned(group, base, chosen))

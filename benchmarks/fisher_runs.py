@@ -16,20 +16,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from windvane.curvature import FisherPenalty, FisherTracker, hessian_trace, memorisation
+from windvane.curvature.passes import Mode
 
 METHODS = {"FP": "sampled", "GP_r": "uniform", "GP": "true"}
 STANDARD = {"epochs": 40, "images": 10_000}
 VALID = 2000  # images that choose
 LOOK_EVERY = 5  # epochs from one look at the validation images to the next; with wrong labels every epoch counts
 HESSIAN_IMAGES, HESSIAN_PROBES = 512, 10
+GNP_RADIUS = 0.1  # how far the penalty on the gradient norm looks ahead
 
 
 @dataclass(frozen=True)
 class Run:
     """One training run.
 
-    `method` is plain, FP, GP_r, GP, Mixup, SAM or GNP; `alpha` the weight of the penalty (GNP: its share, SAM: none);
-    `first` and `last` the epochs in which it acts; `seconds` a limit of processor time instead of epochs.
+    `method` is plain, FP, GP_r, GP, Mixup, SAM or GNP; `alpha` the weight of the penalty (GNP: its share, SAM: its
+    radius); `mode` how a penalty is differentiated; `first` and `last` the epochs in which it acts; `seconds` a limit
+    of processor time instead of epochs.
     """
 
     group: str
@@ -44,6 +47,7 @@ class Run:
     epochs: int = STANDARD["epochs"]
     images: int = STANDARD["images"]
     seconds: float | None = None
+    mode: Mode = "finite_difference"
 
     @property
     def name(self) -> str:
@@ -128,6 +132,7 @@ class Trainer:
         return FisherPenalty(
             self.model,
             self.run.alpha,
+            mode=self.run.mode,
             labels=METHODS[self.run.method],  # type: ignore[arg-type]
             start_step=self.run.first * self.per_epoch,
             stop_step=None if self.run.last is None else self.run.last * self.per_epoch,
@@ -145,7 +150,7 @@ class Trainer:
         if self.run.method in ("SAM", "GNP"):
             if self.step % self.tracker.every == 0:
                 self.tracker.update(self.logits(x), self.step)
-            share, radius = (1.0, 0.05) if self.run.method == "SAM" else (self.run.alpha, 0.1)
+            share, radius = (1.0, self.run.alpha) if self.run.method == "SAM" else (self.run.alpha, GNP_RADIUS)
             loss = ascent(self.model, lambda: functional.cross_entropy(self.logits(x), y), share, radius)
             self.optimizer.step()
             return loss
