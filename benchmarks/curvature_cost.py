@@ -94,8 +94,8 @@ def ratios(net: str, batch: int, rounds: int) -> dict[str, dict[str, float]]:
     """Time of each variant over the plain steps beside it."""
     loops = {name: Loop(net, name, batch) for name in VARIANTS}
     for loop in loops.values():
-        loop.one()
-        loop.count = 0
+        for _ in range(loop.cycle):  # whole cycles: what is measured begins where one begins
+            loop.one()
     random = np.random.default_rng(0)
     found: dict[str, list[float]] = {name: [] for name in VARIANTS if name != "plain"}
     plain = []

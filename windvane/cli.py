@@ -290,17 +290,23 @@ def inspect_networks(
     out: Annotated[Path, typer.Option(help="Page to write; ends in .html.")] = Path("inspect.html"),
     n_images: Annotated[int, typer.Option(help="How many images are looked at.")] = 256,
     untrained: Annotated[bool, typer.Option("--untrained", help="Random weights, where no file is named.")] = False,
+    layers: Annotated[list[str] | None, typer.Option(help="Of the maps: glob or kind, as residual.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images at a time; what suits each analysis if none.")] = None,
+    repeats: Annotated[int, typer.Option(help="Maps over so many draws of half of the images, for intervals.")] = 1,
+    device: Annotated[str, typer.Option(help="As torch names it.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
 ) -> None:
     """Look inside one network or two, and write one page."""
     with _complaints():
         from windvane.errors import InputError
-        from windvane.inspect.whole import write_inspection
+        from windvane.inspect.whole import Inspection, write_inspection
 
         *second, folder = others
         if len(second) > 1:
             raise InputError(f"{1 + len(second)} networks were named. Allowed: one or two, then a folder of images.")
-        typer.echo(write_inspection([model, *second], folder, out, n_images, trained=not untrained, seed=seed))
+        chosen = tuple(layers) if layers else "*"
+        settings = Inspection(n_images, chosen, batch_size or "auto", repeats, device, not untrained, seed)
+        typer.echo(write_inspection([model, *second], folder, out, settings))
 
 
 @app.callback(invoke_without_command=True)

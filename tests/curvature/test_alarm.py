@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windvane.curvature import Alarm, ExplosionAlarm, FisherRecord
+from windvane.curvature import Alarm, ExplosionAlarm, ExplosionWarning, FisherRecord
 from windvane.curvature.alarm import REMEDIES
 from windvane.errors import InputError
+
+pytestmark = pytest.mark.filterwarnings("ignore::windvane.curvature.ExplosionWarning")
 
 
 def records(traces: Sequence[float], every: int = 10) -> list[FisherRecord]:
@@ -38,6 +41,25 @@ def test_told_once_at_each_level() -> None:
     words = [found[0].message.index(remedy) for remedy in REMEDIES]
     assert words == sorted(words)
     assert "after the warmup" in found[0].message
+
+
+def test_warns_unless_quiet() -> None:
+    with pytest.warns(ExplosionWarning, match="3.0 times its value after the warmup") as caught:
+        told(ExplosionAlarm(), [1.0] * 10 + [3.0] * 20)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(told(ExplosionAlarm(quiet=True), [1.0] * 10 + [3.0] * 20)) == 1
+
+
+def test_looks_until_a_step_and_keeps_the_highest_ratio() -> None:
+    traces = [1.0] * 10 + [1.5] * 10 + [9.0] * 20
+    early, late = ExplosionAlarm(until_step=200), ExplosionAlarm()
+    assert math.isnan(early.highest_)
+    assert told(early, traces) == []
+    assert early.highest_ == pytest.approx(1.5)
+    assert told(late, traces) != []
+    assert late.highest_ == pytest.approx(9.0)
 
 
 def test_straight_to_strong() -> None:
@@ -87,6 +109,7 @@ def test_traces_of_zero_and_nan() -> None:
         ({"window": 0}, "window=0"),
         ({"patience": 0}, "patience=0"),
         ({"reference": []}, "reference has no records"),
+        ({"warmup_steps": 50, "until_step": 50}, "until_step=50"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], words: str) -> None:

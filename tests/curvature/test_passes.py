@@ -51,6 +51,13 @@ def test_sharded_parameters_are_refused() -> None:
         trained(model)
 
 
+def test_flattened_parameters_are_refused() -> None:
+    model = mlp()
+    model[0].weight._fsdp_flattened = True  # type: ignore[index,union-attr]
+    with pytest.raises(InputError, match="FSDP"):
+        trained(model)
+
+
 def test_shared_parameters_count_once() -> None:
     one = nn.Linear(3, 3)
     assert list(trained(nn.Sequential(one, one))) == ["0.weight", "0.bias"]

@@ -274,6 +274,19 @@ def test_bfloat16_autocast() -> None:
         assert cosine(found, exact) > 0.95
 
 
+def test_called_under_autocast() -> None:
+    """Autocast keeps parameters that it has cast; the moved ones must be cast anew, and the old ones afterwards."""
+    one = network("mlp", 64, dtype=torch.float32)
+    exact = gradient_of(one, FisherPenalty(one.model, 0.1, mode="double_backward", labels="true"))
+    penalty = FisherPenalty(one.model, 0.1, every=1, labels="true")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        before = one.model(one.x)
+        for _ in range(4):
+            found = added(one.model, lambda: penalty(lambda: one.model(one.x), one.y))
+        assert torch.equal(one.model(one.x), before)
+    assert cosine(found, exact) > 0.95
+
+
 def test_bfloat16_parameters() -> None:
     one = network("mlp", 64, dtype=torch.float32)
     exact = gradient_of(one, FisherPenalty(one.model, 0.1, mode="double_backward"))

@@ -37,6 +37,7 @@ def test_itself_and_its_twin_are_the_same() -> None:
     assert not twin.is_of_itself
 
 
+@pytest.mark.filterwarnings("ignore:.*unrelated layers reach")
 @pytest.mark.parametrize("measure", MEASURES)
 def test_every_measure_knows_what_is_the_same(measure: str) -> None:
     model = seeded(TinyResNet)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,8 @@ from torch import Tensor
 from windvane.errors import InputError
 from windvane.inspect.factors import CanonicalCorrelation, Procrustes
 from windvane.inspect.measures import Measure
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*unrelated layers reach")
 
 
 def layer(n: int, p: int, seed: int) -> Tensor:
@@ -91,3 +95,13 @@ def test_mistakes() -> None:
         CanonicalCorrelation(kept=0)
     with pytest.raises(InputError, match="a batch of 3 images"):
         Procrustes().sketch(torch.rand(3, 5))
+
+
+def test_says_what_chance_alone_reaches() -> None:
+    X, Y = (torch.randn(60, 40, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    with pytest.warns(UserWarning, match="batches of 60 images a layer keeps up to 40 directions.* about 0.8"):
+        found = one(CanonicalCorrelation(kept=1.0), X, Y)
+    assert found > 0.6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one(CanonicalCorrelation(kept=1.0), X[:, :4], Y[:, :4])

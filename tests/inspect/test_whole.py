@@ -13,10 +13,9 @@ from torch import nn
 from typer.testing import CliRunner
 
 from windvane.cli import app
-from windvane.inspect.compare import Sampling
 from windvane.inspect.networks import Network
 from windvane.inspect.page import write_findings
-from windvane.inspect.whole import _apart, classes_of, findings_of
+from windvane.inspect.whole import Inspection, _apart, classes_of, findings_of
 
 
 def test_two_networks(tmp_path: Path) -> None:
@@ -24,14 +23,16 @@ def test_two_networks(tmp_path: Path) -> None:
     vit = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2)
     resnet = timm.create_model("resnet10t", num_classes=3)
     both = [Network("vit", vit, images(8, 32)), Network("resnet", resnet, images(8, 32))]
-    findings, missing = findings_of(both, Sampling(8))
+    findings, missing = findings_of(both, Inspection(batch_size=8))
     titles = [one.title for one in findings]
-    assert titles[:3] == [
+    assert titles[:4] == [
         "vit beside resnet",
+        "vit: local and global heads beside resnet",
         "vit: its layers beside each other",
         "vit: the same without training",
     ]
     assert "vit: how far attention looks" in titles
+    assert titles.index("vit: where branches point") == titles.index("vit: what skip connections carry") + 1
     assert any(one.startswith("resnet: how far attention looks: no self-attention") for one in missing)
     assert "That of untrained networks is" in findings[0].sentences[-1]
     assert any(one.startswith("vit: what can be read off each layer: there are no classes") for one in missing)
@@ -43,10 +44,13 @@ def test_probes_where_there_are_classes(tmp_path: Path) -> None:
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2)
     x, classes = images(12, 32), [f"class{i % 2}" for i in range(12)]
     x[1::2] += 2.0
-    findings, missing = findings_of([Network("vit", model, x)], Sampling(12), classes)
+    findings, missing = findings_of([Network("vit", model, x)], Inspection(layers=("block", "head")), classes)
     (found,) = [one.result for one in findings if one.title == "vit: what can be read off each layer"]
     assert not missing
     assert found.to_frame()["accuracy"].mean() > 0.9
+    assert found.to_frame()["shots"].drop_duplicates().fillna(0).tolist() == [1, 0]
+    (itself,) = [one.result for one in findings if one.title == "vit: its layers beside each other"]
+    assert set(itself.to_frame()["first"]) == {"blocks.0", "blocks.1", "head"}
 
 
 def test_classes_are_the_folders_of_the_root() -> None:
@@ -63,6 +67,20 @@ def test_shell(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == str(page)
     assert "Inside test_vit" in page.read_text(encoding="utf-8")
+    settings = ["--untrained", "--layers", "block", "--batch-size", "6", "--repeats", "2", "--n-images", "6"]
+    done = CliRunner().invoke(app, ["inspect", "test_vit", "test_vit", str(tmp_path), *settings, "--out", str(page)])
+    assert done.exit_code == 0, done.output
+    assert "test_vit (second) has moved away from test_vit (first)" in page.read_text(encoding="utf-8")
+    for option, words in (
+        (["--device", "moon"], "device='moon'"),
+        (["--batch-size", "2"], "batch_size=2"),
+        (["--layers", "blook.*"], "blook"),
+    ):
+        done = CliRunner().invoke(
+            app, ["inspect", "test_vit", str(tmp_path), "--untrained", *option, "--out", str(page)]
+        )
+        assert done.exit_code == 2
+        assert words in done.stderr
     done = CliRunner().invoke(app, ["inspect", "a", "b", "c", str(tmp_path)])
     assert done.exit_code == 2
     assert "3 networks were named" in done.stderr

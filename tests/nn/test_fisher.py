@@ -117,3 +117,14 @@ def test_an_explosion_is_told_in_the_end() -> None:
     assert find_alarm(early, last, 0.0) is None
     assert find_alarm(early, replace(last, epoch=1000.0), 0.0) is not None
     assert find_alarm((), last, 0.1) is None
+
+
+def test_the_run_says_once_that_the_trace_explodes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rising = tuple(FisherRecord(s, 1.0 + s, math.nan, "nothing", {}, 16, 1) for s in range(40))
+    monkeypatch.setattr(Fisher, "records", rising)
+    train(tiny_recipe(steps=75, batch=16, track_fisher=True), digits(200, 50))
+    said = capsys.readouterr().err
+    assert said.count("times its value after the warmup") == 1
+    assert said.index("times its value") < said.rindex("epoch")

@@ -4,7 +4,7 @@ After Jastrzebski et al., "Catastrophic Fisher Explosion", arXiv 2012.14193.
 
 - `FisherTracker`, `FisherRecord`: Tr(F) while a network trains, from one extra backward pass
 - `FisherPenalty`, `input_penalty`: keep it low
-- `ExplosionAlarm`, `Alarm`: tell when it rises
+- `ExplosionAlarm`, `Alarm`, `ExplosionWarning`: warn when it rises
 - `exact_trace`, `ExactTrace`: of a small network, without drawing labels
 - `hessian_trace`, `HessianTrace`, `top_eigenvalue`, `TopEigenvalue`: flatness
 - `memorisation`, `Memorisation`, `Fit`: clean against wrong labels
@@ -26,7 +26,7 @@ In a loop::
 Other people's loops: `windvane.curvature.integrations`.
 """
 
-from windvane.curvature.alarm import Alarm, ExplosionAlarm
+from windvane.curvature.alarm import Alarm, ExplosionAlarm, ExplosionWarning
 from windvane.curvature.exact import ExactTrace, exact_trace
 from windvane.curvature.hessian import HessianTrace, TopEigenvalue, hessian_trace, top_eigenvalue
 from windvane.curvature.memorisation import Fit, Memorisation, memorisation
@@ -38,6 +38,7 @@ __all__ = [
     "Alarm",
     "ExactTrace",
     "ExplosionAlarm",
+    "ExplosionWarning",
     "FisherPenalty",
     "FisherRecord",
     "FisherTracker",

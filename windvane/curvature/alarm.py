@@ -8,6 +8,7 @@ where the factors come from; ``docs/fisher.md`` says how often they are wrong.
 from __future__ import annotations
 
 import math
+import warnings
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ REMEDIES = (
     "add the Fisher Penalty (windvane.curvature.FisherPenalty)",
     "check the initialisation",
 )
+
+
+class ExplosionWarning(UserWarning):
+    """The Fisher trace stays far above where it was."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,9 @@ class Alarm:
 
 
 class ExplosionAlarm:
-    """Tell when the smoothed Fisher trace stays far above where it was, or above a run that went well.
+    """Warn when the smoothed Fisher trace stays far above where it was, or above a run that went well.
+
+    An `ExplosionWarning` says so while the run goes on.
 
     Parameters
     ----------
@@ -66,11 +73,17 @@ class ExplosionAlarm:
     reference
         Records of a run that went well, at other settings but with the same network and steps; compared to at the
         same step, instead of the run's own start.
+    until_step
+        Where to stop looking; the paper's explosion is one of early training.
+    quiet
+        Say nothing; `update` gives the alarm all the same.
 
     Attributes
     ----------
     alarms_
         What was told so far: each level at most once.
+    highest_
+        The largest ratio so far; nan before there is one.
     """
 
     def __init__(
@@ -82,6 +95,8 @@ class ExplosionAlarm:
         window: int = 5,
         patience: int = 3,
         reference: Sequence[FisherRecord] | None = None,
+        until_step: int | None = None,
+        quiet: bool = False,
     ) -> None:
         if not 1 < warn <= strong < math.inf:
             raise InputError(f"warn={warn!r}, strong={strong!r} are no factors. Allowed: 1 < warn <= strong.")
@@ -89,13 +104,16 @@ class ExplosionAlarm:
             raise InputError(f"window={window!r}, patience={patience!r} are too small. Allowed: whole numbers from 1.")
         if reference is not None and len(reference) == 0:
             raise InputError("reference has no records. Allowed: those of a tracked run, or None.")
-        self.warmup_steps, self.warn, self.strong = warmup_steps, warn, strong
-        self.window, self.patience = window, patience
+        if until_step is not None and until_step <= warmup_steps:
+            raise InputError(f"until_step={until_step!r} is not after the warmup. Allowed: from {warmup_steps + 1}.")
+        self.warmup_steps, self.warn, self.strong, self.until_step = warmup_steps, warn, strong, until_step
+        self.window, self.patience, self.quiet = window, patience, quiet
         self._reference = None if reference is None else _smooth(reference, window)
         self._recent: list[float] = []
         self._start: float | None = None
         self._above = {"warn": 0, "strong": 0}
         self.alarms_: list[Alarm] = []
+        self.highest_ = math.nan
 
     def update(self, record: FisherRecord) -> Alarm | None:
         """Look at one more record.
@@ -110,7 +128,7 @@ class ExplosionAlarm:
         Alarm or None
             Where a level is reached for the first time.
         """
-        if record.step < self.warmup_steps:
+        if record.step < self.warmup_steps or (self.until_step is not None and record.step >= self.until_step):
             return None
         self._recent = [*self._recent, record.trace][-self.window :]
         if len(self._recent) < self.window:
@@ -120,6 +138,7 @@ class ExplosionAlarm:
             self._start = smooth
         compared = self._start if self._reference is None else _at(self._reference, record.step)
         ratio = smooth / compared if compared > 0 else math.nan
+        self.highest_ = ratio if not self.highest_ >= ratio else self.highest_
         for level, factor in (("strong", self.strong), ("warn", self.warn)):
             self._above[level] = self._above[level] + 1 if ratio > factor else 0
         told = {alarm.level for alarm in self.alarms_}
@@ -137,6 +156,8 @@ class ExplosionAlarm:
             f"often foretells worse generalisation. In this order: {remedies}. It is a heuristic."
         )
         self.alarms_.append(Alarm(step, ratio, level, message))
+        if not self.quiet:
+            warnings.warn(message, ExplosionWarning, stacklevel=4)
         return self.alarms_[-1]
 
 

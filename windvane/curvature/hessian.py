@@ -14,7 +14,16 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from windvane.curvature.passes import Mode, by_layer, gradient, moved, squared_norms, trained, undisturbed
+from windvane.curvature.passes import (
+    Mode,
+    by_layer,
+    gradient,
+    moved,
+    refuse_halves,
+    squared_norms,
+    trained,
+    undisturbed,
+)
 from windvane.errors import InputError, unknown
 
 Distribution = Literal["rademacher", "gaussian"]
@@ -213,6 +222,7 @@ def _product(model: nn.Module, loss: Loss, parameters: Vector, mode: Mode) -> Ca
         return ahead
 
     if mode == "finite_difference":
+        refuse_halves(parameters)
         return by_differences
     first = at_here(differentiable=True)
 

@@ -7,7 +7,7 @@ gradient (Jastrzebski et al., arXiv 2012.14193, section 5).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +32,8 @@ class Fit:
     loss
         Mean cross-entropy to the given labels, in nats.
     gradient_norm
-        Length of the gradient of that loss by the trained parameters.
+        Length of the gradient of that loss by the trained parameters, over the first so many examples of the group
+        as the smaller group has: a mean over fewer examples has a longer gradient.
     """
 
     n: int
@@ -59,7 +60,12 @@ class Memorisation:
 
 
 def memorisation(
-    model: nn.Module, logits: Tensor, targets: Tensor, noisy: Tensor | Sequence[bool], step: int = 0
+    model: nn.Module,
+    logits: Tensor | None,
+    targets: Tensor,
+    noisy: Tensor | Sequence[bool],
+    step: int = 0,
+    forward: Callable[[], Tensor] | None = None,
 ) -> Memorisation:
     """Compare the examples with wrong labels to the others.
 
@@ -71,13 +77,15 @@ def memorisation(
     model
         The network.
     logits
-        Its output for a batch, with its graph: shape (n, k).
+        Its output for a batch, with its graph: shape (n, k). Not looked at where `forward` is given.
     targets
         The given labels, shape (n,).
     noisy
         Which of them are wrong, shape (n,).
     step
         Kept in the result.
+    forward
+        Computes the logits anew, as for `FisherTracker.update`.
 
     Returns
     -------
@@ -89,22 +97,27 @@ def memorisation(
     InputError
         Where shapes do not agree or the graph is gone.
     """
-    rows = as_rows(logits, "softmax")
-    wrong = torch.as_tensor(noisy, dtype=torch.bool, device=rows.device).flatten()
-    labels = targets.to(rows.device).flatten()
-    if not len(rows) == len(labels) == len(wrong):
-        raise InputError(
-            f"logits, targets and noisy are of {len(rows)}, {len(labels)} and {len(wrong)} examples. Allowed: the same."
-        )
-    with undisturbed(model):
-        return Memorisation(step, _fit(model, rows, labels, ~wrong), _fit(model, rows, labels, wrong))
+    wrong = torch.as_tensor(noisy, dtype=torch.bool).flatten().cpu()
+    both = [torch.nonzero(~wrong).flatten(), torch.nonzero(wrong).flatten()]
+    fewest = min((len(chosen) for chosen in both if len(chosen)), default=0)
+    fits = []
+    for chosen in both:
+        with undisturbed(model):  # entered for each group: the same dropout masks
+            rows = as_rows(logits if forward is None else forward(), "softmax")
+            labels = targets.to(rows.device).flatten()
+            if not len(rows) == len(labels) == len(wrong):
+                raise InputError(
+                    f"logits, targets and noisy are of {len(rows)}, {len(labels)} and {len(wrong)} examples. Allowed: "
+                    "the same."
+                )
+            fits.append(_fit(model, rows, labels, chosen.to(rows.device), fewest, keep_graph=forward is None))
+    return Memorisation(step, *fits)
 
 
-def _fit(model: nn.Module, rows: Tensor, labels: Tensor, chosen: Tensor) -> Fit:
-    n = int(chosen.sum())
-    if n == 0:
+def _fit(model: nn.Module, rows: Tensor, labels: Tensor, chosen: Tensor, fewest: int, *, keep_graph: bool) -> Fit:
+    if len(chosen) == 0:
         return Fit(0, math.nan, math.nan, math.nan)
-    loss = functional.cross_entropy(rows[chosen], labels[chosen])
-    found = gradient(loss, list(trained(model).values()), keep_graph=True)
+    losses = functional.cross_entropy(rows[chosen], labels[chosen], reduction="none")  # (group,)
+    found = gradient(losses[:fewest].mean(), list(trained(model).values()), keep_graph=keep_graph)
     accuracy = (rows[chosen].argmax(dim=1) == labels[chosen]).double().mean().item()
-    return Fit(n, accuracy, loss.item(), math.sqrt(sum(squared_norms(found))))
+    return Fit(len(chosen), accuracy, losses.mean().item(), math.sqrt(sum(squared_norms(found))))

@@ -152,7 +152,8 @@ class Sampler:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
-        self._generator, self._state = None, state["stream"]
+        self._generator = None
+        self._state = None if state["stream"] is None else state["stream"].cpu()  # where torch wants it
 
     def _stream(self, device: torch.device) -> torch.Generator:
         if self._generator is None:

@@ -98,9 +98,29 @@ def trained(model: object) -> dict[str, nn.Parameter]:
     }
     if not named:
         raise InputError("model has no parameter that is trained. Allowed: at least one with requires_grad.")
-    if any(hasattr(parameter, "device_mesh") for parameter in named.values()):
+    if any(hasattr(p, "device_mesh") or getattr(p, "_fsdp_flattened", False) for p in named.values()):
         raise InputError("model has sharded parameters (FSDP). Allowed: whole ones, as in DistributedDataParallel.")
     return named
+
+
+def refuse_halves(parameters: Sequence[Tensor]) -> None:
+    """Refuse finite differences of parameters that are too coarse for them.
+
+    Parameters
+    ----------
+    parameters
+        What is to be moved.
+
+    Raises
+    ------
+    InputError
+        Where one is in float16 or bfloat16.
+    """
+    if any(p.dtype in (torch.float16, torch.bfloat16) for p in parameters):
+        raise InputError(
+            f"The parameters are of type {parameters[0].dtype}, in whose rounding a small step is lost. Allowed: "
+            "parameters in float32 (with torch.autocast), or mode='double_backward'."
+        )
 
 
 def by_layer(values: Mapping[str, float]) -> dict[str, float]:
@@ -243,6 +263,8 @@ def moved(parameters: Sequence[Tensor], direction: Sequence[Tensor], length: flo
     kept = [value.clone() for value in here]
     try:
         torch._foreach_add_(here, list(direction), alpha=length)
+        torch.clear_autocast_cache()  # of parameters in half precision, where the caller stands under autocast
         yield
     finally:
         torch._foreach_copy_(here, kept)
+        torch.clear_autocast_cache()

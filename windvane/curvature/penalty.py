@@ -5,7 +5,8 @@ Jastrzebski et al., arXiv 2012.14193, equation 3: the loss of a batch of n examp
     loss + alpha ||g||^2,    g = the mean gradient, with labels drawn from the model itself,
 
 and since E ||g||^2 = Tr(F) / n (see `windvane.curvature.tracker`), what alpha is worth depends on n. Theirs stands for
-n = 128; here alpha n / 128 is used, so that one alpha means the same at every batch size. Its gradient is
+n = 128; here alpha n / 128 is used, so that with labels drawn from the model one alpha means the same at every batch
+size (gradients of true labels do not have mean zero, and do not shrink so). Its gradient is
 computed anew every so many steps, and the most recent one is added again at the steps between, as in the paper.
 """
 
@@ -19,7 +20,16 @@ import torch
 from torch import Tensor, distributed, nn
 
 from windvane.curvature.outputs import Labels, Output, Sampler, as_rows, total_loss
-from windvane.curvature.passes import Mode, gradient, moved, parallel, squared_norms, trained, undisturbed
+from windvane.curvature.passes import (
+    Mode,
+    gradient,
+    moved,
+    parallel,
+    refuse_halves,
+    squared_norms,
+    trained,
+    undisturbed,
+)
 from windvane.errors import InputError, unknown
 
 Forward = Callable[[], Tensor]
@@ -160,7 +170,10 @@ class FisherPenalty:
         state
             From `state_dict`.
         """
-        self.step_, self.radius_, self._stale = state["step"], state["radius"], state["gradient"]
+        self.step_, self.radius_, kept = state["step"], state["radius"], state["gradient"]
+        if kept is not None:  # a file may have been read to another device
+            kept = {name: kept[name].to(p.device) for name, p in trained(self.model).items() if name in kept}
+        self._stale = kept
         self._sampler.load_state_dict(state)
 
     def _compute(self, named: Mapping[str, Tensor], forward: Forward, targets: Tensor | None) -> dict[str, Tensor]:
@@ -179,11 +192,7 @@ class FisherPenalty:
         self, parameters: list[Tensor], forward: Forward, targets: Tensor | None
     ) -> tuple[list[Tensor], float, int]:
         """2 H g = 2 ||g|| (g(theta + r u) - g(theta)) / r with u = g / ||g||; same labels, masks and batch."""
-        if any(p.dtype in (torch.float16, torch.bfloat16) for p in parameters):
-            raise InputError(
-                f"The parameters are of type {parameters[0].dtype}, in whose rounding a small step is lost. Allowed: "
-                "parameters in float32 (with torch.autocast), or mode='double_backward'."
-            )
+        refuse_halves(parameters)
         with undisturbed(self.model):
             rows = as_rows(forward(), self.output)
             labels, n = self._sampler(rows, targets), len(rows)
@@ -208,9 +217,14 @@ class FisherPenalty:
         with undisturbed(self.model):
             rows = as_rows(forward(), self.output)
             labels, n = self._sampler(rows, targets), len(rows)
-            first = gradient(total_loss(rows, labels, self.output) / n, parameters, differentiable=True)
-            squared_norm = torch.stack([g.square().sum() for g in first]).sum()
+            first = gradient(total_loss(rows, labels, self.output), parameters, differentiable=True)
+            # Of the sum, and divided only then: the gradients of a mean may vanish in half precision.
+            squared_norm = torch.stack([(_full(g) / n).square().sum() for g in first]).sum()
             return gradient(squared_norm, parameters), squared_norm.item(), n
+
+
+def _full(values: Tensor) -> Tensor:
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _next_radius(radius: float, change: float) -> float:

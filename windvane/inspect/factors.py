@@ -6,6 +6,8 @@ are for some tens of layers and some hundreds of images.
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +19,7 @@ from windvane.errors import InputError
 from windvane.inspect.gram import flat
 from windvane.inspect.measures import Scores, Sketch, checked_gram
 
+BY_CHANCE = 0.5  # a canonical correlation that unrelated layers reach, from which it is said
 RANK = 1e-12  # of the largest eigenvalue: what is smaller is rounding
 
 
@@ -93,7 +96,16 @@ class CanonicalCorrelation:
         )  # (n, k), (k, p)
 
     def compare(self, left: Sequence[Sketch], right: Sequence[Sketch]) -> Scores:
-        """Take the mean of the canonical correlations for every pair."""
+        """Take the mean of the canonical correlations for every pair; warns where it means little."""
+        shapes = [one.parts[0].shape for one in (*left, *right) if not one.flaw]
+        n_images, n_kept = (max((shape[axis] for shape in shapes), default=0) for axis in (0, 1))
+        chance = math.sqrt(n_kept / max(1, n_images - 1))
+        if chance > BY_CHANCE:
+            warnings.warn(
+                f"{self.title}: of batches of {n_images} images a layer keeps up to {n_kept} directions, so unrelated "
+                f"layers reach about {chance:.1f}. Take batches of many more images, or keep less of the variance.",
+                stacklevel=2,
+            )
         return _pairwise(left, right, self._correlation)
 
     def _correlation(self, left: Sketch, right: Sketch) -> float:

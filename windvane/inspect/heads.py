@@ -18,6 +18,8 @@ from torch import nn
 from windvane.errors import InputError
 from windvane.inspect.activations import stream
 from windvane.inspect.attention import attention_distance, head_outputs
+from windvane.inspect.batches import paired
+from windvane.inspect.forward import count
 from windvane.inspect.images import image_batches
 from windvane.inspect.measures import KernelAlignment
 from windvane.inspect.panels import CYCLE, MARKERS
@@ -141,7 +143,8 @@ def head_similarity(
     models
         The network with attention, and the other one.
     data
-        Images, or batches of 4 or more of them; gone through twice.
+        Images, or batches of 4 or more of them; gone through twice. A tuple with the same images for each network
+        where they want different sizes.
     other_layers
         Of the other network, as in `layer_names`.
     groups
@@ -162,8 +165,9 @@ def head_similarity(
         No such layer, or more groups than heads.
     """
     model, other = models
+    own = data[0] if isinstance(data, tuple) else data
     found = attention_distance(
-        model, data, groups.layer, batch_size=batch_size, n_images=n_images, n_prefix=groups.n_prefix
+        model, own, groups.layer, batch_size=batch_size, n_images=n_images, n_prefix=groups.n_prefix
     )
     layer, distance = found.layers[0], found.distances[0]
     n_groups = len(distance) if groups.n_groups is None else groups.n_groups
@@ -172,9 +176,10 @@ def head_similarity(
     members = np.array_split(np.argsort(distance), n_groups)
     measure = KernelAlignment()
     alignment = Tally(measure)
-    for batch, images in image_batches(model, data, batch_size, n_images):
+    for given, beside in paired(data, 2, batch_size, n_images):
+        ((batch, _),) = image_batches(model, [given], count(given))
         heads = head_outputs(model, batch, layer)[layer]  # (n, heads, tokens, channels)
-        (right,) = next(stream([other], [batch], other_layers, batch_size=len(images), reduce=measure.sketch))
+        (right,) = next(stream([other], [beside], other_layers, batch_size=count(beside), reduce=measure.sketch))
         alignment.add({str(i): measure.sketch(heads[:, list(group)]) for i, group in enumerate(members)}, right)
     return HeadSimilarity(
         layer,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,12 +42,15 @@ class Finding:
         Of the analysis.
     sentences
         What it says in words.
+    draw
+        Its picture, where that is not what ``result.plot()`` draws.
     """
 
     title: str
     how_to_read: str
     result: Result
     sentences: Sequence[str] = ()
+    draw: Callable[[], Figure] | None = None
 
 
 def write_findings(path: str | Path, title: str, lead: str, findings: Sequence[Finding]) -> Path:
@@ -84,7 +87,7 @@ def _content(finding: Finding) -> list[Html]:
     rows = frame.head(MOST_ROWS).itertuples(index=False, name=None)
     numbers = table([str(name) for name in frame.columns], list(rows), label=finding.title)
     shown = f"the first {MOST_ROWS} of {len(frame):,} rows" if len(frame) > MOST_ROWS else f"{len(frame)} rows"
-    drawn = _as_image(finding.result.plot(), finding.title)
+    drawn = _as_image((finding.draw or finding.result.plot)(), finding.title)
     picture = tag("figure", drawn, paragraph(finding.how_to_read), attributes={"class": "wide"})
     words = [paragraph(sentence) for sentence in finding.sentences]
     return [*words, picture, details(f"The numbers: {shown}", numbers)]

@@ -153,7 +153,7 @@ def find_alarm(records: Sequence[FisherRecord], last: Evaluation, warmup: float)
         What the alarm says, with remedies; None where it is silent.
     """
     first_epoch, rise = last.step / last.epoch, warmup * last.step / last.progress
-    alarm = ExplosionAlarm(math.ceil(max(first_epoch, rise)))
+    alarm = ExplosionAlarm(math.ceil(max(first_epoch, rise)), quiet=True)
     for record in records:
         alarm.update(record)
     return alarm.alarms_[-1].message if alarm.alarms_ else None

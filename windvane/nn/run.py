@@ -15,7 +15,7 @@ from windvane.curvature.tracker import FisherRecord
 from windvane.data.images import Images
 from windvane.errors import InputError, NotFiniteError, RunMismatchError
 from windvane.nn.checkpoint import NAME, Stateful, read_state, write_state
-from windvane.nn.fisher import Fisher
+from windvane.nn.fisher import Fisher, find_alarm
 from windvane.nn.freeze import freeze, set_training
 from windvane.nn.guard import name_bad
 from windvane.nn.history import Evaluation, evaluation_from_json, write_metrics, write_tensorboard
@@ -134,6 +134,7 @@ class Run:
         self.folder: Path | None = None
         self.notes: tuple[str, ...] = ()
         self._best_weights: dict[str, Tensor] = {}
+        self._warned = False
 
     def vary(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Vary the images of one step; everything random in it, dropout too, comes from the step's number.
@@ -198,6 +199,7 @@ class Run:
             self.best = found
             self._best_weights = {name: value.cpu().clone() for name, value in judged.state_dict().items()}
         self.teller.evaluation(found)
+        self._warn(found)
         plan.evaluated()
         self.tally.restart(plan.elapsed)
         if self.folder is not None and self.place.is_main:
@@ -205,6 +207,13 @@ class Run:
         set_training(self.network, from_weights=self.recipe.weights is not None)
         plan.judging_took(time.monotonic() - began)
         self.tally.restart(plan.elapsed)
+
+    def _warn(self, last: Evaluation) -> None:
+        """Say once that the Fisher trace explodes, while there is time to do something about it."""
+        said = None if self._warned or not last.step else find_alarm(self.fisher.records, last, self.recipe.warmup)
+        if said is not None:
+            self._warned = True
+            self.teller.line(f"windvane: {said}")
 
     def complain(self, step: int) -> None:
         """Stop at a step that was not finite: repeat it tensor by tensor.

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from windvane.curvature import ExplosionAlarm, FisherPenalty, FisherTracker
+from windvane.curvature import ExplosionAlarm, ExplosionWarning, FisherPenalty, FisherTracker
 from windvane.curvature.integrations.hooks import FisherHooks
 from windvane.errors import InputError
 
@@ -35,7 +35,8 @@ def test_the_same_as_by_hand() -> None:
     trackers = [FisherTracker(m, every=2) for m in (hooked, plain)]
     alarm = ExplosionAlarm(window=1, patience=1, warn=1.0001, strong=1e9)
     hooks = FisherHooks(hooked, first, penalty=FisherPenalty(hooked, 1.0), tracker=trackers[0], alarm=alarm)
-    steps(hooked, first, 7)
+    with pytest.warns(ExplosionWarning, match="times its value"):
+        steps(hooked, first, 7)
     penalty = FisherPenalty(plain, 1.0)
 
     def by_hand(step: int, forward: Any) -> None:
@@ -50,6 +51,27 @@ def test_the_same_as_by_hand() -> None:
     hooks.remove()
     steps(hooked, first, 3)
     assert hooks.step_ == 7
+
+
+def test_a_state_goes_on_exactly() -> None:
+    def made() -> tuple[nn.Module, torch.optim.Optimizer, FisherHooks]:
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        parts = {"penalty": FisherPenalty(model, 1.0), "tracker": FisherTracker(model, every=2)}
+        return model, optimizer, FisherHooks(model, optimizer, **parts)  # type: ignore[arg-type]
+
+    model, optimizer, hooks = made()
+    steps(model, optimizer, 13)
+    first, first_optimizer, first_hooks = made()
+    steps(first, first_optimizer, 6)
+    second, second_optimizer, second_hooks = made()
+    second.load_state_dict(first.state_dict())
+    second_hooks.load_state_dict(first_hooks.state_dict())
+    steps(second, second_optimizer, 7)
+    assert second_hooks.step_ == hooks.step_ == 13
+    assert all(map(torch.equal, second.state_dict().values(), model.state_dict().values()))
+    assert second_hooks.tracker is not None and hooks.tracker is not None
+    assert [r.trace for r in second_hooks.tracker.records_] == [r.trace for r in hooks.tracker.records_]
 
 
 def test_timm_model_optimiser_and_scaler() -> None:

@@ -41,7 +41,7 @@ def examples(*, tokens: bool = False) -> list[dict[str, Any]]:
     return [{"input_ids": i, "labels": y} for i, y in zip(ids, labels, strict=True)]
 
 
-def trainer(model: nn.Module, path: Path, *, tokens: bool = False, parts: int = 1) -> Any:
+def trainer(model: nn.Module, path: Path, *, tokens: bool = False, parts: int = 1, save: str = "no") -> Any:
     arguments = transformers.TrainingArguments(
         output_dir=str(path),
         max_steps=4,
@@ -49,7 +49,8 @@ def trainer(model: nn.Module, path: Path, *, tokens: bool = False, parts: int = 
         gradient_accumulation_steps=parts,
         max_grad_norm=0.5,
         report_to=[],
-        save_strategy="no",
+        save_strategy=save,
+        save_steps=3,
         disable_tqdm=True,
         use_cpu=True,
         logging_strategy="no",
@@ -81,6 +82,26 @@ def test_alpha_changes_training_and_zero_does_not(tmp_path: Path) -> None:
         found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_resumed_run_goes_on_from_the_checkpoint(tmp_path: Path, last: bool) -> None:
+    found = []
+    for stopped in (False, True):
+        model = Classifier()
+        path = tmp_path / str(stopped)
+        for part in range(1 + stopped):
+            penalty, tracker = FisherPenalty(model, 1.0, every=2), FisherTracker(model, every=1)
+            made = fisher_trainer(trainer(model, path, save="steps"), penalty=penalty, tracker=tracker)
+            if stopped and part == 0:
+                made.args.max_steps = 3
+            made.args.lr_scheduler_type = "constant"
+            made.train(resume_from_checkpoint=(last or str(path / "checkpoint-3")) if part else None)
+        found.append((penalty, tracker, torch.cat([p.detach().flatten() for p in model.parameters()])))
+    whole, again = found
+    assert whole[0].step_ == again[0].step_ == 4
+    assert [record.trace for record in again[1].records_] == [record.trace for record in whole[1].records_]
+    assert torch.equal(whole[2], again[2])
 
 
 def test_tokens_that_count(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from windvane.curvature import FisherPenalty, FisherTracker
+from windvane.curvature import ExplosionAlarm, ExplosionWarning, FisherPenalty, FisherTracker
 from windvane.curvature.integrations.lightning import _scale, fisher_callback
 
 lightning = pytest.importorskip("lightning.pytorch", reason="lightning is not installed")
@@ -67,6 +67,16 @@ def test_measures_and_penalises_each_optimiser_step(tmp_path: Path, labels: Any)
     assert penalty.step_ == 4  # 4 batches an epoch, 2 epochs, 2 batches a step
     assert [record.step for record in tracker.records_] == [0, 2]
     assert "fisher/trace" in trainer.callback_metrics
+
+
+def test_an_alarm_warns(tmp_path: Path) -> None:
+    model = Net()
+    alarm = ExplosionAlarm(window=1, patience=1, warn=1.0001, strong=1e9)
+    callback = fisher_callback(tracker=FisherTracker(model, every=1), alarm=alarm)
+    callback.made_for = model
+    with pytest.warns(ExplosionWarning):
+        fit(tmp_path, [callback])
+    assert len(alarm.alarms_) == 1
 
 
 def test_passes_run_in_the_precision_of_the_trainer(tmp_path: Path) -> None:

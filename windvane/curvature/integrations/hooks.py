@@ -33,7 +33,7 @@ class FisherHooks:
     tracker
         Measures, with a forward pass of its own.
     alarm
-        Looks at each record of the tracker.
+        Looks at each record of the tracker, and warns.
     logits_of
         Takes the logits from what the model returns; itself by default.
 
@@ -70,6 +70,31 @@ class FisherHooks:
         """Take the hooks away."""
         for handle in self._handles:
             handle.remove()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what a run needs to go on exactly, for the checkpoint of the loop.
+
+        Returns
+        -------
+        dict[str, Any]
+            The step, and the states of penalty and tracker.
+        """
+        parts = {"penalty": self.penalty, "tracker": self.tracker}
+        return {"step": self.step_} | {name: part.state_dict() for name, part in parts.items() if part is not None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state.
+
+        Parameters
+        ----------
+        state
+            From `state_dict`.
+        """
+        self.step_ = state["step"]
+        if self.penalty is not None:
+            self.penalty.load_state_dict(state["penalty"])
+        if self.tracker is not None:
+            self.tracker.load_state_dict(state["tracker"])
 
     def _remember(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if model.training and torch.is_grad_enabled() and not self._busy:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from windvane.curvature.alarm import ExplosionAlarm
 from windvane.curvature.integrations.processes import follow
 from windvane.curvature.penalty import FisherPenalty
 from windvane.curvature.tracker import FisherTracker
@@ -16,6 +17,7 @@ def fisher_callback(
     *,
     penalty: FisherPenalty | None = None,
     tracker: FisherTracker | None = None,
+    alarm: ExplosionAlarm | None = None,
     logits_of: Callable[[Any, Any], Tensor] = lambda module, batch: module(batch[0]),
     targets_of: Callable[[Any], Tensor] = lambda batch: batch[1],
 ) -> Any:
@@ -31,6 +33,8 @@ def fisher_callback(
         Added at each step.
     tracker
         Measures, with a forward pass of its own.
+    alarm
+        Looks at each record of the tracker, and warns.
     logits_of
         Computes the logits from the module and a batch.
     targets_of
@@ -66,6 +70,8 @@ def fisher_callback(
             record = None if tracker is None else tracker.update(None, trainer.global_step, forward=forward)
             if record is not None:
                 pl_module.log_dict(record.scalars(), logger=trainer.logger is not None)
+                if alarm is not None:
+                    alarm.update(record)
             if penalty is not None:
                 targets = targets_of(self.batch) if penalty.labels == "true" else None
                 penalty(forward, targets, _scale(trainer.precision_plugin, optimizer))
