@@ -172,6 +172,28 @@ def test_a_container_limits_cores_and_memory(tmp_path: Path, monkeypatch: pytest
     assert available_memory() == 0.0
 
 
+def test_groups_of_version_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups, own = tmp_path / "groups", tmp_path / "own"
+    memory, cpu = groups / "memory" / "job", groups / "cpu"
+    memory.mkdir(parents=True)
+    cpu.mkdir()
+    own.write_text("9:name=systemd:/\n5:memory:/job\n2:cpu,cpuacct:/elsewhere\n")
+    monkeypatch.setattr(settings, "CGROUPS", groups)
+    monkeypatch.setattr(settings, "OWN_CGROUP", own)
+    cores, free = available_cores(), available_memory()
+    (memory / "memory.limit_in_bytes").write_text("9223372036854771712\n")  # none
+    (memory / "memory.usage_in_bytes").write_text(f"{90 * settings.MEGABYTE}\n")
+    (cpu / "cpu.cfs_quota_us").write_text("-1\n")
+    (cpu / "cpu.cfs_period_us").write_text("100000\n")
+    assert available_cores() == cores
+    assert available_memory() == pytest.approx(free, rel=0.2)
+    (memory / "memory.limit_in_bytes").write_text(f"{100 * settings.MEGABYTE}\n")
+    (memory / "memory.stat").write_text(f"inactive_file 5\ntotal_inactive_file {20 * settings.MEGABYTE}\n")
+    (cpu / "cpu.cfs_quota_us").write_text("50000\n")
+    assert available_cores() == 1
+    assert available_memory() == 30.0
+
+
 def test_the_tightest_group_on_the_way_up_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     groups, own = tmp_path / "groups", tmp_path / "own"
     (groups / "slice" / "job").mkdir(parents=True)

@@ -188,9 +188,10 @@ def available_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
         cores = os.cpu_count() or 1
-    for group in _cgroups():
-        quota = _numbers(group / "cpu.max")
-        if len(quota) == 2 and quota[1] > 0:
+    for group in _cgroups("cpu"):
+        # In two files of version 1, where a quota below zero is none.
+        quota = _numbers(group / "cpu.max") + _numbers(group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us")
+        if len(quota) == 2 and min(quota) > 0:
             cores = min(cores, math.ceil(quota[0] / quota[1]))
     return max(1, cores)
 
@@ -198,28 +199,32 @@ def available_cores() -> int:
 def available_memory() -> float:
     """Measure the memory that can still be taken, in megabytes, container limits respected."""
     free = float(psutil.virtual_memory().available)
-    for group in _cgroups():
-        limit, used = _numbers(group / "memory.max"), _numbers(group / "memory.current")
+    for group in _cgroups("memory"):
+        limit = _numbers(group / "memory.max", group / "memory.limit_in_bytes")
+        used = _numbers(group / "memory.current", group / "memory.usage_in_bytes")
         if limit and used:
-            # Files that the system holds in memory count as used, but make way.
-            cached = re.search(r"^inactive_file (\d+)$", _text(group / "memory.stat"), re.MULTILINE)
-            free = min(free, limit[0] - used[0] + (float(cached[1]) if cached else 0.0))
+            # Files that the system holds in memory count as used, but make way; version 1 has totals with groups below.
+            cached = re.findall(r"^(?:total_)?inactive_file (\d+)$", _text(group / "memory.stat"), re.MULTILINE)
+            free = min(free, limit[0] - used[0] + max(map(float, cached), default=0.0))
     return max(free, 0.0) / MEGABYTE
 
 
-def _cgroups() -> list[Path]:
-    """Name the control groups (version 2) that limit this process: its own, and all above it."""
-    found = re.search(r"^0::/(.*)$", _text(OWN_CGROUP), re.MULTILINE)
-    if found is None:
-        return []
-    own = CGROUPS / found[1].strip()
-    # Inside a container the path may be that of the machine outside; then only the root is there.
-    return [group for group in (own, *own.parents) if group.is_relative_to(CGROUPS) and group.is_dir()]
+def _cgroups(controller: str) -> list[Path]:
+    """Name the control groups that limit this process, its own and all above it: of version 2, and of version 1."""
+    groups = []
+    for controllers, path in re.findall(r"^\d+:([^:]*):/(.*)$", _text(OWN_CGROUP), re.MULTILINE):
+        if controllers and controller not in controllers.split(","):
+            continue
+        root = CGROUPS / controller if controllers else CGROUPS
+        own = root / path.strip()
+        # Inside a container the path may be that of the machine outside; then only the root is there.
+        groups += [group for group in (own, *own.parents) if group.is_relative_to(root) and group.is_dir()]
+    return groups
 
 
-def _numbers(path: Path) -> list[float]:
-    """Read the numbers of a control file; empty where there is no limit."""
-    words = _text(path).split()
+def _numbers(*paths: Path) -> list[float]:
+    """Read the numbers of control files; empty where there is no limit, or no such file."""
+    words = " ".join(map(_text, paths)).split()
     return [] if "max" in words else [float(word) for word in words]
 
 

@@ -233,7 +233,8 @@ class SkipRatios:
             ax.set_ylim(-1.02, 1.02)
         mark_blocks(ax, "x", [part.block for part in self.sublayers])
         names = {"ratio": "||skip|| / ||branch||", "cosine": "cosine of sum and branch"}
-        ax.set(ylabel=names[measure], title="What the skip connections carry")
+        titles = {"ratio": "What the skip connections carry", "cosine": "Where the branches point"}
+        ax.set(ylabel=names[measure], title=titles[measure])
         ax.legend(fontsize="small")
         return figure
 

@@ -242,7 +242,7 @@ def findings_of(
                 missing.append(f"{one.name}: {title}: {error}")
                 continue
             findings.append(Finding(f"{one.name}: {title}", how_to_read, found, draw=_drawn(found)))
-            if isinstance(found, SkipRatios):
+            if isinstance(found, SkipRatios) and found.to_frame()["cosine"].notna().any():
                 cosines = partial(found.plot, measure="cosine")
                 findings.append(Finding(f"{one.name}: {_COSINES[0]}", _COSINES[1], found, draw=cosines))
     return findings, missing
