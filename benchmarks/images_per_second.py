@@ -1,7 +1,7 @@
 """Images a second of training, and of loading with augmentation alone, against timm's loader and training step.
 
-Claim: none yet; the figures are to be printed. Hardware: 2 cores, no GPU, nothing else running. Repeats: 5 rounds of
---seconds each, systems in turn; the median, with the extremes.
+Claim: none; the figures stand in docs/networks.md. Hardware: 2 cores, no GPU, nothing else running. Repeats: 5 rounds
+of --seconds each, systems in turn; the median, with the extremes.
 
     python benchmarks/images_per_second.py                   # CIFAR-10, 32 pixels, cct_2_3x2
     python benchmarks/images_per_second.py --images trash --model vit_tiny_patch16_224 --batch 32
@@ -10,7 +10,8 @@ Loading: batches ready to be trained on, from images that are encoded in memory.
 one tensor and augments batches in the process that trains (level medium1, crops, Mixup; and level none); timm decodes
 and augments image by image with the defaults of its training script, and with RandAugment of the same strength
 (rand-m15-n2-mmax30), in 0, 1 and 2 worker processes. Training: the same with a step of the network (AdamW and SGD as in
-windvane's recipe and timm's script); timm with the number of workers that loads fastest of 0, 1 and 2.
+windvane's recipe and timm's script); windvane in the precision that it takes by itself, timm in its default float32
+and in bfloat16, with the number of workers that loads fastest of 0, 1 and 2.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ from torch import Tensor, nn
 
 from windvane.data.images import ImageSet, read_images
 from windvane.nn.loader import Order, make_batches
-from windvane.nn.networks import create_network
+from windvane.nn.networks import count_macs, create_network
 from windvane.nn.optimise import loss_of, make_optimiser
-from windvane.nn.place import find_place
+from windvane.nn.place import as_fast, find_place
 from windvane.nn.recipe import Recipe
 from windvane.nn.vary import vary
 
@@ -87,22 +88,27 @@ def windvane_steps(recipe: Recipe, images: ImageSet) -> Batches:
     """Train a step on each batch, as windvane's loop does."""
     network = create_network(recipe, len(images.classes)).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimiser = make_optimiser(network, recipe)
+    place = as_fast(find_place("cpu", recipe.precision), count_macs(network, recipe.image_size))
     for pixels, targets in windvane_batches(recipe, images):
-        loss_of(network(pixels), targets, recipe).backward()
+        with place.autocast():
+            logits = network(pixels)
+        loss_of(logits, targets, recipe).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
         yield pixels, targets
 
 
-def timm_steps(recipe: Recipe, images: ImageSet, augmentation: str | None, workers: int) -> Batches:
-    """Train a step on each batch, as timm's script does."""
+def timm_steps(recipe: Recipe, images: ImageSet, augmentation: str | None, workers: int, amp: bool) -> Batches:
+    """Train a step on each batch, as timm's script does; with `amp` in bfloat16, which it does where asked."""
     network = timm.create_model(recipe.model, num_classes=len(images.classes)).train()
     optimiser = create_optimizer_v2(network, opt="sgd", lr=0.01, momentum=0.9, weight_decay=2e-5)
     loss = LabelSmoothingCrossEntropy(0.1)
     for pixels, labels in timm_batches(recipe, images, augmentation, workers):
         optimiser.zero_grad()
-        loss(network(pixels), labels).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            value = loss(network(pixels), labels)
+        value.backward()
         optimiser.step()
         yield pixels, labels
 
@@ -163,7 +169,9 @@ def main() -> None:
     }
     for words, augmentation in ways.items():
         n = fastest[words]
-        training[f"timm, {words}, {n} workers"] = partial(timm_steps, plain, images, augmentation, n)
+        for amp in (False, True):
+            name = f"timm, {words}, {'bfloat16, ' if amp else ''}{n} workers"
+            training[name] = partial(timm_steps, plain, images, augmentation, n, amp)
     found["training"] = compare(training, given.seconds)
     _tell(found, vars(given) | {"size": size, "threads": torch.get_num_threads()})
 
