@@ -3,7 +3,7 @@
 Claim: none yet; the report is to say which AugReg level is best at small scale, what regularisation gains beside it,
 and how many times more data the augmentation is worth. `windvane.nn.advise` is corrected by it.
 Plans: "cpu" is one small vision transformer on 5,000 images, 7 levels x 2 regularisations x 2 seeds (28 runs), level
-none on other numbers of images for as many steps (6 runs, for the worth of the augmentation), four levels once more with
+none on other numbers of images for as many steps (6 runs, for the worth of the augmentation), four levels again with
 ten times the steps (4 runs, one seed), and three of them on a quarter of the images (3 runs). "gpu" is three sizes x 7
 levels x 2 regularisations x 2 weight decays on 1, 3, 10, 30 and 100 % of the images, one seed (420 runs).
 Hardware: "cpu" one thread, two to three minutes a run and ten times that for the last four; "gpu" one GPU. Repeats: two
