@@ -1,8 +1,8 @@
 """Gram matrices of the activations of a layer, exact enough to compare all layers from them alone.
 
 Features may be a million and images some hundreds, so everything else is done with (n, n) matrices. They are summed up
-in float64 from blocks of features. Products of float32 numbers lose nothing that counts where activations lie around
-zero; where they lie far from it the blocks are centred first.
+in float64 from blocks of features that are centred first: products of float32 numbers lose nothing that counts where
+they lie around zero. A block is centred and multiplied while it is in the cache, so activations are read once.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-PART_BYTES = 2**25  # of activations that may be copied at a time
 BLOCK_FEATURES = 4096  # that float32 may sum up
+CACHED, LAUNCHED = 2**20, 2**23  # numbers that are centred at a time: in the cache of a core, or so many for a GPU
 CONSTANT = 1e-12  # of the mean square: less varies by rounding alone
-NEAR_ZERO = 0.1  # part of the mean square that the images differ by: below it products in float32 lose too much
 TINY = 1e-30  # mean square below which products leave the range of float32
 
 CONSTANT_FLAW, FINITE_FLAW = "constant", "not finite"
@@ -76,7 +75,7 @@ def centred_gram(activations: Tensor, *, exact: bool = False) -> Gram:
         (n, n).
     """
     with in_full_precision(activations.device):
-        return _centred_gram(flat(activations), exact=exact)
+        return _centred_gram(flat(activations.detach()), exact=exact)
 
 
 @contextmanager
@@ -102,13 +101,11 @@ def in_full_precision(device: torch.device) -> Iterator[None]:
 def _centred_gram(features: Tensor, *, exact: bool) -> Gram:
     n_numbers = features.numel()
     wide = exact or features.dtype == torch.float64
-    matrix, level = _summed(features, torch.float64 if wide else torch.float32, centre=wide)
+    matrix, level = _summed(features, torch.float64 if wide else torch.float32)
     spread = float(matrix.trace())
     if not wide and not TINY < (spread + level) / n_numbers < 1 / TINY:
-        matrix, level = _summed(features, torch.float64, centre=True)
-    elif not wide and spread < NEAR_ZERO * (spread + level):
-        matrix, level = _summed(features, torch.float32, centre=True)
-    spread = float(matrix.trace())
+        matrix, level = _summed(features, torch.float64)
+        spread = float(matrix.trace())
     flaw = ""
     if not spread + level < float("inf"):  # also where it is no number
         flaw = FINITE_FLAW
@@ -117,18 +114,18 @@ def _centred_gram(features: Tensor, *, exact: bool) -> Gram:
     return Gram(torch.zeros_like(matrix) if flaw else matrix, flaw)
 
 
-def _summed(features: Tensor, dtype: torch.dtype, *, centre: bool) -> tuple[Tensor, float]:
+def _summed(features: Tensor, dtype: torch.dtype) -> tuple[Tensor, float]:
     """Gram matrix of the centred features, and the sum of squares that the mean image takes away from it."""
-    n_images = features.shape[0]
+    n_images, n_features = features.shape
+    most = CACHED if features.device.type == "cpu" else LAUNCHED
+    n_part = max(BLOCK_FEATURES, most // n_images // BLOCK_FEATURES * BLOCK_FEATURES)
+    centred_part = features.new_empty((n_images, min(n_part, n_features)), dtype=dtype)
     whole = features.new_zeros((n_images, n_images), dtype=torch.float64)
     level = features.new_zeros((), dtype=torch.float64)
-    for part in features.split(max(BLOCK_FEATURES, PART_BYTES // (dtype.itemsize * n_images)), dim=1):  # (n, features)
-        part = part.to(dtype)
-        if centre:
-            mean = part.mean(0)
-            part = part - mean
-            level += n_images * mean.double().square().sum()
-        whole += _product(part)
+    for part in features.split(n_part, dim=1):  # (n, features)
+        mean = part.mean(0, dtype=dtype)
+        level += n_images * mean.double().square().sum()
+        whole += _product(torch.sub(part, mean, out=centred_part[:, : part.shape[1]]))
     # Rounding of the mean image adds to whole rows and columns, which this takes out again.
     matrix = centred(whole)
     return matrix, float(level + (whole - matrix).trace())
