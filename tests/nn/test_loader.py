@@ -59,6 +59,7 @@ def test_both_kinds_give_the_same_plain_images(workers: int | None) -> None:
     assert labels.tolist() == (np.arange(11) % 3).tolist()
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
 def test_worker_processes_crop_the_same_for_the_same_step() -> None:
     recipe = tiny_recipe(crop="inception")
     rows = torch.arange(6)
