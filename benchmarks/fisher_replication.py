@@ -57,8 +57,7 @@ ALPHAS = {  # weights of the penalties; the radius of SAM; the share of GNP
     "GNP": (0.5, 0.8),
 }
 BEYOND = 3.162  # where the first or last weight of a penalty is the best, one more is tried
-SHORT = 0.4  # of the epochs, for the runs that choose
-SHORTEST = 0.25  # of the epochs, for the grid of the alarm
+SHORT = 0.25  # of the epochs, for the runs that choose and the grid of the alarm
 COSTS = {"plain": 1.0, "Mixup": 1.0, "FP": 1.22, "GP_r": 1.22, "GP": 1.22, "SAM": 2.0, "GNP": 2.0}  # of a plain step
 SECONDS = 0.95e-3  # for an image in a plain run, where no run says it
 
@@ -103,8 +102,7 @@ def planned(group: str, base: Run, chosen: Choice) -> Iterator[Run]:
             yield from (replace(tried, alpha=alpha) for alpha in values)
             yield from (replace(tried, alpha=alpha) for alpha in beyond(method))
     elif group == "alarm":
-        shortest = replace(base, epochs=max(1, round(SHORTEST * base.epochs)))
-        yield from (replace(shortest, rate=r, batch=b) for b in (128, 32, 512) for r in RATES)
+        yield from (replace(short, rate=r, batch=b) for b in (128, 32, 512) for r in RATES)
     else:
         settings = _settings(group, base, chosen)
         yield from (replace(one, seed=seed) for seed in range(3) for one in settings)
