@@ -108,7 +108,8 @@ class Estimator(BaseEstimator):
         sample_weight
             n weights; they weigh training and metric.
         X_test, y_test
-            Rows that nothing is learned or chosen from; their honest score becomes ``test_score_``.
+            Rows that nothing is learned or chosen from; their honest score, taken after the budget's end, becomes
+            ``test_score_``.
         callbacks
             Each gets every finished `windvane.Trial`; one that returns True ends the search.
         dask_client
