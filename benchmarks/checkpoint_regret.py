@@ -107,7 +107,7 @@ def table() -> None:
     files = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))]
     upstream = pd.DataFrame([one for one in files if "upstream" in one]).set_index(["network", "level"])["upstream"]
     adapted = pd.DataFrame([one for one in files if "set" in one]).set_index(["network", "level", "set"])
-    tests, valids = adapted["test"].unstack("set"), adapted["valid"].unstack("set")
+    tests, valids = (adapted[part].unstack("set").dropna(axis=1) for part in ("test", "valid"))
     print("| network | level | upstream | " + " | ".join(tests) + " |\n|---|---|---|" + "---|" * tests.shape[1])
     for (network, level), score in upstream.items():
         cells = " | ".join(f"{value:.1%}" for value in tests.loc[(network, level)])

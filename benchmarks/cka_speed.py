@@ -1,8 +1,8 @@
 """How fast the map of similarities is beside torch_cka 0.21 and pytorch-cka 1.1.3, and how exact.
 
 Claim: every layer, 512 images in batches of 64: windvane is 40 times as fast as torch_cka and more (at least 20 was the
-aim), takes 1.0 to 1.2 times as long as pytorch-cka on ResNet-18 against itself and 0.8 times on ViT-Ti against ResNet-50
-(at most once was the aim), and equals a float64 reference on the same activations to 1e-6.
+aim), takes 1.0 to 1.2 times as long as pytorch-cka on ResNet-18 against itself and 0.8 times on ViT-Ti against
+ResNet-50 (at most once was the aim), and equals a float64 reference on the same activations to 1e-6.
 Hardware: 2 cores, no GPU, nothing else running. Repeats: 3 (1 for ViT-Ti against ResNet-50 and for the growth), the
 programs in turn; medians. Each measurement is a program of its own, so that peak memory is its own. torch_cka takes
 hours for 512 images: it is timed on one batch of 64 and every fifth layer of both networks, and its time beyond the
