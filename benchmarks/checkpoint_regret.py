@@ -1,9 +1,10 @@
 """What it costs to choose a checkpoint by its score upstream rather than by adapting all of them.
 
 Claim: the upstream choice is within 0.7 points of the other in 5 of 9 cells, at worst 2.6 below; the paper ("How to
-train your ViT", section 4.5) finds 36 of 45 cells, at worst 3.6. Here: 8 small networks (a plain vision transformer and one with a
-convolutional tokenizer, 4 AugReg levels each), trained on 20,000 images of CIFAR-10 for as many steps, and adapted by
-the paper's protocol (SGD, clip, cosine, no decay, head from zero) to traffic signs, flowers and handwritten symbols.
+train your ViT", section 4.5) finds 36 of 45 cells, at worst 3.6. Here: 8 small networks (a plain vision transformer and
+one with a convolutional tokenizer, 4 AugReg levels each), trained on 20,000 images of CIFAR-10 for as many steps, and
+adapted by the paper's protocol (SGD, clip, cosine, no decay, head from zero) to traffic signs, flowers and handwritten
+symbols.
 Hardware: one thread. Repeats: 8 trainings of about two minutes, 24 adaptations of less than one.
 
     python benchmarks/checkpoint_regret.py pretrain --most 4    # the next four that are not there
