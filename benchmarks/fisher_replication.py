@@ -18,8 +18,8 @@ several of these programs may work at once.
     python benchmarks/fisher_replication.py run rates          choose the best rate
     python benchmarks/fisher_replication.py run alphas         choose alpha of all penalties at a tenth of it
     python benchmarks/fisher_replication.py run row            the paper's row: 6 settings x 3 seeds
-    python benchmarks/fisher_replication.py run noise          25 % wrong labels: plain, FP, Mixup, SAM
-    python benchmarks/fisher_replication.py run when           FP early, late, or from epoch 1, 2, 4 ... on
+    python benchmarks/fisher_replication.py run noise          25 % wrong labels: plain, FP, Mixup
+    python benchmarks/fisher_replication.py run when           FP early, late; with one seed from epoch 1, 2, 4 ... on
     python benchmarks/fisher_replication.py run equal_time     FP, GP, SAM, GNP within the same processor time
     python benchmarks/fisher_replication.py run alarm          a grid of rates and batch sizes, for the alarm
     python benchmarks/fisher_replication.py run all            all of these, in this order
@@ -57,6 +57,7 @@ ALPHAS = {  # weights of the penalties; the radius of SAM; the share of GNP
     "GNP": (0.5, 0.8),
 }
 BEYOND = 3.162  # where the first or last weight of a penalty is the best, one more is tried
+ONSETS = (1, 2, 4, 8, 16)  # epochs from which the penalty acts
 SHORT = 0.25  # of the epochs, for the runs that choose and the grid of the alarm
 COSTS = {"plain": 1.0, "Mixup": 1.0, "FP": 1.22, "GP_r": 1.22, "GP": 1.22, "SAM": 2.0, "GNP": 2.0}  # of a plain step
 SECONDS = 0.95e-3  # for an image in a plain run, where no run says it
@@ -106,6 +107,9 @@ def planned(group: str, base: Run, chosen: Choice) -> Iterator[Run]:
     else:
         settings = _settings(group, base, chosen)
         yield from (replace(one, seed=seed) for seed in range(3) for one in settings)
+        if group == "when":
+            fp = replace(base, rate=chosen.rate / 10, method="FP", alpha=chosen.alphas["FP"])
+            yield from (replace(fp, first=epoch) for epoch in ONSETS if epoch < base.epochs)
 
 
 def beyond(method: str) -> list[float]:
@@ -127,16 +131,14 @@ def _settings(group: str, base: Run, chosen: Choice) -> list[Run]:
         exact = replace(others["FP"], mode="double_backward")
         return [plain, low, *(others[method] for method in METHODS), exact]
     if group == "noise":
-        settings = [low, replace(low, method="Mixup"), plain, others["FP"], others["SAM"]]
+        settings = [low, replace(low, method="Mixup"), plain, others["FP"]]
         return [replace(one, noise=0.25) for one in settings]
     if group == "when":
         early = base.epochs // 4
-        onsets = [epoch for epoch in (1, 2, 4, 8, 16) if epoch < base.epochs and epoch != early]
-        settings = [replace(others["FP"], last=early), replace(others["FP"], first=early)]
-        return settings + [replace(others["FP"], first=epoch) for epoch in onsets]
+        return [replace(others["FP"], last=early), replace(others["FP"], first=early)]
     seconds = [one["seconds"] for one in finished("row") if one["run"]["method"] == "plain"]
     limit = round(float(np.median(seconds)), 1) if seconds else SECONDS * base.images * base.epochs
-    settings = [low, plain, *(others[method] for method in ("SAM", "GNP", "FP", "GP"))]
+    settings = [others[method] for method in ("SAM", "GNP", "FP", "GP")]  # plain runs are those of the row
     return [replace(one, seconds=limit, epochs=10 * base.epochs) for one in settings]
 
 
