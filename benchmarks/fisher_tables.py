@@ -146,6 +146,8 @@ def equal_time(found: Found, of_row: Found, rate: float) -> list[str]:
 
 def alarm(found: Found) -> list[str]:
     """How often the alarm tells of runs that end well, and of those that end poorly, and how early."""
+    if not found:
+        return []
     best = {b: max(_of_batch(found, b), key=lambda one: one["test"]) for b in {o["run"]["batch"] for o in found}}
     rows = []
     for reference in (False, True):
@@ -178,7 +180,7 @@ def alarm(found: Found) -> list[str]:
 
 def _area(ratios: Sequence[tuple[bool, float]]) -> str:
     """Say how well the largest ratio ranks poor runs above good ones; a run whose trace is not finite ranks highest."""
-    poor, highest = zip(*ratios, strict=True)
+    poor, highest = [one for one, _ in ratios], [ratio for _, ratio in ratios]
     if len(set(poor)) < 2:
         return "-"
     return f"{roc_auc_score(poor, np.nan_to_num(highest, nan=1e9, posinf=1e9)):.2f}"
