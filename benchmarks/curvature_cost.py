@@ -8,7 +8,7 @@ median over rounds of the ratio to the plain steps of the same round, with its q
 Memory: the largest resident set of a program of its own for each variant (on a GPU, torch's peak), over plain.
 
     python benchmarks/curvature_cost.py
-    python benchmarks/curvature_cost.py --rounds 3 --batch 32 --nets cnn      quicker
+    python benchmarks/curvature_cost.py --rounds 3 --batch 32 --nets cnn      quicker; other networks' results are kept
 """
 
 from __future__ import annotations
@@ -152,30 +152,28 @@ def main() -> None:
         on_gpu = DEVICE.type == "cuda"
         print(torch.cuda.max_memory_allocated() / 2**20 if on_gpu else resident())
         return
-    results = {}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"cost_{DEVICE.type}.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
     print("| network | variant | time / plain (quartiles) | peak memory MiB |\n|---|---|---|---|")
     for net in arguments.nets:
         times = ratios(net, arguments.batch, arguments.rounds)
         for name in VARIANTS:
             times[name]["peak_mib"] = peak(net, name, arguments.batch)
-        results[net] = times
+        results[net] = {
+            "rounds": arguments.rounds,
+            "batch": arguments.batch,
+            "threads": arguments.threads,
+            "variants": times,
+        }
+        path.write_text(json.dumps(results, indent=1) + "\n")
         for name, found in times.items():
             shown = (
                 f"{found['median']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
                 if "median" in found
                 else f"{found['seconds']:.3f} s"
             )
-            print(f"| {net} | {name} | {shown} | {found['peak_mib']:.0f} |")
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    settings = {
-        "rounds": arguments.rounds,
-        "batch": arguments.batch,
-        "threads": arguments.threads,
-        "device": str(DEVICE),
-    }
-    (RESULTS / f"cost_{DEVICE.type}.json").write_text(
-        json.dumps({"settings": settings, "nets": results}, indent=1) + "\n"
-    )
+            print(f"| {net} | {name} | {shown} | {found['peak_mib']:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,30 +23,47 @@ def records(one: dict[str, Any]) -> list[FisherRecord]:
 
 def label(run: dict[str, Any]) -> str:
     """Name a run in a legend."""
-    return f"{run['method']}, rate {run['rate']:g}" + (f", alpha {run['alpha']:g}" if run["alpha"] else "")
+    penalty = f", alpha {run['alpha']:g}" if run["alpha"] else ""
+    return f"{run['method']}, rate {run['rate']:g}{penalty}{' (exact)' if run['mode'] == 'double_backward' else ''}"
 
 
-def draw(finished: Callable[[str], list[dict[str, Any]]], folder: Path) -> list[Path]:
-    """Draw what there are runs for: Tr(F) of the paper's row, by layer, and the fit of wrong labels."""
-    drawn = []
-    row = [one for one in finished("row") if one["run"]["seed"] == 0]
+def draw(finished: Callable[[str], list[dict[str, Any]]], folder: Path) -> dict[Path, str]:
+    """Draw what there are runs for: Tr(F) of the paper's row, by layer, of the long runs, and the fit of wrong labels.
+
+    Returns
+    -------
+    dict[Path, str]
+        What each file shows.
+    """
+    row = [one for one in finished("row") if one["run"]["seed"] == 0 and one["run"]["mode"] == "finite_difference"]
+    drawn: dict[str, tuple[Any, str]] = {}
     if row:
-        figure = plot_trace({label(one["run"]): records(one) for one in row})
-        drawn.append(folder / "trace.png")
-        figure.savefig(drawn[-1], dpi=110)
+        said = "Tr(F) over the steps of the paper's row, seed 0; means of five measurements"
+        drawn["trace"] = plot_trace({label(one["run"]): records(one) for one in _by_rate(row)}), said
+    if longer := finished("long"):
+        said = "Tr(F) over the steps of the longer runs"
+        drawn["long"] = plot_trace({label(one["run"]): records(one) for one in _by_rate(longer)}), said
     plain = [one for one in row if one["run"]["method"] == "plain"]
-    if plain:
-        low = min(plain, key=lambda one: one["run"]["rate"])
-        steps = [step for step, _ in low["records"]][::10]
-        layers = [
-            FisherRecord(step, sum(parts.values()), math.nan, "nothing", parts, 128, 1)
-            for step, parts in zip(steps, low["layers"], strict=True)
-        ]
-        drawn.append(folder / "layers.png")
-        plot_layers(layers).savefig(drawn[-1], dpi=110)
+    if len(plain) > 1:
+        low = sorted(plain, key=lambda one: one["run"]["rate"])[-2]
+        drawn["layers"] = plot_layers(_with_layers(low)), f"Tr(F) by layer at the low rate, {low['run']['rate']:g}"
     for one in finished("noise"):
         if one["run"]["seed"] == 0 and one["memorisation"]:
             groups = [Memorisation(m["step"], Fit(**m["clean"]), Fit(**m["noisy"])) for m in one["memorisation"]]
-            drawn.append(folder / f"memorisation_{one['run']['method']}_{one['run']['rate']:g}.png")
-            plot_memorisation(groups).savefig(drawn[-1], dpi=110)
-    return drawn
+            name = f"memorisation_{one['run']['method']}_{one['run']['rate']:g}"
+            drawn[name] = plot_memorisation(groups), f"25 % wrong labels: {label(one['run'])}"
+    for name, (figure, _) in drawn.items():
+        figure.savefig(folder / f"fisher_{name}.png", dpi=110)
+    return {folder / f"fisher_{name}.png": said for name, (_, said) in drawn.items()}
+
+
+def _by_rate(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(found, key=lambda one: (one["run"]["method"] != "plain", -one["run"]["rate"], one["run"]["method"]))
+
+
+def _with_layers(one: dict[str, Any]) -> list[FisherRecord]:
+    steps = [step for step, _ in one["records"]][::10]
+    return [
+        FisherRecord(step, sum(parts.values()), math.nan, "nothing", parts, one["run"]["batch"], 1)
+        for step, parts in zip(steps, one["layers"], strict=True)
+    ]

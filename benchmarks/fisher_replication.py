@@ -1,13 +1,15 @@
 """The paper's row for SimpleCNN on CIFAR-10 without augmentation, and what it says of the Fisher trace.
 
-Claim: with the learning rate at a tenth of the best one, the Fisher trace rises higher early on and test accuracy is
-lower; the Fisher Penalty lowers the one and gains back the other (Jastrzebski et al., arXiv 2012.14193, table 1: best
-rate 76.9, a tenth 71.3, FP 79.7, GP_r 79.8, GP 75.7 with 50,000 images and 300 epochs).
-Recipe: SGD, momentum 0.9, batch 128, rate x0.1 after half and three quarters of the epochs, no weight decay, no
-augmentation; 10,000 training images (2,000 others choose rates and alphas, nothing else), 40 epochs, three seeds. Rates
-are chosen by short runs of one seed, alphas by whole ones (in a quarter of the epochs the lowest alpha is always best).
-Training computes products in bfloat16, which halves the time; judging, and the Hessian, in float32. The penalty's
-gradient in bfloat16 has a cosine of 0.98 to 1.00 with that in float32 at the same labels.
+Claim: with a learning rate well below the best one, the Fisher trace rises higher early on and test accuracy is lower;
+the Fisher Penalty lowers the one and gains back the other (Jastrzebski et al., arXiv 2012.14193, table 1: best rate
+76.9, a tenth 71.3, FP 79.7, GP_r 79.8, GP 75.7 with 50,000 images and 300 epochs).
+Recipe: SGD, momentum 0.9, batch 128, rate x0.1 after 80 % and 90 % of the epochs, no weight decay, no augmentation;
+10,000 training images (2,000 others choose rates and alphas, nothing else), 40 epochs, three seeds. Rates and alphas
+are chosen by whole runs of one seed (in a quarter of the epochs the lowest alpha is always best).
+The low rate is a third of the best: 40 epochs at a tenth do not fit the training images, and a penalty has nothing to
+win then. `long` is four times as long, at the tenth of the paper.
+Training and judging compute products in bfloat16, which halves the time; the Hessian is computed in float32. The
+penalty's gradient in bfloat16 has a cosine of 0.98 to 1.00 with that in float32 at the same labels.
 Hardware: one thread of a CPU for each run; `plan` says how long. Times are of the processor, so that neighbours hardly
 count. Repeats: 3 seeds.
 Resumable: each run is a JSON of its own in results/curvature/runs, with its history; what exists is not run again, and
@@ -16,13 +18,15 @@ several of these programs may work at once.
     python benchmarks/fisher_replication.py plan               what is done, what is left, how long it takes
     python benchmarks/fisher_replication.py time               seconds of an epoch, by method
     python benchmarks/fisher_replication.py run rates          choose the best rate
-    python benchmarks/fisher_replication.py run alphas         choose alpha of all penalties at a tenth of it
-    python benchmarks/fisher_replication.py run row            the paper's row: 6 settings x 3 seeds
-    python benchmarks/fisher_replication.py run noise          25 % wrong labels: plain, FP, Mixup
+    python benchmarks/fisher_replication.py run alphas         choose alpha of all penalties at the low rate
+    python benchmarks/fisher_replication.py run row            the paper's row: 5 settings x 3 seeds, 2 with one
+    python benchmarks/fisher_replication.py run long           160 epochs, one seed: best rate, a tenth, FP
+    python benchmarks/fisher_replication.py run noise          25 % wrong labels: plain, FP, Mixup; with one seed SAM
     python benchmarks/fisher_replication.py run when           FP early, late; with one seed from epoch 1, 2, 4 ... on
     python benchmarks/fisher_replication.py run equal_time     FP, GP, SAM, GNP within the same processor time
     python benchmarks/fisher_replication.py run alarm          a grid of rates and batch sizes, for the alarm
     python benchmarks/fisher_replication.py run all            all of these, in this order
+    python benchmarks/fisher_replication.py run all --seeds 1  the same with one seed only, as a first pass
     python benchmarks/fisher_replication.py table              all tables, and the pictures
     python benchmarks/fisher_replication.py docs               the same in docs/fisher.md
 """
@@ -44,28 +48,29 @@ import numpy as np
 import torch
 from curvature_nets import RESULTS
 from fisher_pictures import draw
-from fisher_runs import METHODS, STANDARD, Run, Trainer
+from fisher_runs import GRID, METHODS, STANDARD, Run, Trainer, lower
 from fisher_tables import tables
 
 RUNS = RESULTS / "runs"
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "fisher.md"
-GROUPS = ("rates", "alphas", "row", "noise", "when", "equal_time", "alarm")
-RATES = (0.01, 0.0316, 0.1, 0.3162, 1.0)
+GROUPS = ("rates", "alphas", "row", "long", "noise", "when", "equal_time", "alarm")
+RATES = GRID[3:]
 ALPHAS = {  # weights of the penalties; the radius of SAM; the share of GNP
-    **dict.fromkeys(METHODS, (0.01, 0.0316, 0.1)),
+    **dict.fromkeys(METHODS, (0.001, 0.00316, 0.01)),
     "SAM": (0.05, 0.1, 0.2),
     "GNP": (0.5, 0.8),
 }
+LONG_ALPHAS = (0.01,)
 BEYOND = 3.162  # where the first or last weight of a penalty is the best, one more is tried
+LONGER = 4  # times the epochs, for the runs at a tenth of the best rate
 ONSETS = (1, 2, 4, 8, 16)  # epochs from which the penalty acts
-SHORT = 0.25  # of the epochs, for the runs that choose a rate and the grid of the alarm
 COSTS = {"plain": 1.0, "Mixup": 1.0, "FP": 1.22, "GP_r": 1.22, "GP": 1.22, "SAM": 2.0, "GNP": 2.0}  # of a plain step
-SECONDS = 0.95e-3  # for an image in a plain run, where no run says it
+SECONDS = 0.42e-3  # for an image in a plain run, where no run says it
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The best rate and the best alpha of each method, by the validation images of short runs."""
+    """The best rate and the best alpha of each method, by the validation images of one seed."""
 
     rate: float
     alphas: Mapping[str, float]
@@ -83,68 +88,81 @@ def best(group: str, method: str) -> dict[str, Any] | None:
 
 
 def choice() -> Choice | None:
-    """Read what the short runs chose; None where they are not done."""
-    rate, alphas = best("rates", "plain"), {method: best("alphas", method) for method in ALPHAS}
-    if rate is None or any(one is None for one in alphas.values()):
+    """Read what was chosen; None where the rate is not yet, and no alphas where one of them is not."""
+    rate = best("rates", "plain")
+    if rate is None or len(finished("rates")) < len(RATES):
         return None
-    return Choice(rate["rate"], {method: one["alpha"] for method, one in alphas.items() if one is not None})
+    if not all({*values, *beyond(method)} <= tried(method).keys() for method, values in ALPHAS.items()):
+        return Choice(rate["rate"], {})
+    alphas = {method: max(tried(method).items(), key=lambda one: one[1])[0] for method in ALPHAS}
+    return Choice(rate["rate"], alphas)
 
 
-def planned(group: str, base: Run, chosen: Choice) -> Iterator[Run]:
-    """List the runs of a group, the first seed of all settings first."""
+def tried(method: str) -> dict[float, float]:
+    """Read the validation accuracy of each alpha of a method."""
+    return {one["run"]["alpha"]: one["valid"] for one in finished("alphas") if one["run"]["method"] == method}
+
+
+def planned(group: str, base: Run, chosen: Choice | None, seeds: int) -> Iterator[Run]:
+    """List the runs of a group, the first seed of all settings first; those that can be named already."""
     base = replace(base, group=group)
-    short = replace(base, epochs=max(1, round(SHORT * base.epochs)))
     if group == "rates":
-        yield from (replace(short, rate=rate) for rate in RATES)
+        yield from (replace(base, rate=rate) for rate in RATES)
+    elif chosen is None:
+        return
     elif group == "alphas":
-        rate = chosen.rate / 10
+        low = replace(base, rate=lower(chosen.rate, 1))
         for method, values in ALPHAS.items():
-            tried = replace(base if method in METHODS else within(limit(base), base), rate=rate, method=method)
-            yield from (replace(tried, alpha=alpha) for alpha in values)
-            yield from (replace(tried, alpha=alpha) for alpha in beyond(method))
+            one = replace(low if method in METHODS else within(limit(), low), method=method)
+            yield from (replace(one, alpha=alpha) for alpha in (*values, *beyond(method)))
     elif group == "alarm":
-        yield from (replace(short, rate=r, batch=b) for b in (128, 32, 512) for r in RATES)
-    else:
-        settings = _settings(group, base, chosen)
-        yield from (replace(one, seed=seed) for seed in range(3) for one in settings)
-        if group == "when":
-            fp = replace(base, rate=chosen.rate / 10, method="FP", alpha=chosen.alphas["FP"])
-            yield from (replace(fp, first=epoch) for epoch in ONSETS if epoch < base.epochs)
+        near = [lower(chosen.rate, by) for by in (2, 1, 0, -1)]
+        yield from (replace(base, rate=rate, batch=batch) for batch in (128, 512, 32) for rate in near)
+    elif group == "long":
+        longer = replace(base, epochs=LONGER * base.epochs)
+        tenth = replace(longer, rate=lower(chosen.rate, 2))
+        yield from (tenth, replace(longer, rate=chosen.rate))
+        yield from (replace(tenth, method="FP", alpha=alpha) for alpha in LONG_ALPHAS)
+    elif chosen.alphas:
+        settings, once = _settings(group, base, chosen)
+        yield from (replace(one, seed=seed) for seed in range(seeds) for one in settings)
+        yield from once
 
 
 def beyond(method: str) -> list[float]:
     """One more weight of a penalty, where all were tried and the best stands at an end."""
-    values = ALPHAS[method]
-    tried = {one["run"]["alpha"]: one["valid"] for one in finished("alphas") if one["run"]["method"] == method}
-    if method not in METHODS or not set(values) <= set(tried):
+    values, found = ALPHAS[method], tried(method)
+    if method not in METHODS or not set(values) <= set(found):
         return []
-    top = max(values, key=lambda alpha: tried[alpha])
+    top = max(values, key=lambda alpha: found[alpha])
     more = {values[0]: values[0] / BEYOND, values[-1]: values[-1] * BEYOND}
     return [round(more[top], 4)] if top in more else []
 
 
-def _settings(group: str, base: Run, chosen: Choice) -> list[Run]:
-    """List what is run with several seeds."""
-    plain, low = replace(base, rate=chosen.rate), replace(base, rate=chosen.rate / 10)
+def _settings(group: str, base: Run, chosen: Choice) -> tuple[list[Run], list[Run]]:
+    """List what is run with several seeds, and what with one."""
+    plain, low, tenth = (replace(base, rate=lower(chosen.rate, by)) for by in (0, 1, 2))
     others = {method: replace(low, method=method, alpha=alpha) for method, alpha in chosen.alphas.items()}
+    fp = others["FP"]
     if group == "row":
-        exact = replace(others["FP"], mode="double_backward")
-        return [plain, low, *(others[method] for method in METHODS), exact]
+        return [plain, low, *(others[method] for method in METHODS)], [replace(fp, mode="double_backward"), tenth]
     if group == "noise":
-        settings = [low, replace(low, method="Mixup"), plain, others["FP"]]
-        return [replace(one, noise=0.25) for one in settings]
+        settings = [low, replace(low, method="Mixup"), plain, fp, others["SAM"]]
+        noisy = [replace(one, noise=0.25) for one in settings]
+        return noisy[:-1], noisy[-1:]
     if group == "when":
         early = base.epochs // 4
-        return [replace(others["FP"], last=early), replace(others["FP"], first=early)]
-    settings = [others[method] for method in ("SAM", "GNP", "FP", "GP")]  # plain runs are those of the row
-    return [within(limit(base), one) for one in settings]
+        onsets = [replace(fp, first=epoch) for epoch in ONSETS if epoch < base.epochs]
+        return [replace(fp, last=early), replace(fp, first=early)], onsets
+    # Equal time; plain runs are those of the row.
+    return [within(limit(), others[method]) for method in ("SAM", "GNP", "FP", "GP")], []
 
 
-def limit(base: Run) -> float:
-    """Seconds for runs of equal time: of those that there are, else of plain runs."""
+def limit() -> float:
+    """Seconds for runs of equal time: of those that there are, else of plain runs to the end."""
     known = [one["run"]["seconds"] for group in ("alphas", "equal_time") for one in finished(group)]
-    plain = [one["seconds"] for one in finished("row") if one["run"]["method"] == "plain"]
-    fallback = round(float(np.median(plain)), 1) if plain else SECONDS * base.images * base.epochs
+    plain = [one["seconds"] for one in finished("rates") if len(one["history"]) == one["run"]["epochs"]]
+    fallback = round(float(np.median(plain)), 1) if plain else math.nan
     return next((seconds for seconds in known if seconds is not None), fallback)
 
 
@@ -186,17 +204,13 @@ def _lives(process: str) -> bool:
     return True
 
 
-def run_group(group: str, base: Run, deadline: float) -> None:
+def run_group(group: str, base: Run, seeds: int, deadline: float) -> None:
     """Run what of a group is not done yet and ends before a deadline on the monotonic clock."""
     RUNS.mkdir(parents=True, exist_ok=True)
-    chosen = choice()
-    rate = best("rates", "plain")
-    if chosen is None and group not in ("rates", "alarm") and (group != "alphas" or rate is None):
+    if not list(planned(group, base, choice(), seeds)):
         raise SystemExit(f"{group} needs what is chosen by 'run rates' and 'run alphas'.")
-    for run in planned(group, base, chosen or Choice(rate["rate"] if rate else math.nan, {})):
+    while run := next(_open(group, base, seeds, deadline), None):
         path = RUNS / f"{run.name}.json"
-        if time.monotonic() + estimate(run) > deadline:
-            continue
         with claimed(path) as mine:
             if not mine or path.exists():
                 continue
@@ -209,6 +223,17 @@ def run_group(group: str, base: Run, deadline: float) -> None:
             f"{record['seconds']:.0f} s",
             flush=True,
         )
+
+
+def _open(group: str, base: Run, seeds: int, deadline: float) -> Iterator[Run]:
+    """List what is left; planned anew each time, since what is done decides what else to try."""
+    for run in planned(group, base, choice(), seeds):
+        path = RUNS / f"{run.name}.json"
+        claim = path.with_suffix(".claim")
+        if path.exists() or (claim.exists() and _lives(claim.read_text())):
+            continue
+        if time.monotonic() + estimate(run) <= deadline:
+            yield run
 
 
 def estimate(run: Run) -> float:
@@ -227,12 +252,13 @@ def estimate(run: Run) -> float:
     return 1.1 * for_image * COSTS[run.method] * run.epochs * run.images
 
 
-def plan(base: Run) -> None:
+def plan(base: Run, seeds: int) -> None:
     """Say what is done and how long the rest takes."""
-    chosen = choice() or Choice(0.1, dict.fromkeys(ALPHAS, 0.1))
+    chosen = choice() or Choice(0.1, {})
+    chosen = replace(chosen, alphas=chosen.alphas or dict.fromkeys(ALPHAS, 0.1))
     print("| group | done | left | minutes on one thread |\n|---|---|---|---|")
     for group in GROUPS:
-        runs = list(planned(group, base, chosen))
+        runs = list(planned(group, base, chosen, seeds))
         left = [run for run in runs if not (RUNS / f"{run.name}.json").exists()]
         print(f"| {group} | {len(runs) - len(left)} | {len(left)} | {sum(map(estimate, left)) / 60:.0f} |")
 
@@ -266,16 +292,18 @@ def main() -> None:
     parser.add_argument("group", nargs="?", choices=(*GROUPS, "all"))
     parser.add_argument("--epochs", type=int, default=STANDARD["epochs"])
     parser.add_argument("--images", type=int, default=STANDARD["images"])
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run that would end later")
     arguments = parser.parse_args()
     base = Run("", epochs=arguments.epochs, images=arguments.images)
     if arguments.command in ("table", "docs"):
         text = tables(finished, (best("rates", "plain") or {}).get("rate"))
-        print(text, *draw(finished, RESULTS), sep="\n")
+        drawn = draw(finished, PAGE.parent if arguments.command == "docs" else RESULTS)
+        print(text, *drawn, sep="\n")
         if arguments.command == "docs":
-            fill_page(text)
+            fill_page("\n\n".join([text, *(f"![{said}]({path.name})" for path, said in drawn.items())]))
     elif arguments.command == "plan":
-        plan(base)
+        plan(base, arguments.seeds)
     elif arguments.command == "time":
         time_it(base)
     elif arguments.group is None:
@@ -283,7 +311,7 @@ def main() -> None:
     else:
         deadline = time.monotonic() + 60 * arguments.minutes
         for group in GROUPS if arguments.group == "all" else (arguments.group,):
-            run_group(group, base, deadline)
+            run_group(group, base, arguments.seeds, deadline)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,12 @@ from windvane.curvature.passes import Mode
 
 METHODS = {"FP": "sampled", "GP_r": "uniform", "GP": "true"}
 STANDARD = {"epochs": 40, "images": 10_000}
+GRID = (0.000316, 0.001, 0.00316, 0.01, 0.0316, 0.1, 0.3162, 1.0)  # of rates
 VALID = 2000  # images that choose
+FALLS = (0.8, 0.9)  # of the run, where the rate falls to a tenth; the paper's 300 epochs leave low rates time enough
+EARLY_LOSS = 1.2  # the epoch whose mean loss first falls to this tells the early trace (the paper's for CIFAR-10)
 LOOK_EVERY = 5  # epochs from one look at the validation images to the next; with wrong labels every epoch counts
-HESSIAN_IMAGES, HESSIAN_PROBES = 512, 10
+HESSIAN_IMAGES, HESSIAN_PROBES = 256, 10
 GNP_RADIUS = 0.1  # how far the penalty on the gradient norm looks ahead
 
 
@@ -64,14 +67,22 @@ def data(images: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], tup
     return (x[:images], y[:images]), (x[images:], y[images:]), cifar("test")
 
 
+def lower(rate: float, by: int) -> float:
+    """Go down so many steps of the grid: one is a third of the rate, two are a tenth."""
+    return GRID[GRID.index(rate) - by]
+
+
+def logits_of(model: nn.Module, x: Tensor) -> Tensor:
+    """Compute logits, with products of bfloat16 numbers."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return model(x).float()
+
+
 def accuracy(model: nn.Module, part: tuple[Tensor, Tensor]) -> float:
     """Share of right predictions."""
-    model.eval()
     with torch.no_grad():
-        right = [
-            (model(x).argmax(1) == y).sum().item() for x, y in zip(part[0].split(500), part[1].split(500), strict=True)
-        ]
-    model.train()
+        batches = zip(part[0].split(500), part[1].split(500), strict=True)
+        right = [(logits_of(model, x).argmax(1) == y).sum().item() for x, y in batches]
     return sum(right) / len(part[1])
 
 
@@ -140,9 +151,8 @@ class Trainer:
         )
 
     def logits(self, x: Tensor) -> Tensor:
-        """Compute logits, with products of bfloat16 numbers as everywhere in training."""
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            return self.model(x).float()
+        """Compute logits of the network in training."""
+        return logits_of(self.model, x)
 
     def one_step(self, rows: Tensor) -> float:
         """Train on some rows; the loss."""
@@ -176,7 +186,7 @@ class Trainer:
             begin = time.process_time()
             done = epoch / self.run.epochs if self.run.seconds is None else spent / self.run.seconds
             for group in self.optimizer.param_groups:
-                group["lr"] = self.run.rate * (1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01)
+                group["lr"] = self.run.rate * 0.1 ** sum(done >= part for part in FALLS)
             losses = []
             for rows in torch.randperm(self.run.images, generator=self.generator).split(self.run.batch):
                 losses.append(self.one_step(rows))
@@ -198,15 +208,14 @@ class Trainer:
             self.best_valid, self.best_test = valid, accuracy(self.model, self.test)
 
     def _record(self) -> dict[str, Any]:
-        x, y = self.train[0][:HESSIAN_IMAGES], self.labels[:HESSIAN_IMAGES]
         fit = {"clean": accuracy(self.model, (self.train[0][~self.noisy], self.labels[~self.noisy]))}
         if self.run.noise:
             fit["noisy"] = accuracy(self.model, (self.train[0][self.noisy], self.labels[self.noisy]))
-        flat = hessian_trace(self.model, lambda: functional.cross_entropy(self.model(x), y), probes=HESSIAN_PROBES)
         traces = [(r.step / self.per_epoch, r.trace) for r in self.tracker.records_]
         late = [trace for epoch, trace in traces if epoch >= 1]
         peaks = [float(np.mean(late[i : i + 5])) for i in range(max(1, len(late) - 4))] if late else [math.nan]
-        early = [trace for epoch, trace in traces if 1 <= epoch < 5]
+        fits = next((h["epoch"] for h in self.history if h["loss"] <= EARLY_LOSS), math.nan)
+        early = [trace for epoch, trace in traces if fits - 1 <= epoch < fits]
         return {
             "run": asdict(self.run),
             "test": accuracy(self.model, self.test),
@@ -214,7 +223,7 @@ class Trainer:
             "best_epoch_test": self.best_test if self.run.noise else None,
             "peak_trace": max(peaks),
             "early_trace": float(np.mean(early)) if early else math.nan,
-            "hessian": [flat.trace, flat.standard_error],
+            "hessian": self._flatness(),
             "train_fit": fit,
             "seconds": self.history[-1]["seconds"],
             "history": self.history,
@@ -222,3 +231,11 @@ class Trainer:
             "layers": [{name: round(v, 5) for name, v in r.per_layer.items()} for r in self.tracker.records_[::10]],
             "memorisation": self.memory,
         }
+
+    def _flatness(self) -> list[float] | None:
+        """Tr(H) and its error, in float32; of the runs of the row and those that may be taken over by it."""
+        if self.run.group not in ("rates", "alphas", "row", "long"):
+            return None
+        x, y = self.train[0][:HESSIAN_IMAGES], self.labels[:HESSIAN_IMAGES]
+        flat = hessian_trace(self.model, lambda: functional.cross_entropy(self.model(x), y), probes=HESSIAN_PROBES)
+        return [flat.trace, flat.standard_error]

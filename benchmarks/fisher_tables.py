@@ -7,14 +7,22 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from fisher_runs import METHODS
+from fisher_runs import METHODS, lower
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from windvane.curvature import ExplosionAlarm, FisherRecord
 
 Found = list[dict[str, Any]]
-PAPER = {"best rate": 76.94, "a tenth": 71.32, "FP": 79.66, "GP_r": 79.76, "GP": 75.73}
+PAPER = {  # test accuracy, and peak of what it calls Tr(F): ||mean gradient||^2 of 128 examples, so Tr(F) / 128
+    "best rate": (76.94, 24.21),
+    "low rate": (71.32, 52.05),
+    "FP": (79.66, 19.63),
+    "GP_r": (79.76, 25.35),
+    "GP": (75.73, 25.03),
+}
+COLUMNS = ("setting", "test %", "train %", "early Tr(F)", "peak Tr(F) / 128", "Tr(H) at the end")
+IN_PAPER = ("paper: test %", "its peak")
 FACTORS = (1.5, 2.0, 3.0, 4.0)  # of the alarm
 MISS = 0.02  # of test accuracy below the best of the same batch size, from which a run is a poor one
 
@@ -23,7 +31,7 @@ def tables(finished: Callable[[str], Found], rate: float | None) -> str:
     """Lay out in Markdown what there are runs for."""
     parts = [rates(finished("rates")), alphas(finished("alphas"))]
     if rate is not None:
-        parts += [row(finished("row"), rate), noise(finished("noise"), rate)]
+        parts += [row(finished("row"), rate), long(finished("long"), rate), noise(finished("noise"), rate)]
         parts += [
             when(finished("when"), finished("row"), rate),
             equal_time(finished("equal_time"), finished("row"), rate),
@@ -76,45 +84,45 @@ def alphas(found: Found) -> list[str]:
         for o in sorted(found, key=lambda one: (one["run"]["method"], one["run"]["alpha"]))
     ]
     columns = ("method", "alpha", "validation %", "early Tr(F)", "peak Tr(F)")
-    return laid_out("Alphas at a tenth of the best rate", found, columns, rows)
+    return laid_out("Alphas at the low rate, a third of the best", found, columns, rows)
 
 
 def row(found: Found, rate: float) -> list[str]:
     """Lay out the paper's row, and whether early traces go with flatness and accuracy in the end."""
-    rows = []
     exact = [one for one in found if one["run"]["mode"] == "double_backward"]
     found = [one for one in found if one not in exact]
-    settings = {name: of(found, name if name in METHODS else "plain", rate / 10) for name in PAPER}
-    settings |= {"best rate": of(found, "plain", rate), "FP by double backward": exact}
+    settings = {name: of(found, name if name in METHODS else "plain", lower(rate, 1)) for name in PAPER}
+    settings["best rate"] = of(found, "plain", rate)
+    settings |= {"FP by double backward": exact, "a tenth": of(found, "plain", lower(rate, 2))}
+    rows = []
     for name, mine in settings.items():
-        flat = spread(mine, lambda one: one["hessian"][0], 1.0)
-        rows.append(
-            (
-                name,
-                test(mine),
-                spread(mine, lambda one: one["train_fit"]["clean"]),
-                *_traces(mine),
-                flat,
-                PAPER.get(name, "-"),
-            )
-        )
-    columns = ("setting", "test %", "train %", "early Tr(F)", "peak Tr(F)", "Tr(H) at the end", "paper, test %")
-    lines = laid_out("SimpleCNN on CIFAR-10 without augmentation", found, columns, rows)
-    if len(found) > 2:
-        early = [one["early_trace"] for one in found]
-        ends = {"Tr(H) at the end": [one["hessian"][0] for one in found], "test accuracy": [o["test"] for o in found]}
+        there, peak_there = PAPER.get(name, ("-", "-"))
+        rows.append((name, *_cells(mine), there, peak_there))
+    lines = laid_out("SimpleCNN on CIFAR-10 without augmentation", found, (*COLUMNS, *IN_PAPER), rows)
+    known = [one for one in found if math.isfinite(one["early_trace"])]
+    if len(known) > 2:
+        early = [one["early_trace"] for one in known]
+        ends = {"Tr(H) at the end": [one["hessian"][0] for one in known], "test accuracy": [o["test"] for o in known]}
         said = [f"{spearmanr(early, values).statistic:.2f} with {what}" for what, values in ends.items()]
-        lines += ["", f"Rank correlation of early Tr(F) over these {len(found)} runs: {', '.join(said)}."]
+        lines += ["", f"Rank correlation of early Tr(F) over these {len(known)} runs: {', '.join(said)}."]
     return lines
+
+
+def long(found: Found, rate: float) -> list[str]:
+    """Lay out the runs of many epochs, at the paper's tenth of the best rate."""
+    settings = {"best rate": of(found, "plain", rate), "a tenth": of(found, "plain", lower(rate, 2))}
+    for one in (one for one in found if one["run"]["method"] == "FP"):
+        settings[f"FP, alpha {one['run']['alpha']:g}"] = [one]
+    return laid_out("The same for longer", found, COLUMNS, [(name, *_cells(mine)) for name, mine in settings.items()])
 
 
 def noise(found: Found, rate: float) -> list[str]:
     """Lay out what wrong labels do."""
-    settings = [("best rate", "plain", 1.0), ("a tenth", "plain", 0.1)]
-    settings += [(method, method, 0.1) for method in ("FP", "Mixup")]
+    settings = [("best rate", "plain", 0), ("low rate", "plain", 1)]
+    settings += [(method, method, 1) for method in ("FP", "Mixup", "SAM")]
     rows = []
-    for name, method, share in settings:
-        mine = of(found, method, share * rate)
+    for name, method, by in settings:
+        mine = of(found, method, lower(rate, by))
         fits = [spread(mine, lambda one, part=part: one["train_fit"][part]) for part in ("clean", "noisy")]  # type: ignore[misc]
         rows.append((name, test(mine), spread(mine, lambda one: one["best_epoch_test"]), *fits))
     columns = ("setting", "test % at the end", "at the best validation epoch", "fit of right labels %", "of wrong ones")
@@ -124,7 +132,7 @@ def noise(found: Found, rate: float) -> list[str]:
 def when(found: Found, of_row: Found, rate: float) -> list[str]:
     """Whether it matters when the penalty acts."""
     of_row = [one for one in of_row if one["run"]["mode"] == "finite_difference"]
-    settings = {"never": of(of_row, "plain", rate / 10), "always": of(of_row, "FP", rate / 10)}
+    settings = {"never": of(of_row, "plain", lower(rate, 1)), "always": of(of_row, "FP", lower(rate, 1))}
     for first, last in sorted({_acts(one) for one in found}):
         name = f"from {first} on" if last == math.inf else f"until {last:g}"
         settings[name] = [one for one in found if _acts(one) == (first, last)]
@@ -135,12 +143,12 @@ def when(found: Found, of_row: Found, rate: float) -> list[str]:
 def equal_time(found: Found, of_row: Found, rate: float) -> list[str]:
     """Methods within the same processor time, which is that of the plain runs of the row."""
     rows = []
-    settings = {"plain, best rate": of(of_row, "plain", rate), "plain": of(of_row, "plain", rate / 10)}
-    settings |= {method: of(found, method, rate / 10) for method in ("FP", "GP", "SAM", "GNP")}
+    settings = {"plain, best rate": of(of_row, "plain", rate), "plain": of(of_row, "plain", lower(rate, 1))}
+    settings |= {method: of(found, method, lower(rate, 1)) for method in ("FP", "GP", "SAM", "GNP")}
     for method, mine in settings.items():
         spent = (spread(mine, lambda one: one["seconds"], 1.0), spread(mine, lambda one: len(one["history"]), 1.0))
         rows.append((method, test(mine), *spent))
-    title = "Equal processor time, at a tenth of the best rate where none is named"
+    title = "Equal processor time, at the low rate where none is named"
     return laid_out(title, found, ("method", "test %", "seconds", "epochs"), rows)
 
 
@@ -175,7 +183,8 @@ def alarm(found: Found) -> list[str]:
         "run left then",
         "AUC",
     )
-    return laid_out("The alarm in the first half of 5 rates x 3 batch sizes", found, columns, rows)
+    tried = [len({one["run"][part] for one in found}) for part in ("rate", "batch")]
+    return laid_out(f"The alarm in the first half of {tried[0]} rates x {tried[1]} batch sizes", found, columns, rows)
 
 
 def _area(ratios: Sequence[tuple[bool, float]]) -> str:
@@ -186,8 +195,19 @@ def _area(ratios: Sequence[tuple[bool, float]]) -> str:
     return f"{roc_auc_score(poor, np.nan_to_num(highest, nan=1e9, posinf=1e9)):.2f}"
 
 
+def _cells(found: Found) -> list[str]:
+    fit = spread(found, lambda one: one["train_fit"]["clean"])
+    peak = spread(found, lambda one: one["peak_trace"] / 128, 1.0)
+    return [test(found), fit, _early(found), peak, spread(found, lambda one: one["hessian"][0], 1.0)]
+
+
+def _early(found: Found) -> str:
+    known = [one for one in found if math.isfinite(one["early_trace"])]
+    return spread(known, lambda one: one["early_trace"], 1.0)
+
+
 def _traces(found: Found) -> list[str]:
-    return [spread(found, lambda one, part=part: one[part], 1.0) for part in ("early_trace", "peak_trace")]  # type: ignore[misc]
+    return [_early(found), spread(found, lambda one: one["peak_trace"], 1.0)]
 
 
 def _acts(one: dict[str, Any]) -> tuple[int, float]:

@@ -19,6 +19,7 @@ from windvane.nn.history import Evaluation
 from windvane.nn.recipe import Recipe
 
 EVERY = 50  # steps from one measurement of the trace to the next
+EARLY = 1.25  # ratio of the steps of two measurements before that: what counts is early, and short runs need a curve
 
 
 class Fisher:
@@ -41,7 +42,7 @@ class Fisher:
         self._tracker = self._penalty = None
         output: Output = "sigmoid" if recipe.loss == "sigmoid" else "softmax"
         if recipe.track_fisher:
-            self._tracker = FisherTracker(network, EVERY, per_layer=False, output=output, random_state=random_state)
+            self._tracker = FisherTracker(network, 1, per_layer=False, output=output, random_state=random_state)
         if recipe.fisher_penalty is not None:
             self._penalty = FisherPenalty(network, recipe.fisher_penalty, output=output, random_state=random_state)
 
@@ -74,7 +75,7 @@ class Fisher:
         forward
             Computes them anew.
         """
-        if self._tracker is not None:  # the graph of a compiled network can be walked once only
+        if self._tracker is not None and measured(step):  # the graph of a compiled network can be walked once only
             self._tracker.update(logits, step, forward if self._compiled else None)
 
     def penalise(self, progress: float, forward: Callable[[], Tensor]) -> None:
@@ -133,6 +134,25 @@ class Fisher:
             self._tracker.records_ = [FisherRecord(**record) for record in kept["records"]]
         if self._penalty is not None:
             self._penalty.step_, self._penalty.radius_ = kept["step"], kept["radius"]
+
+
+def measured(step: int) -> bool:
+    """Tell the steps at which the trace is measured: 0, 1, 2, then a quarter more each time, and each 50th.
+
+    Parameters
+    ----------
+    step
+        From 0.
+
+    Returns
+    -------
+    bool
+        Whether this is one.
+    """
+    if step < 2 or step % EVERY == 0:
+        return True
+    powers = [math.floor(math.log(one) / math.log(EARLY)) for one in (step - 1, step)]
+    return step * (1 - 1 / EARLY) < EVERY and powers[0] < powers[1]
 
 
 def find_alarm(records: Sequence[FisherRecord], last: Evaluation, warmup: float) -> str | None:

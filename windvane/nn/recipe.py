@@ -93,7 +93,7 @@ class Recipe:
         Alpha of `windvane.curvature.FisherPenalty`, 0.001 to 0.1 in its paper; None for no penalty. With "adamw" it
         starts where the warmup ends, with "sgd" at once.
     track_fisher
-        Whether the Fisher trace is measured every 50 steps.
+        Whether the Fisher trace is measured, every 50 steps and more often early on.
     precision
         "float32", "bfloat16", or "auto": bfloat16 on a GPU that has it, and on a CPU that has it for networks of more
         than 20 million products an image and no depthwise convolutions (up to twice as fast).
