@@ -252,6 +252,9 @@ def test_images_from_training_to_transfer(pictures: Path, tmp_path: Path) -> Non
         labels = table[["0", "1", "2"]].idxmax(axis=1) if options else table["prediction"].astype(str)
         truth = table["name"].str.split("/").str[0]
         assert (labels == truth).mean() > 0.6
+    words = ("train", pictures, *model, "--epochs", 1, "--out", tmp_path / "compared", "--fisher-reference", run)
+    assert shell(*words).exit_code == 0
+    assert "reference" in (tmp_path / "compared" / "page.html").read_text(encoding="utf-8")
     moved = shell("transfer", pictures, "--weights", run, "--time", "2s", "--out", tmp_path / "moved", "--quiet")
     assert moved.exit_code == 0, moved.output
     recipe = json.loads((run / "manifest.json").read_text())["recipe"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,6 +119,7 @@ def train(
     flip: Annotated[bool, typer.Option(help="Mirror half of the images.")] = True,
     fisher_penalty: Annotated[float | None, typer.Option(help="Alpha of the Fisher Penalty, as in 0.01.")] = None,
     track_fisher: Annotated[bool, typer.Option("--track-fisher", help="Measure the Fisher trace.")] = False,
+    fisher_reference: Annotated[Path | None, typer.Option(help="A tracked run that went well, to compare to.")] = None,
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
     device: Device = None,
     advise: Annotated[bool, typer.Option("--advise", help="Print what to do and why, and train nothing.")] = False,
@@ -126,8 +128,6 @@ def train(
 ) -> None:
     """Train a network on images: a folder with a folder for each class, or a table of them."""
     with _complaints(), _interruptible():
-        from dataclasses import replace
-
         from windvane import nn, settings
         from windvane.data.images import read_images
 
@@ -153,8 +153,10 @@ def train(
             typer.echo(nn.describe_advice(chosen, data.train))
             return
         alpha = chosen.fisher_penalty if fisher_penalty is None else fisher_penalty
-        chosen = replace(chosen, fisher_penalty=alpha, track_fisher=track_fisher or chosen.track_fisher)
-        trained = nn.train(chosen, data, out=_given(out), resume=resume, device=device, quiet=quiet)
+        track = track_fisher or chosen.track_fisher or fisher_reference is not None
+        chosen = replace(chosen, fisher_penalty=alpha, track_fisher=track)
+        more = {"resume": resume, "quiet": quiet}
+        trained = nn.train(chosen, data, out=_given(out), fisher_reference=fisher_reference, device=device, **more)
         typer.echo(nn.describe_result(trained, data))
 
 

@@ -14,7 +14,8 @@ from pictures import digits, tiny_recipe
 
 import windvane.nn.run
 from windvane.curvature import FisherRecord
-from windvane.nn.fisher import Fisher, find_alarm, measured
+from windvane.errors import InputError, ModelFileError
+from windvane.nn.fisher import Fisher, find_alarm, measured, read_reference
 from windvane.nn.history import Evaluation
 from windvane.nn.networks import create_network
 from windvane.nn.train import train
@@ -128,6 +129,32 @@ def test_an_explosion_is_told_in_the_end() -> None:
     assert find_alarm(early, last, 0.0) is None
     assert find_alarm(early, replace(last, epoch=1000.0), 0.0) is not None
     assert find_alarm((), last, 0.1) is None
+
+
+def test_a_run_is_compared_to_an_earlier_one(tmp_path: Path) -> None:
+    recipe = tiny_recipe(steps=75, batch=16, track_fisher=True)
+    good = train(recipe, digits(200, 50), out=tmp_path / "good", quiet=True)
+    other = train(replace(recipe, rate=1e-5), digits(200, 50), fisher_reference=tmp_path / "good", quiet=True)
+    known = [(one.step, one.trace) for one in good.fisher]
+    assert [(one.step, one.trace) for one in other.reference] == known
+    assert [(one.step, one.trace) for one in read_reference(tmp_path / "good")] == known
+    assert good.reference == ()
+    last, low = other.history[-1], [replace(one, trace=one.trace / 100) for one in other.fisher]
+    assert find_alarm(other.fisher, last, 0.0, other.fisher) is None
+    message = find_alarm(other.fisher, last, 0.0, low)
+    assert message is not None
+    assert "100.0 times that of the reference run" in message
+
+
+def test_what_cannot_be_compared_to(tmp_path: Path) -> None:
+    train(tiny_recipe(), digits(128, 0), out=tmp_path / "plain", quiet=True)
+    tracked = tiny_recipe(track_fisher=True)
+    with pytest.raises(InputError, match="has no Fisher trace"):
+        train(tracked, digits(128, 0), fisher_reference=tmp_path / "plain", quiet=True)
+    with pytest.raises(ModelFileError):
+        train(tracked, digits(128, 0), fisher_reference=tmp_path / "missing", quiet=True)
+    with pytest.raises(InputError, match="track_fisher=True"):
+        train(tiny_recipe(), digits(128, 0), fisher_reference=tmp_path / "plain", quiet=True)
 
 
 def test_the_run_says_once_that_the_trace_explodes(

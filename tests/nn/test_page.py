@@ -204,6 +204,17 @@ def test_an_alarm_stands_below_the_trace(facts: RunFacts, tmp_path: Path) -> Non
     assert "from one batch. Step 7: &lt;high&gt;</p>" in html
 
 
+def test_the_run_that_is_compared_to_is_drawn_too(facts: RunFacts, tmp_path: Path) -> None:
+    records = [FisherRecord(50 * i, 3.0 + i, math.nan, "nothing", {}, 64, 1) for i in range(5)]
+    alone, both = (
+        written(dataclasses.replace(facts, fisher=records, reference=reference), tmp_path)
+        for reference in ([], [dataclasses.replace(one, trace=100.0) for one in records])
+    )
+    assert "reference" not in alone[alone.index("Fisher trace") :].partition("</figure>")[0]
+    shown = both[both.index("Fisher trace") :].partition("</figure>")[0]
+    assert "this run" in shown and "reference" in shown and ">100</text>" in shown
+
+
 def test_duration() -> None:
     assert [duration(s) for s in (0.5, 61, 3725)] == ["0.50 s", "1.0 min", "1.0 h"]
 

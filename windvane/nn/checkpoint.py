@@ -97,6 +97,30 @@ def read_state(path: Path, modules: Mapping[str, Stateful], optimiser: torch.opt
         return dict(numbers)
 
 
+def read_numbers(path: Path) -> dict[str, Any]:
+    """Read the numbers of a state and none of its tensors.
+
+    Parameters
+    ----------
+    path
+        What `write_state` wrote.
+
+    Returns
+    -------
+    dict
+        The numbers.
+
+    Raises
+    ------
+    ModelFileError
+        Where the file is missing or damaged.
+    """
+    from safetensors import safe_open
+
+    with reading(path, Exception), safe_open(path, framework="pt") as file:
+        return dict(json.loads(file.metadata()["numbers"]))
+
+
 def _lay_out(optimiser: torch.optim.Optimizer) -> None:
     """Give the optimiser's tensors the memory layout of their parameters: fused steps run over both as they lie."""
     for parameter, state in optimiser.state.items():

@@ -83,7 +83,8 @@ def report(trained: Trained, data: Images, path: str | Path | None = None) -> Pa
         versions=trained.versions,
         folder=trained.folder,
         fisher=trained.fisher,
+        reference=trained.reference,
         notes=trained.notes,
-        alarm=find_alarm(trained.fisher, trained.history[-1], trained.model.recipe.warmup),
+        alarm=find_alarm(trained.fisher, trained.history[-1], trained.model.recipe.warmup, trained.reference),
     )
     return write_run_page(facts, place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from windvane.curvature.outputs import Output
 from windvane.curvature.passes import trained
 from windvane.curvature.penalty import FisherPenalty
 from windvane.curvature.tracker import FisherRecord, FisherTracker
+from windvane.errors import InputError
+from windvane.nn.checkpoint import NAME, read_numbers
 from windvane.nn.history import Evaluation
 from windvane.nn.recipe import Recipe
 
@@ -155,7 +158,39 @@ def measured(step: int) -> bool:
     return step * (1 - 1 / EARLY) < EVERY and powers[0] < powers[1]
 
 
-def find_alarm(records: Sequence[FisherRecord], last: Evaluation, warmup: float) -> str | None:
+def read_reference(folder: str | Path) -> tuple[FisherRecord, ...]:
+    """Read the Fisher trace of an earlier run.
+
+    Parameters
+    ----------
+    folder
+        Of a run whose recipe asked for it.
+
+    Returns
+    -------
+    tuple[FisherRecord, ...]
+        Its measurements.
+
+    Raises
+    ------
+    InputError
+        Where it has none.
+    ModelFileError
+        Where there is no run, or its state is damaged.
+    """
+    kept = read_numbers(Path(folder) / NAME)
+    records = tuple(FisherRecord(**record) for record in kept.get("fisher", {}).get("records", ()))
+    if not records:
+        raise InputError(
+            f"fisher_reference={str(folder)!r} has no Fisher trace. Allowed: the folder of a run with track_fisher=True, "
+            "in a shell --track-fisher."
+        )
+    return records
+
+
+def find_alarm(
+    records: Sequence[FisherRecord], last: Evaluation, warmup: float, reference: Sequence[FisherRecord] = ()
+) -> str | None:
     """Look for an explosion of the Fisher trace in a run (see `windvane.curvature.ExplosionAlarm`).
 
     Parameters
@@ -166,6 +201,8 @@ def find_alarm(records: Sequence[FisherRecord], last: Evaluation, warmup: float)
         Its last evaluation.
     warmup
         Share of the run in which the learning rate rises, passed over with the first epoch.
+    reference
+        Of a run that went well, compared to step by step; the run's own start where it is empty.
 
     Returns
     -------
@@ -173,7 +210,7 @@ def find_alarm(records: Sequence[FisherRecord], last: Evaluation, warmup: float)
         What the alarm says, with remedies; None where it is silent.
     """
     first_epoch, rise = last.step / last.epoch, warmup * last.step / last.progress
-    alarm = ExplosionAlarm(math.ceil(max(first_epoch, rise)), quiet=True)
+    alarm = ExplosionAlarm(math.ceil(max(first_epoch, rise)), reference=reference or None, quiet=True)
     for record in records:
         alarm.update(record)
     return alarm.alarms_[-1].message if alarm.alarms_ else None

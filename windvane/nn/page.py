@@ -73,6 +73,8 @@ class RunFacts:
         Of the run; None where nothing was kept.
     fisher
         Measurements of the Fisher trace; empty where there are none.
+    reference
+        Those of the run that they are compared to; empty where there is none.
     notes
         What was chosen in the run, and why.
     alarm
@@ -89,6 +91,7 @@ class RunFacts:
     versions: Mapping[str, str]
     folder: Path | None = None
     fisher: Sequence[FisherRecord] = ()
+    reference: Sequence[FisherRecord] = ()
     notes: Sequence[str] = ()
     alarm: str | None = None
 
@@ -245,7 +248,7 @@ def _training(facts: RunFacts) -> Section:
         _curve(facts, "Loss", ("train_loss", "valid_loss")),
         _curve(facts, "Accuracy", ("train_accuracy", "valid_accuracy")),
         _curve(facts, "Learning rate", ("rate",)),
-        _trace(facts.fisher, facts.alarm),
+        _trace(facts.fisher, facts.reference, facts.alarm),
     ]
     words = "Training figures are of varied images with dropout where the recipe has them, so they may lie below those "
     content = [
@@ -280,12 +283,17 @@ def _curve(facts: RunFacts, title: str, columns: Sequence[str]) -> Html | None:
     return figure(title, plot(lines, x_axis, y_axis, f"{title} over the epochs"), legend=lines)
 
 
-def _trace(records: Sequence[FisherRecord], alarm: str | None) -> Html | None:
+def _trace(records: Sequence[FisherRecord], reference: Sequence[FisherRecord], alarm: str | None) -> Html | None:
     """Draw Tr(F) over the steps, in log scale; a trace that is zero or not finite has no place there."""
-    shown = [(one.step, math.log10(one.trace)) for one in records if 0 < one.trace < math.inf]
-    if not shown:
+    named = {"this run": records, "reference": reference}
+    lines = [
+        Series(*np.array(shown).T, "line" if len(shown) > FEW else "points", colour, name)
+        for colour, (name, those) in enumerate(named.items())
+        if (shown := [(one.step, math.log10(one.trace)) for one in those if 0 < one.trace < math.inf])
+    ]
+    if not records or not lines:
         return None
-    steps, powers = np.array(shown).T
+    steps, powers = (np.concatenate([getattr(line, axis) for line in lines]) for axis in ("x", "y"))
     around = Axis.around("Tr(F)", powers)
     marks = [(math.log10(m) + k, f"{m * 10.0**k:g}") for k in range(-12, 16) for m in (1, 2, 5)]
     marks = [mark for mark in marks if around.low <= mark[0] <= around.high]
@@ -293,11 +301,11 @@ def _trace(records: Sequence[FisherRecord], alarm: str | None) -> Html | None:
         marks = [mark for mark in marks if mark[0] == round(mark[0])]
     if len(marks) < 2:
         marks = [(power, number(10.0**power, 3)) for power, _ in round_ticks(around.low, around.high)]
-    line = Series(steps, powers, "line" if len(shown) > FEW else "points")
     x_axis = Axis.around("step", [0, *steps], margin=0.02)
-    picture = plot([line], x_axis, Axis("Tr(F)", around.low, around.high, marks), "Fisher trace over the steps")
+    picture = plot(lines, x_axis, Axis("Tr(F)", around.low, around.high, marks), "Fisher trace over the steps")
     caption = "Log scale; each is an estimate from one batch."
-    return figure("Fisher trace", picture, caption if alarm is None else f"{caption} {alarm}")
+    said = caption if alarm is None else f"{caption} {alarm}"
+    return figure("Fisher trace", picture, said, legend=lines if len(lines) > 1 else ())
 
 
 def describe_recipe(recipe: Mapping[str, Any]) -> list[str]:

@@ -55,6 +55,8 @@ class Trained:
         Of the run; None where nothing was kept.
     fisher
         Measurements of the Fisher trace, where the recipe asked for them.
+    reference
+        Those of the run that they are compared to.
     notes
         What was chosen in the course of it, and why.
     """
@@ -66,6 +68,7 @@ class Trained:
     versions: dict[str, str]
     folder: Path | None
     fisher: tuple[FisherRecord, ...] = ()
+    reference: tuple[FisherRecord, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -133,6 +136,7 @@ class Run:
         self.best: Evaluation | None = None
         self.folder: Path | None = None
         self.notes: tuple[str, ...] = ()
+        self.reference: tuple[FisherRecord, ...] = ()
         self._best_weights: dict[str, Tensor] = {}
         self._warned = False
 
@@ -299,6 +303,7 @@ class Run:
             versions=versions(),
             folder=self.folder,
             fisher=self.fisher.records,
+            reference=self.reference,
             notes=self.notes,
         )
 
