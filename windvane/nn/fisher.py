@@ -182,8 +182,8 @@ def read_reference(folder: str | Path) -> tuple[FisherRecord, ...]:
     records = tuple(FisherRecord(**record) for record in kept.get("fisher", {}).get("records", ()))
     if not records:
         raise InputError(
-            f"fisher_reference={str(folder)!r} has no Fisher trace. Allowed: the folder of a run with track_fisher=True, "
-            "in a shell --track-fisher."
+            f"fisher_reference={str(folder)!r} has no Fisher trace. Allowed: the folder of a run with "
+            "track_fisher=True (in a shell --track-fisher)."
         )
     return records
 

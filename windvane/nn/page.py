@@ -285,12 +285,12 @@ def _curve(facts: RunFacts, title: str, columns: Sequence[str]) -> Html | None:
 
 def _trace(records: Sequence[FisherRecord], reference: Sequence[FisherRecord], alarm: str | None) -> Html | None:
     """Draw Tr(F) over the steps, in log scale; a trace that is zero or not finite has no place there."""
-    named = {"this run": records, "reference": reference}
-    lines = [
-        Series(*np.array(shown).T, "line" if len(shown) > FEW else "points", colour, name)
-        for colour, (name, those) in enumerate(named.items())
-        if (shown := [(one.step, math.log10(one.trace)) for one in those if 0 < one.trace < math.inf])
-    ]
+    lines = []
+    for colour, (name, those) in enumerate((("this run", records), ("reference", reference))):
+        shown = [(one.step, math.log10(one.trace)) for one in those if 0 < one.trace < math.inf]
+        if shown:
+            x, y = np.array(shown).T
+            lines.append(Series(x, y, "line" if len(shown) > FEW else "points", colour, name))
     if not records or not lines:
         return None
     steps, powers = (np.concatenate([getattr(line, axis) for line in lines]) for axis in ("x", "y"))
