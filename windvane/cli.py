@@ -118,8 +118,8 @@ def train(
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     flip: Annotated[bool, typer.Option(help="Mirror half of the images.")] = True,
     fisher_penalty: Annotated[float | None, typer.Option(help="Alpha of the Fisher Penalty, as in 0.01.")] = None,
-    track_fisher: Annotated[bool, typer.Option("--track-fisher", help="Measure the Fisher trace.")] = False,
-    fisher_reference: Annotated[Path | None, typer.Option(help="A tracked run that went well, to compare to.")] = None,
+    track_fisher: Annotated[bool | None, typer.Option("--track-fisher", help="Measure the Fisher trace.")] = None,
+    fisher_reference: Annotated[str | None, typer.Option(help="A tracked run that went well, to compare to.")] = None,
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
     device: Device = None,
     advise: Annotated[bool, typer.Option("--advise", help="Print what to do and why, and train nothing.")] = False,
@@ -152,11 +152,9 @@ def train(
         if advise:
             typer.echo(nn.describe_advice(chosen, data.train))
             return
-        alpha = chosen.fisher_penalty if fisher_penalty is None else fisher_penalty
-        track = track_fisher or chosen.track_fisher or fisher_reference is not None
-        chosen = replace(chosen, fisher_penalty=alpha, track_fisher=track)
-        more = {"resume": resume, "quiet": quiet}
-        trained = nn.train(chosen, data, out=_given(out), fisher_reference=fisher_reference, device=device, **more)
+        asked = {"fisher_penalty": fisher_penalty, "fisher_reference": fisher_reference, "track_fisher": track_fisher}
+        chosen = replace(chosen, **{k: v for k, v in asked.items() if v is not None})  # type: ignore[arg-type]
+        trained = nn.train(chosen, data, out=_given(out), resume=resume, device=device, quiet=quiet)
         typer.echo(nn.describe_result(trained, data))
 
 

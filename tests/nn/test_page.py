@@ -48,6 +48,7 @@ RECIPE = {
     "ema": None,
     "fisher_penalty": None,
     "track_fisher": False,
+    "fisher_reference": None,
     "precision": "auto",
     "compile": False,
     "seed": 0,

@@ -43,6 +43,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("ema", 1.0, "above 0 and below 1, or None"),
     ("fisher_penalty", 0.0, "a number above 0, or None"),
     ("track_fisher", 1, "True or False"),
+    ("fisher_reference", "", "the path of a run, or None"),
     ("precision", "float16", "precision='float16' is not known"),
     ("compile", None, "True or False"),
     ("seed", 2**32, "a whole number up to 4294967295"),

@@ -44,7 +44,7 @@ class Fisher:
         self._compiled = recipe.compile
         self._tracker = self._penalty = None
         output: Output = "sigmoid" if recipe.loss == "sigmoid" else "softmax"
-        if recipe.track_fisher:
+        if recipe.track_fisher or recipe.fisher_reference is not None:
             self._tracker = FisherTracker(network, 1, per_layer=False, output=output, random_state=random_state)
         if recipe.fisher_penalty is not None:
             self._penalty = FisherPenalty(network, recipe.fisher_penalty, output=output, random_state=random_state)

@@ -94,6 +94,9 @@ class Recipe:
         starts where the warmup ends, with "sgd" at once.
     track_fisher
         Whether the Fisher trace is measured, every 50 steps and more often early on.
+    fisher_reference
+        Folder of an earlier run that tracked it and went well, with other settings but the same network: this run
+        tracks it too, and the alarm compares the two step by step. None to compare to the run's own start.
     precision
         "float32", "bfloat16", or "auto": bfloat16 on a GPU that has it, and on a CPU that has it for networks of more
         than 20 million products an image and no depthwise convolutions (up to twice as fast).
@@ -134,6 +137,7 @@ class Recipe:
     ema: float | None = None
     fisher_penalty: float | None = None
     track_fisher: bool = False
+    fisher_reference: str | None = None
     precision: str = "auto"
     compile: bool = False
     seed: int = 0
@@ -297,7 +301,7 @@ _NAMES = {
     "loss": LOSSES,
     "precision": PRECISIONS,
 }
-_OPTIONAL = {"weights", "epochs", "steps", "seconds", "clip", "ema", "fisher_penalty"}
+_OPTIONAL = {"weights", "epochs", "steps", "seconds", "clip", "ema", "fisher_penalty", "fisher_reference"}
 _ABOVE_ZERO = (_is_number(0.0, math.inf, open_low=True), "a number above 0")
 _SHARE = (_is_number(0.0, 1.0), "a number of at least 0 and below 1")
 _YES_OR_NO = (_is_bool, "True or False")
@@ -323,6 +327,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "ema": (_is_number(0.0, 1.0, open_low=True), "a number above 0 and below 1"),
     "fisher_penalty": _ABOVE_ZERO,
     "track_fisher": _YES_OR_NO,
+    "fisher_reference": (lambda value: isinstance(value, str) and value != "", "the path of a run"),
     "compile": _YES_OR_NO,
     "seed": (_is_whole(0, MOST_SEED), f"a whole number up to {MOST_SEED}"),
 }

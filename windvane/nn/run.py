@@ -15,7 +15,7 @@ from windvane.curvature.tracker import FisherRecord
 from windvane.data.images import Images
 from windvane.errors import InputError, NotFiniteError, RunMismatchError
 from windvane.nn.checkpoint import NAME, Stateful, read_state, write_state
-from windvane.nn.fisher import Fisher, find_alarm
+from windvane.nn.fisher import Fisher, find_alarm, read_reference
 from windvane.nn.freeze import freeze, set_training
 from windvane.nn.guard import name_bad
 from windvane.nn.history import Evaluation, evaluation_from_json, write_metrics, write_tensorboard
@@ -136,7 +136,7 @@ class Run:
         self.best: Evaluation | None = None
         self.folder: Path | None = None
         self.notes: tuple[str, ...] = ()
-        self.reference: tuple[FisherRecord, ...] = ()
+        self.reference = () if recipe.fisher_reference is None else read_reference(recipe.fisher_reference)
         self._best_weights: dict[str, Tensor] = {}
         self._warned = False
 
@@ -214,7 +214,9 @@ class Run:
 
     def _warn(self, last: Evaluation) -> None:
         """Say once that the Fisher trace explodes, while there is time to do something about it."""
-        said = None if self._warned or not last.step else find_alarm(self.fisher.records, last, self.recipe.warmup)
+        if self._warned or not last.step:
+            return
+        said = find_alarm(self.fisher.records, last, self.recipe.warmup, self.reference)
         if said is not None:
             self._warned = True
             self.teller.line(f"windvane: {said}")

@@ -14,7 +14,6 @@ from torch import nn
 from windvane.data.images import Images
 from windvane.errors import InputError
 from windvane.nn.checkpoint import NAME
-from windvane.nn.fisher import read_reference
 from windvane.nn.freeze import set_training
 from windvane.nn.guard import Guard
 from windvane.nn.optimise import loss_of, rate_at
@@ -32,7 +31,6 @@ def train(
     *,
     out: str | Path | None = None,
     resume: bool = False,
-    fisher_reference: str | Path | None = None,
     device: str | None = None,
     quiet: bool = False,
 ) -> Trained:
@@ -48,9 +46,6 @@ def train(
         Folder of the run: its best model, its state, its metrics. None to keep nothing.
     resume
         Whether to go on with the run in `out`, exactly as if it had not stopped. Where there is none yet, it begins.
-    fisher_reference
-        Folder of an earlier run that went well, with other settings but the same network: the alarm of the Fisher trace
-        compares to it, step by step. Both recipes track the trace.
     device
         As torch names it; None for a GPU where there is one. On several GPUs each process of ``accelerate launch``
         makes the same call.
@@ -65,7 +60,7 @@ def train(
     Raises
     ------
     InputError
-        Where data, folders or device are not usable, or the recipe does not fit them.
+        Where data, folder or device are not usable, or the recipe does not fit them.
     RunMismatchError
         Where the run in `out` is of another recipe or other data.
     NotFiniteError
@@ -76,9 +71,6 @@ def train(
     """
     began = time.monotonic()
     folder = check_folder(out, resume)
-    if fisher_reference is not None and not recipe.track_fisher:
-        raise InputError("fisher_reference is nothing to compare. Allowed with it: a recipe with track_fisher=True.")
-    known = () if fisher_reference is None else read_reference(fisher_reference)
     place = find_place(device, recipe.precision)
     with own_randomness(place):
         run = Run(as_trained(recipe), data, place, Teller(quiet=quiet or not place.is_main), began)
@@ -87,7 +79,6 @@ def train(
             if (folder / NAME).exists():
                 run.read(folder)
             run.folder = folder
-        run.reference = known
         return complete(run)
 
 
