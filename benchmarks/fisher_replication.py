@@ -155,7 +155,8 @@ def _settings(group: str, base: Run, chosen: Choice) -> tuple[list[Run], list[Ru
         onsets = [replace(fp, first=epoch) for epoch in ONSETS if epoch < base.epochs]
         return [replace(fp, last=early), replace(fp, first=early)], onsets
     # Equal time; plain runs are those of the row.
-    return [within(limit(), others[method]) for method in ("SAM", "GNP", "FP", "GP")], []
+    limited = {method: within(limit(), others[method]) for method in ("SAM", "GNP", "FP", "GP")}
+    return list(limited.values()), [replace(limited[method], rate=plain.rate) for method in ("SAM", "FP")]
 
 
 def limit() -> float:

@@ -145,6 +145,7 @@ def equal_time(found: Found, of_row: Found, rate: float) -> list[str]:
     rows = []
     settings = {"plain, best rate": of(of_row, "plain", rate), "plain": of(of_row, "plain", lower(rate, 1))}
     settings |= {method: of(found, method, lower(rate, 1)) for method in ("FP", "GP", "SAM", "GNP")}
+    settings |= {f"{method}, best rate": of(found, method, rate) for method in ("FP", "SAM")}
     for method, mine in settings.items():
         spent = (spread(mine, lambda one: one["seconds"], 1.0), spread(mine, lambda one: len(one["history"]), 1.0))
         rows.append((method, test(mine), *spent))
