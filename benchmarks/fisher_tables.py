@@ -99,7 +99,7 @@ def row(found: Found, rate: float) -> list[str]:
         there, peak_there = PAPER.get(name, ("-", "-"))
         rows.append((name, *_cells(mine), there, peak_there))
     lines = laid_out("SimpleCNN on CIFAR-10 without augmentation", found, (*COLUMNS, *IN_PAPER), rows)
-    known = [one for one in found if math.isfinite(one["early_trace"])]
+    known = [one for one in found if math.isfinite(one["early_trace"]) and one["hessian"] is not None]
     if len(known) > 2:
         early = [one["early_trace"] for one in known]
         ends = {"Tr(H) at the end": [one["hessian"][0] for one in known], "test accuracy": [o["test"] for o in known]}
@@ -199,7 +199,8 @@ def _area(ratios: Sequence[tuple[bool, float]]) -> str:
 def _cells(found: Found) -> list[str]:
     fit = spread(found, lambda one: one["train_fit"]["clean"])
     peak = spread(found, lambda one: one["peak_trace"] / 128, 1.0)
-    return [test(found), fit, _early(found), peak, spread(found, lambda one: one["hessian"][0], 1.0)]
+    flat = [one for one in found if one["hessian"] is not None]
+    return [test(found), fit, _early(found), peak, spread(flat, lambda one: one["hessian"][0], 1.0)]
 
 
 def _early(found: Found) -> str:
