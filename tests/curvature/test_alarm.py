@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,40 @@ def test_against_a_reference_run() -> None:
     assert [one.level for one in found] == ["warn"]
     assert found[0].ratio == pytest.approx(3.0)
     assert "reference run" in found[0].message
+
+
+def test_against_a_reference_run_at_equal_certainty() -> None:
+    """A run that is four times as slow has the same traces later: no alarm; at equal steps there would be one."""
+
+    def run(steps: int, slow: int, factor: float = 1.0) -> list[FisherRecord]:
+        progress = [step / slow for step in range(steps)]
+        falling = [2.0 - 0.1 * p if p < 10 else 1.0 for p in progress]
+        return [
+            replace(one, trace=factor * 10.0 / entropy**3, entropy=entropy)
+            for one, entropy in zip(records([0.0] * steps), falling, strict=True)
+        ]
+
+    def said(found: list[FisherRecord], reference: list[FisherRecord]) -> ExplosionAlarm:
+        alarm = ExplosionAlarm(reference=reference, window=1)
+        for record in found:
+            alarm.update(record)
+        return alarm
+
+    fast = run(30, 1)
+    assert said(fast, fast).alarms_ == []
+    assert said(fast, fast).highest_ == pytest.approx(1.0)
+    assert said(run(60, 4), fast).highest_ == pytest.approx(1.0, abs=0.15)
+    assert said(run(10, 1), [replace(one, entropy=math.nan) for one in run(60, 4)]).highest_ > 2
+    (alarm,) = said(run(60, 4, factor=3.0), fast).alarms_
+    assert alarm.ratio == pytest.approx(3.0, rel=0.15)
+
+
+def test_the_warmup_of_the_reference_does_not_count_either() -> None:
+    reference = [replace(one, entropy=1.0) for one in records([1.0] * 5 + [100.0] * 20)]
+    alarm = ExplosionAlarm(warmup_steps=50, reference=reference, window=1)
+    for record in [replace(one, entropy=1.0) for one in records([100.0] * 20)]:
+        alarm.update(record)
+    assert alarm.highest_ == pytest.approx(1.0)
 
 
 @given(scale=st.floats(1e-6, 1e6))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from small_networks import flat
 from torch.distributions import Bernoulli, Categorical, Normal
 
-from windvane.curvature.outputs import Output, Sampler, as_rows, score_factors, total_loss
+from windvane.curvature.outputs import Output, Sampler, as_rows, mean_entropy, score_factors, total_loss
 from windvane.errors import InputError
 
 
@@ -43,6 +44,14 @@ def test_bad_logits(logits: Any, output: Output, words: str) -> None:
     with pytest.raises(InputError) as caught:
         as_rows(logits, output)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_entropy_of_the_predictions(output: Output) -> None:
+    rows = 3 * torch.randn(7, 4, dtype=torch.float64)
+    each = Categorical(logits=rows) if output == "softmax" else Bernoulli(logits=rows)
+    assert mean_entropy(rows, output) == pytest.approx(each.entropy().sum().item() / 7)
+    assert math.isnan(mean_entropy(rows, "gaussian"))
 
 
 @pytest.mark.parametrize("output", ["softmax", "sigmoid", "gaussian"])

@@ -144,6 +144,16 @@ def test_scalars_for_a_logger() -> None:
     assert list(record.scalars("f/")) == ["f/trace", "f/standard_error", "f/layer/0", "f/layer/3"]
 
 
+def test_records_say_how_certain_the_network_is() -> None:
+    one = network("mlp")
+    torch.nn.init.zeros_(one.model[-1].weight)
+    torch.nn.init.zeros_(one.model[-1].bias)
+    logits = one.model(one.x)
+    record = FisherTracker(one.model).update(logits, 0)
+    assert record is not None
+    assert record.entropy == pytest.approx(math.log(logits.shape[1]))
+
+
 def test_reproducible_and_resumable() -> None:
     one = network("mlp")
     whole, first, second = (FisherTracker(one.model, every=1, random_state=4) for _ in range(3))

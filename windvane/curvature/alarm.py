@@ -2,7 +2,8 @@
 
 Values of Tr(F) cannot be carried from one network to another, so no value is alarming by itself. In the paper's runs
 the peak at too low a learning rate is 2.1 to 4.0 times that at the best rate (arXiv 2012.14193, table 4), which is
-where the factors come from; ``docs/fisher.md`` says how often they are wrong.
+where the factors come from; ``docs/fisher.md`` says how often they are wrong. Compare to another run where you can: a
+run's own start tells little, since the trace rises in good runs too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate
 from statistics import median
 from typing import Literal
 
@@ -71,8 +72,9 @@ class ExplosionAlarm:
     patience
         How many records in a row must lie above.
     reference
-        Records of a run that went well, at other settings but with the same network and steps; compared to at the
-        same step, instead of the run's own start.
+        Records of a run that went well, at other settings but with the same network; compared to instead of the run's
+        own start, there where it was as certain of its predictions (equal mean entropy), since a run at a lower rate
+        comes to the same place later. At the same step where entropies are not known.
     until_step
         Where to stop looking; the paper's explosion is one of early training.
     quiet
@@ -108,8 +110,8 @@ class ExplosionAlarm:
             raise InputError(f"until_step={until_step!r} is not after the warmup. Allowed: from {warmup_steps + 1}.")
         self.warmup_steps, self.warn, self.strong, self.until_step = warmup_steps, warn, strong, until_step
         self.window, self.patience, self.quiet = window, patience, quiet
-        self._reference = None if reference is None else _smooth(reference, window)
-        self._recent: list[float] = []
+        self._reference = None if reference is None else _smooth(reference, window, warmup_steps)
+        self._recent: list[FisherRecord] = []
         self._start: float | None = None
         self._above = {"warn": 0, "strong": 0}
         self.alarms_: list[Alarm] = []
@@ -130,14 +132,14 @@ class ExplosionAlarm:
         """
         if record.step < self.warmup_steps or (self.until_step is not None and record.step >= self.until_step):
             return None
-        self._recent = [*self._recent, record.trace][-self.window :]
+        self._recent = [*self._recent, record][-self.window :]
         if len(self._recent) < self.window:
             return None
-        smooth = _centre(self._recent)
+        here = _level(self._recent)
         if self._start is None:
-            self._start = smooth
-        compared = self._start if self._reference is None else _at(self._reference, record.step)
-        ratio = smooth / compared if compared > 0 else math.nan
+            self._start = here.trace
+        compared = self._start if self._reference is None else _at(self._reference, here)
+        ratio = here.trace / compared if compared > 0 else math.nan
         self.highest_ = ratio if not self.highest_ >= ratio else self.highest_
         for level, factor in (("strong", self.strong), ("warn", self.warn)):
             self._above[level] = self._above[level] + 1 if ratio > factor else 0
@@ -149,11 +151,13 @@ class ExplosionAlarm:
         return None
 
     def _tell(self, step: int, ratio: float, level: Literal["warn", "strong"]) -> Alarm:
-        than = "its value after the warmup" if self._reference is None else "that of the reference run"
+        than, often = "that of the reference run", "This goes with worse generalisation."
+        if self._reference is None:
+            than, often = "its value after the warmup", "Good runs do that too: compare to one at a higher rate."
         remedies = ", ".join(f"{number}. {remedy}" for number, remedy in enumerate(REMEDIES, start=1))
         message = (
-            f"Step {step}: the Fisher trace is {ratio:.1f} times {than}, {self.patience} measurements in a row. This "
-            f"often foretells worse generalisation. In this order: {remedies}. It is a heuristic."
+            f"Step {step}: the Fisher trace is {ratio:.1f} times {than}, {self.patience} measurements in a row. "
+            f"{often} What helps, in this order: {remedies}. It is a heuristic."
         )
         self.alarms_.append(Alarm(step, ratio, level, message))
         if not self.quiet:
@@ -161,22 +165,41 @@ class ExplosionAlarm:
         return self.alarms_[-1]
 
 
-def _smooth(records: Sequence[FisherRecord], window: int) -> list[tuple[int, float]]:
-    """Medians of the last so many traces, by step."""
-    traces = [record.trace for record in records]
-    ends = range(min(window, len(traces)), len(traces) + 1)
-    return [(records[end - 1].step, _centre(traces[max(0, end - window) : end])) for end in ends]
+@dataclass(frozen=True)
+class _Level:
+    """Where a run is, by the medians of some records."""
+
+    step: int
+    entropy: float
+    trace: float
 
 
-def _centre(traces: Sequence[float]) -> float:
-    return math.nan if any(map(math.isnan, traces)) else median(traces)
+def _level(records: Sequence[FisherRecord]) -> _Level:
+    entropy, trace = (_centre([getattr(record, part) for record in records]) for part in ("entropy", "trace"))
+    return _Level(records[-1].step, entropy, trace)
 
 
-def _at(smooth: Sequence[tuple[int, float]], step: int) -> float:
-    """Interpolate at a step; the nearest end outside."""
-    steps = [known for known, _ in smooth]
-    right = bisect_left(steps, step)
+def _smooth(records: Sequence[FisherRecord], window: int, warmup_steps: int) -> list[_Level]:
+    """Medians of the last so many records, of what comes after the warmup where there is enough of it."""
+    later = [record for record in records if record.step >= warmup_steps]
+    records = later if len(later) >= window else records
+    ends = range(min(window, len(records)), len(records) + 1)
+    return [_level(records[max(0, end - window) : end]) for end in ends]
+
+
+def _centre(values: Sequence[float]) -> float:
+    return math.nan if any(map(math.isnan, values)) else median(values)
+
+
+def _at(reference: Sequence[_Level], here: _Level) -> float:
+    """Trace of the reference where it first was as certain; by the step where entropies are not known."""
+    entropies = [one.entropy for one in reference]
+    if not any(map(math.isnan, (here.entropy, *entropies))):
+        falling = [-lowest for lowest in accumulate(entropies, min)]
+        return reference[min(bisect_left(falling, -here.entropy), len(reference) - 1)].trace
+    steps = [one.step for one in reference]
+    right = bisect_left(steps, here.step)
     if right in (0, len(steps)):
-        return smooth[min(right, len(steps) - 1)][1]
-    (a, low), (b, high) = list(pairwise(smooth))[right - 1]
-    return low + (high - low) * (step - a) / (b - a)
+        return reference[min(right, len(steps) - 1)].trace
+    a, b = reference[right - 1], reference[right]
+    return a.trace + (b.trace - a.trace) * (here.step - a.step) / (b.step - a.step)

@@ -6,6 +6,7 @@ those that do not count (padding) are left out by the caller, as in ``logits[mas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -172,6 +173,31 @@ class Sampler:
                 f"{rows.shape[1]} outputs each. Allowed: one target for each example."
             )
         return targets.flatten() if as_classes else targets.reshape(rows.shape).to(rows.dtype)
+
+
+def mean_entropy(rows: Tensor, output: Output) -> float:
+    """Measure how uncertain the network is: the mean entropy of its predictions.
+
+    While a network does not learn by heart it is about the loss on the same examples, and needs no labels.
+
+    Parameters
+    ----------
+    rows
+        Shape (n, k).
+    output
+        What they mean.
+
+    Returns
+    -------
+    float
+        In nats, summed over k for "sigmoid"; nan for "gaussian", whose entropy is constant.
+    """
+    if output == "gaussian":
+        return math.nan
+    rows = rows.detach()
+    if output == "sigmoid":
+        return functional.binary_cross_entropy_with_logits(rows, rows.sigmoid(), reduction="sum").item() / len(rows)
+    return functional.cross_entropy(rows, rows.softmax(dim=1)).item()
 
 
 def score_factors(rows: Tensor, output: Output) -> Tensor:

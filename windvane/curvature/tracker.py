@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from windvane.curvature.outputs import Output, Sampler, as_rows, total_loss
+from windvane.curvature.outputs import Output, Sampler, as_rows, mean_entropy, total_loss
 from windvane.curvature.passes import by_layer, gradient, squared_norms, trained, undisturbed
 from windvane.errors import InputError
 
@@ -57,6 +57,9 @@ class FisherRecord:
         How they were drawn.
     output
         What the network's outputs mean.
+    entropy
+        Mean entropy of the predictions for this batch, in nats: how far the run is, for comparisons at equal progress
+        rather than at equal steps. nan for "gaussian".
     """
 
     step: int
@@ -68,6 +71,7 @@ class FisherRecord:
     draws: int
     labels: Literal["sampled"] = "sampled"
     output: Output = "softmax"
+    entropy: float = math.nan
 
     def scalars(self, prefix: str = "fisher/") -> dict[str, float]:
         """Flatten it for a logger.
@@ -169,8 +173,8 @@ class FisherTracker:
                 loss = total_loss(rows, self._sampler(rows), self.output)
                 squares.append(squared_norms(gradient(loss, list(named.values()), keep_graph=forward is None)))
         record = self._record(step, dict(zip(named, zip(*squares, strict=True), strict=True)), len(rows))
-        self.records_.append(record)
-        return record
+        self.records_.append(replace(record, entropy=mean_entropy(rows, self.output)))
+        return self.records_[-1]
 
     def _record(self, step: int, squares: Mapping[str, tuple[float, ...]], n: int) -> FisherRecord:
         """Average the draws; a squared norm of a sum over n is n times the trace."""

@@ -189,9 +189,11 @@ def read_reference(folder: str | Path) -> tuple[FisherRecord, ...]:
 
 
 def find_alarm(
-    records: Sequence[FisherRecord], last: Evaluation, warmup: float, reference: Sequence[FisherRecord] = ()
+    records: Sequence[FisherRecord], last: Evaluation, warmup: float, reference: Sequence[FisherRecord]
 ) -> str | None:
-    """Look for an explosion of the Fisher trace in a run (see `windvane.curvature.ExplosionAlarm`).
+    """Compare the Fisher trace of a run to that of another (see `windvane.curvature.ExplosionAlarm`).
+
+    Without another run there is nothing to say: the trace rises in good runs too (docs/fisher.md).
 
     Parameters
     ----------
@@ -202,15 +204,17 @@ def find_alarm(
     warmup
         Share of the run in which the learning rate rises, passed over with the first epoch.
     reference
-        Of a run that went well, compared to step by step; the run's own start where it is empty.
+        Of a run that went well, compared to step by step; empty where there is none.
 
     Returns
     -------
     str or None
         What the alarm says, with remedies; None where it is silent.
     """
+    if not reference:
+        return None
     first_epoch, rise = last.step / last.epoch, warmup * last.step / last.progress
-    alarm = ExplosionAlarm(math.ceil(max(first_epoch, rise)), reference=reference or None, quiet=True)
+    alarm = ExplosionAlarm(math.ceil(max(first_epoch, rise)), reference=reference, quiet=True)
     for record in records:
         alarm.update(record)
     return alarm.alarms_[-1].message if alarm.alarms_ else None
