@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from windvane.curvature import FisherRecord, Fit, Memorisation, plot_layers, plot_memorisation, plot_trace
+from windvane.curvature.plots import COLOURS, LINES
 
 
 def records(one: dict[str, Any]) -> list[FisherRecord]:
@@ -43,6 +47,11 @@ def draw(finished: Callable[[str], list[dict[str, Any]]], folder: Path) -> dict[
     if longer := finished("long"):
         said = "Tr(F) over the steps of the longer runs"
         drawn["long"] = plot_trace({label(one["run"]): records(one) for one in _by_rate(longer)}), said
+    if grid := finished("alarm"):
+        said = (
+            "Tr(F) at equal progress: each line is a run of the alarm's grid, from its first epoch to half its length"
+        )
+        drawn["progress"] = _progress(grid), said
     plain = [one for one in row if one["run"]["method"] == "plain"]
     if len(plain) > 1:
         low = sorted(plain, key=lambda one: one["run"]["rate"])[-2]
@@ -55,6 +64,35 @@ def draw(finished: Callable[[str], list[dict[str, Any]]], folder: Path) -> dict[
     for name, (figure, _) in drawn.items():
         figure.savefig(folder / f"fisher_{name}.png", dpi=110)
     return {folder / f"fisher_{name}.png": said for name, (_, said) in drawn.items()}
+
+
+def _progress(found: list[dict[str, Any]]) -> Any:
+    """Draw Tr(F) over the training loss, a panel for each batch size."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    batches = sorted({one["run"]["batch"] for one in found})
+    for axes, batch in zip(figure.subplots(1, len(batches), sharey=True, squeeze=False)[0], batches, strict=True):
+        runs = sorted((one for one in found if one["run"]["batch"] == batch), key=lambda one: -one["run"]["rate"])
+        for one, colour, line in zip(runs, COLOURS, itertools.cycle(LINES), strict=False):
+            said = f"rate {one['run']['rate']:g}: {100 * one['test']:.1f} %"
+            axes.plot(*_over_loss(one), color=colour, linestyle=line, label=said)
+        axes.set(title=f"batch {batch}", xlabel="training loss", yscale="log", xlim=(2.2, 0.2))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(visible=True, color="0.9")
+        axes.legend(frameon=False, title="test accuracy", fontsize="small", title_fontsize="small")
+        axes.set_ylabel("Tr(F)" if batch == batches[0] else "")
+    return figure
+
+
+def _over_loss(one: dict[str, Any]) -> tuple[list[float], list[float]]:
+    """Means of each epoch up to half of the run, but for the first."""
+    steps, half = math.ceil(one["run"]["images"] / one["run"]["batch"]), len(one["history"]) // 2
+    losses, traces = [], []
+    for row in one["history"][1:half]:
+        mine = [trace for step, trace in one["records"] if (row["epoch"] - 1) * steps <= step < row["epoch"] * steps]
+        if mine:
+            losses.append(row["loss"])
+            traces.append(sum(mine) / len(mine))
+    return losses, traces
 
 
 def _by_rate(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
