@@ -150,10 +150,12 @@ def test_a_run_is_compared_to_an_earlier_one(tmp_path: Path) -> None:
 
 def test_what_cannot_be_compared_to(tmp_path: Path) -> None:
     train(tiny_recipe(), digits(128, 0), out=tmp_path / "plain", quiet=True)
-    with pytest.raises(InputError, match="has no Fisher trace"):
-        train(tiny_recipe(fisher_reference=str(tmp_path / "plain")), digits(128, 0), quiet=True)
+    for name in ("plain", "missing"):
+        with pytest.raises(InputError, match=f"{name}' has no Fisher trace"):
+            train(tiny_recipe(fisher_reference=str(tmp_path / name)), digits(128, 0), quiet=True)
+    (tmp_path / "plain" / "state.safetensors").write_bytes(b"torn")
     with pytest.raises(ModelFileError):
-        train(tiny_recipe(fisher_reference=str(tmp_path / "missing")), digits(128, 0), quiet=True)
+        read_reference(tmp_path / "plain")
 
 
 def test_the_run_says_once_that_the_trace_explodes(

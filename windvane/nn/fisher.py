@@ -176,9 +176,10 @@ def read_reference(folder: str | Path) -> tuple[FisherRecord, ...]:
     InputError
         Where it has none.
     ModelFileError
-        Where there is no run, or its state is damaged.
+        Where its state is damaged.
     """
-    kept = read_numbers(Path(folder) / NAME)
+    path = Path(folder) / NAME
+    kept = read_numbers(path) if path.exists() else {}
     records = tuple(FisherRecord(**record) for record in kept.get("fisher", {}).get("records", ()))
     if not records:
         raise InputError(
