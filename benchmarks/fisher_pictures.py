@@ -27,8 +27,7 @@ def records(one: dict[str, Any]) -> list[FisherRecord]:
 
 def label(run: dict[str, Any]) -> str:
     """Name a run in a legend."""
-    penalty = f", alpha {run['alpha']:g}" if run["alpha"] else ""
-    return f"{run['method']}, rate {run['rate']:g}{penalty}{' (exact)' if run['mode'] == 'double_backward' else ''}"
+    return f"{run['method']}, rate {run['rate']:g}" + (f", alpha {run['alpha']:g}" if run["alpha"] else "")
 
 
 def draw(finished: Callable[[str], list[dict[str, Any]]], folder: Path) -> dict[Path, str]:
@@ -49,7 +48,7 @@ def draw(finished: Callable[[str], list[dict[str, Any]]], folder: Path) -> dict[
         drawn["long"] = plot_trace({label(one["run"]): records(one) for one in _by_rate(longer)}), said
     if grid := finished("alarm"):
         said = (
-            "Tr(F) at equal progress: each line is a run of the alarm's grid, from its first epoch to half its length"
+            "Tr(F) at equal progress: each line is a run of the alarm's grid, from its second epoch to half its length"
         )
         drawn["progress"] = _progress(grid), said
     plain = [one for one in row if one["run"]["method"] == "plain"]

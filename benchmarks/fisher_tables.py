@@ -161,9 +161,8 @@ def alarm(found: Found) -> list[str]:
     slow = [one for one in found if one["run"]["rate"] <= best[one["run"]["batch"]]["run"]["rate"]]
     rows = []
     for scope, runs in (("all", found), ("up to the best rate", slow)):
-        for compared in ("itself after epoch 1", "the best of its batch size"):
+        for compared, leaders in (("itself after epoch 1", {}), ("the best of its batch size", best)):
             for factor in FACTORS:
-                leaders = best if compared != "itself after epoch 1" else {}
                 rows.append((scope, compared, f"{factor:g}", *_judged(runs, best, leaders, factor)))
     columns = (
         "runs",

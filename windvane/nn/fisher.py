@@ -205,7 +205,7 @@ def find_alarm(
     warmup
         Share of the run in which the learning rate rises, passed over with the first epoch.
     reference
-        Of a run that went well, compared to step by step; empty where there is none.
+        Of a run that went well; empty where there is none.
 
     Returns
     -------

@@ -96,7 +96,7 @@ class Recipe:
         Whether the Fisher trace is measured, every 50 steps and more often early on.
     fisher_reference
         Folder of an earlier run that tracked it and went well, with other settings but the same network: this run
-        tracks it too, and the alarm compares the two step by step.
+        tracks it too, and the alarm compares the two where they are equally certain.
     precision
         "float32", "bfloat16", or "auto": bfloat16 on a GPU that has it, and on a CPU that has it for networks of more
         than 20 million products an image and no depthwise convolutions (up to twice as fast).

@@ -101,6 +101,7 @@ class Run:
         prepared: Prepared | None = None,
     ) -> None:
         labels = check_images(data)
+        self.reference = () if recipe.fisher_reference is None else read_reference(recipe.fisher_reference)
         if recipe.seconds is not None and place.world > 1:
             raise InputError(f"seconds={recipe.seconds!r} is for one process. Allowed for several: epochs or steps.")
         if recipe.batch % place.world:
@@ -136,7 +137,6 @@ class Run:
         self.best: Evaluation | None = None
         self.folder: Path | None = None
         self.notes: tuple[str, ...] = ()
-        self.reference = () if recipe.fisher_reference is None else read_reference(recipe.fisher_reference)
         self._best_weights: dict[str, Tensor] = {}
         self._warned = False
 
