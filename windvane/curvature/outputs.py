@@ -195,9 +195,8 @@ def mean_entropy(rows: Tensor, output: Output) -> float:
     if output == "gaussian":
         return math.nan
     rows = rows.detach()
-    if output == "sigmoid":
-        return functional.binary_cross_entropy_with_logits(rows, rows.sigmoid(), reduction="sum").item() / len(rows)
-    return functional.cross_entropy(rows, rows.softmax(dim=1)).item()
+    own = rows.sigmoid() if output == "sigmoid" else rows.softmax(dim=1)
+    return total_loss(rows, own, output).item() / len(rows)
 
 
 def score_factors(rows: Tensor, output: Output) -> Tensor:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -172,12 +172,13 @@ class FisherTracker:
                 rows = as_rows(logits if forward is None else forward(), self.output)
                 loss = total_loss(rows, self._sampler(rows), self.output)
                 squares.append(squared_norms(gradient(loss, list(named.values()), keep_graph=forward is None)))
-        record = self._record(step, dict(zip(named, zip(*squares, strict=True), strict=True)), len(rows))
-        self.records_.append(replace(record, entropy=mean_entropy(rows, self.output)))
-        return self.records_[-1]
+        record = self._record(step, dict(zip(named, zip(*squares, strict=True), strict=True)), rows)
+        self.records_.append(record)
+        return record
 
-    def _record(self, step: int, squares: Mapping[str, tuple[float, ...]], n: int) -> FisherRecord:
+    def _record(self, step: int, squares: Mapping[str, tuple[float, ...]], rows: Tensor) -> FisherRecord:
         """Average the draws; a squared norm of a sum over n is n times the trace."""
+        n = len(rows)
         layers = by_layer({name: math.fsum(values) / self.draws / n for name, values in squares.items()})
         traces = [math.fsum(draw) / n for draw in zip(*squares.values(), strict=True)]
         trace = math.fsum(traces) / self.draws
@@ -192,7 +193,15 @@ class FisherTracker:
             changes = [(b - a) ** 2 / 2 for a, b in pairwise(recent)]
             error, source = math.sqrt(math.fsum(changes) / len(changes)), "records"
         return FisherRecord(
-            step, trace, error, source, layers if self.per_layer else {}, n, self.draws, output=self.output
+            step,
+            trace,
+            error,
+            source,
+            layers if self.per_layer else {},
+            n,
+            self.draws,
+            output=self.output,
+            entropy=mean_entropy(rows, self.output),
         )
 
     def state_dict(self) -> dict[str, Any]:
