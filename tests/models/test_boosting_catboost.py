@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from cases import Case, make_case
+from cases import Case, Ticking, make_case
 
-from windvane.models import FAMILIES
+from windvane.models import FAMILIES, boosting_catboost
 
 FAMILY = FAMILIES["catboost"]
 QUICK = {"learning_rate": 0.2, "depth": 3}
@@ -37,11 +36,12 @@ def test_the_curve_is_the_loss_of_the_validation_part(case: Case) -> None:
     assert model.curve.losses[model.best_iteration - 1] == pytest.approx(loss, rel=1e-5)
 
 
-def test_it_continues_from_the_moment_that_the_clock_stopped_it() -> None:
+def test_it_continues_from_the_moment_that_the_clock_stopped_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boosting_catboost, "time", Ticking())
     case = make_case("binary", n=3000)
     one, two = case.start(FAMILY), case.start(FAMILY)
-    one.grow(64, until=time.monotonic() + 0.1)
-    assert 0 < one.iterations < 64
+    one.grow(64, until=6.0)  # one look before the first tree, one after each
+    assert one.iterations == 6 and not one.finished
     one.grow(64)
     two.grow(64)
     np.testing.assert_array_equal(one.predict(case.test.table), two.predict(case.test.table))

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cases import Case, make_case
+import pytest
+from cases import Case, Ticking, make_case
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from windvane.models import FAMILIES
+from windvane.models import FAMILIES, linear, logistic
 
 FAMILY = FAMILIES["linear"]
 
@@ -28,12 +29,16 @@ def test_it_is_the_model_of_scikit_learn(case: Case) -> None:
         np.testing.assert_allclose(model.predict(case.test.table), other.predict(rows), rtol=1e-8)
 
 
-def test_the_clock_stops_the_optimiser_and_it_can_go_on(tmp_path: Any) -> None:
+def test_the_clock_stops_the_optimiser_and_it_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = make_case("multiclass", n=5000)
     config = {"C": 1000.0, "scale": "robust"}
     full, short = case.start(FAMILY, config), case.start(FAMILY, config)
     full.grow(1)
-    short.grow(1, until=time.monotonic() + 1e-3)
+    with monkeypatch.context() as patch:
+        clock = Ticking()
+        patch.setattr(linear, "time", clock)
+        patch.setattr(logistic, "time", clock)
+        short.grow(1, until=1.0)  # the first portion begins at 0, the second would at 1
     assert full.finished and not short.finished and short.iterations == 1
     assert np.isfinite(short.predict(case.test.table)).all()
     short.save(tmp_path)

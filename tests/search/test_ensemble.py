@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations_with_replacement
@@ -272,12 +271,14 @@ def test_an_own_cost_of_wrong_labels_finds_no_gain_in_noise() -> None:
     assert accepted <= 3
 
 
-def test_many_rows_of_many_classes_take_no_time() -> None:
+def test_many_rows_of_many_classes_are_not_searched() -> None:
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(200), 5000)
-    started = time.perf_counter()
-    assert fit_decision(p, lambda q: float(np.mean(q.argmax(axis=1))), lambda q: 0.0) is None
-    assert time.perf_counter() - started < 0.5
+
+    def never(q: Floats) -> float:
+        raise AssertionError("a blend was judged")
+
+    assert fit_decision(p, never, never) is None
 
 
 class Bench:
