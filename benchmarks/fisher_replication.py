@@ -21,8 +21,8 @@ several of these programs may work at once.
     python benchmarks/fisher_replication.py run alphas         choose alpha of all penalties at the low rate
     python benchmarks/fisher_replication.py run row            the paper's row: 5 settings x 3 seeds, 2 with one
     python benchmarks/fisher_replication.py run long           160 epochs, one seed: best rate, a tenth, FP
-    python benchmarks/fisher_replication.py run noise          25 % wrong labels: plain, FP, Mixup; with one seed SAM
-    python benchmarks/fisher_replication.py run when           FP early, late; with one seed from epoch 1, 2, 4 ... on
+    python benchmarks/fisher_replication.py run noise          25 % wrong labels: plain, FP, Mixup, SAM
+    python benchmarks/fisher_replication.py run when           FP early, late, from epoch 1, 2, 4 ... on
     python benchmarks/fisher_replication.py run equal_time     FP, GP, SAM, GNP within the same processor time
     python benchmarks/fisher_replication.py run alarm          a grid of rates and batch sizes, for the alarm
     python benchmarks/fisher_replication.py run all            all of these, in this order
@@ -148,15 +148,14 @@ def _settings(group: str, base: Run, chosen: Choice) -> tuple[list[Run], list[Ru
         return [plain, low, *(others[method] for method in METHODS)], [replace(fp, mode="double_backward"), tenth]
     if group == "noise":
         settings = [low, replace(low, method="Mixup"), plain, fp, others["SAM"]]
-        noisy = [replace(one, noise=0.25) for one in settings]
-        return noisy[:-1], noisy[-1:]
+        return [replace(one, noise=0.25) for one in settings], []
     if group == "when":
         early = base.epochs // 4
         onsets = [replace(fp, first=epoch) for epoch in ONSETS if epoch < base.epochs]
-        return [replace(fp, last=early), replace(fp, first=early)], onsets
+        return [replace(fp, last=early), replace(fp, first=early), *onsets], []
     # Equal time; plain runs are those of the row.
     limited = {method: within(limit(), others[method]) for method in ("SAM", "GNP", "FP", "GP")}
-    return list(limited.values()), [replace(limited[method], rate=plain.rate) for method in ("SAM", "FP")]
+    return [*limited.values(), *(replace(limited[method], rate=plain.rate) for method in ("SAM", "FP"))], []
 
 
 def limit() -> float:
