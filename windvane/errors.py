@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Integral
 
 MOST_NAMES = 24  # listed in a message
 
@@ -96,3 +97,24 @@ def unknown(argument: str, given: object, allowed: Iterable[str]) -> InputError:
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return InputError(f"{argument}={given!r} is not known.{hint} Allowed: {', '.join(names[:MOST_NAMES])}{more}.")
+
+
+def check_whole(argument: str, given: object, least: int = 1) -> None:
+    """Refuse what is not a whole number of at least so much.
+
+    Parameters
+    ----------
+    argument
+        Name of the argument.
+    given
+        What came.
+    least
+        The smallest that is allowed.
+
+    Raises
+    ------
+    InputError
+        Where it is none.
+    """
+    if not isinstance(given, Integral) or isinstance(given, bool) or given < least:
+        raise InputError(f"{argument}={given!r} is not usable. Allowed: a whole number of at least {least}.")

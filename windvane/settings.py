@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import psutil
 
-from windvane.errors import InputError, unknown
+from windvane.errors import InputError, check_whole, unknown
 
 VALIDATIONS = {"holdout": 1, "cv3": 3, "cv5": 5, "cv10": 10}
 POLICIES = ("auto", *(name + suffix for suffix in ("", "-halving") for name in VALIDATIONS))
@@ -265,9 +265,8 @@ def _resolve_seed(random_state: Any) -> int:
 
 def _whole(argument: str, value: Any, *, least: int = 0) -> int:
     number = _plain(value)
-    if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise InputError(f"{argument}={value!r} is not usable. Allowed: a whole number of at least {least}.")
-    return number
+    check_whole(argument, number, least)
+    return int(number)
 
 
 def _plain(value: Any) -> Any:

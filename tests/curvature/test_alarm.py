@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from windvane.curvature import Alarm, ExplosionAlarm, ExplosionWarning, FisherRecord
+from windvane.curvature import Alarm, ExplosionAlarm, ExplosionWarning, FisherRecord, FisherTracker
 from windvane.curvature.alarm import REMEDIES
 from windvane.errors import InputError
 
@@ -87,7 +88,7 @@ def test_against_a_reference_run() -> None:
     found = told(ExplosionAlarm(reference=reference, window=1), [3 * trace for trace in same])
     assert [one.level for one in found] == ["warn"]
     assert found[0].ratio == pytest.approx(3.0)
-    assert "reference run" in found[0].message
+    assert "reference run at the same step" in found[0].message
 
 
 def test_against_a_reference_run_at_equal_certainty() -> None:
@@ -114,6 +115,7 @@ def test_against_a_reference_run_at_equal_certainty() -> None:
     assert said(run(10, 1), [replace(one, entropy=math.nan) for one in run(60, 4)]).highest_ > 2
     (alarm,) = said(run(60, 4, factor=3.0), fast).alarms_
     assert alarm.ratio == pytest.approx(3.0, rel=0.15)
+    assert "reference run where both are equally certain" in alarm.message
 
 
 def test_the_warmup_of_the_reference_does_not_count_either() -> None:
@@ -144,6 +146,10 @@ def test_traces_of_zero_and_nan() -> None:
         ({"window": 0}, "window=0"),
         ({"patience": 0}, "patience=0"),
         ({"reference": []}, "reference has no records"),
+        ({"reference": "run/"}, "reference is of type str"),
+        ({"reference": FisherTracker(nn.Linear(2, 2))}, "type FisherTracker.*tracker.records_"),
+        ({"reference": records([math.nan] * 9)}, "no records with a finite trace"),
+        ({"warmup_steps": -1}, "warmup_steps=-1"),
         ({"warmup_steps": 50, "until_step": 50}, "until_step=50"),
     ],
 )

@@ -73,3 +73,5 @@ def test_sizes_that_differ() -> None:
     one = network("mlp")
     with pytest.raises(InputError, match="8, 8 and 7 examples"):
         memorisation(one.model, one.model(one.x), one.y, [False] * 7)
+    with pytest.raises(InputError, match="True or False"):
+        memorisation(one.model, one.model(one.x), one.y, list(range(8)))  # type: ignore[arg-type]

@@ -364,6 +364,8 @@ def test_forward_that_does_not_compute_anew() -> None:
     [
         ({"alpha": -1.0}, "alpha=-1.0"),
         ({"alpha": math.nan}, "alpha=nan"),
+        ({"alpha": "a"}, "alpha='a'"),
+        ({"start_step": -1}, "start_step=-1"),
         ({"every": 0}, "every=0"),
         ({"mode": "double"}, "'double_backward'?"),
         ({"labels": "random"}, "labels='random'"),
@@ -382,6 +384,22 @@ def test_missing_targets() -> None:
     one = network("mlp")
     with pytest.raises(InputError, match="targets is missing"):
         added(one.model, lambda: FisherPenalty(one.model, 0.1, labels="true")(lambda: one.model(one.x)))
+
+
+@pytest.mark.parametrize("odd", [-100, 3])
+def test_targets_that_are_no_class(odd: int) -> None:
+    one = network("mlp")
+    targets = one.y.clone()
+    targets[0] = odd
+    with pytest.raises(InputError, match=f"targets has classes from .*{odd}.*padding"):
+        added(one.model, lambda: FisherPenalty(one.model, 0.1, labels="true")(lambda: one.model(one.x), targets))
+
+
+def test_logits_of_a_copy() -> None:
+    one = network("mlp")
+    copy = deepcopy(one.model)
+    with pytest.raises(InputError, match="not of a copy"):
+        added(one.model, lambda: FisherPenalty(one.model, 0.1)(lambda: copy(one.x)))
 
 
 def test_input_penalty_is_the_squared_gradient_by_the_input() -> None:

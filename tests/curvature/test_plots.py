@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 from windvane.curvature import (
     FisherRecord,
+    FisherTracker,
     Fit,
     HessianTrace,
     Memorisation,
@@ -69,6 +71,18 @@ def test_a_single_record(tmp_path: Path) -> None:
     shown(plot_memorisation(memory(1)), tmp_path)
 
 
+def test_runs_that_have_diverged(tmp_path: Path) -> None:
+    shown(plot_trace(records(math.nan)), tmp_path)
+    shown(plot_hessian(records(math.nan), {0: HessianTrace(math.nan, 1.0, {}, 30)}), tmp_path)
+
+
+def test_the_names_of_many_runs_stand_beside_the_picture(tmp_path: Path) -> None:
+    figure = plot_trace({f"run {i}": records(1.0 + i) for i in range(12)})
+    axes = shown(figure, tmp_path)
+    assert axes.get_legend() is None
+    assert len(figure.legends[0].get_texts()) == 12
+
+
 def test_layers_from_input_to_output(tmp_path: Path) -> None:
     axes = shown(plot_layers(records()), tmp_path)
     assert [text.get_text() for text in axes.get_yticklabels()] == list(records()[0].per_layer)
@@ -104,5 +118,10 @@ def test_nothing_to_draw() -> None:
     for draw in (lambda: plot_trace([]), lambda: plot_trace({"a": []}), lambda: plot_memorisation([])):
         with pytest.raises(InputError, match="at least one measurement"):
             draw()
+    for draw in (lambda: plot_trace({}), lambda: plot_hessian(records(), {})):
+        with pytest.raises(InputError, match="is empty"):
+            draw()
+    with pytest.raises(InputError, match=r"type FisherTracker.*tracker.records_"):
+        plot_trace(FisherTracker(nn.Linear(2, 2)))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="per_layer=True"):
         plot_layers([FisherRecord(0, 1.0, math.nan, "nothing", {}, 8, 1)])

@@ -222,7 +222,13 @@ def test_diverged_network() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"every": 0}, "every=0"), ({"draws": 0}, "draws=0"), ({"output": "soft"}, "output='soft'")],
+    [
+        ({"every": 0}, "every=0"),
+        ({"every": 2.5}, "every=2.5"),
+        ({"draws": 0}, "draws=0"),
+        ({"output": "soft"}, "output='soft'"),
+        ({"random_state": "a"}, "random_state='a'"),
+    ],
 )
 def test_bad_settings(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
@@ -235,5 +241,7 @@ def test_bad_logits() -> None:
         logits = one.model(one.x)
     with pytest.raises(InputError, match="no graph"):
         FisherTracker(one.model).update(logits, 0)
+    with pytest.raises(InputError, match="does not depend on any trained parameter"):
+        FisherTracker(one.model).update(deepcopy(one.model)(one.x), 0)
     with pytest.raises(InputError, match="type NoneType"):
         FisherTracker(one.model).update(None, 0)

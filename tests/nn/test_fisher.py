@@ -15,7 +15,7 @@ from pictures import digits, tiny_recipe
 import windvane.nn.run
 from windvane.curvature import FisherRecord
 from windvane.errors import InputError, ModelFileError
-from windvane.nn.fisher import Fisher, find_alarm, measured, read_reference
+from windvane.nn.fisher import Fisher, find_alarm, measured, read_trace
 from windvane.nn.history import Evaluation
 from windvane.nn.networks import create_network
 from windvane.nn.train import train
@@ -139,7 +139,7 @@ def test_a_run_is_compared_to_an_earlier_one(tmp_path: Path) -> None:
     other = train(tiny_recipe(**same, rate=1e-5, fisher_reference=str(tmp_path / "good")), digits(200, 50), quiet=True)
     known = [(one.step, one.trace) for one in good.fisher]
     assert [(one.step, one.trace) for one in other.reference] == known
-    assert [(one.step, one.trace) for one in read_reference(tmp_path / "good")] == known
+    assert [(one.step, one.trace) for one in read_trace(tmp_path / "good")] == known
     assert good.reference == ()
     last, low = other.history[-1], [replace(one, trace=one.trace / 100) for one in other.fisher]
     assert find_alarm(other.fisher, last, 0.0, other.fisher) is None
@@ -150,12 +150,27 @@ def test_a_run_is_compared_to_an_earlier_one(tmp_path: Path) -> None:
 
 def test_what_cannot_be_compared_to(tmp_path: Path) -> None:
     train(tiny_recipe(), digits(128, 0), out=tmp_path / "plain", quiet=True)
-    for name in ("plain", "missing"):
-        with pytest.raises(InputError, match=f"{name}' has no Fisher trace"):
+    (tmp_path / "empty").mkdir()
+    said = {"plain": "has no Fisher trace", "missing": "is no folder", "empty": "is a folder without state"}
+    for name, words in said.items():
+        with pytest.raises(InputError, match=f"{name}' {words}"):
             train(tiny_recipe(fisher_reference=str(tmp_path / name)), digits(128, 0), quiet=True)
     (tmp_path / "plain" / "state.safetensors").write_bytes(b"torn")
     with pytest.raises(ModelFileError):
-        read_reference(tmp_path / "plain")
+        read_trace(tmp_path / "plain")
+
+
+def test_a_trace_of_another_network_is_no_reference(tmp_path: Path) -> None:
+    train(tiny_recipe(track_fisher=True), digits(128, 0), out=tmp_path / "good", quiet=True)
+    other = tiny_recipe(loss="sigmoid", fisher_reference=str(tmp_path / "good"))
+    with pytest.raises(InputError, match="of another network: loss 'softmax', here 'sigmoid'"):
+        train(other, digits(128, 0), quiet=True)
+
+
+def test_a_penalty_of_zero_is_none() -> None:
+    plain, zero = (train(tiny_recipe(fisher_penalty=alpha), digits(128, 0), quiet=True) for alpha in (None, 0.0))
+    for one, other in zip(plain.model.network.parameters(), zero.model.network.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_the_run_says_once_that_the_trace_explodes(

@@ -41,7 +41,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("loss", "hinge", "Allowed: softmax, sigmoid."),
     ("smoothing", -0.1, "smoothing=-0.1"),
     ("ema", 1.0, "above 0 and below 1, or None"),
-    ("fisher_penalty", 0.0, "a number above 0, or None"),
+    ("fisher_penalty", -0.1, "a number of at least 0, or None"),
     ("track_fisher", 1, "True or False"),
     ("fisher_reference", "", "the path of a run, or None"),
     ("precision", "float16", "precision='float16' is not known"),

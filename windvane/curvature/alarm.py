@@ -18,7 +18,7 @@ from statistics import median
 from typing import Literal
 
 from windvane.curvature.tracker import FisherRecord
-from windvane.errors import InputError
+from windvane.errors import InputError, check_whole
 
 REMEDIES = (
     "raise the learning rate",
@@ -102,10 +102,11 @@ class ExplosionAlarm:
     ) -> None:
         if not 1 < warn <= strong < math.inf:
             raise InputError(f"warn={warn!r}, strong={strong!r} are no factors. Allowed: 1 < warn <= strong.")
-        if window < 1 or patience < 1:
-            raise InputError(f"window={window!r}, patience={patience!r} are too small. Allowed: whole numbers from 1.")
-        if reference is not None and len(reference) == 0:
-            raise InputError("reference has no records. Allowed: those of a tracked run, or None.")
+        check_whole("window", window)
+        check_whole("patience", patience)
+        check_whole("warmup_steps", warmup_steps, 0)
+        if reference is not None:
+            _check(reference)
         if until_step is not None and until_step <= warmup_steps:
             raise InputError(f"until_step={until_step!r} is not after the warmup. Allowed: from {warmup_steps + 1}.")
         self.warmup_steps, self.warn, self.strong, self.until_step = warmup_steps, warn, strong, until_step
@@ -151,7 +152,9 @@ class ExplosionAlarm:
         return None
 
     def _tell(self, step: int, ratio: float, level: Literal["warn", "strong"]) -> Alarm:
-        than, often = "that of the reference run", "This goes with worse generalisation."
+        certain = self._reference and not any(math.isnan(one.entropy) for one in self._reference)
+        where = "where both are equally certain of their predictions" if certain else "at the same step"
+        than, often = f"that of the reference run {where}", "This goes with worse generalisation."
         if self._reference is None:
             than, often = "its value after the warmup", "Good runs do that too: compare to one at a higher rate."
         remedies = ", ".join(f"{number}. {remedy}" for number, remedy in enumerate(REMEDIES, start=1))
@@ -163,6 +166,15 @@ class ExplosionAlarm:
         if not self.quiet:
             warnings.warn(message, ExplosionWarning, stacklevel=4)
         return self.alarms_[-1]
+
+
+def _check(reference: Sequence[FisherRecord]) -> None:
+    kinds = {type(one) for one in reference} if isinstance(reference, Sequence) else {type(reference)}
+    if kinds and kinds != {FisherRecord}:
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise InputError(f"reference is of type {names}. Allowed: records, such as tracker.records_, or None.")
+    if not any(math.isfinite(one.trace) for one in reference):
+        raise InputError("reference has no records with a finite trace. Allowed: those of a tracked run, or None.")
 
 
 @dataclass(frozen=True)

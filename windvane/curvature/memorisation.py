@@ -95,9 +95,11 @@ def memorisation(
     Raises
     ------
     InputError
-        Where shapes do not agree or the graph is gone.
+        Where shapes do not agree, noisy is no mask, or the graph is gone.
     """
-    wrong = torch.as_tensor(noisy, dtype=torch.bool).flatten().cpu()
+    wrong = torch.as_tensor(noisy).flatten().cpu()
+    if wrong.dtype != torch.bool:
+        raise InputError(f"noisy holds {wrong.dtype}. Allowed: True or False for each example.")
     both = [torch.nonzero(~wrong).flatten(), torch.nonzero(wrong).flatten()]
     fewest = min((len(chosen) for chosen in both if len(chosen)), default=0)
     fits = []

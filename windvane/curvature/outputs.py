@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from windvane.errors import InputError, unknown
+from windvane.errors import InputError, check_whole, unknown
 
 Output = Literal["softmax", "sigmoid", "gaussian"]
 Labels = Literal["sampled", "true", "uniform"]
@@ -109,6 +109,7 @@ class Sampler:
             raise unknown("labels", labels, get_args(Labels))
         if (output, labels) == ("gaussian", "uniform"):
             raise InputError("labels='uniform' has no meaning for output='gaussian'. Allowed: 'sampled', 'true'.")
+        check_whole("random_state", random_state, 0)
         self.output, self.labels, self.random_state = output, labels, random_state
         self._generator: torch.Generator | None = None
         self._state: Tensor | None = None
@@ -131,7 +132,7 @@ class Sampler:
         Raises
         ------
         InputError
-            Where targets are missing or do not fit.
+            Where targets are missing or do not fit, or a class is none of the k, such as the -100 of padding.
         """
         if self.labels == "true":
             return self._fitting(rows, targets)
@@ -172,7 +173,15 @@ class Sampler:
                 f"targets has shape {tuple(targets.shape)}, which does not fit {len(rows)} examples with "
                 f"{rows.shape[1]} outputs each. Allowed: one target for each example."
             )
-        return targets.flatten() if as_classes else targets.reshape(rows.shape).to(rows.dtype)
+        if not as_classes:
+            return targets.reshape(rows.shape).to(rows.dtype)
+        low, high = torch.stack(targets.aminmax()).tolist()
+        if low < 0 or high >= rows.shape[1]:
+            raise InputError(
+                f"targets has classes from {low} to {high}. Allowed: 0 to {rows.shape[1] - 1}; leave out the rows that "
+                "do not count (padding), as in logits[targets >= 0]."
+            )
+        return targets.flatten()
 
 
 def mean_entropy(rows: Tensor, output: Output) -> float:

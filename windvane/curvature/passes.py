@@ -144,7 +144,12 @@ def by_layer(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def gradient(
-    value: Tensor, of: Sequence[Tensor], *, keep_graph: bool = False, differentiable: bool = False
+    value: Tensor,
+    of: Sequence[Tensor],
+    *,
+    keep_graph: bool = False,
+    differentiable: bool = False,
+    constant: bool = False,
 ) -> list[Tensor]:
     """Differentiate a scalar without touching what `backward` fills.
 
@@ -158,6 +163,8 @@ def gradient(
         Whether the graph is needed again.
     differentiable
         Whether the gradient will itself be differentiated.
+    constant
+        Whether the scalar may depend on none of them.
 
     Returns
     -------
@@ -167,8 +174,10 @@ def gradient(
     Raises
     ------
     InputError
-        Where torch cannot, in words that name the way out.
+        Where torch cannot, in words that name the way out, or the scalar depends on none of them.
     """
+    if constant and not value.requires_grad:
+        return [torch.zeros_like(by) for by in of]
     try:
         found = torch.autograd.grad(
             value,
@@ -186,6 +195,11 @@ def gradient(
         raise InputError(
             "The model recomputes activations by reentrant checkpoints, which hide their parameters from all but "
             "backward(). Allowed: checkpoints with use_reentrant=False."
+        )
+    if not constant and all(one is None for one in found):
+        raise InputError(
+            "What was computed does not depend on any trained parameter of the model. Allowed: the logits (or the "
+            "loss) of this model, not of a copy or a moving average."
         )
     if differentiable and _holds([one for one in found if one is not None], "Error"):
         # Else what lies behind it would silently be left out.

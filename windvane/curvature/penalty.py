@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from typing import Any, SupportsFloat, get_args
 
 import torch
 from torch import Tensor, distributed, nn
@@ -30,7 +30,7 @@ from windvane.curvature.passes import (
     trained,
     undisturbed,
 )
-from windvane.errors import InputError, unknown
+from windvane.errors import InputError, check_whole, unknown
 
 Forward = Callable[[], Tensor]
 
@@ -100,10 +100,10 @@ class FisherPenalty:
         random_state: int = 0,
     ) -> None:
         trained(model)
-        if not 0 <= alpha < math.inf:
+        if not isinstance(alpha, SupportsFloat) or not 0 <= alpha < math.inf:
             raise InputError(f"alpha={alpha!r} is no weight. Allowed: numbers from 0.")
-        if every < 1:
-            raise InputError(f"every={every!r} is too small. Allowed: whole numbers from 1.")
+        check_whole("every", every)
+        check_whole("start_step", start_step, 0)
         if mode not in get_args(Mode):
             raise unknown("mode", mode, get_args(Mode))
         if radius is not None and not 0 < radius < math.inf:
@@ -220,7 +220,7 @@ class FisherPenalty:
             first = gradient(total_loss(rows, labels, self.output), parameters, differentiable=True)
             # Of the sum, and divided only then: the gradients of a mean may vanish in half precision.
             squared_norm = torch.stack([(_full(g) / n).square().sum() for g in first]).sum()
-            return gradient(squared_norm, parameters), squared_norm.item(), n
+            return gradient(squared_norm, parameters, constant=True), squared_norm.item(), n
 
 
 def _full(values: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MOST_MARKED = 40  # records of a run up to which each is marked
+MOST_INSIDE = 6  # runs whose names stand in the picture; those of more stand beside it
+MOST_TICKS = 7  # steps named below a map
 
 
 def plot_trace(runs: Mapping[str, Sequence[FisherRecord]] | Sequence[FisherRecord]) -> Any:
@@ -37,18 +39,22 @@ def plot_trace(runs: Mapping[str, Sequence[FisherRecord]] | Sequence[FisherRecor
         The picture.
     """
     named = runs if isinstance(runs, Mapping) else {"": runs}
+    if not named:
+        raise InputError("runs is empty. Allowed: at least one run.")
     figure, axes = _axes("Fisher trace", "step", "Tr(F)")
     for index, (name, records) in enumerate(named.items()):
         _trace_line(axes, _checked(records), index, name)
     _log_steps(axes, [record.step for records in named.values() for record in records])
-    axes.set_yscale("log")
-    if any(named):
+    _log_values(axes, [record.trace for records in named.values() for record in records])
+    if len(named) > MOST_INSIDE:
+        figure.legend(frameon=False, loc="outside right upper")
+    elif any(named):
         axes.legend(frameon=False)
     return figure
 
 
 def plot_layers(records: Sequence[FisherRecord]) -> Any:
-    """Draw the share of each layer in Tr(F) over the steps, as a map.
+    """Draw the part of each layer in Tr(F), in its units, over the steps, as a map.
 
     Parameters
     ----------
@@ -58,7 +64,7 @@ def plot_layers(records: Sequence[FisherRecord]) -> Any:
     Returns
     -------
     matplotlib.figure.Figure
-        The picture; layers from the input (top) to the output (bottom), colours in log scale.
+        The picture; layers from the input (top) to the output (bottom), colours in log scale down to a millionth.
     """
     layers = list(_checked(records)[0].per_layer)
     if not layers:
@@ -66,16 +72,17 @@ def plot_layers(records: Sequence[FisherRecord]) -> Any:
     values = np.array([[record.per_layer[name] for record in records] for name in layers])  # (layers, records)
     from matplotlib.colors import LogNorm
 
-    top = float(np.nanmax(values))
-    norm = LogNorm(max(float(np.nanmin(values)), top * 1e-6), top) if top > 0 else None
+    low, top = float(np.nanmin(values)), float(np.nanmax(values))
+    floor = max(low, top * 1e-6)
+    norm = LogNorm(floor, top) if top > 0 else None
     figure, axes = _axes("Fisher trace by layer", "step", "", height=1.6 + 0.24 * len(layers))
     picture = axes.pcolormesh(range(len(records) + 1), range(len(layers) + 1), values, norm=norm, cmap="cividis")
     axes.set_yticks([row + 0.5 for row in range(len(layers))], layers)
-    ticks = np.unique(np.linspace(0, len(records) - 1, 6).round().astype(int))
+    ticks = range(0, len(records), max(1, math.ceil(len(records) / MOST_TICKS)))
     axes.set_xticks([tick + 0.5 for tick in ticks], [f"{records[tick].step:,}" for tick in ticks])
     axes.invert_yaxis()
     axes.grid(visible=False)
-    figure.colorbar(picture, ax=axes, label="Tr(F) of the layer")
+    figure.colorbar(picture, ax=axes, label="Tr(F) of the layer", extend="min" if low < floor else "neither")
     return figure
 
 
@@ -94,6 +101,8 @@ def plot_hessian(records: Sequence[FisherRecord], hessians: Mapping[int, Hessian
     matplotlib.figure.Figure
         The picture.
     """
+    if not hessians:
+        raise InputError("hessians is empty. Allowed: at least one measurement.")
     figure, axes = _axes("Fisher and Hessian trace", "step", "trace")
     _trace_line(axes, _checked(records), 0, "Tr(F)")
     shown = [(step, found) for step, found in sorted(hessians.items()) if found.trace > 0]
@@ -109,7 +118,7 @@ def plot_hessian(records: Sequence[FisherRecord], hessians: Mapping[int, Hessian
         label="Tr(H)",
     )
     _log_steps(axes, [*(record.step for record in records), *hessians])
-    axes.set_yscale("log")
+    _log_values(axes, [*(record.trace for record in records), *(found.trace for _, found in shown)])
     axes.legend(frameon=False)
     return figure
 
@@ -138,27 +147,35 @@ def plot_memorisation(records: Sequence[Memorisation]) -> Any:
     ):
         for index, group in enumerate(("clean", "noisy")):
             values = [getattr(getattr(record, group), quantity) for record in records]
-            axes.plot(steps, values, color=COLOURS[index], linestyle=LINES[index], label=f"{group} labels")
+            _line(axes, steps, values, index, f"{group} labels")
         _dress(axes, title, "step", "norm" if quantity == "gradient_norm" else "accuracy")
         _log_steps(axes, steps)
         if quantity == "gradient_norm":
-            axes.set_yscale("log")
+            _log_values(axes, [getattr(one, quantity) for record in records for one in (record.clean, record.noisy)])
         axes.legend(frameon=False)
     return figure
 
 
 def _trace_line(axes: Any, records: Sequence[FisherRecord], index: int, name: str) -> None:
     steps, traces = [record.step for record in records], np.array([record.trace for record in records])
-    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-    shown = marker if len(records) <= MOST_MARKED else None
-    axes.plot(steps, traces, color=colour, linestyle=LINES[index % len(LINES)], marker=shown, markersize=4, label=name)
+    colour = _line(axes, steps, traces, index, name)
     errors = np.array([record.standard_error for record in records])
     # Down to a twentieth at most: below zero there is no place in log scale.
     low = np.maximum(traces - errors, traces / 20)
     axes.fill_between(steps, low, traces + errors, where=np.isfinite(errors), color=colour, alpha=0.2, linewidth=0)
 
 
+def _line(axes: Any, steps: Sequence[int], values: Any, index: int, name: str) -> str:
+    """Draw one line, told apart by colour, dashes and marker; give its colour."""
+    colour, dashes = COLOURS[index % len(COLOURS)], LINES[index % len(LINES)]
+    marker = MARKERS[index % len(MARKERS)] if len(steps) <= MOST_MARKED else None
+    axes.plot(steps, values, color=colour, linestyle=dashes, marker=marker, markersize=4, label=name)
+    return colour
+
+
 def _checked(records: Sequence[FisherRecord]) -> Sequence[FisherRecord]:
+    if not isinstance(records, Sequence):
+        raise InputError(f"A run is of type {type(records).__name__}. Allowed: records, such as tracker.records_.")
     if not records:
         raise InputError("A run has no records. Allowed: at least one measurement.")
     return records
@@ -184,5 +201,11 @@ def _log_steps(axes: Any, steps: Sequence[int]) -> None:
     """Magnify the first steps; linear below the first one that is not zero."""
     later = [step for step in steps if step > 0]
     if later and max(later) > 10 * min(later):
-        axes.set_xscale("symlog", linthresh=min(later))
+        axes.set_xscale("symlog", linthresh=min(later), linscale=0.3)
         axes.set_xlim(left=0)
+
+
+def _log_values(axes: Any, values: Sequence[float]) -> None:
+    """Take the log scale, where there is something to show in it."""
+    if any(0 < value < math.inf for value in values):
+        axes.set_yscale("log")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from windvane.curvature.outputs import Output, Sampler, as_rows, mean_entropy, total_loss
 from windvane.curvature.passes import by_layer, gradient, squared_norms, trained, undisturbed
-from windvane.errors import InputError
+from windvane.errors import check_whole
 
 Source = Literal["draws", "records", "nothing"]
 
@@ -131,8 +131,7 @@ class FisherTracker:
     ) -> None:
         trained(model)
         for name, value in (("every", every), ("draws", draws)):
-            if value < 1:
-                raise InputError(f"{name}={value!r} is too small. Allowed: whole numbers from 1.")
+            check_whole(name, value)
         self.model, self.every, self.draws, self.per_layer, self.output = model, every, draws, per_layer, output
         self._sampler = Sampler(output, "sampled", random_state)
         self.records_: list[FisherRecord] = []

@@ -4,7 +4,7 @@ Usable alone, on any image classification network of timm; it knows nothing of t
 
 - `Recipe`, `read_recipe`, `named_recipes`, `NamedRecipe`: all that decides how a network is trained
 - `train`, `Trained`, `Evaluation`: the loop, and what comes of it
-- `report`, `describe_result`: the page of a finished run, and the run in a few lines
+- `report`, `describe_result`, `read_trace`: the page of a finished run, the run in a few lines, its Fisher trace
 - `AUGREG_LEVELS`, `AugregLevel`: the paper's seven levels of augmentation
 - `advise`, `advised`, `describe_advice`, `Advice`: which level, and whether to transfer instead, with reasons
 - `transfer`, `transfer_recipe`, `usual_seconds`, `adapt`, `linear_probe`, `Probed`: weights that were learned elsewhere
@@ -23,6 +23,7 @@ from windvane.nn.augment import AUGREG_LEVELS, AugregLevel
 from windvane.nn.choose import Checkpoint, Choice, choose_checkpoint
 from windvane.nn.export import export_onnx, export_torch
 from windvane.nn.finish import describe_result, report
+from windvane.nn.fisher import read_trace
 from windvane.nn.history import Evaluation
 from windvane.nn.model import Model, is_network, open_model
 from windvane.nn.networks import count_macs, count_parameters, create_network, usual_size
@@ -64,6 +65,7 @@ __all__ = [
     "predict_proba",
     "prediction_table",
     "read_recipe",
+    "read_trace",
     "report",
     "train",
     "transfer",

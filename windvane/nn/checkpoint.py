@@ -81,7 +81,6 @@ def read_state(path: Path, modules: Mapping[str, Stateful], optimiser: torch.opt
     with reading(path, Exception):  # safetensors has exceptions of its own
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            numbers = json.loads(file.metadata()["numbers"])
         for name, module in modules.items():
             mine = {key.partition(":")[2]: value for key, value in tensors.items() if key.startswith(f"{name}:")}
             module.load_state_dict(mine)
@@ -94,7 +93,7 @@ def read_state(path: Path, modules: Mapping[str, Stateful], optimiser: torch.opt
                 content["state"].setdefault(int(number), {})[which] = value
         optimiser.load_state_dict(content)
         _lay_out(optimiser)
-        return dict(numbers)
+        return read_numbers(path)
 
 
 def read_numbers(path: Path) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from windvane.curvature.tracker import FisherRecord, FisherTracker
 from windvane.errors import InputError
 from windvane.nn.checkpoint import NAME, read_numbers
 from windvane.nn.history import Evaluation
-from windvane.nn.recipe import Recipe
+from windvane.nn.recipe import Recipe, recipe_from_json
 
 EVERY = 50  # steps from one measurement of the trace to the next
+NETWORK = ("model", "options", "image_size", "loss")  # fields of a recipe that a trace's size depends on
 EARLY = 1.25  # ratio of the steps of two measurements before that: what counts is early, and short runs need a curve
 
 
@@ -46,7 +47,7 @@ class Fisher:
         output: Output = "sigmoid" if recipe.loss == "sigmoid" else "softmax"
         if recipe.track_fisher or recipe.fisher_reference is not None:
             self._tracker = FisherTracker(network, 1, per_layer=False, output=output, random_state=random_state)
-        if recipe.fisher_penalty is not None:
+        if recipe.fisher_penalty:
             self._penalty = FisherPenalty(network, recipe.fisher_penalty, output=output, random_state=random_state)
 
     @property
@@ -158,18 +159,18 @@ def measured(step: int) -> bool:
     return step * (1 - 1 / EARLY) < EVERY and powers[0] < powers[1]
 
 
-def read_reference(folder: str | Path) -> tuple[FisherRecord, ...]:
-    """Read the Fisher trace of an earlier run.
+def read_trace(folder: str | Path) -> tuple[FisherRecord, ...]:
+    """Read the Fisher trace of a run, also of one that still goes on.
 
     Parameters
     ----------
     folder
-        Of a run whose recipe asked for it.
+        Of a run of `windvane.nn.train` that tracked it.
 
     Returns
     -------
     tuple[FisherRecord, ...]
-        Its measurements.
+        All measurements until its last evaluation, as for `windvane.curvature.plot_trace`.
 
     Raises
     ------
@@ -178,13 +179,61 @@ def read_reference(folder: str | Path) -> tuple[FisherRecord, ...]:
     ModelFileError
         Where its state is damaged.
     """
+    return _records(folder, _read(folder))
+
+
+def read_reference(recipe: Recipe, n_classes: int) -> tuple[FisherRecord, ...]:
+    """Read the trace that a recipe wants to be compared to.
+
+    Parameters
+    ----------
+    recipe
+        Of this run.
+    n_classes
+        In its images.
+
+    Returns
+    -------
+    tuple[FisherRecord, ...]
+        Its measurements; none where the recipe names no reference.
+
+    Raises
+    ------
+    InputError
+        Where there is no trace, or it is of another network: how large a trace is depends on that.
+    ModelFileError
+        Where its state is damaged.
+    """
+    folder = recipe.fisher_reference
+    if folder is None:
+        return ()
+    kept = _read(folder)
+    records = _records(folder, kept)
+    theirs = recipe_from_json(kept["identity"]["recipe"])
+    pairs = {name: (getattr(theirs, name), getattr(recipe, name)) for name in NETWORK}
+    pairs["classes"] = len(kept["identity"]["classes"]), n_classes
+    odd = [f"{name} {there!r}, here {here!r}" for name, (there, here) in pairs.items() if there != here]
+    if odd:
+        raise InputError(
+            f"fisher_reference={folder!r} is a run of another network: {'; '.join(odd)}. Allowed: a run of the same "
+            "network with other settings."
+        )
+    return records
+
+
+def _read(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / NAME
-    kept = read_numbers(path) if path.exists() else {}
+    if not path.is_file():
+        what = "no folder" if not Path(folder).is_dir() else f"a folder without {NAME}"
+        raise InputError(f"{str(folder)!r} is {what}. Allowed: the folder of a run of windvane.nn.train.")
+    return read_numbers(path)
+
+
+def _records(folder: str | Path, kept: Mapping[str, Any]) -> tuple[FisherRecord, ...]:
     records = tuple(FisherRecord(**record) for record in kept.get("fisher", {}).get("records", ()))
     if not records:
         raise InputError(
-            f"fisher_reference={str(folder)!r} has no Fisher trace. Allowed: the folder of a run with "
-            "track_fisher=True (in a shell --track-fisher)."
+            f"{str(folder)!r} has no Fisher trace. Allowed: a run with track_fisher=True (in a shell --track-fisher)."
         )
     return records
 

@@ -304,6 +304,8 @@ def _trace(records: Sequence[FisherRecord], reference: Sequence[FisherRecord], a
     x_axis = Axis.around("step", [0, *steps], margin=0.02)
     picture = plot(lines, x_axis, Axis("Tr(F)", around.low, around.high, marks), "Fisher trace over the steps")
     caption = "Log scale; each is an estimate from one batch."
+    if reference:
+        caption += " The two are compared where they are equally certain of their predictions, not at equal steps."
     said = caption if alarm is None else f"{caption} {alarm}"
     return figure("Fisher trace", picture, said, legend=lines if len(lines) > 1 else ())
 
@@ -353,7 +355,7 @@ def describe_recipe(recipe: Mapping[str, Any]) -> list[str]:
     more += [f"label smoothing {recipe['smoothing']:g}"] if recipe["smoothing"] else []
     more += [f"moving average of the weights {recipe['ema']:g}"] if recipe["ema"] is not None else []
     penalty = recipe["fisher_penalty"]
-    more += [f"Fisher Penalty {penalty:g}"] if penalty is not None else []
+    more += [f"Fisher Penalty {penalty:g}"] if penalty else []
     more += [f"the first {recipe['frozen']:.0%} of the layers as they were"] if recipe["frozen"] else []
     more += ["sigmoid loss"] if recipe["loss"] == "sigmoid" else []
     words.append(f"Regularisation: {', '.join(more)}.")

@@ -90,13 +90,14 @@ class Recipe:
     ema
         Decay of a moving average of the weights, which then is what is judged and kept; None for none.
     fisher_penalty
-        Alpha of `windvane.curvature.FisherPenalty`, 0.001 to 0.1 in its paper; None for no penalty. With "adamw" it
-        starts where the warmup ends, with "sgd" at once.
+        Alpha of `windvane.curvature.FisherPenalty`, 0.001 to 0.1 in its paper; None or 0 for no penalty. With "adamw"
+        it starts where the warmup ends, with "sgd" at once.
     track_fisher
         Whether the Fisher trace is measured, every 50 steps and more often early on.
     fisher_reference
-        Folder of an earlier run that tracked it and went well, with other settings but the same network: this run
-        tracks it too, and the alarm compares the two where they are equally certain.
+        Folder of an earlier run that tracked it and went well, with other settings but the same network (model,
+        options, image size, loss, number of classes): this run tracks it too, and the alarm compares the two where they
+        are equally certain.
     precision
         "float32", "bfloat16", or "auto": bfloat16 on a GPU that has it, and on a CPU that has it for networks of more
         than 20 million products an image and no depthwise convolutions (up to twice as fast).
@@ -325,7 +326,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "frozen": _SHARE,
     "smoothing": _SHARE,
     "ema": (_is_number(0.0, 1.0, open_low=True), "a number above 0 and below 1"),
-    "fisher_penalty": _ABOVE_ZERO,
+    "fisher_penalty": (_is_number(0.0, math.inf), "a number of at least 0"),
     "track_fisher": _YES_OR_NO,
     "fisher_reference": (lambda value: isinstance(value, str) and value != "", "the path of a run"),
     "compile": _YES_OR_NO,

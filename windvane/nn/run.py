@@ -101,7 +101,7 @@ class Run:
         prepared: Prepared | None = None,
     ) -> None:
         labels = check_images(data)
-        self.reference = () if recipe.fisher_reference is None else read_reference(recipe.fisher_reference)
+        self.reference = read_reference(recipe, len(data.train.classes))
         if recipe.seconds is not None and place.world > 1:
             raise InputError(f"seconds={recipe.seconds!r} is for one process. Allowed for several: epochs or steps.")
         if recipe.batch % place.world:

@@ -120,6 +120,24 @@ def test_true_labels_are_refused() -> None:
         FisherHooks(model, optimizer, penalty=FisherPenalty(model, 0.1, labels="true"))
 
 
+def test_an_alarm_needs_a_tracker() -> None:
+    model = network()
+    with pytest.raises(InputError, match="alarm has no tracker"):
+        FisherHooks(model, torch.optim.SGD(model.parameters(), 0.1), alarm=ExplosionAlarm())
+
+
+def test_a_network_that_is_trained_in_evaluation_mode() -> None:
+    model = network().eval()
+    optimizer, tracker = torch.optim.SGD(model.parameters(), 0.1), FisherTracker(model)
+    FisherHooks(model, optimizer, tracker=tracker)
+    x = torch.randn(8, 6)
+    functional.cross_entropy(model(x), torch.arange(8) % 3).backward()
+    with torch.no_grad():
+        model(torch.randn(5, 6))
+    optimizer.step()
+    assert [record.n_examples for record in tracker.records_] == [8]
+
+
 def test_a_step_without_a_forward_pass() -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

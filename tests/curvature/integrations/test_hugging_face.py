@@ -41,7 +41,9 @@ def examples(*, tokens: bool = False) -> list[dict[str, Any]]:
     return [{"input_ids": i, "labels": y} for i, y in zip(ids, labels, strict=True)]
 
 
-def trainer(model: nn.Module, path: Path, *, tokens: bool = False, parts: int = 1, save: str = "no") -> Any:
+def trainer(
+    model: nn.Module, path: Path, *, tokens: bool = False, parts: int = 1, save: str = "no", logs: str = "steps"
+) -> Any:
     arguments = transformers.TrainingArguments(
         output_dir=str(path),
         max_steps=4,
@@ -53,7 +55,7 @@ def trainer(model: nn.Module, path: Path, *, tokens: bool = False, parts: int = 
         save_steps=3,
         disable_tqdm=True,
         use_cpu=True,
-        logging_strategy="no",
+        logging_strategy=logs,
         seed=0,
     )
     return transformers.Trainer(model=model, args=arguments, train_dataset=examples(tokens=tokens))
@@ -69,6 +71,13 @@ def test_measures_and_penalises_each_optimiser_step(tmp_path: Path, labels: Any,
     assert penalty.step_ == 4
     assert [record.step for record in tracker.records_] == [0, 2]
     assert sum("fisher/trace" in entry for entry in made.state.log_history) == 2
+
+
+def test_a_trainer_that_does_not_log(tmp_path: Path) -> None:
+    model = Classifier()
+    made = fisher_trainer(trainer(model, tmp_path, logs="no"), tracker=FisherTracker(model))
+    made.train()
+    assert not any("fisher/trace" in entry for entry in made.state.log_history)
 
 
 def test_alpha_changes_training_and_zero_does_not(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from windvane.errors import InputError
 class FisherHooks:
     """Measure and penalise at each step of an optimiser, whatever loop calls it.
 
-    The model's last call in training mode before the step is repeated, under autocast where it was; where gradients are
+    The model's last call with gradients before the step is repeated, under autocast where it was; where gradients are
     accumulated, that is the last part. The step is the optimiser's, so the penalty comes after unscaling, and after
     clipping too: to clip with it, call the penalty in the loop instead.
 
@@ -55,6 +55,8 @@ class FisherHooks:
     ) -> None:
         if penalty is not None and penalty.labels == "true":
             raise InputError("penalty has labels='true'. Allowed in hooks, which see no targets: 'sampled', 'uniform'.")
+        if alarm is not None and tracker is None:
+            raise InputError("alarm has no tracker to look at. Allowed: both, or no alarm.")
         for part in (penalty, tracker):
             follow(part, model)
         self.model, self.penalty, self.tracker, self.alarm = model, penalty, tracker, alarm
@@ -97,14 +99,14 @@ class FisherHooks:
             self.tracker.load_state_dict(state["tracker"])
 
     def _remember(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if model.training and torch.is_grad_enabled() and not self._busy:
+        if torch.is_grad_enabled() and not self._busy:
             kind = next(model.parameters()).device.type
             same = torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
             self._call = args, kwargs, same
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
         if self._call is None:
-            raise InputError("optimizer.step() came before a forward pass of the model in training mode.")
+            raise InputError("optimizer.step() came before a forward pass of the model with gradients.")
         (inputs, named, precision), self._call = self._call, None
 
         def forward() -> Tensor:

@@ -32,7 +32,7 @@ def fisher_trainer(
     """Make a Trainer measure and penalise after each backward pass that an optimiser step follows.
 
     Where gradients are accumulated, the last part counts. Unlike a callback it comes before gradients are clipped.
-    The records are logged by the Trainer. Its checkpoints hold the state of both, from which
+    The records are logged by the Trainer, if it logs at all. Its checkpoints hold the state of both, from which
     ``train(resume_from_checkpoint=...)`` goes on.
 
     Parameters
@@ -77,7 +77,8 @@ def fisher_trainer(
 
             record = None if tracker is None else tracker.update(None, trainer.state.global_step, forward=forward)
             if record is not None:
-                trainer.log(record.scalars())
+                if trainer.args.logging_strategy != "no":
+                    trainer.log(record.scalars())
                 if alarm is not None:
                     alarm.update(record)
             if penalty is not None:
