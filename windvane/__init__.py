@@ -36,6 +36,7 @@ The layout; each imports only from what stands above it::
     estimator.py  what both estimators share: the story of one run
     automl.py     AutoClassifier, AutoRegressor, load
     cli.py        the shell commands: parses, calls, prints
+    __main__.py   the same by python -m windvane
 """
 
 from windvane.automl import AutoClassifier, AutoRegressor, load
