@@ -20,7 +20,7 @@ several of these programs may work at once.
     python benchmarks/fisher_replication.py run rates          choose the best rate
     python benchmarks/fisher_replication.py run alphas         choose alpha of all penalties at the low rate
     python benchmarks/fisher_replication.py run row            the paper's row: 5 settings x 3 seeds, 2 with one
-    python benchmarks/fisher_replication.py run long           160 epochs, one seed: best rate, a tenth, FP
+    python benchmarks/fisher_replication.py run long           160 epochs: best rate, a tenth, FP there
     python benchmarks/fisher_replication.py run noise          25 % wrong labels: plain, FP, Mixup, SAM
     python benchmarks/fisher_replication.py run when           FP early, late, from epoch 1, 2, 4 ... on
     python benchmarks/fisher_replication.py run equal_time     FP, GP, SAM, GNP within the same processor time
@@ -121,8 +121,9 @@ def planned(group: str, base: Run, chosen: Choice | None, seeds: int) -> Iterato
     elif group == "long":
         longer = replace(base, epochs=LONGER * base.epochs)
         tenth = replace(longer, rate=lower(chosen.rate, 2))
-        yield from (tenth, replace(longer, rate=chosen.rate))
-        yield from (replace(tenth, method="FP", alpha=alpha) for alpha in LONG_ALPHAS)
+        settings = [replace(tenth, method="FP", alpha=alpha) for alpha in LONG_ALPHAS]
+        settings += [tenth, replace(longer, rate=chosen.rate)]
+        yield from (replace(one, seed=seed) for seed in range(seeds) for one in settings)
     elif chosen.alphas:
         settings, once = _settings(group, base, chosen)
         yield from (replace(one, seed=seed) for seed in range(seeds) for one in settings)
