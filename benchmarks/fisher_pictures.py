@@ -43,8 +43,8 @@ def draw(finished: Callable[[str], list[dict[str, Any]]], folder: Path) -> dict[
     if row:
         said = "Tr(F) over the steps of the paper's row, seed 0; means of five measurements"
         drawn["trace"] = plot_trace({label(one["run"]): records(one) for one in _by_rate(row)}), said
-    if longer := finished("long"):
-        said = "Tr(F) over the steps of the longer runs"
+    if longer := [one for one in finished("long") if one["run"]["seed"] == 0]:
+        said = "Tr(F) over the steps of the longer runs, seed 0"
         drawn["long"] = plot_trace({label(one["run"]): records(one) for one in _by_rate(longer)}), said
     if grid := finished("alarm"):
         said = (

@@ -179,7 +179,7 @@ def read_trace(folder: str | Path) -> tuple[FisherRecord, ...]:
     ModelFileError
         Where its state is damaged.
     """
-    return _records(folder, _read(folder))
+    return _read("folder", folder)[0]
 
 
 def read_reference(recipe: Recipe, n_classes: int) -> tuple[FisherRecord, ...]:
@@ -207,11 +207,10 @@ def read_reference(recipe: Recipe, n_classes: int) -> tuple[FisherRecord, ...]:
     folder = recipe.fisher_reference
     if folder is None:
         return ()
-    kept = _read(folder)
-    records = _records(folder, kept)
-    theirs = recipe_from_json(kept["identity"]["recipe"])
+    records, identity = _read("fisher_reference", folder)
+    theirs = recipe_from_json(identity["recipe"])
     pairs = {name: (getattr(theirs, name), getattr(recipe, name)) for name in NETWORK}
-    pairs["classes"] = len(kept["identity"]["classes"]), n_classes
+    pairs["classes"] = len(identity["classes"]), n_classes
     odd = [f"{name} {there!r}, here {here!r}" for name, (there, here) in pairs.items() if there != here]
     if odd:
         raise InputError(
@@ -221,21 +220,19 @@ def read_reference(recipe: Recipe, n_classes: int) -> tuple[FisherRecord, ...]:
     return records
 
 
-def _read(folder: str | Path) -> dict[str, Any]:
-    path = Path(folder) / NAME
+def _read(argument: str, folder: str | Path) -> tuple[tuple[FisherRecord, ...], dict[str, Any]]:
+    """Read the trace of a run, and what the run is."""
+    path, given = Path(folder) / NAME, f"{argument}={str(folder)!r}"
     if not path.is_file():
         what = "no folder" if not Path(folder).is_dir() else f"a folder without {NAME}"
-        raise InputError(f"{str(folder)!r} is {what}. Allowed: the folder of a run of windvane.nn.train.")
-    return read_numbers(path)
-
-
-def _records(folder: str | Path, kept: Mapping[str, Any]) -> tuple[FisherRecord, ...]:
+        raise InputError(f"{given} is {what}. Allowed: the folder of a run of windvane.nn.train.")
+    kept = read_numbers(path)
     records = tuple(FisherRecord(**record) for record in kept.get("fisher", {}).get("records", ()))
     if not records:
         raise InputError(
-            f"{str(folder)!r} has no Fisher trace. Allowed: a run with track_fisher=True (in a shell --track-fisher)."
+            f"{given} has no Fisher trace. Allowed: a run with track_fisher=True (in a shell --track-fisher)."
         )
-    return records
+    return records, kept["identity"]
 
 
 def find_alarm(
