@@ -198,10 +198,10 @@ def _dress(axes: Any, title: str, across: str, up: str) -> None:
 
 
 def _log_steps(axes: Any, steps: Sequence[int]) -> None:
-    """Magnify the first steps; linear below the first one that is not zero."""
+    """Magnify the first steps; linear below the power of ten before the first one that is not zero."""
     later = [step for step in steps if step > 0]
     if later and max(later) > 10 * min(later):
-        axes.set_xscale("symlog", linthresh=min(later), linscale=0.3)
+        axes.set_xscale("symlog", linthresh=10.0 ** math.floor(math.log10(min(later))), linscale=0.3)
         axes.set_xlim(left=0)
 
 
