@@ -125,9 +125,11 @@ def planned(group: str, base: Run, chosen: Choice | None, seeds: int) -> Iterato
         settings += [tenth, replace(longer, rate=chosen.rate)]
         yield from (replace(one, seed=seed) for seed in range(seeds) for one in settings)
     elif chosen.alphas:
-        settings, once = _settings(group, base, chosen)
+        settings = _settings(group, base, chosen)
         yield from (replace(one, seed=seed) for seed in range(seeds) for one in settings)
-        yield from once
+        if group == "row":  # two more, with one seed
+            low = replace(base, rate=lower(chosen.rate, 1), method="FP", alpha=chosen.alphas["FP"])
+            yield from (replace(low, mode="double_backward"), replace(base, rate=lower(chosen.rate, 2)))
 
 
 def beyond(method: str) -> list[float]:
@@ -140,23 +142,23 @@ def beyond(method: str) -> list[float]:
     return [round(more[top], 4)] if top in more else []
 
 
-def _settings(group: str, base: Run, chosen: Choice) -> tuple[list[Run], list[Run]]:
-    """List what is run with several seeds, and what with one."""
-    plain, low, tenth = (replace(base, rate=lower(chosen.rate, by)) for by in (0, 1, 2))
+def _settings(group: str, base: Run, chosen: Choice) -> list[Run]:
+    """List what is run with several seeds."""
+    plain, low = (replace(base, rate=lower(chosen.rate, by)) for by in (0, 1))
     others = {method: replace(low, method=method, alpha=alpha) for method, alpha in chosen.alphas.items()}
     fp = others["FP"]
     if group == "row":
-        return [plain, low, *(others[method] for method in METHODS)], [replace(fp, mode="double_backward"), tenth]
+        return [plain, low, *(others[method] for method in METHODS)]
     if group == "noise":
         settings = [low, replace(low, method="Mixup"), plain, fp, others["SAM"]]
-        return [replace(one, noise=0.25) for one in settings], []
+        return [replace(one, noise=0.25) for one in settings]
     if group == "when":
         early = base.epochs // 4
         onsets = [replace(fp, first=epoch) for epoch in ONSETS if epoch < base.epochs]
-        return [replace(fp, last=early), replace(fp, first=early), *onsets], []
+        return [replace(fp, last=early), replace(fp, first=early), *onsets]
     # Equal time; plain runs are those of the row.
     limited = {method: within(limit(), others[method]) for method in ("SAM", "GNP", "FP", "GP")}
-    return [*limited.values(), *(replace(limited[method], rate=plain.rate) for method in ("SAM", "FP"))], []
+    return [*limited.values(), *(replace(limited[method], rate=plain.rate) for method in ("SAM", "FP"))]
 
 
 def limit() -> float:

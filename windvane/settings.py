@@ -264,9 +264,8 @@ def _resolve_seed(random_state: Any) -> int:
 
 
 def _whole(argument: str, value: Any, *, least: int = 0) -> int:
-    number = _plain(value)
-    check_whole(argument, number, least)
-    return int(number)
+    check_whole(argument, value, least)
+    return int(value)
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -145,7 +146,9 @@ def test_a_run_is_compared_to_an_earlier_one(tmp_path: Path) -> None:
     assert find_alarm(other.fisher, last, 0.0, other.fisher) is None
     message = find_alarm(other.fisher, last, 0.0, low)
     assert message is not None
-    assert "times that of the reference run" in message
+    found = re.search(r"is ([\d.]+) times that of the reference run where both are equally certain", message)
+    assert found is not None
+    assert float(found[1]) == pytest.approx(100, rel=0.5)  # not exactly: the place of equal certainty is a near one
 
 
 def test_what_cannot_be_compared_to(tmp_path: Path) -> None:

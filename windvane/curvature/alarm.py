@@ -111,7 +111,7 @@ class ExplosionAlarm:
             raise InputError(f"until_step={until_step!r} is not after the warmup. Allowed: from {warmup_steps + 1}.")
         self.warmup_steps, self.warn, self.strong, self.until_step = warmup_steps, warn, strong, until_step
         self.window, self.patience, self.quiet = window, patience, quiet
-        self._reference = None if reference is None else _smooth(reference, window, warmup_steps)
+        self._reference = None if reference is None else _Reference(reference, window, warmup_steps)
         self._recent: list[FisherRecord] = []
         self._start: float | None = None
         self._above = {"warn": 0, "strong": 0}
@@ -139,7 +139,7 @@ class ExplosionAlarm:
         here = _level(self._recent)
         if self._start is None:
             self._start = here.trace
-        compared = self._start if self._reference is None else _at(self._reference, here)
+        compared = self._start if self._reference is None else self._reference.at(here)
         ratio = here.trace / compared if compared > 0 else math.nan
         self.highest_ = ratio if not self.highest_ >= ratio else self.highest_
         for level, factor in (("strong", self.strong), ("warn", self.warn)):
@@ -152,11 +152,12 @@ class ExplosionAlarm:
         return None
 
     def _tell(self, step: int, ratio: float, level: Literal["warn", "strong"]) -> Alarm:
-        certain = self._reference and not any(math.isnan(one.entropy) for one in self._reference)
-        where = "where both are equally certain of their predictions" if certain else "at the same step"
-        than, often = f"that of the reference run {where}", "This goes with worse generalisation."
         if self._reference is None:
             than, often = "its value after the warmup", "Good runs do that too: compare to one at a higher rate."
+        else:
+            certain = self._reference.certain
+            where = "where both are equally certain of their predictions" if certain else "at the same step"
+            than, often = f"that of the reference run {where}", "This goes with worse generalisation."
         remedies = ", ".join(f"{number}. {remedy}" for number, remedy in enumerate(REMEDIES, start=1))
         message = (
             f"Step {step}: the Fisher trace is {ratio:.1f} times {than}, {self.patience} measurements in a row. "
@@ -191,27 +192,29 @@ def _level(records: Sequence[FisherRecord]) -> _Level:
     return _Level(records[-1].step, entropy, trace)
 
 
-def _smooth(records: Sequence[FisherRecord], window: int, warmup_steps: int) -> list[_Level]:
-    """Medians of the last so many records, of what comes after the warmup where there is enough of it."""
-    later = [record for record in records if record.step >= warmup_steps]
-    records = later if len(later) >= window else records
-    ends = range(min(window, len(records)), len(records) + 1)
-    return [_level(records[max(0, end - window) : end]) for end in ends]
-
-
 def _centre(values: Sequence[float]) -> float:
     return math.nan if any(map(math.isnan, values)) else median(values)
 
 
-def _at(reference: Sequence[_Level], here: _Level) -> float:
-    """Trace of the reference where it first was as certain; by the step where entropies are not known."""
-    entropies = [one.entropy for one in reference]
-    if not any(map(math.isnan, (here.entropy, *entropies))):
-        falling = [-lowest for lowest in accumulate(entropies, min)]
-        return reference[min(bisect_left(falling, -here.entropy), len(reference) - 1)].trace
-    steps = [one.step for one in reference]
-    right = bisect_left(steps, here.step)
-    if right in (0, len(steps)):
-        return reference[min(right, len(steps) - 1)].trace
-    a, b = reference[right - 1], reference[right]
-    return a.trace + (b.trace - a.trace) * (here.step - a.step) / (b.step - a.step)
+class _Reference:
+    """A run to compare to: medians of its last so many records, after the warmup where there is enough of it."""
+
+    def __init__(self, records: Sequence[FisherRecord], window: int, warmup_steps: int) -> None:
+        later = [record for record in records if record.step >= warmup_steps]
+        records = later if len(later) >= window else records
+        ends = range(min(window, len(records)), len(records) + 1)
+        self.levels = [_level(records[max(0, end - window) : end]) for end in ends]
+        self.steps = [one.step for one in self.levels]
+        self.certain = not any(math.isnan(one.entropy) for one in self.levels)
+        self.falling = [-lowest for lowest in accumulate((one.entropy for one in self.levels), min)]
+
+    def at(self, here: _Level) -> float:
+        """Trace where it first was as certain; by the step where entropies are not known."""
+        last = len(self.levels) - 1
+        if self.certain and not math.isnan(here.entropy):
+            return self.levels[min(bisect_left(self.falling, -here.entropy), last)].trace
+        right = bisect_left(self.steps, here.step)
+        if not 0 < right <= last:
+            return self.levels[min(right, last)].trace
+        a, b = self.levels[right - 1], self.levels[right]
+        return a.trace + (b.trace - a.trace) * (here.step - a.step) / (b.step - a.step)
