@@ -50,14 +50,6 @@ def test_plain_lines() -> None:
     ]
 
 
-def test_a_lost_race_is_no_failure() -> None:
-    stream = io.StringIO()
-    with Progress(stream=stream, clock=Clock()) as progress:
-        progress.start(60.0, 2)
-        progress.trial(Trial(0, "linear", {}, "portfolio", 0, "raced", loss=0.5))
-    assert "1 trial in 0 s, no model yet" in " ".join(stream.getvalue().split())
-
-
 def test_without_time_limit_or_model() -> None:
     stream, clock = io.StringIO(), Clock()
     with Progress(stream=stream, clock=clock) as progress:

@@ -158,7 +158,7 @@ def trials() -> st.SearchStrategy[Trial]:
         config=st.dictionaries(st.text(max_size=5), values, max_size=3),
         origin=st.sampled_from(["portfolio", "random", "optimiser"]),
         seed=st.integers(0, 2**31),
-        status=st.sampled_from(["done", "partial", "raced", "failed", "timeout", "memory", "crashed"]),
+        status=st.sampled_from(["done", "partial", "failed", "timeout", "memory", "crashed"]),
         rows=st.none() | st.integers(1, 10**9),
         share=st.sampled_from([1 / 16, 0.25, 1.0]),
         loss=losses.map(lambda x: abs(x) if np.isinf(x) else x),

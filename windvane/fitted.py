@@ -32,7 +32,7 @@ def leaderboard(trials: Sequence[Trial], ensemble: Ensemble) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row for each trial, best validation loss first, indexed by rank. That loss helped to choose the
-        ensemble, so it is optimistic. A trial with the status "raced" may have it from some of the folds only.
+        ensemble, so it is optimistic.
     """
     weights = {member.number: member.weight for member in ensemble.members}
     ranked = sorted(trials, key=lambda trial: (trial.loss, trial.number))

@@ -45,7 +45,7 @@ class Progress:
         self._begun = self._shown = clock()
         self._budget: float | None = None
         self._running: tuple[str, ...] = ()
-        self._judged: dict[int, bool] = {}  # a trial that went on is told of again under its number
+        self._usable: dict[int, bool] = {}  # a trial that went on is told of again under its number
         self._best: Trial | None = None
 
     def __enter__(self) -> Self:
@@ -97,7 +97,7 @@ class Progress:
         trial
             What came of it.
         """
-        self._judged[trial.number] = trial.judged
+        self._usable[trial.number] = trial.usable
         better = trial.usable and (self._best is None or trial.loss < self._best.loss)
         if better:
             self._best = trial
@@ -137,7 +137,7 @@ class Progress:
         return display
 
     def _counts(self) -> str:
-        n_trials, n_failed = len(self._judged), sum(not judged for judged in self._judged.values())
+        n_trials, n_failed = len(self._usable), sum(not usable for usable in self._usable.values())
         return f"{n_trials} trial{'s' * (n_trials != 1)}" + f" ({n_failed} failed)" * bool(n_failed)
 
     def _quality(self) -> str:

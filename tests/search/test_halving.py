@@ -127,14 +127,6 @@ def test_too_few_or_no_usable_results_promote_nobody() -> None:
     assert promotion([on(HALVED[2], i, 0.1) for i in range(20)], [], HALVED) is None
 
 
-def test_who_lost_a_race_counts_in_its_rung_but_does_not_go_up() -> None:
-    raced = [replace(on(HALVED[0], i, 0.2 + 0.1 * i), status="raced", step=None) for i in range(3)]
-    best = on(HALVED[0], 7, 0.1)
-    assert promotion([*raced, best], [], HALVED) == (best, HALVED[1])
-    worse = replace(best, loss=0.9)
-    assert promotion([*raced, worse], [], HALVED) is None
-
-
 def test_more_iterations_go_on_with_the_trial_and_more_rows_make_a_new_one() -> None:
     trial = on(Rung(500, 1.0), 3, 0.1)
     assert next_job(trial, Rung(2000, 1.0), number=8) == replace(trial.job, number=8, rows=2000)

@@ -52,17 +52,15 @@ class FakePool:
         self.n_workers, self.newest_first = n_workers, newest_first
         self.running: list[Job] = []
         self.submitted: list[Job] = []
-        self.bars: dict[int, float] = {}
         self.families = {**FAMILIES, "failing": Failing()}
 
     @property
     def idle(self) -> list[object]:
         return [object()] * (self.n_workers - len(self.running))
 
-    def submit(self, job: Job, seconds: float, grace: float, bar: float = np.inf) -> None:
+    def submit(self, job: Job, seconds: float, grace: float) -> None:
         self.running.append(job)
         self.submitted.append(job)
-        self.bars[job.number] = bar
 
     def wait(self, seconds: float) -> Event | None:
         if not self.running:
@@ -70,7 +68,7 @@ class FakePool:
             return None
         job = self.running.pop(-1 if self.newest_first else 0)
         folder = self.directory.trials / f"{job.number:05d}"
-        limits = Limits(bar=self.bars[job.number])
+        limits = Limits()
         return Event("done", evaluate(job, self.problem, self.families[job.family], folder, limits, lambda t: None))
 
     def close(self, keep: bool = True) -> None:
@@ -134,37 +132,6 @@ def test_suggestions_do_not_depend_on_the_order_in_which_trials_end(make: Any) -
         search.run()
         jobs.append(sorted(pool.submitted, key=lambda job: job.number))
     assert jobs[0] == jobs[1] == jobs[2] == jobs[3]
-
-
-def test_races_are_run_against_what_is_certain(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bars and the trials that lose are the same whatever ends first; the switch turns all of it off."""
-    monkeypatch.setattr("windvane.search.racing.ON", True)
-    found = []
-    for i, (n_workers, newest_first) in enumerate([(1, False), (4, True)]):
-        search, pool = make(f"run{i}", n_workers=n_workers, newest_first=newest_first, n_trials=4 * LAG)
-        ensemble = search.run()
-        raced = {trial.number for trial in search.history.trials if trial.status == "raced"}
-        assert raced and not raced & {member.number for member in ensemble.members}
-        found.append((pool.bars, {(t.number, t.status, t.loss, t.fold_losses) for t in search.history.trials}))
-    assert found[0] == found[1]
-    bars, trials = found[0]
-    assert all((bars[number] == np.inf) == (number <= LAG) for number in bars)
-    for number, status, loss, fold_losses in trials:
-        assert status in ("done", "raced")
-        if status == "raced":
-            assert len(fold_losses) < 3 and loss == pytest.approx(np.mean(fold_losses)) and loss > bars[number]
-    monkeypatch.setattr("windvane.search.racing.ON", False)
-    search, pool = make("off", n_trials=4 * LAG)
-    search.run()
-    assert set(pool.bars.values()) == {np.inf}
-
-
-def test_with_a_trial_limit_large_data_run_no_race(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("windvane.search.racing.ON", True)
-    monkeypatch.setattr("windvane.search.racing.CELLS", 150 * 4 * 3 - 1)
-    search, pool = make(n_trials=2 * LAG)
-    search.run()
-    assert set(pool.bars.values()) == {np.inf}
 
 
 def test_a_family_that_never_works_is_left_out(make: Any) -> None:

@@ -175,21 +175,6 @@ def test_failed_trials_and_foreign_families_do_no_harm() -> None:
     assert optimiser.suggest(records, anything)[0] == "line"
 
 
-def test_it_learns_from_races_that_were_lost() -> None:
-    def run(raced: bool) -> float:
-        rng = np.random.default_rng(0)
-        space = Line("line").space(TASK)
-        records = []
-        for number in range(60):
-            config = sample(space, rng)
-            trial = make_trial(number, bowl("line", config), "line", config=config)
-            records.append(replace(trial, status="raced", step=None) if raced and trial.loss > 3 else trial)
-        optimiser = Optimiser({"line": Line("line")}, TASK, 0, FULL)
-        return float(np.median([bowl(*optimiser.suggest(records, anything)) for _ in range(10)]))
-
-    assert run(raced=True) == run(raced=False)
-
-
 def test_a_trial_that_went_on_counts_with_its_better_loss() -> None:
     """The clock stops slow families first; judged by that, the optimiser would never come back to them."""
 

@@ -64,12 +64,3 @@ def test_a_trial_knows_its_job() -> None:
 )
 def test_a_kept_step_with_a_finite_loss_is_usable(step: str | None, loss: float, status: Any, usable: bool) -> None:
     assert Trial(0, "toy", {}, "random", 0, status, loss=loss, step=step).usable == usable
-
-
-def test_a_race_decided_on_some_folds_judges_a_trial_that_cannot_be_used() -> None:
-    raced = replace(make_trial(0, 0.5), status="raced", step=None)
-    assert raced.judged and not raced.usable
-    assert not replace(raced, loss=math.inf).judged
-    assert make_trial(0, 0.5).judged
-    assert not make_trial(0, math.inf).judged
-    assert not replace(raced, status="failed").judged

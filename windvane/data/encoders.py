@@ -41,7 +41,8 @@ from sklearn.preprocessing import (
 
 from windvane.data.compiled import CompiledColumns, CompiledText, Encoded
 from windvane.data.fitted_parts import pack, unpack
-from windvane.data.store import read_json, reading, write_json
+from windvane.data.generated import GeneratedFeatures, fit_generated
+from windvane.data.store import read_arrays, read_json, reading, write_arrays, write_json
 from windvane.data.table import Table
 from windvane.data.task import Task
 from windvane.errors import ModelFileError
@@ -87,6 +88,8 @@ class Choices:
         What is left of the categories: their codes as they are, or the mean target of each level (cross-fitted).
     text_size
         Most columns that a text becomes.
+    generated
+        Whether features generated from pairs of columns come first (`windvane.data.generated`).
     """
 
     impute: Impute = "none"
@@ -100,6 +103,7 @@ class Choices:
     min_frequency: float = 0.0
     large: Literal["codes", "target"] = "codes"
     text_size: int = 30
+    generated: bool = False
 
 
 NATIVE = Choices()
@@ -123,13 +127,16 @@ class Encoder:
         For each text column the fitted pipeline; None where training had no text in it.
     sparse_
         The fitted scaler of the sparse part, or None.
+    generated_
+        The features that are generated first, or None.
     n_numbers, cardinalities
-        Of the table that it was fitted on.
+        Of the table that it was fitted on, with what was generated.
     """
 
     columns_: ColumnTransformer | None
     texts_: list[Pipeline | None]
     sparse_: MaxAbsScaler | None
+    generated_: GeneratedFeatures | None
 
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
@@ -154,7 +161,9 @@ class Encoder:
         ndarray or csr_matrix
             Float64, shape (n, q); sparse where the table has a sparse part or one-hot encoding is wide.
         """
-        self._packed = None
+        self._packed, self.generated_ = None, None
+        if self.choices.generated:
+            self.generated_, table = fit_generated(table, target, task, seed=0)
         self.columns_ = _columns(self.choices, table, target, task)
         matrix: Encoded = table.matrix
         if self.columns_ is not None:
@@ -184,6 +193,7 @@ class Encoder:
         ndarray or csr_matrix
             Float64, shape (n, q).
         """
+        table = table if self.generated_ is None else self.generated_.transform(table)
         matrix = table.matrix if self._compiled is None else self._compiled(table.matrix)
         pairs = zip(self._compiled_texts, table.texts, strict=True)
         texts = [embed(text) for embed, text in pairs if embed is not None]
@@ -202,6 +212,8 @@ class Encoder:
         learned = any(parts.values())
         kept = {"choices": asdict(self.choices), "n_numbers": self.n_numbers, "cardinalities": self.cardinalities}
         write_json(folder / "encoder.json", {**kept, "learned": learned})
+        if self.generated_ is not None:
+            write_arrays(folder / "generated.npz", self.generated_.to_arrays())
         if learned:
             # Packed once, since a growing model is kept many times.
             self._packed = self._packed or pack(parts)
@@ -229,6 +241,9 @@ class Encoder:
         kept = read_json(folder / "encoder.json")
         with reading(folder / "encoder.npz"):
             encoder = cls(Choices(**kept["choices"]))
+            encoder.generated_ = None
+            if encoder.choices.generated:
+                encoder.generated_ = GeneratedFeatures.from_arrays(read_arrays(folder / "generated.npz"))
             parts: dict[str, Any] = {"columns": None, "texts": [], "sparse": None}
             if kept["learned"]:
                 parts = unpack(folder / "encoder.npz")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -48,6 +49,7 @@ class CatBoost:
 
         Two changes for speed: depth 7 for regression too (there 9), and combinations of two categories at most.
         """
+        from optuna.distributions import CategoricalDistribution as Choice
         from optuna.distributions import FloatDistribution as Float
         from optuna.distributions import IntDistribution as Int
 
@@ -63,6 +65,7 @@ class CatBoost:
             "one_hot_max_size": Param(Int(2, 100, log=True), 15 if classify else 20),
             "max_ctr_complexity": Param(Int(1, 4), 2),
             "model_size_reg": Param(Float(0.1, 1.5, log=True), 0.5),
+            "features": Param(Choice(["raw", "generated"]), "raw"),
         }
 
     def steps(self, config: Config, task: Task) -> tuple[int, ...]:
@@ -73,11 +76,12 @@ class CatBoost:
         self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
     ) -> CatBoostModel:
         """Encode; take over the model and the snapshot of a kept state."""
-        encoder = Encoder(NATIVE)
+        config = complete(config, self.space(setting.task))
+        encoder = Encoder(replace(NATIVE, generated=config["features"] == "generated"))
         features = encoder.fit_transform(train.table, train.target, setting.task)
         units = Units.of(train.target, train.weight, setting.task)
         model = CatBoostModel(encoder, units, setting) if kept is None else self.load(kept, setting)
-        model.prepare(_parameters(complete(config, self.space(setting.task)), setting), features, train, valid)
+        model.prepare(_parameters(config, setting), features, train, valid)
         if kept is not None:
             model.take_snapshot(kept)
         return model
@@ -201,7 +205,7 @@ def _parameters(config: Config, setting: Setting) -> dict[str, Any]:
     """Make the parameters, all that depend on the number of iterations by default being explicit."""
     task = setting.task
     return {
-        **config,
+        **{name: value for name, value in config.items() if name != "features"},
         # So many columns at most for each split; AutoGluon has a like rule, 1000, for many classes.
         "rsm": min(float(config["rsm"]), _MOST_COLUMNS / task.n_columns),
         "border_count": 64 if task.n_columns > WIDE else 254,

@@ -9,6 +9,7 @@ streams, which no file holds, anew.) One more pass of the training rows through 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class LightGBM:
             "cat_l2": Param(Float(5e-3, 20.0, log=True), 10.0),
             "max_cat_to_onehot": Param(Int(4, 100, log=True), 4),
             "min_data_per_group": Param(Int(2, 200, log=True), 100),
+            "features": Param(Choice(["raw", "generated"]), "raw"),
         }
 
     def steps(self, config: Config, task: Task) -> tuple[int, ...]:
@@ -74,11 +76,12 @@ class LightGBM:
     ) -> LightGBMModel:
         """Encode, bin, and take over the trees of a kept state."""
         task = setting.task
-        encoder = Encoder(NATIVE)
+        config = complete(config, self.space(setting.task))
+        encoder = Encoder(replace(NATIVE, generated=config["features"] == "generated"))
         features = encoder.fit_transform(train.table, train.target, task)
         units = Units.of(train.target, train.weight, task)
         model = LightGBMModel(encoder, units, setting) if kept is None else self.load(kept, setting)
-        model.prepare(_parameters(complete(config, self.space(task)), train, setting), features, train, valid)
+        model.prepare(_parameters(config, train, setting), features, train, valid)
         return model
 
     def load(self, folder: Path, setting: Setting) -> LightGBMModel:
@@ -115,7 +118,7 @@ class LightGBMModel:
         """Bin the rows to learn from and to be judged on."""
         import lightgbm as lgb
 
-        p, c = train.table.n_numbers, len(train.table.cardinalities)
+        p, c = self._encoder.n_numbers, len(train.table.cardinalities)
         self._parameters = parameters
         # The raw features stay: the trees of earlier segments are run over them where a segment begins.
         self._train = lgb.Dataset(
@@ -184,7 +187,7 @@ def _parameters(config: Config, train: Part, setting: Setting) -> dict[str, Any]
     n_rows = len(train.target)
     objective = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}[task.kind]
     return {
-        **config,
+        **{name: value for name, value in config.items() if name != "features"},
         "objective": objective,
         "metric": {"binary": "binary_logloss", "multiclass": "multi_logloss", "regression": "l2"}[task.kind],
         "num_class": task.n_classes if task.kind == "multiclass" else 1,

@@ -106,7 +106,7 @@ class Network:
         with reading(folder):
             model = NetworkModel(encoder, Units(*state["units"]), setting)
             model.curve = Curve(0, state["losses"])
-            model.iterations, model.best_iteration = len(model.curve.losses), model.curve.best
+            model.iterations, model.best_iteration = len(model.curve.losses), int(state["best_iteration"])
             model.finished = bool(state["finished"])
             model.low, model.high = float(state["low"]), float(state["high"])
             model.design = Design(**{**state["design"], "hidden": tuple(state["design"]["hidden"])})
@@ -123,7 +123,7 @@ class NetworkModel:
     Attributes
     ----------
     design, best
-        What it is made of, and the parameters of the best epoch, (design.size,).
+        What it is made of, and the parameters of the best cycle's end, (design.size,).
     adam
         Parameters of the last epoch with their moments.
     stretch
@@ -211,9 +211,14 @@ class NetworkModel:
                 rate = self._rate * cycle(self.iterations + (i + 0.5) / self._batches)
                 self.adam.step(gradient, rate, self._stretches)
             loss = self._loss()
-        if self.curve.add(loss) and np.isfinite(loss):
-            self.best = self.adam.now.copy()
-        self.iterations, self.best_iteration = len(self.curve.losses), self.curve.best
+        self.curve.add(loss)
+        self.iterations = len(self.curve.losses)
+        # Only ends of cycles are chosen from, where the learning rate is zero: the best of all epochs looks better on
+        # the validation rows than it is, and the ensemble would trust it too much.
+        if self.iterations in _ENDS and np.isfinite(loss):
+            ends = [epoch for epoch in _ENDS if epoch <= self.iterations]
+            if loss <= min(self.curve.losses[epoch - 1] for epoch in ends):
+                self.best, self.best_iteration = self.adam.now.copy(), self.iterations
         self.finished = self._is_finished(loss)
 
     def _is_finished(self, loss: float) -> bool:
@@ -246,7 +251,7 @@ class NetworkModel:
         return float(np.average(losses, weights=self._valid.weight))
 
     def predict(self, table: Table) -> Floats:
-        """Predict with the parameters of the best epoch."""
+        """Predict with the parameters of the best cycle's end."""
         # In float64: a row's prediction then depends neither on its neighbours nor on threads beyond 1e-15.
         features = squash(float32(self._encoder.transform(table)).astype(np.float64), self.stretch)
         scores = find_scores(self.design, self._wide(), features)
@@ -266,7 +271,12 @@ class NetworkModel:
         arrays = {"best": self.best, "now": self.adam.now, "means": self.adam.means, "squares": self.adam.squares}
         write_arrays(folder / "network.npz", {**arrays, "stretch": self.stretch})
         state: dict[str, Any] = {"finished": self.finished, "losses": self.curve.losses, "updates": self.adam.updates}
-        state |= {"design": asdict(self.design), "low": self.low, "high": self.high}
+        state |= {
+            "best_iteration": self.best_iteration,
+            "design": asdict(self.design),
+            "low": self.low,
+            "high": self.high,
+        }
         write_json(folder / "state.json", {**state, "units": [self._units.mean, self._units.spread]})
 
 

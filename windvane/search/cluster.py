@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import queue
 import shutil
@@ -169,7 +168,7 @@ class ClusterPool:
         """Jobs in the works."""
         return [running.order.job for running in self._running.values()]
 
-    def submit(self, job: Job, seconds: float, grace: float, bar: float = math.inf) -> None:
+    def submit(self, job: Job, seconds: float, grace: float) -> None:
         """Give a job to the cluster.
 
         Parameters
@@ -180,11 +179,9 @@ class ClusterPool:
             How long it may grow, from the start of its program; infinity for no clock.
         grace
             Seconds after which it is killed beyond that.
-        bar
-            What the job has to beat (`windvane.search.racing`); infinity for no race.
         """
         assert self._session is not None
-        order = Order(self._session, job, seconds, grace, bar, self._memory, self._events.name)
+        order = Order(self._session, job, seconds, grace, self._memory, self._events.name)
         self._running[job.number] = running = _Running(order)
         self._send(running)
 

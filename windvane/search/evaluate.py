@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from windvane.data.table import Integers
 from windvane.models.base import Family, Model, Part, Setting
-from windvane.search.racing import SECONDS_A_FOLD, is_hopeless, is_out
 from windvane.search.run import Problem, write_json
 from windvane.search.trial import Job, Trial
 
@@ -43,13 +42,10 @@ class Limits:
         `time.monotonic` instant to stop growing at; infinity: no clock.
     threads
         For the libraries.
-    bar
-        From `racing.bar`; infinity: no race.
     """
 
     until: float = np.inf
     threads: int = 1
-    bar: float = np.inf
 
 
 @dataclass
@@ -111,9 +107,7 @@ def evaluate(
         training = _Training(job, problem, family, limits, None if kept is None else latest_step(folder))
         if kept is not None:
             training.meter = Meter(kept.fit_seconds, kept.predict_seconds, kept.cpu_seconds)
-        lost = training.start()
-        if lost is not None:
-            return lost
+        training.start()
         for trial in _steps(training, folder):
             report(trial)
     except MemoryError as error:
@@ -140,29 +134,11 @@ class _Training:
         self.meter = Meter()
         self._final: dict[int, Prediction] = {}  # of folds that grow no further
 
-    def start(self) -> Trial | None:
-        """Make the models; in a race one after the other, each grown to its end while that is quick.
-
-        Returns
-        -------
-        Trial or None
-            The trial, where its first folds lose the race.
-        """
-        n_folds, losses = len(self.problem.folds), list[float]()
-        racing = self.kept is None and self.limits.bar < np.inf
-        for i in range(n_folds):
+    def start(self) -> None:
+        """Make the models, one for each fold."""
+        for i in range(len(self.problem.folds)):
             with self.meter.fitting():
                 self.models.append(self._model(i))
-                if racing:
-                    self.models[i].grow(self.last, self._soon())
-            racing = racing and self.complete(i)
-            if racing:
-                losses.append(_loss(self.problem, self.predict(i), self.problem.folds[i].valid))
-                if i < n_folds - 1 and is_out(losses, self.limits.bar):
-                    words = f"after {i + 1} of {n_folds} folds worse than the best trial on its worst fold"
-                    trial = self.judged(losses)
-                    return replace(trial, status="raced", loss=float(np.mean(losses)), error=words)
-        return None
 
     def complete(self, i: int) -> bool:
         """Whether a fold grows no further in this job."""
@@ -203,12 +179,6 @@ class _Training:
         kept = None if self.kept is None else self.kept / f"fold_{i}"
         return self.family.start(job.config, part(problem, train), part(problem, fold.valid), setting, kept)
 
-    def _soon(self) -> float:
-        """Say until when a fold may grow ahead; one that cannot grow on would only be broken off."""
-        if len(self.full) == 1 or self.limits.until == np.inf:
-            return self.limits.until
-        return min(self.limits.until, time.monotonic() + SECONDS_A_FOLD)
-
 
 def _steps(training: _Training, folder: Path) -> Iterator[Trial]:
     models, last, limits = training.models, training.last, training.limits
@@ -216,7 +186,6 @@ def _steps(training: _Training, folder: Path) -> Iterator[Trial]:
     number = 0 if latest is None else int(latest.name.removeprefix("step_")) + 1
     total = min((model.iterations for i, model in enumerate(models) if not training.complete(i)), default=last)
     totals = [step for step in training.full if total < step < last] + [last]
-    curve: list[tuple[int, float]] = []
     while totals:
         from_total, seconds = total, training.meter.fit
         total = totals.pop(0)
@@ -229,19 +198,15 @@ def _steps(training: _Training, folder: Path) -> Iterator[Trial]:
         complete = all(training.complete(i) for i in range(len(models)))
         parts = [training.predict(i) for i in range(len(models))]
         trial = _judge(training, parts)
-        if all(model.finished or model.iterations == total for model in models):  # no fold is ahead
-            curve.append((total, float(np.mean(trial.fold_losses))))
-        hopeless = not complete and limits.until < np.inf and is_hopeless(curve, last, limits.bar)
         trial = replace(
             trial,
-            status="done" if complete else "raced" if hopeless else "partial",
-            error=f"after {total} of {last} iterations out of reach of the best trials" if hopeless else None,
+            status="done" if complete else "partial",
             step=f"step_{number:04d}",
             iterations=tuple(model.best_iteration for model in models),
         )
         _keep(trial, models, parts, folder)
         yield trial
-        if complete or hopeless or time.monotonic() >= limits.until:
+        if complete or time.monotonic() >= limits.until:
             return
         number += 1
         # Doublings too short to be worth keeping are joined. This changes nothing in the model.

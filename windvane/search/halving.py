@@ -81,7 +81,7 @@ def promotion(records: Sequence[Trial], begun: Sequence[Job], rungs: Sequence[Ru
         Who goes up, and where to.
     """
     for level in range(len(rungs) - 2, -1, -1):
-        here = {_key(t): t for t in records if t.judged and rung_of(t, rungs) == level}
+        here = {_key(t): t for t in records if t.usable and rung_of(t, rungs) == level}
         everyone: list[Trial | Job] = [*records, *begun]
         above = {_key(t) for t in everyone if rung_of(t, rungs) > level}
         ranked = sorted(here.values(), key=lambda t: (t.loss, t.number))

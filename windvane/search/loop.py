@@ -17,7 +17,6 @@ import numpy as np
 
 from windvane.errors import WorkerError
 from windvane.models.base import Config, Family
-from windvane.search import racing
 from windvane.search.ensemble import Ensemble, EnsembleBuilder
 from windvane.search.evaluate import kept_trial
 from windvane.search.halving import Rung, next_job, promotion
@@ -182,7 +181,7 @@ class Search:
         """Families that have not proved hopeless."""
         ended = self._settled()
         usable = {trial.family for trial in ended if trial.usable}
-        failures = [trial.family for trial in ended if not trial.judged and trial.status != "partial"]
+        failures = [trial.family for trial in ended if not trial.usable and trial.status != "partial"]
         return [name for name in self.families if name in usable or failures.count(name) < _MOST_FAILURES]
 
     def _fill(self) -> None:
@@ -201,7 +200,7 @@ class Search:
             # No trial may take the whole of a budget; one that went on has proved its worth.
             share = 0.3 if job.number == self._number else 0.6
             seconds = max(SHORTEST_SECONDS, min(self.left * 0.97 - 0.2, share * self.clock.budget))
-        self.pool.submit(job, seconds, 1.0 + 0.05 * self.clock.budget, self._bar(job))
+        self.pool.submit(job, seconds, 1.0 + 0.05 * self.clock.budget)
         self._jobs.append(job)
         self._started.setdefault(job.number, self.clock.now())
         self._submitted += 1
@@ -235,17 +234,6 @@ class Search:
     def _fresh(self, family: str, config: Config, origin: str) -> Job:
         seed = int(np.random.SeedSequence([self.settings.seed, self._number]).generate_state(1)[0] % 2**31)
         return Job(self._number, family, dict(config), origin, seed, self.rungs[0].rows, self.rungs[0].share)
-
-    def _bar(self, job: Job) -> float:
-        """Say what a job has to beat; infinity where it runs no race."""
-        if not racing.ON or (self.settings.n_trials is not None and self._cells(job) > racing.CELLS):
-            return np.inf
-        return racing.bar(job, self._settled())
-
-    def _cells(self, job: Job) -> float:
-        task = self.problem.task
-        rows = task.n_rows if job.rows is None else job.rows
-        return float(rows * max(1, task.n_columns) * max(1, task.n_outputs))
 
     def _settled(self) -> list[Trial]:
         """Give the records that may decide what comes next: all, or, with a trial limit, those a lag makes certain."""
@@ -362,7 +350,7 @@ def describe_failures(trials: Sequence[Trial]) -> str:
     """
     reasons: dict[tuple[str, str, str], int] = {}
     for trial in trials:
-        if not trial.judged:
+        if not trial.usable:
             key = (trial.family, trial.status, trial.error or "")
             reasons[key] = reasons.get(key, 0) + 1
     lines = [f"  {family}: {status} x{count}: {error}" for (family, status, error), count in reasons.items()]

@@ -106,9 +106,9 @@ class Optimiser:
 
         asked = self._asked.pop(_key(trial.family, trial.config), None)
         if asked is not None:
-            state = self._state().COMPLETE if trial.judged else self._state().FAIL
-            self._study.tell(asked, trial.loss if trial.judged else None, state=state)
-        elif trial.judged and trial.family in self._spaces:
+            state = self._state().COMPLETE if trial.usable else self._state().FAIL
+            self._study.tell(asked, trial.loss if trial.usable else None, state=state)
+        elif trial.usable and trial.family in self._spaces:
             space = self._spaces[trial.family]
             params: dict[str, Any] = {"family": trial.family}
             distributions: dict[str, Any] = {

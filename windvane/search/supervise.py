@@ -66,7 +66,7 @@ class Order:
     ----------
     session
         The run, with the folders of the fit's machine.
-    job, seconds, grace, bar
+    job, seconds, grace
         As for `Pool.submit`.
     memory
         Megabytes for the program; None for its part of what the machine has.
@@ -78,7 +78,6 @@ class Order:
     job: Job
     seconds: float
     grace: float
-    bar: float
     memory: float | None
     events: str
 
@@ -186,7 +185,7 @@ def _events(pool: Pool, order: Order, is_wanted: Callable[[], bool]) -> Iterator
     submitted = False
     while is_wanted():
         if pool.idle and not submitted:
-            pool.submit(order.job, order.seconds, order.grace, order.bar)
+            pool.submit(order.job, order.seconds, order.grace)
             submitted = True
         event = pool.wait(POLL_SECONDS)
         if event is not None and event.kind != "ready":

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from windvane.models.base import Config
 
-Status = Literal["done", "partial", "raced", "failed", "timeout", "memory", "crashed"]
+Status = Literal["done", "partial", "failed", "timeout", "memory", "crashed"]
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,11 @@ class Trial:
     number, family, config, origin, seed, rows, share
         As in `Job`.
     status
-        "done": grown as far as asked; "partial": stopped by its time with a usable state; "raced": ended early,
-        because it could not become one of the best (`windvane.search.racing`); "failed": the library raised;
+        "done": grown as far as asked; "partial": stopped by its time with a usable state; "failed": the library raised;
         "timeout", "memory": killed at a limit; "crashed": the worker program died. Also a trial that did not end
         well is usable when `step` is not None: its last finished step predicts.
     loss
-        Validation loss (lower is better) of the last kept step; infinity where there is none. Of a trial that a race
-        ended before it had all folds, the mean over those it had.
+        Validation loss (lower is better) of the last kept step; infinity where there is none.
     fold_losses
         The same for each fold alone.
     step
@@ -120,11 +118,6 @@ class Trial:
     def usable(self) -> bool:
         """Whether a kept state with a finite loss exists."""
         return self.step is not None and math.isfinite(self.loss)
-
-    @property
-    def judged(self) -> bool:
-        """Whether its loss says how good it is: it is usable, or some folds were enough to end its race."""
-        return self.usable or (self.status == "raced" and math.isfinite(self.loss))
 
     def to_json(self) -> dict[str, Any]:
         """Make a dictionary that JSON can hold; infinity becomes None."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import math
 import os
 import sys
 import tempfile
@@ -72,7 +71,7 @@ def main() -> None:
 
 def _run(message: dict[str, Any], state: _State, events: IO[bytes]) -> None:
     job = Job(**message["job"])
-    limits = Limits(time.monotonic() + float(message["seconds"]), bar=float(message["bar"]))
+    limits = Limits(time.monotonic() + float(message["seconds"]))
     folder = state.directory.trial(job.number)
 
     def report(trial: Trial) -> None:
@@ -126,7 +125,7 @@ def _preload() -> None:
             importlib.import_module(name)
 
 
-def job_message(job: Job, seconds: float, bar: float = math.inf) -> dict[str, Any]:
+def job_message(job: Job, seconds: float) -> dict[str, Any]:
     """Make the message that has a worker run a job.
 
     Parameters
@@ -135,8 +134,6 @@ def job_message(job: Job, seconds: float, bar: float = math.inf) -> dict[str, An
         What to evaluate.
     seconds
         How long it may grow; infinity for no clock.
-    bar
-        As in `windvane.search.evaluate.Limits`.
 
     Returns
     -------
@@ -144,7 +141,7 @@ def job_message(job: Job, seconds: float, bar: float = math.inf) -> dict[str, An
         For `channel.send`.
     """
     plain = {**asdict(job), "config": dict(job.config)}
-    return {"do": "run", "job": plain, "seconds": seconds, "bar": bar}
+    return {"do": "run", "job": plain, "seconds": seconds}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ largest when all together are above the memory limit, is killed and replaced; wh
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 import time
@@ -70,7 +69,7 @@ class Workers(Protocol):
     def running(self) -> list[Job]:
         """Jobs in the works."""
 
-    def submit(self, job: Job, seconds: float, grace: float, bar: float = math.inf) -> None:
+    def submit(self, job: Job, seconds: float, grace: float) -> None:
         """Begin a trial; see `Pool.submit`."""
 
     def wait(self, seconds: float) -> Event | None:
@@ -143,7 +142,7 @@ class Pool:
         """Jobs in the works."""
         return [worker.job for worker in self.workers if worker.job is not None]
 
-    def submit(self, job: Job, seconds: float, grace: float, bar: float = math.inf) -> None:
+    def submit(self, job: Job, seconds: float, grace: float) -> None:
         """Give a job to an idle worker.
 
         Parameters
@@ -154,14 +153,12 @@ class Pool:
             How long it may grow; infinity for no clock.
         grace
             Seconds after which it is killed beyond that.
-        bar
-            What the job has to beat (`windvane.search.racing`); infinity for no race.
         """
         worker = self.idle[0]
         with self._lock:
             worker.job, worker.killed = job, None
             worker.deadline = time.monotonic() + seconds + grace
-        worker.send(job_message(job, seconds, bar))
+        worker.send(job_message(job, seconds))
 
     def wait(self, seconds: float) -> Event | None:
         """Wait for the next event.

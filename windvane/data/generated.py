@@ -1,0 +1,260 @@
+"""Features generated from pairs of columns, for boosted trees: arithmetic, category crosses, group statistics.
+
+Trees split on one column at a time, so a ratio, a product or a combination of two categories costs them many splits.
+Which columns are combined is decided by the gain of a small LightGBM model on the training set; of the arithmetic
+candidates those stay that a second small model finds useful. Category crosses become smoothed target means: of the
+training rows out of fold, so that no row sees its own target. The idea is that of TabPrep (AutoGluon 1.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import KFold
+
+from windvane.data.table import Floats, Integers, Table
+from windvane.data.task import Task
+
+Operation = tuple[str, int, int]  # one of "-", "+", "*", "/" and the positions of two numbers
+
+MAX_BASES = 10  # numbers that are combined: 5 candidates for each of 45 pairs
+MAX_ARITHMETIC = 24
+MAX_CROSSED = 8  # categories that are crossed in pairs
+MAX_CROSSES = 16
+MAX_GROUPED, MAX_GROUPS = 5, 4  # numbers described within groups, and the categories that make groups
+MAX_CLASSES = 10  # beyond, a target mean for each class is too many columns
+SMOOTHING = 10.0  # rows that the overall mean counts as
+MIN_LEVELS = 6  # a category of fewer levels is no harder to split than its target means
+RANKING_ROWS = 20_000
+FLOAT_LIMIT = 1e30
+
+
+@dataclass(frozen=True)
+class Cross:
+    """A combination of categories with the smoothed target means of its cells."""
+
+    categories: tuple[int, ...]
+    keys: Integers  # sorted, shape (m,)
+    means: Floats  # shape (m, k)
+    prior: Floats  # of cells that training did not see, shape (k,)
+
+    def encode(self, keys: Integers) -> Floats:
+        """Return the means of the cells, shape (n, k)."""
+        at = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
+        return np.where((self.keys[at] == keys)[:, None], self.means[at], self.prior)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Means of a number within the levels of a category; the last is for levels without a value."""
+
+    category: int
+    number: int
+    means: Floats  # shape (cardinality + 3,)
+
+
+@dataclass(frozen=True)
+class GeneratedFeatures:
+    """Columns that `transform` adds behind the numbers of a table."""
+
+    arithmetic: tuple[Operation, ...]
+    crosses: tuple[Cross, ...]
+    groups: tuple[Group, ...]
+
+    def transform(self, table: Table) -> Table:
+        """Return the table with the generated columns as further numbers."""
+        codes = category_codes(table)
+        encoded = [cross.encode(cross_keys(codes, table.cardinalities, cross.categories)) for cross in self.crosses]
+        return self._extend(table, codes, encoded)
+
+    def _extend(self, table: Table, codes: Integers, encoded: Sequence[Floats]) -> Table:
+        p = table.n_numbers
+        numbers = np.asarray(table.matrix[:, :p])
+        columns = [combine(numbers, operation)[:, None] for operation in self.arithmetic]
+        columns += encoded
+        for group in self.groups:
+            mean = group.means[codes[:, group.category]]  # (n,)
+            columns.append(np.column_stack([mean, numbers[:, group.number] - mean]))
+        if not columns:
+            return table
+        added = np.hstack(columns)  # (n, q)
+        matrix = np.hstack([numbers, added, table.matrix[:, p:]])
+        return replace(table, matrix=matrix, n_numbers=p + added.shape[1])
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return arrays that `from_arrays` reads, without objects."""
+        arrays: dict[str, NDArray[Any]] = {
+            "operators": np.array([ord(operation[0]) for operation in self.arithmetic], dtype=np.int64),
+            "operands": np.array([operation[1:] for operation in self.arithmetic], dtype=np.int64).reshape(-1, 2),
+            "n_crosses": np.array([len(self.crosses)], dtype=np.int64),
+            "grouped": np.array([(g.category, g.number) for g in self.groups], dtype=np.int64).reshape(-1, 2),
+        }
+        for i, cross in enumerate(self.crosses):
+            arrays |= {f"categories_{i}": np.array(cross.categories, dtype=np.int64), f"keys_{i}": cross.keys}
+            arrays |= {f"means_{i}": cross.means, f"prior_{i}": cross.prior}
+        return arrays | {f"group_{i}": group.means for i, group in enumerate(self.groups)}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> GeneratedFeatures:
+        """Read what `to_arrays` returned; ValueError where arrays do not go together."""
+        operators = [chr(code) for code in arrays["operators"]]
+        crosses = tuple(
+            Cross(
+                tuple(int(c) for c in arrays[f"categories_{i}"]),
+                *(arrays[f"{name}_{i}"] for name in ("keys", "means", "prior")),
+            )
+            for i in range(int(arrays["n_crosses"][0]))
+        )
+        for cross in crosses:
+            if cross.means.shape != (len(cross.keys), len(cross.prior)) or not len(cross.keys):
+                raise ValueError("keys and means of a cross do not go together")
+        if not set(operators) <= set("-+*/"):
+            raise ValueError(f"unknown operators {operators}")
+        return cls(
+            tuple((op, int(i), int(j)) for op, (i, j) in zip(operators, arrays["operands"], strict=True)),
+            crosses,
+            tuple(Group(int(c), int(n), arrays[f"group_{i}"]) for i, (c, n) in enumerate(arrays["grouped"])),
+        )
+
+
+def fit_generated(table: Table, target: NDArray[Any], task: Task, seed: int) -> tuple[GeneratedFeatures, Table]:
+    """Learn which features to generate from a training set; return them with the extended training table.
+
+    The target means of the training rows are out of fold (five folds); everything else equals `transform`.
+    """
+    p, cardinalities = table.n_numbers, table.cardinalities
+    gains = _gains(np.asarray(table.matrix), target, task, list(range(p, p + len(cardinalities))), seed)
+    best_numbers = [int(j) for j in np.argsort(-gains[:p], kind="stable") if gains[j] > 0]
+    best_categories = [int(j) for j in np.argsort(-gains[p:], kind="stable")]
+    arithmetic = _choose_arithmetic(np.asarray(table.matrix[:, :p]), best_numbers[:MAX_BASES], target, task, seed)
+    codes = category_codes(table)
+    crosses, encoded = _fit_crosses(codes, cardinalities, best_categories, target, task, seed)
+    grouping = [j for j in best_categories if cardinalities[j] >= 3][:MAX_GROUPS]
+    groups = tuple(
+        _fit_group(codes, cardinalities, np.asarray(table.matrix), category, number)
+        for category in grouping
+        for number in best_numbers[:MAX_GROUPED]
+    )
+    generated = GeneratedFeatures(arithmetic, crosses, groups)
+    return generated, generated._extend(table, codes, encoded)
+
+
+def combine(numbers: Floats, operation: Operation) -> Floats:
+    """Return one arithmetic combination of two columns, shape (n,); NaN where it is not finite."""
+    operator, i, j = operation
+    left, right = numbers[:, i], numbers[:, j]
+    with np.errstate(all="ignore"):
+        if operator == "/":
+            found = left / np.where(right == 0, np.nan, right)
+        else:
+            found = left - right if operator == "-" else left + right if operator == "+" else left * right
+    return np.where(np.abs(found) < FLOAT_LIMIT, found, np.nan)
+
+
+def category_codes(table: Table) -> Integers:
+    """Return integer codes, shape (n, c): unseen levels are the cardinality, missing ones the cardinality + 1."""
+    raw = np.asarray(table.matrix[:, table.n_numbers :])
+    top = np.asarray(table.cardinalities, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isnan(raw), top + 1, np.minimum(raw, top)).astype(np.int64)
+
+
+def cross_keys(codes: Integers, cardinalities: Sequence[int], categories: Sequence[int]) -> Integers:
+    """Return one number for each combination of levels, shape (n,)."""
+    keys = np.zeros(len(codes), dtype=np.int64)
+    for category in categories:
+        keys = keys * (cardinalities[category] + 2) + codes[:, category]
+    return keys
+
+
+def _gains(matrix: Floats, target: NDArray[Any], task: Task, categories: list[int], seed: int) -> Floats:
+    """Return the gain of each column in a small LightGBM model, shape (q,)."""
+    import lightgbm as lgb
+
+    if len(matrix) > RANKING_ROWS:
+        rows = np.random.default_rng(seed).choice(len(matrix), RANKING_ROWS, replace=False)
+        matrix, target = matrix[rows], target[rows]
+    if not task.is_classification:
+        target = (target - target.mean()) / (target.std() or 1.0)
+    parameters = {
+        "objective": {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}[task.kind],
+        "num_class": task.n_classes if task.kind == "multiclass" else 1,
+        "num_leaves": 16,
+        "learning_rate": 0.1,
+        "feature_fraction": 0.5,
+        "min_data_in_leaf": min(20, max(1, len(matrix) // 10)),
+        "max_bin": 63,
+        "verbosity": -1,
+        "num_threads": 1,
+        "deterministic": True,
+        "force_col_wise": True,
+        "seed": seed,
+    }
+    rounds = max(5, 40 // task.n_classes) if task.kind == "multiclass" else 40
+    data = lgb.Dataset(matrix, target, categorical_feature=categories, params=parameters)
+    return np.asarray(lgb.train(parameters, data, rounds).feature_importance("gain"), dtype=np.float64)
+
+
+def _choose_arithmetic(
+    numbers: Floats, bases: list[int], target: NDArray[Any], task: Task, seed: int
+) -> tuple[Operation, ...]:
+    operations: list[Operation] = []
+    for i, j in combinations(bases, 2):
+        operations += [("-", i, j), ("+", i, j), ("*", i, j), ("/", i, j), ("/", j, i)]
+    if not operations:
+        return ()
+    candidates = np.column_stack([combine(numbers, operation) for operation in operations])
+    gains = _gains(np.hstack([numbers, candidates]), target, task, [], seed + 1)[numbers.shape[1] :]
+    kept = [k for k in np.argsort(-gains, kind="stable") if gains[k] > 0][:MAX_ARITHMETIC]
+    return tuple(operations[k] for k in kept)
+
+
+def _fit_crosses(
+    codes: Integers, cardinalities: Sequence[int], best: list[int], target: NDArray[Any], task: Task, seed: int
+) -> tuple[tuple[Cross, ...], list[Floats]]:
+    """Return the crosses and, for each, the out-of-fold means of the training rows."""
+    outputs = target.astype(np.float64)[:, None]  # (n, k)
+    if task.is_classification:
+        if task.n_classes > MAX_CLASSES:
+            return (), []
+        outputs = np.eye(task.n_classes)[target]
+        outputs = outputs[:, 1:] if task.n_classes == 2 else outputs
+    chosen: list[tuple[int, ...]] = [(j,) for j in best if cardinalities[j] >= MIN_LEVELS][:MAX_CROSSES]
+    chosen += list(combinations(best[:MAX_CROSSED], 2))[:MAX_CROSSES]
+    chosen += [tuple(best[:3])] if len(best) >= 3 else []
+    limit = np.iinfo(np.int64).max
+    crosses, encoded = [], []
+    folds = list(KFold(min(5, len(codes)), shuffle=True, random_state=seed).split(codes)) if chosen else []
+    for categories in chosen:
+        if np.prod([float(cardinalities[j]) + 2 for j in categories]) > limit:
+            continue
+        keys = cross_keys(codes, cardinalities, categories)
+        crosses.append(_fit_cross(categories, keys, outputs))
+        means = np.empty_like(outputs)
+        for train, held_out in folds:
+            means[held_out] = _fit_cross(categories, keys[train], outputs[train]).encode(keys[held_out])
+        encoded.append(means)
+    return tuple(crosses), encoded
+
+
+def _fit_cross(categories: tuple[int, ...], keys: Integers, outputs: Floats) -> Cross:
+    cells, at, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    prior = outputs.mean(axis=0)  # (k,)
+    sums = np.stack([np.bincount(at, weights=column, minlength=len(cells)) for column in outputs.T], axis=1)
+    return Cross(categories, cells, (sums + SMOOTHING * prior) / (counts[:, None] + SMOOTHING), prior)
+
+
+def _fit_group(codes: Integers, cardinalities: Sequence[int], matrix: Floats, category: int, number: int) -> Group:
+    values, levels = matrix[:, number], codes[:, category]
+    known = ~np.isnan(values)
+    size = cardinalities[category] + 2
+    counts = np.bincount(levels[known], minlength=size)
+    overall = values[known].mean() if known.any() else 0.0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = np.bincount(levels[known], weights=values[known], minlength=size) / counts
+    return Group(category, number, np.where(counts > 0, means, overall))
