@@ -42,6 +42,7 @@ HEAVY = {
         "polars",
         "pyarrow",
         "safetensors",
+        "skops",
         "skrub",
         "tensorboard",
         "transformers",

@@ -1,8 +1,7 @@
 """Each family's model said as a fitted scikit-learn object (LightGBM's and CatBoost's: as their own estimators).
 
 Most are fitted to a toy table, and what they learned is then replaced. Attributes that are not public are few, and the
-tests hold each to the model's predictions: `_Booster` of LightGBM, `_predictors` and `_baseline_prediction` of
-scikit-learn's histogram boosting.
+tests hold each to the model's predictions: `_Booster` of LightGBM.
 """
 
 from __future__ import annotations
@@ -16,17 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from windvane.data.store import read_json
 from windvane.data.table import Floats
 from windvane.export.families import Kept, read_catboost
 from windvane.export.networks import build_network
-from windvane.models.neighbours import CLOSEST
+from windvane.models.sklearn_family import SklearnModel, takes_sparse
 
 _SINGLE = float(np.finfo(np.float32).max)
 
@@ -49,13 +46,11 @@ def model_steps(family: str, kept: Kept) -> list[tuple[str, Any]]:
     steps: list[tuple[str, Any]] = []
     columns, sparse = kept.encoder.columns_, False
     if columns is not None:
-        # Rows that are compared with kept ones stay as those are; what follows elsewhere wants arrays.
-        sparse = columns.sparse_output_ = bool(columns.sparse_output_) and family in _COMPARING
+        takes = isinstance(kept.model, SklearnModel) and takes_sparse(kept.model.estimator)
+        sparse = columns.sparse_output_ = bool(columns.sparse_output_) and takes
         steps.append(("encode", columns))
-    if family in _SINGLE_PRECISION:
+    if family in _SINGLE_PRECISION or isinstance(kept.model, SklearnModel):
         steps += _single(sparse)
-        if family != "neighbours":  # which compares single with single
-            steps.append(("double", FunctionTransformer(np.asarray, kw_args={"dtype": "float64"})))
     model = BUILDERS[family](kept)
     if not kept.task.is_classification and family in _IN_UNITS:
         model = _in_units(model, *kept.units)
@@ -87,22 +82,16 @@ def linear_classifier(
     return model
 
 
-def has_even_weights(model: Any) -> bool:
-    """Whether rows of a nearest neighbours model, or those of one class, weigh the same, as scikit-learn has it."""
-    groups = model.target if len(model.classes) else np.zeros(len(model.target), dtype=int)
-    return bool(model.weight.min() > 0) and all(
-        np.ptp(model.weight[groups == group]) == 0 for group in np.unique(groups)
-    )
-
-
 def _single(sparse: bool) -> list[tuple[str, Any]]:
-    """Round to float32; what is beyond its range is cut off."""
+    """Round to float32 and back; what is beyond its range is cut off."""
     if sparse:
-        calls = {"low": ("maximum", -_SINGLE), "high": ("minimum", _SINGLE), "single": ("astype", "float32")}
+        calls = {"low": ("maximum", -_SINGLE), "high": ("minimum", _SINGLE)}
+        calls |= {"single": ("astype", "float32"), "double": ("astype", "float64")}
         return [(name, FunctionTransformer(methodcaller(*call))) for name, call in calls.items()]
     return [
         ("cut", FunctionTransformer(np.clip, kw_args={"a_min": -_SINGLE, "a_max": _SINGLE})),
         ("single", FunctionTransformer(np.asarray, kw_args={"dtype": "float32"})),
+        ("double", FunctionTransformer(np.asarray, kw_args={"dtype": "float64"})),
     ]
 
 
@@ -128,17 +117,6 @@ def _build_linear(kept: Kept) -> Any:
     if kept.task.is_classification:
         return linear_classifier(model.coefficients, model.intercept, model.classes)
     return _line(model.coefficients, model.intercept)
-
-
-def _build_sgd(kept: Kept) -> Any:
-    """Write the sigmoids into the coefficients; of their probabilities, those of more than two classes are shares."""
-    model = kept.model
-    coefficients, intercept = model.best[:, :-1], model.best[:, -1]
-    if not kept.task.is_classification:
-        return _line(coefficients, intercept)
-    slope, shift = model.sigmoids.slope, model.sigmoids.shift
-    kind = partial(SGDClassifier, loss="log_loss")
-    return linear_classifier(slope[:, None] * coefficients, slope * intercept + shift, model.classes, kind)
 
 
 def _build_mlp(kept: Kept) -> Any:
@@ -172,90 +150,8 @@ def _build_forest(name: str, kept: Kept) -> Any:
     return forest.set_params(n_estimators=len(trees), max_depth=None)
 
 
-def _build_histogram(kept: Kept) -> Any:
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-
-    model, p = kept.model, kept.encoder.n_numbers
-    levels = []  # for each native category the codes that training saw, which scikit-learn numbers again
-    for ranks in model.levels.ranks[:, :-1]:
-        numbers, first = np.unique(ranks, return_index=True)
-        levels.append(first[~np.isnan(numbers)])
-    X, y = _toy(kept, model.n_features, max(map(len, levels), default=0))
-    for j, codes in enumerate(levels):
-        X[:, p + j] = np.resize(codes, len(X))
-    kind = HistGradientBoostingClassifier if kept.task.is_classification else HistGradientBoostingRegressor
-    categories = list(range(p, p + len(levels))) or None
-    boosting = kind(max_iter=1, early_stopping=False, categorical_features=categories).fit(X, y)
-    boosting._predictors = model.trees[: model.best_iteration]
-    boosting._baseline_prediction = model.baseline
-    return boosting.set_params(max_iter=model.best_iteration)
-
-
-def _build_kernel(kept: Kept) -> Any:
-    """Take the coefficients of the kernels for what Nystroem's method maps them with, so that it gives the scores."""
-    from sklearn.kernel_approximation import Nystroem
-
-    model = kept.model
-    own = {"coef0": 1.0, "degree": model.degree} if model.kernel == "polynomial" else {}
-    kernels = Nystroem(kernel=model.kernel, gamma=model.gamma, n_components=1, **own).fit(model.landmarks[:1])
-    kernels.components_, kernels.normalization_ = model.landmarks, model.dual.T
-    kernels.set_params(n_components=len(model.dual))
-    same = np.eye(model.dual.shape[1])
-    if kept.task.is_classification:
-        return Pipeline([("scores", kernels), ("link", linear_classifier(same, model.intercept, model.classes))])
-    return Pipeline([("scores", kernels), ("link", _line(same, model.intercept))])
-
-
-def _build_neighbours(kept: Kept) -> Any:
-    """Let the neighbours vote; with q the shares of their votes, one more row of n_c / n and the weights w of classes.
-
-    What is to be normalised is w (k q + n_c / n), so its logarithm is log w, log k and log (q + n_c / (n k)).
-    """
-    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
-
-    model, n = kept.model, len(kept.model.target)
-    k = min(model.config["n_neighbours"], n)
-    relative = [
-        ("double", FunctionTransformer(np.asarray, kw_args={"dtype": "float64"})),
-        ("relative", Normalizer(norm="max")),
-        ("least", FunctionTransformer(np.clip, kw_args={"a_min": CLOSEST, "a_max": 1.0})),
-        ("inverse", FunctionTransformer(np.reciprocal)),
-    ]
-    weights = "uniform" if model.config["weights"] == "uniform" else Pipeline(relative).fit(np.ones((1, k))).transform
-    kind = KNeighborsClassifier if kept.task.is_classification else KNeighborsRegressor
-    neighbours = kind(k, p=model.config["p"], weights=weights).fit(model.rows, model.target)
-    if not kept.task.is_classification:
-        return neighbours
-    codes = np.repeat(model.classes, 2)
-    toy = np.zeros((len(codes), 1))
-    vote = VotingClassifier([("neighbours", FrozenEstimator(neighbours))], voting="soft").fit(toy, codes)
-    more = StandardScaler(with_std=False).fit(np.zeros((2, len(model.classes))))
-    more.mean_ = -np.bincount(model.target) / (n * k)
-    weight = np.log(model.weight[np.unique(model.target, return_index=True)[1]])  # (n_classes,)
-    same = np.eye(len(weight))
-    if len(weight) == 2:
-        same, weight = same[1:] - same[:1], weight[1:] - weight[:1]
-    link = linear_classifier(same, weight, model.classes)
-    return Pipeline([("votes", vote), ("more", more), ("log", FunctionTransformer(np.log)), ("link", link)])
-
-
-def _build_discriminant(kept: Kept) -> Any:
-    """Write the temperature into coefficients, or into covariances and their determinants."""
-    from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
-
-    model, sharpness = kept.model, kept.model.sharpness
-    if model.linear:
-        coefficients, offsets = sharpness * model.maps[:, :, 0], sharpness * model.offsets
-        if len(offsets) == 2:
-            coefficients, offsets = coefficients[1:] - coefficients[:1], offsets[1:] - offsets[:1]
-        return linear_classifier(coefficients, offsets, model.classes)
-    normal = QuadraticDiscriminantAnalysis()
-    normal.classes_, normal.means_, normal.priors_ = model.classes, model.means, np.ones(len(model.classes))
-    q = normal.n_features_in_ = model.means.shape[1]
-    spreads = np.exp(-2 * sharpness * model.offsets / q)  # (k,)
-    normal.scalings_ = [np.full(q, spread) for spread in spreads]
-    normal.rotations_ = [a * np.sqrt(sharpness * spread) for a, spread in zip(model.maps, spreads, strict=True)]
-    return normal
+def _build_sklearn(kept: Kept) -> Any:
+    return kept.model.estimator
 
 
 def _build_lightgbm(kept: Kept) -> Any:
@@ -294,15 +190,14 @@ BUILDERS: Mapping[str, Callable[[Kept], Any]] = {
     "linear": _build_linear,
     "mlp": _build_mlp,
     "network": build_network,
-    "hist_gradient_boosting": _build_histogram,
-    "sgd": _build_sgd,
-    "kernel": _build_kernel,
-    "neighbours": _build_neighbours,
-    "discriminant": _build_discriminant,
+    "hist_gradient_boosting": _build_sklearn,
+    "sgd": _build_sklearn,
+    "kernel": _build_sklearn,
+    "neighbours": _build_sklearn,
+    "discriminant": _build_sklearn,
 }
 # Their features are rounded to float32.
-_SINGLE_PRECISION = ("mlp", "network", "random_forest", "extra_trees", "catboost", "neighbours")
-_COMPARING = ("kernel", "neighbours")
+_SINGLE_PRECISION = ("mlp", "network", "random_forest", "extra_trees", "catboost")
 _IN_UNITS = (
     *("lightgbm", "catboost", "hist_gradient_boosting", "linear", "mlp", "network"),
     *("sgd", "kernel", "neighbours"),

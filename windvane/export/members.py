@@ -16,13 +16,9 @@ from scipy import sparse as sp
 from scipy.special import expit, softmax
 
 from windvane.data.encoders import float32
-from windvane.data.store import join_rows
 from windvane.data.table import Floats
-from windvane.models.calibration import calibrated
-from windvane.models.discriminant import log_densities
-from windvane.models.kernel import kernels_between
 from windvane.models.layers import Design, find_scores, squash
-from windvane.models.neighbours import index_rows, mean_targets, shares, votes
+from windvane.models.sklearn_files import TRUSTED
 
 Facts = Mapping[str, Any]
 Predict = Callable[[Any], Floats]
@@ -86,86 +82,12 @@ def open_forest(folder: Path, facts: Facts) -> Predict:
     return predict
 
 
-def open_histogram(folder: Path, facts: Facts) -> Predict:
-    """Open boosted trees: scores are sums of leaves; a category goes left where its set has its code."""
-    trees = load_arrays(folder / "trees.npz")
-    roots = np.cumsum(trees["sizes"]) - trees["sizes"]
-
-    def goes_left(value: NDArray[Any], at: NDArray[Any]) -> NDArray[Any]:
-        missing, which = np.isnan(value), trees["which"][at]
-        left: NDArray[Any] = np.where(missing, trees["missing_left"][at], value <= trees["threshold"][at])
-        named = (which >= 0) & ~missing
-        codes = value[named].astype(int)
-        left[named] = trees["sets"][which[named], codes >> 3] >> (codes & 7) & 1
-        return left
-
-    def predict(features: Any) -> Floats:
-        scores = np.tile(trees["baseline"], (len(features), 1))  # (n, trees of a round)
-        for i, root in enumerate(roots):
-            scores[:, i % scores.shape[1]] += trees["value"][descend(root, features, trees, goes_left)]
-        return linked(scores, facts)
-
-    return predict
-
-
 def open_linear(folder: Path, facts: Facts) -> Predict:
     """Open a linear model: scores, and for classes their logistic function or softmax."""
     arrays = load_arrays(folder / "linear.npz")
 
     def predict(features: Any) -> Floats:
         return linked(np.asarray(features @ arrays["coefficients"].T + arrays["intercept"]), facts)
-
-    return predict
-
-
-def open_sgd(folder: Path, facts: Facts) -> Predict:
-    """Open a linear model whose scores become probabilities by a sigmoid for each class."""
-    arrays = load_arrays(folder / "sgd.npz")
-
-    def predict(features: Any) -> Floats:
-        scores = np.asarray(features @ arrays["coefficients"].T + arrays["intercept"])  # (n, k)
-        if len(facts["classes"]) < 2:
-            return linked(scores, facts)
-        return of_all_classes(calibrated(scores, arrays["slope"], arrays["shift"]), facts)
-
-    return predict
-
-
-def open_kernel(folder: Path, facts: Facts) -> Predict:
-    """Open a kernel machine: scores are sums of kernels between a row and the landmarks, each with its coefficient."""
-    arrays = load_arrays(folder / "kernel.npz")
-    landmarks = join_rows(arrays)
-
-    def predict(features: Any) -> Floats:
-        found = kernels_between(features, landmarks, facts["kernel"], facts["gamma"], facts["degree"])
-        return linked(np.asarray(found @ arrays["dual"] + arrays["intercept"]), facts)
-
-    return predict
-
-
-def open_neighbours(folder: Path, facts: Facts) -> Predict:
-    """Open the rows to be compared with, and average the targets of the nearest."""
-    arrays = load_arrays(folder / "neighbours.npz")
-    index = index_rows(join_rows(arrays), facts["n_neighbours"], facts["p"])
-
-    def predict(features: Any) -> Floats:
-        distances, found = index.kneighbors(float32(features))
-        counts = shares(distances, facts["weights"])
-        if facts["n_classes"]:
-            return votes(counts, found, arrays["target"], arrays["weight"], facts["n_classes"])
-        return in_units(mean_targets(counts, found, arrays["target"], arrays["weight"]), facts)
-
-    return predict
-
-
-def open_discriminant(folder: Path, facts: Facts) -> Predict:
-    """Open normal distributions of the classes; probabilities follow by Bayes' rule."""
-    arrays = load_arrays(folder / "discriminant.npz")
-
-    def predict(features: Any) -> Floats:
-        rows = features.toarray() if isinstance(features, sp.csr_matrix) else features
-        found = log_densities(rows, arrays["means"], arrays["maps"], arrays["offsets"], linear=facts["linear"])
-        return of_all_classes(np.asarray(softmax(facts["sharpness"] * found, axis=1)), facts)
 
     return predict
 
@@ -201,18 +123,30 @@ def open_network(folder: Path, facts: Facts) -> Predict:
     return predict
 
 
+def open_sklearn(folder: Path, facts: Facts) -> Predict:
+    """Open an estimator of scikit-learn from skops' file, which holds no other types than those named here."""
+    import skops.io
+
+    estimator = skops.io.load(folder / "model.skops", trusted=list(TRUSTED))
+
+    def predict(features: Any) -> Floats:
+        rows = features.toarray() if facts["dense"] and isinstance(features, sp.csr_matrix) else features
+        rows = float32(rows).astype(np.float64)
+        if not facts["n_classes"]:
+            return in_units(estimator.predict(rows).ravel(), facts)
+        return of_all_classes(estimator.predict_proba(rows), {**facts, "classes": estimator.classes_})
+
+    return predict
+
+
 OPENERS = {
     "lightgbm": open_lightgbm,
     "catboost": open_catboost,
     "forest": open_forest,
     "linear": open_linear,
     "mlp": open_mlp,
-    "hist_gradient_boosting": open_histogram,
-    "sgd": open_sgd,
-    "kernel": open_kernel,
-    "neighbours": open_neighbours,
-    "discriminant": open_discriminant,
     "network": open_network,
+    "sklearn": open_sklearn,
 }
 
 

@@ -32,7 +32,7 @@ from windvane.data.recognise import Column
 from windvane.data.schema import Schema
 from windvane.data.values import MISSING_TEXTS, vocabulary_index
 from windvane.errors import InputError
-from windvane.export.builders import BUILDERS, has_even_weights, linear_classifier, model_steps
+from windvane.export.builders import BUILDERS, linear_classifier, model_steps
 from windvane.export.families import Kept
 from windvane.predictor import Predictor
 
@@ -98,9 +98,6 @@ def _obstacles(predictor: Predictor) -> list[str]:
     models = [model for folds in predictor.models for model in folds]
     if any(0 < len(getattr(model, "classes", ())) < predictor.task.n_classes for model in models):
         found.append("a model whose fold had not all classes")
-    pairs = zip(ensemble.members, predictor.models, strict=True)
-    if any(member.family == "neighbours" and not all(map(has_even_weights, folds)) for member, folds in pairs):
-        found.append("nearest neighbours whose rows have weights of their own")
     return found
 
 

@@ -19,6 +19,7 @@ from windvane.data.task import Kind, Task
 from windvane.errors import InputError, unknown
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import Family
+from windvane.models.sklearn_family import SklearnFamily
 from windvane.search.policy import Policy, make_policy, select_policy
 from windvane.search.run import Problem
 from windvane.settings import Settings
@@ -133,7 +134,8 @@ def choose_families(families: Any) -> dict[str, Family]:
     Parameters
     ----------
     families
-        None for the default ones, or names and own `Family` objects.
+        None for the default ones, or names, scikit-learn estimators (each becomes a `SklearnFamily` named after its
+        class) and own `Family` objects.
 
     Returns
     -------
@@ -159,8 +161,14 @@ def choose_families(families: Any) -> dict[str, Family]:
             chosen[family] = FAMILIES[family]
         elif not isinstance(family, type) and all(hasattr(family, name) for name in _FAMILY_PARTS):
             chosen[family.name] = family
+        elif not isinstance(family, type) and hasattr(family, "fit") and hasattr(family, "get_params"):
+            wrapped = SklearnFamily.wrap(family)
+            chosen[wrapped.name] = wrapped
         else:
-            raise InputError(f"families holds {family!r}. Allowed: names, or objects like windvane.models.base.Family.")
+            raise InputError(
+                f"families holds {family!r}. Allowed: names, scikit-learn estimators, or objects like "
+                "windvane.models.base.Family."
+            )
     return chosen
 
 

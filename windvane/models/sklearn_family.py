@@ -1,0 +1,397 @@
+"""Any scikit-learn estimator as a family of models."""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse as sp
+
+from windvane.data.encoders import Choices, Encoder, float32
+from windvane.data.store import digest, read_json, reading, write_json
+from windvane.data.table import Floats, Table
+from windvane.data.task import Task
+from windvane.errors import InputError, ModelFileError
+from windvane.models.base import Config, Param, Part, Setting
+from windvane.models.curve import validation_loss
+from windvane.models.encoding import encoding_choices, encoding_space, weigh, weighing_space
+from windvane.models.params import complete
+from windvane.models.sklearn_files import read_estimator, write_estimator
+from windvane.models.units import Units
+
+_FIRST_CHECKPOINT = 8
+_PATIENCE = 32  # iterations without improvement that are always allowed
+_MIN_PORTION = 8  # iterations of a warm start between two evaluations; each begins by reading the rows anew
+
+Estimator = Any
+Space = Mapping[str, Param] | Callable[[Task], Mapping[str, Param]]
+Parameters = Callable[[Config, Any, NDArray[Any]], Mapping[str, Any]]
+
+
+class SklearnFamily:
+    """A family of models made of a scikit-learn classifier, a regressor, or one of each.
+
+    The family takes care of what surrounds the estimator: encoding, scaling the target of a regression, classes that
+    a fold lacks, weights (an estimator that takes none learns from rows repeated by their weight), random seeds,
+    threads, early stopping, and probabilities by `sklearn.calibration.CalibratedClassifierCV` where a classifier has
+    no ``predict_proba``. An estimator that is trained in one long ``fit`` cannot stop at a deadline by itself.
+
+    Parameters
+    ----------
+    name
+        Its key in leaderboards and saved models, lower case.
+    classifier, regressor
+        An unfitted estimator, or a function without arguments that makes one. None where the family does not
+        support such tasks.
+    space
+        The hyperparameters, or a function that makes them for a task. They are parameters of the estimator, as
+        ``set_params`` takes them, unless `parameters` translates them.
+    parameters
+        A function of a configuration, the encoded training rows and their target that returns the parameters of the
+        estimator. It may depend on the size of the data.
+    encoding
+        How tables are encoded. With None that belongs to the search: scaling, imputation, rare categories, and
+        balanced classes.
+    iterations
+        None for one ``fit``; "partial_fit" where each call of that method is one iteration; or the parameter that
+        counts the iterations of an estimator with ``warm_start``, such as "max_iter" or "n_estimators".
+    max_iterations
+        Of the fully trained model.
+    min_class_size
+        Classes with fewer training rows are left out of the training and get the probability 0.
+    supports
+        A function of task and table that tells whether the data are small enough; None for all.
+    trusted
+        Full names of further types that a saved model may hold. scikit-learn's own estimators are trusted, and so are
+        the types of the estimators given.
+
+    Examples
+    --------
+    >>> from optuna.distributions import FloatDistribution
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from windvane import AutoClassifier, SklearnFamily
+    >>> from windvane.models.base import Param
+    >>> smoothing = Param(FloatDistribution(1e-9, 1.0, log=True), 1e-9)
+    >>> bayes = SklearnFamily("bayes", classifier=GaussianNB(), space={"var_smoothing": smoothing})
+    >>> model = AutoClassifier(families=[bayes, "lightgbm"])
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        classifier: Estimator | Callable[[], Estimator] | None = None,
+        regressor: Estimator | Callable[[], Estimator] | None = None,
+        space: Space | None = None,
+        parameters: Parameters | None = None,
+        encoding: Choices | None = None,
+        iterations: str | None = None,
+        max_iterations: int = 512,
+        min_class_size: int = 1,
+        supports: Callable[[Task, Table], bool] | None = None,
+        trusted: Sequence[str] = (),
+    ) -> None:
+        if classifier is None and regressor is None:
+            raise InputError(f"SklearnFamily({name!r}) has neither a classifier nor a regressor. Allowed: one or both.")
+        self.name = name
+        self.encoding, self.iterations, self.max_iterations = encoding, iterations, max_iterations
+        self.min_class_size = min_class_size
+        self._classifier, self._regressor = classifier, regressor
+        self._space, self._parameters, self._supports, self._trusted = space or {}, parameters, supports, trusted
+
+    @classmethod
+    def wrap(cls, estimator: Estimator) -> SklearnFamily:
+        """Make a family of an unfitted estimator, named after its class: ``GaussianNB()`` is "gaussian_nb"."""
+        from sklearn.base import is_classifier, is_regressor
+
+        last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(last).__name__).lower()
+        if is_classifier(estimator):
+            return cls(name, classifier=estimator)
+        if is_regressor(estimator):
+            return cls(name, regressor=estimator)
+        raise InputError(f"families holds {estimator!r}, which is neither a classifier nor a regressor.")
+
+    def supports(self, task: Task, table: Table) -> bool:
+        """Whether there is an estimator for the task that takes such a table."""
+        if (self._classifier if task.is_classification else self._regressor) is None:
+            return False
+        if table.sparse is not None and not takes_sparse(self.create_estimator(task)):
+            return False
+        return self._supports is None or self._supports(task, table)
+
+    def space(self, task: Task) -> dict[str, Param]:
+        """The hyperparameters given, and those of encoding where they belong to the search."""
+        own = dict(self._space(task) if callable(self._space) else self._space)
+        return own if self.encoding is not None else {**own, **encoding_space("standard"), **weighing_space(task)}
+
+    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+        """One, or 8, 16, 32 ... up to the largest number of iterations."""
+        totals = [self.max_iterations]
+        while totals[0] >= 2 * _FIRST_CHECKPOINT:
+            totals.insert(0, totals[0] // 2)
+        return (1,) if self.iterations is None else tuple(totals)
+
+    def start(
+        self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
+    ) -> SklearnModel:
+        """Encode, and restore the estimator of a checkpoint."""
+        config = complete(config, self.space(setting.task))
+        encoder = Encoder(encoding_choices(config) if self.encoding is None else self.encoding)
+        features = encoder.fit_transform(train.table, train.target, setting.task)
+        units = Units.of(train.target, train.weight, setting.task)
+        model = SklearnModel(self, encoder, units, setting) if kept is None else self.load(kept, setting)
+        given = self._space(setting.task) if callable(self._space) else self._space
+        own = {name: value for name, value in config.items() if name in given}
+        model.prepare(own, features, weigh(config, train), valid, kept)
+        return model
+
+    def load(self, folder: Path, setting: Setting) -> SklearnModel:
+        """Open a checkpoint for prediction; `start` resumes it."""
+        state = read_json(folder / "state.json")
+        encoder = Encoder.load(folder)
+        with reading(folder):
+            model = SklearnModel(self, encoder, Units(*state["units"]), setting)
+            model.iterations, model.best_iteration = int(state["iterations"]), int(state["best_iteration"])
+            model.finished, model.best_loss = bool(state["finished"]), float(state["best_loss"])
+            model.n_features = int(state["n_features"])
+            for name, expected in state["sha256"].items():
+                if digest(folder / name) != expected:
+                    raise ModelFileError(f"{folder / name} is damaged.")
+        if model.iterations:
+            model.estimator = read_estimator(folder / "model.skops", self.trusted_types(setting.task))
+            with reading(folder):
+                classes = getattr(model.estimator, "classes_", np.empty(0, dtype=np.int64))
+                if setting.task.is_classification and not set(classes.tolist()) <= set(range(setting.task.n_classes)):
+                    raise ValueError(f"the estimator knows the classes {classes}")
+        return model
+
+    def create_estimator(self, task: Task) -> Estimator:
+        """Make a new, unfitted estimator for a task."""
+        from sklearn.base import clone
+
+        given = self._classifier if task.is_classification else self._regressor
+        return clone(given) if hasattr(given, "get_params") and not isinstance(given, type) else given()  # type: ignore[misc]
+
+    def trusted_types(self, task: Task) -> list[str]:
+        """Names of the types that a file may hold, beside those that are always trusted: from this code alone."""
+        estimator = self.create_estimator(task)
+        parts = [estimator, *estimator.get_params(deep=True).values()]
+        types = {type(part) for part in parts if hasattr(part, "get_params")}
+        return sorted({*self._trusted, *(f"{one.__module__}.{one.__qualname__}" for one in types)})
+
+
+class SklearnModel:
+    """One estimator being trained; see `windvane.models.base.Model`."""
+
+    def __init__(self, family: SklearnFamily, encoder: Encoder, units: Units, setting: Setting) -> None:
+        self.iterations = self.best_iteration = self.n_features = 0
+        self.finished = False
+        self.best_loss = np.inf
+        self.estimator: Estimator = None  # what predicts: as it was after the best iteration
+        self._current: Estimator = None  # what is trained further
+        self.family, self._encoder, self._units, self._setting = family, encoder, units, setting
+        self._seconds = 0.0  # of an iteration of the last warm start
+
+    @property
+    def classes(self) -> NDArray[np.intp]:
+        """Codes of the classes that the estimator knows; empty for regression."""
+        known = getattr(self.estimator, "classes_", []) if self._setting.task.is_classification else []
+        return np.asarray(known, dtype=np.intp)
+
+    def prepare(self, config: Config, features: Any, train: Part, valid: Part, kept: Path | None) -> None:
+        """Choose the rows to learn from, and make or open the estimator that learns."""
+        task, family = self._setting.task, self.family
+        self.n_features = features.shape[1]
+        target, weight, rows = self._units.shrink(train.target), train.weight, np.arange(len(train.target))
+        if task.is_classification and len(np.unique(target)) > 1:
+            counts = np.bincount(target)
+            large = np.flatnonzero(counts >= family.min_class_size)
+            if len(large) > 1:
+                rows = np.flatnonzero(np.isin(target, large))
+        estimator = family.create_estimator(task)
+        self._weight_name = _weight_name(estimator)
+        if weight is not None and self._weight_name is None:
+            rows, weight = repeat_by_weight(rows, weight), None
+        self._target, self._weight = target[rows], None if weight is None else weight[rows]
+        features = features if len(rows) == len(target) and weight is train.weight else features[rows]
+        self._features = _readable(features, estimator)
+        self._valid, self._valid_features = valid, _readable(self._encoder.transform(valid.table), estimator)
+        if task.is_classification and len(np.unique(self._target)) == 1:
+            from sklearn.dummy import DummyClassifier
+
+            estimator = DummyClassifier()
+        else:
+            estimator = self._configured(estimator, config)
+        self._current = estimator
+        if self.iterations:
+            last = None if kept is None else kept / "training.skops"
+            if last is None or not last.exists():
+                self._current = deepcopy(self.estimator)
+            else:
+                self._current = read_estimator(last, family.trusted_types(task))
+
+    def _configured(self, estimator: Estimator, config: Config) -> Estimator:
+        from sklearn.calibration import CalibratedClassifierCV
+
+        task, family = self._setting.task, self.family
+        translate = family._parameters
+        estimator.set_params(**(config if translate is None else translate(config, self._features, self._target)))
+        settable = estimator.get_params(deep=True)
+        for name, value in settable.items():
+            last = name.rpartition("__")[2]
+            if last == "random_state" and value is None:
+                estimator.set_params(**{name: self._setting.seed % 2**32})
+            elif last == "n_jobs":
+                estimator.set_params(**{name: self._setting.threads})
+        if family.iterations not in (None, "partial_fit"):
+            estimator.set_params(warm_start=True)
+        if task.is_classification and not hasattr(estimator, "predict_proba"):
+            folds = int(np.clip(np.unique(self._target, return_counts=True)[1].min(), 2, 5))
+            estimator = CalibratedClassifierCV(estimator, cv=folds, ensemble=False)
+        return estimator
+
+    def grow(self, iterations: int, until: float = np.inf) -> None:
+        """Train up to this many iterations; the clock is asked before each, or before a few of a warm start."""
+        goal = min(iterations, self.family.max_iterations)
+        while self.iterations < goal and not self.finished and time.monotonic() < until:
+            known = len(np.unique(self._target)) if self._setting.task.is_classification else 2
+            if self.family.iterations is None or known == 1:
+                self._fit()
+                self.iterations, self.finished = 1, True
+            elif self.family.iterations == "partial_fit":
+                self._one_pass()
+            else:
+                self._warm_start(goal, until)
+            if self.family.iterations is None or known == 1 or not self.best_iteration:
+                self.estimator, self.best_iteration = self._current, self.iterations
+
+    def _one_pass(self) -> None:
+        seeds = np.random.SeedSequence([self._setting.seed, self.iterations])
+        if "random_state" in self._current.get_params(deep=False):
+            self._current.set_params(random_state=int(seeds.generate_state(1)[0]))
+        first = self._setting.task.is_classification and not hasattr(self._current, "classes_")
+        try:
+            self._call("partial_fit", {"classes": np.unique(self._target)} if first else {})
+        except ValueError:
+            # scikit-learn refuses coefficients that are not finite: the learning rate is too high, the best remain.
+            if not self.iterations:
+                raise
+            self.finished = True
+            return
+        self.iterations += 1
+        self._evaluate()
+
+    def _warm_start(self, goal: int, until: float) -> None:
+        """Go on to the next evaluation, which comes after fixed numbers of iterations, or as far as there is time."""
+        following = 0
+        while following <= self.iterations:
+            following += max(_MIN_PORTION, following // 4)
+        total = min(goal, following)
+        if until < np.inf:
+            fitting = int((until - time.monotonic()) / self._seconds) if self._seconds else 1
+            total = min(total, self.iterations + max(1, fitting))
+        begin = time.monotonic()
+        self._current.set_params(**{str(self.family.iterations): total})
+        self._fit()
+        self._seconds = max((time.monotonic() - begin) / (total - self.iterations), 1e-9)
+        self.iterations = total
+        if total in (following, self.family.max_iterations):
+            self._evaluate()
+
+    def _fit(self) -> None:
+        self._call("fit", {})
+
+    def _call(self, method: str, more: dict[str, Any]) -> None:
+        from threadpoolctl import threadpool_limits
+
+        weight = {} if self._weight is None or self._weight_name is None else {self._weight_name: self._weight}
+        with threadpool_limits(self._setting.threads), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of convergence and the like: the validation rows tell what it is worth
+            with np.errstate(all="ignore"):
+                getattr(self._current, method)(self._features, self._target, **weight, **more)
+
+    def _evaluate(self) -> None:
+        found = self._predict(self._current, self._valid_features)
+        loss = validation_loss(found, self._valid, self._setting.task, self._units)
+        if np.isfinite(loss) and (loss < self.best_loss or not np.isfinite(self.best_loss)):
+            self.best_loss, self.best_iteration = loss, self.iterations
+            self.estimator = deepcopy(self._current)
+        idle = self.iterations - self.best_iteration
+        stalled = idle > max(0.3 * self.best_iteration + 20, _PATIENCE)
+        self.finished = stalled or self.iterations >= self.family.max_iterations
+
+    def predict(self, table: Table) -> Floats:
+        """Predict with the estimator as it was after the best iteration."""
+        if self.estimator is None:
+            raise RuntimeError("the model has not grown yet")
+        features = self._encoder.transform(table)
+        if features.shape[1] != self.n_features:
+            raise ModelFileError(
+                f"The estimator wants {self.n_features} features, the encoder gives {features.shape[1]}."
+            )
+        return self._predict(self.estimator, _readable(features, self.estimator))
+
+    def _predict(self, estimator: Estimator, features: Any) -> Floats:
+        if not self._setting.task.is_classification:
+            return self._units.expand(np.asarray(estimator.predict(features), dtype=np.float64).ravel())
+        found = np.zeros((features.shape[0], self._setting.task.n_classes))
+        found[:, np.asarray(estimator.classes_, dtype=np.intp)] = estimator.predict_proba(features)
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write the encoder, the estimators as skops files, and ``state.json``."""
+        self._encoder.save(folder)
+        files: dict[str, Estimator] = {}
+        if self.estimator is not None:
+            files["model.skops"] = self.estimator
+            if not self.finished and self._current is not None and self._current is not self.estimator:
+                files["training.skops"] = self._current
+        for name, estimator in files.items():
+            write_estimator(folder / name, estimator, self.family.trusted_types(self._setting.task), self.family.name)
+        state: dict[str, Any] = {"iterations": self.iterations, "best_iteration": self.best_iteration}
+        state |= {"finished": self.finished, "best_loss": self.best_loss, "n_features": self.n_features}
+        state |= {"sha256": {name: digest(folder / name) for name in files}}
+        write_json(folder / "state.json", {**state, "units": [self._units.mean, self._units.spread]})
+
+
+def repeat_by_weight(rows: NDArray[np.intp], weight: Floats) -> NDArray[np.intp]:
+    """Draw as many rows as there are, each as often as its share of the weight says, rounded up or down."""
+    edges = np.cumsum(weight[rows])
+    points = (np.arange(len(rows)) + 0.5) / len(rows) * edges[-1]
+    return np.asarray(rows[np.searchsorted(edges, points)])
+
+
+def _weight_name(estimator: Estimator) -> str | None:
+    """Name the argument of ``fit`` that takes weights of rows; in a pipeline that of its last step."""
+    from sklearn.utils.validation import has_fit_parameter
+
+    if hasattr(estimator, "steps"):
+        name, last = estimator.steps[-1]
+        inner = _weight_name(last)
+        return None if inner is None else f"{name}__{inner}"
+    return "sample_weight" if has_fit_parameter(estimator, "sample_weight") else None
+
+
+def takes_sparse(estimator: Estimator) -> bool:
+    """Whether an estimator learns from CSR matrices, as scikit-learn's tags say."""
+    from sklearn.utils import get_tags
+
+    return bool(get_tags(estimator).input_tags.sparse)
+
+
+def _readable(features: Any, estimator: Estimator) -> Any:
+    """Make what an estimator takes: dense where it must be, and rounded to float32.
+
+    Rows that are equal then stay equal however they were encoded, and neighbours at the same distance stay the same.
+    """
+    if isinstance(features, sp.csr_matrix) and not takes_sparse(estimator):
+        features = features.toarray()
+    return float32(features).astype(np.float64)
