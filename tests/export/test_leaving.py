@@ -33,7 +33,7 @@ def test_every_family_can_leave_in_both_ways() -> None:
 
 def each_agrees(predictor: Predictor, X: Any, folder: Path) -> None:
     """Hold every model of an exported folder, and every one in scikit-learn's objects, to ours."""
-    table = predictor.schema.encode(to_frame(X))
+    table = predictor.schema.transform(to_frame(X))
     wanted = [model.predict(table) for folds in predictor.models for model in folds]
     write_folder(predictor, folder)
     copy = program(folder)

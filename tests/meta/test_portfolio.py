@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import make_trial
 
-from windvane.data.table import Floats
+from windvane.runtime.table import Floats
 from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.meta.portfolio import Outcomes, Plan, build, normalise, simulate, write

@@ -24,8 +24,8 @@ from windvane.data.image_parts import group_images, hold_out_images, keep_togeth
 from windvane.data.image_words import describe_balance, describe_duplicates, describe_sizes, describe_skipped
 from windvane.data.labels import encode_labels, spread_labels
 from windvane.data.sources import Columns, list_images
-from windvane.data.table import Integers
 from windvane.errors import InputError
+from windvane.runtime.table import Integers
 
 PARTS = {"train": "to train", "valid": "to validate", "test": "to test"}
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import copy
-from functools import partial
+from dataclasses import dataclass
 from operator import methodcaller
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,42 +20,35 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from windvane.data.store import read_json
-from windvane.data.table import Floats
-from windvane.export.families import Kept, read_catboost
+from windvane.data.task import Task
+from windvane.export.encoder_pipeline import encoder_steps
 from windvane.export.networks import build_network
-from windvane.models.sklearn_family import SklearnModel, takes_sparse
+from windvane.runtime.table import Floats
 
 _SINGLE = float(np.finfo(np.float32).max)
 
 
-def model_steps(family: str, kept: Kept) -> list[tuple[str, Any]]:
-    """Encode as the fold learned it, then predict class codes or numbers.
+@dataclass(frozen=True)
+class Kept:
+    """A fitted model with the folder that holds it."""
 
-    Parameters
-    ----------
-    family
-        One of `BUILDERS`.
-    kept
-        Its model.
+    model: Any  # one of `windvane.runtime.models`
+    folder: Path
+    task: Task
+    family: str
 
-    Returns
-    -------
-    list of tuple
-        Steps of a pipeline.
-    """
-    steps: list[tuple[str, Any]] = []
-    columns, sparse = kept.encoder.columns_, False
-    if columns is not None:
-        takes = isinstance(kept.model, SklearnModel) and takes_sparse(kept.model.estimator)
-        sparse = columns.sparse_output_ = bool(columns.sparse_output_) and takes
-        steps.append(("encode", columns))
-    if family in _SINGLE_PRECISION or isinstance(kept.model, SklearnModel):
-        steps += _single(sparse)
-    model = BUILDERS[family](kept)
-    if not kept.task.is_classification and family in _IN_UNITS:
-        model = _in_units(model, *kept.units)
-    return [*steps, ("model", model)]
+
+def model_steps(kept: Kept) -> list[tuple[str, Any]]:
+    """Return steps of a pipeline: encode as the fold learned it, then predict class codes or numbers."""
+    model = kept.model
+    steps = encoder_steps(model.encoder, sparse=model.kind == "sklearn" and not model.dense)
+    if model.kind in _SINGLE_PRECISION:
+        sparse = any(step.get("sparse") for step in model.encoder.steps)
+        steps += _single(sparse and model.kind == "sklearn" and not model.dense)
+    estimator = BUILDERS[model.kind](kept)
+    if not kept.task.is_classification and model.kind != "forest":
+        estimator = _in_units(estimator, model.output.mean, model.output.scale)
+    return [*steps, ("model", estimator)]
 
 
 def linear_classifier(
@@ -122,22 +116,23 @@ def _build_linear(kept: Kept) -> Any:
 def _build_mlp(kept: Kept) -> Any:
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    layers = len(kept.model.best) // 2
-    widths = [array.shape[1] for array in kept.model.best[: layers - 1]]
+    layers = len(kept.model.arrays) // 2
+    widths = [array.shape[1] for array in kept.model.arrays[: layers - 1]]
     kind = MLPClassifier if kept.task.is_classification else MLPRegressor
     network = kind(hidden_layer_sizes=widths, activation=kept.model.activation, solver="adam", batch_size=1)
-    X, y = _toy(kept, kept.model.best[0].shape[0])
+    X, y = _toy(kept, kept.model.arrays[0].shape[0])
     network.partial_fit(X, y, **({"classes": np.unique(y)} if kept.task.is_classification else {}))
-    arrays = [array.astype(np.float64) for array in kept.model.best]
+    arrays = [array.astype(np.float64) for array in kept.model.arrays]
     network.coefs_, network.intercepts_ = arrays[:layers], arrays[layers:]
     return network
 
 
-def _build_forest(name: str, kept: Kept) -> Any:
+def _build_forest(kept: Kept) -> Any:
     from sklearn import ensemble
 
-    n_features = int(read_json(kept.folder / "state.json")["n_features"])
+    n_features = kept.model.n_features
     X, y = _toy(kept, n_features)
+    name = {"random_forest": "RandomForest", "extra_trees": "ExtraTrees"}[kept.family]
     kind = getattr(ensemble, name + ("Classifier" if kept.task.is_classification else "Regressor"))
     forest = kind(1, max_depth=1, random_state=0).fit(X, y)
     trees = []
@@ -170,7 +165,7 @@ def _build_catboost(kept: Kept) -> Any:
     import catboost
 
     kind = catboost.CatBoostClassifier if kept.task.is_classification else catboost.CatBoostRegressor
-    return read_catboost(kind(), kept)
+    return kind().load_model(str(kept.folder / "model.cbm"))
 
 
 def _toy(kept: Kept, n_features: int, n_rows: int = 0) -> tuple[NDArray[np.float64], NDArray[Any]]:
@@ -181,24 +176,14 @@ def _toy(kept: Kept, n_features: int, n_rows: int = 0) -> tuple[NDArray[np.float
     return X, y if kept.task.is_classification else y.astype(float)
 
 
-# Family -> what makes scikit-learn's model of it, for class codes or for a target with mean 0 and spread 1.
+# Kind of model -> what makes scikit-learn's estimator of it, for class codes or a target with mean 0 and spread 1.
 BUILDERS: Mapping[str, Callable[[Kept], Any]] = {
     "lightgbm": _build_lightgbm,
     "catboost": _build_catboost,
-    "random_forest": partial(_build_forest, "RandomForest"),
-    "extra_trees": partial(_build_forest, "ExtraTrees"),
+    "forest": _build_forest,
     "linear": _build_linear,
     "mlp": _build_mlp,
-    "network": build_network,
-    "hist_gradient_boosting": _build_sklearn,
-    "sgd": _build_sklearn,
-    "kernel": _build_sklearn,
-    "neighbours": _build_sklearn,
-    "discriminant": _build_sklearn,
+    "realmlp": build_network,
+    "sklearn": _build_sklearn,
 }
-# Their features are rounded to float32.
-_SINGLE_PRECISION = ("mlp", "network", "random_forest", "extra_trees", "catboost")
-_IN_UNITS = (
-    *("lightgbm", "catboost", "hist_gradient_boosting", "linear", "mlp", "network"),
-    *("sgd", "kernel", "neighbours"),
-)
+_SINGLE_PRECISION = ("mlp", "realmlp", "forest", "catboost", "sklearn")  # their features are rounded to float32

@@ -21,11 +21,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from windvane.data.files import to_frame
-from windvane.data.table import Floats, Table
 from windvane.data.target import Goal, encode_target
 from windvane.errors import RunError
 from windvane.meta.cells import SHARES, Line, append_line, key, read_lines
 from windvane.models.base import Setting
+from windvane.runtime.table import Floats, Table
 from windvane.search import channel
 from windvane.search.portfolio import Entry
 from windvane.search.prepare import Given, Prepared, own_parts, prepare
@@ -189,7 +189,7 @@ class _Collector:
     def __init__(self, source: Source, prepared: Prepared, effort: Effort, directory: RunDirectory, path: Path) -> None:
         self.prepared, self.effort, self.directory, self.path = prepared, effort, directory, path
         problem = prepared.problem
-        self.test: Table = prepared.schema.encode(to_frame(source.X_test))
+        self.test: Table = prepared.schema.transform(to_frame(source.X_test))
         self.target, _ = encode_target(source.y_test, source.goal, prepared.classes)
         self.facts: Line = {
             "table": source.name,

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from windvane.data.table import Floats
 from windvane.errors import InputError
+from windvane.runtime.table import Floats
 from windvane.search.halving import ETA
 from windvane.search.portfolio import Entry
 

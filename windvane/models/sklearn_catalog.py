@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.encoders import ORDINAL
-from windvane.data.table import Table
 from windvane.data.task import Task
 from windvane.models.base import Config, Param
+from windvane.models.encoding import ORDINAL
 from windvane.models.sklearn_family import SklearnFamily
+from windvane.runtime.table import Table
 
 
 def sgd() -> SklearnFamily:

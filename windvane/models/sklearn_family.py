@@ -12,19 +12,27 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse as sp
 
-from windvane.data.encoders import Choices, Encoder, float32
-from windvane.data.store import digest, read_json, reading, write_json
-from windvane.data.table import Floats, Table
 from windvane.data.task import Task
-from windvane.errors import InputError, ModelFileError
-from windvane.models.base import Config, Param, Part, Setting
+from windvane.errors import InputError
+from windvane.models.base import BaseModel, Config, Param, Part, Setting, open_model
 from windvane.models.curve import validation_loss
-from windvane.models.encoding import encoding_choices, encoding_space, weigh, weighing_space
+from windvane.models.encoding import (
+    EncoderSettings,
+    balance_class_weights,
+    class_weight_space,
+    encoder_settings,
+    fit_encoder,
+    preprocessing_space,
+)
 from windvane.models.params import complete
-from windvane.models.sklearn_files import read_estimator, write_estimator
 from windvane.models.units import Units
+from windvane.runtime import models as runtime
+from windvane.runtime.encoder import Encoder
+from windvane.runtime.models import Fitted, FittedModel, check_digest, sklearn_features
+from windvane.runtime.serialization import digest, reading
+from windvane.runtime.sklearn_files import read_estimator, write_estimator
+from windvane.runtime.table import Floats, Table
 
 _FIRST_CHECKPOINT = 8
 _PATIENCE = 32  # iterations without improvement that are always allowed
@@ -91,7 +99,7 @@ class SklearnFamily:
         regressor: Estimator | Callable[[], Estimator] | None = None,
         space: Space | None = None,
         parameters: Parameters | None = None,
-        encoding: Choices | None = None,
+        encoding: EncoderSettings | None = None,
         iterations: str | None = None,
         max_iterations: int = 512,
         min_class_size: int = 1,
@@ -130,7 +138,9 @@ class SklearnFamily:
     def space(self, task: Task) -> dict[str, Param]:
         """The hyperparameters given, and those of encoding where they belong to the search."""
         own = dict(self._space(task) if callable(self._space) else self._space)
-        return own if self.encoding is not None else {**own, **encoding_space("standard"), **weighing_space(task)}
+        return (
+            own if self.encoding is not None else {**own, **preprocessing_space("standard"), **class_weight_space(task)}
+        )
 
     def steps(self, config: Config, task: Task) -> tuple[int, ...]:
         """One, or 8, 16, 32 ... up to the largest number of iterations."""
@@ -144,34 +154,24 @@ class SklearnFamily:
     ) -> SklearnModel:
         """Encode, and restore the estimator of a checkpoint."""
         config = complete(config, self.space(setting.task))
-        encoder = Encoder(encoding_choices(config) if self.encoding is None else self.encoding)
-        features = encoder.fit_transform(train.table, train.target, setting.task)
+        encoder, features = fit_encoder(
+            encoder_settings(config) if self.encoding is None else self.encoding,
+            train.table,
+            train.target,
+            setting.task,
+        )
         units = Units.of(train.target, train.weight, setting.task)
-        model = SklearnModel(self, encoder, units, setting) if kept is None else self.load(kept, setting)
+        model = SklearnModel(self, encoder, units, setting)
+        if kept is not None:
+            model.resume(kept)
         given = self._space(setting.task) if callable(self._space) else self._space
         own = {name: value for name, value in config.items() if name in given}
-        model.prepare(own, features, weigh(config, train), valid, kept)
+        model.prepare(own, features, balance_class_weights(config, train), valid)
         return model
 
-    def load(self, folder: Path, setting: Setting) -> SklearnModel:
-        """Open a checkpoint for prediction; `start` resumes it."""
-        state = read_json(folder / "state.json")
-        encoder = Encoder.load(folder)
-        with reading(folder):
-            model = SklearnModel(self, encoder, Units(*state["units"]), setting)
-            model.iterations, model.best_iteration = int(state["iterations"]), int(state["best_iteration"])
-            model.finished, model.best_loss = bool(state["finished"]), float(state["best_loss"])
-            model.n_features = int(state["n_features"])
-            for name, expected in state["sha256"].items():
-                if digest(folder / name) != expected:
-                    raise ModelFileError(f"{folder / name} is damaged.")
-        if model.iterations:
-            model.estimator = read_estimator(folder / "model.skops", self.trusted_types(setting.task))
-            with reading(folder):
-                classes = getattr(model.estimator, "classes_", np.empty(0, dtype=np.int64))
-                if setting.task.is_classification and not set(classes.tolist()) <= set(range(setting.task.n_classes)):
-                    raise ValueError(f"the estimator knows the classes {classes}")
-        return model
+    def load(self, folder: Path, setting: Setting) -> Fitted:
+        """Open a checkpoint for prediction."""
+        return open_model(folder, setting, "sklearn", self.trusted_types(setting.task))
 
     def create_estimator(self, task: Task) -> Estimator:
         """Make a new, unfitted estimator for a task."""
@@ -188,29 +188,33 @@ class SklearnFamily:
         return sorted({*self._trusted, *(f"{one.__module__}.{one.__qualname__}" for one in types)})
 
 
-class SklearnModel:
+class SklearnModel(BaseModel):
     """One estimator being trained; see `windvane.models.base.Model`."""
 
     def __init__(self, family: SklearnFamily, encoder: Encoder, units: Units, setting: Setting) -> None:
-        self.iterations = self.best_iteration = self.n_features = 0
-        self.finished = False
+        super().__init__(encoder, units, setting)
         self.best_loss = np.inf
         self.estimator: Estimator = None  # what predicts: as it was after the best iteration
         self._current: Estimator = None  # what is trained further
-        self.family, self._encoder, self._units, self._setting = family, encoder, units, setting
+        self.family = family
         self._seconds = 0.0  # of an iteration of the last warm start
 
-    @property
-    def classes(self) -> NDArray[np.intp]:
-        """Codes of the classes that the estimator knows; empty for regression."""
-        known = getattr(self.estimator, "classes_", []) if self._setting.task.is_classification else []
-        return np.asarray(known, dtype=np.intp)
+    def resume(self, folder: Path) -> None:
+        """Take over the estimators of a checkpoint."""
+        state, trusted = self.restore(folder), self.family.trusted_types(self.setting.task)
+        fitted = open_model(folder, self.setting, "sklearn", trusted)
+        with reading(folder):
+            self.encoder, self.estimator, self.best_loss = fitted.encoder, fitted.estimator, float(state["best_loss"])
+            if state["sha256"] is not None:
+                check_digest(folder / "training.skops", state["sha256"])
+        if state["sha256"] is not None:
+            self._current = read_estimator(folder / "training.skops", trusted)
 
-    def prepare(self, config: Config, features: Any, train: Part, valid: Part, kept: Path | None) -> None:
+    def prepare(self, config: Config, features: Any, train: Part, valid: Part) -> None:
         """Choose the rows to learn from, and make or open the estimator that learns."""
-        task, family = self._setting.task, self.family
+        task, family = self.setting.task, self.family
         self.n_features = features.shape[1]
-        target, weight, rows = self._units.shrink(train.target), train.weight, np.arange(len(train.target))
+        target, weight, rows = self.units.shrink(train.target), train.weight, np.arange(len(train.target))
         if task.is_classification and len(np.unique(target)) > 1:
             counts = np.bincount(target)
             large = np.flatnonzero(counts >= family.min_class_size)
@@ -222,35 +226,33 @@ class SklearnModel:
             rows, weight = repeat_by_weight(rows, weight), None
         self._target, self._weight = target[rows], None if weight is None else weight[rows]
         features = features if len(rows) == len(target) and weight is train.weight else features[rows]
-        self._features = _readable(features, estimator)
-        self._valid, self._valid_features = valid, _readable(self._encoder.transform(valid.table), estimator)
+        self._features = sklearn_features(features, dense=not takes_sparse(estimator))
+        self._valid, self._valid_features = (
+            valid,
+            sklearn_features(self.encoder.transform(valid.table), dense=not takes_sparse(estimator)),
+        )
         if task.is_classification and len(np.unique(self._target)) == 1:
             from sklearn.dummy import DummyClassifier
 
             estimator = DummyClassifier()
         else:
             estimator = self._configured(estimator, config)
-        self._current = estimator
-        if self.iterations:
-            last = None if kept is None else kept / "training.skops"
-            if last is None or not last.exists():
-                self._current = deepcopy(self.estimator)
-            else:
-                self._current = read_estimator(last, family.trusted_types(task))
+        if self._current is None:
+            self._current = estimator if self.estimator is None else deepcopy(self.estimator)
 
     def _configured(self, estimator: Estimator, config: Config) -> Estimator:
         from sklearn.calibration import CalibratedClassifierCV
 
-        task, family = self._setting.task, self.family
+        task, family = self.setting.task, self.family
         translate = family._parameters
         estimator.set_params(**(config if translate is None else translate(config, self._features, self._target)))
         settable = estimator.get_params(deep=True)
         for name, value in settable.items():
             last = name.rpartition("__")[2]
             if last == "random_state" and value is None:
-                estimator.set_params(**{name: self._setting.seed % 2**32})
+                estimator.set_params(**{name: self.setting.seed % 2**32})
             elif last == "n_jobs":
-                estimator.set_params(**{name: self._setting.threads})
+                estimator.set_params(**{name: self.setting.threads})
         if family.iterations not in (None, "partial_fit"):
             estimator.set_params(warm_start=True)
         if task.is_classification and not hasattr(estimator, "predict_proba"):
@@ -262,7 +264,7 @@ class SklearnModel:
         """Train up to this many iterations; the clock is asked before each, or before a few of a warm start."""
         goal = min(iterations, self.family.max_iterations)
         while self.iterations < goal and not self.finished and time.monotonic() < until:
-            known = len(np.unique(self._target)) if self._setting.task.is_classification else 2
+            known = len(np.unique(self._target)) if self.setting.task.is_classification else 2
             if self.family.iterations is None or known == 1:
                 self._fit()
                 self.iterations, self.finished = 1, True
@@ -274,10 +276,10 @@ class SklearnModel:
                 self.estimator, self.best_iteration = self._current, self.iterations
 
     def _one_pass(self) -> None:
-        seeds = np.random.SeedSequence([self._setting.seed, self.iterations])
+        seeds = np.random.SeedSequence([self.setting.seed, self.iterations])
         if "random_state" in self._current.get_params(deep=False):
             self._current.set_params(random_state=int(seeds.generate_state(1)[0]))
-        first = self._setting.task.is_classification and not hasattr(self._current, "classes_")
+        first = self.setting.task.is_classification and not hasattr(self._current, "classes_")
         try:
             self._call("partial_fit", {"classes": np.unique(self._target)} if first else {})
         except ValueError:
@@ -313,14 +315,14 @@ class SklearnModel:
         from threadpoolctl import threadpool_limits
 
         weight = {} if self._weight is None or self._weight_name is None else {self._weight_name: self._weight}
-        with threadpool_limits(self._setting.threads), warnings.catch_warnings():
+        with threadpool_limits(self.setting.threads), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of convergence and the like: the validation rows tell what it is worth
             with np.errstate(all="ignore"):
                 getattr(self._current, method)(self._features, self._target, **weight, **more)
 
     def _evaluate(self) -> None:
-        found = self._predict(self._current, self._valid_features)
-        loss = validation_loss(found, self._valid, self._setting.task, self._units)
+        found = self._fitted(self._current).predict_encoded(self._valid_features)
+        loss = validation_loss(found, self._valid, self.setting.task, self.units)
         if np.isfinite(loss) and (loss < self.best_loss or not np.isfinite(self.best_loss)):
             self.best_loss, self.best_iteration = loss, self.iterations
             self.estimator = deepcopy(self._current)
@@ -328,38 +330,33 @@ class SklearnModel:
         stalled = idle > max(0.3 * self.best_iteration + 20, _PATIENCE)
         self.finished = stalled or self.iterations >= self.family.max_iterations
 
-    def predict(self, table: Table) -> Floats:
-        """Predict with the estimator as it was after the best iteration."""
+    def fitted(self) -> FittedModel:
+        """Return the estimator as it was after the best iteration."""
         if self.estimator is None:
             raise RuntimeError("the model has not grown yet")
-        features = self._encoder.transform(table)
-        if features.shape[1] != self.n_features:
-            raise ModelFileError(
-                f"The estimator wants {self.n_features} features, the encoder gives {features.shape[1]}."
-            )
-        return self._predict(self.estimator, _readable(features, self.estimator))
+        return self._fitted(self.estimator)
 
-    def _predict(self, estimator: Estimator, features: Any) -> Floats:
-        if not self._setting.task.is_classification:
-            return self._units.expand(np.asarray(estimator.predict(features), dtype=np.float64).ravel())
-        found = np.zeros((features.shape[0], self._setting.task.n_classes))
-        found[:, np.asarray(estimator.classes_, dtype=np.intp)] = estimator.predict_proba(features)
-        return found
+    def _fitted(self, estimator: Estimator) -> runtime.Sklearn:
+        classes = estimator.classes_ if self.setting.task.is_classification else ()
+        return runtime.Sklearn(
+            self.encoder,
+            self.output(classes),
+            estimator,
+            self.n_features,
+            dense=not takes_sparse(estimator),
+            name=self.family.name,
+            trusted=self.family.trusted_types(self.setting.task),
+        )
 
     def save(self, folder: Path) -> None:
-        """Write the encoder, the estimators as skops files, and ``state.json``."""
-        self._encoder.save(folder)
-        files: dict[str, Estimator] = {}
-        if self.estimator is not None:
-            files["model.skops"] = self.estimator
-            if not self.finished and self._current is not None and self._current is not self.estimator:
-                files["training.skops"] = self._current
-        for name, estimator in files.items():
-            write_estimator(folder / name, estimator, self.family.trusted_types(self._setting.task), self.family.name)
-        state: dict[str, Any] = {"iterations": self.iterations, "best_iteration": self.best_iteration}
-        state |= {"finished": self.finished, "best_loss": self.best_loss, "n_features": self.n_features}
-        state |= {"sha256": {name: digest(folder / name) for name in files}}
-        write_json(folder / "state.json", {**state, "units": [self._units.mean, self._units.spread]})
+        """Write a checkpoint, with the estimator that is trained further, where that is another."""
+        self.fitted().save(folder)
+        sha256 = None
+        if not self.finished and self._current is not self.estimator:
+            trusted = self.family.trusted_types(self.setting.task)
+            write_estimator(folder / "training.skops", self._current, trusted, self.family.name)
+            sha256 = digest(folder / "training.skops")
+        self.save_training(folder, {"best_loss": self.best_loss, "sha256": sha256})
 
 
 def repeat_by_weight(rows: NDArray[np.intp], weight: Floats) -> NDArray[np.intp]:
@@ -385,13 +382,3 @@ def takes_sparse(estimator: Estimator) -> bool:
     from sklearn.utils import get_tags
 
     return bool(get_tags(estimator).input_tags.sparse)
-
-
-def _readable(features: Any, estimator: Estimator) -> Any:
-    """Make what an estimator takes: dense where it must be, and rounded to float32.
-
-    Rows that are equal then stay equal however they were encoded, and neighbours at the same distance stay the same.
-    """
-    if isinstance(features, sp.csr_matrix) and not takes_sparse(estimator):
-        features = features.toarray()
-    return float32(features).astype(np.float64)

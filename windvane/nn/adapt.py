@@ -19,7 +19,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from windvane.data.images import Images, ImageSet
-from windvane.data.store import read_json, reading, write_json
 from windvane.errors import InputError, RunMismatchError
 from windvane.nn.afford import FROZEN, HEAD_SHARE, Way, afford, describe_way, sizes_up_to
 from windvane.nn.checkpoint import NAME
@@ -33,6 +32,7 @@ from windvane.nn.run import Run, Trained
 from windvane.nn.tell import Teller
 from windvane.nn.train import check_folder, complete, own_randomness, train
 from windvane.nn.weights import as_trained
+from windvane.runtime.serialization import read_json, reading, write_json
 
 CHOSEN = "chosen.json"  # in the folder of the run
 _CELL = 32  # pixels a side that become one cell of the last map of a convolutional network

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from windvane.data.store import digest, read_json, reading, write_json
 from windvane.errors import InputError, ModelFileError
 from windvane.nn.checkpoint import write_tensors
 from windvane.nn.networks import create_network
 from windvane.nn.recipe import Recipe, recipe_from_json
+from windvane.runtime.serialization import digest, read_json, reading, write_json
 from windvane.version import VERSION
 
 FORMAT = 1

@@ -15,10 +15,10 @@ import torch
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from windvane.data.store import read_json, reading
 from windvane.errors import InputError, ModelFileError
 from windvane.nn.networks import create_network, heads
 from windvane.nn.recipe import Recipe, recipe_from_json
+from windvane.runtime.serialization import read_json, reading
 
 # name of the weights -> timm's network. TensorFlow pads unevenly: timm's own efficientnet_lite0 would be wrong.
 CARRIED = {f"efficientnet_lite{size}": f"tf_efficientnet_lite{size}" for size in range(3)}

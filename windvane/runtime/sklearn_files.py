@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse as sp
 
-from windvane.data.store import reading
-from windvane.errors import InputError
+from .errors import InputError
+from .serialization import reading
 
 # Types that skops does not trust by itself and that do nothing but predict.
 TRUSTED = (

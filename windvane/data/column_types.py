@@ -1,19 +1,18 @@
-"""What the columns of a table are: recognised once, at training, from types and values."""
+"""What the columns of a training table are, found out from types and values."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 
-from windvane.data.table import Floats
-from windvane.data.values import (
+from windvane.data.files import Frame
+from windvane.errors import InputError
+from windvane.runtime.column_values import (
     PARTS,
     date_parts,
     distinct_texts,
@@ -22,102 +21,12 @@ from windvane.data.values import (
     to_numbers,
     to_seconds,
 )
-from windvane.errors import InputError
-
-Kind = Literal["number", "category", "date", "duration", "text", "dropped"]
+from windvane.runtime.schema import Column, Schema, is_unnamed, listed, plain_columns, to_block
+from windvane.runtime.table import Floats
 
 MIN_WORDS = 4.0  # texts have at least as many words on average
 MIN_DISTINCT = 0.5  # and at least this share of them is distinct
 SAMPLE = 1000  # texts whose words are counted
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the training table.
-
-    Attributes
-    ----------
-    name
-        Its name.
-    kind
-        What it is read as.
-    missing
-        How many values were missing in training.
-    distinct
-        How many distinct values there were; None where they were not counted (numbers).
-    vocabulary
-        The texts of a category; a code is a position in it.
-    form
-        The format of dates written as texts.
-    timezone
-        The time zone in which dates are taken apart; None where they have none.
-    parts
-        The numbers made of a date: those of `windvane.data.values.PARTS` that varied in training.
-    reason
-        Why the column was dropped.
-    """
-
-    name: str
-    kind: Kind
-    missing: int = 0
-    distinct: int | None = None
-    vocabulary: tuple[str, ...] = ()
-    form: str | None = None
-    timezone: str | None = None
-    parts: tuple[str, ...] = ()
-    reason: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Describe the column in JSON's types, leaving out what has its default.
-
-        Returns
-        -------
-        dict
-            What `from_json` reads.
-        """
-        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, (value, default) in values.items()
-            if value != default
-        }
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Column:
-        """Make a column of what `to_json` wrote.
-
-        Parameters
-        ----------
-        fields
-            The description.
-
-        Returns
-        -------
-        Column
-            The same column.
-
-        Raises
-        ------
-        ValueError
-            Where a field is of another type.
-        TypeError
-            Where a field is unknown or missing.
-        """
-        given: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
-        column = cls(**given)
-        lists, texts = (column.vocabulary, column.parts), (column.form, column.timezone, column.reason)
-        sound = (
-            isinstance(column.name, str)
-            and column.kind in get_args(Kind)
-            and type(column.missing) is int
-            and (column.distinct is None or type(column.distinct) is int)
-            and all(isinstance(items, tuple) and all(isinstance(item, str) for item in items) for items in lists)
-            and all(text is None or isinstance(text, str) for text in texts)
-            and set(column.parts) <= set(PARTS)
-        )
-        if not sound:
-            raise ValueError(f"column {column.name!r} has a field of a wrong type")
-        return column
 
 
 def recognise_numbers(names: list[str], block: Floats) -> list[Column]:
@@ -253,3 +162,51 @@ def _date(values: pd.Series, form: str | None) -> Column:
     if not parts or missing == len(dates):
         return _dropped(name, len(dates), missing)
     return Column(name, "date", missing, len(np.unique(present)), form=form, timezone=timezone, parts=parts)
+
+
+def infer_schema(frame: Frame) -> Schema:
+    """Find out what the columns of a training table are.
+
+    Raises InputError where no column is left because each is constant or has no value.
+    """
+    if not isinstance(frame, pd.DataFrame):
+        return Schema(columns=(), named=False, n_sparse=frame.shape[1])
+    unnamed = is_unnamed(frame)
+    names = [f"x{i}" if unnamed else str(name) for i, name in enumerate(frame.columns)]
+    plain = plain_columns(frame)
+    columns: list[Column | None] = [None] * len(names)
+    found = recognise_numbers([names[i] for i in plain], to_block(frame, plain)) if len(plain) else []
+    for i, column in zip(plain, found, strict=True):
+        columns[i] = column
+    learned = tuple(column or recognise(frame.iloc[:, i].rename(names[i])) for i, column in enumerate(columns))
+    if all(column.kind == "dropped" for column in learned):
+        raise InputError(
+            f"X has no column to learn from: each of the {len(learned)} is constant or has no value "
+            f"in {len(frame)} sample(s)."
+        )
+    return Schema(columns=learned, named=not unnamed)
+
+
+def dropped_notes(schema: Schema) -> tuple[str, ...]:
+    """Say which columns were left out, and why."""
+    notes = []
+    for reason in ("constant", "no value"):
+        names = [column.name for column in schema.columns if column.reason == reason]
+        if names:
+            plural = "s" if len(names) > 1 else ""
+            notes.append(f"{len(names)} column{plural} left out ({reason}): {listed(names)}.")
+    return tuple(notes)
+
+
+def describe_columns(schema: Schema) -> pd.DataFrame:
+    """Tabulate the columns: column, kind, distinct (not counted for numbers), missing, note."""
+    columns = schema.columns or [Column(name, "number") for name in schema.feature_names]
+    return pd.DataFrame(
+        {
+            "column": [column.name for column in columns],
+            "kind": [column.kind for column in columns],
+            "distinct": pd.array([column.distinct for column in columns], dtype="Int64"),
+            "missing": [column.missing for column in columns],
+            "note": [column.reason or "" for column in columns],
+        }
+    )

@@ -7,6 +7,7 @@ some 13 bytes a node remain of scikit-learn's 64, and values are kept for leaves
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse as sp
 
-from windvane.data.store import read_arrays, reading, write_arrays
-from windvane.data.table import Floats
-from windvane.errors import ModelFileError
+from .errors import ModelFileError
+from .serialization import read_arrays, reading, write_arrays
+from .table import Floats
 
 # Rows up to which all trees are descended at once in numpy; above, scikit-learn's own C descends tree by tree.
 _FEW_ROWS = 16
+HAS_SKLEARN = importlib.util.find_spec("sklearn") is not None
 
 
 @dataclass(frozen=True)
-class Trees:
+class TreeArrays:
     """Some trees, their nodes one after the other.
 
     Attributes
@@ -52,7 +54,7 @@ class Trees:
     values: Floats
 
     @classmethod
-    def of(cls, grown: Sequence[Any]) -> Trees:
+    def of(cls, grown: Sequence[Any]) -> TreeArrays:
         """Take over the ``tree_`` of scikit-learn's decision trees, at least one."""
         states = [tree.__getstate__() for tree in grown]
         nodes = np.concatenate([state["nodes"] for state in states])  # (N,)
@@ -74,7 +76,7 @@ class Trees:
         )
 
     @classmethod
-    def read(cls, path: Path, n_features: int) -> Trees:
+    def read(cls, path: Path, n_features: int) -> TreeArrays:
         """Read what `write` wrote and check it, so that no descent can leave its tree or go round in it.
 
         Parameters
@@ -86,7 +88,7 @@ class Trees:
 
         Returns
         -------
-        Trees
+        TreeArrays
             The trees.
 
         Raises
@@ -113,11 +115,11 @@ class Trees:
             raise ModelFileError(f"{path} holds no possible trees.")
         return trees
 
-    def first(self, count: int) -> Trees:
+    def first(self, count: int) -> TreeArrays:
         """Take the first trees, all where there are not so many."""
         nodes = int(self.sizes[:count].sum())
         leaves = int((self.feature[:nodes] < 0).sum())
-        return Trees(
+        return TreeArrays(
             sizes=self.sizes[:count],
             right=self.right[:nodes],
             feature=self.feature[:nodes],
@@ -179,9 +181,9 @@ class Descent:
         Features of a row.
     """
 
-    def __init__(self, parts: Sequence[Trees], n_features: int) -> None:
+    def __init__(self, parts: Sequence[TreeArrays], n_features: int) -> None:
         self._n_features = n_features
-        self._trees = Trees(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+        self._trees = TreeArrays(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
         sizes = self._trees.sizes
         self._roots = np.cumsum(sizes) - sizes  # (T,)
         leaf = self._trees.feature < 0
@@ -236,6 +238,10 @@ class Descent:
         return np.asarray(reached.mean(axis=1))
 
     def _many(self, features: NDArray[np.float32] | sp.csr_matrix) -> Floats:
+        if not HAS_SKLEARN:  # as may be where an exported model is used
+            dense = features.toarray() if isinstance(features, sp.csr_matrix) else features
+            starts = range(0, len(dense), _FEW_ROWS)
+            return np.concatenate([self._few(dense[start : start + _FEW_ROWS]) for start in starts])
         self._compiled = self._compiled or [self._trees.compiled(i, self._n_features) for i in range(len(self._roots))]
         total = np.zeros((features.shape[0], self._trees.values.shape[1]))
         for root, tree in zip(self._roots, self._compiled, strict=True):

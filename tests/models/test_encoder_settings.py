@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from encodable import CARDINALITIES, dense, make_table, make_target
 from scipy import sparse as sp
-
 from windvane.data.encoders import DENSE, NATIVE, ORDINAL, Choices, Encoder, Scale, float32
 from windvane.data.fitted_parts import pack
-from windvane.data.store import read_arrays, write_arrays
-from windvane.data.table import Table
+
 from windvane.data.task import Kind, Task
 from windvane.errors import ModelFileError
+from windvane.runtime.serialization import read_arrays, write_arrays
+from windvane.runtime.table import Table
 
 
 @pytest.mark.parametrize("choices", [NATIVE, ORDINAL, DENSE])

@@ -7,10 +7,10 @@ import numpy as np
 from encodable import CARDINALITIES, dense, make_table, make_target
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from windvane.data.encoders import Choices, Encoder
-from windvane.data.table import Table
+
 from windvane.data.task import Kind
+from windvane.runtime.table import Table
 
 
 def slowly(encoder: Encoder, table: Table) -> Any:

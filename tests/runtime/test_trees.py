@@ -10,7 +10,7 @@ from scipy import sparse as sp
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier, RandomForestRegressor
 
 from windvane.errors import ModelFileError
-from windvane.models.trees import Descent, Trees
+from windvane.runtime.trees import Descent, TreeArrays
 
 
 def fitted(kind: type, features: Any, target: Any) -> Any:
@@ -35,11 +35,11 @@ def test_few_and_many_rows_are_predicted_as_by_scikit_learn(kind: type, n_rows: 
     rows = features_with_holes(n_rows, seed=1)
     expected = forest.predict(rows)[:, None] if kind is RandomForestRegressor else forest.predict_proba(rows)
     grown = [tree.tree_ for tree in forest.estimators_]
-    parts = [Trees.of(grown[:7]), Trees.of(grown[7:])]
+    parts = [TreeArrays.of(grown[:7]), TreeArrays.of(grown[7:])]
     np.testing.assert_allclose(Descent(parts, 6)(rows), expected, rtol=1e-12, atol=1e-12)
     parts[0].write(tmp_path / "a")
     np.testing.assert_allclose(
-        Descent([Trees.read(tmp_path / "a", 6), parts[1]], 6)(rows), expected, rtol=1e-12, atol=1e-12
+        Descent([TreeArrays.read(tmp_path / "a", 6), parts[1]], 6)(rows), expected, rtol=1e-12, atol=1e-12
     )
 
 
@@ -48,10 +48,10 @@ def test_the_first_trees_are_a_smaller_forest(tmp_path: Path) -> None:
     forest = fitted(RandomForestClassifier, features, np.arange(200) % 3)
     grown = [tree.tree_ for tree in forest.estimators_]
     rows = features_with_holes(50, seed=1)
-    few = Trees.of(grown).first(7)
-    np.testing.assert_array_equal(Descent([few], 6)(rows), Descent([Trees.of(grown[:7])], 6)(rows))
+    few = TreeArrays.of(grown).first(7)
+    np.testing.assert_array_equal(Descent([few], 6)(rows), Descent([TreeArrays.of(grown[:7])], 6)(rows))
     few.write(tmp_path / "few")
-    assert len(Trees.read(tmp_path / "few", 6).sizes) == 7
+    assert len(TreeArrays.read(tmp_path / "few", 6).sizes) == 7
     np.testing.assert_array_equal(Descent([few.first(99)], 6)(rows), Descent([few], 6)(rows))
 
 
@@ -59,12 +59,12 @@ def test_sparse_rows() -> None:
     rows = sp.random(300, 30, 0.2, format="csr", random_state=0, dtype=np.float32)
     target = (rows.toarray()[:, 0] > 0.1).astype(int)
     forest = fitted(RandomForestClassifier, rows, target)
-    descent = Descent([Trees.of([tree.tree_ for tree in forest.estimators_])], 30)
+    descent = Descent([TreeArrays.of([tree.tree_ for tree in forest.estimators_])], 30)
     for some in (sp.csr_matrix(rows), sp.csr_matrix(rows[:3])):
         np.testing.assert_allclose(descent(some), forest.predict_proba(some), atol=1e-12)
 
 
-def poison(trees: Trees, name: str, at: int, value: float) -> Trees:
+def poison(trees: TreeArrays, name: str, at: int, value: float) -> TreeArrays:
     array = getattr(trees, name).copy()
     array[at] = value
     return replace(trees, **{name: array})
@@ -73,7 +73,7 @@ def poison(trees: Trees, name: str, at: int, value: float) -> Trees:
 def test_impossible_trees_are_refused(tmp_path: Path) -> None:
     features = features_with_holes(100)
     forest = fitted(RandomForestClassifier, features, np.arange(100) % 2)
-    trees = Trees.of([tree.tree_ for tree in forest.estimators_])
+    trees = TreeArrays.of([tree.tree_ for tree in forest.estimators_])
     size = int(trees.sizes[0])
     bad = [
         poison(trees, "right", 0, 0),
@@ -94,9 +94,9 @@ def test_impossible_trees_are_refused(tmp_path: Path) -> None:
     for number, one in enumerate(bad):
         one.write(tmp_path / str(number))
         with pytest.raises(ModelFileError):
-            Trees.read(tmp_path / str(number), 6)
+            TreeArrays.read(tmp_path / str(number), 6)
     trees.write(tmp_path / "good")
     with pytest.raises(ModelFileError):
-        Trees.read(tmp_path / "good", 5)
+        TreeArrays.read(tmp_path / "good", 5)
     with pytest.raises(ModelFileError, match="features"):
         Descent([trees], 6)(features[:, :5])

@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse as sp
 
-from windvane.errors import InputError, ModelFileError
+from .errors import InputError, ModelFileError
 
 # Whatever numpy, json, zipfile and code that meets wrong shapes or missing keys raise over a damaged file.
 _DAMAGE: tuple[type[Exception], ...] = (
@@ -153,45 +152,6 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     # numpy would not close a file that it opened and could not read.
     with reading(path), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
-
-
-def split_rows(rows: NDArray[Any] | sp.csr_matrix) -> dict[str, NDArray[Any]]:
-    """Turn encoded rows, dense or CSR, into named arrays for `write_arrays`."""
-    if isinstance(rows, sp.csr_matrix):
-        shape = np.array(rows.shape, dtype=np.int64)
-        return {"data": rows.data, "indices": rows.indices, "indptr": rows.indptr, "shape": shape}
-    return {"rows": rows}
-
-
-def join_rows(arrays: Mapping[str, NDArray[Any]]) -> Any:
-    """Put together what `split_rows` gave.
-
-    Parameters
-    ----------
-    arrays
-        Those and any others.
-
-    Returns
-    -------
-    ndarray or csr_matrix
-        Floats, shape (n, q).
-
-    Raises
-    ------
-    ValueError
-        If indices lead outside the matrix, or the rows are no table of floats.
-    """
-    if "rows" in arrays:
-        rows = arrays["rows"]
-        if rows.ndim != 2 or rows.dtype.kind != "f":
-            raise ValueError("these are no rows")
-        return rows
-    n, q = (int(size) for size in arrays["shape"])
-    matrix = sp.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(n, q))
-    matrix.check_format(full_check=True)
-    if matrix.dtype.kind != "f":
-        raise ValueError("these are no rows")
-    return matrix
 
 
 def digest(path: Path) -> str:

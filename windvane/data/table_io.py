@@ -1,14 +1,7 @@
-"""A typed table: the one form in which every family of models reads data.
-
-Notation: n rows, p numbers (dates and booleans are numbers here), c categories, t texts, s sparse columns.
-A `Table` is made once per fit by `windvane.data.schema.Schema.encode`, written to the run directory and
-memory-mapped by every worker program; what a configuration changes (imputation, scaling, one-hot encoding) is
-learned later, inside the training part of each fold, by `windvane.data.encoders`.
-"""
+"""Typed tables in a run directory, mapped into memory by every worker."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,65 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse as sp
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of typed columns.
-
-    Attributes
-    ----------
-    matrix
-        Float64, shape (n, p + c): the numbers, then the category codes. NaN is missing. A category code is the
-        position in the vocabulary; a value that training never saw has the code ``len(vocabulary)``.
-    n_numbers
-        p, how many of the columns of `matrix` are numbers.
-    cardinalities
-        Size of the vocabulary of each of the c categories.
-    texts
-        t object arrays of strings, each of shape (n,); the empty string is missing.
-    sparse
-        CSR matrix of shape (n, s) or None.
-    """
-
-    matrix: Floats
-    n_numbers: int
-    cardinalities: tuple[int, ...] = ()
-    texts: tuple[NDArray[np.object_], ...] = ()
-    sparse: sp.csr_matrix | None = None
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows."""
-        return int(self.matrix.shape[0])
-
-    @property
-    def n_columns(self) -> int:
-        """Number of columns of all kinds."""
-        n_sparse = 0 if self.sparse is None else int(self.sparse.shape[1])
-        return int(self.matrix.shape[1]) + len(self.texts) + n_sparse
-
-    def take(self, rows: Integers) -> Table:
-        """Copy some rows.
-
-        Parameters
-        ----------
-        rows
-            Positions, in the order wanted.
-
-        Returns
-        -------
-        Table
-            Those rows.
-        """
-        return replace(
-            self,
-            matrix=np.asarray(self.matrix[rows]),  # (len(rows), p + c)
-            texts=tuple(text[rows] for text in self.texts),
-            sparse=None if self.sparse is None else self.sparse[rows],
-        )
+from windvane.runtime.table import Table
 
 
 def write_table(table: Table, folder: Path) -> None:

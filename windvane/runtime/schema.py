@@ -1,10 +1,6 @@
-"""The typed columns of a training table: learned once, then applied to every table that is to be predicted.
+"""The columns of a training table, applied to every table that is to be predicted.
 
-::
-
-    frame = to_frame(X)              # windvane.data.files
-    schema = Schema.learn(frame)     # what each column is
-    table = schema.encode(frame)     # windvane.data.table: float block, category codes, texts
+`windvane.data.column_types.infer_schema` learns them.
 
 A table without names (an array, a list, a frame numbered 0, 1, 2 ...) is known by position, any other by name.
 Infinite numbers count as missing. The matrix of a table holds first what is a number in training, then the parts of
@@ -13,19 +9,18 @@ dates and the seconds of durations, then the category codes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from scipy import sparse as sp
 
-from windvane.data.files import Frame, is_unnamed
-from windvane.data.recognise import Column, Kind, recognise, recognise_numbers
-from windvane.data.table import Floats, Integers, Table
-from windvane.data.values import (
+from .column_values import (
+    PARTS,
     codes_of,
     date_parts,
     to_codes,
@@ -35,10 +30,103 @@ from windvane.data.values import (
     to_texts,
     vocabulary_index,
 )
-from windvane.errors import InputError, MissingColumnsError, ModelFileError
+from .errors import InputError, MissingColumnsError, ModelFileError
+from .table import Floats, Integers, Table
 
 FEW_ROWS = 300  # up to here values are looked up one by one: making a hash table of each column costs more
+Kind = Literal["number", "category", "date", "duration", "text", "dropped"]
+Frame = pd.DataFrame | sp.csr_matrix
+
 MAX_NAMED = 10  # columns named in a note or an error
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the training table.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    kind
+        What it is read as.
+    missing
+        How many values were missing in training.
+    distinct
+        How many distinct values there were; None where they were not counted (numbers).
+    vocabulary
+        The texts of a category; a code is a position in it.
+    form
+        The format of dates written as texts.
+    timezone
+        The time zone in which dates are taken apart; None where they have none.
+    parts
+        The numbers made of a date: those of `column_values.PARTS` that varied in training.
+    reason
+        Why the column was dropped.
+    """
+
+    name: str
+    kind: Kind
+    missing: int = 0
+    distinct: int | None = None
+    vocabulary: tuple[str, ...] = ()
+    form: str | None = None
+    timezone: str | None = None
+    parts: tuple[str, ...] = ()
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the column in JSON's types, leaving out what has its default.
+
+        Returns
+        -------
+        dict
+            What `from_json` reads.
+        """
+        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, (value, default) in values.items()
+            if value != default
+        }
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Column:
+        """Make a column of what `to_json` wrote.
+
+        Parameters
+        ----------
+        fields
+            The description.
+
+        Returns
+        -------
+        Column
+            The same column.
+
+        Raises
+        ------
+        ValueError
+            Where a field is of another type.
+        TypeError
+            Where a field is unknown or missing.
+        """
+        given: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
+        column = cls(**given)
+        lists, texts = (column.vocabulary, column.parts), (column.form, column.timezone, column.reason)
+        sound = (
+            isinstance(column.name, str)
+            and column.kind in get_args(Kind)
+            and type(column.missing) is int
+            and (column.distinct is None or type(column.distinct) is int)
+            and all(isinstance(items, tuple) and all(isinstance(item, str) for item in items) for items in lists)
+            and all(text is None or isinstance(text, str) for text in texts)
+            and set(column.parts) <= set(PARTS)
+        )
+        if not sound:
+            raise ValueError(f"column {column.name!r} has a field of a wrong type")
+        return column
 
 
 @dataclass(frozen=True)
@@ -59,43 +147,7 @@ class Schema:
     named: bool
     n_sparse: int = 0
 
-    @classmethod
-    def learn(cls, frame: Frame) -> Schema:
-        """Recognise the columns of a training table.
-
-        Parameters
-        ----------
-        frame
-            What `windvane.data.files.to_frame` gave.
-
-        Returns
-        -------
-        Schema
-            The columns.
-
-        Raises
-        ------
-        InputError
-            Where no column is left because each is constant or has no value.
-        """
-        if not isinstance(frame, pd.DataFrame):
-            return cls(columns=(), named=False, n_sparse=frame.shape[1])
-        unnamed = is_unnamed(frame)
-        names = [f"x{i}" if unnamed else str(name) for i, name in enumerate(frame.columns)]
-        plain = _plain(frame)
-        columns: list[Column | None] = [None] * len(names)
-        found = recognise_numbers([names[i] for i in plain], _block(frame, plain)) if len(plain) else []
-        for i, column in zip(plain, found, strict=True):
-            columns[i] = column
-        learned = tuple(column or recognise(frame.iloc[:, i].rename(names[i])) for i, column in enumerate(columns))
-        if all(column.kind == "dropped" for column in learned):
-            raise InputError(
-                f"X has no column to learn from: each of the {len(learned)} is constant or has no value "
-                f"in {len(frame)} sample(s)."
-            )
-        return cls(columns=learned, named=not unnamed)
-
-    def encode(self, frame: Frame, owner: str = "the model") -> Table:
+    def transform(self, frame: Frame, owner: str = "the model") -> Table:
         """Apply the schema to a table.
 
         Parameters
@@ -119,7 +171,7 @@ class Schema:
             Where a table known by position has another number of columns, or a value cannot be read as in training.
         """
         if self.n_sparse:
-            return self._encode_sparse(frame, owner)
+            return self._transform_sparse(frame, owner)
         if not isinstance(frame, pd.DataFrame):
             frame = pd.DataFrame(frame.toarray())
         places = self._places(frame, owner)
@@ -142,36 +194,6 @@ class Schema:
     def feature_names(self) -> list[str]:
         """Names of the columns of training, dropped ones included; "x0", "x1" ... where they had none."""
         return [column.name for column in self.columns] or [f"x{i}" for i in range(self.n_sparse)]
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the user should know: which columns were left out."""
-        notes = []
-        for reason in ("constant", "no value"):
-            names = [column.name for column in self.columns if column.reason == reason]
-            if names:
-                plural = "s" if len(names) > 1 else ""
-                notes.append(f"{len(names)} column{plural} left out ({reason}): {_listed(names)}.")
-        return tuple(notes)
-
-    def describe(self) -> pd.DataFrame:
-        """Tabulate the columns.
-
-        Returns
-        -------
-        DataFrame
-            A row for each column: column, kind, distinct (not counted for numbers), missing, note.
-        """
-        columns = self.columns or [Column(name, "number") for name in self.feature_names]
-        return pd.DataFrame(
-            {
-                "column": [column.name for column in columns],
-                "kind": [column.kind for column in columns],
-                "distinct": pd.array([column.distinct for column in columns], dtype="Int64"),
-                "missing": [column.missing for column in columns],
-                "note": [column.reason or "" for column in columns],
-            }
-        )
 
     def to_json(self) -> dict[str, Any]:
         """Describe the schema in JSON's types.
@@ -240,7 +262,7 @@ class Schema:
         if missing:
             raise MissingColumnsError(
                 f"X lacks {len(missing)} of the {len(self.columns)} columns that {owner} was trained on: "
-                f"{_listed(missing)}."
+                f"{listed(missing)}."
             )
         return np.asarray(places, dtype=np.int64)
 
@@ -251,11 +273,11 @@ class Schema:
     def _fill_numbers(self, frame: pd.DataFrame, places: Integers, out: Floats) -> None:  # out: (n, len(numbers))
         """Write the columns that were numbers in training: in one block where they still are, else one by one."""
         numbers = self._of_kind["number"]
-        plain = np.isin(places[numbers], _plain(frame))  # (len(numbers),)
+        plain = np.isin(places[numbers], plain_columns(frame))  # (len(numbers),)
         if plain.all():
-            out[:] = _block(frame, places[numbers])
+            out[:] = to_block(frame, places[numbers])
         else:
-            out[:, plain] = _block(frame, places[numbers[plain]])
+            out[:, plain] = to_block(frame, places[numbers[plain]])
             for j in np.flatnonzero(~plain):
                 out[:, j] = to_numbers(self._series(frame, places, numbers[j]))
         infinite = np.isinf(out)
@@ -283,7 +305,7 @@ class Schema:
             i = categories[j]
             out[:, j] = to_codes(self._series(frame, places, i), index, len(self.columns[i].vocabulary))
 
-    def _encode_sparse(self, frame: Frame, owner: str) -> Table:
+    def _transform_sparse(self, frame: Frame, owner: str) -> Table:
         _check_width(frame.shape[1], self.n_sparse, owner)
         if isinstance(frame, pd.DataFrame):
             columns = [to_numbers(frame.iloc[:, i].rename(f"x{i}")) for i in range(self.n_sparse)]
@@ -293,12 +315,13 @@ class Schema:
         return Table(matrix=np.empty((frame.shape[0], 0)), n_numbers=0, sparse=matrix)
 
 
-def _plain(frame: pd.DataFrame) -> Integers:
+def plain_columns(frame: pd.DataFrame) -> Integers:
     """Positions of the columns of NumPy's real and boolean types, which are converted in one block."""
     return np.flatnonzero([isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in frame.dtypes])
 
 
-def _block(frame: pd.DataFrame, places: Integers) -> Floats:  # (n, len(places))
+def to_block(frame: pd.DataFrame, places: Integers) -> Floats:  # (n, len(places))
+    """Convert some columns at once."""
     whole = len(places) == frame.shape[1] and bool((np.diff(places) == 1).all())
     return np.asarray((frame if whole else frame.take(places, axis=1)).to_numpy(dtype=np.float64))
 
@@ -315,6 +338,13 @@ def _check_width(given: int, expected: int, owner: str) -> None:
         raise InputError(f"X has {given} features, but {owner} is expecting {expected} features as input.")
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Write names for a message, the first of many."""
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return ", ".join(repr(name) for name in names[:MAX_NAMED]) + more
+
+
+def is_unnamed(frame: pd.DataFrame) -> bool:
+    """Whether the columns of a frame are merely numbered 0, 1, 2 ... and thus known by position alone."""
+    columns = frame.columns
+    return isinstance(columns, pd.RangeIndex) and columns.start == 0 and columns.step == 1

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse as sp
 
-from windvane.data.store import (
+from windvane.errors import InputError, ModelFileError
+from windvane.runtime.serialization import (
     digest,
     join_rows,
     new_folder,
@@ -16,7 +17,6 @@ from windvane.data.store import (
     write_arrays,
     write_json,
 )
-from windvane.errors import InputError, ModelFileError
 
 
 def test_json_and_arrays_come_back(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
-from windvane.data.table import Floats, Integers
-from windvane.errors import InputError
+from .errors import InputError
+from .table import Floats, Integers
 
 # Texts that stand for no value. A declared category may have them as values all the same.
 MISSING_TEXTS = frozenset(
