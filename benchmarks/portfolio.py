@@ -2,7 +2,7 @@
 
 Claim: none until it is run; `build` prints how the new portfolio and the one that ships do on tables left out.
 Data: ../shared/data/tables without the tables of the other benchmarks; which are used follows from a rule on their
-    sizes, classes and kinds of columns (windvane.meta.collect.choose_tables). A quarter of each table judges.
+    sizes, classes and kinds of columns (windvane.metalearning.collect.choose_tables). A quarter of each table judges.
 Score: the mean loss over the time of the budget, one worker, normalised per table: 0 is the best of all candidates, 1 a
     constant prediction.
 Hardware: the seconds of a cell are CPU seconds of the machine that collects, of one thread. Repeats: 1; seed 0.
@@ -27,10 +27,10 @@ from engine import NAMES, ROOT, TABLES
 from sklearn.model_selection import train_test_split
 
 from windvane.data.task import Task
-from windvane.meta.candidates import make_candidates, read_published
-from windvane.meta.cells import read_lines, to_outcomes
-from windvane.meta.collect import Effort, Source, choose_tables, collect
-from windvane.meta.portfolio import Outcomes, Plan, build, simulate, write
+from windvane.metalearning.candidates import make_candidates, read_published
+from windvane.metalearning.cells import read_lines, to_outcomes
+from windvane.metalearning.collect import Effort, Source, choose_tables, collect
+from windvane.metalearning.portfolio import Outcomes, Plan, build, simulate, write
 from windvane.models import DEFAULT, FAMILIES
 from windvane.search.halving import make_rungs
 from windvane.search.portfolio import Entry, read_portfolio

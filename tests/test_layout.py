@@ -23,7 +23,19 @@ PACKAGE = ROOT / "windvane"
 # A folder or top file imports only from what stands before it.
 ORDER = (
     *("errors", "version", "settings", "draw", "page", "data", "curvature", "nn", "models", "search"),
-    *("predictor", "persist", "export", "fitted", "refit", "progress", "runs", "meta", "inspect", "report", "results"),
+    *(
+        "predictor",
+        "persist",
+        "export",
+        "fitted",
+        "refit",
+        "progress",
+        "runs",
+        "metalearning",
+        "inspect",
+        "report",
+        "results",
+    ),
     *("estimator", "automl", "cli", "__main__"),
 )
 NARROWER = {"curvature": {"errors", "draw", "page"}, "inspect": {"errors", "draw", "page", "data", "nn"}}

@@ -29,7 +29,7 @@ The layout; each imports only from what stands above it::
     refit.py      the ensemble trained anew on all rows
     progress.py   what a search says while it runs
     runs.py       one run from its directory to its outcome
-    meta/         learning to choose: the matrix of losses, the portfolio and the selector built from it
+    metalearning/ learning to choose: the matrix of losses, the portfolio and the selector built from it
     inspect/      see inside networks: activations, CKA, attention, receptive fields, skips, probes
     report/       what a run's page shows
     results.py    what a fitted estimator tells, and how its model is taken away

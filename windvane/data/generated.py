@@ -224,8 +224,9 @@ def _fit_crosses(
             return (), []
         outputs = np.eye(task.n_classes)[target]
         outputs = outputs[:, 1:] if task.n_classes == 2 else outputs
-    chosen: list[tuple[int, ...]] = [(j,) for j in best if cardinalities[j] >= MIN_LEVELS][:MAX_CROSSES]
-    chosen += list(combinations(best[:MAX_CROSSED], 2))[:MAX_CROSSES]
+    singles = [j for j in best if cardinalities[j] >= MIN_LEVELS][:MAX_CROSSES]
+    chosen: list[tuple[int, ...]] = [(j,) for j in singles]
+    chosen += [*combinations(best[:MAX_CROSSED], 2)][:MAX_CROSSES]
     chosen += [tuple(best[:3])] if len(best) >= 3 else []
     limit = np.iinfo(np.int64).max
     crosses, encoded = [], []

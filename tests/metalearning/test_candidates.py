@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from windvane.data.task import Task
-from windvane.meta.candidates import make_candidates, read_published, translate
+from windvane.metalearning.candidates import make_candidates, read_published, translate
 from windvane.models import FAMILIES
 from windvane.models.params import check, complete
 from windvane.search.portfolio import Entry, read_portfolio

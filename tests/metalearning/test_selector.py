@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from windvane.data.table import Floats
 from windvane.data.task import Task
 from windvane.errors import InputError
-from windvane.meta.selector import Forest, Selector, elect, is_covered, tabulate
+from windvane.metalearning.selector import Forest, Selector, elect, is_covered, tabulate
 from windvane.search.policy import PolicyTable
 
 SMALL = Forest(n_trees=10)

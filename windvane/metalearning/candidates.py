@@ -14,7 +14,7 @@ from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.models.base import Family, Value
 from windvane.models.params import check, complete, sample
-from windvane.search.portfolio import Entry, read_portfolio
+from windvane.search.portfolio import Entry
 
 Read = Callable[[Any], Value]
 
@@ -55,10 +55,63 @@ _FAMILIES: dict[str, tuple[str, dict[str, tuple[str, Read]]]] = {
 }
 
 
+# What practitioners and tuned portfolios use, beside the defaults; random draws from wide ranges rarely lie here.
+_SHALLOW = {"feature_fraction": 0.6, "bagging_fraction": 0.9, "lambda_l2": 0.5}
+GUESSES = (
+    Entry("lightgbm", {}),
+    Entry("linear", {}),
+    Entry("catboost", {}),
+    Entry("extra_trees", {}),
+    Entry("network", {}),
+    Entry("lightgbm", {"features": "generated"}),
+    Entry("mlp", {}),
+    Entry(
+        "lightgbm",
+        {
+            **{"learning_rate": 0.04, "num_leaves": 39, "min_data_in_leaf": 3, "feature_fraction": 0.46},
+            **{"bagging_fraction": 0.88, "extra_trees": True, "lambda_l1": 0.24, "lambda_l2": 0.36},
+        },
+    ),
+    Entry("catboost", {"features": "generated"}),
+    Entry("network", {"width": 256, "dropout": 0.3, "weight_decay": 0.06}),
+    Entry("random_forest", {}),
+    Entry("catboost", {"depth": 5, "learning_rate": 0.06, "l2_leaf_reg": 3.0}),
+    Entry("lightgbm", {"learning_rate": 0.05, "num_leaves": 8, "min_data_in_leaf": 24, **_SHALLOW}),
+    Entry("extra_trees", {"max_features": 0.8, "min_samples_leaf": 2}),
+    Entry("network", {"depth": 2, "width": 64, "learning_rate": 0.06}),
+    Entry("linear", {"scale": "quantile"}),
+    Entry(
+        "lightgbm",
+        {
+            **{"learning_rate": 0.03, "num_leaves": 128, "min_data_in_leaf": 12, "feature_fraction": 0.5},
+            **{"bagging_fraction": 0.95, "extra_trees": True, "lambda_l2": 1.6},
+        },
+    ),
+    Entry(
+        "lightgbm",
+        {
+            **{"learning_rate": 0.04, "num_leaves": 20, "min_data_in_leaf": 10, "feature_fraction": 0.45},
+            **{"bagging_fraction": 0.8, "extra_trees": True, "lambda_l2": 1.0, "features": "generated"},
+        },
+    ),
+    Entry("network", {"embedding": "none", "scale": "quantile", "width": 256, "dropout": 0.3}),
+    Entry("catboost", {"depth": 4, "learning_rate": 0.12, "l2_leaf_reg": 1.0}),
+    Entry("lightgbm", {"learning_rate": 0.12, "num_leaves": 31, "feature_fraction": 0.7, "min_data_in_leaf": 20}),
+    Entry("mlp", {"depth": 1, "width": 256, "alpha": 0.01, "learning_rate": 0.0005, "scale": "standard"}),
+    Entry("extra_trees", {"min_samples_leaf": 3, "max_features": 0.5, "bootstrap": True}),
+    Entry("network", {"dropout": 0.0, "learning_rate": 0.02, "sigma": 0.5}),
+    Entry("catboost", {"depth": 8, "learning_rate": 0.05, "l2_leaf_reg": 5.0, "rsm": 0.8}),
+    Entry("lightgbm", {"learning_rate": 0.1, "num_leaves": 4, "feature_fraction": 0.7, "min_data_in_leaf": 10}),
+    Entry("random_forest", {"max_features": 0.7, "min_samples_leaf": 3}),
+    Entry("network", {"depth": 4, "width": 192, "dropout": 0.05, "sigma": 0.05}),
+    Entry("network", {"embedding": "none", "activation": "relu", "weight_decay": 0.1}),
+)
+
+
 def make_candidates(
     task: Task, families: Mapping[str, Family], draws: Mapping[str, int], seed: int, published: Iterable[Entry] = ()
 ) -> list[Entry]:
-    """List the candidates of a task kind: portfolio, defaults, what others published, and random ones of each family.
+    """List the candidates of a task kind: guesses, defaults, what others published, and random ones of each family.
 
     Parameters
     ----------
@@ -85,7 +138,7 @@ def make_candidates(
         for name, space in spaces.items()
         for _ in range(draws.get(name, 0))
     ]
-    listed = [*read_portfolio(task, families), *(Entry(name, {}) for name in families), *published, *drawn]
+    listed = [*GUESSES, *(Entry(name, {}) for name in families), *published, *drawn]
     candidates: dict[str, Entry] = {}
     for entry in listed:
         if entry.family in families:
