@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from toys import HOSTILE_LABEL, check_html
 
-from windvane.curvature.tracker import FisherRecord
+from windvane.curvature.fisher_trace import FisherRecord
 from windvane.data.images import read_images
 from windvane.errors import InputError
 from windvane.nn.judged import Judged

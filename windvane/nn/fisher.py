@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from windvane.curvature.alarm import ExplosionAlarm
-from windvane.curvature.outputs import Output
-from windvane.curvature.passes import trained
-from windvane.curvature.penalty import FisherPenalty
-from windvane.curvature.tracker import FisherRecord, FisherTracker
+from windvane.curvature.autograd import trainable_parameters
+from windvane.curvature.explosion_alarm import ExplosionAlarm
+from windvane.curvature.fisher_penalty import FisherPenalty
+from windvane.curvature.fisher_trace import FisherRecord, FisherTracker
+from windvane.curvature.likelihood import Output
 from windvane.errors import InputError
 from windvane.nn.checkpoint import NAME, read_numbers
 from windvane.nn.history import Evaluation
@@ -113,7 +113,7 @@ class Fisher:
         if self._penalty is not None:
             gradient = {
                 name: torch.empty_like(parameter).copy_(tensors[f"gradient:{name}"])
-                for name, parameter in trained(self._penalty.model).items()
+                for name, parameter in trainable_parameters(self._penalty.model).items()
                 if f"gradient:{name}" in tensors
             }
             more = {"stream": tensors.get("penalty"), "gradient": gradient}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from windvane.curvature.tracker import FisherRecord
+from windvane.curvature.fisher_trace import FisherRecord
 from windvane.data.images import Images
 from windvane.draw import Axis, Kind, Series, plot, round_ticks
 from windvane.nn.judged import Judged

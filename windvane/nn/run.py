@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from windvane.curvature.tracker import FisherRecord
+from windvane.curvature.fisher_trace import FisherRecord
 from windvane.data.images import Images
 from windvane.errors import InputError, NotFiniteError, RunMismatchError
 from windvane.nn.checkpoint import NAME, Stateful, read_state, write_state

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from windvane.curvature import FisherPenalty, exact_trace, input_penalty
+from windvane.curvature import FisherPenalty, exact_fisher_trace, input_gradient_penalty
 from windvane.errors import InputError
 
 
@@ -131,7 +131,7 @@ def test_its_trace_is_an_estimate_of_the_fisher_trace() -> None:
         gradient_of(one, penalty)
         found.append(penalty.trace_)
     values = torch.tensor(found, dtype=torch.float64)
-    exact = exact_trace(one.model, one.model(one.x)).trace
+    exact = exact_fisher_trace(one.model, one.model(one.x)).trace
     assert abs(values.mean().item() - exact) < 4 * values.std().item() / math.sqrt(300)
 
 
@@ -222,7 +222,7 @@ def test_it_lowers_the_trace(name: str) -> None:
     for alpha in (0.0, 2.0):
         one = network(name, 32, trained_steps=0)
         train(one, FisherPenalty(one.model, alpha), 60)
-        traces.append(exact_trace(one.model, one.model(one.x)).trace)
+        traces.append(exact_fisher_trace(one.model, one.model(one.x)).trace)
     assert traces[1] < 0.95 * traces[0]
 
 
@@ -352,10 +352,10 @@ def test_called_before_backward_says_where_to_put_it() -> None:
         FisherPenalty(one.model, 0.1)(lambda: one.model(one.x))
 
 
-def test_forward_that_does_not_compute_anew() -> None:
+def test_forward_that_does_not_recompute() -> None:
     one = network("mlp")
     logits = one.model(one.x)
-    with pytest.raises(InputError, match="anew"):
+    with pytest.raises(InputError, match="recomputes"):
         added(one.model, lambda: FisherPenalty(one.model, 0.1)(lambda: logits))
 
 
@@ -405,7 +405,7 @@ def test_logits_of_a_copy() -> None:
 def test_input_penalty_is_the_squared_gradient_by_the_input() -> None:
     one = network("cnn")
     buffers = deepcopy(list(one.model.buffers()))
-    found = input_penalty(one.model, one.x, one.y)
+    found = input_gradient_penalty(one.model, one.x, one.y)
     x = one.x.clone()
     slopes = []
     for value in x.view(-1):
@@ -417,7 +417,7 @@ def test_input_penalty_is_the_squared_gradient_by_the_input() -> None:
         value.fill_(kept)
     assert found.item() == pytest.approx(sum(s**2 for s in slopes), rel=1e-5)
     one = network("cnn")
-    found = input_penalty(one.model, one.x, one.y)
+    found = input_gradient_penalty(one.model, one.x, one.y)
     assert all(map(torch.equal, one.model.buffers(), buffers))
     found.backward()
     assert all(p.grad is not None for p in one.model.parameters())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from windvane.curvature import FisherPenalty, FisherTracker
-from windvane.curvature.integrations.hugging_face import fisher_trainer
+from windvane.curvature.integrations.huggingface import fisher_trainer
 from windvane.errors import InputError
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")

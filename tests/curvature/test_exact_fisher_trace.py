@@ -5,7 +5,7 @@ import torch
 from small_networks import MAKERS, network, slow_trace
 from torch import nn
 
-from windvane.curvature import exact_trace
+from windvane.curvature import exact_fisher_trace
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -14,7 +14,7 @@ def test_equals_the_definition(name: str, training: bool) -> None:
     one = network(name)
     one.model.train(training)
     logits = one.model(one.x)
-    found = exact_trace(one.model, logits)
+    found = exact_fisher_trace(one.model, logits)
     assert found.trace == pytest.approx(slow_trace(one.model, one.x), rel=1e-10)
     assert sum(found.per_layer.values()) == pytest.approx(found.trace)
     logits.sum().backward()  # the graph stays usable
@@ -29,8 +29,8 @@ def test_gaussian_is_the_jacobian_and_sigmoid_its_weighted_rows() -> None:
             found = torch.autograd.grad(value, list(one.model.parameters()), retain_graph=True)
             size, p = sum(g.square().sum().item() for g in found), value.sigmoid().item()
             jacobian = jacobian[0] + size / 5, jacobian[1] + p * (1 - p) * size / 5
-    assert exact_trace(one.model, logits, "gaussian").trace == pytest.approx(jacobian[0])
-    assert exact_trace(one.model, logits, "sigmoid").trace == pytest.approx(jacobian[1])
+    assert exact_fisher_trace(one.model, logits, "gaussian").trace == pytest.approx(jacobian[0])
+    assert exact_fisher_trace(one.model, logits, "sigmoid").trace == pytest.approx(jacobian[1])
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch's own forward-mode derivatives
@@ -46,7 +46,7 @@ def test_equals_the_generalised_gauss_newton_matrix_of_curvlinops(name: str) -> 
         operator = linops.GGNLinearOperator(model, nn.CrossEntropyLoss(), parameters, [(one.x, one.y)])
         size = sum(p.numel() for p in parameters)
         dense = operator @ torch.eye(size, dtype=torch.float64)
-    assert exact_trace(model, model(one.x)).trace == pytest.approx(dense.trace().item(), rel=1e-6)
+    assert exact_fisher_trace(model, model(one.x)).trace == pytest.approx(dense.trace().item(), rel=1e-6)
 
 
 def test_equals_the_fisher_matrix_of_nngeometry() -> None:
@@ -58,4 +58,4 @@ def test_equals_the_fisher_matrix_of_nngeometry() -> None:
     model = one.model.eval()
     loader = DataLoader(TensorDataset(one.x, one.y), batch_size=4)
     found = metrics.FIM(model, loader, PMatDense, variant="classif_logits").trace().item()
-    assert exact_trace(model, model(one.x)).trace == pytest.approx(found, rel=1e-5)
+    assert exact_fisher_trace(model, model(one.x)).trace == pytest.approx(found, rel=1e-5)

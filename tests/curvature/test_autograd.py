@@ -8,13 +8,13 @@ from small_networks import Transformer, cnn, mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from windvane.curvature.passes import (
-    by_layer,
-    gradient,
-    moved,
+from windvane.curvature.autograd import (
+    grad,
+    perturbed,
+    preserve_state,
     squared_norms,
-    trained,
-    undisturbed,
+    sum_by_layer,
+    trainable_parameters,
 )
 from windvane.errors import InputError
 from windvane.torch_utils import find_ddp, unwrap_model
@@ -23,8 +23,8 @@ from windvane.torch_utils import find_ddp, unwrap_model
 def test_trained_parameters_by_their_plain_names() -> None:
     model = mlp()
     model[0].bias.requires_grad_(False)  # type: ignore[index,union-attr]
-    assert list(trained(model)) == ["0.weight", "3.weight", "3.bias"]
-    assert list(trained(torch.compile(model))) == ["0.weight", "3.weight", "3.bias"]
+    assert list(trainable_parameters(model)) == ["0.weight", "3.weight", "3.bias"]
+    assert list(trainable_parameters(torch.compile(model))) == ["0.weight", "3.weight", "3.bias"]
 
 
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch was built without gloo")
@@ -37,8 +37,8 @@ def test_wrappers_in_any_order(one_process: None) -> None:
         outer = wrapper if within else torch.compile(wrapper, backend="eager")
         assert unwrap_model(outer) is model
         assert find_ddp(outer) is wrapper
-        assert list(trained(outer)) == list(trained(model))
-        with undisturbed(outer):
+        assert list(trainable_parameters(outer)) == list(trainable_parameters(model))
+        with preserve_state(outer):
             assert not wrapper.require_backward_grad_sync
         assert wrapper.require_backward_grad_sync
 
@@ -47,44 +47,44 @@ def test_sharded_parameters_are_refused() -> None:
     model = mlp()
     model[0].weight.device_mesh = object()  # type: ignore[index,union-attr]
     with pytest.raises(InputError, match="FSDP"):
-        trained(model)
+        trainable_parameters(model)
 
 
 def test_flattened_parameters_are_refused() -> None:
     model = mlp()
     model[0].weight._fsdp_flattened = True  # type: ignore[index,union-attr]
     with pytest.raises(InputError, match="FSDP"):
-        trained(model)
+        trainable_parameters(model)
 
 
 def test_shared_parameters_count_once() -> None:
     one = nn.Linear(3, 3)
-    assert list(trained(nn.Sequential(one, one))) == ["0.weight", "0.bias"]
+    assert list(trainable_parameters(nn.Sequential(one, one))) == ["0.weight", "0.bias"]
 
 
 def test_nothing_to_train() -> None:
     with pytest.raises(InputError, match="requires_grad"):
-        trained(mlp().requires_grad_(False))
+        trainable_parameters(mlp().requires_grad_(False))
     with pytest.raises(InputError, match="type int"):
-        trained(3)
+        trainable_parameters(3)
 
 
 def test_layers() -> None:
     names = [name for name, _ in Transformer().named_parameters()]
-    layers = by_layer(dict.fromkeys(names, 1.0))
+    layers = sum_by_layer(dict.fromkeys(names, 1.0))
     assert layers == {"position": 1.0, "embed": 2.0, "block.norm": 2.0, "block.qkv": 2.0, "block.out": 2.0, "head": 2.0}
 
 
 def test_gradient_leaves_grad_alone_and_fills_zeros() -> None:
     used, unused = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
-    found = gradient((used**2).sum(), [used, unused])
+    found = grad((used**2).sum(), [used, unused])
     assert [g.tolist() for g in found] == [[2.0, 2.0], [0.0, 0.0, 0.0]]
     assert used.grad is None
 
 
 def test_other_errors_of_torch_pass() -> None:
     with pytest.raises(RuntimeError, match="scalar"):
-        gradient(torch.ones(2, requires_grad=True) * 2, [torch.ones(2, requires_grad=True)])
+        grad(torch.ones(2, requires_grad=True) * 2, [torch.ones(2, requires_grad=True)])
 
 
 class Once(torch.autograd.Function):
@@ -104,9 +104,9 @@ class Once(torch.autograd.Function):
 def test_functions_that_can_be_differentiated_once() -> None:
     x = torch.ones(2, requires_grad=True)
     value = Once.apply(x).square().sum()
-    assert gradient(value, [x], keep_graph=True)[0].tolist() == [4.0, 4.0]
+    assert grad(value, [x], keep_graph=True)[0].tolist() == [4.0, 4.0]
     with pytest.raises(InputError, match="mode='finite_difference'"):
-        gradient(value, [x], differentiable=True)
+        grad(value, [x], differentiable=True)
 
 
 def test_parameters_that_have_changed_since() -> None:
@@ -115,7 +115,7 @@ def test_parameters_that_have_changed_since() -> None:
     with torch.no_grad():
         x += 1
     with pytest.raises(InputError, match=r"between the forward pass and optimizer.step\(\)"):
-        gradient(value, [x])
+        grad(value, [x])
 
 
 def test_reentrant_checkpoints_are_named() -> None:
@@ -123,7 +123,7 @@ def test_reentrant_checkpoints_are_named() -> None:
     x = torch.randn(4, 6, requires_grad=True)
     value = checkpoint(model, x, use_reentrant=True).sum()
     with pytest.raises(InputError, match="use_reentrant=False"):
-        gradient(value, list(model.parameters()))
+        grad(value, list(model.parameters()))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -157,7 +157,7 @@ def test_undisturbed_buffers_and_random_state() -> None:
     x = torch.randn(8, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     outputs = []
     for _ in range(2):
-        with undisturbed(model):
+        with preserve_state(model):
             outputs.append(model(x))
     assert torch.equal(*outputs)  # the same dropout mask
     assert torch.equal(torch.get_rng_state(), state)
@@ -169,7 +169,7 @@ def test_undisturbed_buffers_and_random_state() -> None:
 def test_undisturbed_graphs_that_hold_a_buffer() -> None:
     model = cnn().eval()  # in this mode backward reads the running statistics
     loss = model(torch.randn(4, 2, 4, 4)).sum()
-    with undisturbed(model):
+    with preserve_state(model):
         model(torch.randn(4, 2, 4, 4))
     loss.backward()
     assert model[0].weight.grad is not None  # type: ignore[index,union-attr]
@@ -177,7 +177,7 @@ def test_undisturbed_graphs_that_hold_a_buffer() -> None:
 
 def test_undisturbed_after_an_error() -> None:
     model = Counter()
-    with pytest.raises(ZeroDivisionError), undisturbed(model):
+    with pytest.raises(ZeroDivisionError), preserve_state(model):
         model(torch.ones(1))
         1 / 0  # noqa: B018
     assert model.inside.item() == model.replaced.item() == 0
@@ -188,7 +188,7 @@ def test_moved_restores_every_bit_and_other_graphs() -> None:
     before = [p.detach().clone() for p in parameters]
     loss = sum((p**2).sum() for p in parameters)
     assert isinstance(loss, Tensor)
-    with pytest.raises(ZeroDivisionError), moved(parameters, [torch.ones_like(p) for p in parameters], 0.3):
+    with pytest.raises(ZeroDivisionError), perturbed(parameters, [torch.ones_like(p) for p in parameters], 0.3):
         torch.testing.assert_close(parameters[0], before[0] + 0.3)
         1 / 0  # noqa: B018
     assert all(map(torch.equal, parameters, before))

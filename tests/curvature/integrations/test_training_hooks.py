@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from windvane.curvature import ExplosionAlarm, ExplosionWarning, FisherPenalty, FisherTracker
-from windvane.curvature.integrations.hooks import FisherHooks
+from windvane.curvature.integrations.training_hooks import FisherHooks
 from windvane.errors import InputError
 
 

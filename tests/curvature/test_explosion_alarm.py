@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from windvane.curvature import Alarm, ExplosionAlarm, ExplosionWarning, FisherRecord, FisherTracker
-from windvane.curvature.alarm import REMEDIES
+from windvane.curvature.explosion_alarm import REMEDIES
 from windvane.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::windvane.curvature.ExplosionWarning")
@@ -57,11 +57,11 @@ def test_warns_unless_quiet() -> None:
 def test_looks_until_a_step_and_keeps_the_highest_ratio() -> None:
     traces = [1.0] * 10 + [1.5] * 10 + [9.0] * 20
     early, late = ExplosionAlarm(until_step=200), ExplosionAlarm()
-    assert math.isnan(early.highest_)
+    assert math.isnan(early.max_ratio_)
     assert told(early, traces) == []
-    assert early.highest_ == pytest.approx(1.5)
+    assert early.max_ratio_ == pytest.approx(1.5)
     assert told(late, traces) != []
-    assert late.highest_ == pytest.approx(9.0)
+    assert late.max_ratio_ == pytest.approx(9.0)
 
 
 def test_straight_to_strong() -> None:
@@ -110,9 +110,9 @@ def test_against_a_reference_run_at_equal_certainty() -> None:
 
     fast = run(30, 1)
     assert said(fast, fast).alarms_ == []
-    assert said(fast, fast).highest_ == pytest.approx(1.0)
-    assert said(run(60, 4), fast).highest_ == pytest.approx(1.0, abs=0.15)
-    assert said(run(10, 1), [replace(one, entropy=math.nan) for one in run(60, 4)]).highest_ > 2
+    assert said(fast, fast).max_ratio_ == pytest.approx(1.0)
+    assert said(run(60, 4), fast).max_ratio_ == pytest.approx(1.0, abs=0.15)
+    assert said(run(10, 1), [replace(one, entropy=math.nan) for one in run(60, 4)]).max_ratio_ > 2
     (alarm,) = said(run(60, 4, factor=3.0), fast).alarms_
     assert alarm.ratio == pytest.approx(3.0, rel=0.15)
     assert "reference run where both are equally certain" in alarm.message
@@ -123,7 +123,7 @@ def test_the_warmup_of_the_reference_does_not_count_either() -> None:
     alarm = ExplosionAlarm(warmup_steps=50, reference=reference, window=1)
     for record in [replace(one, entropy=1.0) for one in records([100.0] * 20)]:
         alarm.update(record)
-    assert alarm.highest_ == pytest.approx(1.0)
+    assert alarm.max_ratio_ == pytest.approx(1.0)
 
 
 @given(scale=st.floats(1e-6, 1e6))

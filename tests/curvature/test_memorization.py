@@ -7,14 +7,14 @@ import torch
 from small_networks import network
 from torch.nn import functional
 
-from windvane.curvature import memorisation
+from windvane.curvature import memorization
 from windvane.errors import InputError
 
 
 def test_groups_are_measured_apart() -> None:
     one = network("mlp", 12)
     noisy = torch.arange(12) % 4 == 0
-    found = memorisation(one.model, one.model(one.x), one.y, noisy, 7)
+    found = memorization(one.model, one.model(one.x), one.y, noisy, 7)
     assert found.step == 7
     for group, chosen in ((found.clean, ~noisy), (found.noisy, noisy)):
         logits = one.model(one.x[chosen])
@@ -38,7 +38,7 @@ def test_noisy_labels_are_learned_last() -> None:
         optimizer.zero_grad()
         functional.cross_entropy(one.model(one.x), labels).backward()
         optimizer.step()
-    found = memorisation(one.model, one.model(one.x), labels, noisy.tolist())
+    found = memorization(one.model, one.model(one.x), labels, noisy.tolist())
     assert found.clean.accuracy > 0.9
     assert found.noisy.accuracy < 0.5
     assert found.noisy.gradient_norm > 2 * found.clean.gradient_norm
@@ -48,7 +48,7 @@ def test_nothing_changes_and_the_graph_stays() -> None:
     one = network("cnn")
     logits = one.model(one.x)
     before = [b.clone() for b in one.model.buffers()]
-    memorisation(one.model, logits, one.y, torch.zeros(8, dtype=torch.bool))
+    memorization(one.model, logits, one.y, torch.zeros(8, dtype=torch.bool))
     assert all(map(torch.equal, before, one.model.buffers()))
     assert all(p.grad is None for p in one.model.parameters())
     logits.sum().backward()
@@ -57,13 +57,13 @@ def test_nothing_changes_and_the_graph_stays() -> None:
 def test_with_a_forward_pass_of_its_own() -> None:
     one = network("mlp", 12)
     noisy = torch.arange(12) % 4 == 0
-    found = memorisation(one.model, None, one.y, noisy, forward=lambda: one.model(one.x))
-    assert found == memorisation(one.model, one.model(one.x), one.y, noisy)
+    found = memorization(one.model, None, one.y, noisy, forward=lambda: one.model(one.x))
+    assert found == memorization(one.model, one.model(one.x), one.y, noisy)
 
 
 def test_a_group_may_be_empty() -> None:
     one = network("mlp")
-    found = memorisation(one.model, one.model(one.x), one.y, [False] * 8)
+    found = memorization(one.model, one.model(one.x), one.y, [False] * 8)
     assert found.clean.n == 8
     assert found.noisy.n == 0
     assert math.isnan(found.noisy.loss)
@@ -72,6 +72,6 @@ def test_a_group_may_be_empty() -> None:
 def test_sizes_that_differ() -> None:
     one = network("mlp")
     with pytest.raises(InputError, match="8, 8 and 7 examples"):
-        memorisation(one.model, one.model(one.x), one.y, [False] * 7)
+        memorization(one.model, one.model(one.x), one.y, [False] * 7)
     with pytest.raises(InputError, match="True or False"):
-        memorisation(one.model, one.model(one.x), one.y, list(range(8)))  # type: ignore[arg-type]
+        memorization(one.model, one.model(one.x), one.y, list(range(8)))  # type: ignore[arg-type]

@@ -9,8 +9,8 @@ import torch
 from small_networks import MAKERS, Transformer, cnn, flat, network, with_noise
 from torch import nn
 
-from windvane.curvature import FisherTracker, exact_trace
-from windvane.curvature.outputs import Output
+from windvane.curvature import FisherTracker, exact_fisher_trace
+from windvane.curvature.likelihood import Output
 from windvane.errors import InputError
 
 
@@ -20,10 +20,10 @@ def test_unbiased(name: str, training: bool) -> None:
     """The mean of many draws is the exact trace, and of each layer its part, within four standard errors."""
     one = network(name)
     one.model.train(training)
-    exact = exact_trace(one.model, one.model(one.x))
+    exact = exact_fisher_trace(one.model, one.model(one.x))
     record = FisherTracker(one.model, draws=600).update(one.model(one.x), 0)
     assert record is not None
-    assert record.error_from == "draws"
+    assert record.error_source == "draws"
     assert record.standard_error < 0.1 * exact.trace
     assert abs(record.trace - exact.trace) < 4 * record.standard_error
     assert record.per_layer.keys() == exact.per_layer.keys()
@@ -35,7 +35,7 @@ def test_unbiased(name: str, training: bool) -> None:
 @pytest.mark.parametrize("output", ["sigmoid", "gaussian"])
 def test_unbiased_for_other_outputs(output: Output) -> None:
     one = network("mlp")
-    exact = exact_trace(one.model, one.model(one.x), output)
+    exact = exact_fisher_trace(one.model, one.model(one.x), output)
     record = FisherTracker(one.model, draws=600, output=output).update(one.model(one.x), 0)
     assert record is not None
     assert abs(record.trace - exact.trace) < 4 * record.standard_error < 0.4 * exact.trace
@@ -43,7 +43,7 @@ def test_unbiased_for_other_outputs(output: Output) -> None:
 
 def test_each_token_is_an_example() -> None:
     model, x = Transformer(tokens=True), torch.randn(3, 5, 4)
-    exact = exact_trace(model, model(x))
+    exact = exact_fisher_trace(model, model(x))
     record = FisherTracker(model, draws=800).update(model(x), 0)
     assert record is not None
     assert record.n_examples == 15
@@ -126,7 +126,7 @@ def test_error_of_single_draws_comes_from_recent_records() -> None:
     one = network("mlp")
     tracker = FisherTracker(one.model, every=1)
     errors = [tracker.update(one.model(one.x), step) for step in range(60)]
-    assert [record.error_from for record in errors if record][:2] == ["nothing", "records"]
+    assert [record.error_source for record in errors if record][:2] == ["nothing", "records"]
     assert errors[0] is not None
     assert math.isnan(errors[0].standard_error)
     assert "fisher/standard_error" not in errors[0].scalars()
@@ -189,7 +189,7 @@ def test_called_too_late_says_where_to_put_it() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(dtype: torch.dtype) -> None:
     one = network("mlp", 64, dtype=torch.float32)
-    exact = exact_trace(one.model, one.model(one.x)).trace
+    exact = exact_fisher_trace(one.model, one.model(one.x)).trace
     with torch.autocast("cpu", dtype=dtype):
         logits = one.model(one.x)
         record = FisherTracker(one.model, draws=400).update(logits, 0)

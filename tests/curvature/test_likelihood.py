@@ -8,7 +8,14 @@ import torch
 from small_networks import flat
 from torch.distributions import Bernoulli, Categorical, Normal
 
-from windvane.curvature.outputs import Output, Sampler, as_rows, mean_entropy, score_factors, total_loss
+from windvane.curvature.likelihood import (
+    LabelSampler,
+    Output,
+    flatten_logits,
+    mean_entropy,
+    negative_log_likelihood,
+    score_covariance_factor,
+)
 from windvane.errors import InputError
 
 
@@ -23,7 +30,7 @@ from windvane.errors import InputError
     ],
 )
 def test_rows(logits: torch.Tensor, output: Output, rows: tuple[int, int]) -> None:
-    found = as_rows(logits.requires_grad_(), output)
+    found = flatten_logits(logits.requires_grad_(), output)
     assert found.shape == rows
     assert found.dtype == torch.float32
 
@@ -42,7 +49,7 @@ def test_rows(logits: torch.Tensor, output: Output, rows: tuple[int, int]) -> No
 )
 def test_bad_logits(logits: Any, output: Output, words: str) -> None:
     with pytest.raises(InputError) as caught:
-        as_rows(logits, output)
+        flatten_logits(logits, output)
     assert words in str(caught.value)
 
 
@@ -57,7 +64,7 @@ def test_entropy_of_the_predictions(output: Output) -> None:
 @pytest.mark.parametrize("output", ["softmax", "sigmoid", "gaussian"])
 def test_loss_is_the_likelihood(output: Output) -> None:
     rows = torch.randn(7, 3, dtype=torch.float64)
-    labels = Sampler(output, "sampled", 0)(rows)
+    labels = LabelSampler(output, "sampled", 0)(rows)
     distribution = {
         "softmax": Categorical(logits=rows),
         "sigmoid": Bernoulli(logits=rows),
@@ -66,7 +73,7 @@ def test_loss_is_the_likelihood(output: Output) -> None:
     expected = -distribution.log_prob(labels).sum()
     if output == "gaussian":
         expected -= rows.numel() * torch.tensor(2 * torch.pi, dtype=torch.float64).log() / 2
-    torch.testing.assert_close(total_loss(rows, labels, output), expected)
+    torch.testing.assert_close(negative_log_likelihood(rows, labels, output), expected)
 
 
 @pytest.mark.parametrize("output", ["softmax", "sigmoid", "gaussian"])
@@ -74,11 +81,11 @@ def test_scores_of_samples_have_mean_zero_and_the_covariance_of_the_factors(outp
     """The score of a sampled label has mean zero and covariance sum v v^T; both within five standard errors."""
     row = torch.tensor([[0.5, -1.0, 1.5]], dtype=torch.float64)
     many = row.expand(40_000, 3).clone().requires_grad_()
-    total_loss(many, Sampler(output, "sampled", 1)(many), output).backward()
+    negative_log_likelihood(many, LabelSampler(output, "sampled", 1)(many), output).backward()
     assert many.grad is not None
     scores = many.grad  # (draws, 3)
     assert (scores.mean(dim=0).abs() < 5 * scores.std(dim=0) / 200).all()
-    factors = score_factors(row, output)[0]  # (3, 3): vectors in rows
+    factors = score_covariance_factor(row, output)[0]  # (3, 3): vectors in rows
     products = scores.unsqueeze(2) * scores.unsqueeze(1)  # (draws, 3, 3)
     error = (products.mean(dim=0) - factors.T @ factors).abs()
     assert (error < 5 * products.std(dim=0) / 200 + 1e-12).all()
@@ -87,7 +94,7 @@ def test_scores_of_samples_have_mean_zero_and_the_covariance_of_the_factors(outp
 @pytest.mark.parametrize("output", ["softmax", "sigmoid"])
 def test_uniform_labels(output: Output) -> None:
     rows = torch.tensor([[9.0, -9.0, 0.0]]).expand(3000, 3)
-    labels = Sampler(output, "uniform", 0)(rows)
+    labels = LabelSampler(output, "uniform", 0)(rows)
     shares = labels.bincount() / 3000 if output == "softmax" else labels.mean(dim=0)
     expected = 1 / 3 if output == "softmax" else 1 / 2
     assert ((shares - expected).abs() < 0.05).all()
@@ -95,20 +102,20 @@ def test_uniform_labels(output: Output) -> None:
 
 def test_stream_goes_on_from_its_state() -> None:
     rows = torch.randn(50, 4)
-    first = Sampler("softmax", "sampled", 7)
+    first = LabelSampler("softmax", "sampled", 7)
     first(rows)
-    second = Sampler("softmax", "sampled", 0)
+    second = LabelSampler("softmax", "sampled", 0)
     second.load_state_dict(first.state_dict())
     kept = second.state_dict()  # before anything is drawn
     assert torch.equal(first(rows), second(rows))
-    third = Sampler("softmax", "sampled", 0)
+    third = LabelSampler("softmax", "sampled", 0)
     third.load_state_dict(kept)
-    assert torch.equal(Sampler("softmax", "sampled", 0)(rows), Sampler("softmax", "sampled", 0)(rows))
-    assert not torch.equal(third(rows), Sampler("softmax", "sampled", 7)(rows))
+    assert torch.equal(LabelSampler("softmax", "sampled", 0)(rows), LabelSampler("softmax", "sampled", 0)(rows))
+    assert not torch.equal(third(rows), LabelSampler("softmax", "sampled", 7)(rows))
 
 
 def test_labels_of_logits_that_are_not_finite() -> None:
-    labels = Sampler("softmax", "sampled", 0)(torch.full((5, 3), torch.nan))
+    labels = LabelSampler("softmax", "sampled", 0)(torch.full((5, 3), torch.nan))
     assert labels.shape == (5,)
     assert ((labels >= 0) & (labels < 3)).all()
 
@@ -119,7 +126,7 @@ def test_labels_of_logits_that_are_not_finite() -> None:
 )
 def test_true_labels_that_fit(output: Output, targets: torch.Tensor) -> None:
     rows = torch.zeros(4, 3, requires_grad=True)
-    total_loss(rows, Sampler(output, "true", 0)(rows, targets), output).backward()
+    negative_log_likelihood(rows, LabelSampler(output, "true", 0)(rows, targets), output).backward()
     assert rows.grad is not None
     assert flat([rows.grad]).isfinite().all()
 
@@ -130,12 +137,12 @@ def test_true_labels_that_fit(output: Output, targets: torch.Tensor) -> None:
 )
 def test_bad_settings(labels: Any, output: Any, words: str) -> None:
     with pytest.raises(InputError) as caught:
-        Sampler(output, labels, 0)
+        LabelSampler(output, labels, 0)
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(("targets", "words"), [(None, "missing"), (torch.zeros(3).long(), "does not fit 4 examples")])
 def test_bad_targets(targets: torch.Tensor | None, words: str) -> None:
     with pytest.raises(InputError) as caught:
-        Sampler("softmax", "true", 0)(torch.zeros(4, 3), targets)
+        LabelSampler("softmax", "true", 0)(torch.zeros(4, 3), targets)
     assert words in str(caught.value)

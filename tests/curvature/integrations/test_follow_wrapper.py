@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from windvane.curvature import FisherPenalty, FisherTracker
-from windvane.curvature.integrations.processes import follow
+from windvane.curvature.integrations import follow_wrapper
 from windvane.errors import InputError
 
 
@@ -17,8 +17,8 @@ def network() -> nn.Module:
 def test_one_process_changes_nothing() -> None:
     model = network()
     penalty = FisherPenalty(model[0], 0.1)  # type: ignore[index]
-    follow(penalty, model)
-    follow(None, model)
+    follow_wrapper(penalty, model)
+    follow_wrapper(None, model)
     assert penalty.model is model[0]  # type: ignore[index]
 
 
@@ -27,8 +27,8 @@ def test_several_processes(one_process: None) -> None:
     model = network()
     wrapper = DistributedDataParallel(model)
     for part in (FisherPenalty(model, 0.1), FisherTracker(model)):
-        follow(part, wrapper)
-        follow(part, wrapper)
+        follow_wrapper(part, wrapper)
+        follow_wrapper(part, wrapper)
         assert part.model is wrapper
     with pytest.raises(InputError, match=r"FisherPenalty was made for another network.*the whole Sequential"):
-        follow(FisherPenalty(model[0], 0.1), wrapper)  # type: ignore[index]
+        follow_wrapper(FisherPenalty(model[0], 0.1), wrapper)  # type: ignore[index]
