@@ -22,16 +22,19 @@ PACKAGE = ROOT / "windvane"
 
 # A folder or top file imports only from what stands before it.
 ORDER = (
-    *("errors", "version", "settings", "draw", "page", "data", "curvature", "nn", "models", "search"),
+    *("errors", "version", "settings", "draw", "page", "torch_utils", "data", "curvature", "nn", "models", "search"),
     *("predictor", "persist", "export", "fitted", "refit", "progress", "runs", "meta", "inspect", "report", "results"),
     *("estimator", "automl", "cli", "__main__"),
 )
-NARROWER = {"curvature": {"errors", "draw", "page"}, "inspect": {"errors", "draw", "page", "data", "nn"}}
+NARROWER = {
+    "curvature": {"errors", "draw", "page", "torch_utils"},
+    "inspect": {"errors", "draw", "page", "torch_utils", "data", "nn"},
+}
 
 TERMINAL = {"rich", "typer"}  # may be imported in TERMINAL_PARTS alone; the others inside functions anywhere
 TERMINAL_PARTS = {"progress", "cli"}
 TORCH = {"torch", "torchvision", "timm"}  # at the top in TORCH_PARTS, which others import inside functions
-TORCH_PARTS = {"curvature", "nn", "inspect"}
+TORCH_PARTS = {"torch_utils", "curvature", "nn", "inspect"}
 HEAVY = {
     *("accelerate", "catboost", "dask", "datasets", "distributed", "lightgbm", "lightning", "matplotlib"),
     *(

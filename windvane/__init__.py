@@ -17,6 +17,7 @@ The layout; each imports only from what stands above it::
     settings.py   frozen run-wide choices, passed whole
     draw.py       small charts as SVG: pure functions
     page.py       one small builder of self-contained HTML pages
+    torch_utils.py  helpers for torch networks: wrappers, devices
     data/         any table -> typed columns; images; files, targets, folds, metrics
     curvature/    Fisher trace and penalty, flatness, alarm; for any torch network
     nn/           one network, trained once: recipe, AugReg levels, loop, transfer

@@ -12,13 +12,12 @@ from windvane.curvature.passes import (
     by_layer,
     gradient,
     moved,
-    parallel,
     squared_norms,
     trained,
     undisturbed,
-    unwrapped,
 )
 from windvane.errors import InputError
+from windvane.torch_utils import find_ddp, unwrap_model
 
 
 def test_trained_parameters_by_their_plain_names() -> None:
@@ -31,13 +30,13 @@ def test_trained_parameters_by_their_plain_names() -> None:
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch was built without gloo")
 def test_wrappers_in_any_order(one_process: None) -> None:
     model = mlp()
-    assert (unwrapped(model), parallel(model)) == (model, None)
+    assert (unwrap_model(model), find_ddp(model)) == (model, None)
     for within in (False, True):
         inner = torch.compile(model, backend="eager") if within else model
         wrapper = nn.parallel.DistributedDataParallel(inner)
         outer = wrapper if within else torch.compile(wrapper, backend="eager")
-        assert unwrapped(outer) is model
-        assert parallel(outer) is wrapper
+        assert unwrap_model(outer) is model
+        assert find_ddp(outer) is wrapper
         assert list(trained(outer)) == list(trained(model))
         with undisturbed(outer):
             assert not wrapper.require_backward_grad_sync

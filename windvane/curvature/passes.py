@@ -8,9 +8,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from windvane.errors import InputError
+from windvane.torch_utils import find_ddp, unwrap_model
 
 Mode = Literal["finite_difference", "double_backward"]  # how a gradient is differentiated once more
 
@@ -27,48 +27,6 @@ _ADVICE = {
     "modified by an inplace operation": "The parameters have changed since the forward pass. Allowed: a call between "
     "the forward pass and optimizer.step(), or forward=, a function that computes the logits of this batch anew.",
 }
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Take a network out of `torch.compile` and `DistributedDataParallel`, in whatever order they stand.
-
-    Parameters
-    ----------
-    model
-        What is called in training.
-
-    Returns
-    -------
-    torch.nn.Module
-        The plain network, of the same parameters.
-    """
-    return _layers_around(model)[-1]
-
-
-def parallel(model: nn.Module) -> DistributedDataParallel | None:
-    """Find the `DistributedDataParallel` around a network.
-
-    Parameters
-    ----------
-    model
-        What is called in training.
-
-    Returns
-    -------
-    DistributedDataParallel or None
-        None where the network is trained by one process.
-    """
-    return next((one for one in _layers_around(model) if isinstance(one, DistributedDataParallel)), None)
-
-
-def _layers_around(model: nn.Module) -> list[nn.Module]:
-    around = [model]
-    while True:
-        last = around[-1]
-        inner = last.module if isinstance(last, DistributedDataParallel) else getattr(last, "_orig_mod", None)
-        if not isinstance(inner, nn.Module):
-            return around
-        around.append(inner)
 
 
 def trained(model: object) -> dict[str, nn.Parameter]:
@@ -93,7 +51,7 @@ def trained(model: object) -> dict[str, nn.Parameter]:
         raise InputError(f"model is of type {type(model).__name__}. Allowed: a torch.nn.Module.")
     named = {
         ".".join(word for word in name.split(".") if word != "_orig_mod"): parameter
-        for name, parameter in unwrapped(model).named_parameters()
+        for name, parameter in unwrap_model(model).named_parameters()
         if parameter.requires_grad
     }
     if not named:
@@ -248,7 +206,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     ]
     devices = {p.device for p in model.parameters() if p.device.type not in ("cpu", "meta")}
     kind = next(iter(devices)).type if devices else None
-    wrapper = parallel(model)
+    wrapper = find_ddp(model)
     alone = nullcontext() if wrapper is None else wrapper.no_sync()
     with torch.random.fork_rng(devices=list(devices), device_type=kind), alone, torch.enable_grad():
         try:

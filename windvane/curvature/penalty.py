@@ -24,13 +24,13 @@ from windvane.curvature.passes import (
     Mode,
     gradient,
     moved,
-    parallel,
     refuse_halves,
     squared_norms,
     trained,
     undisturbed,
 )
 from windvane.errors import InputError, check_whole, unknown
+from windvane.torch_utils import find_ddp
 
 Forward = Callable[[], Tensor]
 
@@ -182,7 +182,7 @@ class FisherPenalty:
         extra, self.squared_norm_, n = compute(list(named.values()), forward, targets)
         self.trace_ = n * self.squared_norm_
         torch._foreach_mul_(extra, self.alpha * n / PAPER_BATCH)
-        if (wrapper := parallel(self.model)) is not None:
+        if (wrapper := find_ddp(self.model)) is not None:
             for tensor in extra:
                 distributed.all_reduce(tensor, group=wrapper.process_group)
             torch._foreach_div_(extra, distributed.get_world_size(wrapper.process_group))

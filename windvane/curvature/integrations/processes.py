@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from windvane.curvature.passes import parallel, unwrapped
 from windvane.curvature.penalty import FisherPenalty
 from windvane.curvature.tracker import FisherTracker
 from windvane.errors import InputError
+from windvane.torch_utils import find_ddp, unwrap_model
 
 
 def follow(part: FisherPenalty | FisherTracker | None, called: nn.Module) -> None:
@@ -27,11 +27,11 @@ def follow(part: FisherPenalty | FisherTracker | None, called: nn.Module) -> Non
     InputError
         Where it was made for another network, such as a part of the one that is wrapped.
     """
-    if part is None or parallel(called) is None:
+    if part is None or find_ddp(called) is None:
         return
-    if unwrapped(part.model) is not unwrapped(called):
+    if unwrap_model(part.model) is not unwrap_model(called):
         raise InputError(
             f"{type(part).__name__} was made for another network than the one that several processes train. Allowed: "
-            f"the whole {type(unwrapped(called)).__name__} that the loop was given."
+            f"the whole {type(unwrap_model(called)).__name__} that the loop was given."
         )
     part.model = called
