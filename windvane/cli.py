@@ -299,14 +299,14 @@ def inspect_networks(
     """Look inside one network or two, and write one page."""
     with _complaints():
         from windvane.errors import InputError
-        from windvane.inspect.whole import Inspection, write_inspection
+        from windvane.inspect.report.inspection import InspectionSettings, write_inspection_page
 
         *second, folder = others
         if len(second) > 1:
             raise InputError(f"{1 + len(second)} networks were named. Allowed: one or two, then a folder of images.")
         chosen = tuple(layers) if layers else "*"
-        settings = Inspection(n_images, chosen, batch_size or "auto", repeats, device, not untrained, seed)
-        typer.echo(write_inspection([model, *second], folder, out, settings))
+        settings = InspectionSettings(n_images, chosen, batch_size or "auto", repeats, device, not untrained, seed)
+        typer.echo(write_inspection_page([model, *second], folder, out, settings))
 
 
 @app.callback(invoke_without_command=True)
