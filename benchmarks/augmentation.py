@@ -11,7 +11,7 @@ Hardware: one thread of a 2-core machine, no GPU. Repeats: 7 rounds, systems in 
 
     python benchmarks/augmentation.py speed
     python benchmarks/augmentation.py sheet --out sheet.png --images ../shared/data/images/cifar10.parquet
-    python benchmarks/augmentation.py sheet --out docs/augreg.png    # from a photo that scikit-learn ships
+    python benchmarks/augmentation.py sheet --out docs/how/augreg.png    # from a photo that scikit-learn ships
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def draw(finished: Callable[[str], list[dict[str, Any]]], folder: Path) -> dict[
     for one in finished("noise"):
         if one["run"]["seed"] == 0 and one["memorisation"]:
             groups = [Memorization(m["step"], Fit(**m["clean"]), Fit(**m["noisy"])) for m in one["memorisation"]]
-            name = f"memorisation_{one['run']['method']}_{one['run']['rate']:g}"
+            name = f"memorization_{one['run']['method']}_{one['run']['rate']:g}"
             drawn[name] = plot_memorization(groups), f"25 % wrong labels: {label(one['run'])}"
     for name, (figure, _) in drawn.items():
         figure.savefig(folder / f"fisher_{name}.png", dpi=110)

@@ -42,6 +42,6 @@ def run(alpha):
     print(f"  and Tr(H) {flatness.trace:.2f} ± {flatness.standard_error:.2f} on 256")
 
 
-# The penalty lowers the trace. Digits are too easy for it to win much; docs/fisher.md says where it does.
+# The penalty lowers the trace. Digits are too easy for it to win much; docs/findings/fisher.md says where it does.
 for alpha in (0.0, 0.03):
     run(alpha)

@@ -240,7 +240,7 @@ def find_alarm(
 ) -> str | None:
     """Compare the Fisher trace of a run to that of another (see `windvane.curvature.ExplosionAlarm`).
 
-    Without another run there is nothing to say: the trace rises in good runs too (docs/fisher.md).
+    Without another run there is nothing to say: the trace rises in good runs too (docs/how/fisher.md).
 
     Parameters
     ----------
