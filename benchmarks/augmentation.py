@@ -31,7 +31,8 @@ from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor
 from torchvision.transforms import v2
 
-from windvane.nn.augment import AUGREG_LEVELS, rand_augment
+from windvane.vision.augment.augreg import AUGREG_LEVELS
+from windvane.vision.augment.randaugment import rand_augment
 
 RESULTS = Path(__file__).resolve().parent / "results" / "augmentation"
 BATCHES = {32: 512, 224: 64}  # images of so many pixels a side

@@ -20,7 +20,7 @@ The layout; each imports only from what stands above it::
     torch_utils.py  helpers for torch networks: wrappers, devices
     data/         any table -> typed columns; images; files, targets, folds, metrics
     curvature/    Fisher trace and penalty, flatness, alarm; for any torch network
-    nn/           one network, trained once: recipe, AugReg levels, loop, transfer
+    vision/       image classification: recipe, augmentation, training, transfer, report
     models/       one family, one file: its search space beside how it grows
     search/       which configuration next, for how long: policy, portfolio, optimiser, workers, history, ensemble
     predictor.py  the fitted ensemble: predict

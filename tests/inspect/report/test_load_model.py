@@ -12,9 +12,9 @@ from PIL import Image
 
 from windvane.errors import InputError, ModelFileError
 from windvane.inspect.report.load_model import find_images, load_model_and_images
-from windvane.nn.model import write_model
-from windvane.nn.networks import create_network
-from windvane.nn.recipe import Recipe
+from windvane.vision.networks.create import create_model
+from windvane.vision.recipe import Recipe
+from windvane.vision.saved_model import save_model
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ def test_network_with_weights_of_a_file(folder: Path) -> None:
 
 def test_network_of_a_run(folder: Path) -> None:
     recipe = Recipe("resnet10t", image_size=32, steps=1)
-    network = create_network(recipe, 2).eval()
+    network = create_model(recipe, 2).eval()
     run = folder / "run"
     run.mkdir()
-    write_model(run, network.state_dict(), recipe, ["a", "b"], {})
+    save_model(run, network.state_dict(), recipe, ["a", "b"], {})
     found = load_model_and_images(str(run), find_images(folder, 4))
     assert found.name == "run" and found.images.shape == (4, 3, 32, 32)
     torch.testing.assert_close(found.model(found.images), network(found.images))

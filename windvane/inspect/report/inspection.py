@@ -26,8 +26,8 @@ from windvane.inspect.result import Result
 from windvane.inspect.similarity.compare import Sampling, baselines, compare, untrained
 from windvane.inspect.similarity.comparison import Comparison
 from windvane.inspect.similarity.drift import Drift, drift
-from windvane.nn.place import find_place
 from windvane.page import check_path
+from windvane.vision.device import find_device
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -170,7 +170,7 @@ def write_inspection_page(
         As `load_model_and_images`, `find_images`, `compare` and `write_findings`; and where there is no such device.
     """
     check_path(out)
-    device = find_place(settings.device, "float32").device
+    device = find_device(settings.device, "float32").device
     pictures = find_images(folder, settings.n_images, settings.seed)
     networks = _apart([load_model_and_images(name, pictures, trained=settings.trained) for name in names])
     for one in networks:

@@ -12,10 +12,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from windvane.data.images import ImageSet
+from windvane.data.images.dataset import ImageDataset
 from windvane.errors import InputError, ModelFileError, unknown
-from windvane.nn.model import is_network, open_model
-from windvane.nn.vary import scale_pixels
+from windvane.vision.augment.batch import normalize
+from windvane.vision.saved_model import is_image_model, load_model
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
@@ -78,7 +78,7 @@ def load_model_and_images(word: str, pictures: Sequence[Path], *, trained: bool 
     ----------
     word
         A name of timm, as in ``resnet18``, with the weights that timm fetches; ``name=file`` with those of a file; or
-        the directory of a run of `windvane.nn`.
+        the directory of a run of `windvane.vision`.
     pictures
         Files of images.
     trained
@@ -96,7 +96,7 @@ def load_model_and_images(word: str, pictures: Sequence[Path], *, trained: bool 
     ModelFileError
         Where a file does not fit the network.
     """
-    if is_network(Path(word)):
+    if is_image_model(Path(word)):
         return _from_run(Path(word), pictures)
     name, _, file = word.partition("=")
     if not timm.is_model(name):
@@ -111,13 +111,13 @@ def load_model_and_images(word: str, pictures: Sequence[Path], *, trained: bool 
 
 
 def _from_run(folder: Path, pictures: Sequence[Path]) -> LoadedModel:
-    model = open_model(folder)
-    images = ImageSet(tuple(pictures), None, model.classes, tuple(map(str, pictures)))
+    model = load_model(folder)
+    images = ImageDataset(tuple(pictures), None, model.classes, tuple(map(str, pictures)))
     try:
-        pixels = torch.from_numpy(images.to_array(model.recipe.image_size))  # (n, s, s, 3)
+        pixels = torch.from_numpy(images.load_array(model.recipe.image_size))  # (n, s, s, 3)
     except OSError as error:
         raise InputError(f"images: one cannot be read: {error}") from error
-    return LoadedModel(folder.name, model.network, scale_pixels(pixels.permute(0, 3, 1, 2), model.recipe))
+    return LoadedModel(folder.name, model.network, normalize(pixels.permute(0, 3, 1, 2), model.recipe))
 
 
 def _from_hub(name: str, trained: bool) -> nn.Module:
