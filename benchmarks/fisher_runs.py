@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from windvane.curvature import FisherPenalty, FisherTracker, hessian_trace, memorisation
-from windvane.curvature.passes import Mode
+from windvane.curvature.autograd import Mode
 
 METHODS = {"FP": "sampled", "GP_r": "uniform", "GP": "true"}
 STANDARD = {"epochs": 40, "images": 10_000}

@@ -190,7 +190,7 @@ def _judged(
             watch = _watched(one, factor, leaders.get(batch))
             told[good][0] += bool(watch.alarms_)
             told[good][1] += 1
-            ratios.append((not good, watch.highest_))
+            ratios.append((not good, watch.max_ratio_))
             if watch.alarms_ and not good:
                 left.append(1 - watch.alarms_[0].step / _steps(one))
     early = f"{100 * float(np.median(left)):.0f} %" if left else "-"

@@ -1,18 +1,20 @@
-"""The pages hold: links lead somewhere, `make` targets exist, code parses and imports public names, sessions run."""
+"""The documentation is right: links and `make` targets exist, code imports what exists, sessions and examples run."""
 
 from __future__ import annotations
 
 import ast
 import doctest
+import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-import windvane
-
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PACKAGES = ("windvane", "windvane.data.images", "windvane.vision", "windvane.inspect", "windvane.curvature")
+PAGES = sorted([*ROOT.glob("*.md"), *(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts)])
 
 
 def anchor(heading: str) -> str:
@@ -20,7 +22,7 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if link.startswith("https://"):
@@ -31,19 +33,54 @@ def test_links(page: Path) -> None:
         assert not section or section in map(anchor, headings), link
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_make_targets(page: Path) -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
     assert set(re.findall(r"`make ([\w-]+)`", page.read_text(encoding="utf-8"))) <= targets
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_python_code(page: Path) -> None:
     for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
         session = re.findall(r"^(?:>>>|\.\.\.) ?(.*)$", code, re.M)
         for node in ast.walk(ast.parse("\n".join(session) if session else code)):
-            if isinstance(node, ast.ImportFrom) and node.module == "windvane":
-                assert {alias.name for alias in node.names} <= set(windvane.__all__)
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "windvane":
+                module = importlib.import_module(node.module or "")
+                for alias in node.names:
+                    assert hasattr(module, alias.name) or importlib.import_module(f"{node.module}.{alias.name}")
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "vision":
+                assert node.attr in importlib.import_module("windvane.vision").__all__
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_reference_lists_every_public_name(package: str) -> None:
+    listed = set()
+    for page in (ROOT / "docs" / "reference").glob("*.rst"):
+        for part in re.split(r"^\.\. currentmodule:: ", page.read_text(encoding="utf-8"), flags=re.M)[1:]:
+            if part.startswith(f"{package}\n"):
+                listed |= set(re.findall(r"^   (\w+)$", part, re.M))
+    constants = {"FAMILIES", "__version__"}
+    assert listed == set(importlib.import_module(package).__all__) - constants
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_examples_of_public_names(package: str) -> None:
+    """The examples in docstrings return what they show."""
+    module = importlib.import_module(package)
+    found: list[str] = []
+    for name in module.__all__:
+        if isinstance(documented := getattr(module, name), type) or callable(documented):
+            for example in doctest.DocTestFinder(recurse=False).find(documented, name, globs={**vars(module)}):
+                doctest.DocTestRunner(verbose=False).run(example, out=found.append)
+    assert not found, "".join(found)
+
+
+@pytest.mark.slow
+def test_site_builds_without_warnings(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx")
+    command = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", "docs", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

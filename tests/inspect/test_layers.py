@@ -10,7 +10,7 @@ from networks import Odd, Sequence, TinyResNet, images, seeded
 from torch import nn
 
 from windvane.errors import InputError
-from windvane.inspect.layers import layer_names, select, trace
+from windvane.inspect.layers import layer_names, select_layers, trace_layers
 
 
 def tiny_vit() -> nn.Module:
@@ -88,18 +88,18 @@ def test_windows_of_an_image_stay_together() -> None:
     model = timm.create_model(
         "swin_tiny_patch4_window7_224", img_size=56, embed_dim=12, depths=(1, 1), num_heads=(1, 2)
     )
-    taps = select(model, trace(model, torch.rand(3, 3, 56, 56)), "layers.0.blocks.0.attn")
-    assert taps[0].by_image(torch.zeros(3 * 4, 49, 12), 3).shape == (3, 4, 49, 12)
+    taps = select_layers(model, trace_layers(model, torch.rand(3, 3, 56, 56)), "layers.0.blocks.0.attn")
+    assert taps[0].batch_first(torch.zeros(3 * 4, 49, 12), 3).shape == (3, 4, 49, 12)
 
 
 def test_positions_first() -> None:
-    tap = select(seeded(Sequence), trace(seeded(Sequence), torch.rand(5, 7, 8)), "add")[0]
+    tap = select_layers(seeded(Sequence), trace_layers(seeded(Sequence), torch.rand(5, 7, 8)), "add")[0]
     assert tap.axis == 1
-    assert tap.by_image(torch.zeros(7, 5, 8), 5).shape == (5, 7, 8)
+    assert tap.batch_first(torch.zeros(7, 5, 8), 5).shape == (5, 7, 8)
 
 
 def test_bytes_of_an_image() -> None:
-    taps = {tap.name: tap.n_bytes for tap in trace(seeded(TinyResNet), images(4))}
+    taps = {tap.name: tap.n_bytes for tap in trace_layers(seeded(TinyResNet), images(4))}
     assert taps["stem"] == 8 * 8 * 8 * 4
     assert taps["head"] == 5 * 4
 

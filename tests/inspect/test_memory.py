@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from windvane.errors import InputError
-from windvane.inspect.forward import Place
-from windvane.inspect.layers import Tap
+from windvane.inspect.hooks import LayerOutput
+from windvane.inspect.layers import Layer
 from windvane.inspect.memory import check_fits, too_large
 
 
 def test_largest_layers_and_a_batch_that_fits() -> None:
     free = psutil.virtual_memory().available
-    taps = [Tap(Place(name, name, False, None), 0, size) for name, size in (("a", 8), ("b", free // 100), ("c", 80))]
+    taps = [
+        Layer(LayerOutput(name, name, False, None), 0, size) for name, size in (("a", 8), ("b", free // 100), ("c", 80))
+    ]
     message = str(too_large(taps, 10**6, torch.device("cpu")))
     assert "a batch of 1000000 images does not fit" in message
     assert message.index("b (") < message.index("c (") < message.index("a (")

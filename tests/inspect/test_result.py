@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from windvane.inspect.comparison import Comparison
 from windvane.inspect.result import Result
+from windvane.inspect.similarity.comparison import Comparison
 
 
 def test_results_can_be_told_from_others() -> None:

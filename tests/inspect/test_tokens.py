@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vision_toys import small_resnet, small_vit
 
 from windvane.errors import InputError
-from windvane.inspect.tokens import TokenGrid, as_tokens, check_by_image, prefix_counts, read_out, token_grid
+from windvane.inspect.tokens import TokenGrid, as_tokens, check_by_image, pool_tokens, prefix_counts, token_grid
 
 
 @settings(deadline=None, max_examples=60)
@@ -19,7 +19,7 @@ def test_grid_is_found(rows: int, columns: int, patch: int, n_prefix: int) -> No
     told = token_grid(rows * columns + n_prefix, size, (n_prefix,))
     assert told == TokenGrid(n_prefix, rows, columns, patch, patch)
     found = token_grid(rows * columns + n_prefix, size)
-    assert found.n_prefix + found.n_places == rows * columns + n_prefix
+    assert found.n_prefix + found.n_patches == rows * columns + n_prefix
     assert found.patch_height == found.patch_width
 
 
@@ -40,7 +40,7 @@ def test_tokens_that_do_not_tile() -> None:
 def test_positions_and_distances() -> None:
     grid = TokenGrid(1, 2, 3, 10.0, 4.0)
     assert grid.positions().tolist() == [[5, 2], [5, 6], [5, 10], [15, 2], [15, 6], [15, 10]]
-    assert grid.centre == 4
+    assert grid.center == 4
     distances = grid.distances()
     for i, (y, x) in enumerate(grid.positions().tolist()):
         for j, (v, u) in enumerate(grid.positions().tolist()):
@@ -82,13 +82,13 @@ def test_maps_become_tokens() -> None:
 def test_readouts() -> None:
     tokens = torch.randn(2, 1 + 16, 5, generator=torch.Generator().manual_seed(0))
     grid = token_grid(17, (32, 32))
-    assert torch.equal(read_out(tokens, grid, "class"), tokens[:, 0])
-    assert torch.allclose(read_out(tokens, grid, "average"), sum(tokens[:, 1 + i] for i in range(16)) / 16)
-    assert torch.equal(read_out(tokens, grid, "token"), tokens[:, 1 + 2 * 4 + 2])
-    assert torch.equal(read_out(tokens, grid, 15), tokens[:, 16])
-    with pytest.raises(InputError, match=r"readout=16 is no place. Allowed: 0 to 15"):
-        read_out(tokens, grid, 16)
+    assert torch.equal(pool_tokens(tokens, grid, "cls"), tokens[:, 0])
+    assert torch.allclose(pool_tokens(tokens, grid, "mean"), sum(tokens[:, 1 + i] for i in range(16)) / 16)
+    assert torch.equal(pool_tokens(tokens, grid, "center"), tokens[:, 1 + 2 * 4 + 2])
+    assert torch.equal(pool_tokens(tokens, grid, 15), tokens[:, 16])
+    with pytest.raises(InputError, match=r"pooling=16 is no place. Allowed: 0 to 15"):
+        pool_tokens(tokens, grid, 16)
     with pytest.raises(InputError, match="needs a network with a class token"):
-        read_out(tokens[:, 1:], token_grid(16, (32, 32)), "class")
-    with pytest.raises(InputError, match="readout='mean' is not known"):
-        read_out(tokens, grid, "mean")  # type: ignore[arg-type]
+        pool_tokens(tokens[:, 1:], token_grid(16, (32, 32)), "cls")
+    with pytest.raises(InputError, match="pooling='average' is not known"):
+        pool_tokens(tokens, grid, "average")  # type: ignore[arg-type]

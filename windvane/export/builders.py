@@ -25,7 +25,7 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScale
 from windvane.data.store import read_json
 from windvane.data.table import Floats
 from windvane.export.families import Kept, read_catboost
-from windvane.export.networks import build_network
+from windvane.export.realmlp import build_realmlp
 from windvane.models.neighbours import CLOSEST
 
 _SINGLE = float(np.finfo(np.float32).max)
@@ -293,7 +293,7 @@ BUILDERS: Mapping[str, Callable[[Kept], Any]] = {
     "extra_trees": partial(_build_forest, "ExtraTrees"),
     "linear": _build_linear,
     "mlp": _build_mlp,
-    "network": build_network,
+    "network": build_realmlp,
     "hist_gradient_boosting": _build_histogram,
     "sgd": _build_sgd,
     "kernel": _build_kernel,

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from windvane.errors import InputError
-from windvane.inspect.batches import n_held, paired
-from windvane.inspect.forward import Batch, Place, count, cut, is_out_of_memory, run, unwrap
-from windvane.inspect.layers import Layers, Tap, select, trace
+from windvane.inspect.batches import known_length, paired_batches
+from windvane.inspect.hooks import Batch, LayerOutput, batch_length, is_out_of_memory, observe, slice_batch, unwrap
+from windvane.inspect.layers import Layer, Layers, select_layers, trace_layers
 from windvane.inspect.memory import check_fits, too_large
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Activations(Mapping[str, Tensor]):
         return pd.DataFrame(rows, index=pd.Index(list(self), name="layer"), columns=["shape", "dtype", "megabytes"])
 
 
-def collect(
+def collect_activations(
     model: nn.Module,
     data: Any,
     layers: Layers = "*",
@@ -104,8 +104,10 @@ def collect(
         Where no layer matches, data has fewer images than asked, the network fails on them, or memory does not suffice.
     """
     kept: defaultdict[str, list[Tensor]] = defaultdict(list)
-    total = n_images or n_held(data)
-    for (layer_values,) in stream([model], data, layers, batch_size=batch_size, n_images=n_images, reduce=reduce):
+    total = n_images or known_length(data)
+    for (layer_values,) in iter_activations(
+        [model], data, layers, batch_size=batch_size, n_images=n_images, reduce=reduce
+    ):
         if not kept and total is not None:
             check_fits(layer_values, total)
         for name, value in layer_values.items():
@@ -114,7 +116,7 @@ def collect(
 
 
 @overload
-def stream(
+def iter_activations(
     models: Sequence[nn.Module],
     data: Any,
     layers: Layers | tuple[Layers, ...] = ...,
@@ -126,7 +128,7 @@ def stream(
 
 
 @overload
-def stream(
+def iter_activations(
     models: Sequence[nn.Module],
     data: Any,
     layers: Layers | tuple[Layers, ...] = ...,
@@ -137,7 +139,7 @@ def stream(
 ) -> Iterator[tuple[dict[str, T], ...]]: ...
 
 
-def stream(
+def iter_activations(
     models: Sequence[nn.Module],
     data: Any,
     layers: Layers | tuple[Layers, ...] = "*",
@@ -153,11 +155,11 @@ def stream(
     models
         Networks, each where its weights are. One that comes twice runs once.
     data
-        As in `collect`, for all networks; or a tuple with one for each, which hold the same images in the same order.
+        As in `collect_activations`, for all networks; or a tuple with the same images for each network.
     layers
         As in `layer_names`, for all networks; or a tuple with one for each.
     batch_size, n_images
-        As in `collect`.
+        As in `collect_activations`.
     reduce
         Applied to each tensor (n, ...) as soon as the layer has run, so that the whole batch of activations need not be
         in memory together; None copies the tensor.
@@ -170,11 +172,13 @@ def stream(
     Raises
     ------
     InputError
-        As `collect`.
+        As `collect_activations`.
     """
     size = AUTO_BATCH if batch_size == "auto" else batch_size
     wanted = layers if isinstance(layers, tuple) else (layers,) * len(models)
-    yield from read_steps(models, paired(data, len(models), size, n_images), wanted, reduce, batch_size == "auto")
+    yield from read_steps(
+        models, paired_batches(data, len(models), size, n_images), wanted, reduce, batch_size == "auto"
+    )
 
 
 def read_steps(
@@ -185,7 +189,7 @@ def read_steps(
     halves: bool,
     fewest: int = 1,
 ) -> Iterator[tuple[dict[str, T], ...]]:
-    """Read networks for batches that are paired already.
+    """Read networks for batches that are paired_batches already.
 
     Parameters
     ----------
@@ -196,7 +200,7 @@ def read_steps(
     layers
         For each network.
     reduce
-        As in `stream`.
+        As in `iter_activations`.
     halves
         Whether a batch that does not fit into memory is halved.
     fewest
@@ -205,12 +209,12 @@ def read_steps(
     Yields
     ------
     tuple of dict
-        As `stream`.
+        As `iter_activations`.
 
     Raises
     ------
     InputError
-        As `collect`.
+        As `collect_activations`.
     """
     if not models or len(layers) != len(models):
         raise InputError(
@@ -225,7 +229,7 @@ def read_steps(
                 readers = readers or [_Reader(*one, reduce) for one in zip(models, layers, piece, strict=True)]
                 values = _read(readers, piece)
             except _DoesNotFitError as error:
-                n_given = count(piece[0])
+                n_given = batch_length(piece[0])
                 if not halves or n_given < 2 * fewest:
                     raise too_large(error.taps, n_given, error.device) from error.__cause__
                 pieces += [_part(piece, (n_given + 1) // 2, n_given), _part(piece, 0, (n_given + 1) // 2)]
@@ -236,14 +240,14 @@ def read_steps(
 class _DoesNotFitError(Exception):
     """Memory did not suffice for a batch."""
 
-    def __init__(self, taps: Sequence[Tap], device: torch.device) -> None:
+    def __init__(self, taps: Sequence[Layer], device: torch.device) -> None:
         super().__init__()
         self.taps, self.device = taps, device
 
 
 def _part(batch: tuple[Batch, ...], start: int, stop: int) -> tuple[Batch, ...]:
     """Cut the images of every network; what was one object stays one."""
-    parts = {id(one): cut(one, start, stop) for one in batch}
+    parts = {id(one): slice_batch(one, start, stop) for one in batch}
     return tuple(parts[id(one)] for one in batch)
 
 
@@ -264,26 +268,28 @@ class _Reader(Generic[T]):
             raise InputError(f"model is {type(model).__name__}. Allowed: a torch.nn.Module.")
         self._model = unwrap(model)
         self._reduce: Callable[[Tensor], Any] = reduce or torch.clone
-        self._taps: list[Tap] = []
+        self._taps: list[Layer] = []
         weight = next(self._model.parameters(), None)
         self._device = torch.device("cpu") if weight is None else weight.device
-        self._taps = select(model, self._guard(lambda: trace(self._model, self._to_device(batch))), layers)
+        self._taps = select_layers(
+            model, self._guard(lambda: trace_layers(self._model, self._to_device(batch))), layers
+        )
 
     def reads_as(self, other: _Reader[T]) -> bool:
         return self._model is other._model and self._taps == other._taps
 
     def read(self, batch: Batch) -> dict[str, T]:
         """Run the network and keep what was asked for."""
-        wanted, n_images = {tap.name: tap for tap in self._taps}, count(batch)
+        wanted, n_images = {tap.name: tap for tap in self._taps}, batch_length(batch)
         kept: dict[str, T] = {}
 
-        def visit(place: Place, tensor: Tensor) -> None:
-            tap, twin = wanted.get(place.name), place.same_as or ""
+        def visit(place: LayerOutput, tensor: Tensor) -> None:
+            tap, twin = wanted.get(place.name), place.alias_of or ""
             if tap is not None:
                 known = twin in kept and wanted[twin].axis == tap.axis
-                kept[tap.name] = kept[twin] if known else self._reduce(tap.by_image(tensor, n_images))
+                kept[tap.name] = kept[twin] if known else self._reduce(tap.batch_first(tensor, n_images))
 
-        self._guard(lambda: run(self._model, self._to_device(batch), visit))
+        self._guard(lambda: observe(self._model, self._to_device(batch), visit))
         missing = [name for name in wanted if name not in kept]
         if missing:
             raise InputError(

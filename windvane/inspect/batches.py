@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from windvane.errors import InputError
-from windvane.inspect.forward import Batch, count, cut
+from windvane.inspect.hooks import Batch, batch_length, slice_batch
 
 _TARGETS = {"label", "labels", "target", "targets"}
 
 
-def batches(data: Any, batch_size: int, n_images: int | None = None) -> Iterator[Batch]:
+def iter_batches(data: Any, batch_size: int, n_images: int | None = None) -> Iterator[Batch]:
     """Go through images batch by batch.
 
     Parameters
@@ -42,9 +42,9 @@ def batches(data: Any, batch_size: int, n_images: int | None = None) -> Iterator
     """
     given = 0
     for batch in map(_inputs, _whole_batches(data, batch_size, n_images)):
-        wanted = count(batch) if n_images is None else min(count(batch), n_images - given)
+        wanted = batch_length(batch) if n_images is None else min(batch_length(batch), n_images - given)
         if wanted:
-            yield cut(batch, 0, wanted)
+            yield slice_batch(batch, 0, wanted)
         given += wanted
         if given == n_images:
             return
@@ -59,7 +59,7 @@ def _whole_batches(data: Any, batch_size: int, n_images: int | None) -> Iterable
         raise InputError(f"batch_size={batch_size} is too small. Allowed: 1 or more.")
     if n_images is not None and n_images < 1:
         raise InputError(f"n_images={n_images} is too small. Allowed: 1 or more, or None for all.")
-    held = n_held(data)
+    held = known_length(data)
     if n_images is not None and held is not None and held < n_images:
         raise _too_few(held, n_images)
     if isinstance(data, np.ndarray):
@@ -76,7 +76,7 @@ def _whole_batches(data: Any, batch_size: int, n_images: int | None) -> Iterable
     )
 
 
-def n_held(data: Any) -> int | None:
+def known_length(data: Any) -> int | None:
     """Count the images, where that can be told without looking at them.
 
     Parameters
@@ -118,7 +118,7 @@ def _inputs(batch: Any) -> Batch:
     return batch
 
 
-def paired(data: Any, n_models: int, batch_size: int, n_images: int | None) -> Iterator[tuple[Batch, ...]]:
+def paired_batches(data: Any, n_models: int, batch_size: int, n_images: int | None) -> Iterator[tuple[Batch, ...]]:
     """Go through images batch by batch, for several networks in step.
 
     Parameters
@@ -139,10 +139,10 @@ def paired(data: Any, n_models: int, batch_size: int, n_images: int | None) -> I
     Raises
     ------
     InputError
-        As in `batches`, and where what is meant to be paired has different lengths.
+        As in `batches`, and where what is meant to be paired_batches has different lengths.
     """
     if not isinstance(data, tuple):
-        for batch in batches(data, batch_size, n_images):
+        for batch in iter_batches(data, batch_size, n_images):
             yield (batch,) * n_models
         return
     if len(data) != n_models:
@@ -155,9 +155,9 @@ def paired(data: Any, n_models: int, batch_size: int, n_images: int | None) -> I
             "data has a loader that shuffles, so the networks would see other images. Allowed: shuffle=False, or one "
             "loader for all networks."
         )
-    streams = [batches(one, batch_size, n_images) for one in data]
+    streams = [iter_batches(one, batch_size, n_images) for one in data]
     for step in itertools.zip_longest(*streams):
-        lengths = [0 if batch is None else count(batch) for batch in step]
+        lengths = [0 if batch is None else batch_length(batch) for batch in step]
         if len(set(lengths)) > 1:
             raise InputError(
                 f"data has batches of {lengths} images for the networks. Allowed: the same images for each."

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from windvane.errors import InputError
-from windvane.inspect.batches import batches
-from windvane.inspect.forward import Batch
+from windvane.inspect.batches import iter_batches
+from windvane.inspect.hooks import Batch
 
 Size = tuple[int, int]  # height and width in pixels
 
@@ -37,7 +37,7 @@ def image_batches(
         A batch has no images, or there are fewer than asked for.
     """
     weight = next(model.parameters(), None)
-    for batch in batches(data, batch_size, n_images):
+    for batch in iter_batches(data, batch_size, n_images):
         if weight is not None:
             batch = (
                 batch.to(weight.device)

@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from windvane.errors import InputError
-from windvane.inspect.forward import Batch, Place, count, cut, run, unwrap
+from windvane.inspect.hooks import Batch, LayerOutput, batch_length, observe, slice_batch, unwrap
 
 Layers = str | Sequence[str]
 
@@ -31,7 +31,7 @@ _ACTIVATION = re.compile(r"elu|silu|swish|mish|tanh|activation", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Tap:
+class Layer:
     """A place where a network can be read, image by image.
 
     Attributes
@@ -44,7 +44,7 @@ class Tap:
         Of one image.
     """
 
-    place: Place
+    place: LayerOutput
     axis: int
     n_bytes: int
 
@@ -53,7 +53,7 @@ class Tap:
         """Of the layer."""
         return self.place.name
 
-    def by_image(self, tensor: Tensor, n_images: int) -> Tensor:
+    def batch_first(self, tensor: Tensor, n_images: int) -> Tensor:
         """Bring the images to the first axis.
 
         Parameters
@@ -108,10 +108,10 @@ def layer_names(model: nn.Module, inputs: Batch, layers: Layers = "*") -> tuple[
     InputError
         Where a glob or a kind matches nothing: says the nearest names.
     """
-    return tuple(tap.name for tap in select(model, trace(model, inputs), layers))
+    return tuple(tap.name for tap in select_layers(model, trace_layers(model, inputs), layers))
 
 
-def trace(model: nn.Module, inputs: Batch) -> list[Tap]:
+def trace_layers(model: nn.Module, inputs: Batch) -> list[Layer]:
     """Run a network on a few images and list where it can be read.
 
     Parameters
@@ -123,18 +123,18 @@ def trace(model: nn.Module, inputs: Batch) -> list[Tap]:
 
     Returns
     -------
-    list of Tap
+    list of Layer
         In the order of execution; floating point tensors with an axis for the images.
     """
-    inputs = cut(inputs, 0, TRACED_IMAGES)
-    n_images, taps = count(inputs), list[Tap]()
+    inputs = slice_batch(inputs, 0, TRACED_IMAGES)
+    n_images, taps = batch_length(inputs), list[Layer]()
 
-    def visit(place: Place, tensor: Tensor) -> None:
+    def visit(place: LayerOutput, tensor: Tensor) -> None:
         axis = _image_axis(tensor, n_images)
         if axis is not None:
-            taps.append(Tap(place, axis, tensor.numel() * tensor.element_size() // n_images))
+            taps.append(Layer(place, axis, tensor.numel() * tensor.element_size() // n_images))
 
-    run(model, inputs, visit)
+    observe(model, inputs, visit)
     return taps
 
 
@@ -148,7 +148,7 @@ def _image_axis(tensor: Tensor, n_images: int) -> int | None:
     return 0 if tensor.shape[0] % n_images == 0 else None
 
 
-def select(model: nn.Module, taps: Sequence[Tap], layers: Layers) -> list[Tap]:
+def select_layers(model: nn.Module, taps: Sequence[Layer], layers: Layers) -> list[Layer]:
     """Choose layers by glob or kind.
 
     Parameters
@@ -156,13 +156,13 @@ def select(model: nn.Module, taps: Sequence[Tap], layers: Layers) -> list[Tap]:
     model
         The network.
     taps
-        From `trace`.
+        From `trace_layers`.
     layers
         As in `layer_names`.
 
     Returns
     -------
-    list of Tap
+    list of Layer
         In the order of execution.
 
     Raises
@@ -174,7 +174,7 @@ def select(model: nn.Module, taps: Sequence[Tap], layers: Layers) -> list[Tap]:
     if not words:
         raise InputError("layers is empty. Allowed: a glob over the names, a kind, or several of these.")
     if words == ["*"]:
-        return [tap for tap in taps if tap.place.same_as is None]
+        return [tap for tap in taps if tap.place.alias_of is None]
     chosen: set[str] = set()
     for word in words:
         found = _of_kind(unwrap(model), taps, word) if word in KINDS else _matching(taps, word)
@@ -184,13 +184,13 @@ def select(model: nn.Module, taps: Sequence[Tap], layers: Layers) -> list[Tap]:
     return [tap for tap in taps if tap.name in chosen]
 
 
-def _matching(taps: Sequence[Tap], pattern: str) -> set[str]:
+def _matching(taps: Sequence[Layer], pattern: str) -> set[str]:
     """Match names exactly or by glob; brackets stand for themselves, as names contain them."""
     literal = pattern.replace("[", "[[]")
     return {tap.name for tap in taps if fnmatchcase(tap.name, literal)}
 
 
-def _no_layer(word: str, model: nn.Module, taps: Sequence[Tap]) -> InputError:
+def _no_layer(word: str, model: nn.Module, taps: Sequence[Layer]) -> InputError:
     if word in KINDS:
         others = [kind for kind in KINDS if _of_kind(model, taps, kind)]
         return InputError(
@@ -205,7 +205,7 @@ def _no_layer(word: str, model: nn.Module, taps: Sequence[Tap]) -> InputError:
     )
 
 
-def _of_kind(model: nn.Module, taps: Sequence[Tap], kind: str) -> set[str]:
+def _of_kind(model: nn.Module, taps: Sequence[Layer], kind: str) -> set[str]:
     """Name the layers of a kind; of a module that returns several tensors the first."""
     if kind == "residual":
         return {tap.name for tap in taps if tap.place.is_sum}

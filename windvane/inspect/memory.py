@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from windvane.errors import InputError
-from windvane.inspect.layers import Tap
+from windvane.inspect.layers import Layer
 
 LARGEST = 3  # layers in a message
 SPARE = 0.8  # of the free memory may be planned with
 
 
-def too_large(taps: Sequence[Tap], n_images: int, device: torch.device) -> InputError:
+def too_large(taps: Sequence[Layer], n_images: int, device: torch.device) -> InputError:
     """Make the error for a batch that does not fit.
 
     Parameters

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.inspect.plot import COLOURS, axes_for
+from windvane.inspect.plots import COLOURS, axes_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

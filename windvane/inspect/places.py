@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from windvane.errors import InputError
-from windvane.inspect.forward import Batch, Place, count, cut, run
+from windvane.inspect.hooks import Batch, LayerOutput, batch_length, observe, slice_batch
 from windvane.inspect.images import images_in, size_of
 from windvane.inspect.layers import TRACED_IMAGES, Layers, layer_names
 from windvane.inspect.tokens import as_tokens, check_by_image
 
 
-def placed_layers(
+def spatial_layers(
     model: nn.Module, batch: Batch, layers: Layers, counts: Sequence[int], *, fewest: int = 1
 ) -> tuple[str, ...]:
     """Choose the layers whose tokens or maps lie over the image.
@@ -42,19 +42,19 @@ def placed_layers(
     InputError
         Where no layer matches, or none of them keeps places: says why the first one does not.
     """
-    names, few = layer_names(model, batch, layers), cut(batch, 0, TRACED_IMAGES)
-    n_images, size = count(few), size_of(images_in(few))
+    names, few = layer_names(model, batch, layers), slice_batch(batch, 0, TRACED_IMAGES)
+    n_images, size = batch_length(few), size_of(images_in(few))
     kept: set[str] = set()
     why: list[InputError] = []
 
-    def visit(place: Place, tensor: Tensor) -> None:
+    def visit(place: LayerOutput, tensor: Tensor) -> None:
         if place.name in names:
             try:
                 check_by_image(tensor, n_images, place.name)
                 _, grid = as_tokens(tensor, size, counts)
-                if grid.n_places < fewest:
+                if grid.n_patches < fewest:
                     raise InputError(
-                        f"layer {place.name!r} has {grid.n_places} places. Allowed: at least {fewest}, as in earlier "
+                        f"layer {place.name!r} has {grid.n_patches} places. Allowed: at least {fewest}, as in earlier "
                         "layers or with larger images."
                     )
             except InputError as error:
@@ -62,7 +62,7 @@ def placed_layers(
             else:
                 kept.add(place.name)
 
-    run(model, few, visit)
+    observe(model, few, visit)
     if not kept:
         raise why[0]
     return tuple(name for name in names if name in kept)

@@ -20,8 +20,8 @@ from windvane.errors import InputError, unknown
 SQUARE = 1.25  # between the sides of a patch at most, where maps of odd sizes are rounded
 ANY_COUNT = tuple(range(17))  # tokens without a place that are looked for
 
-Readout = Literal["class", "average", "token"] | int
-READOUTS = ("class", "average", "token")
+Pooling = Literal["cls", "mean", "center"] | int
+POOLINGS = ("cls", "mean", "center")
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class TokenGrid:
     patch_width: float
 
     @property
-    def n_places(self) -> int:
+    def n_patches(self) -> int:
         """Number of tokens with a place."""
         return self.rows * self.columns
 
     @property
-    def centre(self) -> int:
-        """Place of the central token, or of the one below and right of the centre where rows or columns are even."""
+    def center(self) -> int:
+        """Position of the central token, or of the one below and right of the center where rows or columns are even."""
         return (self.rows // 2) * self.columns + self.columns // 2
 
     def positions(self) -> Tensor:
-        """Find the centre of every place.
+        """Find the center of every place.
 
         Returns
         -------
@@ -72,7 +72,7 @@ class TokenGrid:
         Returns
         -------
         Tensor
-            (places, places) float64: Euclidean distances of the centres in pixels.
+            (places, places) float64: Euclidean distances of the centers in pixels.
         """
         at = self.positions()
         return torch.cdist(at, at, compute_mode="donot_use_mm_for_euclid_dist")
@@ -221,7 +221,7 @@ def check_by_image(output: Tensor, n_images: int, layer: str) -> None:
         )
 
 
-def read_out(tokens: Tensor, grid: TokenGrid, readout: Readout) -> Tensor:
+def pool_tokens(tokens: Tensor, grid: TokenGrid, pooling: Pooling) -> Tensor:
     """Make one vector of the tokens of each image.
 
     Parameters
@@ -230,8 +230,8 @@ def read_out(tokens: Tensor, grid: TokenGrid, readout: Readout) -> Tensor:
         (n, tokens, channels)
     grid
         Where they lie.
-    readout
-        "class" is the first token, "average" the mean over those with a place, "token" the central one of them; a
+    pooling
+        "cls" is the first token, "mean" the mean over those with a place, "center" the central one of them; a
         number the one at this place, counted row by row from 0.
 
     Returns
@@ -242,19 +242,19 @@ def read_out(tokens: Tensor, grid: TokenGrid, readout: Readout) -> Tensor:
     Raises
     ------
     InputError
-        An unknown readout, a place outside the grid, or the class token of a network that has none.
+        An unknown pooling, a place outside the grid, or the class token of a network that has none.
     """
     spatial = tokens[:, grid.n_prefix :]  # (n, places, channels)
-    if readout == "class":
+    if pooling == "cls":
         if not grid.n_prefix:
-            raise InputError("readout='class' needs a network with a class token; this one has tokens of places only.")
+            raise InputError("pooling='cls' needs a network with a class token; this one has tokens of places only.")
         return tokens[:, 0]
-    if readout == "average":
+    if pooling == "mean":
         return spatial.mean(1)
-    if readout == "token":
-        return spatial[:, grid.centre]
-    if isinstance(readout, int):
-        if not 0 <= readout < grid.n_places:
-            raise InputError(f"readout={readout} is no place. Allowed: 0 to {grid.n_places - 1}.")
-        return spatial[:, readout]
-    raise unknown("readout", readout, READOUTS)
+    if pooling == "center":
+        return spatial[:, grid.center]
+    if isinstance(pooling, int):
+        if not 0 <= pooling < grid.n_patches:
+            raise InputError(f"pooling={pooling} is no place. Allowed: 0 to {grid.n_patches - 1}.")
+        return spatial[:, pooling]
+    raise unknown("pooling", pooling, POOLINGS)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -107,7 +108,7 @@ def leave_out(
         rest = [table for table in tables if table not in held_out]
         learned = [entry for entry, _ in build(rest, candidates, plan)]
         for score in make_scores(held_out, plan):
-            for name, order in {**orders, "learned": learned}.items():
-                scores = dict(zip(plan.budgets, score.scores(order), strict=True))
-                rows.append({"table": score.table.name, "order": name, **scores})
+            for name, order in [*orders.items(), ("learned", learned)]:
+                row: dict[str, Any] = {"table": score.table.name, "order": name}
+                rows.append(row | {f"{s:g} s": x for s, x in zip(plan.budgets, score.scores(order), strict=True)})
     return pd.DataFrame(rows)

@@ -1,0 +1,36 @@
+"""The page is one sound file that holds pictures, words and numbers, and lets nothing in unescaped."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+
+import pytest
+from networks import TinyResNet, images, seeded
+from toys import check_html
+
+from windvane.errors import InputError
+from windvane.inspect.report.inspection_page import Analysis, write_findings
+from windvane.inspect.similarity.compare import compare
+
+
+def test_page(tmp_path: Path) -> None:
+    model = seeded(TinyResNet)
+    found = compare(model, model, images(12)).renamed("<b>net</b>", "<b>net</b>")
+    finding = Analysis("Layers <i>alike</i>", "Bright is alike.", found, found.describe())
+    written = write_findings(tmp_path / "page.html", "Inside", "Twelve images.", [finding])
+    text = written.read_text(encoding="utf-8")
+    check_html(re.sub("<img[^>]*>", "", text))
+    assert "<b>net" not in text
+    assert "<i>alike" not in text
+    assert found.describe()[0].replace("<b>net</b>", "&lt;b&gt;net&lt;/b&gt;") in text
+    assert f"The numbers: {len(found.to_frame())} rows" in text
+    (data,) = re.findall(r'src="data:image/png;base64,([^"]*)"', text)
+    assert base64.b64decode(data).startswith(b"\x89PNG")
+    assert "http" not in re.sub(r"http://www.w3.org\S*", "", text)
+
+
+def test_refused_paths(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ends in \.html"):
+        write_findings(tmp_path / "page.pdf", "Inside", "", [])
