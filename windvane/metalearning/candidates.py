@@ -108,6 +108,28 @@ GUESSES = (
 )
 
 
+# Quick ones, for tables of tens of thousands of rows, where 60 s carry few trials.
+LARGE = (
+    Entry("lightgbm", {}),
+    Entry("lightgbm", {"learning_rate": 0.12, "num_leaves": 31, "feature_fraction": 0.7, "min_data_in_leaf": 20}),
+    Entry("lightgbm", {"learning_rate": 0.12, "num_leaves": 31, "feature_fraction": 0.7, "features": "generated"}),
+    Entry("catboost", {"depth": 6, "learning_rate": 0.2, "l2_leaf_reg": 3.0}),
+    Entry("lightgbm", {"learning_rate": 0.15, "num_leaves": 128, "feature_fraction": 0.6, "bagging_fraction": 0.9}),
+    Entry("linear", {}),
+    Entry("network", {"depth": 2, "width": 64, "learning_rate": 0.06}),
+    Entry("extra_trees", {"min_samples_leaf": 3, "max_features": 0.5, "bootstrap": True}),
+    Entry("lightgbm", {"learning_rate": 0.2, "num_leaves": 16, "feature_fraction": 0.5, "lambda_l2": 1.0}),
+    Entry("catboost", {"depth": 6, "learning_rate": 0.2, "l2_leaf_reg": 3.0, "features": "generated"}),
+    Entry("catboost", {}),
+    Entry(
+        "lightgbm",
+        {"learning_rate": 0.1, "num_leaves": 64, "feature_fraction": 0.5, "extra_trees": True, "lambda_l2": 0.5},
+    ),
+    Entry("network", {}),
+    Entry("random_forest", {"max_features": 0.7, "min_samples_leaf": 3}),
+)
+
+
 def make_candidates(
     task: Task, families: Mapping[str, Family], draws: Mapping[str, int], seed: int, published: Iterable[Entry] = ()
 ) -> list[Entry]:

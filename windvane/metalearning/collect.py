@@ -42,6 +42,7 @@ METRICS = {
 }
 MIN_CLASS_ROWS = 8  # rows of rarer classes are left out: every fold and the test rows need some
 MAX_TEST_ROWS = 5_000
+MIN_STEP = 0.25  # CPU seconds between two checkpoints that are measured; a real run joins such steps too
 MAX_KEPT_ROWS = 2_000  # of predictions that are kept for replays, validation and test each
 
 
@@ -232,6 +233,7 @@ class _Evaluator:
             used[i] += time.process_time() - start
         arrays: dict[str, NDArray[np.float16]] = {}
         steps = family.steps(entry.config, problem.task)
+        measured = 0.0
         for total in steps:
             for i, model in enumerate(models):
                 start = time.process_time()
@@ -240,11 +242,12 @@ class _Evaluator:
                 used[i] += time.process_time() - start
             if any(model.iterations == 0 for model in models):
                 return
-            self._measure(cell, models, used, arrays)
-            if all(model.finished or model.iterations >= steps[-1] for model in models):
-                cell.status = "done"
-                break
-            if used.sum() >= limit:
+            complete = all(model.finished or model.iterations >= steps[-1] for model in models)
+            if complete or used.sum() >= limit or used.sum() - measured >= MIN_STEP:
+                self._measure(cell, models, used, arrays)
+                measured = used.sum()
+            if complete or used.sum() >= limit:
+                cell.status = "done" if complete else "stopped"
                 break
         if self.settings.cache is not None and arrays:
             np.savez(self._folder() / f"{cell_id('', cell.family, cell.config)}.npz", allow_pickle=False, **arrays)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from windvane.metalearning.replay import TableReplay, entry_id
 from windvane.search.portfolio import Case, Entry
 
 MIN_TABLES = 8  # of a size class, before it gets an order of its own
-SIZE_EDGES = (2_500,)  # training rows at which size classes are cut
+SIZE_EDGES = (1_500,)  # training rows at which size classes are cut
+LARGE_ROWS = 12_000  # from here on tables that were collected whole decide
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".feather", ".arff")
 
 
@@ -66,25 +66,29 @@ def complete_tables(tables: Sequence[TableReplay], share: float = 0.8) -> list[T
 
 
 def learn_portfolio(
-    tables: Sequence[TableReplay], entries: Mapping[str, Entry], plan: BuildPlan, edges: Sequence[int] = SIZE_EDGES
+    tables: Sequence[TableReplay], large: Sequence[TableReplay], entries: Mapping[str, Entry], plan: BuildPlan
 ) -> Learned:
-    """Build an order for every task kind and, where tables suffice, for every size class.
+    """Build an order for every task kind and size class.
 
-    A size class with fewer than `MIN_TABLES` tables is built from all tables of its kind.
+    Up to `SIZE_EDGES` rows, and beyond, an order is built from the tables of that size, or from all of the kind where
+    fewer than `MIN_TABLES` are. `large` tables, of all kinds together, give the order beyond `LARGE_ROWS`.
     """
     if not tables:
         raise InputError("There are no tables to learn from: collect more cells first.")
     cases = []
     for kind in sorted({table.kind for table in tables}):
         of_kind = [table for table in tables if table.kind == kind]
-        for max_rows in [*edges, None]:
-            low = max([edge for edge in edges if max_rows is None or edge < max_rows], default=0)
+        for max_rows in (*SIZE_EDGES, LARGE_ROWS if large else None):
+            low = max((edge for edge in SIZE_EDGES if max_rows is None or edge < max_rows), default=0)
             inside = [t for t in of_kind if low < t.rows and (max_rows is None or t.rows <= max_rows)]
             chosen = build(inside if len(inside) >= MIN_TABLES else of_kind, list(entries), plan)
             cases.append(Case(tuple(entries[entry] for entry, _ in chosen), (kind,), max_rows))
-    names = sorted(table.name for table in tables)
+    if large:
+        chosen = build(large, list(entries), plan)
+        cases.append(Case(tuple(entries[entry] for entry, _ in chosen)))
+    names = sorted(table.name for table in [*tables, *large])
     made = (
-        f"learned on {datetime.now(UTC).date()} from {len(entries)} configurations on {len(names)} tables, "
+        f"learned from {len(entries)} configurations on {len(names)} tables, "
         f"budgets {', '.join(f'{seconds:g}' for seconds in plan.budgets)} s with {plan.workers} workers"
     )
     return Learned(cases, names, made)

@@ -8,18 +8,21 @@ test rows. Notation: v validation rows, t test rows, k classes.
 from __future__ import annotations
 
 import heapq
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from windvane.data.table import Floats
 from windvane.metalearning.cells import Cell, cell_id, read_cells
 from windvane.search.ensemble import family_cap
+from windvane.search.portfolio import Entry
 
 AUTO = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 Stack = NDArray[np.floating[Any]]
@@ -128,7 +131,7 @@ def losses_of(stack: Stack, target: NDArray[Any], metric: str) -> Floats:
         return np.sqrt(np.mean((stack - target) ** 2, axis=1, dtype=np.float64))
     if metric == "mae":
         return np.asarray(np.mean(np.abs(stack - target), axis=1, dtype=np.float64))
-    if metric == "log_loss":
+    if metric == "log_loss":  # of shape (m, v): the probabilities of the true class
         true = stack if stack.ndim == 2 else stack[:, np.arange(stack.shape[1]), target]  # (m, v)
         return np.asarray(-np.mean(np.log(np.clip(true, 1e-7, 1.0)), axis=1, dtype=np.float64))
     if metric == "roc_auc":
@@ -145,6 +148,8 @@ def losses_of(stack: Stack, target: NDArray[Any], metric: str) -> Floats:
 
 def reduce_stack(stack: Stack, target: NDArray[Any], metric: str) -> Stack:
     """Keep what the metric looks at: the probability of the true class, or of the positive one; shape (m, v)."""
+    if stack.ndim == 2:
+        return stack
     if metric == "log_loss":
         return np.asarray(stack[:, np.arange(stack.shape[1]), target])
     return stack[..., 1] if metric == "roc_auc" else stack
@@ -203,3 +208,81 @@ def score_run(reached: Sequence[tuple[str, int]], table: TableReplay, select: Se
     weights = select(stack, table.target, table.metric)
     blend = np.tensordot(weights, np.stack([table.curves[entry].test[last] for entry, last in chosen]), axes=1)
     return float(losses_of(blend[None], table.test_target, table.metric)[0])
+
+
+def write_matrix(
+    tables: Sequence[TableReplay], entries: Mapping[str, Entry], path: Path, min_step: float = 0.25
+) -> None:
+    """Write replays small enough to be kept with the project: one Parquet row for each table, entry and checkpoint.
+
+    Predictions are reduced to what the losses look at (the probability of the positive or of the true class, as one
+    byte of its logit; standardized values as float16). A checkpoint less than `min_step` CPU seconds before the next
+    one is left out, as a real run joins such steps.
+    """
+    rows = []
+    for table in tables:
+        facts = {"table": table.name, "kind": table.kind, "rows": table.rows, "columns": table.columns}
+        facts |= {"classes": table.classes, "constant": table.constant, "metric": table.metric}
+        targets = [t.astype(np.float16 if table.kind == "regression" else np.uint8) for t in _targets(table)]
+        head = {"family": "", "config": "", "cpu": 0.0, "done": True, "valid_loss": 0.0, "test_loss": 0.0}
+        rows.append({**facts, **head, "valid": targets[0].tobytes(), "test": targets[1].tobytes()})
+        for entry, curve in table.curves.items():
+            config = json.dumps(dict(entries[entry].config), sort_keys=True)
+            for i, cpu in enumerate(curve.cpu):
+                if i + 1 < len(curve.cpu) and curve.cpu[i + 1] - cpu < min_step:
+                    continue
+                parts = [
+                    _to_bytes(one, target, table.kind)
+                    for one, target in zip((curve.valid[i], curve.test[i]), _targets(table), strict=True)
+                ]
+                losses = {"valid_loss": float(curve.valid_loss[i]), "test_loss": float(curve.test_loss[i])}
+                cell = {"family": curve.family, "config": config, "cpu": float(cpu), "done": curve.done, **losses}
+                rows.append({**facts, **cell, "valid": parts[0], "test": parts[1]})
+    pd.DataFrame(rows).to_parquet(path, compression="zstd")
+
+
+def read_matrix(path: Path) -> tuple[list[TableReplay], dict[str, Entry]]:
+    """Read what `write_matrix` wrote: replays and the entries by their id."""
+    frame = pd.read_parquet(path)
+    tables, entries = [], dict[str, Entry]()
+    for name, group in frame.groupby("table", sort=False):
+        head = group.iloc[0]
+        kind = str(head["kind"])
+        target_type = np.float16 if kind == "regression" else np.uint8
+        targets = [np.frombuffer(head[part], target_type) for part in ("valid", "test")]
+        targets = [t.astype(np.float64 if kind == "regression" else np.int64) for t in targets]
+        facts = (str(name), kind, int(head["rows"]), int(head["columns"]), int(head["classes"]), str(head["metric"]))
+        table = TableReplay(*facts, targets[0], targets[1], float(head["constant"]))
+        for (family, config), cells in group.iloc[1:].groupby(["family", "config"], sort=False):
+            entry = Entry(str(family), json.loads(str(config)))
+            entries[entry_id(entry.family, entry.config)] = entry
+            valid, test = ([_from_bytes(part, kind) for part in cells[name]] for name in ("valid", "test"))
+            cpu = cells["cpu"].to_numpy()
+            table.curves[entry_id(entry.family, entry.config)] = Curve(
+                *(entry.family, cpu, cells["valid_loss"].to_numpy(), cells["test_loss"].to_numpy()),
+                *(tuple(valid), tuple(test), bool(cells["done"].all()), float(cpu[-1])),
+            )
+        tables.append(table)
+    return tables, entries
+
+
+_LOGIT_STEP = 0.1  # a byte holds logits from -12.7 to 12.7
+
+
+def _targets(table: TableReplay) -> tuple[NDArray[Any], NDArray[Any]]:
+    return table.target, table.test_target
+
+
+def _to_bytes(prediction: Stack, target: NDArray[Any], kind: str) -> bytes:
+    if kind == "regression":
+        return prediction.astype(np.float16).tobytes()
+    if prediction.ndim == 2:
+        prediction = prediction[:, 1] if kind == "binary" else prediction[np.arange(len(target)), target]
+    p = np.clip(prediction.astype(np.float64), 1e-6, 1 - 1e-6)
+    return np.clip(np.rint(np.log(p / (1 - p)) / _LOGIT_STEP), -127, 127).astype(np.int8).tobytes()
+
+
+def _from_bytes(content: bytes, kind: str) -> Stack:
+    if kind == "regression":
+        return np.frombuffer(content, np.float16).astype(np.float32)
+    return np.asarray(1 / (1 + np.exp(-_LOGIT_STEP * np.frombuffer(content, np.int8).astype(np.float32))))
