@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import psutil
 import pytest
 import timm
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from windvane.errors import InputError
-from windvane.inspect.activations import Activations, collect_activations, iter_activations
+from windvane.inspect.activations import Activations, batch_too_large, check_fits, collect_activations, iter_activations
+from windvane.inspect.hooks import LayerOutput
+from windvane.inspect.layers import Layer
 
 
 def test_collect_gives_what_the_parts_give() -> None:
@@ -176,3 +179,24 @@ def test_layers_that_do_not_always_run() -> None:
 
     with pytest.raises(InputError, match=r"pair\[0\] did not run for every batch"):
         collect_activations(Sometimes(), torch.cat([torch.ones(4, 6), -torch.ones(4, 6)]), "pair[0]", batch_size=4)
+
+
+def test_largest_layers_and_a_batch_that_fits() -> None:
+    free = psutil.virtual_memory().available
+    layers = [
+        Layer(LayerOutput(name, name, False, None), 0, size) for name, size in (("a", 8), ("b", free // 100), ("c", 80))
+    ]
+    message = str(batch_too_large(layers, 10**6, torch.device("cpu")))
+    assert "a batch of 1000000 images does not fit" in message
+    assert message.index("b (") < message.index("c (") < message.index("a (")
+    fits = int(message.split("about ")[1].split()[0])
+    assert 50 <= fits <= 200
+
+
+def test_keeping_too_much_is_refused() -> None:
+    layers = {"small": torch.zeros(2, 3), "large": torch.zeros(2, 1000)}
+    check_fits(layers, 1000)
+    with pytest.raises(
+        InputError, match=r"2 of 1000000000000 images need .* GB.*The largest are large \(.*n_images up to"
+    ):
+        check_fits(layers, 10**12)

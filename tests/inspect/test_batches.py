@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from windvane.errors import InputError
-from windvane.inspect.batches import iter_batches, known_length, paired_batches
+from windvane.inspect.batches import image_batches, image_size, image_tensor, iter_batches, known_length, paired_batches
 
 X = torch.arange(60.0).reshape(10, 6)
 
@@ -92,6 +93,24 @@ def test_held_images_are_counted() -> None:
 
 def test_loaders_that_shuffle_are_no_pairs() -> None:
     loader = DataLoader(TensorDataset(torch.zeros(8, 3)), 4, shuffle=True)
-    with pytest.raises(InputError, match="the networks would see other images"):
+    with pytest.raises(InputError, match="the networks would see different images"):
         next(paired_batches((loader, loader), 2, 4, None))
     assert next(paired_batches(loader, 2, 4, None))[0].shape == (4, 3)  # one for both is drawn once
+
+
+def test_batches_come_with_their_images() -> None:
+    model, x = nn.Conv2d(3, 1, 1), torch.randn(5, 3, 6, 8)
+    parts = list(image_batches(model, x, 2))
+    assert [len(images) for _, images in parts] == [2, 2, 1]
+    assert torch.equal(torch.cat([images for _, images in parts]), x)
+    assert image_size(parts[0][1]) == (6, 8)
+    named = [{"mask": torch.ones(2), "pixel_values": x[:2]}]
+    ((batch, images),) = image_batches(model, named, 2)
+    assert set(batch) == {"mask", "pixel_values"}
+    assert torch.equal(images, x[:2])
+    assert sum(len(images) for _, images in image_batches(nn.Identity(), x, 2, n_images=3)) == 3
+
+
+def test_what_is_no_image() -> None:
+    with pytest.raises(InputError, match=r"data has tensors of shape \[\(4, 7\)\]. Allowed: images"):
+        image_tensor(torch.zeros(4, 7))

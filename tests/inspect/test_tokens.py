@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vision_toys import small_resnet, small_vit
 
 from windvane.errors import InputError
-from windvane.inspect.tokens import TokenGrid, as_tokens, check_by_image, pool_tokens, prefix_counts, token_grid
+from windvane.inspect.tokens import TokenGrid, as_tokens, check_row_per_image, pool_tokens, prefix_counts, token_grid
 
 
 @settings(deadline=None, max_examples=60)
@@ -33,7 +33,7 @@ def test_usual_counts_of_tokens() -> None:
 def test_tokens_that_do_not_tile() -> None:
     with pytest.raises(InputError, match=r"195 tokens .* do not tile an image of 224 x 224 .* n_prefix"):
         token_grid(195, (224, 224), (1,))
-    with pytest.raises(InputError, match="up to 16 left out"):
+    with pytest.raises(InputError, match="up to 16 without a position"):
         token_grid(290, (300, 7))
 
 
@@ -72,10 +72,10 @@ def test_maps_become_tokens() -> None:
     last, same = as_tokens(torch.arange(2 * 4 * 5 * 48.0).reshape(2, 4, 5, 48), (32, 40))  # channels last
     assert same == grid
     assert torch.equal(last[:, 2 * 5 + 3], torch.arange(2 * 4 * 5 * 48.0).reshape(2, 4, 5, 48)[:, 2, 3])
-    check_by_image(output, 2, "a")
-    with pytest.raises(InputError, match=r"layer 'a' gives \(2, 3, 4, 5\) for 1 images: it sees windows"):
-        check_by_image(output, 1, "a")
-    with pytest.raises(InputError, match=r"a layer gives \(2, 3\)"):
+    check_row_per_image(output, 2, "a")
+    with pytest.raises(InputError, match=r"layer 'a' returns \(2, 3, 4, 5\) for 1 images: it sees windows"):
+        check_row_per_image(output, 1, "a")
+    with pytest.raises(InputError, match=r"a layer returns \(2, 3\)"):
         as_tokens(torch.zeros(2, 3), (32, 40))
 
 
@@ -86,7 +86,7 @@ def test_readouts() -> None:
     assert torch.allclose(pool_tokens(tokens, grid, "mean"), sum(tokens[:, 1 + i] for i in range(16)) / 16)
     assert torch.equal(pool_tokens(tokens, grid, "center"), tokens[:, 1 + 2 * 4 + 2])
     assert torch.equal(pool_tokens(tokens, grid, 15), tokens[:, 16])
-    with pytest.raises(InputError, match=r"pooling=16 is no place. Allowed: 0 to 15"):
+    with pytest.raises(InputError, match=r"pooling=16 is not a patch. Allowed: 0 to 15"):
         pool_tokens(tokens, grid, 16)
     with pytest.raises(InputError, match="needs a network with a class token"):
         pool_tokens(tokens[:, 1:], token_grid(16, (32, 32)), "cls")

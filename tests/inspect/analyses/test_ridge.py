@@ -86,7 +86,7 @@ def test_mistakes() -> None:
         (x[:, 0], labels, (1.0,), r"features \(6,\) and labels \(6,\) do not fit"),
         (x, labels * 0, (1.0,), "one class only"),
         (x, labels, (0.0, 1.0), "must be positive"),
-        (x * np.nan, labels, (1.0,), "not finite"),
+        (x * np.nan, labels, (1.0,), "NaN or infinite"),
     ):
         with pytest.raises(InputError, match=message):
             ridge_path(features, names, alphas)

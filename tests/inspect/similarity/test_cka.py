@@ -98,11 +98,11 @@ def test_mistakes() -> None:
         cka(X, Y[:19])
     with pytest.raises(InputError, match=r"X has 3 examples and Y 3. Allowed: the same ones, at least 4"):
         cka(X[:3], Y[:3])
-    with pytest.raises(InputError, match="Y holds NaN"):
+    with pytest.raises(InputError, match="Y has NaN"):
         cka(X, Y.masked_fill(Y > 0, torch.nan))
     with pytest.raises(InputError, match="kernel='cubic'"):
         cka(X, Y, "cubic")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="X is no table"):
+    with pytest.raises(InputError, match="X is not a table"):
         cka(3.0, Y)
 
 

@@ -90,7 +90,7 @@ def test_repeats_of_pairs_and_loaders() -> None:
 def test_repeats_need_images_that_are_drawn_anew() -> None:
     model, x = seeded(TinyResNet), images(20)
     for data in (DataLoader(TensorDataset(x), 10), [x[:10], x[10:]]):
-        with pytest.raises(InputError, match="gives the same images each time"):
+        with pytest.raises(InputError, match="yields the same images each time"):
             compare(model, model, data, "head", "cka", Sampling(10, repeats=2))
 
 
@@ -148,7 +148,7 @@ def test_mistakes() -> None:
     model, x = seeded(TinyResNet), images(8)
     with pytest.raises(InputError, match=r"measure='ckaa' is not known. Did you mean 'cka'"):
         compare(model, model, x, "*", "ckaa")
-    with pytest.raises(InputError, match="repeats=2, but data gives the same images each time"):
+    with pytest.raises(InputError, match="repeats=2, but data yields the same images each time"):
         compare(model, model, iter([x]), "*", "cka", Sampling(repeats=2))
     with pytest.raises(InputError, match="repeats=0"):
         Sampling(repeats=0)
