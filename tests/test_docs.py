@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import importlib.util
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("windvane", "windvane.data.images", "windvane.vision", "windvane.inspect", "windvane.curvature")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts)])
+SCRIPTS = sorted([*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "examples").glob("*.py")])
 
 
 def anchor(heading: str) -> str:
@@ -39,17 +41,34 @@ def test_make_targets(page: Path) -> None:
     assert set(re.findall(r"`make ([\w-]+)`", page.read_text(encoding="utf-8"))) <= targets
 
 
+def missing_names(code: str) -> list[str]:
+    """What code imports from windvane, or takes from ``vision``, that does not exist."""
+    missing = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "windvane":
+            module = importlib.import_module(node.module or "")
+            for alias in node.names:
+                is_module = (
+                    importlib.util.find_spec(f"{node.module}.{alias.name}") if hasattr(module, "__path__") else None
+                )
+                if not hasattr(module, alias.name) and is_module is None:
+                    missing.append(f"{node.module}.{alias.name}")
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "vision":
+            public = importlib.import_module("windvane.vision").__all__
+            missing += [] if node.attr in public else [f"windvane.vision.{node.attr}"]
+    return missing
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_python_code(page: Path) -> None:
     for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
         session = re.findall(r"^(?:>>>|\.\.\.) ?(.*)$", code, re.M)
-        for node in ast.walk(ast.parse("\n".join(session) if session else code)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "windvane":
-                module = importlib.import_module(node.module or "")
-                for alias in node.names:
-                    assert hasattr(module, alias.name) or importlib.import_module(f"{node.module}.{alias.name}")
-            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "vision":
-                assert node.attr in importlib.import_module("windvane.vision").__all__
+        assert not missing_names("\n".join(session) if session else code)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.relative_to(ROOT).as_posix())
+def test_scripts_import_what_exists(script: Path) -> None:
+    assert not missing_names(script.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -59,8 +78,7 @@ def test_reference_lists_every_public_name(package: str) -> None:
         for part in re.split(r"^\.\. currentmodule:: ", page.read_text(encoding="utf-8"), flags=re.M)[1:]:
             if part.startswith(f"{package}\n"):
                 listed |= set(re.findall(r"^   (\w+)$", part, re.M))
-    constants = {"FAMILIES", "__version__"}
-    assert listed == set(importlib.import_module(package).__all__) - constants
+    assert listed == set(importlib.import_module(package).__all__) - {"__version__"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
