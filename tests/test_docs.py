@@ -93,6 +93,45 @@ def test_examples_of_public_names(package: str) -> None:
     assert not found, "".join(found)
 
 
+SHORTER = {
+    'time_budget="1m"': "time_budget=8",
+    "time_budget=600": "epochs=1",
+    "time_budget=300": "time_budget=20",
+    "pretrained=True": "pretrained=False",
+}
+
+
+def write_images(folder: Path, n: int) -> None:
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    for i in range(n):
+        Image.effect_noise((32, 32), 20 + i).save(folder / f"{i}.png")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["tables", "images", "inside"])
+def test_getting_started_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code of each page runs from top to bottom, in less time and with random weights."""
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    for folder in ("flowers/rose", "flowers/tulip", "new_images"):
+        write_images(tmp_path / folder, 30)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 4))
+    given = {
+        "images": torch.rand(4, 3, 224, 224),
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "loader": [(torch.rand(8, 3, 8, 8), torch.arange(8) % 4)] * 2,
+    }
+    text = (ROOT / "docs" / "start" / f"{page}.md").read_text(encoding="utf-8")
+    for code in re.findall(r"```python\n(.*?)```", text, re.S):
+        for long, short in SHORTER.items():
+            code = code.replace(long, short)
+        exec(code, given)
+
+
 @pytest.mark.slow
 def test_site_builds_without_warnings(tmp_path: Path) -> None:
     pytest.importorskip("sphinx")
