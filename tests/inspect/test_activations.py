@@ -1,4 +1,4 @@
-"""What layers hold, read from networks of several makes and compared with running their parts by hand."""
+"""Activations of networks of several libraries, compared with running their modules by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from windvane.inspect.hooks import LayerOutput
 from windvane.inspect.layers import Layer
 
 
-def test_collect_gives_what_the_parts_give() -> None:
+def test_activations_equal_those_of_the_modules() -> None:
     model, x = seeded(TinyResNet), images(10)
     found = collect_activations(model, x, batch_size=4)
     with torch.no_grad():
@@ -103,7 +103,7 @@ def test_other_layers_and_other_images_for_each() -> None:
         assert (left["head"].shape, right["1"].shape) == ((4, 5), (4, 4))
 
 
-def test_an_abandoned_stream_leaves_nothing_behind() -> None:
+def test_an_abandoned_iterator_leaves_nothing_behind() -> None:
     model = seeded(TinyResNet).train()
     running = iter_activations([model], images(8), batch_size=4)
     next(running)
@@ -137,14 +137,14 @@ def test_halved_batches_of_one_network_stay_one() -> None:
     assert all(left is right for left, right in iter_activations([model, model], images(16, 4), batch_size="auto"))
 
 
-def test_too_large_a_batch_is_said() -> None:
+def test_batch_that_is_too_large() -> None:
     with pytest.raises(InputError, match=r"a batch of 32 images does not fit.*layer \(.*Allowed: about 16 images"):
         list(iter_activations([Hungry(9)], images(40, 4), batch_size=32))
     with pytest.raises(InputError, match="a batch of 1 images does not fit"):
         list(iter_activations([Hungry(0)], images(40, 4), batch_size="auto"))
 
 
-def test_keeping_too_much_is_refused_before_it_is_kept() -> None:
+def test_collecting_too_much_raises_at_the_first_batch() -> None:
     def endless() -> Iterator[Tensor]:
         yield images(4)
         raise AssertionError("a second batch was taken")
@@ -193,7 +193,7 @@ def test_largest_layers_and_a_batch_that_fits() -> None:
     assert 50 <= fits <= 200
 
 
-def test_keeping_too_much_is_refused() -> None:
+def test_check_fits() -> None:
     layers = {"small": torch.zeros(2, 3), "large": torch.zeros(2, 1000)}
     check_fits(layers, 1000)
     with pytest.raises(

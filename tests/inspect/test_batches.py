@@ -1,4 +1,4 @@
-"""Whatever holds images comes out as the same batches."""
+"""Tensors, arrays, data sets, loaders and iterables yield the same batches."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_every_kind_of_data(data: Any) -> None:
     assert torch.equal(torch.cat(list(iter_batches(data, 4, 7))), X[:7])
 
 
-def test_mappings_lose_their_targets() -> None:
+def test_labels_of_mappings_are_left_out() -> None:
     (batch,) = iter_batches([{"pixel_values": X, "labels": torch.zeros(10)}], 4)
     assert set(batch) == {"pixel_values"}
 
@@ -65,12 +65,12 @@ def test_batch_size_is_checked() -> None:
         list(iter_batches(X, 0))
 
 
-def test_one_for_all_is_the_very_same() -> None:
+def test_one_source_for_all_networks() -> None:
     for left, right in paired_batches(X, 2, 4, None):
         assert left is right
 
 
-def test_one_for_each_goes_in_step() -> None:
+def test_one_source_for_each_network() -> None:
     steps = list(paired_batches((X, X[:, :2]), 2, 4, 9))
     assert [(tuple(a.shape), tuple(b.shape)) for a, b in steps] == [
         ((4, 6), (4, 2)),
@@ -86,12 +86,12 @@ def test_unequal_pairs() -> None:
         list(paired_batches((X, X, X), 2, 4, None))
 
 
-def test_held_images_are_counted() -> None:
+def test_known_length() -> None:
     assert known_length(X) == known_length(DataLoader(TensorDataset(X))) == 10
     assert known_length([X]) is None
 
 
-def test_loaders_that_shuffle_are_no_pairs() -> None:
+def test_shuffling_loaders_cannot_be_paired() -> None:
     loader = DataLoader(TensorDataset(torch.zeros(8, 3)), 4, shuffle=True)
     with pytest.raises(InputError, match="the networks would see different images"):
         next(paired_batches((loader, loader), 2, 4, None))
@@ -111,6 +111,6 @@ def test_batches_come_with_their_images() -> None:
     assert sum(len(images) for _, images in image_batches(nn.Identity(), x, 2, n_images=3)) == 3
 
 
-def test_what_is_no_image() -> None:
+def test_batches_without_images() -> None:
     with pytest.raises(InputError, match=r"data has tensors of shape \[\(4, 7\)\]. Allowed: images"):
         image_tensor(torch.zeros(4, 7))

@@ -1,4 +1,4 @@
-"""Names and kinds of layers, on networks of every make."""
+"""Names and kinds of layers, on networks of several libraries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_globs_and_kinds_mix() -> None:
     assert layer_names(seeded(Odd), torch.ones(4, 6), "pair[1]") == ("pair[1]",)
 
 
-def test_only_what_has_images_is_a_layer() -> None:
+def test_layers_have_a_batch_dimension() -> None:
     assert "table" not in layer_names(seeded(Odd), torch.ones(5, 6), "*")
 
 
@@ -107,7 +107,7 @@ def test_bytes_of_an_image() -> None:
     assert layers["head"] == 5 * 4
 
 
-def test_nearest_names_are_said() -> None:
+def test_nearest_names_are_suggested() -> None:
     model = seeded(TinyResNet)
     with pytest.raises(InputError, match=r"layers='blocks.0.cnv' matches none.*Nearest names: blocks.0.conv"):
         layer_names(model, images(4), "blocks.0.cnv")
@@ -132,26 +132,26 @@ def test_blocks_without_a_skip_are_blocks_beside_those_with_one() -> None:
     assert 0 < len(layer_names(model, x, "residual")) == n_skips < 17
 
 
-def test_layers_that_keep_places() -> None:
+def test_spatial_layers() -> None:
     model = small_vit()
     names = spatial_layers(model, random_images(), ["blocks.?", "fc_norm", "head"], prefix_counts(model))
     assert names == ("blocks.0", "blocks.1", "blocks.2")
 
 
-def test_a_class_token_alone_keeps_none() -> None:
+def test_class_attention_is_not_spatial() -> None:
     torch.manual_seed(0)
     model = timm.create_model("cait_xxs24_224", img_size=32, patch_size=8, depth=1, embed_dim=24, num_heads=3)
     assert spatial_layers(model, random_images(), "block", prefix_counts(model)) == ("blocks.0",)
 
 
-def test_too_few_places() -> None:
+def test_too_few_patches() -> None:
     model = small_resnet()
     layers, counts = ["layer3.0", "layer4.0"], prefix_counts(model)
     assert spatial_layers(model, random_images(), layers, counts) == ("layer3.0", "layer4.0")
     assert spatial_layers(model, random_images(), layers, counts, min_patches=2) == ("layer3.0",)
 
 
-def test_none_keeps_any() -> None:
+def test_no_spatial_layer() -> None:
     model = small_vit()
     with pytest.raises(InputError, match="choose layers before the network pools"):
         spatial_layers(model, random_images(), "head", prefix_counts(model))

@@ -1,4 +1,4 @@
-"""Axes name blocks without crowding."""
+"""Axes labelled by block, heat maps and grids of images."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_labels_are_not_crowded() -> None:
     assert ax.get_xlim() == (-0.5, len(layers) - 0.5)
 
 
-def test_long_names_are_cut_at_their_beginning() -> None:
+def test_long_names_are_shortened() -> None:
     _, ax = figure_and_axes(None)
     label_blocks(ax, "y", ["encoder.layers.encoder_layer_0", "head"])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["…s.encoder_layer_0", "head"]
@@ -53,7 +53,7 @@ def test_given_axes_are_drawn_on() -> None:
     assert same is ax
 
 
-def test_undefined_cells_are_masked_and_low_ones_are_pointed_at() -> None:
+def test_undefined_cells_are_masked_and_negative_ones_are_marked() -> None:
     figure, ax = heat_map(np.array([[np.nan, -0.2], [0.3, 1.0]]), ["a", "b"], ["c", "d"])
     assert ax.images[0].get_array().mask.tolist() == [[True, False], [False, False]]
     assert ax.images[0].colorbar.extend == "min"

@@ -23,7 +23,7 @@ def test_grid_is_found(rows: int, columns: int, patch: int, n_prefix: int) -> No
     assert found.patch_height == found.patch_width
 
 
-def test_usual_counts_of_tokens() -> None:
+def test_usual_numbers_of_tokens() -> None:
     counts = {197: (1, 14), 196: (0, 14), 198: (2, 14), 201: (5, 14), 50: (1, 7), 65: (1, 8), 261: (5, 16)}
     for n_tokens, (n_prefix, side) in counts.items():
         found = token_grid(n_tokens, (224, 224))
@@ -47,7 +47,7 @@ def test_positions_and_distances() -> None:
             assert distances[i, j].item() == pytest.approx(math.hypot(y - v, x - u))
 
 
-def test_what_networks_say() -> None:
+def test_declared_prefix_tokens() -> None:
     assert prefix_counts(small_vit())[:2] == (1, 0)
     assert prefix_counts(small_vit(distilled=True))[0] == 2
     assert prefix_counts(small_vit(registers=4))[0] == 5
@@ -56,7 +56,7 @@ def test_what_networks_say() -> None:
     assert prefix_counts(small_vit(), 3) == (3,)
 
 
-def test_what_a_network_says_need_not_hold_for_every_layer() -> None:
+def test_declared_prefix_tokens_may_not_hold_for_every_layer() -> None:
     """The class token may come late, as in CaiT, or be alone."""
     assert token_grid(196, (224, 224), prefix_counts(small_vit())).n_prefix == 0
     assert token_grid(197, (224, 224), prefix_counts(small_vit())).n_prefix == 1
@@ -79,7 +79,7 @@ def test_maps_become_tokens() -> None:
         as_tokens(torch.zeros(2, 3), (32, 40))
 
 
-def test_readouts() -> None:
+def test_poolings() -> None:
     tokens = torch.randn(2, 1 + 16, 5, generator=torch.Generator().manual_seed(0))
     grid = token_grid(17, (32, 32))
     assert torch.equal(pool_tokens(tokens, grid, "cls"), tokens[:, 0])

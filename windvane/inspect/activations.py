@@ -184,28 +184,29 @@ def read_steps(
         if not isinstance(model, nn.Module):
             raise InputError(f"model is {type(model).__name__}. Allowed: a torch.nn.Module.")
     networks = [unwrap_model(model) for model in models]
+
+    def trace(step: Step) -> list[list[Layer]]:
+        selected = []
+        for network, batch, wanted in zip(networks, step, layers, strict=True):
+            traced = trace_layers(network, to_device(batch, device_of(network)))
+            selected.append(select_layers(network, traced, wanted))
+        return selected
+
+    def read(step: Step) -> tuple[dict[str, T], ...]:
+        values: list[dict[str, T]] = []
+        done: dict[Any, dict[str, T]] = {}  # a network that is listed twice runs once
+        for network, batch, own_layers in zip(networks, step, selected, strict=True):
+            key = (id(network), id(batch), tuple(own_layers))
+            if key not in done:
+                done[key] = read_layers(network, own_layers, batch, reduce)
+            values.append(done[key])
+        return tuple(values)
+
     steps = iter(steps)
     first = next(steps, None)
     if first is None:
         return
-
-    def trace(step: Step) -> list[list[Layer]]:
-        inputs = [to_device(batch, device_of(network)) for network, batch in zip(networks, step, strict=True)]
-        return [select_layers(*one) for one in zip(networks, map(trace_layers, networks, inputs), layers, strict=True)]
-
-    few = _slice_step(first, 0, TRACED_IMAGES)
-    selected = next(_in_parts(trace, few, 1 if halve else math.inf))
-
-    def read(step: Step) -> tuple[dict[str, T], ...]:
-        values: list[dict[str, T]] = []
-        for i, batch in enumerate(step):
-            same = (
-                j for j in range(i) if step[j] is batch and networks[j] is networks[i] and selected[j] == selected[i]
-            )
-            twin = next(same, None)  # shares the pass
-            values.append(read_layers(networks[i], selected[i], batch, reduce) if twin is None else values[twin])
-        return tuple(values)
-
+    selected = next(_in_parts(trace, _slice_step(first, 0, TRACED_IMAGES), 1 if halve else math.inf))
     for step in chain([first], steps):
         yield from _in_parts(read, step, min_batch_size if halve else math.inf)
 

@@ -26,9 +26,7 @@ from windvane.torch_utils import unwrap_model
 OUTPUT = "output"  # name of what the network itself returns
 
 # What networks raise when an input does not suit them.
-INPUT_FAILURES = (
-    *(RuntimeError, AssertionError, ValueError, TypeError, IndexError, KeyError, AttributeError, NotImplementedError),
-)
+INPUT_FAILURES = (RuntimeError, AssertionError, ValueError, TypeError, LookupError, AttributeError)
 
 _ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
 

@@ -126,7 +126,7 @@ def test_nothing_is_left_behind() -> None:
     assert torch.backends.mha.get_fastpath_enabled()
 
 
-def test_heads_give_what_is_mixed() -> None:
+def test_head_outputs_are_what_is_mixed() -> None:
     for model in (small_vit(), huggingface_vit()):
         mixed: list[Tensor] = []
         names = ("attn.proj", "attention.o_proj")
@@ -137,14 +137,14 @@ def test_heads_give_what_is_mixed() -> None:
         assert torch.allclose(first.transpose(1, 2).flatten(2), mixed[0], atol=1e-6)
 
 
-def test_reused_modules_have_names_of_their_own() -> None:
+def test_repeated_calls_are_numbered() -> None:
     model = small_vit()
     model.blocks[2] = model.blocks[0]
     names = list(attention_maps(model, images()))
     assert names == ["blocks.0.attn", "blocks.1.attn", "blocks.0.attn#2"]
 
 
-def test_maps_of_one_layer_at_a_time_are_kept() -> None:
+def test_one_layer_at_a_time_is_in_memory() -> None:
     alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
     most = 0
 

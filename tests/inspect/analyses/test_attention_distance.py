@@ -65,7 +65,7 @@ def test_uniform_attention_has_the_closed_form() -> None:
     assert token_grid(197, (224, 224)).distances().mean().item() == pytest.approx(117, abs=1)
 
 
-def test_a_class_token_that_comes_late() -> None:
+def test_late_class_token() -> None:
     torch.manual_seed(0)
     cait = timm.create_model("cait_xxs24_224", img_size=32, patch_size=8, depth=1, embed_dim=24, num_heads=3).eval()
     found = attention_distance(cait, images())

@@ -80,7 +80,7 @@ def test_other_networks(make: object) -> None:
     assert ("cls" in found.poolings) == (make is huggingface_vit)
 
 
-def test_single_places() -> None:
+def test_single_patches() -> None:
     settings = ProbeSettings(poolings=(10, "center", 0), shots=(None,), n_seeds=1)
     found = probe(small_vit(), digits(0, 100), digits(100, 150), "blocks.1", settings)
     assert found.accuracy[0, 0] == found.accuracy[0, 1]  # the center of 4 x 4 is place 10

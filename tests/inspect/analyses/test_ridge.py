@@ -50,7 +50,7 @@ def test_equals_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize("shape", [(12, 5), (8, 20)])
-def test_left_out_error_equals_leaving_out(shape: tuple[int, int]) -> None:
+def test_loo_error_equals_leaving_out(shape: tuple[int, int]) -> None:
     x, labels = problem(*shape, n_classes=2)
     path = ridge_path(x, labels, (0.5, 20.0))
     x = (x - x.mean(0)) / x.std(0)

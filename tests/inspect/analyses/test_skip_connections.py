@@ -176,7 +176,7 @@ def test_torch_encoder_layers(norm_first: bool) -> None:
     assert found.n_prefix == (0,) * 4
 
 
-def test_blocks_that_normalise_last() -> None:
+def test_post_norm_blocks() -> None:
     torch.manual_seed(0)
     from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 

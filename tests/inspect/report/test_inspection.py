@@ -1,4 +1,4 @@
-"""One or two networks are looked into as a whole, and what does not apply is said."""
+"""Every analysis of one or two networks, and reasons for those that do not apply."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_classes_are_the_folders_of_the_root() -> None:
     assert folder_classes([root / "cat" / "a.png", root / "b.png"], root) is None
 
 
-def test_shell(tmp_path: Path) -> None:
+def test_command_line(tmp_path: Path) -> None:
     for i in range(6):
         Image.fromarray(np.random.default_rng(i).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / f"{i}.png")
     page = tmp_path / "page.html"
@@ -96,7 +96,7 @@ def test_shell(tmp_path: Path) -> None:
     assert "3 networks were named" in done.stderr
 
 
-def test_two_states_of_one_architecture_have_names_of_their_own() -> None:
+def test_two_states_of_one_architecture_get_distinct_names() -> None:
     one = LoadedModel("resnet18", nn.Identity(), torch.zeros(1))
     assert [other.name for other in with_distinct_names([one, one])] == ["resnet18 (first)", "resnet18 (second)"]
     assert [other.name for other in with_distinct_names([one])] == ["resnet18"]

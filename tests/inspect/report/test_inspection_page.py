@@ -1,4 +1,4 @@
-"""The page is one sound file that holds pictures, words and numbers, and lets nothing in unescaped."""
+"""The page is one valid file with figures, words and numbers, and everything is escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks and images come as the shell names them."""
+"""Networks and images as the command line names them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_images_are_found_and_drawn(folder: Path) -> None:
+def test_find_images(folder: Path) -> None:
     assert [path.name for path in find_images(folder, 10)] == ["0.png", "2.png", "4.png", "1.png", "3.png", "5.png"]
     assert len(find_images(folder, 4)) == 4
     assert find_images(folder, 4) == find_images(folder, 4)

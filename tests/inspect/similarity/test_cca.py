@@ -79,7 +79,7 @@ def test_invariances() -> None:
     assert one(full, bent, Y) == pytest.approx(one(full, X, Y), abs=1e-5)
 
 
-def test_layers_that_say_nothing() -> None:
+def test_undefined_layers() -> None:
     flawed = [torch.ones(8, 3), torch.full((8, 3), torch.nan), torch.randn(8, 3)]
     for measure in (ProcrustesMeasure(), CCAMeasure(), CCAMeasure(weighted=True)):
         summaries = [measure.summarize(x) for x in flawed]
@@ -97,7 +97,7 @@ def test_mistakes() -> None:
         ProcrustesMeasure().summarize(torch.rand(3, 5))
 
 
-def test_says_what_chance_alone_reaches() -> None:
+def test_warns_of_chance_correlations() -> None:
     X, Y = (torch.randn(60, 40, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     with pytest.warns(UserWarning, match="keep up to 40 directions of batches of 60 images.* about 0.8"):
         found = one(CCAMeasure(explained_variance=1.0), X, Y)

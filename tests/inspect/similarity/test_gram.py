@@ -62,7 +62,7 @@ def test_far_from_zero() -> None:
         (torch.tensor([1.0, 2, 3, torch.inf]), "not finite"),
     ],
 )
-def test_flaws(x: Tensor, undefined_reason: str) -> None:
+def test_undefined_reasons(x: Tensor, undefined_reason: str) -> None:
     found = centered_gram(x)
     assert found.undefined_reason == undefined_reason
     assert not found.matrix.any()
