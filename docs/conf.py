@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import re
 import tokenize
+from collections.abc import Mapping
 from io import StringIO
 from typing import Any
 
@@ -34,6 +35,7 @@ exclude_patterns = ["_build"]
 default_role = "py:obj"
 maximum_signature_line_length = 70
 python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
@@ -114,6 +116,22 @@ def add_fields(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines:
     lines[examples:examples] = ["", *section, ""]
 
 
+def add_values(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """List the content of a public constant."""
+    if what == "data":
+        pairs = obj.items() if isinstance(obj, Mapping) else [(value, None) for value in obj]
+        shown = {key: f": ``{value}``" if dataclasses.is_dataclass(value) else "" for key, value in pairs}
+        kind = "Mapping" if isinstance(obj, Mapping) else "Tuple"
+        lines[:] = [f"{kind} with {len(shown)} entries.", "", *(f"- ``{key}``{value}" for key, value in shown.items())]
+
+
+def shorten_factories(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: Any
+) -> Any:
+    """Write the default of a field with a factory so that it can be parsed."""
+    return (signature.replace("<factory>", "..."), returns) if signature else None
+
+
 def skip_member(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
     """Leave out scikit-learn's metadata routing, which every estimator inherits."""
     return True if re.fullmatch(r"get_metadata_routing|set_\w+_request", name) else None
@@ -143,5 +161,7 @@ def add_commands(app: Sphinx, page: str, source: list[str]) -> None:
 
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", add_fields, priority=400)  # before numpydoc
+    app.connect("autodoc-process-docstring", add_values)
+    app.connect("autodoc-process-signature", shorten_factories)
     app.connect("autodoc-skip-member", skip_member)
     app.connect("source-read", add_commands)

@@ -76,7 +76,7 @@ def save_model(
     part.replace(folder / MANIFEST)
 
 
-def load_model(folder: Path, device: str = "cpu") -> TrainedModel:
+def load_model(folder: str | Path, device: str = "cpu") -> TrainedModel:
     """Open the model of a run.
 
     Parameters
@@ -100,6 +100,7 @@ def load_model(folder: Path, device: str = "cpu") -> TrainedModel:
     """
     from safetensors.torch import load_file
 
+    folder = Path(folder)
     if not is_image_model(folder):
         raise InputError(f"{str(folder)!r} holds no trained network (no {MANIFEST} of one).")
     manifest = read_json(folder / MANIFEST)
@@ -115,7 +116,7 @@ def load_model(folder: Path, device: str = "cpu") -> TrainedModel:
     return TrainedModel(network.to(torch.device(device)).eval(), recipe, classes)
 
 
-def is_image_model(folder: Path) -> bool:
+def is_image_model(folder: str | Path) -> bool:
     """Whether a folder is that of a network's run.
 
     Parameters
@@ -129,7 +130,7 @@ def is_image_model(folder: Path) -> bool:
         False for runs on tables too.
     """
     try:
-        return (folder / MANIFEST).is_file() and read_json(folder / MANIFEST).get("kind") == KIND
+        return (Path(folder) / MANIFEST).is_file() and read_json(Path(folder) / MANIFEST).get("kind") == KIND
     except ModelFileError:
         return False
 
