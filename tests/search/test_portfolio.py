@@ -8,10 +8,10 @@ import pytest
 from toys import CLASSES, ToyFamily
 
 from windvane.data.task import Kind, Task
+from windvane.errors import InputError
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import Family
 from windvane.models.params import check, complete
-from windvane.errors import InputError
 from windvane.search.portfolio import FORMAT, Case, Entry, read_cases, read_portfolio, write_portfolio
 
 

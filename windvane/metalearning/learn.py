@@ -68,21 +68,24 @@ def complete_tables(tables: Sequence[TableReplay], share: float = 0.8) -> list[T
 def learn_portfolio(
     tables: Sequence[TableReplay], large: Sequence[TableReplay], entries: Mapping[str, Entry], plan: BuildPlan
 ) -> Learned:
-    """Build an order for every task kind and size class.
+    """Build an order for every task kind and, where at least `MIN_TABLES` tables are of its size, every size class.
 
-    Up to `SIZE_EDGES` rows, and beyond, an order is built from the tables of that size, or from all of the kind where
-    fewer than `MIN_TABLES` are. `large` tables, of all kinds together, give the order beyond `LARGE_ROWS`.
+    `large` tables, of all kinds together, give the order beyond `LARGE_ROWS`.
     """
     if not tables:
         raise InputError("There are no tables to learn from: collect more cells first.")
     cases = []
     for kind in sorted({table.kind for table in tables}):
         of_kind = [table for table in tables if table.kind == kind]
-        for max_rows in (*SIZE_EDGES, LARGE_ROWS if large else None):
-            low = max((edge for edge in SIZE_EDGES if max_rows is None or edge < max_rows), default=0)
-            inside = [t for t in of_kind if low < t.rows and (max_rows is None or t.rows <= max_rows)]
-            chosen = build(inside if len(inside) >= MIN_TABLES else of_kind, list(entries), plan)
-            cases.append(Case(tuple(entries[entry] for entry, _ in chosen), (kind,), max_rows))
+        low = 0
+        for max_rows in SIZE_EDGES:
+            inside = [table for table in of_kind if low < table.rows <= max_rows]
+            if MIN_TABLES <= len(inside) < len(of_kind):
+                cases.append(_case(inside, entries, plan, kind, max_rows))
+                low = max_rows
+        beyond = [table for table in of_kind if table.rows > low]
+        limit = LARGE_ROWS if large else None
+        cases.append(_case(beyond if len(beyond) >= MIN_TABLES else of_kind, entries, plan, kind, limit))
     if large:
         chosen = build(large, list(entries), plan)
         cases.append(Case(tuple(entries[entry] for entry, _ in chosen)))
@@ -92,6 +95,13 @@ def learn_portfolio(
         f"budgets {', '.join(f'{seconds:g}' for seconds in plan.budgets)} s with {plan.workers} workers"
     )
     return Learned(cases, names, made)
+
+
+def _case(
+    tables: Sequence[TableReplay], entries: Mapping[str, Entry], plan: BuildPlan, kind: str, max_rows: int | None
+) -> Case:
+    chosen = build(tables, list(entries), plan)
+    return Case(tuple(entries[entry] for entry, _ in chosen), (kind,), max_rows)
 
 
 def leave_out(
