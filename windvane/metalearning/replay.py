@@ -75,9 +75,15 @@ def entry_id(family: str, config: Mapping[str, Any]) -> str:
     return cell_id("", family, config)
 
 
-def read_replays(path: Path, cache: Path, metrics: Mapping[str, str] = AUTO, max_rows: int = 1000) -> list[TableReplay]:
-    """Read the tables of a collection, with at most so many rows of predictions each."""
+def read_replays(
+    path: Path, cache: Path, metrics: Mapping[str, str] = AUTO, max_rows: int = 1000, *, holdout: bool = False
+) -> list[TableReplay]:
+    """Read the tables of a collection, with at most so many rows of predictions each.
+
+    With `holdout` the first fold stands for the whole: its validation rows, its model's test predictions, its cost.
+    """
     tables: dict[str, TableReplay] = {}
+    kept: dict[str, NDArray[np.intp]] = {}  # validation rows that count
     for cell in read_cells(path):
         folder = cache / cell.table
         if not (folder / "targets.npz").exists():
@@ -86,13 +92,15 @@ def read_replays(path: Path, cache: Path, metrics: Mapping[str, str] = AUTO, max
         if cell.table not in tables:
             with np.load(folder / "targets.npz") as targets:
                 valid, test = targets["valid"][:], targets["test"][:]
+                kept[cell.table] = np.flatnonzero(targets["fold"] == 0) if holdout else np.arange(len(valid))
+            valid = valid[kept[cell.table]]
             if cell.kind != "regression":
                 valid, test = valid.astype(np.int64), test.astype(np.int64)
             tables[cell.table] = TableReplay(
                 *(cell.table, cell.kind, cell.rows, cell.columns, cell.classes, metric),
                 *(valid[_some(len(valid), max_rows)], test[_some(len(test), max_rows)], cell.constant[metric]),
             )
-        curve = _read_curve(cell, folder, metric, max_rows)
+        curve = _read_curve(cell, folder, metric, kept[cell.table], max_rows, holdout)
         if curve is not None:
             tables[cell.table].curves[entry_id(cell.family, cell.config)] = curve
     return list(tables.values())
@@ -102,22 +110,24 @@ def _some(n_rows: int, max_rows: int) -> NDArray[np.intp]:
     return np.sort(np.random.default_rng(1).permutation(n_rows)[:max_rows])
 
 
-def _read_curve(cell: Cell, folder: Path, metric: str, max_rows: int) -> Curve | None:
+def _read_curve(
+    cell: Cell, folder: Path, metric: str, kept: NDArray[np.intp], max_rows: int, holdout: bool
+) -> Curve | None:
     file = folder / f"{entry_id(cell.family, cell.config)}.npz"
     if not cell.checkpoints or not file.exists():
         return None
     with np.load(file) as arrays:
         count = len(cell.checkpoints)
-        valid = [arrays[f"valid_{i}"] for i in range(count)]
-        test = [arrays[f"test_{i}"] for i in range(count)]
+        valid = [arrays[f"valid_{i}"][kept] for i in range(count)]
+        test = [arrays[f"{'first' if holdout else 'test'}_{i}"] for i in range(count)]
     rows, test_rows = _some(len(valid[0]), max_rows), _some(len(test[0]), max_rows)
     losses = np.array([point["losses"][metric] for point in cell.checkpoints], dtype=np.float64)  # (p, 4)
-    cpu = np.array([point["cpu"] for point in cell.checkpoints])
+    cpu = np.array([point["cpu_first" if holdout else "cpu"] for point in cell.checkpoints])
     return Curve(
         family=cell.family,
         cpu=cpu,
-        valid_loss=losses[:, 0],
-        test_loss=losses[:, 1],
+        valid_loss=losses[:, 2 if holdout else 0],
+        test_loss=losses[:, 3 if holdout else 1],
         valid=tuple(prediction[rows].astype(np.float32) for prediction in valid),
         test=tuple(prediction[test_rows].astype(np.float32) for prediction in test),
         done=cell.status == "done",
