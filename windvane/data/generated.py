@@ -30,7 +30,7 @@ MAX_GROUPED, MAX_GROUPS = 5, 4  # numbers described within groups, and the categ
 MAX_CLASSES = 10  # beyond, a target mean for each class is too many columns
 SMOOTHING = 10.0  # rows that the overall mean counts as
 MIN_LEVELS = 6  # a category of fewer levels is no harder to split than its target means
-RANKING_ROWS = 20_000
+RANKING_ROWS = 8_000
 FLOAT_LIMIT = 1e30
 
 
