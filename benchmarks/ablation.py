@@ -43,7 +43,7 @@ def without(variant: str) -> tuple[dict[str, Any], AbstractContextManager[Any]]:
 
         return {}, patch.object(Trial, "usable", property(lambda t: t.status == "done" and np.isfinite(t.loss)))
     if variant == "no portfolio":
-        return {}, patch("windvane.runs.read_portfolio", lambda task, families: [])
+        return {}, patch("windvane.estimator.read_portfolio", lambda *_: [])
     if variant == "random search after the portfolio":
         import optuna
 

@@ -11,7 +11,7 @@ Hardware: one thread of a 2-core machine, no GPU. Repeats: 7 rounds, systems in 
 
     python benchmarks/augmentation.py speed
     python benchmarks/augmentation.py sheet --out sheet.png --images ../shared/data/images/cifar10.parquet
-    python benchmarks/augmentation.py sheet --out docs/augreg.png    # from a photo that scikit-learn ships
+    python benchmarks/augmentation.py sheet --out docs/how/augreg.png    # from a photo that scikit-learn ships
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor
 from torchvision.transforms import v2
 
-from windvane.nn.augment import AUGREG_LEVELS, rand_augment
+from windvane.vision.augment.augreg import AUGREG_LEVELS
+from windvane.vision.augment.randaugment import rand_augment
 
 RESULTS = Path(__file__).resolve().parent / "results" / "augmentation"
 BATCHES = {32: 512, 224: 64}  # images of so many pixels a side

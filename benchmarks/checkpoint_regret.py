@@ -29,8 +29,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-import windvane.nn as nn
-from windvane.data.images import Images, read_images
+from windvane import vision
+from windvane.data.images import ImageSplits, read_images
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT.parent / "shared" / "data" / "images"
@@ -53,7 +53,7 @@ def track_of(name: str) -> str:
 
 
 @cache
-def read(name: str) -> Images:
+def read(name: str) -> ImageSplits:
     """Read a set, with the validation images of this study."""
     groups = track_of if name == "traffic_signs" else None
     if name != "cifar10":
@@ -64,10 +64,10 @@ def read(name: str) -> Images:
     return replace(data, train=train, valid=valid)
 
 
-def accuracy(model: nn.Model, data: Images) -> float:
+def accuracy(model: vision.TrainedModel, data: ImageSplits) -> float:
     """Judge on the test images."""
     assert data.test is not None
-    return float((nn.predict_proba(model, data.test).argmax(axis=1) == data.test.labels).mean())
+    return float((vision.predict_proba(model, data.test).argmax(axis=1) == data.test.labels).mean())
 
 
 def keep(name: str, record: dict[str, Any]) -> None:
@@ -80,24 +80,30 @@ def keep(name: str, record: dict[str, Any]) -> None:
 def pretrain(network: str, level: str) -> None:
     """Train one checkpoint upstream; the state after the last step counts."""
     model, options = NETWORKS[network]
-    recipe = nn.Recipe(model, options, image_size=32, steps=STEPS, batch=BATCH, crop="shift", augreg=level)
+    recipe = vision.Recipe(
+        model, options, image_size=32, steps=STEPS, batch_size=BATCH, crop="random_shift", augreg=level
+    )
     data = read("cifar10")
-    trained = nn.train(recipe, replace(data, valid=None), out=WEIGHTS / f"{network}-{level}", resume=True, quiet=True)
+    trained = vision.train(
+        recipe, replace(data, valid=None), out=WEIGHTS / f"{network}-{level}", resume=True, quiet=True
+    )
     assert data.valid is not None
-    right = nn.predict_proba(trained.model, data.valid).argmax(axis=1) == data.valid.labels
+    right = vision.predict_proba(trained.model, data.valid).argmax(axis=1) == data.valid.labels
     facts = {"network": network, "level": level, "seconds": trained.seconds}
     keep(
         f"upstream-{network}-{level}", {**facts, "upstream": float(right.mean()), "test": accuracy(trained.model, data)}
     )
 
 
-def adapt(network: str, level: str, name: str) -> None:
+def finetune_timed(network: str, level: str, name: str) -> None:
     """Adapt one checkpoint to one set."""
     weights = WEIGHTS / f"{network}-{level}"
-    recipe = nn.transfer_recipe(str(weights), steps=ADAPT_STEPS)
-    recipe = replace(recipe, batch=ADAPT_BATCH, rate=ADAPT_RATE, crop="shift", flip=name == "flowers")
+    recipe = vision.finetune_recipe(str(weights), steps=ADAPT_STEPS)
+    recipe = replace(
+        recipe, batch_size=ADAPT_BATCH, learning_rate=ADAPT_RATE, crop="random_shift", horizontal_flip=name == "flowers"
+    )
     data = read(name)
-    trained = nn.train(recipe, data, quiet=True)
+    trained = vision.train(recipe, data, quiet=True)
     record = {"network": network, "level": level, "set": name, "seconds": trained.seconds}
     scores = {"valid": trained.best.valid_accuracy, "test": accuracy(trained.model, data)}
     keep(f"{name}-{network}-{level}", {**record, **scores})
@@ -148,7 +154,7 @@ def main() -> None:
     ready = [cell for cell in cells if (RESULTS / f"upstream-{cell[0]}-{cell[1]}.json").exists()]
     undone = [cell for cell in ready if not (RESULTS / f"{cell[2]}-{cell[0]}-{cell[1]}.json").exists()]
     for cell in undone[: given.most]:
-        adapt(*cell)
+        finetune_timed(*cell)
 
 
 if __name__ == "__main__":

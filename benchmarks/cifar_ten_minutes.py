@@ -23,8 +23,8 @@ from typing import Any
 import pandas as pd
 from timm_training import predict_timm, train_timm
 
-import windvane.nn as nn
-from windvane.data.images import Images, read_images
+from windvane import vision
+from windvane.data.images import ImageSplits, read_images
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT.parent / "shared" / "data" / "images" / "cifar10.parquet"
@@ -32,19 +32,19 @@ RESULTS = ROOT / "benchmarks" / "results" / "cifar_ten_minutes"
 CHOICES = ("advised", "none", "timm")
 
 
-def recipe_of(model: str, choice: str, data: Images, seconds: float, seed: int) -> nn.Recipe:
+def recipe_of(model: str, choice: str, data: ImageSplits, seconds: float, seed: int) -> vision.Recipe:
     """Make the recipe with the advised level, or with none."""
-    plain = nn.Recipe(model, image_size=32, seconds=seconds, crop="shift", seed=seed)
-    recipe, _ = nn.advised(plain, data.train)
-    return replace(recipe, augreg="none", regularisation=0.0) if choice == "none" else recipe
+    plain = vision.Recipe(model, image_size=32, time_budget=seconds, crop="random_shift", seed=seed)
+    recipe, _ = vision.apply_advice(plain, data.train)
+    return replace(recipe, augreg="none", dropout=0.0, drop_path=0.0) if choice == "none" else recipe
 
 
-def train_windvane(model: str, choice: str, data: Images, seconds: float, seed: int) -> dict[str, Any]:
+def train_windvane(model: str, choice: str, data: ImageSplits, seconds: float, seed: int) -> dict[str, Any]:
     """Train with the advised level, or with none."""
     recipe = recipe_of(model, choice, data, seconds, seed)
-    trained = nn.train(recipe, data)
+    trained = vision.train(recipe, data)
     assert data.test is not None
-    right = nn.predict_proba(trained.model, data.test).argmax(axis=1) == data.test.labels
+    right = vision.predict_proba(trained.model, data.test).argmax(axis=1) == data.test.labels
     speeds = pd.Series([one.images_per_second for one in trained.history])
     return {
         "augreg": recipe.augreg,
@@ -56,7 +56,7 @@ def train_windvane(model: str, choice: str, data: Images, seconds: float, seed: 
     }
 
 
-def train_other(model: str, data: Images, seconds: float, seed: int) -> dict[str, Any]:
+def train_other(model: str, data: ImageSplits, seconds: float, seed: int) -> dict[str, Any]:
     """Train as timm's script does."""
     outcome = train_timm(model, data, seconds, seed)
     assert data.test is not None

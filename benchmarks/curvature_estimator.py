@@ -19,7 +19,7 @@ from curvature_nets import RESULTS, norm_cnn, vit
 from torch import nn
 from torch.nn import functional
 
-from windvane.curvature import FisherTracker, exact_trace
+from windvane.curvature import FisherTracker, exact_fisher_trace
 
 DRAWS = (1, 4, 16)
 
@@ -49,7 +49,7 @@ def measure(name: str, n: int, repeats: int) -> dict[str, float]:
         functional.cross_entropy(model(x), y).backward()
         optimizer.step()
     model.train(training)
-    exact = exact_trace(model, model(x)).trace
+    exact = exact_fisher_trace(model, model(x)).trace
     found: dict[str, float] = {"exact": exact}
     for draws in DRAWS:
         tracker = FisherTracker(model, every=1, draws=draws, per_layer=False, random_state=draws)

@@ -10,8 +10,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from windvane.curvature import FisherRecord, Fit, Memorisation, plot_layers, plot_memorisation, plot_trace
-from windvane.curvature.plots import COLOURS, LINES
+from windvane.curvature import FisherRecord, Fit, Memorization, plot_layers, plot_memorization, plot_trace
+from windvane.curvature.plots import LINES
+from windvane.draw import OKABE_ITO
 
 
 def records(one: dict[str, Any]) -> list[FisherRecord]:
@@ -57,9 +58,9 @@ def draw(finished: Callable[[str], list[dict[str, Any]]], folder: Path) -> dict[
         drawn["layers"] = plot_layers(_with_layers(low)), f"Tr(F) by layer at the low rate, {low['run']['rate']:g}"
     for one in finished("noise"):
         if one["run"]["seed"] == 0 and one["memorisation"]:
-            groups = [Memorisation(m["step"], Fit(**m["clean"]), Fit(**m["noisy"])) for m in one["memorisation"]]
-            name = f"memorisation_{one['run']['method']}_{one['run']['rate']:g}"
-            drawn[name] = plot_memorisation(groups), f"25 % wrong labels: {label(one['run'])}"
+            groups = [Memorization(m["step"], Fit(**m["clean"]), Fit(**m["noisy"])) for m in one["memorisation"]]
+            name = f"memorization_{one['run']['method']}_{one['run']['rate']:g}"
+            drawn[name] = plot_memorization(groups), f"25 % wrong labels: {label(one['run'])}"
     for name, (figure, _) in drawn.items():
         figure.savefig(folder / f"fisher_{name}.png", dpi=110)
     return {folder / f"fisher_{name}.png": said for name, (_, said) in drawn.items()}
@@ -71,7 +72,7 @@ def _progress(found: list[dict[str, Any]]) -> Any:
     batches = sorted({one["run"]["batch"] for one in found})
     for axes, batch in zip(figure.subplots(1, len(batches), sharey=True, squeeze=False)[0], batches, strict=True):
         runs = sorted((one for one in found if one["run"]["batch"] == batch), key=lambda one: -one["run"]["rate"])
-        for one, colour, line in zip(runs, COLOURS, itertools.cycle(LINES), strict=False):
+        for one, colour, line in zip(runs, OKABE_ITO, itertools.cycle(LINES), strict=False):
             said = f"rate {one['run']['rate']:g}: {100 * one['test']:.1f} %"
             axes.plot(*_over_loss(one), color=colour, linestyle=line, label=said)
         axes.set(title=f"batch {batch}", xlabel="training loss", yscale="log", xlim=(2.2, 0.2))

@@ -28,7 +28,7 @@ several of these programs may work at once.
     python benchmarks/fisher_replication.py run all            all of these, in this order
     python benchmarks/fisher_replication.py run all --seeds 1  the same with one seed only, as a first pass
     python benchmarks/fisher_replication.py table              all tables, and the pictures
-    python benchmarks/fisher_replication.py docs               the same in docs/fisher.md
+    python benchmarks/fisher_replication.py docs               the same in docs/findings/fisher.md
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from fisher_runs import GRID, METHODS, STANDARD, Run, Trainer, lower
 from fisher_tables import tables
 
 RUNS = RESULTS / "runs"
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "fisher.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "findings" / "fisher.md"
 GROUPS = ("rates", "alphas", "row", "long", "noise", "when", "equal_time", "alarm")
 RATES = GRID[3:]
 ALPHAS = {  # weights of the penalties; the radius of SAM; the share of GNP

@@ -1,7 +1,7 @@
 """Images a second of training, and of loading with augmentation alone, against timm's loader and training step.
 
-Claim: none; the figures stand in docs/networks.md. Hardware: 2 cores, no GPU, nothing else running. Repeats: 5 rounds
-of --seconds each, systems in turn; the median, with the extremes.
+Claim: none; the figures are in docs/findings/images.md. Hardware: 2 cores, no GPU, nothing else running. Repeats: 5
+rounds of --seconds each, systems in turn; the median, with the extremes.
 
     python benchmarks/images_per_second.py                   # CIFAR-10, 32 pixels, cct_2_3x2
     python benchmarks/images_per_second.py --images trash --model vit_tiny_patch16_224 --batch 32
@@ -35,13 +35,14 @@ from timm.optim import create_optimizer_v2
 from timm_training import Pictures
 from torch import Tensor, nn
 
-from windvane.data.images import ImageSet, read_images
-from windvane.nn.loader import Order, make_batches
-from windvane.nn.networks import count_macs, create_network
-from windvane.nn.optimise import loss_of, make_optimiser
-from windvane.nn.place import as_fast, find_place
-from windvane.nn.recipe import Recipe
-from windvane.nn.vary import vary
+from windvane.data.images import ImageDataset, read_images
+from windvane.vision.augment.batch import augment_batch
+from windvane.vision.device import find_device, with_cpu_bfloat16
+from windvane.vision.networks.create import create_model
+from windvane.vision.networks.profiling import count_macs
+from windvane.vision.recipe import Recipe
+from windvane.vision.training.loader import EpochSampler, make_loader
+from windvane.vision.training.optimizer import classification_loss, make_optimizer
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT.parent / "shared" / "data" / "images"
@@ -52,22 +53,22 @@ Batches = Generator[Batch, None, None]
 Make = Callable[[], Batches]
 
 
-def windvane_batches(recipe: Recipe, images: ImageSet) -> Batches:
+def windvane_batches(recipe: Recipe, images: ImageDataset) -> Batches:
     """Give batches as windvane's loop takes them, without end."""
-    place = find_place("cpu", "float32")
-    order, n_classes = Order(len(images), recipe.batch, recipe.seed), len(images.classes)
-    stream = make_batches(images, recipe, place).stream(order.from_step(0))
+    place = find_device("cpu", "float32")
+    order, n_classes = EpochSampler(len(images), recipe.batch_size, recipe.seed), len(images.classes)
+    stream = make_loader(images, recipe, place).stream(order.from_step(0))
     for step, (pixels, labels) in enumerate(stream):
-        yield vary(pixels, labels, n_classes, recipe, place.seed(recipe.seed, step))
+        yield augment_batch(pixels, labels, n_classes, recipe, place.seed(recipe.seed, step))
 
 
-def timm_batches(recipe: Recipe, images: ImageSet, augmentation: str | None, workers: int) -> Batches:
+def timm_batches(recipe: Recipe, images: ImageDataset, augmentation: str | None, workers: int) -> Batches:
     """Give batches of timm's loader, epoch after epoch."""
     config = resolve_data_config({}, model=timm.create_model(recipe.model))
     loader = create_loader(
         Pictures(images),
         input_size=(3, recipe.image_size, recipe.image_size),
-        batch_size=recipe.batch,
+        batch_size=recipe.batch_size,
         is_training=True,
         scale=(0.08, 1.0),
         color_jitter=0.4,
@@ -84,32 +85,32 @@ def timm_batches(recipe: Recipe, images: ImageSet, augmentation: str | None, wor
         yield from epoch
 
 
-def windvane_steps(recipe: Recipe, images: ImageSet) -> Batches:
+def windvane_steps(recipe: Recipe, images: ImageDataset) -> Batches:
     """Train a step on each batch, as windvane's loop does."""
-    network = create_network(recipe, len(images.classes)).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimiser = make_optimiser(network, recipe)
-    place = as_fast(find_place("cpu", recipe.precision), count_macs(network, recipe.image_size))
+    network = create_model(recipe, len(images.classes)).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimizer = make_optimizer(network, recipe)
+    place = with_cpu_bfloat16(find_device("cpu", recipe.precision), count_macs(network, recipe.image_size))
     for pixels, targets in windvane_batches(recipe, images):
         with place.autocast():
             logits = network(pixels)
-        loss_of(logits, targets, recipe).backward()
+        classification_loss(logits, targets, recipe).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         yield pixels, targets
 
 
-def timm_steps(recipe: Recipe, images: ImageSet, augmentation: str | None, workers: int, amp: bool) -> Batches:
+def timm_steps(recipe: Recipe, images: ImageDataset, augmentation: str | None, workers: int, amp: bool) -> Batches:
     """Train a step on each batch, as timm's script does; with `amp` in bfloat16, which it does where asked."""
     network = timm.create_model(recipe.model, num_classes=len(images.classes)).train()
-    optimiser = create_optimizer_v2(network, opt="sgd", lr=0.01, momentum=0.9, weight_decay=2e-5)
+    optimizer = create_optimizer_v2(network, opt="sgd", lr=0.01, momentum=0.9, weight_decay=2e-5)
     loss = LabelSmoothingCrossEntropy(0.1)
     for pixels, labels in timm_batches(recipe, images, augmentation, workers):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=amp):
             value = loss(network(pixels), labels)
         value.backward()
-        optimiser.step()
+        optimizer.step()
         yield pixels, labels
 
 
@@ -147,9 +148,9 @@ def main() -> None:
     size = int(resolve_data_config({}, model=timm.create_model(given.model))["input_size"][-1])
     images = read_images(FOLDER / f"{given.images}.parquet", valid=0).train
     images = images.take(range(min(given.most, len(images))))
-    crop = "shift" if size <= 64 else "inception"
-    plain = Recipe(given.model, image_size=size, steps=1, batch=given.batch, crop=crop)
-    strong = Recipe(given.model, image_size=size, steps=1, batch=given.batch, crop=crop, augreg="medium1")
+    crop = "random_shift" if size <= 64 else "random_resized_crop"
+    plain = Recipe(given.model, image_size=size, steps=1, batch_size=given.batch, crop=crop)
+    strong = Recipe(given.model, image_size=size, steps=1, batch_size=given.batch, crop=crop, augreg="medium1")
     ways = {"defaults": None, "RandAugment": "rand-m15-n2-mmax30"}
     loading: dict[str, Make] = {
         "windvane, none": partial(windvane_batches, plain, images),

@@ -19,7 +19,7 @@ from windvane.inspect import (
     compare,
     drift,
     head_similarity,
-    localisation,
+    localization,
     partition,
     probe,
     receptive_fields,
@@ -91,7 +91,7 @@ def similarity_within(has: Trained) -> list[Finding]:
     ends = {}
     for name in ("vit", "resnet"):
         layers = KINDS if name == "vit" else OF_RESNET
-        found = compare(has[name], has[name], has.look, layers, sampling=Sampling(batch_size=BATCH)).named(name, name)
+        found = compare(has[name], has[name], has.look, layers, sampling=Sampling(batch_size=BATCH)).renamed(name, name)
         third = len(found.layers[0]) // 3
         ends[name] = float(np.nanmean(found.values[:third, -third:]))
         has.draw(f"self_{name}", found)
@@ -110,7 +110,7 @@ def similarity_across(has: Trained) -> list[Finding]:
     """Figure 2: which layers of the ResNet the lower part of the ViT is like."""
     layers = (KINDS, OF_RESNET)
     found = compare(has["vit"], has["resnet"], has.look, layers, sampling=Sampling(batch_size=BATCH))
-    found = found.named("vit", "resnet")
+    found = found.renamed("vit", "resnet")
     depth = found.matches()["depth"].to_numpy()
     half = float(np.median(depth[: len(depth) // 2]))
     best = np.nanmax(found.values, axis=1)
@@ -137,7 +137,7 @@ def attention(has: Trained) -> list[Finding]:
     """Figures 3 and 4 and their appendix: local and global heads, and what little data does to them."""
     found, little = (attention_distance(has[name], has.look, batch_size=BATCH) for name in ("vit", "vit_3"))
     first, last = found.distances[0], found.distances[-1]
-    nearest = [float(one.distances[0].min()) / one.uniform for one in (found, little)]
+    nearest = [float(one.distances[0].min()) / one.uniform_distance for one in (found, little)]
     heads = head_similarity((has["vit"], has["resnet"]), has.look[:1024], ["layer1.?", "layer2.?"], batch_size=BATCH)
     rank = float(np.mean([spearmanr(heads.distance, one).statistic for one in heads.similarity.T]))
     has.draw("heads", heads)
@@ -146,7 +146,7 @@ def attention(has: Trained) -> list[Finding]:
             "Attention distance in the first block: from the most local to the most global head",
             "both local and global heads; the highest blocks all global",
             f"{first.min():.1f} to {first.max():.1f} pixels; last block {last.min():.1f} to {last.max():.1f}; "
-            f"uniform {found.uniform:.1f}",
+            f"uniform {found.uniform_distance:.1f}",
             bool(first.min() < last.min() and np.ptp(first) > np.ptp(last)),
             has.draw("attention_distance", found),
         ),
@@ -172,7 +172,7 @@ def fields(has: Trained) -> list[Finding]:
     vit, resnet = (receptive_fields(has[name], look, "residual", n_images=len(look)) for name in ("vit", "resnet"))
     branch = receptive_fields(has["vit"], look, "attention", n_images=len(look))
     whole = 2 * (len(vit.layers) // 2) - 1
-    spikes = float(vit.near_share(training.PATCH)[0]), float(branch.near_share(training.PATCH)[0])
+    spikes = float(vit.center_concentration(training.PATCH)[0]), float(branch.center_concentration(training.PATCH)[0])
     has.draw("fields_resnet", resnet)
     return [
         Finding(
@@ -205,7 +205,7 @@ def skips(has: Trained) -> list[Finding]:
     frame = vit.to_frame()
     means = {
         (tokens, half): float(np.median(rows["ratio"]))
-        for tokens in ("class", "places")
+        for tokens in ("cls", "spatial")
         for half, rows in enumerate(_halves(frame[frame["tokens"] == tokens]))
     }
     ratios = [float(np.median([np.median(one) for one in part.ratio])) for part in (vit, resnet)]
@@ -221,9 +221,9 @@ def skips(has: Trained) -> list[Finding]:
         Finding(
             "||skip|| / ||branch||: class token and places, first and second half (medians)",
             "class token high then low, places low then high",
-            f"class {means['class', 0]:.1f}, {means['class', 1]:.1f}; places {means['places', 0]:.1f}, "
-            f"{means['places', 1]:.1f}",
-            means["class", 0] > means["places", 0] and means["class", 1] < means["places", 1],
+            f"class {means['cls', 0]:.1f}, {means['cls', 1]:.1f}; places {means['spatial', 0]:.1f}, "
+            f"{means['spatial', 1]:.1f}",
+            means["cls", 0] > means["spatial", 0] and means["cls", 1] < means["spatial", 1],
             has.draw("skips", vit),
         ),
         Finding(
@@ -249,16 +249,16 @@ def _halves(frame: Any) -> tuple[Any, Any]:
 
 def places(has: Trained) -> list[Finding]:
     """Figures 10 to 15: what is kept of places, and what probes read of it."""
-    found = {name: localisation(has[name], has.look, batch_size=BATCH) for name in ("vit", "vit_average")}
+    found = {name: localization(has[name], has.look, batch_size=BATCH) for name in ("vit", "vit_average")}
     settings = ProbeSettings(shots=(10, None), batch_size=BATCH)
     probes = {name: probe(has[name], has.train, has.test, settings=settings) for name in ("vit", "vit_average")}
     for name in found:
-        has.draw(f"localisation_{name}", found[name])
+        has.draw(f"localization_{name}", found[name])
         has.draw(f"probes_{name}", probes[name])
     drop, last = {}, {}
     for name, one in probes.items():
-        mean = dict(zip(one.readouts, one.accuracy[-1, :, -1].mean(-1), strict=True))
-        drop[name] = float(mean["average"] - mean["token"])
+        mean = dict(zip(one.poolings, one.accuracy[-1, :, -1].mean(-1), strict=True))
+        drop[name] = float(mean["mean"] - mean["center"])
         last[name] = mean
     return [
         Finding(
@@ -266,13 +266,13 @@ def places(has: Trained) -> list[Finding]:
             "with a class token clear, with average pooling much less",
             f"class token {found['vit'].contrast:.2f}, average {found['vit_average'].contrast:.2f}",
             found["vit"].contrast > 2 * found["vit_average"].contrast,
-            "localisation_vit.png",
+            "localization_vit.png",
         ),
         Finding(
             "Probe on one token of the last block: what it loses against the average of all",
             "class-token ViT nearly everything, average-pooling ViT hardly anything",
-            f"class token {100 * drop['vit']:.0f} points ({last['vit']['token']:.2f}), "
-            f"average {100 * drop['vit_average']:.0f} points ({last['vit_average']['token']:.2f})",
+            f"class token {100 * drop['vit']:.0f} points ({last['vit']['center']:.2f}), "
+            f"average {100 * drop['vit_average']:.0f} points ({last['vit_average']['center']:.2f})",
             drop["vit"] > 2 * drop["vit_average"],
             "probes_vit.png",
         ),

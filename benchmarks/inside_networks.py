@@ -14,7 +14,7 @@ Commands:
     python benchmarks/inside_networks.py train vit               # one network or several; goes on where it was stopped
     python benchmarks/inside_networks.py train vit --minutes 20  # as far as it gets, to the last checkpoint
     python benchmarks/inside_networks.py run                     # what is left of the networks, then all analyses
-    python benchmarks/inside_networks.py docs                    # fills the table of docs/inside-networks.md
+    python benchmarks/inside_networks.py docs                    # fills the table of docs/findings/inside_networks.md
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from windvane.inspect import Examples
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "inside"
-PAGE = ROOT / "docs" / "inside-networks.md"
+PAGE = ROOT / "docs" / "findings" / "inside_networks.md"
 CACHE = Path.home() / ".cache" / "windvane" / "inside"
 TUNED = ("flowers", "traffic_signs")
 # In this order: the others are made of the first, or judged by it.
@@ -173,7 +173,7 @@ def table(what: dict[str, Any], size: str) -> str:
         name = link if one["picture"] else one["finding"]
         lines.append(f"| {name} | {one['paper']} | {one['ours']} | {'yes' if one['agrees'] else 'no'} |")
     reached = ", ".join(f"{name} {value:.3f}" for name, value in what["accuracy"].items())
-    return "\n".join([*lines, "", f"Accuracy on test images of its own set: {reached}."]).replace("||", "‖")
+    return "\n".join([*lines, "", f"Test accuracy, each on its data set: {reached}."]).replace("||", "‖")
 
 
 def fill_page(size: str) -> None:

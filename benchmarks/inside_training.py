@@ -212,48 +212,48 @@ def train(spec: Spec, held_out: Labelled, folder: Path, deadline: float = math.i
     """
     device = spec.data.images.device
     model = spec.make().to(device)
-    optimiser = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
     path, step = folder / f"{spec.name}.pt", 0
     if path.exists():
         state = torch.load(path, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
+        optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
     model.train()
     while step < spec.steps:
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = 1e-3 * _pace(step, spec.steps)
-        _one_step(model, optimiser, spec, step)
+        _one_step(model, optimizer, spec, step)
         step += 1
         if spec.until is not None and step % CHECK_EVERY == 0 and accuracy(model, held_out) >= spec.until:
             step = spec.steps
         late = time.monotonic() > deadline
         if step % KEEP_EVERY == 0 or step >= spec.steps or late:
-            _keep({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, path)
+            _keep({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, path)
         if late and step < spec.steps:
             raise SystemExit(f"{spec.name} has taken {step} of {spec.steps} steps; the same command goes on.")
     return model.eval()
 
 
-def _one_step(model: nn.Module, optimiser: torch.optim.Optimizer, spec: Spec, step: int) -> None:
+def _one_step(model: nn.Module, optimizer: torch.optim.Optimizer, spec: Spec, step: int) -> None:
     x, y = draw_batch(spec, step)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
         loss = F.cross_entropy(model(x), y)
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimiser.step()
+    optimizer.step()
 
 
 def seconds_of_a_step(spec: Spec) -> float:
     """Time a few steps of a fresh network; the first one does not count. Neighbours on the processor hardly do."""
     model = spec.make().to(spec.data.images.device).train()
-    optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
-    _one_step(model, optimiser, spec, 0)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    _one_step(model, optimizer, spec, 0)
     clock = time.monotonic if spec.data.images.is_cuda else time.process_time
     begin = clock()
     for step in range(1, spec.steps):
-        _one_step(model, optimiser, spec, step)
+        _one_step(model, optimizer, spec, step)
     return (clock() - begin) / (spec.steps - 1) / (1 if spec.data.images.is_cuda else torch.get_num_threads())
 
 

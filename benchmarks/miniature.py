@@ -1,7 +1,7 @@
 """The study of "How to train your ViT" (arXiv 2106.10270) in miniature, on CIFAR-10.
 
 Claim: with 5,000 images and 30 epochs the best of AugReg's levels is none, by 12 points, and regularisation loses 2;
-with 300 epochs light augmentation gains. `windvane.nn.advise` was corrected by it.
+with 300 epochs light augmentation gains. `windvane.vision.advice` was corrected by it.
 Plans: "cpu" is one small vision transformer on 5,000 images, 7 levels x 2 regularisations x 2 seeds (28 runs), level
 none on other numbers of images for as many steps (6 runs, for the worth of the augmentation), four levels again with
 ten times the steps (4 runs, one seed), and three of them on a quarter of the images (3 runs). "gpu" is three sizes x 7
@@ -35,14 +35,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-import windvane.nn as nn
-from windvane.data.images import Images, ImageSet, read_images
+from windvane import vision
+from windvane.data.images import ImageDataset, ImageSplits, read_images
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT.parent / "shared" / "data" / "images" / "cifar10.parquet"
 RESULTS = ROOT / "benchmarks" / "results" / "miniature"
 STATES = ROOT / "build" / "miniature"
-LEVELS = tuple(nn.AUGREG_LEVELS)
+LEVELS = tuple(vision.AUGREG_LEVELS)
 N_VALID = 5000
 CPU_IMAGES, CPU_EPOCHS, CPU_BATCH = 5000, 30, 64
 LONGER = 10  # times the steps, for these levels:
@@ -76,18 +76,19 @@ class Case:
         return f"{words}-w{self.weight_decay:g}-seed{self.seed}"
 
     @property
-    def recipe(self) -> nn.Recipe:
+    def recipe(self) -> vision.Recipe:
         """Give the recipe that it trains."""
         width, depth, heads = SIZES[self.size]
-        return nn.Recipe(
+        return vision.Recipe(
             "vit_lite_7_8" if self.patch == 8 else "vit_lite_7_4",
-            options={"embed_dim": width, "depth": depth, "num_heads": heads},
+            model_kwargs={"embed_dim": width, "depth": depth, "num_heads": heads},
             image_size=32,
             steps=self.steps,
-            batch=self.batch,
-            crop="shift",
+            batch_size=self.batch,
+            crop="random_shift",
             augreg=self.level,
-            regularisation=self.regularisation,
+            dropout=self.regularisation,
+            drop_path=self.regularisation,
             weight_decay=self.weight_decay,
             seed=self.seed,
         )
@@ -124,7 +125,7 @@ PLANS = {"cpu": plan_cpu, "gpu": plan_gpu}
 
 
 @cache
-def read() -> tuple[ImageSet, ImageSet, ImageSet]:
+def read() -> tuple[ImageDataset, ImageDataset, ImageDataset]:
     """Read CIFAR-10: images to draw from, validation images, test images."""
     data = read_images(IMAGES, valid=0)
     order = np.random.default_rng(0).permutation(len(data.train))
@@ -139,8 +140,8 @@ def run(case: Case) -> None:
         return
     pool, valid, test = read()
     train = pool.take(np.arange(case.n_images))
-    data = Images(train, None, None, skipped=(), duplicates=())
-    trained = nn.train(case.recipe, data, out=STATES / case.name, resume=True, quiet=True)
+    data = ImageSplits(train, None, None, skipped=(), duplicates=())
+    trained = vision.train(case.recipe, data, out=STATES / case.name, resume=True, quiet=True)
     scores = {name: _accuracy(trained.model, part) for name, part in (("valid", valid), ("test", test))}
     last = trained.history[-1]
     record = {
@@ -155,8 +156,8 @@ def run(case: Case) -> None:
     print(case.name, {name: round(score, 4) for name, score in scores.items()}, f"{trained.seconds:.0f} s", flush=True)
 
 
-def _accuracy(model: nn.Model, images: ImageSet) -> float:
-    return float((nn.predict_proba(model, images).argmax(axis=1) == images.labels).mean())
+def _accuracy(model: vision.TrainedModel, images: ImageDataset) -> float:
+    return float((vision.predict_proba(model, images).argmax(axis=1) == images.labels).mean())
 
 
 def table(plan: str) -> None:
@@ -192,10 +193,10 @@ def _grid(key: dict[str, Any], part: pd.DataFrame) -> None:
     chosen = part.groupby(["level", "regularisation"])[["valid_accuracy", "test_accuracy"]].mean()
     level, share = chosen["valid_accuracy"].idxmax()
     case = Case(key["size"], key["patch"], key["n_images"], key["steps"], 1, "none", 0.0, 0.1, 0)
-    n_params = nn.count_parameters(nn.create_network(case.recipe, 10))
-    advice = nn.advise(key["n_images"], n_params, float(epochs))
+    n_params = vision.count_parameters(vision.create_model(case.recipe, 10))
+    advice = vision.advise(key["n_images"], n_params, float(epochs))
     best = 100 * chosen.loc[(level, share), "test_accuracy"]
-    advised = chosen["test_accuracy"].get((advice.level, advice.regularisation), math.nan)
+    advised = chosen["test_accuracy"].get((advice.level, advice.dropout), math.nan)
     print(f"\nBest by validation: {level} with {share:g} ({best:.1f}). Advised: {advice.level} ({100 * advised:.1f}).")
     by_share = {share: means.loc[share].max() for share in means.index}
     if len(by_share) == 2:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.data.task import Task
-from windvane.meta.selector import Forest, Selector, tabulate
+from windvane.metalearning.selector import Forest, Selector, tabulate
 from windvane.search.policy import select_policy
 
 ROOT = Path(__file__).resolve().parent.parent

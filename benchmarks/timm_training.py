@@ -28,8 +28,8 @@ from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-import windvane.nn  # noqa: F401 - timm then knows ViT-Lite and CCT
-from windvane.data.images import Images, ImageSet
+import windvane.vision  # noqa: F401 - timm then knows ViT-Lite and CCT
+from windvane.data.images import ImageDataset, ImageSplits
 
 BATCH, EPOCHS_OF_WARMUP, WARMUP_RATE = 128, 5, 1e-5
 RATE, RATE_BATCH = 0.1, 256
@@ -41,7 +41,7 @@ _KEPT = 0.02  # share of the time that is left unused, so that the last epoch en
 class Pictures(Dataset[tuple[object, int]]):
     """A set of windvane as timm's loaders want it: images of Pillow, decoded when asked."""
 
-    def __init__(self, images: ImageSet) -> None:
+    def __init__(self, images: ImageDataset) -> None:
         self._images = images
         self.transform: object = None  # set by the loader
 
@@ -65,7 +65,7 @@ class Outcome:
     images_per_second: float
 
 
-def loader_of(images: ImageSet, model: nn.Module, training: bool, workers: int) -> object:
+def loader_of(images: ImageDataset, model: nn.Module, training: bool, workers: int) -> object:
     """Make timm's loader, with its defaults for training or for evaluation."""
     config = resolve_data_config({}, model=model)
     return create_loader(
@@ -88,24 +88,24 @@ def loader_of(images: ImageSet, model: nn.Module, training: bool, workers: int) 
     )
 
 
-def train_timm(name: str, data: Images, seconds: float, seed: int, workers: int = 1) -> Outcome:
+def train_timm(name: str, data: ImageSplits, seconds: float, seed: int, workers: int = 1) -> Outcome:
     """Train as timm's script does, for about so many seconds."""
     began = time.monotonic()
     torch.manual_seed(seed)
     network = timm.create_model(name, num_classes=len(data.train.classes))
-    optimiser = create_optimizer_v2(
+    optimizer = create_optimizer_v2(
         network, opt="sgd", lr=RATE * BATCH / RATE_BATCH, momentum=0.9, weight_decay=WEIGHT_DECAY
     )
-    loss_of = LabelSmoothingCrossEntropy(SMOOTHING)
+    classification_loss = LabelSmoothingCrossEntropy(SMOOTHING)
     train, valid = loader_of(data.train, network, True, workers), loader_of(data.valid, network, False, workers)
     tried = copy.deepcopy(network)  # the first steps give the speed; they are not counted as training
-    pace = _seconds_a_step(tried, iter(train), loss_of)  # type: ignore[call-overload]
+    pace = _seconds_a_step(tried, iter(train), classification_loss)  # type: ignore[call-overload]
     judging = time.monotonic()
     _accuracy(tried, valid)
     epoch = pace * len(train) + time.monotonic() - judging  # type: ignore[arg-type]
     epochs = max(1, math.floor(((1 - _KEPT) * seconds - (time.monotonic() - began)) / epoch))
     scheduler, _ = create_scheduler_v2(
-        optimiser,
+        optimizer,
         "cosine",
         num_epochs=epochs,
         warmup_epochs=min(EPOCHS_OF_WARMUP, epochs // 10),
@@ -116,7 +116,7 @@ def train_timm(name: str, data: Images, seconds: float, seed: int, workers: int 
         network.train()
         start = time.monotonic()
         for pixels, labels in train:  # type: ignore[attr-defined]
-            images += _step(network, pixels, labels, loss_of, optimiser)
+            images += _step(network, pixels, labels, classification_loss, optimizer)
         stepping += time.monotonic() - start
         accuracy = _accuracy(network, valid)
         if accuracy > best:
@@ -127,26 +127,28 @@ def train_timm(name: str, data: Images, seconds: float, seed: int, workers: int 
     return Outcome(network.eval(), best, epochs, time.monotonic() - began, images / stepping)
 
 
-def predict_timm(network: nn.Module, images: ImageSet) -> NDArray[np.int64]:
+def predict_timm(network: nn.Module, images: ImageDataset) -> NDArray[np.int64]:
     """Give the most probable class of each image."""
     return torch.cat(list(_predictions(network, loader_of(images, network, False, 0)))).numpy()
 
 
-def _step(network: nn.Module, pixels: Tensor, labels: Tensor, loss_of: nn.Module, optimiser: object) -> int:
-    loss = loss_of(network(pixels), labels)
-    optimiser.zero_grad()  # type: ignore[attr-defined]
+def _step(network: nn.Module, pixels: Tensor, labels: Tensor, classification_loss: nn.Module, optimizer: object) -> int:
+    loss = classification_loss(network(pixels), labels)
+    optimizer.zero_grad()  # type: ignore[attr-defined]
     loss.backward()
-    optimiser.step()  # type: ignore[attr-defined]
+    optimizer.step()  # type: ignore[attr-defined]
     return len(labels)
 
 
-def _seconds_a_step(network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], loss_of: nn.Module) -> float:
+def _seconds_a_step(
+    network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], classification_loss: nn.Module
+) -> float:
     network.train()
-    optimiser = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
-    _step(network, *next(batches), loss_of, optimiser)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
+    _step(network, *next(batches), classification_loss, optimizer)
     start, steps = time.monotonic(), 0
     for steps, (pixels, labels) in enumerate(batches, 1):
-        _step(network, pixels, labels, loss_of, optimiser)
+        _step(network, pixels, labels, classification_loss, optimizer)
         if steps == _TRIED:
             break
     return (time.monotonic() - start) / max(1, steps)

@@ -6,9 +6,10 @@ nothing else running. Repeats: a run for each set, way and seed, five minutes ea
     python benchmarks/transfer_or_scratch.py run --sets flowers trash --seconds 300
     python benchmarks/transfer_or_scratch.py table
 
-Ways: "transfer" is `nn.transfer` with EfficientNet-Lite0, whose weights come in a package; "probe" the linear probe
+Ways: "transfer" is `vision.finetune` with EfficientNet-Lite0, whose weights come in a package; "probe" the linear probe
 alone at 224 pixels, which takes as long as it takes; "same" the same network from random weights, 128 pixels, and
-"small" cct_2_3x2 at 32 pixels, both with what `nn.advised` advises. Validation images choose; the test images judge.
+"small" cct_2_3x2 at 32 pixels, both with what `vision.apply_advice` sets. Validation images choose; test images
+judge.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import Any
 
 import pandas as pd
 
-import windvane.nn as nn
-from windvane.data.images import Images, read_images
+from windvane import vision
+from windvane.data.images import ImageSplits, read_images
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT.parent / "shared" / "data" / "images"
@@ -39,29 +40,38 @@ MIRRORED = ("flowers", "trash", "clothing", "magnetic_tiles", "brain_mri")
 
 
 @cache
-def read(name: str) -> Images:
+def read(name: str) -> ImageSplits:
     """Read a set; what belongs together stays together."""
     return read_images(FOLDER / f"{name}.parquet", groups=GROUPS.get(name))
 
 
-def train(name: str, way: str, seconds: float, seed: int) -> tuple[nn.Model, dict[str, Any]]:
+def train(name: str, way: str, seconds: float, seed: int) -> tuple[vision.TrainedModel, dict[str, Any]]:
     """Train in one way."""
     data = read(name)
     if way == "probe":
-        probed = nn.linear_probe(nn.transfer_recipe(WEIGHTS, seed=seed), data.train, data.valid)
+        probed = vision.linear_probe(vision.finetune_recipe(WEIGHTS, seed=seed), data.train, data.valid)
         return probed.model, {"seconds": probed.seconds, "valid": probed.valid_accuracy}
     if way == "transfer":
-        trained = nn.adapt(nn.transfer_recipe(WEIGHTS, seconds=seconds, seed=seed), data)
+        trained = vision.finetune_timed(vision.finetune_recipe(WEIGHTS, time_budget=seconds, seed=seed), data)
     else:
-        model, size, crop = ("cct_2_3x2", 32, "shift") if way == "small" else (NETWORK, SCRATCH_SIZE, "inception")
+        model, size, crop = (
+            ("cct_2_3x2", 32, "random_shift") if way == "small" else (NETWORK, SCRATCH_SIZE, "random_resized_crop")
+        )
         flip = name in MIRRORED
-        recipe = nn.Recipe(model, image_size=size, seconds=seconds, batch=64, crop=crop, flip=flip, seed=seed)
-        trained = nn.train(nn.advised(recipe, data.train)[0], data)
+        recipe = vision.Recipe(
+            model, image_size=size, time_budget=seconds, batch_size=64, crop=crop, horizontal_flip=flip, seed=seed
+        )
+        trained = vision.train(vision.apply_advice(recipe, data.train)[0], data)
     facts = {"seconds": trained.seconds, "valid": trained.best.valid_accuracy, "epochs": trained.history[-1].epoch}
     first = trained.history[0]
     more = {"probed": first.valid_accuracy} if first.step == 0 else {}
     recipe = trained.model.recipe
-    facts |= {"size": recipe.image_size, "frozen": recipe.frozen, "augreg": recipe.augreg, "notes": trained.notes}
+    facts |= {
+        "size": recipe.image_size,
+        "frozen": recipe.freeze_fraction,
+        "augreg": recipe.augreg,
+        "notes": trained.notes,
+    }
     return trained.model, {**facts, **more}
 
 
@@ -77,7 +87,7 @@ def run(sets: list[str], ways: list[str], seconds: float, seeds: list[int]) -> N
                 model, facts = train(name, way, seconds, seed)
                 test = read(name).test
                 assert test is not None
-                right = nn.predict_proba(model, test).argmax(axis=1) == test.labels
+                right = vision.predict_proba(model, test).argmax(axis=1) == test.labels
                 record = {
                     "set": name,
                     "way": way,

@@ -5,7 +5,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from windvane.curvature import ExplosionAlarm, FisherPenalty, FisherTracker, exact_trace, hessian_trace
+from windvane.curvature import ExplosionAlarm, FisherPenalty, FisherTracker, exact_fisher_trace, hessian_trace
 
 torch.manual_seed(0)
 X, y = load_digits(return_X_y=True)
@@ -36,11 +36,12 @@ def run(alpha):
     model.eval()
     accuracy = (model(images[test]).argmax(dim=1) == labels[test]).float().mean()
     print(f"alpha {alpha}: accuracy {accuracy:.3f}, highest Tr(F) {max(r.trace for r in tracker.records_):.1f}")
-    print(f"  at the end Tr(F) {exact_trace(model, model(images[:8])).trace:.2f} on 8 images, without drawing labels")
+    exact = exact_fisher_trace(model, model(images[:8])).trace
+    print(f"  at the end Tr(F) {exact:.2f} on 8 images, without drawing labels")
     flatness = hessian_trace(model, lambda: cross_entropy(model(images[:256]), labels[:256]), probes=5)
     print(f"  and Tr(H) {flatness.trace:.2f} ± {flatness.standard_error:.2f} on 256")
 
 
-# The penalty lowers the trace. Digits are too easy for it to win much; docs/fisher.md says where it does.
+# The penalty lowers the trace. Digits are too easy for it to win much; docs/findings/fisher.md says where it does.
 for alpha in (0.0, 0.03):
     run(alpha)

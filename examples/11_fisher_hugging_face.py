@@ -10,7 +10,7 @@ warnings.simplefilter("ignore")  # of transformers, on settings of its own
 from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification  # noqa: E402
 
 from windvane.curvature import FisherPenalty, FisherTracker  # noqa: E402
-from windvane.curvature.integrations.hugging_face import fisher_trainer  # noqa: E402
+from windvane.curvature.integrations.huggingface import fisher_trainer  # noqa: E402
 
 torch.manual_seed(0)
 X, y = load_digits(return_X_y=True)

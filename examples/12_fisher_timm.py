@@ -11,7 +11,7 @@ from timm.optim import create_optimizer_v2
 from timm.utils import NativeScaler
 
 from windvane.curvature import FisherPenalty, FisherTracker
-from windvane.curvature.integrations.hooks import FisherHooks
+from windvane.curvature.integrations.training_hooks import FisherHooks
 
 torch.manual_seed(0)
 X, y = load_digits(return_X_y=True)

@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from windvane.data.images import Images, ImageSet
-from windvane.nn.recipe import Recipe
+from windvane.data.images import ImageDataset, ImageSplits
+from windvane.vision.recipe import Recipe
 
 SIZE = 8
 
 torch.set_num_threads(1)  # networks as small as these lose time to a second one
 
 
-def digits(n_train: int = 400, n_valid: int = 200, classes: int = 10) -> Images:
+def digits(n_train: int = 400, n_valid: int = 200, classes: int = 10) -> ImageSplits:
     """Handwritten digits of 8 x 8 pixels; the validation part comes from the other end."""
     X, y = load_digits(return_X_y=True)
     X, y = X[y < classes], y[y < classes]
@@ -23,12 +23,12 @@ def digits(n_train: int = 400, n_valid: int = 200, classes: int = 10) -> Images:
     return parts(image_set(pixels[:n_train], y[:n_train], classes), valid)
 
 
-def parts(train: ImageSet, valid: ImageSet | None = None) -> Images:
-    return Images(train, valid, test=None, skipped=(), duplicates=())
+def parts(train: ImageDataset, valid: ImageDataset | None = None) -> ImageSplits:
+    return ImageSplits(train, valid, test=None, skipped=(), duplicates=())
 
 
-def image_set(pixels: np.ndarray, labels: np.ndarray | None, classes: int) -> ImageSet:
-    return ImageSet(
+def image_set(pixels: np.ndarray, labels: np.ndarray | None, classes: int) -> ImageDataset:
+    return ImageDataset(
         items=tuple(pixels),
         labels=None if labels is None else labels.astype(np.int64),
         classes=tuple(map(str, range(classes))),
@@ -36,7 +36,7 @@ def image_set(pixels: np.ndarray, labels: np.ndarray | None, classes: int) -> Im
     )
 
 
-def noise(n: int, size: int = SIZE, classes: int = 3, seed: int = 0) -> ImageSet:
+def noise(n: int, size: int = SIZE, classes: int = 3, seed: int = 0) -> ImageDataset:
     rng = np.random.default_rng(seed)
     return image_set(rng.integers(256, size=(n, size, size, 3), dtype=np.uint8), np.arange(n) % classes, classes)
 
@@ -46,13 +46,13 @@ def tiny_recipe(**fields: object) -> Recipe:
     options = {"patch_size": 2, "embed_dim": 32, "depth": 2, "num_heads": 2}
     settings = {
         "model": "vit_lite_7_4",
-        "options": options,
+        "model_kwargs": options,
         "image_size": SIZE,
-        "batch": 64,
+        "batch_size": 64,
         "crop": "none",
-        "flip": False,
-        "rate": 3e-3,
+        "horizontal_flip": False,
+        "learning_rate": 3e-3,
     }
-    if not {"epochs", "steps", "seconds"} & set(fields):
+    if not {"epochs", "steps", "time_budget"} & set(fields):
         fields["steps"] = 8
     return Recipe(**{**settings, **fields})  # type: ignore[arg-type]

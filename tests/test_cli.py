@@ -16,7 +16,7 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from typer.testing import CliRunner
 
 import windvane
-from windvane.cli import app
+from windvane.cli import RENAMED, app
 from windvane.version import VERSION
 
 
@@ -228,8 +228,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_images_from_training_to_transfer(pictures: Path, tmp_path: Path) -> None:
-    model = ("--model", "cct_2_3x2", "--size", 8, "--batch", 32, "--no-flip", "--quiet")
+def test_images_from_training_to_fine_tuning(pictures: Path, tmp_path: Path) -> None:
+    model = ("--model", "cct_2_3x2", "--image-size", 8, "--batch-size", 32, "--no-flip", "--quiet")
     advised = shell("train", pictures, *model, "--advise")
     assert advised.exit_code == 0, advised.output
     assert "image" in advised.stdout
@@ -255,7 +255,7 @@ def test_images_from_training_to_transfer(pictures: Path, tmp_path: Path) -> Non
     words = ("train", pictures, *model, "--epochs", 1, "--out", tmp_path / "compared", "--fisher-reference", run)
     assert shell(*words).exit_code == 0
     assert "reference" in (tmp_path / "compared" / "page.html").read_text(encoding="utf-8")
-    moved = shell("transfer", pictures, "--weights", run, "--time", "2s", "--out", tmp_path / "moved", "--quiet")
+    moved = shell("finetune", pictures, "--weights", run, "--time", "2s", "--out", tmp_path / "moved", "--quiet")
     assert moved.exit_code == 0, moved.output
     recipe = json.loads((run / "manifest.json").read_text())["recipe"]
     assert (recipe["fisher_penalty"], recipe["track_fisher"]) == (0.01, True)
@@ -264,16 +264,40 @@ def test_images_from_training_to_transfer(pictures: Path, tmp_path: Path) -> Non
 
 
 def test_training_needs_a_directory_and_a_known_recipe(pictures: Path) -> None:
-    done = shell("train", pictures, "--model", "cct_2_3x2", "--size", 8, "--quiet")
+    done = shell("train", pictures, "--model", "cct_2_3x2", "--image-size", 8, "--quiet")
     assert (done.exit_code, done.stderr) == (2, "windvane: --out is missing: the directory of the run.\n")
     done = shell("train", pictures, "--recipe", "vit_lite", "--out", "run")
     assert done.exit_code == 2
     assert "recipe='vit_lite' is not known" in done.stderr
 
 
+def test_old_names_of_options_are_accepted(pictures: Path) -> None:
+    words = ("--model", "cct_2_3x2", "--size=8", "--batch", 16, "--rate", 0.01, "--no-flip", "--quiet", "--advise")
+    old, new = (
+        shell("train", pictures, *words),
+        shell("train", pictures, *(RENAMED.get(str(word), word) for word in words)),
+    )
+    assert (old.exit_code, old.stdout) == (new.exit_code, new.stdout) == (0, old.stdout)
+    assert "windvane: --rate is now called --learning-rate\n" in old.stderr
+    assert "windvane: transfer is now called finetune\n" in shell("transfer", pictures).stderr
+
+
 def test_interrupted_training_says_how_to_go_on(pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    words = ["train", pictures, "--model", "cct_2_3x2", "--size", 8, "--batch", 32, "--epochs", 200, "--out", run]
+    words = [
+        "train",
+        pictures,
+        "--model",
+        "cct_2_3x2",
+        "--image-size",
+        8,
+        "--batch-size",
+        32,
+        "--epochs",
+        200,
+        "--out",
+        run,
+    ]
     program = "import torch; torch.set_num_threads(1); from windvane.cli import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", program, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -293,7 +317,7 @@ def test_interrupted_training_says_how_to_go_on(pictures: Path, tmp_path: Path) 
 def test_networks_are_exported(pictures: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
-    model = ("--model", "cct_2_3x2", "--size", 8, "--batch", 64, "--quiet")
+    model = ("--model", "cct_2_3x2", "--image-size", 8, "--batch-size", 64, "--quiet")
     done = shell("train", pictures, *model, "--epochs", 1, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
     done = shell("export", tmp_path / "run", "--out", tmp_path / "folder")

@@ -22,16 +22,19 @@ PACKAGE = ROOT / "windvane"
 
 # A folder or top file imports only from what stands before it.
 ORDER = (
-    *("errors", "version", "settings", "draw", "page", "data", "curvature", "nn", "models", "search"),
-    *("predictor", "persist", "export", "fitted", "refit", "progress", "runs", "meta", "inspect", "report", "results"),
-    *("estimator", "automl", "cli", "__main__"),
+    *("errors", "version", "settings", "draw", "page", "torch_utils", "data", "curvature", "vision", "models"),
+    *("search", "predictor", "persist", "export", "fitted", "refit", "progress", "runs", "metalearning"),
+    *("inspect", "report", "results", "estimator", "automl", "cli", "__main__"),
 )
-NARROWER = {"curvature": {"errors", "draw", "page"}, "inspect": {"errors", "draw", "page", "data", "nn"}}
+NARROWER = {
+    "curvature": {"errors", "draw", "page", "torch_utils"},
+    "inspect": {"errors", "draw", "page", "torch_utils", "data", "vision"},
+}
 
 TERMINAL = {"rich", "typer"}  # may be imported in TERMINAL_PARTS alone; the others inside functions anywhere
 TERMINAL_PARTS = {"progress", "cli"}
 TORCH = {"torch", "torchvision", "timm"}  # at the top in TORCH_PARTS, which others import inside functions
-TORCH_PARTS = {"curvature", "nn", "inspect"}
+TORCH_PARTS = {"torch_utils", "curvature", "vision", "inspect"}
 HEAVY = {
     *("accelerate", "catboost", "dask", "datasets", "distributed", "lightgbm", "lightning", "matplotlib"),
     *(
@@ -257,7 +260,7 @@ BAD: list[tuple[Callable[[Path], Iterator[str]], str, str, str]] = [
     (heavy_imports, "data/x.py", "try:\n    import torch.nn\nexcept ImportError: ...", "data/x.py:2 imports torch.nn"),
     (heavy_imports, "data/x.py", "class A:\n    from lightgbm import Booster", "data/x.py:2 imports lightgbm"),
     (heavy_imports, "report/x.py", "from windvane.inspect import cka", "report/x.py:1 imports windvane.inspect.cka at"),
-    (heavy_imports, "nn/x.py", "import torch\nimport optuna", "nn/x.py:2 imports optuna at the top"),
+    (heavy_imports, "vision/x.py", "import torch\nimport optuna", "vision/x.py:2 imports optuna at the top"),
     (heavy_imports, "data/x.py", "def f():\n    import rich", "which belongs to cli and progress"),
     (kwargs_tunnels, "data/x.py", "def f(a, **settings): ...", "data/x.py:1 takes **settings"),
     (bare_excepts, "data/x.py", "try:\n    f()\nexcept:\n    pass", "data/x.py:3 catches"),

@@ -27,6 +27,7 @@ SOUND: dict[str, Any] = {
     "random_state": 0,
     "verbose": 1,
     "keep_data": True,
+    "portfolio": None,
 }
 
 

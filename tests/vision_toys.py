@@ -9,7 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 SIDE, PATCH, WIDTH, HEADS, DEPTH = 32, 8, 24, 3, 3
-N_PLACES = (SIDE // PATCH) ** 2
+N_PATCHES = (SIDE // PATCH) ** 2
 
 
 def images(n: int = 6, seed: int = 0) -> Tensor:

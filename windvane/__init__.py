@@ -18,9 +18,10 @@ The layout; each imports only from what stands above it::
     settings.py   frozen run-wide choices, passed whole
     draw.py       small charts as SVG: pure functions
     page.py       one small builder of self-contained HTML pages
+    torch_utils.py  helpers for torch networks: wrappers, devices
     data/         any table -> typed columns; images; files, targets, folds, metrics
     curvature/    Fisher trace and penalty, flatness, alarm; for any torch network
-    nn/           one network, trained once: recipe, AugReg levels, loop, transfer
+    vision/       image classification: recipe, augmentation, training, transfer, report
     models/       one family, one file: its search space beside how it grows
     search/       which configuration next, for how long: policy, portfolio, optimiser, workers, history, ensemble
     predictor.py  the fitted ensemble: predict
@@ -30,7 +31,7 @@ The layout; each imports only from what stands above it::
     refit.py      the ensemble trained anew on all rows
     progress.py   what a search says while it runs
     runs.py       one run from its directory to its outcome
-    meta/         learning to choose: the matrix of losses, the portfolio and the selector built from it
+    metalearning/  learning to choose: the matrix of losses, the portfolio and the selector built from it
     inspect/      see inside networks: activations, CKA, attention, receptive fields, skips, probes
     report/       what a run's page shows
     results.py    what a fitted estimator tells, and how its model is taken away

@@ -52,6 +52,9 @@ class AutoClassifier(ClassifierMixin, Results, Estimator):
         0 for silence.
     keep_data
         Whether the run directory keeps the data, which `resume` needs.
+    portfolio
+        File of the configurations that are evaluated first, from ``windvane portfolio build``; None for the portfolio
+        that ships.
     scheduler
         Address of a Dask scheduler, as in "tcp://host:8786", whose cluster evaluates the trials; None for this machine.
 

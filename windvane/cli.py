@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,10 +22,37 @@ if TYPE_CHECKING:
     from windvane import AutoClassifier, AutoRegressor
 
 BEST_ROWS = 10  # of the leaderboard, after a search
-SMALL_SIZE = 64  # pixels a side, up to which images are shifted rather than cropped
 TASKS = ("classification", "regression")
 
+# What was renamed: commands and options of image runs that people may still type.
+RENAMED = {
+    "transfer": "finetune",
+    "--rate": "--learning-rate",
+    "--batch": "--batch-size",
+    "--size": "--image-size",
+}
+
+
+class Commands(TyperGroup):
+    """Accepts the old names of commands and options, with one line that names the new one."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Replace old names before the command is looked up."""
+        if args and args[0] in ("train", "finetune", "transfer"):
+            args = [_new_name(arg) if i == 0 or arg.startswith("--") else arg for i, arg in enumerate(args)]
+        return super().resolve_command(ctx, args)
+
+
+def _new_name(word: str) -> str:
+    name, equals, value = word.partition("=")
+    if name not in RENAMED:
+        return word
+    typer.echo(f"windvane: {name} is now called {RENAMED[name]}", err=True)
+    return f"{RENAMED[name]}{equals}{value}"
+
+
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -56,6 +84,7 @@ def fit(
     metric: Annotated[str, typer.Option(help="What to optimise, as in roc_auc, log_loss, rmse.")] = "auto",
     policy: Annotated[str, typer.Option(help="How to validate, as in holdout, cv5, cv5-halving.")] = "auto",
     families: Annotated[str | None, typer.Option(help="Families of models, as in lightgbm,catboost.")] = None,
+    portfolio: Annotated[Path | None, typer.Option(help="Configurations to evaluate first: an own portfolio.")] = None,
     jobs: Annotated[int, typer.Option(help="Worker programs; -1 for all cores.")] = -1,
     memory: Annotated[int | None, typer.Option(help="Limit for all workers together, in MB.")] = None,
     seed: Annotated[int | None, typer.Option(help="Root of all randomness.")] = None,
@@ -85,6 +114,7 @@ def fit(
             memory_limit=memory,
             policy=policy,
             families=None if families is None else [name.strip() for name in families.split(",")],
+            portfolio=portfolio,
             run_dir=out,
             random_state=seed,
             verbose=0 if quiet else 1,
@@ -110,12 +140,12 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Directory of the run.")] = None,
     model: Annotated[str, typer.Option(help="Any network of timm, or windvane's ViT-Lite and CCT.")] = "vit_lite_7_4",
     recipe: Annotated[str | None, typer.Option(help="A recipe of windvane; --model and the rest do not count.")] = None,
-    size: Annotated[int | None, typer.Option(help="Pixels a side; what the network was made for if not given.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Width and height in pixels; as the network was made.")] = None,
     epochs: Annotated[float, typer.Option(help="Passes over the images.")] = 50.0,
     time: Annotated[str | None, typer.Option(help="How long instead: seconds, or as in 10m, 1h30m.")] = None,
     augreg: Annotated[str | None, typer.Option(help="Level, as in light1, medium2; advised where not given.")] = None,
-    batch: Annotated[int, typer.Option(help="Images a step.")] = 128,
-    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     flip: Annotated[bool, typer.Option(help="Mirror half of the images.")] = True,
     fisher_penalty: Annotated[float | None, typer.Option(help="Alpha of the Fisher Penalty, as in 0.01.")] = None,
     track_fisher: Annotated[bool | None, typer.Option("--track-fisher", help="Measure the Fisher trace.")] = None,
@@ -128,61 +158,60 @@ def train(
 ) -> None:
     """Train a network on images: a folder with a folder for each class, or a table of them."""
     with _complaints(), _interruptible():
-        from windvane import nn, settings
+        from windvane import vision
         from windvane.data.images import read_images
+        from windvane.settings import parse_seconds
 
         data = read_images(images)
         if recipe is not None:
-            chosen = nn.read_recipe(recipe).recipe
+            chosen = vision.load_recipe(recipe).recipe
         else:
-            pixels = nn.usual_size(model) if size is None else size
-            plain = nn.Recipe(
+            chosen = vision.default_recipe(
                 model,
-                image_size=pixels,
-                epochs=None if time is not None else epochs,
-                seconds=None if time is None else settings.parse_seconds(time, "--time"),
-                batch=batch,
-                rate=rate,
-                crop="shift" if pixels <= SMALL_SIZE else "inception",
-                flip=flip,
+                data,
+                image_size=image_size,
+                epochs=epochs,
+                time_budget=None if time is None else parse_seconds(time, "--time"),
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                horizontal_flip=flip,
+                augreg=augreg,
                 seed=seed,
             )
-            chosen = nn.advised(plain, data.train)[0]
-            chosen = chosen if augreg is None else replace(chosen, augreg=augreg)
         if advise:
-            typer.echo(nn.describe_advice(chosen, data.train))
+            typer.echo(vision.format_advice(chosen, data.train))
             return
         asked = {"fisher_penalty": fisher_penalty, "fisher_reference": fisher_reference, "track_fisher": track_fisher}
         chosen = replace(chosen, **{k: v for k, v in asked.items() if v is not None})  # type: ignore[arg-type]
-        trained = nn.train(chosen, data, out=_given(out), resume=resume, device=device, quiet=quiet)
-        typer.echo(nn.describe_result(trained, data))
+        trained = vision.train(chosen, data, out=_given(out), resume=resume, device=device, quiet=quiet)
+        typer.echo(vision.format_result(trained, data))
 
 
 @app.command()
-def transfer(
+def finetune(
     images: Images,
     *,
     weights: Annotated[str, typer.Option(help="efficientnet_lite0 to 2, timm, a file, or the directory of a run.")],
     out: Annotated[Path, typer.Option(help="Directory of the run.")],
     model: Annotated[str | None, typer.Option(help="Network of the weights, where they do not say it.")] = None,
-    size: Annotated[int | None, typer.Option(help="Most pixels a side; as the weights where not given.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Largest width and height in pixels.")] = None,
     time: Annotated[str | None, typer.Option(help="As in 5m; else 10m on a CPU, 500 steps of 512 on a GPU.")] = None,
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
     device: Device = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fine-tune weights that were learned on other images."""
+    """Fine-tune pre-trained weights on images."""
     with _complaints(), _interruptible():
-        from windvane import nn
+        from windvane import vision
         from windvane.data.images import read_images
         from windvane.settings import parse_seconds
 
-        seconds = nn.usual_seconds(device) if time is None else parse_seconds(time, "--time")
-        recipe = nn.transfer_recipe(weights, model=model, image_size=size, seconds=seconds, seed=seed)
-        data, begin = read_images(images), nn.train if seconds is None else nn.adapt
-        trained = begin(recipe, data, out=out, resume=resume, device=device, quiet=quiet)
-        typer.echo(nn.describe_result(trained, data))
+        budget = vision.default_time_budget(device) if time is None else parse_seconds(time, "--time")
+        recipe = vision.finetune_recipe(weights, model=model, image_size=image_size, time_budget=budget, seed=seed)
+        data, run = read_images(images), vision.train if budget is None else vision.finetune_timed
+        trained = run(recipe, data, out=out, resume=resume, device=device, quiet=quiet)
+        typer.echo(vision.format_result(trained, data))
 
 
 @app.command()
@@ -202,12 +231,12 @@ def predict(
         from windvane.errors import InputError
 
         if _holds_network(run):
-            from windvane import nn
+            from windvane import vision
             from windvane.data.images import read_unlabelled
-            from windvane.nn.place import find_place
+            from windvane.vision.device import find_device
 
-            network = nn.open_model(run, str(find_place(device, "auto").device))
-            write_frame(nn.prediction_table(network, read_unlabelled(table), proba=proba), out)
+            network = vision.load_model(run, str(find_device(device, "auto").device))
+            write_frame(vision.prediction_table(network, read_unlabelled(table), proba=proba), out)
             return
         model, X = load(run), read_frame(table)
         if not proba:
@@ -236,10 +265,10 @@ def export(run: Run, out: Annotated[Path, typer.Option(help="Folder to write; no
     """Write a folder that predicts without windvane."""
     with _complaints():
         if _holds_network(run):
-            from windvane import nn
-            from windvane.export.images import export_network
+            from windvane import vision
+            from windvane.export.image_model import export_image_model
 
-            export_network(nn.open_model(run), out)
+            export_image_model(vision.load_model(run), out)
         else:
             from windvane import load
 
@@ -299,14 +328,14 @@ def inspect_networks(
     """Look inside one network or two, and write one page."""
     with _complaints():
         from windvane.errors import InputError
-        from windvane.inspect.whole import Inspection, write_inspection
+        from windvane.inspect.report.inspection import InspectionSettings, write_inspection_page
 
         *second, folder = others
         if len(second) > 1:
             raise InputError(f"{1 + len(second)} networks were named. Allowed: one or two, then a folder of images.")
         chosen = tuple(layers) if layers else "*"
-        settings = Inspection(n_images, chosen, batch_size or "auto", repeats, device, not untrained, seed)
-        typer.echo(write_inspection([model, *second], folder, out, settings))
+        settings = InspectionSettings(n_images, chosen, batch_size or "auto", repeats, device, not untrained, seed)
+        typer.echo(write_inspection_page([model, *second], folder, out, settings))
 
 
 @app.callback(invoke_without_command=True)
@@ -381,7 +410,7 @@ def _holds_network(run: Path) -> bool:
     import json
 
     try:
-        return bool(json.loads((run / "manifest.json").read_text(encoding="utf-8"))["kind"] == "network")
+        return bool(json.loads((run / "manifest.json").read_text(encoding="utf-8"))["kind"] == "image_model")
     except (OSError, ValueError, LookupError, TypeError):
         return False
 
@@ -396,3 +425,63 @@ def _given(out: Path | None) -> Path:
 
 def _as_text(board: pd.DataFrame) -> str:
     return board.reset_index().to_string(index=False, float_format=lambda value: f"{value:.5g}")
+
+
+portfolio_app = typer.Typer(
+    no_args_is_help=True, help="Learn which configurations to evaluate first, from tables of your own."
+)
+app.add_typer(portfolio_app, name="portfolio")
+
+
+@portfolio_app.command("collect")
+def collect_cells(
+    tables: Annotated[Path, typer.Argument(metavar="TABLES", help="Folder of tables of the kind you often have.")],
+    *,
+    out: Annotated[Path, typer.Option(help="File of results, as in cells.jsonl; continued if it exists.")],
+    target: Annotated[str | None, typer.Option(help="Column to learn, in every table; the last one if absent.")] = None,
+    time: Annotated[str, typer.Option(help="How long to collect: seconds, or as in 30m, 8h.")] = "8h",
+    jobs: Annotated[int, typer.Option(help="Processes; -1 for all cores.")] = -1,
+    max_rows: Annotated[int, typer.Option(help="Rows of a table that are used at most.")] = 10_000,
+    quiet: Quiet = False,
+) -> None:
+    """Evaluate many configurations on every table; `windvane portfolio build` learns from the results."""
+    with _complaints():
+        from time import monotonic
+
+        from windvane.metalearning.candidates import GUESSES
+        from windvane.metalearning.collect import CollectSettings, collect
+        from windvane.metalearning.learn import find_tables
+        from windvane.settings import parse_seconds, resolve_jobs
+
+        until = monotonic() + parse_seconds(time, "--time")
+        sources = find_tables(tables, target, max_rows)
+        settings = CollectSettings(cache=_predictions_folder(out))
+        added = collect(sources, GUESSES, settings, out, workers=resolve_jobs(jobs), until=until, quiet=quiet)
+        typer.echo(f"{added} results of {len(GUESSES)} configurations on {len(sources)} tables added to {out}")
+
+
+@portfolio_app.command("build")
+def build_portfolio(
+    cells: Annotated[Path, typer.Argument(metavar="CELLS", help="File that `windvane portfolio collect` made.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Portfolio, as in own.json; `fit --portfolio own.json` uses it.")],
+    size: Annotated[int, typer.Option(help="Configurations of each task kind.")] = 20,
+) -> None:
+    """Order configurations so that the ensemble is as good as possible at any time."""
+    with _complaints():
+        from windvane.metalearning.learn import complete_tables, entries_of, learn_portfolio
+        from windvane.metalearning.portfolio import BuildPlan
+        from windvane.metalearning.replay import read_replays
+        from windvane.search.portfolio import write_portfolio
+
+        tables = complete_tables(read_replays(cells, _predictions_folder(cells)))
+        learned = learn_portfolio(tables, [], entries_of(cells), BuildPlan(size=size))
+        write_portfolio(out, learned.cases, learned.made)
+        for case in learned.cases:
+            rows = "" if case.max_rows is None else f", up to {case.max_rows:,} rows"
+            typer.echo(f"{' and '.join(case.kinds)}{rows}: {len(case.entries)} configurations")
+        typer.echo(f"{out}: {learned.made}")
+
+
+def _predictions_folder(cells: Path) -> Path:
+    return cells.with_name(f"{cells.stem}_predictions")

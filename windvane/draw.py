@@ -23,6 +23,9 @@ LETTER = 6.1  # width of a letter of the ticks
 LONGEST_LABEL = 20  # letters of a tick's label
 N_COLOURS = 5
 
+# Okabe and Ito's palette, distinct with every kind of colour vision: for matplotlib figures (here, CSS classes).
+OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+
 
 @dataclass(frozen=True)
 class Axis:

@@ -24,6 +24,7 @@ A user who wants to catch whatever windvane has to say writes::
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Integral
@@ -99,6 +100,46 @@ def unknown(argument: str, given: object, allowed: Iterable[str]) -> InputError:
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return InputError(f"{argument}={given!r} is not known.{hint} Allowed: {', '.join(names[:MOST_NAMES])}{more}.")
+
+
+def check_usable(argument: str, given: object, usable: bool, allowed: str) -> None:
+    """Raise `InputError` if an argument is not usable; `allowed` describes what is."""
+    if not usable:
+        raise InputError(f"{argument}={given!r} is not usable. Allowed: {allowed}.")
+
+
+def check_choice(argument: str, given: object, allowed: Iterable[str]) -> None:
+    """Raise `InputError` if an argument is not one of the allowed names."""
+    if given not in (names := list(allowed)):
+        raise unknown(argument, given, names)
+
+
+def check_number(
+    argument: str,
+    given: object,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    whole: bool = False,
+    optional: bool = False,
+) -> None:
+    """Raise `InputError` if an argument is not a finite number, or a Python integer, within bounds."""
+    if optional and given is None:
+        return
+    usable = isinstance(given, int if whole else int | float) and not isinstance(given, bool)
+    limits = []
+    if above is not None:
+        limits.append(f"above {above}")
+        usable = usable and above < given  # type: ignore[operator]
+    if at_least is not None:
+        limits.append(f"of at least {at_least}")
+        usable = usable and at_least <= given  # type: ignore[operator]
+    if below is not None:
+        limits.append(f"below {below}")
+        usable = usable and given < below  # type: ignore[operator]
+    allowed = f"a {'whole ' * whole}number {' and '.join(limits)}{', or None' * optional}"
+    check_usable(argument, given, usable and given != math.inf, allowed)
 
 
 def check_whole(argument: str, given: object, least: int = 1) -> None:

@@ -31,6 +31,7 @@ from windvane.runtime.table import Table
 from windvane.search.cluster import ClusterPool
 from windvane.search.loop import Callback
 from windvane.search.policy import Policy
+from windvane.search.portfolio import read_portfolio
 from windvane.search.prepare import Given, choose_families, prepare
 from windvane.search.run import RunDirectory
 from windvane.search.trial import Trial
@@ -58,6 +59,7 @@ class Estimator(BaseEstimator):
         random_state: Any = None,
         verbose: int = 1,
         keep_data: bool = True,
+        portfolio: str | Path | None = None,
         scheduler: str | None = None,
     ) -> None:
         self.time_budget = time_budget
@@ -72,6 +74,7 @@ class Estimator(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
         self.keep_data = keep_data
+        self.portfolio = portfolio
         self.scheduler = scheduler
 
     def fit(
@@ -141,8 +144,9 @@ class Estimator(BaseEstimator):
             prepared = prepare(X, y, given, settings, owner=type(self).__name__)
             for note in prepared.notes:
                 warnings.warn(note, UserWarning, stacklevel=2)
+            portfolio = read_portfolio(prepared.problem.task, prepared.families, settings.portfolio)
             directory = begin(type(self).__name__, prepared, settings, own_metric=not isinstance(self.metric, str))
-            outcome = conduct(prepared, settings, pool, directory, started, callbacks)
+            outcome = conduct(prepared, settings, portfolio, pool, directory, started, callbacks)
         except BaseException:
             if directory is not None and self.run_dir is None:
                 remove(directory.root)
@@ -194,7 +198,8 @@ class Estimator(BaseEstimator):
             metric = None if isinstance(self.metric, str) else self.metric
             prepared = open_run(directory, self.families, metric)
             settings = replace(settings, seed=prepared.problem.seed, n_jobs=pool.n_workers)
-            outcome = conduct(prepared, settings, pool, directory, started, callbacks)
+            portfolio = read_portfolio(prepared.problem.task, prepared.families, settings.portfolio)
+            outcome = conduct(prepared, settings, portfolio, pool, directory, started, callbacks)
         finally:
             pool.close()
             directory.unlock()

@@ -29,7 +29,7 @@ from windvane.search.halving import make_rungs
 from windvane.search.history import History
 from windvane.search.loop import Callback, Clock, Search, describe_failures
 from windvane.search.policy import Policy
-from windvane.search.portfolio import read_portfolio
+from windvane.search.portfolio import Entry
 from windvane.search.prepare import Prepared, choose_families, first_rows, fitting_families, own_parts
 from windvane.search.run import Problem, RunDirectory, digest, fingerprint, write_json
 from windvane.search.trial import Trial
@@ -211,6 +211,7 @@ def open_run(directory: RunDirectory, families: Any, metric: Any) -> Prepared:
 def conduct(
     prepared: Prepared,
     settings: Settings,
+    portfolio: Sequence[Entry],
     pool: Workers,
     directory: RunDirectory,
     started: float,
@@ -222,6 +223,8 @@ def conduct(
     ----------
     prepared, settings
         The run.
+    portfolio
+        The configurations that come first.
     pool
         Its workers; closed in the end.
     directory
@@ -258,7 +261,7 @@ def conduct(
             pool=pool,
             builder=EnsembleBuilder(problem, directory, settings.ensemble_size, most_blending(settings)),
             clock=Clock(started, settings.time_budget, earlier),
-            portfolio=read_portfolio(problem.task, prepared.families),
+            portfolio=portfolio,
             rungs=make_rungs(n_train, prepared.policy.halving, first_rows(problem, FIRST_CELLS)),
             callbacks=callbacks,
             progress=progress,

@@ -41,6 +41,7 @@ class Choices(Protocol):
     random_state: Any
     verbose: Any
     keep_data: Any
+    portfolio: Any
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Settings:
         0: silent, 1: progress.
     keep_data
         Whether the run directory keeps the data when the fit has ended.
+    portfolio
+        File of the configurations that are evaluated first; None for the one that ships.
     """
 
     time_budget: float
@@ -81,6 +84,7 @@ class Settings:
     seed: int
     verbose: int
     keep_data: bool
+    portfolio: Path | None = None
 
     @classmethod
     def check(cls, choices: Choices) -> Settings:
@@ -111,10 +115,11 @@ class Settings:
             policy=choices.policy,
             ensemble_size=_whole("ensemble_size", choices.ensemble_size, least=1),
             n_trials=None if n_trials is None else _whole("n_trials", n_trials, least=1),
-            run_dir=_resolve_folder(choices.run_dir),
+            run_dir=_resolve_path("run_dir", choices.run_dir, "a folder"),
             seed=_resolve_seed(choices.random_state),
             verbose=int(choices.verbose) if isinstance(choices.verbose, bool) else _whole("verbose", choices.verbose),
             keep_data=bool(choices.keep_data),
+            portfolio=_resolve_path("portfolio", choices.portfolio, "a file"),
         )
 
 
@@ -244,12 +249,12 @@ def _resolve_memory(memory_limit: Any) -> float:
     return float(limit)
 
 
-def _resolve_folder(run_dir: Any) -> Path | None:
-    if run_dir is None:
+def _resolve_path(argument: str, path: Any, what: str) -> Path | None:
+    if path is None:
         return None
-    if not isinstance(run_dir, str | os.PathLike) or not os.fspath(run_dir):
-        raise InputError(f"run_dir={run_dir!r} is not usable. Allowed: the path of a folder, or None.")
-    return Path(run_dir)
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise InputError(f"{argument}={path!r} is not usable. Allowed: the path of {what}, or None.")
+    return Path(path)
 
 
 def _resolve_seed(random_state: Any) -> int:

@@ -13,10 +13,10 @@ from windvane.curvature import (
     FisherTracker,
     Fit,
     HessianTrace,
-    Memorisation,
+    Memorization,
     plot_hessian,
     plot_layers,
-    plot_memorisation,
+    plot_memorization,
     plot_trace,
 )
 from windvane.errors import InputError
@@ -35,9 +35,9 @@ def records(scale: float = 1.0, n: int = 30, error: float = 0.3) -> list[FisherR
     return found
 
 
-def memory(n: int = 20) -> list[Memorisation]:
+def memory(n: int = 20) -> list[Memorization]:
     return [
-        Memorisation(20 * i, Fit(96, 1 - 0.9 / (1 + i), 0.1, 1 / (1 + i)), Fit(32, i / 40, 2.0, 3.0)) for i in range(n)
+        Memorization(20 * i, Fit(96, 1 - 0.9 / (1 + i), 0.1, 1 / (1 + i)), Fit(32, i / 40, 2.0, 3.0)) for i in range(n)
     ]
 
 
@@ -68,7 +68,7 @@ def test_one_run_has_no_legend_and_large_errors_stay_in_the_picture(tmp_path: Pa
 def test_a_single_record(tmp_path: Path) -> None:
     shown(plot_trace(records(n=1)), tmp_path)
     shown(plot_layers(records(n=1)), tmp_path)
-    shown(plot_memorisation(memory(1)), tmp_path)
+    shown(plot_memorization(memory(1)), tmp_path)
 
 
 def test_runs_that_have_diverged(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_fisher_and_hessian(tmp_path: Path) -> None:
 
 
 def test_memorisation(tmp_path: Path) -> None:
-    figure = plot_memorisation(memory())
+    figure = plot_memorization(memory())
     shown(figure, tmp_path)
     assert [axes.get_title() for axes in figure.axes] == ["Gradient norm", "Fit of the given labels"]
     np.testing.assert_allclose(
@@ -115,7 +115,7 @@ def test_memorisation(tmp_path: Path) -> None:
 
 
 def test_nothing_to_draw() -> None:
-    for draw in (lambda: plot_trace([]), lambda: plot_trace({"a": []}), lambda: plot_memorisation([])):
+    for draw in (lambda: plot_trace([]), lambda: plot_trace({"a": []}), lambda: plot_memorization([])):
         with pytest.raises(InputError, match="at least one measurement"):
             draw()
     for draw in (lambda: plot_trace({}), lambda: plot_hessian(records(), {})):

@@ -1,20 +1,10 @@
-"""Curvature: the Fisher trace, the Fisher Penalty and flatness, for any torch network and any training loop.
+"""Curvature: Fisher trace, Fisher Penalty and flatness, for any torch network and any training loop.
 
-After Jastrzebski et al., "Catastrophic Fisher Explosion", arXiv 2012.14193.
-
-- `FisherTracker`, `FisherRecord`: Tr(F) while a network trains, from one extra backward pass
-- `FisherPenalty`, `input_penalty`: keep it low
-- `ExplosionAlarm`, `Alarm`, `ExplosionWarning`: warn when it rises
-- `exact_trace`, `ExactTrace`: of a small network, without drawing labels
-- `hessian_trace`, `HessianTrace`, `top_eigenvalue`, `TopEigenvalue`: flatness
-- `memorisation`, `Memorisation`, `Fit`: clean against wrong labels
-- `plot_trace`, `plot_layers`, `plot_hessian`, `plot_memorisation`: pictures
-
-In a loop::
+After Jastrzebski et al., "Catastrophic Fisher Explosion", arXiv 2012.14193::
 
     tracker = FisherTracker(model)
     penalty = FisherPenalty(model, alpha=0.01)
-    for step, (images, labels) in enumerate(batches):
+    for step, (images, labels) in enumerate(loader):
         logits = model(images)
         tracker.update(logits, step)
         loss = cross_entropy(logits, labels)
@@ -23,16 +13,15 @@ In a loop::
         penalty(lambda: model(images))
         optimizer.step()
 
-Other people's loops: `windvane.curvature.integrations`.
+For existing training loops: `windvane.curvature.integrations`.
 """
 
-from windvane.curvature.alarm import Alarm, ExplosionAlarm, ExplosionWarning
-from windvane.curvature.exact import ExactTrace, exact_trace
+from windvane.curvature.explosion_alarm import Alarm, ExplosionAlarm, ExplosionWarning
+from windvane.curvature.fisher_penalty import FisherPenalty, input_gradient_penalty
+from windvane.curvature.fisher_trace import ExactTrace, FisherRecord, FisherTracker, exact_fisher_trace
 from windvane.curvature.hessian import HessianTrace, TopEigenvalue, hessian_trace, top_eigenvalue
-from windvane.curvature.memorisation import Fit, Memorisation, memorisation
-from windvane.curvature.penalty import FisherPenalty, input_penalty
-from windvane.curvature.plots import plot_hessian, plot_layers, plot_memorisation, plot_trace
-from windvane.curvature.tracker import FisherRecord, FisherTracker
+from windvane.curvature.memorization import Fit, Memorization, memorization
+from windvane.curvature.plots import plot_hessian, plot_layers, plot_memorization, plot_trace
 
 __all__ = [
     "Alarm",
@@ -44,15 +33,15 @@ __all__ = [
     "FisherTracker",
     "Fit",
     "HessianTrace",
-    "Memorisation",
+    "Memorization",
     "TopEigenvalue",
-    "exact_trace",
+    "exact_fisher_trace",
     "hessian_trace",
-    "input_penalty",
-    "memorisation",
+    "input_gradient_penalty",
+    "memorization",
     "plot_hessian",
     "plot_layers",
-    "plot_memorisation",
+    "plot_memorization",
     "plot_trace",
     "top_eigenvalue",
 ]

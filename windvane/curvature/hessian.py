@@ -1,8 +1,8 @@
 """Flatness: the trace of the Hessian of a loss, and its largest eigenvalue.
 
-The matrix is never formed: all that is needed is its product with a vector. The trace is Hutchinson's, E v^T H v over
-vectors of independent entries with variance one; the eigenvalue is found by Lanczos' method, or by power iteration
-where products come from finite differences.
+The matrix is never formed; both methods need only its product with a vector. The trace is Hutchinson's estimate,
+E v^T H v over random vectors with independent entries of variance one. The eigenvalue comes from Lanczos' method, or
+from power iteration where products are finite differences.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import torch
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
 
-from windvane.curvature.passes import (
+from windvane.curvature.autograd import (
     Mode,
-    by_layer,
-    gradient,
-    moved,
-    refuse_halves,
+    check_full_precision,
+    grad,
+    perturbed,
+    preserve_state,
     squared_norms,
-    trained,
-    undisturbed,
+    sum_by_layer,
+    trainable_parameters,
 )
 from windvane.errors import InputError, check_whole, unknown
 
@@ -33,51 +33,30 @@ Distribution = Literal["rademacher", "gaussian"]
 Vector = list[Tensor]
 Loss = Callable[[], Tensor]
 
-TOLERANCE = 1e-4  # of the eigenvalue: the residual at which the search ends; a thousandth could be that of the next one
-SETTLED = 1e-3  # relative change of the eigenvalue at which power iteration ends
-ROUNDING = 1e-6  # of the eigenvalue of largest size: what float32 cannot tell from zero
-DIFFERENCE = 0.01  # length of the step of finite differences, to both sides
+TOLERANCE = 1e-4  # residual relative to the eigenvalue at which Lanczos stops; 1e-3 could be the next eigenvalue's
+POWER_TOLERANCE = 1e-3  # relative change of the eigenvalue at which power iteration stops
+ROUNDING = 1e-6  # relative to the eigenvalue of largest size: float32 cannot tell less from zero
+STEP = 0.01  # length of a finite-difference step, to both sides
 
 
 @dataclass(frozen=True)
 class HessianTrace:
-    """An estimate of Tr(H).
-
-    Attributes
-    ----------
-    trace
-        Of the Hessian of the loss that was given.
-    standard_error
-        Over the probes; nan for one.
-    per_layer
-        Trace of the diagonal block of each layer; they add up to the trace.
-    probes
-        Vectors drawn.
-    """
+    """An estimate of Tr(H)."""
 
     trace: float
-    standard_error: float
-    per_layer: dict[str, float]
-    probes: int
+    standard_error: float  # over the probes; nan for one probe
+    per_layer: dict[str, float]  # trace of each layer's diagonal block; they add up to the trace
+    probes: int  # random vectors
 
 
 @dataclass(frozen=True)
 class TopEigenvalue:
-    """The largest eigenvalue of a Hessian.
-
-    Attributes
-    ----------
-    value
-        It.
-    iterations
-        Products with the Hessian that it took.
-    converged
-        Whether an eigenvalue is known to lie within a ten-thousandth of it; by finite differences, whether it had
-        settled to a thousandth, which leaves some per cent of error. False where the iterations ended before.
-    """
+    """The largest eigenvalue of a Hessian."""
 
     value: float
-    iterations: int
+    iterations: int  # products with the Hessian
+    # Double backward: the residual is at most 1e-4 of the value. Finite differences: the value changed by at most 1e-3
+    # in the last iteration, which leaves an error of a few per cent. False if the iterations ran out.
     converged: bool
 
 
@@ -99,32 +78,35 @@ def hessian_trace(
     loss
         Computes the loss, a scalar, such as the mean over a batch.
     probes
-        Vectors to draw; the paper uses 30. Each costs a backward pass through the first gradient, whose graph
-        they share, or two gradients in the other mode.
+        Random vectors; the paper uses 30. Each costs a backward pass through the graph of the first gradient, or two
+        gradients with finite differences.
     distribution
-        Of the entries: "rademacher" (-1 or 1) varies less, "gaussian" is the paper's.
+        Of the vectors' entries: "rademacher" (-1 or 1) has less variance, "gaussian" is the paper's.
     mode
         "double_backward", or "finite_difference" for fused attention and compiled networks.
     random_state
-        Of the vectors.
+        Seed of the vectors.
 
     Returns
     -------
     HessianTrace
-        Estimate, error and layers.
+        Estimate, standard error and traces per layer.
 
-    Raises
-    ------
-    InputError
-        Where an argument is not allowed, or the network cannot be differentiated twice.
+    Examples
+    --------
+    >>> import torch
+    >>> from windvane.curvature import hessian_trace
+    >>> model = torch.nn.Linear(3, 1, bias=False)
+    >>> hessian_trace(model, lambda: model.weight.square().sum(), probes=2).trace
+    6.0
     """
     check_whole("probes", probes)
     if distribution not in get_args(Distribution):
         raise unknown("distribution", distribution, get_args(Distribution))
-    named = trained(model)
+    named = trainable_parameters(model)
     parameters: Vector = list(named.values())
-    product = _product(model, loss, parameters, mode)
-    draw = _Draws(parameters, random_state)
+    product = _hessian_product(model, loss, parameters, mode)
+    draw = _RandomVectors(parameters, random_state)
     rounds: list[list[float]] = []  # (probes, parameters)
     for _ in range(probes):
         vector = draw.signs() if distribution == "rademacher" else draw.normal()
@@ -133,7 +115,7 @@ def hessian_trace(
     trace = math.fsum(traces) / probes
     spread = math.fsum((t - trace) ** 2 for t in traces) / (probes - 1) if probes > 1 else math.nan
     parts = [math.fsum(values) / probes for values in zip(*rounds, strict=True)]
-    return HessianTrace(trace, math.sqrt(spread / probes), by_layer(dict(zip(named, parts, strict=True))), probes)
+    return HessianTrace(trace, math.sqrt(spread / probes), sum_by_layer(dict(zip(named, parts, strict=True))), probes)
 
 
 def top_eigenvalue(
@@ -145,7 +127,7 @@ def top_eigenvalue(
     iterations: int = 100,
     random_state: int = 0,
 ) -> TopEigenvalue:
-    """Find the largest eigenvalue of the Hessian of a loss: the sharpness of its minimum.
+    """Compute the largest eigenvalue of the Hessian of a loss: the sharpness of a minimum.
 
     Parameters
     ----------
@@ -154,52 +136,55 @@ def top_eigenvalue(
     loss
         Computes the loss, a scalar.
     layer
-        Only the diagonal block of the module of this name.
+        Name of a module, to use only its diagonal block.
     mode
         As for `hessian_trace`.
     iterations
-        At most so many products with the Hessian.
+        Maximum number of products with the Hessian.
     random_state
-        Of the first vector.
+        Seed of the first vector.
 
     Returns
     -------
     TopEigenvalue
-        The largest one, not the one of largest size.
+        The largest eigenvalue, which need not be the largest in absolute value.
 
-    Raises
-    ------
-    InputError
-        Where an argument is not allowed, or the network cannot be differentiated twice.
+    Examples
+    --------
+    >>> import torch
+    >>> from windvane.curvature import top_eigenvalue
+    >>> model = torch.nn.Linear(3, 1, bias=False)
+    >>> round(top_eigenvalue(model, lambda: model.weight.square().sum()).value, 3)
+    2.0
     """
     check_whole("iterations", iterations)
-    named = trained(model)
+    named = trainable_parameters(model)
     if layer is not None:
         named = {name: p for name, p in named.items() if name == layer or name.startswith(f"{layer}.")}
         if not named:
-            raise unknown("layer", layer, by_layer(dict.fromkeys(trained(model), 0.0)))
+            raise unknown("layer", layer, sum_by_layer(dict.fromkeys(trainable_parameters(model), 0.0)))
     parameters: Vector = list(named.values())
-    product = _product(model, loss, parameters, mode)
-    start = _Draws(parameters, random_state).normal()
+    product = _hessian_product(model, loss, parameters, mode)
+    start = _RandomVectors(parameters, random_state).normal()
     if mode == "double_backward":
         return _lanczos(product, start, iterations)
-    # Products by differences are not quite linear, which Lanczos' method does not bear and power iteration does.
+    # Finite-difference products are not exactly linear: Lanczos' method fails on them, power iteration does not.
     first = _power(product, start, 0.0, iterations)
     if first.value >= 0 or not first.converged:
         return first
-    # The one of largest size is negative: with all moved up by it, the largest one is now that of largest size.
+    # The eigenvalue of largest size is negative. Shifted by it, the largest eigenvalue becomes the one of largest size.
     second = _power(product, start, first.value, max(1, iterations - first.iterations))
     return TopEigenvalue(second.value, first.iterations + second.iterations, second.converged)
 
 
 def _lanczos(product: Callable[[Vector], Vector], vector: Vector, iterations: int) -> TopEigenvalue:
-    """Find the largest eigenvalue by Lanczos' three-term recurrence, without keeping its vectors.
+    """Find the largest eigenvalue by Lanczos' three-term recurrence, without storing its vectors.
 
-    Rounding costs their orthogonality, which makes eigenvalues appear twice but moves none (Paige 1976).
+    Rounding destroys their orthogonality, which duplicates eigenvalues but does not move them (Paige 1976).
     """
     before, norm = [torch.zeros_like(part) for part in vector], 0.0
     diagonal: list[float] = []
-    beside: list[float] = []
+    off_diagonal: list[float] = []
     value, error = math.nan, math.inf
     length = math.sqrt(sum(squared_norms(vector)))
     for count in range(1, iterations + 1):
@@ -209,71 +194,71 @@ def _lanczos(product: Callable[[Vector], Vector], vector: Vector, iterations: in
         torch._foreach_add_(image, vector, alpha=-diagonal[-1])
         torch._foreach_add_(image, before, alpha=-norm)
         norm = length = math.sqrt(sum(squared_norms(image)))
-        if not math.isfinite(diagonal[-1] + norm):  # of a network that has diverged
+        if not math.isfinite(diagonal[-1] + norm):  # the network has diverged
             return TopEigenvalue(math.nan, count, False)
-        values, vectors = eigh_tridiagonal(diagonal, beside)
+        values, vectors = eigh_tridiagonal(diagonal, off_diagonal)
         value, error = float(values[-1]), norm * abs(float(vectors[-1, -1]))
         if error <= max(TOLERANCE * abs(value), ROUNDING * float(np.abs(values).max())):
             return TopEigenvalue(value, count, True)
-        beside.append(norm)
+        off_diagonal.append(norm)
         before, vector = vector, image
     return TopEigenvalue(value, iterations, False)
 
 
 def _power(product: Callable[[Vector], Vector], vector: Vector, shift: float, iterations: int) -> TopEigenvalue:
-    """Find the eigenvalue of H that lies farthest from a shift."""
+    """Find the eigenvalue of H that is farthest from a shift."""
     value = math.nan
     for count in range(1, iterations + 1):
         torch._foreach_div_(vector, max(math.sqrt(sum(squared_norms(vector))), torch.finfo(torch.float32).tiny))
         image = product(vector)
         torch._foreach_add_(image, vector, alpha=-shift)
         before, value = value, _dot(vector, image)
-        if abs(value - before) <= SETTLED * abs(value):
+        if abs(value - before) <= POWER_TOLERANCE * abs(value):
             return TopEigenvalue(value + shift, count, True)
         vector = image
     return TopEigenvalue(value + shift, iterations, False)
 
 
-def _product(model: nn.Module, loss: Loss, parameters: Vector, mode: Mode) -> Callable[[Vector], Vector]:
-    """Make the function v -> H v."""
+def _hessian_product(model: nn.Module, loss: Loss, parameters: Vector, mode: Mode) -> Callable[[Vector], Vector]:
+    """Return the function v -> H v."""
     if mode not in get_args(Mode):
         raise unknown("mode", mode, get_args(Mode))
 
-    def at_here(*, differentiable: bool = False) -> Vector:
-        with undisturbed(model):
+    def gradient(*, differentiable: bool = False) -> Vector:
+        with preserve_state(model):
             value = loss()
             if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
-                raise InputError("loss() did not give a scalar with a graph to the parameters. Allowed: such a one.")
-            return gradient(value.squeeze(), parameters, differentiable=differentiable)
+                raise InputError("loss() must return a scalar that requires grad.")
+            return grad(value.squeeze(), parameters, differentiable=differentiable)
 
-    def by_differences(vector: Vector) -> Vector:
-        length = DIFFERENCE / math.sqrt(sum(squared_norms(vector)))
-        with moved(parameters, vector, length):
-            ahead = at_here()
-        with moved(parameters, vector, -length):
-            behind = at_here()
-        torch._foreach_sub_(ahead, behind)
-        torch._foreach_div_(ahead, 2 * length)
-        return ahead
+    def finite_difference(vector: Vector) -> Vector:
+        length = STEP / math.sqrt(sum(squared_norms(vector)))
+        with perturbed(parameters, vector, length):
+            forward = gradient()
+        with perturbed(parameters, vector, -length):
+            backward = gradient()
+        torch._foreach_sub_(forward, backward)
+        torch._foreach_div_(forward, 2 * length)
+        return forward
 
     if mode == "finite_difference":
-        refuse_halves(parameters)
-        return by_differences
-    first = at_here(differentiable=True)
+        check_full_precision(parameters)
+        return finite_difference
+    first = gradient(differentiable=True)
 
-    def by_double_backward(vector: Vector) -> Vector:
-        along = torch.stack([torch.sum(g * v) for g, v in zip(first, vector, strict=True)]).sum()
-        return gradient(along, parameters, keep_graph=True, constant=True)
+    def double_backward(vector: Vector) -> Vector:
+        directional = torch.stack([torch.sum(g * v) for g, v in zip(first, vector, strict=True)]).sum()
+        return grad(directional, parameters, keep_graph=True, constant=True)
 
-    return by_double_backward
+    return double_backward
 
 
 def _dot(a: Vector, b: Vector) -> float:
     return math.fsum(torch.stack([torch.sum(x.detach() * y.detach()) for x, y in zip(a, b, strict=True)]).tolist())
 
 
-class _Draws:
-    """Random vectors of the shape of the parameters, from a stream of their own."""
+class _RandomVectors:
+    """Random vectors in the shape of the parameters, from their own generator."""
 
     def __init__(self, parameters: Vector, random_state: int) -> None:
         self.parameters = parameters

@@ -1,7 +1,6 @@
-"""Pictures of what was measured, as matplotlib figures: ``figure.savefig(path)`` writes one.
+"""Pictures of curvature measurements as matplotlib figures: ``figure.savefig(path)`` writes one.
 
-Colours are those of Okabe and Ito, which stay apart for colour-blind readers; runs also differ in their line and
-marker.
+Runs differ in color, line style and marker, so that they stay distinct without color vision.
 """
 
 from __future__ import annotations
@@ -12,21 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from windvane.curvature.fisher_trace import FisherRecord
 from windvane.curvature.hessian import HessianTrace
-from windvane.curvature.memorisation import Memorisation
-from windvane.curvature.tracker import FisherRecord
+from windvane.curvature.memorization import Memorization
+from windvane.draw import OKABE_ITO
 from windvane.errors import InputError
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-MOST_MARKED = 40  # records of a run up to which each is marked
-MOST_INSIDE = 6  # runs whose names stand in the picture; those of more stand beside it
-MOST_TICKS = 7  # steps named below a map
+MAX_MARKED = 40  # a run with more records gets no markers
+MAX_INSIDE_LEGEND = 6  # with more runs the legend is outside the axes
+MAX_TICKS = 7  # of the steps below a heat map
 
 
 def plot_trace(runs: Mapping[str, Sequence[FisherRecord]] | Sequence[FisherRecord]) -> Any:
-    """Draw Tr(F) over the steps, both in log scale, with a band of one standard error.
+    """Plot Tr(F) over steps on log scales, with a band of one standard error.
 
     Parameters
     ----------
@@ -36,7 +35,7 @@ def plot_trace(runs: Mapping[str, Sequence[FisherRecord]] | Sequence[FisherRecor
     Returns
     -------
     matplotlib.figure.Figure
-        The picture.
+        One picture.
     """
     named = runs if isinstance(runs, Mapping) else {"": runs}
     if not named:
@@ -46,7 +45,7 @@ def plot_trace(runs: Mapping[str, Sequence[FisherRecord]] | Sequence[FisherRecor
         _trace_line(axes, _checked(records), index, name)
     _log_steps(axes, [record.step for records in named.values() for record in records])
     _log_values(axes, [record.trace for records in named.values() for record in records])
-    if len(named) > MOST_INSIDE:
+    if len(named) > MAX_INSIDE_LEGEND:
         figure.legend(frameon=False, loc="outside right upper")
     elif any(named):
         axes.legend(frameon=False)
@@ -54,17 +53,17 @@ def plot_trace(runs: Mapping[str, Sequence[FisherRecord]] | Sequence[FisherRecor
 
 
 def plot_layers(records: Sequence[FisherRecord]) -> Any:
-    """Draw the part of each layer in Tr(F), in its units, over the steps, as a map.
+    """Plot the share of each layer in Tr(F) over steps, as a heat map.
 
     Parameters
     ----------
     records
-        Of one run, with layers.
+        Records of one run, with layers.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The picture; layers from the input (top) to the output (bottom), colours in log scale down to a millionth.
+        Layers from the input (top) to the output (bottom); log colors down to a millionth of the largest share.
     """
     layers = list(_checked(records)[0].per_layer)
     if not layers:
@@ -78,7 +77,7 @@ def plot_layers(records: Sequence[FisherRecord]) -> Any:
     figure, axes = _axes("Fisher trace by layer", "step", "", height=1.6 + 0.24 * len(layers))
     picture = axes.pcolormesh(range(len(records) + 1), range(len(layers) + 1), values, norm=norm, cmap="cividis")
     axes.set_yticks([row + 0.5 for row in range(len(layers))], layers)
-    ticks = range(0, len(records), max(1, math.ceil(len(records) / MOST_TICKS)))
+    ticks = range(0, len(records), max(1, math.ceil(len(records) / MAX_TICKS)))
     axes.set_xticks([tick + 0.5 for tick in ticks], [f"{records[tick].step:,}" for tick in ticks])
     axes.invert_yaxis()
     axes.grid(visible=False)
@@ -87,30 +86,30 @@ def plot_layers(records: Sequence[FisherRecord]) -> Any:
 
 
 def plot_hessian(records: Sequence[FisherRecord], hessians: Mapping[int, HessianTrace]) -> Any:
-    """Draw Tr(F) and Tr(H) over the steps, which the paper finds to move together.
+    """Plot Tr(F) and Tr(H) over steps, which the paper finds to move together.
 
     Parameters
     ----------
     records
-        Of one run.
+        Records of one run.
     hessians
-        Tr(H) by step; values that are not positive have no place in log scale and are left out.
+        Tr(H) by step. Values that are not positive are left out: the scale is logarithmic.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The picture.
+        One picture.
     """
     if not hessians:
         raise InputError("hessians is empty. Allowed: at least one measurement.")
     figure, axes = _axes("Fisher and Hessian trace", "step", "trace")
     _trace_line(axes, _checked(records), 0, "Tr(F)")
-    shown = [(step, found) for step, found in sorted(hessians.items()) if found.trace > 0]
+    shown = [(step, hessian) for step, hessian in sorted(hessians.items()) if hessian.trace > 0]
     axes.errorbar(
         [step for step, _ in shown],
-        [found.trace for _, found in shown],
-        yerr=[0.0 if math.isnan(found.standard_error) else found.standard_error for _, found in shown],
-        color=COLOURS[1],
+        [hessian.trace for _, hessian in shown],
+        yerr=[0.0 if math.isnan(hessian.standard_error) else hessian.standard_error for _, hessian in shown],
+        color=OKABE_ITO[1],
         linestyle=LINES[1],
         marker=MARKERS[1],
         markersize=5,
@@ -118,23 +117,23 @@ def plot_hessian(records: Sequence[FisherRecord], hessians: Mapping[int, Hessian
         label="Tr(H)",
     )
     _log_steps(axes, [*(record.step for record in records), *hessians])
-    _log_values(axes, [*(record.trace for record in records), *(found.trace for _, found in shown)])
+    _log_values(axes, [*(record.trace for record in records), *(hessian.trace for _, hessian in shown)])
     axes.legend(frameon=False)
     return figure
 
 
-def plot_memorisation(records: Sequence[Memorisation]) -> Any:
-    """Draw gradient norm and fit of clean and noisy examples over the steps.
+def plot_memorization(records: Sequence[Memorization]) -> Any:
+    """Plot gradient norm and accuracy of clean and noisy examples over steps.
 
     Parameters
     ----------
     records
-        Of one run.
+        Measurements of one run.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Two pictures beside each other.
+        Two pictures side by side.
     """
     if not records:
         raise InputError("records is empty. Allowed: at least one measurement.")
@@ -148,7 +147,7 @@ def plot_memorisation(records: Sequence[Memorisation]) -> Any:
         for index, group in enumerate(("clean", "noisy")):
             values = [getattr(getattr(record, group), quantity) for record in records]
             _line(axes, steps, values, index, f"{group} labels")
-        _dress(axes, title, "step", "norm" if quantity == "gradient_norm" else "accuracy")
+        _style_axes(axes, title, "step", "norm" if quantity == "gradient_norm" else "accuracy")
         _log_steps(axes, steps)
         if quantity == "gradient_norm":
             _log_values(axes, [getattr(one, quantity) for record in records for one in (record.clean, record.noisy)])
@@ -158,19 +157,19 @@ def plot_memorisation(records: Sequence[Memorisation]) -> Any:
 
 def _trace_line(axes: Any, records: Sequence[FisherRecord], index: int, name: str) -> None:
     steps, traces = [record.step for record in records], np.array([record.trace for record in records])
-    colour = _line(axes, steps, traces, index, name)
+    color = _line(axes, steps, traces, index, name)
     errors = np.array([record.standard_error for record in records])
-    # Down to a twentieth at most: below zero there is no place in log scale.
+    # At least a twentieth of the trace: zero and below do not exist on a log scale.
     low = np.maximum(traces - errors, traces / 20)
-    axes.fill_between(steps, low, traces + errors, where=np.isfinite(errors), color=colour, alpha=0.2, linewidth=0)
+    axes.fill_between(steps, low, traces + errors, where=np.isfinite(errors), color=color, alpha=0.2, linewidth=0)
 
 
 def _line(axes: Any, steps: Sequence[int], values: Any, index: int, name: str) -> str:
-    """Draw one line, told apart by colour, dashes and marker; give its colour."""
-    colour, dashes = COLOURS[index % len(COLOURS)], LINES[index % len(LINES)]
-    marker = MARKERS[index % len(MARKERS)] if len(steps) <= MOST_MARKED else None
-    axes.plot(steps, values, color=colour, linestyle=dashes, marker=marker, markersize=4, label=name)
-    return colour
+    """Draw one line with its own color, line style and marker, and return its color."""
+    color, dashes = OKABE_ITO[index % len(OKABE_ITO)], LINES[index % len(LINES)]
+    marker = MARKERS[index % len(MARKERS)] if len(steps) <= MAX_MARKED else None
+    axes.plot(steps, values, color=color, linestyle=dashes, marker=marker, markersize=4, label=name)
+    return color
 
 
 def _checked(records: Sequence[FisherRecord]) -> Sequence[FisherRecord]:
@@ -181,24 +180,24 @@ def _checked(records: Sequence[FisherRecord]) -> Sequence[FisherRecord]:
     return records
 
 
-def _axes(title: str, across: str, up: str, height: float = 3.8) -> tuple[Any, Any]:
+def _axes(title: str, x_label: str, y_label: str, height: float = 3.8) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, height), layout="constrained")
     axes = figure.subplots()
-    _dress(axes, title, across, up)
+    _style_axes(axes, title, x_label, y_label)
     return figure, axes
 
 
-def _dress(axes: Any, title: str, across: str, up: str) -> None:
-    axes.set(title=title, xlabel=across, ylabel=up)
+def _style_axes(axes: Any, title: str, x_label: str, y_label: str) -> None:
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, color="0.9")
     axes.set_axisbelow(True)
 
 
 def _log_steps(axes: Any, steps: Sequence[int]) -> None:
-    """Magnify the first steps; linear below the power of ten before the first one that is not zero."""
+    """Use a log scale that magnifies the first steps, linear below the power of ten at or below the first step."""
     later = [step for step in steps if step > 0]
     if later and max(later) > 10 * min(later):
         axes.set_xscale("symlog", linthresh=10.0 ** math.floor(math.log10(min(later))), linscale=0.3)
@@ -206,6 +205,6 @@ def _log_steps(axes: Any, steps: Sequence[int]) -> None:
 
 
 def _log_values(axes: Any, values: Sequence[float]) -> None:
-    """Take the log scale, where there is something to show in it."""
+    """Use a log scale if a value can be shown on it."""
     if any(0 < value < math.inf for value in values):
         axes.set_yscale("log")

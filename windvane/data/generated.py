@@ -36,7 +36,7 @@ MAX_GROUPED, MAX_GROUPS = 5, 4  # numbers described within groups, and the categ
 MAX_CLASSES = 10  # beyond, a target mean for each class is too many columns
 SMOOTHING = 10.0  # rows that the overall mean counts as
 MIN_LEVELS = 6  # a category of fewer levels is no harder to split than its target means
-RANKING_ROWS = 20_000
+RANKING_ROWS = 8_000
 
 
 def fit_generated(table: Table, target: NDArray[Any], task: Task, seed: int) -> tuple[GeneratedFeatures, Table]:
@@ -113,9 +113,9 @@ def _fit_crosses(
             return (), []
         outputs = np.eye(task.n_classes)[target]
         outputs = outputs[:, 1:] if task.n_classes == 2 else outputs
-    chosen: list[tuple[int, ...]] = []
-    chosen.extend([(j,) for j in best if cardinalities[j] >= MIN_LEVELS][:MAX_CROSSES])
-    chosen.extend(list(combinations(best[:MAX_CROSSED], 2))[:MAX_CROSSES])
+    singles = [j for j in best if cardinalities[j] >= MIN_LEVELS][:MAX_CROSSES]
+    chosen: list[tuple[int, ...]] = [(j,) for j in singles]
+    chosen += [*combinations(best[:MAX_CROSSED], 2)][:MAX_CROSSES]
     chosen += [tuple(best[:3])] if len(best) >= 3 else []
     limit = np.iinfo(np.int64).max
     crosses, encoded = [], []

@@ -22,7 +22,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from windvane.data.task import Task
 from windvane.export.encoder_pipeline import encoder_steps
-from windvane.export.networks import build_network
+from windvane.export.realmlp import build_realmlp
 from windvane.runtime.table import Floats
 
 _SINGLE = float(np.finfo(np.float32).max)
@@ -183,7 +183,7 @@ BUILDERS: Mapping[str, Callable[[Kept], Any]] = {
     "forest": _build_forest,
     "linear": _build_linear,
     "mlp": _build_mlp,
-    "realmlp": build_network,
+    "realmlp": build_realmlp,
     "sklearn": _build_sklearn,
 }
 _SINGLE_PRECISION = ("mlp", "realmlp", "forest", "catboost", "sklearn")  # their features are rounded to float32

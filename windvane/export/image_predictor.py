@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.decode import decode_image
-from windvane.data.images import stretch
+from windvane.data.images.dataset import resize_square
+from windvane.data.images.decode import decode_image
 
 HERE = Path(__file__).resolve().parent
 BATCH = 32  # images at once
@@ -44,7 +44,7 @@ def predict_proba(files: Sequence[str | Path]) -> NDArray[np.float32]:
     """Give probabilities of shape (n, n_classes), columns in the order of the classes in model.json."""
     size, found = described()["image_size"], []
     for start in range(0, len(files), BATCH):
-        squares = [stretch(decode_image(Path(file), size), size) for file in files[start : start + BATCH]]
+        squares = [resize_square(decode_image(Path(file), size), size) for file in files[start : start + BATCH]]
         pixels = np.stack(squares).transpose(0, 3, 1, 2)  # (b, 3, s, s)
         found.append(opened().run(None, {"images": pixels})[0])
     return np.concatenate(found)

@@ -59,7 +59,7 @@ def to_sklearn(predictor: Predictor) -> Any:
     obstacles = _obstacles(predictor)
     if obstacles:
         raise InputError(
-            f"scikit-learn cannot say this model: {'; '.join(obstacles)}. export(folder) may: see docs/export.md."
+            f"scikit-learn cannot say this model: {'; '.join(obstacles)}. export(folder) may: see docs/guide/export.md."
         )
     steps = [("columns", _front(predictor.schema)), *_back(predictor)]
     pipeline, decision = Pipeline(steps), predictor.ensemble.decision

@@ -1,45 +1,38 @@
-"""See inside networks: what their layers hold, and whether two networks see alike.
+"""Look inside networks: what their layers represent, and whether two networks represent the same.
 
-Every analysis takes any `torch.nn.Module` and images, and returns a result with ``plot`` and ``to_frame``.
+Every analysis takes any `torch.nn.Module` and images, and returns a `Result` with ``plot`` and ``to_frame``.
 
-- `layer_names`: the layers of a network in the order in which they run, by glob or kind (`KINDS`)
-- `collect`: what layers hold, kept on the CPU (`Activations`)
-- `stream`: the same batch by batch, for several networks in step
-- `compare`: similarity of every layer of a network with every layer of another (`Comparison`), on images that
-  `Sampling` says, by one of `MEASURES`
-- `baselines`: the same for untrained networks (`untrained`) and for shuffled images
-- `cka`, `similarity`: of two tables; `CKA`: streaming over batches
-- `CanonicalCorrelation`, `Dissimilarities`, `KernelAlignment`, `Procrustes`: measures with settings of one's own
-- `attention_distance`: how far the heads look, in pixels (`AttentionDistance`); `attention_maps`, `head_outputs`: the
-  weights of every head, fused or not, and what it gives
-- `head_similarity`: heads from local to global (`HeadGroups`) beside the layers of another network (`HeadSimilarity`)
-- `receptive_fields`: what the central unit of every layer depends on (`ReceptiveFields`)
-- `skip_ratios`: what skip connections carry (`SkipRatios`); `without_skip`: a network to train without one, and
-  `partition`: what that divides (`Partition`)
-- `localisation`: tokens of a layer beside patches of the input (`Localisation`); `TokenGrid`: where tokens lie
-- `probe`: what can be read off each layer (`Probes`), from `Examples`, by `ProbeSettings`; `ridge_path`: the ridge
-  classifiers behind it (`RidgePath`)
-- `drift`: the same layers in several states of a network (`Drift`)
-- `Result`: what every result can do
+- Layers and activations: `layer_names` (by glob or one of `KINDS`), `collect_activations` (`Activations`),
+  `iter_activations` (batch by batch, several networks at once)
+- Two networks: `compare` (`Comparison`; `MEASURES`, `Sampling`), `baselines`, `untrained`, `drift` (`Drift`);
+  `compare_features` and `cka` for two arrays, `CKA` for batches; measures with their own settings: `CKAMeasure`,
+  `RSAMeasure`, `CCAMeasure`, `ProcrustesMeasure`
+- Attention: `attention_maps`, `head_outputs`, `attention_distance` (`AttentionDistance`), `head_similarity`
+  (`HeadGroups`, `HeadSimilarity`)
+- Receptive fields: `receptive_fields` (`ReceptiveFields`)
+- Skip connections: `skip_ratios` (`SkipRatios`), `without_skip`, `partition` (`Partition`)
+- Tokens and patches: `localization` (`Localization`), `TokenGrid`
+- Linear probes: `probe` (`Probes`; `Examples`, `ProbeSettings`), `ridge_path` (`RidgePath`)
 """
 
-from windvane.inspect.ablation import Partition, partition, without_skip
-from windvane.inspect.activations import Activations, collect, stream
-from windvane.inspect.attention import AttentionDistance, attention_distance, attention_maps, head_outputs
-from windvane.inspect.cka import CKA, cka
-from windvane.inspect.compare import MEASURES, Sampling, baselines, compare, similarity, untrained
-from windvane.inspect.comparison import Comparison
-from windvane.inspect.drift import Drift, drift
-from windvane.inspect.factors import CanonicalCorrelation, Procrustes
-from windvane.inspect.heads import HeadGroups, HeadSimilarity, head_similarity
+from windvane.inspect.activations import Activations, collect_activations, iter_activations
+from windvane.inspect.analyses.attention import attention_maps, head_outputs
+from windvane.inspect.analyses.attention_distance import AttentionDistance, attention_distance
+from windvane.inspect.analyses.attention_heads import HeadGroups, HeadSimilarity, head_similarity
+from windvane.inspect.analyses.localization import Localization, localization
+from windvane.inspect.analyses.probes import Examples, Probes, ProbeSettings, probe
+from windvane.inspect.analyses.receptive_field import ReceptiveFields, receptive_fields
+from windvane.inspect.analyses.ridge import RidgePath, ridge_path
+from windvane.inspect.analyses.skip_connections import SkipRatios, skip_ratios
+from windvane.inspect.analyses.skip_removal import Partition, partition, without_skip
 from windvane.inspect.layers import KINDS, layer_names
-from windvane.inspect.localisation import Localisation, localisation
-from windvane.inspect.measures import Dissimilarities, KernelAlignment
-from windvane.inspect.probes import Examples, Probes, ProbeSettings, probe
-from windvane.inspect.receptive import ReceptiveFields, receptive_fields
 from windvane.inspect.result import Result
-from windvane.inspect.ridge import RidgePath, ridge_path
-from windvane.inspect.skips import SkipRatios, skip_ratios
+from windvane.inspect.similarity.cca import CCAMeasure, ProcrustesMeasure
+from windvane.inspect.similarity.cka import CKA, cka
+from windvane.inspect.similarity.compare import MEASURES, Sampling, baselines, compare, compare_features, untrained
+from windvane.inspect.similarity.comparison import Comparison
+from windvane.inspect.similarity.drift import Drift, drift
+from windvane.inspect.similarity.measures import CKAMeasure, RSAMeasure
 from windvane.inspect.tokens import TokenGrid
 
 __all__ = [
@@ -48,19 +41,19 @@ __all__ = [
     "MEASURES",
     "Activations",
     "AttentionDistance",
-    "CanonicalCorrelation",
+    "CCAMeasure",
+    "CKAMeasure",
     "Comparison",
-    "Dissimilarities",
     "Drift",
     "Examples",
     "HeadGroups",
     "HeadSimilarity",
-    "KernelAlignment",
-    "Localisation",
+    "Localization",
     "Partition",
     "ProbeSettings",
     "Probes",
-    "Procrustes",
+    "ProcrustesMeasure",
+    "RSAMeasure",
     "ReceptiveFields",
     "Result",
     "RidgePath",
@@ -71,20 +64,20 @@ __all__ = [
     "attention_maps",
     "baselines",
     "cka",
-    "collect",
+    "collect_activations",
     "compare",
+    "compare_features",
     "drift",
     "head_outputs",
     "head_similarity",
+    "iter_activations",
     "layer_names",
-    "localisation",
+    "localization",
     "partition",
     "probe",
     "receptive_fields",
     "ridge_path",
-    "similarity",
     "skip_ratios",
-    "stream",
     "untrained",
     "without_skip",
 ]

@@ -1,4 +1,4 @@
-"""For Lightning: a callback."""
+"""A callback for Lightning."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from windvane.curvature.alarm import ExplosionAlarm
-from windvane.curvature.integrations.processes import follow
-from windvane.curvature.penalty import FisherPenalty
-from windvane.curvature.tracker import FisherTracker
+from windvane.curvature.explosion_alarm import ExplosionAlarm
+from windvane.curvature.fisher_penalty import FisherPenalty
+from windvane.curvature.fisher_trace import FisherTracker
+from windvane.curvature.integrations import follow_wrapper
 
 
 def fisher_callback(
@@ -21,24 +21,23 @@ def fisher_callback(
     logits_of: Callable[[Any, Any], Tensor] = lambda module, batch: module(batch[0]),
     targets_of: Callable[[Any], Tensor] = lambda batch: batch[1],
 ) -> Any:
-    """Make a callback that measures and penalises before each step of the optimiser.
+    """Return a callback that measures and penalizes before each optimizer step.
 
-    It comes after unscaling and before clipping, and its passes run in the Trainer's precision. Where gradients are
-    accumulated, the last batch counts. The records are logged by the module; the state of both goes into the
-    checkpoint.
+    It runs after unscaling and before clipping, in the Trainer's precision; with gradient accumulation it uses the
+    last batch. The module logs the records, and checkpoints contain the state.
 
     Parameters
     ----------
     penalty
         Added at each step.
     tracker
-        Measures, with a forward pass of its own.
+        Measures, in a separate forward pass.
     alarm
-        Looks at each record of the tracker, and warns.
+        Checks each record of the tracker.
     logits_of
         Computes the logits from the module and a batch.
     targets_of
-        Takes the targets from a batch; asked for a penalty with labels="true" only.
+        Extracts the targets from a batch; used with labels="true" only.
 
     Returns
     -------
@@ -65,7 +64,7 @@ def fisher_callback(
                     return logits_of(pl_module, self.batch)
 
             for part in parts.values():
-                follow(part, trainer.strategy.model)
+                follow_wrapper(part, trainer.strategy.model)
 
             record = None if tracker is None else tracker.update(None, trainer.global_step, forward=forward)
             if record is not None:
@@ -87,6 +86,6 @@ def fisher_callback(
 
 
 def _scale(precision: Any, optimizer: Any) -> float:
-    """Find what gradients are still multiplied by: fused optimisers unscale those of float16 by themselves."""
+    """Return the factor of the current gradients: with float16, fused optimizers unscale only in their step."""
     scaler = getattr(precision, "scaler", None)
     return scaler.get_scale() if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False) else 1.0

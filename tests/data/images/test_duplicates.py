@@ -1,0 +1,43 @@
+"""Images are the same by their pixels, not by their bytes or by a smaller copy."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from windvane.data.images.decode import Item, check_images
+from windvane.data.images.duplicates import Duplicate, find_duplicates
+
+
+def encoded(pixels: Any, kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format=kind, **options)
+    return stream.getvalue()
+
+
+def test_equal_pixels_in_any_encoding() -> None:
+    one, other = np.random.default_rng(0).integers(0, 256, (2, 9, 7, 3), dtype=np.uint8)
+    grey = one[:, :, 0]
+    items: list[Item] = [encoded(one, "PNG"), grey, encoded(one, "BMP"), other, encoded(grey, "PNG"), one]
+    assert find_duplicates(items, check_images(items)) == [[0, 2, 5], [1, 4]]
+    assert find_duplicates(items[:2], check_images(items[:2])) == []
+
+
+def test_large_photos_are_compared_whole() -> None:
+    """Two photos whose copies of an eighth of the size are equal, and one of them twice."""
+    photo = np.full((4096, 4096), 128, dtype=np.uint8)
+    striped = photo.copy()
+    striped[::2, 1000:1016] = 138
+    striped[1::2, 1000:1016] = 118
+    items: list[Item] = [encoded(pixels, "JPEG", quality=95) for pixels in (photo, striped, photo)]
+    looks = check_images(items)
+    assert looks[0].digest == looks[1].digest
+    assert find_duplicates(items, looks) == [[0, 2]]
+
+
+def test_leaks() -> None:
+    assert Duplicate(("a", "b"), ("train", "test"), True).leaks
+    assert not Duplicate(("a", "b"), ("test", "test"), True).leaks

@@ -1,0 +1,75 @@
+"""Networks and images as the command line names them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from windvane.errors import InputError, ModelFileError
+from windvane.inspect.report.load_model import find_images, load_model_and_images
+from windvane.vision.networks.create import create_model
+from windvane.vision.recipe import Recipe
+from windvane.vision.saved_model import save_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i in range(6):
+        path = tmp_path / f"class{i % 2}" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (20, 30, 3), np.uint8)).save(path)
+    (tmp_path / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_find_images(folder: Path) -> None:
+    assert [path.name for path in find_images(folder, 10)] == ["0.png", "2.png", "4.png", "1.png", "3.png", "5.png"]
+    assert len(find_images(folder, 4)) == 4
+    assert find_images(folder, 4) == find_images(folder, 4)
+    assert find_images(folder, 4) == sorted(find_images(folder, 4))
+
+
+def test_network_with_weights_of_a_file(folder: Path) -> None:
+    model = timm.create_model("resnet10t", num_classes=3)
+    torch.save(model.state_dict(), folder / "weights.pth")
+    found = load_model_and_images(f"resnet10t={folder / 'weights.pth'}", find_images(folder, 4))
+    assert torch.equal(found.model.conv1[0].weight, model.conv1[0].weight)
+    assert found.model.fc.weight.shape[0] == 3
+    assert found.images.shape == (4, 3, 176, 176)
+    assert not found.model.training
+
+
+def test_network_of_a_run(folder: Path) -> None:
+    recipe = Recipe("resnet10t", image_size=32, steps=1)
+    network = create_model(recipe, 2).eval()
+    run = folder / "run"
+    run.mkdir()
+    save_model(run, network.state_dict(), recipe, ["a", "b"], {})
+    found = load_model_and_images(str(run), find_images(folder, 4))
+    assert found.name == "run" and found.images.shape == (4, 3, 32, 32)
+    torch.testing.assert_close(found.model(found.images), network(found.images))
+    with pytest.raises(InputError, match="is not an image model of windvane"):
+        load_model_and_images(str(folder), [])
+
+
+def test_mistakes(folder: Path) -> None:
+    with pytest.raises(InputError, match="Did you mean 'resnet18'"):
+        load_model_and_images("resnet1818", [])
+    with pytest.raises(InputError, match="is not a folder"):
+        find_images(folder / "none", 4)
+    (folder / "empty").mkdir()
+    with pytest.raises(InputError, match="has no images"):
+        find_images(folder / "empty", 4)
+    with pytest.raises(InputError, match="is not a file"):
+        load_model_and_images("resnet10t=none.pth", [])
+    torch.save({"other": torch.zeros(1)}, folder / "other.pth")
+    with pytest.raises(ModelFileError, match="does not hold the weights of resnet10t"):
+        load_model_and_images(f"resnet10t={folder / 'other.pth'}", [])
+    (folder / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"broken.png cannot be read"):
+        load_model_and_images("resnet10t", [folder / "broken.png"], pretrained=False)

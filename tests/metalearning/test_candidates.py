@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from windvane.data.task import Task
+from windvane.metalearning.candidates import GUESSES, make_candidates, read_published, translate
+from windvane.models import FAMILIES
+from windvane.models.params import check, complete
+from windvane.search.portfolio import Entry
+
+BINARY, NUMBERS = Task("binary", 1000, 10, 2), Task("regression", 1000, 10)
+NUMERIC = "data_preprocessor:feature_type:numerical_transformer:"
+NETWORK: dict[str, Any] = {
+    "classifier:__choice__": "mlp",
+    "classifier:mlp:hidden_layer_depth": 3,
+    "classifier:mlp:num_nodes_per_layer": 161,
+    "classifier:mlp:activation": "tanh",
+    "classifier:mlp:alpha": 0.0525251169,
+    "classifier:mlp:learning_rate_init": 0.0004936858,
+    "classifier:mlp:solver": "adam",
+    NUMERIC + "rescaling:__choice__": "quantile_transformer",
+    NUMERIC + "imputation:strategy": "mean",
+}
+
+
+@pytest.mark.parametrize("task", [BINARY, NUMBERS])
+def test_candidates_are_guesses_the_defaults_and_random_ones(task: Task) -> None:
+    candidates = make_candidates(task, FAMILIES, dict.fromkeys(FAMILIES, 3), seed=0)
+    assert candidates[: len(GUESSES)] == list(GUESSES)
+    assert {entry.family for entry in candidates[len(GUESSES) :]} == set(FAMILIES)
+    whole = [(e.family, complete(e.config, FAMILIES[e.family].space(task))) for e in candidates]
+    assert all((name, complete({}, family.space(task))) in whole for name, family in FAMILIES.items())
+    assert all(pair not in whole[:i] for i, pair in enumerate(whole)), "the same model stands there twice"
+    for entry in candidates:
+        check(entry.config, FAMILIES[entry.family].space(task))
+        assert json.loads(json.dumps(entry.config)) == entry.config
+    assert (
+        make_candidates(task, FAMILIES, dict.fromkeys(FAMILIES, 3), seed=0)
+        == candidates
+        != make_candidates(task, FAMILIES, dict.fromkeys(FAMILIES, 3), seed=1)
+    )
+
+
+def test_only_families_that_are_asked_for() -> None:
+    few = {"linear": FAMILIES["linear"]}
+    published = [Entry("mlp", {}), Entry("linear", {"C": 0.5})]
+    candidates = make_candidates(BINARY, few, {"linear": 2, "mlp": 2}, seed=0, published=published)
+    assert {entry.family for entry in candidates} == {"linear"}
+    assert Entry("linear", {"C": 0.5}) in candidates
+
+
+def test_a_published_network_in_our_words() -> None:
+    entry = translate(NETWORK, FAMILIES)
+    assert entry == Entry(
+        "mlp",
+        {
+            "depth": 3,
+            "width": 161,
+            "activation": "tanh",
+            "learning_rate": 0.0004937,
+            "alpha": 0.05253,
+            "scale": "quantile",
+            "impute": "mean",
+        },
+    )
+
+
+def test_a_published_forest_in_our_words() -> None:
+    forest = {
+        "classifier:__choice__": "extra_trees",
+        "classifier:extra_trees:bootstrap": "False",
+        "classifier:extra_trees:criterion": "entropy",
+        "classifier:extra_trees:max_depth": "None",
+        "classifier:extra_trees:max_features": 0.99593,
+        "classifier:extra_trees:min_samples_leaf": 1,
+        "classifier:extra_trees:min_samples_split": 3,
+    }
+    same = {"criterion": "entropy", "max_features": 0.9959, "min_samples_split": 3, "min_samples_leaf": 1}
+    assert translate(forest, FAMILIES) == Entry("extra_trees", {**same, "bootstrap": False})
+
+
+def test_what_has_no_counterpart_here_is_left_out() -> None:
+    assert translate({**NETWORK, "classifier:mlp:learning_rate_init": 0.4}, FAMILIES) is None  # beyond our space
+    assert translate({"classifier:__choice__": "passive_aggressive"}, FAMILIES) is None
+    assert translate(NETWORK, {"linear": FAMILIES["linear"]}) is None
+
+
+def test_portfolios_are_read_rank_by_rank(tmp_path: Path) -> None:
+    for name, depths in (("a", [1, 2]), ("b", [3, 2])):
+        (tmp_path / name).mkdir()
+        portfolio = {str(i): {**NETWORK, "classifier:mlp:hidden_layer_depth": d} for i, d in enumerate(depths)}
+        (tmp_path / name / "portfolio_x.json").write_text(json.dumps({"portfolio": portfolio}))
+    assert [entry.config["depth"] for entry in read_published(tmp_path, FAMILIES, 9)] == [1, 3, 2]
+    assert [entry.config["depth"] for entry in read_published(tmp_path, FAMILIES, 2)] == [1, 3]
+
+
+def test_what_was_published_is_understood(shared_tables: Path) -> None:
+    found = read_published(shared_tables.parent / "askl2", FAMILIES, 1000)
+    counts = {name: sum(entry.family == name for entry in found) for name in FAMILIES}
+    assert counts["mlp"] > 50 and counts["extra_trees"] > 20 and counts["lightgbm"] > 50
+    for entry in found:
+        space = FAMILIES[entry.family].space(BINARY)
+        check(entry.config, space)
+        assert set(entry.config) <= set(complete(entry.config, space))

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss, roc_auc_score, root_mean_squared_error
+
+from windvane.metalearning.portfolio import BuildPlan, build
+from windvane.metalearning.replay import Curve, RunPlan, TableReplay, greedy, losses_of, run_trials, score_run
+from windvane.search.ensemble import greedy_selection
+
+
+def make_curve(valid: list[float], cpu: list[float], target: np.ndarray, noise: float, seed: int) -> Curve:
+    rng = np.random.default_rng(seed)
+    predictions = tuple((target + noise * rng.normal(size=len(target))).astype(np.float32) for _ in cpu)
+    return Curve("linear", np.array(cpu), np.array(valid), np.array(valid), predictions, predictions, True, cpu[-1])
+
+
+def make_table() -> TableReplay:
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=200)
+    table = TableReplay("t", "regression", 10_000, 3, 0, "rmse", target, target, 1.0)
+    table.curves = {
+        "quick": make_curve([0.5], [1.0], target, 0.5, 1),
+        "grows": make_curve([0.9, 0.4, 0.2], [1.0, 4.0, 30.0], target, 0.2, 2),
+        "slow": make_curve([0.1], [100.0], target, 0.1, 3),
+    }
+    return table
+
+
+def test_a_run_fills_its_workers_in_order_and_counts_the_last_checkpoint_in_time() -> None:
+    table = make_table()
+    plan = RunPlan(seconds=60, workers=1, startup=0.0, overhead=0.0, share=0.5)
+    assert run_trials(["grows", "quick"], table, plan) == [("grows", 2), ("quick", 0)]
+    # slow takes its share of 30 s and has no checkpoint; grows has the other 30 s, and then the time is over
+    assert run_trials(["slow", "grows", "quick"], table, plan) == [("grows", 2)]
+    two = RunPlan(seconds=10, workers=2, startup=0.0, overhead=0.0, share=1.0)
+    assert run_trials(["slow", "grows", "quick"], table, two) == [("grows", 1)]
+    assert run_trials(["unknown", "quick"], table, two) == [("quick", 0)]
+
+
+def test_a_run_without_a_checkpoint_predicts_a_constant() -> None:
+    table = make_table()
+    assert score_run([], table) == table.constant
+    assert score_run([("quick", 0)], table) == pytest.approx(0.5, rel=0.2)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10**6))
+def test_losses_are_those_of_scikit_learn(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    y = np.append(rng.integers(0, 3, 40), [0, 1, 2])
+    p = rng.dirichlet(np.ones(3), size=(2, len(y)))
+    np.testing.assert_allclose(losses_of(p, y, "log_loss"), [log_loss(y, one) for one in p], rtol=1e-9)
+    values = np.round(rng.normal(size=(2, len(y))), 1)
+    np.testing.assert_allclose(losses_of(values, y, "rmse"), [root_mean_squared_error(y, one) for one in values])
+    binary = (y == 1).astype(int)
+    tied = np.round(p[..., :2], 1)
+    expected = [1 - roc_auc_score(binary, one[:, 1]) for one in tied]
+    np.testing.assert_allclose(losses_of(tied, binary, "roc_auc"), expected, atol=1e-12)
+
+
+def test_greedy_selection_is_that_of_the_search() -> None:
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 3, 150)
+    stack = np.stack([rng.dirichlet(np.ones(3) + 3 * np.eye(3)[c]) for c in y for _ in range(6)])
+    stack = stack.reshape(len(y), 6, 3).transpose(1, 0, 2)
+    ours = greedy(stack, y, "log_loss", 25)
+    theirs = greedy_selection(stack, lambda blend: log_loss(y, blend / blend.sum(axis=1, keepdims=True)), 25)
+    np.testing.assert_allclose(ours, theirs)
+
+
+def test_a_portfolio_takes_what_is_quick_first_and_leaves_out_what_adds_nothing() -> None:
+    table = make_table()
+    table.curves["copy"] = table.curves["quick"]
+    chosen = build([table], ["slow", "grows", "copy", "quick"], BuildPlan(budgets=(5.0, 60.0), workers=1))
+    assert chosen[0][0] == "grows"
+    scores = [score for _, score in chosen]
+    assert scores == sorted(scores, reverse=True)
+    assert "slow" not in dict(chosen)

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from pictures import noise, tiny_recipe
+
+from windvane.vision.device import DeviceContext
+from windvane.vision.networks.profiling import FEW, MANY, Timing, measure_timing, seconds_per_image
+
+CPU = DeviceContext(torch.device("cpu"), bfloat16=False)
+
+
+def test_every_cost_is_measured() -> None:
+    costs = measure_timing(tiny_recipe(), noise(20), CPU, (0.5, 0.0))
+    assert costs.size == 8
+    assert set(costs.learn) == {0.0, 0.5}
+    assert min(costs.decode, costs.look, *costs.learn.values()) > 0.0
+
+
+def test_networks_cost_by_the_pixel() -> None:
+    assert Timing(224, 0.0, 1.0, {}).scale(112) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("each", "counts"), [(0.0, [FEW, FEW, MANY]), (0.3, [FEW, FEW])])
+def test_slow_work_is_measured_on_few_images(each: float, counts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, now = [], [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def work(n: int) -> None:
+        asked.append(n)
+        now[0] += each * n
+
+    assert seconds_per_image(work, CPU) == pytest.approx(each)
+    assert asked == counts

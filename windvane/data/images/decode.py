@@ -1,0 +1,311 @@
+"""One image, however it is encoded -> its pixels: height x width x 3 bytes, upright, opaque.
+
+Files are read by Pillow, of the formats `FORMATS` alone (others of its plugins start programs). Of an animation the
+first frame counts. The EXIF orientation is applied. Transparent images are laid on white. Grey becomes three equal
+channels; 16 bits a channel become 8; CMYK is converted as Pillow does, without a colour profile.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeVar
+from warnings import catch_warnings, simplefilter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windvane.errors import InputError
+from windvane.settings import available_cores
+
+Pixels = NDArray[np.uint8]
+Item = Path | bytes | Pixels
+T = TypeVar("T")
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+MAX_PIXELS = 89_478_485  # of one image: 256 MB of RGB, as in Pillow
+BACKGROUND = 255  # below what is transparent
+LOOKED_SIZE = 512  # a first look decodes large JPEG files no larger than this needs, in a fraction of the time
+BLOCK = 128  # images that a thread takes at a time
+MAX_KEPT_LOOKS = 500_000  # in the memory of a process
+
+_ORIENTED = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where Pillow finds an orientation
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCheck:
+    """What a first look at an image has found.
+
+    Attributes
+    ----------
+    height, width
+        In pixels, upright; 0 where it cannot be decoded.
+    digest
+        Of its pixels.
+    exact
+        Whether these were all its pixels, or those of a smaller copy.
+    problem
+        Why it cannot be decoded; empty where it can.
+    """
+
+    height: int
+    width: int
+    digest: bytes
+    exact: bool
+    problem: str = ""
+
+
+def decode_image(item: Item, at_least: int | None = None) -> Pixels:  # (h, w, 3)
+    """Decode one image.
+
+    Parameters
+    ----------
+    item
+        A file, the bytes of one, or an array of bytes of shape (h, w) or (h, w, c) with c = 1 (grey), 2 (grey and
+        alpha), 3 (RGB) or 4 (RGB and alpha).
+    at_least
+        Pixels that both sides should have at least: a larger JPEG file is decoded at a half, a quarter or an eighth of
+        its size where that is enough, which is faster. None for the whole size.
+
+    Returns
+    -------
+    ndarray
+        RGB bytes of shape (h, w, 3).
+
+    Raises
+    ------
+    InputError
+        Where it cannot be decoded; says why, but not which it was.
+    """
+    try:
+        try:
+            return _decode(item, at_least)[0]
+        except Warning:  # only where the user's filters make errors of Pillow's remarks
+            with _filters, catch_warnings():
+                simplefilter("ignore")
+                return _decode(item, at_least)[0]
+    except Exception as error:  # decoders raise whatever damaged bytes lead to: SyntaxError, struct.error, KeyError
+        raise InputError(_reason(item, error)) from error
+
+
+def check_images(items: Any) -> list[ImageCheck]:
+    """Decode every image once, in threads, to know beforehand what cannot be decoded.
+
+    What was found about a file (of that size and date) or about encoded bytes is kept in the process.
+
+    Parameters
+    ----------
+    items
+        A sequence of what `decode_image` takes.
+
+    Returns
+    -------
+    list of Look
+        One for each.
+    """
+    with _filters, catch_warnings():  # here, not in the threads
+        simplefilter("ignore")
+        return map_blocks(lambda block: [_look(items[i]) for i in block], len(items))
+
+
+def map_blocks(work: Callable[[range], list[T]], n: int) -> list[T]:
+    """Do something with blocks of the numbers 0 to n - 1, in as many threads as there are cores.
+
+    Parameters
+    ----------
+    work
+        From a block of numbers to one result for each.
+    n
+        How many numbers there are.
+
+    Returns
+    -------
+    list
+        All results, in order.
+    """
+    blocks = [range(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+    if len(blocks) <= 1:
+        return [result for block in blocks for result in work(block)]
+    with ThreadPoolExecutor(min(available_cores(), len(blocks))) as threads:
+        return [result for results in threads.map(work, blocks) for result in results]
+
+
+def eight_bit_factor(low: float, high: float, whole: bool) -> float | None:
+    """Find by what to multiply values so that they fit a byte.
+
+    Parameters
+    ----------
+    low, high
+        The smallest and the largest value.
+    whole
+        Whether the values are integers.
+
+    Returns
+    -------
+    float or None
+        255 for fractions between 0 and 1, 1 for values up to 255, 1 / 257 for integers of 16 bits, None for others.
+    """
+    if not (low >= 0 and math.isfinite(high)):
+        return None
+    if not whole and high <= 1:
+        return 255.0
+    if high <= 255:
+        return 1.0
+    return 1 / 257 if whole and high <= 65535 else None
+
+
+def _look(item: Item) -> ImageCheck:
+    key = _key(item)
+    if key is not None and key in _looks:
+        return _looks[key]
+    try:
+        pixels, (height, width) = _decode(item, LOOKED_SIZE)
+        exact = pixels.shape[:2] == (height, width)
+        digest = blake2b(np.ascontiguousarray(pixels).data, digest_size=16, key=b"%dx%d" % (height, width)).digest()
+        look = ImageCheck(height, width, digest, exact)
+    except Exception as error:  # as in decode_image
+        look = ImageCheck(0, 0, b"", True, _reason(item, error))
+    if key is not None:
+        with _looks_lock:
+            if len(_looks) >= MAX_KEPT_LOOKS:
+                _looks.clear()
+            _looks[key] = look
+    return look
+
+
+_looks: dict[Any, ImageCheck] = {}
+_looks_lock = threading.Lock()
+_filters = threading.Lock()  # filters of warnings belong to the process
+
+
+def _key(item: Item) -> Any:
+    """Tell an encoded image from all others; None for arrays, which need no decoding."""
+    if isinstance(item, bytes):
+        return blake2b(item, digest_size=16).digest()
+    if isinstance(item, Path):
+        try:
+            facts = item.stat()
+        except OSError:
+            return None
+        return str(item.absolute()), facts.st_size, facts.st_mtime_ns
+    return None
+
+
+def _decode(item: Item, at_least: int | None) -> tuple[Pixels, tuple[int, int]]:  # (h, w, 3), the whole height, width
+    from PIL import Image
+
+    if isinstance(item, np.ndarray):
+        pixels = _from_array(item)
+        return pixels, (pixels.shape[0], pixels.shape[1])
+    with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item, formats=_formats()) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"{width:,} x {height:,} pixels are more than the {MAX_PIXELS:,} that are decoded")
+        if at_least is not None:
+            image.draft(None, (at_least, at_least))
+        image.load()
+        if _turn_upright(image):
+            width, height = height, width
+        return to_rgb(image), (height, width)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """List the formats that this build of Pillow has."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _turn_upright(image: Any) -> bool:
+    """Apply the orientation that the camera noted; whether the sides have changed places."""
+    from PIL import ImageOps
+
+    if image.format != "TIFF" and not any(name in image.info for name in _ORIENTED):
+        return False
+    before = image.size
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception:  # the pixels are sound where the notes about them are damaged
+        return bool(image.size != before)
+    return bool(image.size != before)
+
+
+def to_rgb(image: Any) -> Pixels:  # (h, w, 3)
+    """Make RGB bytes of a loaded image of Pillow, of whatever mode.
+
+    Parameters
+    ----------
+    image
+        A ``PIL.Image.Image``.
+
+    Returns
+    -------
+    ndarray
+        Bytes of shape (h, w, 3).
+    """
+    from PIL import Image
+
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _from_array(_from_wide(np.asarray(image)))
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, (BACKGROUND, BACKGROUND, BACKGROUND, 255))
+        image = Image.alpha_composite(ground, image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _from_wide(values: NDArray[Any]) -> Pixels:  # (h, w)
+    """Bring 16 or 32 bits a pixel to 8; by the image's own range where no usual one holds."""
+    whole = values.dtype.kind in "iu"
+    finite = np.nan_to_num(values.astype(np.float64))
+    low, high = float(finite.min()), float(finite.max())
+    factor = eight_bit_factor(low, high, whole)
+    if factor is None:
+        finite, factor = finite - low, 255 / (high - low or 1.0)
+    return np.rint(finite * (1 / 257 if whole and values.itemsize == 2 else factor)).astype(np.uint8)
+
+
+def _from_array(array: Pixels) -> Pixels:  # (h, w, 3)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    colours, alpha = (array[:, :, :-1], array[:, :, -1:]) if array.shape[2] in (2, 4) else (array, None)
+    if colours.shape[2] == 1:
+        colours = np.repeat(colours, 3, axis=2)
+    if alpha is not None:
+        share = alpha / np.float32(255)
+        colours = np.rint(colours * share + BACKGROUND * (1 - share)).astype(np.uint8)
+    return colours
+
+
+def _reason(item: Item, error: Exception) -> str:
+    """Say in words why an image cannot be decoded."""
+    from PIL import Image, UnidentifiedImageError
+
+    empty = len(item) == 0 if isinstance(item, bytes) else isinstance(item, Path) and _is_empty(item)
+    if empty:
+        return "it is empty"
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is no image of a known format ({', '.join(FORMATS)})"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than the {MAX_PIXELS:,} pixels that are decoded"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    if isinstance(error, MemoryError):
+        return "the memory does not suffice to decode it"
+    return str(error).strip() or type(error).__name__
+
+
+def _is_empty(file: Path) -> bool:
+    try:
+        return os.stat(file).st_size == 0
+    except OSError:
+        return False

@@ -1,0 +1,298 @@
+"""Whatever images are given as -> one list of them as found; nothing is decoded yet.
+
+Folders, tables with a column of images, arrays, datasets of the library ``datasets``, or a mapping from the names of
+parts (train, valid, test) to any of these.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from windvane.data.files import READABLE, read_frame
+from windvane.data.images.decode import Item, Pixels, eight_bit_factor, to_rgb
+from windvane.data.images.folder import ImageListing, list_files, list_folder, normalize_split_name
+from windvane.errors import InputError, unknown
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
+CHANNELS = (1, 3, 4)  # by which the axis of colours is recognised
+
+IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file", "path", "filename", "file_name")
+LABEL_COLUMNS = ("label", "labels", "class", "target", "category", "y")
+SPLIT_COLUMNS = ("split", "part", "subset")
+NAME_COLUMNS = ("name", "filename", "file_name", "file", "path", "id")
+
+WANTED = (
+    "a folder, a Parquet or CSV file, a pandas, polars or Arrow table, an array of shape (n, h, w), (n, h, w, c) or "
+    "(n, c, h, w), a list of images or files, a dataset of the library datasets, or a mapping of parts to these"
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table hold what; None: found by their usual names, the image by its values.
+
+    Attributes
+    ----------
+    image
+        Encoded bytes, mappings with "bytes" and "path" (as ``datasets`` writes them), arrays, or paths, which are
+        relative to the table's folder.
+    label
+        A label for each image, or a list of labels.
+    split
+        "train", "valid" (or "val", "validation") or "test" for each image.
+    name
+        What a report calls each image.
+    """
+
+    image: str | None = None
+    label: str | None = None
+    split: str | None = None
+    name: str | None = None
+
+
+def list_images(source: Any, columns: Columns, *, labelled: bool = True) -> ImageListing:
+    """List the images of a source.
+
+    Parameters
+    ----------
+    source
+        As for `windvane.data.images.read_images`.
+    columns
+        Of a table.
+    labelled
+        Whether the sub-folders of a folder are classes.
+
+    Returns
+    -------
+    Listing
+        In order of names for folders, else as given.
+
+    Raises
+    ------
+    InputError
+        Where the source is none that is known, or a column is missing.
+    """
+    if isinstance(source, str | os.PathLike):
+        return _list_path(Path(source), columns, labelled)
+    if isinstance(source, Mapping):
+        listing = ImageListing()
+        for name, one in source.items():
+            listing.extend(list_images(one, columns, labelled=labelled), normalize_split_name(name, "a key of source"))
+        return listing
+    if type(source).__module__.partition(".")[0] == "datasets":
+        return _list_dataset(source, columns)
+    if hasattr(source, "to_pandas"):  # polars, Arrow
+        source = source.to_pandas()
+    if isinstance(source, pd.DataFrame):
+        return _list_table(source, columns, Path())
+    listing = ImageListing()
+    values = _one_by_one(source)
+    items, problems = _items(values, Path())
+    for i, (value, item, problem) in enumerate(zip(values, items, problems, strict=True)):
+        name = str(value) if isinstance(value, str | os.PathLike) else f"image {i}"
+        listing.add(item, name, problem=problem)
+    return listing
+
+
+def _list_path(path: Path, columns: Columns, labelled: bool) -> ImageListing:
+    if path.is_dir():
+        return list_folder(path) if labelled else list_files(path)
+    if path.name.lower().endswith(READABLE):
+        return _list_table(read_frame(path), columns, path.parent)
+    if not path.is_file():
+        raise InputError(f"source={str(path)!r} does not exist. Allowed: {WANTED}.")
+    listing = ImageListing()
+    listing.add(path, path.name)
+    return listing
+
+
+# Tables.
+
+
+def _list_table(frame: pd.DataFrame, columns: Columns, base: Path) -> ImageListing:
+    if len(frame) == 0:
+        raise InputError("source is a table without rows.")
+    frame = frame.set_axis(frame.columns.map(str), axis=1)
+    image = _image_column(frame, columns.image)
+    label = _column(frame, "label", columns.label, LABEL_COLUMNS, image)
+    split = _column(frame, "split", columns.split, SPLIT_COLUMNS, image)
+    named = _column(frame, "name", columns.name, NAME_COLUMNS, "")
+    parts = ["train"] * len(frame)
+    if split is not None:
+        known = {
+            value: normalize_split_name(value, f"in the column {split!r}") for value in frame[split].unique().tolist()
+        }
+        parts = [known[value] for value in frame[split].tolist()]
+    values: list[Any] = frame[image].tolist()
+    paths = [value.get("path") if isinstance(value, Mapping) else value for value in values]
+    values = [_content(value) for value in values]
+    given = paths if named is None or named == image else frame[named].tolist()
+    names = [str(name) if isinstance(name, str | int) else f"row {i}" for i, name in enumerate(given)]
+    labels = [None] * len(frame) if label is None else frame[label].tolist()
+    items, problems = _items(values, base)
+    return ImageListing(items, names, labels, parts, problems, table=frame)
+
+
+def _content(value: Any) -> Any:
+    """Take the image out of the form in which ``datasets`` keeps it."""
+    if not isinstance(value, Mapping):
+        return value
+    return value.get("path") if value.get("bytes") is None else value["bytes"]
+
+
+def _image_column(frame: pd.DataFrame, name: str | None) -> str:
+    if name is not None:
+        if name not in frame.columns:
+            raise unknown("columns.image", name, frame.columns)
+        return name
+    usual = [column for column in frame.columns if column.lower() in IMAGE_COLUMNS]
+    for column in [*usual, *(column for column in frame.columns if column not in usual)]:
+        present = frame[column].dropna()
+        if len(present) and _is_image(_content(present.iloc[0])):
+            return str(column)
+    raise InputError(
+        f"source has no column of images: encoded bytes, arrays, or names that end in {', '.join(SUFFIXES)}. "
+        f"Its columns: {', '.join(frame.columns)}. Name one by columns=Columns(image=...)."
+    )
+
+
+def _is_image(value: Any) -> bool:
+    if isinstance(value, str | os.PathLike):
+        return os.fspath(value).lower().endswith(SUFFIXES)
+    return isinstance(value, bytes | bytearray) or _is_pillow(value) or getattr(value, "ndim", 0) in (2, 3)
+
+
+def _column(frame: pd.DataFrame, what: str, name: str | None, usual: Sequence[str], other: str) -> str | None:
+    """Find a column by the name that is given, or by a usual one."""
+    if name is not None:
+        if name not in frame.columns:
+            raise unknown(f"columns.{what}", name, frame.columns)
+        return name
+    by_name = {column.lower(): str(column) for column in frame.columns if column != other}
+    return next((by_name[one] for one in usual if one in by_name), None)
+
+
+# Datasets.
+
+
+def _list_dataset(dataset: Any, columns: Columns) -> ImageListing:
+    """List a dataset of the library ``datasets``: a table whose columns say what they hold."""
+    from datasets import Image
+
+    if not hasattr(dataset, "__len__"):
+        raise InputError(f"source is of type {type(dataset).__name__}. Allowed: a Dataset that is not streamed.")
+    images = [name for name, kind in dataset.features.items() if type(kind).__name__ == "Image"]
+    for name in images:
+        dataset = dataset.cast_column(name, Image(decode=False))
+    frame: pd.DataFrame = dataset.to_pandas()
+    classes = []
+    for name, kind in dataset.features.items():
+        inner = getattr(kind, "feature", kind)
+        if type(inner).__name__ == "ClassLabel":
+            classes.append(name)
+            names = dict(enumerate(inner.names))  # no label has the number -1
+            frame[name] = pd.Series(
+                [names.get(v) if inner is kind else [names[code] for code in v] for v in frame[name].tolist()],
+                dtype=object,
+            )
+    if images and columns.image is None:
+        columns = replace(columns, image=images[0])
+    if columns.label is None and not any(name.lower() in LABEL_COLUMNS for name in frame.columns) and classes:
+        columns = replace(columns, label=classes[0])
+    return _list_table(frame, columns, Path())
+
+
+# Arrays.
+
+
+def _one_by_one(source: Any) -> list[Any]:
+    """Take a list, or an array of images, apart."""
+    if isinstance(source, list | tuple):
+        if not source:
+            raise InputError("source is an empty list.")
+        return list(source)
+    if not hasattr(source, "__array__") or _is_pillow(source):
+        if _is_pillow(source) or isinstance(source, bytes):
+            return [source]
+        raise InputError(f"source is of type {type(source).__name__}. Allowed: {WANTED}.")
+    array = np.asarray(source)
+    if array.ndim == 1 and array.dtype.kind in "OU":
+        return list(array.tolist())
+    if array.ndim == 3 and array.shape[2] in CHANNELS and min(array.shape[:2]) > max(CHANNELS):
+        return [array]
+    if array.ndim not in (3, 4) or len(array) == 0:
+        raise InputError(f"source is an array of shape {array.shape}. Allowed: {WANTED}.")
+    if array.ndim == 4 and array.shape[3] not in CHANNELS and array.shape[1] in CHANNELS:
+        array = np.moveaxis(array, 1, 3)
+    return list(array)
+
+
+def _items(values: Sequence[Any], base: Path) -> tuple[list[Item], list[str]]:
+    """Make each value a file, encoded bytes or an array of bytes; or say why it is no image."""
+    items: list[Item] = []
+    problems: list[str] = []
+    arrays: dict[int, NDArray[Any]] = {}
+    for i, value in enumerate(values):
+        item: Item = b""
+        problem = ""
+        if isinstance(value, bytes | bytearray):
+            item = bytes(value)
+        elif isinstance(value, str | os.PathLike):
+            item = base / os.fspath(value)
+            problem = "" if item.is_file() else "there is no such file"
+        elif _is_pillow(value):
+            item, problem = _from_pillow(value)
+        elif hasattr(value, "__array__"):
+            arrays[i] = np.asarray(value)
+        else:
+            missing = value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA
+            problem = "there is no image" if missing else f"a value of type {type(value).__name__} is no image"
+        items.append(item)
+        problems.append(problem)
+    for i, pixels in zip(arrays, _to_bytes(list(arrays.values())), strict=True):
+        items[i] = pixels
+    return items, problems
+
+
+def _is_pillow(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "PIL"
+
+
+def _from_pillow(image: Any) -> tuple[Item, str]:
+    try:
+        image.load()
+        return to_rgb(image), ""
+    except Exception as error:  # as in windvane.data.images.decode: decoders raise whatever damaged bytes lead to
+        return b"", str(error) or type(error).__name__
+
+
+def _to_bytes(arrays: list[NDArray[Any]]) -> list[Pixels]:  # each (h, w, c)
+    """Bring arrays to bytes, all by the same factor, and their colours to the last axis."""
+    for i, array in enumerate(arrays):
+        if array.dtype.kind not in "buif" or array.ndim not in (2, 3) or array.size == 0:
+            raise InputError(
+                f"source[{i}] has the shape {array.shape} and type {array.dtype}. "
+                "Allowed: (h, w), (h, w, c) or (c, h, w) with c = 1, 3 or 4, numbers, at least one pixel."
+            )
+        if array.ndim == 3 and array.shape[2] not in CHANNELS:
+            if array.shape[0] not in CHANNELS:
+                raise InputError(f"source[{i}] has the shape {array.shape}, but images have 1, 3 or 4 channels.")
+            arrays[i] = np.moveaxis(array, 0, 2)
+    if all(array.dtype == np.uint8 for array in arrays):
+        return arrays
+    low, high = min(float(array.min()) for array in arrays), max(float(array.max()) for array in arrays)
+    whole = all(array.dtype.kind in "bui" for array in arrays)
+    factor = 255.0 if all(array.dtype == np.bool_ for array in arrays) else eight_bit_factor(low, high, whole)
+    if factor is None:
+        raise InputError(
+            f"source has values from {low:g} to {high:g}. Allowed: 0 to 1, 0 to 255, or whole numbers up to 65535."
+        )
+    return [np.rint(array * factor).astype(np.uint8) for array in arrays]

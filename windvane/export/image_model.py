@@ -1,0 +1,91 @@
+"""An exported image network: ONNX, a program of torch.export, and a program that predicts files with the first.
+
+::
+
+    model.onnx        pixels -> probabilities; onnxruntime and others run it
+    model.pt2         the same for torch.export.load, without timm
+    model.json        classes, image size, the names of input and output
+    predictor.py      predict, predict_proba, and a command; needs numpy, pillow and onnxruntime
+    README.txt, requirements.txt
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from windvane.errors import InputError
+from windvane.export.source import compose, packages, parse
+from windvane.runtime.serialization import new_folder, write_json
+from windvane.version import VERSION
+
+if TYPE_CHECKING:
+    from windvane.vision.saved_model import TrainedModel
+
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")
+_INSTALLED = {"PIL": "pillow"}  # imported name -> the name to install, where they differ
+_PROGRAM = "windvane.export.image_predictor"
+_START = '\n\nif __name__ == "__main__":\n    main()\n'
+_README = """{name}, trained by windvane {version}, which it does not need any more.
+
+    pip install -r requirements.txt
+    python predictor.py images/ > predictions.csv    # with --proba a column for each class
+
+or, in Python with this folder on the path:
+
+    from predictor import predict, predict_proba
+    predict(["photo.jpg"])
+
+It tells {n} classes apart; model.json lists them in the order of the probabilities.
+
+model.onnx takes `images`, bytes of shape (n, 3, {size}, {size}), red, green and blue from 0 to 255, and gives
+`probabilities` of shape (n, {n}). The scaling of pixels is inside. Images of another shape are stretched to the square.
+model.pt2 is the same for PyTorch: torch.export.load("model.pt2").module(). Both were compared with the network when
+they were written. predictor.py reads images as windvane does: upright, on white where transparent.
+"""
+
+
+def export_image_model(model: TrainedModel, folder: str | Path) -> Path:
+    """Write a folder that predicts without windvane, timm and torch, whole or not at all.
+
+    Parameters
+    ----------
+    model
+        Trained.
+    folder
+        Must not exist, or be an empty folder.
+
+    Returns
+    -------
+    Path
+        Of the folder.
+
+    Raises
+    ------
+    InputError
+        Where something is there, or the packages that write and check ONNX files are missing.
+    WindvaneError
+        Where a file computes something else than the network.
+    """
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise InputError(f"ONNX files are written and checked by {', '.join(missing)}: pip install {' '.join(missing)}")
+    from windvane.vision.export import export_onnx, export_torch
+
+    with new_folder(Path(folder), "folder") as making:
+        export_onnx(model, making / "model.onnx")
+        export_torch(model, making / "model.pt2")
+        size = model.recipe.image_size
+        facts = {"image_size": size, "input": "images", "output": "probabilities", "recipe": model.recipe.to_json()}
+        write_json(making / "model.json", {"windvane": VERSION, "classes": list(model.classes), **facts})
+        source = compose(_PROGRAM, ["predict", "predict_proba", "main"])
+        program = f'"""{parse(_PROGRAM).doc}"""\n\n{source}{_START}'
+        (making / "predictor.py").write_text(program, encoding="utf-8")
+        names = sorted(_INSTALLED.get(name, name) for name in packages([source]))
+        lines = [f"{name}=={version(name)}\n" for name in names]
+        (making / "requirements.txt").write_text("".join(lines), encoding="utf-8")
+        text = _README.format(name=model.recipe.model, version=VERSION, n=len(model.classes), size=size)
+        (making / "README.txt").write_text(text, encoding="utf-8")
+    return Path(folder)

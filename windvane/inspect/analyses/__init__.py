@@ -1,0 +1,1 @@
+"""What one network does: attention, receptive fields, skip connections, localization, linear probes."""

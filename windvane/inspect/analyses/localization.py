@@ -1,0 +1,180 @@
+"""Whether the tokens of the last layer still stand for their part of the image (Raghu et al. 2021, figures 10 to 12).
+
+CKA between one token of a layer (n images by channels) and the pixels of one input patch (n images by pixels), for all
+tokens and patches. A token that kept its position is most similar to its own patch. Vision transformers that are
+trained with a class token keep it, those with average pooling much less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from windvane.errors import InputError
+from windvane.inspect.batches import Batch, image_batches, image_size
+from windvane.inspect.hooks import LayerOutput, observe
+from windvane.inspect.layers import spatial_layers
+from windvane.inspect.plots import image_grid
+from windvane.inspect.result import Floats
+from windvane.inspect.similarity.cka import CKA
+from windvane.inspect.tokens import TokenGrid, as_tokens, check_row_per_image, prefix_counts
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Localization:
+    """Similarity of every token of a layer to every patch of the input.
+
+    Examples
+    --------
+    ::
+
+        tokens = localization(vit, images)
+        tokens.hit_rate, tokens.contrast
+    """
+
+    layer: str
+    # (tokens, patches), both row by row over the image: unbiased linear CKA; NaN where a token or a patch is the same
+    # in all images.
+    similarity: Floats
+    grid: TokenGrid
+    n_images: int
+
+    @property
+    def own_patch_similarity(self) -> Floats:
+        """Similarity of each token to its own patch, (tokens,)."""
+        return np.diagonal(self.similarity).copy()
+
+    @property
+    def contrast(self) -> float:
+        """Mean similarity to the own patch minus mean similarity to the others."""
+        others = self.similarity[~np.eye(len(self.similarity), dtype=bool)]
+        return float(np.nanmean(self.own_patch_similarity) - np.nanmean(others))
+
+    @property
+    def peak_distance(self) -> float:
+        """Mean distance in pixels from a token to its most similar patch."""
+        return float(self.grid.distances().numpy()[np.arange(len(self.similarity)), self._peaks].mean())
+
+    @property
+    def hit_rate(self) -> float:
+        """Fraction of the tokens whose most similar patch is their own."""
+        return float((self._peaks == np.arange(len(self.similarity))).mean())
+
+    @property
+    def _peaks(self) -> NDArray[np.intp]:
+        peaks: NDArray[np.intp] = np.nan_to_num(self.similarity, nan=-np.inf).argmax(1)
+        return peaks
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each token and patch.
+
+        Columns: token_row, token_column, patch_row, patch_column, distance (in pixels), similarity.
+        """
+        import pandas as pd
+
+        token, patch = (index.ravel() for index in np.indices(self.similarity.shape))
+        columns = self.grid.columns
+        return pd.DataFrame(
+            {
+                "token_row": token // columns,
+                "token_column": token % columns,
+                "patch_row": patch // columns,
+                "patch_column": patch % columns,
+                "distance": self.grid.distances().numpy().ravel(),
+                "similarity": self.similarity.ravel(),
+            }
+        )
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Similarity of nine tokens, from corner to corner, to all patches."""
+        rows, columns = (sorted({0, n // 2, n - 1}) for n in (self.grid.rows, self.grid.columns))
+        chosen = [(row, column) for row in rows for column in columns]
+        maps = self.similarity.reshape(-1, self.grid.rows, self.grid.columns)
+        maps = np.stack([maps[row * self.grid.columns + column] for row, column in chosen]).clip(0, 1)
+        titles = [f"token {row + 1}, {column + 1}" for row, column in chosen]
+        title = f"{self.layer}: tokens and input patches"
+        return image_grid(maps, titles, ax, title=title, label="CKA with the patch", max_columns=len(columns))
+
+
+def localization(
+    model: nn.Module,
+    data: Any,
+    layer: str | None = None,
+    *,
+    batch_size: int = 256,
+    n_images: int | None = None,
+    n_prefix: int | None = None,
+) -> Localization:
+    """Compare every token of a layer with every patch of the input.
+
+    Parameters
+    ----------
+    model
+        A network with spatial layers; a position of a feature map counts as a token.
+    data
+        Images, or batches of them; some hundreds are needed for a clear picture.
+    layer
+        Name of one layer; None uses the last spatial block.
+    batch_size
+        Images at a time, 4 or more; HSIC is averaged over batches.
+    n_images
+        Use the first so many images; None uses all.
+    n_prefix
+        Number of tokens without a position; None asks the network, or finds it from the size of the images.
+
+    Returns
+    -------
+    Localization
+        Unbiased linear CKA of tokens with patches.
+
+    Examples
+    --------
+    ::
+
+        localization(vit, images, "blocks.11").plot()
+    """
+    counts = prefix_counts(model, n_prefix)
+    accumulator, grid, name = CKA(), None, ""
+    for batch, images in image_batches(model, data, batch_size, n_images):
+        name = name or spatial_layers(model, batch, "block" if layer is None else layer, counts, min_patches=2)[-1]
+        output = _layer_output(model, batch, name)
+        check_row_per_image(output, len(images), name)
+        tokens, grid = as_tokens(output, image_size(images), counts)
+        patches = _cut_patches(images, grid)
+        of_tokens = {str(i): tokens[:, grid.n_prefix + i] for i in range(grid.n_patches)}
+        accumulator.update(of_tokens, {str(i): patches[:, i] for i in range(grid.n_patches)})
+    assert grid is not None  # data without images raises
+    return Localization(name, accumulator.matrix().values, grid, accumulator.n_images)
+
+
+def _layer_output(model: nn.Module, batch: Batch, name: str) -> Tensor:
+    found: list[Tensor] = []
+
+    def on_output(output: LayerOutput, tensor: Tensor) -> None:
+        if output.name == name:
+            found.append(tensor.clone())  # later layers may write into it
+
+    observe(model, batch, on_output)
+    return found[0]
+
+
+def _cut_patches(images: Tensor, grid: TokenGrid) -> Tensor:
+    """Pixels of the patches of a grid: (n, patches, channels * height * width of a patch)."""
+    height, width = image_size(images)
+    if height % grid.rows or width % grid.columns:
+        raise InputError(
+            f"images of {height} x {width} pixels do not divide into {grid.rows} x {grid.columns} patches. "
+            f"Allowed: heights in steps of {grid.rows} and widths in steps of {grid.columns}."
+        )
+    n_images, channels = images.shape[:2]
+    cut = images.reshape(n_images, channels, grid.rows, height // grid.rows, grid.columns, width // grid.columns)
+    return cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (n, rows * columns, c * y * x)

@@ -1,0 +1,1 @@
+"""Every analysis of one or two networks on one page."""

@@ -1,0 +1,1 @@
+"""How similar layers are: measures, networks compared layer by layer, drift between states of one network."""

@@ -1,0 +1,70 @@
+"""The file of finished cells: one JSON line each, append-only, safe against kills; and the matrix made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Cell:
+    """One configuration evaluated on one table."""
+
+    table: str
+    kind: str
+    rows: int
+    columns: int
+    classes: int
+    minority_share: float
+    policy: str
+    seed: int
+    family: str
+    config: dict[str, Any]
+    status: str  # done, stopped (by its limit), failed, crashed, unsupported
+    error: str | None
+    constant: dict[str, float]  # test loss of a constant prediction, by metric
+    checkpoints: list[dict[str, Any]]  # iterations, cpu, cpu_first, losses {metric: valid, test, and both of fold 0}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line as a dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Cell:
+        """Read what `to_json` returned; TypeError where fields are missing or unknown."""
+        return cls(**record)
+
+
+def cell_id(table: str, family: str, config: Mapping[str, Any]) -> str:
+    """Return a short name of a cell that is the same in every process."""
+    text = json.dumps([table, family, dict(config)], sort_keys=True)
+    return f"{family}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def read_cells(path: Path) -> list[Cell]:
+    """Read the finished cells; a line torn by a kill is skipped."""
+    cells: list[Cell] = []
+    if path.exists():
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                cells.append(Cell.from_json(json.loads(text)))
+            except (ValueError, TypeError):
+                continue
+    return cells
+
+
+def append_cell(path: Path, cell: Cell) -> None:
+    """Add a finished cell in one synced write, on a line of its own whatever stands before it."""
+    with path.open("ab+") as file:
+        torn = file.seek(0, os.SEEK_END) > 0
+        if torn:
+            file.seek(-1, os.SEEK_END)
+            torn = file.read(1) != b"\n"
+        file.write(b"\n" * torn + json.dumps(cell.to_json()).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,338 @@
+"""Evaluate many configurations on many tables: the losses that a portfolio and a policy are learned from.
+
+A cell is one configuration on one table. Its models grow checkpoint by checkpoint on all folds, and after each the
+validation and test loss in every metric of the task are measured, for all folds together and, as a hold-out, for the
+first fold alone. Costs are CPU seconds of the process, so that other work on the machine does not distort them. A
+finished cell is one line of a file at once: a collection that was killed continues where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+
+from windvane.data.files import read_frame, to_frame
+from windvane.data.metrics import Metric, get_metric
+from windvane.runtime.table import Floats, Table
+from windvane.data.target import Goal, encode_target
+from windvane.metalearning.cells import Cell, append_cell, cell_id, read_cells
+from windvane.models import FAMILIES
+from windvane.models.base import Family, Setting
+from windvane.search.evaluate import part
+from windvane.search.portfolio import Entry
+from windvane.search.prepare import Given, Prepared, prepare
+from windvane.settings import Settings
+
+METRICS = {
+    "binary": ("roc_auc", "log_loss", "accuracy", "balanced_accuracy"),
+    "multiclass": ("log_loss", "roc_auc", "accuracy", "balanced_accuracy"),
+    "regression": ("rmse", "mae"),
+}
+MIN_CLASS_ROWS = 8  # rows of rarer classes are left out: every fold and the test rows need some
+MAX_TEST_ROWS = 5_000
+MIN_STEP = 0.25  # CPU seconds between two checkpoints that are measured; a real run joins such steps too
+MAX_KEPT_ROWS = 2_000  # of predictions that are kept for replays, validation and test each
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """A table file to learn from."""
+
+    name: str
+    path: Path
+    target: str
+    goal: Goal
+    max_rows: int | None = None  # more are sampled down to this
+    seed: int = 0  # of the sample and the division into training and test rows
+
+    def read(self) -> tuple[pd.DataFrame, Any, pd.DataFrame, Any]:
+        """Return training columns and target, test columns and target; a quarter of the rows are test rows."""
+        frame = read_frame(self.path)
+        if self.max_rows is not None and len(frame) > self.max_rows:
+            frame = frame.sample(self.max_rows, random_state=self.seed)
+        y = frame[self.target]
+        frame, y = frame[y.notna()], y[y.notna()]
+        if self.goal == "classification":
+            common = y.isin(y.value_counts().loc[lambda counts: counts >= MIN_CLASS_ROWS].index)
+            frame, y = frame[common], y[common]
+        X = frame.drop(columns=[self.target])
+        strata = y if self.goal == "classification" else None
+        X, X_test, y, y_test = train_test_split(X, y, test_size=0.25, random_state=self.seed, stratify=strata)
+        return X, y, X_test[:MAX_TEST_ROWS], y_test[:MAX_TEST_ROWS]
+
+
+@dataclass(frozen=True)
+class CollectSettings:
+    """How cells are evaluated."""
+
+    policy: str = "cv5"
+    cpu_seconds: float = 60.0  # after which a cell grows no further
+    seed: int = 0  # of folds and models
+    cache: Path | None = None  # folder for predictions of every checkpoint; None keeps none
+
+
+def collect(
+    tables: Sequence[SourceTable],
+    entries: Sequence[Entry],
+    settings: CollectSettings,
+    path: Path,
+    *,
+    workers: int = 1,
+    until: float = math.inf,
+    quiet: bool = False,
+) -> int:
+    """Evaluate the cells that a file lacks, table by table in processes of their own; return how many were added.
+
+    No cell is begun after `until` (a `time.monotonic` instant). A cell that kills its process is recorded as crashed.
+    """
+    before = len(read_cells(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    total, started = len(tables) * len(entries), time.monotonic()
+    waiting = list(tables)
+    running: dict[SourceTable, Any] = {}
+    context = multiprocessing.get_context("spawn")
+    deadline = time.time() + (until - time.monotonic()) if until < math.inf else math.inf
+    while running or (waiting and time.monotonic() < until):
+        while len(running) < workers and waiting and time.monotonic() < until:
+            table = waiting.pop(0)
+            process = context.Process(target=_collect_table, args=(table, entries, settings, path, deadline))
+            process.start()
+            running[table] = process
+        for table, process in list(running.items()):
+            process.join(timeout=1.0 / len(running))
+            if process.exitcode is None:
+                continue
+            del running[table]
+            begun = _begun_file(path, table)
+            if process.exitcode != 0 and begun.exists():
+                crashed = Cell.from_json(json.loads(begun.read_text()))
+                append_cell(path, crashed)
+                begun.unlink()
+                waiting.insert(0, table)
+            if not quiet:
+                done = len(read_cells(path))
+                left = (total - done) * (time.monotonic() - started) / max(1, done - before)
+                print(f"{table.name}: {done} of {total} cells, about {left / 60:.0f} min left", flush=True)
+    return len(read_cells(path)) - before
+
+
+def _collect_table(
+    source: SourceTable, entries: Sequence[Entry], settings: CollectSettings, path: Path, deadline: float
+) -> None:
+    finished = {cell_id(cell.table, cell.family, cell.config) for cell in read_cells(path)}
+    missing = [e for e in entries if cell_id(source.name, e.family, e.config) not in finished]
+    if not missing:
+        return
+    os.environ["OMP_NUM_THREADS"] = "1"
+    evaluator = _Evaluator.prepare(source, settings)
+    begun = _begun_file(path, source)
+    for entry in missing:
+        if time.time() >= deadline:
+            return
+        begun.write_text(json.dumps(evaluator.cell(entry, "crashed", "the process died").to_json()))
+        cell = evaluator.evaluate(entry)
+        append_cell(path, cell)
+        begun.unlink()
+
+
+def _begun_file(path: Path, table: SourceTable) -> Path:
+    return path.with_name(f".{path.stem}.{table.name}.begun")
+
+
+@dataclass
+class _Evaluator:
+    """One table with its folds and test rows."""
+
+    source: SourceTable
+    settings: CollectSettings
+    prepared: Prepared
+    test: Table
+    test_target: NDArray[Any]
+    metrics: dict[str, Metric] = field(default_factory=dict)
+
+    @classmethod
+    def prepare(cls, source: SourceTable, settings: CollectSettings) -> _Evaluator:
+        X, y, X_test, y_test = source.read()
+        run = Settings(
+            time_budget=60.0,
+            n_jobs=1,
+            memory_limit=4000.0,
+            policy=settings.policy,
+            ensemble_size=1,
+            n_trials=None,
+            run_dir=None,
+            seed=settings.seed,
+            verbose=0,
+            keep_data=False,
+        )
+        prepared = prepare(X, y, Given(source.goal, families=list(FAMILIES)), run, "the collection")
+        test = prepared.schema.transform(to_frame(X_test))
+        target, _ = encode_target(y_test, source.goal, prepared.classes)
+        task = prepared.problem.task
+        metrics = {name: get_metric(name, task) for name in METRICS[task.kind]}
+        evaluator = cls(source, settings, prepared, test, target, metrics)
+        evaluator._write_targets()
+        return evaluator
+
+    def cell(self, entry: Entry, status: str, error: str | None = None) -> Cell:
+        """Return the record of an entry, without checkpoints yet."""
+        problem = self.prepared.problem
+        constant = self._constant()
+        return Cell(
+            table=self.source.name,
+            kind=problem.task.kind,
+            rows=problem.task.n_rows,
+            columns=problem.task.n_columns,
+            classes=problem.task.n_classes,
+            minority_share=self._minority_share(),
+            policy=self.prepared.policy.name,
+            seed=self.settings.seed,
+            family=entry.family,
+            config=dict(entry.config),
+            status=status,
+            error=error,
+            constant={name: metric.loss(self.test_target, constant) for name, metric in self.metrics.items()},
+            checkpoints=[],
+        )
+
+    def evaluate(self, entry: Entry) -> Cell:
+        """Grow one configuration on all folds and measure each checkpoint."""
+        family = self.prepared.families.get(entry.family)
+        if family is None:
+            return self.cell(entry, "unsupported", f"{entry.family} does not support this table")
+        cell = self.cell(entry, "stopped")
+        try:
+            self._grow(cell, entry, family)
+        except Exception as error:  # a failure of a model is a result
+            cell.status, cell.error = "failed", f"{type(error).__name__}: {error}"[:500]
+        return cell
+
+    def _grow(self, cell: Cell, entry: Entry, family: Family) -> None:
+        problem, n_folds = self.prepared.problem, len(self.prepared.problem.folds)
+        limit = self.settings.cpu_seconds
+        used = np.zeros(n_folds)  # CPU seconds of each fold
+        models: list[Any] = []
+        for i, fold in enumerate(problem.folds):
+            start = time.process_time()
+            seed = int(np.random.SeedSequence([self.settings.seed, i]).generate_state(1)[0] % 2**31)
+            setting = Setting(problem.task, seed, 1)
+            data = part(problem, fold.train), part(problem, fold.valid)
+            models.append(family.start(entry.config, *data, setting))
+            used[i] += time.process_time() - start
+        arrays: dict[str, NDArray[np.float16]] = {}
+        steps = family.steps(entry.config, problem.task)
+        measured = 0.0
+        for total in steps:
+            for i, model in enumerate(models):
+                start = time.process_time()
+                # The clock of the models is wall time; on a busy machine it is generous, and CPU time decides below.
+                model.grow(total, time.monotonic() + 2 * max(1.0, (limit - used.sum()) / (n_folds - i)))
+                used[i] += time.process_time() - start
+            if any(model.iterations == 0 for model in models):
+                return
+            complete = all(model.finished or model.iterations >= steps[-1] for model in models)
+            if complete or used.sum() >= limit or used.sum() - measured >= MIN_STEP:
+                self._measure(cell, models, used, arrays)
+                measured = used.sum()
+            if complete or used.sum() >= limit:
+                cell.status = "done" if complete else "stopped"
+                break
+        if self.settings.cache is not None and arrays:
+            np.savez(self._folder() / f"{cell_id('', cell.family, cell.config)}.npz", allow_pickle=False, **arrays)
+
+    def _measure(self, cell: Cell, models: list[Any], used: Floats, arrays: dict[str, NDArray[np.float16]]) -> None:
+        problem = self.prepared.problem
+        start = time.process_time()
+        pairs = zip(models, problem.folds, strict=True)
+        parts = [np.asarray(model.predict(problem.table.take(fold.valid))) for model, fold in pairs]
+        predict_seconds = time.process_time() - start
+        tests = [np.asarray(model.predict(self.test)) for model in models]
+        valid, test = np.concatenate(parts), np.mean(tests, axis=0)
+        target, first = problem.target[problem.valid_rows], problem.folds[0].valid
+        losses = {
+            name: [
+                metric.loss(target, valid),
+                metric.loss(self.test_target, test),
+                metric.loss(problem.target[first], parts[0]),
+                metric.loss(self.test_target, tests[0]),
+            ]
+            for name, metric in self.metrics.items()
+        }
+        iterations = [int(model.best_iteration) for model in models]
+        number = len(cell.checkpoints)
+        cell.checkpoints.append(
+            {
+                "iterations": iterations,
+                "cpu": round(float(used.sum() + predict_seconds), 4),
+                "cpu_first": round(float(used[0] + predict_seconds / len(models)), 4),
+                "losses": {name: [float(f"{loss:.6g}") for loss in four] for name, four in losses.items()},
+            }
+        )
+        rows = self._kept_rows(len(target))
+        arrays[f"valid_{number}"] = self._small(valid[rows])
+        arrays[f"test_{number}"] = self._small(test[:MAX_KEPT_ROWS])
+        arrays[f"first_{number}"] = self._small(tests[0][:MAX_KEPT_ROWS])
+
+    def _small(self, prediction: Floats) -> NDArray[np.float16]:
+        if not self.prepared.problem.task.is_classification:  # standardised, or float16 would not hold the digits
+            target = self.prepared.problem.target
+            prediction = (prediction - target.mean()) / (target.std() or 1.0)
+        return np.clip(prediction, -6e4, 6e4).astype(np.float16)
+
+    def _kept_rows(self, n_rows: int) -> NDArray[np.intp]:
+        rng = np.random.default_rng(0)
+        return np.sort(rng.permutation(n_rows)[:MAX_KEPT_ROWS])
+
+    def _folder(self) -> Path:
+        assert self.settings.cache is not None
+        return self.settings.cache / self.source.name
+
+    def _write_targets(self) -> None:
+        if self.settings.cache is None:
+            return
+        self._folder().mkdir(parents=True, exist_ok=True)
+        problem = self.prepared.problem
+        valid_rows = problem.valid_rows
+        rows = self._kept_rows(len(valid_rows))
+        sizes = [len(fold.valid) for fold in problem.folds]
+        fold_of = np.repeat(np.arange(len(sizes)), sizes)[rows]
+        target = problem.target.astype(np.float64)
+        test = self.test_target[:MAX_KEPT_ROWS].astype(np.float64)
+        if not problem.task.is_classification:
+            mean, spread = target.mean(), target.std() or 1.0
+            target, test = (target - mean) / spread, (test - mean) / spread
+        np.savez(
+            self._folder() / "targets.npz",
+            valid=target[valid_rows][rows],
+            test=test,
+            fold=fold_of,
+            valid_matrix=problem.table.matrix[valid_rows[rows]],
+            test_matrix=np.asarray(self.test.matrix[:MAX_KEPT_ROWS]),
+            n_numbers=np.array([problem.table.n_numbers]),
+        )
+
+    def _constant(self) -> Floats:
+        """Predict the shares of the classes, or the mean, for every test row."""
+        target, task = self.prepared.problem.target, self.prepared.problem.task
+        if task.is_classification:
+            shares = np.bincount(target, minlength=task.n_classes) / len(target)
+            return np.repeat(shares[None], len(self.test_target), axis=0)
+        return np.full(len(self.test_target), target.mean())
+
+    def _minority_share(self) -> float:
+        problem = self.prepared.problem
+        if not problem.task.is_classification:
+            return 0.0
+        return float(np.bincount(problem.target).min() / len(problem.target))

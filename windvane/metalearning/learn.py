@@ -1,0 +1,128 @@
+"""From collected cells to a portfolio: which cases it has, and what its entries bring on tables left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from windvane.data.files import read_frame
+from windvane.data.guess import guess_task
+from windvane.errors import InputError
+from windvane.metalearning.cells import read_cells
+from windvane.metalearning.collect import SourceTable
+from windvane.metalearning.portfolio import BuildPlan, build, make_scores
+from windvane.metalearning.replay import TableReplay, entry_id
+from windvane.search.portfolio import Case, Entry
+
+MIN_TABLES = 8  # of a size class, before it gets an order of its own
+SIZE_EDGES = (1_500,)  # training rows at which size classes are cut
+LARGE_ROWS = 12_000  # from here on tables that were collected whole decide
+SUFFIXES = (".parquet", ".csv", ".csv.gz", ".feather", ".arff")
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Cases of a portfolio with the tables they were learned from."""
+
+    cases: list[Case]
+    tables: list[str]
+    made: str
+
+
+def find_tables(folder: Path, target: str | None, max_rows: int | None = None) -> list[SourceTable]:
+    """Return the tables of a folder; the target is the column named, or the last one of each.
+
+    InputError where the folder holds no table, or one lacks the target.
+    """
+    paths = sorted(p for p in folder.glob("*") if p.name.endswith(SUFFIXES)) if folder.is_dir() else []
+    if not paths:
+        raise InputError(f"{str(folder)!r} holds no table. Allowed: a folder of files {', '.join(SUFFIXES)}.")
+    tables = []
+    for path in paths:
+        frame = read_frame(path)
+        column = frame.columns[-1] if target is None else target
+        if column not in frame.columns:
+            raise InputError(f"--target {target!r} is no column of {path.name}. Allowed: {list(frame.columns)[:10]}.")
+        goal, _ = guess_task(frame[column])
+        tables.append(SourceTable(path.name.split(".")[0], path, str(column), goal, max_rows))
+    return tables
+
+
+def entries_of(path: Path) -> dict[str, Entry]:
+    """Return the entries of a collection by their id."""
+    found = (Entry(cell.family, cell.config) for cell in read_cells(path))
+    return {entry_id(entry.family, entry.config): entry for entry in found}
+
+
+def complete_tables(tables: Sequence[TableReplay], share: float = 0.8) -> list[TableReplay]:
+    """Keep the tables on which most of the entries were evaluated: others are still being collected."""
+    most = max((len(table.curves) for table in tables), default=0)
+    return [table for table in tables if len(table.curves) >= share * most]
+
+
+def learn_portfolio(
+    tables: Sequence[TableReplay], large: Sequence[TableReplay], entries: Mapping[str, Entry], plan: BuildPlan
+) -> Learned:
+    """Build an order for every task kind and, where at least `MIN_TABLES` tables are of its size, every size class.
+
+    `large` tables, of all kinds together, give the order beyond `LARGE_ROWS`.
+    """
+    if not tables:
+        raise InputError("There are no tables to learn from: collect more cells first.")
+    cases = []
+    for kind in sorted({table.kind for table in tables}):
+        of_kind = [table for table in tables if table.kind == kind]
+        low = 0
+        for max_rows in SIZE_EDGES:
+            inside = [table for table in of_kind if low < table.rows <= max_rows]
+            if MIN_TABLES <= len(inside) < len(of_kind):
+                cases.append(_case(inside, entries, plan, kind, max_rows))
+                low = max_rows
+        beyond = [table for table in of_kind if table.rows > low]
+        limit = LARGE_ROWS if large else None
+        cases.append(_case(beyond if len(beyond) >= MIN_TABLES else of_kind, entries, plan, kind, limit))
+    if large:
+        chosen = build(large, list(entries), plan)
+        cases.append(Case(tuple(entries[entry] for entry, _ in chosen)))
+    names = sorted(table.name for table in [*tables, *large])
+    made = (
+        f"learned from {len(entries)} configurations on {len(names)} tables, "
+        f"budgets {', '.join(f'{seconds:g}' for seconds in plan.budgets)} s with {plan.workers} workers"
+    )
+    return Learned(cases, names, made)
+
+
+def _case(
+    tables: Sequence[TableReplay], entries: Mapping[str, Entry], plan: BuildPlan, kind: str, max_rows: int | None
+) -> Case:
+    chosen = build(tables, list(entries), plan)
+    return Case(tuple(entries[entry] for entry, _ in chosen), (kind,), max_rows)
+
+
+def leave_out(
+    tables: Sequence[TableReplay],
+    candidates: Sequence[str],
+    plan: BuildPlan,
+    orders: Mapping[str, Sequence[str]],
+    n_parts: int = 5,
+) -> pd.DataFrame:
+    """Compare orders on tables left out, part by part; "learned" is built without the tables of the part.
+
+    Returns one row a table and order, with a score for each budget (`AnytimeScore.scores`).
+    """
+    permuted = [tables[i] for i in np.random.default_rng(0).permutation(len(tables))]
+    rows = []
+    for part in range(n_parts):
+        held_out = permuted[part::n_parts]
+        rest = [table for table in tables if table not in held_out]
+        learned = [entry for entry, _ in build(rest, candidates, plan)]
+        for score in make_scores(held_out, plan):
+            for name, order in [*orders.items(), ("learned", learned)]:
+                row: dict[str, Any] = {"table": score.table.name, "order": name}
+                rows.append(row | {f"{s:g} s": x for s, x in zip(plan.budgets, score.scores(order), strict=True)})
+    return pd.DataFrame(rows)

@@ -1,0 +1,298 @@
+"""Replay whole runs from the predictions that a collection kept: strategies are compared in seconds.
+
+A replay runs entries in an order on a number of workers, each entry for as long as its checkpoints took in CPU
+seconds, until the budget ends; then it builds the ensemble from what is there, as a real run does, and scores it on
+test rows. Notation: v validation rows, t test rows, k classes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from windvane.runtime.table import Floats
+from windvane.metalearning.cells import Cell, cell_id, read_cells
+from windvane.search.ensemble import family_cap
+from windvane.search.portfolio import Entry
+
+AUTO = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
+Stack = NDArray[np.floating[Any]]
+Select = Callable[[Stack, NDArray[Any], str], Floats]  # (m, v[, k]) predictions, target, metric -> weights (m,)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One entry on one table, checkpoint by checkpoint (p of them)."""
+
+    family: str
+    cpu: Floats  # CPU seconds until each, shape (p,)
+    valid_loss: Floats  # shape (p,)
+    test_loss: Floats  # shape (p,)
+    valid: tuple[Stack, ...]  # predictions of the kept validation rows, each of shape (v,) or (v, k)
+    test: tuple[Stack, ...]
+    done: bool
+    cost: float  # CPU seconds until it is done or has failed
+
+
+@dataclass
+class TableReplay:
+    """What is known of one table; entries by their id."""
+
+    name: str
+    kind: str
+    rows: int
+    columns: int
+    classes: int
+    metric: str
+    target: NDArray[Any]  # of the kept validation rows, shape (v,)
+    test_target: NDArray[Any]
+    constant: float  # test loss of a constant prediction
+    curves: dict[str, Curve] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """How a run spends its time."""
+
+    seconds: float = 60.0
+    workers: int = 2
+    startup: float = 2.0  # before the first trial
+    overhead: float = 0.15  # of each trial
+    share: float = 0.3  # of the budget that one trial may take
+
+
+def entry_id(family: str, config: Mapping[str, Any]) -> str:
+    """Name an entry independently of tables."""
+    return cell_id("", family, config)
+
+
+def read_replays(
+    path: Path, cache: Path, metrics: Mapping[str, str] = AUTO, max_rows: int = 1000, *, holdout: bool = False
+) -> list[TableReplay]:
+    """Read the tables of a collection, with at most so many rows of predictions each.
+
+    With `holdout` the first fold stands for the whole: its validation rows, its model's test predictions, its cost.
+    """
+    tables: dict[str, TableReplay] = {}
+    kept: dict[str, NDArray[np.intp]] = {}  # validation rows that count
+    for cell in read_cells(path):
+        folder = cache / cell.table
+        if not (folder / "targets.npz").exists():
+            continue
+        metric = metrics[cell.kind]
+        if cell.table not in tables:
+            with np.load(folder / "targets.npz") as targets:
+                valid, test = targets["valid"][:], targets["test"][:]
+                kept[cell.table] = np.flatnonzero(targets["fold"] == 0) if holdout else np.arange(len(valid))
+            valid = valid[kept[cell.table]]
+            if cell.kind != "regression":
+                valid, test = valid.astype(np.int64), test.astype(np.int64)
+            tables[cell.table] = TableReplay(
+                *(cell.table, cell.kind, cell.rows, cell.columns, cell.classes, metric),
+                *(valid[_some(len(valid), max_rows)], test[_some(len(test), max_rows)], cell.constant[metric]),
+            )
+        curve = _read_curve(cell, folder, metric, kept[cell.table], max_rows, holdout)
+        if curve is not None:
+            tables[cell.table].curves[entry_id(cell.family, cell.config)] = curve
+    return list(tables.values())
+
+
+def _some(n_rows: int, max_rows: int) -> NDArray[np.intp]:
+    return np.sort(np.random.default_rng(1).permutation(n_rows)[:max_rows])
+
+
+def _read_curve(
+    cell: Cell, folder: Path, metric: str, kept: NDArray[np.intp], max_rows: int, holdout: bool
+) -> Curve | None:
+    file = folder / f"{entry_id(cell.family, cell.config)}.npz"
+    if not cell.checkpoints or not file.exists():
+        return None
+    with np.load(file) as arrays:
+        count = len(cell.checkpoints)
+        valid = [arrays[f"valid_{i}"][kept] for i in range(count)]
+        test = [arrays[f"{'first' if holdout else 'test'}_{i}"] for i in range(count)]
+    rows, test_rows = _some(len(valid[0]), max_rows), _some(len(test[0]), max_rows)
+    losses = np.array([point["losses"][metric] for point in cell.checkpoints], dtype=np.float64)  # (p, 4)
+    cpu = np.array([point["cpu_first" if holdout else "cpu"] for point in cell.checkpoints])
+    return Curve(
+        family=cell.family,
+        cpu=cpu,
+        valid_loss=losses[:, 2 if holdout else 0],
+        test_loss=losses[:, 3 if holdout else 1],
+        valid=tuple(prediction[rows].astype(np.float32) for prediction in valid),
+        test=tuple(prediction[test_rows].astype(np.float32) for prediction in test),
+        done=cell.status == "done",
+        cost=float(cpu[-1]),
+    )
+
+
+def losses_of(stack: Stack, target: NDArray[Any], metric: str) -> Floats:
+    """Return the loss of each of m predictions of shape (v,) or (v, k), shape (m,)."""
+    if metric == "rmse":
+        return np.sqrt(np.mean((stack - target) ** 2, axis=1, dtype=np.float64))
+    if metric == "mae":
+        return np.asarray(np.mean(np.abs(stack - target), axis=1, dtype=np.float64))
+    if metric == "log_loss":  # of shape (m, v): the probabilities of the true class
+        true = stack if stack.ndim == 2 else stack[:, np.arange(stack.shape[1]), target]  # (m, v)
+        return np.asarray(-np.mean(np.log(np.clip(true, 1e-7, 1.0)), axis=1, dtype=np.float64))
+    if metric == "roc_auc":
+        scores = stack if stack.ndim == 2 else stack[..., 1]
+        positive = target == 1
+        n_positive = int(positive.sum())
+        ranks = rankdata(scores, axis=1)[:, positive].sum(axis=1)
+        area = (ranks - n_positive * (n_positive + 1) / 2) / max(1, n_positive * (len(target) - n_positive))
+        return np.asarray(1.0 - area)
+    if metric == "accuracy":
+        return np.asarray(np.mean(stack.argmax(axis=2) != target, axis=1))
+    raise ValueError(metric)
+
+
+def reduce_stack(stack: Stack, target: NDArray[Any], metric: str) -> Stack:
+    """Keep what the metric looks at: the probability of the true class, or of the positive one; shape (m, v)."""
+    if stack.ndim == 2:
+        return stack
+    if metric == "log_loss":
+        return np.asarray(stack[:, np.arange(stack.shape[1]), target])
+    return stack[..., 1] if metric == "roc_auc" else stack
+
+
+def greedy(stack: Stack, target: NDArray[Any], metric: str, rounds: int = 25) -> Floats:
+    """Return the weights of greedy selection with replacement; the best prefix of the rounds."""
+    reduced = reduce_stack(stack, target, metric).astype(np.float64)
+    counts = np.zeros(len(reduced))
+    total = np.zeros(reduced.shape[1:])
+    best, best_loss = counts, np.inf
+    for taken in range(1, rounds + 1):
+        losses = losses_of((total + reduced) / taken, target, metric)
+        losses = np.where(counts > 0, losses - 1e-9, losses)
+        chosen = int(np.argmin(losses))
+        counts[chosen] += 1
+        total = total + reduced[chosen]
+        if losses[chosen] < best_loss - 1e-9:
+            best, best_loss = counts.copy(), float(losses[chosen])
+    return np.asarray(best / best.sum())
+
+
+def run_trials(order: Sequence[str], table: TableReplay, plan: RunPlan) -> list[tuple[str, int]]:
+    """Run entries in an order; return those with a checkpoint at the end, with the number of the last."""
+    free = [plan.startup] * plan.workers
+    heapq.heapify(free)
+    limit = plan.share * plan.seconds
+    reached: list[tuple[str, int]] = []
+    for entry in order:
+        curve = table.curves.get(entry)
+        if curve is None:
+            continue
+        start = heapq.heappop(free)
+        allowed = min(limit, plan.seconds - start - plan.overhead)
+        if allowed <= 0:
+            break
+        last = int(np.searchsorted(curve.cpu, allowed, side="right")) - 1
+        if last >= 0:
+            reached.append((entry, last))
+        heapq.heappush(free, start + plan.overhead + min(curve.cost, allowed))
+    return reached
+
+
+def score_run(reached: Sequence[tuple[str, int]], table: TableReplay, select: Select = greedy) -> float:
+    """Return the test loss of the ensemble of some checkpoints; that of a constant where there is none."""
+    ranked = sorted(reached, key=lambda pair: table.curves[pair[0]].valid_loss[pair[1]])
+    cap, seen, chosen = family_cap(table.rows), dict[str, int](), []
+    for entry, last in ranked:
+        family = table.curves[entry].family
+        seen[family] = seen.get(family, 0) + 1
+        if seen[family] <= cap and np.isfinite(table.curves[entry].valid_loss[last]):
+            chosen.append((entry, last))
+    if not chosen:
+        return table.constant
+    stack = np.stack([table.curves[entry].valid[last] for entry, last in chosen])
+    weights = select(stack, table.target, table.metric)
+    blend = np.tensordot(weights, np.stack([table.curves[entry].test[last] for entry, last in chosen]), axes=1)
+    return float(losses_of(blend[None], table.test_target, table.metric)[0])
+
+
+def write_matrix(
+    tables: Sequence[TableReplay], entries: Mapping[str, Entry], path: Path, min_step: float = 0.25
+) -> None:
+    """Write replays small enough to be kept with the project: one Parquet row for each table, entry and checkpoint.
+
+    Predictions are reduced to what the losses look at (the probability of the positive or of the true class, as one
+    byte of its logit; standardized values as float16). A checkpoint less than `min_step` CPU seconds before the next
+    one is left out, as a real run joins such steps.
+    """
+    rows = []
+    for table in tables:
+        facts = {"table": table.name, "kind": table.kind, "rows": table.rows, "columns": table.columns}
+        facts |= {"classes": table.classes, "constant": table.constant, "metric": table.metric}
+        targets = [t.astype(np.float16 if table.kind == "regression" else np.uint8) for t in _targets(table)]
+        head = {"family": "", "config": "", "cpu": 0.0, "done": True, "valid_loss": 0.0, "test_loss": 0.0}
+        rows.append({**facts, **head, "valid": targets[0].tobytes(), "test": targets[1].tobytes()})
+        for entry, curve in table.curves.items():
+            config = json.dumps(dict(entries[entry].config), sort_keys=True)
+            for i, cpu in enumerate(curve.cpu):
+                if i + 1 < len(curve.cpu) and curve.cpu[i + 1] - cpu < min_step:
+                    continue
+                parts = [
+                    _to_bytes(one, target, table.kind)
+                    for one, target in zip((curve.valid[i], curve.test[i]), _targets(table), strict=True)
+                ]
+                losses = {"valid_loss": float(curve.valid_loss[i]), "test_loss": float(curve.test_loss[i])}
+                cell = {"family": curve.family, "config": config, "cpu": float(cpu), "done": curve.done, **losses}
+                rows.append({**facts, **cell, "valid": parts[0], "test": parts[1]})
+    pd.DataFrame(rows).to_parquet(path, compression="zstd")
+
+
+def read_matrix(path: Path) -> tuple[list[TableReplay], dict[str, Entry]]:
+    """Read what `write_matrix` wrote: replays and the entries by their id."""
+    frame = pd.read_parquet(path)
+    tables, entries = [], dict[str, Entry]()
+    for name, group in frame.groupby("table", sort=False):
+        head = group.iloc[0]
+        kind = str(head["kind"])
+        target_type = np.float16 if kind == "regression" else np.uint8
+        targets = [np.frombuffer(head[part], target_type) for part in ("valid", "test")]
+        targets = [t.astype(np.float64 if kind == "regression" else np.int64) for t in targets]
+        facts = (str(name), kind, int(head["rows"]), int(head["columns"]), int(head["classes"]), str(head["metric"]))
+        table = TableReplay(*facts, targets[0], targets[1], float(head["constant"]))
+        for (family, config), cells in group.iloc[1:].groupby(["family", "config"], sort=False):
+            entry = Entry(str(family), json.loads(str(config)))
+            entries[entry_id(entry.family, entry.config)] = entry
+            valid, test = ([_from_bytes(part, kind) for part in cells[name]] for name in ("valid", "test"))
+            cpu = cells["cpu"].to_numpy()
+            table.curves[entry_id(entry.family, entry.config)] = Curve(
+                *(entry.family, cpu, cells["valid_loss"].to_numpy(), cells["test_loss"].to_numpy()),
+                *(tuple(valid), tuple(test), bool(cells["done"].all()), float(cpu[-1])),
+            )
+        tables.append(table)
+    return tables, entries
+
+
+_LOGIT_STEP = 0.1  # a byte holds logits from -12.7 to 12.7
+
+
+def _targets(table: TableReplay) -> tuple[NDArray[Any], NDArray[Any]]:
+    return table.target, table.test_target
+
+
+def _to_bytes(prediction: Stack, target: NDArray[Any], kind: str) -> bytes:
+    if kind == "regression":
+        return prediction.astype(np.float16).tobytes()
+    if prediction.ndim == 2:
+        prediction = prediction[:, 1] if kind == "binary" else prediction[np.arange(len(target)), target]
+    p = np.clip(prediction.astype(np.float64), 1e-6, 1 - 1e-6)
+    return np.clip(np.rint(np.log(p / (1 - p)) / _LOGIT_STEP), -127, 127).astype(np.int8).tobytes()
+
+
+def _from_bytes(content: bytes, kind: str) -> Stack:
+    if kind == "regression":
+        return np.frombuffer(content, np.float16).astype(np.float32)
+    return np.asarray(1 / (1 + np.exp(-_LOGIT_STEP * np.frombuffer(content, np.int8).astype(np.float32))))

@@ -1,0 +1,37 @@
+"""Helpers for torch networks that vision, inspection and curvature share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+
+def unwrap_model(model: nn.Module) -> nn.Module:
+    """Return the network inside `torch.compile`, `DataParallel` and `DistributedDataParallel`, in any nesting."""
+    *_, innermost = _wrappers(model)
+    return innermost
+
+
+def find_ddp(model: nn.Module) -> DistributedDataParallel | None:
+    """Return the `DistributedDataParallel` around a network, or None if one process trains it."""
+    return next((wrapper for wrapper in _wrappers(model) if isinstance(wrapper, DistributedDataParallel)), None)
+
+
+def to_device(batch: Any, device: torch.device | str) -> Any:
+    """Move a tensor, or each tensor among the values of a mapping, to a device; other values stay as they are."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+
+
+def _wrappers(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield a model, then what it wraps, down to the plain network."""
+    inner: object = model
+    while isinstance(inner, nn.Module):
+        yield inner
+        wraps = isinstance(inner, DataParallel | DistributedDataParallel)
+        inner = inner.module if wraps else getattr(inner, "_orig_mod", None)

@@ -1,0 +1,169 @@
+"""A trained network for other programs: ONNX and torch.export.
+
+What goes in are plain pixels and what comes out are probabilities, so that nobody has to repeat the scaling. What was
+written is read back and compared with the network before it counts.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from windvane.errors import InputError, WindvaneError
+from windvane.vision.saved_model import TrainedModel
+
+_TOLERANCE = 1e-4  # largest difference of a probability
+_CHECKED = (2, 5)  # images: the first number is what is traced, the second shows that others work
+
+
+class PixelNetwork(nn.Module):
+    """A network from pixels to probabilities.
+
+    Parameters
+    ----------
+    model
+        Trained.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: TrainedModel) -> None:
+        super().__init__()
+        self.network = model.network
+        self.register_buffer("mean", 255.0 * torch.tensor(model.recipe.normalization[0])[:, None, None])
+        self.register_buffer("std", 255.0 * torch.tensor(model.recipe.normalization[1])[:, None, None])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give probabilities of shape (n, k) for uint8 images of shape (n, 3, s, s)."""
+        logits = self.network((images.to(torch.float32) - self.mean) / self.std)  # (n, k)
+        return torch.softmax(logits, dim=1)
+
+
+def export_onnx(model: TrainedModel, path: str | Path) -> Path:
+    """Write a model as one ONNX file.
+
+    Parameters
+    ----------
+    model
+        Trained.
+    path
+        A new file that ends in .onnx. Its input is ``images``, uint8 of shape (n, 3, s, s); its output
+        ``probabilities``, float32 of shape (n, k).
+
+    Returns
+    -------
+    Path
+        The file, once onnxruntime computes the same.
+
+    Raises
+    ------
+    InputError
+        Where the path is not usable.
+    WindvaneError
+        Where the file computes something else.
+    """
+    file, network = _new_file(path, ".onnx"), _on_cpu(model)
+    with _quiet():
+        torch.onnx.export(
+            network,
+            (_images(model, _CHECKED[0]),),
+            file,
+            input_names=["images"],
+            output_names=["probabilities"],
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            external_data=False,
+            dynamo=True,
+            verbose=False,
+        )
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    for n in _CHECKED:
+        images = _images(model, n)
+        _compare(network, images, session.run(None, {"images": images.numpy()})[0], file)
+    return file
+
+
+def export_torch(model: TrainedModel, path: str | Path) -> Path:
+    """Write a model as a program of torch.export, which needs neither timm nor windvane.
+
+    Parameters
+    ----------
+    model
+        Trained.
+    path
+        A new file that ends in .pt2. ``torch.export.load(path).module()`` takes uint8 images of shape (n, 3, s, s).
+
+    Returns
+    -------
+    Path
+        The file, once it computes the same.
+
+    Raises
+    ------
+    InputError
+        Where the path is not usable.
+    WindvaneError
+        Where the file computes something else.
+    """
+    file, network = _new_file(path, ".pt2"), _on_cpu(model)
+    with _quiet():
+        program = torch.export.export(
+            network, (_images(model, _CHECKED[0]),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
+        )
+        torch.export.save(program, file)
+        loaded = torch.export.load(file).module()
+    for n in _CHECKED:
+        images = _images(model, n)
+        with torch.inference_mode():
+            found = loaded(images).numpy()
+        _compare(network, images, found, file)
+    return file
+
+
+def _new_file(path: str | Path, suffix: str) -> Path:
+    file = Path(path)
+    if file.suffix != suffix or file.exists() or not file.parent.is_dir():
+        raise InputError(f"path={str(path)!r} is not usable. Allowed: a new file, ending in {suffix}, in a folder.")
+    return file
+
+
+def _on_cpu(model: TrainedModel) -> PixelNetwork:
+    return PixelNetwork(TrainedModel(copy.deepcopy(model.network).cpu(), model.recipe, model.classes)).eval()
+
+
+def _images(model: TrainedModel, n: int) -> Tensor:
+    """Make n images of noise; shape (n, 3, s, s)."""
+    size = model.recipe.image_size
+    return torch.randint(256, (n, 3, size, size), generator=torch.Generator().manual_seed(n)).to(torch.uint8)
+
+
+def _compare(network: PixelNetwork, images: Tensor, found: np.ndarray, file: Path) -> None:
+    with torch.inference_mode():
+        wanted = network(images).numpy()
+    difference = float(np.abs(found - wanted).max())
+    if not difference <= _TOLERANCE:
+        raise WindvaneError(f"{file} computes something else: a probability differs by {difference:.2g}.")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the exporters say of themselves."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,63 @@
+"""Small pictures inside a page: images with a caption each, as data in the page itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+from windvane.data.images.decode import Pixels
+from windvane.page import Html, tag
+
+SIDE = 120  # pixels of the longer side at most; twice what is shown, for fine screens
+SMALL = 48  # up to here an image is kept as it is, and shown with its pixels
+
+
+def gallery(shots: Sequence[tuple[Pixels, str, str]], *, label: str) -> Html:
+    """Show images side by side.
+
+    Parameters
+    ----------
+    shots
+        RGB bytes of shape (h, w, 3), caption and name of each.
+    label
+        What they show.
+
+    Returns
+    -------
+    Html
+        A list.
+    """
+    items = []
+    for pixels, caption, name in shots:
+        kind = {"class": "pixels"} if max(pixels.shape) <= SMALL else {}
+        picture = {"src": encode(pixels), "alt": name, "title": name, **kind}
+        items.append(tag("li", Html(tag("img", attributes=picture).removesuffix("</img>")), tag("span", caption)))
+    return tag("ul", *items, attributes={"class": "shots", "aria-label": label})
+
+
+def encode(pixels: Pixels) -> str:
+    """Write an image as a link that holds it.
+
+    Parameters
+    ----------
+    pixels
+        RGB bytes of shape (h, w, 3).
+
+    Returns
+    -------
+    str
+        A data URI: PNG of small images, a JPEG thumbnail of larger ones.
+    """
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    stream = io.BytesIO()
+    if max(image.size) <= SMALL:
+        image.save(stream, "PNG", optimize=True)
+        kind = "png"
+    else:
+        image.thumbnail((SIDE, SIDE))
+        image.save(stream, "JPEG", quality=80, optimize=True)
+        kind = "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"

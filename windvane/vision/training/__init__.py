@@ -1,0 +1,1 @@
+"""The training loop, its state, schedule, loaders, metrics and checkpoint."""
