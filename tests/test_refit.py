@@ -10,12 +10,12 @@ from toys import CLASSES, ToyFamily, make_problem, make_trial
 
 from windvane import refit as module
 from windvane.data.column_types import infer_schema
-from windvane.runtime.table import Table
 from windvane.data.task import Kind
 from windvane.models.base import Part, Setting
 from windvane.predictor import Predictor
 from windvane.refit import refitted
 from windvane.runtime.ensemble import Ensemble, Member
+from windvane.runtime.table import Table
 from windvane.search.run import Problem
 
 MEMBERS = (Member(3, "step_0001", "toy", 0.75), Member(1, "step_0000", "other", 0.25))

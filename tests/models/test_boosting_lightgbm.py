@@ -33,7 +33,7 @@ def test_the_curve_is_the_loss_of_the_validation_part(case: Case) -> None:
     if case.setting.task.is_classification:
         loss = np.average(-np.log(found[np.arange(len(target)), target]), weights=weight)
     else:
-        units = model._units
+        units = model.units
         loss = np.average((units.shrink(found) - units.shrink(target)) ** 2, weights=weight)
     assert model.curve.losses[model.best_iteration - 1] == pytest.approx(loss, rel=1e-5)
 

@@ -13,14 +13,14 @@ from scipy import sparse as sp
 from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
+from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
 from windvane.data.metrics import get_metric
-from windvane.runtime.schema import Schema
-from windvane.data.column_types import infer_schema
 from windvane.data.split import Fold
 from windvane.data.task import Task
 from windvane.report import oddities
 from windvane.report.oddities import Duplicates, find_duplicates, places, powers, remarks, row_hashes, shared_rows
+from windvane.runtime.schema import Schema
 from windvane.search.run import Problem
 
 RNG = np.random.default_rng(0)
@@ -111,7 +111,7 @@ def test_hashes_are_equal_where_rows_are(rows: list[tuple[float, str | None]]) -
 
 def test_hashes_of_sparse_rows() -> None:
     dense = RNG.integers(3, size=(40, 4)) * 1.0
-    hashes = row_hashes(infer_schema(to_frame(sp.csr_matrix(dense))).encode(to_frame(sp.csr_matrix(dense))))
+    hashes = row_hashes(infer_schema(to_frame(sp.csr_matrix(dense))).transform(to_frame(sp.csr_matrix(dense))))
     expected = {tuple(row) for row in dense.tolist()}
     assert len(np.unique(hashes)) == len(expected) < 40
 

@@ -104,7 +104,8 @@ class Network:
 
     def load(self, folder: Path, setting: Setting) -> Fitted:
         """Open a checkpoint for prediction."""
-        return open_model(folder, setting, "realmlp")
+        model: Fitted = open_model(folder, setting, "realmlp")
+        return model
 
 
 class NetworkModel(BaseModel):

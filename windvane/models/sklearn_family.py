@@ -171,7 +171,8 @@ class SklearnFamily:
 
     def load(self, folder: Path, setting: Setting) -> Fitted:
         """Open a checkpoint for prediction."""
-        return open_model(folder, setting, "sklearn", self.trusted_types(setting.task))
+        model: Fitted = open_model(folder, setting, "sklearn", self.trusted_types(setting.task))
+        return model
 
     def create_estimator(self, task: Task) -> Estimator:
         """Make a new, unfitted estimator for a task."""
