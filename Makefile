@@ -1,6 +1,6 @@
 # Everything a developer or CI does. `make demo` and `make test` start from a machine with nothing but Python 3.11.
 
-.PHONY: demo test test-slow check format bench clean
+.PHONY: demo test test-slow check format docs bench clean
 
 # The first Python that is new enough; `make test PYTHON=/path/to/python` takes another.
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3.14; do \
@@ -32,6 +32,9 @@ format: $(VENV)/dev.stamp  ## mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/docs.stamp  ## build the documentation site into docs/_build/index.html
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/.doctrees docs docs/_build
+
 bench: $(VENV)/dev.stamp  ## the script behind the comparison in the README: hours, on a quiet machine
 	$(BIN)/python benchmarks/peers.py setup
 	$(BIN)/python benchmarks/peers.py run --systems autosklearn2 autogluon flaml
@@ -39,7 +42,7 @@ bench: $(VENV)/dev.stamp  ## the script behind the comparison in the README: hou
 	$(BIN)/python benchmarks/peers.py table
 
 clean:  ## remove all that is made here
-	rm -rf $(VENV) build dist *.egg-info demo_run report.html catboost_info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) docs/_build docs/reference/generated build dist *.egg-info demo_run report.html catboost_info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/core.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
@@ -48,6 +51,10 @@ $(VENV)/core.stamp: pyproject.toml | $(BIN)/python
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
 	touch $@ $(VENV)/core.stamp
+
+$(VENV)/docs.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[docs]'
+	touch $@
 
 # Debian keeps ensurepip in a package of its own; LightGBM needs the system's OpenMP library on Linux.
 $(BIN)/python:

@@ -15,7 +15,7 @@ from curvature_nets import cifar, simple_cnn
 from torch import Tensor, nn
 from torch.nn import functional
 
-from windvane.curvature import FisherPenalty, FisherTracker, hessian_trace, memorisation
+from windvane.curvature import FisherPenalty, FisherTracker, hessian_trace, memorization
 from windvane.curvature.autograd import Mode
 
 METHODS = {"FP": "sampled", "GP_r": "uniform", "GP": "true"}
@@ -170,7 +170,7 @@ class Trainer:
         logits = self.logits(x)
         self.tracker.update(logits, self.step)
         if self.run.noise and self.step % 100 == 0 and self.run.method != "Mixup":
-            self.memory.append(asdict(memorisation(self.model, logits, y, self.noisy[rows], self.step)))
+            self.memory.append(asdict(memorization(self.model, logits, y, self.noisy[rows], self.step)))
         value = functional.cross_entropy(logits, targets)
         self.optimizer.zero_grad()
         value.backward()

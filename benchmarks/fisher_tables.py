@@ -58,9 +58,10 @@ def laid_out(title: str, found: Found, columns: Sequence[str], rows: Iterable[Se
     epochs = sorted({len(one["history"]) for one in found})
     n_images, n_seeds = max(one["run"]["images"] for one in found), len({one["run"]["seed"] for one in found})
     length = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
-    said = f"**{title}**: {length} epochs, {n_images:,} images, {n_seeds} seed{'s' if n_seeds > 1 else ''}."
+    heading = f"## {title[0].upper()}{title[1:]}"
+    said = f"{length} epochs, {n_images:,} images, {n_seeds} seed{'s' if n_seeds > 1 else ''}."
     lines = [f"| {' | '.join(map(str, cells))} |" for cells in (columns, ["---"] * len(columns), *rows)]
-    return [said, "", *lines]
+    return [heading, "", said, "", *lines]
 
 
 def of(found: Found, method: str, rate: float) -> Found:

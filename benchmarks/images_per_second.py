@@ -1,6 +1,6 @@
 """Images a second of training, and of loading with augmentation alone, against timm's loader and training step.
 
-Claim: none; the figures stand in docs/guide/training.md. Hardware: 2 cores, no GPU, nothing else running. Repeats: 5
+Claim: none; the figures are in docs/findings/images.md. Hardware: 2 cores, no GPU, nothing else running. Repeats: 5
 rounds of --seconds each, systems in turn; the median, with the extremes.
 
     python benchmarks/images_per_second.py                   # CIFAR-10, 32 pixels, cct_2_3x2

@@ -173,7 +173,7 @@ def table(what: dict[str, Any], size: str) -> str:
         name = link if one["picture"] else one["finding"]
         lines.append(f"| {name} | {one['paper']} | {one['ours']} | {'yes' if one['agrees'] else 'no'} |")
     reached = ", ".join(f"{name} {value:.3f}" for name, value in what["accuracy"].items())
-    return "\n".join([*lines, "", f"Accuracy on test images of its own set: {reached}."]).replace("||", "‖")
+    return "\n".join([*lines, "", f"Test accuracy, each on its data set: {reached}."]).replace("||", "‖")
 
 
 def fill_page(size: str) -> None:

@@ -5,7 +5,7 @@ Score: the test loss of a table, normalised: 1 is a constant prediction, 0 the b
 Hardware: one core of its own, one worker. Repeats: 1 a table and budget, the same split and random state.
 
     taskset -c 0 python benchmarks/over_time.py run --tables churn_modelling pendigits    # goes on where it was ended
-    python benchmarks/over_time.py plot --out docs/how/over_time.png
+    python benchmarks/over_time.py plot --out docs/findings/over_time.png
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", default=list(TABLES))
     parser.add_argument("--budgets", nargs="+", type=float, default=list(BUDGETS))
     parser.add_argument("--workers", type=int, default=1, help="each needs a core to itself")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "how" / "over_time.png")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "findings" / "over_time.png")
     arguments = parser.parse_args()
     if arguments.command == "plot":
         plot(arguments.out)

@@ -1,4 +1,4 @@
-"""Small networks of every make that the tests look into."""
+"""Small networks that the tests inspect."""
 
 from __future__ import annotations
 

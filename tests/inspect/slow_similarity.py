@@ -1,4 +1,4 @@
-"""Similarities the slow and obvious way, in numpy and float64."""
+"""Similarities computed the slow and obvious way, in numpy and float64."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""What layers hold, read from networks of several makes and compared with running their parts by hand."""
+"""Activations of networks of several libraries, compared with running their modules by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import psutil
 import pytest
 import timm
 import torch
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from windvane.errors import InputError
-from windvane.inspect.activations import Activations, collect_activations, iter_activations
+from windvane.inspect.activations import Activations, batch_too_large, check_fits, collect_activations, iter_activations
+from windvane.inspect.hooks import LayerOutput
+from windvane.inspect.layers import Layer
 
 
-def test_collect_gives_what_the_parts_give() -> None:
+def test_activations_equal_those_of_the_modules() -> None:
     model, x = seeded(TinyResNet), images(10)
     found = collect_activations(model, x, batch_size=4)
     with torch.no_grad():
@@ -100,7 +103,7 @@ def test_other_layers_and_other_images_for_each() -> None:
         assert (left["head"].shape, right["1"].shape) == ((4, 5), (4, 4))
 
 
-def test_an_abandoned_stream_leaves_nothing_behind() -> None:
+def test_an_abandoned_iterator_leaves_nothing_behind() -> None:
     model = seeded(TinyResNet).train()
     running = iter_activations([model], images(8), batch_size=4)
     next(running)
@@ -134,14 +137,14 @@ def test_halved_batches_of_one_network_stay_one() -> None:
     assert all(left is right for left, right in iter_activations([model, model], images(16, 4), batch_size="auto"))
 
 
-def test_too_large_a_batch_is_said() -> None:
+def test_batch_that_is_too_large() -> None:
     with pytest.raises(InputError, match=r"a batch of 32 images does not fit.*layer \(.*Allowed: about 16 images"):
         list(iter_activations([Hungry(9)], images(40, 4), batch_size=32))
     with pytest.raises(InputError, match="a batch of 1 images does not fit"):
         list(iter_activations([Hungry(0)], images(40, 4), batch_size="auto"))
 
 
-def test_keeping_too_much_is_refused_before_it_is_kept() -> None:
+def test_collecting_too_much_raises_at_the_first_batch() -> None:
     def endless() -> Iterator[Tensor]:
         yield images(4)
         raise AssertionError("a second batch was taken")
@@ -176,3 +179,24 @@ def test_layers_that_do_not_always_run() -> None:
 
     with pytest.raises(InputError, match=r"pair\[0\] did not run for every batch"):
         collect_activations(Sometimes(), torch.cat([torch.ones(4, 6), -torch.ones(4, 6)]), "pair[0]", batch_size=4)
+
+
+def test_largest_layers_and_a_batch_that_fits() -> None:
+    free = psutil.virtual_memory().available
+    layers = [
+        Layer(LayerOutput(name, name, False, None), 0, size) for name, size in (("a", 8), ("b", free // 100), ("c", 80))
+    ]
+    message = str(batch_too_large(layers, 10**6, torch.device("cpu")))
+    assert "a batch of 1000000 images does not fit" in message
+    assert message.index("b (") < message.index("c (") < message.index("a (")
+    fits = int(message.split("about ")[1].split()[0])
+    assert 50 <= fits <= 200
+
+
+def test_check_fits() -> None:
+    layers = {"small": torch.zeros(2, 3), "large": torch.zeros(2, 1000)}
+    check_fits(layers, 1000)
+    with pytest.raises(
+        InputError, match=r"2 of 1000000000000 images need .* GB.*The largest are large \(.*n_images up to"
+    ):
+        check_fits(layers, 10**12)

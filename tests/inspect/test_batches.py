@@ -1,4 +1,4 @@
-"""Whatever holds images comes out as the same batches."""
+"""Tensors, arrays, data sets, loaders and iterables yield the same batches."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from windvane.errors import InputError
-from windvane.inspect.batches import iter_batches, known_length, paired_batches
+from windvane.inspect.batches import image_batches, image_size, image_tensor, iter_batches, known_length, paired_batches
 
 X = torch.arange(60.0).reshape(10, 6)
 
@@ -35,7 +36,7 @@ def test_every_kind_of_data(data: Any) -> None:
     assert torch.equal(torch.cat(list(iter_batches(data, 4, 7))), X[:7])
 
 
-def test_mappings_lose_their_targets() -> None:
+def test_labels_of_mappings_are_left_out() -> None:
     (batch,) = iter_batches([{"pixel_values": X, "labels": torch.zeros(10)}], 4)
     assert set(batch) == {"pixel_values"}
 
@@ -64,12 +65,12 @@ def test_batch_size_is_checked() -> None:
         list(iter_batches(X, 0))
 
 
-def test_one_for_all_is_the_very_same() -> None:
+def test_one_source_for_all_networks() -> None:
     for left, right in paired_batches(X, 2, 4, None):
         assert left is right
 
 
-def test_one_for_each_goes_in_step() -> None:
+def test_one_source_for_each_network() -> None:
     steps = list(paired_batches((X, X[:, :2]), 2, 4, 9))
     assert [(tuple(a.shape), tuple(b.shape)) for a, b in steps] == [
         ((4, 6), (4, 2)),
@@ -85,13 +86,31 @@ def test_unequal_pairs() -> None:
         list(paired_batches((X, X, X), 2, 4, None))
 
 
-def test_held_images_are_counted() -> None:
+def test_known_length() -> None:
     assert known_length(X) == known_length(DataLoader(TensorDataset(X))) == 10
     assert known_length([X]) is None
 
 
-def test_loaders_that_shuffle_are_no_pairs() -> None:
+def test_shuffling_loaders_cannot_be_paired() -> None:
     loader = DataLoader(TensorDataset(torch.zeros(8, 3)), 4, shuffle=True)
-    with pytest.raises(InputError, match="the networks would see other images"):
+    with pytest.raises(InputError, match="the networks would see different images"):
         next(paired_batches((loader, loader), 2, 4, None))
     assert next(paired_batches(loader, 2, 4, None))[0].shape == (4, 3)  # one for both is drawn once
+
+
+def test_batches_come_with_their_images() -> None:
+    model, x = nn.Conv2d(3, 1, 1), torch.randn(5, 3, 6, 8)
+    parts = list(image_batches(model, x, 2))
+    assert [len(images) for _, images in parts] == [2, 2, 1]
+    assert torch.equal(torch.cat([images for _, images in parts]), x)
+    assert image_size(parts[0][1]) == (6, 8)
+    named = [{"mask": torch.ones(2), "pixel_values": x[:2]}]
+    ((batch, images),) = image_batches(model, named, 2)
+    assert set(batch) == {"mask", "pixel_values"}
+    assert torch.equal(images, x[:2])
+    assert sum(len(images) for _, images in image_batches(nn.Identity(), x, 2, n_images=3)) == 3
+
+
+def test_batches_without_images() -> None:
+    with pytest.raises(InputError, match=r"data has tensors of shape \[\(4, 7\)\]. Allowed: images"):
+        image_tensor(torch.zeros(4, 7))

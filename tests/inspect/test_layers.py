@@ -1,4 +1,4 @@
-"""Names and kinds of layers, on networks of every make."""
+"""Names and kinds of layers, on networks of several libraries."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import torch
 import torchvision
 from networks import Odd, Sequence, TinyResNet, images, seeded
 from torch import nn
+from vision_toys import images as random_images
+from vision_toys import small_resnet, small_vit
 
 from windvane.errors import InputError
-from windvane.inspect.layers import layer_names, select_layers, trace_layers
+from windvane.inspect.layers import layer_names, select_layers, spatial_layers, trace_layers
+from windvane.inspect.tokens import prefix_counts
 
 
 def tiny_vit() -> nn.Module:
@@ -34,7 +37,7 @@ def test_globs_and_kinds_mix() -> None:
     assert layer_names(seeded(Odd), torch.ones(4, 6), "pair[1]") == ("pair[1]",)
 
 
-def test_only_what_has_images_is_a_layer() -> None:
+def test_layers_have_a_batch_dimension() -> None:
     assert "table" not in layer_names(seeded(Odd), torch.ones(5, 6), "*")
 
 
@@ -88,23 +91,23 @@ def test_windows_of_an_image_stay_together() -> None:
     model = timm.create_model(
         "swin_tiny_patch4_window7_224", img_size=56, embed_dim=12, depths=(1, 1), num_heads=(1, 2)
     )
-    taps = select_layers(model, trace_layers(model, torch.rand(3, 3, 56, 56)), "layers.0.blocks.0.attn")
-    assert taps[0].batch_first(torch.zeros(3 * 4, 49, 12), 3).shape == (3, 4, 49, 12)
+    layers = select_layers(model, trace_layers(model, torch.rand(3, 3, 56, 56)), "layers.0.blocks.0.attn")
+    assert layers[0].batch_first(torch.zeros(3 * 4, 49, 12), 3).shape == (3, 4, 49, 12)
 
 
 def test_positions_first() -> None:
-    tap = select_layers(seeded(Sequence), trace_layers(seeded(Sequence), torch.rand(5, 7, 8)), "add")[0]
-    assert tap.axis == 1
-    assert tap.batch_first(torch.zeros(7, 5, 8), 5).shape == (5, 7, 8)
+    layer = select_layers(seeded(Sequence), trace_layers(seeded(Sequence), torch.rand(5, 7, 8)), "add")[0]
+    assert layer.image_axis == 1
+    assert layer.batch_first(torch.zeros(7, 5, 8), 5).shape == (5, 7, 8)
 
 
 def test_bytes_of_an_image() -> None:
-    taps = {tap.name: tap.n_bytes for tap in trace_layers(seeded(TinyResNet), images(4))}
-    assert taps["stem"] == 8 * 8 * 8 * 4
-    assert taps["head"] == 5 * 4
+    layers = {layer.name: layer.n_bytes for layer in trace_layers(seeded(TinyResNet), images(4))}
+    assert layers["stem"] == 8 * 8 * 8 * 4
+    assert layers["head"] == 5 * 4
 
 
-def test_nearest_names_are_said() -> None:
+def test_nearest_names_are_suggested() -> None:
     model = seeded(TinyResNet)
     with pytest.raises(InputError, match=r"layers='blocks.0.cnv' matches none.*Nearest names: blocks.0.conv"):
         layer_names(model, images(4), "blocks.0.cnv")
@@ -127,3 +130,32 @@ def test_blocks_without_a_skip_are_blocks_beside_those_with_one() -> None:
     assert len(layer_names(model, x, "block")) == 17
     n_skips = sum(getattr(module, "use_res_connect", False) for module in model.modules())
     assert 0 < len(layer_names(model, x, "residual")) == n_skips < 17
+
+
+def test_spatial_layers() -> None:
+    model = small_vit()
+    names = spatial_layers(model, random_images(), ["blocks.?", "fc_norm", "head"], prefix_counts(model))
+    assert names == ("blocks.0", "blocks.1", "blocks.2")
+
+
+def test_class_attention_is_not_spatial() -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("cait_xxs24_224", img_size=32, patch_size=8, depth=1, embed_dim=24, num_heads=3)
+    assert spatial_layers(model, random_images(), "block", prefix_counts(model)) == ("blocks.0",)
+
+
+def test_too_few_patches() -> None:
+    model = small_resnet()
+    layers, counts = ["layer3.0", "layer4.0"], prefix_counts(model)
+    assert spatial_layers(model, random_images(), layers, counts) == ("layer3.0", "layer4.0")
+    assert spatial_layers(model, random_images(), layers, counts, min_patches=2) == ("layer3.0",)
+
+
+def test_no_spatial_layer() -> None:
+    model = small_vit()
+    with pytest.raises(InputError, match="choose layers before the network pools"):
+        spatial_layers(model, random_images(), "head", prefix_counts(model))
+    with pytest.raises(InputError, match="matches none"):
+        spatial_layers(model, random_images(), "nothing", prefix_counts(model))
+    with pytest.raises(InputError, match=r"'layer4.0' has 1 patches. Allowed: at least 2"):
+        spatial_layers(small_resnet(), random_images(), "layer4.0", (0,), min_patches=2)

@@ -1,4 +1,4 @@
-"""Results are known by what they can do."""
+"""Results are recognized by their methods."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from windvane.inspect.result import Result
 from windvane.inspect.similarity.comparison import Comparison
 
 
-def test_results_can_be_told_from_others() -> None:
+def test_results_are_recognized() -> None:
     assert issubclass(Comparison, Result)
     assert not issubclass(dict, Result)

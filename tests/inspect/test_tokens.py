@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vision_toys import small_resnet, small_vit
 
 from windvane.errors import InputError
-from windvane.inspect.tokens import TokenGrid, as_tokens, check_by_image, pool_tokens, prefix_counts, token_grid
+from windvane.inspect.tokens import TokenGrid, as_tokens, check_row_per_image, pool_tokens, prefix_counts, token_grid
 
 
 @settings(deadline=None, max_examples=60)
@@ -23,7 +23,7 @@ def test_grid_is_found(rows: int, columns: int, patch: int, n_prefix: int) -> No
     assert found.patch_height == found.patch_width
 
 
-def test_usual_counts_of_tokens() -> None:
+def test_usual_numbers_of_tokens() -> None:
     counts = {197: (1, 14), 196: (0, 14), 198: (2, 14), 201: (5, 14), 50: (1, 7), 65: (1, 8), 261: (5, 16)}
     for n_tokens, (n_prefix, side) in counts.items():
         found = token_grid(n_tokens, (224, 224))
@@ -33,7 +33,7 @@ def test_usual_counts_of_tokens() -> None:
 def test_tokens_that_do_not_tile() -> None:
     with pytest.raises(InputError, match=r"195 tokens .* do not tile an image of 224 x 224 .* n_prefix"):
         token_grid(195, (224, 224), (1,))
-    with pytest.raises(InputError, match="up to 16 left out"):
+    with pytest.raises(InputError, match="up to 16 without a position"):
         token_grid(290, (300, 7))
 
 
@@ -47,7 +47,7 @@ def test_positions_and_distances() -> None:
             assert distances[i, j].item() == pytest.approx(math.hypot(y - v, x - u))
 
 
-def test_what_networks_say() -> None:
+def test_declared_prefix_tokens() -> None:
     assert prefix_counts(small_vit())[:2] == (1, 0)
     assert prefix_counts(small_vit(distilled=True))[0] == 2
     assert prefix_counts(small_vit(registers=4))[0] == 5
@@ -56,7 +56,7 @@ def test_what_networks_say() -> None:
     assert prefix_counts(small_vit(), 3) == (3,)
 
 
-def test_what_a_network_says_need_not_hold_for_every_layer() -> None:
+def test_declared_prefix_tokens_may_not_hold_for_every_layer() -> None:
     """The class token may come late, as in CaiT, or be alone."""
     assert token_grid(196, (224, 224), prefix_counts(small_vit())).n_prefix == 0
     assert token_grid(197, (224, 224), prefix_counts(small_vit())).n_prefix == 1
@@ -72,21 +72,21 @@ def test_maps_become_tokens() -> None:
     last, same = as_tokens(torch.arange(2 * 4 * 5 * 48.0).reshape(2, 4, 5, 48), (32, 40))  # channels last
     assert same == grid
     assert torch.equal(last[:, 2 * 5 + 3], torch.arange(2 * 4 * 5 * 48.0).reshape(2, 4, 5, 48)[:, 2, 3])
-    check_by_image(output, 2, "a")
-    with pytest.raises(InputError, match=r"layer 'a' gives \(2, 3, 4, 5\) for 1 images: it sees windows"):
-        check_by_image(output, 1, "a")
-    with pytest.raises(InputError, match=r"a layer gives \(2, 3\)"):
+    check_row_per_image(output, 2, "a")
+    with pytest.raises(InputError, match=r"layer 'a' returns \(2, 3, 4, 5\) for 1 images: it sees windows"):
+        check_row_per_image(output, 1, "a")
+    with pytest.raises(InputError, match=r"a layer returns \(2, 3\)"):
         as_tokens(torch.zeros(2, 3), (32, 40))
 
 
-def test_readouts() -> None:
+def test_poolings() -> None:
     tokens = torch.randn(2, 1 + 16, 5, generator=torch.Generator().manual_seed(0))
     grid = token_grid(17, (32, 32))
     assert torch.equal(pool_tokens(tokens, grid, "cls"), tokens[:, 0])
     assert torch.allclose(pool_tokens(tokens, grid, "mean"), sum(tokens[:, 1 + i] for i in range(16)) / 16)
     assert torch.equal(pool_tokens(tokens, grid, "center"), tokens[:, 1 + 2 * 4 + 2])
     assert torch.equal(pool_tokens(tokens, grid, 15), tokens[:, 16])
-    with pytest.raises(InputError, match=r"pooling=16 is no place. Allowed: 0 to 15"):
+    with pytest.raises(InputError, match=r"pooling=16 is not a patch. Allowed: 0 to 15"):
         pool_tokens(tokens, grid, 16)
     with pytest.raises(InputError, match="needs a network with a class token"):
         pool_tokens(tokens[:, 1:], token_grid(16, (32, 32)), "cls")

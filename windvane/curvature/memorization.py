@@ -23,7 +23,7 @@ from windvane.errors import InputError
 class Fit:
     """How well a network fits the given labels of a group of examples."""
 
-    n: int  # examples; all other fields are nan if there are none
+    n: int  # examples; if 0, all other fields are nan
     accuracy: float  # share of examples whose given label is the most likely class
     loss: float  # mean cross-entropy to the given labels, in nats
     # Norm of the mean gradient of that loss by the trained parameters, over as many examples as the smaller group has,

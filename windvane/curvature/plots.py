@@ -1,6 +1,6 @@
 """Pictures of curvature measurements as matplotlib figures: ``figure.savefig(path)`` writes one.
 
-Runs differ in colour, line style and marker, so that they stay distinct without colour vision.
+Runs differ in color, line style and marker, so that they stay distinct without color vision.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def plot_layers(records: Sequence[FisherRecord]) -> Any:
     Returns
     -------
     matplotlib.figure.Figure
-        Layers from the input (top) to the output (bottom); log colours down to a millionth of the largest share.
+        Layers from the input (top) to the output (bottom); log colors down to a millionth of the largest share.
     """
     layers = list(_checked(records)[0].per_layer)
     if not layers:
@@ -157,19 +157,19 @@ def plot_memorization(records: Sequence[Memorization]) -> Any:
 
 def _trace_line(axes: Any, records: Sequence[FisherRecord], index: int, name: str) -> None:
     steps, traces = [record.step for record in records], np.array([record.trace for record in records])
-    colour = _line(axes, steps, traces, index, name)
+    color = _line(axes, steps, traces, index, name)
     errors = np.array([record.standard_error for record in records])
     # At least a twentieth of the trace: zero and below do not exist on a log scale.
     low = np.maximum(traces - errors, traces / 20)
-    axes.fill_between(steps, low, traces + errors, where=np.isfinite(errors), color=colour, alpha=0.2, linewidth=0)
+    axes.fill_between(steps, low, traces + errors, where=np.isfinite(errors), color=color, alpha=0.2, linewidth=0)
 
 
 def _line(axes: Any, steps: Sequence[int], values: Any, index: int, name: str) -> str:
-    """Draw one line with its own colour, line style and marker, and return its colour."""
-    colour, dashes = OKABE_ITO[index % len(OKABE_ITO)], LINES[index % len(LINES)]
+    """Draw one line with its own color, line style and marker, and return its color."""
+    color, dashes = OKABE_ITO[index % len(OKABE_ITO)], LINES[index % len(LINES)]
     marker = MARKERS[index % len(MARKERS)] if len(steps) <= MAX_MARKED else None
-    axes.plot(steps, values, color=colour, linestyle=dashes, marker=marker, markersize=4, label=name)
-    return colour
+    axes.plot(steps, values, color=color, linestyle=dashes, marker=marker, markersize=4, label=name)
+    return color
 
 
 def _checked(records: Sequence[FisherRecord]) -> Sequence[FisherRecord]:

@@ -1,30 +1,23 @@
-"""See inside networks: what their layers hold, and whether two networks see alike.
+"""Look inside networks: what their layers represent, and whether two networks represent the same.
 
-Every analysis takes any `torch.nn.Module` and images, and returns a result with ``plot`` and ``to_frame``.
+Every analysis takes any `torch.nn.Module` and images, and returns a `Result` with ``plot`` and ``to_frame``.
 
-- `layer_names`: the layers of a network in the order in which they run, by glob or kind (`KINDS`)
-- `collect_activations`: what layers hold, kept on the CPU (`Activations`)
-- `iter_activations`: the same batch by batch, for several networks in step
-- `compare`: similarity of every layer of a network with every layer of another (`Comparison`), on images that
-  `Sampling` says, by one of `MEASURES`
-- `baselines`: the same for untrained networks (`untrained`) and for shuffled images
-- `cka`, `compare_features`: of two arrays; `CKA`: streaming over batches
-- `CCAMeasure`, `RSAMeasure`, `CKAMeasure`, `ProcrustesMeasure`: measures with settings of one's own
-- `attention_distance`: how far the heads look, in pixels (`AttentionDistance`); `attention_maps`, `head_outputs`: the
-  weights of every head, fused or not, and what it gives
-- `head_similarity`: heads from local to global (`HeadGroups`) beside the layers of another network (`HeadSimilarity`)
-- `receptive_fields`: what the central unit of every layer depends on (`ReceptiveFields`)
-- `skip_ratios`: what skip connections carry (`SkipRatios`); `without_skip`: a network to train without one, and
-  `partition`: what that divides (`Partition`)
-- `localization`: tokens of a layer beside patches of the input (`Localization`); `TokenGrid`: where tokens lie
-- `probe`: what can be read off each layer (`Probes`), from `Examples`, by `ProbeSettings`; `ridge_path`: the ridge
-  classifiers behind it (`RidgePath`)
-- `drift`: the same layers in several states of a network (`Drift`)
-- `Result`: what every result can do
+- Layers and activations: `layer_names` (by glob or one of `KINDS`), `collect_activations` (`Activations`),
+  `iter_activations` (batch by batch, several networks at once)
+- Two networks: `compare` (`Comparison`; `MEASURES`, `Sampling`), `baselines`, `untrained`, `drift` (`Drift`);
+  `compare_features` and `cka` for two arrays, `CKA` for batches; measures with their own settings: `CKAMeasure`,
+  `RSAMeasure`, `CCAMeasure`, `ProcrustesMeasure`
+- Attention: `attention_maps`, `head_outputs`, `attention_distance` (`AttentionDistance`), `head_similarity`
+  (`HeadGroups`, `HeadSimilarity`)
+- Receptive fields: `receptive_fields` (`ReceptiveFields`)
+- Skip connections: `skip_ratios` (`SkipRatios`), `without_skip`, `partition` (`Partition`)
+- Tokens and patches: `localization` (`Localization`), `TokenGrid`
+- Linear probes: `probe` (`Probes`; `Examples`, `ProbeSettings`), `ridge_path` (`RidgePath`)
 """
 
 from windvane.inspect.activations import Activations, collect_activations, iter_activations
-from windvane.inspect.analyses.attention import AttentionDistance, attention_distance, attention_maps, head_outputs
+from windvane.inspect.analyses.attention import attention_maps, head_outputs
+from windvane.inspect.analyses.attention_distance import AttentionDistance, attention_distance
 from windvane.inspect.analyses.attention_heads import HeadGroups, HeadSimilarity, head_similarity
 from windvane.inspect.analyses.localization import Localization, localization
 from windvane.inspect.analyses.probes import Examples, Probes, ProbeSettings, probe

@@ -1,37 +1,48 @@
-"""What the layers of networks hold for given images: all at once, or batch by batch."""
+"""Activations of the layers of networks: all at once, or batch by batch."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import psutil
 import torch
 from torch import Tensor, nn
 
 from windvane.errors import InputError
-from windvane.inspect.batches import known_length, paired_batches
-from windvane.inspect.hooks import Batch, LayerOutput, batch_length, is_out_of_memory, observe, slice_batch, unwrap
-from windvane.inspect.layers import Layer, Layers, select_layers, trace_layers
-from windvane.inspect.memory import check_fits, too_large
+from windvane.inspect.batches import Batch, batch_length, device_of, known_length, paired_batches, slice_batch
+from windvane.inspect.hooks import BatchTooLargeError, LayerOutput, observe
+from windvane.inspect.layers import TRACED_IMAGES, Layer, Layers, select_layers, trace_layers
+from windvane.torch_utils import to_device, unwrap_model
 
 if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
-U = TypeVar("U")
 BatchSize = int | Literal["auto"]
+Step = tuple[Batch, ...]  # the same images for each network
 
-AUTO_BATCH = 64  # where "auto" begins
+AUTO_BATCH_SIZE = 64  # where "auto" begins
+LISTED_LAYERS = 3  # in a message
+USABLE_MEMORY = 0.8  # of the free memory
 
 
 class Activations(Mapping[str, Tensor]):
-    """Layers by name, in the order of execution: tensors (n_images, ...) on the CPU.
+    """Activations of layers by name, in the order of execution: tensors (n_images, ...) on the CPU.
 
     Parameters
     ----------
     layers
-        The tensors.
+        Tensors by name.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Activations({"head": torch.zeros(10, 5)})["head"].shape
+    torch.Size([10, 5])
     """
 
     def __init__(self, layers: Mapping[str, Tensor]) -> None:
@@ -50,13 +61,7 @@ class Activations(Mapping[str, Tensor]):
         return f"Activations of {len(self)} layers\n{self.to_frame()}"
 
     def to_frame(self) -> pd.DataFrame:
-        """List the layers.
-
-        Returns
-        -------
-        pandas.DataFrame
-            A row for each layer: its shape without the images, type and size in MB.
-        """
+        """Shape without the images, dtype and size in MB of each layer."""
         import pandas as pd
 
         rows = [
@@ -71,72 +76,51 @@ def collect_activations(
     data: Any,
     layers: Layers = "*",
     *,
-    batch_size: BatchSize = AUTO_BATCH,
+    batch_size: BatchSize = AUTO_BATCH_SIZE,
     n_images: int | None = None,
     reduce: Callable[[Tensor], Tensor] | None = None,
 ) -> Activations:
-    """Keep what layers of a network hold.
+    """Return the activations of layers of a network for all images.
 
     Parameters
     ----------
     model
-        Any network; it runs where its weights are, in evaluation mode, without gradients, and is left as it was.
+        Any network. It runs where its weights are, in evaluation mode, without gradients, and is left as it was.
     data
-        A tensor or array (n, ...), a data set, a `DataLoader`, or any iterable of batches.
+        A tensor or array (n, ...), a data set, a `DataLoader`, or any iterable of batches. Of a batch that is a tuple
+        or list the first entry is used; of a mapping everything but the labels.
     layers
         As in `layer_names`.
     batch_size
-        Images at a time, where `data` has no batches of its own; "auto" begins with 64. With "auto" every batch that
-        does not fit into memory is halved.
+        Images at a time, if `data` has no batches of its own. "auto" begins with 64 and halves every batch that does
+        not fit into memory.
     n_images
-        The first ones; None for all.
+        Use the first so many images; None uses all.
     reduce
-        What to keep of a layer, from a tensor (n, ...) to a tensor (n, ...); None keeps all.
+        Applied to the tensor (n, ...) of a layer as soon as it has run; returns a tensor (n, ...). None keeps
+        everything.
 
     Returns
     -------
     Activations
         Tensors (n_images, ...) by name, on the CPU.
 
-    Raises
-    ------
-    InputError
-        Where no layer matches, data has fewer images than asked, the network fails on them, or memory does not suffice.
+    Examples
+    --------
+    ::
+
+        tokens = collect_activations(vit, images, ["blocks.*.attn", "head"])
+        means = collect_activations(resnet, loader, "block", reduce=lambda layer: layer.mean((2, 3)))
     """
-    kept: defaultdict[str, list[Tensor]] = defaultdict(list)
+    parts: defaultdict[str, list[Tensor]] = defaultdict(list)
     total = n_images or known_length(data)
-    for (layer_values,) in iter_activations(
-        [model], data, layers, batch_size=batch_size, n_images=n_images, reduce=reduce
-    ):
-        if not kept and total is not None:
-            check_fits(layer_values, total)
-        for name, value in layer_values.items():
-            kept[name].append(value.cpu())
-    return Activations({name: torch.cat(values) for name, values in kept.items()})
-
-
-@overload
-def iter_activations(
-    models: Sequence[nn.Module],
-    data: Any,
-    layers: Layers | tuple[Layers, ...] = ...,
-    *,
-    batch_size: BatchSize = ...,
-    n_images: int | None = ...,
-    reduce: None = ...,
-) -> Iterator[tuple[dict[str, Tensor], ...]]: ...
-
-
-@overload
-def iter_activations(
-    models: Sequence[nn.Module],
-    data: Any,
-    layers: Layers | tuple[Layers, ...] = ...,
-    *,
-    batch_size: BatchSize = ...,
-    n_images: int | None = ...,
-    reduce: Callable[[Tensor], T] | None = ...,
-) -> Iterator[tuple[dict[str, T], ...]]: ...
+    steps = iter_activations([model], data, (layers,), batch_size=batch_size, n_images=n_images, reduce=reduce)
+    for (values,) in steps:
+        if not parts and total is not None:
+            check_fits(values, total)
+        for name, value in values.items():
+            parts[name].append(value.cpu())
+    return Activations({name: torch.cat(values) for name, values in parts.items()})
 
 
 def iter_activations(
@@ -144,169 +128,164 @@ def iter_activations(
     data: Any,
     layers: Layers | tuple[Layers, ...] = "*",
     *,
-    batch_size: BatchSize = AUTO_BATCH,
+    batch_size: BatchSize = AUTO_BATCH_SIZE,
     n_images: int | None = None,
     reduce: Callable[[Tensor], Any] | None = None,
 ) -> Iterator[tuple[dict[str, Any], ...]]:
-    """Give what layers of several networks hold for the same images, batch by batch.
+    """Yield the activations of several networks for the same images, batch by batch.
 
     Parameters
     ----------
     models
-        Networks, each where its weights are. One that comes twice runs once.
+        Networks, each on its own device. A network that is listed twice runs once.
     data
-        As in `collect_activations`, for all networks; or a tuple with the same images for each network.
+        As in `collect_activations`, for all networks; or a tuple with the same images in the same order for each.
     layers
-        As in `layer_names`, for all networks; or a tuple with one for each.
+        As in `layer_names`, for all networks; or a tuple with those of each.
     batch_size, n_images
         As in `collect_activations`.
     reduce
-        Applied to each tensor (n, ...) as soon as the layer has run, so that the whole batch of activations need not be
-        in memory together; None copies the tensor.
+        Applied to each tensor (n, ...) as soon as the layer has run, so that the activations of all layers need not be
+        in memory together; returns anything. None copies the tensor.
 
     Yields
     ------
     tuple of dict
         For each network its layers by name, in the order of execution, on the device of the network.
 
-    Raises
-    ------
-    InputError
-        As `collect_activations`.
+    Examples
+    --------
+    ::
+
+        for of_vit, of_resnet in iter_activations([vit, resnet], images, "block"):
+            print(of_vit["blocks.0"].shape, of_resnet["layer1.0"].shape)
     """
-    size = AUTO_BATCH if batch_size == "auto" else batch_size
-    wanted = layers if isinstance(layers, tuple) else (layers,) * len(models)
-    yield from read_steps(
-        models, paired_batches(data, len(models), size, n_images), wanted, reduce, batch_size == "auto"
-    )
+    size = AUTO_BATCH_SIZE if batch_size == "auto" else batch_size
+    steps = paired_batches(data, len(models), size, n_images)
+    layers = layers if isinstance(layers, tuple) else (layers,) * len(models)
+    yield from read_steps(models, steps, layers, reduce, halve=batch_size == "auto")
 
 
 def read_steps(
     models: Sequence[nn.Module],
-    steps: Iterable[tuple[Batch, ...]],
+    steps: Iterable[Step],
     layers: tuple[Layers, ...],
     reduce: Callable[[Tensor], T] | None,
-    halves: bool,
-    fewest: int = 1,
+    *,
+    halve: bool,
+    min_batch_size: int = 1,
 ) -> Iterator[tuple[dict[str, T], ...]]:
-    """Read networks for batches that are paired_batches already.
-
-    Parameters
-    ----------
-    models
-        Networks.
-    steps
-        A batch for each network.
-    layers
-        For each network.
-    reduce
-        As in `iter_activations`.
-    halves
-        Whether a batch that does not fit into memory is halved.
-    fewest
-        Images that a half must have.
-
-    Yields
-    ------
-    tuple of dict
-        As `iter_activations`.
-
-    Raises
-    ------
-    InputError
-        As `collect_activations`.
-    """
+    """Yield the activations of paired batches; with `halve`, batches that do not fit into memory are halved."""
     if not models or len(layers) != len(models):
         raise InputError(
             f"layers has {len(layers)} entries for {len(models)} networks. Allowed: one for all or for each."
         )
-    readers: list[_Reader[T]] = []
-    for step in steps:
-        pieces = [step]
-        while pieces:
-            piece = pieces.pop()
-            try:
-                readers = readers or [_Reader(*one, reduce) for one in zip(models, layers, piece, strict=True)]
-                values = _read(readers, piece)
-            except _DoesNotFitError as error:
-                n_given = batch_length(piece[0])
-                if not halves or n_given < 2 * fewest:
-                    raise too_large(error.taps, n_given, error.device) from error.__cause__
-                pieces += [_part(piece, (n_given + 1) // 2, n_given), _part(piece, 0, (n_given + 1) // 2)]
-            else:
-                yield values
-
-
-class _DoesNotFitError(Exception):
-    """Memory did not suffice for a batch."""
-
-    def __init__(self, taps: Sequence[Layer], device: torch.device) -> None:
-        super().__init__()
-        self.taps, self.device = taps, device
-
-
-def _part(batch: tuple[Batch, ...], start: int, stop: int) -> tuple[Batch, ...]:
-    """Cut the images of every network; what was one object stays one."""
-    parts = {id(one): slice_batch(one, start, stop) for one in batch}
-    return tuple(parts[id(one)] for one in batch)
-
-
-def _read(readers: Sequence[_Reader[T]], batch: tuple[Batch, ...]) -> tuple[dict[str, T], ...]:
-    """Read every network; those that share network, images and layers share the pass."""
-    done: list[dict[str, T]] = []
-    for i, reader in enumerate(readers):
-        twin = next((j for j in range(i) if batch[j] is batch[i] and readers[j].reads_as(reader)), None)
-        done.append(reader.read(batch[i]) if twin is None else done[twin])
-    return tuple(done)
-
-
-class _Reader(Generic[T]):
-    """One network and the layers that are read of it."""
-
-    def __init__(self, model: nn.Module, layers: Layers, batch: Batch, reduce: Callable[[Tensor], T] | None) -> None:
+    for model in models:
         if not isinstance(model, nn.Module):
             raise InputError(f"model is {type(model).__name__}. Allowed: a torch.nn.Module.")
-        self._model = unwrap(model)
-        self._reduce: Callable[[Tensor], Any] = reduce or torch.clone
-        self._taps: list[Layer] = []
-        weight = next(self._model.parameters(), None)
-        self._device = torch.device("cpu") if weight is None else weight.device
-        self._taps = select_layers(
-            model, self._guard(lambda: trace_layers(self._model, self._to_device(batch))), layers
+    networks = [unwrap_model(model) for model in models]
+
+    def trace(step: Step) -> list[list[Layer]]:
+        selected = []
+        for network, batch, wanted in zip(networks, step, layers, strict=True):
+            traced = trace_layers(network, to_device(batch, device_of(network)))
+            selected.append(select_layers(network, traced, wanted))
+        return selected
+
+    def read(step: Step) -> tuple[dict[str, T], ...]:
+        values: list[dict[str, T]] = []
+        done: dict[Any, dict[str, T]] = {}  # a network that is listed twice runs once
+        for network, batch, own_layers in zip(networks, step, selected, strict=True):
+            key = (id(network), id(batch), tuple(own_layers))
+            if key not in done:
+                done[key] = read_layers(network, own_layers, batch, reduce)
+            values.append(done[key])
+        return tuple(values)
+
+    steps = iter(steps)
+    first = next(steps, None)
+    if first is None:
+        return
+    selected = next(_in_parts(trace, _slice_step(first, 0, TRACED_IMAGES), 1 if halve else math.inf))
+    for step in chain([first], steps):
+        yield from _in_parts(read, step, min_batch_size if halve else math.inf)
+
+
+def read_layers(
+    model: nn.Module, layers: Sequence[Layer], batch: Batch, reduce: Callable[[Tensor], T] | None
+) -> dict[str, T]:
+    """Run a network on a batch and return what `reduce` keeps of each layer, in the order of execution."""
+    wanted, n_images, device = {layer.name: layer for layer in layers}, batch_length(batch), device_of(model)
+    keep: Callable[[Tensor], Any] = reduce or torch.clone
+    values: dict[str, T] = {}
+
+    def on_output(output: LayerOutput, tensor: Tensor) -> None:
+        layer, alias = wanted.get(output.name), output.alias_of
+        if layer is None:
+            return
+        if alias in values and wanted[alias].image_axis == layer.image_axis:
+            values[layer.name] = values[alias]
+        else:
+            values[layer.name] = keep(layer.batch_first(tensor, n_images))
+
+    try:
+        observe(model, to_device(batch, device), on_output)
+    except BatchTooLargeError as error:
+        raise batch_too_large(layers, n_images, device) from error.__cause__
+    missing = [name for name in wanted if name not in values]
+    if missing:
+        raise InputError(f"layers: {', '.join(missing)} did not run for every batch. Allowed: those that always do.")
+    return {name: values[name] for name in wanted}
+
+
+def _in_parts(read: Callable[[Step], T], step: Step, min_length: float) -> Iterator[T]:
+    """Yield what `read` returns for a batch, or for its halves, of `min_length` or more, where memory is short."""
+    length = batch_length(step[0])
+    try:
+        values = read(step)
+    except BatchTooLargeError:
+        if length < 2 * min_length:
+            raise
+    else:
+        yield values
+        return
+    half = (length + 1) // 2
+    yield from _in_parts(read, _slice_step(step, 0, half), min_length)
+    yield from _in_parts(read, _slice_step(step, half, length), min_length)
+
+
+def _slice_step(step: Step, start: int, stop: int) -> Step:
+    """Slice the batch of every network; one object stays one object."""
+    parts = {id(batch): slice_batch(batch, start, stop) for batch in step}
+    return tuple(parts[id(batch)] for batch in step)
+
+
+def batch_too_large(layers: Sequence[Layer], n_images: int, device: torch.device) -> BatchTooLargeError:
+    """Error that names the largest layers and a batch size that fits."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    fits = max(1, min(n_images // 2, int(free // max(1, sum(layer.n_bytes for layer in layers)))))
+    largest = _largest({layer.name: layer.n_bytes * n_images for layer in layers})
+    return BatchTooLargeError(
+        f"batch_size: a batch of {n_images} images does not fit into memory. The largest of {len(layers)} layers are "
+        f'{largest}. Allowed: about {fits} images at a time, fewer layers, or batch_size="auto", which halves them.'
+    )
+
+
+def check_fits(layers: Mapping[str, Tensor], n_images: int) -> None:
+    """Raise if the activations of all images need more memory than is free, judged by those of a first batch."""
+    per_image = {name: one.numel() * one.element_size() / one.shape[0] for name, one in layers.items() if one.shape[0]}
+    # Concatenating the batches of one layer needs that layer twice.
+    needed = sum(per_image.values()) + max(per_image.values(), default=0.0)
+    fits = int(USABLE_MEMORY * psutil.virtual_memory().available // max(needed, 1.0))
+    if n_images > fits:
+        largest = _largest({name: size * n_images for name, size in per_image.items()})
+        raise InputError(
+            f"layers: {len(per_image)} of {n_images} images need {needed * n_images / 1e9:.3g} GB, more than is free."
+            f" The largest are {largest}. Allowed: fewer layers, n_images up to {fits}, or reduce=, which keeps less."
         )
 
-    def reads_as(self, other: _Reader[T]) -> bool:
-        return self._model is other._model and self._taps == other._taps
 
-    def read(self, batch: Batch) -> dict[str, T]:
-        """Run the network and keep what was asked for."""
-        wanted, n_images = {tap.name: tap for tap in self._taps}, batch_length(batch)
-        kept: dict[str, T] = {}
-
-        def visit(place: LayerOutput, tensor: Tensor) -> None:
-            tap, twin = wanted.get(place.name), place.alias_of or ""
-            if tap is not None:
-                known = twin in kept and wanted[twin].axis == tap.axis
-                kept[tap.name] = kept[twin] if known else self._reduce(tap.batch_first(tensor, n_images))
-
-        self._guard(lambda: observe(self._model, self._to_device(batch), visit))
-        missing = [name for name in wanted if name not in kept]
-        if missing:
-            raise InputError(
-                f"layers: {', '.join(missing)} did not run for every batch. Allowed: those that always do."
-            )
-        return {name: kept[name] for name in wanted}
-
-    def _to_device(self, batch: Batch) -> Batch:
-        if isinstance(batch, Tensor):
-            return batch.to(self._device)
-        return {key: one.to(self._device) if isinstance(one, Tensor) else one for key, one in batch.items()}
-
-    def _guard(self, action: Callable[[], U]) -> U:
-        """Name the layers where memory does not suffice."""
-        try:
-            return action()
-        except InputError as error:
-            if not is_out_of_memory(error.__cause__):
-                raise
-            raise _DoesNotFitError(self._taps, self._device) from error.__cause__
+def _largest(sizes: Mapping[str, float]) -> str:
+    """The largest layers with their sizes in bytes, as words."""
+    names = sorted(sizes, key=lambda name: -sizes[name])[:LISTED_LAYERS]
+    return ", ".join(f"{name} ({sizes[name] / 1e6:.3g} MB)" for name in names) or "unknown"

@@ -1,67 +1,53 @@
-"""Whatever holds images -> batches of them, the same for every network."""
+"""Batches of images from a tensor, an array, a data set, a `DataLoader` or any iterable."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from windvane.errors import InputError
-from windvane.inspect.hooks import Batch, batch_length, slice_batch
+from windvane.torch_utils import to_device
 
-_TARGETS = {"label", "labels", "target", "targets"}
+Batch = Tensor | Mapping[str, Any]  # what a network takes: a tensor, or its arguments by name
+Size = tuple[int, int]  # height and width in pixels
+
+TARGET_KEYS = {"label", "labels", "target", "targets"}
 
 
 def iter_batches(data: Any, batch_size: int, n_images: int | None = None) -> Iterator[Batch]:
-    """Go through images batch by batch.
+    """Yield the first `n_images` images (None: all) in batches, without their labels.
 
-    Parameters
-    ----------
-    data
-        A tensor or array (n, ...), a data set, a `DataLoader`, or any iterable of batches; of a batch that is a tuple
-        or list the first entry is taken, and what a mapping calls labels or targets is left out.
-    batch_size
-        For a tensor, an array or a data set; the others have their own.
-    n_images
-        How many are wanted, the first ones; None for all.
-
-    Yields
-    ------
-    Batch
-        A tensor (n, ...), or a mapping with such tensors.
-
-    Raises
-    ------
-    InputError
-        Where there are fewer images than were asked for, none at all, or something else than images.
+    Tensors, arrays and data sets are cut into batches of `batch_size`; loaders and iterables have their own. Of a batch
+    that is a tuple or list the first entry is used.
     """
-    given = 0
-    for batch in map(_inputs, _whole_batches(data, batch_size, n_images)):
-        wanted = batch_length(batch) if n_images is None else min(batch_length(batch), n_images - given)
-        if wanted:
-            yield slice_batch(batch, 0, wanted)
-        given += wanted
-        if given == n_images:
+    n_yielded = 0
+    for batch in map(_without_targets, _raw_batches(data, batch_size, n_images)):
+        length = batch_length(batch) if n_images is None else min(batch_length(batch), n_images - n_yielded)
+        if length:
+            yield slice_batch(batch, 0, length)
+        n_yielded += length
+        if n_yielded == n_images:
             return
     if n_images is not None:
-        raise _too_few(given, n_images)
-    if given == 0:
+        raise _too_few(n_yielded, n_images)
+    if n_yielded == 0:
         raise InputError("data has no images.")
 
 
-def _whole_batches(data: Any, batch_size: int, n_images: int | None) -> Iterable[Any]:
+def _raw_batches(data: Any, batch_size: int, n_images: int | None) -> Iterable[Any]:
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size} is too small. Allowed: 1 or more.")
     if n_images is not None and n_images < 1:
         raise InputError(f"n_images={n_images} is too small. Allowed: 1 or more, or None for all.")
-    held = known_length(data)
-    if n_images is not None and held is not None and held < n_images:
-        raise _too_few(held, n_images)
+    available = known_length(data)
+    if n_images is not None and available is not None and available < n_images:
+        raise _too_few(available, n_images)
     if isinstance(data, np.ndarray):
         data = torch.as_tensor(data)
     if isinstance(data, Tensor):
@@ -76,70 +62,40 @@ def _whole_batches(data: Any, batch_size: int, n_images: int | None) -> Iterable
     )
 
 
-def known_length(data: Any) -> int | None:
-    """Count the images, where that can be told without looking at them.
-
-    Parameters
-    ----------
-    data
-        As in `batches`.
-
-    Returns
-    -------
-    int or None
-        Images.
-    """
-    if isinstance(data, DataLoader):
-        data = data.dataset
-    known = isinstance(data, Tensor | np.ndarray | Dataset) and hasattr(data, "__len__")
-    return len(data) if known else None
-
-
-def _too_few(given: int, wanted: int) -> InputError:
-    return InputError(f"n_images={wanted}, but data has {given} images. Allowed: up to {given}.")
-
-
-def _inputs(batch: Any) -> Batch:
-    """Take what a network wants out of what a loader gives."""
+def _without_targets(batch: Any) -> Batch:
     if isinstance(batch, Mapping):
-        return {key: value for key, value in batch.items() if key not in _TARGETS}
+        return {key: value for key, value in batch.items() if key not in TARGET_KEYS}
     if isinstance(batch, tuple | list) and batch:
         batch = batch[0]
     if isinstance(batch, np.ndarray):
         batch = torch.as_tensor(batch)
     if not isinstance(batch, Tensor) or batch.ndim == 0:
         raise InputError(
-            f"data gives batches of type {type(batch).__name__}. Allowed: tensors (n, ...), first in a batch."
+            f"data has batches of type {type(batch).__name__}. Allowed: tensors (n, ...), or tuples that begin with "
+            "one."
         )
     if batch.dtype == torch.uint8:
-        raise InputError(
-            "data holds whole numbers from 0 to 255 (uint8). Allowed: floats, scaled as the network wants."
-        )
+        raise InputError("data has integers from 0 to 255 (uint8). Allowed: floats, normalized for the network.")
     return batch
 
 
+def _too_few(available: int, n_images: int) -> InputError:
+    return InputError(f"n_images={n_images}, but data has {available} images. Allowed: up to {available}.")
+
+
+def known_length(data: Any) -> int | None:
+    """Number of images, or None if only reading them all would tell."""
+    if isinstance(data, DataLoader):
+        data = data.dataset
+    has_length = isinstance(data, Tensor | np.ndarray | Dataset) and hasattr(data, "__len__")
+    return len(data) if has_length else None
+
+
 def paired_batches(data: Any, n_models: int, batch_size: int, n_images: int | None) -> Iterator[tuple[Batch, ...]]:
-    """Go through images batch by batch, for several networks in step.
+    """Yield the same images for several networks: one batch for each.
 
-    Parameters
-    ----------
-    data
-        One for all networks; or a tuple with one for each, which hold the same images in the same order, as where
-        networks want different sizes.
-    n_models
-        How many networks there are.
-    batch_size, n_images
-        As in `batches`.
-
-    Yields
-    ------
-    tuple of Batch
-        One for each network; the very same one where `data` is one for all.
-
-    Raises
-    ------
-    InputError
-        As in `batches`, and where what is meant to be paired_batches has different lengths.
+    `data` is one source for all networks (each gets the same object), or a tuple with one source for each network,
+    which hold the same images in the same order, for example in different sizes.
     """
     if not isinstance(data, tuple):
         for batch in iter_batches(data, batch_size, n_images):
@@ -147,19 +103,69 @@ def paired_batches(data: Any, n_models: int, batch_size: int, n_images: int | No
         return
     if len(data) != n_models:
         raise InputError(
-            f"data is a tuple of {len(data)}, but there are {n_models} networks. Allowed: one for all (a list where it "
-            "is batches), or a tuple with one for each."
+            f"data is a tuple of {len(data)}, but there are {n_models} networks. Allowed: one source for all (a list "
+            "if it is a sequence of batches), or a tuple with one for each."
         )
     if n_models > 1 and any(isinstance(one, DataLoader) and isinstance(one.sampler, RandomSampler) for one in data):
         raise InputError(
-            "data has a loader that shuffles, so the networks would see other images. Allowed: shuffle=False, or one "
-            "loader for all networks."
+            "data has a loader that shuffles, so the networks would see different images. Allowed: shuffle=False, or "
+            "one loader for all networks."
         )
-    streams = [iter_batches(one, batch_size, n_images) for one in data]
-    for step in itertools.zip_longest(*streams):
-        lengths = [0 if batch is None else batch_length(batch) for batch in step]
+    for batches in itertools.zip_longest(*(iter_batches(one, batch_size, n_images) for one in data)):
+        lengths = [0 if batch is None else batch_length(batch) for batch in batches]
         if len(set(lengths)) > 1:
             raise InputError(
                 f"data has batches of {lengths} images for the networks. Allowed: the same images for each."
             )
-        yield step
+        yield batches
+
+
+def image_batches(
+    model: nn.Module, data: Any, batch_size: int, n_images: int | None = None
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Yield batches on the device of a network, each with the images in it: (n, channels, height, width)."""
+    for batch in iter_batches(data, batch_size, n_images):
+        batch = to_device(batch, device_of(model))
+        yield batch, image_tensor(batch)
+
+
+def image_tensor(batch: Batch) -> Tensor:
+    """Find the images in a batch: (n, channels, height, width)."""
+    tensors = _tensors(batch)
+    images = next((tensor for tensor in tensors if tensor.ndim == 4), None)
+    if images is None:
+        shapes = [tuple(tensor.shape) for tensor in tensors]
+        raise InputError(f"data has tensors of shape {shapes}. Allowed: images (n, channels, height, width).")
+    return images
+
+
+def image_size(images: Tensor) -> Size:
+    """Height and width of images in pixels."""
+    return images.shape[-2], images.shape[-1]
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Device of the first parameter; the CPU for a network without parameters."""
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def batch_length(batch: Batch) -> int:
+    """Number of images in a batch."""
+    return _tensors(batch)[0].shape[0]
+
+
+def slice_batch(batch: Batch, start: int, stop: int) -> Batch:
+    """Images from `start` to before `stop`."""
+    return map_tensors(lambda tensor: tensor[start:stop], batch)
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], batch: Batch) -> Batch:
+    """Apply a function to each tensor of a batch; other arguments of the network stay as they are."""
+    if isinstance(batch, Tensor):
+        return function(batch)
+    return {key: function(value) if isinstance(value, Tensor) else value for key, value in batch.items()}
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    return [batch] if isinstance(batch, Tensor) else [value for value in batch.values() if isinstance(value, Tensor)]

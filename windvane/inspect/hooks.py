@@ -1,7 +1,7 @@
-"""One forward pass of any network, watched: every tensor that a module returns and every sum behind a skip connection.
+"""One forward pass of a network, observed: every tensor that a module returns, and the sum of every skip connection.
 
-Sums are no modules, so additions are seen through torch's own function protocol. Nothing is left behind in the network,
-whatever happens: no hook, no gradient, no change of mode.
+A sum is no module, so additions are seen through torch's function protocol. The network is left as it was: no hook, no
+gradient, no changed mode stays behind, whatever happens.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,181 +20,248 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from windvane.errors import InputError
+from windvane.inspect.batches import Batch, batch_length, map_tensors
+from windvane.torch_utils import unwrap_model
 
-Batch = Tensor | Mapping[str, Any]
+OUTPUT = "output"  # name of what the network itself returns
 
-OUTPUT = "output"
+# What networks raise when an input does not suit them.
+INPUT_FAILURES = (RuntimeError, AssertionError, ValueError, TypeError, LookupError, AttributeError)
 
 _ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
 
-# What networks raise when an input does not suit them.
-_UNSUITED = (
-    RuntimeError,
-    AssertionError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    AttributeError,
-    NotImplementedError,
-)
+
+@dataclass(frozen=True)
+class LayerOutput:
+    """Where in a network a tensor comes from."""
+
+    name: str  # of the layer, as in `layer_names`
+    module: str  # path of the module that returned it or took the sum; empty for the network itself
+    is_sum: bool  # whether it is the sum of a skip connection
+    alias_of: str | None  # name of an earlier output with the same tensor and values, as behind an identity
 
 
-class _VisitError(Exception):
-    """Carries what a visit raised out of the network, which has nothing to do with it."""
+OnOutput = Callable[[LayerOutput, Tensor], None]
+OnEnter = Callable[[str, nn.Module, tuple[Any, ...]], None]  # as a forward pre-hook of torch, behind the module's path
+OnExit = Callable[[str, nn.Module, tuple[Any, ...], Any], None]  # as a forward hook, behind the module's path
+
+
+class BatchTooLargeError(InputError):
+    """A batch does not fit into memory."""
+
+
+def observe(
+    model: nn.Module,
+    inputs: Batch,
+    on_output: OnOutput | None = None,
+    *,
+    on_enter: OnEnter | None = None,
+    on_exit: OnExit | None = None,
+    gradients: bool = False,
+    modes: Sequence[AbstractContextManager[Any]] = (),
+) -> None:
+    """Run a network once, in evaluation mode, and call back as it runs.
+
+    `on_output` gets each tensor of a module and each residual sum, into which later layers may write; `on_enter` and
+    `on_exit` get each module that runs. `inputs` are on the device of the network. With `gradients` the tensors keep
+    their graph. `modes` are entered for the pass, for example to switch fused attention off.
+    """
+    network = unwrap_model(model)
+    with ExitStack() as stack:
+        # Tensors that are made in inference mode do not record whether they are written into.
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(explain_failure(network, inputs))
+        stack.enter_context(_evaluation_mode(network))
+        stack.enter_context(torch.set_grad_enabled(gradients))
+        if on_output is not None:
+            recorder = _OutputRecorder(_marked(on_output))
+            stack.enter_context(_module_hooks(network, recorder.on_enter, recorder.on_exit))
+            stack.enter_context(_SkipSums(recorder))
+        if on_enter is not None or on_exit is not None:
+            stack.enter_context(_module_hooks(network, _marked(on_enter or _ignore), _marked(on_exit or _ignore)))
+        for mode in modes:
+            stack.enter_context(mode)
+        arguments = map_tensors(lambda tensor: tensor.clone() if tensor.is_inference() else tensor, inputs)
+        network(arguments) if isinstance(arguments, Tensor) else network(**arguments)
+
+
+@contextmanager
+def _module_hooks(network: nn.Module, on_enter: OnEnter, on_exit: OnExit) -> Iterator[None]:
+    with ExitStack() as stack:
+        for path, module in network.named_modules():
+            stack.callback(module.register_forward_pre_hook(partial(on_enter, path)).remove)
+            stack.callback(module.register_forward_hook(partial(on_exit, path)).remove)
+        yield
+
+
+def _ignore(*_: Any) -> None:
+    pass
+
+
+class _OutputRecorder:
+    """Names each tensor of a pass, and recognizes those that have a name already."""
+
+    def __init__(self, on_output: OnOutput) -> None:
+        self._on_output = on_output
+        self._running: list[str] = []  # paths of the modules that run, the innermost last
+        self._names = RepeatedNames()
+        # Tensors that modules take or return, not kept alive: reference, version, name.
+        self._known: dict[int, tuple[weakref.ref[Tensor], int, str | None]] = {}
+
+    def on_enter(self, path: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self._running.append(path)
+        for _, tensor in tensors_in(args):
+            self._remember(tensor, self._name_of(tensor))
+
+    def on_exit(self, path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self._running.pop()
+        self._record(path or OUTPUT, path, output, is_sum=False)
+
+    def on_sum(self, total: Tensor) -> None:
+        module = self._running[-1]
+        self._record(f"{module}.add".lstrip("."), module, total, is_sum=True)
+
+    def _record(self, path: str, module: str, output: Any, *, is_sum: bool) -> None:
+        name = self._names.next(path)
+        for key, tensor in tensors_in(output):
+            alias_of = self._name_of(tensor)
+            self._on_output(LayerOutput(name + key, module, is_sum, alias_of), tensor)
+            self._remember(tensor, alias_of or name + key)
+
+    def has_seen(self, tensor: Tensor) -> bool:
+        known = self._known.get(id(tensor))
+        return known is not None and known[0]() is tensor
+
+    def _name_of(self, tensor: Tensor) -> str | None:
+        """Name of a tensor that has not been written into since."""
+        if not self.has_seen(tensor):
+            return None
+        _, version, name = self._known[id(tensor)]
+        return name if version == tensor._version else None
+
+    def _remember(self, tensor: Tensor, name: str | None) -> None:
+        self._known[id(tensor)] = (weakref.ref(tensor), tensor._version, name)
+
+
+class RepeatedNames:
+    """Names of repeated calls: ``path``, ``path#2``, ``path#3``."""
+
+    def __init__(self) -> None:
+        self._calls: Counter[str] = Counter()
+
+    def next(self, path: str) -> str:
+        """Name of the next call."""
+        self._calls[path] += 1
+        return path if self._calls[path] == 1 else f"{path}#{self._calls[path]}"
+
+
+class _SkipSums(TorchFunctionMode):
+    """Reports the sum of every skip connection.
+
+    That is a sum of two activations of one shape, of which a module took or returned at least one: rotary embeddings
+    add two products that no module has seen, and positional embeddings are parameters or have another shape.
+    """
+
+    def __init__(self, recorder: _OutputRecorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        is_skip = getattr(func, "__name__", "") in _ADDITIONS and self._is_skip(args[:2])
+        result = func(*args, **(kwargs or {}))
+        if is_skip:
+            self._recorder.on_sum(result)
+        return result
+
+    def _is_skip(self, operands: tuple[Any, ...]) -> bool:
+        if len(operands) < 2 or not all(isinstance(one, Tensor) for one in operands):
+            return False
+        if operands[0].shape != operands[1].shape or any(isinstance(one, nn.Parameter) for one in operands):
+            return False
+        return any(self._recorder.has_seen(one) for one in operands)
+
+
+def tensors_in(value: object, key: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield each tensor that a module takes or returns, with its key as in ``[0][name]``; empty for a single one."""
+    if isinstance(value, Tensor):
+        yield key, value
+    elif isinstance(value, Mapping | tuple | list):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        present = [(index, one) for index, one in items if one is not None]
+        for index, one in present:
+            yield from tensors_in(one, key if len(present) == 1 else f"{key}[{index}]")
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without compiled code or fused layers, which call no hooks."""
+    training = [(module, module.training) for module in model.modules()]
+    fused = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        model.eval()
+        with _eager():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for module, was_training in training:
+            module.training = was_training
+
+
+def _eager() -> AbstractContextManager[object]:
+    """Run compiled code as written; the compiler (seconds, 0.5 GB) is not loaded only for this."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
+class _CallbackError(Exception):
+    """Carries an error of a callback through the network, which did not cause it."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error
 
 
-@dataclass(frozen=True)
-class LayerOutput:
-    """Where in a network a tensor came from.
+def _marked(callback: Callable[..., None]) -> Callable[..., None]:
+    def call(*args: Any) -> None:
+        try:
+            callback(*args)
+        except Exception as error:
+            raise _CallbackError(error) from error
 
-    Attributes
-    ----------
-    name
-        Of the layer, as in ``layer_names``.
-    module
-        Path of the module that returned it, or in which the sum was taken; empty for the network itself.
-    is_sum
-        Whether it is the sum behind a skip connection.
-    alias_of
-        Name of an earlier place that gave the very same tensor with the same values, as behind an identity.
-    """
-
-    name: str
-    module: str
-    is_sum: bool
-    alias_of: str | None
-
-
-Visit = Callable[[LayerOutput, Tensor], None]
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """Take a network out of `torch.compile`, `DataParallel` and `DistributedDataParallel`.
-
-    Parameters
-    ----------
-    model
-        Any network.
-
-    Returns
-    -------
-    torch.nn.Module
-        What is inside, with the same weights.
-    """
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
-
-
-def batch_length(batch: Batch) -> int:
-    """Count the images of a batch."""
-    tensors = [batch] if isinstance(batch, Tensor) else [one for one in batch.values() if isinstance(one, Tensor)]
-    return tensors[0].shape[0]
-
-
-def slice_batch(batch: Batch, start: int, stop: int) -> Batch:
-    """Take the images from ``start`` to before ``stop``."""
-    if isinstance(batch, Tensor):
-        return batch[start:stop]
-    return {key: one[start:stop] if isinstance(one, Tensor) else one for key, one in batch.items()}
-
-
-def observe(model: nn.Module, inputs: Batch, visit: Visit, *, gradients: bool = False) -> None:
-    """Run a network once, in evaluation mode, and show each of its tensors as it comes.
-
-    Parameters
-    ----------
-    model
-        The network.
-    inputs
-        A batch on the device of the network: a tensor, or its arguments by name.
-    visit
-        Takes a place and its tensor, into which later layers may write.
-    gradients
-        Whether the tensors keep the graph that they come from.
-
-    Raises
-    ------
-    InputError
-        Where the network fails on the batch; also, by its cause, where memory does not suffice.
-    """
-    inner = unwrap(model)
-    with (
-        torch.inference_mode(False),  # tensors made in inference mode do not tell whether they were written into
-        explained(inner, inputs),
-        _as_it_was(inner),
-        torch.set_grad_enabled(gradients),
-        _watching(inner, visit),
-    ):
-        if isinstance(inputs, Tensor):
-            inner(_plain(inputs))
-        else:
-            inner(**{key: _plain(one) if isinstance(one, Tensor) else one for key, one in inputs.items()})
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.clone() if tensor.is_inference() else tensor
+    return call
 
 
 @contextmanager
-def explained(model: nn.Module, inputs: Batch) -> Iterator[None]:
-    """Say in words what a network fails on.
-
-    Parameters
-    ----------
-    model
-        The network.
-    inputs
-        The batch that it is given.
-
-    Raises
-    ------
-    InputError
-        Where the batch does not suit it, or memory does not suffice.
-    """
+def explain_failure(model: nn.Module, inputs: Batch) -> Iterator[None]:
+    """Raise an `InputError` that describes the batch where a network fails on it; a `BatchTooLargeError` for memory."""
     try:
         yield
     except InputError:
         raise
-    except _VisitError as told:
-        if is_out_of_memory(told.error):
-            raise _too_large(inputs) from told.error
-        raise told.error from None
-    except (MemoryError, *_UNSUITED) as error:
+    except _CallbackError as carrier:
+        if is_out_of_memory(carrier.error):
+            raise _too_large(inputs) from carrier.error
+        raise carrier.error from None
+    except (MemoryError, *INPUT_FAILURES) as error:
         if is_out_of_memory(error):
             raise _too_large(inputs) from error
         raise _unsuited(model, inputs, error) from error
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Tell a lack of memory from other errors.
-
-    Parameters
-    ----------
-    error
-        What a network raised, if anything.
-
-    Returns
-    -------
-    bool
-        Whether memory was lacking, on any device.
-    """
+    """Whether memory was exhausted, on any device."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _too_large(inputs: Batch) -> InputError:
-    n_images = batch_length(inputs)
-    return InputError(
-        f"batch_size: a batch of {n_images} images does not fit into memory. Allowed: fewer images at a time."
+def _too_large(inputs: Batch) -> BatchTooLargeError:
+    return BatchTooLargeError(
+        f"batch_size: a batch of {batch_length(inputs)} images does not fit into memory. Allowed: fewer images at a "
+        "time."
     )
 
 
@@ -205,142 +273,8 @@ def _unsuited(model: nn.Module, inputs: Batch, error: Exception) -> InputError:
     )
     config = getattr(model, "pretrained_cfg", None) or {}
     size = config.get("input_size") if isinstance(config, Mapping) else None
-    hint = f" It is made for images of shape {tuple(size)}." if size else ""
+    hint = f" It expects images of shape {tuple(size)}." if size else ""
     return InputError(
         f"data: {type(model).__name__} fails on a batch of shape {shape}: {type(error).__name__}: {error}{hint} "
-        "Allowed: what the network takes; a tuple gives each of several networks its own."
+        "Allowed: inputs that the network takes; a tuple with one source for each of several networks."
     )
-
-
-@contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
-    """Set evaluation mode, no compiled code or fused layers (they call no hooks); put all back."""
-    modes = [(module, module.training) for module in model.modules()]
-    fused = torch.backends.mha.get_fastpath_enabled()
-    try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        model.eval()
-        with _eager():
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-        for module, training in modes:
-            module.training = training
-
-
-def _eager() -> AbstractContextManager[object]:
-    """Run compiled code as it was written; without any, torch's compiler (seconds, 0.5 GB) is not even loaded."""
-    if "torch._dynamo" not in sys.modules:
-        return nullcontext()
-    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
-    return stance
-
-
-@contextmanager
-def _watching(model: nn.Module, visit: Visit) -> Iterator[None]:
-    running: list[str] = []
-    calls: Counter[str] = Counter()
-    met = _Met()
-
-    def see(module: str, is_sum: bool, output: object) -> None:
-        path = f"{module}.add".lstrip(".") if is_sum else module or OUTPUT
-        calls[path] += 1
-        name = path if calls[path] == 1 else f"{path}#{calls[path]}"
-        for part, tensor in tensors_in(output):
-            alias_of = met.name(tensor)
-            try:
-                visit(LayerOutput(name + part, module, is_sum, alias_of), tensor)
-            except Exception as error:
-                raise _VisitError(error) from error
-            met.add(tensor, alias_of or name + part)
-
-    def enter(path: str, args: object) -> None:
-        running.append(path)
-        for _, tensor in tensors_in(args):
-            met.add(tensor, met.name(tensor))
-
-    def leave(path: str, output: object) -> None:
-        running.pop()
-        see(path, False, output)
-
-    with ExitStack() as stack:
-        for path, module in model.named_modules():
-            stack.callback(module.register_forward_pre_hook(lambda _, args, path=path: enter(path, args)).remove)
-            stack.callback(module.register_forward_hook(lambda _, __, out, path=path: leave(path, out)).remove)
-        stack.enter_context(_Sums(met, lambda total: see(running[-1], True, total)))
-        yield
-
-
-class _Met:
-    """Tensors that modules took or gave and their names, without keeping them alive."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[weakref.ref[Tensor], int, str | None]] = {}
-
-    def add(self, tensor: Tensor, name: str | None) -> None:
-        self._known[id(tensor)] = (weakref.ref(tensor), tensor._version, name)
-
-    def __contains__(self, tensor: Tensor) -> bool:
-        known = self._known.get(id(tensor))
-        return known is not None and known[0]() is tensor
-
-    def name(self, tensor: Tensor) -> str | None:
-        """Say under which name the tensor was met with the values that it has now."""
-        if tensor not in self:
-            return None
-        _, version, name = self._known[id(tensor)]
-        return name if version == tensor._version else None
-
-
-class _Sums(TorchFunctionMode):
-    """Tells of every skip connection while it is active.
-
-    A skip connection is a sum of two activations of one shape, at least one of which a module took or gave: rotary
-    embeddings add two products that no module has seen, and positions are parameters or have another shape.
-    """
-
-    def __init__(self, met: _Met, added: Callable[[Tensor], None]) -> None:
-        super().__init__()
-        self._met = met
-        self._added = added
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run a function of torch, and look at it where it adds."""
-        is_skip = getattr(func, "__name__", "") in _ADDITIONS and self._is_skip(args[:2])
-        result = func(*args, **(kwargs or {}))
-        if is_skip:
-            self._added(result)
-        return result
-
-    def _is_skip(self, operands: tuple[Any, ...]) -> bool:
-        if len(operands) < 2 or not all(isinstance(one, Tensor) for one in operands):
-            return False
-        if operands[0].shape != operands[1].shape or any(isinstance(one, nn.Parameter) for one in operands):
-            return False
-        return any(one in self._met for one in operands)
-
-
-def tensors_in(value: object, part: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Find every tensor in what a module takes or returns, with its place; a single one has none.
-
-    Parameters
-    ----------
-    value
-        A tensor, or tuples, lists and mappings of them.
-    part
-        The place of the whole, as in ``[0]``.
-
-    Yields
-    ------
-    tuple
-        The place, as in ``[0][key]``, and the tensor.
-    """
-    if isinstance(value, Tensor):
-        yield part, value
-    elif isinstance(value, Mapping | tuple | list):
-        every = value.items() if isinstance(value, Mapping) else enumerate(value)
-        some = [(key, one) for key, one in every if one is not None]
-        for key, one in some:
-            yield from tensors_in(one, part if len(some) == 1 else f"{part}[{key}]")

@@ -1,92 +1,44 @@
-"""What all pictures of networks share: figures without global state, axes by block, one scale for similarity."""
+"""Figures of the inspection, without matplotlib's global state: axes by block, heat maps, grids of small images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from windvane.draw import OKABE_ITO
 from windvane.errors import InputError
-from windvane.inspect.similarity.measures import Floats
+from windvane.inspect.result import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = "viridis"  # even steps for every kind of sight, and in grey
-UNDEFINED = "#bdbdbd"
-MOST_BLOCKS = 26  # named on an axis
-ENOUGH_BLOCKS = 6  # where the next division would be into single layers
-LONGEST = 18  # letters of a label
+BLUE, VERMILION, GREEN = OKABE_ITO[:3]
+GREY = "#666666"
+LINE_COLORS = OKABE_ITO[:6]
+MARKERS = ("o", "s", "^", "D", "v", "x")
+
+COLORMAP = "viridis"  # perceptually uniform, also in grey and with every kind of colour vision
+UNDEFINED_COLOR = "#bdbdbd"
+MAX_BLOCKS = 26  # named on an axis
+ENOUGH_BLOCKS = 6  # so many are not divided into single layers
+MAX_LABEL = 18  # characters
+GRID_GAP = 0.12  # between two images of a grid, in widths of an image; more below titles
 
 
-@dataclass(frozen=True)
-class Block:
-    """Layers that belong together and follow each other: ``start`` to before ``stop``."""
-
-    name: str
-    start: int
-    stop: int
-
-    @property
-    def middle(self) -> float:
-        """Where its label stands."""
-        return (self.start + self.stop - 1) / 2
-
-
-def blocks_of(layers: Sequence[str]) -> list[Block]:
-    """Divide layers into blocks by their names: as deep as an axis can show.
-
-    Parameters
-    ----------
-    layers
-        Names in the order of execution, as in ``blocks.0.attn``.
-
-    Returns
-    -------
-    list of Block
-        In order, each layer in one of them.
-    """
-    divided = _divided(layers, 1)
-    for depth in range(2, 1 + max((name.count(".") + 1 for name in layers), default=1)):
-        deeper = _divided(layers, depth)
-        if len(deeper) > MOST_BLOCKS or (len(deeper) == len(layers) and len(divided) >= ENOUGH_BLOCKS):
-            break
-        divided = deeper
-    return divided
-
-
-def _divided(layers: Sequence[str], depth: int) -> list[Block]:
-    blocks: list[Block] = []
-    for name, run in groupby(layers, lambda layer: ".".join(layer.split(".")[:depth])):
-        start = blocks[-1].stop if blocks else 0
-        blocks.append(Block(name, start, start + len(list(run))))
-    return blocks
-
-
-def axes_for(ax: Axes | None, width: float = 6.0, height: float = 4.0) -> tuple[Figure, Axes]:
-    """Take axes, or make a figure of its own that no global list keeps.
-
-    Parameters
-    ----------
-    ax
-        Given axes, or None.
-    width, height
-        Of a new figure, in inches.
-
-    Returns
-    -------
-    tuple
-        The figure and the axes.
-    """
+def figure_and_axes(ax: Axes | None, width: float = 6.0, height: float = 4.0) -> tuple[Figure, Axes]:
+    """The given axes with their figure, or a new figure (size in inches) that no global list keeps."""
     from matplotlib.figure import Figure
 
     if ax is not None:
-        given = ax.get_figure(root=True)
-        if given is None:
-            raise InputError("ax belongs to no figure any more. Allowed: axes of a figure, or None.")
-        return given, ax
+        figure = ax.get_figure(root=True)
+        if figure is None:
+            raise InputError("ax has been removed from its figure. Allowed: axes of a figure, or None.")
+        return figure, ax
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
@@ -94,67 +46,92 @@ def axes_for(ax: Axes | None, width: float = 6.0, height: float = 4.0) -> tuple[
 def heat_map(
     values: Floats, rows: Sequence[str], columns: Sequence[str], ax: Axes | None = None
 ) -> tuple[Figure, Axes]:
-    """Draw similarities of layers, from 0 to 1, the first layers at the lower left.
-
-    Parameters
-    ----------
-    values
-        (rows, columns); what is NaN is grey.
-    rows, columns
-        Names of layers; the axes name their blocks.
-    ax
-        Where to draw; None makes a figure.
-
-    Returns
-    -------
-    tuple
-        The figure and the axes, which have no titles yet.
-    """
+    """Draw similarities of layers from 0 to 1, the first layers at the lower left, NaN in grey."""
     import matplotlib as mpl
-    import numpy as np
 
-    figure, ax = axes_for(ax, 6.4, 5.6)
-    colours = mpl.colormaps[COLOURS].with_extremes(bad=UNDEFINED)
-    image = ax.imshow(
-        np.ma.masked_invalid(values),
-        cmap=colours,
-        vmin=0,
-        vmax=1,
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",
-    )
-    mark_blocks(ax, "y", rows)
-    mark_blocks(ax, "x", columns)
-    below = "min" if np.nanmin(values, initial=0.0) < -0.005 else "neither"
-    figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03, extend=below)
+    figure, ax = figure_and_axes(ax, 6.4, 5.6)
+    colormap = mpl.colormaps[COLORMAP].with_extremes(bad=UNDEFINED_COLOR)
+    style: dict[str, Any] = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
+    image = ax.imshow(np.ma.masked_invalid(values), cmap=colormap, vmin=0, vmax=1, **style)
+    label_blocks(ax, "y", rows)
+    label_blocks(ax, "x", columns)
+    extend = "min" if np.nanmin(values, initial=0.0) < -0.005 else "neither"
+    figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03, extend=extend)
     return figure, ax
 
 
-def mark_blocks(ax: Axes, axis: Literal["x", "y"], layers: Sequence[str]) -> None:
-    """Name the blocks of layers along an axis on which layer i stands at i.
+def image_grid(
+    images: Floats, titles: Sequence[str], ax: Axes | None, *, title: str, label: str, max_columns: int = 6
+) -> Figure:
+    """Draw (n, rows, columns) images from 0 to 1 beside each other, with one color scale."""
+    n_images, rows, columns = images.shape
+    across = min(n_images, max_columns)
+    down = -(-n_images // across)
+    height = rows / columns  # of an image, in widths of an image
+    head = 0.16 * max(text.count("\n") + 1 for text in titles)
+    step = height + head + GRID_GAP / 2
+    figure, ax = figure_and_axes(ax, 1.4 + 1.3 * across * (1 + GRID_GAP), 0.6 + 1.3 * down * step)
+    picture: Any = None
+    for i, (image, text) in enumerate(zip(images, titles, strict=True)):
+        left, top = (i % across) * (1 + GRID_GAP), (i // across) * step
+        extent = (left, left + 1, top + height, top)
+        picture = ax.imshow(image, cmap=COLORMAP, vmin=0, vmax=1, extent=extent, interpolation="nearest")
+        ax.text(left + 0.5, top - 0.03, text, ha="center", va="bottom", fontsize="x-small")
+    ax.set(xlim=(-GRID_GAP / 2, across * (1 + GRID_GAP)), ylim=(down * step - head, -head - GRID_GAP / 2))
+    ax.set_aspect("equal")
+    ax.axis("off")
+    ax.set_title(title)
+    figure.colorbar(picture, ax=ax, label=label, shrink=0.8)
+    return figure
 
-    Parameters
-    ----------
-    ax
-        The axes.
-    axis
-        "x" or "y".
-    layers
-        Names in the order of execution.
-    """
-    blocks, least = blocks_of(layers), len(layers) / MOST_BLOCKS
+
+def label_blocks(ax: Axes, axis: Literal["x", "y"], layers: Sequence[str]) -> None:
+    """Label the blocks of layers along an axis on which layer i stands at i."""
+    blocks, min_distance = blocks_of(layers), len(layers) / MAX_BLOCKS
     labelled: list[Block] = []
     for block in sorted(blocks, key=lambda one: one.start - one.stop):  # the largest first
-        if all(abs(block.middle - other.middle) >= least for other in labelled):
+        if all(abs(block.middle - other.middle) >= min_distance for other in labelled):
             labelled.append(block)
-    place, spine = (ax.xaxis, ax.set_xlim) if axis == "x" else (ax.yaxis, ax.set_ylim)
-    spine(-0.5, len(layers) - 0.5)
-    place.set_ticks([block.middle for block in labelled], [_short(block.name) for block in labelled])
-    place.set_ticks([block.start - 0.5 for block in blocks[1:]], minor=True)
+    ticks, set_limits = (ax.xaxis, ax.set_xlim) if axis == "x" else (ax.yaxis, ax.set_ylim)
+    set_limits(-0.5, len(layers) - 0.5)
+    ticks.set_ticks([block.middle for block in labelled], [_shortened(block.name) for block in labelled])
+    ticks.set_ticks([block.start - 0.5 for block in blocks[1:]], minor=True)
     ax.tick_params(axis=axis, which="major", length=0, labelsize=7, labelrotation=90 if axis == "x" else 0)
     ax.tick_params(axis=axis, which="minor", length=4, width=0.5)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
+@dataclass(frozen=True)
+class Block:
+    """Consecutive layers of one block."""
+
+    name: str
+    start: int  # index of the first layer
+    stop: int  # behind the last one
+
+    @property
+    def middle(self) -> float:
+        """Position of its label."""
+        return (self.start + self.stop - 1) / 2
+
+
+def blocks_of(layers: Sequence[str]) -> list[Block]:
+    """Group layers by the beginnings of their names, as in ``blocks.0``, as finely as an axis can show."""
+    blocks = _grouped(layers, 1)
+    for depth in range(2, 1 + max((name.count(".") + 1 for name in layers), default=1)):
+        finer = _grouped(layers, depth)
+        if len(finer) > MAX_BLOCKS or (len(finer) == len(layers) and len(blocks) >= ENOUGH_BLOCKS):
+            break
+        blocks = finer
+    return blocks
+
+
+def _grouped(layers: Sequence[str], depth: int) -> list[Block]:
+    blocks: list[Block] = []
+    for name, group in groupby(layers, lambda layer: ".".join(layer.split(".")[:depth])):
+        start = blocks[-1].stop if blocks else 0
+        blocks.append(Block(name, start, start + len(list(group))))
+    return blocks
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= MAX_LABEL else f"…{name[1 - MAX_LABEL :]}"

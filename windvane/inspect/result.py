@@ -1,35 +1,49 @@
-"""What every result of an analysis can do."""
+"""What the result of every analysis can do."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Floats = NDArray[np.float64]
+
 
 @runtime_checkable
 class Result(Protocol):
-    """A result that can be seen and taken on."""
+    """The result of an analysis: a picture and a table.
+
+    Examples
+    --------
+    ::
+
+        distances = attention_distance(vit, images)
+        distances.plot().savefig("distance.png")
+        distances.to_frame().groupby("layer")["distance"].mean()
+    """
 
     def plot(self, ax: Axes | None = None) -> Figure:
-        """Draw it.
+        """Draw the result.
 
         Parameters
         ----------
         ax
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a new figure.
 
         Returns
         -------
         matplotlib.figure.Figure
-            The figure.
+            The figure of the axes.
         """
 
     def to_frame(self) -> pd.DataFrame:
-        """Give its numbers as a table.
+        """Return the numbers as a table.
 
         Returns
         -------

@@ -1,23 +1,18 @@
 from __future__ import annotations
 
-import itertools
 import math
 import weakref
 
-import numpy as np
 import pytest
 import timm
 import torch
-from matplotlib.figure import Figure
 from timm.layers import Attention
 from torch import Tensor, nn
 from vision_toys import (
     DEPTH,
     HEADS,
     N_PATCHES,
-    PATCH,
     WIDTH,
-    GivenAttention,
     PlainTransformer,
     huggingface_vit,
     images,
@@ -28,8 +23,8 @@ from vision_toys import (
 )
 
 from windvane.errors import InputError
-from windvane.inspect.analyses.attention import _read, attention_distance, attention_maps, head_outputs
-from windvane.inspect.tokens import token_grid
+from windvane.inspect.analyses.attention import attention_maps, head_outputs, observe_heads
+from windvane.inspect.analyses.attention_distance import attention_distance
 
 
 def unfused_maps(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
@@ -131,7 +126,7 @@ def test_nothing_is_left_behind() -> None:
     assert torch.backends.mha.get_fastpath_enabled()
 
 
-def test_heads_give_what_is_mixed() -> None:
+def test_head_outputs_are_what_is_mixed() -> None:
     for model in (small_vit(), huggingface_vit()):
         mixed: list[Tensor] = []
         names = ("attn.proj", "attention.o_proj")
@@ -142,73 +137,14 @@ def test_heads_give_what_is_mixed() -> None:
         assert torch.allclose(first.transpose(1, 2).flatten(2), mixed[0], atol=1e-6)
 
 
-def test_reused_modules_have_names_of_their_own() -> None:
+def test_repeated_calls_are_numbered() -> None:
     model = small_vit()
     model.blocks[2] = model.blocks[0]
     names = list(attention_maps(model, images()))
     assert names == ["blocks.0.attn", "blocks.1.attn", "blocks.0.attn#2"]
 
 
-def slow_distance(weights: np.ndarray, n_prefix: int, side: int, patch: float) -> float:
-    total = 0.0
-    for i in range(side * side):
-        row = weights[n_prefix + i, n_prefix:]
-        for j in range(side * side):
-            apart = patch * math.hypot(i // side - j // side, i % side - j % side)
-            total += row[j] / row.sum() * apart
-    return total / (side * side)
-
-
-@pytest.mark.parametrize("n_prefix", [0, 1, 2])
-def test_distance_equals_a_slow_loop(n_prefix: int) -> None:
-    tokens = N_PATCHES + n_prefix
-    logits = torch.randn(HEADS, tokens, tokens, generator=torch.Generator().manual_seed(3)) * 3
-    found = attention_distance(GivenAttention(logits), images(5), batch_size=2)
-    weights = logits.softmax(-1).numpy()
-    expected = [slow_distance(head, n_prefix, 4, PATCH) for head in weights]
-    assert found.distances[0] == pytest.approx(expected, rel=1e-5)
-    assert found.prefix_attention[0] == pytest.approx(
-        weights[:, n_prefix:, :n_prefix].sum(-1).mean(1), rel=1e-4, abs=1e-6
-    )
-    assert (found.n_images, found.grid) == (5, token_grid(tokens, (32, 32), (n_prefix,)))
-
-
-def test_uniform_attention_has_the_closed_form() -> None:
-    """All pairs alike: the mean distance of two random patches; nearly 117 pixels for 14 x 14 patches of 16."""
-    model = small_vit()
-    for block in model.blocks:
-        nn.init.zeros_(block.attn.qkv.weight)
-        nn.init.zeros_(block.attn.qkv.bias)
-    found = attention_distance(model, images())
-    pairs = itertools.product(itertools.product(range(4), repeat=2), repeat=2)
-    expected = PATCH * np.mean([math.dist(one, other) for one, other in pairs])
-    assert found.uniform_distance == pytest.approx(expected, rel=1e-12)
-    for distance, share in zip(found.distances, found.prefix_attention, strict=True):
-        assert distance == pytest.approx(np.full(HEADS, expected), rel=1e-5)
-        assert share == pytest.approx(np.full(HEADS, 1 / (1 + N_PATCHES)), rel=1e-5)
-    assert token_grid(197, (224, 224)).distances().mean().item() == pytest.approx(117, abs=1)
-
-
-def test_a_class_token_that_comes_late() -> None:
-    torch.manual_seed(0)
-    cait = timm.create_model("cait_xxs24_224", img_size=32, patch_size=8, depth=1, embed_dim=24, num_heads=3).eval()
-    found = attention_distance(cait, images())
-    assert found.layers == ("blocks.0.attn",)
-    assert found.grid == token_grid(N_PATCHES, (32, 32), (0,))
-
-
-def test_layers_of_several_grids() -> None:
-    torch.manual_seed(0)
-    pit = timm.create_model("pit_ti_224", img_size=64, num_classes=2).eval()
-    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(
-        InputError, match=r"has 4 x 4 places, those before 7 x 7.*layers='transformers.0.blocks.0.attn'"
-    ):
-        attention_distance(pit, x)
-    assert attention_distance(pit, x, "transformers.0.*").grid.n_patches == 49
-
-
-def test_maps_of_one_layer_at_a_time_are_kept() -> None:
+def test_one_layer_at_a_time_is_in_memory() -> None:
     alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
     most = 0
 
@@ -217,32 +153,12 @@ def test_maps_of_one_layer_at_a_time_are_kept() -> None:
         most = max(most, len(alive))
         alive.add(weights)
 
-    _read(small_vit(), images(), "*", weights=keep)
+    observe_heads(small_vit(), images(), "*", on_weights=keep)
     assert most == 0
 
 
-def test_a_head_that_looks_at_itself() -> None:
-    logits = torch.stack([1000 * torch.eye(N_PATCHES), torch.zeros(N_PATCHES, N_PATCHES)])
-    found = attention_distance(GivenAttention(logits), images())
-    assert found.distances[0][0] == pytest.approx(0, abs=1e-9)
-    assert found.distances[0][1] == pytest.approx(found.uniform_distance, rel=1e-6)
-    assert found.local_heads()[0].tolist() == [True, False]
-    frame = found.to_frame()
-    assert frame["local"].tolist() == [True, False]
-    assert list(frame.columns) == ["layer", "depth", "head", "distance", "prefix_attention", "local"]
-
-
-def test_picture() -> None:
-    figure = attention_distance(small_vit(), images()).plot()
-    assert isinstance(figure, Figure)
-    (ax,) = figure.axes
-    assert "pixels" in ax.get_ylabel()
-    other = Figure()
-    assert attention_distance(small_vit(), images()).plot(other.subplots()) is other
-
-
 def test_networks_without_such_attention() -> None:
-    with pytest.raises(InputError, match="no self-attention over the tokens of an image was found in ResNet: it has"):
+    with pytest.raises(InputError, match="ResNet has no self-attention over the tokens of an image"):
         attention_maps(small_resnet(), images())
     torch.manual_seed(0)
     swin = timm.create_model("swin_tiny_patch4_window7_224", img_size=56, depths=(1,), num_heads=(1,), embed_dim=8)
@@ -255,5 +171,5 @@ def test_networks_without_such_attention() -> None:
         )
     with pytest.raises(InputError, match=r"layers='block.0.attn'.*blocks.0.attn"):
         attention_maps(small_vit(), images(), "block.0.attn")
-    with pytest.raises(InputError, match=r"17 tokens .3 tokens without a place. do not tile"):
+    with pytest.raises(InputError, match=r"17 tokens .3 tokens without a position. do not tile"):
         attention_distance(small_vit(), images(), n_prefix=3)

@@ -7,7 +7,8 @@ from vision_toys import HEADS, images, small_resnet, small_vit
 
 from windvane.errors import InputError
 from windvane.inspect.activations import collect_activations
-from windvane.inspect.analyses.attention import attention_distance, head_outputs
+from windvane.inspect.analyses.attention import head_outputs
+from windvane.inspect.analyses.attention_distance import attention_distance
 from windvane.inspect.analyses.attention_heads import HeadGroups, head_similarity
 from windvane.inspect.similarity.cka import cka
 

@@ -80,13 +80,13 @@ def test_other_networks(make: object) -> None:
     assert ("cls" in found.poolings) == (make is huggingface_vit)
 
 
-def test_single_places() -> None:
+def test_single_patches() -> None:
     settings = ProbeSettings(poolings=(10, "center", 0), shots=(None,), n_seeds=1)
     found = probe(small_vit(), digits(0, 100), digits(100, 150), "blocks.1", settings)
     assert found.accuracy[0, 0] == found.accuracy[0, 1]  # the center of 4 x 4 is place 10
     assert found.accuracy[0, 0] != found.accuracy[0, 2]
     labels = [text.get_text() for text in found.plot().axes[0].get_legend().get_texts()]
-    assert labels[:2] == ["place 10, all examples", "center, all examples"]
+    assert labels[:2] == ["patch 10, all examples", "center, all examples"]
 
 
 def test_table_and_picture() -> None:
@@ -96,7 +96,7 @@ def test_table_and_picture() -> None:
     assert len(frame) == DEPTH * 3 * 2
     assert frame["shots"].isna().sum() == DEPTH * 3
     all_examples = frame[frame["shots"].isna()]
-    assert (all_examples["spread"] == 0).all()
+    assert (all_examples["std"] == 0).all()
     figure = found.plot(shots=(1, None))
     assert isinstance(figure, Figure)
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]

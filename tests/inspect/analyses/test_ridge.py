@@ -50,7 +50,7 @@ def test_equals_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize("shape", [(12, 5), (8, 20)])
-def test_left_out_error_equals_leaving_out(shape: tuple[int, int]) -> None:
+def test_loo_error_equals_leaving_out(shape: tuple[int, int]) -> None:
     x, labels = problem(*shape, n_classes=2)
     path = ridge_path(x, labels, (0.5, 20.0))
     x = (x - x.mean(0)) / x.std(0)
@@ -86,7 +86,7 @@ def test_mistakes() -> None:
         (x[:, 0], labels, (1.0,), r"features \(6,\) and labels \(6,\) do not fit"),
         (x, labels * 0, (1.0,), "one class only"),
         (x, labels, (0.0, 1.0), "must be positive"),
-        (x * np.nan, labels, (1.0,), "not finite"),
+        (x * np.nan, labels, (1.0,), "NaN or infinite"),
     ):
         with pytest.raises(InputError, match=message):
             ridge_path(features, names, alphas)

@@ -21,7 +21,7 @@ from vision_toys import (
 )
 
 from windvane.errors import InputError
-from windvane.inspect.analyses.skip_connections import SkipRatios, skip_ratios, sublayers
+from windvane.inspect.analyses.skip_connections import SkipRatios, find_sublayers, skip_ratios
 from windvane.inspect.analyses.skip_removal import without_skip
 
 
@@ -176,7 +176,7 @@ def test_torch_encoder_layers(norm_first: bool) -> None:
     assert found.n_prefix == (0,) * 4
 
 
-def test_blocks_that_normalise_last() -> None:
+def test_post_norm_blocks() -> None:
     torch.manual_seed(0)
     from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 
@@ -253,8 +253,8 @@ def test_three_branches() -> None:
 
 
 def test_networks_without_skips() -> None:
-    with pytest.raises(InputError, match="no skip connection of a known form was found in Sequential"):
-        sublayers(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+    with pytest.raises(InputError, match="Sequential has no known skip connection"):
+        find_sublayers(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
     torch.manual_seed(0)
     with pytest.raises(InputError, match="DenseNet"):
         skip_ratios(timm.create_model("densenet121", growth_rate=4, block_config=(2, 2), num_classes=2), images())
@@ -298,7 +298,7 @@ def test_residual_blocks_with_norms_in_front() -> None:
 
 def test_skips_that_were_removed_are_not_reported() -> None:
     for removed, left in ((("attention",), ["mlp"]), (("mlp",), ["attention"]), (("attention", "mlp"), [])):
-        parts = sublayers(without_skip(small_vit(), "blocks.1", removed))  # type: ignore[arg-type]
+        parts = find_sublayers(without_skip(small_vit(), "blocks.1", removed))  # type: ignore[arg-type]
         assert [part.kind for part in parts if part.block == "blocks.1"] == left
 
 

@@ -1,4 +1,4 @@
-"""One or two networks are looked into as a whole, and what does not apply is said."""
+"""Every analysis of one or two networks, and reasons for those that do not apply."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ from torch import nn
 from typer.testing import CliRunner
 
 from windvane.cli import app
-from windvane.inspect.report.inspection import InspectionSettings, _apart, classes_of, run_analyses
-from windvane.inspect.report.inspection_page import write_findings
+from windvane.inspect.report.inspection import (
+    InspectionSettings,
+    folder_classes,
+    list_analyses,
+    run_analyses,
+    with_distinct_names,
+)
+from windvane.inspect.report.inspection_page import write_analyses
 from windvane.inspect.report.load_model import LoadedModel
 
 
@@ -23,8 +29,8 @@ def test_two_networks(tmp_path: Path) -> None:
     vit = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2)
     resnet = timm.create_model("resnet10t", num_classes=3)
     both = [LoadedModel("vit", vit, images(8, 32)), LoadedModel("resnet", resnet, images(8, 32))]
-    findings, missing = run_analyses(both, InspectionSettings(batch_size=8))
-    titles = [one.title for one in findings]
+    results, left_out = run_analyses(list_analyses(both, InspectionSettings(batch_size=8)))
+    titles = [analysis.title for analysis, _ in results]
     assert titles[:4] == [
         "vit beside resnet",
         "vit: local and global heads beside resnet",
@@ -33,10 +39,13 @@ def test_two_networks(tmp_path: Path) -> None:
     ]
     assert "vit: how far attention looks" in titles
     assert titles.index("vit: where branches point") == titles.index("vit: what skip connections carry") + 1
-    assert any(one.startswith("resnet: how far attention looks: no self-attention") for one in missing)
-    assert "That of untrained networks is" in findings[0].sentences[-1]
-    assert any(one.startswith("vit: what can be read off each layer: there are no classes") for one in missing)
-    assert write_findings(tmp_path / "page.html", "Inside", "", findings).stat().st_size > 10_000
+    assert any(
+        one.startswith("resnet: how far attention looks: model: ResNet has no self-attention") for one in left_out
+    )
+    analysis, result = results[0]
+    assert "That of untrained networks is" in analysis.describe(result)[-1]
+    assert any(one.startswith("vit: what can be read off each layer: there are no classes") for one in left_out)
+    assert write_analyses(tmp_path / "page.html", "Inside", "", results).stat().st_size > 10_000
 
 
 def test_probes_where_there_are_classes(tmp_path: Path) -> None:
@@ -44,24 +53,23 @@ def test_probes_where_there_are_classes(tmp_path: Path) -> None:
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2)
     x, classes = images(12, 32), [f"class{i % 2}" for i in range(12)]
     x[1::2] += 2.0
-    findings, missing = run_analyses(
-        [LoadedModel("vit", model, x)], InspectionSettings(layers=("block", "head")), classes
-    )
-    (found,) = [one.result for one in findings if one.title == "vit: what can be read off each layer"]
-    assert not missing
+    settings = InspectionSettings(layers=("block", "head"))
+    results, left_out = run_analyses(list_analyses([LoadedModel("vit", model, x)], settings, classes))
+    (found,) = [result for analysis, result in results if analysis.title == "vit: what can be read off each layer"]
+    assert not left_out
     assert found.to_frame()["accuracy"].mean() > 0.9
     assert found.to_frame()["shots"].drop_duplicates().fillna(0).tolist() == [1, 0]
-    (itself,) = [one.result for one in findings if one.title == "vit: its layers beside each other"]
+    (itself,) = [result for analysis, result in results if analysis.title == "vit: its layers beside each other"]
     assert set(itself.to_frame()["first"]) == {"blocks.0", "blocks.1", "head"}
 
 
 def test_classes_are_the_folders_of_the_root() -> None:
     root = Path("set")
-    assert classes_of([root / "cat" / "a.png", root / "dog" / "deep" / "b.png"], root) == ["cat", "dog"]
-    assert classes_of([root / "cat" / "a.png", root / "b.png"], root) is None
+    assert folder_classes([root / "cat" / "a.png", root / "dog" / "deep" / "b.png"], root) == ["cat", "dog"]
+    assert folder_classes([root / "cat" / "a.png", root / "b.png"], root) is None
 
 
-def test_shell(tmp_path: Path) -> None:
+def test_command_line(tmp_path: Path) -> None:
     for i in range(6):
         Image.fromarray(np.random.default_rng(i).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / f"{i}.png")
     page = tmp_path / "page.html"
@@ -88,7 +96,7 @@ def test_shell(tmp_path: Path) -> None:
     assert "3 networks were named" in done.stderr
 
 
-def test_two_states_of_one_architecture_have_names_of_their_own() -> None:
+def test_two_states_of_one_architecture_get_distinct_names() -> None:
     one = LoadedModel("resnet18", nn.Identity(), torch.zeros(1))
-    assert [other.name for other in _apart([one, one])] == ["resnet18 (first)", "resnet18 (second)"]
-    assert [other.name for other in _apart([one])] == ["resnet18"]
+    assert [other.name for other in with_distinct_names([one, one])] == ["resnet18 (first)", "resnet18 (second)"]
+    assert [other.name for other in with_distinct_names([one])] == ["resnet18"]

@@ -1,4 +1,4 @@
-"""The page is one sound file that holds pictures, words and numbers, and lets nothing in unescaped."""
+"""The page is one valid file with figures, words and numbers, and everything is escaped."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from networks import TinyResNet, images, seeded
 from toys import check_html
 
 from windvane.errors import InputError
-from windvane.inspect.report.inspection_page import Analysis, write_findings
+from windvane.inspect.report.inspection_page import Analysis, write_analyses
 from windvane.inspect.similarity.compare import compare
+from windvane.inspect.similarity.comparison import Comparison
 
 
 def test_page(tmp_path: Path) -> None:
     model = seeded(TinyResNet)
     found = compare(model, model, images(12)).renamed("<b>net</b>", "<b>net</b>")
-    finding = Analysis("Layers <i>alike</i>", "Bright is alike.", found, found.describe())
-    written = write_findings(tmp_path / "page.html", "Inside", "Twelve images.", [finding])
+    analysis = Analysis("Layers <i>alike</i>", "Bright is alike.", lambda: found, describe=Comparison.describe)
+    written = write_analyses(tmp_path / "page.html", "Inside", "Twelve images.", [(analysis, found)])
     text = written.read_text(encoding="utf-8")
     check_html(re.sub("<img[^>]*>", "", text))
     assert "<b>net" not in text
@@ -33,4 +34,4 @@ def test_page(tmp_path: Path) -> None:
 
 def test_refused_paths(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ends in \.html"):
-        write_findings(tmp_path / "page.pdf", "Inside", "", [])
+        write_analyses(tmp_path / "page.pdf", "Inside", "", [])

@@ -1,4 +1,4 @@
-"""Networks and images come as the shell names them."""
+"""Networks and images as the command line names them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_images_are_found_and_drawn(folder: Path) -> None:
+def test_find_images(folder: Path) -> None:
     assert [path.name for path in find_images(folder, 10)] == ["0.png", "2.png", "4.png", "1.png", "3.png", "5.png"]
     assert len(find_images(folder, 4)) == 4
     assert find_images(folder, 4) == find_images(folder, 4)
@@ -53,23 +53,23 @@ def test_network_of_a_run(folder: Path) -> None:
     found = load_model_and_images(str(run), find_images(folder, 4))
     assert found.name == "run" and found.images.shape == (4, 3, 32, 32)
     torch.testing.assert_close(found.model(found.images), network(found.images))
-    with pytest.raises(InputError, match="holds no network of windvane"):
+    with pytest.raises(InputError, match="is not an image model of windvane"):
         load_model_and_images(str(folder), [])
 
 
 def test_mistakes(folder: Path) -> None:
     with pytest.raises(InputError, match="Did you mean 'resnet18'"):
         load_model_and_images("resnet1818", [])
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         find_images(folder / "none", 4)
     (folder / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="has no images"):
         find_images(folder / "empty", 4)
-    with pytest.raises(InputError, match="is no file"):
+    with pytest.raises(InputError, match="is not a file"):
         load_model_and_images("resnet10t=none.pth", [])
     torch.save({"other": torch.zeros(1)}, folder / "other.pth")
     with pytest.raises(ModelFileError, match="does not hold the weights of resnet10t"):
         load_model_and_images(f"resnet10t={folder / 'other.pth'}", [])
     (folder / "broken.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"broken.png cannot be read"):
-        load_model_and_images("resnet10t", [folder / "broken.png"], trained=False)
+        load_model_and_images("resnet10t", [folder / "broken.png"], pretrained=False)

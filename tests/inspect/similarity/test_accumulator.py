@@ -1,4 +1,4 @@
-"""Batches add up to the minibatch estimator, with intervals that hold."""
+"""Batches add up to the minibatch estimator, with intervals that cover the truth."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_batches_count_by_their_images() -> None:
     assert accumulator.matrix().values[0, 0] == pytest.approx(float(cross[0, 0] / np.sqrt(left * right)[0]))
 
 
-def test_intervals_hold_the_truth() -> None:
+def test_intervals_cover_the_truth() -> None:
     truth = tallied(random_batches(300, 64, 10**6)).matrix().values[0, 0]
     found = [tallied(random_batches(8, 16, seed)).matrix() for seed in range(200)]
     held = np.mean([one.ci_low[0, 0] <= truth <= one.ci_high[0, 0] for one in found])
@@ -92,7 +92,7 @@ def test_undefined_layers() -> None:
     np.testing.assert_allclose(values.diagonal()[defined], 1)
 
 
-def test_other_measures_are_averaged_over_batches_that_say_something() -> None:
+def test_other_measures_are_averaged_over_defined_batches() -> None:
     measure, random = RSAMeasure(), torch.Generator().manual_seed(0)
     parts = [(torch.randn(8, 4, generator=random), torch.randn(8, 4, generator=random)) for _ in range(3)]
     summaries = [(measure.summarize(X), measure.summarize(Y)) for X, Y in parts]

@@ -28,7 +28,7 @@ def one(measure: Measure, X: Tensor, Y: Tensor) -> float:
     return float(measure.compare([measure.summarize(X)], [measure.summarize(Y)]).cross[0, 0])
 
 
-def centered(X: Tensor) -> np.ndarray:
+def center(X: Tensor) -> np.ndarray:
     features = X.flatten(1).double().numpy()
     return features - features.mean(0)
 
@@ -36,7 +36,7 @@ def centered(X: Tensor) -> np.ndarray:
 @pytest.mark.parametrize(("p", "q"), [(5, 5), (4, 90), (200, 300)])
 def test_procrustes_equals_scipy(p: int, q: int) -> None:
     X, Y = layer(20, p, 0), layer(20, q, 1)
-    A, B = (centered(Z) / np.linalg.norm(centered(Z)) for Z in (X, Y))
+    A, B = (center(Z) / np.linalg.norm(center(Z)) for Z in (X, Y))
     width = max(p, q)
     A, B = (np.pad(Z, ((0, 0), (0, width - Z.shape[1]))) for Z in (A, B))
     assert one(ProcrustesMeasure(), X, Y) == pytest.approx(orthogonal_procrustes(A, B)[1], abs=1e-6)
@@ -63,7 +63,7 @@ def slow_pwcca(X: np.ndarray, Y: np.ndarray, kept: float) -> tuple[float, float]
 @pytest.mark.parametrize(("p", "q", "kept"), [(6, 9, 0.99), (200, 30, 0.9), (300, 400, 0.8)])
 def test_svcca_and_pwcca_equal_numpy(p: int, q: int, kept: float) -> None:
     X, Y = layer(40, p, 0), layer(40, q, 1)
-    known = slow_pwcca(centered(X), centered(Y), kept)
+    known = slow_pwcca(center(X), center(Y), kept)
     assert one(CCAMeasure(kept), X, Y) == pytest.approx(known[0], abs=1e-6)
     assert one(CCAMeasure(kept, weighted=True), X, Y) == pytest.approx(known[1], abs=1e-5)
 
@@ -79,7 +79,7 @@ def test_invariances() -> None:
     assert one(full, bent, Y) == pytest.approx(one(full, X, Y), abs=1e-5)
 
 
-def test_layers_that_say_nothing() -> None:
+def test_undefined_layers() -> None:
     flawed = [torch.ones(8, 3), torch.full((8, 3), torch.nan), torch.randn(8, 3)]
     for measure in (ProcrustesMeasure(), CCAMeasure(), CCAMeasure(weighted=True)):
         summaries = [measure.summarize(x) for x in flawed]
@@ -97,9 +97,9 @@ def test_mistakes() -> None:
         ProcrustesMeasure().summarize(torch.rand(3, 5))
 
 
-def test_says_what_chance_alone_reaches() -> None:
+def test_warns_of_chance_correlations() -> None:
     X, Y = (torch.randn(60, 40, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    with pytest.warns(UserWarning, match="batches of 60 images a layer keeps up to 40 directions.* about 0.8"):
+    with pytest.warns(UserWarning, match="keep up to 40 directions of batches of 60 images.* about 0.8"):
         found = one(CCAMeasure(explained_variance=1.0), X, Y)
     assert found > 0.6
     with warnings.catch_warnings():

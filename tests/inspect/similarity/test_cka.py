@@ -70,7 +70,7 @@ def test_invariances(kernel: Any, unbiased: bool, p: int, q: int) -> None:
     assert abs(cka(X @ torch.diag(torch.logspace(-1, 1, p).double()), Y, kernel, unbiased) - value) > 1e-3
 
 
-def test_features_that_have_nothing_in_common() -> None:
+def test_independent_features() -> None:
     pairs = [(normal(30, 400, seed), normal(30, 400, seed + 100)) for seed in range(20)]
     unbiased = [cka(X, Y) for X, Y in pairs]
     assert abs(np.mean(unbiased)) < 0.02
@@ -98,11 +98,11 @@ def test_mistakes() -> None:
         cka(X, Y[:19])
     with pytest.raises(InputError, match=r"X has 3 examples and Y 3. Allowed: the same ones, at least 4"):
         cka(X[:3], Y[:3])
-    with pytest.raises(InputError, match="Y holds NaN"):
+    with pytest.raises(InputError, match="Y has NaN"):
         cka(X, Y.masked_fill(Y > 0, torch.nan))
     with pytest.raises(InputError, match="kernel='cubic'"):
         cka(X, Y, "cubic")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="X is no table"):
+    with pytest.raises(InputError, match="X is not a table"):
         cka(3.0, Y)
 
 
@@ -121,7 +121,7 @@ def test_streaming_equals_numpy() -> None:
             assert row.similarity == pytest.approx(cka_of_batches(parts, hsic), abs=1e-6)
 
 
-def test_size_of_batches_hardly_matters() -> None:
+def test_batch_size_hardly_matters() -> None:
     base = normal(2048, 40, 0)
     layers = [torch.tanh(base @ normal(40, p, p) / 3) for p in (30, 200, 500)]
     values = []

@@ -1,4 +1,4 @@
-"""From networks and images to the map, its repeats and its baselines."""
+"""Similarity matrices of networks, repeats and baselines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from windvane.inspect.similarity.compare import (
 from windvane.inspect.similarity.measures import CKAMeasure
 
 
-def test_map_equals_numpy() -> None:
+def test_matrix_equals_numpy() -> None:
     first, second, x = seeded(TinyResNet), seeded(TinyResNet, 1), images(20)
     found = compare(first, second, x)
     left, right = collect_activations(first, x), collect_activations(second, x)
@@ -36,7 +36,7 @@ def test_map_equals_numpy() -> None:
     assert (found.n_images, found.n_batches) == (20, 1)
 
 
-def test_itself_and_its_twin_are_the_same() -> None:
+def test_network_equals_its_copy() -> None:
     model, x = seeded(TinyResNet), images(16)
     itself, twin = compare(model, model, x, "residual"), compare(model, seeded(TinyResNet), x, "residual")
     np.testing.assert_allclose(itself.values, twin.values)
@@ -47,7 +47,7 @@ def test_itself_and_its_twin_are_the_same() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*unrelated layers reach")
 @pytest.mark.parametrize("measure", MEASURES)
-def test_every_measure_knows_what_is_the_same(measure: str) -> None:
+def test_every_measure_is_one_for_the_same_layer(measure: str) -> None:
     model = seeded(TinyResNet)
     found = compare(model, model, images(24), ["residual", "head"], measure, Sampling(12))
     np.testing.assert_allclose(found.values.diagonal(), 1, atol=1e-5)
@@ -55,14 +55,14 @@ def test_every_measure_knows_what_is_the_same(measure: str) -> None:
     assert found.measure == MEASURES[measure].title
 
 
-def test_a_network_for_each_size_of_image() -> None:
+def test_networks_with_different_image_sizes() -> None:
     small, large = seeded(TinyResNet), timm.create_model("resnet18", num_classes=3)
     found = compare(small, large, (images(8), images(8, 32)), ("residual", "block"))
     assert found.values.shape == (2, 8)
     assert found.names == ("TinyResNet", "resnet18")
 
 
-def test_shuffled_images_have_nothing_in_common() -> None:
+def test_shuffled_images_are_dissimilar() -> None:
     model, x = seeded(TinyResNet), images(200)
     found = compare(model, model, x, "residual", "cka", Sampling(50, shuffled=True))
     assert np.abs(found.values).max() < 0.1
@@ -87,10 +87,10 @@ def test_repeats_of_pairs_and_loaders() -> None:
         assert found.values[0, 0] == pytest.approx(1)
 
 
-def test_repeats_need_images_that_are_drawn_anew() -> None:
+def test_repeats_need_images_that_can_be_drawn_again() -> None:
     model, x = seeded(TinyResNet), images(20)
     for data in (DataLoader(TensorDataset(x), 10), [x[:10], x[10:]]):
-        with pytest.raises(InputError, match="gives the same images each time"):
+        with pytest.raises(InputError, match="yields the same images each time"):
             compare(model, model, data, "head", "cka", Sampling(10, repeats=2))
 
 
@@ -136,7 +136,7 @@ def test_untrained_copies_have_other_weights() -> None:
     assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), again.parameters(), strict=True))
 
 
-def test_similarity_of_two_tables() -> None:
+def test_compare_features() -> None:
     X, Y = np.random.default_rng(0).normal(size=(2, 20, 5))
     assert compare_features(X, Y) == pytest.approx(slow_cka(X, Y), abs=1e-6)
     assert compare_features(X, X * 3, "procrustes") == pytest.approx(1, abs=1e-6)
@@ -148,7 +148,7 @@ def test_mistakes() -> None:
     model, x = seeded(TinyResNet), images(8)
     with pytest.raises(InputError, match=r"measure='ckaa' is not known. Did you mean 'cka'"):
         compare(model, model, x, "*", "ckaa")
-    with pytest.raises(InputError, match="repeats=2, but data gives the same images each time"):
+    with pytest.raises(InputError, match="repeats=2, but data yields the same images each time"):
         compare(model, model, iter([x]), "*", "cka", Sampling(repeats=2))
     with pytest.raises(InputError, match="repeats=0"):
         Sampling(repeats=0)

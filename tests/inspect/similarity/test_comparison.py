@@ -1,4 +1,4 @@
-"""The map in words, tables and pictures."""
+"""A comparison in words, tables and figures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def banded(n_first: int, n_second: int, reach: float) -> np.ndarray:
     return np.exp(-np.abs(np.arange(n_first)[:, None] / n_first - depths) * 5)
 
 
-def test_layers_are_placed() -> None:
+def test_count_matched_below() -> None:
     found = made(banded(36, 120, 0.5))  # half of the second lies below a quarter of the first
     assert found.count_matched_below(0.25) == pytest.approx(60, abs=4)  # the depths of 36 layers are coarse
     assert found.count_matched_below(1.0) == 120
@@ -38,7 +38,7 @@ def test_layers_are_placed() -> None:
     assert "of 36 layers of vit lie below a quarter of resnet" in " ".join(sentences)
 
 
-def test_matches_are_the_best_ones() -> None:
+def test_matches_are_the_most_similar() -> None:
     values = np.array([[0.9, 0.2, np.nan], [0.1, 0.8, np.nan]])
     matches = made(values).matches()
     assert matches.index.tolist() == ["layer.0", "layer.1"]
@@ -48,7 +48,7 @@ def test_matches_are_the_best_ones() -> None:
     assert matches["ci_low"].tolist() == pytest.approx([0.8, 0.7])
 
 
-def test_a_network_with_itself_in_words() -> None:
+def test_description_of_a_network_with_itself() -> None:
     values = np.full((6, 6), 0.5)
     values[:2, -2:] = values[-2:, :2] = 0.1
     (sentence,) = made(values, ("vit", "vit")).describe()
@@ -56,14 +56,14 @@ def test_a_network_with_itself_in_words() -> None:
     assert sentence.endswith("a layer and the next one 0.50.")
 
 
-def test_undefined_layers_are_said() -> None:
+def test_undefined_layers_are_described() -> None:
     values = banded(4, 4, 1.0)
     values[2] = np.nan
     sentences = made(values, undefined={"blocks.2": "constant"}).describe()
     assert sentences[-1] == "1 layers of vit cannot be compared: blocks.2 (constant)."
 
 
-def test_nothing_defined_says_nothing_else() -> None:
+def test_description_of_undefined_matrices() -> None:
     empty = np.full((3, 3), np.nan)
     assert made(empty).describe() == []
     assert made(empty, ("vit", "vit")).describe() == []
@@ -80,7 +80,7 @@ def test_frame_has_a_row_for_each_pair() -> None:
     assert row["ci_high"] == pytest.approx(row["similarity"] + 0.1)
 
 
-def test_turned_and_named() -> None:
+def test_transpose_and_renamed() -> None:
     found = made(banded(3, 5, 1.0), undefined={"blocks.0": "constant"})
     turned = found.transpose()
     assert turned.names == ("resnet", "vit")

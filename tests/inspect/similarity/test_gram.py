@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from slow_similarity import gram, rbf
 from torch import Tensor
 
-from windvane.inspect.similarity.gram import centered, centered_gram, flat, pairs, squared_distances, u_centered
+from windvane.inspect.similarity.gram import (
+    center,
+    centered_gram,
+    flatten_features,
+    pair_vector,
+    squared_distances,
+    u_center,
+)
 from windvane.inspect.similarity.gram import rbf as fast_rbf
 
 
@@ -19,7 +26,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def slow(x: Tensor) -> np.ndarray:
-    features = flat(x).double().numpy()
+    features = flatten_features(x).double().numpy()
     return gram(features - features.mean(0))
 
 
@@ -55,7 +62,7 @@ def test_far_from_zero() -> None:
         (torch.tensor([1.0, 2, 3, torch.inf]), "not finite"),
     ],
 )
-def test_flaws(x: Tensor, undefined_reason: str) -> None:
+def test_undefined_reasons(x: Tensor, undefined_reason: str) -> None:
     found = centered_gram(x)
     assert found.undefined_reason == undefined_reason
     assert not found.matrix.any()
@@ -63,10 +70,10 @@ def test_flaws(x: Tensor, undefined_reason: str) -> None:
 
 def test_order_in_memory_is_kept() -> None:
     x = normal(4, 3, 8, 8).to(memory_format=torch.channels_last)
-    assert flat(x).data_ptr() == x.data_ptr()
+    assert flatten_features(x).data_ptr() == x.data_ptr()
     torch.testing.assert_close(centered_gram(x).matrix, centered_gram(x.contiguous()).matrix, rtol=1e-5, atol=1e-4)
     tokens = normal(7, 4, 6).transpose(0, 1)
-    assert flat(tokens).shape == (4, 42)
+    assert flatten_features(tokens).shape == (4, 42)
 
 
 def test_rbf_equals_numpy() -> None:
@@ -86,18 +93,18 @@ def test_centering(n: int, p: int, seed: int) -> None:
     x = normal(n, p, seed=seed).double()
     K = x @ x.T
     H = torch.eye(n, dtype=torch.float64) - 1 / n
-    torch.testing.assert_close(centered(K), H @ K @ H)
-    U = u_centered(K)
+    torch.testing.assert_close(center(K), H @ K @ H)
+    U = u_center(K)
     torch.testing.assert_close(U.sum(0), torch.zeros(n, dtype=torch.float64), atol=1e-10, rtol=0)
     assert not U.diagonal().any()
-    torch.testing.assert_close(u_centered(centered(K)), U)
+    torch.testing.assert_close(u_center(center(K)), U)
 
 
 def test_pairs_keep_inner_products() -> None:
     a, b = (centered_gram(normal(9, 5, seed=seed)).matrix for seed in (0, 1))
-    torch.testing.assert_close(pairs(a, diagonal=True) @ pairs(b, diagonal=True), (a * b).sum())
-    a, b = u_centered(a), u_centered(b)
-    torch.testing.assert_close(pairs(a, diagonal=False) @ pairs(b, diagonal=False), (a * b).sum())
+    torch.testing.assert_close(pair_vector(a, diagonal=True) @ pair_vector(b, diagonal=True), (a * b).sum())
+    a, b = u_center(a), u_center(b)
+    torch.testing.assert_close(pair_vector(a, diagonal=False) @ pair_vector(b, diagonal=False), (a * b).sum())
 
 
 def test_autocast_and_coarse_products_around_it_change_nothing() -> None:

@@ -74,7 +74,7 @@ def test_rsa_equals_scipy() -> None:
     np.testing.assert_allclose(ranked.left, 1)
 
 
-def test_layers_that_say_nothing() -> None:
+def test_undefined_layers() -> None:
     flawed = [torch.ones(8, 3), torch.full((8, 3), torch.nan), torch.randn(8, 3)]
     for measure in (CKAMeasure(), CKAMeasure("rbf"), RSAMeasure()):
         summaries = [measure.summarize(one) for one in flawed]

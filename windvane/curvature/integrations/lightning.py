@@ -31,7 +31,7 @@ def fisher_callback(
     penalty
         Added at each step.
     tracker
-        Measures, with a forward pass of its own.
+        Measures, in a separate forward pass.
     alarm
         Checks each record of the tracker.
     logits_of

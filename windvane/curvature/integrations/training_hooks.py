@@ -31,7 +31,7 @@ class FisherHooks:
     penalty
         Added at each step; not with labels="true", since hooks do not see targets.
     tracker
-        Measures, with a forward pass of its own.
+        Measures, in a separate forward pass.
     alarm
         Checks each record of the tracker.
     logits_of

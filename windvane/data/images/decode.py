@@ -55,7 +55,7 @@ def decode_image(item: Item, at_least: int | None = None) -> Pixels:  # (h, w, 3
     """Decode a file, its bytes, or a uint8 array (h, w) or (h, w, c) with up to 4 channels to RGB bytes (h, w, 3).
 
     Two channels are gray and alpha. With `at_least`, a larger JPEG file is decoded at a half, a quarter or an eighth of
-    its size if both sides keep that many pixels, which is faster. Raises `InputError` with the reason, but not the name.
+    its size if both sides keep that many pixels, which is faster. Raises `InputError` with the reason only.
     """
     try:
         try:

@@ -1,8 +1,8 @@
-"""Whether local heads see what a convolutional network sees early.
+"""Whether local heads compute what a convolutional network computes early (Raghu et al. 2021, figure 4).
 
-Raghu et al. (2021), figure 4: the heads of one layer are ordered from the most local to the most global and cut into
-groups; CKA compares what each group gives with early layers of another network. In large vision transformers it falls
-as the heads look farther.
+The heads of one layer are ordered from the most local to the most global and split into groups; CKA compares the
+outputs of each group with early layers of another network. In large vision transformers it falls as the heads look
+farther.
 """
 
 from __future__ import annotations
@@ -12,63 +12,46 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from windvane.errors import InputError
 from windvane.inspect.activations import iter_activations
-from windvane.inspect.analyses.attention import attention_distance, head_outputs
-from windvane.inspect.batches import paired_batches
-from windvane.inspect.hooks import batch_length
-from windvane.inspect.images import image_batches
-from windvane.inspect.panels import CYCLE, MARKERS
-from windvane.inspect.plots import axes_for
+from windvane.inspect.analyses.attention import head_outputs
+from windvane.inspect.analyses.attention_distance import attention_distance
+from windvane.inspect.batches import batch_length, device_of, paired_batches
+from windvane.inspect.plots import LINE_COLORS, MARKERS, figure_and_axes
+from windvane.inspect.result import Floats
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
 from windvane.inspect.similarity.measures import CKAMeasure
+from windvane.torch_utils import to_device
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class HeadSimilarity:
-    """How alike groups of heads are to layers of another network.
+    """Similarity of groups of heads to layers of another network.
 
-    Attributes
-    ----------
-    layer
-        Whose heads.
-    heads
-        Of each group, from the most local group to the most global one.
-    distance
-        (groups,): mean attention distance of the heads of each group in pixels.
-    other_layers
-        Of the other network, in order of execution.
-    similarity
-        (groups, other layers): unbiased linear CKA.
-    n_images
-        Compared over.
+    Examples
+    --------
+    ::
+
+        heads = head_similarity((vit, resnet), images, "layer1.*")
+        heads.similarity[0] - heads.similarity[-1]  # the most local group against the most global one
     """
 
-    layer: str
-    heads: tuple[tuple[int, ...], ...]
-    distance: Floats
-    other_layers: tuple[str, ...]
-    similarity: Floats
+    layer: str  # whose heads
+    heads: tuple[tuple[int, ...], ...]  # of each group, from the most local to the most global
+    distance: Floats  # (groups,): mean attention distance of the heads in pixels
+    other_layers: tuple[str, ...]  # of the other network, in the order of execution
+    similarity: Floats  # (groups, other layers): unbiased linear CKA
     n_images: int
 
     def to_frame(self) -> pd.DataFrame:
-        """Lay it out as a table.
-
-        Returns
-        -------
-        DataFrame
-            A row per group and layer of the other network: group, distance (pixels), other_layer, similarity.
-        """
+        """One row for each group and layer of the other network: group, distance (pixels), other_layer, similarity."""
         import pandas as pd
 
         group, other = (index.ravel() for index in np.indices(self.similarity.shape))
@@ -82,22 +65,11 @@ class HeadSimilarity:
         )
 
     def plot(self, ax: Axes | None = None) -> Figure:
-        """Draw similarity by distance, a line per layer of the other network.
-
-        Parameters
-        ----------
-        ax
-            Where to draw; a new figure where it is None.
-
-        Returns
-        -------
-        Figure
-            That holds the picture.
-        """
-        figure, ax = axes_for(ax)
+        """Similarity by distance, one line for each layer of the other network."""
+        figure, ax = figure_and_axes(ax)
         for i, name in enumerate(self.other_layers):
-            colour, marker = CYCLE[i % len(CYCLE)], MARKERS[i // len(CYCLE) % len(MARKERS)]
-            ax.plot(self.distance, self.similarity[:, i], f"-{marker}", color=colour, label=name)
+            color, marker = LINE_COLORS[i % len(LINE_COLORS)], MARKERS[i // len(LINE_COLORS) % len(MARKERS)]
+            ax.plot(self.distance, self.similarity[:, i], f"-{marker}", color=color, label=name)
         ax.set(
             xlabel="mean attention distance of the heads (pixels)",
             ylabel="CKA with the other network",
@@ -110,21 +82,17 @@ class HeadSimilarity:
 
 @dataclass(frozen=True)
 class HeadGroups:
-    """Which heads are compared.
+    """Which heads are compared, and in which groups.
 
-    Attributes
-    ----------
-    layer
-        Module that computes attention; the first of several that match.
-    n_groups
-        Neighbours by distance are put together into so many groups; each head is one where it is None.
-    n_prefix
-        Tokens without a place; asked of the network, or found from the size of the images, where it is None.
+    Examples
+    --------
+    >>> HeadGroups("blocks.0.attn", n_groups=4).n_groups
+    4
     """
 
-    layer: str = "*"
-    n_groups: int | None = None
-    n_prefix: int | None = None
+    layer: str = "*"  # glob over modules that compute attention; the first match is used
+    n_groups: int | None = None  # neighbors by distance form so many groups; None: each head is one
+    n_prefix: int | None = None  # tokens without a position; None asks the network or the size of the images
 
 
 def head_similarity(
@@ -143,8 +111,7 @@ def head_similarity(
     models
         The network with attention, and the other one.
     data
-        Images, or batches of 4 or more of them; gone through twice. A tuple with the same images for each network
-        where they want different sizes.
+        Images, or batches of four or more, read twice; or a tuple with the same images for each network.
     other_layers
         Of the other network, as in `layer_names`.
     groups
@@ -152,42 +119,43 @@ def head_similarity(
     batch_size
         Images at a time; HSIC is averaged over batches.
     n_images
-        The first ones; all where it is None.
+        Use the first so many images; None uses all.
 
     Returns
     -------
     HeadSimilarity
-        Per group of heads and layer.
+        For each group of heads and layer of the other network.
 
-    Raises
-    ------
-    InputError
-        No such layer, or more groups than heads.
+    Examples
+    --------
+    ::
+
+        head_similarity((vit, resnet), images, "layer1.*", HeadGroups(n_groups=4)).plot()
     """
     model, other = models
-    own = data[0] if isinstance(data, tuple) else data
-    found = attention_distance(
-        model, own, groups.layer, batch_size=batch_size, n_images=n_images, n_prefix=groups.n_prefix
+    own_data = data[0] if isinstance(data, tuple) else data
+    measured = attention_distance(
+        model, own_data, groups.layer, batch_size=batch_size, n_images=n_images, n_prefix=groups.n_prefix
     )
-    layer, distance = found.layers[0], found.distances[0]
+    layer, distance = measured.layers[0], measured.distances[0]
     n_groups = len(distance) if groups.n_groups is None else groups.n_groups
     if not 1 <= n_groups <= len(distance):
         raise InputError(f"n_groups={n_groups} is not possible. Allowed: 1 to {len(distance)}, the heads of {layer}.")
     members = np.array_split(np.argsort(distance), n_groups)
     measure = CKAMeasure()
-    alignment = SimilarityAccumulator(measure)
-    for given, beside in paired_batches(data, 2, batch_size, n_images):
-        ((batch, _),) = image_batches(model, [given], batch_length(given))
-        heads = head_outputs(model, batch, layer)[layer]  # (n, heads, tokens, channels)
-        (right,) = next(
-            iter_activations([other], [beside], other_layers, batch_size=batch_length(beside), reduce=measure.summarize)
-        )
-        alignment.add({str(i): measure.summarize(heads[:, list(group)]) for i, group in enumerate(members)}, right)
+    accumulator = SimilarityAccumulator(measure)
+    for batch, other_batch in paired_batches(data, 2, batch_size, n_images):
+        heads = head_outputs(model, to_device(batch, device_of(model)), layer)[layer]  # (n, heads, tokens, channels)
+        of_groups = {str(i): measure.summarize(heads[:, list(group)]) for i, group in enumerate(members)}
+        length = batch_length(other_batch)
+        steps = iter_activations([other], [other_batch], other_layers, batch_size=length, reduce=measure.summarize)
+        (of_other,) = next(steps)
+        accumulator.add(of_groups, of_other)
     return HeadSimilarity(
         layer,
         tuple(tuple(group.tolist()) for group in members),
         np.array([distance[group].mean() for group in members]),
-        alignment.layers[1] if alignment.layers else (),
-        alignment.matrix().values,
-        alignment.n_images,
+        accumulator.layers[1],
+        accumulator.matrix().values,
+        accumulator.n_images,
     )

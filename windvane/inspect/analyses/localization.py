@@ -1,8 +1,8 @@
-"""Whether the last layer still knows where things are.
+"""Whether the tokens of the last layer still stand for their part of the image (Raghu et al. 2021, figures 10 to 12).
 
 CKA between one token of a layer (n images by channels) and the pixels of one input patch (n images by pixels), for all
-tokens and patches (Raghu et al. 2021, figures 10 to 12). A token that kept its place is most alike to its own patch.
-Trained with a class token vision transformers keep it, trained with average pooling much less.
+tokens and patches. A token that kept its position is most similar to its own patch. Vision transformers that are
+trained with a class token keep it, those with average pooling much less.
 """
 
 from __future__ import annotations
@@ -15,46 +15,42 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from windvane.errors import InputError
-from windvane.inspect.hooks import Batch, LayerOutput, observe
-from windvane.inspect.images import image_batches, size_of
-from windvane.inspect.panels import mosaic
-from windvane.inspect.places import spatial_layers
+from windvane.inspect.batches import Batch, image_batches, image_size
+from windvane.inspect.hooks import LayerOutput, observe
+from windvane.inspect.layers import spatial_layers
+from windvane.inspect.plots import image_grid
+from windvane.inspect.result import Floats
 from windvane.inspect.similarity.cka import CKA
-from windvane.inspect.tokens import TokenGrid, as_tokens, check_by_image, prefix_counts
+from windvane.inspect.tokens import TokenGrid, as_tokens, check_row_per_image, prefix_counts
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Localization:
-    """How alike every token of a layer is to every patch of the input.
+    """Similarity of every token of a layer to every patch of the input.
 
-    Attributes
-    ----------
-    layer
-        Whose tokens.
-    similarity
-        (tokens, patches): unbiased linear CKA; both row by row over the image. NaN where a patch or a token is the same
-        in all images.
-    grid
-        Where they lie.
-    n_images
-        Compared over.
+    Examples
+    --------
+    ::
+
+        tokens = localization(vit, images)
+        tokens.hit_rate, tokens.contrast
     """
 
     layer: str
+    # (tokens, patches), both row by row over the image: unbiased linear CKA; NaN where a token or a patch is the same
+    # in all images.
     similarity: Floats
     grid: TokenGrid
     n_images: int
 
     @property
     def own_patch_similarity(self) -> Floats:
-        """(tokens,): similarity of each token to its own patch."""
+        """Similarity of each token to its own patch, (tokens,)."""
         return np.diagonal(self.similarity).copy()
 
     @property
@@ -65,12 +61,12 @@ class Localization:
 
     @property
     def peak_distance(self) -> float:
-        """Mean distance in pixels from a token to the patch it is most alike to."""
+        """Mean distance in pixels from a token to its most similar patch."""
         return float(self.grid.distances().numpy()[np.arange(len(self.similarity)), self._peaks].mean())
 
     @property
     def hit_rate(self) -> float:
-        """Share of the tokens that are most alike to their own patch."""
+        """Fraction of the tokens whose most similar patch is their own."""
         return float((self._peaks == np.arange(len(self.similarity))).mean())
 
     @property
@@ -79,12 +75,9 @@ class Localization:
         return peaks
 
     def to_frame(self) -> pd.DataFrame:
-        """Lay it out as a table.
+        """One row for each token and patch.
 
-        Returns
-        -------
-        DataFrame
-            A row per token and patch: token_row, token_column, patch_row, patch_column, distance (pixels), similarity.
+        Columns: token_row, token_column, patch_row, patch_column, distance (in pixels), similarity.
         """
         import pandas as pd
 
@@ -102,25 +95,14 @@ class Localization:
         )
 
     def plot(self, ax: Axes | None = None) -> Figure:
-        """Draw the similarity of nine tokens, from corner to corner, to all patches.
-
-        Parameters
-        ----------
-        ax
-            Where to draw; a new figure where it is None.
-
-        Returns
-        -------
-        Figure
-            That holds the picture.
-        """
+        """Similarity of nine tokens, from corner to corner, to all patches."""
         rows, columns = (sorted({0, n // 2, n - 1}) for n in (self.grid.rows, self.grid.columns))
         chosen = [(row, column) for row in rows for column in columns]
-        panels = self.similarity.reshape(-1, self.grid.rows, self.grid.columns)
-        panels = np.stack([panels[row * self.grid.columns + column] for row, column in chosen])
+        maps = self.similarity.reshape(-1, self.grid.rows, self.grid.columns)
+        maps = np.stack([maps[row * self.grid.columns + column] for row, column in chosen]).clip(0, 1)
         titles = [f"token {row + 1}, {column + 1}" for row, column in chosen]
-        title = f"{self.layer}: tokens beside input patches"
-        return mosaic(panels.clip(0, 1), titles, ax, title=title, label="CKA with the patch", across=len(columns))
+        title = f"{self.layer}: tokens and input patches"
+        return image_grid(maps, titles, ax, title=title, label="CKA with the patch", max_columns=len(columns))
 
 
 def localization(
@@ -137,56 +119,57 @@ def localization(
     Parameters
     ----------
     model
-        A network whose layers keep places; a place of a map is a token, too.
+        A network with spatial layers; a position of a feature map counts as a token.
     data
-        Images, or batches of them; some hundreds are needed for a quiet picture.
+        Images, or batches of them; some hundreds are needed for a clear picture.
     layer
-        Name of one layer; the last block that keeps places where it is None.
+        Name of one layer; None uses the last spatial block.
     batch_size
         Images at a time, 4 or more; HSIC is averaged over batches.
     n_images
-        The first ones; all where it is None.
+        Use the first so many images; None uses all.
     n_prefix
-        Tokens without a place; asked of the network, or found from the size of the images, where it is None.
+        Number of tokens without a position; None asks the network, or finds it from the size of the images.
 
     Returns
     -------
     Localization
         Unbiased linear CKA of tokens with patches.
 
-    Raises
-    ------
-    InputError
-        The layer keeps no places, or its grid does not divide the images.
+    Examples
+    --------
+    ::
+
+        localization(vit, images, "blocks.11").plot()
     """
     counts = prefix_counts(model, n_prefix)
-    alignment, grid, name = CKA(), None, ""
+    accumulator, grid, name = CKA(), None, ""
     for batch, images in image_batches(model, data, batch_size, n_images):
-        name = name or spatial_layers(model, batch, "block" if layer is None else layer, counts, fewest=2)[-1]
-        output = _output(model, batch, name)
-        check_by_image(output, len(images), name)
-        tokens, grid = as_tokens(output, size_of(images), counts)
-        patches = _patches(images, grid)
-        left = {str(place): tokens[:, grid.n_prefix + place] for place in range(grid.n_patches)}
-        alignment.update(left, {str(place): patches[:, place] for place in range(grid.n_patches)})
+        name = name or spatial_layers(model, batch, "block" if layer is None else layer, counts, min_patches=2)[-1]
+        output = _layer_output(model, batch, name)
+        check_row_per_image(output, len(images), name)
+        tokens, grid = as_tokens(output, image_size(images), counts)
+        patches = _cut_patches(images, grid)
+        of_tokens = {str(i): tokens[:, grid.n_prefix + i] for i in range(grid.n_patches)}
+        accumulator.update(of_tokens, {str(i): patches[:, i] for i in range(grid.n_patches)})
     assert grid is not None  # data without images raises
-    return Localization(name, alignment.matrix().values, grid, alignment.n_images)
+    return Localization(name, accumulator.matrix().values, grid, accumulator.n_images)
 
 
-def _output(model: nn.Module, batch: Batch, name: str) -> Tensor:
-    kept: list[Tensor] = []
+def _layer_output(model: nn.Module, batch: Batch, name: str) -> Tensor:
+    found: list[Tensor] = []
 
-    def visit(place: LayerOutput, tensor: Tensor) -> None:
-        if place.name == name:
-            kept.append(tensor.clone())  # later layers may write into it
+    def on_output(output: LayerOutput, tensor: Tensor) -> None:
+        if output.name == name:
+            found.append(tensor.clone())  # later layers may write into it
 
-    observe(model, batch, visit)
-    return kept[0]
+    observe(model, batch, on_output)
+    return found[0]
 
 
-def _patches(images: Tensor, grid: TokenGrid) -> Tensor:
-    """Cut images at the grid: (n, places, pixels of a patch in all channels)."""
-    height, width = size_of(images)
+def _cut_patches(images: Tensor, grid: TokenGrid) -> Tensor:
+    """Pixels of the patches of a grid: (n, patches, channels * height * width of a patch)."""
+    height, width = image_size(images)
     if height % grid.rows or width % grid.columns:
         raise InputError(
             f"images of {height} x {width} pixels do not divide into {grid.rows} x {grid.columns} patches. "

@@ -1,7 +1,7 @@
 """Ridge classification in closed form: every penalty from one eigendecomposition.
 
-Targets are -1 and 1, features are scaled by the training data, the intercept is not penalised. Leave-one-out errors are
-exact given the scale and cost nothing more, so the penalty is chosen without held-out data.
+Targets are -1 and 1, features are standardized by the training data, the intercept is not penalized. Leave-one-out
+errors are exact given the scale and cost nothing more, so the penalty is chosen without held-out data.
 """
 
 from __future__ import annotations
@@ -15,29 +15,26 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from windvane.errors import InputError
+from windvane.inspect.result import Floats
 
-Floats = NDArray[np.float64]
-
-ALPHAS = tuple(10.0**exponent for exponent in range(-2, 7))  # for features of unit variance
+ALPHAS = tuple(10.0**exponent for exponent in range(-2, 7))  # penalties, for features of unit variance
 
 
 @dataclass(frozen=True)
 class RidgePath:
     """Ridge classifiers that differ in their penalty alone.
 
-    Attributes
-    ----------
-    classes
-        (classes,) sorted.
-    alphas
-        (alphas,) as given.
-    loo_error
-        (alphas,): mean square error of the targets of the examples, each left out in turn.
+    Examples
+    --------
+    ::
+
+        path = ridge_path(features, labels)
+        path.alphas[path.best], path.accuracy(test_features, test_labels)
     """
 
-    classes: NDArray[Any]
-    alphas: Floats
-    loo_error: Floats
+    classes: NDArray[Any]  # (classes,) sorted
+    alphas: Floats  # (alphas,) penalties as given
+    loo_error: Floats  # (alphas,): leave-one-out mean square error of the targets
     _mean: Floats  # (features,)
     _scale: Floats  # (features,)
     _basis: Floats  # (features, rank)
@@ -47,30 +44,30 @@ class RidgePath:
 
     @property
     def best(self) -> int:
-        """Index of the penalty with the smallest left-out error, the largest of several."""
+        """Index of the penalty with the smallest leave-one-out error; the largest penalty on ties."""
         return int(np.flatnonzero(self.loo_error == self.loo_error.min())[-1])
 
-    def decision_function(self, features: Floats, penalty: int) -> Floats:
-        """Judge examples with one penalty.
+    def decision_function(self, features: Floats, index: int) -> Floats:
+        """Compute the scores of a classifier.
 
         Parameters
         ----------
         features
             (n, features)
-        penalty
-            Index of the penalty.
+        index
+            Of the penalty.
 
         Returns
         -------
         ndarray
-            (n, classes): what the classifier gives for each class; the largest wins.
+            (n, classes); the largest one wins.
         """
         along = ((features - self._mean) / self._scale) @ self._basis  # (n, rank)
-        decisions: Floats = (along / (self._eigenvalues + self.alphas[penalty])) @ self._weights + self._intercept
-        return decisions
+        scores: Floats = (along / (self._eigenvalues + self.alphas[index])) @ self._weights + self._intercept
+        return scores
 
-    def accuracy(self, features: Floats, labels: NDArray[Any], penalty: int | None = None) -> float:
-        """Count how often a classifier is right.
+    def accuracy(self, features: Floats, labels: NDArray[Any], index: int | None = None) -> float:
+        """Compute the accuracy of a classifier.
 
         Parameters
         ----------
@@ -78,20 +75,20 @@ class RidgePath:
             (n, features)
         labels
             (n,)
-        penalty
-            Index of the penalty; the best one by left-out error where it is None.
+        index
+            Of the penalty; None uses the best one by leave-one-out error.
 
         Returns
         -------
         float
-            Share of the examples.
+            Fraction of the examples that are classified correctly.
         """
-        decisions = self.decision_function(features, self.best if penalty is None else penalty)
-        return float(np.mean(self.classes[decisions.argmax(1)] == labels))
+        scores = self.decision_function(features, self.best if index is None else index)
+        return float(np.mean(self.classes[scores.argmax(1)] == labels))
 
 
 def ridge_path(features: Any, labels: Any, alphas: Sequence[float] = ALPHAS) -> RidgePath:
-    """Fit ridge classifiers for all alphas at once.
+    """Fit ridge classifiers for all penalties at once.
 
     Parameters
     ----------
@@ -100,29 +97,31 @@ def ridge_path(features: Any, labels: Any, alphas: Sequence[float] = ALPHAS) -> 
     labels
         (n,)
     alphas
-        Positive; the features are scaled to unit variance.
+        Positive penalties, for features of unit variance.
 
     Returns
     -------
     RidgePath
-        The classifiers, with the left-out error of each.
+        The classifiers, with the leave-one-out error of each.
 
-    Raises
-    ------
-    InputError
-        A penalty that is not positive, a single class, or features that are not finite.
+    Examples
+    --------
+    >>> import numpy as np
+    >>> features = np.array([[0.0], [0.1], [0.9], [1.0]])
+    >>> ridge_path(features, ["a", "a", "b", "b"]).accuracy(features, np.array(["a", "a", "b", "b"]))
+    1.0
     """
     x = np.asarray(features, dtype=np.float64)
     classes, codes = np.unique(np.asarray(labels), return_inverse=True)
-    strengths = np.asarray(alphas, dtype=np.float64)
+    penalties = np.asarray(alphas, dtype=np.float64)
     if x.ndim != 2 or len(x) != len(codes):
-        raise InputError(f"features {x.shape} and labels {codes.shape} do not fit: (n, features) and (n,) are needed.")
+        raise InputError(f"features {x.shape} and labels {codes.shape} do not fit. Allowed: (n, features) and (n,).")
     if len(classes) < 2:
-        raise InputError(f"labels hold one class only ({classes.tolist()}); a classifier needs two or more.")
-    if not (strengths > 0).all():
+        raise InputError(f"labels have one class only ({classes.tolist()}). Allowed: two classes or more.")
+    if not (penalties > 0).all():
         raise InputError(f"alphas={list(alphas)!r} must be positive.")
     if not np.isfinite(x).all():
-        raise InputError("features hold numbers that are not finite.")
+        raise InputError("features have NaN or infinite numbers. Allowed: finite ones.")
     targets = np.where(codes[:, None] == np.arange(len(classes)), 1.0, -1.0)  # (n, classes)
     mean, scale = x.mean(0), x.std(0)
     scale = np.where(scale > 0, scale, 1.0)
@@ -139,12 +138,12 @@ def ridge_path(features: Any, labels: Any, alphas: Sequence[float] = ALPHAS) -> 
     eigenvalues = eigenvalues.clip(0)  # rounding can make the smallest ones negative
     along = x @ basis
     errors = [
-        _left_out(targets - (along / (eigenvalues + strength)) @ weights, left**2 @ (1 / (eigenvalues + strength)))
-        for strength in strengths
+        _loo_error(targets - (along / (eigenvalues + alpha)) @ weights, left**2 @ (1 / (eigenvalues + alpha)))
+        for alpha in penalties
     ]
-    return RidgePath(classes, strengths, np.array(errors), mean, scale, basis, eigenvalues, weights, intercept)
+    return RidgePath(classes, penalties, np.array(errors), mean, scale, basis, eigenvalues, weights, intercept)
 
 
-def _left_out(residuals: Floats, leverage: Floats) -> float:
-    """Mean square of the residuals of examples that are left out, by Sherman and Morrison's formula."""
+def _loo_error(residuals: Floats, leverage: Floats) -> float:
+    """Leave-one-out mean square error by the formula of Sherman and Morrison."""
     return float(np.mean((residuals / (1 - 1 / len(residuals) - leverage)[:, None]) ** 2))

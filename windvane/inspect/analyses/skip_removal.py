@@ -1,7 +1,7 @@
-"""A network without the skip connection of one block, and the map that shows what it divides.
+"""A network without the skip connections of one block, and how far it falls into two groups of layers.
 
-Raghu et al. (2021), figure 9: trained without the skips of block i, a vision transformer has two groups of layers,
-those before the block and those from it on, alike within and unlike across.
+Trained without the skips of block i, a vision transformer has two groups of layers, those before the block and those
+from it on, similar within and dissimilar across (Raghu et al. 2021, figure 9).
 """
 
 from __future__ import annotations
@@ -28,17 +28,7 @@ Removed = Literal["attention", "mlp"]
 
 
 class BlockWithoutSkip(nn.Module):
-    """A transformer block of timm in which sublayers replace the stream of tokens rather than add to it.
-
-    The parts keep their names, so that its state fits the block that it was made of.
-
-    Parameters
-    ----------
-    block
-        Whose parts it takes over.
-    removed
-        The sublayers that lose their skip.
-    """
+    """A block of timm with the same weights, whose sublayers replace the tokens instead of adding to them."""
 
     stands_for = Block  # so that it is found among its siblings
 
@@ -53,25 +43,12 @@ class BlockWithoutSkip(nn.Module):
 
     def __init__(self, block: Block, removed: Sequence[Removed]) -> None:
         super().__init__()
-        for name, part in block.named_children():
-            self.add_module(name, part)
+        for name, child in block.named_children():
+            self.add_module(name, child)
         self.removed = tuple(removed)
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        """Run both sublayers.
-
-        Parameters
-        ----------
-        x
-            (n, tokens, channels)
-        attn_mask, is_causal
-            Handed to the attention.
-
-        Returns
-        -------
-        Tensor
-            (n, tokens, channels)
-        """
+        """Apply both sublayers to tokens (n, tokens, channels)."""
         attended = self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal)
         branch: Tensor = self.drop_path1(self.ls1(attended))
         x = branch if "attention" in self.removed else x + branch
@@ -80,26 +57,28 @@ class BlockWithoutSkip(nn.Module):
 
 
 def without_skip(model: nn.Module, block: str, removed: Sequence[Removed] = ("attention", "mlp")) -> nn.Module:
-    """Copy a network without the skip connections of one block, to be trained anew (Raghu et al. 2021, figure 9).
+    """Copy a network without the skip connections of one block, to train it (Raghu et al. 2021, figure 9).
 
     Parameters
     ----------
     model
-        A vision transformer of timm; stays as it is.
+        A vision transformer of timm; it stays as it is.
     block
-        Name of the block: ``"blocks.5"``.
+        Name of the block, such as ``"blocks.5"``.
     removed
         Which of "attention" and "mlp" lose their skip.
 
     Returns
     -------
-    nn.Module
-        A deep copy with the same names and weights. Without training it is of no use: later blocks expect the stream.
+    torch.nn.Module
+        A deep copy with the same names and weights. It is of no use untrained: later blocks expect the skip.
 
-    Raises
-    ------
-    InputError
-        No such block, or an unknown sublayer.
+    Examples
+    --------
+    ::
+
+        model = without_skip(vit, "blocks.5")  # now train it
+        partition(compare(model, model, images), "blocks.5").gap
     """
     blocks = [name for name, module in model.named_modules() if type(module) is Block]
     if not blocks:
@@ -116,27 +95,25 @@ def without_skip(model: nn.Module, block: str, removed: Sequence[Removed] = ("at
 
 @dataclass(frozen=True)
 class Partition:
-    """How far the layers before a block and those from it on are two groups.
+    """How far the layers before a block and those from it on form two groups.
 
-    Attributes
-    ----------
-    comparison
-        Of the network with itself.
-    block
-        Where the second group begins.
-    boundary
-        Number of layers before it.
+    Examples
+    --------
+    ::
+
+        parts = partition(compare(model, model, images), "blocks.5")
+        parts.within, parts.across, parts.gap
     """
 
-    comparison: Comparison
-    block: str
-    boundary: int
+    comparison: Comparison  # of the network with itself
+    block: str  # where the second group begins
+    boundary: int  # number of layers before it
 
     @property
     def within(self) -> tuple[float, float]:
-        """Mean similarity of two different layers before the block, and of two from it on; nan for a single layer."""
+        """Mean similarity of two different layers before the block, and of two from it on; NaN for a single layer."""
         values, cut = self.comparison.values, self.boundary
-        return _among(values[:cut, :cut]), _among(values[cut:, cut:])
+        return _mean_of_pairs(values[:cut, :cut]), _mean_of_pairs(values[cut:, cut:])
 
     @property
     def across(self) -> float:
@@ -145,36 +122,18 @@ class Partition:
 
     @property
     def gap(self) -> float:
-        """Mean of both groups minus what they have in common; near 0 where the block divides nothing."""
+        """Mean similarity within the groups minus that across; near 0 where the block divides nothing."""
         return float(np.nanmean(self.within)) - self.across
 
     def to_frame(self) -> pd.DataFrame:
-        """Lay it out as a table.
-
-        Returns
-        -------
-        DataFrame
-            A row each for the pairs before, after and across the block: pairs, similarity.
-        """
+        """Mean similarity of the pairs of layers before, after and across the block: pairs, similarity."""
         import pandas as pd
 
         return pd.DataFrame({"pairs": ["before", "after", "across"], "similarity": [*self.within, self.across]})
 
     def plot(self, ax: Axes | None = None) -> Figure:
-        """Draw the map of similarities, with lines where the block begins.
-
-        Parameters
-        ----------
-        ax
-            Where to draw; a new figure where it is None.
-
-        Returns
-        -------
-        Figure
-            That holds the picture.
-        """
-        layers = self.comparison.layers
-        figure, ax = heat_map(self.comparison.values, *layers, ax)
+        """Heat map of the similarities, with lines where the block begins."""
+        figure, ax = heat_map(self.comparison.values, *self.comparison.layers, ax)
         for line in (ax.axhline, ax.axvline):
             line(self.boundary - 0.5, color="white", linewidth=1.2)
             line(self.boundary - 0.5, color="black", linewidth=1.2, linestyle=":")
@@ -182,31 +141,32 @@ class Partition:
         return figure
 
 
-def _among(values: np.ndarray) -> float:
+def _mean_of_pairs(values: np.ndarray) -> float:
     """Mean over pairs of different layers."""
     pairs = values[~np.eye(len(values), dtype=bool)]
     return float(np.nanmean(pairs)) if np.isfinite(pairs).any() else float("nan")
 
 
 def partition(comparison: Comparison, block: str) -> Partition:
-    """Divide the layers of a network at a block.
+    """Split the layers of a network at a block.
 
     Parameters
     ----------
     comparison
-        Of a network with itself, from `windvane.inspect.similarity.compare`.
+        Of a network with itself, from `compare`.
     block
-        Name of the block whose layers begin the second group: ``"blocks.5"``.
+        Name of the block that begins the second group, such as ``"blocks.5"``.
 
     Returns
     -------
     Partition
-        Similarities within and across.
+        Similarities within and across the groups.
 
-    Raises
-    ------
-    InputError
-        The comparison is of two networks, or no layer of the block is in it, or none lies before.
+    Examples
+    --------
+    ::
+
+        partition(compare(model, model, images), "blocks.5").plot()
     """
     layers, others = comparison.layers
     if layers != others:

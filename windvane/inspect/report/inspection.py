@@ -1,12 +1,12 @@
-"""All analyses of one or two networks, for one page."""
+"""Every analysis of one or two networks, as one list, written to one page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,110 +14,40 @@ from torch import Tensor
 
 from windvane.errors import InputError
 from windvane.inspect.activations import BatchSize
-from windvane.inspect.analyses.attention import attention_distance
-from windvane.inspect.analyses.attention_heads import HeadSimilarity, head_similarity
+from windvane.inspect.analyses.attention_distance import attention_distance
+from windvane.inspect.analyses.attention_heads import head_similarity
 from windvane.inspect.analyses.localization import localization
 from windvane.inspect.analyses.probes import Examples, Probes, ProbeSettings, probe
-from windvane.inspect.analyses.receptive_field import receptive_fields
+from windvane.inspect.analyses.receptive_field import ReceptiveFields, receptive_fields
 from windvane.inspect.analyses.skip_connections import SkipRatios, skip_ratios
-from windvane.inspect.report.inspection_page import Analysis, write_findings
+from windvane.inspect.report.inspection_page import Analysis, write_analyses
 from windvane.inspect.report.load_model import LoadedModel, find_images, load_model_and_images
 from windvane.inspect.result import Result
 from windvane.inspect.similarity.compare import Sampling, baselines, compare, untrained
 from windvane.inspect.similarity.comparison import Comparison
-from windvane.inspect.similarity.drift import Drift, drift
+from windvane.inspect.similarity.drift import drift
 from windvane.page import check_path
 from windvane.vision.device import find_device
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FIELD_IMAGES = 32  # for receptive fields, as in the paper
 SHOTS = (1, 5, 10, 25)  # examples per class of few-shot probes, where there are more
 
-SKIPS = "what skip connections carry"
-
-
-class Sizes(TypedDict, total=False):
-    """What analyses are told of batches; nothing where each takes what suits it."""
-
-    batch_size: int
-
-
-_MAP = "Bright: both layers find the same images alike. Layers run from the lower left; the axes name their blocks."
-
-ONE_NETWORK: tuple[tuple[str, str, Callable[[LoadedModel, Sizes], Result]], ...] = (
-    (
-        "how far attention looks",
-        "Mean distance between a token and where it looks, for every head; local heads lie low.",
-        lambda one, size: attention_distance(one.model, one.images, **size),
-    ),
-    (
-        "what a unit sees",
-        "How the pixels around it move the central unit of each sum behind a skip connection.",
-        lambda one, size: receptive_fields(one.model, one.images, n_images=min(FIELD_IMAGES, len(one.images))),
-    ),
-    (
-        "what attention adds to what a unit sees",
-        "The same for the output of each attention, without the skip connection that passes it by.",
-        lambda one, size: receptive_fields(
-            one.model, one.images, "attention", n_images=min(FIELD_IMAGES, len(one.images))
-        ),
-    ),
-    (
-        SKIPS,
-        "Length of what is skipped over that of what is added; high where a layer adds little.",
-        lambda one, size: skip_ratios(one.model, one.images, **size),
-    ),
-    (
-        "whether tokens keep their place",
-        "Similarity of tokens at the end with patches of the input; a bright spot at its own place keeps it.",
-        lambda one, size: localization(one.model, one.images, **size),
-    ),
-)
-
-HOW_TO_READ: dict[type[Result], str] = {
-    HeadSimilarity: "Heads of the first attention, from local to global, beside the blocks of the other network.",
-    Drift: "Similarity of each block with the same block of the other state; it falls where they have parted.",
-}
-_COSINES = (
-    "where branches point",
-    "Cosine of what is added and the sum: near 1 where a layer outweighs what was there, near 0 where it does not.",
-)
-_PROBES = (
-    "what can be read off each layer",
-    "Accuracy of linear classifiers that learn from half of the images of each class, judged by the other half.",
+MATRIX_CAPTION = (
+    "Bright: both layers find the same images similar. Layers run from the lower left; the axes name their blocks."
 )
 
 
 @dataclass(frozen=True)
 class InspectionSettings:
-    """How networks are looked into.
+    """How networks are inspected."""
 
-    Attributes
-    ----------
-    n_images
-        So many are drawn.
-    layers
-        Of the maps, as in `layer_names`.
-    batch_size
-        Images at a time; with "auto" what suits each analysis, halved for the maps where memory is short.
-    repeats
-        Of the maps, each on images drawn anew, for their intervals.
-    device
-        Where the networks run, as torch names it.
-    trained
-        Whether weights are fetched where no file is named.
-    seed
-        Root of all randomness.
-    """
-
-    n_images: int = 256
-    layers: str | tuple[str, ...] = "*"
+    n_images: int = 256  # drawn at random
+    layers: str | tuple[str, ...] = "*"  # of the similarity matrices, as in `layer_names`
+    # Images at a time; "auto": the default of each analysis, halved for the matrices where memory is short.
     batch_size: BatchSize = "auto"
-    repeats: int = 1
+    repeats: int = 1  # of the matrices, each on images drawn anew, for their intervals
     device: str = "cpu"
-    trained: bool = True
+    pretrained: bool = True  # download weights where no file is named
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -128,205 +58,224 @@ class InspectionSettings:
 
     @property
     def sampling(self) -> Sampling:
-        """Of the maps."""
-        drawn = None if self.repeats == 1 else max(4, self.n_images // 2)  # half: else each draw were all of them
-        return Sampling(self.batch_size, drawn, self.repeats, seed=self.seed)
+        """Images of the similarity matrices."""
+        # With repeats half of the images, because each draw of all of them would be the same.
+        n_images = None if self.repeats == 1 else max(4, self.n_images // 2)
+        return Sampling(self.batch_size, n_images, self.repeats, seed=self.seed)
 
     @property
-    def chosen(self) -> str | list[str]:
-        """Layers of the maps; a tuple would be taken for those of two networks."""
+    def matrix_layers(self) -> str | list[str]:
+        """Layers of the similarity matrices; a tuple would be one entry for each network."""
         return self.layers if isinstance(self.layers, str) else list(self.layers)
 
     @property
-    def sizes(self) -> Sizes:
-        """What analyses are told of batches."""
+    def batching(self) -> dict[str, Any]:
+        """Arguments of the other analyses; empty for their defaults."""
         return {} if self.batch_size == "auto" else {"batch_size": self.batch_size}
 
 
 def write_inspection_page(
-    names: Sequence[str], folder: str | Path, out: Path, settings: InspectionSettings = InspectionSettings()
+    models: Sequence[str], folder: str | Path, out: Path, settings: InspectionSettings = InspectionSettings()
 ) -> Path:
-    """Look into networks and write a page.
-
-    Parameters
-    ----------
-    names
-        One or two, as in `load_model_and_images`.
-    folder
-        Of images.
-    out
-        The page.
-    settings
-        How.
-
-    Returns
-    -------
-    Path
-        The page.
-
-    Raises
-    ------
-    InputError
-        As `load_model_and_images`, `find_images`, `compare` and `write_findings`; and where there is no such device.
-    """
+    """Inspect one or two networks, named as in `load_model_and_images`, on a folder of images, and write the page."""
     check_path(out)
     device = find_device(settings.device, "float32").device
-    pictures = find_images(folder, settings.n_images, settings.seed)
-    networks = _apart([load_model_and_images(name, pictures, trained=settings.trained) for name in names])
-    for one in networks:
+    paths = find_images(folder, settings.n_images, settings.seed)
+    loaded = [load_model_and_images(name, paths, pretrained=settings.pretrained) for name in models]
+    loaded = with_distinct_names(loaded)
+    for one in loaded:
         one.model.to(device)
-    findings, missing = run_analyses(networks, settings, classes_of(pictures, Path(folder)))
-    lead = f"{len(pictures):,} images of {Path(folder).name}." + "".join(f" Left out: {one}" for one in missing)
-    return write_findings(out, f"Inside {' and '.join(one.name for one in networks)}", lead, findings)
+    results, left_out = run_analyses(list_analyses(loaded, settings, folder_classes(paths, Path(folder))))
+    lead = f"{len(paths):,} images of {Path(folder).name}." + "".join(f" Left out: {one}" for one in left_out)
+    return write_analyses(out, f"Inside {' and '.join(one.name for one in loaded)}", lead, results)
 
 
-def _apart(networks: Sequence[LoadedModel]) -> list[LoadedModel]:
-    """Give two states of one architecture different names."""
-    if len({one.name for one in networks}) == len(networks):
-        return list(networks)
-    words = ("first", "second")
-    return [replace(one, name=f"{one.name} ({word})") for one, word in zip(networks, words, strict=True)]
+def run_analyses(analyses: Sequence[Analysis]) -> tuple[list[tuple[Analysis, Result]], list[str]]:
+    """Results of the analyses; and the titles of those that do not apply, each with the reason."""
+    results: list[tuple[Analysis, Result]] = []
+    left_out: list[str] = []
+    for analysis in analyses:
+        try:
+            results.append((analysis, analysis.run()))
+        except InputError as error:
+            if analysis.required:
+                raise
+            left_out.append(f"{analysis.title}: {error}")
+    return results, left_out
 
 
-def classes_of(pictures: Sequence[Path], root: Path) -> list[str] | None:
-    """Name the class of each image: the folder within the root that it lies in.
-
-    Parameters
-    ----------
-    pictures
-        Files in the root or in folders of it.
-    root
-        A folder.
-
-    Returns
-    -------
-    list of str or None
-        None where an image lies in no folder of the root.
-    """
-    parts = [picture.relative_to(root).parts for picture in pictures]
-    return [part[0] for part in parts] if all(len(part) > 1 for part in parts) else None
-
-
-def run_analyses(
-    networks: Sequence[LoadedModel],
+def list_analyses(
+    loaded: Sequence[LoadedModel],
     settings: InspectionSettings = InspectionSettings(),
     classes: Sequence[str] | None = None,
-) -> tuple[list[Analysis], list[str]]:
-    """Look into one network or two.
-
-    Parameters
-    ----------
-    networks
-        One or two, with the same images.
-    settings
-        How.
-    classes
-        Of the images, for probes; None where they are not known.
-
-    Returns
-    -------
-    tuple
-        The findings; and why others are missing, as where a network has no attention.
-    """
-    findings: list[Analysis] = []
-    missing: list[str] = []
-    if len(networks) == 2:
-        findings.append(_beside(networks[0], networks[1], settings))
-        more, missing = _of_both(networks[0], networks[1], settings)
-        findings += more
-    for one in networks:
-        findings.append(_mapped(f"{one.name}: its layers beside each other", _compared(one, one, settings)))
-        fresh = untrained(one.model, settings.seed)
-        untaught = LoadedModel(f"{one.name}, untrained", fresh, one.images)
-        findings.append(_mapped(f"{one.name}: the same without training", _compared(untaught, untaught, settings)))
-        for title, how_to_read, analyse in (*ONE_NETWORK, (*_PROBES, lambda one, _: _probed(one, classes))):
-            try:
-                found = analyse(one, settings.sizes)
-            except InputError as error:
-                missing.append(f"{one.name}: {title}: {error}")
-                continue
-            findings.append(Analysis(f"{one.name}: {title}", how_to_read, found, draw=_drawn(found)))
-            if isinstance(found, SkipRatios) and found.to_frame()["cosine"].notna().any():
-                cosines = partial(found.plot, measure="cosine")
-                findings.append(Analysis(f"{one.name}: {_COSINES[0]}", _COSINES[1], found, draw=cosines))
-    return findings, missing
+) -> list[Analysis]:
+    """The sections of the page in order: both networks, then each; `classes` of the images are for probes."""
+    analyses = [] if len(loaded) == 1 else _analyses_of_two(loaded[0], loaded[1], settings)
+    for one in loaded:
+        analyses += _analyses_of_one(one, settings, classes)
+    return analyses
 
 
-def _beside(first: LoadedModel, second: LoadedModel, settings: InspectionSettings) -> Analysis:
-    """Compare two networks, and say what the same networks reach untrained or on other images."""
-    found = _compared(first, second, settings)
-    images, sampling = (first.images, second.images), settings.sampling
-    nothing = baselines(first.model, second.model, images, settings.chosen, sampling=sampling)
-    best, fresh, shuffled = (float(c.matches()["similarity"].mean()) for c in (found, *nothing.values()))
-    level = (
-        f"The best match of a layer of {second.name} has a similarity of {best:.2f} on average. That of untrained "
-        f"networks is {fresh:.2f}, and that of the same ones on images in another order {shuffled:.2f}: so much means "
-        "nothing."
-    )
-    return _mapped(f"{first.name} beside {second.name}", found, level)
-
-
-def _of_both(first: LoadedModel, second: LoadedModel, settings: InspectionSettings) -> tuple[list[Analysis], list[str]]:
-    """Look at what two networks have in common beyond the map; what does not apply is said."""
-    findings, missing = [], []
+def _analyses_of_two(first: LoadedModel, second: LoadedModel, settings: InspectionSettings) -> list[Analysis]:
+    heads_caption = "Heads of the first attention, from local to global, and the blocks of the other network."
     analyses = [
-        (f"{a.name}: local and global heads beside {b.name}", _heads, a, b)
-        for a, b in ((first, second), (second, first))
+        Analysis(
+            f"{first.name} beside {second.name}",
+            MATRIX_CAPTION,
+            lambda: _compare(first, second, settings),
+            describe=lambda result: [*result.describe(), _baseline_sentence(result, first, second, settings)],
+            required=True,
+        ),
+        Analysis(
+            f"{first.name}: local and global heads beside {second.name}",
+            heads_caption,
+            lambda: head_similarity((first.model, second.model), (first.images, second.images), **settings.batching),
+        ),
+        Analysis(
+            f"{second.name}: local and global heads beside {first.name}",
+            heads_caption,
+            lambda: head_similarity((second.model, first.model), (second.images, first.images), **settings.batching),
+        ),
     ]
-    if _are_states_of_one(first, second):
-        analyses.append((f"where {second.name} has moved away from {first.name}", _moved, first, second))
-    for title, analyse, a, b in analyses:
-        try:
-            found = analyse(a, b, settings)
-        except InputError as error:
-            missing.append(f"{title}: {error}")
-            continue
-        findings.append(Analysis(title, HOW_TO_READ[type(found)], found))
-    return findings, missing
+    if _are_states_of_one_network(first, second):
+        analyses.append(
+            Analysis(
+                f"where {second.name} has moved away from {first.name}",
+                "Similarity of each block to the same block of the other state; low where they differ.",
+                lambda: drift(first.model, {second.name: second.model}, first.images, **settings.batching),
+            )
+        )
+    return analyses
 
 
-def _heads(first: LoadedModel, second: LoadedModel, settings: InspectionSettings) -> Result:
-    return head_similarity((first.model, second.model), (first.images, second.images), **settings.sizes)
+def _analyses_of_one(
+    loaded: LoadedModel, settings: InspectionSettings, classes: Sequence[str] | None
+) -> list[Analysis]:
+    name, model, images, batching = loaded.name, loaded.model, loaded.images, settings.batching
+
+    def fields(layers: str) -> ReceptiveFields:
+        return receptive_fields(model, images, layers, n_images=min(FIELD_IMAGES, len(images)))
+
+    @cache  # two sections
+    def ratios() -> SkipRatios:
+        return skip_ratios(model, images, **batching)
+
+    def cosines() -> SkipRatios:
+        if ratios().to_frame()["cosine"].isna().all():
+            raise InputError("every branch is zero.")
+        return ratios()
+
+    def compare_untrained() -> Comparison:
+        fresh = LoadedModel(f"{name}, untrained", untrained(model, settings.seed), images)
+        return _compare(fresh, fresh, settings)
+
+    return [
+        Analysis(
+            f"{name}: its layers beside each other",
+            MATRIX_CAPTION,
+            lambda: _compare(loaded, loaded, settings),
+            describe=Comparison.describe,
+            required=True,
+        ),
+        Analysis(
+            f"{name}: the same without training",
+            MATRIX_CAPTION,
+            compare_untrained,
+            describe=Comparison.describe,
+            required=True,
+        ),
+        Analysis(
+            f"{name}: how far attention looks",
+            "Mean distance between a token and the tokens it attends to, for every head; local heads lie low.",
+            lambda: attention_distance(model, images, **batching),
+        ),
+        Analysis(
+            f"{name}: what a unit sees",
+            "How strongly the central unit of each residual sum depends on every pixel.",
+            lambda: fields("residual"),
+        ),
+        Analysis(
+            f"{name}: what attention adds to what a unit sees",
+            "The same for the output of each attention, before the skip connection is added.",
+            lambda: fields("attention"),
+        ),
+        Analysis(
+            f"{name}: what skip connections carry",
+            "Length of the skip over that of the branch; high where a layer adds little.",
+            ratios,
+        ),
+        Analysis(
+            f"{name}: where branches point",
+            "Cosine of the branch and the sum: near 1 where a layer outweighs its input, near 0 where it does not.",
+            cosines,
+            plot=lambda result: result.plot(measure="cosine"),
+        ),
+        Analysis(
+            f"{name}: whether tokens keep their place",
+            "Similarity of tokens of the last block to patches of the input; bright at its own if it kept its place.",
+            lambda: localization(model, images, **batching),
+        ),
+        Analysis(
+            f"{name}: what can be read off each layer",
+            "Accuracy of linear classifiers trained on half of the images of each class, evaluated on the other half.",
+            lambda: _probe(loaded, classes),
+            plot=lambda result: result.plot(shots=result.shots),
+        ),
+    ]
 
 
-def _moved(first: LoadedModel, second: LoadedModel, settings: InspectionSettings) -> Result:
-    return drift(first.model, {second.name: second.model}, first.images, **settings.sizes)
+def _compare(first: LoadedModel, second: LoadedModel, settings: InspectionSettings) -> Comparison:
+    images = (first.images, second.images) if first is not second else first.images
+    comparison = compare(first.model, second.model, images, settings.matrix_layers, "cka", settings.sampling)
+    return comparison.renamed(first.name, second.name)
 
 
-def _are_states_of_one(first: LoadedModel, second: LoadedModel) -> bool:
-    """Whether both have the same parameters but for their heads, and see the same images."""
+def _baseline_sentence(
+    comparison: Comparison, first: LoadedModel, second: LoadedModel, settings: InspectionSettings
+) -> str:
+    """What the same networks reach untrained, or on other images."""
+    images, layers = (first.images, second.images), settings.matrix_layers
+    floors = baselines(first.model, second.model, images, layers, sampling=settings.sampling)
+    best, fresh, shuffled = (float(one.matches()["similarity"].mean()) for one in (comparison, *floors.values()))
+    return (
+        f"The best match of a layer of {second.name} has a similarity of {best:.2f} on average. That of untrained "
+        f"networks is {fresh:.2f}, and that of the same networks on images in another order {shuffled:.2f}: "
+        "similarities up to these mean nothing."
+    )
+
+
+def _probe(loaded: LoadedModel, classes: Sequence[str] | None) -> Probes:
+    train, test = _split_in_halves(loaded.images, classes)
+    smallest_class = min(np.unique(train.labels, return_counts=True)[1])
+    shots = (*(shot for shot in SHOTS if shot < smallest_class), None)
+    return probe(loaded.model, train, test, settings=ProbeSettings(shots=shots))
+
+
+def _split_in_halves(images: Tensor, classes: Sequence[str] | None) -> tuple[Examples, Examples]:
+    """Training and test examples: every second image of each class is for the test."""
+    labels = np.array([] if classes is None else classes)
+    is_test = np.zeros(len(labels), bool)
+    for name in np.unique(labels):
+        is_test[np.flatnonzero(labels == name)[1::2]] = True
+    if not is_test.any():
+        raise InputError("there are no classes. Allowed: a folder for each class, with two images or more.")
+    return Examples(images[~is_test], labels[~is_test]), Examples(images[is_test], labels[is_test])
+
+
+def _are_states_of_one_network(first: LoadedModel, second: LoadedModel) -> bool:
+    """Whether both have the same parameter names and see the same pixels."""
     names, others = (set(dict(one.model.named_parameters())) for one in (first, second))
     return names == others and torch.equal(first.images, second.images)
 
 
-def _probed(one: LoadedModel, classes: Sequence[str] | None) -> Result:
-    train, test = _halves(one.images, classes)
-    fewest = min(np.unique(train.labels, return_counts=True)[1])
-    shots = (*(shot for shot in SHOTS if shot < fewest), None)
-    return probe(one.model, train, test, settings=ProbeSettings(shots=shots))
+def with_distinct_names(loaded: Sequence[LoadedModel]) -> list[LoadedModel]:
+    """Give two states of one architecture different names."""
+    if len({one.name for one in loaded}) == len(loaded):
+        return list(loaded)
+    return [replace(one, name=f"{one.name} ({word})") for one, word in zip(loaded, ("first", "second"), strict=True)]
 
 
-def _drawn(found: Result) -> Callable[[], Figure] | None:
-    """Show all numbers of examples of a probe; other results draw themselves."""
-    return partial(found.plot, shots=found.shots) if isinstance(found, Probes) else None
-
-
-def _halves(images: Tensor, classes: Sequence[str] | None) -> tuple[Examples, Examples]:
-    """Divide the images of each class: every second one judges what is learned from the others."""
-    labels = np.array([] if classes is None else classes)
-    judges = np.zeros(len(labels), bool)
-    for name in np.unique(labels):
-        judges[np.flatnonzero(labels == name)[1::2]] = True
-    if not judges.any():
-        raise InputError("there are no classes. Allowed: a folder for each class, with two images or more.")
-    return Examples(images[~judges], labels[~judges]), Examples(images[judges], labels[judges])
-
-
-def _compared(first: LoadedModel, second: LoadedModel, settings: InspectionSettings) -> Comparison:
-    images = (first.images, second.images) if first is not second else first.images
-    found = compare(first.model, second.model, images, settings.chosen, "cka", settings.sampling)
-    return found.renamed(first.name, second.name)
-
-
-def _mapped(title: str, found: Comparison, *more: str) -> Analysis:
-    return Analysis(title, _MAP, found, [*found.describe(), *more])
+def folder_classes(paths: Sequence[Path], root: Path) -> list[str] | None:
+    """Class of each image: its first folder within the root; None if an image lies in the root itself."""
+    parts = [path.relative_to(root).parts for path in paths]
+    return [part[0] for part in parts] if all(len(part) > 1 for part in parts) else None

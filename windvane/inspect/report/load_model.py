@@ -1,11 +1,10 @@
-"""Networks by name or file, and folders of images, for the shell."""
+"""Networks as the command line names them, and images as each network takes them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import timm
@@ -13,149 +12,93 @@ import torch
 from torch import Tensor, nn
 
 from windvane.data.images.dataset import ImageDataset
+from windvane.data.images.sources import SUFFIXES
 from windvane.errors import InputError, ModelFileError, unknown
 from windvane.vision.augment.batch import normalize
 from windvane.vision.saved_model import is_image_model, load_model
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network with the images as it wants them.
-
-    Attributes
-    ----------
-    name
-        What it is called.
-    model
-        The network.
-    images
-        (n, channels, height, width), the same pictures in the same order for every network.
-    """
+    """A network in evaluation mode with its images."""
 
     name: str
     model: nn.Module
-    images: Tensor
+    images: Tensor  # (n, channels, height, width), normalized; the same files in the same order for every network
 
 
-def find_images(folder: str | Path, most: int, seed: int = 0) -> list[Path]:
-    """List images of a folder and the folders in it.
-
-    Parameters
-    ----------
-    folder
-        Where they are.
-    most
-        So many are drawn where there are more.
-    seed
-        Of the draw.
-
-    Returns
-    -------
-    list of Path
-        In alphabetical order.
-
-    Raises
-    ------
-    InputError
-        Where there is no such folder or no image in it.
-    """
+def find_images(folder: str | Path, n_images: int, seed: int = 0) -> list[Path]:
+    """Image files in a folder and its subfolders, in alphabetical order; at most `n_images`, drawn at random."""
     root = Path(folder)
     if not root.is_dir():
-        raise InputError(f"images={str(root)!r} is no folder. Allowed: a folder of images.")
-    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not found:
-        raise InputError(f"images={str(root)!r} holds no images. Allowed: {', '.join(sorted(SUFFIXES))}.")
-    chosen = np.random.default_rng(seed).choice(len(found), min(most, len(found)), replace=False)
-    return [found[i] for i in np.sort(chosen)]
+        raise InputError(f"images={str(root)!r} is not a folder. Allowed: a folder of images.")
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise InputError(f"images={str(root)!r} has no images. Allowed: {', '.join(SUFFIXES)}.")
+    drawn = np.random.default_rng(seed).choice(len(paths), min(n_images, len(paths)), replace=False)
+    return [paths[i] for i in np.sort(drawn)]
 
 
-def load_model_and_images(word: str, pictures: Sequence[Path], *, trained: bool = True) -> LoadedModel:
-    """Make a network of timm and read images as it wants them.
+def load_model_and_images(model: str, paths: Sequence[Path], *, pretrained: bool = True) -> LoadedModel:
+    """Load a network and read images in its size and normalization.
 
-    Parameters
-    ----------
-    word
-        A name of timm, as in ``resnet18``, with the weights that timm fetches; ``name=file`` with those of a file; or
-        the directory of a run of `windvane.vision`.
-    pictures
-        Files of images.
-    trained
-        Whether weights are fetched; else they are random.
-
-    Returns
-    -------
-    LoadedModel
-        In evaluation mode.
-
-    Raises
-    ------
-    InputError
-        Where timm has no such network, its weights cannot be fetched, or a picture cannot be read.
-    ModelFileError
-        Where a file does not fit the network.
+    `model` is a name of timm, with the weights that timm downloads or without `pretrained` random ones; ``NAME=FILE``
+    with the weights of a file; or the run directory of `windvane train`.
     """
-    if is_image_model(Path(word)):
-        return _from_run(Path(word), pictures)
-    name, _, file = word.partition("=")
+    if is_image_model(Path(model)):
+        return _load_run(Path(model), paths)
+    name, _, file = model.partition("=")
     if not timm.is_model(name):
-        if Path(word).exists():
+        if Path(model).exists():
             raise InputError(
-                f"model={word!r} holds no network of windvane. Allowed: the directory of a run, or NAME=FILE."
+                f"model={model!r} is not an image model of windvane. Allowed: a run directory, or NAME=FILE."
             )
         raise unknown("model", name, timm.list_models())
-    model = _from_file(name, Path(file)) if file else _from_hub(name, trained)
-    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
-    return LoadedModel(name, model.eval(), torch.stack([_read(path, transform) for path in pictures]))
+    network = _load_weights(name, Path(file)) if file else _create(name, pretrained)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network), is_training=False)
+    return LoadedModel(name, network.eval(), torch.stack([_read(path, transform) for path in paths]))
 
 
-def _from_run(folder: Path, pictures: Sequence[Path]) -> LoadedModel:
-    model = load_model(folder)
-    images = ImageDataset(tuple(pictures), None, model.classes, tuple(map(str, pictures)))
+def _load_run(folder: Path, paths: Sequence[Path]) -> LoadedModel:
+    trained = load_model(folder)
+    images = ImageDataset(tuple(paths), None, trained.classes, tuple(map(str, paths)))
     try:
-        pixels = torch.from_numpy(images.load_array(model.recipe.image_size))  # (n, s, s, 3)
+        pixels = torch.from_numpy(images.load_array(trained.recipe.image_size))  # (n, s, s, 3)
     except OSError as error:
         raise InputError(f"images: one cannot be read: {error}") from error
-    return LoadedModel(folder.name, model.network, normalize(pixels.permute(0, 3, 1, 2), model.recipe))
+    return LoadedModel(folder.name, trained.network, normalize(pixels.permute(0, 3, 1, 2), trained.recipe))
 
 
-def _from_hub(name: str, trained: bool) -> nn.Module:
+def _create(name: str, pretrained: bool) -> nn.Module:
     try:
-        return _made(timm.create_model(name, pretrained=trained))
+        network: nn.Module = timm.create_model(name, pretrained=pretrained)
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"model={name!r}: its weights cannot be fetched ({error}). Allowed: {name}=FILE with your own, or "
-            "random ones (--untrained)."
+            f"model={name!r}: its weights cannot be downloaded ({error}). Allowed: {name}=FILE with your own weights, "
+            "or random ones (--untrained)."
         ) from error
+    return network
 
 
-def _from_file(name: str, file: Path) -> nn.Module:
+def _load_weights(name: str, file: Path) -> nn.Module:
     if not file.is_file():
-        raise InputError(f"model: {str(file)!r} is no file. Allowed: {name}=FILE, safetensors or a state dict.")
+        raise InputError(f"model: {str(file)!r} is not a file. Allowed: {name}=FILE, safetensors or a state dict.")
     try:
         state = timm.models.load_state_dict(str(file), weights_only=True)
         head = f"{timm.create_model(name).pretrained_cfg.get('classifier', 'head')}.weight"
         n_classes = {"num_classes": len(state[head])} if head in state else {}
-        model = _made(timm.create_model(name, **n_classes))
-        model.load_state_dict(state)
+        network: nn.Module = timm.create_model(name, **n_classes)
+        network.load_state_dict(state)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise ModelFileError(f"{file} does not hold the weights of {name}: {error}") from error
-    return model
+    return network
 
 
-def _made(model: Any) -> nn.Module:
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model is {type(model).__name__}. Allowed: a torch.nn.Module.")
-    return model
-
-
-def _read(path: Path, transform: Any) -> Tensor:
+def _read(path: Path, transform: Callable[..., Tensor]) -> Tensor:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
-            image: Tensor = transform(picture.convert("RGB"))
+        with Image.open(path) as image:
+            return transform(image.convert("RGB"))
     except OSError as error:
         raise InputError(f"images: {path} cannot be read as an image: {error}") from error
-    return image

@@ -1,4 +1,4 @@
-"""Similarities added up over batches, with intervals."""
+"""Similarities summed over batches, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -6,179 +6,108 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.stats import t as student_t
 
 from windvane.errors import InputError
+from windvane.inspect.result import Floats
 from windvane.inspect.similarity.gram import NOT_FINITE
-from windvane.inspect.similarity.measures import Floats, LayerSummary, Measure, SimilaritySums
+from windvane.inspect.similarity.measures import LayerSummary, Measure, SimilaritySums
 
-LEVEL = 0.95  # of the intervals
+CONFIDENCE = 0.95  # of the intervals
 
 
 @dataclass(frozen=True)
 class SimilarityMatrix:
-    """Similarity of every layer of a network with every layer of another.
+    """Similarity of every layer of a network with every layer of another, with 95 % intervals."""
 
-    Attributes
-    ----------
-    values
-        (layers of the first, layers of the second); NaN where one of them cannot be compared.
-    ci_low, ci_high
-        Ends of the 95 % interval; NaN where there was one batch.
-    """
-
-    values: Floats
-    ci_low: Floats
+    values: Floats  # (layers of the first, layers of the second); NaN where one of them cannot be compared
+    ci_low: Floats  # of the same shape; NaN where there was one batch
     ci_high: Floats
 
 
 class SimilarityAccumulator:
-    """Similarities of the layers of two networks, batch by batch.
-
-    Parameters
-    ----------
-    measure
-        Of similarity.
-    """
+    """Similarities of the layers of two networks, batch by batch."""
 
     def __init__(self, measure: Measure) -> None:
         self.measure = measure
-        self.layers: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+        self.layers: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
         self.n_images = 0
-        self._scores: list[SimilaritySums] = []
-        self._weights: list[int] = []
-        self._undefined: tuple[dict[str, set[str]], dict[str, set[str]]] = ({}, {})
+        self._sums: list[SimilaritySums] = []  # of each batch
+        self._lengths: list[int] = []  # images of each batch
+        self._reasons: tuple[dict[str, set[str]], dict[str, set[str]]] = ({}, {})  # by layer of either network
 
     @property
     def n_batches(self) -> int:
-        """How many were added."""
-        return len(self._scores)
+        """Number of batches."""
+        return len(self._sums)
 
     def add(self, left: Mapping[str, LayerSummary], right: Mapping[str, LayerSummary]) -> None:
-        """Take a batch into account.
-
-        Parameters
-        ----------
-        left, right
-            Sketches of the layers of both networks; the very same mapping for a network with itself.
-
-        Raises
-        ------
-        InputError
-            Where the layers are not those of the first batch, or the numbers of images differ.
-        """
+        """Add a batch; `left` and `right` are the same object for a network with itself."""
         layers = (tuple(left), tuple(right))
-        if self.layers is None:
+        if not self._sums:
             self.layers = layers
         if layers != self.layers or not all(layers):
             raise InputError("layers: every batch must have the same layers, at least one for each network.")
-        numbers = {summary.n_images for side in (left, right) for summary in side.values()}
-        if len(numbers) > 1:
-            raise InputError(f"The layers of a batch hold {sorted(numbers)} images. Allowed: the same images for all.")
-        first = list(left.values())
-        self._scores.append(self.measure.compare(first, first if right is left else list(right.values())))
-        self._weights.append(numbers.pop())
-        self.n_images += self._weights[-1]
-        for reasons, side in zip(self._undefined, (left, right), strict=True):
+        lengths = {summary.n_images for side in (left, right) for summary in side.values()}
+        if len(lengths) > 1:
+            raise InputError(f"The layers of a batch hold {sorted(lengths)} images. Allowed: the same images for all.")
+        of_left = list(left.values())
+        self._sums.append(self.measure.compare(of_left, of_left if right is left else list(right.values())))
+        self._lengths.append(lengths.pop())
+        self.n_images += self._lengths[-1]
+        for reasons, side in zip(self._reasons, (left, right), strict=True):
             for name, summary in side.items():
                 if summary.undefined_reason:
                     reasons.setdefault(name, set()).add(summary.undefined_reason)
 
     def matrix(self) -> SimilarityMatrix:
-        """Divide the sums.
-
-        Returns
-        -------
-        SimilarityMatrix
-            With a jackknife interval over the batches.
-
-        Raises
-        ------
-        InputError
-            Where no batch was added.
-        """
-        if not self._scores:
+        """Similarities over all batches, with a jackknife interval over the batches."""
+        if not self._sums:
             raise InputError("No batch was added.")
-        weights = np.array(self._weights, float) / self.n_images
-        cross = sum(w * one.cross for w, one in zip(weights, self._scores, strict=True))
-        left = sum(w * one.left for w, one in zip(weights, self._scores, strict=True))
-        right = sum(w * one.right for w, one in zip(weights, self._scores, strict=True))
-        values = self._masked(_divide(cross, left, right))
+        weights = np.array(self._lengths, float) / self.n_images
+        batches = [(w * one.cross, w * one.left, w * one.right) for w, one in zip(weights, self._sums, strict=True)]
+        totals = [sum(parts) for parts in zip(*batches, strict=True)]
+        values = self._masked(_normalize(*totals))
         if self.n_batches == 1:
             return SimilarityMatrix(values, np.full_like(values, np.nan), np.full_like(values, np.nan))
-        without = [
-            _divide(cross - w * one.cross, left - w * one.left, right - w * one.right)
-            for w, one in zip(weights, self._scores, strict=True)
-        ]
-        error = np.std(without, axis=0) * np.sqrt(self.n_batches - 1)
-        return t_interval(values, error, self.n_batches)
+        # Each batch left out in turn.
+        without = [_normalize(*(total - part for total, part in zip(totals, batch, strict=True))) for batch in batches]
+        errors = np.std(without, axis=0) * np.sqrt(self.n_batches - 1)
+        return t_interval(values, errors, self.n_batches)
 
     def undefined(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Say which layers of each network cannot be compared, and why.
-
-        Returns
-        -------
-        tuple of dict
-            For the first and the second network: layer -> reason.
-        """
-        reasons: tuple[dict[str, str], dict[str, str]] = ({}, {})
-        for side, (reason, found) in enumerate(zip(reasons, self._undefined, strict=True)):
-            own = sum((one.right if side else one.left) for one in self._scores)
-            for name, size in zip((self.layers or ((), ()))[side], np.atleast_1d(own), strict=True):
-                known = found.get(name, set())
-                if NOT_FINITE in known or not size > 0:
-                    reason[name] = " and ".join(sorted(known)) or "tells no two images apart"
-        return reasons
+        """Layers of the first and of the second network that cannot be compared, with the reason."""
+        undefined: tuple[dict[str, str], dict[str, str]] = ({}, {})
+        of_itself = (sum(one.left for one in self._sums), sum(one.right for one in self._sums))
+        for found, known, names, totals in zip(undefined, self._reasons, self.layers, of_itself, strict=True):
+            for name, total in zip(names, np.atleast_1d(totals), strict=True):
+                reasons = known.get(name, set())
+                if NOT_FINITE in reasons or not total > 0:
+                    found[name] = " and ".join(sorted(reasons)) or "does not distinguish any two images"
+        return undefined
 
     def _masked(self, values: Floats) -> Floats:
-        for side, reasons in enumerate(self.undefined()):
-            for name in reasons:
-                index = (self.layers or ((), ()))[side].index(name)
-                values[(index, slice(None)) if side == 0 else (slice(None), index)] = np.nan
+        of_left, of_right = self.undefined()
+        values[[self.layers[0].index(name) for name in of_left], :] = np.nan
+        values[:, [self.layers[1].index(name) for name in of_right]] = np.nan
         return values
 
 
 def t_interval(values: Floats, errors: Floats, n_parts: int) -> SimilarityMatrix:
-    """Put Student's interval around values.
-
-    Parameters
-    ----------
-    values
-        Estimates.
-    errors
-        Their standard errors.
-    n_parts
-        Independent parts that the errors come from.
-
-    Returns
-    -------
-    SimilarityMatrix
-        The ends stay within -1 and 1.
-    """
-    reach = student.ppf((1 + LEVEL) / 2, n_parts - 1) * errors
+    """Student's interval from the standard errors of `n_parts` independent parts, within -1 and 1."""
+    reach = student_t.ppf((1 + CONFIDENCE) / 2, n_parts - 1) * errors
     return SimilarityMatrix(values, np.clip(values - reach, -1.0, 1.0), np.clip(values + reach, -1.0, 1.0))
 
 
-def average_repeats(maps: Sequence[SimilarityMatrix]) -> SimilarityMatrix:
-    """Average the maps of repeats.
-
-    Parameters
-    ----------
-    maps
-        At least one.
-
-    Returns
-    -------
-    SimilarityMatrix
-        With an interval over the repeats where there are several; else the only one.
-    """
-    if len(maps) == 1:
-        return maps[0]
-    values = np.stack([one.values for one in maps])
-    return t_interval(values.mean(0), values.std(0, ddof=1) / np.sqrt(len(maps)), len(maps))
+def average_repeats(matrices: Sequence[SimilarityMatrix]) -> SimilarityMatrix:
+    """Mean over repeats with an interval over them; a single matrix stays as it is."""
+    if len(matrices) == 1:
+        return matrices[0]
+    values = np.stack([one.values for one in matrices])
+    return t_interval(values.mean(0), values.std(0, ddof=1) / np.sqrt(len(matrices)), len(matrices))
 
 
-def _divide(cross: Floats, left: Floats, right: Floats) -> Floats:
+def _normalize(cross: Floats, left: Floats, right: Floats) -> Floats:
     """Divide by the geometric mean of the layers with themselves; NaN where that is not positive."""
     scale = np.sqrt(np.clip(left, 0.0, None))[:, None] * np.sqrt(np.clip(right, 0.0, None))
     values: Floats = np.divide(cross, scale, out=np.full(scale.shape, np.nan), where=scale > 0)

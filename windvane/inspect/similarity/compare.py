@@ -1,4 +1,4 @@
-"""Whether two networks see alike: one call from images to the map of similarities, and baselines for it."""
+"""Compare two networks layer by layer, and the baselines of such a comparison."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler, Subset
 
 from windvane.errors import InputError, unknown
-from windvane.inspect.activations import AUTO_BATCH, BatchSize, read_steps
-from windvane.inspect.batches import paired_batches
-from windvane.inspect.hooks import Batch, batch_length, unwrap
+from windvane.inspect.activations import AUTO_BATCH_SIZE, BatchSize, Step, read_steps
+from windvane.inspect.batches import Batch, batch_length, map_tensors, paired_batches
 from windvane.inspect.layers import Layers
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator, average_repeats
 from windvane.inspect.similarity.cca import CCAMeasure, ProcrustesMeasure
 from windvane.inspect.similarity.comparison import Comparison
 from windvane.inspect.similarity.measures import CKAMeasure, Measure, RSAMeasure
+from windvane.torch_utils import unwrap_model
 
 MEASURES: Mapping[str, Measure] = {
     "cka": CKAMeasure(),
@@ -39,24 +39,18 @@ MEASURES: Mapping[str, Measure] = {
 class Sampling:
     """Which images networks are compared on.
 
-    Attributes
-    ----------
-    batch_size
-        Images at a time, where the data have no batches of their own; with "auto" batches that do not fit into memory
-        are halved.
-    n_images
-        In each repeat; None for all.
-    repeats
-        How often; with more than one, each draws its images at random.
-    shuffled
-        Whether the second network sees the images of each batch in another order, so that nothing agrees but by chance.
-    seed
-        Root of all randomness.
+    Examples
+    --------
+    ::
+
+        Sampling(batch_size=128, n_images=1024, repeats=5)
     """
 
-    batch_size: BatchSize = AUTO_BATCH
-    n_images: int | None = None
-    repeats: int = 1
+    # Images at a time, if the data have no batches of their own; "auto" halves batches that do not fit into memory.
+    batch_size: BatchSize = AUTO_BATCH_SIZE
+    n_images: int | None = None  # in each repeat; None for all
+    repeats: int = 1  # with more than one, each draws its images at random
+    # The second network sees the images of each batch in another order, so that all agreement is chance.
     shuffled: bool = False
     seed: int = 0
 
@@ -78,50 +72,53 @@ def compare(
     Parameters
     ----------
     model_a, model_b
-        Networks; the same one twice is run once.
+        Networks; the same one twice runs once.
     data
-        As in `collect_activations`, the same batch for both; or a tuple with the same images for each.
+        As in `collect_activations`, for both networks; or a tuple with the same images for each, for example in two
+        sizes.
     layers
-        As in `layer_names`, for both; or a tuple with those of each.
+        As in `layer_names`, for both networks; or a tuple with those of each.
     measure
-        "cka", "cka-biased", "cka-rbf", "rsa", "rsa-cosine", "procrustes", "svcca", "pwcca", or a measure with settings
-        of its own.
+        "cka", "cka-biased", "cka-rbf", "rsa", "rsa-cosine", "procrustes", "svcca", "pwcca", or a measure with its own
+        settings, such as ``CKAMeasure("rbf", bandwidth=0.5)``.
     sampling
-        Which images.
+        Batch size, number of images, repeats.
 
     Returns
     -------
     Comparison
-        The map. Its intervals are over the batches by the jackknife; with repeats they say how much the mean over
-        draws of images from `data` would vary, not how much it would for other images than these.
+        Its intervals are over the batches by the jackknife. With repeats they say how much the mean over draws of
+        images from `data` would vary, not how much other images would change it.
 
-    Raises
-    ------
-    InputError
-        As `collect_activations`; batches that are too small for the measure, or `data` that cannot be read again.
+    Examples
+    --------
+    ::
+
+        compare(vit, resnet, images).plot()
+        compare(vit, vit, images, "residual", sampling=Sampling(repeats=5, n_images=512)).to_frame()
     """
     chosen = find_measure(measure)
-    if sampling.repeats > 1 and not _draws_anew(data):
+    if sampling.repeats > 1 and not _can_be_drawn_again(data):
         raise InputError(
-            f"repeats={sampling.repeats}, but data gives the same images each time. Allowed: a tensor, an array, a "
+            f"repeats={sampling.repeats}, but data yields the same images each time. Allowed: a tensor, an array, a "
             "data set, or a loader that shuffles."
         )
-    both = layers if isinstance(layers, tuple) else (layers, layers)
+    layers = layers if isinstance(layers, tuple) else (layers, layers)
     accumulators = []
     for repeat in range(sampling.repeats):
-        accumulator, random = SimilarityAccumulator(chosen), np.random.default_rng([sampling.seed, repeat])
-        drawn = data if sampling.repeats == 1 else _drawn(data, random)
-        steps = _steps(drawn, sampling, chosen.min_batch_size, random)
-        halves = sampling.batch_size == "auto"
-        for left, right in read_steps([model_a, model_b], steps, both, chosen.summarize, halves, chosen.min_batch_size):
+        accumulator, generator = SimilarityAccumulator(chosen), np.random.default_rng([sampling.seed, repeat])
+        drawn = data if sampling.repeats == 1 else _in_random_order(data, generator)
+        steps = _steps(drawn, sampling, chosen.min_batch_size, generator)
+        halve, least = sampling.batch_size == "auto", chosen.min_batch_size
+        for left, right in read_steps(
+            [model_a, model_b], steps, layers, chosen.summarize, halve=halve, min_batch_size=least
+        ):
             accumulator.add(left, right)
         accumulators.append(accumulator)
-    whole = Comparison.of(
-        accumulators[0], average_repeats([one.matrix() for one in accumulators]), _names(model_a, model_b)
-    )
-    return replace(
-        whole, n_images=sum(one.n_images for one in accumulators), n_batches=sum(one.n_batches for one in accumulators)
-    )
+    matrix = average_repeats([one.matrix() for one in accumulators])
+    comparison = Comparison.from_accumulator(accumulators[0], matrix, _names(model_a, model_b))
+    n_images, n_batches = sum(one.n_images for one in accumulators), sum(one.n_batches for one in accumulators)
+    return replace(comparison, n_images=n_images, n_batches=n_batches)
 
 
 def baselines(
@@ -132,7 +129,7 @@ def baselines(
     measure: str | Measure = "cka",
     sampling: Sampling = Sampling(),
 ) -> dict[str, Comparison]:
-    """Find what similarity means nothing: that of untrained networks, and that of unrelated images.
+    """Measure the similarity that means nothing: of untrained networks, and of unrelated images.
 
     Parameters
     ----------
@@ -142,19 +139,28 @@ def baselines(
     Returns
     -------
     dict
-        "untrained": both networks with fresh random weights, the same where both are one; "shuffled": each network sees
-        the images in another order. A similarity no higher than these was not learned, or is chance.
+        "untrained": both networks with new random weights (the same ones if both are one network); "shuffled": each
+        network sees the images in another order. A similarity no higher than these was not learned, or is chance.
+
+    Examples
+    --------
+    ::
+
+        floor = baselines(vit, resnet, images)
+        floor["untrained"].matches()["similarity"].mean()
     """
-    fresh_a = untrained(model_a, sampling.seed)
-    fresh_b = fresh_a if unwrap(model_b) is unwrap(model_a) else untrained(model_b, sampling.seed + 1)
-    names = _names(model_a, model_b)
-    fresh = compare(fresh_a, fresh_b, data, layers, measure, sampling)
-    shuffled = compare(model_a, model_b, data, layers, measure, replace(sampling, shuffled=True))
-    return {"untrained": fresh.renamed(*(f"{name}, untrained" for name in names)), "shuffled": shuffled}
+    untrained_a = untrained(model_a, sampling.seed)
+    same = unwrap_model(model_b) is unwrap_model(model_a)
+    untrained_b = untrained_a if same else untrained(model_b, sampling.seed + 1)
+    names = [f"{name}, untrained" for name in _names(model_a, model_b)]
+    return {
+        "untrained": compare(untrained_a, untrained_b, data, layers, measure, sampling).renamed(*names),
+        "shuffled": compare(model_a, model_b, data, layers, measure, replace(sampling, shuffled=True)),
+    }
 
 
 def untrained(model: nn.Module, seed: int) -> nn.Module:
-    """Copy a network and draw its weights anew, as its layers do when they are made.
+    """Copy a network with new random weights, drawn as its layers initialize themselves.
 
     Parameters
     ----------
@@ -167,17 +173,23 @@ def untrained(model: nn.Module, seed: int) -> nn.Module:
     -------
     torch.nn.Module
         On the same device. Parameters of modules without a `reset_parameters` are shuffled, which keeps their scale.
+
+    Examples
+    --------
+    ::
+
+        compare(resnet, untrained(resnet, seed=0), images).plot()
     """
-    fresh = copy.deepcopy(unwrap(model))
+    copied = copy.deepcopy(unwrap_model(model))
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        for module in fresh.modules():
+        for module in copied.modules():
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
                 continue
             for parameter in module.parameters(recurse=False):
                 parameter.copy_(parameter.flatten()[torch.randperm(parameter.numel())].view_as(parameter))
-    return fresh
+    return copied
 
 
 def compare_features(X: Any, Y: Any, measure: str | Measure = "cka") -> float:
@@ -195,20 +207,22 @@ def compare_features(X: Any, Y: Any, measure: str | Measure = "cka") -> float:
     float
         NaN where X or Y is constant or not finite.
 
-    Raises
-    ------
-    InputError
-        Where the numbers of examples differ or are too small.
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(20, 5))
+    >>> round(compare_features(X, 3 * X, "procrustes"), 6)
+    1.0
     """
     chosen = find_measure(measure)
     accumulator = SimilarityAccumulator(chosen)
-    left, right = (chosen.summarize(torch.as_tensor(one).detach().double()) for one in (X, Y))
-    accumulator.add({"X": left}, {"Y": right})
+    of_x, of_y = (chosen.summarize(torch.as_tensor(one).detach().double()) for one in (X, Y))
+    accumulator.add({"X": of_x}, {"Y": of_y})
     return float(accumulator.matrix().values[0, 0])
 
 
 def find_measure(measure: str | Measure) -> Measure:
-    """Look a measure up by its name."""
+    """Measure of a name; a measure itself stays as it is."""
     if not isinstance(measure, str):
         return measure
     if measure not in MEASURES:
@@ -216,76 +230,63 @@ def find_measure(measure: str | Measure) -> Measure:
     return MEASURES[measure]
 
 
-def _draws_anew(data: Any) -> bool:
-    """Tell whether images can be drawn again and again: else repeats would agree without having shown anything."""
+def _can_be_drawn_again(data: Any) -> bool:
+    """Whether repeats get different images; otherwise they would agree without having shown anything."""
     first = data[0] if isinstance(data, tuple) else data
     if isinstance(first, DataLoader):
         return not isinstance(first.sampler, SequentialSampler)
     return isinstance(first, Tensor | np.ndarray | Dataset) and not isinstance(first, IterableDataset)
 
 
-def _drawn(data: Any, random: np.random.Generator) -> Any:
-    """Put images in a random order, the same for all networks; a loader draws for itself."""
-    first = data[0] if isinstance(data, tuple) else data
-    if isinstance(first, DataLoader) or not isinstance(first, Tensor | np.ndarray | Dataset):
+def _in_random_order(data: Any, generator: np.random.Generator) -> Any:
+    """Permute images, in the same way for all networks; a loader shuffles by itself."""
+    sources = data if isinstance(data, tuple) else (data,)
+    if isinstance(sources[0], DataLoader) or not isinstance(sources[0], Tensor | np.ndarray | Dataset):
         return data
-    order = random.permutation(len(first))  # type: ignore[arg-type]
-    if isinstance(data, tuple):
-        return tuple(_taken(one, order) for one in data)
-    return _taken(data, order)
+    order = generator.permutation(len(sources[0]))  # type: ignore[arg-type]
+    permuted = [Subset(one, order.tolist()) if isinstance(one, Dataset) else one[order] for one in sources]
+    return tuple(permuted) if isinstance(data, tuple) else permuted[0]
 
 
-def _taken(data: Any, order: np.ndarray[Any, Any]) -> Any:
-    return Subset(data, order.tolist()) if isinstance(data, Dataset) else data[order]
-
-
-def _steps(data: Any, sampling: Sampling, least: int, random: np.random.Generator) -> Iterator[tuple[Batch, ...]]:
-    """Go through the images, without the batches that are too small for a measure."""
-    size = AUTO_BATCH if sampling.batch_size == "auto" else sampling.batch_size
+def _steps(data: Any, sampling: Sampling, min_batch_size: int, generator: np.random.Generator) -> Iterator[Step]:
+    """Batches for both networks, without those that are too small for a measure."""
+    size = AUTO_BATCH_SIZE if sampling.batch_size == "auto" else sampling.batch_size
     n_used, n_left_out = 0, 0
-    for step in paired_batches(data, 2, size, sampling.n_images):
-        n_given = batch_length(step[0])
-        if n_given < least:
-            n_left_out += n_given
+    for first, second in paired_batches(data, 2, size, sampling.n_images):
+        length = batch_length(first)
+        if length < min_batch_size:
+            n_left_out += length
             continue
-        n_used += n_given
-        yield (step[0], _elsewhere(step[1], random)) if sampling.shuffled else step
+        n_used += length
+        yield (first, _deranged(second, generator) if sampling.shuffled else second)
     if not n_used:
-        raise InputError(f"batch_size: no batch has {least} images, which comparing needs. Allowed: {least} or more.")
+        raise InputError(
+            f"batch_size: no batch has {min_batch_size} images, which the measure needs. Allowed: {min_batch_size} or "
+            "more."
+        )
     if n_left_out:
-        warnings.warn(f"{n_left_out} images are left out: their batches have fewer than {least}.", stacklevel=2)
+        warnings.warn(
+            f"{n_left_out} images are left out: their batches have fewer than {min_batch_size}.", stacklevel=2
+        )
 
 
-def _elsewhere(batch: Batch, random: np.random.Generator) -> Batch:
-    """Put each image in the place of another: along one cycle, so that none keeps its place."""
-    order = random.permutation(batch_length(batch))
-    places = torch.as_tensor(np.roll(order, 1)[np.argsort(order)])
-    if isinstance(batch, Tensor):
-        return batch[places]
-    return {key: one[places] if isinstance(one, Tensor) else one for key, one in batch.items()}
+def _deranged(batch: Batch, generator: np.random.Generator) -> Batch:
+    """Permute a batch along one cycle, so that no image keeps its index."""
+    order = generator.permutation(batch_length(batch))
+    indices = torch.as_tensor(np.roll(order, 1)[np.argsort(order)])
+    return map_tensors(lambda tensor: tensor[indices], batch)
 
 
 def _names(model_a: nn.Module, model_b: nn.Module) -> tuple[str, str]:
     first, second = model_name(model_a), model_name(model_b)
-    if first == second and unwrap(model_a) is not unwrap(model_b):
+    if first == second and unwrap_model(model_a) is not unwrap_model(model_b):
         return f"{first} (first)", f"{second} (second)"
     return first, second
 
 
 def model_name(model: nn.Module) -> str:
-    """Say what a network is called: its architecture in timm, else its class.
-
-    Parameters
-    ----------
-    model
-        Any network.
-
-    Returns
-    -------
-    str
-        As in "resnet50".
-    """
-    inner = unwrap(model)
+    """Architecture of a network of timm, otherwise its class."""
+    inner = unwrap_model(model)
     config = getattr(inner, "pretrained_cfg", None)
-    known = config.get("architecture") if isinstance(config, Mapping) else None
-    return known or type(inner).__name__
+    architecture = config.get("architecture") if isinstance(config, Mapping) else None
+    return architecture or type(inner).__name__

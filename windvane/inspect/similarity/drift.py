@@ -1,7 +1,7 @@
-"""What changes where: the same layers in several states of one network.
+"""Which layers changed: the same layers in several states of one network.
 
-States are those before and after fine-tuning, or after training on 3, 10, 30 and 100 % of the data (Raghu et al. 2021,
-figures 16 and 21): CKA of every layer with itself in the reference, block by block.
+States are, for example, those before and after fine-tuning, or after training on 3, 10, 30 and 100 % of the data (Raghu
+et al. 2021, figures 16 and 21).
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from windvane.errors import InputError
 from windvane.inspect.activations import iter_activations
-from windvane.inspect.panels import CYCLE, MARKERS
-from windvane.inspect.plots import axes_for, mark_blocks
+from windvane.inspect.plots import LINE_COLORS, MARKERS, figure_and_axes, label_blocks
+from windvane.inspect.result import Floats
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
 from windvane.inspect.similarity.measures import CKAMeasure
 
@@ -26,50 +25,35 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Drift:
-    """How alike the layers of networks are to the same layers of a reference.
+    """Similarity of the layers of networks to the same layers of a reference.
 
-    Attributes
-    ----------
-    networks
-        What the others are called.
-    layers
-        In order of execution.
-    similarity
-        (networks, layers): unbiased linear CKA.
-    ci_low, ci_high
-        Ends of its 95 % interval over batches; nan where there was one batch.
-    n_images
-        Compared over.
+    Examples
+    --------
+    ::
+
+        drift(before, {"after": after}, images).to_frame().sort_values("similarity").head()
     """
 
-    networks: tuple[str, ...]
-    layers: tuple[str, ...]
-    similarity: Floats
-    ci_low: Floats
+    networks: tuple[str, ...]  # names of the others
+    layers: tuple[str, ...]  # in the order of execution
+    similarity: Floats  # (networks, layers): unbiased linear CKA
+    ci_low: Floats  # 95 % interval over batches; NaN if there was one batch
     ci_high: Floats
     n_images: int
 
     def to_frame(self) -> pd.DataFrame:
-        """Lay it out as a table.
-
-        Returns
-        -------
-        DataFrame
-            A row per network and layer: network, layer, depth, similarity, ci_low, ci_high.
-        """
+        """One row for each network and layer: network, layer, depth, similarity, ci_low, ci_high."""
         import pandas as pd
 
-        network, depth = np.indices(self.similarity.shape)
+        network, depth = (index.ravel() for index in np.indices(self.similarity.shape))
         return pd.DataFrame(
             {
-                "network": np.array(self.networks, dtype=object)[network.ravel()],
-                "layer": np.array(self.layers, dtype=object)[depth.ravel()],
-                "depth": depth.ravel(),
+                "network": np.array(self.networks, dtype=object)[network],
+                "layer": np.array(self.layers, dtype=object)[depth],
+                "depth": depth,
                 "similarity": self.similarity.ravel(),
                 "ci_low": self.ci_low.ravel(),
                 "ci_high": self.ci_high.ravel(),
@@ -77,26 +61,15 @@ class Drift:
         )
 
     def plot(self, ax: Axes | None = None) -> Figure:
-        """Draw similarity through the network, a line per network, with the intervals.
-
-        Parameters
-        ----------
-        ax
-            Where to draw; a new figure where it is None.
-
-        Returns
-        -------
-        Figure
-            That holds the picture.
-        """
-        figure, ax = axes_for(ax)
+        """Similarity through the network, one line with its interval for each network."""
+        figure, ax = figure_and_axes(ax)
         depth = np.arange(len(self.layers))
         for i, name in enumerate(self.networks):
-            colour, marker = CYCLE[i % len(CYCLE)], MARKERS[i % len(MARKERS)]
-            ax.plot(depth, self.similarity[i], f"-{marker}", color=colour, label=name)
-            ax.fill_between(depth, self.ci_low[i], self.ci_high[i], color=colour, alpha=0.15, linewidth=0)
-        mark_blocks(ax, "x", self.layers)
-        ax.set(ylabel="CKA with the reference", ylim=(0, 1.02), title="What changes where")
+            color, marker = LINE_COLORS[i % len(LINE_COLORS)], MARKERS[i % len(MARKERS)]
+            ax.plot(depth, self.similarity[i], f"-{marker}", color=color, label=name)
+            ax.fill_between(depth, self.ci_low[i], self.ci_high[i], color=color, alpha=0.15, linewidth=0)
+        label_blocks(ax, "x", self.layers)
+        ax.set(ylabel="CKA with the reference", ylim=(0, 1.02), title="Which layers changed")
         ax.legend(fontsize="small")
         return figure
 
@@ -110,52 +83,49 @@ def drift(
     batch_size: int = 256,
     n_images: int | None = None,
 ) -> Drift:
-    """Compare networks with a reference, layer by layer.
+    """Compare states of a network with a reference, each layer with itself.
 
     Parameters
     ----------
     reference
-        A network: before fine-tuning, or trained on all of the data.
+        For example the network before fine-tuning.
     others
         The same network in other states, by name.
     data
-        Images, or batches of them; of 4 images or more each.
+        Images, or batches of four images or more.
     layers
         As in `layer_names`; the same ones in all networks.
     batch_size
         Images at a time; HSIC is averaged over batches.
     n_images
-        The first ones; all where it is None.
+        Use the first so many images; None uses all.
 
     Returns
     -------
     Drift
-        Per network and layer.
+        For each network and layer.
 
-    Raises
-    ------
-    InputError
-        There are no other networks, or they have other layers.
+    Examples
+    --------
+    ::
+
+        drift(before, {"after 1 epoch": early, "after 10": late}, images).plot()
     """
     if not others:
         raise InputError("others is empty. Allowed: one network or more, by name.")
     measure = CKAMeasure()
-    alignments = {name: SimilarityAccumulator(measure) for name in others}
-    found: tuple[str, ...] = ()
-    models = [reference, *others.values()]
-    # Sketches, not activations: five networks of large images would fill any memory.
-    for first, *rest in iter_activations(
-        models, data, layers, batch_size=batch_size, n_images=n_images, reduce=measure.summarize
-    ):
-        found = tuple(first)
-        for (name, alignment), other in zip(alignments.items(), rest, strict=True):
-            if tuple(other) != found:
-                raise InputError(f"others[{name!r}] has the layers {list(other)}, but the reference {list(found)}.")
-            alignment.add(first, other)
-    maps = [alignment.matrix() for alignment in alignments.values()]
-    similarity = np.stack([np.diagonal(one.values) for one in maps])
-    ci_low, ci_high = (
-        np.stack([np.diagonal(one.ci_low) for one in maps]),
-        np.stack([np.diagonal(one.ci_high) for one in maps]),
+    accumulators = {name: SimilarityAccumulator(measure) for name in others}
+    networks = [reference, *others.values()]
+    # Summaries, not activations: those of five networks for large images would fill any memory.
+    steps = iter_activations(networks, data, layers, batch_size=batch_size, n_images=n_images, reduce=measure.summarize)
+    for first, *rest in steps:
+        for (name, accumulator), other in zip(accumulators.items(), rest, strict=True):
+            if tuple(other) != tuple(first):
+                raise InputError(f"others[{name!r}] has the layers {list(other)}, but the reference {list(first)}.")
+            accumulator.add(first, other)
+    matrices = [accumulator.matrix() for accumulator in accumulators.values()]
+    similarity, ci_low, ci_high = (
+        np.stack([np.diagonal(getattr(one, field)) for one in matrices]) for field in ("values", "ci_low", "ci_high")
     )
-    return Drift(tuple(others), found, similarity, ci_low, ci_high, next(iter(alignments.values())).n_images)
+    one = next(iter(accumulators.values()))
+    return Drift(tuple(others), one.layers[0], similarity, ci_low, ci_high, one.n_images)

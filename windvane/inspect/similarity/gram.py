@@ -1,15 +1,16 @@
-"""Gram matrices of the activations of a layer, exact enough to compare all layers from them alone.
+"""Gram matrices of layers, exact enough to compare all layers from them alone.
 
-Features may be a million and images some hundreds, so everything else is done with (n, n) matrices. They are summed up
-in float64 from blocks of features that are centered first: products of float32 numbers lose nothing that counts where
-they lie around zero. A block is centered and multiplied while it is in the cache, so activations are read once. What is
-taken away first is the mean of some images, k; the rest of it is taken from the (n, n) sums, in float64. That mean
-is off by no more than the spread of all images over the square root of k, so the sums grow at most (1 + n / k)-fold,
-which is nine-fold, and (1 + 1 / k)-fold where images come in no order.
+There may be a million features and some hundreds of images, so everything else works on (n, n) matrices. They are
+summed in float64 from blocks of features that are centered first: products of float32 lose nothing that counts around
+zero. A block is centered and multiplied while it is in the cache, so activations are read once. The mean that is
+subtracted first is that of some images, k; the rest of it is subtracted from the (n, n) sums in float64. That mean is
+off by at most the spread of all images over the square root of k, so the sums grow at most (1 + n / k)-fold, which is
+nine-fold, and (1 + 1 / k)-fold for images in random order.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,44 +19,25 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-BLOCK_FEATURES = 4096  # that float32 may sum up
-CACHED, LAUNCHED = 2**20, 2**23  # numbers that are centered at a time: in the cache of a core, or so many for a GPU
-MEANT, EVERY = 16, 8  # images for the mean that is taken away first: so many, and at least every eighth
-CONSTANT_TOLERANCE = 1e-12  # of the mean square: less varies by rounding alone
-TINY = 1e-30  # mean square below which products leave the range of float32
+BLOCK_FEATURES = 4096  # that float32 may sum
+CPU_NUMBERS, GPU_NUMBERS = 2**20, 2**23  # centered at a time: in the cache of a core; enough for a GPU
+MEAN_IMAGES, MEAN_STEP = 16, 8  # the mean that is subtracted first is of so many images, and at least every eighth
+CONSTANT_TOLERANCE = 1e-12  # of the mean square: less variance is rounding
+TINY_SQUARE = 1e-30  # mean square below which products leave the range of float32
 
-CONSTANT, NOT_FINITE = "constant", "not finite"
+CONSTANT, NOT_FINITE = "constant", "not finite"  # why a layer cannot be compared
 
 
 @dataclass(frozen=True)
 class Gram:
-    """Inner products of images.
+    """Inner products of the centered features of images."""
 
-    Attributes
-    ----------
-    matrix
-        (n, n), float64, of features whose mean over the images is zero; zeros where there is a undefined_reason.
-    undefined_reason
-        Why the layer says nothing about the images, "constant" or "not finite"; empty else.
-    """
-
-    matrix: Tensor
-    undefined_reason: str
+    matrix: Tensor  # (n, n) float64; zeros where it is undefined
+    undefined_reason: str  # CONSTANT, NOT_FINITE, or empty
 
 
-def flat(activations: Tensor) -> Tensor:
-    """Lay the features of each image side by side, in the order of memory, so that they need no copy.
-
-    Parameters
-    ----------
-    activations
-        (n, ...).
-
-    Returns
-    -------
-    Tensor
-        (n, p); every order of features has the same Gram matrix.
-    """
+def flatten_features(activations: Tensor) -> Tensor:
+    """View (n, ...) as (n, p), the features in the order of memory: without a copy, and with the same Gram matrix."""
     if activations.ndim == 1:
         return activations[:, None]  # (n, 1)
     strides = activations.stride()
@@ -64,33 +46,29 @@ def flat(activations: Tensor) -> Tensor:
 
 
 def centered_gram(activations: Tensor, *, exact: bool = False) -> Gram:
-    """Multiply every image with every other, after the mean image is taken away.
+    """Gram matrix of (n, ...) after the mean image is subtracted.
 
-    Parameters
-    ----------
-    activations
-        (n, ...), any floating point type.
-    exact
-        Whether products are taken in float64 too, for measures that divide by small eigenvalues.
-
-    Returns
-    -------
-    Gram
-        (n, n).
+    With `exact` the products are taken in float64 too, for measures that divide by small eigenvalues.
     """
-    with in_full_precision(activations.device):
-        return _centered_gram(flat(activations.detach()), exact=exact)
+    with full_precision(activations.device):
+        features = flatten_features(activations.detach())
+        wide = exact or features.dtype == torch.float64
+        matrix, mean_square = _sum_blocks(features, torch.float64 if wide else torch.float32)
+        spread = float(matrix.trace())
+        if not wide and not TINY_SQUARE < (spread + mean_square) / features.numel() < 1 / TINY_SQUARE:
+            matrix, mean_square = _sum_blocks(features, torch.float64)
+            spread = float(matrix.trace())
+    reason = ""
+    if not spread + mean_square < math.inf:  # also for NaN
+        reason = NOT_FINITE
+    elif spread <= CONSTANT_TOLERANCE * (spread + mean_square):
+        reason = CONSTANT
+    return Gram(torch.zeros_like(matrix) if reason else matrix, reason)
 
 
 @contextmanager
-def in_full_precision(device: torch.device) -> Iterator[None]:
-    """Take products in the type of their factors, whatever autocast and TF32 say around it.
-
-    Parameters
-    ----------
-    device
-        Of the factors.
-    """
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Multiply in the dtype of the factors, whatever autocast and TF32 are set to."""
     before = torch.get_float32_matmul_precision()
     if before != "highest":
         torch.set_float32_matmul_precision("highest")
@@ -102,41 +80,25 @@ def in_full_precision(device: torch.device) -> Iterator[None]:
             torch.set_float32_matmul_precision(before)
 
 
-def _centered_gram(features: Tensor, *, exact: bool) -> Gram:
-    n_numbers = features.numel()
-    wide = exact or features.dtype == torch.float64
-    matrix, level = _summed(features, torch.float64 if wide else torch.float32)
-    spread = float(matrix.trace())
-    if not wide and not TINY < (spread + level) / n_numbers < 1 / TINY:
-        matrix, level = _summed(features, torch.float64)
-        spread = float(matrix.trace())
-    undefined_reason = ""
-    if not spread + level < float("inf"):  # also where it is no number
-        undefined_reason = NOT_FINITE
-    elif spread <= CONSTANT_TOLERANCE * (spread + level):
-        undefined_reason = CONSTANT
-    return Gram(torch.zeros_like(matrix) if undefined_reason else matrix, undefined_reason)
-
-
-def _summed(features: Tensor, dtype: torch.dtype) -> tuple[Tensor, float]:
-    """Gram matrix of the centered features, and about the sum of squares that the mean image takes away from it."""
+def _sum_blocks(features: Tensor, dtype: torch.dtype) -> tuple[Tensor, float]:
+    """Gram matrix of the centered features (n, p), and about the sum of squares of the mean that was subtracted."""
     n_images, n_features = features.shape
-    every = max(1, min(EVERY, n_images // MEANT))
-    most = CACHED if features.device.type == "cpu" else LAUNCHED
-    n_part = max(BLOCK_FEATURES, most // n_images // BLOCK_FEATURES * BLOCK_FEATURES)
-    centered_part = features.new_empty((n_images, min(n_part, n_features)), dtype=dtype)
-    whole = features.new_zeros((n_images, n_images), dtype=torch.float64)
-    level = features.new_zeros((), dtype=torch.float64)
+    step = max(1, min(MEAN_STEP, n_images // MEAN_IMAGES))
+    n_numbers = CPU_NUMBERS if features.device.type == "cpu" else GPU_NUMBERS
+    n_part = max(BLOCK_FEATURES, n_numbers // n_images // BLOCK_FEATURES * BLOCK_FEATURES)
+    buffer = features.new_empty((n_images, min(n_part, n_features)), dtype=dtype)
+    total = features.new_zeros((n_images, n_images), dtype=torch.float64)
+    mean_square = features.new_zeros((), dtype=torch.float64)
     for part in features.split(n_part, dim=1):  # (n, features)
-        mean = part[::every].mean(0, dtype=dtype)  # (features,)
-        level += n_images * mean.double().square().sum()
-        whole += _product(torch.sub(part, mean, out=centered_part[:, : part.shape[1]]))
-    matrix = centered(whole)
-    return matrix, float(level + (whole - matrix).trace())
+        mean = part[::step].mean(0, dtype=dtype)  # (features,)
+        mean_square += n_images * mean.double().square().sum()
+        total += _block_product(torch.sub(part, mean, out=buffer[:, : part.shape[1]]))
+    matrix = center(total)
+    return matrix, float(mean_square + (total - matrix).trace())
 
 
-def _product(features: Tensor) -> Tensor:
-    """Multiply rows: blocks in their own type, all at once so that few threads wait for each other, sums in float64.
+def _block_product(features: Tensor) -> Tensor:
+    """Inner products of rows: blocks in their own dtype, all at once so that few threads wait, summed in float64.
 
     A quarter of the products, below the diagonal, is copied from above it.
     """
@@ -156,22 +118,9 @@ def _product(features: Tensor) -> Tensor:
 
 
 def rbf(gram: Tensor, bandwidth: float) -> Tensor:
-    """Turn a linear Gram matrix into that of the radial basis function kernel.
-
-    Parameters
-    ----------
-    gram
-        (n, n), linear.
-    bandwidth
-        In units of the median distance between two images.
-
-    Returns
-    -------
-    Tensor
-        (n, n), ones on the diagonal.
-    """
+    """Gram matrix of the RBF kernel from the linear one; `bandwidth` in units of the median distance of two images."""
     squares = squared_distances(gram)
-    median = squares.flatten()[_upper(len(gram), 1)].median()
+    median = squares.flatten()[_upper_indices(len(gram), 1)].median()
     if not median > 0:  # more than half of the images are the same
         return torch.zeros_like(gram)
     return torch.exp(squares / (-2 * bandwidth**2 * median))
@@ -183,28 +132,16 @@ def squared_distances(gram: Tensor) -> Tensor:
     return (diagonal[:, None] + diagonal - 2 * gram).clamp_min(0.0)
 
 
-def centered(gram: Tensor) -> Tensor:
-    """Take the mean out of rows and columns, as H K H."""
+def center(gram: Tensor) -> Tensor:
+    """Subtract the mean of rows and columns: H K H."""
     rows = gram.mean(0)
     return gram - rows - rows[:, None] + rows.mean()
 
 
-def u_centered(gram: Tensor) -> Tensor:
-    """Centre without the diagonal, so that inner products estimate without bias.
+def u_center(gram: Tensor) -> Tensor:
+    """Center (n, n), n > 3, without its diagonal, so that inner products are unbiased; the result has a zero diagonal.
 
-    Parameters
-    ----------
-    gram
-        (n, n), at least 4 images.
-
-    Returns
-    -------
-    Tensor
-        (n, n), zeros on the diagonal; rows sum to zero. Two of them have the inner product n (n - 3) HSIC1, the three
-        terms of equation 5 in Song et al. 2012.
-
-    Notes
-    -----
+    Two such matrices have the inner product n (n - 3) HSIC1, the three terms of equation 5 in Song et al. 2012.
     Székely and Rizzo, Partial distance correlation, Annals of Statistics 2014, eq. 2.1.
     """
     n_images = len(gram)
@@ -215,27 +152,14 @@ def u_centered(gram: Tensor) -> Tensor:
     return (hollow - rows - rows[:, None] + whole).fill_diagonal_(0.0)
 
 
-def pairs(matrix: Tensor, *, diagonal: bool) -> Tensor:
-    """Write a symmetric matrix as a vector, so that inner products of vectors are those of matrices.
-
-    Parameters
-    ----------
-    matrix
-        (n, n), symmetric.
-    diagonal
-        Whether it counts; without it zeros are meant.
-
-    Returns
-    -------
-    Tensor
-        Each pair of images once; n (n - 1) / 2 numbers, with the diagonal n more.
-    """
-    above = matrix.flatten()[_upper(len(matrix), 1).to(matrix.device)] * 2**0.5
+def pair_vector(matrix: Tensor, *, diagonal: bool) -> Tensor:
+    """Symmetric (n, n) as a vector with the same inner products: each pair once, and the diagonal unless it is zero."""
+    above = matrix.flatten()[_upper_indices(len(matrix), 1).to(matrix.device)] * 2**0.5
     return torch.cat([above, matrix.diagonal()]) if diagonal else above
 
 
 @lru_cache(maxsize=4)
-def _upper(n_images: int, offset: int) -> Tensor:
+def _upper_indices(n_images: int, offset: int) -> Tensor:
     rows, columns = torch.triu_indices(n_images, n_images, offset)
-    flat_places: Tensor = rows * n_images + columns
-    return flat_places
+    indices: Tensor = rows * n_images + columns
+    return indices

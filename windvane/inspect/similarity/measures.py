@@ -1,11 +1,11 @@
-"""Measures of similarity between layers, by one interface.
+"""Measures of similarity between layers, behind one protocol: CKA and RSA.
 
-A measure makes a summarize of each layer as soon as it has run, and compares summaries. What is true of many batches is
+A measure summarizes each layer as soon as it has run, and compares summaries. The similarity over many batches is
 
     sum(cross) / sqrt(sum(left) * sum(right))
 
-over the batches: for CKA the minibatch estimator of Nguyen et al. 2021 (average HSIC first, then divide); for a measure
-that is 1 for a layer and itself the mean over batches.
+summed over the batches. For CKA this is the minibatch estimator of Nguyen et al. 2021 (average HSIC, then divide); for
+a measure that is 1 for a layer and itself it is the mean over batches.
 """
 
 from __future__ import annotations
@@ -14,64 +14,44 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from windvane.errors import InputError, unknown
+from windvane.inspect.result import Floats
 from windvane.inspect.similarity.gram import (
     CONSTANT,
     Gram,
-    centered,
+    center,
     centered_gram,
-    pairs,
+    pair_vector,
     rbf,
     squared_distances,
-    u_centered,
+    u_center,
 )
 
 Kernel = Literal["linear", "rbf"]
-Floats = NDArray[np.float64]
 
 PAIRS_AT_ONCE = 2**15  # of images, when layers are multiplied
-SAME = 1e-6  # by which distances differ through rounding alone
+SAME_DISTANCE = 1e-6  # relative; less is rounding
 
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """What a measure keeps of a layer.
-
-    Attributes
-    ----------
-    parts
-        Its tensors.
-    n_images
-        In the batch.
-    undefined_reason
-        Why the layer cannot be compared; empty else.
-    """
+    """What a measure keeps of a layer for one batch."""
 
     parts: tuple[Tensor, ...]
     n_images: int
-    undefined_reason: str
+    undefined_reason: str  # why the layer cannot be compared; empty if it can
 
 
 @dataclass(frozen=True)
 class SimilaritySums:
-    """Of one batch: layers of one network against those of another.
+    """Unnormalized similarities of one batch."""
 
-    Attributes
-    ----------
-    cross
-        (layers of the first, layers of the second).
-    left, right
-        Each layer with itself; 0 where a layer cannot be compared.
-    """
-
-    cross: Floats
-    left: Floats
-    right: Floats
+    cross: Floats  # (layers of the first network, layers of the second)
+    left: Floats  # each layer of the first with itself; 0 if it cannot be compared
+    right: Floats  # each layer of the second with itself
 
 
 class Measure(Protocol):
@@ -79,42 +59,38 @@ class Measure(Protocol):
 
     @property
     def title(self) -> str:
-        """What it is called in pictures."""
+        """Name in figures."""
 
     @property
     def min_batch_size(self) -> int:
-        """How many images a batch needs."""
+        """Images that a batch needs."""
 
     def summarize(self, activations: Tensor) -> LayerSummary:
-        """Keep of a layer, (n, ...), what comparing it needs."""
+        """Keep of a layer (n, ...) what comparing it needs."""
 
     def compare(self, left: Sequence[LayerSummary], right: Sequence[LayerSummary]) -> SimilaritySums:
-        """Compare every layer with every other, for the images of one batch."""
+        """Compare every layer with every other for the images of one batch."""
 
 
 @dataclass(frozen=True)
 class CKAMeasure:
-    """Centred kernel alignment, CKA.
+    """Centered kernel alignment (CKA) with a chosen kernel and estimator.
 
-    Attributes
-    ----------
-    kernel
-        "linear" or "rbf".
-    unbiased
-        HSIC1 of Song et al. 2012, which is zero on average for layers that have nothing in common; else the plain HSIC,
-        which grows with the number of features.
-    bandwidth
-        Of the rbf kernel, in units of the median distance between images.
+    Invariant to rotations, reflections and one scale for all features, not to other linear maps. Kornblith et al.,
+    Similarity of Neural Network Representations Revisited, 2019.
 
-    Notes
-    -----
-    Kornblith et al., Similarity of Neural Network Representations Revisited, 2019. Invariant to rotations, reflections
-    and one scale for all features, not to other linear maps.
+    Examples
+    --------
+    ::
+
+        compare(vit, resnet, images, measure=CKAMeasure("rbf", bandwidth=0.5))
     """
 
-    kernel: Kernel = "linear"
+    kernel: Kernel = "linear"  # or "rbf"
+    # HSIC1 of Song et al. 2012, which is zero on average for independent layers; the biased HSIC grows with the
+    # features.
     unbiased: bool = True
-    bandwidth: float = 1.0
+    bandwidth: float = 1.0  # of the RBF kernel, in units of the median distance between images
 
     min_batch_size = 4
 
@@ -126,36 +102,41 @@ class CKAMeasure:
 
     @property
     def title(self) -> str:
-        """What it is called."""
+        """Name in figures."""
         return f"CKA ({self.kernel}{', unbiased' if self.unbiased else ', biased'})"
 
     def summarize(self, activations: Tensor) -> LayerSummary:
-        """Keep the centered Gram matrix, each pair of images once."""
+        """Keep the centered Gram matrix of (n, ...), each pair of images once."""
         gram = checked_gram(activations, self.min_batch_size)
-        n_images = len(gram.matrix)
-        matrix = rbf(gram.matrix, self.bandwidth) if self.kernel == "rbf" and not gram.undefined_reason else gram.matrix
+        n_images, matrix = len(gram.matrix), gram.matrix
+        if self.kernel == "rbf" and not gram.undefined_reason:
+            matrix = rbf(matrix, self.bandwidth)
         if self.unbiased:
-            vector = pairs(u_centered(matrix), diagonal=False) / (n_images * (n_images - 3)) ** 0.5
+            vector = pair_vector(u_center(matrix), diagonal=False) / (n_images * (n_images - 3)) ** 0.5
         else:
-            vector = pairs(centered(matrix), diagonal=True) / (n_images - 1)
+            vector = pair_vector(center(matrix), diagonal=True) / (n_images - 1)
         return LayerSummary((vector,), n_images, gram.undefined_reason)
 
     def compare(self, left: Sequence[LayerSummary], right: Sequence[LayerSummary]) -> SimilaritySums:
-        """Take HSIC of every layer with every other and with itself."""
-        return _vector_scores(left, right)
+        """HSIC of every layer with every other and with itself."""
+        return _inner_products(left, right)
 
 
 @dataclass(frozen=True)
 class RSAMeasure:
-    """Representational similarity analysis, RSA: whether two layers find the same images alike.
+    """Representational similarity analysis (RSA): whether two layers have the same distances between images.
 
-    Attributes
-    ----------
-    by
-        "spearman": correlation of the ranks of the distances between images; "cosine": cosine of the distances, which
-        is close to 1 for all layers, as distances are positive.
+    Kriegeskorte et al., Representational similarity analysis, 2008.
+
+    Examples
+    --------
+    ::
+
+        compare(vit, resnet, images, measure=RSAMeasure("cosine"))
     """
 
+    # "spearman": correlation of the ranks of the distances; "cosine": cosine of the distances, which is close to 1 for
+    # all layers, as distances are positive.
     by: Literal["spearman", "cosine"] = "spearman"
 
     min_batch_size = 4
@@ -166,61 +147,41 @@ class RSAMeasure:
 
     @property
     def title(self) -> str:
-        """What it is called."""
+        """Name in figures."""
         return f"RSA ({self.by} of distances)"
 
     def summarize(self, activations: Tensor) -> LayerSummary:
-        """Keep the Euclidean distances between images, or their ranks."""
+        """Keep the Euclidean distances between the images of (n, ...), or their ranks."""
         from scipy.stats import rankdata
 
         gram = checked_gram(activations, self.min_batch_size)
-        distances = pairs(squared_distances(gram.matrix).sqrt(), diagonal=False)
+        reason = gram.undefined_reason
+        distances = pair_vector(squared_distances(gram.matrix).sqrt(), diagonal=False)
         if self.by == "spearman":
+            if not reason and distances.max() - distances.min() <= SAME_DISTANCE * distances.max():
+                reason = CONSTANT
             ranks = torch.as_tensor(rankdata(distances.cpu().numpy()), device=distances.device)
-            undefined_reason = gram.undefined_reason or (
-                CONSTANT if distances.max() - distances.min() <= SAME * distances.max() else ""
-            )
-            distances = (ranks - ranks.mean()) * (not undefined_reason)
-        else:
-            undefined_reason = gram.undefined_reason
+            distances = (ranks - ranks.mean()) * (not reason)
         size = float(distances.norm()) or 1.0
-        return LayerSummary((distances / size,), len(gram.matrix), undefined_reason)
+        return LayerSummary((distances / size,), len(gram.matrix), reason)
 
     def compare(self, left: Sequence[LayerSummary], right: Sequence[LayerSummary]) -> SimilaritySums:
-        """Correlate every layer with every other."""
-        return _vector_scores(left, right)
+        """Correlation of every layer with every other."""
+        return _inner_products(left, right)
 
 
-def checked_gram(activations: Tensor, least: int, *, exact: bool = False) -> Gram:
-    """Make the Gram matrix of a batch that is large enough.
-
-    Parameters
-    ----------
-    activations
-        (n, ...).
-    least
-        Images that are needed.
-    exact
-        As in `centered_gram`.
-
-    Returns
-    -------
-    Gram
-        (n, n).
-
-    Raises
-    ------
-    InputError
-        Where there are fewer images.
-    """
+def checked_gram(activations: Tensor, min_batch_size: int, *, exact: bool = False) -> Gram:
+    """Centered Gram matrix of a batch that is large enough."""
     n_images = activations.shape[0] if activations.ndim else 0
-    if n_images < least:
-        raise InputError(f"batch_size: a batch of {n_images} images cannot be compared. Allowed: at least {least}.")
+    if n_images < min_batch_size:
+        raise InputError(
+            f"batch_size: a batch of {n_images} images cannot be compared. Allowed: at least {min_batch_size}."
+        )
     return centered_gram(activations, exact=exact)
 
 
-def _vector_scores(left: Sequence[LayerSummary], right: Sequence[LayerSummary]) -> SimilaritySums:
-    """Multiply every vector with every other, and each with itself: one matrix product for all layers."""
+def _inner_products(left: Sequence[LayerSummary], right: Sequence[LayerSummary]) -> SimilaritySums:
+    """Multiply the vectors of all layers, in one matrix product."""
     first = [summary.parts[0] for summary in left]
     second = first if right is left else [summary.parts[0].to(first[0].device) for summary in right]
     cross = first[0].new_zeros((len(first), len(second)))
