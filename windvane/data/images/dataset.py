@@ -37,6 +37,7 @@ class ImageDataset:
 
     Examples
     --------
+    >>> import numpy as np
     >>> images = ImageDataset([np.zeros((8, 6, 3), np.uint8)], None, (), ("black",))
     >>> images.load_array(4).shape
     (1, 4, 4, 3)

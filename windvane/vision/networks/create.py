@@ -43,7 +43,7 @@ def create_model(recipe: Recipe, n_classes: int, overlay: Mapping[str, Any] | No
     --------
     >>> network = create_model(Recipe("vit_lite_7_4", image_size=32, epochs=1), 10)
     >>> count_parameters(network)
-    3717130
+    3722250
     """
     arguments = {**recipe.model_kwargs, "num_classes": n_classes, **_dropout_arguments(recipe)}
     cfg = get_pretrained_cfg(recipe.model)

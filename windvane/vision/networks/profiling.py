@@ -51,6 +51,7 @@ def count_parameters(network: nn.Module) -> int:
 
     Examples
     --------
+    >>> import torch
     >>> count_parameters(torch.nn.Linear(3, 2))
     8
     """
@@ -77,6 +78,7 @@ def count_macs(network: nn.Module, image_size: int) -> int:
 
     Examples
     --------
+    >>> import torch
     >>> count_macs(torch.nn.Conv2d(3, 4, 1), 8)
     768
     """
