@@ -41,6 +41,12 @@ def test_make_targets(page: Path) -> None:
     assert set(re.findall(r"`make ([\w-]+)`", page.read_text(encoding="utf-8"))) <= targets
 
 
+def test_map_names_what_exists() -> None:
+    text = (ROOT / "docs" / "contributing" / "house.md").read_text(encoding="utf-8")
+    for path in re.findall(r"`([\w/]+(?:\.py|/))`", text):
+        assert (ROOT / "windvane" / path).exists() or (ROOT / path).exists(), path
+
+
 def missing_names(code: str) -> list[str]:
     """What code imports from windvane, or takes from ``vision``, that does not exist."""
     missing = []
