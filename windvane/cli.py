@@ -184,7 +184,7 @@ def train(
         asked = {"fisher_penalty": fisher_penalty, "fisher_reference": fisher_reference, "track_fisher": track_fisher}
         chosen = replace(chosen, **{k: v for k, v in asked.items() if v is not None})  # type: ignore[arg-type]
         trained = vision.train(chosen, data, out=_given(out), resume=resume, device=device, quiet=quiet)
-        typer.echo(vision.format_result(trained, data))
+        typer.echo(f"page: {vision.write_report(trained, data)}\n{vision.format_result(trained)}")
 
 
 @app.command()
@@ -211,7 +211,7 @@ def finetune(
         recipe = vision.finetune_recipe(weights, model=model, image_size=image_size, time_budget=budget, seed=seed)
         data, run = read_images(images), vision.train if budget is None else vision.finetune_timed
         trained = run(recipe, data, out=out, resume=resume, device=device, quiet=quiet)
-        typer.echo(vision.format_result(trained, data))
+        typer.echo(f"page: {vision.write_report(trained, data)}\n{vision.format_result(trained)}")
 
 
 @app.command()
@@ -311,21 +311,21 @@ def report(
 
 @app.command("inspect")
 def inspect_networks(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Network of timm, NAME=FILE with its weights, or a run.")
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of timm, NAME=FILE with its weights, or a run.")],
+    others: Annotated[
+        list[str], typer.Argument(metavar="[MODEL2] IMAGES", help="A second network; a folder of images.")
     ],
-    others: Annotated[list[str], typer.Argument(metavar="[MODEL2] IMAGES", help="A second one; a folder of images.")],
     *,
     out: Annotated[Path, typer.Option(help="Page to write; ends in .html.")] = Path("inspect.html"),
-    n_images: Annotated[int, typer.Option(help="How many images are looked at.")] = 256,
-    untrained: Annotated[bool, typer.Option("--untrained", help="Random weights, where no file is named.")] = False,
-    layers: Annotated[list[str] | None, typer.Option(help="Of the maps: glob or kind, as residual.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images at a time; what suits each analysis if none.")] = None,
-    repeats: Annotated[int, typer.Option(help="Maps over so many draws of half of the images, for intervals.")] = 1,
+    n_images: Annotated[int, typer.Option(help="Images, drawn at random.")] = 256,
+    untrained: Annotated[bool, typer.Option("--untrained", help="Random weights where no file is named.")] = False,
+    layers: Annotated[list[str] | None, typer.Option(help="Layers of the matrices: glob or kind (residual).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images at a time; default: of each analysis.")] = None,
+    repeats: Annotated[int, typer.Option(help="Draws of half of the images, for intervals.")] = 1,
     device: Annotated[str, typer.Option(help="As torch names it.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
 ) -> None:
-    """Look inside one network or two, and write one page."""
+    """Inspect one or two networks on a folder of images, and write one page."""
     with _complaints():
         from windvane.errors import InputError
         from windvane.inspect.report.inspection import InspectionSettings, write_inspection_page
