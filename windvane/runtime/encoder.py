@@ -63,7 +63,7 @@ class Encoder:
             self._add(step, self.arrays_of(i), chain)
 
     def arrays_of(self, i: int) -> dict[str, NDArray[Any]]:
-        """Return the arrays of one step by their own names."""
+        """Return the arrays of one step by the names within the step."""
         return {
             name.partition("_")[2]: array for name, array in self.arrays.items() if name.partition("_")[0] == str(i)
         }
