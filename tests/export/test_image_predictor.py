@@ -26,8 +26,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     content: dict[str, Any] = {"classes": ["red", "green", "blue"], "image_size": 4}
     (tmp_path / "model.json").write_text(json.dumps(content))
     monkeypatch.setattr(module, "HERE", tmp_path)
-    monkeypatch.setattr(module, "opened", Session)
-    module.described.cache_clear()
+    monkeypatch.setattr(module, "open_session", Session)
+    module.read_settings.cache_clear()
     (tmp_path / "images").mkdir()
     made = []
     for i in range(module.BATCH + 3):
