@@ -30,7 +30,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     module.read_settings.cache_clear()
     (tmp_path / "images").mkdir()
     made = []
-    for i in range(module.BATCH + 3):
+    for i in range(module.BATCH_SIZE + 3):
         colour = [0, 0, 0]
         colour[i % 3] = 200
         made.append(tmp_path / "images" / f"{i:03}.png")
