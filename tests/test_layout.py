@@ -22,7 +22,19 @@ PACKAGE = ROOT / "windvane"
 
 # A folder or top file imports only from what stands before it.
 ORDER = (
-    *("errors", "version", "settings", "draw", "page", "torch_utils", "data", "curvature", "vision", "models"),
+    *(
+        "runtime",
+        "errors",
+        "version",
+        "settings",
+        "draw",
+        "page",
+        "torch_utils",
+        "data",
+        "curvature",
+        "vision",
+        "models",
+    ),
     *("search", "predictor", "persist", "export", "fitted", "refit", "progress", "runs", "metalearning"),
     *("inspect", "report", "results", "estimator", "automl", "cli", "__main__"),
 )
@@ -45,6 +57,7 @@ HEAVY = {
         "polars",
         "pyarrow",
         "safetensors",
+        "skops",
         "skrub",
         "tensorboard",
         "transformers",

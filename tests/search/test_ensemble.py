@@ -14,11 +14,11 @@ from scipy.special import softmax
 from sklearn import metrics as sk
 from toys import make_problem, make_trial
 
-from windvane.data.table import Floats
+from windvane.runtime.ensemble import apply_temperature
+from windvane.runtime.table import Floats
 from windvane.search.ensemble import (
     MOST_CANDIDATES,
     EnsembleBuilder,
-    apply_temperature,
     candidates,
     family_cap,
     fit_decision,

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from windvane.data.store import reading
+from windvane.runtime.serialization import reading
 
 CHECKPOINT = "checkpoint.safetensors"  # in the folder of a run
 

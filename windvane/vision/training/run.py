@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from windvane.curvature.fisher_trace import FisherRecord
 from windvane.data.images import ImageSplits
-from windvane.data.store import reading
 from windvane.errors import InputError, NotFiniteError, RunMismatchError
+from windvane.runtime.serialization import reading
 from windvane.vision.augment.batch import augment_batch
 from windvane.vision.device import DeviceContext, derive_seed
 from windvane.vision.networks.profiling import count_macs, has_grouped_convolutions
