@@ -182,7 +182,7 @@ def train(
         asked = {"fisher_penalty": fisher_penalty, "fisher_reference": fisher_reference, "track_fisher": track_fisher}
         chosen = replace(chosen, **{k: v for k, v in asked.items() if v is not None})  # type: ignore[arg-type]
         trained = vision.train(chosen, data, out=_given(out), resume=resume, device=device, quiet=quiet)
-        typer.echo(vision.format_result(trained, data))
+        typer.echo(f"page: {vision.write_report(trained, data)}\n{vision.format_result(trained)}")
 
 
 @app.command()
@@ -209,7 +209,7 @@ def finetune(
         recipe = vision.finetune_recipe(weights, model=model, image_size=image_size, time_budget=budget, seed=seed)
         data, run = read_images(images), vision.train if budget is None else vision.finetune_timed
         trained = run(recipe, data, out=out, resume=resume, device=device, quiet=quiet)
-        typer.echo(vision.format_result(trained, data))
+        typer.echo(f"page: {vision.write_report(trained, data)}\n{vision.format_result(trained)}")
 
 
 @app.command()

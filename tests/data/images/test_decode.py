@@ -208,12 +208,12 @@ def test_a_changed_file_is_looked_at_again(tmp_path: Path) -> None:
     assert (check_images([file])[0].height, first[0].height) == (7, 5)
 
 
-def test_kept_looks_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "MAX_KEPT_LOOKS", 3)
-    monkeypatch.setattr(decode, "_looks", {})
+def test_remembered_checks_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "MAX_REMEMBERED", 3)
+    monkeypatch.setattr(decode, "_checks", {})
     contents = [encoded(colours(seed=seed)) for seed in range(8)]
     assert len({look.digest for look in check_images(contents)}) == 8
-    assert len(decode._looks) <= 3
+    assert len(decode._checks) <= 3
 
 
 def test_digest_tells_shapes_apart() -> None:

@@ -8,7 +8,7 @@ from pictures import tiny_recipe
 from PIL import Image
 
 from windvane.vision.augment.crop import (
-    GREY,
+    GRAY,
     crop_batch,
     random_horizontal_flip,
     random_resized_crop,
@@ -26,7 +26,7 @@ def test_a_shift_moves_whole_pixels() -> None:
     moved = random_shift(images, 2, torch.Generator().manual_seed(1))
     offsets = set()
     for image, found in zip(images, moved, strict=True):
-        padded = np.pad(image.numpy(), ((0, 0), (2, 2), (2, 2)), constant_values=GREY)
+        padded = np.pad(image.numpy(), ((0, 0), (2, 2), (2, 2)), constant_values=GRAY)
         fits = [(y, x) for y in range(5) for x in range(5) if np.array_equal(padded[:, y : y + 16, x : x + 16], found)]
         assert len(fits) == 1
         offsets.update(fits)
