@@ -65,7 +65,7 @@ def read(name: str) -> ImageSplits:
 
 
 def accuracy(model: vision.TrainedModel, data: ImageSplits) -> float:
-    """Judge on the test images."""
+    """Return the accuracy on the test images."""
     assert data.test is not None
     return float((vision.predict_proba(model, data.test).argmax(axis=1) == data.test.labels).mean())
 

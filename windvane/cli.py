@@ -63,7 +63,7 @@ app = typer.Typer(
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or a saved model.")]
 Time = Annotated[str, typer.Option(help="How long to search: seconds, or as in 60s, 10m, 1h30m.")]
 Images = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder with a folder for each class, or a table.")]
-Device = Annotated[str | None, typer.Option(help="As in cpu, cuda:1; a GPU where there is one.")]
+Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; by default a GPU if there is one.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 
@@ -136,22 +136,24 @@ def train(
     images: Images,
     *,
     out: Annotated[Path | None, typer.Option(help="Directory of the run.")] = None,
-    model: Annotated[str, typer.Option(help="Any network of timm, or windvane's ViT-Lite and CCT.")] = "vit_lite_7_4",
-    recipe: Annotated[str | None, typer.Option(help="A recipe of windvane; --model and the rest do not count.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Width and height in pixels; as the network was made.")] = None,
+    model: Annotated[str, typer.Option(help="Any network of timm, or ViT-Lite and CCT of windvane.")] = "vit_lite_7_4",
+    recipe: Annotated[str | None, typer.Option(help="Named recipe, instead of --model and its settings.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Width and height in pixels; else as the network.")] = None,
     epochs: Annotated[float, typer.Option(help="Passes over the images.")] = 50.0,
-    time: Annotated[str | None, typer.Option(help="How long instead: seconds, or as in 10m, 1h30m.")] = None,
-    augreg: Annotated[str | None, typer.Option(help="Level, as in light1, medium2; advised where not given.")] = None,
+    time: Annotated[str | None, typer.Option(help="Time budget instead of epochs, such as 10m.")] = None,
+    augreg: Annotated[str | None, typer.Option(help="AugReg level; by default the advised one.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-    flip: Annotated[bool, typer.Option(help="Mirror half of the images.")] = True,
-    fisher_penalty: Annotated[float | None, typer.Option(help="Alpha of the Fisher Penalty, as in 0.01.")] = None,
+    flip: Annotated[bool, typer.Option(help="Flip half of the images left to right.")] = True,
+    fisher_penalty: Annotated[float | None, typer.Option(help="Alpha of the Fisher Penalty, such as 0.01.")] = None,
     track_fisher: Annotated[bool | None, typer.Option("--track-fisher", help="Measure the Fisher trace.")] = None,
-    fisher_reference: Annotated[str | None, typer.Option(help="A tracked run that went well, to compare to.")] = None,
+    fisher_reference: Annotated[
+        str | None, typer.Option(help="A good run with --track-fisher to compare with.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
     device: Device = None,
-    advise: Annotated[bool, typer.Option("--advise", help="Print what to do and why, and train nothing.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    advise: Annotated[bool, typer.Option("--advise", help="Print advised settings and reasons, and exit.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a network on images: a folder with a folder for each class, or a table of them."""
@@ -189,14 +191,14 @@ def train(
 def finetune(
     images: Images,
     *,
-    weights: Annotated[str, typer.Option(help="efficientnet_lite0 to 2, timm, a file, or the directory of a run.")],
+    weights: Annotated[str, typer.Option(help="efficientnet_lite0 to 2, timm, a file, or a run directory.")],
     out: Annotated[Path, typer.Option(help="Directory of the run.")],
-    model: Annotated[str | None, typer.Option(help="Network of the weights, where they do not say it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Network of the weights, if they do not determine it.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Largest width and height in pixels.")] = None,
-    time: Annotated[str | None, typer.Option(help="As in 5m; else 10m on a CPU, 500 steps of 512 on a GPU.")] = None,
+    time: Annotated[str | None, typer.Option(help="Such as 5m; by default 10m on a CPU, 500 steps on a GPU.")] = None,
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
     device: Device = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune pre-trained weights on images."""

@@ -104,7 +104,7 @@ def load_model(folder: str | Path, device: str = "cpu") -> TrainedModel:
     if digest(folder / WEIGHTS) != manifest.get("weights"):
         raise ModelFileError(f"{str(folder / WEIGHTS)!r} is damaged: its hash is not that of the manifest.")
     network = create_model(recipe, len(classes))
-    with reading(folder / WEIGHTS, Exception):  # safetensors has exceptions of its own
+    with reading(folder / WEIGHTS, Exception):  # safetensors has its own exceptions
         network.load_state_dict(load_file(folder / WEIGHTS))
     return TrainedModel(network.to(torch.device(device)).eval(), recipe, classes)
 

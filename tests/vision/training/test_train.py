@@ -1,4 +1,4 @@
-"""Training as a whole: it learns, it goes on exactly, it ends on time, it stops at numbers that are not finite."""
+"""Training as a whole: it learns, resumes exactly, ends on time, and stops at numbers that are not finite."""
 
 from __future__ import annotations
 

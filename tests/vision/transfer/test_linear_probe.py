@@ -32,7 +32,7 @@ def test_the_head_is_the_logistic_regression(classes: int) -> None:
     assert data.valid is not None
     probed = linear_probe(recipe, data.train, data.valid)
     place = DeviceContext(torch.device("cpu"), bfloat16=False)
-    seen, judged = (
+    seen, unseen = (
         extract_features(probed.model.network, make_loader(one, recipe, place), recipe, place)
         for one in (data.train, data.valid)
     )
@@ -40,7 +40,7 @@ def test_the_head_is_the_logistic_regression(classes: int) -> None:
     scaler = StandardScaler().fit(seen.values)
     wanted = LogisticRegression(C=probed.C, max_iter=200).fit(scaler.transform(seen.values), seen.labels)
     found = predict_proba(probed.model, data.valid)
-    np.testing.assert_allclose(found, wanted.predict_proba(scaler.transform(judged.values)), atol=2e-3)
+    np.testing.assert_allclose(found, wanted.predict_proba(scaler.transform(unseen.values)), atol=2e-3)
     assert probed.valid_accuracy == pytest.approx((found.argmax(axis=1) == data.valid.labels).mean(), abs=0.011)
     assert probed.C in C_VALUES
     assert probed.valid_accuracy > {2: 0.9, 10: 0.2}[classes]

@@ -99,7 +99,7 @@ class ImageSplits:
     Parameters
     ----------
     train, valid, test
-        The splits; None if there is none. All have the classes of the training split.
+        The splits, or None. All have the classes of the training split.
     skipped
         What was left out, and why.
     duplicates

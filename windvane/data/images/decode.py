@@ -88,7 +88,7 @@ def map_blocks(work: Callable[[range], list[T]], n: int) -> list[T]:
 
 
 def eight_bit_factor(low: float, high: float, whole: bool) -> float | None:
-    """Return the factor that brings values to a byte; None if there is none.
+    """Return the factor that brings values to a byte, or None for values without a usual range.
 
     255 for fractions of 0 to 1, 1 for values up to 255, 1 / 257 for integers of 16 bits.
     """

@@ -1,4 +1,4 @@
-"""RandAugment on a whole batch: every image gets operations of its own, on the device of the batch.
+"""RandAugment on a whole batch: each image gets its own operations, on the device of the batch.
 
 Source: the RandAugment that Steiner et al. used (arXiv 2106.10270, section 3.3; big_vision,
 pp/archive/autoaugment.py). It draws a probability for each operation and then does not use it: chosen operations are

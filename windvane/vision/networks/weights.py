@@ -75,7 +75,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
     Training scripts may keep them below "state_dict" or "model"; an average of the weights has priority.
     """
-    with reading(path, Exception):  # each of the two readers has exceptions of its own
+    with reading(path, Exception):  # both readers have their own exceptions
         state: dict[str, Tensor] = timm.models.load_state_dict(str(path), weights_only=True)
         if not all(isinstance(value, Tensor) for value in state.values()):
             raise ValueError("it holds no mapping of names to tensors")

@@ -45,7 +45,7 @@ def load_checkpoint(path: Path, *, with_tensors: bool = True) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote, with tensors on the CPU, or with None in their places."""
     from safetensors import safe_open
 
-    with reading(path, Exception), safe_open(path, framework="pt") as file:  # safetensors has exceptions of its own
+    with reading(path, Exception), safe_open(path, framework="pt") as file:  # safetensors has its own exceptions
 
         def restore(value: Any) -> Any:
             if isinstance(value, list):
