@@ -7,7 +7,8 @@ Score: log(test loss of the ensemble / best known on the table) at each budget, 
     predictions; mean over tables. A tenth of a point is about 0.1 %.
 Hardware: costs are CPU seconds of one thread. Repeats: 1; seed 0.
 Commands:
-    python benchmarks/portfolio.py collect --minutes 600    # resumes where it ended
+    python benchmarks/portfolio.py collect --minutes 600    # resumes where it ended; what is committed is not repeated
+                                                            # once results/metalearning/cells.jsonl is copied to --cells
     python benchmarks/portfolio.py pack                     # cells and predictions -> matrix.parquet
     python benchmarks/portfolio.py compare
     python benchmarks/portfolio.py build                    # writes windvane/search/learned/portfolio_*.json
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,6 +44,7 @@ LEARNED = ROOT / "windvane" / "search" / "learned"
 RESERVED = frozenset((*NAMES, *peers.TABLES["regression"]))
 MIN_ROWS, MAX_ROWS = 300, 4_000  # more rows are sampled down, but for the large tables
 LARGE_ROWS = 20_000  # tables from here on are collected whole too, with the quick configurations of LARGE
+MIN_CELLS = 8  # of a table, before it is added to the matrix
 KEPT_ROWS = 300  # of validation and test predictions in the matrix
 SIMPLE = ("lightgbm", "linear", "catboost", "extra_trees", "network", "mlp", "random_forest")
 
@@ -77,15 +80,18 @@ def collect_all(arguments: argparse.Namespace) -> None:
 
 
 def pack(arguments: argparse.Namespace) -> None:
-    """Write the matrix that is committed."""
-    tables = [
-        table
-        for table in read_replays(arguments.cells, arguments.cells.parent / "cache", max_rows=KEPT_ROWS)
-        if len(table.curves) >= 8
-    ]
+    """Add what was collected to the matrix that is committed, and keep the cells beside it."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    write_matrix(tables, entries_of(arguments.cells), MATRIX)
-    print(f"{len(tables)} tables, {sum(len(table.curves) for table in tables)} cells -> {MATRIX}")
+    tables, entries = read_matrix(MATRIX) if MATRIX.exists() else ([], {})
+    known = {table.name: table for table in tables}
+    for table in read_replays(arguments.cells, arguments.cells.parent / "cache", max_rows=KEPT_ROWS):
+        if table.name in known:
+            known[table.name].curves.update(table.curves)
+        elif len(table.curves) >= MIN_CELLS:
+            known[table.name] = table
+    write_matrix(list(known.values()), entries | entries_of(arguments.cells), MATRIX)
+    shutil.copyfile(arguments.cells, RESULTS / "cells.jsonl")
+    print(f"{len(known)} tables, {sum(len(table.curves) for table in known.values())} cells -> {MATRIX}")
 
 
 def is_large(table: TableReplay) -> bool:
@@ -113,35 +119,38 @@ def paper_order(tables: Sequence[TableReplay], candidates: Sequence[str], size: 
 def compare(arguments: argparse.Namespace) -> None:
     """Print the scores of orders on tables left out."""
     tables, entries = read_matrix(MATRIX)
-    frames = []
-    for kind in ("binary", "multiclass", "regression"):
-        of_kind = complete_tables([t for t in tables if t.kind == kind and not is_large(t)])
-        candidates = list(entries)
-        orders = {
-            "defaults": [entry_id(name, {}) for name in SIMPLE],
-            "hand-written": [entry_id(e.family, e.config) for e in HAND_WRITTEN],
-            "guesses in their order": [entry_id(e.family, e.config) for e in GUESSES],
-            "random": list(np.random.default_rng(0).permutation(candidates)),
-            "paper's builder (in sample)": paper_order(of_kind, candidates, arguments.size),
-        }
-        plan = BuildPlan(size=arguments.size)
-        frame = leave_out(of_kind, candidates, plan, orders).assign(kind=kind)
-        frames.append(frame)
-        print(f"\n{kind}: {len(of_kind)} tables, score in %")
-        print((100 * frame.drop(columns=["kind", "table"]).groupby("order").mean()).round(2).to_string(), flush=True)
-    pd.concat(frames).to_csv(RESULTS / "compare.csv", index=False)
+    small = complete_tables([t for t in tables if not is_large(t)])
+    defaults = {entry: one for entry, one in entries.items() if one.family in DEFAULT}
+    candidates = [entry for entry in defaults if entry in small[0].curves]
+    guesses = [entry_id(e.family, e.config) for e in GUESSES]
+    orders = {
+        "defaults of the families": [entry_id(name, {}) for name in SIMPLE],
+        "hand-written (shipped before)": [entry_id(e.family, e.config) for e in HAND_WRITTEN],
+        "hand-written without mlp": [entry_id(e.family, e.config) for e in HAND_WRITTEN if e.family != "mlp"],
+        "all, in the order listed": guesses,
+        "all without mlp": candidates,
+        "all without network": [e for e in guesses if entries[e].family != "network"],
+        "all without generated features": [e for e in guesses if entries[e].config.get("features") != "generated"],
+        "random": list(np.random.default_rng(0).permutation(candidates)),
+        "paper's builder (in sample)": paper_order(small, candidates, 20),
+    }
+    scores = leave_out(small, candidates, BuildPlan(), orders)
+    scores.to_csv(RESULTS / "compare.csv", index=False, float_format="%.5f")
+    means = 100 * scores.drop(columns="table").groupby("order").mean()
+    print(f"{len(small)} tables of at most {MAX_ROWS:,} rows; score in %, lower is better")
+    print(means.round(2).sort_values("60 s").to_string())
 
 
 def build_all(arguments: argparse.Namespace) -> None:
     """Build the portfolios from the matrix and write them."""
     tables, entries = read_matrix(MATRIX)
-    for name, kinds in (("classification", ("binary", "multiclass")), ("regression", ("regression",))):
-        of_kind = [t for t in tables if t.kind in kinds]
-        small = complete_tables([t for t in of_kind if not is_large(t)])
-        learned = learn_portfolio(small, [t for t in of_kind if is_large(t)], entries, BuildPlan(size=arguments.size))
+    entries = {entry: one for entry, one in entries.items() if one.family in DEFAULT}
+    small = complete_tables([t for t in tables if not is_large(t)])
+    learned = learn_portfolio(small, [t for t in tables if is_large(t)], entries, BuildPlan())
+    for name in ("classification", "regression"):
         write_portfolio(LEARNED / f"portfolio_{name}.json", learned.cases, learned.made)
-        for case in learned.cases:
-            print(case.kinds, case.max_rows, *(json.dumps([e.family, e.config]) for e in case.entries), sep="\n  ")
+    for case in learned.cases:
+        print(case.kinds, case.max_rows, *(json.dumps([e.family, dict(e.config)]) for e in case.entries), sep="\n  ")
 
 
 # What shipped before portfolios were learned.
@@ -167,7 +176,6 @@ def main() -> None:
     parser.add_argument("--cpu-seconds", type=float, default=20.0, help="after which a cell grows no further")
     parser.add_argument("--published", type=int, default=0, help="configurations of Auto-Sklearn 2.0")
     parser.add_argument("--large", action="store_true", help="collect whole tables of 20,000 rows and more")
-    parser.add_argument("--size", type=int, default=20, help="entries of a portfolio")
     arguments = parser.parse_args()
     commands = {"collect": collect_all, "pack": pack, "compare": compare, "build": build_all}
     commands[arguments.command](arguments)

@@ -467,7 +467,6 @@ def build_portfolio(
     cells: Annotated[Path, typer.Argument(metavar="CELLS", help="File that `windvane portfolio collect` made.")],
     *,
     out: Annotated[Path, typer.Option(help="Portfolio, as in own.json; `fit --portfolio own.json` uses it.")],
-    size: Annotated[int, typer.Option(help="Configurations of each task kind.")] = 20,
 ) -> None:
     """Order configurations so that the ensemble is as good as possible at any time."""
     with _complaints():
@@ -477,7 +476,7 @@ def build_portfolio(
         from windvane.search.portfolio import write_portfolio
 
         tables = complete_tables(read_replays(cells, _predictions_folder(cells)))
-        learned = learn_portfolio(tables, [], entries_of(cells), BuildPlan(size=size))
+        learned = learn_portfolio(tables, [], entries_of(cells), BuildPlan())
         write_portfolio(out, learned.cases, learned.made)
         for case in learned.cases:
             rows = "" if case.max_rows is None else f", up to {case.max_rows:,} rows"

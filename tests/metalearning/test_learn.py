@@ -9,8 +9,6 @@ import pytest
 from windvane.errors import InputError
 from windvane.metalearning.learn import (
     LARGE_ROWS,
-    MIN_TABLES,
-    SIZE_EDGES,
     complete_tables,
     find_tables,
     learn_portfolio,
@@ -65,20 +63,22 @@ def test_the_matrix_keeps_what_replays_need(kind: str, tmp_path: Path) -> None:
     assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "m.parquet").read_bytes()
 
 
-def test_every_kind_and_size_with_enough_tables_has_an_order_of_its_own() -> None:
-    small = [make_table(f"s{i}", "binary", SIZE_EDGES[0], 0, i) for i in range(MIN_TABLES)]
-    middle = [make_table(f"m{i}", "binary", SIZE_EDGES[0] + 1, 2, i) for i in range(MIN_TABLES)]
-    few = [make_table(f"r{i}", "regression", 100, 3, i) for i in range(2)]
+def test_a_kind_with_enough_tables_has_an_order_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("windvane.metalearning.learn.MIN_TABLES", 4)
+    many = [make_table(f"b{i}", "binary", 500, 2, i) for i in range(4)]
+    few = [make_table(f"r{i}", "regression", 100, 2, i) for i in range(2)]
     large = [make_table(f"l{i}", "multiclass", 50_000, 1, i) for i in range(2)]
-    learned = learn_portfolio([*small, *middle, *few], large, BY_ID, PLAN)
+    learned = learn_portfolio([*many, *few], large, BY_ID, BuildPlan(budgets=(10.0, 60.0), workers=1, size=2))
     found = [(case.kinds, case.max_rows, case.entries[0]) for case in learned.cases]
     assert found == [
-        (("binary",), SIZE_EDGES[0], ENTRIES[0]),
         (("binary",), LARGE_ROWS, ENTRIES[2]),
-        (("regression",), LARGE_ROWS, ENTRIES[3]),
+        (("multiclass", "regression"), LARGE_ROWS, ENTRIES[2]),
         (("binary", "multiclass", "regression"), None, ENTRIES[1]),
     ]
-    assert "4 configurations on 20 tables" in learned.made
+    assert "4 configurations on 8 tables" in learned.made
+    for case in learned.cases:  # what was not chosen follows in the order given
+        assert sorted(case.entries, key=ENTRIES.index) == ENTRIES
+        assert list(case.entries[2:]) == [entry for entry in ENTRIES if entry not in case.entries[:2]]
 
 
 def test_what_is_learned_wins_on_tables_left_out() -> None:

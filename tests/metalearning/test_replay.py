@@ -74,8 +74,9 @@ def test_greedy_selection_is_that_of_the_search() -> None:
 def test_a_portfolio_takes_what_is_quick_first_and_leaves_out_what_adds_nothing() -> None:
     table = make_table()
     table.curves["copy"] = table.curves["quick"]
-    chosen = build([table], ["slow", "grows", "copy", "quick"], BuildPlan(budgets=(5.0, 60.0), workers=1))
+    plan = BuildPlan(budgets=(5.0, 60.0), workers=1, size=2)
+    chosen = build([table], ["slow", "copy", "grows", "quick"], plan)
     assert chosen[0][0] == "grows"
+    assert "slow" not in dict(chosen)
     scores = [score for _, score in chosen]
     assert scores == sorted(scores, reverse=True)
-    assert "slow" not in dict(chosen)

@@ -17,10 +17,9 @@ from windvane.metalearning.cells import read_cells
 from windvane.metalearning.collect import SourceTable
 from windvane.metalearning.portfolio import BuildPlan, build, make_scores
 from windvane.metalearning.replay import TableReplay, entry_id
-from windvane.search.portfolio import Case, Entry
+from windvane.search.portfolio import KINDS, Case, Entry
 
-MIN_TABLES = 8  # of a size class, before it gets an order of its own
-SIZE_EDGES = (1_500,)  # training rows at which size classes are cut
+MIN_TABLES = 30  # of a task kind, before it gets an order of its own
 LARGE_ROWS = 12_000  # from here on tables that were collected whole decide
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".feather", ".arff")
 
@@ -68,27 +67,21 @@ def complete_tables(tables: Sequence[TableReplay], share: float = 0.8) -> list[T
 def learn_portfolio(
     tables: Sequence[TableReplay], large: Sequence[TableReplay], entries: Mapping[str, Entry], plan: BuildPlan
 ) -> Learned:
-    """Build an order for every task kind and, where at least `MIN_TABLES` tables are of its size, every size class.
+    """Build an order for every task kind with at least `MIN_TABLES` tables, and one for the other kinds together.
 
     `large` tables, of all kinds together, give the order beyond `LARGE_ROWS`.
     """
     if not tables:
         raise InputError("There are no tables to learn from: collect more cells first.")
-    cases = []
-    for kind in sorted({table.kind for table in tables}):
-        of_kind = [table for table in tables if table.kind == kind]
-        low = 0
-        for max_rows in SIZE_EDGES:
-            inside = [table for table in of_kind if low < table.rows <= max_rows]
-            if MIN_TABLES <= len(inside) < len(of_kind):
-                cases.append(_case(inside, entries, plan, kind, max_rows))
-                low = max_rows
-        beyond = [table for table in of_kind if table.rows > low]
-        limit = LARGE_ROWS if large else None
-        cases.append(_case(beyond if len(beyond) >= MIN_TABLES else of_kind, entries, plan, kind, limit))
+    kinds = {kind: [table for table in tables if table.kind == kind] for kind in sorted({t.kind for t in tables})}
+    own = [kind for kind, of_kind in kinds.items() if len(of_kind) >= MIN_TABLES]
+    limit = LARGE_ROWS if large else None
+    cases = [Case(_order(kinds[kind], entries, plan), (kind,), limit) for kind in own]
+    if len(own) < len(kinds):
+        others = tuple(kind for kind in KINDS if kind not in own)
+        cases.append(Case(_order(tables, entries, plan), others, limit))
     if large:
-        chosen = build(large, list(entries), plan)
-        cases.append(Case(tuple(entries[entry] for entry, _ in chosen)))
+        cases.append(Case(_order(large, entries, plan)))
     names = sorted(table.name for table in [*tables, *large])
     made = (
         f"learned from {len(entries)} configurations on {len(names)} tables, "
@@ -97,11 +90,23 @@ def learn_portfolio(
     return Learned(cases, names, made)
 
 
-def _case(
-    tables: Sequence[TableReplay], entries: Mapping[str, Entry], plan: BuildPlan, kind: str, max_rows: int | None
-) -> Case:
-    chosen = build(tables, list(entries), plan)
-    return Case(tuple(entries[entry] for entry, _ in chosen), (kind,), max_rows)
+def _order(tables: Sequence[TableReplay], entries: Mapping[str, Entry], plan: BuildPlan) -> tuple[Entry, ...]:
+    return tuple(entries[entry] for entry in full_order(tables, _evaluated(tables, entries), plan))
+
+
+def _evaluated(tables: Sequence[TableReplay], entries: Mapping[str, Entry]) -> list[str]:
+    """Return the entries that were evaluated on most of the tables, in their order."""
+    return [entry for entry in entries if sum(entry in table.curves for table in tables) > len(tables) / 2]
+
+
+def full_order(tables: Sequence[TableReplay], candidates: Sequence[str], plan: BuildPlan) -> list[str]:
+    """Return the entries that `build` chooses, followed by the others in the order given.
+
+    The first ones decide what a short run finds. Later ones differ too little on few tables to be ordered by them, but
+    leaving them out costs long runs.
+    """
+    chosen = [entry for entry, _ in build(tables, candidates, plan)]
+    return [*chosen, *(entry for entry in candidates if entry not in chosen)]
 
 
 def leave_out(
@@ -120,7 +125,7 @@ def leave_out(
     for part in range(n_parts):
         held_out = permuted[part::n_parts]
         rest = [table for table in tables if table not in held_out]
-        learned = [entry for entry, _ in build(rest, candidates, plan)]
+        learned = full_order(rest, candidates, plan)
         for score in make_scores(held_out, plan):
             for name, order in [*orders.items(), ("learned", learned)]:
                 row: dict[str, Any] = {"table": score.table.name, "order": name}

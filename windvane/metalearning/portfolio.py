@@ -10,15 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from windvane.metalearning.replay import RunPlan, Select, TableReplay, greedy, run_trials, score_run
-from windvane.search.portfolio import Entry
 
 BUDGETS = (5.0, 10.0, 20.0, 60.0, 180.0, 600.0)
-FLOOR = 0.01  # of the loss of a constant prediction: losses nearer to zero are not told apart
+FLOOR = 0.03  # of the loss of a constant prediction: losses nearer to zero are not told apart
 MAX_SCORE = 1.0  # so that one table where everything fails does not decide
 
 
@@ -28,8 +26,7 @@ class BuildPlan:
 
     budgets: tuple[float, ...] = BUDGETS
     workers: int = 2
-    size: int = 24
-    min_gain: float = 1e-4  # in mean score, below which no entry is added
+    size: int = 8  # entries that are chosen one by one
     select: Select = greedy
 
 
@@ -74,29 +71,15 @@ def mean_score(order: Sequence[str], scores: Sequence[AnytimeScore]) -> float:
     return float(np.mean([score.scores(order) for score in scores]))
 
 
-def build(
-    tables: Sequence[TableReplay], candidates: Sequence[str], plan: BuildPlan, start: Sequence[str] = ()
-) -> list[tuple[str, float]]:
+def build(tables: Sequence[TableReplay], candidates: Sequence[str], plan: BuildPlan) -> list[tuple[str, float]]:
     """Choose entries greedily; return them in order with the mean score after each."""
     scores = make_scores(tables, plan)
-    chosen = [(entry, math.nan) for entry in start]
-    left = [entry for entry in candidates if entry not in start]
-    current = mean_score([entry for entry, _ in chosen], scores) if chosen else math.inf
+    chosen: list[tuple[str, float]] = []
+    left = list(candidates)
     while left and len(chosen) < plan.size:
         order = [entry for entry, _ in chosen]
         means = {entry: mean_score([*order, entry], scores) for entry in left}
         best = min(left, key=means.__getitem__)
-        if current - means[best] < plan.min_gain:
-            break
-        current = means[best]
         left.remove(best)
-        chosen.append((best, current))
+        chosen.append((best, means[best]))
     return chosen
-
-
-def describe(chosen: Sequence[tuple[str, float]], entries: dict[str, Entry]) -> list[dict[str, Any]]:
-    """Return one record for each chosen entry, for tables in reports."""
-    return [
-        {"family": entries[entry].family, "config": dict(entries[entry].config), "score": score}
-        for entry, score in chosen
-    ]

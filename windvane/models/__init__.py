@@ -24,5 +24,5 @@ FAMILIES: dict[str, Family] = {
     "discriminant": discriminant(),
 }
 
-# What a search tries where no families are named. The others wait until measurement puts them into the portfolio.
-DEFAULT = ("lightgbm", "catboost", "random_forest", "extra_trees", "linear", "mlp", "network")
+# What a search evaluates if no families are named: what the ensemble is better with than without (docs/decisions.md).
+DEFAULT = ("lightgbm", "catboost", "random_forest", "extra_trees", "linear", "network")
