@@ -33,7 +33,7 @@ def test_a_shift_moves_whole_pixels() -> None:
     assert {y for y, _ in offsets} == {x for _, x in offsets} == set(range(5))
 
 
-def test_half_of_the_images_are_mirrored() -> None:
+def test_half_of_the_images_are_flipped() -> None:
     images = batch(200, 4)
     found = random_horizontal_flip(images, torch.Generator().manual_seed(0))
     same = (found == images).flatten(1).all(dim=1)

@@ -119,7 +119,7 @@ def test_a_compiled_network_is_measured_by_a_pass_of_its_own() -> None:
     assert len(calls) == len(fisher.records) == 1
 
 
-def test_an_explosion_is_told_in_the_end() -> None:
+def test_an_explosion_is_reported_in_the_end() -> None:
     """The first epoch and the warmup, each 100 steps of 1,000 here, are passed over."""
     last = Evaluation(1000, 10.0, 1.0, 60.0, 0.0, 100.0, 0.5, 0.8)
     steps = range(0, 1000, 10)
@@ -181,7 +181,7 @@ def test_a_penalty_of_zero_is_none() -> None:
         assert torch.equal(one, other)
 
 
-def test_the_run_says_once_that_the_trace_explodes(
+def test_the_run_warns_once_that_the_trace_explodes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(tiny_recipe(track_fisher=True), digits(128, 0), out=tmp_path / "good", quiet=True)

