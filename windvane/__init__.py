@@ -15,8 +15,8 @@ The layout; each imports only from what stands above it::
     errors.py     the exceptions, drawn as a tree
     version.py    the version, in one place
     settings.py   frozen run-wide choices, passed whole
-    draw.py       small charts as SVG: pure functions
-    page.py       one small builder of self-contained HTML pages
+    svg_charts.py  small charts as SVG: pure functions
+    html_builder.py  self-contained HTML pages from escaped elements
     torch_utils.py  helpers for torch networks: wrappers, devices
     data/         any table -> typed columns; images; files, targets, folds, metrics
     curvature/    Fisher trace and penalty, flatness, alarm; for any torch network

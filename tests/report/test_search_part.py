@@ -12,7 +12,7 @@ from toys import make_trial
 from windvane.data.metrics import get_metric
 from windvane.data.schema import Schema
 from windvane.data.task import Task
-from windvane.page import Html
+from windvane.html_builder import Html
 from windvane.predictor import Predictor
 from windvane.report.evidence import Evidence, Run
 from windvane.report.search_part import MOST_LETTERS, ensemble_section, failure_section, search_section

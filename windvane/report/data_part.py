@@ -8,10 +8,21 @@ import numpy as np
 
 from windvane.data.schema import Schema
 from windvane.data.table import Floats, Integers
-from windvane.draw import Axis, Series, plot
-from windvane.page import Html, Section, bars, details, figure, listed, note, paragraph, side_by_side, table
+from windvane.html_builder import (
+    Html,
+    Section,
+    bars,
+    bullet_list,
+    details,
+    figure,
+    note,
+    paragraph,
+    side_by_side,
+    table,
+)
 from windvane.report.drift import CLEAR, Drift
 from windvane.report.evidence import Evidence
+from windvane.svg_charts import Axis, Series, plot
 
 MOST_COLUMNS = 300  # in the table of columns
 MOST_CLASSES = 15  # with a bar each
@@ -41,7 +52,7 @@ def data_section(evidence: Evidence, odd: Sequence[str], alone: Mapping[str, flo
     task, schema = predictor.task, predictor.schema
     content = [paragraph(f"{task.n_rows:,} rows, {len(schema.feature_names):,} columns: {kinds(schema)}.")]
     if odd:
-        content.append(listed(odd, "warn"))
+        content.append(bullet_list(odd, "warn"))
     elif problem is not None:
         content.append(
             note("Nothing odd was found: no duplicates, identifiers, give-away columns or rare classes.", "good")

@@ -13,8 +13,19 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from windvane.data.table import Floats, Integers
-from windvane.draw import Axis, Series, plot
-from windvane.page import Html, Section, bars, cards, figure, heat, note, number, paragraph, side_by_side, table
+from windvane.html_builder import (
+    Html,
+    Section,
+    bars,
+    figure,
+    heatmap,
+    metric_cards,
+    note,
+    number,
+    paragraph,
+    side_by_side,
+    table,
+)
 from windvane.report.evidence import Evidence, Judged
 from windvane.report.importance import Importance
 from windvane.report.judgement import (
@@ -28,6 +39,7 @@ from windvane.report.judgement import (
     score_of,
 )
 from windvane.report.search_part import direction
+from windvane.svg_charts import Axis, Series, plot
 
 SEED = 0  # of samples that only a picture depends on
 MOST_DOTS = 800
@@ -73,7 +85,7 @@ def headline(evidence: Evidence) -> list[Html]:
     classes = f", {task.n_classes:,} classes" if task.kind == "multiclass" else ""
     members = len(predictor.ensemble.members)
     entries.append(("Ensemble", f"{members} member{'s' * (members != 1)}", "models that predict together"))
-    content = [paragraph(f"{task.kind.capitalize()}{classes}, judged by {metric.name}."), cards(entries)]
+    content = [paragraph(f"{task.kind.capitalize()}{classes}, judged by {metric.name}."), metric_cards(entries)]
     if evidence.test is None and run.test_score is None:
         hint = "There is no unbiased score yet: give rows that the search did not see, "
         content.append(note(hint + "model.report(path, X_test, y_test) or windvane report --test."))
@@ -168,7 +180,7 @@ def _confusion(judged: Judged, decided: Integers, labels: list[str]) -> list[Htm
     words = f"Rows: the true class. Columns: the predicted one. Shade: share of the row. {right:.1%} are right."
     if len(found.names) < len(labels):
         words += f" The {len(found.names) - 1} largest of {len(labels)} classes are shown."
-    shown = [figure("Confusion matrix", heat(found.names, found.names, cells, label="Confusion matrix"), words)]
+    shown = [figure("Confusion matrix", heatmap(found.names, found.names, cells, label="Confusion matrix"), words)]
     pairs = confused(judged.target, decided, len(labels))[:MOST_PAIRS] if len(labels) > 2 else []
     if pairs:
         rows = [[labels[i], labels[j], count, f"{share:.0%}"] for i, j, count, share in pairs]
@@ -201,7 +213,7 @@ def _curves(judged: Judged, labels: list[str]) -> list[Html]:
 def _roc(judged: Judged, curves: Mapping[int, str], against: str) -> Html:
     series = [Series(np.array([0.0, 1.0]), np.array([0.0, 1.0]), "dashed", 4)]
     for i, (code, name) in enumerate(curves.items()):
-        series.append(Series(*roc_points(judged.target == code, judged.raw[:, code]), colour=i, name=name))
+        series.append(Series(*roc_points(judged.target == code, judged.raw[:, code]), color=i, name=name))
     across, up = Axis("false positive rate", 0.0, 1.0), Axis("true positive rate", 0.0, 1.0)
     words = f"ROC: {against}. Dashed: a guess."
     return figure("ROC", plot(series, across, up, f"ROC curve of {against}"), words, series)
@@ -210,7 +222,7 @@ def _roc(judged: Judged, curves: Mapping[int, str], against: str) -> Html:
 def _precision(judged: Judged, curves: Mapping[int, str], against: str, guess: float | None) -> Html:
     series = [] if guess is None else [Series(np.array([0.0, 1.0]), np.array([guess, guess]), "dashed", 4)]
     for i, (code, name) in enumerate(curves.items()):
-        series.append(Series(*precision_points(judged.target == code, judged.raw[:, code]), colour=i, name=name))
+        series.append(Series(*precision_points(judged.target == code, judged.raw[:, code]), color=i, name=name))
     words = f"Precision over recall: {against}." + ("" if guess is None else " Dashed: a guess.")
     drawn = plot(series, Axis("recall", 0.0, 1.0), Axis("precision", 0.0, 1.0), f"Precision over recall of {against}")
     return figure("Precision and recall", drawn, words, series)

@@ -9,13 +9,13 @@ import numpy as np
 
 from windvane.data.metrics import Metric
 from windvane.data.table import Floats
-from windvane.draw import Axis, Series, plot
 from windvane.fitted import leaderboard, performance_over_time
-from windvane.page import Html, Section, bars, details, figure, number, paragraph, side_by_side, table, tag
+from windvane.html_builder import Html, Section, bars, details, figure, number, paragraph, side_by_side, table, tag
 from windvane.progress import span
 from windvane.report.evidence import Evidence
 from windvane.search.ensemble import Ensemble
 from windvane.search.trial import Trial
+from windvane.svg_charts import Axis, Series, plot
 
 SHOWN_TRIALS, MOST_TRIALS = 12, 300  # of the leaderboard, at once and on a click
 MOST_FAILURES, MOST_LETTERS = 15, 300
@@ -155,13 +155,13 @@ def _over_time(evidence: Evidence) -> Html:
     frame = performance_over_time(run.curve, run.predictor.metric)
     seconds = frame["seconds"].to_numpy()
     series = [
-        Series(*_stairs(seconds, frame["best_single"].to_numpy()), colour=4, name="best single model"),
-        Series(*_stairs(seconds, frame["ensemble"].to_numpy()), colour=0, name="ensemble"),
+        Series(*_stairs(seconds, frame["best_single"].to_numpy()), color=4, name="best single model"),
+        Series(*_stairs(seconds, frame["ensemble"].to_numpy()), color=0, name="ensemble"),
     ]
     # The first models may be far worse than all others: the axis shows where it gets interesting.
     scores = frame[["best_single", "ensemble"]].to_numpy()
     shown = Axis.around(f"validation {run.predictor.metric.name}", _without_worst(scores, run.predictor.metric))
-    inside = [Series(s.x, np.clip(s.y, shown.low, shown.high), s.kind, s.colour, s.name) for s in series]
+    inside = [Series(s.x, np.clip(s.y, shown.low, shown.high), s.kind, s.color, s.name) for s in series]
     words = f"Validation score over {seconds[-1]:.0f} seconds"
     caption = f"These scores choose the model ({direction(run.predictor.metric)})."
     return figure(
@@ -196,17 +196,17 @@ def _fold_spread(trials: Sequence[Trial], ensemble: Ensemble, metric: Metric) ->
     series, values = list[Series](), list[float]()
     for i, trial in enumerate(chosen):
         scores = np.array([metric.score(loss) for loss in trial.fold_losses])
-        colour = 0 if trial.number in members else 4
-        series.append(Series(scores, np.full(len(scores), float(n - 1 - i)), "points", colour))
+        color = 0 if trial.number in members else 4
+        series.append(Series(scores, np.full(len(scores), float(n - 1 - i)), "points", color))
         series.append(Series(np.array([metric.score(trial.loss)]), np.array([float(n - 1 - i)]), "ring", 1))
         values += [*scores[np.isfinite(scores)], metric.score(trial.loss)]
     ticks = [(float(n - 1 - i), f"{trial.family} #{trial.number}") for i, trial in enumerate(chosen)]
     y = Axis("", -0.6, n - 0.4, ticks)
     picture = plot(series, Axis.around(metric.name, values), y, "Score of each fold", height=max(120.0, 60.0 + 22 * n))
     legend = [
-        Series(np.empty(0), np.empty(0), colour=0, name="folds of a member"),
-        Series(np.empty(0), np.empty(0), colour=4, name="of another trial"),
-        Series(np.empty(0), np.empty(0), colour=1, name="all rows"),
+        Series(np.empty(0), np.empty(0), color=0, name="folds of a member"),
+        Series(np.empty(0), np.empty(0), color=4, name="of another trial"),
+        Series(np.empty(0), np.empty(0), color=1, name="all rows"),
     ]
     return figure("Spread over folds", picture, "Trials whose points overlap differ by chance.", legend)
 

@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from windvane.page import Page, Section, check_path, code, note, paragraph, table, write_page
+from windvane.html_builder import Page, Section, check_path, code, note, paragraph, table, write_page
 from windvane.report.data_part import data_section, drift_section
 from windvane.report.drift import measure_drift
 from windvane.report.evidence import Evidence, Run, collect

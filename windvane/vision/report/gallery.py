@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 from windvane.data.images.decode import Pixels
-from windvane.page import Html, tag
+from windvane.html_builder import Html, tag
 
 SIDE = 120  # pixels of the longer side at most; twice what is shown, for fine screens
 SMALL = 48  # up to here an image is kept as it is, and shown with its pixels

@@ -13,20 +13,19 @@ import pandas as pd
 
 from windvane.curvature.fisher_trace import FisherRecord
 from windvane.data.images.dataset import ImageSplits
-from windvane.draw import Axis, Kind, Series, plot, round_ticks
 from windvane.errors import InputError
-from windvane.page import (
+from windvane.html_builder import (
     Html,
     Page,
     Section,
     bars,
-    cards,
+    bullet_list,
     check_path,
     code,
     details,
     figure,
-    heat,
-    listed,
+    heatmap,
+    metric_cards,
     note,
     number,
     paragraph,
@@ -34,6 +33,7 @@ from windvane.page import (
     table,
     write_page,
 )
+from windvane.svg_charts import Axis, Kind, Series, plot, round_ticks
 from windvane.version import VERSION
 from windvane.vision.networks.profiling import count_parameters
 from windvane.vision.predict import predict_proba
@@ -162,7 +162,7 @@ def _headline(facts: RunFacts, judged: EvaluatedImages | None) -> list[Html]:
     speed = facts.history["images_per_second"].median()
     network = f"{facts.recipe['model']}, {_count(facts.n_parameters)} parameters, {number(speed, 3)} images a second"
     entries.append(("Training", duration(facts.seconds), network))
-    content = [cards(entries)]
+    content = [metric_cards(entries)]
     if judged is not None and judged.chose:
         content.append(note("There is no unbiased score yet: keep test images aside, which choose nothing."))
     return content
@@ -198,7 +198,7 @@ def _errors(judged: EvaluatedImages) -> Section:
             for pair in zip(shares, matrix.tolist(), strict=True)
         ]
         caption = "Rows: the true class. Columns: what the network says. Shade: share of the row."
-        content.append(figure("Confusion matrix", heat(classes, classes, cells, label="Confusion matrix"), caption))
+        content.append(figure("Confusion matrix", heatmap(classes, classes, cells, label="Confusion matrix"), caption))
     tables = [] if len(classes) > MOST_OPEN else [_by_class(judged)]
     pairs = judged.pairs()[:MOST_PAIRS]
     if len(classes) > 2 and pairs:
@@ -257,7 +257,7 @@ def _training(facts: RunFacts) -> Section:
     ]
     words = "Training figures are of varied images with dropout where the recipe has them, so they may lie below those "
     content = [
-        listed([*describe_recipe(facts.recipe), *facts.notes]),
+        bullet_list([*describe_recipe(facts.recipe), *facts.notes]),
         side_by_side(*(one for one in pictures if one is not None)),
     ]
     content.append(paragraph(words + "of validation. The large dot is the model that was kept."))
@@ -272,17 +272,17 @@ _SPLITS = {"train": "training", "valid": "validation"}
 def _curve(facts: RunFacts, title: str, columns: Sequence[str]) -> Html | None:
     history = facts.history
     lines: list[Series] = []
-    for colour, column in enumerate(columns):
+    for color, column in enumerate(columns):
         shown = history[["epoch", column]].dropna()
         if len(shown):
             kind: Kind = "line" if len(shown) > FEW else "points"
             x, y = shown["epoch"].to_numpy(), shown[column].to_numpy()
-            lines.append(Series(x, y, kind, colour, _SPLITS.get(column.partition("_")[0], "")))
+            lines.append(Series(x, y, kind, color, _SPLITS.get(column.partition("_")[0], "")))
     if not lines:
         return None
     if columns[-1].startswith("valid") and not np.isnan(history[columns[-1]].iloc[facts.best]):
         kept = history.iloc[[facts.best]]
-        lines.append(Series(kept["epoch"].to_numpy(), kept[columns[-1]].to_numpy(), "ring", lines[-1].colour))
+        lines.append(Series(kept["epoch"].to_numpy(), kept[columns[-1]].to_numpy(), "ring", lines[-1].color))
     x_axis = Axis.around("epoch", [0, *history["epoch"]], margin=0.02)
     y_axis = Axis.around(title.lower(), np.concatenate([one.y for one in lines]))
     return figure(title, plot(lines, x_axis, y_axis, f"{title} over the epochs"), legend=lines)
@@ -291,11 +291,11 @@ def _curve(facts: RunFacts, title: str, columns: Sequence[str]) -> Html | None:
 def _trace(records: Sequence[FisherRecord], reference: Sequence[FisherRecord], alarm: str | None) -> Html | None:
     """Draw Tr(F) over the steps, in log scale; a trace that is zero or not finite has no place there."""
     lines = []
-    for colour, (name, those) in enumerate((("this run", records), ("reference", reference))):
+    for color, (name, those) in enumerate((("this run", records), ("reference", reference))):
         shown = [(one.step, math.log10(one.trace)) for one in those if 0 < one.trace < math.inf]
         if shown:
             x, y = np.array(shown).T
-            lines.append(Series(x, y, "line" if len(shown) > FEW else "points", colour, name))
+            lines.append(Series(x, y, "line" if len(shown) > FEW else "points", color, name))
     if not records or not lines:
         return None
     steps, powers = (np.concatenate([getattr(line, axis) for line in lines]) for axis in ("x", "y"))
@@ -390,7 +390,7 @@ def _data(data: ImageSplits) -> Section:
         rest = int(counts[order[MOST_BARS:]].sum())
         entries = [*entries[:MOST_BARS], (f"{len(order) - MOST_BARS} more", -1.0, f"{rest:,}")]
     shown = figure("Training images of each class", bars(entries, label="Training images of each class"))
-    return Section("Data", [listed(data.summary().splitlines()), shown])
+    return Section("Data", [bullet_list(data.summary().splitlines()), shown])
 
 
 def _use(facts: RunFacts) -> Section:
