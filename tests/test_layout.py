@@ -22,20 +22,9 @@ PACKAGE = ROOT / "windvane"
 
 # A folder or top file imports only from what stands before it.
 ORDER = (
-    *(
-        "errors",
-        "version",
-        "settings",
-        "svg_charts",
-        "html_builder",
-        "torch_utils",
-        "data",
-        "curvature",
-        "vision",
-        "models",
-    ),
-    *("search", "predictor", "persist", "export", "fitted", "refit", "progress", "runs", "metalearning"),
-    *("inspect", "report", "results", "estimator", "automl", "cli", "__main__"),
+    *("errors", "version", "settings", "svg_charts", "html_builder", "torch_utils", "data", "evaluation"),
+    *("curvature", "vision", "models", "search", "predictor", "persist", "export", "fitted", "refit", "progress"),
+    *("runs", "metalearning", "inspect", "report", "results", "estimator", "automl", "cli", "__main__"),
 )
 NARROWER = {
     "curvature": {"errors", "svg_charts", "html_builder", "torch_utils"},

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.metrics import Metric, get_metric
 from windvane.data.schema import Schema
 from windvane.data.store import new_folder
 from windvane.data.task import Task
 from windvane.errors import ModelFileError
+from windvane.evaluation.metrics import Metric, get_metric
 from windvane.models import FAMILIES
 from windvane.models.base import Family, Setting
 from windvane.predictor import Predictor

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.metrics import Metric
 from windvane.data.schema import Schema
 from windvane.data.table import Floats, Table
 from windvane.data.task import Task
+from windvane.evaluation.calibration import apply_temperature
+from windvane.evaluation.metrics import Metric
 from windvane.models.base import Model
-from windvane.search.ensemble import Ensemble, apply_temperature
+from windvane.search.ensemble import Ensemble
 
 # A prediction is cut into pieces of this many rows, so that memory does not grow with the table.
 CHUNK_ROWS = 50_000
@@ -118,20 +119,3 @@ class Predictor:
         """
         decision = self.ensemble.decision
         return probabilities if decision is None else probabilities * np.asarray(decision)
-
-    def loss(self, table: Table, target: NDArray[Any], weight: Floats | None = None) -> float:
-        """Judge the ensemble on rows with a known target.
-
-        Parameters
-        ----------
-        table, target, weight
-            n rows.
-
-        Returns
-        -------
-        float
-            The metric's loss.
-        """
-        raw = self.predict_raw(table)
-        judged = self.weighted(raw) if self.metric.needs == "labels" else raw
-        return self.metric.loss(target, judged, weight)

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from windvane.data.files import to_frame
-from windvane.data.metrics import get_metric
 from windvane.data.schema import Schema
 from windvane.data.table import Table
 from windvane.data.target import encode_target
 from windvane.data.task import Kind, Task
+from windvane.evaluation.metrics import get_metric
 from windvane.models import FAMILIES
 from windvane.models.base import Part, Setting
 from windvane.predictor import Predictor

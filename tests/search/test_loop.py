@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
-from windvane.data.metrics import get_metric
 from windvane.data.split import make_folds
 from windvane.data.table import Table
 from windvane.data.task import Task
+from windvane.evaluation.metrics import get_metric
 from windvane.models import FAMILIES
 from windvane.models.linear import Linear
 from windvane.search.ensemble import EnsembleBuilder

@@ -11,9 +11,9 @@ from scipy import sparse as sp
 from sklearn.model_selection import KFold
 from toys import ToyFamily, make_problem
 
-from windvane.data.metrics import Metric
 from windvane.data.task import Task
 from windvane.errors import InputError
+from windvane.evaluation.metrics import Metric
 from windvane.models import DEFAULT, FAMILIES
 from windvane.search.policy import Policy
 from windvane.search.prepare import (

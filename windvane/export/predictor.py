@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from windvane.evaluation.calibration import apply_temperature
 from windvane.export.encoding import encode, read
 from windvane.export.members import OPENERS, load_arrays
-from windvane.search.ensemble import apply_temperature
 
 HERE = Path(__file__).resolve().parent
 

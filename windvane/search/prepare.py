@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.data.files import to_frame
-from windvane.data.metrics import Metric, get_metric
 from windvane.data.schema import Schema
 from windvane.data.split import SplitBy, make_folds
 from windvane.data.table import Table
 from windvane.data.target import Goal, check_weight, encode_target
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, unknown
+from windvane.evaluation.metrics import Metric, get_metric
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import Family
 from windvane.search.policy import Policy, make_policy, select_policy
