@@ -7,7 +7,7 @@ from toys import make_trial
 from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric
 from windvane.fitted import leaderboard, performance_over_time
-from windvane.search.ensemble import Ensemble, Member
+from windvane.runtime.ensemble import Ensemble, Member
 
 
 def test_leaderboard_ranks_all_trials() -> None:

@@ -16,10 +16,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from scipy.special import softmax
 
 from windvane.data.split import make_folds
-from windvane.data.table import Floats, Table
 from windvane.data.task import Kind, Task
 from windvane.evaluation.metrics import get_metric
 from windvane.models.base import Config, Param, Part, Setting
+from windvane.runtime.table import Floats, Table
 from windvane.search.run import Problem
 from windvane.search.trial import Job, Trial
 

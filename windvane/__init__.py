@@ -7,11 +7,13 @@ The public names:
 - `Metric`: a metric of one's own
 - `Trial`: what came of one configuration
 - `FAMILIES`: the families of models, by name
+- `SklearnFamily`: a family made of any scikit-learn estimator
 - `WindvaneError`, `InputError`, `RunError`, `ModelFileError`, `NoModelError`: what can go wrong
 - `__version__`
 
 The layout; each imports only from what stands above it::
 
+    runtime/      everything a fitted model needs to predict; exported folders carry a copy
     errors.py     the exceptions, drawn as a tree
     version.py    the version, in one place
     settings.py   frozen run-wide choices, passed whole
@@ -45,6 +47,7 @@ from windvane.automl import AutoClassifier, AutoRegressor, load
 from windvane.errors import InputError, ModelFileError, NoModelError, RunError, WindvaneError
 from windvane.evaluation.metrics import Metric
 from windvane.models import FAMILIES
+from windvane.models.sklearn_family import SklearnFamily
 from windvane.search.trial import Trial
 from windvane.version import VERSION as __version__
 
@@ -57,6 +60,7 @@ __all__ = [
     "ModelFileError",
     "NoModelError",
     "RunError",
+    "SklearnFamily",
     "Trial",
     "WindvaneError",
     "__version__",

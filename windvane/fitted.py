@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from windvane.evaluation.metrics import Metric
-from windvane.search.ensemble import Ensemble
+from windvane.runtime.ensemble import Ensemble
 from windvane.search.trial import Trial
 
 

@@ -13,14 +13,14 @@ from scipy.special import softmax
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve as sklearn_calibration_curve
 
-from windvane.data.table import Floats
 from windvane.evaluation.bootstrap import bootstrap_standard_error
 from windvane.evaluation.calibration import (
-    apply_temperature,
     calibration_curve,
     fit_decision_weights,
     fit_temperature,
 )
+from windvane.runtime.ensemble import apply_temperature
+from windvane.runtime.table import Floats
 
 
 @given(st.floats(0.2, 5), st.integers(0, 1000))

@@ -11,12 +11,12 @@ import pytest
 from scipy import sparse as sp
 from sklearn.linear_model import LinearRegression
 
+from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
-from windvane.data.schema import Schema
-from windvane.data.table import Floats, Table
 from windvane.errors import InputError
 from windvane.evaluation.importance import MAX_ROWS, encoded_columns, feature_importance, matrix_columns
 from windvane.evaluation.metrics import Metric
+from windvane.runtime.table import Floats, Table
 
 RNG = np.random.default_rng(0)
 N = 400
@@ -31,7 +31,7 @@ class Sum:
     ensemble = SimpleNamespace(decision=None)
 
     def __init__(self, X: Any) -> None:
-        self.schema, self.seen = Schema.learn(to_frame(X)), list[int]()
+        self.schema, self.seen = infer_schema(to_frame(X)), list[int]()
 
     def predict_raw(self, table: Table) -> Floats:
         self.seen.append(table.n_rows)
@@ -135,8 +135,8 @@ def test_texts_are_shuffled_and_unused_columns_are_zero() -> None:
 def test_matrix_columns_follow_the_encoded_table() -> None:
     days = pd.Timestamp("2024-01-01") + pd.to_timedelta(RNG.integers(900, size=N), unit="D")
     X = pd.DataFrame({"c": RNG.choice(list("xy"), N), "when": days, "a": RNG.normal(size=N), "k": 1.0})
-    schema = Schema.learn(X)
-    table = schema.encode(X)
+    schema = infer_schema(X)
+    table = schema.transform(X)
     found = matrix_columns(schema)
     assert sorted(j for where in found.values() for j in where) == list(range(table.matrix.shape[1]))
     np.testing.assert_array_equal(table.matrix[:, found["a"][0]], X["a"])

@@ -10,10 +10,10 @@ import pytest
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
-from windvane.data.table import Table
 from windvane.data.task import Task
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.evaluation.predictions import Predictions
+from windvane.runtime.table import Table
 
 RNG = np.random.default_rng(0)
 BINARY = Task("binary", 100, 2, 2)

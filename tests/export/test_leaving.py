@@ -10,37 +10,39 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from leaving import CLASSES, PAIRS, changed, families_of, make_frame, make_predictor, make_target, program, same
+from leaving import CLASSES, PAIRS, changed, export, families_of, make_frame, make_predictor, make_target, program, same
 
 from windvane.data.files import to_frame
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError
 from windvane.export.builders import BUILDERS
-from windvane.export.families import WRITERS
-from windvane.export.folder import write_folder
 from windvane.export.plain import to_sklearn
 from windvane.models import FAMILIES
 from windvane.models.params import sample
 from windvane.predictor import Predictor
+from windvane.runtime.models import LOADERS
 
 SCALES = ["standard", "robust", "quantile", "minmax", "power", "normalise", "none"]
 SCALED = [name for name in FAMILIES if name not in ("lightgbm", "catboost", "random_forest", "extra_trees")]
 SCALED.remove("hist_gradient_boosting")
 
 
-def test_every_family_can_leave_in_both_ways() -> None:
-    assert set(WRITERS) == set(BUILDERS) == set(FAMILIES)
+def test_every_kind_of_model_can_leave() -> None:
+    assert set(BUILDERS) == set(LOADERS)
 
 
 def each_agrees(predictor: Predictor, X: Any, folder: Path) -> None:
     """Hold every model of an exported folder, and every one in scikit-learn's objects, to ours."""
-    table = predictor.schema.encode(to_frame(X))
+    table = predictor.schema.transform(to_frame(X))
     wanted = [model.predict(table) for folds in predictor.models for model in folds]
-    write_folder(predictor, folder)
-    copy = program(folder)
-    typed = copy.read(X, copy.described()["table"])
-    for found, (member, arrays, model) in zip(wanted, copy.opened(), strict=True):
-        same(model(copy.encode(typed, member["encoder"], arrays)), found)
+    export(predictor, folder)
+    copy = program(folder).load_model()
+    for found, model in zip(wanted, [model for folds in copy.models for model in folds], strict=True):
+        same(model.predict(copy.schema.transform(X)), found)
+    if any(model.encoder.generated is not None for folds in predictor.models for model in folds):
+        with pytest.raises(InputError, match="features generated from pairs of columns"):
+            to_sklearn(predictor)
+        return
     plain = to_sklearn(predictor)
     rows = plain[:1].transform(X)
     for found, model in zip(wanted, plain["vote"].estimators_, strict=True):
@@ -78,31 +80,17 @@ def test_sets_of_categories_that_trees_split_by(kind: Kind, tmp_path: Path) -> N
     X = make_frame(900)
     score = X["place"].cat.codes % 3 + (X["colour"] == "blue")
     y = score * 10.0 if kind == "regression" else np.array(CLASSES[kind])[score % len(CLASSES[kind])]
-    names = ("lightgbm", "hist_gradient_boosting")
-    predictor = make_predictor(tmp_path / "kept", X, y, kind, [(name, {}) for name in names], iterations=30)
-    model: Any = predictor.models[1][0]
-    assert any(tree.nodes["is_categorical"].any() for trees in model.trees for tree in trees)
+    predictor = make_predictor(tmp_path / "kept", X, y, kind, [("lightgbm", {})], iterations=30)
+    model: Any = predictor.models[0][0]
+    assert "cat_threshold=" in model.booster.model_to_string()
     each_agrees(predictor, changed(make_frame(300, seed=1)), tmp_path / "out")
 
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_weights_of_rows(kind: Kind, tmp_path: Path) -> None:
     X = make_frame()
-    members = [(name, {}) for name in families_of(kind) if name not in ("catboost", "neighbours")]
+    members = [(name, {}) for name in families_of(kind) if name != "catboost"]
     weight = 1.0 + np.arange(len(X)) % 3
     y = make_target(X, kind)
     predictor = make_predictor(tmp_path / "kept", X, y, kind, members, weight=weight, folds=1)
     each_agrees(predictor, X, tmp_path / "out")
-
-
-@pytest.mark.parametrize("kind", CLASSES)
-def test_neighbours_of_weighted_rows_leave_as_a_folder(kind: Kind, tmp_path: Path) -> None:
-    X = make_frame()
-    weight = np.arange(len(X)) % 3  # some count nothing
-    members: list[tuple[str, dict[str, Any]]] = [("neighbours", {}), ("neighbours", {"weights": "uniform", "p": 1})]
-    y = make_target(X, kind)
-    predictor = make_predictor(tmp_path / "kept", X, y, kind, members, weight=weight.astype(float))
-    write_folder(predictor, tmp_path / "out")
-    same(program(tmp_path / "out").blend(X), predictor.predict_raw(predictor.schema.encode(X)))
-    with pytest.raises(InputError):
-        to_sklearn(predictor)

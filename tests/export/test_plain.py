@@ -110,8 +110,9 @@ def test_every_obstacle_is_named_at_once(tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path, X, make_target(X, "multiclass"), "multiclass", members, decision=(1, 2, 1))
     own = replace(predictor.ensemble.members[1], family="own")
     ensemble = replace(predictor.ensemble, members=(predictor.ensemble.members[0], own))
+    models: Any = [predictor.models[0], [object(), object()]]
     with pytest.raises(InputError) as caught:
-        to_sklearn(replace(predictor, ensemble=ensemble))
+        to_sklearn(replace(predictor, ensemble=ensemble, models=models))
     for words in (
         "columns of dates ('when', 'day', 'zoned')",
         "columns of durations ('took')",
@@ -138,16 +139,6 @@ def test_a_fold_without_a_class_is_an_obstacle(tmp_path: Path) -> None:
         to_sklearn(make_predictor(tmp_path / "linear", X, y, "multiclass", [("linear", {})]))
     with pytest.raises(InputError, match="fold had not all classes"):
         to_sklearn(make_predictor(tmp_path / "neighbours", X, y, "multiclass", [("neighbours", {})]))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_neighbours_with_weights_of_their_own_are_an_obstacle(kind: Kind, tmp_path: Path) -> None:
-    X = make_frame()
-    weight = 1.0 + np.arange(len(X)) % 3
-    members: list[tuple[str, dict[str, Any]]] = [("neighbours", {})]
-    predictor = make_predictor(tmp_path, X, make_target(X, kind), kind, members, weight=weight)
-    with pytest.raises(InputError, match="nearest neighbours whose rows have weights of their own"):
-        to_sklearn(predictor)
 
 
 def test_a_category_called_nan_is_an_obstacle(tmp_path: Path) -> None:

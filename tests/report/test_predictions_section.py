@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from windvane.data.table import Table
 from windvane.evaluation.curves import classification_figures, regression_figures
 from windvane.evaluation.importance import Importance
 from windvane.evaluation.predictions import Predictions
@@ -22,6 +21,7 @@ from windvane.report.predictions_section import (
     regression_section,
 )
 from windvane.report.report_data import ReportData
+from windvane.runtime.table import Table
 
 RNG = np.random.default_rng(0)
 LABELS = ["no", "yes"]

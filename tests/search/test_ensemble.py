@@ -14,8 +14,8 @@ from scipy.special import softmax
 from sklearn import metrics as sk
 from toys import make_problem, make_trial
 
-from windvane.data.table import Floats
-from windvane.evaluation.calibration import apply_temperature
+from windvane.runtime.ensemble import apply_temperature
+from windvane.runtime.table import Floats
 from windvane.search.ensemble import (
     MOST_CANDIDATES,
     EnsembleBuilder,

@@ -15,11 +15,11 @@ import pytest
 from sklearn.datasets import load_iris
 
 from windvane.data.split import make_folds
-from windvane.data.table import Table
 from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric
 from windvane.models import FAMILIES
 from windvane.models.linear import Linear
+from windvane.runtime.table import Table
 from windvane.search.ensemble import EnsembleBuilder
 from windvane.search.evaluate import Limits, evaluate
 from windvane.search.halving import Rung, make_rungs

@@ -13,9 +13,9 @@ import pytest
 from sklearn.datasets import load_iris
 
 from windvane.data.split import make_folds
-from windvane.data.table import Table
 from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric
+from windvane.runtime.table import Table
 from windvane.search import channel
 from windvane.search.run import Problem, RunDirectory
 from windvane.search.trial import Job, Trial

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from windvane.data.table import Floats
 from windvane.evaluation.metrics import round_loss
+from windvane.runtime.ensemble import apply_temperature
+from windvane.runtime.table import Floats
 
 N_BINS = 10  # of a calibration curve
 N_PASSES = 2  # over the classes, in search of decision weights
@@ -20,15 +21,6 @@ MIN_FACTORS, MAX_FACTORS = 5, 51  # tried for a class
 MAX_WORK = 2e8  # numbers looked at in that search: about a second
 
 Loss = Callable[[Floats], float]
-
-
-def apply_temperature(probabilities: Floats, temperature: float) -> Floats:  # (n, k)
-    """Sharpen (below 1) or flatten (above 1) probabilities; rows sum to 1."""
-    if temperature == 1.0:
-        return probabilities
-    logits = np.log(np.clip(probabilities, 1e-15, 1.0)) / temperature
-    powers: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def fit_temperature(probabilities: Floats, loss: Loss) -> float:

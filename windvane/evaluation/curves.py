@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_auc_score, roc_curve
 
-from windvane.data.table import Floats, Integers
 from windvane.evaluation.calibration import calibration_curve
 from windvane.evaluation.predictions import Predictions
+from windvane.runtime.table import Floats, Integers
 
 Points = tuple[Floats, Floats]  # x and y of a curve
 

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
-from windvane.data.files import is_unnamed, to_frame
-from windvane.data.schema import Schema
-from windvane.data.table import Integers, Table
+from windvane.data.files import to_frame
 from windvane.errors import InputError
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.predictions import FittedEnsemble, Predictions
+from windvane.runtime.schema import Schema, is_unnamed
+from windvane.runtime.table import Integers, Table
 
 MAX_ROWS = 5_000
 N_REPEATS = 5

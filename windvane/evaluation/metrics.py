@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import get_scorer, get_scorer_names
 
-from windvane.data.table import Floats
 from windvane.data.task import Task
 from windvane.errors import InputError, unknown
 from windvane.evaluation.metric_functions import (
@@ -33,6 +32,7 @@ from windvane.evaluation.metric_functions import (
     roc_auc,
     root_mean_squared_error,
 )
+from windvane.runtime.table import Floats
 
 Needs = Literal["probabilities", "labels", "values"]
 

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.data.files import to_frame
-from windvane.data.schema import Schema
-from windvane.data.table import Floats, Integers, Table
 from windvane.data.target import check_weight, encode_target
 from windvane.errors import InputError
 from windvane.evaluation.bootstrap import bootstrap
 from windvane.evaluation.metrics import CLASSIFICATION, REGRESSION, Metric
+from windvane.runtime.schema import Schema
+from windvane.runtime.table import Floats, Integers, Table
 
 INTERVAL_RESAMPLES, MIN_INTERVAL_RESAMPLES = 200, 60
 MAX_INTERVAL_SECONDS = 2.0
@@ -55,7 +55,7 @@ class Predictions:
         """Predict rows that the model did not train on; raises InputError if they do not fit the model."""
         target, _ = encode_target(y, "regression" if model.classes is None else "classification", classes=model.classes)
         weight = None if sample_weight is None else check_weight(sample_weight, len(target))
-        table = model.schema.encode(to_frame(X), owner=owner or "the model")
+        table = model.schema.transform(to_frame(X), owner=owner or "the model")
         if table.n_rows != len(target):
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
         return cls(

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from windvane.data.files import read_frame, to_frame
-from windvane.data.table import Floats, Table
 from windvane.data.target import Goal, encode_target
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.metalearning.cells import Cell, append_cell, cell_id, read_cells
 from windvane.models import FAMILIES
 from windvane.models.base import Family, Setting
+from windvane.runtime.table import Floats, Table
 from windvane.search.evaluate import part
 from windvane.search.portfolio import Entry
 from windvane.search.prepare import Given, Prepared, prepare
@@ -178,7 +178,7 @@ class _Evaluator:
             keep_data=False,
         )
         prepared = prepare(X, y, Given(source.goal, families=list(FAMILIES)), run, "the collection")
-        test = prepared.schema.encode(to_frame(X_test))
+        test = prepared.schema.transform(to_frame(X_test))
         target, _ = encode_target(y_test, source.goal, prepared.classes)
         task = prepared.problem.task
         metrics = {name: get_metric(name, task) for name in METRICS[task.kind]}

@@ -15,10 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from windvane.data.schema import Schema
-from windvane.data.table import Floats, Integers, Table
 from windvane.evaluation.importance import matrix_columns
 from windvane.evaluation.metric_functions import r2, roc_auc
+from windvane.runtime.schema import Schema
+from windvane.runtime.table import Floats, Integers, Table
 from windvane.search.run import Problem
 
 MAX_ROWS = 200_000  # compared for duplicates

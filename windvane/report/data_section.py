@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from windvane.data.schema import Schema
-from windvane.data.table import Floats, Integers
 from windvane.html_builder import (
     Html,
     Section,
@@ -23,6 +21,8 @@ from windvane.html_builder import (
 )
 from windvane.report.dataset_shift import CLEAR_SHIFT, DatasetShift
 from windvane.report.report_data import ReportData
+from windvane.runtime.schema import Schema
+from windvane.runtime.table import Floats, Integers
 from windvane.svg_charts import Axis, Series, plot
 
 MAX_COLUMNS = 300  # in the table of columns

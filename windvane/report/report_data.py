@@ -9,17 +9,16 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from windvane.data.schema import Schema
-from windvane.data.table import Floats, Integers, Table
 from windvane.data.task import Task
 from windvane.errors import InputError, RunError
-from windvane.evaluation.calibration import apply_temperature
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.predictions import Predictions
 from windvane.models import FAMILIES
 from windvane.models.base import Setting
 from windvane.predictor import Predictor
-from windvane.search.ensemble import Ensemble
+from windvane.runtime.ensemble import Ensemble, apply_temperature
+from windvane.runtime.schema import Schema
+from windvane.runtime.table import Floats, Integers, Table
 from windvane.search.policy import Policy
 from windvane.search.run import Problem, RunDirectory
 from windvane.search.trial import Trial

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from windvane.data.table import Floats
 from windvane.evaluation.metrics import Metric
 from windvane.fitted import leaderboard, performance_over_time
 from windvane.html_builder import Html, Section, bars, details, figure, number, paragraph, side_by_side, table, tag
 from windvane.progress import span
 from windvane.report.report_data import ReportData
-from windvane.search.ensemble import Ensemble
+from windvane.runtime.ensemble import Ensemble
+from windvane.runtime.table import Floats
 from windvane.search.trial import Trial
 from windvane.svg_charts import Axis, Series, plot
 

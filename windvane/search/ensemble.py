@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.table import Floats
 from windvane.data.task import Task
 from windvane.evaluation.bootstrap import bootstrap_standard_error
-from windvane.evaluation.calibration import Loss, apply_temperature, fit_decision_weights, fit_temperature
+from windvane.evaluation.calibration import Loss, fit_decision_weights, fit_temperature
 from windvane.evaluation.metrics import round_loss
+from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
+from windvane.runtime.table import Floats
 from windvane.search.bagging import folds_to_keep
 from windvane.search.run import Problem, RunDirectory
 from windvane.search.trial import Trial
@@ -26,49 +27,6 @@ from windvane.search.trial import Trial
 Singles = NDArray[np.floating[Any]]
 
 MOST_CANDIDATES = 40
-
-
-@dataclass(frozen=True)
-class Member:
-    """A trial's kept step with its share of the ensemble.
-
-    Attributes
-    ----------
-    number, step, family
-        The trial, the kept step, and whose it is.
-    weight
-        Above 0.
-    folds
-        Whose models predict, ascending; empty for all.
-    """
-
-    number: int
-    step: str
-    family: str
-    weight: float
-    folds: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """What predicts in the end.
-
-    Attributes
-    ----------
-    members
-        Weights above 0 that sum to 1, largest first.
-    loss
-        Validation loss of the blend; it chose the ensemble, so it is optimistic.
-    temperature
-        The exponent 1 / temperature sharpens or flattens probabilities; 1 changes nothing.
-    decision
-        Factor of each class before the largest probability decides; None changes nothing.
-    """
-
-    members: tuple[Member, ...]
-    loss: float
-    temperature: float = 1.0
-    decision: tuple[float, ...] | None = None
 
 
 def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
