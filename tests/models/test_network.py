@@ -11,6 +11,7 @@ from cases import Case, make_case
 from windvane.errors import ModelFileError
 from windvane.models import FAMILIES
 from windvane.models.base import Part
+from windvane.models.curve import Curve
 from windvane.runtime.serialization import read_arrays, write_arrays
 from windvane.runtime.table import Table
 
@@ -61,11 +62,20 @@ def test_a_whole_cycle_without_gain_ends_the_training() -> None:
     case = make_case("binary", n=300)
     model: Any = case.start(FAMILY, {"dropout": 0.0, "weight_decay": 1e-4})
     model.grow(511)
-    assert model.finished and model.iterations in FAMILY.steps({}, case.setting.task)[3:-1]
+    assert model.finished and model.iterations in FAMILY.steps({}, case.setting.task)[2:-1]
     assert model.best_iteration <= model.iterations // 2
     best = case.start(FAMILY, {"dropout": 0.0, "weight_decay": 1e-4})
     best.grow(model.best_iteration)
     np.testing.assert_array_equal(model.predict(case.test.table), best.predict(case.test.table))
+
+
+@pytest.mark.parametrize(("gain", "finished"), [(0.004, True), (0.006, False), (-0.1, True)])
+def test_a_cycle_that_gains_next_to_nothing_ends_the_training(gain: float, finished: bool) -> None:
+    model: Any = make_case("binary", n=60).start(FAMILY)
+    for epochs, ends in ((7, False), (15, finished)):
+        model.curve = Curve(0, [*np.linspace(2.0, 1.0, epochs // 2), *[1.5] * (epochs - epochs // 2 - 1), 1.0 - gain])
+        model.iterations = epochs
+        assert model._is_finished(1.0 - gain) is ends
 
 
 def test_a_network_that_diverges_ends_with_its_best_parameters() -> None:
