@@ -184,12 +184,15 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) or re.fullmatch(r"(-?[\d,]+(\.\d+)?%?)?", str(value)) is not None
 
 
-def bars(entries: Sequence[tuple[str, float, str]], *, label: str) -> Html:
-    """Horizontal bars (name, length, text beside it); the longest fills the width, a negative length has no bar."""
-    longest = max((length for _, length, _ in entries), default=0.0) or 1.0
+def bars(entries: Sequence[tuple[str, float, str]], *, label: str, full: float | None = None) -> Html:
+    """Horizontal bars (name, length, text beside it); a negative length has no bar.
+
+    A bar of the length `full` fills the width, by default the longest one.
+    """
+    full = full or max((length for _, length, _ in entries), default=0.0) or 1.0
     rows = []
     for name, length, shown in entries:
-        share = 100 * max(length, 0.0) / longest if longest > 0 else 0.0
+        share = 100 * max(length, 0.0) / full if full > 0 else 0.0
         bar = tag("i", attributes={"style": f"width:{share:.1f}%"})
         rows.append(tag("li", tag("b", name), tag("span", bar, attributes={"class": "bar"}), tag("em", shown)))
     return tag("ul", *rows, attributes={"class": "barlist", "aria-label": label})

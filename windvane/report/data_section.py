@@ -135,7 +135,7 @@ def _missing_figure(schema: Schema, n_rows: int) -> Html | None:
     entries = [(one.name, float(one.missing), f"{one.missing / n_rows:.1%}") for one in columns[:MAX_MISSING]]
     if len(columns) > MAX_MISSING:
         entries.append((f"{len(columns) - MAX_MISSING} more columns", -1.0, "fewer"))
-    return figure("Missing values", bars(entries, label="Share of missing values"))
+    return figure("Missing values", bars(entries, label="Share of missing values", full=n_rows))
 
 
 def _column_table(schema: Schema, column_scores: Mapping[str, float], measure: str) -> list[Html]:

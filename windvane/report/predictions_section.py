@@ -67,8 +67,8 @@ def headline(data: ReportData, scores: HeadlineScores) -> list[Html]:
     entries.append(("Data", f"{task.n_rows:,} x {len(data.schema.feature_names):,}", "rows x columns"))
     n_members = len(data.ensemble.members)
     entries.append(("Ensemble", f"{n_members} member{'s' * (n_members != 1)}", "models that predict together"))
-    classes = f", {task.n_classes:,} classes" if task.kind == "multiclass" else ""
-    content = [paragraph(f"{task.kind.capitalize()}{classes}, evaluated by {metric.name}."), metric_cards(entries)]
+    kind = "Regression" if task.kind == "regression" else f"Classification, {task.n_classes:,} classes"
+    content = [paragraph(f"{kind}, evaluated by {metric.name}."), metric_cards(entries)]
     if scores.test is None:
         hint = "There is no unbiased score yet. Pass rows that the search did not see: "
         content.append(note(hint + "model.report(path, X_test, y_test) or windvane report --test."))

@@ -124,9 +124,10 @@ def describe_direction(metric: Metric) -> str:
 def _over_time(data: ReportData) -> Html:
     frame = performance_over_time(data.curve, data.metric)
     seconds = frame["seconds"].to_numpy()
+    end = 1.04 * float(seconds[-1])  # room for the last value
     series = [
-        Series(*_stairs(seconds, frame["best_single"].to_numpy()), color=4, name="best single model"),
-        Series(*_stairs(seconds, frame["ensemble"].to_numpy()), color=0, name="ensemble"),
+        Series(*_steps(seconds, frame["best_single"].to_numpy(), end), color=4, name="best single model"),
+        Series(*_steps(seconds, frame["ensemble"].to_numpy(), end), color=0, name="ensemble"),
     ]
     # The first models may be far worse than all others and would flatten the curve.
     scores = frame[["best_single", "ensemble"]].to_numpy()
@@ -134,14 +135,12 @@ def _over_time(data: ReportData) -> Html:
     inside = [Series(s.x, np.clip(s.y, shown.low, shown.high), s.kind, s.color, s.name) for s in series]
     words = f"Validation score over {seconds[-1]:.0f} seconds"
     caption = f"These scores select the model ({describe_direction(data.metric)})."
-    return figure(
-        "Score over time", plot(inside, Axis("seconds", 0.0, float(seconds[-1])), shown, words), caption, series
-    )
+    return figure("Score over time", plot(inside, Axis("seconds", 0.0, end), shown, words), caption, series)
 
 
-def _stairs(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Points of a step function: a value holds until the next one."""
-    return np.asarray(np.repeat(x, 2)[1:]), np.asarray(np.repeat(y, 2)[:-1])
+def _steps(x: Floats, y: Floats, end: float) -> tuple[Floats, Floats]:
+    """Points of a step function: a value holds until the next one, the last until `end`."""
+    return np.append(np.repeat(x, 2)[1:], end), np.repeat(y, 2)
 
 
 def _without_worst(scores: Floats, metric: Metric) -> Floats:
