@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from windvane.data.column_types import infer_schema
-from windvane.data.metrics import get_metric
 from windvane.data.task import Task
+from windvane.evaluation.metrics import get_metric
 from windvane.predictor import Predictor
 from windvane.runtime import predictor as module
 from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
@@ -100,14 +99,3 @@ def test_labels_are_the_largest_after_decision_weights() -> None:
 
 def test_numbers_are_predicted_as_they_are() -> None:
     np.testing.assert_allclose(make(NUMBER).predict(rows()), by_hand(NUMBER, rows()))
-
-
-def test_loss_is_that_of_labels_or_of_probabilities() -> None:
-    y = np.random.default_rng(1).integers(0, 2, 40)
-    weight = np.random.default_rng(2).random(40)
-    blend = by_hand(BINARY, rows())
-    judged = make(BINARY, "balanced_accuracy", decision=(0.25, 1.0)).loss(rows(), y, weight)
-    assert judged == pytest.approx(1 - balanced_accuracy_score(y, blend[:, 1] > 0.2, sample_weight=weight))
-    # Decision weights are for labels alone.
-    judged = make(BINARY, "log_loss", decision=(0.25, 1.0)).loss(rows(), y)
-    assert judged == pytest.approx(log_loss(y, blend))

@@ -17,10 +17,11 @@ The layout; each imports only from what stands above it::
     errors.py     the exceptions, drawn as a tree
     version.py    the version, in one place
     settings.py   frozen run-wide choices, passed whole
-    draw.py       small charts as SVG: pure functions
-    page.py       one small builder of self-contained HTML pages
+    svg_charts.py  small charts as SVG: pure functions
+    html_builder.py  self-contained HTML pages from escaped elements
     torch_utils.py  helpers for torch networks: wrappers, devices
-    data/         any table -> typed columns; images; files, targets, folds, metrics
+    data/         any table -> typed columns; images; files, targets, folds
+    evaluation/   scores, intervals, calibration, curves and importance of predictions
     curvature/    Fisher trace and penalty, flatness, alarm; for any torch network
     vision/       image classification: recipe, augmentation, training, transfer, report
     models/       one family, one file: its search space beside how it grows
@@ -43,8 +44,8 @@ The layout; each imports only from what stands above it::
 """
 
 from windvane.automl import AutoClassifier, AutoRegressor, load
-from windvane.data.metrics import Metric
 from windvane.errors import InputError, ModelFileError, NoModelError, RunError, WindvaneError
+from windvane.evaluation.metrics import Metric
 from windvane.models import FAMILIES
 from windvane.models.sklearn_family import SklearnFamily
 from windvane.search.trial import Trial

@@ -22,6 +22,7 @@ from windvane import persist
 from windvane.data.files import to_frame
 from windvane.data.target import Goal, check_weight, encode_target
 from windvane.errors import InputError, RunError
+from windvane.evaluation.predictions import Predictions
 from windvane.models import FAMILIES
 from windvane.predictor import Predictor
 from windvane.refit import refitted
@@ -237,10 +238,8 @@ class Estimator(BaseEstimator):
             Higher is better; errors such as log loss and rmse come negative, as in scikit-learn.
         """
         predictor = predictor_of(self)
-        target, _ = encode_target(y, self._goal, classes=predictor.classes)
-        weight = None if sample_weight is None else check_weight(sample_weight, len(target))
-        loss = predictor.loss(self._table(X), target, weight)
-        score = predictor.metric.score(loss)
+        predictions = Predictions.of_test(predictor, X, y, sample_weight, owner=type(self).__name__)
+        score = predictions.score(predictor.metric)
         return score if predictor.metric.greater_is_better else -score
 
     def refit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:

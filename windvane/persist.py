@@ -18,9 +18,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from windvane.data.metrics import Metric, get_metric
 from windvane.data.task import Task
 from windvane.errors import ModelFileError
+from windvane.evaluation.metrics import Metric, get_metric
 from windvane.models import FAMILIES
 from windvane.models.base import Family, Setting
 from windvane.predictor import Predictor

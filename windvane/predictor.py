@@ -1,4 +1,4 @@
-"""The fitted ensemble of a run: a table in, probabilities or numbers out, and what they are worth."""
+"""The fitted ensemble of a run: a table in, probabilities or numbers out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from windvane.data.metrics import Metric
 from windvane.data.task import Task
+from windvane.evaluation.metrics import Metric
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.models import Fitted
 from windvane.runtime.predictor import EnsemblePredictor
@@ -47,9 +47,3 @@ class Predictor:
     def weighted(self, probabilities: Floats) -> Floats:
         """Apply the decision weights to probabilities of shape (n, n_classes); the largest of a row decides."""
         return self.blend.weighted(probabilities)
-
-    def loss(self, table: Table, target: NDArray[Any], weight: Floats | None = None) -> float:
-        """Return the metric's loss on rows with a known target."""
-        raw = self.predict_raw(table)
-        judged = self.weighted(raw) if self.metric.needs == "labels" else raw
-        return self.metric.loss(target, judged, weight)

@@ -9,6 +9,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from windvane import fitted, persist
+from windvane.evaluation.importance import feature_importance
 from windvane.predictor import Predictor
 from windvane.search.trial import Trial
 
@@ -64,7 +65,8 @@ class Results:
         pandas.DataFrame
             Columns importance and std, one row for each column, largest first.
         """
-        return fitted.feature_importance(self, X, y, n_repeats, seed=0)
+        predictor = predictor_of(self)
+        return feature_importance(predictor, predictor.metric, X, y, n_repeats)
 
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
         """Write one self-contained page on the run: the honest score, the data, the search, the errors.
@@ -81,10 +83,9 @@ class Results:
         Path
             Of the page.
         """
-        from windvane.report.evidence import Run
-        from windvane.report.story import write_report
+        from windvane.report.build import write_report
 
-        return write_report(Run.of(self), Path(path), X_test, y_test)
+        return write_report(self, Path(path), X_test, y_test)
 
     def save(self, path: str | Path) -> None:
         """Save the predictor alone in a new folder, open to `windvane.load`.

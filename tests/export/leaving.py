@@ -14,9 +14,9 @@ import pandas as pd
 
 from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
-from windvane.data.metrics import get_metric
 from windvane.data.target import encode_target
 from windvane.data.task import Kind, Task
+from windvane.evaluation.metrics import get_metric
 from windvane.export.folder import write_folder
 from windvane.models import FAMILIES
 from windvane.models.base import Part, Setting

@@ -1,4 +1,4 @@
-"""Importance: the column that counts comes first, and time is limited."""
+"""Importance on the rows of a run: validation rows by the models that did not see them, within the time limit."""
 
 from __future__ import annotations
 
@@ -7,51 +7,60 @@ from typing import Any
 import numpy as np
 import pytest
 
-from windvane.report import importance
-from windvane.report.evidence import Run, collect
-from windvane.report.importance import measure_importance
-from windvane.report.oddities import places
+from windvane.evaluation import importance
+from windvane.evaluation.importance import N_REPEATS, encoded_columns, permutation_importance
+from windvane.report.report_data import ReportData
 
 
 def test_it_is_what_shuffling_costs(regression: Any) -> None:
     model, X, y = regression
-    found = collect(Run.of(model), X, y).test
+    found = ReportData.of(model, X, y).test
     assert found is not None
-    where = places(model.predictor_.schema)
-    measured = measure_importance(found, where, list(where), seed=0)
+    columns = encoded_columns(model.predictor_.schema)
+    measured = permutation_importance(found, model.predictor_.metric, columns, seed=0)
     assert measured is not None
-    assert (measured.rows, measured.repeats, measured.left_out) == (len(X), importance.MOST_REPEATS, 0)
-    # Against the public method, which shuffles the user's own columns.
+    assert (measured.n_rows, measured.n_repeats, measured.n_omitted) == (len(X), N_REPEATS, 0)
     expected = model.feature_importance(X, y, n_repeats=20)
-    for name, (mean, spread) in measured.losses.items():
-        assert mean == pytest.approx(
-            expected.loc[name, "importance"], abs=4 * (spread + expected.loc[name, "std"]) + 0.1
-        )
-    assert next(iter(measured.losses)) == expected.index[0]
-    values = [mean for mean, _ in measured.losses.values()]
+    for name, (mean, std) in measured.drops.items():
+        assert mean == pytest.approx(expected.loc[name, "importance"], abs=4 * (std + expected.loc[name, "std"]) + 0.1)
+    assert next(iter(measured.drops)) == expected.index[0]
+    values = [mean for mean, _ in measured.drops.values()]
     assert values == sorted(values, reverse=True)
+
+
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_the_public_method_shuffles_as_scikit_learn_does(kind: str, request: pytest.FixtureRequest) -> None:
+    from sklearn.inspection import permutation_importance as sklearn_importance
+
+    model, X, y, *_ = request.getfixturevalue(kind)
+    found = model.feature_importance(X, y, n_repeats=2).loc[list(X.columns)]
+    expected = sklearn_importance(model, X, y, n_repeats=2, random_state=0)
+    np.testing.assert_allclose(found["importance"], expected.importances_mean, atol=1e-12)
+    np.testing.assert_allclose(found["std"], expected.importances_std, atol=1e-12)
 
 
 def test_validation_rows_are_measured_out_of_fold(binary: Any) -> None:
     model, *_ = binary
-    found = collect(Run.of(model)).validation
+    found = ReportData.of(model).validation
     assert found is not None
-    where = places(model.predictor_.schema)
-    measured = measure_importance(found, where, list(where), seed=0)
+    columns = encoded_columns(model.predictor_.schema)
+    measured = permutation_importance(found, model.predictor_.metric, columns, seed=0)
     assert measured is not None
-    assert measured.rows == len(found.rows)
-    assert measured.losses["colour"][0] < max(mean for mean, _ in measured.losses.values())
+    assert measured.n_rows == len(found)
+    assert measured.drops["colour"][0] < max(mean for mean, _ in measured.drops.values())
 
 
 def test_without_time_only_the_most_promising_are_measured(binary: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model, X, y, _ = binary
-    found = collect(Run.of(model), X, y).test
+    found = ReportData.of(model, X, y).test
     assert found is not None
-    where = places(model.predictor_.schema)
+    metric, columns = model.predictor_.metric, encoded_columns(model.predictor_.schema)
     ticks = iter(np.arange(0.0, 1000.0, 4.0))
     monkeypatch.setattr(importance.time, "monotonic", lambda: float(next(ticks)))
-    measured = measure_importance(found, where, list(where), seed=0)
+    measured = permutation_importance(found, metric, columns, max_seconds=10.0)
     assert measured is not None
-    assert measured.left_out == len(where) - len(measured.losses) > 0
-    assert measured.repeats == 1
-    assert measure_importance(found, {}, [], seed=0) is None
+    assert measured.n_omitted == len(columns) - len(measured.drops) > 0
+    assert list(measured.drops) == sorted(measured.drops, key=lambda name: -measured.drops[name][0])
+    assert set(measured.drops) == set(list(columns)[: len(measured.drops)])
+    assert measured.n_repeats == 1
+    assert permutation_importance(found, metric, {}) is None

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
-from windvane.data.metrics import get_metric
 from windvane.data.split import make_folds
 from windvane.data.task import Task
+from windvane.evaluation.metrics import get_metric
 from windvane.models import FAMILIES
 from windvane.models.linear import Linear
 from windvane.runtime.table import Table

@@ -15,9 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from toys import ToyFamily, make_problem
 
-from windvane.data.metrics import Metric
 from windvane.data.task import Task
 from windvane.errors import InputError
+from windvane.evaluation.metrics import Metric
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.sklearn_family import SklearnFamily
 from windvane.search.policy import Policy

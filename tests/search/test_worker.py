@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
-from windvane.data.metrics import get_metric
 from windvane.data.split import make_folds
 from windvane.data.task import Task
+from windvane.evaluation.metrics import get_metric
 from windvane.runtime.table import Table
 from windvane.search import channel
 from windvane.search.run import Problem, RunDirectory

@@ -11,9 +11,9 @@ import pytest
 from bad_families import BadFamily
 from sklearn.datasets import load_iris
 
-from windvane.data.metrics import get_metric
 from windvane.data.split import make_folds
 from windvane.data.task import Task
+from windvane.evaluation.metrics import get_metric
 from windvane.runtime.table import Table
 from windvane.search import channel
 from windvane.search.run import Problem, RunDirectory

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from windvane.draw import OKABE_ITO
 from windvane.errors import InputError
 from windvane.inspect.result import Floats
+from windvane.svg_charts import OKABE_ITO
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

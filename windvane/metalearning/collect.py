@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from windvane.data.files import read_frame, to_frame
-from windvane.data.metrics import Metric, get_metric
 from windvane.data.target import Goal, encode_target
+from windvane.evaluation.metrics import Metric, get_metric
 from windvane.metalearning.cells import Cell, append_cell, cell_id, read_cells
 from windvane.models import FAMILIES
 from windvane.models.base import Family, Setting

@@ -1,5 +1,5 @@
-"""What a run's page shows: the honest number first, then the data, the search, the errors and the way to use it.
+"""The page of a run: the unbiased score first, then the data, the search, the errors and how to use the model.
 
-``evidence`` collects what a run kept; ``oddities``, ``drift``, ``judgement`` and ``importance`` compute, from arrays to
-numbers; ``data_part``, ``search_part`` and ``score_part`` turn them into sections; ``story`` puts them in order.
+`report_data` collects what a run kept; `windvane.evaluation`, `data_checks` and `dataset_shift` compute; the sections
+draw; `build` puts them in order.
 """

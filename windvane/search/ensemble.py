@@ -7,29 +7,26 @@ from nothing, add, with replacement, the candidate that lowers the loss of the a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from windvane.data.task import Task
+from windvane.evaluation.bootstrap import bootstrap_standard_error
+from windvane.evaluation.calibration import Loss, fit_decision_weights, fit_temperature
+from windvane.evaluation.metrics import round_loss
 from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
-from windvane.runtime.table import Floats, Integers
+from windvane.runtime.table import Floats
 from windvane.search.bagging import folds_to_keep
 from windvane.search.run import Problem, RunDirectory
 from windvane.search.trial import Trial
 
 Singles = NDArray[np.floating[Any]]
-Loss = Callable[[Floats], float]
 
 MOST_CANDIDATES = 40
-_PASSES = 2  # over the classes, in search of decision weights
-_MOST_FACTORS, _FEWEST_FACTORS = 51, 5  # tried for a class
-_DRAWS = 30  # of the bootstrap that says how sure a loss is
-_MOST_WORK = 2e8  # numbers looked at in that search: about a second
 
 
 def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
@@ -53,7 +50,7 @@ def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
     best_counts, best_loss = counts, np.inf
     total = np.zeros(predictions.shape[1:])  # (v,) or (v, k)
     for taken in range(1, size + 1):
-        losses = np.array([_rounded(loss((total + single) / taken)) for single in predictions])
+        losses = np.array([round_loss(loss((total + single) / taken)) for single in predictions])
         # Among equals, one that is in already keeps the ensemble small and quick.
         chosen = int(np.lexsort((np.arange(len(losses)), counts == 0, losses))[0])
         counts[chosen] += 1
@@ -61,11 +58,6 @@ def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
         if taken == 1 or losses[chosen] < best_loss:
             best_counts, best_loss = counts.copy(), losses[chosen]
     return np.asarray(best_counts / best_counts.sum())
-
-
-def _rounded(loss: float) -> float:
-    """Six significant digits: float noise neither adds twins nor moves a factor."""
-    return float(f"{loss:.6g}")
 
 
 def family_cap(n_rows: int) -> int:
@@ -109,95 +101,6 @@ def candidates(trials: Sequence[Trial], n_rows: int) -> list[Trial]:
         if seen[trial.family] <= cap:
             chosen.append(trial)
     return chosen[:MOST_CANDIDATES]
-
-
-def fit_temperature(probabilities: Floats, loss: Loss) -> float:
-    """Find the temperature with the lowest loss.
-
-    Parameters
-    ----------
-    probabilities
-        The blend, shape (v, k).
-    loss
-        Judges probabilities.
-
-    Returns
-    -------
-    float
-        1.0 where none is better.
-    """
-    found = minimize_scalar(
-        lambda log_t: loss(apply_temperature(probabilities, float(np.exp(log_t)))),
-        bounds=(-1.5, 1.5),
-        method="bounded",
-        options={"xatol": 0.01},
-    )
-    return float(np.exp(found.x)) if found.fun < loss(probabilities) else 1.0
-
-
-def fit_decision(
-    probabilities: Floats, loss: Loss, spread: Callable[[Floats], float], most_calls: float = np.inf
-) -> tuple[float, ...] | None:
-    """Find factors for the classes with which the largest probability decides best, one class after the other.
-
-    Parameters
-    ----------
-    probabilities
-        The blend, shape (v, k).
-    loss
-        Judges probabilities by their largest.
-    spread
-        Gives the standard error of that loss, for these rows being a sample.
-    most_calls
-        How often `loss` may be asked.
-
-    Returns
-    -------
-    tuple of float or None
-        One factor for each class; None where the gain is within the standard error times the root of k - 1,
-        which is the noise that a search over so many factors finds where there is nothing to find, or where so many
-        rows and classes would take long.
-    """
-    n_factors = int(min(most_calls, _MOST_WORK / probabilities.size) / (_PASSES * probabilities.shape[1]))
-    if n_factors < _FEWEST_FACTORS:
-        return None
-    grid = np.exp(np.linspace(-2.5, 2.5, min(n_factors, _MOST_FACTORS)))
-    plain = best = loss(probabilities)
-    factors = np.ones(probabilities.shape[1])  # (k,)
-    for _ in range(_PASSES):
-        for j in range(len(factors) - 1 if len(factors) == 2 else len(factors)):
-            for factor in grid:
-                tried = factors.copy()
-                tried[j] = factor
-                value = loss(probabilities * tried)
-                if _rounded(value) < _rounded(best):
-                    best, factors = value, tried
-    if not plain - best > spread(probabilities) * np.sqrt(len(factors) - 1):
-        return None
-    return tuple(float(f) for f in factors)
-
-
-def standard_error(loss_of: Callable[[Integers], float], target: NDArray[np.intp], seed: int = 0) -> float:
-    """Estimate how much a loss varies from sample to sample: a bootstrap within the classes.
-
-    Parameters
-    ----------
-    loss_of
-        Gives the loss on some rows; a row may come more than once.
-    target
-        Class codes, shape (v,). Each class keeps its number of rows, so that none is ever missing.
-    seed
-        Of the draws.
-
-    Returns
-    -------
-    float
-        In units of the loss, whatever they are: a share, a cost, a coefficient.
-    """
-    rng = np.random.default_rng(seed)
-    classes = [np.flatnonzero(target == code) for code in np.unique(target)]
-    drawn = (np.concatenate([rng.choice(rows, len(rows)) for rows in classes]) for _ in range(_DRAWS))
-    return float(np.std([loss_of(rows) for rows in drawn], ddof=1))
 
 
 class EnsembleBuilder:
@@ -264,7 +167,7 @@ class EnsembleBuilder:
                 temperature = fit_temperature(blend, self._loss)
                 blend = apply_temperature(blend, temperature)
             elif self._metric.needs == "labels":
-                decision = fit_decision(blend, self._loss, self._spread, most_calls)
+                decision = fit_decision_weights(blend, self._loss, self._spread, most_calls)
         final = self._loss(blend if decision is None else blend * np.asarray(decision))
         members = [
             Member(trial.number, trial.step or "", trial.family, float(weight))
@@ -287,7 +190,7 @@ class EnsembleBuilder:
 
     def _spread(self, blend: Floats) -> float:
         weight = self._weight
-        return standard_error(
+        return bootstrap_standard_error(
             lambda rows: self._metric.loss(self._target[rows], blend[rows], None if weight is None else weight[rows]),
             self._target,
         )

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
-from windvane.data.metrics import Metric, get_metric
 from windvane.data.split import SplitBy, make_folds
 from windvane.data.target import Goal, check_weight, encode_target
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, unknown
+from windvane.evaluation.metrics import Metric, get_metric
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import Family
 from windvane.models.sklearn_family import SklearnFamily

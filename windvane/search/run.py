@@ -29,11 +29,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.metrics import Metric
 from windvane.data.split import Fold
 from windvane.data.table_io import read_table, write_table
 from windvane.data.task import Task
 from windvane.errors import RunError, RunLockedError, VersionError
+from windvane.evaluation.metrics import Metric
 from windvane.runtime.table import Floats, Integers, Table
 
 FORMAT = 3

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from windvane.html_builder import Html, Page, Section, bullet_list, details, paragraph, table, tag, write_page
 from windvane.inspect.result import Result
-from windvane.page import Html, Page, Section, details, listed, paragraph, table, tag, write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ class Analysis:
 def write_analyses(path: str | Path, title: str, lead: str, results: Sequence[tuple[Analysis, Result]]) -> Path:
     """Write results as one HTML file; returns its absolute path."""
     sections = [Section(analysis.title, _content(analysis, result)) for analysis, result in results]
-    sections.append(Section("What these numbers cannot say", [listed(LIMITS)]))
+    sections.append(Section("What these numbers cannot say", [bullet_list(LIMITS)]))
     return write_page(Page(title, [paragraph(lead)], sections), Path(path))
 
 

@@ -12,20 +12,19 @@ import pandas as pd
 
 from windvane.curvature.fisher_trace import FisherRecord
 from windvane.data.images import ImageSplits
-from windvane.draw import Axis, Kind, Series, plot, round_ticks
 from windvane.errors import InputError
-from windvane.page import (
+from windvane.html_builder import (
     Html,
     Page,
     Section,
     bars,
-    cards,
+    bullet_list,
     check_path,
     code,
     details,
     figure,
-    heat,
-    listed,
+    heatmap,
+    metric_cards,
     note,
     number,
     paragraph,
@@ -33,6 +32,7 @@ from windvane.page import (
     table,
     write_page,
 )
+from windvane.svg_charts import Axis, Kind, Series, plot, round_ticks
 from windvane.version import VERSION
 from windvane.vision.networks.profiling import count_parameters
 from windvane.vision.predict import predict_proba
@@ -138,7 +138,7 @@ def _headline(result: TrainingResult, data: ImageSplits, evaluated: Sequence[Eva
     n_parameters = _format_count(count_parameters(result.model.network))
     network = f"{result.model.recipe.model}, {n_parameters} parameters, {number(speed, 3)} images a second"
     entries.append(("Training", format_duration(result.seconds), network))
-    content = [cards(entries)]
+    content = [metric_cards(entries)]
     if ordered and ordered[0].used_for_selection:
         content.append(note("There is no unbiased score yet: keep test images aside, which select nothing."))
     return content
@@ -174,7 +174,7 @@ def _errors(one: EvaluatedImages) -> Section:
             for pair in zip(shares, matrix.tolist(), strict=True)
         ]
         caption = "Rows: true class. Columns: predicted class. Shade: share of the row."
-        content.append(figure("Confusion matrix", heat(classes, classes, cells, label="Confusion matrix"), caption))
+        content.append(figure("Confusion matrix", heatmap(classes, classes, cells, label="Confusion matrix"), caption))
     tables = [] if len(classes) > MAX_OPEN_ROWS else [_scores_by_class(one)]
     pairs = one.confused_pairs()[:MAX_PAIRS]
     if len(classes) > 2 and pairs:
@@ -249,7 +249,7 @@ def _training(result: TrainingResult) -> Section:
     return Section(
         "Training",
         [
-            listed([*describe_recipe(recipe), *result.notes]),
+            bullet_list([*describe_recipe(recipe), *result.notes]),
             side_by_side(*(one for one in pictures if one is not None)),
             paragraph(words),
             details("The whole recipe", table(["", ""], fields, label="The whole recipe")),
@@ -272,7 +272,7 @@ def _curve(history: pd.DataFrame, best: int, title: str, columns: Sequence[str])
         return None
     if columns[-1].startswith("valid") and not np.isnan(history[columns[-1]].iloc[best]):
         kept = history.iloc[[best]]
-        lines.append(Series(kept["epoch"].to_numpy(), kept[columns[-1]].to_numpy(), "ring", lines[-1].colour))
+        lines.append(Series(kept["epoch"].to_numpy(), kept[columns[-1]].to_numpy(), "ring", lines[-1].color))
     x_axis = Axis.around("epoch", [0, *history["epoch"]], margin=0.02)
     y_axis = Axis.around(title.lower(), np.concatenate([one.y for one in lines]))
     return figure(title, plot(lines, x_axis, y_axis, f"{title} over the epochs"), legend=lines)
@@ -358,7 +358,7 @@ def _data(data: ImageSplits) -> Section:
         rest = int(counts[order[MAX_BARS:]].sum())
         entries = [*entries[:MAX_BARS], (f"{len(order) - MAX_BARS} more", -1.0, f"{rest:,}")]
     shown = figure("Training images of each class", bars(entries, label="Training images of each class"))
-    return Section("Data", [listed(data.summary().splitlines()), shown])
+    return Section("Data", [bullet_list(data.summary().splitlines()), shown])
 
 
 def _use(folder: Path | None) -> Section:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from toys import make_trial
 
-from windvane.data.metrics import get_metric
 from windvane.data.task import Task
-from windvane.page import Html
+from windvane.evaluation.metrics import get_metric
+from windvane.html_builder import Html
 from windvane.predictor import Predictor
-from windvane.report.evidence import Evidence, Run
-from windvane.report.search_part import MOST_LETTERS, ensemble_section, failure_section, search_section
+from windvane.report.report_data import ReportData
+from windvane.report.search_section import MAX_ERROR_LENGTH, ensemble_section, failure_section, search_section
 from windvane.runtime.ensemble import Ensemble, Member
 from windvane.runtime.schema import Schema
 from windvane.search.policy import make_policy
@@ -22,14 +22,14 @@ from windvane.search.policy import make_policy
 TASK = Task("binary", 100, 1, 2)
 
 
-def evidence(trials: list[Any], *, n_curve: int = 20, temperature: float = 1.0) -> Evidence:
+def make(trials: list[Any], *, n_curve: int = 20, temperature: float = 1.0) -> ReportData:
     members = (Member(0, "step_0000", "toy", 0.5), Member(1, "step_0000", "toy", 0.3), Member(2, "s", "tree", 0.2))
     ensemble = Ensemble(members, 0.1, temperature, decision=(1.0, 2.5))
     classes = np.array(["no", "yes"])
     models: Any = ((1, 2), (1, 2), (1, 2))
     predictor = Predictor(TASK, Schema((), False, 1), get_metric("roc_auc", TASK), classes, ensemble, models, ())
     curve = [(float(i), 0.9 if i == 0 else 0.4 - i / 100, 0.3 - i / 100) for i in range(n_curve)]
-    return Evidence(Run(predictor, trials, curve, make_policy("cv3-halving", "of a test")))
+    return ReportData(predictor, trials, curve, make_policy("cv3-halving", "of a test"))
 
 
 def text(content: Any) -> str:
@@ -38,9 +38,9 @@ def text(content: Any) -> str:
 
 def test_the_search_in_words_and_pictures() -> None:
     trials = [make_trial(i, 0.1 + i / 100, fold_losses=(0.1, 0.2, float("inf")), ended=75.0) for i in range(30)]
-    html = text(search_section(evidence([*trials, make_trial(30, float("inf"))])).content)
+    html = text(search_section(make([*trials, make_trial(30, float("inf"))])).content)
     assert "3 folds, with successive halving (cv3-halving), because: of a test." in html
-    assert "31 trials in 1 min 15 s (31 from the portfolio); 30 gave a usable model." in html
+    assert "31 trials in 1 min 15 s (31 from the portfolio); 30 with a usable model." in html
     assert re.findall(r"<figcaption>([^<]+)", html) == ["Score over time", "Spread over folds"]
     assert html.count("<td>toy #") == 31
     assert "The other 19 trials" in html
@@ -48,7 +48,7 @@ def test_the_search_in_words_and_pictures() -> None:
 
 
 def test_the_first_bad_model_does_not_flatten_the_curve() -> None:
-    html = text(search_section(evidence([make_trial(0, 0.1)])).content)
+    html = text(search_section(make([make_trial(0, 0.1)])).content)
     svg = html[html.index("<svg") : html.index("</svg>")]
     lowest = min(float(label) for label in re.findall(r'text-anchor="end" class="tick">([\d.]+)<', svg))
     assert lowest > 0.5  # the first single model has 0.1
@@ -56,13 +56,13 @@ def test_the_first_bad_model_does_not_flatten_the_curve() -> None:
 
 @pytest.mark.parametrize("n_curve", [0, 1])
 def test_no_curve_no_folds(n_curve: int) -> None:
-    html = text(search_section(evidence([make_trial(0, 0.1, fold_losses=(0.1,))], n_curve=n_curve)).content)
+    html = text(search_section(make([make_trial(0, 0.1, fold_losses=(0.1,))], n_curve=n_curve)).content)
     assert "<figcaption>" not in html
 
 
 def test_the_ensemble() -> None:
     trials = [make_trial(i, 0.1, config={"rate": 0.000123456, "kind": "<x>"}, iterations=(3, 4)) for i in range(2)]
-    html = text(ensemble_section(evidence(trials, temperature=1.25)).content)
+    html = text(ensemble_section(make(trials, temperature=1.25)).content)
     assert "3 members, 6 models in all" in html
     assert "temperature 1.250" in html
     assert "no x 1.00, yes x 2.50" in html
@@ -82,7 +82,10 @@ def test_failures_are_counted_by_reason() -> None:
     section = failure_section([*trials, make_trial(4, 0.1)])
     assert section is not None
     html = Html(text(section.content))
-    assert "4 of 5 trials did not end well" in html
+    assert "4 of 5 trials failed or ended early" in html
     items = re.findall(r"<li>(.*?)</li>", re.sub("</?(b|pre|code)>", "|", html))
     assert items[0] == "|toy|: 3 trials, the library raised an error.||it broke||"
-    assert items[1] == f"|toy|: 1 trial, ended at its time limit; its last step is used.||{'x' * MOST_LETTERS}||"
+    assert (
+        items[1]
+        == f"|toy|: 1 trial, stopped at its time limit; its last checkpoint is used.||{'x' * MAX_ERROR_LENGTH}||"
+    )

@@ -1,7 +1,6 @@
-"""The metrics that are computed most often, faster than scikit-learn's and equal to them.
+"""The metrics that are computed most often: faster than scikit-learn's, equal to them and with their parameters.
 
-Notation: n rows, k classes; a target of class codes 0 .. k - 1 or numbers, shape (n,). Each function has the parameters
-of scikit-learn's: true values, prediction, and weights of the rows or None.
+Targets are class codes 0 .. k - 1 or numbers, shape (n,); probabilities have the shape (n, k).
 """
 
 from __future__ import annotations
@@ -20,100 +19,29 @@ SMALLEST = 1e-15  # probability
 
 
 def roc_auc(y_true: Codes, y_pred: Floats, sample_weight: Floats | None = None) -> float:
-    """Area under the ROC curve; the mean over the classes, each against the rest, where there are more than two.
-
-    Parameters
-    ----------
-    y_true
-        Codes.
-    y_pred
-        Probabilities of shape (n, k).
-    sample_weight
-        Weights.
-
-    Returns
-    -------
-    float
-        0 to 1; classes that do not occur are passed over, and without two classes it is 0.5.
-    """
+    """Area under the ROC curve, of more than two classes the mean over those that occur; 0.5 if undefined."""
     return _against_the_rest(_auc, y_true, y_pred, sample_weight, undefined=0.5)
 
 
 def average_precision(y_true: Codes, y_pred: Floats, sample_weight: Floats | None = None) -> float:
-    """Area under the steps of precision over recall; the mean over the classes where there are more than two.
-
-    Parameters
-    ----------
-    y_true
-        Codes.
-    y_pred
-        Probabilities of shape (n, k).
-    sample_weight
-        Weights.
-
-    Returns
-    -------
-    float
-        0 to 1; classes that do not occur are passed over, and without the second of two classes it is 0.
-    """
+    """Area under the steps of precision over recall, of more than two classes the mean over those that occur."""
     return _against_the_rest(_steps, y_true, y_pred, sample_weight, undefined=0.0)
 
 
 def log_loss(y_true: Codes, y_pred: Floats, sample_weight: Floats | None = None) -> float:
-    """Mean negative log of the probability of the true class.
-
-    Parameters
-    ----------
-    y_true
-        Codes.
-    y_pred
-        Probabilities of shape (n, k); rows are normalised, and no probability counts as less than 1e-15.
-    sample_weight
-        Weights.
-
-    Returns
-    -------
-    float
-        At least 0.
-    """
+    """Mean negative log of the probability of the true class; rows are normalized, probabilities at least 1e-15."""
     total = np.maximum(y_pred.sum(axis=1), SMALLEST)
     likelihood = y_pred[np.arange(len(y_true)), y_true] / total  # (n,)
     return _mean(-np.log(np.clip(likelihood, SMALLEST, 1.0)), sample_weight)
 
 
 def accuracy(y_true: Codes, y_pred: Codes, sample_weight: Floats | None = None) -> float:
-    """Share of right labels.
-
-    Parameters
-    ----------
-    y_true, y_pred
-        Codes.
-    sample_weight
-        Weights.
-
-    Returns
-    -------
-    float
-        0 to 1.
-    """
+    """Share of correct labels."""
     return _mean(y_true == y_pred, sample_weight)
 
 
 def balanced_accuracy(y_true: Codes, y_pred: Codes, sample_weight: Floats | None = None) -> float:
-    """Mean over the classes that occur of the share of right labels.
-
-    Parameters
-    ----------
-    y_true, y_pred
-        Codes.
-    sample_weight
-        Weights.
-
-    Returns
-    -------
-    float
-        0 to 1.
-    """
+    """Mean share of correct labels over the classes that occur."""
     weight = np.ones(len(y_true)) if sample_weight is None else sample_weight
     sizes = np.bincount(y_true, weights=weight)  # (k,)
     hits = np.bincount(y_true, weights=weight * (y_true == y_pred))
@@ -121,131 +49,40 @@ def balanced_accuracy(y_true: Codes, y_pred: Codes, sample_weight: Floats | None
 
 
 def f1(y_true: Codes, y_pred: Codes, sample_weight: Floats | None = None) -> float:
-    """Harmonic mean of precision and recall of the second of two classes.
-
-    Parameters
-    ----------
-    y_true, y_pred
-        Codes.
-    sample_weight
-        Weights.
-
-    Returns
-    -------
-    float
-        0 to 1; 0 where the class is neither there nor predicted.
-    """
+    """Harmonic mean of precision and recall of the second of two classes; 0 if it neither occurs nor is predicted."""
     scores, _, _ = _f1_of_classes(y_true, y_pred, sample_weight)
     return float(scores[1]) if len(scores) > 1 else 0.0
 
 
 def f1_macro(y_true: Codes, y_pred: Codes, sample_weight: Floats | None = None) -> float:
-    """Mean over the classes of the harmonic mean of precision and recall.
-
-    Parameters
-    ----------
-    y_true, y_pred
-        Codes.
-    sample_weight
-        Weights.
-
-    Returns
-    -------
-    float
-        0 to 1; classes that neither occur nor are predicted are passed over.
-    """
+    """Mean F1 over the classes that occur or are predicted."""
     scores, _, there = _f1_of_classes(y_true, y_pred, sample_weight)
     return float(np.mean(scores[there]))
 
 
 def f1_weighted(y_true: Codes, y_pred: Codes, sample_weight: Floats | None = None) -> float:
-    """Mean over the rows of the harmonic mean of precision and recall of their class.
-
-    Parameters
-    ----------
-    y_true, y_pred
-        Codes.
-    sample_weight
-        Weights.
-
-    Returns
-    -------
-    float
-        0 to 1.
-    """
+    """Mean F1 of the classes, weighted by their rows."""
     scores, sizes, _ = _f1_of_classes(y_true, y_pred, sample_weight)
     return float(np.average(scores, weights=sizes))
 
 
 def mean_squared_error(y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None) -> float:
-    """Mean squared difference.
-
-    Parameters
-    ----------
-    y_true, y_pred
-        Numbers.
-    sample_weight
-        Weights.
-
-    Returns
-    -------
-    float
-        In the square of the target's unit.
-    """
+    """Mean squared difference."""
     return _mean(np.square(y_true - y_pred), sample_weight)
 
 
 def root_mean_squared_error(y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None) -> float:
-    """Root of the mean squared difference.
-
-    Parameters
-    ----------
-    y_true, y_pred
-        Numbers.
-    sample_weight
-        Weights.
-
-    Returns
-    -------
-    float
-        In the target's unit.
-    """
+    """Root of the mean squared difference."""
     return float(np.sqrt(mean_squared_error(y_true, y_pred, sample_weight)))
 
 
 def mean_absolute_error(y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None) -> float:
-    """Mean absolute difference.
-
-    Parameters
-    ----------
-    y_true, y_pred
-        Numbers.
-    sample_weight
-        Weights.
-
-    Returns
-    -------
-    float
-        In the target's unit.
-    """
+    """Mean absolute difference."""
     return _mean(np.abs(y_true - y_pred), sample_weight)
 
 
 def r2(y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None) -> float:
-    """Share of the variance that is explained.
-
-    Parameters
-    ----------
-    y_true, y_pred
-        Numbers.
-    sample_weight
-        Weights.
-
-    Returns
-    -------
-    float
-        At most 1. Where the target is constant, 1 for a perfect prediction and 0 otherwise.
-    """
+    """Share of the variance that is explained; for a constant target 1 if the prediction is perfect, otherwise 0."""
     unexplained = mean_squared_error(y_true, y_pred, sample_weight)
     variance = _mean(np.square(y_true - _mean(y_true, sample_weight)), sample_weight)
     if variance == 0:
@@ -274,7 +111,7 @@ def _f1_of_classes(
 def _against_the_rest(
     area: Callable[[Floats, Floats], float], y_true: Codes, y_pred: Floats, weight: Floats | None, undefined: float
 ) -> float:
-    """Mean of the area of each class against the rest, leaving out those for which it is not defined."""
+    """Mean area of each class against the rest, without the classes for which it is undefined."""
     if y_pred.shape[1] == 2:
         areas = [area(*_counts(y_true == 1, y_pred[:, 1], weight))]
     else:
@@ -294,7 +131,7 @@ def _counts(positive: NDArray[np.bool_], score: Floats, weight: Floats | None) -
 
 
 def _auc(positives: Floats, negatives: Floats) -> float:
-    """Trapezoids: rows of one score count half."""
+    """Trapezoids: rows with equal scores count half."""
     total = positives[-1] * negatives[-1]
     if total <= 0:
         return float("nan")

@@ -1,8 +1,7 @@
-"""How good a prediction is: one number, lower is better.
+"""Metrics: windvane's, scikit-learn's and the user's, all turned into losses (lower is better).
 
-Notation: n rows, k classes. Within windvane a target holds class codes 0 .. k - 1 or numbers, and a prediction
-probabilities of shape (n, k) or numbers of shape (n,). The metrics that a search evaluates thousands of times are
-computed here; any other is scikit-learn's or the user's own.
+Inside windvane a target holds class codes 0 .. k - 1 or numbers, a prediction probabilities of shape (n, k) or numbers
+of shape (n,).
 """
 
 from __future__ import annotations
@@ -17,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import get_scorer, get_scorer_names
 
-from windvane.data.scores import (
+from windvane.data.task import Task
+from windvane.errors import InputError, unknown
+from windvane.evaluation.metric_functions import (
     accuracy,
     average_precision,
     balanced_accuracy,
@@ -31,8 +32,6 @@ from windvane.data.scores import (
     roc_auc,
     root_mean_squared_error,
 )
-from windvane.data.task import Task
-from windvane.errors import InputError, unknown
 from windvane.runtime.table import Floats
 
 Needs = Literal["probabilities", "labels", "values"]
@@ -40,27 +39,27 @@ Needs = Literal["probabilities", "labels", "values"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric, windvane's or one's own.
+    """A metric of windvane or of the user.
 
     Parameters
     ----------
     name
-        How it is called in reports.
+        Its name in reports.
     function
-        Takes the true labels or numbers and the prediction, arrays of n rows, and gives a number. Where it has a
-        parameter ``sample_weight``, that gets the weights of the rows, if there are any.
+        Takes the true labels or numbers and the prediction, arrays of n rows, and returns a number. If it has a
+        parameter ``sample_weight``, it receives the weights of the rows, if there are any.
     needs
-        What the prediction is: "probabilities" of shape (n, k) with classes in sorted order, "labels" of shape (n,),
-        or, for regression, "values" of shape (n,).
+        What `function` takes as prediction: "probabilities" of shape (n, k) with classes in sorted order, "labels" of
+        shape (n,), or, for regression, "values" of shape (n,).
     greater_is_better
         Whether it is a score. The loss is then one minus the score, otherwise the value itself.
     classes
-        Labels by code; filled in by `get_metric`. None where `function` takes codes.
+        Labels by code; set by `get_metric`. None if `function` takes codes.
 
     Raises
     ------
     InputError
-        Where `function` cannot be called or `needs` is not known.
+        If `function` is not callable or `needs` is unknown.
 
     Examples
     --------
@@ -86,7 +85,7 @@ class Metric:
             raise unknown("needs", self.needs, get_args(Needs))
 
     def loss(self, target: NDArray[Any], prediction: Floats, weight: Floats | None = None) -> float:
-        """Judge a prediction.
+        """Loss of a prediction.
 
         Parameters
         ----------
@@ -95,12 +94,12 @@ class Metric:
         prediction
             Probabilities of shape (n, k) or numbers of shape (n,).
         weight
-            Weights of the rows, shape (n,); where all are zero they are ignored.
+            Weights of the rows, shape (n,); ignored if all are zero.
 
         Returns
         -------
         float
-            Lower is better; infinite where the prediction holds NaN or infinite numbers.
+            Lower is better; infinite if the prediction has NaN or infinite values.
         """
         if not np.isfinite(prediction).all():
             return float("inf")
@@ -115,17 +114,17 @@ class Metric:
         return 1.0 - value if self.greater_is_better else value
 
     def score(self, loss: float) -> float:
-        """Turn a loss back into the metric's own value.
+        """Value of the metric for a loss.
 
         Parameters
         ----------
         loss
-            What `loss` gave.
+            Returned by `loss`.
 
         Returns
         -------
         float
-            The value of `function`.
+            In the direction of `function`.
         """
         return 1.0 - loss if self.greater_is_better else loss
 
@@ -175,28 +174,10 @@ ALIASES = {
 
 
 def get_metric(metric: Any, task: Task, classes: NDArray[Any] | None = None) -> Metric:
-    """Find the metric that is meant.
+    """Return the metric for a name, a scikit-learn scorer or a `Metric`; InputError if it does not fit the task.
 
-    Parameters
-    ----------
-    metric
-        "auto" (roc_auc for two classes, log_loss for more, rmse for numbers), a name of windvane or scikit-learn, a
-        scorer made by ``sklearn.metrics.make_scorer``, or a `Metric`.
-    task
-        What is to be learned.
-    classes
-        The labels by code; what a scorer or a `Metric` of the user's gets to see.
-
-    Returns
-    -------
-    Metric
-        Ready to judge. roc_auc and average_precision of more than two classes are the mean over the classes, each
-        against the rest.
-
-    Raises
-    ------
-    InputError
-        Where the metric is unknown or does not go with the task.
+    "auto" is roc_auc for two classes, log_loss for more and rmse for numbers. roc_auc and average_precision of more
+    than two classes are the mean over the classes, each against the rest.
     """
     if isinstance(metric, str):
         return _named(metric, task)
@@ -206,7 +187,7 @@ def get_metric(metric: Any, task: Task, classes: NDArray[Any] | None = None) -> 
         found = _of_scorer(metric, metric._score_func.__name__, task, classes)
     else:
         wrap = ": wrap it as windvane.Metric(name, function, needs=...)" if callable(metric) else ""
-        raise InputError(f"metric={metric!r} is no name, scikit-learn scorer or windvane.Metric{wrap}.")
+        raise InputError(f"metric={metric!r} is not a name, scikit-learn scorer or windvane.Metric{wrap}.")
     if (found.needs == "values") == task.is_classification:
         goal, needs = (
             ("classification", "'labels' or 'probabilities'") if task.is_classification else ("regression", "'values'")
@@ -234,7 +215,7 @@ def _named(given: str, task: Task) -> Metric:
 
 
 def _scorers(classification: bool) -> dict[str, Any]:
-    """Give scikit-learn's scorers for classes or for numbers."""
+    """Names and scorers of scikit-learn for classification or for regression."""
     scorers = {name: get_scorer(name) for name in get_scorer_names() if not name.endswith("_samples")}
     return {
         name: scorer
@@ -248,7 +229,7 @@ def _is_for_numbers(scorer: Any) -> bool:
 
 
 def _of_scorer(scorer: Any, name: str, task: Task, classes: NDArray[Any] | None) -> Metric:
-    """Make a metric of a scorer; without classes its function gets codes and must bear that some are absent."""
+    """Metric of a scorer; without classes its function receives codes, of which some may be absent."""
     response = scorer._response_method
     methods = (response,) if isinstance(response, str) else tuple(response)
     arguments = dict(scorer._kwargs)
@@ -256,7 +237,7 @@ def _of_scorer(scorer: Any, name: str, task: Task, classes: NDArray[Any] | None)
     needs: Needs = "labels" if task.is_classification and not _is_for_numbers(scorer) else "values"
     if "predict" not in methods:
         if "predict_proba" not in methods:
-            raise InputError(f"metric={name!r} needs {response}, but models give 'predict' and 'predict_proba' alone.")
+            raise InputError(f"metric={name!r} needs {response}, but models only have 'predict' and 'predict_proba'.")
         needs = "probabilities"
         if task.kind == "binary":
             positive = arguments.get("pos_label")
@@ -272,45 +253,26 @@ def _of_scorer(scorer: Any, name: str, task: Task, classes: NDArray[Any] | None)
 
 @dataclass(frozen=True)
 class ScorerFunction:
-    """The function inside a scikit-learn scorer.
-
-    Attributes
-    ----------
-    function
-        A metric function of scikit-learn, or one with the same parameters.
-    arguments
-        Its other arguments.
-    column
-        Which column of probabilities it wants; None for all.
-    """
+    """The function inside a scikit-learn scorer."""
 
     function: Callable[..., float]
     arguments: Mapping[str, Any]
-    column: int | None
+    column: int | None  # of the probabilities; None for all
 
     def __call__(self, y_true: NDArray[Any], y_pred: Any, sample_weight: Floats | None = None) -> float:
-        """Evaluate the function.
-
-        Parameters
-        ----------
-        y_true, y_pred
-            Labels or numbers, and the prediction, n rows.
-        sample_weight
-            Weights of the rows; ignored where the function knows none.
-
-        Returns
-        -------
-        float
-            Its value.
-        """
         answer = y_pred if self.column is None else y_pred[:, self.column]
         if sample_weight is not None and _takes(self.function, "sample_weight"):
             return self.function(y_true, answer, sample_weight=sample_weight, **self.arguments)
         return self.function(y_true, answer, **self.arguments)
 
 
+def round_loss(loss: float) -> float:
+    """Six significant digits, so that float noise decides nothing."""
+    return float(f"{loss:.6g}")
+
+
 def _takes(function: Callable[..., float], parameter: str) -> bool:
     try:
         return parameter in inspect.signature(function).parameters
-    except ValueError:  # some functions written in C do not tell
+    except ValueError:  # some functions written in C have no signature
         return False

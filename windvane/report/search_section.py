@@ -7,87 +7,68 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from windvane.data.metrics import Metric
-from windvane.draw import Axis, Series, plot
+from windvane.evaluation.metrics import Metric
 from windvane.fitted import leaderboard, performance_over_time
-from windvane.page import Html, Section, bars, details, figure, number, paragraph, side_by_side, table, tag
+from windvane.html_builder import Html, Section, bars, details, figure, number, paragraph, side_by_side, table, tag
 from windvane.progress import span
-from windvane.report.evidence import Evidence
+from windvane.report.report_data import ReportData
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.table import Floats
 from windvane.search.trial import Trial
+from windvane.svg_charts import Axis, Series, plot
 
-SHOWN_TRIALS, MOST_TRIALS = 12, 300  # of the leaderboard, at once and on a click
-MOST_FAILURES, MOST_LETTERS = 15, 300
-MOST_CONFIGS, MOST_STRIPS = 5, 10
+SHOWN_TRIALS, MAX_TRIALS = 12, 300  # of the leaderboard, at once and on a click
+MAX_FAILURES, MAX_ERROR_LENGTH = 15, 300
+MAX_CONFIGS, MAX_STRIPS = 5, 10
 
 _ENDS = {
     "failed": "the library raised an error",
-    "timeout": "ended at its time limit",
-    "memory": "ended at the memory limit",
-    "crashed": "the worker program died",
-    "partial": "stopped by the clock",
+    "timeout": "stopped at its time limit",
+    "memory": "stopped at the memory limit",
+    "crashed": "the worker process died",
+    "partial": "stopped at the end of the search",
     "done": "done",
 }
 
 
-def search_section(evidence: Evidence) -> Section:
-    """Tell how the search went.
-
-    Parameters
-    ----------
-    evidence
-        Of the run, with trials.
-
-    Returns
-    -------
-    Section
-        Policy, score over time, leaderboard, folds.
-    """
-    run = evidence.run
-    metric, trials = run.predictor.metric, run.trials
+def search_section(data: ReportData) -> Section:
+    """Policy, score over time, spread over folds, leaderboard."""
+    metric, trials, policy = data.metric, data.trials, data.policy
     content = []
-    if run.policy is not None:
-        rule = _folds(run.policy.n_folds) + (", with successive halving" if run.policy.halving else "")
-        content.append(paragraph(f"Validated by {rule} ({run.policy.name}), because: {run.policy.reason}."))
+    if policy is not None:
+        rule = "a hold-out set" if policy.n_folds == 1 else f"{policy.n_folds} folds"
+        rule += ", with successive halving" if policy.halving else ""
+        content.append(paragraph(f"Validated by {rule} ({policy.name}), because: {policy.reason}."))
     seconds = max((trial.ended for trial in trials), default=0.0)
     n_usable = sum(trial.usable for trial in trials)
     origins = Counter(trial.origin for trial in trials)
     came = ", ".join(f"{count:,} from the {origin}" for origin, count in origins.most_common())
-    content.append(paragraph(f"{len(trials):,} trials in {span(seconds)} ({came}); {n_usable:,} gave a usable model."))
-    pictures = [_over_time(evidence)] if len(run.curve) > 1 else []
-    strips = _fold_spread(trials, run.predictor.ensemble, metric)
+    content.append(paragraph(f"{len(trials):,} trials in {span(seconds)} ({came}); {n_usable:,} with a usable model."))
+    pictures = [_over_time(data)] if len(data.curve) > 1 else []
+    strips = _fold_spread(trials, data.ensemble, metric)
     if strips is not None:
         pictures.append(strips)
     if pictures:
         content.append(side_by_side(*pictures))
-    content += _board(trials, run.predictor.ensemble, metric)
+    content += _board(trials, data.ensemble, metric)
     return Section("Search", content)
 
 
-def ensemble_section(evidence: Evidence) -> Section:
-    """Show what predicts in the end.
-
-    Parameters
-    ----------
-    evidence
-        Of the run.
-
-    Returns
-    -------
-    Section
-        Weights by member and family, and the members' configurations where the trials are there.
-    """
-    predictor, by_number = evidence.run.predictor, {trial.number: trial for trial in evidence.run.trials}
-    ensemble = predictor.ensemble
-    n_models = sum(map(len, predictor.models))
+def ensemble_section(data: ReportData) -> Section:
+    """Weights by member and family, and the members' configurations."""
+    ensemble, by_number = data.ensemble, {trial.number: trial for trial in data.trials}
+    n_models = sum(map(len, data.predictor.models))
     words = f"{len(ensemble.members)} member{'s' * (len(ensemble.members) != 1)}, {n_models} models in all"
-    content = [paragraph(f"{words}: each member averages the models of its folds, and the members are blended.")]
+    content = [
+        paragraph(f"{words}: each member averages the models of its folds, and the ensemble is their weighted average.")
+    ]
     if ensemble.temperature != 1.0:
         content.append(paragraph(f"Probabilities are rescaled with the temperature {ensemble.temperature:.3f}."))
     if ensemble.decision is not None:
-        factors = ", ".join(f"{a} x {f:.2f}" for a, f in zip(evidence.labels[:12], ensemble.decision, strict=False))
-        content.append(paragraph(f"Before the largest probability decides, the classes are weighed: {factors}."))
+        factors = ", ".join(f"{a} x {f:.2f}" for a, f in zip(data.labels[:12], ensemble.decision, strict=False))
+        content.append(
+            paragraph(f"The predicted class has the largest product of probability and decision weight: {factors}.")
+        )
     members = [(f"{m.family} #{m.number}", m.weight, f"{m.weight:.0%}") for m in ensemble.members]
     families: Counter[str] = Counter()
     for member in ensemble.members:
@@ -97,7 +78,7 @@ def ensemble_section(evidence: Evidence) -> Section:
     if len(families) < len(members):
         pictures.append(figure("By family", bars(shares, label="Weight of each family")))
     content.append(side_by_side(*pictures))
-    for member in [m for m in ensemble.members if m.number in by_number][:MOST_CONFIGS]:
+    for member in [m for m in ensemble.members if m.number in by_number][:MAX_CONFIGS]:
         trial = by_number[member.number]
         rows = [[name, _setting(value)] for name, value in trial.config.items()]
         if trial.iterations:
@@ -108,86 +89,74 @@ def ensemble_section(evidence: Evidence) -> Section:
 
 
 def failure_section(trials: Sequence[Trial]) -> Section | None:
-    """Say what failed, and why.
-
-    Parameters
-    ----------
-    trials
-        Of the run.
-
-    Returns
-    -------
-    Section or None
-        None where every trial ended well.
-    """
+    """What failed and why; None if every trial ended well."""
     ended = [t for t in trials if t.status not in ("done", "partial") or not t.usable]
     if not ended:
         return None
     counted = Counter(
-        (t.family, _ENDS[t.status], (t.error or "no message")[:MOST_LETTERS], "; its last step is used" * t.usable)
+        (
+            t.family,
+            _ENDS[t.status],
+            (t.error or "no message")[:MAX_ERROR_LENGTH],
+            "; its last checkpoint is used" * t.usable,
+        )
         for t in ended
     )
     items = [
         tag(
             "li", tag("b", family), f": {count:,} trial{'s' * (count != 1)}, {how}{used}.", tag("pre", tag("code", why))
         )
-        for (family, how, why, used), count in counted.most_common(MOST_FAILURES)
+        for (family, how, why, used), count in counted.most_common(MAX_FAILURES)
     ]
-    words = f"{len(ended):,} of {len(trials):,} trials did not end well. The search goes on without them."
+    words = f"{len(ended):,} of {len(trials):,} trials failed or ended early."
     return Section("Failed trials", [paragraph(words), tag("ul", *items, attributes={"class": "failures"})])
-
-
-def _folds(n_folds: int) -> str:
-    return "a hold-out part" if n_folds == 1 else f"{n_folds} folds"
 
 
 def _setting(value: object) -> str:
     return number(value) if isinstance(value, float) else str(value)
 
 
-def direction(metric: Metric) -> str:
-    """Say which way is better."""
+def describe_direction(metric: Metric) -> str:
+    """Which way is better."""
     return "higher is better" if metric.greater_is_better else "lower is better"
 
 
-def _over_time(evidence: Evidence) -> Html:
-    run = evidence.run
-    frame = performance_over_time(run.curve, run.predictor.metric)
+def _over_time(data: ReportData) -> Html:
+    frame = performance_over_time(data.curve, data.metric)
     seconds = frame["seconds"].to_numpy()
+    end = 1.04 * float(seconds[-1])  # room for the last value
     series = [
-        Series(*_stairs(seconds, frame["best_single"].to_numpy()), colour=4, name="best single model"),
-        Series(*_stairs(seconds, frame["ensemble"].to_numpy()), colour=0, name="ensemble"),
+        Series(*_steps(seconds, frame["best_single"].to_numpy(), end), color=4, name="best single model"),
+        Series(*_steps(seconds, frame["ensemble"].to_numpy(), end), color=0, name="ensemble"),
     ]
-    # The first models may be far worse than all others: the axis shows where it gets interesting.
+    # The first models may be far worse than all others and would flatten the curve.
     scores = frame[["best_single", "ensemble"]].to_numpy()
-    shown = Axis.around(f"validation {run.predictor.metric.name}", _without_worst(scores, run.predictor.metric))
-    inside = [Series(s.x, np.clip(s.y, shown.low, shown.high), s.kind, s.colour, s.name) for s in series]
+    shown = Axis.around(f"validation {data.metric.name}", _without_worst(scores, data.metric))
+    inside = [Series(s.x, np.clip(s.y, shown.low, shown.high), s.kind, s.color, s.name) for s in series]
     words = f"Validation score over {seconds[-1]:.0f} seconds"
-    caption = f"These scores choose the model ({direction(run.predictor.metric)})."
-    return figure(
-        "Score over time", plot(inside, Axis("seconds", 0.0, float(seconds[-1])), shown, words), caption, series
-    )
+    caption = f"These scores select the model ({describe_direction(data.metric)})."
+    return figure("Score over time", plot(inside, Axis("seconds", 0.0, end), shown, words), caption, series)
 
 
-def _stairs(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Let a value hold until the next one."""
-    return np.asarray(np.repeat(x, 2)[1:]), np.asarray(np.repeat(y, 2)[:-1])
+def _steps(x: Floats, y: Floats, end: float) -> tuple[Floats, Floats]:
+    """Points of a step function: a value holds until the next one, the last until `end`."""
+    return np.append(np.repeat(x, 2)[1:], end), np.repeat(y, 2)
 
 
 def _without_worst(scores: Floats, metric: Metric) -> Floats:
-    """Leave out the worst tenth."""
+    """The finite scores without the worst tenth."""
     sign = 1.0 if metric.greater_is_better else -1.0
     ranked = np.sort(sign * scores[np.isfinite(scores)])
     return np.asarray(sign * ranked[len(ranked) // 10 :])
 
 
 def _fold_spread(trials: Sequence[Trial], ensemble: Ensemble, metric: Metric) -> Html | None:
-    """Draw a line of rings for each member and the best other trials: their score on each fold."""
+    """A line of rings for each member and the best other trials: their score on each fold."""
     members = {member.number for member in ensemble.members}
     ranked = sorted((t for t in trials if t.usable and len(t.fold_losses) > 1), key=lambda t: (t.loss, t.number))
     chosen = sorted(
-        [t for t in ranked if t.number in members][:MOST_STRIPS]
-        + [t for t in ranked if t.number not in members][: max(0, MOST_STRIPS // 2 - len(members))],
+        [t for t in ranked if t.number in members][:MAX_STRIPS]
+        + [t for t in ranked if t.number not in members][: max(0, MAX_STRIPS // 2 - len(members))],
         key=lambda t: (t.loss, t.number),
     )
     if not chosen:
@@ -196,17 +165,17 @@ def _fold_spread(trials: Sequence[Trial], ensemble: Ensemble, metric: Metric) ->
     series, values = list[Series](), list[float]()
     for i, trial in enumerate(chosen):
         scores = np.array([metric.score(loss) for loss in trial.fold_losses])
-        colour = 0 if trial.number in members else 4
-        series.append(Series(scores, np.full(len(scores), float(n - 1 - i)), "points", colour))
+        color = 0 if trial.number in members else 4
+        series.append(Series(scores, np.full(len(scores), float(n - 1 - i)), "points", color))
         series.append(Series(np.array([metric.score(trial.loss)]), np.array([float(n - 1 - i)]), "ring", 1))
         values += [*scores[np.isfinite(scores)], metric.score(trial.loss)]
     ticks = [(float(n - 1 - i), f"{trial.family} #{trial.number}") for i, trial in enumerate(chosen)]
     y = Axis("", -0.6, n - 0.4, ticks)
     picture = plot(series, Axis.around(metric.name, values), y, "Score of each fold", height=max(120.0, 60.0 + 22 * n))
     legend = [
-        Series(np.empty(0), np.empty(0), colour=0, name="folds of a member"),
-        Series(np.empty(0), np.empty(0), colour=4, name="of another trial"),
-        Series(np.empty(0), np.empty(0), colour=1, name="all rows"),
+        Series(np.empty(0), np.empty(0), color=0, name="folds of a member"),
+        Series(np.empty(0), np.empty(0), color=4, name="of another trial"),
+        Series(np.empty(0), np.empty(0), color=1, name="all rows"),
     ]
     return figure("Spread over folds", picture, "Trials whose points overlap differ by chance.", legend)
 
@@ -228,6 +197,6 @@ def _board(trials: Sequence[Trial], ensemble: Ensemble, metric: Metric) -> list[
     header = ["rank", "trial", f"validation {metric.name}", "weight", "seconds", "status", "origin"]
     shown = [table(header, rows[:SHOWN_TRIALS], label="Best trials")]
     if len(rows) > SHOWN_TRIALS:
-        rest = table(header, rows[SHOWN_TRIALS:MOST_TRIALS], label="Other trials")
+        rest = table(header, rows[SHOWN_TRIALS:MAX_TRIALS], label="Other trials")
         shown.append(details(f"The other {len(rows) - SHOWN_TRIALS:,} trials", rest))
     return shown

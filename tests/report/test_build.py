@@ -34,20 +34,20 @@ def test_a_test_score_is_the_headline(binary: Any, tmp_path: Path) -> None:
     html = written(model, tmp_path, X, y)
     cards = re.findall(r"<dt>([^<]+)</dt><dd>([^<]+)</dd><dd class=\"remark\">([^<]+)<", html)
     assert cards[0][:2] == ("Test roc_auc", f"{model.score(X, y):.4f}")
-    assert "190 rows that chose nothing" in cards[0][2]
+    assert "190 rows that the search did not see" in cards[0][2]
     assert cards[1][0] == "Validation roc_auc"
-    assert "chose the model" in cards[1][2]
-    assert cards[2][:2] == ("Blind guess", "0.5000")
+    assert "selected the model" in cards[1][2]
+    assert cards[2][:2] == ("Constant prediction", "0.5000")
     middle = ["Data", "Train and test", "Search", "Ensemble", "Predictions", "Columns that matter", "Use it"]
     assert headings(html) == [*middle, "Versions and settings"]
-    assert "no drift is visible" in html
+    assert "no shift is visible" in html
 
 
 def test_without_a_test_set_the_page_says_what_its_rows_chose(binary: Any, tmp_path: Path) -> None:
     html = written(binary[0], tmp_path)
     assert "Test roc_auc" not in html
     assert "There is no unbiased score yet" in html
-    assert "but these rows chose the models and weights" in html
+    assert "but these rows selected the models and weights" in html
     assert "Train and test" not in headings(html)
 
 

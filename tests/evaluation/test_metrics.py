@@ -7,9 +7,9 @@ from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, fbeta_score, get_scorer, get_scorer_names, log_loss, make_scorer
 
-from windvane.data.metrics import Metric, get_metric
 from windvane.data.task import Task
 from windvane.errors import InputError
+from windvane.evaluation.metrics import Metric, get_metric
 
 TASKS = {
     "binary": Task("binary", 60, 4, 2),
@@ -220,12 +220,16 @@ def test_metrics_travel_to_workers():
         ("precision", "multiclass", "Use 'precision_macro'"),
         ("positive_likelihood_ratio", "multiclass", "Use 'balanced_accuracy'"),
         (accuracy_score, "binary", "wrap it as windvane.Metric(name, function, needs=...)"),
-        (3, "binary", "metric=3 is no name, scikit-learn scorer or windvane.Metric."),
-        (None, "binary", "metric=None is no name"),
+        (3, "binary", "metric=3 is not a name, scikit-learn scorer or windvane.Metric."),
+        (None, "binary", "metric=None is not a name"),
         (Metric("m", max), "regression", "has needs='labels', but for regression it must be 'values'"),
         (Metric("m", max, needs="values"), "binary", "for classification it must be 'labels' or 'probabilities'"),
         (get_scorer("r2"), "binary", "has needs='values', but for classification"),
-        (make_scorer(max, response_method="decision_function"), "binary", "needs decision_function, but models give"),
+        (
+            make_scorer(max, response_method="decision_function"),
+            "binary",
+            "needs decision_function, but models only have",
+        ),
     ],
 )
 def test_errors(metric, kind, message):

@@ -1,7 +1,7 @@
-"""Small charts as SVG texts: pure functions from arrays to pictures, without a script.
+"""Small charts as SVG text: pure functions from arrays to pictures, without scripts.
 
-A chart is 360 units wide, so that its letters stay readable on a phone. Colours are classes (``c0`` to ``c4``) that
-the style of `windvane.page` defines for light and dark. All texts are escaped here.
+A chart is 360 units wide, so that its labels stay readable on a phone. Colors are CSS classes (``c0`` to ``c4``) that
+the style of `windvane.html_builder` defines for light and dark. All texts are escaped here.
 """
 
 from __future__ import annotations
@@ -19,51 +19,26 @@ Kind = Literal["line", "points", "dashed", "bars", "ring"]
 Ticks = Sequence[tuple[float, str]]
 
 WIDTH, HEIGHT = 360.0, 250.0
-LETTER = 6.1  # width of a letter of the ticks
-LONGEST_LABEL = 20  # letters of a tick's label
-N_COLOURS = 5
+CHARACTER_WIDTH = 6.1  # of a tick label
+LONGEST_LABEL = 20  # characters of a tick label
+N_COLORS = 5
 
-# Okabe and Ito's palette, distinct with every kind of colour vision: for matplotlib figures (here, CSS classes).
+# Okabe and Ito's palette, distinct with every kind of color vision: for matplotlib figures (here, CSS classes).
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One direction of a chart.
-
-    Attributes
-    ----------
-    label
-        What it shows.
-    low, high
-        Its ends.
-    ticks
-        Values with their labels; round numbers where it is empty.
-    """
+    """One axis of a chart."""
 
     label: str
     low: float
     high: float
-    ticks: Ticks = ()
+    ticks: Ticks = ()  # values with labels; round numbers if empty
 
     @classmethod
     def around(cls, label: str, values: Any, *, margin: float = 0.04) -> Axis:
-        """Make an axis that holds all values.
-
-        Parameters
-        ----------
-        label
-            What it shows.
-        values
-            Numbers; those that are not finite are passed over.
-        margin
-            Share of the range to leave free on both sides.
-
-        Returns
-        -------
-        Axis
-            Never of length zero.
-        """
+        """An axis that spans all finite values plus a margin (a share of their range); never of length zero."""
         finite = np.asarray(values, dtype=np.float64).ravel()
         finite = finite[np.isfinite(finite)]
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
@@ -73,48 +48,19 @@ class Axis:
 
 @dataclass(frozen=True)
 class Series:
-    """What is drawn.
+    """Points to draw, and how."""
 
-    Attributes
-    ----------
-    x, y
-        Shape (m,). For bars x holds the m + 1 edges.
-    kind
-        How: a line, a dashed one, points, rings, or bars from zero.
-    colour
-        Number of its colour, 0 to 4.
-    name
-        For the legend; empty for none.
-    """
-
-    x: NDArray[Any]
-    y: NDArray[Any]
+    x: NDArray[Any]  # (m,); for bars the m + 1 edges
+    y: NDArray[Any]  # (m,)
     kind: Kind = "line"
-    colour: int = 0
-    name: str = ""
+    color: int = 0  # 0 to 4
+    name: str = ""  # in the legend; empty for none
 
 
 def plot(series: Sequence[Series], x: Axis, y: Axis, description: str, *, height: float = HEIGHT) -> str:
-    """Draw series in one frame.
-
-    Parameters
-    ----------
-    series
-        The later ones lie on top.
-    x, y
-        The axes.
-    description
-        What is to be seen, for those who cannot see it.
-    height
-        Of the picture; the width is `WIDTH`.
-
-    Returns
-    -------
-    str
-        An ``svg`` element.
-    """
+    """An ``svg`` element with all series in one frame, later ones on top; `description` is its text alternative."""
     x_ticks, y_ticks = x.ticks or round_ticks(x.low, x.high), y.ticks or round_ticks(y.low, y.high)
-    left = 24 + LETTER * max((len(_short(label)) for _, label in y_ticks), default=0)
+    left = 24 + CHARACTER_WIDTH * max((len(_short(label)) for _, label in y_ticks), default=0)
     right, top, bottom = WIDTH - 12, 8.0, height - 38
     across = _Scale(x.low, x.high, left, right)
     up = _Scale(y.low, y.high, bottom, top)
@@ -134,20 +80,7 @@ def plot(series: Sequence[Series], x: Axis, y: Axis, description: str, *, height
 
 
 def round_ticks(low: float, high: float, about: int = 5) -> list[tuple[float, str]]:
-    """Choose round numbers between two values.
-
-    Parameters
-    ----------
-    low, high
-        The ends, low < high.
-    about
-        How many there should be.
-
-    Returns
-    -------
-    list of (float, str)
-        Values one, two or five times a power of ten apart, with their labels.
-    """
+    """About `about` ticks between low and high, one, two or five times a power of ten apart, with labels."""
     power = 10.0 ** math.floor(math.log10((high - low) / about))
     step = next(power * factor for factor in (1, 2, 5, 10) if (high - low) / (power * factor) <= about + 1)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -158,7 +91,7 @@ def round_ticks(low: float, high: float, about: int = 5) -> list[tuple[float, st
 
 @dataclass(frozen=True)
 class _Scale:
-    """From values to places."""
+    """Maps values to coordinates."""
 
     low: float
     high: float
@@ -178,11 +111,11 @@ def _short(label: str) -> str:
 
 
 def _uncrowded(ticks: Ticks, across: _Scale) -> list[tuple[float, str]]:
-    """Leave out ticks whose labels would touch."""
+    """The ticks whose labels do not touch."""
     kept: list[tuple[float, str]] = []
     end = -math.inf
     for value, label in ticks:
-        half = LETTER * len(_short(label)) / 2
+        half = CHARACTER_WIDTH * len(_short(label)) / 2
         if across(value) - half > end + 4:
             kept.append((value, label))
             end = across(value) + half
@@ -192,14 +125,14 @@ def _uncrowded(ticks: Ticks, across: _Scale) -> list[tuple[float, str]]:
 def _path(one: Series, across: _Scale, up: _Scale) -> str:
     places = zip(across(np.asarray(one.x, dtype=float)), up(np.asarray(one.y, dtype=float)), strict=True)
     points = "L".join(f"{a:.1f} {b:.1f}" for a, b in places if math.isfinite(a) and math.isfinite(b))
-    return f'<path class="{one.kind} c{one.colour % N_COLOURS}" d="M{points}"/>' if points else ""
+    return f'<path class="{one.kind} c{one.color % N_COLORS}" d="M{points}"/>' if points else ""
 
 
 def _dots(one: Series, across: _Scale, up: _Scale) -> str:
-    """One path of round dots: a third of the bytes of as many circles."""
+    """One path of round dots: a third of the bytes of separate circles."""
     places = zip(across(np.asarray(one.x, dtype=float)), up(np.asarray(one.y, dtype=float)), strict=True)
     dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in places if math.isfinite(a) and math.isfinite(b))
-    return f'<path class="{one.kind} c{one.colour % N_COLOURS}" d="{dots}"/>' if dots else ""
+    return f'<path class="{one.kind} c{one.color % N_COLORS}" d="{dots}"/>' if dots else ""
 
 
 def _bars(one: Series, across: _Scale, up: _Scale) -> str:
@@ -209,7 +142,7 @@ def _bars(one: Series, across: _Scale, up: _Scale) -> str:
         f"M{a + 0.5:.1f} {ground:.1f}V{t:.1f}H{max(b - 0.5, a + 0.6):.1f}V{ground:.1f}z"
         for a, b, t in zip(edges[:-1], edges[1:], tops, strict=True)
     )
-    return f'<path class="bars c{one.colour % N_COLOURS}" d="{bars}"/>'
+    return f'<path class="bars c{one.color % N_COLORS}" d="{bars}"/>'
 
 
 _DRAWERS = {"line": _path, "dashed": _path, "points": _dots, "ring": _dots, "bars": _bars}

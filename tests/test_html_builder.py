@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import check_html
 
-from windvane import page
+from windvane import html_builder
 from windvane.errors import InputError
-from windvane.page import Html, Page, Section, escape, tag, write_page
+from windvane.html_builder import Html, Page, Section, escape, tag, write_page
 
 HOSTILE = "<script>alert('x')</script>&\"\x00\ud800"
 
@@ -46,17 +46,17 @@ def test_html_is_escaped_once() -> None:
 def everything(text: str) -> list[Html]:
     """One of each kind of content, with a text in every place that takes one."""
     return [
-        page.paragraph(text),
-        page.note(text, "warn"),
-        page.listed([text], "good"),
-        page.code(text),
-        page.details(text, page.paragraph(text)),
-        page.cards([(text, text, text)]),
-        page.table([text, "n"], [[text, 1.5], [text, 2]], label=text),
-        page.heat([text] * 2, [text] * 2, [[(0.0, text)] * 2] * 2, label=text),
-        page.bars([(text, 2.0, text), (text, -1.0, text)], label=text),
-        page.heat([text], [text], [[(0.7, text)]], label=text),
-        page.side_by_side(page.figure(text, page.paragraph("x"), text)),
+        html_builder.paragraph(text),
+        html_builder.note(text, "warn"),
+        html_builder.bullet_list([text], "good"),
+        html_builder.code(text),
+        html_builder.details(text, html_builder.paragraph(text)),
+        html_builder.metric_cards([(text, text, text)]),
+        html_builder.table([text, "n"], [[text, 1.5], [text, 2]], label=text),
+        html_builder.heatmap([text] * 2, [text] * 2, [[(0.0, text)] * 2] * 2, label=text),
+        html_builder.bars([(text, 2.0, text), (text, -1.0, text)], label=text),
+        html_builder.heatmap([text], [text], [[(0.7, text)]], label=text),
+        html_builder.side_by_side(html_builder.figure(text, html_builder.paragraph("x"), text)),
     ]
 
 
@@ -69,7 +69,7 @@ def test_a_hostile_text_is_harmless_everywhere() -> None:
 
 
 def test_a_page_is_self_contained_and_names_its_parts() -> None:
-    html = Page("A page", [], [Section("How well?", [page.paragraph("x")])], "foot").to_html()
+    html = Page("A page", [], [Section("How well?", [html_builder.paragraph("x")])], "foot").to_html()
     check_html(html)
     assert not re.search(r"(src|@import|url\()", html)
     assert re.findall(r'href="([^"]+)"', html) == ["#how-well"]
@@ -79,7 +79,7 @@ def test_a_page_is_self_contained_and_names_its_parts() -> None:
 
 
 def test_numbers_stand_to_the_right() -> None:
-    table = page.table(["name", "value"], [["a", 0.123456], ["b1", 1234], ["c", "12%"], ["3", ""]], label="")
+    table = html_builder.table(["name", "value"], [["a", 0.123456], ["b1", 1234], ["c", "12%"], ["3", ""]], label="")
     assert re.findall(r'<td class="n">([^<]*)<', table) == ["0.1235", "1,234", "12%", ""]
 
 
@@ -97,7 +97,7 @@ def test_numbers_stand_to_the_right() -> None:
     ],
 )
 def test_number(value: float, text: str) -> None:
-    assert page.number(value) == text or page.number(value, 2) == text
+    assert html_builder.number(value) == text or html_builder.number(value, 2) == text
 
 
 def test_only_an_own_page_is_written_over(tmp_path: Path) -> None:

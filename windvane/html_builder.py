@@ -1,7 +1,7 @@
-"""One small builder of self-contained HTML pages; everything that shows something uses it.
+"""A small builder of self-contained HTML pages, used by every report.
 
-A page is one file without a script: it opens at once, offline, on a phone and on a desktop, light and dark, and
-prints. Whatever enters it is escaped, unless it is `Html` already, which the functions here alone make.
+A page is one file without scripts: it opens offline, on a phone and on a desktop, light and dark, and prints. Every
+value is escaped where it enters a page unless it is `Html`, which only the functions of this file create.
 """
 
 from __future__ import annotations
@@ -16,67 +16,49 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from windvane.draw import Series
 from windvane.errors import InputError
+from windvane.svg_charts import Series
 from windvane.version import VERSION
 
 Tone = Literal["plain", "good", "warn"]
 
-MOST_LEVEL = 6  # letters of a heading that stands level in a shaded table; longer ones stand upright
-LONG = 40  # letters of a cell that may take several lines
+LONGEST_HORIZONTAL_HEADING = 6  # characters; longer headings of a heatmap are written vertically
+LONG_CELL = 40  # characters from which a table cell may wrap
 
 _GENERATOR = '<meta name="generator" content="windvane'
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 class Html(str):
-    """Text that is HTML already; any other is escaped where it enters a page."""
+    """Text that is HTML already; every other value is escaped where it enters a page."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page with a heading of its own."""
+    """A part of a page with its own heading."""
 
     title: str
     content: Sequence[Html]
 
     @property
     def anchor(self) -> str:
-        """What a link to it is called."""
+        """The id that links to the section use."""
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
 @dataclass(frozen=True)
 class Page:
-    """A whole page.
-
-    Attributes
-    ----------
-    title
-        Its heading.
-    lead
-        What stands below the heading, before the contents.
-    sections
-        The parts, in order.
-    foot
-        The last line.
-    """
+    """A whole page."""
 
     title: str
-    lead: Sequence[Html]
+    lead: Sequence[Html]  # between the title and the table of contents
     sections: Sequence[Section]
-    foot: str = ""
+    foot: str = ""  # last line
 
     def to_html(self) -> Html:
-        """Write the page out.
-
-        Returns
-        -------
-        Html
-            A complete document.
-        """
+        """The complete document."""
         links = [tag("a", section.title, attributes={"href": f"#{section.anchor}"}) for section in self.sections]
         parts = [
             tag("section", tag("h2", section.title), *section.content, attributes={"id": section.anchor})
@@ -97,25 +79,7 @@ class Page:
 
 
 def write_page(page: Page, path: Path) -> Path:
-    """Write a page to a file, whole or not at all.
-
-    Parameters
-    ----------
-    page
-        The page.
-    path
-        A name that ends in .html or .htm. A page that windvane wrote is replaced.
-
-    Returns
-    -------
-    Path
-        The absolute path.
-
-    Raises
-    ------
-    InputError
-        Where the name has another ending, the folder does not exist, or something else is there.
-    """
+    """Write a page, completely or not at all, and return its absolute path; raises as `check_path` does."""
     check_path(path)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -132,20 +96,9 @@ def _style() -> str:
 
 
 def check_path(path: Path) -> None:
-    """Refuse a path that `write_page` would refuse, before the work is done.
-
-    Parameters
-    ----------
-    path
-        Where a page is to be written.
-
-    Raises
-    ------
-    InputError
-        As in `write_page`.
-    """
+    """Raise InputError if `write_page` cannot write there: not .html, no folder, or a file of somebody else."""
     if path.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"path={str(path)!r} is no name for a page. Allowed: a name that ends in .html.")
+        raise InputError(f"path={str(path)!r} is not the name of a page. Allowed: a name that ends in .html.")
     if not path.parent.is_dir():
         raise InputError(f"path={str(path)!r} cannot be written: the folder {str(path.parent)!r} does not exist.")
     if path.is_dir():
@@ -159,80 +112,43 @@ def check_path(path: Path) -> None:
 
 
 def escape(value: object) -> Html:
-    """Make any value safe to stand in a page.
-
-    Parameters
-    ----------
-    value
-        Anything; `Html` stays as it is.
-
-    Returns
-    -------
-    Html
-        Its text, without control characters.
-    """
+    """Any value as HTML text without control characters; `Html` is returned unchanged."""
     return value if isinstance(value, Html) else Html(html.escape(_CONTROL.sub("\ufffd", str(value))))
 
 
 def tag(name: str, *content: object, attributes: Mapping[str, object] | None = None) -> Html:
-    """Make an element.
-
-    Parameters
-    ----------
-    name
-        Of the element.
-    *content
-        What it holds; escaped unless it is `Html`.
-    attributes
-        By name; their values are escaped.
-
-    Returns
-    -------
-    Html
-        The element.
-    """
+    """An element; content is escaped unless it is `Html`, attribute values always are."""
     words = "".join(f' {key}="{html.escape(_CONTROL.sub("", str(v)))}"' for key, v in (attributes or {}).items())
     return Html(f"<{name}{words}>{''.join(map(escape, content))}</{name}>")
 
 
 def paragraph(*content: object) -> Html:
-    """Make a paragraph."""
+    """A paragraph."""
     return tag("p", *content)
 
 
 def note(text: object, tone: Tone = "plain") -> Html:
-    """Make a remark that stands out; "warn" for what the reader should look at."""
+    """A highlighted remark; "warn" for what the reader should look at."""
     return tag("p", text, attributes={"class": f"note {tone}"})
 
 
-def listed(items: Sequence[object], tone: Tone = "plain") -> Html:
-    """Make a list of remarks."""
+def bullet_list(items: Sequence[object], tone: Tone = "plain") -> Html:
+    """A highlighted list."""
     return tag("ul", *(tag("li", item) for item in items), attributes={"class": f"note {tone}"})
 
 
 def code(text: str) -> Html:
-    """Make a block of code."""
+    """A block of code."""
     return tag("pre", tag("code", text), attributes={"tabindex": 0})
 
 
 def details(summary: object, *content: Html) -> Html:
-    """Make a part that opens on a click."""
+    """Content that opens on a click."""
     return tag("details", tag("summary", summary), *content)
 
 
-def cards(entries: Sequence[tuple[str, str, object]]) -> Html:
-    """Make a row of figures.
-
-    Parameters
-    ----------
-    entries
-        Name, figure and remark of each.
-
-    Returns
-    -------
-    Html
-        The row; the first figure is the largest.
-    """
+def metric_cards(entries: Sequence[tuple[str, str, object]]) -> Html:
+    """A row of figures (name, figure, remark); the first is the largest."""
     items = [
         tag("div", tag("dt", _breakable(name)), tag("dd", figure), tag("dd", remark, attributes={"class": "remark"}))
         for name, figure, remark in entries
@@ -241,29 +157,14 @@ def cards(entries: Sequence[tuple[str, str, object]]) -> Html:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, label: str) -> Html:
-    """Make a table; numbers stand to the right.
-
-    Parameters
-    ----------
-    header
-        Names of the columns; no line of them where all are empty.
-    rows
-        The cells; floats are written by `number`.
-    label
-        What the table shows, for those who cannot see it.
-
-    Returns
-    -------
-    Html
-        The table, in a frame that scrolls where the screen is narrow.
-    """
+    """A scrollable table; numbers are aligned right. The header row is omitted if all names are empty."""
     columns = [[row[j] for row in rows] for j in range(len(header))]
     numeric = [any(str(v) for v in column) and all(_is_number(v) for v in column) for column in columns]
 
     def cell(name: str, value: object, j: int) -> Html:
         shown = number(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
         shown = _breakable(value) if name == "th" else shown
-        kind = "n" if numeric[j] else "long" if len(str(shown)) > LONG else ""
+        kind = "n" if numeric[j] else "long" if len(str(shown)) > LONG_CELL else ""
         attributes = ({"scope": "col"} if name == "th" else {}) | ({"class": kind} if kind else {})
         return tag(name, shown, attributes=attributes)
 
@@ -274,59 +175,34 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, label: str
 
 
 def _breakable(name: object) -> Html:
-    """Let a long name take several lines, at its underscores."""
+    """Let a long name wrap at its underscores."""
     return Html(escape(name).replace("_", "_<wbr>"))
 
 
 def _is_number(value: object) -> bool:
-    """Whether a cell holds a number, written or not, or nothing."""
+    """Whether a cell holds a number, formatted or not, or is empty."""
     return isinstance(value, int | float) or re.fullmatch(r"(-?[\d,]+(\.\d+)?%?)?", str(value)) is not None
 
 
-def bars(entries: Sequence[tuple[str, float, str]], *, label: str) -> Html:
-    """Make horizontal bars with their names, which may be long.
+def bars(entries: Sequence[tuple[str, float, str]], *, label: str, full: float | None = None) -> Html:
+    """Horizontal bars (name, length, text beside it); a negative length has no bar.
 
-    Parameters
-    ----------
-    entries
-        Name, length and the text beside it; a length below zero has no bar.
-    label
-        What they show.
-
-    Returns
-    -------
-    Html
-        A list of bars; the longest takes the whole width.
+    A bar of the length `full` fills the width, by default the longest one.
     """
-    longest = max((length for _, length, _ in entries), default=0.0) or 1.0
+    full = full or max((length for _, length, _ in entries), default=0.0) or 1.0
     rows = []
     for name, length, shown in entries:
-        share = 100 * max(length, 0.0) / longest if longest > 0 else 0.0
+        share = 100 * max(length, 0.0) / full if full > 0 else 0.0
         bar = tag("i", attributes={"style": f"width:{share:.1f}%"})
         rows.append(tag("li", tag("b", name), tag("span", bar, attributes={"class": "bar"}), tag("em", shown)))
     return tag("ul", *rows, attributes={"class": "barlist", "aria-label": label})
 
 
-def heat(
+def heatmap(
     rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[tuple[float, str]]], *, label: str
 ) -> Html:
-    """Make a table whose cells are shaded.
-
-    Parameters
-    ----------
-    rows, columns
-        Names.
-    cells
-        For each row its cells: shade from 0 to 1, and text.
-    label
-        What it shows.
-
-    Returns
-    -------
-    Html
-        The table, in a frame that scrolls.
-    """
-    upright = {"class": "upright"} if max(map(len, columns), default=0) > MOST_LEVEL else {}
+    """A scrollable table with shaded cells, each a pair (shade from 0 to 1, text)."""
+    upright = {"class": "upright"} if max(map(len, columns), default=0) > LONGEST_HORIZONTAL_HEADING else {}
     heads = [tag("th", tag("span", c), attributes={"scope": "col", "title": c, **upright}) for c in columns]
     head = tag("tr", tag("td"), *heads)
     body = []
@@ -345,25 +221,8 @@ def _tone(shade: float) -> str:
 
 
 def figure(title: str, picture: str | Html, caption: object = "", legend: Sequence[Series] = ()) -> Html:
-    """Give a picture its title, legend and caption.
-
-    Parameters
-    ----------
-    title
-        What it shows.
-    picture
-        From `windvane.draw`, or any `Html`.
-    caption
-        How to read it.
-    legend
-        The series of the picture; those with a name are listed.
-
-    Returns
-    -------
-    Html
-        The figure.
-    """
-    keys = [tag("span", one.name, attributes={"class": f"key c{one.colour}"}) for one in legend if one.name]
+    """A picture, from `windvane.svg_charts` or any `Html`, with title, caption and a legend of its named series."""
+    keys = [tag("span", one.name, attributes={"class": f"key c{one.color}"}) for one in legend if one.name]
     between = [tag("div", *keys, attributes={"class": "legend"})] if keys else []
     below = [tag("p", caption)] if caption else []
     kind = {} if picture.startswith("<svg") else {"class": "wide"}
@@ -371,25 +230,12 @@ def figure(title: str, picture: str | Html, caption: object = "", legend: Sequen
 
 
 def side_by_side(*figures: Html) -> Html:
-    """Put figures beside each other where there is room."""
+    """Figures beside each other where there is room."""
     return tag("div", *figures, attributes={"class": "figures"})
 
 
 def number(value: float, digits: int = 4) -> str:
-    """Write a number for people.
-
-    Parameters
-    ----------
-    value
-        Any number.
-    digits
-        Significant ones.
-
-    Returns
-    -------
-    str
-        As in "0.9935", "12,346", "1.2e-07"; a dash where it is not finite.
-    """
+    """A number for people, as in "0.9935", "12,346", "1.2e-07"; a dash if it is not finite."""
     if not math.isfinite(value):
         return "-"
     if value == 0:

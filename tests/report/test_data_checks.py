@@ -1,4 +1,4 @@
-"""Made data with one oddity each, and the words that must come of it."""
+"""Generated data with one issue each, and the sentences about it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,19 @@ from sklearn.tree import DecisionTreeClassifier
 
 from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
-from windvane.data.metrics import get_metric
 from windvane.data.split import Fold
 from windvane.data.task import Task
-from windvane.report import oddities
-from windvane.report.oddities import Duplicates, find_duplicates, places, powers, remarks, row_hashes, shared_rows
+from windvane.evaluation.importance import matrix_columns
+from windvane.evaluation.metrics import get_metric
+from windvane.report import data_checks
+from windvane.report.data_checks import (
+    DuplicateRows,
+    count_shared_rows,
+    find_data_issues,
+    find_duplicates,
+    row_hashes,
+    single_column_scores,
+)
 from windvane.runtime.schema import Schema
 from windvane.search.run import Problem
 
@@ -42,7 +50,7 @@ def make(frame: Any, target: Any) -> tuple[Problem, Schema]:
 def said(frame: Any, target: Any) -> list[str]:
     problem, schema = make(frame, target)
     labels = [f"class {i}" for i in range(problem.task.n_classes)]
-    return remarks(problem, schema, powers(problem, places(schema), 0), labels)
+    return find_data_issues(problem, schema, single_column_scores(problem, matrix_columns(schema), 0), labels)
 
 
 def sound() -> tuple[pd.DataFrame, Any]:
@@ -68,10 +76,10 @@ def test_a_column_that_gives_the_target_away(goal: str) -> None:
     assert text.startswith("“leak” alone predicts the target almost perfectly")
 
 
-def test_power_is_the_score_on_rows_that_the_tree_did_not_see() -> None:
+def test_a_column_score_is_that_on_rows_that_the_tree_did_not_see() -> None:
     X, y = sound()
     problem, schema = make(X, y)
-    alone = powers(problem, places(schema), 0)
+    alone = single_column_scores(problem, matrix_columns(schema), 0)
     rows = np.sort(np.random.default_rng(0).permutation(N))
     half = np.random.default_rng(1).permutation(N) < N // 2
     values = X[["a"]].to_numpy()[rows]
@@ -86,10 +94,10 @@ def test_duplicates_and_contradictions() -> None:
     X.loc[0, "a"] = np.nan
     twice = pd.concat([X, X.iloc[:50]], ignore_index=True)
     problem, _ = make(twice, np.append(y, [*y[:40], *(1 - y[40:50])]))
-    assert find_duplicates(problem.table, problem.target) == Duplicates(N + 50, 50, 20)
+    assert find_duplicates(problem.table, problem.target) == DuplicateRows(N + 50, 50, 20)
     (text,) = said(twice, problem.target)
     assert text.startswith("50 rows (11.1%) repeat an earlier row")
-    assert "20 rows have an equal row with another target" in text
+    assert "20 rows equal a row with another target" in text
 
 
 @settings(deadline=None, max_examples=30)
@@ -120,7 +128,7 @@ def test_rows_that_train_and_test_share() -> None:
     X, _ = sound()
     schema = infer_schema(X)
     train, test = schema.transform(X.iloc[:300]), schema.transform(X.iloc[280:])
-    assert shared_rows(train, test) == 20
+    assert count_shared_rows(train, test) == 20
 
 
 @pytest.mark.parametrize(
@@ -153,20 +161,7 @@ def test_odd_numbers_to_predict() -> None:
     assert any("long tail" in text for text in said(X, np.exp(3 * RNG.normal(size=N))))
 
 
-def test_places_follow_the_encoded_table() -> None:
-    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(RNG.integers(900, size=N), unit="D")
-    X = pd.DataFrame({"c": RNG.choice(list("xy"), N), "when": days, "a": RNG.normal(size=N), "k": 1.0})
-    schema = infer_schema(X)
-    table = schema.transform(X)
-    found = places(schema)
-    assert sorted(j for where in found.values() for j in where) == list(range(table.matrix.shape[1]))
-    np.testing.assert_array_equal(table.matrix[:, found["a"][0]], X["a"])
-    assert set(np.unique(table.matrix[:, found["c"][0]])) == {0.0, 1.0}
-    assert len(found["when"]) > 2
-    assert "k" not in found
-
-
 def test_time_for_the_columns_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oddities, "MOST_SECONDS", -1.0)
+    monkeypatch.setattr(data_checks, "MAX_SECONDS", -1.0)
     problem, schema = make(*sound())
-    assert powers(problem, places(schema), 0) == {}
+    assert single_column_scores(problem, matrix_columns(schema), 0) == {}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from windvane.draw import WIDTH, Axis, Series, plot, round_ticks
+from windvane.svg_charts import WIDTH, Axis, Series, plot, round_ticks
 
 finite = st.floats(-1e12, 1e12)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from windvane.data import scores
+from windvane.evaluation import metric_functions
 
 
 def sample(seed, k, decimals=2):
@@ -31,7 +31,7 @@ def test_scores_of_classes_equal_scikit_learn(seed, k, weighted, decimals):
         "log_loss": metrics.log_loss(y, p, sample_weight=w),
     }
     for name, value in expected.items():
-        assert getattr(scores, name)(y, p, w) == pytest.approx(value, abs=1e-12), name
+        assert getattr(metric_functions, name)(y, p, w) == pytest.approx(value, abs=1e-12), name
     expected = {
         "accuracy": metrics.accuracy_score(y, labels, sample_weight=w),
         "balanced_accuracy": metrics.balanced_accuracy_score(y, labels, sample_weight=w),
@@ -41,7 +41,7 @@ def test_scores_of_classes_equal_scikit_learn(seed, k, weighted, decimals):
     if k == 2:
         expected["f1"] = metrics.f1_score(y, labels, **(average | {"average": "binary"}))
     for name, value in expected.items():
-        assert getattr(scores, name)(y, labels, w) == pytest.approx(value, abs=1e-12), name
+        assert getattr(metric_functions, name)(y, labels, w) == pytest.approx(value, abs=1e-12), name
 
 
 @settings(deadline=None, max_examples=30)
@@ -56,47 +56,47 @@ def test_scores_of_numbers_equal_scikit_learn(seed, weighted):
         ("mean_absolute_error", metrics.mean_absolute_error),
         ("r2", metrics.r2_score),
     ):
-        assert getattr(scores, name)(y, p, w) == pytest.approx(reference(y, p, sample_weight=w), abs=1e-12)
+        assert getattr(metric_functions, name)(y, p, w) == pytest.approx(reference(y, p, sample_weight=w), abs=1e-12)
 
 
 @pytest.mark.parametrize("guess", [2.0, 3.0])
 def test_r2_of_a_constant_target(guess):
     y, p = np.full(4, 2.0), np.full(4, guess)
-    assert scores.r2(y, p) == metrics.r2_score(y, p)
+    assert metric_functions.r2(y, p) == metrics.r2_score(y, p)
 
 
 def test_classes_that_do_not_occur():
     p = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1]])
     y = np.array([0, 1, 1])
     first, second = metrics.roc_auc_score(y == 0, p[:, 0]), metrics.roc_auc_score(y == 1, p[:, 1])
-    assert scores.roc_auc(y, p) == pytest.approx((first + second) / 2)
-    assert scores.average_precision(y, p) == pytest.approx(
+    assert metric_functions.roc_auc(y, p) == pytest.approx((first + second) / 2)
+    assert metric_functions.average_precision(y, p) == pytest.approx(
         np.mean([metrics.average_precision_score(y == c, p[:, c]) for c in (0, 1)])
     )
-    assert scores.log_loss(y, p) == pytest.approx(metrics.log_loss(y, p, labels=[0, 1, 2]))
+    assert metric_functions.log_loss(y, p) == pytest.approx(metrics.log_loss(y, p, labels=[0, 1, 2]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = metrics.balanced_accuracy_score(y, [0, 1, 2])
-    assert scores.balanced_accuracy(y, np.array([0, 1, 2])) == pytest.approx(expected)
+    assert metric_functions.balanced_accuracy(y, np.array([0, 1, 2])) == pytest.approx(expected)
 
 
 def test_one_class_alone_is_defined():
     y, p = np.zeros(3, dtype=int), np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]])
-    assert scores.roc_auc(y, p) == 0.5
-    assert scores.roc_auc(y, np.c_[p, p[:, 0]]) == 0.5
-    assert scores.average_precision(y, p) == 0.0
-    assert scores.f1(y, y) == 0.0
+    assert metric_functions.roc_auc(y, p) == 0.5
+    assert metric_functions.roc_auc(y, np.c_[p, p[:, 0]]) == 0.5
+    assert metric_functions.average_precision(y, p) == 0.0
+    assert metric_functions.f1(y, y) == 0.0
 
 
 def test_weights_of_zero_take_rows_out():
     y, p, _ = sample(0, 2)
     weight = (np.arange(len(y)) % 3 > 0).astype(float)
     for name in ("roc_auc", "average_precision", "log_loss"):
-        score = getattr(scores, name)
+        score = getattr(metric_functions, name)
         assert score(y, p, weight) == pytest.approx(score(y[weight > 0], p[weight > 0]), abs=1e-12)
 
 
 def test_log_loss_bears_zeros_and_rows_that_do_not_sum_to_one():
     y, p = np.array([0, 1, 1]), np.array([[1.0, 0.0], [1.0, 0.0], [2.0, 6.0]])
-    assert scores.log_loss(y, p) == pytest.approx(-(0 + np.log(1e-15) + np.log(0.75)) / 3)
-    assert np.isfinite(scores.log_loss(y, np.zeros((3, 2))))
+    assert metric_functions.log_loss(y, p) == pytest.approx(-(0 + np.log(1e-15) + np.log(0.75)) / 3)
+    assert np.isfinite(metric_functions.log_loss(y, np.zeros((3, 2))))

@@ -1,0 +1,1 @@
+"""The one place that computes scores: metrics, predictions with their target, calibration, curves, importance."""

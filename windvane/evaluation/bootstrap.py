@@ -1,0 +1,38 @@
+"""How much a loss varies from sample to sample: the bootstrap (Efron, 1979)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windvane.runtime.table import Floats, Integers
+
+STANDARD_ERROR_RESAMPLES = 30
+
+
+def bootstrap(
+    loss_of: Callable[[Integers], float],
+    n_rows: int,
+    n_resamples: int,
+    *,
+    seed: int,
+    strata: NDArray[Any] | None = None,
+    max_seconds: float = np.inf,
+) -> Floats:
+    """Losses on rows drawn with replacement, at most `n_resamples` of them; each stratum keeps its number of rows."""
+    rng, end = np.random.default_rng(seed), time.monotonic() + max_seconds
+    groups = [np.arange(n_rows)] if strata is None else [np.flatnonzero(strata == one) for one in np.unique(strata)]
+    losses: list[float] = []
+    while len(losses) < n_resamples and time.monotonic() < end:
+        losses.append(loss_of(np.concatenate([rng.choice(rows, len(rows)) for rows in groups])))
+    return np.array(losses)
+
+
+def bootstrap_standard_error(loss_of: Callable[[Integers], float], target: Integers, seed: int = 0) -> float:
+    """Standard error of a loss, in its units; resampled within the classes, so that no class is ever missing."""
+    losses = bootstrap(loss_of, len(target), STANDARD_ERROR_RESAMPLES, seed=seed, strata=target)
+    return float(np.std(losses, ddof=1))

@@ -1,0 +1,147 @@
+"""Permutation importance: how much the score drops when a column is shuffled (Breiman 2001; Fisher et al. 2019).
+
+Columns are shuffled in the encoded table, which the models read: the same as shuffling the user's columns, since every
+column is encoded for itself and row by row.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import check_random_state
+
+from windvane.data.files import to_frame
+from windvane.errors import InputError
+from windvane.evaluation.metrics import Metric
+from windvane.evaluation.predictions import FittedEnsemble, Predictions
+from windvane.runtime.schema import Schema, is_unnamed
+from windvane.runtime.table import Integers, Table
+
+MAX_ROWS = 5_000
+N_REPEATS = 5
+
+
+@dataclass(frozen=True)
+class EncodedColumn:
+    """Where a column of the user's table is in the encoded one; nowhere if the models do not read it."""
+
+    matrix: tuple[int, ...] = ()  # columns of `Table.matrix`; several for the parts of a date
+    text: int | None = None  # position in `Table.texts`
+
+    @property
+    def is_read(self) -> bool:
+        return bool(self.matrix) or self.text is not None
+
+
+def encoded_columns(schema: Schema) -> dict[str, EncodedColumn]:
+    """Name -> place of every column, in the order of the encoded table; texts and dropped columns are last."""
+    found: dict[str, EncodedColumn] = {}
+    start = 0
+    for kind in ("number", "date", "duration", "category"):
+        for column in schema.columns:
+            if column.kind == kind:
+                width = len(column.parts) if kind == "date" else 1
+                found[column.name] = EncodedColumn(tuple(range(start, start + width)))
+                start += width
+    texts = [column.name for column in schema.columns if column.kind == "text"]
+    found |= {name: EncodedColumn(text=i) for i, name in enumerate(texts)}
+    return found | {column.name: EncodedColumn() for column in schema.columns if column.kind == "dropped"}
+
+
+def matrix_columns(schema: Schema) -> dict[str, list[int]]:
+    """Name -> positions in `Table.matrix` of the columns that are there, in its order."""
+    return {name: list(column.matrix) for name, column in encoded_columns(schema).items() if column.matrix}
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Result of `permutation_importance`."""
+
+    drops: Mapping[str, tuple[float, float]]  # name -> mean and standard deviation of the drop, largest mean first
+    n_rows: int
+    n_repeats: int  # of the column that was shuffled least often
+    n_omitted: int = 0  # columns for which the time did not suffice
+
+    def to_frame(self) -> pd.DataFrame:
+        """Columns importance and std, one row for each column of the table."""
+        index = pd.Index(list(self.drops), name="column")
+        return pd.DataFrame(list(self.drops.values()), index=index, columns=["importance", "std"], dtype=np.float64)
+
+
+def permutation_importance(
+    predictions: Predictions,
+    metric: Metric,
+    columns: Mapping[str, EncodedColumn],
+    *,
+    n_repeats: int = N_REPEATS,
+    max_rows: int = MAX_ROWS,
+    max_seconds: float = math.inf,
+    seed: int = 0,
+) -> Importance | None:
+    """Shuffle one column after the other, `n_repeats` times each, on at most `max_rows` rows.
+
+    With a time limit every column is shuffled once before any is shuffled again, in the order of `columns`. None if
+    nothing can be shuffled.
+    """
+    if predictions.predict is None or not columns:
+        return None
+    some = predictions.sample(max_rows, seed)
+    table = some.table.take(some.rows)
+    loss = some.predict_again(table).loss(metric)
+    drops: dict[str, list[float]] = {}
+    end = time.monotonic() + max_seconds
+    for order in _permutations(table.n_rows, n_repeats, seed):
+        started = time.monotonic()
+        for name, column in columns.items():
+            if time.monotonic() > end:
+                break
+            drop = some.predict_again(_shuffled(table, column, order)).loss(metric) - loss if column.is_read else 0.0
+            drops.setdefault(name, []).append(drop)
+        if time.monotonic() + (time.monotonic() - started) > end:  # the next round would not end in time
+            break
+    found = {name: (float(np.mean(values)), float(np.std(values))) for name, values in drops.items()}
+    ranked = dict(sorted(found.items(), key=lambda item: -item[1][0]))
+    return Importance(ranked, table.n_rows, min(map(len, drops.values()), default=0), len(columns) - len(drops))
+
+
+def feature_importance(model: FittedEnsemble, metric: Metric, X: Any, y: Any, n_repeats: int) -> pd.DataFrame:
+    """Importance of every column of X, one row each, largest first; 0 for columns that the model does not read."""
+    frame = to_frame(X)
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError("X is a sparse matrix, whose columns cannot be shuffled one by one. Allowed: a dense table.")
+    places = encoded_columns(model.schema)
+    names = [str(name) for name in frame.columns]
+    known = model.schema.feature_names if not model.schema.named or is_unnamed(frame) else names
+    predictions = Predictions.of_test(model, frame, y)
+    columns = {name: places.get(key, EncodedColumn()) for name, key in zip(names, known, strict=True)}
+    found = permutation_importance(predictions, metric, columns, n_repeats=n_repeats)
+    assert found is not None
+    return found.to_frame()
+
+
+def _permutations(n_rows: int, n_repeats: int, seed: int) -> list[Integers]:
+    """The orders in which scikit-learn's `permutation_importance` shuffles every column, for equal results."""
+    rng = check_random_state(check_random_state(seed).randint(np.iinfo(np.int32).max + 1))
+    shuffle, order, orders = np.arange(n_rows), np.arange(n_rows), []
+    for _ in range(n_repeats):
+        rng.shuffle(shuffle)  # scikit-learn shuffles the column that the repeat before left
+        order = order[shuffle]
+        orders.append(order)
+    return orders
+
+
+def _shuffled(table: Table, column: EncodedColumn, order: Integers) -> Table:
+    if column.text is not None:
+        texts = list(table.texts)
+        texts[column.text] = texts[column.text][order]
+        return replace(table, texts=tuple(texts))
+    matrix = table.matrix.copy()
+    positions = np.array(column.matrix)
+    matrix[:, positions] = table.matrix[np.ix_(order, positions)]
+    return replace(table, matrix=matrix)

@@ -1,0 +1,132 @@
+"""The report of a run, in the order in which a user in a hurry reads."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+from windvane.evaluation.curves import classification_figures, regression_figures
+from windvane.evaluation.importance import encoded_columns, matrix_columns, permutation_importance
+from windvane.html_builder import Page, Section, check_path, code, note, paragraph, table, write_page
+from windvane.report.data_checks import count_shared_rows, find_data_issues, single_column_scores
+from windvane.report.data_section import data_section, shift_section
+from windvane.report.dataset_shift import measure_dataset_shift
+from windvane.report.predictions_section import (
+    HeadlineScores,
+    classification_section,
+    headline,
+    importance_section,
+    regression_section,
+)
+from windvane.report.report_data import ReportData
+from windvane.report.search_section import ensemble_section, failure_section, search_section
+from windvane.version import VERSION
+
+SEED = 0  # of every sample on the page, which names it
+MAX_IMPORTANCE_ROWS, MAX_IMPORTANCE_SECONDS = 1_000, 10.0
+MAX_NAMED_COLUMNS, MAX_NAME_LENGTH = 8, 60
+
+
+def write_report(model: Any, path: Path, X_test: Any = None, y_test: Any = None) -> Path:
+    """Write the page of a fitted estimator, with the unbiased score of a test set if there is one.
+
+    Raises InputError, before anything is computed or written, if the path or the test set cannot be used.
+    """
+    check_path(path)
+    return write_page(build_report(ReportData.of(model, X_test, y_test)), path)
+
+
+def build_report(data: ReportData) -> Page:
+    """Compute everything on the page; what is unknown is left out."""
+    problem = data.problem
+    columns = matrix_columns(data.schema)
+    column_scores = {} if problem is None else single_column_scores(problem, columns, SEED)
+    issues = None if problem is None else find_data_issues(problem, data.schema, column_scores, data.labels)
+    sections: list[Section | None] = [data_section(data, issues, column_scores)]
+    if problem is not None and data.test is not None:
+        shift = measure_dataset_shift(problem.table, data.test.table, columns, SEED)
+        sections.append(shift_section(shift, count_shared_rows(problem.table, data.test.table), len(data.test)))
+    if data.trials:
+        sections.append(search_section(data))
+    sections += [
+        ensemble_section(data),
+        *_predictions_sections(data, column_scores),
+        failure_section(data.trials),
+        _use_section(data),
+        _versions_section(data),
+    ]
+    is_named = data.directory is not None and data.is_permanent
+    title = f"windvane: {data.directory.root.name}" if is_named and data.directory else "windvane report"
+    footer = f"Written by windvane {VERSION}. Samples on this page are drawn with seed {SEED}."
+    lead = headline(data, _headline_scores(data))
+    return Page(title, lead, [section for section in sections if section is not None], footer)
+
+
+def _headline_scores(data: ReportData) -> HeadlineScores:
+    metric, test = data.metric, data.test
+    test_score, interval = None, None
+    if test is not None:
+        test_score, interval = test.score(metric), test.interval(metric, SEED)
+    elif data.test_score is not None:
+        test_score = data.test_score if metric.greater_is_better else -data.test_score
+    constant = None
+    if data.problem is not None and data.predictions is not None:
+        constant = data.predictions.baseline(metric, data.problem.target)
+    return HeadlineScores(metric.score(data.ensemble.loss), test_score, interval, constant)
+
+
+def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> list[Section]:
+    predictions = data.predictions
+    if predictions is None:
+        return []
+    if data.task.is_classification:
+        figures = classification_figures(predictions, data.labels)
+        sections = [classification_section(figures, predictions, data.labels)]
+    else:
+        sections = [regression_section(regression_figures(predictions, SEED), predictions)]
+    columns = {name: column for name, column in encoded_columns(data.schema).items() if column.is_read}
+    importance = permutation_importance(
+        predictions,
+        data.metric,
+        {name: columns[name] for name in sorted(columns, key=lambda name: -column_scores.get(name, 0.0))},
+        max_rows=MAX_IMPORTANCE_ROWS,
+        max_seconds=MAX_IMPORTANCE_SECONDS,
+        seed=SEED,
+    )
+    if importance is not None:
+        sections.append(importance_section(importance, predictions, data.metric.name))
+    return sections
+
+
+def _use_section(data: ReportData) -> Section:
+    probabilities = "\nmodel.predict_proba(X)" if data.task.is_classification else ""
+    run = data.directory.root.absolute() if data.directory is not None and data.is_permanent else None
+    lines = f"from windvane import load\n\nmodel = load({str(run or 'model')!r})\nmodel.predict(X){probabilities}"
+    content = [code(lines)]
+    if run is not None:
+        content.append(code(f"windvane predict {run} table.csv --out predictions.csv"))
+    else:
+        content.insert(0, paragraph("Save the model first: model.save('model')."))
+    names = data.schema.feature_names
+    first = ", ".join(name[:MAX_NAME_LENGTH] for name in names[:MAX_NAMED_COLUMNS])
+    more = f" and {len(names) - MAX_NAMED_COLUMNS:,} more" if len(names) > MAX_NAMED_COLUMNS else ""
+    matched = "by name, in any order" if data.schema.named else "by position"
+    content.append(paragraph(f"X needs the columns of training, matched {matched}: {first}{more}."))
+    return Section("Use it", content)
+
+
+def _versions_section(data: ReportData) -> Section:
+    manifest = data.manifest
+    rows: list[list[object]] = []
+    if manifest:
+        rows += [["policy", manifest["policy"]["name"]], ["seed", str(manifest["seed"])]]
+        rows += [["metric", manifest["metric"]], ["families", ", ".join(manifest["families"])]]
+        rows += [["windvane", manifest["windvane"]], ["Python", manifest["python"]]]
+        rows += [[name, version] for name, version in manifest["libraries"].items()]
+    else:
+        rows += [["windvane", VERSION], ["Python", platform.python_version()]]
+    content = [table(["", ""], rows, label="Versions and settings")]
+    if not manifest:
+        content.insert(0, note("These are the versions of this session; the run directory is not available."))
+    return Section("Versions and settings", content)

@@ -1,0 +1,224 @@
+"""What looks suspicious in the training data: duplicates, columns that reveal the target, identifiers, rare classes.
+
+Notation: n rows. `columns` maps the name of a column to its positions in the matrix of the encoded table.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from windvane.evaluation.importance import matrix_columns
+from windvane.evaluation.metric_functions import r2, roc_auc
+from windvane.runtime.schema import Schema
+from windvane.runtime.table import Floats, Integers, Table
+from windvane.search.run import Problem
+
+MAX_ROWS = 200_000  # compared for duplicates
+MAX_TREE_ROWS = 4_000  # for a tree on one column: one half to learn from, the other to evaluate
+MAX_SECONDS = 5.0  # for all these trees
+NEARLY_PERFECT = 0.99  # ROC AUC or R2 of one column alone
+RARE_CLASS_ROWS = 20
+IMBALANCE = 0.02  # rows of the rarest class over those of the most frequent one
+MAX_NAMED = 8
+MANY_VALUES, MANY_DISTINCT = 100, 0.1  # of a category: values, and their share of the rows
+NEARLY_ALL = 0.95
+
+
+@dataclass(frozen=True)
+class DuplicateRows:
+    """Rows that occur more than once."""
+
+    n_compared: int
+    n_repeated: int  # rows that equal an earlier row
+    n_contradicting: int  # rows that equal a row with another target
+
+
+def row_hashes(table: Table) -> NDArray[np.uint64]:  # (n,)
+    """Digest every row, so that equal rows are found quickly.
+
+    Parameters
+    ----------
+    table
+        n rows.
+
+    Returns
+    -------
+    ndarray
+        Equal for equal rows; missing values are equal to each other.
+    """
+    total = np.zeros(table.n_rows, dtype=np.uint64)
+    factor = np.uint64(1_000_003)
+    for j in range(table.matrix.shape[1]):
+        total = total * factor + pd.util.hash_array(np.ascontiguousarray(table.matrix[:, j]) + 0.0)
+    for text in table.texts:
+        total = total * factor + pd.util.hash_array(text.astype(object))
+    if table.sparse is not None:
+        matrix = table.sparse
+        value = pd.util.hash_array(matrix.data + 0.0) * (matrix.indices.astype(np.uint64) * np.uint64(2) + np.uint64(1))
+        ends = np.append(np.uint64(0), np.cumsum(value, dtype=np.uint64))  # overflows, and so does the difference
+        total = total * factor + (ends[matrix.indptr[1:]] - ends[matrix.indptr[:-1]])
+    return total
+
+
+def find_duplicates(table: Table, target: NDArray[Any]) -> DuplicateRows:
+    """Count the duplicates among the first `MAX_ROWS` rows."""
+    few = np.arange(min(table.n_rows, MAX_ROWS))
+    rows = pd.DataFrame({"row": row_hashes(table.take(few)), "target": target[few]})
+    groups = rows.groupby("row")["target"]
+    contradicting = groups.transform("nunique").to_numpy() > 1
+    return DuplicateRows(len(few), int(rows["row"].duplicated().sum()), int(contradicting.sum()))
+
+
+def count_shared_rows(table: Table, other: Table) -> int:
+    """Number of rows of `other` that are among the first `MAX_ROWS` rows of `table`."""
+    few = np.arange(min(table.n_rows, MAX_ROWS))
+    return int(np.isin(row_hashes(other), row_hashes(table.take(few))).sum())
+
+
+def single_column_scores(problem: Problem, columns: Mapping[str, Sequence[int]], seed: int) -> dict[str, float]:
+    """How well each column alone predicts the target: ROC AUC (mean of each class against the rest) or R2.
+
+    A small tree learns from one half of a sample and is evaluated on the other. Columns for which the time does not
+    suffice are missing.
+    """
+    rows = np.random.default_rng(seed).permutation(problem.table.n_rows)[:MAX_TREE_ROWS]
+    matrix, target = np.asarray(problem.table.matrix[np.sort(rows)]), problem.target[np.sort(rows)]
+    half = np.random.default_rng(seed + 1).permutation(len(rows)) < len(rows) // 2  # (m,), rows to learn from
+    if problem.task.is_classification and len(np.unique(target[half])) < 2:
+        return {}
+    found: dict[str, float] = {}
+    end = time.monotonic() + MAX_SECONDS
+    for name, positions in columns.items():
+        if time.monotonic() > end:
+            break
+        found[name] = _tree_score(matrix[:, positions], target, half, problem.task.n_classes)
+    return found
+
+
+def _tree_score(values: Floats, target: NDArray[Any], half: NDArray[np.bool_], n_classes: int) -> float:
+    settings = {"min_samples_leaf": 3, "max_leaf_nodes": max(32, 2 * n_classes), "random_state": 0}
+    if n_classes == 0:
+        tree = DecisionTreeRegressor(**settings).fit(values[half], target[half])
+        return r2(target[~half].astype(float), tree.predict(values[~half]))
+    tree = DecisionTreeClassifier(**settings).fit(values[half], target[half])
+    probabilities = np.zeros(((~half).sum(), n_classes))
+    probabilities[:, tree.classes_] = tree.predict_proba(values[~half])
+    return roc_auc(target[~half], probabilities)
+
+
+def find_identifiers(schema: Schema, table: Table, columns: Mapping[str, Sequence[int]]) -> list[str]:
+    """Categories with another value in nearly every row, and whole numbers that count the rows."""
+    n = table.n_rows
+    found = []
+    for column in schema.columns:
+        if column.kind == "category" and n >= RARE_CLASS_ROWS:
+            if (column.distinct or 0) >= NEARLY_ALL * max(n - column.missing, 1):
+                found.append(column.name)
+        elif column.kind == "number" and column.missing == 0 and n > MANY_VALUES:
+            values = np.asarray(table.matrix[:, columns[column.name][0]])
+            counting = values.max() - values.min() < 1.5 * n and (values == np.floor(values)).all()
+            if counting and len(np.unique(values)) == n:
+                found.append(column.name)
+    return found
+
+
+def find_data_issues(
+    problem: Problem, schema: Schema, column_scores: Mapping[str, float], labels: Sequence[str]
+) -> list[str]:
+    """One or two sentences for each issue, the most serious first."""
+    return [
+        *_leak_issues(problem, column_scores),
+        *_duplicate_issues(find_duplicates(problem.table, problem.target)),
+        *_column_issues(problem, schema),
+        *(_class_issues(problem.target, labels) if labels else _regression_target_issues(problem.target)),
+    ]
+
+
+def _leak_issues(problem: Problem, column_scores: Mapping[str, float]) -> list[str]:
+    measure = "ROC AUC" if problem.task.is_classification else "R²"
+    leaks = [name for name, score in column_scores.items() if score >= NEARLY_PERFECT]
+    leaks.sort(key=lambda name: -column_scores[name])
+    issues = [
+        f"“{name}” alone predicts the target almost perfectly ({measure} {column_scores[name]:.3f}). "
+        "Is it known when you predict, or does it reveal the target?"
+        for name in leaks[:3]
+    ]
+    if len(leaks) > 3:
+        issues.append(f"{len(leaks) - 3} more columns predict the target almost perfectly on their own.")
+    return issues
+
+
+def _duplicate_issues(found: DuplicateRows) -> list[str]:
+    if not found.n_repeated:
+        return []
+    share = found.n_repeated / found.n_compared
+    of = "" if found.n_compared < MAX_ROWS else f" of the first {found.n_compared:,}"
+    rows = "1 row" if found.n_repeated == 1 else f"{found.n_repeated:,} rows"
+    text = f"{rows}{of} ({share:.1%}) repeat{'s' * (found.n_repeated == 1)} an earlier row in every column."
+    if share >= 0.01:
+        text += " Equal rows in training and validation set make the score optimistic; groups= keeps them together."
+    if found.n_contradicting:
+        text += f" {found.n_contradicting:,} rows equal a row with another target: no model can get all of them right."
+    return [text]
+
+
+def _column_issues(problem: Problem, schema: Schema) -> list[str]:
+    n, texts = problem.table.n_rows, []
+    ids = find_identifiers(schema, problem.table, matrix_columns(schema))
+    if ids:
+        texts.append(f"{_named(ids)}: another value in (nearly) every row, like an identifier. Remove it if it is one.")
+    dropped = [column.name for column in schema.columns if column.kind == "dropped"]
+    if dropped:
+        texts.append(f"{_named(dropped)}: constant or empty, not used.")
+    many = [
+        f"{column.name} ({column.distinct:,} values)"
+        for column in schema.columns
+        if column.kind == "category"
+        and column.name not in ids
+        and (column.distinct or 0) > max(MANY_VALUES, MANY_DISTINCT * n)
+    ]
+    if many:
+        texts.append(f"{_named(many)}: many distinct values for {n:,} rows; new ones count as unknown at prediction.")
+    gone = [f"{column.name} ({column.missing / n:.0%})" for column in schema.columns if column.missing > 0.5 * n]
+    if gone:
+        texts.append(f"{_named(gone)}: more than half of the values are missing.")
+    return texts
+
+
+def _class_issues(target: Integers, labels: Sequence[str]) -> list[str]:
+    counts = np.bincount(target, minlength=len(labels))
+    rare = [f"{labels[i]} ({counts[i]:,})" for i in np.argsort(counts) if counts[i] < RARE_CLASS_ROWS]
+    if rare:
+        return [f"Fewer than {RARE_CLASS_ROWS} rows of {_named(rare)}: scores on them are uncertain."]
+    if counts.min() < IMBALANCE * counts.max():
+        i, j = int(counts.argmin()), int(counts.argmax())
+        return [
+            f"Classes are unbalanced: {counts[i]:,} rows of “{labels[i]}”, {counts[j]:,} of “{labels[j]}”. Accuracy "
+            "is misleading here; roc_auc, average_precision or balanced_accuracy are not."
+        ]
+    return []
+
+
+def _regression_target_issues(target: Floats) -> list[str]:
+    values, counts = np.unique(target, return_counts=True)
+    share, spread = counts.max() / len(target), float(target.std())
+    if share >= 0.2 and len(values) > 2:
+        return [f"{share:.0%} of the targets are exactly {values[counts.argmax()]:g}."]
+    if spread > 0 and np.mean(((target - target.mean()) / spread) ** 3) > 5:
+        return [
+            "The target has a long tail of large values; they dominate rmse. A model of its logarithm may do better."
+        ]
+    return []
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more

@@ -1,0 +1,228 @@
+"""The headline and the sections on how well the ensemble predicts.
+
+Every figure says whether its rows selected the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from windvane.evaluation.curves import ClassCurves, ClassificationFigures, Confusion, Points, RegressionFigures
+from windvane.evaluation.importance import Importance
+from windvane.evaluation.predictions import Predictions
+from windvane.html_builder import (
+    Html,
+    Section,
+    bars,
+    figure,
+    heatmap,
+    metric_cards,
+    note,
+    number,
+    paragraph,
+    side_by_side,
+    table,
+)
+from windvane.report.report_data import ReportData
+from windvane.report.search_section import describe_direction
+from windvane.svg_charts import Axis, Series, plot
+
+MAX_PAIRS = 6  # of confused classes
+MAX_COLUMNS = 15
+OUT_OF_FOLD = "Each is predicted by models that did not train on it, but these rows selected the models and weights."
+UNIT = np.array([0.0, 1.0])
+
+
+@dataclass(frozen=True)
+class HeadlineScores:
+    """The scores at the top of the page, in the direction of the metric; None for what is unknown."""
+
+    validation: float
+    test: float | None = None
+    interval: tuple[float, float] | None = None  # of the test score
+    constant: float | None = None  # of a constant prediction
+
+
+def headline(data: ReportData, scores: HeadlineScores) -> list[Html]:
+    """What was learned, and its scores: the test score first if there is one."""
+    task, metric = data.task, data.metric
+    direction = describe_direction(metric)
+    entries: list[tuple[str, str, object]] = []
+    if scores.test is not None:
+        interval = ""
+        if scores.interval is not None:
+            interval = f"95 % interval {number(scores.interval[0])} to {number(scores.interval[1])}; "
+        n_rows = "" if data.test is None else f"{len(data.test):,} "
+        remark = f"{interval}{n_rows}rows that the search did not see; {direction}"
+        entries.append((f"Test {metric.name}", number(scores.test), remark))
+    remark = "selected the model, so it is optimistic" + ("" if entries else f"; {direction}")
+    entries.append((f"Validation {metric.name}", number(scores.validation), remark))
+    if scores.constant is not None:
+        target = "class frequencies" if task.is_classification else "median" if metric.name == "mae" else "mean"
+        entries.append(("Constant prediction", number(scores.constant), f"{target} of the training target"))
+    entries.append(("Data", f"{task.n_rows:,} x {len(data.schema.feature_names):,}", "rows x columns"))
+    n_members = len(data.ensemble.members)
+    entries.append(("Ensemble", f"{n_members} member{'s' * (n_members != 1)}", "models that predict together"))
+    kind = "Regression" if task.kind == "regression" else f"Classification, {task.n_classes:,} classes"
+    content = [paragraph(f"{kind}, evaluated by {metric.name}."), metric_cards(entries)]
+    if scores.test is None:
+        hint = "There is no unbiased score yet. Pass rows that the search did not see: "
+        content.append(note(hint + "model.report(path, X_test, y_test) or windvane report --test."))
+    if data.manifest.get("own_metric") and data.manifest.get("metric") != metric.name:
+        content.append(
+            note(f"The metric of the run, {data.manifest['metric']}, is not available; this page uses another.", "warn")
+        )
+    return content
+
+
+def classification_section(figures: ClassificationFigures, predictions: Predictions, labels: Sequence[str]) -> Section:
+    """How a classifier errs: confusion, curves, calibration."""
+    content = [_about_rows(predictions), _confusion_figure(figures.confusion, figures.accuracy, len(labels))]
+    if len(labels) > 2 and figures.top_confusions:
+        rows = [
+            [true, other, count, f"{share:.0%}"] for true, other, count, share in figures.top_confusions[:MAX_PAIRS]
+        ]
+        header = ["true class", "predicted as", "rows", "of its rows"]
+        content.append(figure("Most frequent confusions", table(header, rows, label="Most frequent confusions")))
+    is_binary = len(labels) == 2
+    curves = _curve_figures(figures.curves, is_binary) if figures.curves else []
+    content.append(side_by_side(*curves, _calibration_figure(figures.calibration, labels[1] if is_binary else None)))
+    return Section("Predictions", content)
+
+
+def regression_section(figures: RegressionFigures, predictions: Predictions) -> Section:
+    """How a regressor errs: predicted against true values, and the errors."""
+    n_dots, n_rows = len(figures.dots[0]), len(predictions)
+    both = Axis.around("", np.concatenate(figures.dots))
+    ends = np.array([both.low, both.high])
+    shown = f"{n_dots:,} rows drawn at random" if n_dots < n_rows else "all rows"
+    scatter = plot(
+        [Series(ends, ends, "dashed", 4), Series(*figures.dots, "points")],
+        Axis("predicted", both.low, both.high),
+        Axis("true", both.low, both.high),
+        "True over predicted values",
+    )
+    edges, counts = figures.histogram
+    histogram = plot(
+        [Series(edges, counts, "bars")],
+        Axis.around("predicted - true", edges, margin=0.0),
+        Axis("rows", 0.0, max(1.0, 1.05 * float(counts.max()))),
+        "Histogram of the errors",
+    )
+    median, quantile = figures.absolute_errors
+    caption = f"Half of the errors are below {number(median, 3)}, nine of ten below {number(quantile, 3)}. "
+    caption += "The outer 1 % are not shown."
+    content = side_by_side(
+        figure("True over predicted", scatter, f"Dots: {shown}. Dashed: exact."),
+        figure("Errors", histogram, caption),
+        _grouped_errors_figure(figures),
+    )
+    return Section("Predictions", [_about_rows(predictions), content])
+
+
+def importance_section(importance: Importance, predictions: Predictions, metric: str) -> Section:
+    """Bars of the most important columns."""
+    entries = list(importance.drops.items())[:MAX_COLUMNS]
+    largest = max((mean for mean, _ in importance.drops.values()), default=0.0)
+    decimals = max(0, 2 - math.floor(math.log10(largest))) if largest > 0 else 0
+    drawn = [(name, mean, _with_spread(mean, std, decimals, importance.n_repeats)) for name, (mean, std) in entries]
+    times = "once" if importance.n_repeats == 1 else f"{importance.n_repeats} times"
+    text = f"How much {metric} gets worse when a column is shuffled ({times}, "
+    text += f"{importance.n_rows:,} {describe_rows(predictions)}). "
+    text += "Columns with the same information share their importance or hide each other's."
+    content = [paragraph(text), bars(drawn, label="Importance of the columns")]
+    rest = len(importance.drops) - len(entries)
+    if rest > 0:
+        content.append(paragraph(f"{rest:,} more column{'s' * (rest > 1)} matter{'s' * (rest == 1)} less."))
+    if importance.n_omitted:
+        columns = "1 column was" if importance.n_omitted == 1 else f"{importance.n_omitted:,} columns were"
+        content.append(paragraph(f"{columns} omitted for lack of time, those that predict least on their own."))
+    return Section("Columns that matter", content)
+
+
+def describe_rows(predictions: Predictions) -> str:
+    """What the rows are called on the page."""
+    return "test rows" if predictions.is_test else "validation rows (out of fold)"
+
+
+def _about_rows(predictions: Predictions) -> Html:
+    text = f"On {len(predictions):,} {describe_rows(predictions)}. "
+    text += "The search did not see them." if predictions.is_test else OUT_OF_FOLD
+    if predictions.weight is not None:
+        text += " The figures ignore the weights of the rows."
+    return paragraph(text)
+
+
+def _with_spread(mean: float, std: float, decimals: int, n_repeats: int) -> str:
+    if round(mean, decimals) <= 0:
+        return "none"
+    return f"{mean:,.{decimals}f}" + (f" ± {std:,.{decimals}f}" if n_repeats > 1 else "")
+
+
+def _confusion_figure(confusion: Confusion, accuracy: float, n_classes: int) -> Html:
+    shares = confusion.counts / np.maximum(confusion.counts.sum(axis=1, keepdims=True), 1)  # (c, c)
+    cells = [
+        [(float(share), f"{count:,}") for share, count in zip(*pair, strict=True)]
+        for pair in zip(shares, confusion.counts, strict=True)
+    ]
+    caption = f"Rows: true class. Columns: predicted class. Shade: share of the row. Accuracy {accuracy:.1%}."
+    if len(confusion.names) < n_classes:
+        caption += f" The {len(confusion.names) - 1} largest of {n_classes} classes are shown."
+    matrix = heatmap(confusion.names, confusion.names, cells, label="Confusion matrix")
+    return figure("Confusion matrix", matrix, caption)
+
+
+def _curve_figures(curves: Sequence[ClassCurves], is_binary: bool) -> list[Html]:
+    classes = f"“{curves[0].name}” against the other class" if is_binary else "the classes hardest to separate"
+    areas = ", ".join(number(one.auc) for one in curves)
+    roc, precision = [Series(UNIT, UNIT, "dashed", 4)], list[Series]()
+    if is_binary:
+        precision.append(Series(UNIT, np.full(2, curves[0].frequency), "dashed", 4))
+    for i, one in enumerate(curves):
+        name = "" if is_binary else one.name
+        roc.append(Series(*one.roc, color=i, name=name))
+        precision.append(Series(*one.precision_recall, color=i, name=name))
+    roc_plot = plot(
+        roc, Axis("false positive rate", 0.0, 1.0), Axis("true positive rate", 0.0, 1.0), f"ROC curve of {classes}"
+    )
+    precision_plot = plot(
+        precision, Axis("recall", 0.0, 1.0), Axis("precision", 0.0, 1.0), f"Precision over recall of {classes}"
+    )
+    chance = " Dashed: chance." if is_binary else ""
+    return [
+        figure("ROC", roc_plot, f"ROC of {classes} (area {areas}). Dashed: chance.", roc),
+        figure("Precision and recall", precision_plot, f"Precision over recall of {classes}.{chance}", precision),
+    ]
+
+
+def _calibration_figure(points: Points, positive: str | None) -> Html:
+    """Of the class `positive`, or of more classes the largest probability."""
+    if positive is not None:
+        x, y = Axis(f"probability of “{positive}”", 0.0, 1.0), Axis("share of the rows", 0.0, 1.0)
+        caption = "On the dashed line, 80 % of the rows with a probability of 80 % are of this class. "
+        caption += "Each point is a tenth of the rows."
+    else:
+        x, y = Axis("largest probability", 0.0, 1.0), Axis("share that is correct", 0.0, 1.0)
+        caption = "On the dashed line, 80 % of the rows with a probability of 80 % are correct. "
+        caption += "Below it, the model is overconfident."
+    series = [Series(UNIT, UNIT, "dashed", 4), Series(*points), Series(*points, "ring")]
+    return figure("Calibration", plot(series, x, y, "Calibration"), caption)
+
+
+def _grouped_errors_figure(figures: RegressionFigures) -> Html:
+    """Quartiles of the errors over the prediction: they show bias and growing spread."""
+    x, (low, median, high) = figures.group_predictions, figures.group_errors
+    series = [
+        Series(x, low, "dashed", 0, "middle half"),
+        Series(x, high, "dashed", 0),
+        Series(x, median, "line", 1, "median"),
+    ]
+    across = Axis.around("predicted", x)
+    zero = Series(np.array([across.low, across.high]), np.zeros(2), "dashed", 4)
+    up = Axis.around("predicted - true", np.concatenate([low, high, [0.0]]))
+    picture = plot([zero, *series], across, up, "Errors over the prediction")
+    return figure("Errors over the prediction", picture, "A median off zero is a bias there.", series)

@@ -1,0 +1,158 @@
+"""What a report is about: the run, its out-of-fold predictions, and a test set if there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from windvane.data.task import Task
+from windvane.errors import InputError, RunError
+from windvane.evaluation.metrics import Metric
+from windvane.evaluation.predictions import Predictions
+from windvane.models import FAMILIES
+from windvane.models.base import Setting
+from windvane.predictor import Predictor
+from windvane.runtime.ensemble import Ensemble, apply_temperature
+from windvane.runtime.schema import Schema
+from windvane.runtime.table import Floats, Integers, Table
+from windvane.search.policy import Policy
+from windvane.search.run import Problem, RunDirectory
+from windvane.search.trial import Trial
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A fitted run; a saved model has only the predictor."""
+
+    predictor: Predictor
+    trials: Sequence[Trial] = ()
+    curve: Sequence[tuple[float, float, float]] = ()  # seconds, loss of the best trial, loss of the ensemble
+    policy: Policy | None = None
+    directory: RunDirectory | None = None
+    is_permanent: bool = False  # whether the directory outlives the program
+    test_score: float | None = None  # of the test set given to `fit`, higher is better
+    manifest: Mapping[str, Any] = field(default_factory=dict)  # versions and settings; empty without a directory
+    problem: Problem | None = None  # the training data, if they were kept
+    validation: Predictions | None = None  # out of fold
+    test: Predictions | None = None
+
+    @classmethod
+    def of(cls, model: Any, X_test: Any = None, y_test: Any = None) -> Self:
+        """Collect what the run of a fitted estimator kept, and predict the test set.
+
+        Raises NotFittedError, and InputError if the test set does not fit the model.
+        """
+        check_is_fitted(model, "predictor_")
+        if (X_test is None) != (y_test is None):
+            raise InputError("X_test and y_test belong together; only one of them was given.")
+        predictor, directory = model.predictor_, getattr(model, "_directory", None)
+        data = cls(
+            predictor,
+            model.trials_,
+            model.curve_,
+            getattr(model, "policy_", None),
+            directory,
+            is_permanent=model.run_dir is not None,
+            test_score=getattr(model, "test_score_", None),
+            test=None if X_test is None else Predictions.of_test(predictor, X_test, y_test),
+        )
+        if directory is None or not directory.exists():
+            return data
+        data = replace(data, manifest=directory.manifest())
+        try:
+            problem = Problem.read(directory.data, predictor.metric)
+        except RunError:  # keep_data=False
+            return data
+        return replace(data, problem=problem, validation=out_of_fold(predictor, problem, directory))
+
+    @property
+    def task(self) -> Task:
+        return self.predictor.task
+
+    @property
+    def metric(self) -> Metric:
+        return self.predictor.metric
+
+    @property
+    def schema(self) -> Schema:
+        return self.predictor.schema
+
+    @property
+    def ensemble(self) -> Ensemble:
+        return self.predictor.ensemble
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the classes, by code."""
+        classes = self.predictor.classes
+        return [] if classes is None else [str(label) for label in classes.tolist()]
+
+    @property
+    def predictions(self) -> Predictions | None:
+        """The rows of all figures: the test set if there is one, otherwise the validation rows."""
+        return self.test or self.validation
+
+
+def out_of_fold(predictor: Predictor, problem: Problem, directory: RunDirectory) -> Predictions | None:
+    """Blend the validation predictions of the members; None if a checkpoint is missing."""
+    ensemble, rows = predictor.ensemble, problem.valid_rows
+    shape = (len(rows), problem.task.n_classes) if problem.task.is_classification else (len(rows),)
+    blend = np.zeros(shape)  # (n, k) or (n,)
+    for member in ensemble.members:
+        try:
+            prediction = np.load(directory.step(member.number, member.step) / "valid.npy")
+        except (OSError, ValueError):
+            return None
+        if prediction.shape != shape:
+            return None
+        blend += member.weight * prediction
+    return Predictions(
+        problem.table,
+        rows,
+        problem.target[rows],
+        apply_temperature(blend, ensemble.temperature) if problem.task.is_classification else blend,
+        None if problem.weight is None else problem.weight[rows],
+        np.repeat(np.arange(len(problem.folds)), [len(fold.valid) for fold in problem.folds]),
+        ensemble.decision,
+        _OutOfFoldPredictor.of(predictor, problem, directory),
+    )
+
+
+@dataclass(frozen=True)
+class _OutOfFoldPredictor:
+    """Predicts each row with the models of its fold, which did not train on it."""
+
+    predictor: Predictor  # with the models of all folds
+
+    @classmethod
+    def of(cls, predictor: Predictor, problem: Problem, directory: RunDirectory) -> Self | None:
+        """Load the models of all folds; None if other models predict (after a refit) or a family is the user's."""
+        members = predictor.ensemble.members
+        checkpoints = [directory.step(member.number, member.step) for member in members]
+        as_searched = all(
+            folder.parent == checkpoint
+            for folders, checkpoint in zip(predictor.folders, checkpoints, strict=True)
+            for folder in folders
+        )
+        if not as_searched or any(member.family not in FAMILIES for member in members):
+            return None
+        setting, folds = Setting(problem.task, 0), range(len(problem.folds))
+        models = [
+            [FAMILIES[member.family].load(checkpoint / f"fold_{fold}", setting) for fold in folds]
+            for member, checkpoint in zip(members, checkpoints, strict=True)
+        ]
+        return cls(replace(predictor, models=models))
+
+    def __call__(self, table: Table, fold_of: Integers | None) -> Floats:  # (n, k) or (n,)
+        assert fold_of is not None
+        task = self.predictor.task
+        prediction = np.empty((table.n_rows, task.n_classes) if task.is_classification else table.n_rows)
+        for fold in np.unique(fold_of):
+            rows = np.flatnonzero(fold_of == fold)
+            one = replace(self.predictor, models=[[models[fold]] for models in self.predictor.models])
+            prediction[rows] = one.predict_raw(table.take(rows))
+        return prediction
