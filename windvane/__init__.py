@@ -36,7 +36,7 @@ The layout; each imports only from what stands above it::
     results.py    what a fitted estimator tells, and how its model is taken away
     estimator.py  what both estimators share: the story of one run
     automl.py     AutoClassifier, AutoRegressor, load
-    cli.py        the shell commands: parses, calls, prints
+    cli/          the shell commands: parse, call, print
     __main__.py   the same by python -m windvane
 """
 
