@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from windvane.data.table import Floats, Table
+from windvane.runtime.table import Floats, Table
 from windvane.data.task import Task
 from windvane.models.base import Config, Param, Part, Setting
 

@@ -84,7 +84,7 @@ def run_windvane(split: Any, budget: int) -> dict[str, Any]:
         model = kind(budget, n_jobs=2, random_state=0, run_dir=run, verbose=0).fit(split.X_train, split.y_train)
         seconds = time.monotonic() - started
         predictor, directory = model.predictor_, RunDirectory(run)
-        table = predictor.schema.encode(to_frame(split.X_test))
+        table = predictor.schema.transform(to_frame(split.X_test))
         target = split.y_test if split.kind == "regression" else np.searchsorted(model.classes_, split.y_test)
         weights = {member.number: member.weight for member in predictor.ensemble.members}
         rows = []

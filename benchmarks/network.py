@@ -25,7 +25,7 @@ from engine import ROOT, TABLES
 from portfolio import RESERVED
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
-from windvane.data.schema import Schema
+from windvane.data.column_types import infer_schema
 from windvane.data.target import encode_target
 from windvane.data.task import Task
 from windvane.models import FAMILIES
@@ -48,8 +48,8 @@ def load(name: str) -> tuple[Task, Part, Part]:
     X, y = frame.drop(columns=[index["target"]]), frame[index["target"]]
     classes = index["task"] != "regression"
     rows, test = train_test_split(np.arange(len(y)), test_size=0.25, random_state=0, stratify=y if classes else None)
-    schema = Schema.learn(X.iloc[rows])
-    table = schema.encode(X)
+    schema = infer_schema(X.iloc[rows])
+    table = schema.transform(X)
     target, labels = encode_target(y, "classification" if classes else "regression")
     task = Task(index["task"], len(rows), table.n_columns, len(labels) if labels is not None else 0)
     learn, judge = (Part(table.take(chosen), target[chosen]) for chosen in (rows, test))

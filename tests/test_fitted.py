@@ -13,7 +13,7 @@ from windvane.data.metrics import get_metric
 from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.fitted import MOST_IMPORTANCE_ROWS, feature_importance, leaderboard, performance_over_time
-from windvane.search.ensemble import Ensemble, Member
+from windvane.runtime.ensemble import Ensemble, Member
 
 
 def test_leaderboard_ranks_all_trials() -> None:

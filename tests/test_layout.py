@@ -45,6 +45,7 @@ HEAVY = {
         "polars",
         "pyarrow",
         "safetensors",
+        "skops",
         "skrub",
         "tensorboard",
         "transformers",

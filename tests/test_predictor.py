@@ -10,11 +10,11 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from windvane import predictor as module
 from windvane.data.metrics import get_metric
-from windvane.data.schema import Schema
-from windvane.data.table import Floats, Table
+from windvane.data.column_types import infer_schema
+from windvane.runtime.table import Floats, Table
 from windvane.data.task import Task
 from windvane.predictor import Predictor
-from windvane.search.ensemble import Ensemble, Member, apply_temperature
+from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
 
 BINARY = Task("binary", 100, 2, 2)
 NUMBER = Task("regression", 100, 2)
@@ -41,7 +41,7 @@ def make(task: Task, metric: str = "auto", **ensemble: Any) -> Predictor:
     models: Any = [[Fixed(1.0, task), Fixed(3.0, task)], [Fixed(-0.5, task)]]
     return Predictor(
         task=task,
-        schema=Schema.learn(pd.DataFrame({"a": [1.0, 2.0, 3.5]})),
+        schema=infer_schema(pd.DataFrame({"a": [1.0, 2.0, 3.5]})),
         metric=get_metric(metric, task, None),
         classes=LABELS if task.is_classification else None,
         ensemble=Ensemble(members, loss=0.1, **ensemble),

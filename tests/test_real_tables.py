@@ -10,7 +10,8 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from windvane import AutoClassifier, AutoRegressor
-from windvane.data.schema import Schema
+from windvane.runtime.schema import Schema
+from windvane.data.column_types import infer_schema
 
 
 def split(folder: Path, name: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
@@ -37,8 +38,8 @@ def test_numbers(shared_tables: Path, name: str) -> None:
 def test_every_table_is_typed_and_comes_back_from_json(shared_tables: Path) -> None:
     for path in sorted(shared_tables.glob("*.parquet"))[::6]:
         frame = pd.read_parquet(path).head(2_000)
-        schema = Schema.learn(frame)
-        table = schema.encode(frame)
+        schema = infer_schema(frame)
+        table = schema.transform(frame)
         again = Schema.from_json(schema.to_json()).encode(frame[frame.columns[::-1]])
         np.testing.assert_array_equal(table.matrix, again.matrix)
         assert table.n_rows == len(frame)

@@ -9,13 +9,13 @@ import pytest
 from toys import CLASSES, ToyFamily, make_problem, make_trial
 
 from windvane import refit as module
-from windvane.data.schema import Schema
-from windvane.data.table import Table
+from windvane.data.column_types import infer_schema
+from windvane.runtime.table import Table
 from windvane.data.task import Kind
 from windvane.models.base import Part, Setting
 from windvane.predictor import Predictor
 from windvane.refit import refitted
-from windvane.search.ensemble import Ensemble, Member
+from windvane.runtime.ensemble import Ensemble, Member
 from windvane.search.run import Problem
 
 MEMBERS = (Member(3, "step_0001", "toy", 0.75), Member(1, "step_0000", "other", 0.25))
@@ -29,7 +29,7 @@ TRIALS = [
 def predictor_of(problem: Problem) -> Predictor:
     return Predictor(
         task=problem.task,
-        schema=Schema.learn(pd.DataFrame({"a": [1.0, 2.0]})),
+        schema=infer_schema(pd.DataFrame({"a": [1.0, 2.0]})),
         metric=problem.metric,
         classes=np.arange(CLASSES[problem.task.kind]) if problem.task.is_classification else None,
         ensemble=Ensemble(MEMBERS, 0.1, temperature=1.5),

@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 from windvane.data.metrics import get_metric
 from windvane.data.split import make_folds
-from windvane.data.table import Floats, Table
+from windvane.runtime.table import Floats, Table
 from windvane.data.task import Kind, Task
 from windvane.models.base import Config, Param, Part, Setting
 from windvane.search.run import Problem

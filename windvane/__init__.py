@@ -7,6 +7,7 @@ The public names:
 - `Metric`: a metric of one's own
 - `Trial`: what came of one configuration
 - `FAMILIES`: the families of models, by name
+- `SklearnFamily`: a family made of any scikit-learn estimator
 - `WindvaneError`, `InputError`, `RunError`, `ModelFileError`, `NoModelError`: what can go wrong
 - `__version__`
 
@@ -44,6 +45,7 @@ from windvane.automl import AutoClassifier, AutoRegressor, load
 from windvane.data.metrics import Metric
 from windvane.errors import InputError, ModelFileError, NoModelError, RunError, WindvaneError
 from windvane.models import FAMILIES
+from windvane.models.sklearn_family import SklearnFamily
 from windvane.search.trial import Trial
 from windvane.version import VERSION as __version__
 
@@ -56,6 +58,7 @@ __all__ = [
     "ModelFileError",
     "NoModelError",
     "RunError",
+    "SklearnFamily",
     "Trial",
     "WindvaneError",
     "__version__",

@@ -38,7 +38,8 @@ class AutoClassifier(ClassifierMixin, Results, Estimator):
     policy
         "auto", or "holdout", "cv3", "cv5", "cv10", each also with "-halving".
     families
-        Names out of `windvane.FAMILIES` and own families; None for those that measurement put into the portfolio.
+        Names out of `windvane.FAMILIES`, scikit-learn estimators, and own families; None for those that measurement
+        put into the portfolio.
     ensemble_size
         Rounds of the greedy ensemble selection.
     n_trials
@@ -119,7 +120,7 @@ def load(
         The user's own metric where the run had one; no file can hold it. Without it ``score`` is that of
         ``metric="auto"``, which a warning says.
     families
-        Own families of the run, beside the names of others it may use; None for windvane's.
+        Estimators and own families of the run, beside the names of others it may use; None for windvane's.
     n_jobs
         Threads for prediction, and workers where the run is resumed.
 

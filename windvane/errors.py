@@ -29,19 +29,25 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Integral
 
+from windvane.runtime.errors import InputError, MissingColumnsError, ModelFileError, WindvaneError
+
+__all__ = [
+    "InputError",
+    "MissingColumnsError",
+    "ModelFileError",
+    "NoModelError",
+    "NotFiniteError",
+    "RunError",
+    "RunLockedError",
+    "RunMismatchError",
+    "VersionError",
+    "WindvaneError",
+    "WorkerError",
+    "check_whole",
+    "unknown",
+]
+
 MOST_NAMES = 24  # listed in a message
-
-
-class WindvaneError(Exception):
-    """Root of every exception that windvane raises on purpose."""
-
-
-class InputError(WindvaneError, ValueError):
-    """An argument or a column is not usable."""
-
-
-class MissingColumnsError(InputError):
-    """A table to predict lacks columns that the model was trained on."""
 
 
 class RunError(WindvaneError):
@@ -58,10 +64,6 @@ class RunMismatchError(RunError):
 
 class VersionError(RunError):
     """A file was written by a version of windvane that this one cannot read."""
-
-
-class ModelFileError(WindvaneError):
-    """A model file is missing, damaged or not trusted."""
 
 
 class NoModelError(WindvaneError):

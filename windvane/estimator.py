@@ -20,7 +20,6 @@ from sklearn.base import BaseEstimator
 
 from windvane import persist
 from windvane.data.files import to_frame
-from windvane.data.table import Table
 from windvane.data.target import Goal, check_weight, encode_target
 from windvane.errors import InputError, RunError
 from windvane.models import FAMILIES
@@ -28,6 +27,7 @@ from windvane.predictor import Predictor
 from windvane.refit import refitted
 from windvane.results import facts_of, predictor_of
 from windvane.runs import Outcome, begin, conduct, open_run, remove, reopen, temporary_directory
+from windvane.runtime.table import Table
 from windvane.search.cluster import ClusterPool
 from windvane.search.loop import Callback
 from windvane.search.policy import Policy
@@ -279,7 +279,7 @@ class Estimator(BaseEstimator):
         return ClusterPool.connect(self.scheduler, dask_client, n_jobs=self.n_jobs, memory_limit=self.memory_limit)
 
     def _table(self, X: Any) -> Table:
-        return predictor_of(self).schema.encode(to_frame(X), owner=type(self).__name__)
+        return predictor_of(self).schema.transform(to_frame(X), owner=type(self).__name__)
 
     def _keep_folder(self) -> Path:
         """Name the folder of this object's files; a temporary one goes with the object."""

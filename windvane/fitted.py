@@ -12,7 +12,7 @@ from sklearn.inspection import permutation_importance
 from windvane.data.files import to_frame
 from windvane.data.metrics import Metric
 from windvane.errors import InputError
-from windvane.search.ensemble import Ensemble
+from windvane.runtime.ensemble import Ensemble
 from windvane.search.trial import Trial
 
 MOST_IMPORTANCE_ROWS = 5_000

@@ -6,31 +6,28 @@ No file is a pickle and nothing in one is ever executed. Every file is checked a
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import io
 import platform
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from windvane.data.metrics import Metric, get_metric
-from windvane.data.schema import Schema
-from windvane.data.store import new_folder
 from windvane.data.task import Task
 from windvane.errors import ModelFileError
 from windvane.models import FAMILIES
 from windvane.models.base import Family, Setting
 from windvane.predictor import Predictor
-from windvane.search.ensemble import Ensemble, Member
+from windvane.runtime.ensemble import Ensemble
+from windvane.runtime.predictor import check_files, classes_from_json, member_folders
+from windvane.runtime.schema import Schema
+from windvane.runtime.serialization import digest, new_folder
 from windvane.search.run import FORMAT, read_manifest, write_json
 from windvane.version import VERSION
 
@@ -94,17 +91,29 @@ def write_predictor(manifest: Mapping[str, Any], predictor: Predictor, path: Pat
     InputError
         Where something is there: nothing is written over.
     """
-    with new_folder(path, "path") as making:
-        for member, folders in zip(predictor.ensemble.members, predictor.folders, strict=True):
-            for folder in folders:
-                shutil.copytree(folder, making / "members" / f"{member.number:05d}" / folder.name)
+    with write_model(manifest, predictor, path, "path"):
+        pass
+
+
+@contextlib.contextmanager
+def write_model(manifest: Mapping[str, Any], predictor: Predictor, path: Path, argument: str) -> Iterator[Path]:
+    """Write what predicts into a new folder, to which the caller may add; it takes its place at the end."""
+    with new_folder(path, argument) as making:
+        write_members(predictor, making)
         hashes = {
-            str(file.relative_to(making).as_posix()): _hash(file)
-            for file in sorted(making.rglob("*"))
-            if file.is_file()
+            file.relative_to(making).as_posix(): digest(file) for file in sorted(making.rglob("*")) if file.is_file()
         }
-        content = {**manifest, "kind": "model", "ensemble": ensemble_to_json(predictor.ensemble), "files": hashes}
+        content = {**manifest, "kind": "model", "ensemble": predictor.ensemble.to_json(), "files": hashes}
         write_json(making / "manifest.json", content)
+        yield making
+
+
+def write_members(predictor: Predictor, folder: Path) -> None:
+    """Copy what predicts of the checkpoints of an ensemble; what only resuming reads stays behind."""
+    for member, folders in zip(predictor.ensemble.members, predictor.folders, strict=True):
+        for one in folders:
+            to = folder / "members" / f"{member.number:05d}" / one.name
+            shutil.copytree(one, to, ignore=shutil.ignore_patterns("training.*"))
 
 
 def read_predictor(path: Path, families: Mapping[str, Family], metric: Any = None, threads: int = 1) -> Predictor:
@@ -132,16 +141,9 @@ def read_predictor(path: Path, families: Mapping[str, Family], metric: Any = Non
         Where a file is missing, damaged or not listed.
     """
     manifest = read_manifest(path / "manifest.json")
-    listed = manifest.get("files")
-    found = {f.relative_to(path).as_posix() for f in path.rglob("*") if f.is_file()} - {"manifest.json"}
-    if not isinstance(listed, dict) or found != set(listed):
-        odd = sorted(found.symmetric_difference(listed if isinstance(listed, dict) else ()))
-        raise ModelFileError(f"{str(path)!r} is not whole: its manifest and its files differ ({', '.join(odd[:3])}).")
-    for name, expected in listed.items():
-        if _hash(path / name) != expected:
-            raise ModelFileError(f"{str(path / name)!r} is damaged: its hash is not that of the manifest.")
-    ensemble = ensemble_from_json(manifest.get("ensemble"))
-    folders = [sorted((path / "members" / f"{m.number:05d}").glob("fold_*"), key=_fold) for m in ensemble.members]
+    check_files(path, manifest)
+    ensemble = Ensemble.from_json(manifest.get("ensemble"))
+    folders = member_folders(path, ensemble)
     resolved = resolve_metric(manifest, metric)
     return open_predictor(manifest, ensemble, folders, families=families, metric=resolved, threads=threads)
 
@@ -264,54 +266,3 @@ def from_bytes(content: bytes, folder: Path) -> None:
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         archive.extractall(folder)
-
-
-def ensemble_to_json(ensemble: Ensemble) -> dict[str, Any]:
-    """Make a dictionary that JSON can hold."""
-    return asdict(ensemble)
-
-
-def ensemble_from_json(record: Any) -> Ensemble:
-    """Read what `ensemble_to_json` made.
-
-    Parameters
-    ----------
-    record
-        The dictionary.
-
-    Returns
-    -------
-    Ensemble
-        The ensemble.
-
-    Raises
-    ------
-    ModelFileError
-        Where it is not one.
-    """
-    try:
-        ensemble = Ensemble(**record)
-        members = tuple(
-            Member(**{**m, "number": int(m["number"]), "folds": tuple(map(int, m.get("folds", ())))})
-            for m in record["members"]
-        )
-        decision = None if ensemble.decision is None else tuple(float(f) for f in ensemble.decision)
-        return replace(ensemble, members=members, decision=decision)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"The record of the ensemble is damaged: {error!r}") from error
-
-
-def classes_from_json(record: Any) -> NDArray[Any] | None:
-    """Read the labels of a manifest; an object dtype means texts."""
-    if record is None:
-        return None
-    return np.array(record["values"], dtype=np.dtype(record["dtype"]))
-
-
-def _hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _fold(folder: Path) -> int:
-    return int(folder.name.removeprefix("fold_"))

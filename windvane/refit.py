@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.table import Floats, Table
 from windvane.models.base import Family, Part, Setting
 from windvane.predictor import Predictor
+from windvane.runtime.table import Floats, Table
 from windvane.search.trial import Trial
 
 MOST_STOPPING_ROWS = 2_000

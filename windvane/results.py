@@ -107,7 +107,7 @@ class Results:
         """
         from windvane.export.folder import write_folder
 
-        write_folder(predictor_of(self), Path(folder))
+        write_folder(facts_of(self), predictor_of(self), Path(folder))
 
     def to_sklearn(self) -> Any:
         """Say the ensemble in scikit-learn's own objects, and those of the boosters' libraries; none is windvane's.

@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 
 from windvane import persist
-from windvane.data.schema import Schema
 from windvane.errors import NoModelError, RunError, RunMismatchError
 from windvane.models import FAMILIES
 from windvane.models.base import Family
 from windvane.predictor import Predictor
 from windvane.progress import Progress
+from windvane.runtime.ensemble import Ensemble
+from windvane.runtime.predictor import classes_from_json
+from windvane.runtime.schema import Schema
 from windvane.search import channel
-from windvane.search.ensemble import Ensemble, EnsembleBuilder
+from windvane.search.ensemble import EnsembleBuilder
 from windvane.search.evaluate import kept_trial
 from windvane.search.halving import make_rungs
 from windvane.search.history import History
@@ -202,7 +204,7 @@ def open_run(directory: RunDirectory, families: Any, metric: Any) -> Prepared:
     if missing:
         raise RunError(f"The run uses the user's own families {missing}: load(path, families=[...]) brings them.")
     chosen = fitting_families({name: known[name] for name in manifest["families"]}, problem.task, problem.table)
-    classes = persist.classes_from_json(manifest["classes"])
+    classes = classes_from_json(manifest["classes"])
     return Prepared(problem, Schema.from_json(manifest["schema"]), classes, Policy(**manifest["policy"]), chosen, ())
 
 
@@ -272,7 +274,7 @@ def conduct(
         reasons = search.failed or describe_failures(history.trials)
         raise NoModelError(f"No model came out of {time.monotonic() - started:.0f} s:\n{reasons}")
     curve = [*search.curve, (search.clock.now(), min(t.loss for t in history.trials if t.usable), ensemble.loss)]
-    write_json(directory.root / "ensemble.json", {**persist.ensemble_to_json(ensemble), "curve": curve})
+    write_json(directory.root / "ensemble.json", {**ensemble.to_json(), "curve": curve})
     predictor = persist.open_predictor(
         directory.manifest(),
         ensemble,
@@ -360,7 +362,7 @@ def _read_ensemble(directory: RunDirectory) -> Ensemble | None:
     record.pop("curve", None)
     if not record:
         return None
-    ensemble = persist.ensemble_from_json(record)
+    ensemble = Ensemble.from_json(record)
     there = all(directory.step(member.number, member.step).exists() for member in ensemble.members)
     return ensemble if there else None
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from scipy import sparse as sp
 
-from windvane.data.files import READABLE, WRITABLE, is_unnamed, read_frame, to_frame, write_frame
+from windvane.data.files import READABLE, WRITABLE, read_frame, to_frame, write_frame
 from windvane.errors import InputError
+from windvane.runtime.schema import is_unnamed
 
 FRAME = pd.DataFrame(
     {

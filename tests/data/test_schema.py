@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse as sp
 
-from windvane.data import schema as module
+from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
-from windvane.data.schema import Schema
 from windvane.errors import InputError, MissingColumnsError, ModelFileError
+from windvane.runtime import schema as module
+from windvane.runtime.schema import Schema
 
 N = 40
 RNG = np.random.default_rng(0)
@@ -37,8 +38,8 @@ FRAME = pd.DataFrame(
         "mixed": np.array([1, "a", 2.5, None] * (N // 4), dtype=object),
     }
 )
-SCHEMA = Schema.learn(FRAME)
-TABLE = SCHEMA.encode(FRAME)
+SCHEMA = infer_schema(FRAME)
+TABLE = SCHEMA.transform(FRAME)
 
 
 def same(table, other):
@@ -102,16 +103,16 @@ def test_matrix_equals_each_column_on_its_own():
     ],
 )
 def test_types_and_order_may_change(change):
-    same(SCHEMA.encode(to_frame(change(FRAME))), TABLE)
+    same(SCHEMA.transform(to_frame(change(FRAME))), TABLE)
 
 
 @pytest.mark.parametrize("make", [pl.from_pandas, pa.Table.from_pandas])
 def test_tables_of_other_libraries(make):
     frame = FRAME.drop(columns="mixed")
     table = to_frame(make(frame))
-    expected = Schema.learn(frame)
-    learned = Schema.learn(table)
-    same(expected.encode(table), expected.encode(frame))
+    expected = infer_schema(frame)
+    learned = infer_schema(table)
+    same(expected.transform(table), expected.transform(frame))
     # polars has categories of strings alone, so integers come as what they are
     kinds = {column.name: column.kind for column in expected.columns if column.name != "declared"}
     assert {c.name: c.kind for c in learned.columns if c.name in kinds} == kinds
@@ -120,49 +121,49 @@ def test_tables_of_other_libraries(make):
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(0, N - 1), min_size=1, max_size=10))
 def test_some_rows_equal_those_of_the_whole(rows):
-    few = SCHEMA.encode(FRAME.iloc[rows])
+    few = SCHEMA.transform(FRAME.iloc[rows])
     same(few, TABLE.take(np.array(rows)))
 
 
 def test_few_and_many_rows_are_read_alike(monkeypatch):
     changed = FRAME.assign(category=["z", 1, None, True] * (N // 4), declared=["1", 2.0, 4, pd.NA] * (N // 4))
-    few = SCHEMA.encode(changed)
+    few = SCHEMA.transform(changed)
     monkeypatch.setattr(module, "FEW_ROWS", 0)
-    same(SCHEMA.encode(changed), few)
+    same(SCHEMA.transform(changed), few)
     assert few.matrix[0, -4] == 2  # unseen
     np.testing.assert_array_equal(few.matrix[:4, -3], [0, 1, 3, np.nan])
 
 
 def test_infinite_numbers_are_missing():
     frame = to_frame(np.array([[1.0, np.inf], [-np.inf, 2.0], [3.0, 4.0]]))
-    schema = Schema.learn(frame)
+    schema = infer_schema(frame)
     assert [column.missing for column in schema.columns] == [1, 1]
-    np.testing.assert_array_equal(schema.encode(frame).matrix, [[1, np.nan], [np.nan, 2], [3, 4]])
+    np.testing.assert_array_equal(schema.transform(frame).matrix, [[1, np.nan], [np.nan, 2], [3, 4]])
     assert frame.iloc[0, 1] == np.inf  # the caller's values are left as they are
     infinite = to_frame(sp.csr_matrix([[0.0, np.inf], [1.0, 0.0]]))
-    np.testing.assert_array_equal(Schema.learn(infinite).encode(infinite).sparse.toarray(), [[0, np.nan], [1, 0]])
+    np.testing.assert_array_equal(infer_schema(infinite).transform(infinite).sparse.toarray(), [[0, np.nan], [1, 0]])
     assert infinite[0, 1] == np.inf
 
 
 def test_plain_arrays_go_by_position():
     X = RNG.normal(size=(6, 3))
-    schema = Schema.learn(to_frame(X))
+    schema = infer_schema(to_frame(X))
     assert not schema.named
     assert schema.feature_names == ["x0", "x1", "x2"]
     for table in (X, X.tolist(), pd.DataFrame(X, columns=list("cba")), sp.csr_matrix(X), X.astype(object)):
-        np.testing.assert_array_equal(schema.encode(to_frame(table)).matrix, X)
-    named = Schema.learn(pd.DataFrame(X, columns=list("cba")))
+        np.testing.assert_array_equal(schema.transform(to_frame(table)).matrix, X)
+    named = infer_schema(pd.DataFrame(X, columns=list("cba")))
     np.testing.assert_array_equal(named.encode(to_frame(X)).matrix, X)
 
 
 def test_sparse():
     X = sp.random_array((8, 5), density=0.4, rng=0)
-    schema = Schema.learn(to_frame(X))
-    table = schema.encode(to_frame(X))
+    schema = infer_schema(to_frame(X))
+    table = schema.transform(to_frame(X))
     assert (table.n_rows, table.n_columns, table.matrix.shape) == (8, 5, (8, 0))
     assert table.sparse.dtype == np.float64
     np.testing.assert_array_equal(table.sparse.toarray(), X.toarray())
-    np.testing.assert_array_equal(schema.encode(to_frame(X.toarray())).sparse.toarray(), X.toarray())
+    np.testing.assert_array_equal(schema.transform(to_frame(X.toarray())).sparse.toarray(), X.toarray())
     assert schema.feature_names == ["x0", "x1", "x2", "x3", "x4"]
     assert schema.describe()["kind"].tolist() == ["number"] * 5
     assert Schema.from_json(schema.to_json()) == schema
@@ -171,20 +172,20 @@ def test_sparse():
 @pytest.mark.parametrize("given", [2, 4])
 @pytest.mark.parametrize("make", [np.asarray, sp.csr_matrix])
 def test_another_number_of_columns(given, make):
-    schema = Schema.learn(to_frame(make(RNG.normal(size=(6, 3)))))
+    schema = infer_schema(to_frame(make(RNG.normal(size=(6, 3)))))
     message = f"X has {given} features, but AutoClassifier is expecting 3 features as input"
     with pytest.raises(InputError, match=message):
-        schema.encode(to_frame(make(np.ones((2, given)))), owner="AutoClassifier")
+        schema.transform(to_frame(make(np.ones((2, given)))), owner="AutoClassifier")
 
 
 def test_missing_columns():
     with pytest.raises(MissingColumnsError) as caught:
-        SCHEMA.encode(FRAME[["whole", "float", "flag", "nullable", "date", "written", "constant"]], owner="Auto")
+        SCHEMA.transform(FRAME[["whole", "float", "flag", "nullable", "date", "written", "constant"]], owner="Auto")
     assert str(caught.value) == (
         "X lacks 7 of the 15 columns that Auto was trained on: 'category', 'digits', 'declared', 'ordered', "
         "'duration', 'text', 'mixed'."
     )
-    wide = Schema.learn(pd.DataFrame(RNG.normal(size=(3, 13)), columns=[f"c{i}" for i in range(13)]))
+    wide = infer_schema(pd.DataFrame(RNG.normal(size=(3, 13)), columns=[f"c{i}" for i in range(13)]))
     with pytest.raises(MissingColumnsError, match=r"'c10' and 2 more\."):
         wide.encode(pd.DataFrame({"c0": [1.0]}))
 
@@ -203,20 +204,20 @@ def test_missing_columns():
 )
 def test_values_that_cannot_be_read(name, values, message):
     with pytest.raises(InputError) as caught:
-        SCHEMA.encode(FRAME.iloc[:3].assign(**{name: values}))
+        SCHEMA.transform(FRAME.iloc[:3].assign(**{name: values}))
     assert message in str(caught.value)
 
 
 def test_the_column_of_an_array_is_named_by_its_position():
-    schema = Schema.learn(to_frame(np.arange(6.0).reshape(3, 2)))
+    schema = infer_schema(to_frame(np.arange(6.0).reshape(3, 2)))
     with pytest.raises(InputError, match="Column 'x1' holds 'a', but must be a number"):
-        schema.encode(to_frame([[1.0, "a"]]))
+        schema.transform(to_frame([[1.0, "a"]]))
 
 
 @pytest.mark.parametrize("n_rows", [1, 3])
 def test_nothing_to_learn_from(n_rows):
     with pytest.raises(InputError) as caught:
-        Schema.learn(pd.DataFrame({"a": [1] * n_rows, "b": [None] * n_rows}))
+        infer_schema(pd.DataFrame({"a": [1] * n_rows, "b": [None] * n_rows}))
     assert str(caught.value) == (
         f"X has no column to learn from: each of the 2 is constant or has no value in {n_rows} sample(s)."
     )
@@ -225,8 +226,8 @@ def test_nothing_to_learn_from(n_rows):
 def test_notes_tell_what_is_left_out():
     assert SCHEMA.notes == ("1 column left out (constant): 'constant'.", "1 column left out (no value): 'empty'.")
     many = pd.DataFrame({"x": [1, 2], **{f"c{i}": ["a", "a"] for i in range(12)}})
-    assert Schema.learn(many).notes[0].endswith("'c9' and 2 more.")
-    assert Schema.learn(FRAME[["whole"]]).notes == ()
+    assert infer_schema(many).notes[0].endswith("'c9' and 2 more.")
+    assert infer_schema(FRAME[["whole"]]).notes == ()
 
 
 def test_describe():
@@ -280,7 +281,7 @@ def processor_seconds(call, repeats):
 def test_speed():
     """Bounds far above what is measured; they catch a slow loop, not a slow day."""
     mixed = pd.concat([FRAME.drop(columns=["text", "mixed"])] * 4, axis=1).set_axis(map(str, range(52)), axis=1)
-    schema = Schema.learn(mixed)
-    assert processor_seconds(lambda: schema.encode(mixed.iloc[:1]), 20) < 0.02
+    schema = infer_schema(mixed)
+    assert processor_seconds(lambda: schema.transform(mixed.iloc[:1]), 20) < 0.02
     wide = to_frame(RNG.normal(size=(50, 5_000)))
-    assert processor_seconds(lambda: Schema.learn(wide).encode(wide), 3) < 1.0
+    assert processor_seconds(lambda: infer_schema(wide).transform(wide), 3) < 1.0

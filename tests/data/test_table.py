@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import sparse as sp
 
-from windvane.data.table import Table, read_table, write_table
+from windvane.data.table_io import read_table, write_table
+from windvane.runtime.table import Table
 
 
 @pytest.fixture

@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
 from windvane.data.metrics import get_metric
-from windvane.data.schema import Schema
-from windvane.data.table import Table
 from windvane.data.target import encode_target
 from windvane.data.task import Kind, Task
+from windvane.export.folder import write_folder
 from windvane.models import FAMILIES
 from windvane.models.base import Part, Setting
+from windvane.persist import facts
 from windvane.predictor import Predictor
-from windvane.search.ensemble import Ensemble, Member
+from windvane.runtime.ensemble import Ensemble, Member
+from windvane.runtime.table import Table
 
 CLASSES: dict[Kind, list[Any]] = {"binary": ["no", "yes"], "multiclass": [3, 5, 8], "regression": []}
 KINDS = list(CLASSES)
@@ -46,9 +48,8 @@ if sys.argv[1].endswith(".pickle"):
 else:
     sys.path.insert(0, sys.argv[1])
     import predictor
-    raw, labels = predictor.blend(frame), predictor.predict(frame)
-    if predictor.described()["classes"] is not None:
-        raw = predictor.predict_proba(frame)
+    labels = predictor.predict(frame)
+    raw = labels if predictor.load_model().classes is None else predictor.predict_proba(frame)
 assert "windvane" not in sys.modules
 np.savez(sys.argv[3], raw=raw, labels=labels.astype(str) if labels.dtype == object else labels)
 """
@@ -121,8 +122,8 @@ def make_predictor(
 ) -> Predictor:
     """Train one or two folds of each member a little and keep them as a run does."""
     frame = to_frame(X)
-    schema = Schema.learn(frame)
-    table = schema.encode(frame)
+    schema = infer_schema(frame)
+    table = schema.transform(frame)
     target, classes = encode_target(y, "regression" if kind == "regression" else "classification")
     task = Task(kind, table.n_rows, table.n_columns, len(CLASSES[kind]))
     fold, models, folders, records = np.arange(len(target)) % 2, [], [], []
@@ -148,20 +149,25 @@ def part(table: Table, target: Any, rows: Any, weight: Any) -> Part:
 
 def ours(predictor: Predictor, X: Any) -> tuple[Any, Any]:
     """Probabilities or numbers, and labels or numbers."""
-    table = predictor.schema.encode(to_frame(X))
+    table = predictor.schema.transform(to_frame(X))
     return predictor.predict_raw(table), predictor.predict(table)
+
+
+def export(predictor: Predictor, folder: Path) -> None:
+    """Export as an estimator does."""
+    write_folder(facts("AutoClassifier", predictor, False), predictor, folder)
 
 
 def program(folder: Path) -> Any:
     """Import the program of an exported folder afresh."""
-    names = ("predictor", "encoding", "members")
     sys.path.insert(0, str(folder))
     try:
         importlib.invalidate_caches()
         return importlib.import_module("predictor")
     finally:
-        sys.path.remove(str(folder))
-        for name in names:
+        while str(folder) in sys.path:
+            sys.path.remove(str(folder))
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("predictor", "runtime")]:
             sys.modules.pop(name, None)
 
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pytest
-from leaving import make_frame, make_predictor, make_target, part, same
-from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.neighbors import KNeighborsClassifier
+from leaving import make_frame, make_predictor, make_target, same
 
 from windvane.data.encoders import Encoder
 from windvane.data.task import Kind
-from windvane.export.builders import BUILDERS, has_even_weights, linear_classifier
+from windvane.export.builders import BUILDERS, linear_classifier
 from windvane.export.families import Kept
-from windvane.models import FAMILIES
-from windvane.models.base import Setting
 from windvane.predictor import Predictor
 
 
@@ -44,64 +35,6 @@ def test_linear_classifier_is_as_if_fitted() -> None:
     assert set(model.predict(X)) <= {"a", "b", "c"}
 
 
-@pytest.mark.parametrize("kind", ["binary", "multiclass"])
-def test_neighbours_are_those_of_scikit_learn_with_one_more(kind: Kind, tmp_path: Path) -> None:
-    kept = make("neighbours", kind, tmp_path, {"n_neighbours": 7, "weights": "uniform"})
-    model = BUILDERS["neighbours"](kept)
-    rows, target = kept.model.rows, kept.model.target
-    other = KNeighborsClassifier(7).fit(rows, target).predict_proba(rows[:20])
-    prior = np.bincount(target) / len(target)
-    same(model.predict_proba(rows[:20]), (7 * other + prior) / 8)
-
-
-def test_neighbours_by_distance_can_be_pickled(tmp_path: Path) -> None:
-    kept = make("neighbours", "regression", tmp_path)
-    model = BUILDERS["neighbours"](kept)
-    rows = kept.model.rows[:20]
-    same(pickle.loads(pickle.dumps(model)).predict(rows), model.predict(rows))
-    assert callable(model.weights) and b"windvane" not in pickle.dumps(model)
-
-
-def test_even_weights() -> None:
-    def even(target: list[float], weight: list[float], classes: tuple[int, ...]) -> bool:
-        return has_even_weights(SimpleNamespace(target=np.array(target), weight=np.array(weight), classes=classes))
-
-    assert even([0, 1, 1], [2.0, 3.0, 3.0], (0, 1))
-    assert not even([0, 1, 1], [2.0, 3.0, 2.0], (0, 1))
-    assert not even([0, 1, 1], [0.0, 3.0, 3.0], (0, 1))
-    assert even([0.1, 1.5, 1.0], [2.0, 2.0, 2.0], ())
-    assert not even([0.1, 0.1, 1.0], [3.0, 3.0, 2.0], ())
-
-
-def test_histogram_boosting_knows_a_category_of_which_training_saw_nothing(tmp_path: Path) -> None:
-    X = pd.DataFrame({"a": np.arange(80.0), "b": pd.Categorical(["x", "y"] * 40), "c": ["u", "v", "w", "x"] * 20})
-    predictor = make_predictor(tmp_path, X, X["a"] % 4, "regression", [("hist_gradient_boosting", {})], folds=1)
-    kept = keep(predictor)
-    table = predictor.schema.encode(X)
-    wanted = kept.model.predict(table)
-    model = BUILDERS["hist_gradient_boosting"](kept)
-    assert isinstance(model, HistGradientBoostingRegressor)
-    assert (model.n_iter_, model.n_features_in_) == (kept.model.best_iteration, 3)
-    mean, spread = kept.units
-    same(model.predict(table.matrix) * spread + mean, wanted)
-    # Where the training part has no value of a category at all.
-    empty = part(table, X["a"].to_numpy() % 4, np.arange(80), None)
-    empty.table.matrix[:, 1] = np.nan
-    family = FAMILIES["hist_gradient_boosting"]
-    again: Any = family.start({}, empty, empty, Setting(predictor.task, 0))
-    again.grow(8)
-    again.save(tmp_path)
-    kept = Kept(again, tmp_path, Encoder.load(tmp_path), predictor.task)
-    mean, spread = kept.units
-    found = BUILDERS["hist_gradient_boosting"](kept).predict(table.matrix)
-    same(found * spread + mean, again.predict(table))
-
-
-def test_determinants_far_apart_do_not_overflow() -> None:
-    means, maps = np.zeros((2, 3)), np.stack([np.eye(3) * 1e-200, np.eye(3) * 1e150])
-    offsets = np.array([-1400.0, 1000.0])
-    model = SimpleNamespace(linear=False, sharpness=0.5, means=means, maps=maps, offsets=offsets, classes=np.arange(2))
-    found = BUILDERS["discriminant"](SimpleNamespace(model=model, task=None))  # type: ignore[arg-type]
-    assert isinstance(found, QuadraticDiscriminantAnalysis)
-    scores = found.decision_function(np.zeros((1, 3)))
-    np.testing.assert_allclose(scores, [0.5 * 2400.0])
+def test_a_family_of_scikit_learn_is_its_own_estimator(tmp_path: Path) -> None:
+    kept = make("sgd", "regression", tmp_path)
+    assert BUILDERS["sgd"](kept) is kept.model.estimator

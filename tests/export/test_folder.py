@@ -82,7 +82,7 @@ def test_the_programs_are_small_whole_and_free_of_windvane(mixed: Predictor, tmp
     assert set(sources) == {"predictor", "encoding", "members"}
     assert len(sources["predictor"].splitlines()) < 100
     assert packages(sources.values()) - set(sources) == {
-        *("numpy", "pandas", "scipy", "sklearn", "lightgbm", "catboost")
+        *("numpy", "pandas", "scipy", "sklearn", "lightgbm", "catboost", "skops")
     }
     lint = [
         sys.executable,
@@ -103,7 +103,7 @@ def test_the_programs_are_small_whole_and_free_of_windvane(mixed: Predictor, tmp
 def test_no_file_can_execute_anything(mixed: Predictor, tmp_path: Path) -> None:
     write_folder(mixed, tmp_path / "out")
     files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
-    assert {file.suffix for file in files} == {".py", ".json", ".txt", ".npz", ".cbm"}
+    assert {file.suffix for file in files} == {".py", ".json", ".txt", ".npz", ".cbm", ".skops"}
     for file in files:
         if file.suffix == ".npz":
             with np.load(file, allow_pickle=False) as arrays:

@@ -14,7 +14,6 @@ from leaving import CLASSES, PAIRS, changed, families_of, make_frame, make_predi
 
 from windvane.data.files import to_frame
 from windvane.data.task import Kind, Task
-from windvane.errors import InputError
 from windvane.export.builders import BUILDERS
 from windvane.export.families import WRITERS
 from windvane.export.folder import write_folder
@@ -34,7 +33,7 @@ def test_every_family_can_leave_in_both_ways() -> None:
 
 def each_agrees(predictor: Predictor, X: Any, folder: Path) -> None:
     """Hold every model of an exported folder, and every one in scikit-learn's objects, to ours."""
-    table = predictor.schema.encode(to_frame(X))
+    table = predictor.schema.transform(to_frame(X))
     wanted = [model.predict(table) for folds in predictor.models for model in folds]
     write_folder(predictor, folder)
     copy = program(folder)
@@ -78,31 +77,17 @@ def test_sets_of_categories_that_trees_split_by(kind: Kind, tmp_path: Path) -> N
     X = make_frame(900)
     score = X["place"].cat.codes % 3 + (X["colour"] == "blue")
     y = score * 10.0 if kind == "regression" else np.array(CLASSES[kind])[score % len(CLASSES[kind])]
-    names = ("lightgbm", "hist_gradient_boosting")
-    predictor = make_predictor(tmp_path / "kept", X, y, kind, [(name, {}) for name in names], iterations=30)
-    model: Any = predictor.models[1][0]
-    assert any(tree.nodes["is_categorical"].any() for trees in model.trees for tree in trees)
+    predictor = make_predictor(tmp_path / "kept", X, y, kind, [("lightgbm", {})], iterations=30)
+    model: Any = predictor.models[0][0]
+    assert "cat_threshold=" in model.booster.model_to_string()
     each_agrees(predictor, changed(make_frame(300, seed=1)), tmp_path / "out")
 
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_weights_of_rows(kind: Kind, tmp_path: Path) -> None:
     X = make_frame()
-    members = [(name, {}) for name in families_of(kind) if name not in ("catboost", "neighbours")]
+    members = [(name, {}) for name in families_of(kind) if name != "catboost"]
     weight = 1.0 + np.arange(len(X)) % 3
     y = make_target(X, kind)
     predictor = make_predictor(tmp_path / "kept", X, y, kind, members, weight=weight, folds=1)
     each_agrees(predictor, X, tmp_path / "out")
-
-
-@pytest.mark.parametrize("kind", CLASSES)
-def test_neighbours_of_weighted_rows_leave_as_a_folder(kind: Kind, tmp_path: Path) -> None:
-    X = make_frame()
-    weight = np.arange(len(X)) % 3  # some count nothing
-    members: list[tuple[str, dict[str, Any]]] = [("neighbours", {}), ("neighbours", {"weights": "uniform", "p": 1})]
-    y = make_target(X, kind)
-    predictor = make_predictor(tmp_path / "kept", X, y, kind, members, weight=weight.astype(float))
-    write_folder(predictor, tmp_path / "out")
-    same(program(tmp_path / "out").blend(X), predictor.predict_raw(predictor.schema.encode(X)))
-    with pytest.raises(InputError):
-        to_sklearn(predictor)

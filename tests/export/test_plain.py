@@ -140,16 +140,6 @@ def test_a_fold_without_a_class_is_an_obstacle(tmp_path: Path) -> None:
         to_sklearn(make_predictor(tmp_path / "neighbours", X, y, "multiclass", [("neighbours", {})]))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_neighbours_with_weights_of_their_own_are_an_obstacle(kind: Kind, tmp_path: Path) -> None:
-    X = make_frame()
-    weight = 1.0 + np.arange(len(X)) % 3
-    members: list[tuple[str, dict[str, Any]]] = [("neighbours", {})]
-    predictor = make_predictor(tmp_path, X, make_target(X, kind), kind, members, weight=weight)
-    with pytest.raises(InputError, match="nearest neighbours whose rows have weights of their own"):
-        to_sklearn(predictor)
-
-
 def test_a_category_called_nan_is_an_obstacle(tmp_path: Path) -> None:
     X = pd.DataFrame({"a": pd.Categorical(["nan", "x", "y"] * 20), "b": np.arange(60)})
     predictor = make_predictor(tmp_path, X, np.arange(60.0), "regression", [("linear", {})])

@@ -9,7 +9,7 @@ import selector as benchmark
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from windvane.data.table import Floats
+from windvane.runtime.table import Floats
 from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.metalearning.selector import Forest, Selector, elect, is_covered, tabulate

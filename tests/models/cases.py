@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse as sp
 
-from windvane.data.table import Table
 from windvane.data.task import Kind, Task
 from windvane.models.base import Family, Model, Part, Setting
+from windvane.runtime.table import Table
 
 CLASSES: dict[Kind, int] = {"binary": 2, "multiclass": 3, "regression": 0}
 

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from windvane.data.table import Table
 from windvane.data.task import Task
 from windvane.models.base import Part
 from windvane.models.curve import Curve, validation_loss
 from windvane.models.units import Units
+from windvane.runtime.table import Table
 
 
 def test_best_is_the_first_lowest_and_what_is_not_finite_is_worst() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import make_case
-
 from windvane.data.encoders import DENSE
+
 from windvane.models import FAMILIES
 from windvane.models.base import Part
 from windvane.models.encoding import encoding_choices, encoding_space, weigh, weighing_space

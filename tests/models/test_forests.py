@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 from cases import Case, make_case
-
 from windvane.data.encoders import float32
+
 from windvane.models import FAMILIES
 
 

@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from windvane.data.table import Table
 from windvane.models.base import Part
 from windvane.models.logistic import descend
+from windvane.runtime.table import Table
 
 X, y = load_iris(return_X_y=True)
 TRAIN = Part(Table(X, 4), y)

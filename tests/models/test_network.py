@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from cases import Case, make_case
 
-from windvane.data.table import Table
 from windvane.models import FAMILIES
 from windvane.models.base import Part
+from windvane.runtime.table import Table
 
 FAMILY = FAMILIES["network"]
 

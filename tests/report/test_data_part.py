@@ -10,15 +10,15 @@ import pytest
 from scipy import sparse as sp
 
 from windvane.data.files import to_frame
-from windvane.data.schema import Schema
+from windvane.data.column_types import infer_schema
 from windvane.report.data_part import drift_section, kinds
 from windvane.report.drift import Drift
 
 
 def test_kinds_are_counted() -> None:
     frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3, 4], "c": ["x", "y"], "d": [1, 1]})
-    assert kinds(Schema.learn(frame)) == "2 numbers, 1 category, 1 left out"
-    assert kinds(Schema.learn(to_frame(sp.csr_matrix(np.eye(3))))) == "a sparse matrix of numbers"
+    assert kinds(infer_schema(frame)) == "2 numbers, 1 category, 1 left out"
+    assert kinds(infer_schema(to_frame(sp.csr_matrix(np.eye(3))))) == "a sparse matrix of numbers"
 
 
 @pytest.mark.parametrize(

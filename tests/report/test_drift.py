@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import ks_2samp
 
-from windvane.data.schema import Schema
+from windvane.data.column_types import infer_schema
 from windvane.report.drift import measure_drift
 from windvane.report.oddities import places
 
@@ -24,8 +24,8 @@ def sides(shift: float, n: int = 500) -> tuple[pd.DataFrame, pd.DataFrame]:
 @pytest.mark.parametrize("shift", [0.0, 0.7, 3.0])
 def test_the_shifted_column_is_named(shift: float) -> None:
     train, test = sides(shift)
-    schema = Schema.learn(train)
-    drift = measure_drift(schema.encode(train), schema.encode(test), places(schema), seed=0)
+    schema = infer_schema(train)
+    drift = measure_drift(schema.transform(train), schema.transform(test), places(schema), seed=0)
     assert drift is not None
     assert drift.visible == (shift > 0)
     if shift:
@@ -39,8 +39,8 @@ def test_the_shifted_column_is_named(shift: float) -> None:
 def test_noise_is_that_of_the_statistic() -> None:
     rng = np.random.default_rng(0)
     train, test = sides(0.0, n=50)
-    schema = Schema.learn(train)
-    drift = measure_drift(schema.encode(train), schema.encode(test), places(schema), seed=0)
+    schema = infer_schema(train)
+    drift = measure_drift(schema.transform(train), schema.transform(test), places(schema), seed=0)
     assert drift is not None
     # The AUC of random scores of two sides of 50.
     left, right = rng.normal(size=(4000, 50, 1)), rng.normal(size=(4000, 1, 50))
@@ -49,7 +49,7 @@ def test_noise_is_that_of_the_statistic() -> None:
 
 def test_nothing_to_compare() -> None:
     train, test = sides(0.0, n=60)
-    schema = Schema.learn(train)
-    tables = schema.encode(train), schema.encode(test)
+    schema = infer_schema(train)
+    tables = schema.transform(train), schema.transform(test)
     assert measure_drift(tables[0], tables[1].take(np.arange(3)), places(schema), seed=0) is None
     assert measure_drift(*tables, {}, seed=0) is None

@@ -12,7 +12,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import auc, confusion_matrix, log_loss, precision_recall_curve, roc_auc_score, roc_curve
 
 from windvane.data.metrics import get_metric
-from windvane.data.table import Table
+from windvane.runtime.table import Table
 from windvane.data.task import Task
 from windvane.report import judgement
 from windvane.report.evidence import Judged, Run, collect

@@ -15,7 +15,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from windvane.data.files import to_frame
 from windvane.data.metrics import get_metric
-from windvane.data.schema import Schema
+from windvane.runtime.schema import Schema
+from windvane.data.column_types import infer_schema
 from windvane.data.split import Fold
 from windvane.data.task import Task
 from windvane.report import oddities
@@ -28,14 +29,14 @@ N = 400
 
 def make(frame: Any, target: Any) -> tuple[Problem, Schema]:
     found = to_frame(frame)
-    schema = Schema.learn(found)
+    schema = infer_schema(found)
     target = np.asarray(target)
     n_classes = int(target.max()) + 1 if target.dtype.kind == "i" else 0
     task = Task(
         "regression" if n_classes == 0 else "binary" if n_classes == 2 else "multiclass", len(target), 1, n_classes
     )
     fold = Fold(np.arange(len(target) // 2), np.arange(len(target) // 2, len(target)))
-    return Problem(task, get_metric("auto", task, None), schema.encode(found), target, None, (fold,), 0), schema
+    return Problem(task, get_metric("auto", task, None), schema.transform(found), target, None, (fold,), 0), schema
 
 
 def said(frame: Any, target: Any) -> list[str]:
@@ -99,7 +100,7 @@ def test_duplicates_and_contradictions() -> None:
 )
 def test_hashes_are_equal_where_rows_are(rows: list[tuple[float, str | None]]) -> None:
     frame = pd.DataFrame([*rows, (0.0, "p"), (1.5, "q")], columns=["a", "b"])
-    hashes = row_hashes(Schema.learn(frame).encode(frame))
+    hashes = row_hashes(infer_schema(frame).transform(frame))
     texts = [
         f"{'nan' if a != a else a + 0.0}{'' if b is None or b != b else b}" for a, b in frame.itertuples(index=False)
     ]
@@ -110,15 +111,15 @@ def test_hashes_are_equal_where_rows_are(rows: list[tuple[float, str | None]]) -
 
 def test_hashes_of_sparse_rows() -> None:
     dense = RNG.integers(3, size=(40, 4)) * 1.0
-    hashes = row_hashes(Schema.learn(to_frame(sp.csr_matrix(dense))).encode(to_frame(sp.csr_matrix(dense))))
+    hashes = row_hashes(infer_schema(to_frame(sp.csr_matrix(dense))).encode(to_frame(sp.csr_matrix(dense))))
     expected = {tuple(row) for row in dense.tolist()}
     assert len(np.unique(hashes)) == len(expected) < 40
 
 
 def test_rows_that_train_and_test_share() -> None:
     X, _ = sound()
-    schema = Schema.learn(X)
-    train, test = schema.encode(X.iloc[:300]), schema.encode(X.iloc[280:])
+    schema = infer_schema(X)
+    train, test = schema.transform(X.iloc[:300]), schema.transform(X.iloc[280:])
     assert shared_rows(train, test) == 20
 
 
@@ -155,8 +156,8 @@ def test_odd_numbers_to_predict() -> None:
 def test_places_follow_the_encoded_table() -> None:
     days = pd.Timestamp("2024-01-01") + pd.to_timedelta(RNG.integers(900, size=N), unit="D")
     X = pd.DataFrame({"c": RNG.choice(list("xy"), N), "when": days, "a": RNG.normal(size=N), "k": 1.0})
-    schema = Schema.learn(X)
-    table = schema.encode(X)
+    schema = infer_schema(X)
+    table = schema.transform(X)
     found = places(schema)
     assert sorted(j for where in found.values() for j in where) == list(range(table.matrix.shape[1]))
     np.testing.assert_array_equal(table.matrix[:, found["a"][0]], X["a"])

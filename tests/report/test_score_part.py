@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from windvane.data.table import Table
+from windvane.runtime.table import Table
 from windvane.report.evidence import Evidence, Judged, Run, collect
 from windvane.report.importance import Importance
 from windvane.report.score_part import headline, importance_section, score_section

@@ -10,13 +10,13 @@ import pytest
 from toys import make_trial
 
 from windvane.data.metrics import get_metric
-from windvane.data.schema import Schema
+from windvane.runtime.schema import Schema
 from windvane.data.task import Task
 from windvane.page import Html
 from windvane.predictor import Predictor
 from windvane.report.evidence import Evidence, Run
 from windvane.report.search_part import MOST_LETTERS, ensemble_section, failure_section, search_section
-from windvane.search.ensemble import Ensemble, Member
+from windvane.runtime.ensemble import Ensemble, Member
 from windvane.search.policy import make_policy
 
 TASK = Task("binary", 100, 1, 2)

@@ -14,18 +14,9 @@ from scipy.special import softmax
 from sklearn import metrics as sk
 from toys import make_problem, make_trial
 
-from windvane.data.table import Floats
-from windvane.search.ensemble import (
-    MOST_CANDIDATES,
-    EnsembleBuilder,
-    apply_temperature,
-    candidates,
-    family_cap,
-    fit_decision,
-    fit_temperature,
-    greedy_selection,
-    standard_error,
-)
+from windvane.runtime.table import Floats
+from windvane.runtime.ensemble import apply_temperature
+from windvane.search.ensemble import MOST_CANDIDATES, EnsembleBuilder, candidates, family_cap, fit_decision, fit_temperature, greedy_selection, standard_error
 from windvane.search.run import Problem, RunDirectory
 from windvane.search.trial import Trial
 

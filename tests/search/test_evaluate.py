@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from toys import CLASSES, ToyFamily, ToyModel, make_problem
 
 import windvane.search.evaluate as module
-from windvane.data.table import Floats, Table
+from windvane.runtime.table import Floats, Table
 from windvane.data.task import Kind
 from windvane.models.base import Setting
 from windvane.search.evaluate import Limits, evaluate, latest_step, part, sample_rows

@@ -16,7 +16,7 @@ from sklearn.datasets import load_iris
 
 from windvane.data.metrics import get_metric
 from windvane.data.split import make_folds
-from windvane.data.table import Table
+from windvane.runtime.table import Table
 from windvane.data.task import Task
 from windvane.models import FAMILIES
 from windvane.models.linear import Linear

@@ -8,13 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse as sp
+from sklearn.decomposition import PCA
 from sklearn.model_selection import KFold
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
 from toys import ToyFamily, make_problem
 
 from windvane.data.metrics import Metric
 from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.models import DEFAULT, FAMILIES
+from windvane.models.sklearn_family import SklearnFamily
 from windvane.search.policy import Policy
 from windvane.search.prepare import (
     Given,
@@ -155,6 +160,12 @@ def test_families_are_names_or_objects() -> None:
     assert choose_families([own])["own"] is own
 
 
+def test_an_estimator_becomes_a_family() -> None:
+    chosen = choose_families([GaussianNB(), "linear", make_pipeline(PCA(2), LinearSVC())])
+    assert list(chosen) == ["gaussian_nb", "linear", "linear_svc"]
+    assert isinstance(chosen["gaussian_nb"], SklearnFamily)
+
+
 @pytest.mark.parametrize(
     ("families", "message"),
     [
@@ -162,8 +173,13 @@ def test_families_are_names_or_objects() -> None:
         (3, "families=3 is not usable"),
         ({"linear"}, "is not usable"),
         ("linaer", "families='linaer' is not known. Did you mean 'linear'?"),
-        (["linear", 3], "families holds 3. Allowed: names, or objects like windvane.models.base.Family"),
+        (
+            ["linear", 3],
+            "families holds 3. Allowed: names, scikit-learn estimators, or objects like windvane.models.base.Family",
+        ),
         ([ToyFamily], "families holds <class"),
+        ([GaussianNB], "families holds <class"),
+        ([PCA()], r"families holds PCA\(\), which is neither a classifier nor a regressor"),
     ],
 )
 def test_what_is_no_family(families: Any, message: str) -> None:

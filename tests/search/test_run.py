@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import sparse as sp
 from toys import make_problem
 
-from windvane.data.table import Table
+from windvane.runtime.table import Table
 from windvane.errors import RunError, RunLockedError, VersionError
 from windvane.search.run import FORMAT, Problem, RunDirectory, fingerprint, read_manifest, write_json
 from windvane.version import VERSION

@@ -14,7 +14,7 @@ from sklearn.datasets import load_iris
 
 from windvane.data.metrics import get_metric
 from windvane.data.split import make_folds
-from windvane.data.table import Table
+from windvane.runtime.table import Table
 from windvane.data.task import Task
 from windvane.search import channel
 from windvane.search.run import Problem, RunDirectory

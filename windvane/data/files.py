@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_array
 
 from windvane.data.arff import parse_arff
 from windvane.errors import InputError
+from windvane.runtime.schema import is_unnamed
 
 Frame = pd.DataFrame | sp.csr_matrix
 
@@ -111,7 +112,7 @@ def to_frame(X: Any) -> Frame:
     ----------
     X
         A pandas DataFrame or Series (one column), a polars or Arrow table, a mapping of columns, a list of rows or of
-        mappings, an array of shape (n, p), or a SciPy sparse matrix. Values of any kind: `windvane.data.schema` takes
+        mappings, an array of shape (n, p), or a SciPy sparse matrix. Values of any kind: the schema takes
         infinite numbers for missing ones.
 
     Returns
@@ -136,23 +137,6 @@ def to_frame(X: Any) -> Frame:
     if not isinstance(X, pd.DataFrame):
         return pd.DataFrame(_check(_to_array(X)), copy=False)
     return _check_frame(X)
-
-
-def is_unnamed(frame: pd.DataFrame) -> bool:
-    """Whether the columns of a frame are merely numbered 0, 1, 2 ...
-
-    Parameters
-    ----------
-    frame
-        Any frame.
-
-    Returns
-    -------
-    bool
-        Whether its columns are known by position alone.
-    """
-    columns = frame.columns
-    return isinstance(columns, pd.RangeIndex) and columns.start == 0 and columns.step == 1
 
 
 def _suffix(file: Path, allowed: Iterable[str]) -> str:

@@ -31,9 +31,9 @@ from windvane.data.scores import (
     roc_auc,
     root_mean_squared_error,
 )
-from windvane.data.table import Floats
 from windvane.data.task import Task
 from windvane.errors import InputError, unknown
+from windvane.runtime.table import Floats
 
 Needs = Literal["probabilities", "labels", "values"]
 

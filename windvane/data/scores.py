@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.table import Floats
+from windvane.runtime.table import Floats
 
 Codes = NDArray[np.integer[Any]]
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pandas.api import types
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 
-from windvane.data.table import Integers
 from windvane.errors import InputError
+from windvane.runtime.table import Integers
 
 HOLDOUT = 1 / 3  # of the rows validate where there is one fold
 MAX_HOLDOUT_ROWS = 50_000  # more rows hardly make the judgement sharper, but each prediction slower

@@ -11,8 +11,8 @@ from pandas.api import types
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_array, column_or_1d
 
-from windvane.data.table import Floats
 from windvane.errors import InputError
+from windvane.runtime.table import Floats
 
 Goal = Literal["classification", "regression"]
 

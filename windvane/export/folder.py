@@ -1,39 +1,36 @@
-"""An exported folder: native model files, arrays, JSON, and a program that predicts with them without windvane.
+"""An exported folder: the saved model, and what predicts with it where windvane is not installed.
 
 ::
 
     predictor.py      predict, predict_proba, and a command
-    encoding.py       from a table to the features of a model
-    members.py        from the features to a prediction
-    model.json        columns, classes, members with their weights
-    models/           a folder for each model of each member
+    runtime/          a copy of `windvane.runtime`
+    manifest.json     columns, classes, members with their weights, hashes of all files
+    members/          a folder for each model of each member
     README.txt, requirements.txt
 
-The programs are composed of the functions of `windvane.export` that the ensemble needs (`windvane.export.source`).
-Nothing that they read is a pickle.
+Nothing that it reads is a pickle.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from windvane.data.encoders import Encoder
-from windvane.data.store import new_folder, write_arrays, write_json
-from windvane.errors import InputError
-from windvane.export.describe import describe_encoder, describe_schema
-from windvane.export.families import WRITERS, Kept
-from windvane.export.source import compose, packages, parse
+from windvane.errors import InputError, ModelFileError
+from windvane.models import FAMILIES
+from windvane.persist import write_model
 from windvane.predictor import Predictor
+from windvane.runtime.models import FittedModel
+from windvane.runtime.sklearn_files import read_estimator
 from windvane.version import VERSION
 
-# Imported name -> the name to install, where they differ.
-_INSTALLED = {"sklearn": "scikit-learn"}
-_BESIDE = {"windvane.export.encoding": "encoding", "windvane.export.members": "members"}
+# What each kind of model needs beside numpy, pandas and scipy.
+_PACKAGES = {"lightgbm": ("lightgbm",), "catboost": ("catboost",), "sklearn": ("scikit-learn", "skops")}
 _MOST_LISTED = 20  # columns in README.txt
-_START = '\n\nif __name__ == "__main__":\n    main()\n'
 _README = """A model found by windvane {version}, which it does not need any more.
 
     pip install -r requirements.txt
@@ -47,96 +44,55 @@ or, in Python with this folder on the path:
 It predicts {what}.
 The columns that it reads: {columns}.
 
-predictor.py blends the models, members.py opens them, encoding.py turns a table into what they want, model.json says
-what the columns and classes are, and models/ holds each model in its library's own format or as plain arrays. Nothing
-in these files is executed when they are read. requirements.txt has the versions that the model was made with.
+manifest.json says what the columns and classes are, and members/ holds each model in its library's own format or as plain
+arrays. runtime/ turns a table into what they want and averages them; it is the code that windvane itself predicts with.
+Nothing in the data files is executed when they are read. requirements.txt has the versions that the model was made with.
 """
 
 
-def write_folder(predictor: Predictor, path: Path) -> None:
+def write_folder(manifest: Mapping[str, Any], predictor: Predictor, path: Path) -> None:
     """Export a predictor, whole or not at all.
 
-    Parameters
-    ----------
-    predictor
-        What to export.
-    path
-        Must not exist, or be an empty folder.
-
-    Raises
-    ------
-    InputError
-        Where something is there, or a model is of a family that cannot be exported.
+    InputError where something is at the path already, or a model is of a family that cannot be exported.
     """
-    strange = sorted({member.family for member in predictor.ensemble.members} - set(WRITERS))
-    if strange:
-        raise InputError(
-            f"The ensemble holds {', '.join(map(repr, strange))}, which export does not know how to write. "
-            f"Allowed: {', '.join(WRITERS)}. Give these as families=[...] to fit, or use save and load."
-        )
-    with new_folder(path, "folder") as making:
-        described = _describe(predictor, making)
-        write_json(making / "model.json", described)
-        sources = _sources(described)
-        for name, source in sources.items():
-            (making / f"{name}.py").write_text(source, encoding="utf-8")
-        _write_texts(predictor, described["table"], sources, making)
+    _check_exportable(predictor)
+    with write_model(manifest, predictor, path, "folder") as making:
+        runtime = Path(str(files("windvane"))) / "runtime"
+        shutil.copytree(runtime, making / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
+        template = (Path(str(files("windvane"))) / "export" / "predictor_template.py").read_text(encoding="utf-8")
+        (making / "predictor.py").write_text(template, encoding="utf-8")
+        _write_texts(predictor, making)
 
 
-def _describe(predictor: Predictor, making: Path) -> dict[str, Any]:
-    """Write the models and say what the whole is."""
-    classes, ensemble = predictor.classes, predictor.ensemble
-    members = []
-    for member, models, folders in zip(ensemble.members, predictor.models, predictor.folders, strict=True):
-        for i, (model, kept_in) in enumerate(zip(models, folders, strict=True)):
-            place = f"models/{member.number:05d}/fold_{i}"
-            (making / place).mkdir(parents=True)
-            encoder = Encoder.load(kept_in)
-            facts, arrays = describe_encoder(encoder, sparse=predictor.schema.n_sparse > 0)
-            write_arrays(making / place / "encoder.npz", arrays)
-            record = WRITERS[member.family](Kept(model, kept_in, encoder, predictor.task), making / place)
-            record |= {"n_classes": predictor.task.n_classes, "family": member.family, "encoder": facts}
-            members.append({"folder": place, "weight": member.weight / len(folders), **record})
-    return {
-        "windvane": VERSION,
-        "task": predictor.task.kind,
-        "classes": None if classes is None else {"dtype": classes.dtype.str, "values": classes.tolist()},
-        "temperature": ensemble.temperature,
-        "decision": list(ensemble.decision or [1.0] * predictor.task.n_classes),
-        "table": describe_schema(predictor.schema),
-        "members": members,
-    }
+def _check_exportable(predictor: Predictor) -> None:
+    for member, models, folders in zip(predictor.ensemble.members, predictor.models, predictor.folders, strict=True):
+        if not all(isinstance(model, FittedModel) for model in models):
+            raise InputError(
+                f"The ensemble holds {member.family!r}, which export does not know how to write. "
+                f"Allowed: {', '.join(FAMILIES)}. Give these as families=[...] to fit, or use save and load."
+            )
+        for model, folder in zip(models, folders, strict=True):
+            if getattr(model, "kind", "") == "sklearn":
+                try:
+                    read_estimator(folder / "model.skops")
+                except ModelFileError as error:
+                    raise InputError(
+                        f"The family {member.family!r} cannot be exported: its estimator holds types that only your "
+                        "session can allow. Use save and load(..., families=[...])."
+                    ) from error
 
 
-def _sources(described: Mapping[str, Any]) -> dict[str, str]:
-    """Compose the three programs of what this ensemble needs."""
-    table, members = described["table"], described["members"]
-    steps = [step for member in members for step in member["encoder"]["steps"]]
-    chosen = {
-        "TABLES": {table["form"]},
-        "READERS": {column["kind"] for column in table["columns"]},
-        "STEPS": {step["step"] for step in steps},
-        "NUMBERS": {part for step in steps for part in step.get("parts", ())},
-        "OPENERS": {member["kind"] for member in members},
-    }
-    program = "windvane.export.predictor"
-    wanted = {
-        "predictor": compose(program, ["predict", "predict_proba", "main"], beside=_BESIDE) + _START,
-        "encoding": compose("windvane.export.encoding", ["read", "encode"], chosen),
-        "members": compose("windvane.export.members", ["OPENERS", "load_arrays"], chosen),
-    }
-    part = f"A part of predictor.py: functions of windvane {VERSION}, BSD-3-Clause."
-    titles = {"predictor": parse(program).doc, "encoding": part, "members": part}
-    return {name: f'"""{titles[name]}"""\n\n{source}' for name, source in wanted.items()}
-
-
-def _write_texts(predictor: Predictor, table: Mapping[str, Any], sources: Mapping[str, str], making: Path) -> None:
-    names = [_INSTALLED.get(name, name) for name in packages(sources.values()) - set(_BESIDE.values())]
+def _write_texts(predictor: Predictor, making: Path) -> None:
+    kinds = {getattr(model, "kind", "") for models in predictor.models for model in models}
+    names = {"numpy", "pandas", "scipy", *(name for kind in kinds for name in _PACKAGES.get(kind, ()))}
+    if any(column.kind == "text" for column in predictor.schema.columns):
+        names.add("scikit-learn")
     lines = [f"{name}=={version(name)}\n" for name in sorted(names)]
     (making / "requirements.txt").write_text("".join(lines), encoding="utf-8")
     classes = None if predictor.classes is None else predictor.classes.tolist()
-    columns = [f"{column['name']} ({column['kind']})" for column in table["columns"]] or [f"{table['width']} numbers"]
-    more = f" and {len(columns) - _MOST_LISTED} more in model.json" if len(columns) > _MOST_LISTED else ""
+    used = [column for column in predictor.schema.columns if column.kind != "dropped"]
+    columns = [f"{column.name} ({column.kind})" for column in used] or [f"{predictor.schema.n_sparse} numbers"]
+    more = f" and {len(columns) - _MOST_LISTED} more in manifest.json" if len(columns) > _MOST_LISTED else ""
     text = _README.format(
         version=VERSION,
         proba="" if classes is None else "    # with --proba a column for each class",

@@ -16,9 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from windvane.data.store import new_folder, write_json
 from windvane.errors import InputError
 from windvane.export.source import compose, packages, parse
+from windvane.runtime.serialization import new_folder, write_json
 from windvane.version import VERSION
 
 if TYPE_CHECKING:

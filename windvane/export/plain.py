@@ -2,7 +2,7 @@
 
 ::
 
-    columns   ColumnTransformer: numbers, then category codes          (what `windvane.data.schema` does)
+    columns   ColumnTransformer: numbers, then category codes          (what `windvane.runtime.schema` does)
     vote      VotingClassifier or VotingRegressor over all models, each a pipeline of
                 encode    the ColumnTransformer that was fitted in its fold
                 model     LogisticRegression, RandomForestRegressor, LGBMClassifier, CatBoostClassifier ...
@@ -27,14 +27,12 @@ from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, TargetEncoder
 
-from windvane.data.encoders import Encoder
-from windvane.data.recognise import Column
-from windvane.data.schema import Schema
-from windvane.data.values import MISSING_TEXTS, vocabulary_index
 from windvane.errors import InputError
-from windvane.export.builders import BUILDERS, has_even_weights, linear_classifier, model_steps
-from windvane.export.families import Kept
+from windvane.export.builders import BUILDERS, Kept, linear_classifier, model_steps
 from windvane.predictor import Predictor
+from windvane.runtime.column_values import MISSING_TEXTS, vocabulary_index
+from windvane.runtime.models import FittedModel
+from windvane.runtime.schema import Column, Schema
 
 # What missing values are called when they are made texts.
 _MISSING_NAMES = frozenset(("nan", "None", "<NA>", "NaT"))
@@ -89,23 +87,22 @@ def _obstacles(predictor: Predictor) -> list[str]:
         found.append(f"categories called as missing values are ({', '.join(odd)})")
     if ensemble.decision is not None and len(ensemble.decision) > 2:
         found.append(f"decision weights of {len(ensemble.decision)} classes")
-    families = {member.family for member in ensemble.members}
-    strange = sorted(families - set(BUILDERS))
+    models = [(m.family, model) for m, folds in zip(ensemble.members, predictor.models, strict=True) for model in folds]
+    strange = sorted({family for family, model in models if getattr(model, "kind", "") not in BUILDERS})
     if strange:
         found.append(f"the family {', '.join(map(repr, strange))}")
-    if "catboost" in families and any(column.kind == "category" for column in schema.columns):
+    kinds = {getattr(model, "kind", "") for _, model in models}
+    if "catboost" in kinds and any(column.kind == "category" for column in schema.columns):
         found.append("CatBoost with categories, which it wants as texts beside numbers")
-    models = [model for folds in predictor.models for model in folds]
-    if any(0 < len(getattr(model, "classes", ())) < predictor.task.n_classes for model in models):
+    if any(isinstance(model, FittedModel) and model.encoder.generated is not None for _, model in models):
+        found.append("features generated from pairs of columns")
+    if any(0 < len(getattr(model, "classes", ())) < predictor.task.n_classes for _, model in models):
         found.append("a model whose fold had not all classes")
-    pairs = zip(ensemble.members, predictor.models, strict=True)
-    if any(member.family == "neighbours" and not all(map(has_even_weights, folds)) for member, folds in pairs):
-        found.append("nearest neighbours whose rows have weights of their own")
     return found
 
 
 def _front(schema: Schema) -> ColumnTransformer:
-    """Turn a table into numbers and category codes, as `Schema.encode` does."""
+    """Turn a table into numbers and category codes, as `Schema.transform` does."""
     used = [(column, place) for place, column in enumerate(schema.columns) if column.kind != "dropped"]
     where: dict[str, list[Any]] = {"number": [], "category": []}
     for column, place in used:
@@ -152,9 +149,8 @@ def _back(predictor: Predictor) -> list[tuple[str, Any]]:
     models, weights = [], []
     for member, folds, folders in zip(predictor.ensemble.members, predictor.models, predictor.folders, strict=True):
         for i, (model, folder) in enumerate(zip(folds, folders, strict=True)):
-            kept = Kept(model, folder, Encoder.load(folder), predictor.task)
-            name = f"{member.family} {member.number}.{i}"
-            models.append((name, FrozenEstimator(Pipeline(model_steps(member.family, kept)))))
+            steps = model_steps(Kept(model, folder, predictor.task, member.family))
+            models.append((f"{member.family} {member.number}.{i}", FrozenEstimator(Pipeline(steps))))
             weights.append(member.weight / len(folders))
     if predictor.classes is None:
         return [("vote", VotingRegressor(models, weights=weights).fit(np.zeros((2, 1)), [0.0, 1.0]))]

@@ -10,19 +10,18 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from windvane.export.families import Kept
-from windvane.models.layers import CLIP, MIXED, SELU_ALPHA, SELU_SCALE, WAVES, Parts
+from windvane.runtime.realmlp import CLIP, MIXED, SELU_ALPHA, SELU_SCALE, WAVES, Parts
 
 Steps = list[tuple[str, Any]]
 
 
-def build_realmlp(kept: Kept) -> Pipeline:
+def build_realmlp(kept: Any) -> Pipeline:
     """Say a network with objects of scikit-learn.
 
     Parameters
     ----------
     kept
-        Of the family "network".
+        A `windvane.export.builders.Kept` with a model of the kind "realmlp".
 
     Returns
     -------
@@ -30,35 +29,35 @@ def build_realmlp(kept: Kept) -> Pipeline:
         From encoded features, float64, to class codes or numbers of mean 0 and spread 1.
     """
     model = kept.model
-    design = model.design
-    parts = design.views(model.best.astype(np.float64))
+    spec = model.spec
+    parts = spec.views(model.parameters.astype(np.float64))
     # x / sqrt(1 + (x / c)^2) is c * sin(arctan(x / c)); what comes next takes the factor c.
     scale = StandardScaler(with_mean=False)
-    scale.scale_, scale.n_features_in_ = CLIP / model.stretch.astype(np.float64), design.inputs
+    scale.scale_, scale.n_features_in_ = CLIP / model.stretch.astype(np.float64), spec.inputs
     steps: Steps = [
         ("stretch", scale),
         ("angle", FunctionTransformer(np.arctan)),
         ("bend", FunctionTransformer(np.sin)),
     ]
     weights = parts["scale"][:, None] * parts["weights_0"]
-    weights[: design.inputs] *= CLIP
-    if design.embedded:
-        steps.append(("embed", FeatureUnion([("numbers", "passthrough"), ("waves", _waves(parts, design.inputs))])))
-    for i in range(design.layers - 1):
+    weights[: spec.inputs] *= CLIP
+    if spec.embedded:
+        steps.append(("embed", FeatureUnion([("numbers", "passthrough"), ("waves", _waves(parts, spec.inputs))])))
+    for i in range(spec.layers - 1):
         steps += _affine(f"layer {i}", weights, parts[f"bias_{i}"])
         weights = parts[f"weights_{i + 1}"]
         up = FunctionTransformer(np.clip, kw_args={"a_min": 0.0, "a_max": None})
-        if design.activation == "relu":
+        if spec.activation == "relu":
             steps.append((f"relu {i}", up))
         else:
             below = FunctionTransformer(np.clip, kw_args={"a_min": None, "a_max": 0.0})
             down = Pipeline([("below", below), ("power", FunctionTransformer(np.expm1))])
             steps.append((f"selu {i}", FeatureUnion([("up", up), ("down", down)])))
             weights = np.vstack([SELU_SCALE * weights, SELU_SCALE * SELU_ALPHA * weights])
-    bias = parts[f"bias_{design.layers - 1}"]
+    bias = parts[f"bias_{spec.layers - 1}"]
     if kept.task.is_classification:
         return Pipeline([*steps, ("scores", _logistic(weights, bias))])
-    limits = FunctionTransformer(np.clip, kw_args={"a_min": model.low, "a_max": model.high})
+    limits = FunctionTransformer(np.clip, kw_args={"a_min": model.limits[0], "a_max": model.limits[1]})
     last = LinearRegression()
     last.coef_, last.intercept_, last.n_features_in_ = np.ones(1), 0.0, 1
     return Pipeline([*steps, *_affine("last", weights, bias), ("limits", limits), ("number", last)])

@@ -25,7 +25,7 @@ from sklearn.model_selection import train_test_split
 
 from windvane.data.files import read_frame, to_frame
 from windvane.data.metrics import Metric, get_metric
-from windvane.data.table import Floats, Table
+from windvane.runtime.table import Floats, Table
 from windvane.data.target import Goal, encode_target
 from windvane.metalearning.cells import Cell, append_cell, cell_id, read_cells
 from windvane.models import FAMILIES
@@ -178,7 +178,7 @@ class _Evaluator:
             keep_data=False,
         )
         prepared = prepare(X, y, Given(source.goal, families=list(FAMILIES)), run, "the collection")
-        test = prepared.schema.encode(to_frame(X_test))
+        test = prepared.schema.transform(to_frame(X_test))
         target, _ = encode_target(y_test, source.goal, prepared.classes)
         task = prepared.problem.task
         metrics = {name: get_metric(name, task) for name in METRICS[task.kind]}

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from windvane.data.table import Floats
+from windvane.runtime.table import Floats
 from windvane.metalearning.cells import Cell, cell_id, read_cells
 from windvane.search.ensemble import family_cap
 from windvane.search.portfolio import Entry

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 
-from windvane.data.table import Floats, Integers
 from windvane.errors import InputError
+from windvane.runtime.table import Floats, Integers
 from windvane.search.policy import PolicyTable
 
 _SAME = 1e-9  # votes that differ by less are tied: probabilities carry rounding errors

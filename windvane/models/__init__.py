@@ -2,16 +2,12 @@
 
 from windvane.models.base import Family
 from windvane.models.boosting_catboost import CatBoost
-from windvane.models.boosting_histogram import HistGradientBoosting
 from windvane.models.boosting_lightgbm import LightGBM
-from windvane.models.discriminant import Discriminant
 from windvane.models.forests import Forest
-from windvane.models.kernel import Kernel
 from windvane.models.linear import Linear
 from windvane.models.mlp import MLP
-from windvane.models.neighbours import Neighbours
 from windvane.models.network import Network
-from windvane.models.sgd import SGD
+from windvane.models.sklearn_catalog import discriminant, hist_gradient_boosting, kernel, neighbours, sgd
 
 FAMILIES: dict[str, Family] = {
     "lightgbm": LightGBM(),
@@ -21,11 +17,11 @@ FAMILIES: dict[str, Family] = {
     "linear": Linear(),
     "mlp": MLP(),
     "network": Network(),
-    "hist_gradient_boosting": HistGradientBoosting(),
-    "sgd": SGD(),
-    "kernel": Kernel(),
-    "neighbours": Neighbours(),
-    "discriminant": Discriminant(),
+    "hist_gradient_boosting": hist_gradient_boosting(),
+    "sgd": sgd(),
+    "kernel": kernel(),
+    "neighbours": neighbours(),
+    "discriminant": discriminant(),
 }
 
 # What a search tries where no families are named. The others wait until measurement puts them into the portfolio.

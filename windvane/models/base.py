@@ -7,7 +7,7 @@ predicts. Nothing here knows of folds, budgets, files of a run, or the search.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +15,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.table import Floats, Table
 from windvane.data.task import Task
+from windvane.errors import ModelFileError
+from windvane.models.units import Units
+from windvane.runtime.encoder import Encoder
+from windvane.runtime.models import Fitted, FittedModel, load_model
+from windvane.runtime.output import Output
+from windvane.runtime.serialization import read_json, reading, write_json
+from windvane.runtime.table import Floats, Table
 
 Value = bool | int | float | str
 Config = Mapping[str, Value]
@@ -134,6 +140,57 @@ class Model(Protocol):
         """
 
 
+class BaseModel:
+    """What the models of windvane's own families have in common.
+
+    A checkpoint is the folder of a fitted model, which predicts, and files ``training.*``, which only resuming reads.
+    """
+
+    def __init__(self, encoder: Encoder, units: Units, setting: Setting) -> None:
+        self.iterations = self.best_iteration = 0
+        self.finished = False
+        self.encoder, self.units, self.setting = encoder, units, setting
+
+    def output(self, classes: Iterable[int] = ()) -> Output:
+        """Say what the model predicts; with the classes of the training set where it may lack some."""
+        return Output(self.setting.task.n_classes, tuple(map(int, classes)), self.units.mean, self.units.spread)
+
+    def fitted(self) -> FittedModel:
+        """Return the model of the best iteration so far."""
+        raise NotImplementedError
+
+    def predict(self, table: Table) -> Floats:
+        """Predict with the best iteration so far."""
+        return self.fitted().predict(table)
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint."""
+        self.fitted().save(folder)
+        self.save_training(folder, {})
+
+    def save_training(self, folder: Path, more: Mapping[str, Any]) -> None:
+        """Write ``training.json``: how far the training is, and more that a family needs to resume."""
+        state = {"iterations": self.iterations, "best_iteration": self.best_iteration, "finished": self.finished}
+        write_json(folder / "training.json", {**state, "units": [self.units.mean, self.units.spread], **more})
+
+    def restore(self, folder: Path) -> dict[str, Any]:
+        """Read ``training.json`` and take over how far the training is."""
+        state = read_json(folder / "training.json")
+        with reading(folder / "training.json"):
+            self.iterations, self.best_iteration = int(state["iterations"]), int(state["best_iteration"])
+            self.finished = bool(state["finished"])
+            self.units = Units(*map(float, state["units"]))
+        return state
+
+
+def open_model(folder: Path, setting: Setting, kind: str, trusted: Sequence[str] = ()) -> Any:
+    """Open the fitted model of a checkpoint, which must be of this kind and for this task."""
+    model = load_model(folder, setting.threads, setting.siblings, trusted)
+    if model.kind != kind or model.output.n_classes != setting.task.n_classes:
+        raise ModelFileError(f"{folder} holds a model of another family or task.")
+    return model
+
+
 class Family(Protocol):
     """A kind of model with its search space.
 
@@ -174,5 +231,5 @@ class Family(Protocol):
             A folder written by `Model.save` with the same configuration, rows and seed.
         """
 
-    def load(self, folder: Path, setting: Setting) -> Model:
-        """Open a kept state for prediction only; raises `windvane.errors.ModelFileError` where it is not sound."""
+    def load(self, folder: Path, setting: Setting) -> Fitted:
+        """Open a checkpoint for prediction only; raises `windvane.errors.ModelFileError` where it is not sound."""

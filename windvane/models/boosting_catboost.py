@@ -16,18 +16,19 @@ from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from windvane.data.encoders import NATIVE, Encoder, float32
-from windvane.data.store import digest, read_json, reading, write_json
-from windvane.data.table import Floats, Table
 from windvane.data.task import Task
-from windvane.errors import ModelFileError
-from windvane.models.base import Config, Param, Part, Setting
+from windvane.models.base import BaseModel, Config, Param, Part, Setting, open_model
 from windvane.models.curve import Curve
 from windvane.models.effort import WIDE, is_slow
+from windvane.models.encoding import NATIVE, fit_encoder
 from windvane.models.params import complete
 from windvane.models.units import Units
+from windvane.runtime import models as runtime
+from windvane.runtime.encoder import Encoder
+from windvane.runtime.models import CatBoostColumns, Fitted, FittedModel, check_digest
+from windvane.runtime.serialization import digest, read_json, reading
+from windvane.runtime.table import Table
 
 _STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _PATIENCE = 50  # as for LightGBM
@@ -77,47 +78,38 @@ class CatBoost:
     ) -> CatBoostModel:
         """Encode; take over the model and the snapshot of a kept state."""
         config = complete(config, self.space(setting.task))
-        encoder = Encoder(replace(NATIVE, generated=config["features"] == "generated"))
-        features = encoder.fit_transform(train.table, train.target, setting.task)
+        encoder, features = fit_encoder(
+            replace(NATIVE, generated=config["features"] == "generated"), train.table, train.target, setting.task
+        )
         units = Units.of(train.target, train.weight, setting.task)
-        model = CatBoostModel(encoder, units, setting) if kept is None else self.load(kept, setting)
+        model = CatBoostModel(encoder, units, setting)
+        if kept is not None:
+            model.resume(kept)
         model.prepare(_parameters(config, setting), features, train, valid)
         if kept is not None:
             model.take_snapshot(kept)
         return model
 
-    def load(self, folder: Path, setting: Setting) -> CatBoostModel:
-        """Open a kept state; continuing needs `start`."""
-        import catboost
-
-        state = read_json(folder / "state.json")
-        encoder = Encoder.load(folder)
-        with reading(folder, catboost.CatBoostError):
-            model = CatBoostModel(encoder, Units(*state["units"]), setting)
-            model.curve = Curve(_PATIENCE, state["losses"])
-            model.iterations, model.best_iteration = len(model.curve.losses), model.curve.best
-            model.finished = bool(state["finished"])
-            if model.iterations:
-                if digest(folder / "model.cbm") != state["sha256"]:
-                    raise ModelFileError(f"{folder / 'model.cbm'} is damaged.")
-                model.booster = catboost.CatBoost().load_model(str(folder / "model.cbm"))
-        return model
+    def load(self, folder: Path, setting: Setting) -> Fitted:
+        """Open a checkpoint for prediction."""
+        return open_model(folder, setting, "catboost")
 
 
-class CatBoostModel:
+class CatBoostModel(BaseModel):
     """One ensemble of trees being grown; see `windvane.models.base.Model`."""
 
     def __init__(self, encoder: Encoder, units: Units, setting: Setting) -> None:
-        self.iterations = self.best_iteration = 0
-        self.finished = False
+        super().__init__(encoder, units, setting)
         self.curve = Curve(_PATIENCE)
         self.booster: Any = None
-        self._encoder, self._units, self._setting = encoder, units, setting
-        p, cardinalities = encoder.n_numbers, encoder.cardinalities
-        self._categories = slice(p, p + len(cardinalities))
-        # The name of each code; the last is for a missing one.
-        names = [str(code).encode() for code in range(max(cardinalities, default=0) + 1)]
-        self._names: NDArray[np.object_] = np.array([*names, b"missing"], dtype=object)
+        self._columns = CatBoostColumns(encoder.n_numbers, encoder.cardinalities)
+
+    def resume(self, folder: Path) -> None:
+        """Take over the trees of a checkpoint."""
+        state, fitted = self.restore(folder), open_model(folder, self.setting, "catboost")
+        with reading(folder):
+            self.curve = Curve(_PATIENCE, state["losses"])
+            self.encoder, self.booster = fitted.encoder, fitted.booster
 
     def prepare(self, parameters: dict[str, Any], features: Any, train: Part, valid: Part) -> None:
         """Make the pools to learn from and to be judged on, and a folder for the snapshot."""
@@ -127,18 +119,16 @@ class CatBoostModel:
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._snapshot = Path(folder, "snapshot")
         self._parameters = {**parameters, "train_dir": folder, "snapshot_file": str(self._snapshot)}
-        known = self._encoder.transform(valid.table)
-        self._train = Pool(self._columns(features), self._units.shrink(train.target), weight=train.weight)
-        self._valid = Pool(self._columns(known), self._units.shrink(valid.target), weight=valid.weight)
+        known = self.encoder.transform(valid.table)
+        self._train = Pool(self._columns(features), self.units.shrink(train.target), weight=train.weight)
+        self._valid = Pool(self._columns(known), self.units.shrink(valid.target), weight=valid.weight)
 
     def take_snapshot(self, folder: Path) -> None:
         """Take over the snapshot of a kept state."""
         if not self.iterations:
             return
-        expected = read_json(folder / "state.json").get("snapshot_sha256")
-        if digest(folder / "snapshot") != expected:
-            raise ModelFileError(f"{folder / 'snapshot'} is damaged.")
-        shutil.copyfile(folder / "snapshot", self._snapshot)
+        check_digest(folder / "training.snapshot", read_json(folder / "training.json").get("sha256"))
+        shutil.copyfile(folder / "training.snapshot", self._snapshot)
 
     def grow(self, iterations: int, until: float = np.inf) -> None:
         """Raise the number of trees; a callback looks at patience and the clock after each."""
@@ -147,46 +137,24 @@ class CatBoostModel:
         goal = min(iterations, _STEPS[-1])
         if self.finished or self.iterations >= goal or time.monotonic() >= until:
             return
-        watch = _Watch(self.curve, _LOSSES[self._setting.task.kind], until)
+        watch = _Watch(self.curve, _LOSSES[self.setting.task.kind], until)
         self.booster = CatBoost({**self._parameters, "iterations": goal})
         self.booster.fit(self._train, eval_set=self._valid, callbacks=[watch])
         self.iterations, self.best_iteration = len(self.curve.losses), self.curve.best
         self.finished = self.curve.stalled or self.iterations >= _STEPS[-1]
 
-    def predict(self, table: Table) -> Floats:
-        """Predict with the trees up to the best iteration."""
+    def fitted(self) -> FittedModel:
+        """Return the trees up to the best iteration."""
         if self.booster is None:
             raise RuntimeError("the model has not grown yet")
-        found: Floats = self.booster.predict(
-            self._columns(self._encoder.transform(table)),
-            prediction_type="Probability" if self._setting.task.is_classification else "RawFormulaVal",
-            ntree_end=self.best_iteration,
-            thread_count=self._setting.threads,
-        )
-        return found if self._setting.task.is_classification else self._units.expand(found)
+        return runtime.CatBoost(self.encoder, self.output(), self.booster, self.best_iteration, self.setting.threads)
 
     def save(self, folder: Path) -> None:
-        """Write CatBoost's own model and snapshot, the encoder and ``state.json``."""
-        self._encoder.save(folder)
-        state: dict[str, Any] = {"finished": self.finished, "losses": self.curve.losses}
-        state["units"] = [self._units.mean, self._units.spread]
-        if self.booster is not None:
-            self.booster.save_model(str(folder / "model.cbm"))
-            shutil.copyfile(self._snapshot, folder / "snapshot")
-            state |= {"sha256": digest(folder / "model.cbm"), "snapshot_sha256": digest(folder / "snapshot")}
-        write_json(folder / "state.json", state)
-
-    def _columns(self, encoded: Any) -> Any:
-        """Hand over numbers and names of categories apart, the form that CatBoost reads fastest."""
-        from catboost import FeaturesData
-
-        codes = encoded[:, self._categories]
-        numbers = np.delete(encoded, self._categories, axis=1)
-        rows = np.where(np.isnan(codes), len(self._names) - 1, codes).astype(np.intp)
-        return FeaturesData(
-            num_feature_data=float32(numbers) if numbers.shape[1] else None,
-            cat_feature_data=self._names[rows] if codes.shape[1] else None,
-        )
+        """Write a checkpoint, with CatBoost's own snapshot to resume from."""
+        self.fitted().save(folder)
+        shutil.copyfile(self._snapshot, folder / "training.snapshot")
+        sha256 = digest(folder / "training.snapshot")
+        self.save_training(folder, {"losses": self.curve.losses, "sha256": sha256})
 
 
 class _Watch:

@@ -15,17 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from windvane.data.compiled import Encoded
-from windvane.data.encoders import NATIVE, Encoder
-from windvane.data.store import digest, read_json, reading, write_json
-from windvane.data.table import Floats, Table
 from windvane.data.task import Task
-from windvane.errors import ModelFileError
-from windvane.models.base import Config, Param, Part, Setting
+from windvane.models.base import BaseModel, Config, Param, Part, Setting, open_model
 from windvane.models.curve import Curve
 from windvane.models.effort import WIDE, is_slow
+from windvane.models.encoding import NATIVE, fit_encoder
 from windvane.models.params import complete
 from windvane.models.units import Units
+from windvane.runtime import models as runtime
+from windvane.runtime.encoder import Encoded, Encoder
+from windvane.runtime.models import Fitted, FittedModel, check_digest
+from windvane.runtime.serialization import digest, reading
+from windvane.runtime.table import Table
 
 _STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 # Rounds without improvement that are always allowed. AutoGluon allows 300 on up to 10,000 rows, within hours; on the
@@ -77,60 +78,60 @@ class LightGBM:
         """Encode, bin, and take over the trees of a kept state."""
         task = setting.task
         config = complete(config, self.space(setting.task))
-        encoder = Encoder(replace(NATIVE, generated=config["features"] == "generated"))
-        features = encoder.fit_transform(train.table, train.target, task)
+        encoder, features = fit_encoder(
+            replace(NATIVE, generated=config["features"] == "generated"), train.table, train.target, task
+        )
         units = Units.of(train.target, train.weight, task)
-        model = LightGBMModel(encoder, units, setting) if kept is None else self.load(kept, setting)
+        model = LightGBMModel(encoder, units, setting)
+        if kept is not None:
+            model.resume(kept)
         model.prepare(_parameters(config, train, setting), features, train, valid)
         return model
 
-    def load(self, folder: Path, setting: Setting) -> LightGBMModel:
-        """Open a kept state; continuing needs `start`."""
-        import lightgbm as lgb
-
-        state = read_json(folder / "state.json")
-        encoder = Encoder.load(folder)
-        with reading(folder, lgb.basic.LightGBMError):
-            model = LightGBMModel(encoder, Units(*state["units"]), setting)
-            model.curve = Curve(_PATIENCE, state["losses"])
-            model.iterations, model.best_iteration = len(model.curve.losses), model.curve.best
-            model.finished = bool(state["finished"])
-            if model.iterations:
-                if digest(folder / "model.txt") != state["sha256"]:
-                    raise ModelFileError(f"{folder / 'model.txt'} is damaged.")
-                model.booster = lgb.Booster(model_file=folder / "model.txt")
-        return model
+    def load(self, folder: Path, setting: Setting) -> Fitted:
+        """Open a checkpoint for prediction."""
+        return open_model(folder, setting, "lightgbm")
 
 
-class LightGBMModel:
+class LightGBMModel(BaseModel):
     """One booster being grown; see `windvane.models.base.Model`."""
 
     def __init__(self, encoder: Encoder, units: Units, setting: Setting) -> None:
-        self.iterations = self.best_iteration = 0
-        self.finished = False
+        super().__init__(encoder, units, setting)
         self.curve = Curve(_PATIENCE)
         self.booster: Any = None
-        self._encoder, self._units, self._setting = encoder, units, setting
         self._parameters: dict[str, Any] = {}
         self._live = False  # whether the booster can be updated: it was not read from a file
+
+    def resume(self, folder: Path) -> None:
+        """Take over the trees of a checkpoint: all of them, also those after the best iteration."""
+        import lightgbm as lgb
+
+        state, fitted = self.restore(folder), open_model(folder, self.setting, "lightgbm")
+        with reading(folder, lgb.basic.LightGBMError):
+            self.curve = Curve(_PATIENCE, state["losses"])
+            self.encoder, self.booster = fitted.encoder, fitted.booster
+            if state["sha256"] is not None:
+                check_digest(folder / "training.txt", state["sha256"])
+                self.booster = lgb.Booster(model_file=folder / "training.txt")
 
     def prepare(self, parameters: dict[str, Any], features: Encoded, train: Part, valid: Part) -> None:
         """Bin the rows to learn from and to be judged on."""
         import lightgbm as lgb
 
-        p, c = self._encoder.n_numbers, len(train.table.cardinalities)
+        p, c = self.encoder.n_numbers, len(train.table.cardinalities)
         self._parameters = parameters
         # The raw features stay: the trees of earlier segments are run over them where a segment begins.
         self._train = lgb.Dataset(
             features,
-            self._units.shrink(train.target),
+            self.units.shrink(train.target),
             weight=train.weight,
             categorical_feature=list(range(p, p + c)),
             params=parameters,
             free_raw_data=False,
         ).construct()
         self._valid = self._train.create_valid(
-            self._encoder.transform(valid.table), self._units.shrink(valid.target), weight=valid.weight
+            self.encoder.transform(valid.table), self.units.shrink(valid.target), weight=valid.weight
         )
 
     def grow(self, iterations: int, until: float = np.inf) -> None:
@@ -145,7 +146,7 @@ class LightGBMModel:
             self.booster.update()
         else:  # a segment begins
             self.booster = lgb.train(
-                self._parameters | _seeds(self._setting.seed, self.iterations),
+                self._parameters | _seeds(self.setting.seed, self.iterations),
                 self._train,
                 num_boost_round=1,
                 valid_sets=[self._valid],
@@ -160,26 +161,20 @@ class LightGBMModel:
         self.iterations, self.best_iteration = len(self.curve.losses), self.curve.best
         self.finished = self.curve.stalled or self.iterations >= _STEPS[-1]
 
-    def predict(self, table: Table) -> Floats:
-        """Predict with the trees up to the best iteration."""
+    def fitted(self) -> FittedModel:
+        """Return the trees up to the best iteration."""
         if self.booster is None:
             raise RuntimeError("the model has not grown yet")
-        features = self._encoder.transform(table)
-        threads = self._setting.threads
-        found: Floats = self.booster.predict(features, num_iteration=self.best_iteration, num_threads=threads)
-        if not self._setting.task.is_classification:
-            return self._units.expand(found)
-        return np.column_stack([1 - found, found]) if found.ndim == 1 else found
+        return runtime.LightGBM(self.encoder, self.output(), self.booster, self.best_iteration, self.setting.threads)
 
     def save(self, folder: Path) -> None:
-        """Write LightGBM's own text, the encoder and ``state.json``."""
-        self._encoder.save(folder)
-        state: dict[str, Any] = {"finished": self.finished, "losses": self.curve.losses}
-        state["units"] = [self._units.mean, self._units.spread]
-        if self.booster is not None:
-            self.booster.save_model(folder / "model.txt", num_iteration=-1)
-            state["sha256"] = digest(folder / "model.txt")
-        write_json(folder / "state.json", state)
+        """Write a checkpoint; where there are trees after the best iteration, all of them in ``training.txt``."""
+        self.fitted().save(folder)
+        sha256 = None
+        if self.best_iteration < self.booster.current_iteration():
+            self.booster.save_model(folder / "training.txt", num_iteration=-1)
+            sha256 = digest(folder / "training.txt")
+        self.save_training(folder, {"losses": self.curve.losses, "sha256": sha256})
 
 
 def _parameters(config: Config, train: Part, setting: Setting) -> dict[str, Any]:

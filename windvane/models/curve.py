@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from windvane.data.table import Floats
 from windvane.data.task import Task
 from windvane.models.base import Part
 from windvane.models.units import Units
+from windvane.runtime.table import Floats
 
 _SMALLEST = 1e-15  # probability
 

@@ -6,7 +6,6 @@ Each kept state adds only the trees that are new, in a file of their own; the fi
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse as sp
 
-from windvane.data.compiled import Encoded
-from windvane.data.encoders import ORDINAL, Encoder, float32
-from windvane.data.store import read_json, reading, write_json
-from windvane.data.table import Floats, Table
 from windvane.data.task import Task
-from windvane.models.base import Config, Param, Part, Setting
+from windvane.models.base import BaseModel, Config, Param, Part, Setting, open_model
+from windvane.models.encoding import ORDINAL, fit_encoder
 from windvane.models.params import complete
-from windvane.models.trees import Descent, Trees
+from windvane.models.units import Units
+from windvane.runtime import models as runtime
+from windvane.runtime.encoder import Encoded, Encoder, float32
+from windvane.runtime.models import Fitted, FittedModel
+from windvane.runtime.table import Table
+from windvane.runtime.trees import TreeArrays
 
 # Averaging the forests of five folds makes more trees than Auto-Sklearn 2.0's 512 of them; each costs time to grow and,
 # more than those of any other family, to predict.
@@ -84,32 +85,17 @@ class Forest:
             choices = replace(
                 choices, impute="median"
             )  # scikit-learn's trees take missing values in dense features only
-        encoder = Encoder(choices)
-        features = float32(encoder.fit_transform(train.table, train.target, setting.task))
-        model = ForestModel(encoder, features.shape[1], setting) if kept is None else self.load(kept, setting)
+        encoder, features = fit_encoder(choices, train.table, train.target, setting.task)
+        features = float32(features)
+        model = ForestModel(encoder, features.shape[1], setting)
+        if kept is not None:
+            model.resume(kept)
         model.prepare(self._estimator(config, features, setting), features, train)
         return model
 
-    def load(self, folder: Path, setting: Setting) -> ForestModel:
-        """Open a kept state; continuing needs `start`."""
-        state = read_json(folder / "state.json")
-        encoder = Encoder.load(folder)
-        with reading(folder):
-            n_features, names = int(state["n_features"]), range(int(state["parts"]))
-            model = ForestModel(encoder, n_features, setting)
-            wanted = math.ceil(_STEPS[-1] / setting.siblings)  # together as many as validation has judged
-            for i in names:
-                if model.iterations < wanted:
-                    part = Trees.read(folder / f"trees_{i}.npz", n_features).first(wanted - model.iterations)
-                    model.parts.append(part)
-                    model.iterations += len(part.sizes)
-            model.best_iteration = model.iterations
-            model.classes = np.asarray(state["classes"], dtype=np.intp)
-            model.finished, model.folder = bool(state["finished"]), folder
-            width = max(1, len(model.classes))
-            if any(part.values.shape[1] != width for part in model.parts) or not _within(model.classes, setting.task):
-                raise ValueError("trees and classes do not go together")
-        return model
+    def load(self, folder: Path, setting: Setting) -> Fitted:
+        """Open a checkpoint for prediction."""
+        return open_model(folder, setting, "forest")
 
     def _estimator(self, config: Config, features: Encoded, setting: Setting) -> Any:
         from sklearn import ensemble
@@ -132,28 +118,32 @@ class Forest:
         )
 
 
-class ForestModel:
+class ForestModel(BaseModel):
     """One forest being grown; see `windvane.models.base.Model`.
 
     Attributes
     ----------
     parts
-        The trees, in the portions in which they are kept.
+        The trees, in the portions in which they are saved.
     classes
-        Codes of the classes that the training part holds; empty for regression.
-    folder
-        Where the state was last kept: the files in it can be linked.
+        Codes of the classes that the training set holds; empty for regression.
     """
 
     def __init__(self, encoder: Encoder, n_features: int, setting: Setting) -> None:
-        self.iterations = self.best_iteration = 0
-        self.finished = False
-        self.parts: list[Trees] = []
+        super().__init__(encoder, Units(), setting)
+        self.parts: list[TreeArrays] = []
         self.classes: NDArray[np.intp] = np.empty(0, dtype=np.intp)
-        self.folder: Path | None = None
-        self._encoder, self._n_features, self._setting = encoder, n_features, setting
+        self._n_features = n_features
         self._new: list[Any] = []
-        self._descent: Descent | None = None
+        self._fitted: runtime.Forest | None = None
+        self._folder: Path | None = None  # of the last checkpoint, whose files can be linked
+
+    def resume(self, folder: Path) -> None:
+        """Take over the trees of a checkpoint."""
+        self.restore(folder)
+        fitted = open_model(folder, self.setting, "forest")
+        self.encoder, self.parts, self.classes, self._folder = fitted.encoder, fitted.parts, fitted.classes, folder
+        self.iterations = self.best_iteration = sum(len(part.sizes) for part in self.parts)
 
     def prepare(self, estimator: Any, features: Encoded, train: Part) -> None:
         """Take what is needed to grow."""
@@ -165,7 +155,7 @@ class ForestModel:
         goal, seconds_a_tree = min(iterations, _STEPS[-1]), math.inf
         while self.iterations < goal and time.monotonic() < until:
             left, begin = goal - self.iterations, time.monotonic()
-            few = max(self._setting.threads, int(_PULSE / seconds_a_tree))
+            few = max(self.setting.threads, int(_PULSE / seconds_a_tree))
             count = left if until == math.inf else min(left, few)
             self._add(count)
             seconds_a_tree = max((time.monotonic() - begin) / count, 1e-9)
@@ -179,43 +169,19 @@ class ForestModel:
         self._new += [tree.tree_ for tree in forest.estimators_[before:]]
         self.classes = np.asarray(getattr(forest, "classes_", []), dtype=np.intp)
         self.iterations = self.best_iteration = before + count
-        self._descent = None
+        self._fitted = None
 
-    def predict(self, table: Table) -> Floats:
-        """Average the trees."""
-        self._collect()
-        if self._descent is None:
-            self._descent = Descent(self.parts, self._n_features)
-        found = self._descent(float32(self._encoder.transform(table)))  # (n, k)
-        if not self._setting.task.is_classification:
-            return found[:, 0]
-        if len(self.classes) == self._setting.task.n_classes:
-            return found
-        every = np.zeros((len(found), self._setting.task.n_classes))
-        every[:, self.classes] = found
-        return every
+    def fitted(self) -> FittedModel:
+        """Return all trees so far."""
+        if self._new:
+            self.parts.append(TreeArrays.of(self._new))
+            self._new = []
+        if self._fitted is None:
+            output = self.output(self.classes)
+            self._fitted = runtime.Forest(self.encoder, output, self.parts, self._n_features, self._folder)
+        return self._fitted
 
     def save(self, folder: Path) -> None:
-        """Write the encoder, ``state.json`` and the new trees; earlier files are linked where that is possible."""
-        self._collect()
-        self._encoder.save(folder)
-        for i, part in enumerate(self.parts):
-            target = folder / f"trees_{i}.npz"
-            try:
-                if self.folder is None:
-                    raise FileNotFoundError
-                os.link(self.folder / target.name, target)
-            except OSError:  # new, moved away, or a file system without links
-                part.write(target)
-        self.folder = folder
-        state = {"finished": self.finished, "parts": len(self.parts), "n_features": self._n_features}
-        write_json(folder / "state.json", {**state, "classes": self.classes.tolist()})
-
-    def _collect(self) -> None:
-        if self._new:
-            self.parts.append(Trees.of(self._new))
-            self._new = []
-
-
-def _within(classes: NDArray[np.intp], task: Task) -> bool:
-    return bool(((classes >= 0) & (classes < task.n_classes)).all())
+        """Write a checkpoint: the new trees; earlier files are linked where that is possible."""
+        super().save(folder)
+        self._folder = folder

@@ -11,16 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning
 
-from windvane.data.encoders import Encoder
-from windvane.data.store import read_arrays, read_json, reading, write_arrays, write_json
-from windvane.data.table import Floats, Table
 from windvane.data.task import Task
-from windvane.models.base import Config, Param, Part, Setting
-from windvane.models.encoding import encoding_choices, encoding_space, weigh, weighing_space
-from windvane.models.links import from_scores
+from windvane.models.base import BaseModel, Config, Param, Part, Setting, open_model
+from windvane.models.encoding import (
+    balance_class_weights,
+    class_weight_space,
+    encoder_settings,
+    fit_encoder,
+    preprocessing_space,
+)
 from windvane.models.logistic import descend
 from windvane.models.params import complete
 from windvane.models.units import Units
+from windvane.runtime import models as runtime
+from windvane.runtime.models import Fitted, FittedModel
+from windvane.runtime.table import Floats, Table
 
 # Steps of the optimiser between looks at the clock.
 _PORTIONS = (16, 32, 64, 128, 256, 512)
@@ -45,8 +50,8 @@ class Linear:
             penalty = {"alpha": Param(Float(1e-3, 1e5, log=True), 1.0)}
         return {
             **penalty,
-            **encoding_space("standard"),
-            **weighing_space(task),
+            **preprocessing_space("standard"),
+            **class_weight_space(task),
         }
 
     def steps(self, config: Config, task: Task) -> tuple[int, ...]:
@@ -59,49 +64,40 @@ class Linear:
         """Encode the training part; the validation part is not needed."""
         task = setting.task
         config = complete(config, self.space(task))
-        encoder = Encoder(encoding_choices(config))
-        features = encoder.fit_transform(train.table, train.target, task)
+        encoder, features = fit_encoder(encoder_settings(config), train.table, train.target, task)
         units = Units.of(train.target, train.weight, task)
-        model = LinearModel(encoder, units, setting) if kept is None else self.load(kept, setting)
-        model.prepare(_estimator(config, setting), features, weigh(config, train))
+        model = LinearModel(encoder, units, setting)
+        if kept is not None:
+            model.resume(kept)
+        model.prepare(_estimator(config, setting), features, balance_class_weights(config, train))
         return model
 
-    def load(self, folder: Path, setting: Setting) -> LinearModel:
-        """Open a kept state."""
-        state = read_json(folder / "state.json")
-        encoder = Encoder.load(folder)
-        arrays = read_arrays(folder / "linear.npz")
-        with reading(folder):
-            model = LinearModel(encoder, Units(*state["units"]), setting)
-            model.iterations = model.best_iteration = int(state["iterations"])
-            model.finished = bool(state["finished"])
-            model.coefficients = arrays["coefficients"].astype(np.float64)
-            model.intercept = arrays["intercept"].astype(np.float64)
-            model.classes = arrays["classes"].astype(np.intp, casting="safe")
-            if model.coefficients.shape != (len(model.intercept), model.coefficients.shape[1]):
-                raise ValueError("coefficients and intercepts do not go together")
-        return model
+    def load(self, folder: Path, setting: Setting) -> Fitted:
+        """Open a checkpoint for prediction."""
+        return open_model(folder, setting, "linear")
 
 
-class LinearModel:
+class LinearModel(BaseModel):
     """One linear model; see `windvane.models.base.Model`.
 
     Attributes
     ----------
     coefficients, intercept
-        Shapes (k, q) and (k,): one row for two classes or a number, else one for each class of the training part.
+        Shapes (k, q) and (k,): one row for two classes or a number, else one for each class of the training set.
     classes
-        Codes of the classes that the training part holds; empty for regression.
+        Codes of the classes that the training set holds; empty for regression.
     """
 
     coefficients: Floats
     intercept: Floats
     classes: NDArray[np.intp]
 
-    def __init__(self, encoder: Encoder, units: Units, setting: Setting) -> None:
-        self.iterations = self.best_iteration = 0
-        self.finished = False
-        self._encoder, self._units, self._setting = encoder, units, setting
+    def resume(self, folder: Path) -> None:
+        """Take over the coefficients of a checkpoint."""
+        self.restore(folder)
+        fitted = open_model(folder, self.setting, "linear")
+        self.encoder, self.classes = fitted.encoder, fitted.classes
+        self.coefficients, self.intercept = fitted.coefficients, fitted.intercept
 
     def prepare(self, estimator: Any, features: Any, train: Part) -> None:
         """Take what is needed to train."""
@@ -111,7 +107,7 @@ class LinearModel:
         """Train fully; stopped by the clock, it keeps the coefficients reached."""
         if self.finished or time.monotonic() >= until:
             return
-        if not self._setting.task.is_classification:
+        if not self.setting.task.is_classification:
             self._solve()
         elif len(np.unique(self._train.target)) > 1:
             self._descend(until)
@@ -132,7 +128,7 @@ class LinearModel:
         with warnings.catch_warnings():
             # Numbers that are not scaled may differ by many orders of magnitude.
             warnings.simplefilter("ignore", LinAlgWarning)
-            self._estimator.fit(self._features, self._units.shrink(self._train.target), self._train.weight)
+            self._estimator.fit(self._features, self.units.shrink(self._train.target), self._train.weight)
         self._take_over()
 
     def _take_over(self) -> None:
@@ -140,18 +136,9 @@ class LinearModel:
         self.intercept = np.atleast_1d(self._estimator.intercept_)
         self.classes = np.asarray(getattr(self._estimator, "classes_", []), dtype=np.intp)
 
-    def predict(self, table: Table) -> Floats:
-        """Predict with what was reached."""
-        scores = np.asarray(self._encoder.transform(table) @ self.coefficients.T + self.intercept)  # (n, k)
-        return from_scores(scores, self.classes, self._setting.task, self._units)
-
-    def save(self, folder: Path) -> None:
-        """Write the encoder, ``linear.npz`` and ``state.json``."""
-        self._encoder.save(folder)
-        arrays = {"coefficients": self.coefficients, "intercept": self.intercept, "classes": self.classes}
-        write_arrays(folder / "linear.npz", arrays)
-        state = {"iterations": self.iterations, "finished": self.finished}
-        write_json(folder / "state.json", {**state, "units": [self._units.mean, self._units.spread]})
+    def fitted(self) -> FittedModel:
+        """Return what was reached."""
+        return runtime.Linear(self.encoder, self.output(self.classes), self.coefficients, self.intercept)
 
 
 def _estimator(config: Config, setting: Setting) -> Any:

@@ -12,18 +12,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
-from windvane.data.encoders import Encoder, float32
-from windvane.data.store import read_arrays, read_json, reading, write_arrays, write_json
-from windvane.data.table import Floats, Table
 from windvane.data.task import Task
-from windvane.models.base import Config, Param, Part, Setting
+from windvane.models.base import BaseModel, Config, Param, Part, Setting, open_model
 from windvane.models.curve import Curve
-from windvane.models.encoding import encoding_choices, encoding_space, weigh, weighing_space
-from windvane.models.layers import PORTION
+from windvane.models.encoding import (
+    balance_class_weights,
+    class_weight_space,
+    encoder_settings,
+    fit_encoder,
+    preprocessing_space,
+)
 from windvane.models.params import complete
 from windvane.models.units import Units
+from windvane.runtime import models as runtime
+from windvane.runtime.encoder import Encoder, float32
+from windvane.runtime.models import Fitted, FittedModel, logits, mlp_scores
+from windvane.runtime.serialization import read_arrays, reading, write_arrays
+from windvane.runtime.table import Table
 
 Single = NDArray[np.float32]
 
@@ -55,8 +62,8 @@ class MLP:
             "activation": Param(Choice(["relu", "tanh"]), "relu"),
             "learning_rate": Param(Float(1e-4, 3e-2, log=True), 1e-3),
             "alpha": Param(Float(1e-7, 1e-1, log=True), 1e-4),
-            **encoding_space("quantile"),
-            **weighing_space(task),
+            **preprocessing_space("quantile"),
+            **class_weight_space(task),
         }
 
     def steps(self, config: Config, task: Task) -> tuple[int, ...]:
@@ -67,32 +74,21 @@ class MLP:
         """Encode, and take over weights and moments of a kept state."""
         task = setting.task
         config = complete(config, self.space(task))
-        encoder = Encoder(encoding_choices(config))
-        features = float32(encoder.fit_transform(train.table, train.target, task))
+        encoder, features = fit_encoder(encoder_settings(config), train.table, train.target, task)
+        features = float32(features)
         units = Units.of(train.target, train.weight, task)
-        model = MLPModel(encoder, units, setting) if kept is None else self.load(kept, setting)
-        model.prepare(_network(config, len(train.target), task), features, weigh(config, train), valid)
+        model = MLPModel(encoder, units, setting)
+        if kept is not None:
+            model.resume(kept)
+        model.prepare(_network(config, len(train.target), task), features, balance_class_weights(config, train), valid)
         return model
 
-    def load(self, folder: Path, setting: Setting) -> MLPModel:
-        """Open a kept state; continuing needs `start`."""
-        state = read_json(folder / "state.json")
-        encoder = Encoder.load(folder)
-        arrays = read_arrays(folder / "mlp.npz")
-        with reading(folder):
-            model = MLPModel(encoder, Units(*state["units"]), setting)
-            model.curve = Curve(_PATIENCE, state["losses"])
-            model.iterations, model.best_iteration = len(model.curve.losses), model.curve.best
-            model.finished, model.updates = bool(state["finished"]), int(state["updates"])
-            model.activation = state["activation"]
-            for i in range(2 * int(state["layers"])):
-                for name in ("best", "now", "means", "squares"):
-                    getattr(model, name).append(arrays[f"{name}_{i}"].astype(np.float32, casting="safe"))
-            model.check()
-        return model
+    def load(self, folder: Path, setting: Setting) -> Fitted:
+        """Open a checkpoint for prediction."""
+        return open_model(folder, setting, "mlp")
 
 
-class MLPModel:
+class MLPModel(BaseModel):
     """One network being trained; see `windvane.models.base.Model`.
 
     Attributes
@@ -106,30 +102,35 @@ class MLPModel:
     """
 
     def __init__(self, encoder: Encoder, units: Units, setting: Setting) -> None:
-        self.iterations = self.best_iteration = 0
-        self.finished = False
+        super().__init__(encoder, units, setting)
         self.curve = Curve(_PATIENCE)
         self.activation, self.updates = "relu", 0
         self.best: list[Single] = []
-        self._widened: tuple[list[Single], list[Floats]] | None = None
         self.now: list[Single] = []
         self.means: list[Single] = []
         self.squares: list[Single] = []
-        self._encoder, self._units, self._setting = encoder, units, setting
 
-    def check(self) -> None:
-        """Refuse weights and moments that do not go together."""
-        shapes = [[array.shape for array in arrays] for arrays in (self.best, self.now, self.means, self.squares)]
-        if shapes.count(shapes[0]) != len(shapes) or self.activation not in ("relu", "tanh"):
-            raise ValueError("weights and moments do not go together")
+    def resume(self, folder: Path) -> None:
+        """Take over weights and moments of a checkpoint."""
+        state, fitted = self.restore(folder), open_model(folder, self.setting, "mlp")
+        arrays = read_arrays(folder / "training.npz")
+        with reading(folder):
+            self.curve = Curve(_PATIENCE, state["losses"])
+            self.encoder, self.best, self.activation = fitted.encoder, fitted.arrays, fitted.activation
+            self.updates = int(state["updates"])
+            for name in ("now", "means", "squares"):
+                kept = [arrays[f"{name}_{i}"].astype(np.float32, casting="safe") for i in range(len(self.best))]
+                if [array.shape for array in kept] != [array.shape for array in self.best]:
+                    raise ValueError("weights and moments do not go together")
+                setattr(self, name, kept)
 
     def prepare(self, network: Any, features: Any, train: Part, valid: Part) -> None:
         """Encode the validation part; put weights and moments that were kept into the network."""
         self._network, self._features, self._train = network, features, train
-        target = self._units.shrink(train.target)
+        target = self.units.shrink(train.target)
         # Float32 like the features, or scikit-learn would compute in float64.
-        self._target = target if self._setting.task.is_classification else target.astype(np.float32)
-        self._known = float32(self._encoder.transform(valid.table))
+        self._target = target if self.setting.task.is_classification else target.astype(np.float32)
+        self._known = float32(self.encoder.transform(valid.table))
         self._valid = valid
         self.activation = network.activation
         if not self.iterations:
@@ -146,7 +147,7 @@ class MLPModel:
             self._epoch()
 
     def _epoch(self) -> None:
-        seeds = np.random.SeedSequence([self._setting.seed, self.iterations])
+        seeds = np.random.SeedSequence([self.setting.seed, self.iterations])
         self._network.random_state = int(seeds.generate_state(1)[0])
         try:
             self._learn(slice(None))
@@ -167,7 +168,7 @@ class MLPModel:
     def _learn(self, rows: slice) -> None:
         # Float32 as well: scikit-learn would make the network float64.
         weight = None if self._train.weight is None else self._train.weight[rows].astype(np.float32)
-        task = self._setting.task
+        task = self.setting.task
         classes = {"classes": np.arange(task.n_classes)} if task.is_classification else {}
         with np.errstate(over="ignore", invalid="ignore"):
             self._network.partial_fit(self._features[rows], self._target[rows], sample_weight=weight, **classes)
@@ -177,54 +178,24 @@ class MLPModel:
         return [*network.coefs_, *network.intercepts_], optimizer.ms, optimizer.vs
 
     def _loss(self) -> float:
-        scores, target = _forward(self._known, self._inside()[0], self.activation), self._valid.target
-        if not self._setting.task.is_classification:
-            losses = (scores[:, 0] - self._units.shrink(target)) ** 2
+        scores, target = mlp_scores(self._known, self._inside()[0], self.activation), self._valid.target
+        if not self.setting.task.is_classification:
+            losses = (scores[:, 0] - self.units.shrink(target)) ** 2
         else:
-            losses = -log_softmax(_logits(scores), axis=1)[np.arange(len(target)), target]
+            losses = -log_softmax(logits(scores), axis=1)[np.arange(len(target)), target]
         return float(np.average(losses, weights=self._valid.weight))
 
-    def predict(self, table: Table) -> Floats:
-        """Predict with the weights of the best epoch."""
-        # In float64: a row's prediction then depends neither on its neighbours nor on threads beyond 1e-15.
-        features = float32(self._encoder.transform(table)).astype(np.float64)
-        portions = (features[start : start + PORTION] for start in range(0, max(features.shape[0], 1), PORTION))
-        scores = np.vstack([_forward(rows, self._wide(), self.activation) for rows in portions])  # (n, outputs)
-        if not self._setting.task.is_classification:
-            return self._units.expand(scores[:, 0])
-        return np.asarray(softmax(_logits(scores), axis=1))
-
-    def _wide(self) -> list[Floats]:
-        """Give the best weights in float64, converted once for many predictions."""
-        if self._widened is None or self._widened[0] is not self.best:
-            self._widened = (self.best, [array.astype(np.float64) for array in self.best])
-        return self._widened[1]
+    def fitted(self) -> FittedModel:
+        """Return the weights of the best epoch."""
+        return runtime.MLP(self.encoder, self.output(), self.best, self.activation)
 
     def save(self, folder: Path) -> None:
-        """Write the encoder, ``mlp.npz`` and ``state.json``."""
-        self._encoder.save(folder)
-        groups = {"best": self.best, "now": self.now, "means": self.means, "squares": self.squares}
+        """Write a checkpoint, with the weights of the last epoch and Adam's moments to resume from."""
+        self.fitted().save(folder)
+        groups = {"now": self.now, "means": self.means, "squares": self.squares}
         arrays = {f"{name}_{i}": array for name, group in groups.items() for i, array in enumerate(group)}
-        write_arrays(folder / "mlp.npz", arrays)
-        state = {"finished": self.finished, "losses": self.curve.losses, "layers": len(self.best) // 2}
-        state |= {"activation": self.activation, "updates": self.updates}
-        write_json(folder / "state.json", {**state, "units": [self._units.mean, self._units.spread]})
-
-
-def _forward(features: Any, arrays: list[Any], activation: str) -> Floats:
-    """Run the network: scores of shape (n, outputs), before the last function."""
-    layers = len(arrays) // 2
-    hidden = features
-    for i, (weights, bias) in enumerate(zip(arrays[:layers], arrays[layers:], strict=True)):
-        hidden = hidden @ weights + bias
-        if i < layers - 1:
-            hidden = np.tanh(hidden) if activation == "tanh" else np.maximum(hidden, 0)
-    return np.asarray(hidden, dtype=np.float64)
-
-
-def _logits(scores: Floats) -> Floats:
-    """Give two classes a score each, where the network has one for both."""
-    return np.hstack([np.zeros_like(scores), scores]) if scores.shape[1] == 1 else scores
+        write_arrays(folder / "training.npz", arrays)
+        self.save_training(folder, {"losses": self.curve.losses, "updates": self.updates})
 
 
 def _network(config: Config, n_rows: int, task: Task) -> Any:

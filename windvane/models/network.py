@@ -9,38 +9,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse as sp
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
-from windvane.data.encoders import Encoder, float32
-from windvane.data.store import read_arrays, read_json, reading, write_arrays, write_json
-from windvane.data.table import Floats, Table
 from windvane.data.task import Task
 from windvane.models.adam import Adam, Stretch, cycle, cycle_ends
-from windvane.models.base import Config, Param, Part, Setting
+from windvane.models.base import BaseModel, Config, Param, Part, Setting, open_model
 from windvane.models.curve import Curve
-from windvane.models.encoding import encoding_choices, encoding_space, weigh, weighing_space
+from windvane.models.encoding import (
+    balance_class_weights,
+    class_weight_space,
+    encoder_settings,
+    fit_encoder,
+    preprocessing_space,
+)
 from windvane.models.layers import (
-    Design,
-    Parts,
-    Single,
     backward,
     cross_entropy_slopes,
-    find_scores,
     find_stretch,
-    forward,
     initial,
     squared_error_slopes,
-    squash,
 )
 from windvane.models.params import complete
 from windvane.models.units import Units
+from windvane.runtime import models as runtime
+from windvane.runtime.encoder import Encoder, float32
+from windvane.runtime.models import Fitted, FittedModel
+from windvane.runtime.realmlp import NetworkSpec, Single, find_scores, forward, squash
+from windvane.runtime.serialization import read_arrays, reading, write_arrays
+from windvane.runtime.table import Table
 
 _ENDS = cycle_ends(511)
 _FORGIVING = 31  # epochs before which a cycle without a gain is forgiven
@@ -78,8 +80,8 @@ class Network:
             **smoothing,
             "embedding": Param(Choice(["periodic", "none"]), "periodic"),
             "sigma": Param(Float(0.02, 5.0, log=True), 0.1, when={"embedding": ("periodic",)}),
-            **encoding_space("robust"),
-            **weighing_space(task),
+            **preprocessing_space("robust"),
+            **class_weight_space(task),
         }
 
     def steps(self, config: Config, task: Task) -> tuple[int, ...]:
@@ -91,39 +93,27 @@ class Network:
     ) -> NetworkModel:
         """Encode, and take over weights and moments of a kept state."""
         config = complete(config, self.space(setting.task))
-        encoder = Encoder(encoding_choices(config))
-        features = float32(encoder.fit_transform(train.table, train.target, setting.task))
+        encoder, features = fit_encoder(encoder_settings(config), train.table, train.target, setting.task)
+        features = float32(features)
         units = Units.of(train.target, train.weight, setting.task)
-        model = NetworkModel(encoder, units, setting) if kept is None else self.load(kept, setting)
-        model.prepare(config, features, weigh(config, train), valid)
+        model = NetworkModel(encoder, units, setting)
+        if kept is not None:
+            model.resume(kept)
+        model.prepare(config, features, balance_class_weights(config, train), valid)
         return model
 
-    def load(self, folder: Path, setting: Setting) -> NetworkModel:
-        """Open a kept state; continuing needs `start`."""
-        state = read_json(folder / "state.json")
-        encoder = Encoder.load(folder)
-        arrays = read_arrays(folder / "network.npz")
-        with reading(folder):
-            model = NetworkModel(encoder, Units(*state["units"]), setting)
-            model.curve = Curve(0, state["losses"])
-            model.iterations, model.best_iteration = len(model.curve.losses), int(state["best_iteration"])
-            model.finished = bool(state["finished"])
-            model.low, model.high = float(state["low"]), float(state["high"])
-            model.design = Design(**{**state["design"], "hidden": tuple(state["design"]["hidden"])})
-            kept = {name: array.astype(np.float32, casting="safe") for name, array in arrays.items()}
-            model.best, model.stretch = kept["best"], kept["stretch"]
-            model.adam = Adam(kept["now"], kept["means"], kept["squares"], int(state["updates"]))
-            model.check()
-        return model
+    def load(self, folder: Path, setting: Setting) -> Fitted:
+        """Open a checkpoint for prediction."""
+        return open_model(folder, setting, "realmlp")
 
 
-class NetworkModel:
+class NetworkModel(BaseModel):
     """One network being trained; see `windvane.models.base.Model`.
 
     Attributes
     ----------
-    design, best
-        What it is made of, and the parameters of the best cycle's end, (design.size,).
+    spec, best
+        What it is made of, and the parameters of the best cycle's end, (spec.size,).
     adam
         Parameters of the last epoch with their moments.
     stretch
@@ -132,65 +122,64 @@ class NetworkModel:
         Range of the training target in its units, which predictions never leave; 0 for classes.
     """
 
-    design: Design
+    spec: NetworkSpec
     best: Single
     adam: Adam
     stretch: Single
 
     def __init__(self, encoder: Encoder, units: Units, setting: Setting) -> None:
-        self.iterations = self.best_iteration = 0
-        self.finished = False
+        super().__init__(encoder, units, setting)
         self.curve = Curve(0)
         self.low = self.high = 0.0
-        self._widened: tuple[Single, Parts] | None = None
-        self._encoder, self._units, self._setting = encoder, units, setting
 
-    def check(self) -> None:
-        """Refuse arrays that do not go together."""
-        design, adam = self.design, self.adam
-        sizes = {len(array) for array in (self.best, adam.now, adam.means, adam.squares)}
-        if (
-            sizes != {design.size}
-            or self.stretch.shape != (design.inputs,)
-            or design.activation not in ("selu", "relu")
-        ):
-            raise ValueError("parameters and moments do not go together")
+    def resume(self, folder: Path) -> None:
+        """Take over parameters and moments of a checkpoint."""
+        state, fitted = self.restore(folder), open_model(folder, self.setting, "realmlp")
+        arrays = read_arrays(folder / "training.npz")
+        with reading(folder):
+            self.curve = Curve(0, state["losses"])
+            self.encoder, self.spec, self.stretch = fitted.encoder, fitted.spec, fitted.stretch
+            self.best, (self.low, self.high) = fitted.parameters, fitted.limits
+            kept = {name: array.astype(np.float32, casting="safe") for name, array in arrays.items()}
+            self.adam = Adam(kept["now"], kept["means"], kept["squares"], int(state["updates"]))
+            if {len(array) for array in kept.values()} != {self.spec.size}:
+                raise ValueError("parameters and moments do not go together")
 
     def prepare(self, config: Config, features: Any, train: Part, valid: Part) -> None:
         """Take what is needed to train; without a kept state, draw the first parameters."""
-        task, rows = self._setting.task, len(train.target)
+        task, rows = self.setting.task, len(train.target)
         self._dropout, self._rate = float(config["dropout"]), float(config["learning_rate"])
         self._smoothing = float(config.get("label_smoothing", 0.0))
         batch = next((size for most, size in _BATCHES if rows <= most), _LARGEST_BATCH)
         self._batches = max(1, round(rows / batch))
-        self._target = train.target if task.is_classification else self._units.shrink(train.target).astype(np.float32)
+        self._target = train.target if task.is_classification else self.units.shrink(train.target).astype(np.float32)
         self._weight = None if train.weight is None else (train.weight / train.weight.mean()).astype(np.float32)
         if not self.iterations:
             self.stretch = find_stretch(features)
             self._draw(config, squash(features, self.stretch))
         self._features = squash(features, self.stretch)
-        self._known, self._valid = squash(float32(self._encoder.transform(valid.table)), self.stretch), valid
-        self._stretches = list(_stretches(self.design, float(config["weight_decay"])))
+        self._known, self._valid = squash(float32(self.encoder.transform(valid.table)), self.stretch), valid
+        self._stretches = list(_stretches(self.spec, float(config["weight_decay"])))
 
     def _draw(self, config: Config, features: Any) -> None:
-        task = self._setting.task
-        embedded = self._encoder.n_numbers if config["embedding"] == "periodic" else 0
+        task = self.setting.task
+        embedded = self.encoder.n_numbers if config["embedding"] == "periodic" else 0
         if embedded > _MOST_EMBEDDED or isinstance(features, sp.csr_matrix):
             embedded = 0
-        self.design = Design(
+        self.spec = NetworkSpec(
             inputs=features.shape[1],
             embedded=embedded,
             hidden=(int(config["width"]),) * int(config["depth"]),
             outputs=task.n_outputs,
             activation=config["activation"],  # type: ignore[arg-type]
         )
-        rng = np.random.default_rng(self._setting.seed)
+        rng = np.random.default_rng(self.setting.seed)
         if task.is_classification:
             counts = np.bincount(self._target, weights=self._weight, minlength=task.n_classes)
             last = np.log((counts + 1) / (counts + 1).sum())
         else:
             last, self.low, self.high = np.zeros(1), float(self._target.min()), float(self._target.max())
-        self.adam = Adam(initial(self.design, features, float(config.get("sigma", 0.0)), last, rng))
+        self.adam = Adam(initial(self.spec, features, float(config.get("sigma", 0.0)), last, rng))
         self.best = self.adam.now.copy()
 
     def grow(self, iterations: int, until: float = np.inf) -> None:
@@ -199,15 +188,15 @@ class NetworkModel:
             self._epoch()
 
     def _epoch(self) -> None:
-        rng = np.random.default_rng([self._setting.seed, self.iterations])
-        parts, gradient = self.design.views(self.adam.now), np.zeros_like(self.adam.now)
-        into = self.design.views(gradient)
+        rng = np.random.default_rng([self.setting.seed, self.iterations])
+        parts, gradient = self.spec.views(self.adam.now), np.zeros_like(self.adam.now)
+        into = self.spec.views(gradient)
         rows = rng.permutation(len(self._target))
         # A rate that is too high gives numbers that are not finite; the best epoch remains.
         with np.errstate(over="ignore", invalid="ignore"):
             for i, batch in enumerate(np.array_split(rows, self._batches)):
-                trail = forward(self.design, parts, self._features[batch], self._masks(len(batch), rng))
-                backward(self.design, parts, trail, self._slopes(trail.scores, batch), into)
+                trail = forward(self.spec, parts, self._features[batch], self._masks(len(batch), rng))
+                backward(self.spec, parts, trail, self._slopes(trail.scores, batch), into)
                 rate = self._rate * cycle(self.iterations + (i + 0.5) / self._batches)
                 self.adam.step(gradient, rate, self._stretches)
             loss = self._loss()
@@ -228,7 +217,7 @@ class NetworkModel:
         return idle or not np.isfinite(loss) or self.iterations >= _ENDS[-1]
 
     def _masks(self, rows: int, rng: np.random.Generator) -> Iterator[Any]:
-        for width in self.design.hidden:
+        for width in self.spec.hidden:
             if self._dropout == 0:
                 yield None
             else:
@@ -237,53 +226,36 @@ class NetworkModel:
 
     def _slopes(self, scores: Any, rows: NDArray[np.intp]) -> Any:
         weight = None if self._weight is None else self._weight[rows]
-        if self._setting.task.is_classification:
+        if self.setting.task.is_classification:
             return cross_entropy_slopes(scores, self._target[rows], weight, self._smoothing)
         return squared_error_slopes(scores, self._target[rows], weight)
 
     def _loss(self) -> float:
-        scores = find_scores(self.design, self.design.views(self.adam.now), self._known).astype(np.float64)
+        scores = find_scores(self.spec, self.spec.views(self.adam.now), self._known).astype(np.float64)
         target = self._valid.target
-        if self._setting.task.is_classification:
+        if self.setting.task.is_classification:
             losses = -log_softmax(scores, axis=1)[np.arange(len(target)), target]
         else:
-            losses = (np.clip(scores[:, 0], self.low, self.high) - self._units.shrink(target)) ** 2
+            losses = (np.clip(scores[:, 0], self.low, self.high) - self.units.shrink(target)) ** 2
         return float(np.average(losses, weights=self._valid.weight))
 
-    def predict(self, table: Table) -> Floats:
-        """Predict with the parameters of the best cycle's end."""
-        # In float64: a row's prediction then depends neither on its neighbours nor on threads beyond 1e-15.
-        features = squash(float32(self._encoder.transform(table)).astype(np.float64), self.stretch)
-        scores = find_scores(self.design, self._wide(), features)
-        if not self._setting.task.is_classification:
-            return self._units.expand(np.clip(scores[:, 0], self.low, self.high))
-        return np.asarray(softmax(scores, axis=1))
-
-    def _wide(self) -> Parts:
-        """Give the best parameters in float64; converting them anew for each row would cost more than the row."""
-        if self._widened is None or self._widened[0] is not self.best:
-            self._widened = (self.best, self.design.views(self.best.astype(np.float64)))
-        return self._widened[1]
+    def fitted(self) -> FittedModel:
+        """Return the parameters of the best cycle's end."""
+        limits = (self.low, self.high)
+        return runtime.RealMLP(self.encoder, self.output(), self.spec, self.best, self.stretch, limits)
 
     def save(self, folder: Path) -> None:
-        """Write the encoder, ``network.npz`` and ``state.json``."""
-        self._encoder.save(folder)
-        arrays = {"best": self.best, "now": self.adam.now, "means": self.adam.means, "squares": self.adam.squares}
-        write_arrays(folder / "network.npz", {**arrays, "stretch": self.stretch})
-        state: dict[str, Any] = {"finished": self.finished, "losses": self.curve.losses, "updates": self.adam.updates}
-        state |= {
-            "best_iteration": self.best_iteration,
-            "design": asdict(self.design),
-            "low": self.low,
-            "high": self.high,
-        }
-        write_json(folder / "state.json", {**state, "units": [self._units.mean, self._units.spread]})
+        """Write a checkpoint, with the parameters of the last epoch and Adam's moments to resume from."""
+        self.fitted().save(folder)
+        arrays = {"now": self.adam.now, "means": self.adam.means, "squares": self.adam.squares}
+        write_arrays(folder / "training.npz", arrays)
+        self.save_training(folder, {"losses": self.curve.losses, "updates": self.adam.updates})
 
 
-def _stretches(design: Design, decay: float) -> Iterator[Stretch]:
+def _stretches(spec: NetworkSpec, decay: float) -> Iterator[Stretch]:
     """Give each part its learning rate: weights the smaller the more inputs they have, as with RealMLP's "NTK"."""
     begin = 0
-    for name, shape in design.shapes.items():
+    for name, shape in spec.shapes.items():
         end = begin + int(np.prod(shape))
         if name.startswith("weights"):
             yield Stretch(slice(begin, end), 1 / np.sqrt(shape[0]), decay)

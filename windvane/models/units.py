@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.table import Floats
 from windvane.data.task import Task
+from windvane.runtime.table import Floats
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from windvane.data.schema import Schema
-from windvane.data.table import Floats, Integers
 from windvane.draw import Axis, Series, plot
 from windvane.page import Html, Section, bars, details, figure, listed, note, paragraph, side_by_side, table
 from windvane.report.drift import CLEAR, Drift
 from windvane.report.evidence import Evidence
+from windvane.runtime.schema import Schema
+from windvane.runtime.table import Floats, Integers
 
 MOST_COLUMNS = 300  # in the table of columns
 MOST_CLASSES = 15  # with a bar each

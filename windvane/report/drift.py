@@ -15,7 +15,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from windvane.data.scores import roc_auc
-from windvane.data.table import Floats, Table
+from windvane.runtime.table import Floats, Table
 
 MOST_ROWS = 2_000  # of each side
 TREES, FOLDS = 60, 3

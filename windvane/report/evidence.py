@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from windvane.data.files import to_frame
-from windvane.data.table import Floats, Integers, Table
 from windvane.data.target import Goal, encode_target
 from windvane.errors import InputError, RunError
 from windvane.models import FAMILIES
 from windvane.models.base import Setting
 from windvane.predictor import Predictor
-from windvane.search.ensemble import apply_temperature
+from windvane.runtime.ensemble import apply_temperature
+from windvane.runtime.table import Floats, Integers, Table
 from windvane.search.policy import Policy
 from windvane.search.run import Problem, RunDirectory
 from windvane.search.trial import Trial
@@ -241,7 +241,7 @@ def judge_test(predictor: Predictor, X: Any, y: Any) -> Judged:
     """
     goal: Goal = "classification" if predictor.task.is_classification else "regression"
     target, _ = encode_target(y, goal, classes=predictor.classes)
-    table = predictor.schema.encode(to_frame(X))
+    table = predictor.schema.transform(to_frame(X))
     if table.n_rows != len(target):
         raise InputError(f"X_test and y_test have different lengths: {table.n_rows} and {len(target)}.")
     rows = np.arange(table.n_rows)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from windvane.data.table import Table
 from windvane.report.evidence import Judged, predict_again
+from windvane.runtime.table import Table
 
 MOST_ROWS = 1_000
 MOST_REPEATS = 5

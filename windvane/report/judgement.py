@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from windvane.data.metrics import CLASSIFICATION, REGRESSION, Metric
-from windvane.data.table import Floats, Integers
 from windvane.data.task import Task
 from windvane.predictor import Predictor
 from windvane.report.evidence import Judged
+from windvane.runtime.table import Floats, Integers
 
 MOST_POINTS = 150  # of a drawn curve
 MOST_CLASSES = 12  # of a confusion matrix

@@ -16,9 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from windvane.data.schema import Schema
 from windvane.data.scores import r2, roc_auc
-from windvane.data.table import Floats, Integers, Table
+from windvane.runtime.schema import Schema
+from windvane.runtime.table import Floats, Integers, Table
 from windvane.search.run import Problem
 
 MOST_ROWS = 200_000  # looked at for duplicates

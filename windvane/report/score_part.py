@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from windvane.data.table import Floats, Integers
 from windvane.draw import Axis, Series, plot
 from windvane.page import Html, Section, bars, cards, figure, heat, note, number, paragraph, side_by_side, table
 from windvane.report.evidence import Evidence, Judged
@@ -28,6 +27,7 @@ from windvane.report.judgement import (
     score_of,
 )
 from windvane.report.search_part import direction
+from windvane.runtime.table import Floats, Integers
 
 SEED = 0  # of samples that only a picture depends on
 MOST_DOTS = 800

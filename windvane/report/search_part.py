@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from windvane.data.metrics import Metric
-from windvane.data.table import Floats
 from windvane.draw import Axis, Series, plot
 from windvane.fitted import leaderboard, performance_over_time
 from windvane.page import Html, Section, bars, details, figure, number, paragraph, side_by_side, table, tag
 from windvane.progress import span
 from windvane.report.evidence import Evidence
-from windvane.search.ensemble import Ensemble
+from windvane.runtime.ensemble import Ensemble
+from windvane.runtime.table import Floats
 from windvane.search.trial import Trial
 
 SHOWN_TRIALS, MOST_TRIALS = 12, 300  # of the leaderboard, at once and on a click

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from windvane.data.table import Floats, Integers
 from windvane.data.task import Task
+from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
+from windvane.runtime.table import Floats, Integers
 from windvane.search.bagging import folds_to_keep
 from windvane.search.run import Problem, RunDirectory
 from windvane.search.trial import Trial
@@ -29,49 +30,6 @@ _PASSES = 2  # over the classes, in search of decision weights
 _MOST_FACTORS, _FEWEST_FACTORS = 51, 5  # tried for a class
 _DRAWS = 30  # of the bootstrap that says how sure a loss is
 _MOST_WORK = 2e8  # numbers looked at in that search: about a second
-
-
-@dataclass(frozen=True)
-class Member:
-    """A trial's kept step with its share of the ensemble.
-
-    Attributes
-    ----------
-    number, step, family
-        The trial, the kept step, and whose it is.
-    weight
-        Above 0.
-    folds
-        Whose models predict, ascending; empty for all.
-    """
-
-    number: int
-    step: str
-    family: str
-    weight: float
-    folds: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """What predicts in the end.
-
-    Attributes
-    ----------
-    members
-        Weights above 0 that sum to 1, largest first.
-    loss
-        Validation loss of the blend; it chose the ensemble, so it is optimistic.
-    temperature
-        The exponent 1 / temperature sharpens or flattens probabilities; 1 changes nothing.
-    decision
-        Factor of each class before the largest probability decides; None changes nothing.
-    """
-
-    members: tuple[Member, ...]
-    loss: float
-    temperature: float = 1.0
-    decision: tuple[float, ...] | None = None
 
 
 def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
@@ -151,28 +109,6 @@ def candidates(trials: Sequence[Trial], n_rows: int) -> list[Trial]:
         if seen[trial.family] <= cap:
             chosen.append(trial)
     return chosen[:MOST_CANDIDATES]
-
-
-def apply_temperature(probabilities: Floats, temperature: float) -> Floats:
-    """Sharpen (below 1) or flatten (above 1) probabilities.
-
-    Parameters
-    ----------
-    probabilities
-        Shape (n, k).
-    temperature
-        Above 0.
-
-    Returns
-    -------
-    ndarray
-        Shape (n, k), rows sum to 1.
-    """
-    if temperature == 1.0:
-        return probabilities
-    logits = np.log(np.clip(probabilities, 1e-15, 1.0)) / temperature
-    powers: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def fit_temperature(probabilities: Floats, loss: Loss) -> float:

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.table import Integers
 from windvane.models.base import Family, Model, Part, Setting
+from windvane.runtime.table import Integers
 from windvane.search.run import Problem, write_json
 from windvane.search.trial import Job, Trial
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from windvane.errors import WorkerError
 from windvane.models.base import Config, Family
-from windvane.search.ensemble import Ensemble, EnsembleBuilder
+from windvane.runtime.ensemble import Ensemble
+from windvane.search.ensemble import EnsembleBuilder
 from windvane.search.evaluate import kept_trial
 from windvane.search.halving import Rung, next_job, promotion
 from windvane.search.history import History

@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
 from windvane.data.metrics import Metric, get_metric
-from windvane.data.schema import Schema
 from windvane.data.split import SplitBy, make_folds
-from windvane.data.table import Table
 from windvane.data.target import Goal, check_weight, encode_target
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, unknown
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import Family
+from windvane.models.sklearn_family import SklearnFamily
+from windvane.runtime.schema import Schema
+from windvane.runtime.table import Table
 from windvane.search.policy import Policy, make_policy, select_policy
 from windvane.search.run import Problem
 from windvane.settings import Settings
@@ -111,8 +113,8 @@ def prepare(X: Any, y: Any, given: Given, settings: Settings, owner: str) -> Pre
             f"(inconsistent numbers of samples: [{n_rows}, {len(target)}]). Allowed: one target for each row."
         )
     weight = None if given.sample_weight is None else check_weight(given.sample_weight, n_rows)
-    schema = Schema.learn(frame)
-    table = schema.encode(frame, owner=owner)
+    schema = infer_schema(frame)
+    table = schema.transform(frame, owner=owner)
     kind: Kind = "regression" if classes is None else "binary" if len(classes) == 2 else "multiclass"
     task = Task(kind, n_rows, table.n_columns, 0 if classes is None else len(classes))
     resolved = get_metric(given.metric, task, classes)
@@ -133,7 +135,8 @@ def choose_families(families: Any) -> dict[str, Family]:
     Parameters
     ----------
     families
-        None for the default ones, or names and own `Family` objects.
+        None for the default ones, or names, scikit-learn estimators (each becomes a `SklearnFamily` named after its
+        class) and own `Family` objects.
 
     Returns
     -------
@@ -159,8 +162,14 @@ def choose_families(families: Any) -> dict[str, Family]:
             chosen[family] = FAMILIES[family]
         elif not isinstance(family, type) and all(hasattr(family, name) for name in _FAMILY_PARTS):
             chosen[family.name] = family
+        elif not isinstance(family, type) and hasattr(family, "fit") and hasattr(family, "get_params"):
+            wrapped = SklearnFamily.wrap(family)
+            chosen[wrapped.name] = wrapped
         else:
-            raise InputError(f"families holds {family!r}. Allowed: names, or objects like windvane.models.base.Family.")
+            raise InputError(
+                f"families holds {family!r}. Allowed: names, scikit-learn estimators, or objects like "
+                "windvane.models.base.Family."
+            )
     return chosen
 
 

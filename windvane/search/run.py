@@ -31,11 +31,12 @@ from numpy.typing import NDArray
 
 from windvane.data.metrics import Metric
 from windvane.data.split import Fold
-from windvane.data.table import Floats, Integers, Table, read_table, write_table
+from windvane.data.table_io import read_table, write_table
 from windvane.data.task import Task
 from windvane.errors import RunError, RunLockedError, VersionError
+from windvane.runtime.table import Floats, Integers, Table
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from windvane.data.store import digest, read_json, reading, write_json
+from windvane.runtime.serialization import digest, read_json, reading, write_json
 from windvane.errors import InputError, ModelFileError
 from windvane.version import VERSION
 from windvane.vision.networks.create import create_model

@@ -12,7 +12,7 @@ from windvane.data.images.decode import Item, Pixels, decode_image, map_blocks
 from windvane.data.images.duplicates import Duplicate
 from windvane.data.images.folder import Skipped
 from windvane.data.images.summary import describe_balance, describe_duplicates, describe_sizes, describe_skipped
-from windvane.data.table import Integers
+from windvane.runtime.table import Integers
 from windvane.errors import InputError
 
 PARTS = {"train": "to train", "valid": "to validate", "test": "to test"}

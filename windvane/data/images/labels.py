@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from windvane.data.images.folder import natural_key
-from windvane.data.table import Integers
+from windvane.runtime.table import Integers
 from windvane.errors import InputError
 
 _COLLECTIONS = (list, tuple, set, frozenset, np.ndarray)

@@ -12,8 +12,8 @@ from scipy.sparse.csgraph import connected_components
 
 from windvane.data.images.folder import ImageListing
 from windvane.data.split import hold_out
-from windvane.data.table import Integers
 from windvane.errors import InputError, unknown
+from windvane.runtime.table import Integers
 
 SHARE, MOST_SHARE, ENOUGH = 0.1, 0.2, 500  # a tenth validates; more of few images, until there are enough
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from windvane.data.images.duplicates import Duplicate
 from windvane.data.images.folder import Skipped
-from windvane.data.table import Integers
+from windvane.runtime.table import Integers
 
 MOST_NAMED = 5  # examples of a kind
 UNEVEN = 3  # times that the largest class is larger than the smallest

@@ -15,7 +15,7 @@ import torch
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from windvane.data.store import read_json, reading
+from windvane.runtime.serialization import read_json, reading
 from windvane.errors import InputError, ModelFileError
 from windvane.vision.networks.create import classifier_layers, create_model
 from windvane.vision.recipe import Recipe, recipe_from_json

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from windvane.data.store import reading
+from windvane.runtime.serialization import reading
 
 NAME = "state.safetensors"
 

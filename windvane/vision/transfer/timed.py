@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from windvane.data.images import ImageDataset, ImageSplits
-from windvane.data.store import read_json, reading, write_json
+from windvane.runtime.serialization import read_json, reading, write_json
 from windvane.errors import InputError, RunMismatchError
 from windvane.vision.device import DeviceContext, find_device
 from windvane.vision.networks.create import classifier_layer, create_model

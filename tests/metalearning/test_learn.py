@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from windvane.errors import InputError
+from windvane.metalearning.learn import (
+    LARGE_ROWS,
+    MIN_TABLES,
+    SIZE_EDGES,
+    complete_tables,
+    find_tables,
+    learn_portfolio,
+    leave_out,
+)
+from windvane.metalearning.portfolio import BuildPlan
+from windvane.metalearning.replay import Curve, TableReplay, entry_id, read_matrix, write_matrix
+from windvane.search.portfolio import Entry
+
+ENTRIES = [Entry("linear", {}), Entry("linear", {"C": 0.1}), Entry("lightgbm", {}), Entry("mlp", {"depth": 1})]
+BY_ID = {entry_id(entry.family, entry.config): entry for entry in ENTRIES}
+PLAN = BuildPlan(budgets=(10.0, 60.0), workers=1, size=3)
+
+
+def make_table(name: str, kind: str, rows: int, best: int, seed: int = 0) -> TableReplay:
+    """Every entry predicts with noise; the one at `best` with little."""
+    rng = np.random.default_rng([seed, best])
+    k = {"binary": 2, "multiclass": 3, "regression": 0}[kind]
+    target = rng.integers(0, k, 150) if k else rng.normal(size=150)
+    metric = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}[kind]
+    table = TableReplay(name, kind, rows, 5, k, metric, target, target, 1.0)
+    for i, entry in enumerate(BY_ID):
+        noise = 0.1 if i == best else 3.0
+        scores = (4 * np.eye(k)[target] if k else target) + noise * rng.normal(size=(150, k) if k else 150)
+        parts = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True) if k else scores
+        parts = parts.astype(np.float32)
+        losses = np.array([2 * noise, noise])
+        family = BY_ID[entry].family
+        table.curves[entry] = Curve(family, np.array([0.1, 2.0]), losses, losses, (parts,) * 2, (parts,) * 2, True, 2.0)
+    return table
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+def test_the_matrix_keeps_what_replays_need(kind: str, tmp_path: Path) -> None:
+    tables = [make_table(f"t{i}", kind, 100 * i, i) for i in range(3)]
+    write_matrix(tables, BY_ID, tmp_path / "m.parquet")
+    read, entries = read_matrix(tmp_path / "m.parquet")
+    assert entries == BY_ID and [table.name for table in read] == ["t0", "t1", "t2"]
+    for before, after in zip(tables, read, strict=True):
+        assert (after.kind, after.rows, after.metric, after.constant) == (kind, before.rows, before.metric, 1.0)
+        np.testing.assert_allclose(after.target, before.target, atol=2e-3)
+        for entry, curve in before.curves.items():
+            np.testing.assert_array_equal(after.curves[entry].cpu, curve.cpu)
+            np.testing.assert_array_equal(after.curves[entry].test_loss, curve.test_loss)
+            wanted = curve.test[-1]
+            if kind == "binary":
+                wanted = wanted[:, 1]
+            elif kind == "multiclass":
+                wanted = wanted[np.arange(150), before.target]
+            np.testing.assert_allclose(after.curves[entry].test[-1], wanted, atol=0.015)
+    write_matrix(tables, BY_ID, tmp_path / "again.parquet")
+    assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "m.parquet").read_bytes()
+
+
+def test_every_kind_and_size_with_enough_tables_has_an_order_of_its_own() -> None:
+    small = [make_table(f"s{i}", "binary", SIZE_EDGES[0], 0, i) for i in range(MIN_TABLES)]
+    middle = [make_table(f"m{i}", "binary", SIZE_EDGES[0] + 1, 2, i) for i in range(MIN_TABLES)]
+    few = [make_table(f"r{i}", "regression", 100, 3, i) for i in range(2)]
+    large = [make_table(f"l{i}", "multiclass", 50_000, 1, i) for i in range(2)]
+    learned = learn_portfolio([*small, *middle, *few], large, BY_ID, PLAN)
+    found = [(case.kinds, case.max_rows, case.entries[0]) for case in learned.cases]
+    assert found == [
+        (("binary",), SIZE_EDGES[0], ENTRIES[0]),
+        (("binary",), LARGE_ROWS, ENTRIES[2]),
+        (("regression",), LARGE_ROWS, ENTRIES[3]),
+        (("binary", "multiclass", "regression"), None, ENTRIES[1]),
+    ]
+    assert "4 configurations on 20 tables" in learned.made
+
+
+def test_what_is_learned_wins_on_tables_left_out() -> None:
+    tables = [make_table(f"t{i}", "multiclass", 500, 2, i) for i in range(10)]
+    scores = leave_out(tables, list(BY_ID), PLAN, {"first": list(BY_ID)[:1]})
+    assert len(scores) == 20
+    mean = scores.groupby("order")["60 s"].mean()
+    assert mean["learned"] < 0.2 < mean["first"]
+
+
+def test_tables_that_are_still_being_collected_wait() -> None:
+    tables = [make_table(f"t{i}", "binary", 100, 0) for i in range(3)]
+    tables[1].curves.popitem()
+    assert complete_tables(tables) == [tables[0], tables[2]]
+
+
+def test_nothing_to_learn_from_is_refused() -> None:
+    with pytest.raises(InputError, match="no tables to learn from"):
+        learn_portfolio([], [], {}, PLAN)
+
+
+def test_a_folder_of_tables(tmp_path: Path) -> None:
+    pd.DataFrame({"x": np.arange(40.0), "y": ["a", "b"] * 20}).to_csv(tmp_path / "one.csv", index=False)
+    pd.DataFrame({"y": np.linspace(0, 1, 40), "x": np.arange(40)}).to_parquet(tmp_path / "two.parquet")
+    one, two = find_tables(tmp_path, "y", max_rows=30)
+    assert (one.name, one.target, one.goal, one.max_rows) == ("one", "y", "classification", 30)
+    assert (two.name, two.target, two.goal) == ("two", "y", "regression")
+    assert [table.target for table in find_tables(tmp_path, None)] == ["y", "x"]
+    with pytest.raises(InputError, match=r"--target 'z' is no column of one.csv. Allowed: \['x', 'y'\]"):
+        find_tables(tmp_path, "z")
+    for folder in (tmp_path / "none", tmp_path / "one.csv"):
+        with pytest.raises(InputError, match="holds no table"):
+            find_tables(folder, "y")

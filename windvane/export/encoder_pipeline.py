@@ -1,0 +1,135 @@
+"""The steps of an encoder as fitted objects of scikit-learn."""
+
+from __future__ import annotations
+
+from operator import methodcaller
+from typing import Any
+
+import numpy as np
+from scipy import sparse as sp
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    Normalizer,
+    OneHotEncoder,
+    PowerTransformer,
+    QuantileTransformer,
+    StandardScaler,
+)
+
+from windvane.runtime.encoder import Encoder
+
+Steps = list[tuple[str, Any]]
+
+
+def encoder_steps(encoder: Encoder, *, sparse: bool) -> Steps:
+    """Return steps from the numbers and category codes of a table to encoded rows; none where these stay.
+
+    Parameters
+    ----------
+    encoder
+        Without texts, sparse columns and generated features.
+    sparse
+        Whether what is mostly zero may stay a CSR matrix.
+    """
+    p, c = encoder.n_numbers, len(encoder.cardinalities)
+    chain: Steps = []
+    blocks: Steps = []
+    wide = False
+    for i, step in enumerate(encoder.steps):
+        arrays, op = encoder.arrays_of(i), step["op"]
+        if op in NUMBERS:
+            chain.append((f"{op} {i}", NUMBERS[op](step, arrays)))
+        elif op == "numbers":
+            blocks.append(("numbers", Pipeline([("numbers", _columns(range(p))), *chain])))
+        elif op == "missing":
+            chosen = _columns(arrays["columns"].tolist())
+            as_numbers = FunctionTransformer(methodcaller("astype", "float64"))
+            blocks.append(
+                (
+                    "missing",
+                    Pipeline([("numbers", chosen), ("is_nan", FunctionTransformer(np.isnan)), ("as", as_numbers)]),
+                )
+            )
+        elif op == "codes":
+            blocks.append((f"codes {i}", _columns([p + j for j in step["columns"]])))
+        elif op == "lookup":
+            wide |= sparse and bool(step["sparse"])
+            for j in step["columns"]:
+                table = arrays[f"table_{j}"]
+                blocks.append((f"category {j}", _lookup(p + int(j), table, encoder.cardinalities[int(j)])))
+    if not blocks:
+        return []
+    union = FeatureUnion(blocks)
+    dense = FunctionTransformer(_DENSE)
+    has_lookup = any(step["op"] == "lookup" for step in encoder.steps)
+    union.fit(np.zeros((2, max(1, p + c))))
+    return [("encode", union)] + ([("dense", dense)] if has_lookup and not wide else [])
+
+
+_DENSE = methodcaller("toarray")
+
+
+def _columns(columns: Any) -> FunctionTransformer:
+    """Take some columns."""
+    return FunctionTransformer(np.take, kw_args={"indices": list(columns), "axis": 1})
+
+
+def _lookup(column: int, table: Any, cardinality: int) -> Pipeline:
+    """Look codes up in a table: one-hot codes times the table; a code beyond the last counts as unseen."""
+    codes = np.array([*range(cardinality + 1), np.nan], dtype=float)
+    onehot = OneHotEncoder(categories=[codes], handle_unknown="ignore").fit(np.zeros((1, 1)))
+    low = FunctionTransformer(np.clip, kw_args={"a_min": None, "a_max": float(cardinality)})
+    product = FunctionTransformer(methodcaller("dot", sp.csr_matrix(table)), accept_sparse=True)
+    return Pipeline([("code", _columns([column])), ("most", low), ("onehot", onehot), ("table", product)])
+
+
+def _impute(step: Any, arrays: Any) -> SimpleImputer:
+    imputer = SimpleImputer(keep_empty_features=True).fit(np.zeros((2, len(arrays["values"]))))
+    imputer.statistics_ = arrays["values"]
+    return imputer
+
+
+def _affine(step: Any, arrays: Any) -> StandardScaler:
+    scaler = StandardScaler()
+    scaler.mean_, scaler.scale_, scaler.n_features_in_ = arrays["center"], arrays["scale"], len(arrays["scale"])
+    scaler.var_ = arrays["scale"] ** 2
+    return scaler
+
+
+def _range(step: Any, arrays: Any) -> MinMaxScaler:
+    scaler = MinMaxScaler()
+    scaler.scale_, scaler.min_, scaler.n_features_in_ = arrays["factor"], arrays["offset"], len(arrays["factor"])
+    return scaler
+
+
+def _quantile(step: Any, arrays: Any) -> QuantileTransformer:
+    quantiles, references = arrays["quantiles"], arrays["references"]
+    transformer = QuantileTransformer(
+        n_quantiles=len(references), output_distribution="normal" if step["normal"] else "uniform"
+    )
+    transformer.quantiles_, transformer.references_ = quantiles, references
+    transformer.n_quantiles_, transformer.n_features_in_ = len(references), quantiles.shape[1]
+    return transformer
+
+
+def _power(step: Any, arrays: Any) -> PowerTransformer:
+    transformer = PowerTransformer(standardize=False)
+    transformer.lambdas_, transformer.n_features_in_ = arrays["powers"], len(arrays["powers"])
+    return transformer
+
+
+def _row_norm(step: Any, arrays: Any) -> Normalizer:
+    return Normalizer()
+
+
+NUMBERS = {
+    "impute": _impute,
+    "affine": _affine,
+    "range": _range,
+    "quantile": _quantile,
+    "power": _power,
+    "row_norm": _row_norm,
+}

@@ -1,0 +1,232 @@
+"""Families made of scikit-learn's estimators. Measurement did not put them into the default search.
+
+Ranges are those of Auto-Sklearn 2.0 where it has the estimator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windvane.data.task import Task
+from windvane.models.base import Config, Param
+from windvane.models.encoding import ORDINAL
+from windvane.models.sklearn_family import SklearnFamily
+from windvane.runtime.table import Table
+
+
+def sgd() -> SklearnFamily:
+    """Linear models by stochastic gradient descent, epoch by epoch."""
+
+    def classifier() -> Any:
+        from sklearn.linear_model import SGDClassifier
+
+        return SGDClassifier()
+
+    def regressor() -> Any:
+        from sklearn.linear_model import SGDRegressor
+
+        return SGDRegressor()
+
+    def space(task: Task) -> Mapping[str, Param]:
+        from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+        losses = ["log_loss", "modified_huber"] if task.is_classification else ["squared_error", "huber"]
+        step = 1e-2 if task.is_classification else 1e-3
+        return {
+            "loss": Param(CategoricalDistribution(losses), losses[0]),
+            "penalty": Param(CategoricalDistribution(["l2", "l1", "elasticnet"]), "l2"),
+            "alpha": Param(FloatDistribution(1e-7, 1e-1, log=True), 1e-4),
+            "l1_ratio": Param(FloatDistribution(1e-9, 1.0, log=True), 0.15, when={"penalty": ("elasticnet",)}),
+            "learning_rate": Param(CategoricalDistribution(["invscaling", "constant"]), "constant"),
+            "eta0": Param(FloatDistribution(1e-6, 1e-2, log=True), step),
+            "power_t": Param(FloatDistribution(1e-5, 1.0), 0.25, when={"learning_rate": ("invscaling",)}),
+            "average": Param(CategoricalDistribution([False, True]), False),
+        }
+
+    return SklearnFamily(
+        "sgd",
+        classifier=classifier,
+        regressor=regressor,
+        space=space,
+        iterations="partial_fit",
+        max_iterations=1024,
+    )
+
+
+def kernel() -> SklearnFamily:
+    """Logistic and ridge regression on the kernels between rows and some rows of the training (Nystroem's method)."""
+
+    def classifier() -> Any:
+        from sklearn.kernel_approximation import Nystroem
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import Pipeline
+
+        return Pipeline([("kernel", Nystroem()), ("linear", LogisticRegression(max_iter=200))])
+
+    def regressor() -> Any:
+        from sklearn.kernel_approximation import Nystroem
+        from sklearn.linear_model import Ridge
+        from sklearn.pipeline import Pipeline
+
+        return Pipeline([("kernel", Nystroem()), ("linear", Ridge())])
+
+    def space(task: Task) -> Mapping[str, Param]:
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        if task.is_classification:
+            penalty = {"C": Param(FloatDistribution(1e-2, 1e3, log=True), 30.0)}
+        else:
+            penalty = {"alpha": Param(FloatDistribution(1e-3, 1e2, log=True), 0.1)}
+        return {
+            **penalty,
+            "kernel": Param(CategoricalDistribution(["rbf", "laplacian", "polynomial"]), "rbf"),
+            "gamma": Param(FloatDistribution(1e-2, 10.0, log=True), 0.3),
+            "degree": Param(IntDistribution(2, 4), 3, when={"kernel": ("polynomial",)}),
+            "n_components": Param(IntDistribution(64, 1024, log=True), 300),
+        }
+
+    def parameters(config: Config, features: Any, target: NDArray[Any]) -> Mapping[str, Any]:
+        # The distance between rows grows with the number of features, and so does the unit of gamma.
+        chosen = {"kernel": config["kernel"], "gamma": float(config["gamma"]) / features.shape[1]}
+        chosen["n_components"] = min(int(config["n_components"]), features.shape[0])
+        if config["kernel"] == "polynomial":
+            chosen |= {"degree": config["degree"], "coef0": 1.0}
+        linear = {name: config[name] for name in ("C", "alpha") if name in config}
+        return {f"kernel__{name}": value for name, value in chosen.items()} | {
+            f"linear__{name}": value for name, value in linear.items()
+        }
+
+    def supports(task: Task, table: Table) -> bool:
+        return task.n_rows * task.n_outputs <= 300_000
+
+    return SklearnFamily(
+        "kernel",
+        classifier=classifier,
+        regressor=regressor,
+        space=space,
+        parameters=parameters,
+        supports=supports,
+    )
+
+
+def neighbours() -> SklearnFamily:
+    """Nearest neighbours; every prediction looks at every row."""
+
+    def classifier() -> Any:
+        from sklearn.neighbors import KNeighborsClassifier
+
+        return KNeighborsClassifier(algorithm="brute")
+
+    def regressor() -> Any:
+        from sklearn.neighbors import KNeighborsRegressor
+
+        return KNeighborsRegressor(algorithm="brute")
+
+    def space(task: Task) -> Mapping[str, Param]:
+        from optuna.distributions import CategoricalDistribution, IntDistribution
+
+        return {
+            "n_neighbors": Param(IntDistribution(1, 100, log=True), 15),
+            "weights": Param(CategoricalDistribution(["distance", "uniform"]), "distance"),
+            "p": Param(CategoricalDistribution([1, 2]), 2),
+        }
+
+    def parameters(config: Config, features: Any, target: NDArray[Any]) -> Mapping[str, Any]:
+        return {**config, "n_neighbors": min(int(config["n_neighbors"]), features.shape[0])}
+
+    def supports(task: Task, table: Table) -> bool:
+        return task.n_rows <= 50_000 and task.n_rows * task.n_columns <= 5_000_000
+
+    return SklearnFamily(
+        "neighbours",
+        classifier=classifier,
+        regressor=regressor,
+        space=space,
+        parameters=parameters,
+        supports=supports,
+    )
+
+
+def discriminant() -> SklearnFamily:
+    """Linear and quadratic discriminant analysis with a temperature for its densities, which are too sure."""
+
+    def classifier() -> Any:
+        from sklearn.calibration import CalibratedClassifierCV
+        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+        return CalibratedClassifierCV(LinearDiscriminantAnalysis(), method="temperature", ensemble=False)
+
+    def space(task: Task) -> Mapping[str, Param]:
+        from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+        return {
+            "kind": Param(CategoricalDistribution(["ledoit_wolf", "linear", "quadratic"]), "ledoit_wolf"),
+            "shrinkage": Param(FloatDistribution(1e-4, 1.0, log=True), 0.1, when={"kind": ("linear", "quadratic")}),
+        }
+
+    def parameters(config: Config, features: Any, target: NDArray[Any]) -> Mapping[str, Any]:
+        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+
+        if config["kind"] == "quadratic":
+            estimator = QuadraticDiscriminantAnalysis(solver="eigen", shrinkage=config["shrinkage"])
+        else:
+            estimator = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=config.get("shrinkage", "auto"))
+        smallest = np.unique(target, return_counts=True)[1].min()
+        return {"estimator": estimator, "cv": int(np.clip(smallest, 2, 5))}
+
+    def supports(task: Task, table: Table) -> bool:
+        return table.sparse is None and task.n_columns <= 1000
+
+    return SklearnFamily(
+        "discriminant",
+        classifier=classifier,
+        space=space,
+        parameters=parameters,
+        min_class_size=4,
+        supports=supports,
+        trusted=["sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis"],
+    )
+
+
+def hist_gradient_boosting() -> SklearnFamily:
+    """Leaf-wise boosted trees over histograms."""
+
+    def classifier() -> Any:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        return HistGradientBoostingClassifier(early_stopping=False)
+
+    def regressor() -> Any:
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
+        return HistGradientBoostingRegressor(early_stopping=False)
+
+    def space(task: Task) -> Mapping[str, Param]:
+        from optuna.distributions import FloatDistribution, IntDistribution
+
+        return {
+            "learning_rate": Param(FloatDistribution(0.01, 1.0, log=True), 0.1),
+            "max_leaf_nodes": Param(IntDistribution(3, 2047, log=True), 31),
+            "min_samples_leaf": Param(IntDistribution(1, 200, log=True), 20),
+            "l2_regularization": Param(FloatDistribution(1e-10, 1.0, log=True), 1e-10),
+        }
+
+    def parameters(config: Config, features: Any, target: NDArray[Any]) -> Mapping[str, Any]:
+        # A leaf of more than a tenth of the rows would forbid nearly every split on small data.
+        return {**config, "min_samples_leaf": min(int(config["min_samples_leaf"]), max(1, len(target) // 10))}
+
+    return SklearnFamily(
+        "hist_gradient_boosting",
+        classifier=classifier,
+        regressor=regressor,
+        space=space,
+        parameters=parameters,
+        encoding=replace(ORDINAL, impute="median"),  # its bins refuse a column without any number
+        iterations="max_iter",
+        max_iterations=512,
+    )

@@ -1,0 +1,384 @@
+"""Any scikit-learn estimator as a family of models."""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windvane.data.task import Task
+from windvane.errors import InputError
+from windvane.models.base import BaseModel, Config, Param, Part, Setting, open_model
+from windvane.models.curve import validation_loss
+from windvane.models.encoding import (
+    EncoderSettings,
+    balance_class_weights,
+    class_weight_space,
+    encoder_settings,
+    fit_encoder,
+    preprocessing_space,
+)
+from windvane.models.params import complete
+from windvane.models.units import Units
+from windvane.runtime import models as runtime
+from windvane.runtime.encoder import Encoder
+from windvane.runtime.models import Fitted, FittedModel, check_digest, sklearn_features
+from windvane.runtime.serialization import digest, reading
+from windvane.runtime.sklearn_files import read_estimator, write_estimator
+from windvane.runtime.table import Floats, Table
+
+_FIRST_CHECKPOINT = 8
+_PATIENCE = 32  # iterations without improvement that are always allowed
+_MIN_PORTION = 8  # iterations of a warm start between two evaluations; each begins by reading the rows anew
+
+Estimator = Any
+Space = Mapping[str, Param] | Callable[[Task], Mapping[str, Param]]
+Parameters = Callable[[Config, Any, NDArray[Any]], Mapping[str, Any]]
+
+
+class SklearnFamily:
+    """A family of models made of a scikit-learn classifier, a regressor, or one of each.
+
+    The family takes care of what surrounds the estimator: encoding, scaling the target of a regression, classes that
+    a fold lacks, weights (an estimator that takes none learns from rows repeated by their weight), random seeds,
+    threads, early stopping, and probabilities by `sklearn.calibration.CalibratedClassifierCV` where a classifier has
+    no ``predict_proba``. An estimator that is trained in one long ``fit`` cannot stop at a deadline by itself.
+
+    Parameters
+    ----------
+    name
+        Its key in leaderboards and saved models, lower case.
+    classifier, regressor
+        An unfitted estimator, or a function without arguments that makes one. None where the family does not
+        support such tasks.
+    space
+        The hyperparameters, or a function that makes them for a task. They are parameters of the estimator, as
+        ``set_params`` takes them, unless `parameters` translates them.
+    parameters
+        A function of a configuration, the encoded training rows and their target that returns the parameters of the
+        estimator. It may depend on the size of the data.
+    encoding
+        How tables are encoded. With None that belongs to the search: scaling, imputation, rare categories, and
+        balanced classes.
+    iterations
+        None for one ``fit``; "partial_fit" where each call of that method is one iteration; or the parameter that
+        counts the iterations of an estimator with ``warm_start``, such as "max_iter" or "n_estimators".
+    max_iterations
+        Of the fully trained model.
+    min_class_size
+        Classes with fewer training rows are left out of the training and get the probability 0.
+    supports
+        A function of task and table that tells whether the data are small enough; None for all.
+    trusted
+        Full names of further types that a saved model may hold. scikit-learn's own estimators are trusted, and so are
+        the types of the estimators given.
+
+    Examples
+    --------
+    >>> from optuna.distributions import FloatDistribution
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from windvane import AutoClassifier, SklearnFamily
+    >>> from windvane.models.base import Param
+    >>> smoothing = Param(FloatDistribution(1e-9, 1.0, log=True), 1e-9)
+    >>> bayes = SklearnFamily("bayes", classifier=GaussianNB(), space={"var_smoothing": smoothing})
+    >>> model = AutoClassifier(families=[bayes, "lightgbm"])
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        classifier: Estimator | Callable[[], Estimator] | None = None,
+        regressor: Estimator | Callable[[], Estimator] | None = None,
+        space: Space | None = None,
+        parameters: Parameters | None = None,
+        encoding: EncoderSettings | None = None,
+        iterations: str | None = None,
+        max_iterations: int = 512,
+        min_class_size: int = 1,
+        supports: Callable[[Task, Table], bool] | None = None,
+        trusted: Sequence[str] = (),
+    ) -> None:
+        if classifier is None and regressor is None:
+            raise InputError(f"SklearnFamily({name!r}) has neither a classifier nor a regressor. Allowed: one or both.")
+        self.name = name
+        self.encoding, self.iterations, self.max_iterations = encoding, iterations, max_iterations
+        self.min_class_size = min_class_size
+        self._classifier, self._regressor = classifier, regressor
+        self._space, self._parameters, self._supports, self._trusted = space or {}, parameters, supports, trusted
+
+    @classmethod
+    def wrap(cls, estimator: Estimator) -> SklearnFamily:
+        """Make a family of an unfitted estimator, named after its class: ``GaussianNB()`` is "gaussian_nb"."""
+        from sklearn.base import is_classifier, is_regressor
+
+        last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(last).__name__).lower()
+        if is_classifier(estimator):
+            return cls(name, classifier=estimator)
+        if is_regressor(estimator):
+            return cls(name, regressor=estimator)
+        raise InputError(f"families holds {estimator!r}, which is neither a classifier nor a regressor.")
+
+    def supports(self, task: Task, table: Table) -> bool:
+        """Whether there is an estimator for the task that takes such a table."""
+        if (self._classifier if task.is_classification else self._regressor) is None:
+            return False
+        if table.sparse is not None and not takes_sparse(self.create_estimator(task)):
+            return False
+        return self._supports is None or self._supports(task, table)
+
+    def space(self, task: Task) -> dict[str, Param]:
+        """The hyperparameters given, and those of encoding where they belong to the search."""
+        own = dict(self._space(task) if callable(self._space) else self._space)
+        return (
+            own if self.encoding is not None else {**own, **preprocessing_space("standard"), **class_weight_space(task)}
+        )
+
+    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+        """One, or 8, 16, 32 ... up to the largest number of iterations."""
+        totals = [self.max_iterations]
+        while totals[0] >= 2 * _FIRST_CHECKPOINT:
+            totals.insert(0, totals[0] // 2)
+        return (1,) if self.iterations is None else tuple(totals)
+
+    def start(
+        self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
+    ) -> SklearnModel:
+        """Encode, and restore the estimator of a checkpoint."""
+        config = complete(config, self.space(setting.task))
+        encoder, features = fit_encoder(
+            encoder_settings(config) if self.encoding is None else self.encoding,
+            train.table,
+            train.target,
+            setting.task,
+        )
+        units = Units.of(train.target, train.weight, setting.task)
+        model = SklearnModel(self, encoder, units, setting)
+        if kept is not None:
+            model.resume(kept)
+        given = self._space(setting.task) if callable(self._space) else self._space
+        own = {name: value for name, value in config.items() if name in given}
+        model.prepare(own, features, balance_class_weights(config, train), valid)
+        return model
+
+    def load(self, folder: Path, setting: Setting) -> Fitted:
+        """Open a checkpoint for prediction."""
+        return open_model(folder, setting, "sklearn", self.trusted_types(setting.task))
+
+    def create_estimator(self, task: Task) -> Estimator:
+        """Make a new, unfitted estimator for a task."""
+        from sklearn.base import clone
+
+        given = self._classifier if task.is_classification else self._regressor
+        return clone(given) if hasattr(given, "get_params") and not isinstance(given, type) else given()  # type: ignore[misc]
+
+    def trusted_types(self, task: Task) -> list[str]:
+        """Names of the types that a file may hold, beside those that are always trusted: from this code alone."""
+        estimator = self.create_estimator(task)
+        parts = [estimator, *estimator.get_params(deep=True).values()]
+        types = {type(part) for part in parts if hasattr(part, "get_params")}
+        return sorted({*self._trusted, *(f"{one.__module__}.{one.__qualname__}" for one in types)})
+
+
+class SklearnModel(BaseModel):
+    """One estimator being trained; see `windvane.models.base.Model`."""
+
+    def __init__(self, family: SklearnFamily, encoder: Encoder, units: Units, setting: Setting) -> None:
+        super().__init__(encoder, units, setting)
+        self.best_loss = np.inf
+        self.estimator: Estimator = None  # what predicts: as it was after the best iteration
+        self._current: Estimator = None  # what is trained further
+        self.family = family
+        self._seconds = 0.0  # of an iteration of the last warm start
+
+    def resume(self, folder: Path) -> None:
+        """Take over the estimators of a checkpoint."""
+        state, trusted = self.restore(folder), self.family.trusted_types(self.setting.task)
+        fitted = open_model(folder, self.setting, "sklearn", trusted)
+        with reading(folder):
+            self.encoder, self.estimator, self.best_loss = fitted.encoder, fitted.estimator, float(state["best_loss"])
+            if state["sha256"] is not None:
+                check_digest(folder / "training.skops", state["sha256"])
+        if state["sha256"] is not None:
+            self._current = read_estimator(folder / "training.skops", trusted)
+
+    def prepare(self, config: Config, features: Any, train: Part, valid: Part) -> None:
+        """Choose the rows to learn from, and make or open the estimator that learns."""
+        task, family = self.setting.task, self.family
+        self.n_features = features.shape[1]
+        target, weight, rows = self.units.shrink(train.target), train.weight, np.arange(len(train.target))
+        if task.is_classification and len(np.unique(target)) > 1:
+            counts = np.bincount(target)
+            large = np.flatnonzero(counts >= family.min_class_size)
+            if len(large) > 1:
+                rows = np.flatnonzero(np.isin(target, large))
+        estimator = family.create_estimator(task)
+        self._weight_name = _weight_name(estimator)
+        if weight is not None and self._weight_name is None:
+            rows, weight = repeat_by_weight(rows, weight), None
+        self._target, self._weight = target[rows], None if weight is None else weight[rows]
+        features = features if len(rows) == len(target) and weight is train.weight else features[rows]
+        self._features = sklearn_features(features, dense=not takes_sparse(estimator))
+        self._valid, self._valid_features = (
+            valid,
+            sklearn_features(self.encoder.transform(valid.table), dense=not takes_sparse(estimator)),
+        )
+        if task.is_classification and len(np.unique(self._target)) == 1:
+            from sklearn.dummy import DummyClassifier
+
+            estimator = DummyClassifier()
+        else:
+            estimator = self._configured(estimator, config)
+        if self._current is None:
+            self._current = estimator if self.estimator is None else deepcopy(self.estimator)
+
+    def _configured(self, estimator: Estimator, config: Config) -> Estimator:
+        from sklearn.calibration import CalibratedClassifierCV
+
+        task, family = self.setting.task, self.family
+        translate = family._parameters
+        estimator.set_params(**(config if translate is None else translate(config, self._features, self._target)))
+        settable = estimator.get_params(deep=True)
+        for name, value in settable.items():
+            last = name.rpartition("__")[2]
+            if last == "random_state" and value is None:
+                estimator.set_params(**{name: self.setting.seed % 2**32})
+            elif last == "n_jobs":
+                estimator.set_params(**{name: self.setting.threads})
+        if family.iterations not in (None, "partial_fit"):
+            estimator.set_params(warm_start=True)
+        if task.is_classification and not hasattr(estimator, "predict_proba"):
+            folds = int(np.clip(np.unique(self._target, return_counts=True)[1].min(), 2, 5))
+            estimator = CalibratedClassifierCV(estimator, cv=folds, ensemble=False)
+        return estimator
+
+    def grow(self, iterations: int, until: float = np.inf) -> None:
+        """Train up to this many iterations; the clock is asked before each, or before a few of a warm start."""
+        goal = min(iterations, self.family.max_iterations)
+        while self.iterations < goal and not self.finished and time.monotonic() < until:
+            known = len(np.unique(self._target)) if self.setting.task.is_classification else 2
+            if self.family.iterations is None or known == 1:
+                self._fit()
+                self.iterations, self.finished = 1, True
+            elif self.family.iterations == "partial_fit":
+                self._one_pass()
+            else:
+                self._warm_start(goal, until)
+            if self.family.iterations is None or known == 1 or not self.best_iteration:
+                self.estimator, self.best_iteration = self._current, self.iterations
+
+    def _one_pass(self) -> None:
+        seeds = np.random.SeedSequence([self.setting.seed, self.iterations])
+        if "random_state" in self._current.get_params(deep=False):
+            self._current.set_params(random_state=int(seeds.generate_state(1)[0]))
+        first = self.setting.task.is_classification and not hasattr(self._current, "classes_")
+        try:
+            self._call("partial_fit", {"classes": np.unique(self._target)} if first else {})
+        except ValueError:
+            # scikit-learn refuses coefficients that are not finite: the learning rate is too high, the best remain.
+            if not self.iterations:
+                raise
+            self.finished = True
+            return
+        self.iterations += 1
+        self._evaluate()
+
+    def _warm_start(self, goal: int, until: float) -> None:
+        """Go on to the next evaluation, which comes after fixed numbers of iterations, or as far as there is time."""
+        following = 0
+        while following <= self.iterations:
+            following += max(_MIN_PORTION, following // 4)
+        total = min(goal, following)
+        if until < np.inf:
+            fitting = int((until - time.monotonic()) / self._seconds) if self._seconds else 1
+            total = min(total, self.iterations + max(1, fitting))
+        begin = time.monotonic()
+        self._current.set_params(**{str(self.family.iterations): total})
+        self._fit()
+        self._seconds = max((time.monotonic() - begin) / (total - self.iterations), 1e-9)
+        self.iterations = total
+        if total in (following, self.family.max_iterations):
+            self._evaluate()
+
+    def _fit(self) -> None:
+        self._call("fit", {})
+
+    def _call(self, method: str, more: dict[str, Any]) -> None:
+        from threadpoolctl import threadpool_limits
+
+        weight = {} if self._weight is None or self._weight_name is None else {self._weight_name: self._weight}
+        with threadpool_limits(self.setting.threads), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of convergence and the like: the validation rows tell what it is worth
+            with np.errstate(all="ignore"):
+                getattr(self._current, method)(self._features, self._target, **weight, **more)
+
+    def _evaluate(self) -> None:
+        found = self._fitted(self._current).predict_encoded(self._valid_features)
+        loss = validation_loss(found, self._valid, self.setting.task, self.units)
+        if np.isfinite(loss) and (loss < self.best_loss or not np.isfinite(self.best_loss)):
+            self.best_loss, self.best_iteration = loss, self.iterations
+            self.estimator = deepcopy(self._current)
+        idle = self.iterations - self.best_iteration
+        stalled = idle > max(0.3 * self.best_iteration + 20, _PATIENCE)
+        self.finished = stalled or self.iterations >= self.family.max_iterations
+
+    def fitted(self) -> FittedModel:
+        """Return the estimator as it was after the best iteration."""
+        if self.estimator is None:
+            raise RuntimeError("the model has not grown yet")
+        return self._fitted(self.estimator)
+
+    def _fitted(self, estimator: Estimator) -> runtime.Sklearn:
+        classes = estimator.classes_ if self.setting.task.is_classification else ()
+        return runtime.Sklearn(
+            self.encoder,
+            self.output(classes),
+            estimator,
+            self.n_features,
+            dense=not takes_sparse(estimator),
+            name=self.family.name,
+            trusted=self.family.trusted_types(self.setting.task),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint, with the estimator that is trained further, where that is another."""
+        self.fitted().save(folder)
+        sha256 = None
+        if not self.finished and self._current is not self.estimator:
+            trusted = self.family.trusted_types(self.setting.task)
+            write_estimator(folder / "training.skops", self._current, trusted, self.family.name)
+            sha256 = digest(folder / "training.skops")
+        self.save_training(folder, {"best_loss": self.best_loss, "sha256": sha256})
+
+
+def repeat_by_weight(rows: NDArray[np.intp], weight: Floats) -> NDArray[np.intp]:
+    """Draw as many rows as there are, each as often as its share of the weight says, rounded up or down."""
+    edges = np.cumsum(weight[rows])
+    points = (np.arange(len(rows)) + 0.5) / len(rows) * edges[-1]
+    return np.asarray(rows[np.searchsorted(edges, points)])
+
+
+def _weight_name(estimator: Estimator) -> str | None:
+    """Name the argument of ``fit`` that takes weights of rows; in a pipeline that of its last step."""
+    from sklearn.utils.validation import has_fit_parameter
+
+    if hasattr(estimator, "steps"):
+        name, last = estimator.steps[-1]
+        inner = _weight_name(last)
+        return None if inner is None else f"{name}__{inner}"
+    return "sample_weight" if has_fit_parameter(estimator, "sample_weight") else None
+
+
+def takes_sparse(estimator: Estimator) -> bool:
+    """Whether an estimator learns from CSR matrices, as scikit-learn's tags say."""
+    from sklearn.utils import get_tags
+
+    return bool(get_tags(estimator).input_tags.sparse)

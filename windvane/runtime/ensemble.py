@@ -1,0 +1,59 @@
+"""The records of an ensemble: whose predictions are averaged, by which weights, and what follows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .errors import ModelFileError
+from .table import Floats
+
+
+@dataclass(frozen=True)
+class Member:
+    """A checkpoint of a trial with its share of the ensemble."""
+
+    number: int  # of the trial
+    step: str  # the checkpoint
+    family: str
+    weight: float  # above 0
+    folds: tuple[int, ...] = ()  # whose models predict, ascending; empty for all
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What predicts in the end."""
+
+    members: tuple[Member, ...]  # weights above 0 that sum to 1, largest first
+    loss: float  # of the blend on validation rows; it chose the ensemble, so it is optimistic
+    temperature: float = 1.0  # the exponent 1 / temperature sharpens or flattens probabilities; 1 changes nothing
+    decision: tuple[float, ...] | None = None  # factor of each class before the largest probability decides
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Any) -> Ensemble:
+        """Read what `to_json` wrote; ModelFileError where it is not that."""
+        try:
+            ensemble = cls(**record)
+            members = tuple(
+                Member(**{**m, "number": int(m["number"]), "folds": tuple(map(int, m.get("folds", ())))})
+                for m in record["members"]
+            )
+            decision = None if ensemble.decision is None else tuple(float(f) for f in ensemble.decision)
+            return replace(ensemble, members=members, decision=decision)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"The record of the ensemble is damaged: {error!r}") from error
+
+
+def apply_temperature(probabilities: Floats, temperature: float) -> Floats:
+    """Sharpen (below 1) or flatten (above 1) probabilities of shape (n, k)."""
+    if temperature == 1.0:
+        return probabilities
+    logits = np.log(np.clip(probabilities, 1e-15, 1.0)) / temperature
+    powers: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

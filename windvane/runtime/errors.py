@@ -1,0 +1,19 @@
+"""The exceptions of a prediction; `windvane.errors` has the whole tree."""
+
+from __future__ import annotations
+
+
+class WindvaneError(Exception):
+    """Root of every exception that windvane raises on purpose."""
+
+
+class InputError(WindvaneError, ValueError):
+    """An argument or a column is not usable."""
+
+
+class MissingColumnsError(InputError):
+    """A table to predict lacks columns that the model was trained on."""
+
+
+class ModelFileError(WindvaneError):
+    """A model file is missing, damaged or not trusted."""

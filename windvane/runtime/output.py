@@ -1,0 +1,59 @@
+"""From what a model computes to what is predicted."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, softmax
+
+from .table import Floats
+
+
+@dataclass(frozen=True)
+class Output:
+    """Probabilities of all classes, or numbers in the units of the target."""
+
+    n_classes: int  # 0 for a number
+    classes: tuple[int, ...] = ()  # codes that the training set held, ascending
+    mean: float = 0.0  # of the training target, which was learned with mean 0 and standard deviation 1
+    scale: float = 1.0
+
+    @classmethod
+    def from_json(cls, content: Any) -> Output:
+        """Read what `to_json` wrote; ValueError or TypeError where it is not that."""
+        output = cls(int(content["n_classes"]), tuple(map(int, content["classes"])), content["mean"], content["scale"])
+        if not set(output.classes) <= set(range(output.n_classes)):
+            raise ValueError(f"classes {output.classes} of {output.n_classes}")
+        return output
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary that JSON can hold."""
+        return asdict(self)
+
+    def from_values(self, values: Floats) -> Floats:
+        """Turn numbers of mean 0 into those of the target, shape (n,)."""
+        return np.asarray(values * self.scale + self.mean)
+
+    def from_probabilities(self, probabilities: Floats) -> Floats:
+        """Give classes that training did not see the probability 0; shape (n, n_classes)."""
+        if len(self.classes) == self.n_classes:
+            return probabilities
+        found = np.zeros((len(probabilities), self.n_classes))
+        found[:, self.classes] = probabilities
+        return found
+
+    def from_scores(self, scores: Floats) -> Floats:
+        """Turn linear scores into predictions.
+
+        They have one column for a number or for the second of two classes, else one for each of `classes`. One class
+        alone has all certainty.
+        """
+        if not self.n_classes:
+            return self.from_values(scores[:, 0])
+        if len(self.classes) == 1:
+            return self.from_probabilities(np.ones((len(scores), 1)))
+        if len(self.classes) == 2:
+            return self.from_probabilities(np.hstack([expit(-scores), expit(scores)]))
+        return self.from_probabilities(softmax(scores, axis=1))

@@ -1,0 +1,133 @@
+"""The fitted ensemble: a table in, probabilities or numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse as sp
+
+from .ensemble import Ensemble, apply_temperature
+from .errors import InputError, ModelFileError
+from .models import Fitted, load_model
+from .schema import Frame, Schema, is_unnamed
+from .serialization import digest, read_json, reading
+from .table import Floats, Table
+
+# A prediction is cut into pieces of this many rows, so that memory does not grow with the table.
+CHUNK_ROWS = 50_000
+FEW_ROWS = 500  # up to here starting threads costs more than it saves
+
+
+@dataclass(frozen=True)
+class EnsemblePredictor:
+    """The models of an ensemble with everything that a prediction needs."""
+
+    schema: Schema
+    classes: NDArray[Any] | None  # labels in the order of the probabilities; None for a number
+    ensemble: Ensemble
+    models: Sequence[Sequence[Fitted]]  # for each member those of its folds, whose predictions are averaged
+    threads: int = 1  # how many models predict at once, on more than a few rows
+
+    def predict_raw(self, table: Table) -> Floats:
+        """Blend the members: probabilities of shape (n, n_classes), or numbers of shape (n,)."""
+        if table.n_rows > CHUNK_ROWS:
+            pieces = np.array_split(np.arange(table.n_rows), -(-table.n_rows // CHUNK_ROWS))
+            return np.concatenate([self.predict_raw(table.take(rows)) for rows in pieces])
+        blend = np.zeros(table.n_rows if self.classes is None else (table.n_rows, len(self.classes)))
+        shares = [
+            (member.weight / len(folds), model)
+            for member, folds in zip(self.ensemble.members, self.models, strict=True)
+            for model in folds
+        ]
+        if self.threads > 1 and table.n_rows > FEW_ROWS:
+            with ThreadPoolExecutor(self.threads) as pool:  # the libraries let go of the interpreter's lock
+                found = pool.map(lambda share: share[1].predict(table), shares)
+                for (weight, _), prediction in zip(shares, found, strict=True):
+                    blend += weight * prediction
+        else:
+            for weight, model in shares:
+                blend += weight * model.predict(table)
+        return blend if self.classes is None else apply_temperature(blend, self.ensemble.temperature)
+
+    def weighted(self, probabilities: Floats) -> Floats:
+        """Apply the decision weights to probabilities of shape (n, n_classes); the largest of a row decides."""
+        decision = self.ensemble.decision
+        return probabilities if decision is None else probabilities * np.asarray(decision)
+
+    def predict_table(self, table: Table) -> NDArray[Any]:
+        """Predict labels, chosen with the decision weights, or numbers; shape (n,)."""
+        raw = self.predict_raw(table)
+        return raw if self.classes is None else np.asarray(self.classes[self.weighted(raw).argmax(axis=1)])
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict the rows of a DataFrame, an array or a sparse matrix: labels or numbers."""
+        return self.predict_table(self.schema.transform(as_frame(X)))
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Predict probabilities, columns in the order of `classes`."""
+        if self.classes is None:
+            raise TypeError("the model predicts a number, which has no probabilities of classes")
+        return self.predict_raw(self.schema.transform(as_frame(X)))
+
+
+def load_predictor(folder: Path, threads: int = 1) -> EnsemblePredictor:
+    """Open a saved or exported folder.
+
+    ModelFileError where a file is missing or damaged, or a model is not of one of windvane's own families.
+    """
+    manifest = read_json(folder / "manifest.json")
+    check_files(folder, manifest)
+    ensemble = Ensemble.from_json(manifest.get("ensemble"))
+    models: list[list[Fitted]] = []
+    for folders in member_folders(folder, ensemble):
+        models.append([load_model(one, n_bagged=len(folders)) for one in folders])
+    with reading(folder / "manifest.json"):
+        schema, classes = Schema.from_json(manifest["schema"]), classes_from_json(manifest["classes"])
+    return EnsemblePredictor(schema, classes, ensemble, models, threads)
+
+
+def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise ModelFileError where the files of the members are not those that a manifest lists with their hashes."""
+    listed = manifest.get("files")
+    found = {f.relative_to(folder).as_posix() for f in (folder / "members").rglob("*") if f.is_file()}
+    if not isinstance(listed, dict) or found != set(listed):
+        odd = sorted(found.symmetric_difference(listed if isinstance(listed, dict) else ()))
+        raise ModelFileError(f"{str(folder)!r} is not whole: its manifest and its files differ ({', '.join(odd[:3])}).")
+    for name, expected in listed.items():
+        if digest(folder / name) != expected:
+            raise ModelFileError(f"{str(folder / name)!r} is damaged: its hash is not that of the manifest.")
+
+
+def member_folders(folder: Path, ensemble: Ensemble) -> list[list[Path]]:
+    """Find the folders of the fold models of each member, in the order of the folds."""
+    return [
+        sorted(
+            (folder / "members" / f"{member.number:05d}").glob("fold_*"),
+            key=lambda fold: int(fold.name.removeprefix("fold_")),
+        )
+        for member in ensemble.members
+    ]
+
+
+def classes_from_json(record: Any) -> NDArray[Any] | None:
+    """Read the labels of a manifest; an object dtype means texts."""
+    return None if record is None else np.array(record["values"], dtype=np.dtype(record["dtype"]))
+
+
+def as_frame(X: Any) -> Frame:
+    """Make a frame of an array; frames and sparse matrices stay what they are."""
+    if sp.issparse(X):
+        return sp.csr_matrix(X, dtype=np.float64)
+    frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
+    if frame.ndim != 2 or frame.shape[1] == 0:
+        raise InputError(f"X has the shape {frame.shape}. Allowed: rows with at least one column.")
+    if is_unnamed(frame) or frame.columns.inferred_type == "string":
+        return frame
+    return frame.set_axis([str(name) for name in frame.columns], axis=1)

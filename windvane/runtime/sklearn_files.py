@@ -1,0 +1,107 @@
+"""Fitted scikit-learn estimators as skops files: no pickles, and only types that the code names are opened.
+
+skops checks which types a file holds, not the numbers in them. Decision trees are descended, and sparse matrices read,
+by compiled code that goes to the places in memory that their numbers name, so these are checked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse as sp
+
+from .errors import InputError
+from .serialization import reading
+
+# Types that skops does not trust by itself and that do nothing but predict.
+TRUSTED = (
+    "scipy.sparse._csc.csc_matrix",
+    "scipy.sparse._csr.csr_matrix",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.calibration._TemperatureScaling",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+)
+
+
+def write_estimator(path: Path, estimator: Any, trusted: Sequence[str], family: str) -> None:
+    """Write a fitted estimator; InputError where it holds types that could not be opened again."""
+    import skops.io
+
+    content = skops.io.dumps(estimator)
+    strange = sorted(set(skops.io.get_untrusted_types(data=content)) - {*TRUSTED, *trusted})
+    if strange:
+        raise InputError(
+            f"The family {family!r} cannot be saved: its estimator holds {', '.join(strange)}. "
+            f"Give SklearnFamily(..., trusted={strange}) if these types are safe to open."
+        )
+    path.write_bytes(content)
+
+
+def read_estimator(path: Path, trusted: Sequence[str] = ()) -> Any:
+    """Read what `write_estimator` wrote; ModelFileError where it is damaged or holds a type that is not trusted."""
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    with reading(path, UntrustedTypesFoundException):
+        estimator = skops.io.loads(path.read_bytes(), trusted=[*TRUSTED, *trusted])
+        _check_numbers(estimator, np.inf, set())
+    return estimator
+
+
+def _check_numbers(part: Any, n_features: float, seen: set[int]) -> None:
+    """Raise ValueError for trees and sparse matrices that lead outside of themselves or of the features."""
+    from sklearn.ensemble._forest import BaseForest
+    from sklearn.ensemble._gb import BaseGradientBoosting
+
+    if id(part) in seen or isinstance(part, str | bytes | int | float | type(None)):
+        return
+    seen.add(id(part))
+    if isinstance(part, sp.csr_matrix | sp.csc_matrix):
+        part.check_format(full_check=True)
+        return
+    if isinstance(part, np.ndarray):
+        parts = part.ravel().tolist() if part.dtype == object else []
+    elif isinstance(part, dict):
+        parts = list(part.values())
+    elif isinstance(part, list | tuple | set):
+        parts = list(part)
+    else:
+        parts = list(vars(part).values()) if hasattr(part, "__dict__") else []
+        n_features = min(n_features, getattr(part, "n_features_in_", np.inf) if hasattr(part, "tree_") else np.inf)
+        if isinstance(part, BaseForest | BaseGradientBoosting) or hasattr(part, "_predictors"):
+            n_features = part.n_features_in_
+        name = f"{type(part).__module__}.{type(part).__qualname__}"
+        if name == "sklearn.tree._tree.Tree":
+            nodes = part.__getstate__()["nodes"]
+            inner = nodes["left_child"] != -1
+            _check_children(nodes["left_child"], nodes["right_child"], inner)
+            _check_features(nodes["feature"][inner], min(n_features, part.n_features))
+        elif name == "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor":
+            nodes = part.nodes
+            inner = nodes["is_leaf"] == 0
+            _check_children(nodes["left"], nodes["right"], inner)
+            _check_features(nodes["feature_idx"][inner], n_features)
+            sets = nodes["bitset_idx"][inner & (nodes["is_categorical"] != 0)]
+            if (sets >= min(len(part.raw_left_cat_bitsets), len(part.binned_left_cat_bitsets))).any():
+                raise ValueError("a tree asks for a set of categories that it has not")
+    for one in parts:
+        _check_numbers(one, n_features, seen)
+
+
+def _check_children(left: NDArray[Any], right: NDArray[Any], inner: NDArray[np.bool_]) -> None:
+    places = np.flatnonzero(inner)
+    for side in (left, right):
+        child = side[inner].astype(np.int64)
+        if not len(side) or not ((child > places) & (child < len(side))).all():
+            raise ValueError("a tree has a child that is not behind its parent")
+
+
+def _check_features(features: NDArray[Any], n_features: float) -> None:
+    if not ((features >= 0) & (features < n_features)).all():
+        raise ValueError("a tree asks for a feature that there is not")

@@ -1,0 +1,49 @@
+"""A typed table: the one form in which every family of models reads data.
+
+Notation: n rows, p numbers (dates and booleans are numbers here), c categories, t texts, s sparse columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse as sp
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of typed columns."""
+
+    # Shape (n, p + c): the numbers, then the category codes. NaN is missing. A code is the position in the vocabulary;
+    # a value that training did not see has the code len(vocabulary).
+    matrix: Floats
+    n_numbers: int  # p
+    cardinalities: tuple[int, ...] = ()  # size of the vocabulary of each of the c categories
+    texts: tuple[NDArray[np.object_], ...] = ()  # t arrays of strings, each (n,); the empty string is missing
+    sparse: sp.csr_matrix | None = None  # (n, s)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return int(self.matrix.shape[0])
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns of all kinds."""
+        n_sparse = 0 if self.sparse is None else int(self.sparse.shape[1])
+        return int(self.matrix.shape[1]) + len(self.texts) + n_sparse
+
+    def take(self, rows: Any) -> Table:
+        """Copy some rows, in the order given."""
+        return replace(
+            self,
+            matrix=np.asarray(self.matrix[rows]),  # (len(rows), p + c)
+            texts=tuple(text[rows] for text in self.texts),
+            sparse=None if self.sparse is None else self.sparse[rows],
+        )
