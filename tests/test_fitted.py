@@ -20,10 +20,10 @@ def test_leaderboard_ranks_all_trials() -> None:
     trials = [
         make_trial(0, 0.5, "linear", fit_seconds=1.0, predict_seconds=0.1),
         make_trial(1, float("inf"), "mlp"),
-        make_trial(2, 0.2, "toy", origin="optimiser", status="timeout"),
+        make_trial(2, 0.2, "toy", source="sampler", status="timeout"),
         make_trial(3, 0.5, "forest"),
     ]
-    ensemble = Ensemble((Member(2, "step_0000", "toy", 0.75), Member(0, "step_0000", "linear", 0.25)), 0.1)
+    ensemble = Ensemble((Member(2, "checkpoint_0000", "toy", 0.75), Member(0, "checkpoint_0000", "linear", 0.25)), 0.1)
     board = leaderboard(trials, ensemble)
     assert board.index.name == "rank"
     assert list(board.index) == [1, 2, 3, 4]
@@ -33,7 +33,7 @@ def test_leaderboard_ranks_all_trials() -> None:
     assert list(board["validation_loss"])[:3] == [0.2, 0.5, 0.5]
     assert np.isnan(board["validation_loss"].iloc[3])
     assert list(board["status"]) == ["timeout", "done", "done", "failed"]
-    assert list(board["origin"]) == ["optimiser", "portfolio", "portfolio", "portfolio"]
+    assert list(board["source"]) == ["sampler", "portfolio", "portfolio", "portfolio"]
     assert tuple(board.loc[2, ["fit_seconds", "predict_seconds"]]) == (1.0, 0.1)
 
 

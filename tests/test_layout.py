@@ -22,9 +22,21 @@ PACKAGE = ROOT / "windvane"
 
 # A folder or top file imports only from what stands before it.
 ORDER = (
-    *("errors", "version", "settings", "draw", "page", "torch_utils", "data", "curvature", "vision", "models"),
-    *("search", "predictor", "persist", "export", "fitted", "refit", "progress", "runs", "metalearning"),
-    *("inspect", "report", "results", "estimator", "automl", "cli", "__main__"),
+    *(
+        "runtime",
+        "errors",
+        "version",
+        "settings",
+        "draw",
+        "page",
+        "torch_utils",
+        "data",
+        "curvature",
+        "vision",
+        "models",
+    ),
+    *("predictor", "persistence", "search", "metalearning", "export", "fitted", "progress"),
+    *("inspect", "report", "automl", "cli", "__main__"),
 )
 NARROWER = {
     "curvature": {"errors", "draw", "page", "torch_utils"},
@@ -54,7 +66,7 @@ HEAVY = {
 }
 
 PICKLES = {"_pickle", "cloudpickle", "dill", "marshal", "pickle", "shelve"}
-PICKLE_FILES = {"search/channel.py"}  # what a living session lends its own workers, over a private pipe
+PICKLE_FILES = {"search/workers/messages.py"}  # what a living session lends its own workers, over a private pipe
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self, TextIO
 
+from windvane.search.search import SearchListener
 from windvane.search.trial import Trial
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ LINE_SECONDS = 10.0
 LIVE_SECONDS = 0.25
 
 
-class Progress:
+class Progress(SearchListener):
     """Tells of one search; a context manager around it.
 
     Parameters
@@ -78,15 +79,15 @@ class Progress:
         budget = "no time limit" if budget_seconds is None else span(budget_seconds)
         self._print(f"windvane: {budget}, {n_workers} worker{'s' * (n_workers != 1)}")
 
-    def running(self, descriptions: Sequence[str]) -> None:
+    def running(self, families: Sequence[str]) -> None:
         """Take note of what runs now.
 
         Parameters
         ----------
-        descriptions
-            A few words for each trial in work.
+        families
+            Of each running trial.
         """
-        self._running = tuple(descriptions)
+        self._running = tuple(families)
         self._show()
 
     def trial(self, trial: Trial) -> None:

@@ -138,7 +138,7 @@ def make_predictor(
             model.save(place)
         models.append([FAMILIES[family].load(place, Setting(task, 0)) for place in places])
         folders.append(places)
-        records.append(Member(number, "step_0000", family, float(weights[number])))
+        records.append(Member(number, "checkpoint_0000", family, float(weights[number])))
     metric = get_metric("auto", task, classes)
     return Predictor(task, schema, metric, classes, Ensemble(tuple(records), 0.1, **ensemble), models, folders)
 

@@ -21,7 +21,7 @@ from windvane.data.split import Fold
 from windvane.data.task import Task
 from windvane.report import oddities
 from windvane.report.oddities import Duplicates, find_duplicates, places, powers, remarks, row_hashes, shared_rows
-from windvane.search.run import Problem
+from windvane.search.problem import Problem
 
 RNG = np.random.default_rng(0)
 N = 400

@@ -17,7 +17,8 @@ from toys import make_problem, make_trial
 from windvane.runtime.table import Floats
 from windvane.runtime.ensemble import apply_temperature
 from windvane.search.ensemble import MOST_CANDIDATES, EnsembleBuilder, candidates, family_cap, fit_decision, fit_temperature, greedy_selection, standard_error
-from windvane.search.run import Problem, RunDirectory
+from windvane.search.problem import Problem
+from windvane.search.run_directory import RunDirectory
 from windvane.search.trial import Trial
 
 Losses = Callable[[Floats], float]
@@ -280,7 +281,7 @@ class Bench:
         self.target = problem.target[problem.valid_rows]
         self.trials: list[Trial] = []
 
-    def keep(self, prediction: Floats, *, family: str, number: int | None = None, step: str = "step_0000") -> Trial:
+    def keep(self, prediction: Floats, *, family: str, number: int | None = None, step: str = "checkpoint_0000") -> Trial:
         number = len(self.trials) if number is None else number
         folder = self.directory.step(number, step)
         folder.mkdir(parents=True)
@@ -325,7 +326,7 @@ def test_the_loss_of_an_ensemble_is_that_of_its_blend(kind: Any, metric: str, we
     assert ensemble.loss == pytest.approx(bench.problem.loss(blend, bench.problem.valid_rows), rel=1e-5)
     assert ensemble.loss <= min(t.loss for t in bench.trials) * (1 + 1e-5)
     assert (ensemble.temperature, ensemble.decision) == (1.0, None)
-    assert all(m.step == "step_0000" and m.family == by_number[m.number].family for m in ensemble.members)
+    assert all(m.step == "checkpoint_0000" and m.family == by_number[m.number].family for m in ensemble.members)
     assert builder.seconds > 0
 
 
@@ -360,9 +361,9 @@ def test_what_cannot_be_read_stays_out(tmp_path: Path) -> None:
     bench = Bench(tmp_path, make_problem("binary"))
     bench.keep_some(2)
     lost, torn, short = (bench.keep(np.eye(2)[bench.target] * 1.0, family=name) for name in ("lost", "torn", "short"))
-    (bench.directory.step(lost.number, "step_0000") / "valid.npy").unlink()
-    (bench.directory.step(torn.number, "step_0000") / "valid.npy").write_bytes(b"\x93NUMPY")
-    np.save(bench.directory.step(short.number, "step_0000") / "valid.npy", np.ones((3, 2)))
+    (bench.directory.step(lost.number, "checkpoint_0000") / "valid.npy").unlink()
+    (bench.directory.step(torn.number, "checkpoint_0000") / "valid.npy").write_bytes(b"\x93NUMPY")
+    np.save(bench.directory.step(short.number, "checkpoint_0000") / "valid.npy", np.ones((3, 2)))
     ensemble = EnsembleBuilder(bench.problem, bench.directory, 5).build(bench.trials)
     assert ensemble is not None
     assert {m.family for m in ensemble.members} <= {"f0", "f1"}
@@ -380,11 +381,11 @@ def test_a_newer_step_replaces_the_older_one(tmp_path: Path) -> None:
     bench.keep_some(1)
     builder = EnsembleBuilder(bench.problem, bench.directory, 5)
     first = builder.build(bench.trials)
-    bench.keep((np.eye(2)[bench.target]).astype(np.float32), family="f0", number=0, step="step_0001")
+    bench.keep((np.eye(2)[bench.target]).astype(np.float32), family="f0", number=0, step="checkpoint_0001")
     second = builder.build(bench.trials)
     assert first is not None and second is not None
     assert second.loss < first.loss
-    assert second.members == (replace(first.members[0], step="step_0001"),)
+    assert second.members == (replace(first.members[0], step="checkpoint_0001"),)
 
 
 def test_weights_that_are_all_zero_where_it_counts_are_ignored(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_simulated_run(losses: list[float], workers: int, first_rows: int | No
             break
         job = busy.pop(int(rng.integers(len(busy))))
         loss = losses[job.seed] * (1 - 0.1 * rung_of(job, rungs)) + 0.01 * rng.random()
-        records.append(replace(Trial.of(job, "done"), loss=loss, step="step_0000"))
+        records.append(replace(Trial.of(job, "done"), loss=loss, step="checkpoint_0000"))
     assert not busy and not fresh
     for level, rung in enumerate(rungs[:-1]):
         for waiting in top_quarter(records, rung):

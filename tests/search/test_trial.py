@@ -44,7 +44,7 @@ def test_what_is_no_trial_is_refused(record: dict[str, Any]) -> None:
 
 
 def test_a_trial_knows_its_job() -> None:
-    job = Job(3, "toy", {"rate": 0.5}, "optimiser", seed=11, rows=500, share=0.25)
+    job = Job(3, "toy", {"rate": 0.5}, "sampler", seed=11, rows=500, share=0.25)
     trial = Trial.of(job, "failed", error="broken")
     assert trial.job == job
     assert (trial.status, trial.error, trial.loss, trial.step) == ("failed", "broken", math.inf, None)
@@ -54,10 +54,10 @@ def test_a_trial_knows_its_job() -> None:
 @pytest.mark.parametrize(
     ("step", "loss", "status", "usable"),
     [
-        ("step_0000", 0.5, "done", True),
-        ("step_0000", -0.5, "timeout", True),
-        ("step_0000", 0.5, "crashed", True),
-        ("step_0000", math.inf, "done", False),
+        ("checkpoint_0000", 0.5, "done", True),
+        ("checkpoint_0000", -0.5, "timeout", True),
+        ("checkpoint_0000", 0.5, "crashed", True),
+        ("checkpoint_0000", math.inf, "done", False),
         (None, 0.5, "done", False),
         (None, math.inf, "failed", False),
     ],

@@ -22,7 +22,8 @@ from windvane.predictor import Predictor
 from windvane.runtime.ensemble import apply_temperature
 from windvane.runtime.table import Floats, Integers, Table
 from windvane.search.policy import Policy
-from windvane.search.run import Problem, RunDirectory
+from windvane.search.problem import Problem
+from windvane.search.run_directory import RunDirectory
 from windvane.search.trial import Trial
 
 
@@ -270,7 +271,7 @@ def out_of_fold(run: Run, problem: Problem, directory: RunDirectory) -> Judged |
     raw = np.zeros(shape)  # (v, k) or (v,)
     for member in ensemble.members:
         try:
-            single = np.load(directory.step(member.number, member.step) / "valid.npy")
+            single = np.load(directory.checkpoint(member.number, member.step) / "valid.npy")
         except (OSError, ValueError):
             return None
         if single.shape != shape:
@@ -292,7 +293,7 @@ def out_of_fold(run: Run, problem: Problem, directory: RunDirectory) -> Judged |
 def _with_every_fold(predictor: Predictor, problem: Problem, directory: RunDirectory) -> Predictor | None:
     """Open the models of all folds of each member; None where they are not those that predict (a refit)."""
     members = predictor.ensemble.members
-    steps = [directory.step(member.number, member.step) for member in members]
+    steps = [directory.checkpoint(member.number, member.step) for member in members]
     as_searched = all(
         folder.parent == step for folders, step in zip(predictor.folders, steps, strict=True) for folder in folders
     )

@@ -19,7 +19,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from windvane.data.scores import r2, roc_auc
 from windvane.runtime.schema import Schema
 from windvane.runtime.table import Floats, Integers, Table
-from windvane.search.run import Problem
+from windvane.search.problem import Problem
 
 MOST_ROWS = 200_000  # looked at for duplicates
 MOST_TREE_ROWS = 4_000  # that a tree on one column learns from and is judged on

@@ -20,7 +20,7 @@ from windvane.runtime.table import Floats, Table
 from windvane.data.task import Kind
 from windvane.models.base import Setting
 from windvane.search.evaluate import Limits, evaluate, latest_step, part, sample_rows
-from windvane.search.run import Problem
+from windvane.search.problem import Problem
 from windvane.search.trial import Job, Trial
 
 JOB = Job(0, "toy", {"rate": 0.3}, "portfolio", seed=11)
@@ -78,7 +78,7 @@ def raising(error: BaseException, event: str, least: int = 0) -> Callable[[str, 
 def test_a_trial_grows_step_by_step_and_keeps_each(kind: Kind, n_folds: int, tmp_path: Path) -> None:
     problem = make_problem(kind, n_folds=n_folds)
     trial, steps = run(ToyFamily(), tmp_path / "t", problem)
-    assert [s.status for s in steps] == ["partial", "partial", "partial", "done"]
+    assert [s.status for s in steps] == ["stopped", "stopped", "stopped", "done"]
     assert [s.iterations for s in steps] == [(n,) * n_folds for n in (1, 2, 4, 8)]
     assert [s.step for s in steps] == [f"step_{i:04d}" for i in range(4)]
     assert steps[-1] == trial
@@ -86,7 +86,7 @@ def test_a_trial_grows_step_by_step_and_keeps_each(kind: Kind, n_folds: int, tmp
     assert trial.error is None
     assert steps[0].loss > trial.loss
     shape = (len(problem.valid_rows), CLASSES[kind])[: 2 if CLASSES[kind] else 1]
-    assert np.load(tmp_path / "t" / "step_0003" / "valid.npy").shape == shape
+    assert np.load(tmp_path / "t" / "checkpoint_0003" / "valid.npy").shape == shape
 
 
 def test_seconds_are_those_inside_the_models(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_a_failure_later_leaves_the_step_before_it(event: str, tmp_path: Path) -
     assert (trial.status, trial.error) == ("failed", "ValueError: diverged")
     assert trial.usable
     assert trial.iterations == (2, 2, 2)
-    assert replace(trial, status="partial", error=None) == steps[-1]
-    shutil.rmtree(tmp_path / "making", ignore_errors=True)  # a torn step
+    assert replace(trial, status="stopped", error=None) == steps[-1]
+    shutil.rmtree(tmp_path / "temporary", ignore_errors=True)  # a torn step
     assert_kept(trial, make_problem(), tmp_path)
 
 
@@ -222,7 +222,7 @@ def test_numbers_around_a_large_mean_keep_their_digits(tmp_path: Path) -> None:
 
 def test_no_time_is_no_step(tmp_path: Path) -> None:
     trial, steps = run(ToyFamily(), tmp_path, limits=Limits(until=time.monotonic() - 1))
-    assert (trial.status, steps) == ("partial", [])
+    assert (trial.status, steps) == ("stopped", [])
     assert trial.error == "no step was finished on every fold in its time"
     assert not trial.usable
 
@@ -237,7 +237,7 @@ def test_time_that_ends_leaves_a_partial_trial(tmp_path: Path) -> None:
             time.sleep(max(0.0, until - time.monotonic()))
 
     trial, steps = run(ToyFamily(hook=slow), tmp_path, limits=Limits(until))
-    assert trial.status == "partial" and trial.error is None and trial.usable
+    assert trial.status == "stopped" and trial.error is None and trial.usable
     assert steps[-1] == trial
     assert trial.iterations == (4, 4, 2)
 
@@ -270,12 +270,12 @@ def test_seconds_of_a_trial_that_goes_on_add_up(tmp_path: Path) -> None:
 
 def test_a_step_that_was_being_made_is_ignored(tmp_path: Path) -> None:
     first, _ = run(ToyFamily(hook=raising(OSError(28, "No space left on device"), "save", least=4)), tmp_path)
-    assert (tmp_path / "making").exists()
-    assert first.step == "step_0001" and latest_step(tmp_path) == tmp_path / "step_0001"
+    assert (tmp_path / "temporary").exists()
+    assert first.step == "checkpoint_0001" and latest_step(tmp_path) == tmp_path / "checkpoint_0001"
     assert "No space left" in (first.error or "")
-    shutil.rmtree(tmp_path / "making")
-    (tmp_path / "making" / "fold_0").mkdir(parents=True)
-    (tmp_path / "making" / "junk").write_text("torn")
+    shutil.rmtree(tmp_path / "temporary")
+    (tmp_path / "temporary" / "fold_0").mkdir(parents=True)
+    (tmp_path / "temporary" / "junk").write_text("torn")
     second, _ = run(ToyFamily(), tmp_path)
     whole, _ = run(ToyFamily(), tmp_path / "whole")
     assert (second.status, second.loss) == ("done", whole.loss)
@@ -297,14 +297,14 @@ def test_a_kept_step_that_cannot_be_read_is_not_gone_on_with(tmp_path: Path) -> 
         file.write_text("{")
     trial, _ = run(ToyFamily(), tmp_path)
     assert trial.status == "done" and trial.usable
-    assert trial.step is not None and trial.step > "step_0000"
+    assert trial.step is not None and trial.step > "checkpoint_0000"
 
 
 def test_no_folder_has_no_step(tmp_path: Path) -> None:
     assert latest_step(tmp_path / "gone") is None
-    for name in ("making", "step_0002", "step_0010"):
+    for name in ("temporary", "checkpoint_0002", "checkpoint_0010"):
         (tmp_path / name).mkdir()
-    assert latest_step(tmp_path) == tmp_path / "step_0010"
+    assert latest_step(tmp_path) == tmp_path / "checkpoint_0010"
 
 
 def test_a_part_is_a_copy_of_its_rows() -> None:

@@ -16,7 +16,8 @@ from windvane.data.split import make_folds
 from windvane.runtime.table import Table
 from windvane.data.task import Task
 from windvane.search import channel
-from windvane.search.run import Problem, RunDirectory
+from windvane.search.problem import Problem
+from windvane.search.run_directory import RunDirectory
 from windvane.search.trial import Job
 from windvane.search.workers import Event, Pool, Session
 
@@ -84,8 +85,8 @@ def test_what_does_not_stop_is_killed_and_its_kept_step_counts(root: Path, behav
         trial = done(pool).trial
         assert time.monotonic() - started < 4.0
         assert trial is not None
-        assert (trial.status, trial.step, trial.usable) == ("timeout", "step_0000", True)
-        assert np.load(root / "trials" / f"{number:05d}" / "step_0000" / "valid.npy").shape == (150, 3)
+        assert (trial.status, trial.step, trial.usable) == ("timeout", "checkpoint_0000", True)
+        assert np.load(root / "trials" / f"{number:05d}" / "checkpoint_0000" / "valid.npy").shape == (150, 3)
         still_works(pool, number + 1)
     finally:
         pool.close()

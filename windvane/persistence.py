@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
+import os
 import platform
 import shutil
 import tempfile
@@ -18,9 +20,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from windvane.data.metrics import Metric, get_metric
 from windvane.data.task import Task
-from windvane.errors import ModelFileError
+from windvane.errors import ModelFileError, RunError, VersionError
 from windvane.models import FAMILIES
 from windvane.models.base import Family, Setting
 from windvane.predictor import Predictor
@@ -28,8 +32,9 @@ from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.predictor import check_files, classes_from_json, member_folders
 from windvane.runtime.schema import Schema
 from windvane.runtime.serialization import digest, new_folder
-from windvane.search.run import FORMAT, read_manifest, write_json
 from windvane.version import VERSION
+
+FORMAT = 3  # of runs and saved models
 
 _OPENERS = ("lightgbm", "catboost")
 _LIBRARIES = ("numpy", "scikit-learn", "lightgbm", "catboost")
@@ -42,55 +47,26 @@ def preload() -> None:
             importlib.import_module(name)
 
 
-def facts(estimator: str, predictor: Predictor, own_metric: bool) -> dict[str, Any]:
-    """Describe a predictor, all but its members, for a manifest.
-
-    Parameters
-    ----------
-    estimator
-        Name of the estimator's class.
-    predictor
-        What to describe; its models are not looked at.
-    own_metric
-        Whether the metric is the user's own function, which no file can hold.
-
-    Returns
-    -------
-    dict
-        JSON values.
-    """
-    classes = predictor.classes
+def build_manifest(
+    estimator: str, task: Task, schema: Schema, classes: NDArray[Any] | None, metric: Metric, own_metric: bool
+) -> dict[str, Any]:
+    """Return the manifest of a run or a saved model without its models; `own_metric`: no file can hold the metric."""
     return {
         "format": FORMAT,
         "windvane": VERSION,
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in _LIBRARIES},
         "estimator": estimator,
-        "task": asdict(predictor.task),
+        "task": asdict(task),
         "classes": None if classes is None else {"dtype": classes.dtype.str, "values": classes.tolist()},
-        "metric": predictor.metric.name,
+        "metric": metric.name,
         "own_metric": own_metric,
-        "schema": predictor.schema.to_json(),
+        "schema": schema.to_json(),
     }
 
 
 def write_predictor(manifest: Mapping[str, Any], predictor: Predictor, path: Path) -> None:
-    """Save a predictor in a new folder, whole or not at all.
-
-    Parameters
-    ----------
-    manifest
-        From `facts`.
-    predictor
-        Its models are copied from the folders where they are kept.
-    path
-        Must not exist, or be an empty folder.
-
-    Raises
-    ------
-    InputError
-        Where something is there: nothing is written over.
-    """
+    """Save a predictor in a new folder, whole or not at all; raises InputError if the folder is not empty."""
     with write_model(manifest, predictor, path, "path"):
         pass
 
@@ -104,7 +80,7 @@ def write_model(manifest: Mapping[str, Any], predictor: Predictor, path: Path, a
             file.relative_to(making).as_posix(): digest(file) for file in sorted(making.rglob("*")) if file.is_file()
         }
         content = {**manifest, "kind": "model", "ensemble": predictor.ensemble.to_json(), "files": hashes}
-        write_json(making / "manifest.json", content)
+        replace_json(making / "manifest.json", content)
         yield making
 
 
@@ -117,28 +93,10 @@ def write_members(predictor: Predictor, folder: Path) -> None:
 
 
 def read_predictor(path: Path, families: Mapping[str, Family], metric: Any = None, threads: int = 1) -> Predictor:
-    """Open a saved predictor.
+    """Open a saved predictor; raises ModelFileError if a file is missing, damaged or not listed.
 
-    Parameters
-    ----------
-    path
-        What `write_predictor` wrote.
-    families
-        Own families of the session, by name; no file can bring code along.
-    metric
-        The user's own metric, where it had one; without it the saved predictor can predict but not score.
-    threads
-        Models that predict at once.
-
-    Returns
-    -------
-    Predictor
-        The same predictions as before.
-
-    Raises
-    ------
-    ModelFileError
-        Where a file is missing, damaged or not listed.
+    `families` are the user's own, by name; no file can hold code. `metric` is the user's own; without it the task's
+    default metric scores. `threads` models predict at once.
     """
     manifest = read_manifest(path / "manifest.json")
     check_files(path, manifest)
@@ -157,30 +115,10 @@ def open_predictor(
     metric: Metric,
     threads: int = 1,
 ) -> Predictor:
-    """Make a predictor from a manifest and the folders of its models.
+    """Open the models of an ensemble.
 
-    Parameters
-    ----------
-    manifest
-        With what `facts` gives.
-    ensemble
-        Its members, in the order of `folders`.
-    folders
-        For each member the folders of its folds.
-    metric
-        Resolved for the task.
-    families, threads
-        As in `read_predictor`.
-
-    Returns
-    -------
-    Predictor
-        With every model open.
-
-    Raises
-    ------
-    ModelFileError
-        Where a model is not sound, or its family is not known in this session.
+    `folders` holds, for each member, the folders of its fold models. Raises ModelFileError if a model is damaged or its
+    family is unknown in this session.
     """
     try:
         task = Task(**manifest["task"])
@@ -211,20 +149,7 @@ def open_predictor(
 
 
 def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:
-    """Find the metric of a manifest.
-
-    Parameters
-    ----------
-    manifest
-        With what `facts` gives.
-    own
-        The user's own metric, where it had one; without it the task's usual one takes its place.
-
-    Returns
-    -------
-    Metric
-        Resolved for the task.
-    """
+    """Return the metric of a manifest; without the user's own metric, the default metric of the task."""
     name = "auto" if manifest["own_metric"] else manifest["metric"]
     return get_metric(
         own if own is not None else name, Task(**manifest["task"]), classes_from_json(manifest["classes"])
@@ -232,20 +157,7 @@ def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:
 
 
 def to_bytes(manifest: Mapping[str, Any], predictor: Predictor) -> bytes:
-    """Pack a predictor into one value, for copies and for sending it to another process.
-
-    Parameters
-    ----------
-    manifest
-        From `facts`.
-    predictor
-        What to pack.
-
-    Returns
-    -------
-    bytes
-        A zip archive of the folder that `write_predictor` makes.
-    """
+    """Pack a predictor into one value, for copies and other processes: a zip archive of the saved folder."""
     buffer = io.BytesIO()
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(buffer, "w") as archive:
         write_predictor(manifest, predictor, Path(folder) / "model")
@@ -255,14 +167,27 @@ def to_bytes(manifest: Mapping[str, Any], predictor: Predictor) -> bytes:
 
 
 def from_bytes(content: bytes, folder: Path) -> None:
-    """Unpack what `to_bytes` packed.
-
-    Parameters
-    ----------
-    content
-        The archive.
-    folder
-        An empty folder for the files.
-    """
+    """Unpack the result of `to_bytes` into an empty folder."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         archive.extractall(folder)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a ``manifest.json``; raises RunError if it is missing or damaged, VersionError if it has another format."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RunError(f"{str(path.parent)!r} holds no run and no saved model (no manifest.json).") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{str(path)!r} is damaged: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        theirs = manifest.get("windvane", "unknown") if isinstance(manifest, dict) else "unknown"
+        raise VersionError(f"{str(path.parent)!r} was written by windvane {theirs}; this is windvane {VERSION}.")
+    return manifest
+
+
+def replace_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all; an earlier one is replaced."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(temporary, path)

@@ -45,9 +45,9 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_folder_is_packed_and_unpacked(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "step_0000")
-    unpack(pack(folder), tmp_path / "new" / "step_0000")
-    assert files(tmp_path / "new" / "step_0000") == files(folder)
+    folder = make_folder(tmp_path / "checkpoint_0000")
+    unpack(pack(folder), tmp_path / "new" / "checkpoint_0000")
+    assert files(tmp_path / "new" / "checkpoint_0000") == files(folder)
 
 
 def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path) -> None:
@@ -72,10 +72,10 @@ def test_data_are_unpacked_once_and_go_with_their_object(tmp_path: Path) -> None
 
 def test_a_session_without_the_run_directory_has_a_folder_of_its_own(tmp_path: Path) -> None:
     data, step = Data(pack(make_folder(tmp_path / "data"))), pack(make_folder(tmp_path / "step"))
-    with _session_here(make_order(tmp_path / "far"), data, ("step_0004", step), make_worker(tmp_path)) as session:
+    with _session_here(make_order(tmp_path / "far"), data, ("checkpoint_0004", step), make_worker(tmp_path)) as session:
         assert session.root != tmp_path / "far" and session.log.parent == session.root
         assert files(session.root / "data") == files(tmp_path / "data")
-        assert files(session.root / "trials" / "00003" / "step_0004") == files(tmp_path / "step")
+        assert files(session.root / "trials" / "00003" / "checkpoint_0004") == files(tmp_path / "step")
         assert (session.memory, session.objects) == (500.0, "objects")
     assert not session.root.exists()
     assert (data.root(str(tmp_path)) / "data" / "valid.npy").exists()
@@ -106,17 +106,17 @@ def test_a_greeting_tells_version_and_sight(tmp_path: Path) -> None:
 def test_a_step_that_a_later_one_replaces_while_it_is_packed_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = make_folder(tmp_path / "step_0000")
-    whole = _packed(tmp_path, "step_0000")
+    first = make_folder(tmp_path / "checkpoint_0000")
+    whole = _packed(tmp_path, "checkpoint_0000")
     assert whole is not None
     unpack(whole, tmp_path / "copy")
     assert files(tmp_path / "copy") == files(first)
-    assert _packed(tmp_path, "step_0001") is None
+    assert _packed(tmp_path, "checkpoint_0001") is None
 
     def pack_late(folder: Path) -> bytes:
-        make_folder(tmp_path / "step_0001")
+        make_folder(tmp_path / "checkpoint_0001")
         (folder / "valid.npy").unlink()  # what is packed may lack any file from here on
         return pack(folder)
 
     monkeypatch.setattr(supervise, "pack", pack_late)
-    assert _packed(tmp_path, "step_0000") is None
+    assert _packed(tmp_path, "checkpoint_0000") is None

@@ -88,7 +88,7 @@ def test_a_run_begins_in_a_new_or_empty_folder(tmp_path: Path) -> None:
     directory.create({"windvane": VERSION, "seed": 3})
     assert directory.exists()
     assert directory.manifest() == {"format": FORMAT, "windvane": VERSION, "seed": 3}
-    assert directory.step(7, "step_0002") == tmp_path / "a" / "run" / "trials" / "00007" / "step_0002"
+    assert directory.step(7, "checkpoint_0002") == tmp_path / "a" / "run" / "trials" / "00007" / "checkpoint_0002"
     directory.unlock()
 
 
@@ -137,7 +137,7 @@ def test_a_file_is_no_run(tmp_path: Path) -> None:
 OWNER = """
 import sys, time
 from pathlib import Path
-from windvane.search.run import RunDirectory
+from windvane.search.run_directory import RunDirectory
 directory = RunDirectory(Path(sys.argv[1])); directory.lock()
 print("HELD", flush=True)
 time.sleep(60)

@@ -16,9 +16,9 @@ from windvane.models.base import Part, Setting
 from windvane.predictor import Predictor
 from windvane.refit import refitted
 from windvane.runtime.ensemble import Ensemble, Member
-from windvane.search.run import Problem
+from windvane.search.problem import Problem
 
-MEMBERS = (Member(3, "step_0001", "toy", 0.75), Member(1, "step_0000", "other", 0.25))
+MEMBERS = (Member(3, "checkpoint_0001", "toy", 0.75), Member(1, "checkpoint_0000", "other", 0.25))
 TRIALS = [
     make_trial(0, 0.1, "toy"),
     make_trial(1, 0.2, "other", config={"rate": 0.5}, iterations=(3, 4, 4), seed=21),

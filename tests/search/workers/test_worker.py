@@ -17,7 +17,8 @@ from windvane.data.split import make_folds
 from windvane.runtime.table import Table
 from windvane.data.task import Task
 from windvane.search import channel
-from windvane.search.run import Problem, RunDirectory
+from windvane.search.problem import Problem
+from windvane.search.run_directory import RunDirectory
 from windvane.search.trial import Job, Trial
 from windvane.search.worker import job_message
 

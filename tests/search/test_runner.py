@@ -18,7 +18,7 @@ from sklearn.datasets import load_breast_cancer
 
 from windvane import AutoClassifier, NoModelError, RunError, load
 from windvane.runs import recovered
-from windvane.search.run import RunDirectory
+from windvane.search.run_directory import RunDirectory
 
 SCRIPT = textwrap.dedent("""
     from sklearn.datasets import load_breast_cancer
@@ -40,11 +40,11 @@ def test_a_killed_run_is_opened_and_goes_on(tmp_path: Path, data) -> None:
     process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(run_dir=str(root))])
     end = time.monotonic() + 60
     # A kept step that is in no history yet is the interesting case.
-    while time.monotonic() < end and len(list(root.glob("trials/*/step_*/trial.json"))) < 3:
+    while time.monotonic() < end and len(list(root.glob("trials/*/checkpoint_*/trial.json"))) < 3:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = {int(path.parent.name) for path in root.glob("trials/*/step_*")}
+    kept = {int(path.parent.name) for path in root.glob("trials/*/checkpoint_*")}
     history = recovered(RunDirectory(root))
     assert kept <= {trial.number for trial in history.trials}
     opened = load(root)

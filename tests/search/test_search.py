@@ -26,7 +26,8 @@ from windvane.search.halving import Rung, make_rungs
 from windvane.search.history import History
 from windvane.search.loop import LAG, Clock, Search, describe_failures
 from windvane.search.portfolio import Entry
-from windvane.search.run import Problem, RunDirectory
+from windvane.search.problem import Problem
+from windvane.search.run_directory import RunDirectory
 from windvane.search.trial import Job, Trial
 from windvane.search.workers import Event
 from windvane.settings import Settings
@@ -116,7 +117,7 @@ def make(tmp_path: Path) -> Any:
 def test_the_portfolio_comes_first_then_the_optimiser(make: Any) -> None:
     search, pool = make(n_trials=5)
     ensemble = search.run()
-    assert [job.origin for job in pool.submitted] == ["portfolio"] + ["optimiser"] * 4
+    assert [job.source for job in pool.submitted] == ["portfolio"] + ["sampler"] * 4
     assert [job.number for job in pool.submitted] == list(range(5))
     assert ensemble is not None
     assert sum(member.weight for member in ensemble.members) == pytest.approx(1)
@@ -173,7 +174,7 @@ def test_earlier_trials_count_and_are_not_repeated(make: Any) -> None:
     search, pool = make(n_trials=5)
     search.run()
     assert [job.number for job in pool.submitted] == [3, 4]
-    assert {job.origin for job in pool.submitted} == {"optimiser"}
+    assert {job.source for job in pool.submitted} == {"sampler"}
 
 
 def test_halving_takes_the_best_up_on_their_kept_states(make: Any) -> None:

@@ -21,7 +21,7 @@ from windvane import AutoClassifier, InputError, Metric
 from windvane.errors import WorkerError
 from windvane.search import channel, cluster
 from windvane.search.cluster import ClusterPool
-from windvane.search.run import RunDirectory
+from windvane.search.run_directory import RunDirectory
 from windvane.search.trial import Job
 from windvane.search.workers import Event, Session
 from windvane.version import VERSION
@@ -138,7 +138,7 @@ def test_limits_hold_there_and_nothing_is_left(dask: Any, tmp_path: Path) -> Non
         assert [job.number for job in pool.running] == [0] and len(pool.idle) == 1
         trial = events(pool, "done").trial
         assert trial is not None
-        assert (trial.status, trial.step, trial.usable) == ("timeout", "step_0000", True)
+        assert (trial.status, trial.step, trial.usable) == ("timeout", "checkpoint_0000", True)
         pool.submit(Job(1, "bad_segfault", {}, "portfolio", 0), 60.0, 1.0)
         trial = events(pool, "done").trial
         assert trial is not None
@@ -176,7 +176,7 @@ def test_a_trial_outlives_its_dask_worker_and_goes_on_from_its_kept_step(dask: A
         pool.submit(Job(0, "toy", {"rate": 0.3}, "portfolio", 11), np.inf, 1.0)
         step = events(pool, "step").trial
         assert step is not None and step.iterations == (1, 1, 1)
-        assert (tmp_path / "run" / "trials" / "00000" / "step_0000" / "valid.npy").exists()
+        assert (tmp_path / "run" / "trials" / "00000" / "checkpoint_0000" / "valid.npy").exists()
         worker = int(log.read_text().split()[0])  # the others may still hold an earlier run
         (victim, orphans), *_ = [(pid, below) for pid, below in programs(dask).items() if worker in below]
         os.kill(victim, signal.SIGKILL)

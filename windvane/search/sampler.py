@@ -1,7 +1,7 @@
-"""What to try after the portfolio: an Optuna study in memory, fed from the history.
+"""Configurations after the portfolio: an Optuna study in memory, fed from the history.
 
-The space is sampled define-by-run, the family first, then what its conditions leave active; the tree-structured
-Parzen estimator treats the parameters of a family as one group.
+The space is sampled define-by-run, the family first, then the hyperparameters that its conditions leave active; the
+tree-structured Parzen estimator treats the hyperparameters of a family as one group.
 """
 
 from __future__ import annotations
@@ -16,27 +16,15 @@ from windvane.data.task import Task
 from windvane.models.base import Config, Family, Param, Value
 from windvane.models.params import complete
 from windvane.search.halving import Rung, rung_of
-from windvane.search.trial import Trial
+from windvane.search.trial import Trial, config_key
 
-_STARTUP = 10  # results before the estimator says more than chance
-_ENOUGH = 8  # results that make a rung worth learning from
-_ATTEMPTS = 20
+N_STARTUP = 10  # results before the estimator knows more than random search
+MIN_RESULTS = 8  # on a rung, to learn from it
+MAX_ATTEMPTS = 20
 
 
-class Optimiser:
-    """Suggests configurations.
-
-    Parameters
-    ----------
-    families
-        What may be suggested, by name.
-    task
-        Shapes the search spaces.
-    seed
-        Randomness of the suggestions.
-    rungs
-        Of the run; results of the highest rung that has enough of them teach the study.
-    """
+class ConfigSampler:
+    """Suggests configurations; it learns from the highest rung that has enough results."""
 
     def __init__(self, families: Mapping[str, Family], task: Task, seed: int, rungs: Sequence[Rung]) -> None:
         self._spaces = {name: family.space(task) for name, family in families.items()}
@@ -48,39 +36,29 @@ class Optimiser:
         self._begun = 0
 
     def suggest(self, records: Sequence[Trial], allowed: Callable[[str, Config], bool]) -> tuple[str, Config]:
-        """Suggest the next configuration.
+        """Return a family and a configuration, learned from `records`, whose order counts.
 
-        Parameters
-        ----------
-        records
-            What to learn from, in the order in which it counts.
-        allowed
-            Says whether a family and configuration may be tried; asked a few times at the most.
-
-        Returns
-        -------
-        tuple of str and dict
-            Family and configuration; the last one asked about where none was allowed.
+        `allowed` is called a few times at most; if it allows none, the last suggestion is returned.
         """
         self._learn(records)
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             trial = self._study.ask()
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # multivariate TPE speaks of falling back for new branches
+                warnings.simplefilter("ignore")  # multivariate TPE warns of falling back for new branches
                 family = trial.suggest_categorical("family", sorted(self._spaces))
                 config = sample_config(trial, family, self._spaces[family])
-            if allowed(family, config) or attempt == _ATTEMPTS - 1:
+            if allowed(family, config) or attempt == MAX_ATTEMPTS - 1:
                 break
             self._study.tell(trial, state=self._state().FAIL)
-        self._asked[_key(family, config)] = trial
+        self._asked[config_key(family, config)] = trial
         return family, config
 
     def _learn(self, records: Sequence[Trial]) -> None:
         levels = [rung_of(trial, self._rungs) for trial in records]
-        enough = [level for level in set(levels) if levels.count(level) >= _ENOUGH]
+        enough = [level for level in set(levels) if levels.count(level) >= MIN_RESULTS]
         level = max(enough, default=min(levels, default=0))
         latest = {trial.number: trial for trial, at in zip(records, levels, strict=True) if at == level}
-        # A study cannot forget: where a trial went on and became better, another one begins.
+        # A study cannot forget: if a resumed trial became better, a new study begins.
         outdated = any(self._told.get(number, trial.loss) != trial.loss for number, trial in latest.items())
         if self._study is None or level != self._level or outdated:
             self._begin(level)
@@ -96,7 +74,7 @@ class Optimiser:
         seed = int(np.random.SeedSequence([self._seed, level, self._begun]).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = optuna.samplers.TPESampler(n_startup_trials=_STARTUP, multivariate=True, group=True, seed=seed)
+            sampler = optuna.samplers.TPESampler(n_startup_trials=N_STARTUP, multivariate=True, group=True, seed=seed)
         self._study = optuna.create_study(sampler=sampler)
         self._level, self._told, self._asked = level, {}, {}
         self._begun += 1
@@ -104,7 +82,7 @@ class Optimiser:
     def _tell(self, trial: Trial) -> None:
         import optuna
 
-        asked = self._asked.pop(_key(trial.family, trial.config), None)
+        asked = self._asked.pop(trial.key, None)
         if asked is not None:
             state = self._state().COMPLETE if trial.usable else self._state().FAIL
             self._study.tell(asked, trial.loss if trial.usable else None, state=state)
@@ -129,22 +107,7 @@ class Optimiser:
 
 
 def sample_config(trial: Any, family: str, space: Mapping[str, Param]) -> dict[str, Value]:
-    """Let an Optuna trial choose the active parameters of a family.
-
-    Parameters
-    ----------
-    trial
-        An asked `optuna.Trial`.
-    family
-        Prefix of the names.
-    space
-        Conditions point upwards only.
-
-    Returns
-    -------
-    dict
-        Values of the active parameters.
-    """
+    """Let an Optuna trial choose the active hyperparameters of a family; conditions point upwards only."""
     import optuna
 
     config: dict[str, Value] = {}
@@ -159,7 +122,3 @@ def sample_config(trial: Any, family: str, space: Mapping[str, Param]) -> dict[s
         else:
             config[name] = trial.suggest_float(full, d.low, d.high, step=d.step, log=d.log)
     return config
-
-
-def _key(family: str, config: Config) -> tuple[str, tuple[tuple[str, Value], ...]]:
-    return family, tuple(sorted(config.items()))
