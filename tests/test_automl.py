@@ -188,7 +188,7 @@ def test_a_trial_killed_in_mid_step_enters_the_ensemble_with_its_last_finished_s
     model = AutoClassifier(time_budget=6, n_jobs=1, verbose=0, families=[hanging]).fit(X, y)
     trial = model.trials_[0]
     assert trial.status in ("timeout", "stopped")
-    assert trial.step == "checkpoint_0000"
+    assert trial.checkpoint == "checkpoint_0000"
     assert model.predictor_.ensemble.members[0].family == "bad_hang"
     np.testing.assert_allclose(model.predict_proba(X_test), 0.5)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 
 from windvane import AutoClassifier, load
-from windvane.results import facts_of, predictor_of
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def model() -> AutoClassifier:
 
 
 @pytest.mark.parametrize("name", ["leaderboard", "report", "save", "export", "to_sklearn"])
-def test_what_is_not_fitted_tells_nothing(name: str, tmp_path: Path) -> None:
+def test_a_model_that_is_not_fitted_raises(name: str, tmp_path: Path) -> None:
     words: list[Any] = [] if name in ("leaderboard", "to_sklearn") else [tmp_path / "new.html"]
     with pytest.raises(NotFittedError):
         getattr(AutoClassifier(), name)(*words)
@@ -28,11 +28,11 @@ def test_what_is_not_fitted_tells_nothing(name: str, tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_the_facts_are_those_of_the_estimator(model: AutoClassifier) -> None:
-    facts = facts_of(model)
+def test_the_manifest_is_that_of_the_estimator(model: AutoClassifier, tmp_path: Path) -> None:
+    model.save(tmp_path / "saved")
+    facts = json.loads((tmp_path / "saved" / "manifest.json").read_text())
     assert (facts["estimator"], facts["metric"], facts["own_metric"]) == ("AutoClassifier", "log_loss", False)
     assert facts["task"]["n_classes"] == 3
-    assert predictor_of(model) is model.predictor_
 
 
 def test_each_way_out_predicts_the_same(model: AutoClassifier, tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from windvane import predictor as module
-from windvane.data.metrics import get_metric
 from windvane.data.column_types import infer_schema
-from windvane.runtime.table import Floats, Table
+from windvane.data.metrics import get_metric
 from windvane.data.task import Task
 from windvane.predictor import Predictor
 from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
+from windvane.runtime.table import Floats, Table
 
 BINARY = Task("binary", 100, 2, 2)
 NUMBER = Task("regression", 100, 2)

@@ -10,8 +10,8 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from windvane import AutoClassifier, AutoRegressor
-from windvane.runtime.schema import Schema
 from windvane.data.column_types import infer_schema
+from windvane.runtime.schema import Schema
 
 
 def split(folder: Path, name: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:

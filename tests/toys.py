@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from hypothesis import strategies as st
@@ -17,11 +17,11 @@ from scipy.special import softmax
 
 from windvane.data.metrics import get_metric
 from windvane.data.split import make_folds
-from windvane.runtime.table import Floats, Table
 from windvane.data.task import Kind, Task
 from windvane.models.base import Config, Param, Part, Setting
+from windvane.runtime.table import Floats, Table
 from windvane.search.problem import Problem
-from windvane.search.trial import Trial
+from windvane.search.trial import Source, Trial
 
 HOSTILE_NAME, HOSTILE_LABEL = "<script>alert(1)</script>", 'bad"><img src=x onerror=alert(2)>'
 CLASSES: dict[Kind, int] = {"binary": 2, "multiclass": 3, "regression": 0}
@@ -142,7 +142,13 @@ def make_trial(number: int, loss: float = 0.5, family: str = "toy", **other: Any
     """Make a usable trial; an infinite loss makes it a failed one."""
     if not np.isfinite(loss):
         return Trial(number, family, {}, "portfolio", seed=number, status="failed", error="it broke")
-    facts = {"config": {"rate": 0.1}, "source": "portfolio", "seed": number, "status": "done", "checkpoint": "checkpoint_0000"}
+    facts = {
+        "config": {"rate": 0.1},
+        "source": "portfolio",
+        "seed": number,
+        "status": "done",
+        "checkpoint": "checkpoint_0000",
+    }
     return Trial(number=number, family=family, loss=loss, **{**facts, **other})
 
 
@@ -156,9 +162,11 @@ def trials() -> st.SearchStrategy[Trial]:
         number=st.integers(0, 20),
         family=st.text(max_size=8),
         config=st.dictionaries(st.text(max_size=5), values, max_size=3),
-        source=st.sampled_from(["portfolio", "random", "sampler"]),
+        source=st.sampled_from(get_args(Source)),
         seed=st.integers(0, 2**31),
-        status=st.sampled_from(["waiting", "running", "done", "stopped", "failed", "timeout", "out_of_memory", "crashed"]),
+        status=st.sampled_from(
+            ["waiting", "running", "done", "stopped", "failed", "timeout", "out_of_memory", "crashed"]
+        ),
         n_rows=st.none() | st.integers(1, 10**9),
         iteration_fraction=st.sampled_from([1 / 16, 0.25, 1.0]),
         loss=losses.map(lambda x: abs(x) if np.isinf(x) else x),

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from leaving import make_frame, make_predictor, make_target, same
-
 from windvane.data.encoders import Encoder
+from windvane.export.families import Kept
+
 from windvane.data.task import Kind
 from windvane.export.builders import BUILDERS, linear_classifier
-from windvane.export.families import Kept
 from windvane.predictor import Predictor
 
 

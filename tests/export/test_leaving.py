@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from leaving import CLASSES, PAIRS, changed, families_of, make_frame, make_predictor, make_target, program, same
+from windvane.export.families import WRITERS
 
 from windvane.data.files import to_frame
 from windvane.data.task import Kind, Task
 from windvane.export.builders import BUILDERS
-from windvane.export.families import WRITERS
 from windvane.export.folder import write_folder
 from windvane.export.plain import to_sklearn
 from windvane.models import FAMILIES

@@ -9,10 +9,10 @@ import selector as benchmark
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from windvane.runtime.table import Floats
 from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.metalearning.selector import Forest, Selector, elect, is_covered, tabulate
+from windvane.runtime.table import Floats
 from windvane.search.policy import PolicyTable
 
 SMALL = Forest(n_trees=10)

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from scipy import sparse as sp
 
-from windvane.data.files import to_frame
 from windvane.data.column_types import infer_schema
+from windvane.data.files import to_frame
 from windvane.report.data_part import drift_section, kinds
 from windvane.report.drift import Drift
 

@@ -12,10 +12,10 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import auc, confusion_matrix, log_loss, precision_recall_curve, roc_auc_score, roc_curve
 
 from windvane.data.metrics import get_metric
-from windvane.runtime.table import Table
 from windvane.data.task import Task
 from windvane.report import judgement
 from windvane.report.evidence import Judged, Run, collect
+from windvane.runtime.table import Table
 
 RNG = np.random.default_rng(0)
 TRUE = RNG.random(5000) < 0.3

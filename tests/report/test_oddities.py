@@ -13,14 +13,14 @@ from scipy import sparse as sp
 from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
+from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
 from windvane.data.metrics import get_metric
-from windvane.runtime.schema import Schema
-from windvane.data.column_types import infer_schema
 from windvane.data.split import Fold
 from windvane.data.task import Task
 from windvane.report import oddities
 from windvane.report.oddities import Duplicates, find_duplicates, places, powers, remarks, row_hashes, shared_rows
+from windvane.runtime.schema import Schema
 from windvane.search.problem import Problem
 
 RNG = np.random.default_rng(0)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from windvane.runtime.table import Table
 from windvane.report.evidence import Evidence, Judged, Run, collect
 from windvane.report.importance import Importance
 from windvane.report.score_part import headline, importance_section, score_section
+from windvane.runtime.table import Table
 
 RNG = np.random.default_rng(0)
 

@@ -10,20 +10,24 @@ import pytest
 from toys import make_trial
 
 from windvane.data.metrics import get_metric
-from windvane.runtime.schema import Schema
 from windvane.data.task import Task
 from windvane.page import Html
 from windvane.predictor import Predictor
 from windvane.report.evidence import Evidence, Run
 from windvane.report.search_part import MOST_LETTERS, ensemble_section, failure_section, search_section
 from windvane.runtime.ensemble import Ensemble, Member
+from windvane.runtime.schema import Schema
 from windvane.search.policy import make_policy
 
 TASK = Task("binary", 100, 1, 2)
 
 
 def evidence(trials: list[Any], *, n_curve: int = 20, temperature: float = 1.0) -> Evidence:
-    members = (Member(0, "checkpoint_0000", "toy", 0.5), Member(1, "checkpoint_0000", "toy", 0.3), Member(2, "s", "tree", 0.2))
+    members = (
+        Member(0, "checkpoint_0000", "toy", 0.5),
+        Member(1, "checkpoint_0000", "toy", 0.3),
+        Member(2, "s", "tree", 0.2),
+    )
     ensemble = Ensemble(members, 0.1, temperature, decision=(1.0, 2.5))
     classes = np.array(["no", "yes"])
     models: Any = ((1, 2), (1, 2), (1, 2))
@@ -61,7 +65,7 @@ def test_no_curve_no_folds(n_curve: int) -> None:
 
 
 def test_the_ensemble() -> None:
-    trials = [make_trial(i, 0.1, config={"rate": 0.000123456, "kind": "<x>"}, iterations=(3, 4)) for i in range(2)]
+    trials = [make_trial(i, 0.1, config={"rate": 0.000123456, "kind": "<x>"}, best_iterations=(3, 4)) for i in range(2)]
     html = text(ensemble_section(evidence(trials, temperature=1.25)).content)
     assert "3 members, 6 models in all" in html
     assert "temperature 1.250" in html

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+from windvane.models.links import from_scores
 
 from windvane.data.task import Task
-from windvane.models.links import from_scores
 from windvane.models.units import Units
 
 SCORES = np.array([[0.3, -1.0, 2.0], [0.0, 0.0, 800.0]])

@@ -16,20 +16,14 @@ from sklearn.svm import LinearSVC
 from toys import ToyFamily, make_problem
 
 from windvane.data.metrics import Metric
+from windvane.data.target import Goal
 from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.sklearn_family import SklearnFamily
 from windvane.search.policy import Policy
-from windvane.search.prepare import (
-    Given,
-    Prepared,
-    choose_families,
-    first_rows,
-    fitting_families,
-    own_parts,
-    prepare,
-)
+from windvane.search.problem import PreparedProblem, choose_families, prepare_problem, supported_families
+from windvane.search.workers.messages import session_objects
 from windvane.settings import Settings
 
 
@@ -48,8 +42,10 @@ def labels(n: int = 60, k: int = 2) -> list[str]:
     return [f"class {i % k}" for i in range(n)]
 
 
-def run(X: Any, y: Any, changes: dict[str, Any] | None = None, **given: Any) -> Prepared:
-    return prepare(X, y, Given(**{"goal": "classification", **given}), settings(**(changes or {})), owner="Auto")
+def run(
+    X: Any, y: Any, changes: dict[str, Any] | None = None, goal: Goal = "classification", **given: Any
+) -> PreparedProblem:
+    return prepare_problem(X, y, goal, settings(**(changes or {})), owner="Auto", **given)
 
 
 def test_a_table_and_labels_become_a_problem() -> None:
@@ -63,7 +59,7 @@ def test_a_table_and_labels_become_a_problem() -> None:
     assert prepared.policy.name == "cv5" and len(problem.folds) == 5
     np.testing.assert_array_equal(np.sort(problem.valid_rows), np.arange(60))
     assert set(prepared.families) == set(DEFAULT)
-    assert prepared.notes == ()
+    assert prepared.warnings == ()
 
 
 def test_three_classes_and_numbers() -> None:
@@ -110,7 +106,7 @@ def test_splits_of_the_user() -> None:
 def test_rare_classes_are_told_of() -> None:
     y = ["often"] * 30 + ["seldom"] * 29 + ["once"]
     prepared = run(frame(), y)
-    assert "once" in prepared.notes[0]
+    assert "once" in prepared.warnings[0]
     once = y.index("once")
     assert all(once in fold.train for fold in prepared.problem.folds)
 
@@ -190,15 +186,15 @@ def test_what_is_no_family(families: Any, message: str) -> None:
 def test_families_that_do_not_fit_are_left_out() -> None:
     table = run(sp.random(60, 5, 0.5, format="csr", random_state=0), labels()).problem
     own = {"toy": ToyFamily(), "linear": FAMILIES["linear"]}
-    assert list(fitting_families(own, table.task, table.table)) == ["linear"]
+    assert list(supported_families(own, table.task, table.table)) == ["linear"]
     with pytest.raises(InputError, match=r"families=\['toy'\]: none of them supports this table. Allowed: lightgbm"):
-        fitting_families({"toy": ToyFamily()}, table.task, table.table)
+        supported_families({"toy": ToyFamily()}, table.task, table.table)
 
 
 def test_workers_get_what_they_cannot_import() -> None:
     own = ToyFamily("linear")  # by the name of a family of windvane's
     metric = make_problem().metric
-    assert own_parts(metric, {**FAMILIES, "linear": own}) == {"metric": metric, "families": {"linear": own}}
+    assert session_objects(metric, {**FAMILIES, "linear": own}) == {"metric": metric, "families": {"linear": own}}
 
 
 @pytest.mark.parametrize(
@@ -206,12 +202,12 @@ def test_workers_get_what_they_cannot_import() -> None:
 )
 def test_first_models_of_large_data_see_few_rows(n: int, cells: float, rows: int | None) -> None:
     """Three columns and one output; 6,000 rows of 9,000 train."""
-    assert first_rows(make_problem("regression", n=n), cells) == rows
+    assert make_problem("regression", n=n).initial_sample_size(cells) == rows
 
 
 def test_many_classes_need_more_rows_and_are_dearer() -> None:
     problem = make_problem("multiclass", n=9000)
-    assert first_rows(problem, 9 * 2500) == 2500
+    assert problem.initial_sample_size(9 * 2500) == 2500
 
 
 @pytest.mark.parametrize("convert", [lambda X: X.to_numpy(), lambda X: X.to_numpy().tolist(), sp.csr_matrix])

@@ -8,21 +8,21 @@ import pandas as pd
 import pytest
 from toys import CLASSES, ToyFamily, make_problem, make_trial
 
-from windvane import refit as module
 from windvane.data.column_types import infer_schema
-from windvane.runtime.table import Table
 from windvane.data.task import Kind
 from windvane.models.base import Part, Setting
 from windvane.predictor import Predictor
-from windvane.refit import refitted
 from windvane.runtime.ensemble import Ensemble, Member
+from windvane.runtime.table import Table
+from windvane.search import refit as module
 from windvane.search.problem import Problem
+from windvane.search.refit import refit_ensemble
 
 MEMBERS = (Member(3, "checkpoint_0001", "toy", 0.75), Member(1, "checkpoint_0000", "other", 0.25))
 TRIALS = [
     make_trial(0, 0.1, "toy"),
-    make_trial(1, 0.2, "other", config={"rate": 0.5}, iterations=(3, 4, 4), seed=21),
-    make_trial(3, 0.1, "toy", config={"rate": 0.2}, iterations=(2, 7, 8), seed=23),
+    make_trial(1, 0.2, "other", config={"rate": 0.5}, best_iterations=(3, 4, 4), seed=21),
+    make_trial(3, 0.1, "toy", config={"rate": 0.2}, best_iterations=(2, 7, 8), seed=23),
 ]
 
 
@@ -40,8 +40,8 @@ def predictor_of(problem: Problem) -> Predictor:
 
 def refit(problem: Problem, folder: Path, *families: ToyFamily) -> Predictor:
     chosen: Any = {family.name: family for family in families or (ToyFamily("toy"), ToyFamily("other"))}
-    rows = (problem.table, problem.target, problem.weight)
-    return refitted(predictor_of(problem), TRIALS, chosen, rows, folder)
+    rows = Part(problem.table, problem.target, problem.weight)
+    return refit_ensemble(predictor_of(problem), TRIALS, chosen, rows, folder)
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
@@ -80,7 +80,7 @@ def test_weights_reach_the_models(tmp_path: Path) -> None:
 def test_rows_for_early_stopping_are_few_and_spread_over_a_sorted_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_STOPPING_ROWS", 20)
+    monkeypatch.setattr(module, "MAX_STOPPING_ROWS", 20)
     seen = []
 
     class Watching(ToyFamily):
@@ -92,7 +92,8 @@ def test_rows_for_early_stopping_are_few_and_spread_over_a_sorted_table(
     order = np.argsort(problem.target, kind="stable")
     table: Table = problem.table.take(order)
     families: Any = {name: Watching(name) for name in ("toy", "other")}
-    refitted(predictor_of(problem), TRIALS, families, (table, problem.target[order], None), tmp_path / "refit")
+    train = Part(table, problem.target[order])
+    refit_ensemble(predictor_of(problem), TRIALS, families, train, tmp_path / "refit")
     for valid in seen:
         assert 10 <= valid.table.n_rows <= 20
         assert set(valid.target) == {0, 1, 2}

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from scipy import sparse as sp
 from toys import make_problem
 
-from windvane.runtime.table import Table
 from windvane.errors import RunError, RunLockedError, VersionError
-from windvane.search.run import FORMAT, Problem, RunDirectory, fingerprint, read_manifest, write_json
+from windvane.persistence import FORMAT, read_manifest, replace_json
+from windvane.runtime.table import Table
+from windvane.search.problem import Problem
+from windvane.search.run_directory import RunDirectory
 from windvane.version import VERSION
 
 
@@ -48,7 +50,7 @@ def test_a_problem_is_read_as_it_was_written(kind: Any, rich: bool, tmp_path: Pa
     for one, other in zip(again.folds, problem.folds, strict=True):
         np.testing.assert_array_equal(one.train, other.train)
         np.testing.assert_array_equal(one.valid, other.valid)
-    assert fingerprint(again) == fingerprint(problem)
+    assert again.fingerprint() == problem.fingerprint()
 
 
 def test_validation_rows_stand_fold_after_fold_and_weights_count() -> None:
@@ -88,7 +90,7 @@ def test_a_run_begins_in_a_new_or_empty_folder(tmp_path: Path) -> None:
     directory.create({"windvane": VERSION, "seed": 3})
     assert directory.exists()
     assert directory.manifest() == {"format": FORMAT, "windvane": VERSION, "seed": 3}
-    assert directory.step(7, "checkpoint_0002") == tmp_path / "a" / "run" / "trials" / "00007" / "checkpoint_0002"
+    assert directory.checkpoint(7, "checkpoint_0002") == tmp_path / "a" / "run" / "trials" / "00007" / "checkpoint_0002"
     directory.unlock()
 
 
@@ -174,9 +176,9 @@ def test_within_one_process_a_run_is_claimed_once_at_a_time(tmp_path: Path) -> N
 
 def test_json_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "facts.json"
-    write_json(path, {"a": [1, None, "ü"]})
+    replace_json(path, {"a": [1, None, "ü"]})
     with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
+        replace_json(path, {"a": object()})
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": [1, None, "ü"]}
 
 
@@ -189,7 +191,7 @@ def test_folders_of_a_run_can_be_dropped(tmp_path: Path) -> None:
 
 
 def digest(problem: Problem, **changes: Any) -> str:
-    return fingerprint(replace(problem, **changes))
+    return replace(problem, **changes).fingerprint()
 
 
 @settings(deadline=None, max_examples=40)

@@ -17,7 +17,6 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 from windvane import AutoClassifier, NoModelError, RunError, load
-from windvane.runs import recovered
 from windvane.search.run_directory import RunDirectory
 
 SCRIPT = textwrap.dedent("""
@@ -39,13 +38,13 @@ def test_a_killed_run_is_opened_and_goes_on(tmp_path: Path, data) -> None:
     root = tmp_path / "run"
     process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(run_dir=str(root))])
     end = time.monotonic() + 60
-    # A kept step that is in no history yet is the interesting case.
+    # A checkpoint that is in no history yet is the interesting case.
     while time.monotonic() < end and len(list(root.glob("trials/*/checkpoint_*/trial.json"))) < 3:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = {int(path.parent.name) for path in root.glob("trials/*/checkpoint_*")}
-    history = recovered(RunDirectory(root))
+    history = RunDirectory(root).read_history()
     assert kept <= {trial.number for trial in history.trials}
     opened = load(root)
     assert opened.predict_proba(X).shape == (len(X), 2)

@@ -16,20 +16,21 @@ from sklearn.datasets import load_iris
 
 from windvane.data.metrics import get_metric
 from windvane.data.split import make_folds
-from windvane.runtime.table import Table
 from windvane.data.task import Task
 from windvane.models import FAMILIES
 from windvane.models.linear import Linear
+from windvane.runtime.table import Table
 from windvane.search.ensemble import EnsembleBuilder
-from windvane.search.evaluate import Limits, evaluate
 from windvane.search.halving import Rung, make_rungs
-from windvane.search.history import History
-from windvane.search.loop import LAG, Clock, Search, describe_failures
+from windvane.search.history import History, describe_failures
 from windvane.search.portfolio import Entry
 from windvane.search.problem import Problem
 from windvane.search.run_directory import RunDirectory
-from windvane.search.trial import Job, Trial
-from windvane.search.workers import Event
+from windvane.search.scheduler import RESULT_LAG, Scheduler
+from windvane.search.search import Budget, Search
+from windvane.search.train_trial import train_trial
+from windvane.search.trial import Trial
+from windvane.search.workers.pool import Event
 from windvane.settings import Settings
 
 TASK = Task("multiclass", 150, 4, 3)
@@ -51,26 +52,26 @@ class FakePool:
     def __init__(self, problem: Problem, directory: RunDirectory, n_workers: int, newest_first: bool = False) -> None:
         self.problem, self.directory = problem, directory
         self.n_workers, self.newest_first = n_workers, newest_first
-        self.running: list[Job] = []
-        self.submitted: list[Job] = []
+        self.running: list[Trial] = []
+        self.submitted: list[Trial] = []
         self.families = {**FAMILIES, "failing": Failing()}
 
     @property
-    def idle(self) -> list[object]:
-        return [object()] * (self.n_workers - len(self.running))
+    def has_idle_worker(self) -> bool:
+        return len(self.running) < self.n_workers
 
-    def submit(self, job: Job, seconds: float, grace: float) -> None:
+    def submit(self, job: Trial, seconds: float, grace: float) -> None:
         self.running.append(job)
         self.submitted.append(job)
 
-    def wait(self, seconds: float) -> Event | None:
+    def next_event(self, seconds: float) -> Event | None:
         if not self.running:
             time.sleep(min(seconds, 0.01))
             return None
         job = self.running.pop(-1 if self.newest_first else 0)
         folder = self.directory.trials / f"{job.number:05d}"
-        limits = Limits()
-        return Event("done", evaluate(job, self.problem, self.families[job.family], folder, limits, lambda t: None))
+        trial = train_trial(job, self.problem, self.families[job.family], folder, lambda t: None)
+        return Event("finished", trial)
 
     def close(self, keep: bool = True) -> None:
         self.running = []
@@ -97,24 +98,23 @@ def make(tmp_path: Path) -> Any:
         directory.trials.mkdir(parents=True, exist_ok=True)
         pool = FakePool(problem, directory, n_workers, newest_first)
         settings = replace(SETTINGS, n_trials=n_trials, time_budget=budget, n_jobs=n_workers)
-        made = Search(
-            problem=problem,
-            settings=settings,
-            families={family: pool.families[family] for family in families},
-            history=History(directory.history),
-            pool=pool,  # type: ignore[arg-type]
-            builder=EnsembleBuilder(problem, directory, settings.ensemble_size),
-            clock=Clock(time.monotonic(), budget),
-            portfolio=[Entry(family, {}) for family in families],
-            rungs=rungs or make_rungs(100, False, None),
-            **more,
+        scheduler = Scheduler(
+            TASK,
+            {family: pool.families[family] for family in families},
+            History(directory.history),
+            [Entry(family, {}) for family in families],
+            rungs or make_rungs(100, False, None),
+            seed=settings.seed,
+            n_trials=n_trials,
         )
+        builder = EnsembleBuilder(problem, directory, settings.ensemble_size)
+        made = Search(scheduler, pool, builder, Budget(time.monotonic(), budget), **more)  # type: ignore[arg-type]
         return made, pool
 
     return search
 
 
-def test_the_portfolio_comes_first_then_the_optimiser(make: Any) -> None:
+def test_the_portfolio_comes_first_then_the_sampler(make: Any) -> None:
     search, pool = make(n_trials=5)
     ensemble = search.run()
     assert [job.source for job in pool.submitted] == ["portfolio"] + ["sampler"] * 4
@@ -126,7 +126,7 @@ def test_the_portfolio_comes_first_then_the_optimiser(make: Any) -> None:
 
 
 def test_suggestions_do_not_depend_on_the_order_in_which_trials_end(make: Any) -> None:
-    n_trials = 2 * LAG + 4  # the last ones are suggested from results
+    n_trials = 2 * RESULT_LAG + 4  # the last ones are suggested from results
     jobs = []
     for i, (n_workers, newest_first) in enumerate([(1, False), (2, True), (4, True), (3, False)]):
         search, pool = make(f"run{i}", n_workers=n_workers, newest_first=newest_first, n_trials=n_trials, budget=600.0)
@@ -177,16 +177,16 @@ def test_earlier_trials_count_and_are_not_repeated(make: Any) -> None:
     assert {job.source for job in pool.submitted} == {"sampler"}
 
 
-def test_halving_takes_the_best_up_on_their_kept_states(make: Any) -> None:
+def test_halving_takes_the_best_up_on_their_checkpoints(make: Any) -> None:
     rungs = make_rungs(100, True, None)
     search, pool = make(families=["extra_trees"], n_trials=24, rungs=rungs, n_workers=1)
     search.run()
     shares: dict[int, list[float]] = {}
     for job in pool.submitted:
-        shares.setdefault(job.number, []).append(job.share)
+        shares.setdefault(job.number, []).append(job.iteration_fraction)
     assert any(len(taken) > 1 for taken in shares.values())
     for taken in shares.values():
-        assert taken == [rung.share for rung in rungs][: len(taken)]
+        assert taken == [rung.iteration_fraction for rung in rungs][: len(taken)]
 
 
 @pytest.mark.parametrize("policy", ["rows", "shares"])
@@ -198,7 +198,10 @@ def test_with_a_trial_limit_promotions_do_not_depend_on_the_workers(make: Any, p
         families = ["extra_trees", "linear"]
         search, pool = make(f"run{n_workers}", families=families, n_trials=40, rungs=rungs, n_workers=n_workers)
         search.run()
-        jobs = [(j.number, j.family, tuple(sorted(j.config.items())), j.rows, j.share) for j in pool.submitted]
+        jobs = [
+            (j.number, j.family, tuple(sorted(j.config.items())), j.n_rows, j.iteration_fraction)
+            for j in pool.submitted
+        ]
         assert len({job[1:] for job in jobs}) == len(jobs)  # nothing is done twice
         runs.append(sorted(jobs, key=str))
     assert runs[0] == runs[1] == runs[2]
@@ -213,9 +216,9 @@ def test_an_interrupt_keeps_what_there_is(make: Any) -> None:
         waits.append(seconds)
         if len(waits) == 3:
             raise KeyboardInterrupt
-        return FakePool.wait(pool, seconds)
+        return FakePool.next_event(pool, seconds)
 
-    pool.wait = interrupted
+    pool.next_event = interrupted
     assert search.run() is not None
     assert len(search.history.trials) == 2
 
@@ -227,6 +230,6 @@ def test_progress_hears_of_everything(make: Any) -> None:
         trial=lambda trial: told.append(f"trial {trial.number}"),
         tick=lambda: told.append("tick"),
     )
-    search, _ = make(n_trials=2, progress=progress)
+    search, _ = make(n_trials=2, listener=progress)
     search.run()
     assert {"running", "trial 0", "trial 1"} <= set(told)

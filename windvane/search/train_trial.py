@@ -96,7 +96,7 @@ def train_trial(
                     final[i] = prediction
                 predictions.append(prediction)
             complete = len(final) == len(models)
-            trial = replace(
+            reached = replace(
                 submitted,
                 status="done" if complete else "stopped",
                 loss=_loss(problem, np.concatenate(predictions), problem.valid_rows),
@@ -110,7 +110,8 @@ def train_trial(
                 predict_seconds=timer.predict,
                 cpu_seconds=timer.cpu,
             )
-            write_checkpoint(folder, trial, models, np.concatenate(predictions))
+            write_checkpoint(folder, reached, models, np.concatenate(predictions))
+            trial = reached
             on_checkpoint(trial)
             if complete or time.monotonic() >= deadline:
                 break

@@ -19,11 +19,12 @@ from toys import ToyFamily, make_problem
 
 from windvane import AutoClassifier, InputError, Metric
 from windvane.errors import WorkerError
-from windvane.search import channel, cluster
-from windvane.search.cluster import ClusterPool
 from windvane.search.run_directory import RunDirectory
-from windvane.search.trial import Job
-from windvane.search.workers import Event, Session
+from windvane.search.trial import Trial
+from windvane.search.workers import dask_pool
+from windvane.search.workers.dask_pool import DaskPool
+from windvane.search.workers.messages import RunContext, pack_objects
+from windvane.search.workers.pool import Event
 from windvane.version import VERSION
 
 distributed = pytest.importorskip("distributed")
@@ -48,24 +49,24 @@ def dask() -> Iterator[Any]:
 def sight(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Whether the Dask workers see the run directory; where not, steps are carried."""
     if request.param == "carried":
-        monkeypatch.setattr(cluster, "greet", lambda witness: (VERSION, False))
+        monkeypatch.setattr(dask_pool, "check_worker", lambda witness: (VERSION, False))
     return str(request.param)
 
 
-def make_session(root: Path, *families: Any) -> Session:
+def make_context(root: Path, *families: Any) -> RunContext:
     problem = make_problem()
     directory = RunDirectory(root)
     directory.trials.mkdir()
     problem.write(directory.data)
     objects = {"metric": problem.metric, "families": {family.name: family for family in families}}
-    return Session(root, root / "log.txt", MEMORY, channel.pack(objects))
+    return RunContext(root, root / "log.txt", MEMORY, pack_objects(objects))
 
 
-def events(pool: ClusterPool, kind: str, seconds: float = 60.0) -> Event:
+def events(pool: DaskPool, kind: str, seconds: float = 60.0) -> Event:
     """Wait for an event of a kind."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        event = pool.wait(0.2)
+        event = pool.next_event(0.2)
         if event is not None and event.kind == kind:
             return event
     raise AssertionError(f"no {kind} in time")
@@ -75,7 +76,11 @@ def programs(client: Any) -> dict[int, list[int]]:
     """The worker programs below each Dask worker."""
     found = {}
     for pid in client.run(os.getpid).values():
-        below = [child for child in psutil.Process(pid).children() if "windvane.search.worker" in str(child.cmdline())]
+        below = [
+            child
+            for child in psutil.Process(pid).children()
+            if "windvane.search.workers.worker" in str(child.cmdline())
+        ]
         found[pid] = [child.pid for child in below]
     return found
 
@@ -130,21 +135,21 @@ def test_an_address_an_own_metric_and_a_budget(dask: Any) -> None:
 
 
 def test_limits_hold_there_and_nothing_is_left(dask: Any, tmp_path: Path) -> None:
-    pool = ClusterPool(dask, -1, MEMORY)
-    assert (pool.n_workers, len(pool.idle)) == (2, 2)
+    pool = DaskPool(dask, -1, MEMORY)
+    assert pool.n_workers == 2 and pool.has_idle_worker
     try:
-        pool.open(make_session(tmp_path, BadFamily("hang", good_steps=1), BadFamily("segfault")))
-        pool.submit(Job(0, "bad_hang", {}, "portfolio", 0), 1.0, 0.5)
-        assert [job.number for job in pool.running] == [0] and len(pool.idle) == 1
-        trial = events(pool, "done").trial
+        pool.open(make_context(tmp_path, BadFamily("hang", good_steps=1), BadFamily("segfault")))
+        pool.submit(Trial(0, "bad_hang", {}, "portfolio", 0), 1.0, 0.5)
+        assert [trial.number for trial in pool.running] == [0] and pool.has_idle_worker
+        trial = events(pool, "finished").trial
         assert trial is not None
-        assert (trial.status, trial.step, trial.usable) == ("timeout", "checkpoint_0000", True)
-        pool.submit(Job(1, "bad_segfault", {}, "portfolio", 0), 60.0, 1.0)
-        trial = events(pool, "done").trial
+        assert (trial.status, trial.checkpoint, trial.usable) == ("timeout", "checkpoint_0000", True)
+        pool.submit(Trial(1, "bad_segfault", {}, "portfolio", 0), 60.0, 1.0)
+        trial = events(pool, "finished").trial
         assert trial is not None
         assert trial.status == "crashed" and "exit code" in (trial.error or "")
-        pool.submit(Job(2, "bad_hang", {}, "portfolio", 0), np.inf, 1.0)
-        events(pool, "step")
+        pool.submit(Trial(2, "bad_hang", {}, "portfolio", 0), np.inf, 1.0)
+        events(pool, "checkpoint")
         busy = [pid for pids in programs(dask).values() for pid in pids]
         assert busy
     finally:
@@ -158,40 +163,40 @@ def idle_programs(client: Any) -> set[int]:
     def pids() -> list[int]:
         import time
 
-        from windvane.search.programs import Idle
+        from windvane.search.workers.pool import worker_cache
 
         time.sleep(0.5)  # what was cancelled has ended by then
-        return [worker.process.pid for _, worker in Idle._workers]
+        return [worker.process.pid for _, worker in worker_cache.workers]
 
     return {pid for found in client.run(pids).values() for pid in found}
 
 
-def test_a_trial_outlives_its_dask_worker_and_goes_on_from_its_kept_step(dask: Any, sight: str, tmp_path: Path) -> None:
+def test_a_trial_outlives_its_dask_worker_and_resumes_its_checkpoint(dask: Any, sight: str, tmp_path: Path) -> None:
     flag, log = tmp_path / "flag", tmp_path / "log"
     (tmp_path / "run").mkdir()
-    session = make_session(tmp_path / "run", ToyFamily(hook=waiting(flag, log)))
-    pool = ClusterPool(dask, 1, MEMORY)
+    context = make_context(tmp_path / "run", ToyFamily(hook=waiting(flag, log)))
+    pool = DaskPool(dask, 1, MEMORY)
     try:
-        pool.open(session)
-        pool.submit(Job(0, "toy", {"rate": 0.3}, "portfolio", 11), np.inf, 1.0)
-        step = events(pool, "step").trial
-        assert step is not None and step.iterations == (1, 1, 1)
+        pool.open(context)
+        pool.submit(Trial(0, "toy", {"rate": 0.3}, "portfolio", 11), np.inf, 1.0)
+        step = events(pool, "checkpoint").trial
+        assert step is not None and step.best_iterations == (1, 1, 1)
         assert (tmp_path / "run" / "trials" / "00000" / "checkpoint_0000" / "valid.npy").exists()
         worker = int(log.read_text().split()[0])  # the others may still hold an earlier run
         (victim, orphans), *_ = [(pid, below) for pid, below in programs(dask).items() if worker in below]
         os.kill(victim, signal.SIGKILL)
         assert gone(orphans)
         flag.touch()
-        trial = events(pool, "done").trial
+        trial = events(pool, "finished").trial
         assert trial is not None
-        assert (trial.status, trial.iterations) == ("done", (8, 8, 8)), trial.error
-        assert (tmp_path / "run" / "trials" / "00000" / str(trial.step) / "valid.npy").exists()
+        assert (trial.status, trial.best_iterations) == ("done", (8, 8, 8)), trial.error
+        assert (tmp_path / "run" / "trials" / "00000" / str(trial.checkpoint) / "valid.npy").exists()
         grown: dict[str, list[str]] = {}  # by worker program
         for line in log.read_text().splitlines():
             grown.setdefault(line.split()[0], []).append(line.split()[1])
         # Dask's own attempt, which begins anew where steps are carried, may still grow while it is called off.
         went_on = [sizes for sizes in grown.values() if "1" not in sizes and sizes[-3:] == ["8"] * 3]
-        assert went_on, f"the kept step was not gone on from: {grown}"
+        assert went_on, f"the checkpoint was not resumed: {grown}"
         assert not list((tmp_path / "run").glob("cluster-*"))
     finally:
         pool.close()
@@ -199,7 +204,7 @@ def test_a_trial_outlives_its_dask_worker_and_goes_on_from_its_kept_step(dask: A
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "no such place", 8786])
 def test_a_bad_address_is_one_clear_error(address: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(dask_pool, "CONNECT_SECONDS", 1.0)
     X, y = load_iris(return_X_y=True)
     with pytest.raises(InputError, match=f"scheduler={address!r} (cannot be reached|is not usable).*Allowed"):
         AutoClassifier(5, scheduler=address, verbose=0).fit(X, y)
@@ -208,11 +213,11 @@ def test_a_bad_address_is_one_clear_error(address: Any, monkeypatch: pytest.Monk
 
 
 def test_other_versions_are_refused(dask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "greet", lambda witness: ("0.0.0", True))
-    pool = ClusterPool(dask, 1, MEMORY)
+    monkeypatch.setattr(dask_pool, "check_worker", lambda witness: ("0.0.0", True))
+    pool = DaskPool(dask, 1, MEMORY)
     try:
         with pytest.raises(WorkerError, match=r"have windvane 0\.0\.0; here it is"):
-            pool.open(make_session(tmp_path))
+            pool.open(make_context(tmp_path))
     finally:
         pool.close()
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from windvane.search.channel import pack, receive, send, unpack
+from windvane.search.workers.messages import pack_objects, receive, send, unpack_objects
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -58,18 +58,18 @@ def test_writing_to_nobody_is_an_os_error() -> None:
 
 def test_functions_of_a_script_travel_by_value() -> None:
     script = (
-        "from windvane.search.channel import pack, send\nimport sys\n"
+        "from windvane.search.workers.messages import pack_objects, send\nimport sys\n"
         "class Twice:\n    def __call__(self, x):\n        return scale * x\nscale = 2\n"
-        "send(sys.stdout.buffer, {'objects': pack({'own': Twice(), 'cube': lambda x: x ** 3})})"
+        "send(sys.stdout.buffer, {'objects': pack_objects({'own': Twice(), 'cube': lambda x: x ** 3})})"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     message = receive(io.BytesIO(done.stdout))
     assert message is not None
-    objects = unpack(message["objects"])
+    objects = unpack_objects(message["objects"])
     assert (objects["own"](21), objects["cube"](2)) == (42, 8)
 
 
 def test_packed_objects_are_one_line_of_text() -> None:
-    assert pack(list(range(10_000))).isascii()
-    assert "\n" not in pack(list(range(10_000)))
-    assert unpack(pack([1, None])) == [1, None]
+    assert pack_objects(list(range(10_000))).isascii()
+    assert "\n" not in pack_objects(list(range(10_000)))
+    assert unpack_objects(pack_objects([1, None])) == [1, None]

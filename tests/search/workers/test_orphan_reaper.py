@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 
 # No `__main__` guard on purpose; the hang never returns to Python.
 SCRIPT = textwrap.dedent("""
@@ -44,7 +44,7 @@ def children_when_ready(process: subprocess.Popen[str]) -> list[psutil.Process]:
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "READY"
     found = psutil.Process(process.pid).children(recursive=True)
-    assert len(found) >= 3  # two workers and the keeper
+    assert len(found) >= 3  # two workers and the reaper
     return found
 
 

@@ -13,13 +13,13 @@ from sklearn.datasets import load_iris
 
 from windvane.data.metrics import get_metric
 from windvane.data.split import make_folds
-from windvane.runtime.table import Table
 from windvane.data.task import Task
-from windvane.search import channel
+from windvane.runtime.table import Table
 from windvane.search.problem import Problem
 from windvane.search.run_directory import RunDirectory
-from windvane.search.trial import Job
-from windvane.search.workers import Event, Pool, Session
+from windvane.search.trial import Trial
+from windvane.search.workers.messages import RunContext, pack_objects
+from windvane.search.workers.pool import Event, WorkerPool
 
 
 @pytest.fixture(scope="module")
@@ -37,39 +37,39 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory.root
 
 
-def open_pool(root: Path, *families: BadFamily, memory: float = 4000.0, n_workers: int = 1) -> Pool:
+def open_pool(root: Path, *families: BadFamily, memory: float = 4000.0, n_workers: int = 1) -> WorkerPool:
     task = Task("multiclass", 150, 4, 3)
     objects = {"metric": get_metric("auto", task, np.arange(3)), "families": {f.name: f for f in families}}
-    pool = Pool(n_workers, memory)
-    pool.open(Session(root, root / "log.txt", memory, channel.pack(objects)))
+    pool = WorkerPool(n_workers, memory)
+    pool.open(RunContext(root, root / "log.txt", memory, pack_objects(objects)))
     return pool
 
 
-def submit(pool: Pool, job: Job, seconds: float, grace: float) -> None:
-    """Submit a job as soon as a program has started."""
+def submit(pool: WorkerPool, trial: Trial, seconds: float, grace: float) -> None:
+    """Submit a trial as soon as a worker has started."""
     end = time.monotonic() + 60
-    while not pool.idle and time.monotonic() < end:
-        pool.wait(0.2)
-    pool.submit(job, seconds, grace)
+    while not pool.has_idle_worker and time.monotonic() < end:
+        pool.next_event(0.2)
+    pool.submit(trial, seconds, grace)
 
 
-def job(number: int, family: str) -> Job:
-    return Job(number, family, {}, "portfolio", seed=1)
+def make(number: int, family: str) -> Trial:
+    return Trial(number, family, {}, "portfolio", seed=1)
 
 
-def done(pool: Pool, seconds: float = 60.0) -> Event:
-    """Wait for the end of a job."""
+def done(pool: WorkerPool, seconds: float = 60.0) -> Event:
+    """Wait for the end of a trial."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        event = pool.wait(0.2)
-        if event is not None and event.kind == "done":
+        event = pool.next_event(0.2)
+        if event is not None and event.kind == "finished":
             return event
-    raise AssertionError("no job ended in time")
+    raise AssertionError("no trial ended in time")
 
 
-def still_works(pool: Pool, number: int) -> None:
+def still_works(pool: WorkerPool, number: int) -> None:
     """A linear model on iris must come out well."""
-    submit(pool, job(number, "linear"), np.inf, 0.0)
+    submit(pool, make(number, "linear"), np.inf, 0.0)
     trial = done(pool).trial
     assert trial is not None
     assert trial.status == "done"
@@ -77,15 +77,15 @@ def still_works(pool: Pool, number: int) -> None:
 
 
 @pytest.mark.parametrize(("behaviour", "number"), [("sleep", 1), ("hang", 11)])
-def test_what_does_not_stop_is_killed_and_its_kept_step_counts(root: Path, behaviour: str, number: int) -> None:
+def test_what_does_not_stop_is_killed_and_its_checkpoint_counts(root: Path, behaviour: str, number: int) -> None:
     pool = open_pool(root, BadFamily(behaviour, good_steps=1))
     try:
-        submit(pool, job(number, f"bad_{behaviour}"), seconds=1.5, grace=0.5)
+        submit(pool, make(number, f"bad_{behaviour}"), seconds=1.5, grace=0.5)
         started = time.monotonic()
         trial = done(pool).trial
         assert time.monotonic() - started < 4.0
         assert trial is not None
-        assert (trial.status, trial.step, trial.usable) == ("timeout", "checkpoint_0000", True)
+        assert (trial.status, trial.checkpoint, trial.usable) == ("timeout", "checkpoint_0000", True)
         assert np.load(root / "trials" / f"{number:05d}" / "checkpoint_0000" / "valid.npy").shape == (150, 3)
         still_works(pool, number + 1)
     finally:
@@ -95,10 +95,10 @@ def test_what_does_not_stop_is_killed_and_its_kept_step_counts(root: Path, behav
 def test_the_largest_worker_is_killed_above_the_memory_limit(root: Path) -> None:
     pool = open_pool(root, BadFamily("eat"), memory=900.0)
     try:
-        submit(pool, job(3, "bad_eat"), seconds=40.0, grace=1.0)
+        submit(pool, make(3, "bad_eat"), seconds=40.0, grace=1.0)
         trial = done(pool).trial
         assert trial is not None
-        assert trial.status == "memory"
+        assert trial.status == "out_of_memory"
         assert "memory" in (trial.error or "")
         still_works(pool, 4)
     finally:
@@ -109,7 +109,7 @@ def test_the_largest_worker_is_killed_above_the_memory_limit(root: Path) -> None
 def test_a_worker_that_dies_is_replaced(root: Path, behaviour: str) -> None:
     pool = open_pool(root, BadFamily(behaviour))
     try:
-        submit(pool, job(5, f"bad_{behaviour}"), seconds=40.0, grace=1.0)
+        submit(pool, make(5, f"bad_{behaviour}"), seconds=40.0, grace=1.0)
         trial = done(pool).trial
         assert trial is not None
         assert trial.status == "crashed"
@@ -123,7 +123,7 @@ def test_a_family_that_raises_costs_no_worker(root: Path) -> None:
     pool = open_pool(root, BadFamily("raise"))
     try:
         pids = {worker.process.pid for worker in pool.workers}
-        submit(pool, job(7, "bad_raise"), seconds=40.0, grace=1.0)
+        submit(pool, make(7, "bad_raise"), seconds=40.0, grace=1.0)
         trial = done(pool).trial
         assert trial is not None
         assert (trial.status, trial.error) == ("failed", "ValueError: this family always fails")
@@ -135,9 +135,9 @@ def test_a_family_that_raises_costs_no_worker(root: Path) -> None:
 def test_busy_workers_die_with_the_pool_and_idle_ones_serve_the_next(root: Path) -> None:
     pool = open_pool(root, BadFamily("hang"), n_workers=2)
     still_works(pool, 8)
-    submit(pool, job(9, "bad_hang"), seconds=100.0, grace=1.0)
-    busy = [worker.process.pid for worker in pool.workers if worker.job is not None]
-    idle = [worker.process.pid for worker in pool.workers if worker.job is None and worker.ready]
+    submit(pool, make(9, "bad_hang"), seconds=100.0, grace=1.0)
+    busy = [worker.process.pid for worker in pool.workers if worker.trial is not None]
+    idle = [worker.process.pid for worker in pool.workers if worker.trial is None and worker.ready]
     pool.close()
     assert busy and not any(psutil.pid_exists(pid) for pid in busy)
     again = open_pool(root)
@@ -152,31 +152,31 @@ def test_what_a_worker_says_of_an_earlier_run_is_not_heard(root: Path, tmp_path:
     """A pool that closes at once leaves a worker that has yet to open a directory which is gone by then."""
     first = open_pool(root)
     still_works(first, 20)
-    first.open(Session(tmp_path / "gone", tmp_path / "gone" / "log.txt", 4000.0, channel.pack({"metric": None})))
+    first.open(RunContext(tmp_path / "gone", tmp_path / "gone" / "log.txt", 4000.0, pack_objects({"metric": None})))
     first.close()
     second = open_pool(root)
     try:
-        submit(second, job(21, "linear"), np.inf, 0.0)
+        submit(second, make(21, "linear"), np.inf, 0.0)
         kinds = []
-        while "done" not in kinds:
-            event = second.wait(60.0)
+        while "finished" not in kinds:
+            event = second.next_event(60.0)
             assert event is not None
             kinds.append(event.kind)
-        assert "unfit" not in kinds
+        assert "worker_error" not in kinds
     finally:
         second.close()
 
 
 def test_objects_that_do_not_load_are_reported(root: Path) -> None:
-    pool = Pool(1, 4000.0)
+    pool = WorkerPool(1, 4000.0)
     try:
-        pool.open(Session(root, root / "log.txt", 4000.0, channel.pack({"metric": None})))
+        pool.open(RunContext(root, root / "log.txt", 4000.0, pack_objects({"metric": None})))
         event = None
         end = time.monotonic() + 60
-        while (event is None or event.kind == "ready") and time.monotonic() < end:
-            event = pool.wait(0.5)
+        while (event is None or event.kind == "worker_ready") and time.monotonic() < end:
+            event = pool.next_event(0.5)
         assert event is not None
-        assert event.kind == "unfit"
+        assert event.kind == "worker_error"
         assert "KeyError" in event.error
     finally:
         pool.close()

@@ -1,4 +1,4 @@
-"""The worker program, spoken to through its pipes as a pool does."""
+"""The worker process, spoken to through its pipes as a pool does."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from sklearn.datasets import load_iris
 
 from windvane.data.metrics import get_metric
 from windvane.data.split import make_folds
-from windvane.runtime.table import Table
 from windvane.data.task import Task
-from windvane.search import channel
+from windvane.runtime.table import Table
 from windvane.search.problem import Problem
 from windvane.search.run_directory import RunDirectory
-from windvane.search.trial import Job, Trial
-from windvane.search.worker import job_message
+from windvane.search.trial import Trial
+from windvane.search.workers import messages
 
 TASK = Task("multiclass", 150, 4, 3)
 
@@ -39,28 +38,28 @@ def directory(tmp_path: Path) -> RunDirectory:
 @pytest.fixture
 def program() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
-        [sys.executable, "-m", "windvane.search.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", "windvane.search.workers.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         yield process
         process.kill()
 
 
-def test_it_evaluates_jobs_until_its_input_ends(program: subprocess.Popen[bytes], directory: RunDirectory) -> None:
+def test_it_trains_until_its_input_ends(program: subprocess.Popen[bytes], directory: RunDirectory) -> None:
     assert program.stdin is not None
     assert program.stdout is not None
-    assert channel.receive(program.stdout) == {"event": "ready"}
-    objects = channel.pack({"metric": get_metric("auto", TASK), "families": {}})
-    opening = {"do": "open", "root": str(directory.root), "log": str(directory.log), "memory": 4e3, "session": objects}
-    channel.send(program.stdin, opening)
-    channel.send(program.stdin, job_message(Job(7, "linear", {"C": 10.0}, "portfolio", 1), np.inf))
-    step, done = channel.receive(program.stdout), channel.receive(program.stdout)
-    assert step is not None
+    assert messages.receive(program.stdout) == {"event": "worker_ready"}
+    objects = messages.pack_objects({"metric": get_metric("auto", TASK), "families": {}})
+    opening = {"do": "open", "root": str(directory.root), "log": str(directory.log), "memory": 4e3, "objects": objects}
+    messages.send(program.stdin, opening)
+    messages.send(program.stdin, messages.train_message(Trial(7, "linear", {"C": 10.0}, "portfolio", 1), np.inf))
+    checkpoint, done = messages.receive(program.stdout), messages.receive(program.stdout)
+    assert checkpoint is not None
     assert done is not None
-    assert (step["event"], done["event"]) == ("step", "done")
+    assert (checkpoint["event"], done["event"]) == ("checkpoint", "finished")
     trial = Trial.from_json(done["trial"])
     assert (trial.number, trial.status) == (7, "done")
     assert trial.loss < 0.3
-    record = json.loads((directory.step(7, trial.step or "") / "trial.json").read_text())
+    record = json.loads((directory.checkpoint(7, trial.checkpoint or "") / "trial.json").read_text())
     assert record["loss"] == trial.loss
     program.stdin.close()
     assert program.wait(20) == 0
@@ -74,11 +73,11 @@ def test_what_a_library_prints_goes_to_the_log(program: subprocess.Popen[bytes],
 
     assert program.stdin is not None
     assert program.stdout is not None
-    channel.receive(program.stdout)
-    objects = channel.pack({"metric": Loud("loud", len), "families": {}})
-    opening = {"do": "open", "root": str(directory.root), "log": str(directory.log), "memory": 4e3, "session": objects}
-    channel.send(program.stdin, opening)
-    channel.send(program.stdin, job_message(Job(0, "linear", {}, "portfolio", 1), np.inf))
-    messages = [channel.receive(program.stdout) for _ in range(2)]
-    assert [message["event"] for message in messages if message] == ["step", "done"]
+    messages.receive(program.stdout)
+    objects = messages.pack_objects({"metric": Loud("loud", len), "families": {}})
+    opening = {"do": "open", "root": str(directory.root), "log": str(directory.log), "memory": 4e3, "objects": objects}
+    messages.send(program.stdin, opening)
+    messages.send(program.stdin, messages.train_message(Trial(0, "linear", {}, "portfolio", 1), np.inf))
+    received = [messages.receive(program.stdout) for _ in range(2)]
+    assert [message["event"] for message in received if message] == ["checkpoint", "finished"]
     assert "printed by a library" in directory.log.read_text()
