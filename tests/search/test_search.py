@@ -196,7 +196,9 @@ def test_with_a_trial_limit_promotions_do_not_depend_on_the_workers(make: Any, p
     runs = []
     for n_workers in (1, 2, 3):
         families = ["extra_trees", "linear"]
-        search, pool = make(f"run{n_workers}", families=families, n_trials=40, rungs=rungs, n_workers=n_workers)
+        search, pool = make(
+            f"run{n_workers}", families=families, n_trials=40, rungs=rungs, n_workers=n_workers, budget=600.0
+        )
         search.run()
         jobs = [
             (j.number, j.family, tuple(sorted(j.config.items())), j.n_rows, j.iteration_fraction)
