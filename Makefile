@@ -1,6 +1,7 @@
 # Everything a developer or CI does. `make demo` and `make test` start from a machine with nothing but Python 3.11.
 
-.PHONY: demo test test-slow check format docs bench clean
+.PHONY: help demo test test-slow test-all check format docs portfolio bench clean
+.DEFAULT_GOAL := help
 
 # The first Python that is new enough; `make test PYTHON=/path/to/python` takes another.
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3.14; do \
@@ -14,6 +15,9 @@ apt = if command -v apt-get >/dev/null && { test "$$(id -u)" = 0 || command -v s
 		$$as_root apt-get update -qq && $$as_root apt-get install -y -qq --no-install-recommends $(1); \
 	else echo "windvane: please install $(1) with the package manager of this system" >&2; fi
 
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
 demo: $(VENV)/core.stamp  ## train on a table that scikit-learn ships, print the leaderboard, write report.html
 	WINDVANE_EXAMPLE_REPORT=report.html $(BIN)/python examples/01_classify.py
 
@@ -22,6 +26,16 @@ test: check  ## what CI runs
 
 test-slow: $(VENV)/dev.stamp  ## the longer checks
 	$(BIN)/python -m pytest -m slow
+
+# Each interpreter gets an environment of its own; the ones that are not installed are named and left out.
+test-all:  ## the tests on every Python from 3.11 to 3.14 that this machine has
+	@for version in 3.11 3.12 3.13 3.14; do \
+		python=$$(command -v python$$version || ls $$HOME/.pyenv/versions/$$version.*/bin/python 2>/dev/null | tail -1); \
+		if [ -z "$$python" ] || ! "$$python" -c '' 2>/dev/null; then echo "windvane: no Python $$version here"; continue; fi; \
+		echo "windvane: Python $$version"; \
+		$(MAKE) --no-print-directory VENV=.venv-$$version PYTHON="$$python" .venv-$$version/dev.stamp && \
+		.venv-$$version/bin/python -m pytest || exit 1; \
+	done
 
 check: $(VENV)/dev.stamp  ## lint, format, types
 	$(BIN)/ruff check .
@@ -35,6 +49,9 @@ format: $(VENV)/dev.stamp  ## mend what can be mended by itself
 docs: $(VENV)/docs.stamp  ## build the documentation site into docs/_build/index.html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/.doctrees docs docs/_build
 
+portfolio: $(VENV)/dev.stamp  ## learn the portfolios that ship again from the committed matrix
+	$(BIN)/python benchmarks/portfolio.py build
+
 bench: $(VENV)/dev.stamp  ## the script behind the comparison in the README: hours, on a quiet machine
 	$(BIN)/python benchmarks/peers.py setup
 	$(BIN)/python benchmarks/peers.py run --systems autosklearn2 autogluon flaml
@@ -42,7 +59,7 @@ bench: $(VENV)/dev.stamp  ## the script behind the comparison in the README: hou
 	$(BIN)/python benchmarks/peers.py table
 
 clean:  ## remove all that is made here
-	rm -rf $(VENV) docs/_build docs/reference/generated build dist *.egg-info demo_run report.html catboost_info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-3.* docs/_build docs/reference/generated build dist *.egg-info demo_run report.html catboost_info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/core.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .

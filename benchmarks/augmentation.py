@@ -58,8 +58,8 @@ def systems(name: str, images: Tensor) -> dict[str, Callable[[], object]]:
     level, generator = AUGREG_LEVELS[name], torch.Generator().manual_seed(0)
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
     settings = {"translate_const": 100, "img_mean": (128,) * 3, "interpolation": Image.Resampling.NEAREST}
-    timm = rand_augment_transform(f"rand-m{max(3, int(level.magnitude))}-n{level.layers}-mmax30-p1.0", settings)
-    torchvision = v2.RandAugment(level.layers, int(level.magnitude), fill=128)
+    timm = rand_augment_transform(f"rand-m{max(3, int(level.magnitude))}-n{level.num_ops}-mmax30-p1.0", settings)
+    torchvision = v2.RandAugment(level.num_ops, int(level.magnitude), fill=128)
     return {
         "windvane, batch": lambda: rand_augment(images, level, generator),
         "windvane, one by one": lambda: [rand_augment(image[None], level, generator) for image in images],
@@ -88,7 +88,7 @@ def speed() -> None:
     torch.set_num_threads(1)
     lines = []
     for size, n in BATCHES.items():
-        for name in [name for name, level in AUGREG_LEVELS.items() if level.layers]:
+        for name in [name for name, level in AUGREG_LEVELS.items() if level.num_ops]:
             found = speeds(name, size)
             if not lines:
                 lines += [f"| level | pixels | {' | '.join(found)} | / timm | / torchvision |", "|---" * 8 + "|"]

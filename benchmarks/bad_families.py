@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from windvane.runtime.table import Floats, Table
 from windvane.data.task import Task
 from windvane.models.base import Config, Param, Part, Setting
+from windvane.runtime.table import Floats, Table
 
 
 class BadModel:

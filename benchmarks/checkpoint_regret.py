@@ -65,7 +65,7 @@ def read(name: str) -> ImageSplits:
 
 
 def accuracy(model: vision.TrainedModel, data: ImageSplits) -> float:
-    """Judge on the test images."""
+    """Return the accuracy on the test images."""
     assert data.test is not None
     return float((vision.predict_proba(model, data.test).argmax(axis=1) == data.test.labels).mean())
 
@@ -95,7 +95,7 @@ def pretrain(network: str, level: str) -> None:
     )
 
 
-def finetune_timed(network: str, level: str, name: str) -> None:
+def adapt(network: str, level: str, name: str) -> None:
     """Adapt one checkpoint to one set."""
     weights = WEIGHTS / f"{network}-{level}"
     recipe = vision.finetune_recipe(str(weights), steps=ADAPT_STEPS)
@@ -154,7 +154,7 @@ def main() -> None:
     ready = [cell for cell in cells if (RESULTS / f"upstream-{cell[0]}-{cell[1]}.json").exists()]
     undone = [cell for cell in ready if not (RESULTS / f"{cell[2]}-{cell[0]}-{cell[1]}.json").exists()]
     for cell in undone[: given.most]:
-        finetune_timed(*cell)
+        adapt(*cell)
 
 
 if __name__ == "__main__":

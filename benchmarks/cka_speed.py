@@ -1,14 +1,14 @@
-"""How fast the map of similarities is beside torch_cka 0.21 and pytorch-cka 1.1.3, and how exact.
+"""Time and accuracy of CKA between all layers, compared with torch_cka 0.21 and pytorch-cka 1.1.3.
 
-Claim: every layer, 512 images in batches of 64: windvane is 40 times as fast as torch_cka and more (at least 20 was the
-aim), takes 1.0 to 1.2 times as long as pytorch-cka on ResNet-18 against itself and 0.8 times on ViT-Ti against
-ResNet-50 (at most once was the aim), and equals a float64 reference on the same activations to 1e-6.
-Hardware: 2 cores, no GPU, nothing else running. Repeats: 3 (1 for ViT-Ti against ResNet-50 and for the growth), the
-programs in turn; medians. Each measurement is a program of its own, so that peak memory is its own. torch_cka takes
-hours for 512 images: it is timed on one batch of 64 and every fifth layer of both networks, and its time beyond the
-forward pass is taken 25 times for each of the 8 batches (it does the same work for every pair and every batch).
-Activations that write into their input are told not to, as both others would read the written-over values; sums in
-place remain, and those layers are counted, not compared.
+Claim: every layer, 512 images in batches of 64: windvane is at least 40 times as fast as torch_cka (aim: 20 times),
+takes 1.0 to 1.2 times as long as pytorch-cka on ResNet-18 with itself and 0.8 times on ViT-Ti with ResNet-50 (aim: at
+most as long), and equals a float64 reference on the same activations to 1e-6.
+Hardware: 2 cores, no GPU, nothing else running. Repeats: 3 (1 for ViT-Ti with ResNet-50 and for the growth), the
+programs in turn; medians. Each measurement is a separate process, so that peak memory is that of one program. torch_cka
+takes hours for 512 images: it is timed on one batch of 64 and every fifth layer of both networks, and its time beyond
+the forward pass is multiplied by 25 for each of the 8 batches (it does the same work for every pair and every batch).
+Activations that write into their input are switched to copies, because both others would read the values written over;
+in-place sums remain, and those layers are counted, not compared.
 
     python benchmarks/cka_speed.py run
     python benchmarks/cka_speed.py growth
@@ -60,18 +60,18 @@ def networks(case: str) -> tuple[nn.Module, nn.Module]:
 
 
 def images(n: int) -> Tensor:
-    """Smooth random pictures, the same in every program."""
+    """Smooth random images, the same for every program."""
     coarse = torch.randn(n, 3, 14, 14, generator=torch.Generator().manual_seed(7))
     return nn.functional.interpolate(coarse, size=(SIZE, SIZE), mode="bicubic")
 
 
 def chosen(n_layers: int, share: float) -> list[int]:
-    """Choose a share of layers, evenly spread."""
+    """Indices of a fraction of the layers, evenly spread."""
     return [int(i) for i in np.linspace(0, n_layers - 1, max(2, round(share * n_layers)))]
 
 
 def layers(model: nn.Module, share: float = 1.0) -> list[str]:
-    """Modules that run, in the order of execution; a share of them, evenly spread."""
+    """Modules in the order of execution, or a fraction of them, evenly spread."""
     names: list[str] = []
     handles = [
         module.register_forward_hook(lambda *_, name=name: names.append(name))
@@ -86,7 +86,7 @@ def layers(model: nn.Module, share: float = 1.0) -> list[str]:
 
 
 def by_forward(models: tuple[nn.Module, nn.Module], x: Tensor, names: Names, batch: int) -> None:
-    """Run the networks and nothing else: what every program has to do."""
+    """Run the networks and nothing else, which every program has to do."""
     with torch.no_grad():
         for part in x.split(batch):
             for model in dict.fromkeys(models):
@@ -94,14 +94,14 @@ def by_forward(models: tuple[nn.Module, nn.Module], x: Tensor, names: Names, bat
 
 
 def by_windvane(models: tuple[nn.Module, nn.Module], x: Tensor, names: Names, batch: int) -> np.ndarray:
-    """Make the map with windvane."""
+    """Similarity matrix by windvane."""
     from windvane.inspect import Sampling, compare
 
     return compare(*models, x, names, "cka", Sampling(batch)).values
 
 
 def by_torch_cka(models: tuple[nn.Module, nn.Module], x: Tensor, names: Names, batch: int) -> np.ndarray:
-    """Make the map with torch_cka."""
+    """Similarity matrix by torch_cka."""
     from torch_cka import CKA
 
     program = CKA(*models, "first", "second", *names)
@@ -111,7 +111,7 @@ def by_torch_cka(models: tuple[nn.Module, nn.Module], x: Tensor, names: Names, b
 
 
 def by_pytorch_cka(models: tuple[nn.Module, nn.Module], x: Tensor, names: Names, batch: int) -> np.ndarray:
-    """Make the map with pytorch-cka."""
+    """Similarity matrix by pytorch-cka."""
     from cka import compute_cka
 
     loader = DataLoader(TensorDataset(x), batch)
@@ -124,7 +124,7 @@ MODULES = {"windvane": "windvane.inspect", "torch_cka": "torch_cka", "pytorch-ck
 
 
 def measure(case: str, program: str, n_images: int, batch: int, share: float, out: str) -> None:
-    """Time one program once, from networks and images in memory to the map."""
+    """Time one program once, from networks and images in memory to the matrix."""
     warnings.simplefilter("ignore")
     if program in MODULES:
         importlib.import_module(MODULES[program])
@@ -144,7 +144,7 @@ def measure(case: str, program: str, n_images: int, batch: int, share: float, ou
 
 
 def measured(case: str, program: str, out: Path, n_images: int = IMAGES, batch: int = BATCH, share: float = 1.0) -> Any:
-    """Run `measure` as a program of its own."""
+    """Run `measure` in a separate process."""
     words = [case, program, str(n_images), str(batch), str(share), str(out)]
     done = subprocess.run(
         [sys.executable, __file__, "measure", *words],
@@ -158,7 +158,7 @@ def measured(case: str, program: str, out: Path, n_images: int = IMAGES, batch: 
 
 
 def reference(case: str, n_images: int) -> tuple[np.ndarray, tuple[list[bool], list[bool]]]:
-    """Find the minibatch estimate in float64 on the activations of each module, and which were written over later."""
+    """Minibatch estimate in float64 on the outputs of each module, and which outputs were written over later."""
     models, x = networks(case), images(n_images)
     hsics = [0.0, 0.0, 0.0]
     for part in x.split(BATCH):
@@ -200,7 +200,7 @@ def _hsic(K: np.ndarray, L: np.ndarray) -> np.ndarray:
 
 
 def run(case: str, repeats: int) -> None:
-    """Time every program in turn, then compare the maps with the reference."""
+    """Time every program in turn, then compare the matrices with the reference."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     timings: dict[str, list[Any]] = {program: [] for program in PROGRAMS}
     for _ in range(repeats):
@@ -278,7 +278,7 @@ def table() -> None:
 
 
 def main() -> None:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run")

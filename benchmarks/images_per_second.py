@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from windvane.data.images import ImageDataset, read_images
 from windvane.vision.augment.batch import augment_batch
-from windvane.vision.device import find_device, with_cpu_bfloat16
+from windvane.vision.device import find_device
 from windvane.vision.networks.create import create_model
 from windvane.vision.networks.profiling import count_macs
 from windvane.vision.recipe import Recipe
@@ -55,11 +55,11 @@ Make = Callable[[], Batches]
 
 def windvane_batches(recipe: Recipe, images: ImageDataset) -> Batches:
     """Give batches as windvane's loop takes them, without end."""
-    place = find_device("cpu", "float32")
-    order, n_classes = EpochSampler(len(images), recipe.batch_size, recipe.seed), len(images.classes)
-    stream = make_loader(images, recipe, place).stream(order.from_step(0))
-    for step, (pixels, labels) in enumerate(stream):
-        yield augment_batch(pixels, labels, n_classes, recipe, place.seed(recipe.seed, step))
+    device = find_device("cpu", "float32")
+    sampler, n_classes = EpochSampler(len(images), recipe.batch_size, recipe.seed), len(images.classes)
+    batches = make_loader(images, recipe, device).train_batches(sampler, 0)
+    for step, (pixels, labels) in enumerate(batches):
+        yield augment_batch(pixels, labels, n_classes, recipe, device.seed(recipe.seed, step))
 
 
 def timm_batches(recipe: Recipe, images: ImageDataset, augmentation: str | None, workers: int) -> Batches:
@@ -89,9 +89,9 @@ def windvane_steps(recipe: Recipe, images: ImageDataset) -> Batches:
     """Train a step on each batch, as windvane's loop does."""
     network = create_model(recipe, len(images.classes)).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = make_optimizer(network, recipe)
-    place = with_cpu_bfloat16(find_device("cpu", recipe.precision), count_macs(network, recipe.image_size))
+    device = find_device("cpu", recipe.precision).with_cpu_bfloat16(count_macs(network, recipe.image_size))
     for pixels, targets in windvane_batches(recipe, images):
-        with place.autocast():
+        with device.autocast():
             logits = network(pixels)
         classification_loss(logits, targets, recipe).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -1,4 +1,4 @@
-"""What `inside_networks.py` looks at: each analysis of the paper, and whether its finding is found here too."""
+"""The analyses of `inside_networks.py`: each finding of the paper, and whether it holds here."""
 
 from __future__ import annotations
 
@@ -33,65 +33,43 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Finding:
-    """One row of the table.
+    """One row of the table."""
 
-    Attributes
-    ----------
-    finding, paper, ours
-        What it is about, what the paper found, what came out here.
-    agrees
-        Whether the sign is that of the paper.
-    picture
-        File name, empty without one.
-    """
-
-    finding: str
+    finding: str  # what is compared
     paper: str
     ours: str
-    agrees: bool
-    picture: str = ""
+    agrees: bool  # whether the sign is that of the paper
+    picture: str = ""  # file name, if there is one
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Everything that is looked at.
-
-    Attributes
-    ----------
-    networks
-        By name.
-    accuracy
-        Of each on its first 4 x `Size.n_looked_at` test images.
-    look
-        Test images as networks see them: (n, 3, 32, 32).
-    train, test
-        For probes.
-    folder
-        Where pictures go.
-    """
+    """The trained networks and the images of the analyses."""
 
     networks: dict[str, nn.Module]
-    accuracy: dict[str, float]
-    look: Tensor
-    train: Examples
+    accuracy: dict[str, float]  # of each network, on its first 4 x `Size.n_inspected` test images
+    images: Tensor  # normalized test images, (n, 3, 32, 32)
+    train: Examples  # for probes
     test: Examples
-    folder: Path
+    folder: Path  # of the figures
 
     def __getitem__(self, name: str) -> nn.Module:
         return self.networks[name]
 
     def draw(self, name: str, result: Any) -> str:
-        """Keep a picture and give its name."""
+        """Write a figure and return its file name."""
         result.plot().savefig(self.folder / f"{name}.png", dpi=90)
         return f"{name}.png"
 
 
 def similarity_within(has: Trained) -> list[Finding]:
-    """Figure 1: maps of each network with itself."""
+    """Figure 1: each network with itself."""
     ends = {}
     for name in ("vit", "resnet"):
         layers = KINDS if name == "vit" else OF_RESNET
-        found = compare(has[name], has[name], has.look, layers, sampling=Sampling(batch_size=BATCH)).renamed(name, name)
+        found = compare(has[name], has[name], has.images, layers, sampling=Sampling(batch_size=BATCH)).renamed(
+            name, name
+        )
         third = len(found.layers[0]) // 3
         ends[name] = float(np.nanmean(found.values[:third, -third:]))
         has.draw(f"self_{name}", found)
@@ -109,7 +87,7 @@ def similarity_within(has: Trained) -> list[Finding]:
 def similarity_across(has: Trained) -> list[Finding]:
     """Figure 2: which layers of the ResNet the lower part of the ViT is like."""
     layers = (KINDS, OF_RESNET)
-    found = compare(has["vit"], has["resnet"], has.look, layers, sampling=Sampling(batch_size=BATCH))
+    found = compare(has["vit"], has["resnet"], has.images, layers, sampling=Sampling(batch_size=BATCH))
     found = found.renamed("vit", "resnet")
     depth = found.matches()["depth"].to_numpy()
     half = float(np.median(depth[: len(depth) // 2]))
@@ -135,10 +113,10 @@ def similarity_across(has: Trained) -> list[Finding]:
 
 def attention(has: Trained) -> list[Finding]:
     """Figures 3 and 4 and their appendix: local and global heads, and what little data does to them."""
-    found, little = (attention_distance(has[name], has.look, batch_size=BATCH) for name in ("vit", "vit_3"))
+    found, little = (attention_distance(has[name], has.images, batch_size=BATCH) for name in ("vit", "vit_3"))
     first, last = found.distances[0], found.distances[-1]
     nearest = [float(one.distances[0].min()) / one.uniform_distance for one in (found, little)]
-    heads = head_similarity((has["vit"], has["resnet"]), has.look[:1024], ["layer1.?", "layer2.?"], batch_size=BATCH)
+    heads = head_similarity((has["vit"], has["resnet"]), has.images[:1024], ["layer1.?", "layer2.?"], batch_size=BATCH)
     rank = float(np.mean([spearmanr(heads.distance, one).statistic for one in heads.similarity.T]))
     has.draw("heads", heads)
     return [
@@ -168,7 +146,7 @@ def attention(has: Trained) -> list[Finding]:
 
 def fields(has: Trained) -> list[Finding]:
     """Figure 6: effective receptive fields, with and without the residual."""
-    look = has.look[:128]
+    look = has.images[:128]
     vit, resnet = (receptive_fields(has[name], look, "residual", n_images=len(look)) for name in ("vit", "resnet"))
     branch = receptive_fields(has["vit"], look, "attention", n_images=len(look))
     whole = 2 * (len(vit.layers) // 2) - 1
@@ -200,8 +178,8 @@ def fields(has: Trained) -> list[Finding]:
 
 
 def skips(has: Trained) -> list[Finding]:
-    """Figures 7 to 9: what skips carry, and what their absence divides."""
-    vit, resnet = (skip_ratios(has[name], has.look, batch_size=BATCH) for name in ("vit", "resnet"))
+    """Figures 7 to 9: what skip connections carry, and the network without one."""
+    vit, resnet = (skip_ratios(has[name], has.images, batch_size=BATCH) for name in ("vit", "resnet"))
     frame = vit.to_frame()
     means = {
         (tokens, half): float(np.median(rows["ratio"]))
@@ -213,7 +191,7 @@ def skips(has: Trained) -> list[Finding]:
     sampling = Sampling(batch_size=BATCH)
     gaps = {}
     for name in ("vit", "vit_no_skip"):
-        found = partition(compare(has[name], has[name], has.look, KINDS, sampling=sampling), block)
+        found = partition(compare(has[name], has[name], has.images, KINDS, sampling=sampling), block)
         gaps[name] = found.gap
         has.draw(f"partition_{name}", found)
     lost = 100 * (has.accuracy["vit"] - has.accuracy["vit_no_skip"])
@@ -248,8 +226,8 @@ def _halves(frame: Any) -> tuple[Any, Any]:
 
 
 def places(has: Trained) -> list[Finding]:
-    """Figures 10 to 15: what is kept of places, and what probes read of it."""
-    found = {name: localization(has[name], has.look, batch_size=BATCH) for name in ("vit", "vit_average")}
+    """Figures 10 to 15: localization of tokens, and probes on single tokens."""
+    found = {name: localization(has[name], has.images, batch_size=BATCH) for name in ("vit", "vit_average")}
     settings = ProbeSettings(shots=(10, None), batch_size=BATCH)
     probes = {name: probe(has[name], has.train, has.test, settings=settings) for name in ("vit", "vit_average")}
     for name in found:
@@ -282,9 +260,11 @@ def places(has: Trained) -> list[Finding]:
 def scale(has: Trained) -> list[Finding]:
     """Figures 16 and 21: less data, and fine-tuning, block by block."""
     less = drift(
-        has["vit"], {f"{share} %": has[f"vit_{share}"] for share in training.SHARES}, has.look, batch_size=BATCH
+        has["vit"], {f"{share} %": has[f"vit_{share}"] for share in training.SHARES}, has.images, batch_size=BATCH
     )
-    tuned = drift(has["vit"], {n: has[f"tuned_{n}"] for n in ("flowers", "traffic_signs")}, has.look, batch_size=BATCH)
+    tuned = drift(
+        has["vit"], {n: has[f"tuned_{n}"] for n in ("flowers", "traffic_signs")}, has.images, batch_size=BATCH
+    )
     third = max(1, len(less.layers) // 3)
     low, high = float(less.similarity[0, :third].mean()), float(less.similarity[0, -third:].mean())
     kept = {

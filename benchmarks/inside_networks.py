@@ -8,12 +8,12 @@ Networks: a vision transformer (patch 4) with a class token; the same with avera
     middle block; on 3, 10 and 30 % of the images for the same number of steps; fine-tuned twice. A residual network
     stops as soon as it is as accurate on the held-out images as the transformer.
 Hardware: `--size cpu` one thread a network (`plan` says how long); `--size gpu` one large GPU, about 20 minutes by
-    estimate; `--size toy` half a minute anywhere, its findings mean nothing. Repeats: 1; seed 0.
+    estimate; `--size toy` half a minute anywhere, without meaningful findings. Repeats: 1; seed 0.
 Commands:
-    python benchmarks/inside_networks.py plan                    # what is trained, what is left, how long it takes
-    python benchmarks/inside_networks.py train vit               # one network or several; goes on where it was stopped
-    python benchmarks/inside_networks.py train vit --minutes 20  # as far as it gets, to the last checkpoint
-    python benchmarks/inside_networks.py run                     # what is left of the networks, then all analyses
+    python benchmarks/inside_networks.py plan                    # networks, steps left, minutes
+    python benchmarks/inside_networks.py train vit               # one network or several; resumes
+    python benchmarks/inside_networks.py train vit --minutes 20  # until then, with a checkpoint
+    python benchmarks/inside_networks.py run                     # the rest of the training, then all analyses
     python benchmarks/inside_networks.py docs                    # fills the table of docs/findings/inside_networks.md
 """
 
@@ -43,7 +43,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "inside"
 PAGE = ROOT / "docs" / "findings" / "inside_networks.md"
 CACHE = Path.home() / ".cache" / "windvane" / "inside"
 TUNED = ("flowers", "traffic_signs")
-# In this order: the others are made of the first, or judged by it.
+# In this order: the others start from the first one, or are compared to it.
 NAMES = (
     "vit",
     "resnet",
@@ -56,19 +56,7 @@ TIMED_STEPS = 6
 
 
 class Makers:
-    """The networks by name, with their data.
-
-    Parameters
-    ----------
-    size
-        One of `SIZES`.
-    data_folder
-        Of Parquet files.
-    folder
-        Of checkpoints and decoded images.
-    deadline
-        On the monotonic clock, at which training ends.
-    """
+    """The networks by name, with their data; `folder` holds checkpoints and decoded images."""
 
     def __init__(self, size: str, data_folder: Path, folder: Path, deadline: float = math.inf) -> None:
         self.size, self.data_folder, self.folder, self.deadline = SIZES[size], data_folder, folder, deadline
@@ -77,18 +65,18 @@ class Makers:
         self.trained = cache(self._trained)
 
     def _read(self, name: str) -> list[Labelled]:
-        """Training and test part of a set."""
+        """Training and test images of a data set."""
         parts = (training.read_images(name, split, self.data_folder, self.folder) for split in ("train", "test"))
         return [part.to(self.device) for part in parts]
 
     @cached_property
     def held_out(self) -> Labelled:
-        """What tells when the residual network is as accurate as the transformer."""
+        """Images on which the residual network is trained until it is as accurate as the transformer."""
         whole, _ = self.read("cifar10")
         return whole.part(len(whole.labels) - training.HELD_OUT, len(whole.labels))
 
     def spec(self, name: str) -> Spec:
-        """How a network is trained; those that need it see to the first one before."""
+        """How a network is trained; trains the transformer first where the network depends on it."""
         size, (whole, _) = self.size, self.read("cifar10")
         data = whole.part(0, size.n_train)
         if name.startswith("tuned_"):
@@ -110,24 +98,24 @@ class Makers:
         return training.train(self.spec(name), self.held_out, self.folder / "networks", self.deadline)
 
     def accuracy(self, name: str) -> float:
-        """On the first test images of its own set."""
-        _, judged = self.read(name.removeprefix("tuned_") if name.startswith("tuned_") else "cifar10")
-        return training.accuracy(self.trained(name), judged.part(0, 4 * self.size.n_looked_at))
+        """Accuracy on the first test images of its data set."""
+        _, test = self.read(name.removeprefix("tuned_") if name.startswith("tuned_") else "cifar10")
+        return training.accuracy(self.trained(name), test.part(0, 4 * self.size.n_inspected))
 
     def steps_left(self, name: str) -> int:
-        """Count the steps that a network still needs at most."""
+        """Steps that a network still needs at most."""
         path = self.folder / "networks" / f"{name}.pt"
         steps = self.size.tuning_steps if name.startswith("tuned_") else self.size.steps
         return steps - (int(torch.load(path, map_location="cpu", weights_only=True)["step"]) if path.exists() else 0)
 
 
 def tuned_from(model: nn.Module, n_classes: int) -> Callable[[], nn.Module]:
-    """Make a maker of copies that begin with the weights of a trained network."""
+    """Return a function that copies a trained network with a new head."""
     return lambda: training.with_new_head(copy.deepcopy(model), n_classes)
 
 
 def plan(makers: Makers) -> None:
-    """Say what is trained and how long the rest takes."""
+    """Print the networks, their remaining steps and the time that these take."""
     whole, _ = makers.read("cifar10")
     seconds = {}
     for kind, make in (("vit", training.make_vit), ("resnet", training.make_resnet)):
@@ -140,13 +128,13 @@ def plan(makers: Makers) -> None:
 
 
 def run(makers: Makers, size: str) -> None:
-    """Train what is left, look, keep the findings and pictures."""
+    """Finish the training, run all analyses, write findings and figures."""
     folder = RESULTS / size
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     accuracy = {name: makers.accuracy(name) for name in NAMES}
     print("\n".join(f"{name:20} {value:.3f}" for name, value in accuracy.items()), flush=True)
-    (whole, test), n = makers.read("cifar10"), makers.size.n_looked_at
+    (whole, test), n = makers.read("cifar10"), makers.size.n_inspected
     examples = (Examples(part.scaled, part.labels.cpu().numpy()) for part in (whole.part(0, 2 * n), test.part(0, n)))
     has = Trained({name: makers.trained(name) for name in NAMES}, accuracy, test.part(0, n).scaled, *examples, folder)
     findings = []
@@ -157,7 +145,7 @@ def run(makers: Makers, size: str) -> None:
     what = {
         "size": asdict(SIZES[size]),
         "seconds": round(time.monotonic() - begun, 1),
-        "device": has.look.device.type,
+        "device": has.images.device.type,
         "accuracy": {name: round(value, 4) for name, value in has.accuracy.items()},
         "findings": [{**asdict(finding), "agrees": bool(finding.agrees)} for finding in findings],
     }
@@ -166,10 +154,10 @@ def run(makers: Makers, size: str) -> None:
 
 
 def table(what: dict[str, Any], size: str) -> str:
-    """Lay the findings out in Markdown."""
+    """Findings as a Markdown table."""
     lines = ["| finding | paper | ours | agree |", "|---|---|---|---|"]
     for one in what["findings"]:
-        link = f"[{one['finding']}](../benchmarks/results/inside/{size}/{one['picture']})"
+        link = f"[{one['finding']}](../../benchmarks/results/inside/{size}/{one['picture']})"
         name = link if one["picture"] else one["finding"]
         lines.append(f"| {name} | {one['paper']} | {one['ours']} | {'yes' if one['agrees'] else 'no'} |")
     reached = ", ".join(f"{name} {value:.3f}" for name, value in what["accuracy"].items())
@@ -177,7 +165,7 @@ def table(what: dict[str, Any], size: str) -> str:
 
 
 def fill_page(size: str) -> None:
-    """Write the table between the marks of the page."""
+    """Replace the table between the markers of the page."""
     what = json.loads((RESULTS / size / "findings.json").read_text(encoding="utf-8"))
     before, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- findings -->")
     _, _, after = rest.partition("<!-- end of findings -->")
@@ -186,7 +174,7 @@ def fill_page(size: str) -> None:
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("plan", "train", "run", "docs"))
     parser.add_argument("names", nargs="*", metavar="NETWORK", help=f"to train: {', '.join(NAMES)}")

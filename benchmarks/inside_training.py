@@ -1,6 +1,6 @@
-"""The networks that `inside_networks.py` looks into: made, trained and kept, each resumable from its last checkpoint.
+"""The networks of `inside_networks.py`: created and trained, each resumable from its last checkpoint.
 
-The loop is as small as it can be on purpose, so that hardly anything of the package is needed to make what it looks at.
+The training loop is small on purpose, so that the networks hardly depend on the package that inspects them.
 """
 
 from __future__ import annotations
@@ -25,40 +25,26 @@ from torch.nn import functional as F
 from windvane.inspect import without_skip
 
 SIDE, PATCH = 32, 4
-KEEP_EVERY = 200  # steps between two checkpoints
-CHECK_EVERY = 50  # steps between two looks at the held-out images, for networks that stop early
+CHECKPOINT_EVERY = 200  # steps between two checkpoints
+CHECK_EVERY = 50  # steps between two evaluations on the held-out images, for networks that stop early
 HELD_OUT = 2000
 SHARES = (3, 10, 30)  # % of the training images
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large everything is.
+    """Sizes of networks, training and data."""
 
-    Attributes
-    ----------
-    width, depth, heads
-        Of the vision transformers.
-    channels, blocks
-        Of the stages of the residual network.
-    n_train
-        Images of CIFAR-10 to train on.
-    batch, steps, tuning_steps
-        Images in a batch, batches of training, and of fine-tuning.
-    n_looked_at
-        Test images that analyses see.
-    """
-
-    width: int
+    width: int  # of the vision transformers
     depth: int
     heads: int
-    channels: tuple[int, ...]
+    channels: tuple[int, ...]  # of each stage of the residual network
     blocks: tuple[int, ...]
-    n_train: int
+    n_train: int  # images of CIFAR-10
     batch: int
     steps: int
-    tuning_steps: int
-    n_looked_at: int
+    tuning_steps: int  # of fine-tuning
+    n_inspected: int  # test images for the analyses
 
 
 SIZES = {
@@ -70,52 +56,36 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images as they are kept: uint8 (n, 3, 32, 32), classes (n,)."""
+    """Images as uint8 (n, 3, 32, 32), and classes (n,)."""
 
     images: Tensor
     labels: Tensor
 
     def part(self, start: int, stop: int) -> Labelled:
-        """Take the images from ``start`` to before ``stop``."""
+        """Images from `start` to before `stop`."""
         return Labelled(self.images[start:stop], self.labels[start:stop])
 
     def to(self, device: torch.device) -> Labelled:
-        """Bring them to a device."""
+        """Move them to a device."""
         return Labelled(self.images.to(device), self.labels.to(device))
 
     @property
     def scaled(self) -> Tensor:
-        """What networks see: float32 from -2 to 2."""
+        """Normalized images: float32 from -2 to 2."""
         return self.images.float() / 63.75 - 2
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One network to train.
+    """One network to train."""
 
-    Attributes
-    ----------
-    name
-        Of its checkpoint.
-    make
-        Builds it, untrained or from another.
-    data
-        To train on.
-    batch, steps
-        Images in a batch, and batches at most.
-    until
-        Held-out accuracy at which it stops; None trains to the end.
-    flip
-        Whether mirrored images are of the same class.
-    """
-
-    name: str
-    make: Callable[[], nn.Module]
+    name: str  # of its checkpoint
+    make: Callable[[], nn.Module]  # creates it, with random weights or those of another
     data: Labelled
     batch: int
-    steps: int
-    until: float | None = None
-    flip: bool = True
+    steps: int  # at most
+    until: float | None = None  # held-out accuracy at which it stops; None trains to the end
+    flip: bool = True  # whether mirrored images are of the same class
 
 
 def read_images(name: str, split: str, folder: Path, cache: Path) -> Labelled:
@@ -168,7 +138,7 @@ def make_without_skip(size: Size) -> nn.Module:
 
 
 def with_new_head(model: nn.Module, n_classes: int) -> nn.Module:
-    """Give a vision transformer another classifier."""
+    """Replace the classifier of a vision transformer."""
     torch.manual_seed(0)
     model.reset_classifier(n_classes)
     return model
@@ -193,7 +163,7 @@ def draw_batch(spec: Spec, step: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, data: Labelled) -> float:
-    """Count how often a network is right."""
+    """Fraction of images that a network classifies correctly."""
     was = model.training
     model.eval()
     right = [(model(part.scaled).argmax(1) == part.labels).sum() for part in _parts(data, 500)]
@@ -206,9 +176,9 @@ def _parts(data: Labelled, n: int) -> list[Labelled]:
 
 
 def train(spec: Spec, held_out: Labelled, folder: Path, deadline: float = math.inf) -> nn.Module:
-    """Train a network, or take it from its checkpoint; what was interrupted goes on where it was.
+    """Train a network, resuming from its checkpoint if there is one.
 
-    At a deadline on the monotonic clock the program ends, with a checkpoint.
+    Exits with a checkpoint at a deadline on the monotonic clock.
     """
     device = spec.data.images.device
     model = spec.make().to(device)
@@ -222,16 +192,18 @@ def train(spec: Spec, held_out: Labelled, folder: Path, deadline: float = math.i
     model.train()
     while step < spec.steps:
         for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * _pace(step, spec.steps)
+            group["lr"] = 1e-3 * _learning_rate_factor(step, spec.steps)
         _one_step(model, optimizer, spec, step)
         step += 1
         if spec.until is not None and step % CHECK_EVERY == 0 and accuracy(model, held_out) >= spec.until:
             step = spec.steps
         late = time.monotonic() > deadline
-        if step % KEEP_EVERY == 0 or step >= spec.steps or late:
-            _keep({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, path)
+        if step % CHECKPOINT_EVERY == 0 or step >= spec.steps or late:
+            _save_checkpoint({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, path)
         if late and step < spec.steps:
-            raise SystemExit(f"{spec.name} has taken {step} of {spec.steps} steps; the same command goes on.")
+            raise SystemExit(
+                f"{spec.name} has taken {step} of {spec.steps} steps; run the same command again to resume."
+            )
     return model.eval()
 
 
@@ -246,7 +218,7 @@ def _one_step(model: nn.Module, optimizer: torch.optim.Optimizer, spec: Spec, st
 
 
 def seconds_of_a_step(spec: Spec) -> float:
-    """Time a few steps of a fresh network; the first one does not count. Neighbours on the processor hardly do."""
+    """Seconds per training step without the first one; by processor time, which other programs hardly change."""
     model = spec.make().to(spec.data.images.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     _one_step(model, optimizer, spec, 0)
@@ -257,13 +229,13 @@ def seconds_of_a_step(spec: Spec) -> float:
     return (clock() - begin) / (spec.steps - 1) / (1 if spec.data.images.is_cuda else torch.get_num_threads())
 
 
-def _pace(step: int, steps: int) -> float:
-    """Share of the learning rate: up during the first twentieth, then down along a cosine."""
+def _learning_rate_factor(step: int, steps: int) -> float:
+    """Factor of the learning rate: linear warmup over the first twentieth, then a cosine."""
     warm = max(1, steps // 20)
     return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * max(0, step - warm) / max(1, steps - warm))))
 
 
-def _keep(state: dict[str, Any], path: Path) -> None:
+def _save_checkpoint(state: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     torch.save(state, part)

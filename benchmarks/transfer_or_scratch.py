@@ -8,8 +8,8 @@ nothing else running. Repeats: a run for each set, way and seed, five minutes ea
 
 Ways: "transfer" is `vision.finetune` with EfficientNet-Lite0, whose weights come in a package; "probe" the linear probe
 alone at 224 pixels, which takes as long as it takes; "same" the same network from random weights, 128 pixels, and
-"small" cct_2_3x2 at 32 pixels, both with what `vision.apply_advice` sets. Validation images choose; test images
-judge.
+"small" cct_2_3x2 at 32 pixels, both with what `vision.apply_advice` sets. Validation images select; test images
+evaluate.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ torch.set_num_threads(1)  # networks as small as these lose time to a second one
 
 
 def digits(n_train: int = 400, n_valid: int = 200, classes: int = 10) -> ImageSplits:
-    """Handwritten digits of 8 x 8 pixels; the validation part comes from the other end."""
+    """Handwritten digits of 8 x 8 pixels; the validation images come from the other end."""
     X, y = load_digits(return_X_y=True)
     X, y = X[y < classes], y[y < classes]
     pixels = np.repeat((X * (255 / 16)).astype(np.uint8).reshape(-1, SIZE, SIZE, 1), 3, axis=3)  # (n, 8, 8, 3)

@@ -1,4 +1,4 @@
-"""The training behind benchmarks/inside_networks.py: resumable, repeatable, judged by what it says."""
+"""The training behind benchmarks/inside_networks.py: resumable and repeatable."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def spec(steps: int = 5, until: float | None = None) -> Spec:
     return Spec("vit", lambda: make_vit(SIZES["toy"]), digits(), 8, steps, until)
 
 
-def test_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_training_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train(spec(), digits(), tmp_path / "whole")
-    monkeypatch.setattr(inside_training, "KEEP_EVERY", 2)
+    monkeypatch.setattr(inside_training, "CHECKPOINT_EVERY", 2)
     real = draw_batch
 
     def interrupted(one: Spec, step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,7 +41,7 @@ def test_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [path.name for path in (tmp_path / "parts").iterdir()] == ["vit.pt"]
 
 
-def test_stops_when_it_is_good_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stops_at_an_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
     monkeypatch.setattr(inside_training, "CHECK_EVERY", 2)
     monkeypatch.setattr(inside_training, "draw_batch", lambda one, step: steps.append(step) or draw_batch(one, step))
@@ -75,12 +75,12 @@ def test_table_and_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     inside_networks.fill_page("toy")
     inside_networks.fill_page("toy")
     lines = page.read_text(encoding="utf-8").splitlines()
-    row = "| [‖a‖](../benchmarks/results/inside/toy/a.png) | high | 0.5 | no |"
+    row = "| [‖a‖](../../benchmarks/results/inside/toy/a.png) | high | 0.5 | no |"
     assert lines[:2] == ["before", "<!-- findings -->"]
     assert lines[4:] == [
         row,
         "",
-        "Accuracy on test images of its own set: vit 0.500.",
+        "Test accuracy, each on its data set: vit 0.500.",
         "<!-- end of findings -->",
         "after",
     ]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
+from sklearn.naive_bayes import GaussianNB
 
 import windvane
 from windvane import AutoClassifier, ModelFileError, RunError, load
@@ -104,3 +105,29 @@ def test_a_folder_that_is_nothing_is_named(tmp_path: Path) -> None:
 def test_the_copy_predicts_the_same(copy: Path, saved: Path) -> None:
     X, _ = load_iris(return_X_y=True, as_frame=True)
     np.testing.assert_array_equal(load(copy).predict_proba(X), load(saved).predict_proba(X))
+
+
+def test_an_exported_folder_is_a_saved_model_with_a_program(saved: Path, tmp_path: Path) -> None:
+    X, _ = load_iris(return_X_y=True, as_frame=True)
+    model = load(saved)
+    model.export(tmp_path / "out")
+    again = load(tmp_path / "out")
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    written = [
+        {path.relative_to(folder) for path in folder.rglob("members/**/*") if path.is_file()}
+        for folder in (saved, tmp_path / "out")
+    ]
+    assert written[0] == written[1] and not any(path.name.startswith("training") for path in written[0])
+
+
+def test_an_estimator_of_the_session_comes_back_with_the_session(tmp_path: Path) -> None:
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    model = AutoClassifier(n_trials=2, n_jobs=1, random_state=0, verbose=0, families=[GaussianNB()]).fit(X, y)
+    model.save(tmp_path / "model")
+    with pytest.raises(ModelFileError, match="'gaussian_nb', which is not part of windvane"):
+        load(tmp_path / "model")
+    again = load(tmp_path / "model", families=[GaussianNB()])
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    model.export(tmp_path / "out")
+    plain = model.to_sklearn()
+    np.testing.assert_allclose(plain.predict_proba(X), model.predict_proba(X), rtol=1e-12, atol=1e-12)

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
-from windvane import predictor as module
 from windvane.data.column_types import infer_schema
 from windvane.data.metrics import get_metric
 from windvane.data.task import Task
 from windvane.predictor import Predictor
+from windvane.runtime import predictor as module
 from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
 from windvane.runtime.table import Floats, Table
 

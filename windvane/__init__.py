@@ -13,7 +13,7 @@ The public names:
 
 The layout; each imports only from what stands above it::
 
-    runtime/      everything a fitted model needs to predict; an export carries a copy
+    runtime/      everything a fitted model needs to predict; exported folders carry a copy
     errors.py     the exceptions, drawn as a tree
     version.py    the version, in one place
     settings.py   frozen run-wide choices, passed whole

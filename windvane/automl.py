@@ -57,6 +57,8 @@ class AutoML(BaseEstimator):
     """What both estimators share; the constructor stores, `fit` learns."""
 
     _goal: Goal
+    _directory: RunDirectory  # of the run
+    _finalizer: weakref.finalize[Any, Any]  # deletes a temporary directory
 
     def __init__(
         self,

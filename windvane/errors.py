@@ -47,6 +47,9 @@ __all__ = [
     "unknown",
 ]
 
+for _error in (InputError, MissingColumnsError, ModelFileError, WindvaneError):
+    _error.__module__ = __name__  # as messages show them
+
 MOST_NAMES = 24  # listed in a message
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ class Predictor:
     folders: Sequence[Sequence[Path]]  # of each of these models
     threads: int = 1  # how many models predict at once, on more than a few rows
 
-    @cached_property
+    @property
     def blend(self) -> EnsemblePredictor:
         """What predicts."""
         return EnsemblePredictor(self.schema, self.classes, self.ensemble, self.models, self.threads)

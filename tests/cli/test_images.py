@@ -121,7 +121,7 @@ def test_interrupted_training_says_how_to_go_on(pictures: Path, tmp_path: Path) 
     assert (process.returncode, said) == (130, "")
     assert "stopped after step" in told and "--resume" in told
     assert "Traceback" not in told
-    assert (run / "state.safetensors").exists()
+    assert (run / "checkpoint.safetensors").exists()
 
 
 def test_networks_are_exported(pictures: Path, tmp_path: Path) -> None:

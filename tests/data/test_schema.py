@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse as sp
 
-from windvane.data.column_types import infer_schema
+from windvane.data.column_types import describe_columns, dropped_notes, infer_schema
 from windvane.data.files import to_frame
 from windvane.errors import InputError, MissingColumnsError, ModelFileError
 from windvane.runtime import schema as module
@@ -153,7 +153,7 @@ def test_plain_arrays_go_by_position():
     for table in (X, X.tolist(), pd.DataFrame(X, columns=list("cba")), sp.csr_matrix(X), X.astype(object)):
         np.testing.assert_array_equal(schema.transform(to_frame(table)).matrix, X)
     named = infer_schema(pd.DataFrame(X, columns=list("cba")))
-    np.testing.assert_array_equal(named.encode(to_frame(X)).matrix, X)
+    np.testing.assert_array_equal(named.transform(to_frame(X)).matrix, X)
 
 
 def test_sparse():
@@ -165,7 +165,7 @@ def test_sparse():
     np.testing.assert_array_equal(table.sparse.toarray(), X.toarray())
     np.testing.assert_array_equal(schema.transform(to_frame(X.toarray())).sparse.toarray(), X.toarray())
     assert schema.feature_names == ["x0", "x1", "x2", "x3", "x4"]
-    assert schema.describe()["kind"].tolist() == ["number"] * 5
+    assert describe_columns(schema)["kind"].tolist() == ["number"] * 5
     assert Schema.from_json(schema.to_json()) == schema
 
 
@@ -187,7 +187,7 @@ def test_missing_columns():
     )
     wide = infer_schema(pd.DataFrame(RNG.normal(size=(3, 13)), columns=[f"c{i}" for i in range(13)]))
     with pytest.raises(MissingColumnsError, match=r"'c10' and 2 more\."):
-        wide.encode(pd.DataFrame({"c0": [1.0]}))
+        wide.transform(pd.DataFrame({"c0": [1.0]}))
 
 
 @pytest.mark.parametrize(
@@ -224,14 +224,17 @@ def test_nothing_to_learn_from(n_rows):
 
 
 def test_notes_tell_what_is_left_out():
-    assert SCHEMA.notes == ("1 column left out (constant): 'constant'.", "1 column left out (no value): 'empty'.")
+    assert dropped_notes(SCHEMA) == (
+        "1 column left out (constant): 'constant'.",
+        "1 column left out (no value): 'empty'.",
+    )
     many = pd.DataFrame({"x": [1, 2], **{f"c{i}": ["a", "a"] for i in range(12)}})
-    assert infer_schema(many).notes[0].endswith("'c9' and 2 more.")
-    assert infer_schema(FRAME[["whole"]]).notes == ()
+    assert dropped_notes(infer_schema(many))[0].endswith("'c9' and 2 more.")
+    assert dropped_notes(infer_schema(FRAME[["whole"]])) == ()
 
 
 def test_describe():
-    described = SCHEMA.describe().set_index("column")
+    described = describe_columns(SCHEMA).set_index("column")
     assert described.loc["category", "distinct"] == 2
     assert described.loc["category", "missing"] == FRAME["category"].isin(["a", "b"]).value_counts()[False]
     assert pd.isna(described.loc["float", "distinct"])

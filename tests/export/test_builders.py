@@ -7,17 +7,15 @@ from typing import Any
 
 import numpy as np
 from leaving import make_frame, make_predictor, make_target, same
-from windvane.data.encoders import Encoder
-from windvane.export.families import Kept
 
 from windvane.data.task import Kind
-from windvane.export.builders import BUILDERS, linear_classifier
+from windvane.export.builders import BUILDERS, Kept, linear_classifier
 from windvane.predictor import Predictor
 
 
 def keep(predictor: Predictor) -> Kept:
     model, folder = predictor.models[0][0], predictor.folders[0][0]
-    return Kept(model, folder, Encoder.load(folder), predictor.task)
+    return Kept(model, folder, predictor.task, predictor.ensemble.members[0].family)
 
 
 def make(family: str, kind: Kind, folder: Path, config: dict[str, Any] | None = None) -> Kept:
@@ -37,4 +35,4 @@ def test_linear_classifier_is_as_if_fitted() -> None:
 
 def test_a_family_of_scikit_learn_is_its_own_estimator(tmp_path: Path) -> None:
     kept = make("sgd", "regression", tmp_path)
-    assert BUILDERS["sgd"](kept) is kept.model.estimator
+    assert BUILDERS["sklearn"](kept) is kept.model.estimator

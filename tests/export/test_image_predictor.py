@@ -26,11 +26,11 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     content: dict[str, Any] = {"classes": ["red", "green", "blue"], "image_size": 4}
     (tmp_path / "model.json").write_text(json.dumps(content))
     monkeypatch.setattr(module, "HERE", tmp_path)
-    monkeypatch.setattr(module, "opened", Session)
-    module.described.cache_clear()
+    monkeypatch.setattr(module, "open_session", Session)
+    module.read_settings.cache_clear()
     (tmp_path / "images").mkdir()
     made = []
-    for i in range(module.BATCH + 3):
+    for i in range(module.BATCH_SIZE + 3):
         colour = [0, 0, 0]
         colour[i % 3] = 200
         made.append(tmp_path / "images" / f"{i:03}.png")

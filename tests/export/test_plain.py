@@ -110,8 +110,9 @@ def test_every_obstacle_is_named_at_once(tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path, X, make_target(X, "multiclass"), "multiclass", members, decision=(1, 2, 1))
     own = replace(predictor.ensemble.members[1], family="own")
     ensemble = replace(predictor.ensemble, members=(predictor.ensemble.members[0], own))
+    models: Any = [predictor.models[0], [object(), object()]]
     with pytest.raises(InputError) as caught:
-        to_sklearn(replace(predictor, ensemble=ensemble))
+        to_sklearn(replace(predictor, ensemble=ensemble, models=models))
     for words in (
         "columns of dates ('when', 'day', 'zoned')",
         "columns of durations ('took')",

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import catboost
 import numpy as np
 import pytest
 from cases import Case, Ticking, make_case
@@ -31,7 +33,7 @@ def test_the_curve_is_the_loss_of_the_validation_part(case: Case) -> None:
     if case.setting.task.is_classification:
         loss = np.average(-np.log(found[np.arange(len(target)), target]), weights=weight)
     else:
-        units = model._units
+        units = model.units
         loss = np.sqrt(np.average((units.shrink(found) - units.shrink(target)) ** 2, weights=weight))
     assert model.curve.losses[model.best_iteration - 1] == pytest.approx(loss, rel=1e-5)
 
@@ -45,3 +47,16 @@ def test_it_continues_from_the_moment_that_the_clock_stopped_it(monkeypatch: pyt
     one.grow(64)
     two.grow(64)
     np.testing.assert_array_equal(one.predict(case.test.table), two.predict(case.test.table))
+
+
+def test_a_checkpoint_has_the_trees_that_predict_and_no_others(tmp_path: Path) -> None:
+    case = make_case("multiclass")
+    model: Any = case.start(FAMILY, QUICK)
+    model.grow(10**6)
+    assert model.best_iteration < model.iterations
+    model.save(tmp_path)
+    booster = catboost.CatBoost().load_model(str(tmp_path / "model.cbm"))
+    assert booster.tree_count_ == model.best_iteration < model.booster.tree_count_
+    np.testing.assert_array_equal(
+        FAMILY.load(tmp_path, case.setting).predict(case.test.table), model.predict(case.test.table)
+    )

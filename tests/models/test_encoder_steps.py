@@ -7,26 +7,26 @@ import numpy as np
 from encodable import CARDINALITIES, dense, make_table, make_target
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from windvane.data.encoders import Choices, Encoder
 
 from windvane.data.task import Kind
+from windvane.models.encoding import EncoderSettings, FittedTransformers, describe_transformers, fit_transformers
 from windvane.runtime.table import Table
 
 
-def slowly(encoder: Encoder, table: Table) -> Any:
+def slowly(fitted: FittedTransformers, table: Table) -> Any:
     """Transform with the scikit-learn objects themselves."""
-    blocks = [table.matrix if encoder.columns_ is None else dense(encoder.columns_.transform(table.matrix))]
-    pairs = zip(encoder.texts_, table.texts, strict=True)
+    blocks = [table.matrix if fitted.columns is None else dense(fitted.columns.transform(table.matrix))]
+    pairs = zip(fitted.texts, table.texts, strict=True)
     blocks += [pipeline.transform(text) for pipeline, text in pairs if pipeline is not None]
     if table.sparse is not None:
-        blocks.append(dense(table.sparse if encoder.sparse_ is None else encoder.sparse_.transform(table.sparse)))
+        blocks.append(dense(table.sparse if fitted.sparse is None else fitted.sparse.transform(table.sparse)))
     return np.hstack(blocks)
 
 
 @settings(deadline=None, max_examples=60)
 @given(
     choices=st.builds(
-        Choices,
+        EncoderSettings,
         impute=st.sampled_from(["none", "median", "mean", "most_frequent"]),
         scale=st.sampled_from(["none", "standard", "robust", "quantile", "minmax", "power", "normalise"]),
         robust_low=st.sampled_from([0.01, 0.25]),
@@ -43,18 +43,20 @@ def slowly(encoder: Encoder, table: Table) -> Any:
     texts=st.integers(0, 2),
     sparse=st.booleans(),
 )
-def test_compiled_arithmetic_is_that_of_scikit_learn(choices: Choices, kind: Kind, texts: int, sparse: bool) -> None:
+def test_compiled_arithmetic_is_that_of_scikit_learn(
+    choices: EncoderSettings, kind: Kind, texts: int, sparse: bool
+) -> None:
     if choices.impute == "none" and choices.scale != "none":
         choices = replace(choices, impute="median")  # every family that scales imputes
     train, test = make_table(120, texts=texts, sparse=sparse), make_table(50, 1, texts=texts, sparse=sparse)
     test.matrix[0, 5:] = CARDINALITIES  # codes that no training saw
     test.matrix[1, :5] = 1e9
     target, task = make_target(kind, 120)
-    encoder = Encoder(choices)
-    fitted = dense(encoder.fit_transform(train, target, task))
+    transformers, encoded = fit_transformers(choices, train, target, task)
+    encoder = describe_transformers(transformers, None, train)
     found = dense(encoder.transform(test))
-    np.testing.assert_allclose(found, slowly(encoder, test), rtol=1e-12, atol=1e-12)
-    assert found.shape[1] == fitted.shape[1]
+    np.testing.assert_allclose(found, slowly(transformers, test), rtol=1e-12, atol=1e-12)
+    assert found.shape[1] == encoded.shape[1]
     for n_rows in (1, 12):  # few rows take another path
         few = dense(encoder.transform(test.take(np.arange(n_rows))))
         np.testing.assert_allclose(few, found[:n_rows], rtol=1e-12, atol=1e-12)

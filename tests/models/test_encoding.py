@@ -6,26 +6,31 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import make_case
-from windvane.data.encoders import DENSE
 
 from windvane.models import FAMILIES
 from windvane.models.base import Part
-from windvane.models.encoding import encoding_choices, encoding_space, weigh, weighing_space
+from windvane.models.encoding import (
+    DENSE,
+    balance_class_weights,
+    class_weight_space,
+    encoder_settings,
+    preprocessing_space,
+)
 from windvane.models.params import check, complete, sample
 
 
 def test_the_defaults_are_what_dense_encoding_always_was() -> None:
-    default = encoding_choices(complete({}, encoding_space("standard")))
+    default = encoder_settings(complete({}, preprocessing_space("standard")))
     assert default == replace(DENSE, min_frequency=1e-3)
-    assert encoding_choices(complete({}, encoding_space("quantile"))) == replace(default, scale="quantile")
+    assert encoder_settings(complete({}, preprocessing_space("quantile"))) == replace(default, scale="quantile")
 
 
 def test_every_choice_reaches_the_encoder() -> None:
-    space, rng = encoding_space("standard"), np.random.default_rng(0)
+    space, rng = preprocessing_space("standard"), np.random.default_rng(0)
     for _ in range(100):
         config = sample(space, rng)
         check(config, space)
-        chosen = asdict(encoding_choices(config))
+        chosen = asdict(encoder_settings(config))
         assert all(chosen[name] == value for name, value in config.items() if name != "merge_rare")
         assert (chosen["min_frequency"] > 0) == config["merge_rare"]
 
@@ -36,8 +41,8 @@ def test_balanced_classes_weigh_the_same(weighted: bool) -> None:
     rows = np.flatnonzero((train.target != 0) | (np.arange(len(train.target)) % 9 == 0))
     weight = np.linspace(1, 2, len(rows)) if weighted else None
     part = Part(train.table.take(rows), train.target[rows], weight)
-    assert weigh({"class_weight": "none"}, part) is part and weigh({}, part) is part
-    found = weigh({"class_weight": "balanced"}, part).weight
+    assert balance_class_weights({"class_weight": "none"}, part) is part and balance_class_weights({}, part) is part
+    found = balance_class_weights({"class_weight": "balanced"}, part).weight
     assert found is not None
     totals = np.bincount(part.target, weights=found)
     np.testing.assert_allclose(totals, totals.mean())
@@ -52,7 +57,7 @@ def test_balanced_classes_are_predicted_more_evenly(name: str) -> None:
     case = make_case("binary", n=1000)
     rare = np.flatnonzero((case.train.target == 0) | (np.arange(len(case.train.target)) % 8 == 0))
     train = Part(case.train.table.take(rare), case.train.target[rare])
-    assert set(weighing_space(case.setting.task)) <= set(FAMILIES[name].space(case.setting.task))
+    assert set(class_weight_space(case.setting.task)) <= set(FAMILIES[name].space(case.setting.task))
     shares: list[float] = []
     for choice in ("none", "balanced"):
         model: Any = replace(case, train=train).start(FAMILIES[name], {"class_weight": choice})

@@ -78,8 +78,8 @@ def test_a_kept_state_predicts_the_same_and_goes_on_as_if_never_interrupted(
     model.save(tmp_path)
     opened = family.load(tmp_path, case.setting)
     np.testing.assert_array_equal(opened.predict(case.test.table), model.predict(case.test.table))
-    assert (opened.iterations, opened.best_iteration) == (model.iterations, model.best_iteration)
     continued = case.start(family, kept=tmp_path)
+    assert continued.best_iteration == model.best_iteration
     assert (continued.iterations, continued.finished) == (model.iterations, model.finished)
     for grown in (model, continued):
         grown.grow(last)
@@ -218,7 +218,7 @@ def test_every_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
                 path.write_bytes(damaged)
             with pytest.raises(ModelFileError):
                 case.start(FAMILIES[name], kept=tmp_path)
-            if path.name not in ("snapshot", "training.skops"):  # which only continuing needs
+            if not path.name.startswith("training"):  # which only continuing needs
                 with pytest.raises(ModelFileError):
                     FAMILIES[name].load(tmp_path, case.setting)
             path.write_bytes(whole)

@@ -8,26 +8,28 @@ from scipy import sparse as sp
 from scipy.special import log_softmax
 
 from windvane.models.layers import (
+    backward,
+    cross_entropy_slopes,
+    find_stretch,
+    initial,
+    squared_error_slopes,
+)
+from windvane.runtime.realmlp import (
     MIXED,
     WAVES,
     Activation,
-    Design,
+    NetworkSpec,
     activate,
-    backward,
-    cross_entropy_slopes,
     find_scores,
-    find_stretch,
     forward,
-    initial,
     slope,
-    squared_error_slopes,
     squash,
 )
 
 ACTIVATIONS: list[Activation] = ["selu", "relu"]
 
 
-def network(design: Design, n: int = 7, seed: int = 0) -> tuple[Any, Any, list[Any]]:
+def network(design: NetworkSpec, n: int = 7, seed: int = 0) -> tuple[Any, Any, list[Any]]:
     """Draw parameters, features and masks, all of float64."""
     rng = np.random.default_rng(seed)
     flat = rng.normal(size=design.size) / 2
@@ -35,7 +37,7 @@ def network(design: Design, n: int = 7, seed: int = 0) -> tuple[Any, Any, list[A
     return flat, rng.normal(size=(n, design.inputs)), masks
 
 
-def slowly(design: Design, flat: Any, features: Any, masks: list[Any]) -> Any:
+def slowly(design: NetworkSpec, flat: Any, features: Any, masks: list[Any]) -> Any:
     """Scores of a network, row by row and number by number."""
     parts, found = design.views(flat), []
     for row in features:
@@ -63,7 +65,7 @@ def slowly(design: Design, flat: Any, features: Any, masks: list[Any]) -> Any:
 def test_scores_are_those_of_the_plain_definition(
     activation: Activation, embedded: int, hidden: tuple[int, ...]
 ) -> None:
-    design = Design(3, embedded, hidden, 2, activation)
+    design = NetworkSpec(3, embedded, hidden, 2, activation)
     flat, features, masks = network(design)
     trail = forward(design, design.views(flat), features, iter(masks))
     np.testing.assert_allclose(trail.scores, slowly(design, flat, features, masks), rtol=1e-12)
@@ -76,7 +78,7 @@ def test_scores_are_those_of_the_plain_definition(
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("embedded", [0, 2])
 def test_the_gradient_is_that_of_finite_differences(activation: Activation, embedded: int) -> None:
-    design = Design(3, embedded, (6, 4), 3, activation)
+    design = NetworkSpec(3, embedded, (6, 4), 3, activation)
     flat, features, masks = network(design)
     target, weight = np.array([0, 1, 2, 0, 1, 2, 1]), np.linspace(0.5, 1.5, 7)
 
@@ -125,7 +127,7 @@ def test_activations_keep_their_type_and_stand_large_numbers(activation: Activat
 
 
 def test_sparse_features_give_what_dense_ones_give() -> None:
-    design = Design(6, 0, (4, 3), 2, "selu")
+    design = NetworkSpec(6, 0, (4, 3), 2, "selu")
     flat, features, masks = network(design)
     features[features < 0.5] = 0
     parts, target = design.views(flat), np.array([0, 1, 0, 1, 0, 1, 1])
@@ -156,7 +158,7 @@ def test_squashed_numbers_stay_within_their_bounds() -> None:
 def test_the_first_parameters_give_units_a_spread_of_one(embedded: int) -> None:
     rng = np.random.default_rng(0)
     features = np.hstack([rng.normal(size=(3000, 3)), rng.random((3000, 40)) < 0.02]).astype(np.float32)
-    design = Design(43, embedded, (30, 20), 3, "selu")
+    design = NetworkSpec(43, embedded, (30, 20), 3, "selu")
     flat = initial(design, features, 0.1, np.log([0.2, 0.3, 0.5]), np.random.default_rng(1))
     parts = design.views(flat)
     trail = forward(design, parts, features)
@@ -170,7 +172,7 @@ def test_the_first_parameters_give_units_a_spread_of_one(embedded: int) -> None:
 
 
 def test_views_write_into_the_flat_array() -> None:
-    design = Design(2, 1, (3,), 1, "relu")
+    design = NetworkSpec(2, 1, (3,), 1, "relu")
     flat = np.arange(design.size, dtype=np.float32)
     parts = design.views(flat)
     assert sum(part.size for part in parts.values()) == design.size

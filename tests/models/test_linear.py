@@ -9,6 +9,8 @@ from cases import Case, Ticking, make_case
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from windvane.models import FAMILIES, linear, logistic
+from windvane.models.encoding import encoder_settings, fit_encoder
+from windvane.models.params import complete
 
 FAMILY = FAMILIES["linear"]
 
@@ -17,8 +19,9 @@ def test_it_is_the_model_of_scikit_learn(case: Case) -> None:
     model: Any = case.start(FAMILY)
     model.grow(1)
     task = case.setting.task
-    features = model._encoder.fit_transform(case.train.table, case.train.target, task)
-    rows = model._encoder.transform(case.test.table)
+    settings = encoder_settings(complete({}, FAMILY.space(task)))
+    _, features = fit_encoder(settings, case.train.table, case.train.target, task)
+    rows = model.encoder.transform(case.test.table)
     if task.is_classification:
         other = LogisticRegression(C=1.0, max_iter=2000).fit(features, case.train.target)
         np.testing.assert_allclose(model.predict(case.test.table), other.predict_proba(rows), atol=2e-2)

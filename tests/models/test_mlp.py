@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import Case, make_case
-from windvane.data.encoders import float32
 
 from windvane.models import FAMILIES
+from windvane.runtime.encoder import float32
 
 FAMILY = FAMILIES["mlp"]
 
@@ -18,11 +18,11 @@ def test_the_forward_pass_is_that_of_scikit_learn(case: Case, activation: str) -
     model: Any = case.start(FAMILY, {"activation": activation})
     model.grow(3)
     assert model.best_iteration == 3
-    network, rows = model._network, float32(model._encoder.transform(case.test.table))
+    network, rows = model._network, float32(model.encoder.transform(case.test.table))
     if case.setting.task.is_classification:
         np.testing.assert_allclose(model.predict(case.test.table), network.predict_proba(rows), atol=1e-6)
     else:
-        scores = model._units.shrink(model.predict(case.test.table))
+        scores = model.units.shrink(model.predict(case.test.table))
         np.testing.assert_allclose(scores, network.predict(rows), atol=1e-6)
 
 

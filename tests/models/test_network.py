@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from cases import Case, make_case
 
+from windvane.errors import ModelFileError
 from windvane.models import FAMILIES
 from windvane.models.base import Part
+from windvane.models.curve import Curve
+from windvane.runtime.serialization import read_arrays, write_arrays
 from windvane.runtime.table import Table
 
 FAMILY = FAMILIES["network"]
@@ -42,28 +45,37 @@ def test_embeddings_find_what_is_periodic() -> None:
         model: Any = case.start(FAMILY, {"embedding": embedding, "sigma": 1.0, "dropout": 0.0})
         model.grow(15)
         losses.append(case.loss(model.predict(test.table)))
-        assert model.design.embedded == (2 if embedding == "periodic" else 0)
+        assert model.spec.embedded == (2 if embedding == "periodic" else 0)
     assert losses[0] < 0.5 * losses[1]
 
 
 def test_many_or_sparse_columns_are_not_embedded() -> None:
     case = make_case("binary", n=200, sparse=True)
     model: Any = case.start(FAMILY)
-    assert model.design.embedded == 0
+    assert model.spec.embedded == 0
     wide = Table(np.random.default_rng(0).normal(size=(120, 100)), 100)
     model = replace(case, train=Part(wide, case.train.target), valid=Part(wide, case.train.target)).start(FAMILY)
-    assert model.design.embedded == 0
+    assert model.spec.embedded == 0
 
 
 def test_a_whole_cycle_without_gain_ends_the_training() -> None:
     case = make_case("binary", n=300)
     model: Any = case.start(FAMILY, {"dropout": 0.0, "weight_decay": 1e-4})
     model.grow(511)
-    assert model.finished and model.iterations in FAMILY.steps({}, case.setting.task)[3:-1]
+    assert model.finished and model.iterations in FAMILY.steps({}, case.setting.task)[2:-1]
     assert model.best_iteration <= model.iterations // 2
     best = case.start(FAMILY, {"dropout": 0.0, "weight_decay": 1e-4})
     best.grow(model.best_iteration)
     np.testing.assert_array_equal(model.predict(case.test.table), best.predict(case.test.table))
+
+
+@pytest.mark.parametrize(("gain", "finished"), [(0.004, True), (0.006, False), (-0.1, True)])
+def test_a_cycle_that_gains_next_to_nothing_ends_the_training(gain: float, finished: bool) -> None:
+    model: Any = make_case("binary", n=60).start(FAMILY)
+    for epochs, ends in ((7, False), (15, finished)):
+        model.curve = Curve(0, [*np.linspace(2.0, 1.0, epochs // 2), *[1.5] * (epochs - epochs // 2 - 1), 1.0 - gain])
+        model.iterations = epochs
+        assert model._is_finished(1.0 - gain) is ends
 
 
 def test_a_network_that_diverges_ends_with_its_best_parameters() -> None:
@@ -108,10 +120,15 @@ def test_smoothed_labels_make_it_less_sure() -> None:
     assert sure[1] < sure[0]
 
 
-@pytest.mark.parametrize("name", ["best", "stretch", "means"])
-def test_arrays_that_do_not_go_together_are_refused(name: str) -> None:
-    model: Any = make_case("binary", n=200).start(FAMILY)
-    holder = model.adam if name == "means" else model
-    setattr(holder, name, getattr(holder, name)[:-1])
-    with pytest.raises(ValueError, match="do not go together"):
-        model.check()
+@pytest.mark.parametrize(
+    ("file", "name"), [("model.npz", "parameters"), ("model.npz", "stretch"), ("training.npz", "means")]
+)
+def test_arrays_that_do_not_go_together_are_refused(file: str, name: str, tmp_path: Path) -> None:
+    case = make_case("binary", n=200)
+    model: Any = case.start(FAMILY)
+    model.grow(1)
+    model.save(tmp_path)
+    arrays = read_arrays(tmp_path / file)
+    write_arrays(tmp_path / file, {**arrays, name: arrays[name][:-1]})
+    with pytest.raises(ModelFileError, match="do not go together"):
+        case.start(FAMILY, kept=tmp_path)

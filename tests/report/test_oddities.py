@@ -111,7 +111,7 @@ def test_hashes_are_equal_where_rows_are(rows: list[tuple[float, str | None]]) -
 
 def test_hashes_of_sparse_rows() -> None:
     dense = RNG.integers(3, size=(40, 4)) * 1.0
-    hashes = row_hashes(infer_schema(to_frame(sp.csr_matrix(dense))).encode(to_frame(sp.csr_matrix(dense))))
+    hashes = row_hashes(infer_schema(to_frame(sp.csr_matrix(dense))).transform(to_frame(sp.csr_matrix(dense))))
     expected = {tuple(row) for row in dense.tolist()}
     assert len(np.unique(hashes)) == len(expected) < 40
 

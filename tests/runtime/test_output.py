@@ -1,25 +1,29 @@
 from __future__ import annotations
 
 import numpy as np
-from windvane.models.links import from_scores
+import pytest
 
-from windvane.data.task import Task
-from windvane.models.units import Units
+from windvane.runtime.output import Output
 
 SCORES = np.array([[0.3, -1.0, 2.0], [0.0, 0.0, 800.0]])
 
 
 def test_numbers_come_in_their_units() -> None:
-    found = from_scores(SCORES[:, :1], np.empty(0, dtype=np.intp), Task("regression", 2, 1), Units(10.0, 2.0))
-    np.testing.assert_allclose(found, [10.6, 10.0])
+    np.testing.assert_allclose(Output(0, mean=10.0, scale=2.0).from_scores(SCORES[:, :1]), [10.6, 10.0])
 
 
 def test_classes_that_were_not_seen_get_nothing() -> None:
-    task = Task("multiclass", 2, 1, 4)
-    three = from_scores(SCORES, np.array([0, 1, 3]), task, Units())
+    three = Output(4, (0, 1, 3)).from_scores(SCORES)
     powers = np.exp(SCORES - SCORES.max(axis=1, keepdims=True))
     np.testing.assert_allclose(three[:, [0, 1, 3]], powers / powers.sum(axis=1, keepdims=True))
     np.testing.assert_array_equal(three[:, 2], 0.0)
-    two = from_scores(SCORES[:, :1], np.array([1, 2]), task, Units())
+    two = Output(4, (1, 2)).from_scores(SCORES[:, :1])
     np.testing.assert_allclose(two, [[0, 1 - 1 / (1 + np.exp(-0.3)), 1 / (1 + np.exp(-0.3)), 0], [0, 0.5, 0.5, 0]])
-    np.testing.assert_array_equal(from_scores(SCORES[:, :1], np.array([2]), task, Units()), [[0, 0, 1, 0]] * 2)
+    np.testing.assert_array_equal(Output(4, (2,)).from_scores(SCORES[:, :1]), [[0, 0, 1, 0]] * 2)
+
+
+def test_json_and_back() -> None:
+    output = Output(3, (0, 2), 1.5, 2.0)
+    assert Output.from_json(output.to_json()) == output
+    with pytest.raises(ValueError, match="classes"):
+        Output.from_json({**output.to_json(), "classes": [0, 3]})

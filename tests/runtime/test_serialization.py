@@ -4,16 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import sparse as sp
 
 from windvane.errors import InputError, ModelFileError
 from windvane.runtime.serialization import (
     digest,
-    join_rows,
     new_folder,
     read_arrays,
     read_json,
-    split_rows,
     write_arrays,
     write_json,
 )
@@ -51,19 +48,6 @@ def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
 def test_digest_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError):
         digest(tmp_path / "nothing")
-
-
-def test_rows_are_split_and_joined() -> None:
-    dense = np.arange(6.0).reshape(2, 3)
-    np.testing.assert_array_equal(join_rows(split_rows(dense)), dense)
-    joined = join_rows(split_rows(sp.csr_matrix(dense)))
-    assert isinstance(joined, sp.csr_matrix)
-    np.testing.assert_array_equal(joined.toarray(), dense)
-    outside = split_rows(sp.csr_matrix(dense))
-    outside["indices"] = outside["indices"] + 1
-    for wrong in (outside, {"rows": np.arange(3.0)}, {"rows": np.eye(2, dtype=int)}):
-        with pytest.raises(ValueError):
-            join_rows(wrong)
 
 
 def test_a_new_folder_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from windvane.errors import InputError
-from windvane.vision.device import DeviceContext, derive_seed, find_device, with_cpu_bfloat16
+from windvane.vision.device import DeviceContext, derive_seed, find_device
 
 
 def test_the_cpu_is_always_there() -> None:
-    place = find_device("cpu", "auto")
-    assert (place.device.type, place.bfloat16, place.world, place.is_main) == ("cpu", False, 1, True)
-    assert place.look_every == 1
+    device = find_device("cpu", "auto")
+    assert (device.device.type, device.bfloat16, device.world_size, device.is_main) == ("cpu", False, 1, True)
+    assert device.sync_interval == 1
     assert find_device("cpu", "bfloat16").bfloat16
     assert find_device(None, "float32").device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -22,11 +22,11 @@ def test_a_device_that_is_not_there_is_named(device: str) -> None:
 
 
 def test_randomness_comes_from_seed_and_numbers() -> None:
-    place = DeviceContext(torch.device("cpu"), bfloat16=False)
+    device = DeviceContext(torch.device("cpu"), bfloat16=False)
     with torch.random.fork_rng():
         draws = []
         for seed, step, rank in ((0, 5, 0), (0, 5, 0), (0, 6, 0), (1, 5, 0), (0, 5, 1)):
-            generator = DeviceContext(place.device, False, rank=rank, world=2).seed(seed, step)
+            generator = DeviceContext(device.device, False, rank=rank, world_size=2).seed(seed, step)
             draws.append((float(torch.rand(())), float(torch.rand((), generator=generator))))
     assert draws[0] == draws[1]
     assert len({value for pair in draws for value in pair}) == 8
@@ -45,14 +45,14 @@ def test_products_are_taken_in_bfloat16_where_asked() -> None:
 def test_large_networks_use_the_bfloat16_of_a_cpu(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    place = find_device("cpu", "auto")
-    assert with_cpu_bfloat16(place, 30_000_000).bfloat16 == has
-    assert not with_cpu_bfloat16(place, 7_000_000).bfloat16
+    device = find_device("cpu", "auto")
+    assert device.with_cpu_bfloat16(30_000_000).bfloat16 == has
+    assert not device.with_cpu_bfloat16(7_000_000).bfloat16
 
 
 def test_one_process_adds_up_alone() -> None:
-    place = DeviceContext(torch.device("cpu"), bfloat16=False)
+    device = DeviceContext(torch.device("cpu"), bfloat16=False)
     numbers = torch.tensor([1.0, 2.0])
-    assert torch.equal(place.total(numbers), numbers)
+    assert torch.equal(device.all_reduce_sum(numbers), numbers)
     network = torch.nn.Linear(2, 2)
-    assert place.spread(network, compiled=False) is network
+    assert device.wrap_model(network, compiled=False) is network

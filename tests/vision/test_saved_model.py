@@ -9,7 +9,7 @@ from pictures import tiny_recipe
 
 from windvane.errors import InputError, ModelFileError
 from windvane.vision.networks.create import create_model
-from windvane.vision.saved_model import is_image_model, load_model, save_model, versions
+from windvane.vision.saved_model import is_image_model, library_versions, load_model, save_model
 
 CLASSES = ("cat", "dog", "ünïcode")
 
@@ -29,7 +29,7 @@ def test_what_was_written_is_opened(folder: Path) -> None:
     x = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(model.network(x), create_model(model.recipe, 3).eval()(x))
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["versions"] == versions()
+    assert manifest["versions"] == library_versions()
     assert manifest["best"] == 1
     assert sorted(file.name for file in folder.iterdir()) == ["manifest.json", "model.safetensors"]
 

@@ -20,7 +20,7 @@ RENAMED = {
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or a saved model.")]
 Time = Annotated[str, typer.Option(help="How long to search: seconds, or as in 60s, 10m, 1h30m.")]
-Device = Annotated[str | None, typer.Option(help="As in cpu, cuda:1; a GPU where there is one.")]
+Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; by default a GPU if there is one.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 

@@ -19,22 +19,24 @@ def train(
     images: Images,
     *,
     out: Annotated[Path | None, typer.Option(help="Directory of the run.")] = None,
-    model: Annotated[str, typer.Option(help="Any network of timm, or windvane's ViT-Lite and CCT.")] = "vit_lite_7_4",
-    recipe: Annotated[str | None, typer.Option(help="A recipe of windvane; --model and the rest do not count.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Width and height in pixels; as the network was made.")] = None,
+    model: Annotated[str, typer.Option(help="Any network of timm, or ViT-Lite and CCT of windvane.")] = "vit_lite_7_4",
+    recipe: Annotated[str | None, typer.Option(help="Named recipe, instead of --model and its settings.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Width and height in pixels; else as the network.")] = None,
     epochs: Annotated[float, typer.Option(help="Passes over the images.")] = 50.0,
-    time: Annotated[str | None, typer.Option(help="How long instead: seconds, or as in 10m, 1h30m.")] = None,
-    augreg: Annotated[str | None, typer.Option(help="Level, as in light1, medium2; advised where not given.")] = None,
+    time: Annotated[str | None, typer.Option(help="Time budget instead of epochs, such as 10m.")] = None,
+    augreg: Annotated[str | None, typer.Option(help="AugReg level; by default the advised one.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-    flip: Annotated[bool, typer.Option(help="Mirror half of the images.")] = True,
-    fisher_penalty: Annotated[float | None, typer.Option(help="Alpha of the Fisher Penalty, as in 0.01.")] = None,
+    flip: Annotated[bool, typer.Option(help="Flip half of the images left to right.")] = True,
+    fisher_penalty: Annotated[float | None, typer.Option(help="Alpha of the Fisher Penalty, such as 0.01.")] = None,
     track_fisher: Annotated[bool | None, typer.Option("--track-fisher", help="Measure the Fisher trace.")] = None,
-    fisher_reference: Annotated[str | None, typer.Option(help="A tracked run that went well, to compare to.")] = None,
+    fisher_reference: Annotated[
+        str | None, typer.Option(help="A good run with --track-fisher to compare with.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
     device: Device = None,
-    advise: Annotated[bool, typer.Option("--advise", help="Print what to do and why, and train nothing.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    advise: Annotated[bool, typer.Option("--advise", help="Print advised settings and reasons, and exit.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a network on images: a folder with a folder for each class, or a table of them."""
@@ -65,20 +67,20 @@ def train(
         asked = {"fisher_penalty": fisher_penalty, "fisher_reference": fisher_reference, "track_fisher": track_fisher}
         chosen = replace(chosen, **{k: v for k, v in asked.items() if v is not None})  # type: ignore[arg-type]
         trained = vision.train(chosen, data, out=_require(out), resume=resume, device=device, quiet=quiet)
-        typer.echo(vision.format_result(trained, data))
+        typer.echo(f"page: {vision.write_report(trained, data)}\n{vision.format_result(trained)}")
 
 
 def finetune(
     images: Images,
     *,
-    weights: Annotated[str, typer.Option(help="efficientnet_lite0 to 2, timm, a file, or the directory of a run.")],
+    weights: Annotated[str, typer.Option(help="efficientnet_lite0 to 2, timm, a file, or a run directory.")],
     out: Annotated[Path, typer.Option(help="Directory of the run.")],
-    model: Annotated[str | None, typer.Option(help="Network of the weights, where they do not say it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Network of the weights, if they do not determine it.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Largest width and height in pixels.")] = None,
-    time: Annotated[str | None, typer.Option(help="As in 5m; else 10m on a CPU, 500 steps of 512 on a GPU.")] = None,
+    time: Annotated[str | None, typer.Option(help="Such as 5m; by default 10m on a CPU, 500 steps on a GPU.")] = None,
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
     device: Device = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune pre-trained weights on images."""
@@ -91,25 +93,25 @@ def finetune(
         recipe = vision.finetune_recipe(weights, model=model, image_size=image_size, time_budget=budget, seed=seed)
         data, run = read_images(images), vision.train if budget is None else vision.finetune_timed
         trained = run(recipe, data, out=out, resume=resume, device=device, quiet=quiet)
-        typer.echo(vision.format_result(trained, data))
+        typer.echo(f"page: {vision.write_report(trained, data)}\n{vision.format_result(trained)}")
 
 
 def inspect(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Network of timm, NAME=FILE with its weights, or a run.")
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of timm, NAME=FILE with its weights, or a run.")],
+    others: Annotated[
+        list[str], typer.Argument(metavar="[MODEL2] IMAGES", help="A second network; a folder of images.")
     ],
-    others: Annotated[list[str], typer.Argument(metavar="[MODEL2] IMAGES", help="A second one; a folder of images.")],
     *,
     out: Annotated[Path, typer.Option(help="Page to write; ends in .html.")] = Path("inspect.html"),
-    n_images: Annotated[int, typer.Option(help="How many images are looked at.")] = 256,
-    untrained: Annotated[bool, typer.Option("--untrained", help="Random weights, where no file is named.")] = False,
-    layers: Annotated[list[str] | None, typer.Option(help="Of the maps: glob or kind, as residual.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images at a time; what suits each analysis if none.")] = None,
-    repeats: Annotated[int, typer.Option(help="Maps over so many draws of half of the images, for intervals.")] = 1,
+    n_images: Annotated[int, typer.Option(help="Images, drawn at random.")] = 256,
+    untrained: Annotated[bool, typer.Option("--untrained", help="Random weights where no file is named.")] = False,
+    layers: Annotated[list[str] | None, typer.Option(help="Layers of the matrices: glob or kind (residual).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images at a time; default: of each analysis.")] = None,
+    repeats: Annotated[int, typer.Option(help="Draws of half of the images, for intervals.")] = 1,
     device: Annotated[str, typer.Option(help="As torch names it.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
 ) -> None:
-    """Look inside one network or two, and write one page."""
+    """Inspect one or two networks on a folder of images, and write one page."""
     with report_errors():
         from windvane.errors import InputError
         from windvane.inspect.report.inspection import InspectionSettings, write_inspection_page

@@ -79,7 +79,7 @@ def linear_classifier(
 def _single(sparse: bool) -> list[tuple[str, Any]]:
     """Round to float32 and back; what is beyond its range is cut off."""
     if sparse:
-        calls = {"low": ("maximum", -_SINGLE), "high": ("minimum", _SINGLE)}
+        calls: dict[str, tuple[str, Any]] = {"low": ("maximum", -_SINGLE), "high": ("minimum", _SINGLE)}
         calls |= {"single": ("astype", "float32"), "double": ("astype", "float64")}
         return [(name, FunctionTransformer(methodcaller(*call))) for name, call in calls.items()]
     return [

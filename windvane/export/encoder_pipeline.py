@@ -34,7 +34,7 @@ def encoder_steps(encoder: Encoder, *, sparse: bool) -> Steps:
     sparse
         Whether what is mostly zero may stay a CSR matrix.
     """
-    p, c = encoder.n_numbers, len(encoder.cardinalities)
+    p = encoder.n_numbers
     chain: Steps = []
     blocks: Steps = []
     wide = False
@@ -62,14 +62,9 @@ def encoder_steps(encoder: Encoder, *, sparse: bool) -> Steps:
                 blocks.append((f"category {j}", _lookup(p + int(j), table, encoder.cardinalities[int(j)])))
     if not blocks:
         return []
-    union = FeatureUnion(blocks)
-    dense = FunctionTransformer(_DENSE)
     has_lookup = any(step["op"] == "lookup" for step in encoder.steps)
-    union.fit(np.zeros((2, max(1, p + c))))
-    return [("encode", union)] + ([("dense", dense)] if has_lookup and not wide else [])
-
-
-_DENSE = methodcaller("toarray")
+    dense = [("dense", FunctionTransformer(methodcaller("toarray")))] if has_lookup and not wide else []
+    return [("encode", FeatureUnion(blocks)), *dense]
 
 
 def _columns(columns: Any) -> FunctionTransformer:

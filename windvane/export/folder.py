@@ -44,9 +44,9 @@ or, in Python with this folder on the path:
 It predicts {what}.
 The columns that it reads: {columns}.
 
-manifest.json says what the columns and classes are, and members/ holds each model in its library's own format or as plain
-arrays. runtime/ turns a table into what they want and averages them; it is the code that windvane itself predicts with.
-Nothing in the data files is executed when they are read. requirements.txt has the versions that the model was made with.
+manifest.json says what the columns and classes are, and members/ holds each model in its library's own format or as
+plain arrays. runtime/ turns a table into what they want and averages them: the code that windvane itself predicts with.
+Nothing in the data files is executed when they are read. requirements.txt has the versions that made the model.
 """
 
 

@@ -1,4 +1,4 @@
-"""An exported image network: ONNX, a program of torch.export, and a program that predicts files with the first.
+"""Export an image network: ONNX, a torch.export program, and a Python program that predicts files with the former.
 
 ::
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from windvane.vision.saved_model import TrainedModel
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
-_INSTALLED = {"PIL": "pillow"}  # imported name -> the name to install, where they differ
+_INSTALLED = {"PIL": "pillow"}  # imported name -> name to install, if they differ
 _PROGRAM = "windvane.export.image_predictor"
 _START = '\n\nif __name__ == "__main__":\n    main()\n'
 _README = """{name}, trained by windvane {version}, which it does not need any more.
@@ -38,36 +38,38 @@ or, in Python with this folder on the path:
     from predictor import predict, predict_proba
     predict(["photo.jpg"])
 
-It tells {n} classes apart; model.json lists them in the order of the probabilities.
+It distinguishes {n} classes; model.json lists them in the order of the probabilities.
 
-model.onnx takes `images`, bytes of shape (n, 3, {size}, {size}), red, green and blue from 0 to 255, and gives
-`probabilities` of shape (n, {n}). The scaling of pixels is inside. Images of another shape are stretched to the square.
-model.pt2 is the same for PyTorch: torch.export.load("model.pt2").module(). Both were compared with the network when
-they were written. predictor.py reads images as windvane does: upright, on white where transparent.
+model.onnx maps `images`, bytes of shape (n, 3, {size}, {size}) with red, green and blue from 0 to 255, to
+`probabilities` of shape (n, {n}). The normalization of pixels is inside. Images of another shape are stretched to the
+square. model.pt2 is the same for PyTorch: torch.export.load("model.pt2").module(). Both were compared with the network
+when they were written. predictor.py reads images as windvane does: upright, on white where transparent.
 """
 
 
 def export_image_model(model: TrainedModel, folder: str | Path) -> Path:
-    """Write a folder that predicts without windvane, timm and torch, whole or not at all.
+    """Export a model to a folder that predicts without windvane, timm and torch; it appears whole or not at all.
 
     Parameters
     ----------
     model
-        Trained.
+        A trained model.
     folder
-        Must not exist, or be an empty folder.
+        A new or empty folder.
 
     Returns
     -------
     Path
-        Of the folder.
+        The folder.
 
     Raises
     ------
-    InputError
-        Where something is there, or the packages that write and check ONNX files are missing.
     WindvaneError
-        Where a file computes something else than the network.
+        If a file computes other probabilities than the network.
+
+    Examples
+    --------
+    >>> export_image_model(load_model("run"), "folder")  # doctest: +SKIP
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:

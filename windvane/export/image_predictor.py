@@ -1,4 +1,4 @@
-"""Classes of images, by a network that windvane trained. windvane itself is not needed.
+"""Classify images with a network that windvane trained; windvane itself is not needed.
 
 from predictor import predict, predict_proba    # of a list of image files
 python predictor.py images/ > predictions.csv    # --proba for the probability of each class
@@ -22,48 +22,48 @@ from windvane.data.images.dataset import resize_square
 from windvane.data.images.decode import decode_image
 
 HERE = Path(__file__).resolve().parent
-BATCH = 32  # images at once
+BATCH_SIZE = 32
 
 
 @cache
-def described() -> dict[str, Any]:
-    """Read what the network is."""
+def read_settings() -> dict[str, Any]:
+    """Read classes and image size once."""
     content: dict[str, Any] = json.loads((HERE / "model.json").read_text(encoding="utf-8"))
     return content
 
 
 @cache
-def opened() -> Any:
-    """Open the network once."""
+def open_session() -> Any:
+    """Load the network once."""
     import onnxruntime
 
     return onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
 
 
 def predict_proba(files: Sequence[str | Path]) -> NDArray[np.float32]:
-    """Give probabilities of shape (n, n_classes), columns in the order of the classes in model.json."""
-    size, found = described()["image_size"], []
-    for start in range(0, len(files), BATCH):
-        squares = [resize_square(decode_image(Path(file), size), size) for file in files[start : start + BATCH]]
+    """Return probabilities (n, n_classes) of n files, in the order of the classes in model.json."""
+    size, found = read_settings()["image_size"], []
+    for start in range(0, len(files), BATCH_SIZE):
+        squares = [resize_square(decode_image(Path(file), size), size) for file in files[start : start + BATCH_SIZE]]
         pixels = np.stack(squares).transpose(0, 3, 1, 2)  # (b, 3, s, s)
-        found.append(opened().run(None, {"images": pixels})[0])
+        found.append(open_session().run(None, {"images": pixels})[0])
     return np.concatenate(found)
 
 
 def predict(files: Sequence[str | Path]) -> NDArray[np.str_]:
-    """Give the most probable class of each file."""
-    return np.asarray(np.array(described()["classes"])[predict_proba(files).argmax(axis=1)])
+    """Return the most probable class of each file."""
+    return np.asarray(np.array(read_settings()["classes"])[predict_proba(files).argmax(axis=1)])
 
 
 def main() -> None:
-    """Print a table of predictions; what cannot be read is named beside it and left out."""
+    """Print a table of predictions; files that cannot be read are left out and named on the error stream."""
     parser = argparse.ArgumentParser(description="Classify images.")
     parser.add_argument("images", type=Path, help="an image, or a folder of them")
     parser.add_argument("--proba", action="store_true", help="a column of probabilities for each class")
     given = parser.parse_args()
     folder = given.images.is_dir()
     files = sorted(file for file in given.images.rglob("*") if file.is_file()) if folder else [given.images]
-    table, classes = csv.writer(sys.stdout, lineterminator="\n"), described()["classes"]
+    table, classes = csv.writer(sys.stdout, lineterminator="\n"), read_settings()["classes"]
     table.writerow(["name", *(classes if given.proba else ["prediction", "probability"])])
     for file in files:
         try:

@@ -16,7 +16,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from runtime.predictor import EnsemblePredictor, load_predictor
+from runtime.predictor import EnsemblePredictor, load_predictor  # type: ignore[import-not-found]
 
 
 @cache

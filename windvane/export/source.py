@@ -68,7 +68,8 @@ def parse(name: str) -> Module:
                 {alias.asname or alias.name.partition(".")[0]: (alias.name, "") for alias in node.names}
             )
         elif isinstance(node, ast.ImportFrom):
-            origin = node.module or ""
+            package = [name.rsplit(".", node.level)[0]] if node.level else []
+            origin = ".".join([*package, *filter(None, [node.module])])
             module.imports.update({alias.asname or alias.name: (origin, alias.name) for alias in node.names})
     return module
 

@@ -92,7 +92,7 @@ def collect_activations(
     layers
         As in `layer_names`.
     batch_size
-        Images at a time, if `data` has no batches of its own. "auto" begins with 64 and halves every batch that does
+        Images at a time, if `data` is not in batches already. "auto" begins with 64 and halves every batch that does
         not fit into memory.
     n_images
         Use the first so many images; None uses all.
@@ -272,7 +272,7 @@ def batch_too_large(layers: Sequence[Layer], n_images: int, device: torch.device
 
 
 def check_fits(layers: Mapping[str, Tensor], n_images: int) -> None:
-    """Raise if the activations of all images need more memory than is free, judged by those of a first batch."""
+    """Raise if the activations of all images need more memory than is free, estimated from a first batch."""
     per_image = {name: one.numel() * one.element_size() / one.shape[0] for name, one in layers.items() if one.shape[0]}
     # Concatenating the batches of one layer needs that layer twice.
     needed = sum(per_image.values()) + max(per_image.values(), default=0.0)

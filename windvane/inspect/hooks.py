@@ -74,7 +74,7 @@ def observe(
         stack.enter_context(_evaluation_mode(network))
         stack.enter_context(torch.set_grad_enabled(gradients))
         if on_output is not None:
-            recorder = _OutputRecorder(_marked(on_output))
+            recorder = _OutputRecorder(on_output)
             stack.enter_context(_module_hooks(network, recorder.on_enter, recorder.on_exit))
             stack.enter_context(_SkipSums(recorder))
         if on_enter is not None or on_exit is not None:
@@ -125,7 +125,10 @@ class _OutputRecorder:
         name = self._names.next(path)
         for key, tensor in tensors_in(output):
             alias_of = self._name_of(tensor)
-            self._on_output(LayerOutput(name + key, module, is_sum, alias_of), tensor)
+            try:
+                self._on_output(LayerOutput(name + key, module, is_sum, alias_of), tensor)
+            except Exception as error:
+                raise _CallbackError(error) from error
             self._remember(tensor, alias_of or name + key)
 
     def has_seen(self, tensor: Tensor) -> bool:

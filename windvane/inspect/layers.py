@@ -47,7 +47,7 @@ class Layer:
         return self.output.name
 
     def batch_first(self, tensor: Tensor, n_images: int) -> Tensor:
-        """Move the images to the first axis; windows or patches that shared it get an axis of their own."""
+        """Move the images to the first axis; windows or patches that shared it get a separate axis."""
         if tensor.ndim <= self.image_axis or tensor.shape[self.image_axis] % n_images:
             raise InputError(
                 f"layers: {self.name} returns {tuple(tensor.shape)} for {n_images} images. Allowed: layers that keep "

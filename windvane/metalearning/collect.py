@@ -25,11 +25,11 @@ from sklearn.model_selection import train_test_split
 
 from windvane.data.files import read_frame, to_frame
 from windvane.data.metrics import Metric, get_metric
-from windvane.runtime.table import Floats, Table
 from windvane.data.target import Goal, encode_target
 from windvane.metalearning.cells import Cell, append_cell, cell_id, read_cells
 from windvane.models import FAMILIES
 from windvane.models.base import Family, Setting
+from windvane.runtime.table import Floats, Table
 from windvane.search.portfolio import Entry
 from windvane.search.problem import PreparedProblem, prepare_problem
 from windvane.settings import Settings

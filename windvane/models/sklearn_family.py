@@ -36,7 +36,7 @@ from windvane.runtime.table import Floats, Table
 
 _FIRST_CHECKPOINT = 8
 _PATIENCE = 32  # iterations without improvement that are always allowed
-_MIN_PORTION = 8  # iterations of a warm start between two evaluations; each begins by reading the rows anew
+_MIN_PORTION = 8  # iterations of a warm start between two evaluations; each begins by reading all rows
 
 Estimator = Any
 Space = Mapping[str, Param] | Callable[[Task], Mapping[str, Param]]
@@ -138,9 +138,9 @@ class SklearnFamily:
     def space(self, task: Task) -> dict[str, Param]:
         """The hyperparameters given, and those of encoding where they belong to the search."""
         own = dict(self._space(task) if callable(self._space) else self._space)
-        return (
-            own if self.encoding is not None else {**own, **preprocessing_space("standard"), **class_weight_space(task)}
-        )
+        if self.encoding is None:
+            own |= {**preprocessing_space("standard"), **class_weight_space(task)}
+        return own
 
     def steps(self, config: Config, task: Task) -> tuple[int, ...]:
         """One, or 8, 16, 32 ... up to the largest number of iterations."""
@@ -171,7 +171,8 @@ class SklearnFamily:
 
     def load(self, folder: Path, setting: Setting) -> Fitted:
         """Open a checkpoint for prediction."""
-        return open_model(folder, setting, "sklearn", self.trusted_types(setting.task))
+        model: Fitted = open_model(folder, setting, "sklearn", self.trusted_types(setting.task))
+        return model
 
     def create_estimator(self, task: Task) -> Estimator:
         """Make a new, unfitted estimator for a task."""
@@ -225,12 +226,11 @@ class SklearnModel(BaseModel):
         if weight is not None and self._weight_name is None:
             rows, weight = repeat_by_weight(rows, weight), None
         self._target, self._weight = target[rows], None if weight is None else weight[rows]
-        features = features if len(rows) == len(target) and weight is train.weight else features[rows]
-        self._features = sklearn_features(features, dense=not takes_sparse(estimator))
-        self._valid, self._valid_features = (
-            valid,
-            sklearn_features(self.encoder.transform(valid.table), dense=not takes_sparse(estimator)),
-        )
+        if not np.array_equal(rows, np.arange(len(target))):
+            features = features[rows]
+        dense = not takes_sparse(estimator)
+        self._features, self._valid = sklearn_features(features, dense=dense), valid
+        self._valid_features = sklearn_features(self.encoder.transform(valid.table), dense=dense)
         if task.is_classification and len(np.unique(self._target)) == 1:
             from sklearn.dummy import DummyClassifier
 
@@ -272,7 +272,7 @@ class SklearnModel(BaseModel):
                 self._one_pass()
             else:
                 self._warm_start(goal, until)
-            if self.family.iterations is None or known == 1 or not self.best_iteration:
+            if self.best_loss == np.inf:  # nothing was evaluated yet
                 self.estimator, self.best_iteration = self._current, self.iterations
 
     def _one_pass(self) -> None:
@@ -323,7 +323,7 @@ class SklearnModel(BaseModel):
     def _evaluate(self) -> None:
         found = self._fitted(self._current).predict_encoded(self._valid_features)
         loss = validation_loss(found, self._valid, self.setting.task, self.units)
-        if np.isfinite(loss) and (loss < self.best_loss or not np.isfinite(self.best_loss)):
+        if np.isfinite(loss) and loss < self.best_loss:
             self.best_loss, self.best_iteration = loss, self.iterations
             self.estimator = deepcopy(self._current)
         idle = self.iterations - self.best_iteration

@@ -32,15 +32,7 @@ _DURATIONS = frozenset(("timedelta", "timedelta64"))
 def kind_of(values: pd.Series) -> str:
     """Tell what a column holds by its type, or by its values where the type is object.
 
-    Parameters
-    ----------
-    values
-        The column.
-
-    Returns
-    -------
-    str
-        "number", "date", "duration", "category" (declared so), "text" (strings), "mixed" or "empty".
+    "number", "date", "duration", "category" (declared so), "text" (strings), "mixed" or "empty".
     """
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
@@ -61,18 +53,7 @@ def kind_of(values: pd.Series) -> str:
 
 
 def canonical(value: object) -> str:
-    """Write a value as a text that does not depend on its type.
-
-    Parameters
-    ----------
-    value
-        Anything that is not missing.
-
-    Returns
-    -------
-    str
-        "1" for 1, 1.0 and "1 "; "True" for booleans; the value's own text otherwise.
-    """
+    """Write a value as a text that does not depend on its type."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, bool | np.bool_):
@@ -85,18 +66,7 @@ def canonical(value: object) -> str:
 
 
 def is_missing(value: object) -> bool:
-    """Whether one value is None, NaN, NaT or NA.
-
-    Parameters
-    ----------
-    value
-        Anything.
-
-    Returns
-    -------
-    bool
-        Whether it stands for no value.
-    """
+    """Whether one value is None, NaN, NaT or NA."""
     nan = isinstance(value, float | np.floating) and value != value
     return nan or value is None or value is pd.NA or value is pd.NaT
 
@@ -104,22 +74,7 @@ def is_missing(value: object) -> bool:
 def distinct_texts(
     values: pd.Series, tokens: frozenset[str] = MISSING_TEXTS
 ) -> tuple[Integers, list[str]]:  # (n,), k texts
-    """Find the distinct canonical texts of a column.
-
-    Parameters
-    ----------
-    values
-        n values of any type.
-    tokens
-        Texts that count as missing.
-
-    Returns
-    -------
-    codes
-        Position of each value among the texts, -1 where it is missing; shape (n,).
-    texts
-        The distinct texts in order of appearance.
-    """
+    """Return the position of each value among the distinct canonical texts (-1: missing), and these texts."""
     codes, raw = pd.factorize(_hashable(values))
     positions: dict[str, int] = {}
     found = [
@@ -137,18 +92,7 @@ def _hashable(values: pd.Series) -> Any:
 
 
 def vocabulary_index(vocabulary: tuple[str, ...]) -> dict[str, float]:
-    """Make the look-up from canonical text to code.
-
-    Parameters
-    ----------
-    vocabulary
-        The known texts.
-
-    Returns
-    -------
-    dict
-        Text -> code. Booleans are found by "0" and "1" too and the other way round, where that is no other value.
-    """
+    """Make the look-up from canonical text to code; booleans are found by "0" and "1" too, and the other way round."""
     index = {text: float(code) for code, text in enumerate(vocabulary)}
     for one, other in (("False", "0"), ("True", "1")):
         for text, alias in ((one, other), (other, one)):
@@ -158,43 +102,13 @@ def vocabulary_index(vocabulary: tuple[str, ...]) -> dict[str, float]:
 
 
 def to_codes(values: pd.Series, index: Mapping[str, float], unseen: float) -> Floats:  # (n,)
-    """Translate a column to category codes.
-
-    Parameters
-    ----------
-    values
-        n values of any type.
-    index
-        Text -> code, from `vocabulary_index`.
-    unseen
-        The code of every other text.
-
-    Returns
-    -------
-    ndarray
-        Codes, NaN where the value is missing.
-    """
+    """Translate a column to category codes: NaN is missing, `unseen` any text that is not in the index."""
     codes, raw = pd.factorize(_hashable(values))
     return np.array([*codes_of(np.asarray(raw, dtype=object), index, unseen), np.nan])[codes]
 
 
 def codes_of(values: Iterable[object], index: Mapping[str, float], unseen: float) -> list[float]:
-    """Translate a few values to category codes, one by one.
-
-    Parameters
-    ----------
-    values
-        Values of any type.
-    index
-        Text -> code, from `vocabulary_index`.
-    unseen
-        The code of every other text.
-
-    Returns
-    -------
-    list of float
-        Codes, NaN where the value is missing.
-    """
+    """Translate a few values to category codes, one by one."""
     codes = []
     for value in values:
         text = "" if is_missing(value) else canonical(value)
@@ -204,23 +118,7 @@ def codes_of(values: Iterable[object], index: Mapping[str, float], unseen: float
 
 
 def to_numbers(values: pd.Series) -> Floats:  # (n,)
-    """Translate a column to float64.
-
-    Parameters
-    ----------
-    values
-        n numbers, booleans, or texts of plain numbers, of any type; texts that stand for no value are allowed.
-
-    Returns
-    -------
-    ndarray
-        Numbers; missing values are NaN, infinite ones stay.
-
-    Raises
-    ------
-    InputError
-        Where a value is neither a number nor missing; names the column and the first such value.
-    """
+    """Translate a column to float64; InputError names the first value that is neither a number nor missing."""
     if types.is_numeric_dtype(values.dtype):
         return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
     if isinstance(values.dtype, pd.CategoricalDtype):
@@ -246,26 +144,10 @@ def to_numbers(values: pd.Series) -> Floats:  # (n,)
 
 
 def to_dates(values: pd.Series, form: str | None, timezone: str | None) -> NDArray[np.datetime64]:  # (n,)
-    """Translate a column to wall-clock times in the time zone of training.
+    """Translate a column to wall-clock times in the time zone of training, in microseconds; NaT is missing.
 
-    Parameters
-    ----------
-    values
-        n dates of any type, or texts of them.
-    form
-        The format that texts have, as `datetime.strptime` takes it; None where training had no texts.
-    timezone
-        The zone; None where training's dates had none. Dates without a zone are taken for UTC where it has one.
-
-    Returns
-    -------
-    ndarray
-        datetime64 in microseconds; NaT is missing.
-
-    Raises
-    ------
-    InputError
-        Where a value is neither a date nor missing; names the column and the first such value.
+    Texts have the format `form`. Dates without a zone are taken for UTC where training had a zone. InputError names the
+    first value that is neither a date nor missing.
     """
     if _refuse_kinds(values, {"number", "duration"}, "date") == "date":
         try:
@@ -287,19 +169,7 @@ def to_dates(values: pd.Series, form: str | None, timezone: str | None) -> NDArr
 
 
 def date_parts(dates: NDArray[np.datetime64]) -> dict[str, Floats]:
-    """Take dates apart into numbers.
-
-    Parameters
-    ----------
-    dates
-        datetime64 in microseconds, shape (n,).
-
-    Returns
-    -------
-    dict
-        For each of `PARTS` an array of shape (n,): days since 1970 with their fraction, year, month 1-12, day 1-31,
-        weekday 0-6 from Monday, hour 0-23; NaN where the date is missing.
-    """
+    """Take dates apart into the numbers of `PARTS`, each of shape (n,); NaN where a date is missing."""
     day, month, year = (dates.astype(f"datetime64[{unit}]") for unit in "DMY")
     seconds = (dates - day) / np.timedelta64(1, "s")  # since midnight; NaT gives NaN
     numbers = {
@@ -314,23 +184,7 @@ def date_parts(dates: NDArray[np.datetime64]) -> dict[str, Floats]:
 
 
 def to_seconds(values: pd.Series) -> Floats:  # (n,)
-    """Translate durations to seconds.
-
-    Parameters
-    ----------
-    values
-        n durations, or texts of them such as "1 days 02:00:00".
-
-    Returns
-    -------
-    ndarray
-        Seconds; NaN is missing.
-
-    Raises
-    ------
-    InputError
-        Where a value is neither a duration nor missing; names the column and the first such value.
-    """
+    """Translate durations, or texts such as "1 days 02:00:00", to seconds; NaN is missing."""
     if _refuse_kinds(values, {"number", "date"}, "duration") == "duration":
         return np.asarray(pd.to_timedelta(values).dt.total_seconds().to_numpy(dtype=np.float64))
     codes, texts = distinct_texts(values)
@@ -340,18 +194,7 @@ def to_seconds(values: pd.Series) -> Floats:  # (n,)
 
 
 def to_texts(values: pd.Series) -> NDArray[np.object_]:  # (n,)
-    """Translate a column to strings.
-
-    Parameters
-    ----------
-    values
-        n values of any type.
-
-    Returns
-    -------
-    ndarray
-        Canonical texts; the empty string is missing.
-    """
+    """Translate a column to canonical texts; the empty string is missing."""
     texts = ["" if is_missing(value) else canonical(value) for value in values]
     return np.array(["" if text in MISSING_TEXTS else text for text in texts], dtype=object)
 

@@ -63,7 +63,7 @@ class Encoder:
             self._add(step, self.arrays_of(i), chain)
 
     def arrays_of(self, i: int) -> dict[str, NDArray[Any]]:
-        """Return the arrays of one step by their own names."""
+        """Return the arrays of one step by the names within the step."""
         return {
             name.partition("_")[2]: array for name, array in self.arrays.items() if name.partition("_")[0] == str(i)
         }
@@ -184,7 +184,7 @@ class WideLookup:
         self._columns = [j for j, _ in tables]
         heights = [len(table) for _, table in tables]
         self._offsets = np.cumsum([0, *heights[:-1]]).astype(np.intp)  # first row of each table in the stack
-        self._stack = sp.csr_matrix(sp.block_diag([table for _, table in tables], format="csr"))
+        self._stack: sp.csr_matrix = sp.csr_matrix(sp.block_diag([table for _, table in tables], format="csr"))
 
     def __call__(self, numbers: Floats, codes: Floats, rows: NDArray[np.intp]) -> sp.csr_matrix:
         picked = rows[:, self._columns] + self._offsets  # (n, number of tables)

@@ -297,7 +297,7 @@ class RealMLP(FittedModel):
         super().__init__(encoder, output)
         self.spec, self.parameters, self.stretch = spec, parameters, stretch  # (spec.size,), (q,)
         self.limits = limits  # of the training target in its units, which predictions never leave
-        # Converting them anew for each row would cost more than the row.
+        # Converting them for each row would cost more than the row.
         self._double = spec.views(parameters.astype(np.float64))
 
     @classmethod

@@ -22,6 +22,7 @@ from .table import Floats, Table
 
 # A prediction is cut into pieces of this many rows, so that memory does not grow with the table.
 CHUNK_ROWS = 50_000
+BESIDE = ("manifest.json", "predictor.py", "runtime", "README.txt", "requirements.txt", "__pycache__")
 FEW_ROWS = 500  # up to here starting threads costs more than it saves
 
 
@@ -94,9 +95,10 @@ def load_predictor(folder: Path, threads: int = 1) -> EnsemblePredictor:
 
 
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Raise ModelFileError where the files of the members are not those that a manifest lists with their hashes."""
+    """Raise ModelFileError where the files, but for a program, are not those of a manifest, by name and hash."""
     listed = manifest.get("files")
-    found = {f.relative_to(folder).as_posix() for f in (folder / "members").rglob("*") if f.is_file()}
+    names = (file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    found = {name for name in names if name.partition("/")[0] not in BESIDE}
     if not isinstance(listed, dict) or found != set(listed):
         odd = sorted(found.symmetric_difference(listed if isinstance(listed, dict) else ()))
         raise ModelFileError(f"{str(folder)!r} is not whole: its manifest and its files differ ({', '.join(odd[:3])}).")
@@ -124,7 +126,8 @@ def classes_from_json(record: Any) -> NDArray[Any] | None:
 def as_frame(X: Any) -> Frame:
     """Make a frame of an array; frames and sparse matrices stay what they are."""
     if sp.issparse(X):
-        return sp.csr_matrix(X, dtype=np.float64)
+        matrix: Any = X
+        return sp.csr_matrix(matrix, dtype=np.float64)
     frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
     if frame.ndim != 2 or frame.shape[1] == 0:
         raise InputError(f"X has the shape {frame.shape}. Allowed: rows with at least one column.")

@@ -32,27 +32,13 @@ PORTION = 512  # rows that are predicted at once: what a processor's cache holds
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """What a network is made of.
+    """What a network is made of."""
 
-    Attributes
-    ----------
-    inputs
-        q, the number of features.
-    embedded
-        p: so many of the first features are embedded as well; 0 for none.
-    hidden
-        Widths of the hidden layers, at least one.
-    outputs
-        k.
-    activation
-        Of the hidden layers.
-    """
-
-    inputs: int
-    embedded: int
-    hidden: tuple[int, ...]
-    outputs: int
-    activation: Activation
+    inputs: int  # q, the number of features
+    embedded: int  # p: so many of the first features are embedded as well; 0 for none
+    hidden: tuple[int, ...]  # widths of the hidden layers, at least one
+    outputs: int  # k
+    activation: Activation  # of the hidden layers
 
     @classmethod
     def from_json(cls, content: Any) -> NetworkSpec:
@@ -104,49 +90,20 @@ class NetworkSpec:
 
 @dataclass
 class Trail:
-    """What a pass through a network leaves for the gradient.
+    """What a pass through a network leaves for the gradient."""
 
-    Attributes
-    ----------
-    features
-        Shape (n, q).
-    angles, waves
-        What the embeddings take the cosine of, and the cosines, (p, n, WAVES); or None.
-    columns
-        The embeddings, (n, p * MIXED), or None.
-    first
-        The weights of the first layer times the scale of their inputs.
-    hidden, slopes
-        For each hidden layer its values, and their derivatives by what the activation was applied to; (n, width).
-    scores
-        Shape (n, k).
-    """
-
-    features: Any
-    angles: Any
-    waves: Any
-    columns: Any
-    first: Any
-    hidden: list[Any]
-    slopes: list[Any]
-    scores: Any
+    features: Any  # shape (n, q)
+    angles: Any  # what the embeddings take the cosine of, (p, n, WAVES), or None
+    waves: Any  # the cosines, (p, n, WAVES), or None
+    columns: Any  # the embeddings, (n, p * MIXED), or None
+    first: Any  # the weights of the first layer times the scale of their inputs
+    hidden: list[Any]  # the values of each hidden layer, (n, width)
+    slopes: list[Any]  # their derivatives by what the activation was applied to, (n, width)
+    scores: Any  # shape (n, k)
 
 
 def squash(features: Any, stretch: NDArray[Any]) -> Any:
-    """Stretch columns, and bend them so that no value is beyond -3 .. 3: x / sqrt(1 + (x / 3)^2).
-
-    Parameters
-    ----------
-    features
-        Shape (n, q), dense or CSR.
-    stretch
-        Shape (q,), from `windvane.models.layers.find_stretch`.
-
-    Returns
-    -------
-    ndarray or csr_matrix
-        Of the same shape and type.
-    """
+    """Stretch columns, and bend them so that no value is beyond -3 .. 3: x / sqrt(1 + (x / 3)^2)."""
     if isinstance(features, sp.csr_matrix):
         bent = features.copy()
         bent.data = bent.data / np.hypot(1, bent.data / CLIP)
@@ -176,22 +133,10 @@ def slope(z: Any, value: Any, activation: Activation) -> Any:
 
 
 def forward(design: NetworkSpec, parts: Parts, features: Any, masks: Iterator[Any] | None = None) -> Trail:
-    """Run a network.
+    """Run a network on n rows.
 
-    Parameters
-    ----------
-    design, parts
-        The network.
-    features
-        Squashed, shape (n, q), of the type that is computed in.
-    masks
-        For each hidden layer what its values are multiplied with, (n, width), or None; without masks the slopes, which
-        `backward` needs, are left out.
-
-    Returns
-    -------
-    Trail
-        With scores of shape (n, k).
+    `masks` has for each hidden layer what its values are multiplied with, (n, width), or None; without masks the
+    slopes, which the gradient needs, are left out.
     """
     first = parts["scale"][:, None] * parts["weights_0"]  # (q + p * MIXED, width)
     angles = waves = columns = None

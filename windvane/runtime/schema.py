@@ -42,48 +42,20 @@ MAX_NAMED = 10  # columns named in a note or an error
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the training table.
-
-    Attributes
-    ----------
-    name
-        Its name.
-    kind
-        What it is read as.
-    missing
-        How many values were missing in training.
-    distinct
-        How many distinct values there were; None where they were not counted (numbers).
-    vocabulary
-        The texts of a category; a code is a position in it.
-    form
-        The format of dates written as texts.
-    timezone
-        The time zone in which dates are taken apart; None where they have none.
-    parts
-        The numbers made of a date: those of `column_values.PARTS` that varied in training.
-    reason
-        Why the column was dropped.
-    """
+    """One column of the training table."""
 
     name: str
-    kind: Kind
-    missing: int = 0
-    distinct: int | None = None
-    vocabulary: tuple[str, ...] = ()
-    form: str | None = None
-    timezone: str | None = None
-    parts: tuple[str, ...] = ()
-    reason: str | None = None
+    kind: Kind  # what it is read as
+    missing: int = 0  # how many values were missing in training
+    distinct: int | None = None  # how many distinct values there were; None where they were not counted (numbers)
+    vocabulary: tuple[str, ...] = ()  # the texts of a category; a code is a position in it
+    form: str | None = None  # the format of dates written as texts
+    timezone: str | None = None  # the time zone in which dates are taken apart; None where they have none
+    parts: tuple[str, ...] = ()  # the numbers made of a date: those of `column_values.PARTS` that varied in training
+    reason: str | None = None  # why the column was dropped
 
     def to_json(self) -> dict[str, Any]:
-        """Describe the column in JSON's types, leaving out what has its default.
-
-        Returns
-        -------
-        dict
-            What `from_json` reads.
-        """
+        """Describe the column in JSON's types, leaving out what has its default."""
         values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -93,25 +65,7 @@ class Column:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Column:
-        """Make a column of what `to_json` wrote.
-
-        Parameters
-        ----------
-        fields
-            The description.
-
-        Returns
-        -------
-        Column
-            The same column.
-
-        Raises
-        ------
-        ValueError
-            Where a field is of another type.
-        TypeError
-            Where a field is unknown or missing.
-        """
+        """Make a column of what `to_json` wrote."""
         given: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
         column = cls(**given)
         lists, texts = (column.vocabulary, column.parts), (column.form, column.timezone, column.reason)
@@ -131,44 +85,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Schema:
-    """What the columns of a training table are.
+    """What the columns of a training table are."""
 
-    Attributes
-    ----------
-    columns
-        The columns in the order of training; empty where the table was sparse.
-    named
-        Whether columns are found by name; by position otherwise.
-    n_sparse
-        Number of columns of a sparse table; 0 where it was dense.
-    """
-
-    columns: tuple[Column, ...]
-    named: bool
-    n_sparse: int = 0
+    columns: tuple[Column, ...]  # the columns in the order of training; empty where the table was sparse
+    named: bool  # whether columns are found by name; by position otherwise
+    n_sparse: int = 0  # number of columns of a sparse table; 0 where it was dense
 
     def transform(self, frame: Frame, owner: str = "the model") -> Table:
-        """Apply the schema to a table.
+        """Apply the schema to n rows.
 
-        Parameters
-        ----------
-        frame
-            What `windvane.data.files.to_frame` gave: n rows. Columns may have another order, columns that training
-            did not know are ignored, and so is the absence of columns that were dropped.
-        owner
-            Name of the estimator, for errors.
-
-        Returns
-        -------
-        Table
-            n rows of typed columns.
-
-        Raises
-        ------
-        MissingColumnsError
-            Where columns are missing.
-        InputError
-            Where a table known by position has another number of columns, or a value cannot be read as in training.
+        Columns may have another order; what training did not know or dropped is ignored. Errors name the `owner`.
         """
         if self.n_sparse:
             return self._transform_sparse(frame, owner)
@@ -196,35 +122,13 @@ class Schema:
         return [column.name for column in self.columns] or [f"x{i}" for i in range(self.n_sparse)]
 
     def to_json(self) -> dict[str, Any]:
-        """Describe the schema in JSON's types.
-
-        Returns
-        -------
-        dict
-            What `from_json` reads.
-        """
+        """Describe the schema in JSON's types."""
         columns = [column.to_json() for column in self.columns]
         return {"columns": columns, "named": self.named, "n_sparse": self.n_sparse}
 
     @classmethod
     def from_json(cls, fields: Any) -> Schema:
-        """Make a schema of what `to_json` wrote.
-
-        Parameters
-        ----------
-        fields
-            The description, which may come from a damaged file.
-
-        Returns
-        -------
-        Schema
-            The same schema.
-
-        Raises
-        ------
-        ModelFileError
-            Where the description is malformed.
-        """
+        """Make a schema of what `to_json` wrote."""
         try:
             columns = tuple(Column.from_json(column) for column in fields["columns"])
             named, n_sparse = fields["named"], fields["n_sparse"]

@@ -31,25 +31,7 @@ _DAMAGE: tuple[type[Exception], ...] = (
 
 @contextmanager
 def reading(path: Path, *also: type[Exception]) -> Iterator[None]:
-    """Turn whatever goes wrong while a file is read and understood into a `ModelFileError`.
-
-    Parameters
-    ----------
-    path
-        The file or folder being read, for the message.
-    *also
-        Exceptions of the library that reads.
-
-    Yields
-    ------
-    None
-        Once, to the block that reads.
-
-    Raises
-    ------
-    ModelFileError
-        If the block fails.
-    """
+    """Turn whatever goes wrong while a file is read and understood into a `ModelFileError`."""
     try:
         yield
     except ModelFileError:
@@ -60,25 +42,7 @@ def reading(path: Path, *also: type[Exception]) -> Iterator[None]:
 
 @contextmanager
 def new_folder(path: Path, argument: str) -> Iterator[Path]:
-    """Make a folder, whole or not at all.
-
-    Parameters
-    ----------
-    path
-        Must not exist, or be an empty folder.
-    argument
-        Its name in the user's call, for the message.
-
-    Yields
-    ------
-    Path
-        Where to write; it takes its place when the block ends well, and is gone when it fails.
-
-    Raises
-    ------
-    InputError
-        Where something is there: nothing is written over.
-    """
+    """Make a folder, whole or not at all."""
     if path.exists() and (path.is_file() or any(path.iterdir())):
         raise InputError(f"{argument}={str(path)!r} exists and is not empty. Allowed: a new or empty folder.")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,23 +64,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    dict
-        Its content.
-
-    Raises
-    ------
-    ModelFileError
-        If there is no such file or it holds no mapping.
-    """
+    """Read what `write_json` wrote."""
     with reading(path):
         content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
@@ -132,23 +80,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read what `write_arrays` wrote.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    dict
-        Name -> array.
-
-    Raises
-    ------
-    ModelFileError
-        If the file is missing or damaged, or an array holds objects.
-    """
+    """Read what `write_arrays` wrote."""
     # numpy would not close a file that it opened and could not read.
     with reading(path), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}

@@ -28,30 +28,14 @@ HAS_SKLEARN = importlib.util.find_spec("sklearn") is not None
 
 @dataclass(frozen=True)
 class TreeArrays:
-    """Some trees, their nodes one after the other.
+    """Some trees, their nodes one after the other."""
 
-    Attributes
-    ----------
-    sizes
-        Number of nodes of each tree, int64.
-    right
-        Right child of each node, counted from the root of its tree, int32; 0 for a leaf.
-    feature
-        Feature that each node asks for, int32; -1 for a leaf.
-    threshold
-        Float32; a row goes left where its feature is at most this.
-    missing_left
-        Whether a row goes left where its feature is missing.
-    values
-        Float64, shape (leaves, k): mean target or shares of the k classes, in the order of the leaves.
-    """
-
-    sizes: NDArray[np.int64]
-    right: NDArray[np.int32]
-    feature: NDArray[np.int32]
-    threshold: NDArray[np.float32]
-    missing_left: NDArray[np.bool_]
-    values: Floats
+    sizes: NDArray[np.int64]  # number of nodes of each tree, int64
+    right: NDArray[np.int32]  # right child of each node, counted from the root of its tree, int32; 0 for a leaf
+    feature: NDArray[np.int32]  # feature that each node asks for, int32; -1 for a leaf
+    threshold: NDArray[np.float32]  # float32; a row goes left where its feature is at most this
+    missing_left: NDArray[np.bool_]  # whether a row goes left where its feature is missing
+    values: Floats  # float64, shape (leaves, k): mean target or shares of the k classes, in the order of the leaves
 
     @classmethod
     def of(cls, grown: Sequence[Any]) -> TreeArrays:
@@ -77,25 +61,7 @@ class TreeArrays:
 
     @classmethod
     def read(cls, path: Path, n_features: int) -> TreeArrays:
-        """Read what `write` wrote and check it, so that no descent can leave its tree or go round in it.
-
-        Parameters
-        ----------
-        path
-            The file.
-        n_features
-            How many features the trees may ask for.
-
-        Returns
-        -------
-        TreeArrays
-            The trees.
-
-        Raises
-        ------
-        ModelFileError
-            If the file is damaged or a node is not possible.
-        """
+        """Read what `write` wrote and check it, so that no descent can leave its tree or go round in it."""
         kept = read_arrays(path)
         dtypes = {"sizes": "i8", "right": "i4", "feature": "i4", "threshold": "f4", "missing_left": "?", "values": "f8"}
         with reading(path):
@@ -133,22 +99,7 @@ class TreeArrays:
         write_arrays(path, vars(self))
 
     def compiled(self, i: int, n_features: int, with_values: bool = False) -> Any:
-        """Rebuild scikit-learn's tree: what its descent reads, without statistics.
-
-        Parameters
-        ----------
-        i
-            Which tree.
-        n_features
-            Features of a row.
-        with_values
-            Whether its leaves have their values, so that it can predict, or only be descended.
-
-        Returns
-        -------
-        sklearn.tree._tree.Tree
-            With the nodes numbered as here.
-        """
+        """Rebuild scikit-learn's tree: what its descent reads, without statistics."""
         from sklearn.tree._tree import NODE_DTYPE, Tree
 
         size, root = int(self.sizes[i]), int(self.sizes[:i].sum())
@@ -171,15 +122,7 @@ class TreeArrays:
 
 
 class Descent:
-    """Mean of the leaf values that rows reach in all trees.
-
-    Parameters
-    ----------
-    parts
-        At least one; all with the same number of values.
-    n_features
-        Features of a row.
-    """
+    """Mean of the leaf values that rows reach in all trees."""
 
     def __init__(self, parts: Sequence[TreeArrays], n_features: int) -> None:
         self._n_features = n_features
@@ -197,23 +140,7 @@ class Descent:
         self._compiled: list[Any] | None = None
 
     def __call__(self, features: NDArray[np.float32] | sp.csr_matrix) -> Floats:
-        """Give the mean for each row.
-
-        Parameters
-        ----------
-        features
-            Float32, shape (n, n_features), C order or CSR.
-
-        Returns
-        -------
-        ndarray
-            Shape (n, k).
-
-        Raises
-        ------
-        ModelFileError
-            If the rows have other features than the trees, that is, parts of different models were put together.
-        """
+        """Give the mean for each row."""
         if features.shape[1] != self._n_features:
             raise ModelFileError(f"The trees want {self._n_features} features, the encoder gives {features.shape[1]}.")
         if features.shape[0] > _FEW_ROWS:

@@ -34,7 +34,7 @@ _LEVELS = (
 # Images shown in all, up to which no more than a level is advised, whatever the pressure.
 _SHOWN = ((500_000, "none"), (5_000_000, "light2"), (math.inf, "medium2"))
 
-# What the paper found at which pressure (Figures 4 and 7, Table 6); percent are top-1, without regularisation.
+# What the paper found at which pressure (Figures 4 and 7, Table 6); percent are top-1, without regularization.
 _FOUND = (
     (0.41, "Ti/16 on ImageNet-21k lost by every level"),
     (0.61, "B/16 on ImageNet-21k, 30 epochs, lost by every level, as all but the largest networks did"),

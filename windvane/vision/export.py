@@ -1,7 +1,7 @@
-"""A trained network for other programs: ONNX and torch.export.
+"""Trained networks for other programs: ONNX and torch.export.
 
-What goes in are plain pixels and what comes out are probabilities, so that nobody has to repeat the scaling. What was
-written is read back and compared with the network before it counts.
+The input are plain pixels and the output probabilities, so nobody has to repeat the normalization. Each file is read
+back and compared with the network before it counts.
 """
 
 from __future__ import annotations
@@ -21,17 +21,11 @@ from windvane.errors import InputError, WindvaneError
 from windvane.vision.saved_model import TrainedModel
 
 _TOLERANCE = 1e-4  # largest difference of a probability
-_CHECKED = (2, 5)  # images: the first number is what is traced, the second shows that others work
+_CHECKED = (2, 5)  # batch sizes: the first is traced, the second shows that others work
 
 
 class PixelNetwork(nn.Module):
-    """A network from pixels to probabilities.
-
-    Parameters
-    ----------
-    model
-        Trained.
-    """
+    """Maps uint8 pixels to probabilities."""
 
     mean: Tensor
     std: Tensor
@@ -39,22 +33,23 @@ class PixelNetwork(nn.Module):
     def __init__(self, model: TrainedModel) -> None:
         super().__init__()
         self.network = model.network
-        self.register_buffer("mean", 255.0 * torch.tensor(model.recipe.normalization[0])[:, None, None])
-        self.register_buffer("std", 255.0 * torch.tensor(model.recipe.normalization[1])[:, None, None])
+        mean, std = model.recipe.normalization
+        self.register_buffer("mean", 255.0 * torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", 255.0 * torch.tensor(std)[:, None, None])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give probabilities of shape (n, k) for uint8 images of shape (n, 3, s, s)."""
+        """Return probabilities (n, k) of uint8 images (n, 3, s, s)."""
         logits = self.network((images.to(torch.float32) - self.mean) / self.std)  # (n, k)
         return torch.softmax(logits, dim=1)
 
 
 def export_onnx(model: TrainedModel, path: str | Path) -> Path:
-    """Write a model as one ONNX file.
+    """Export a model as one ONNX file.
 
     Parameters
     ----------
     model
-        Trained.
+        A trained model.
     path
         A new file that ends in .onnx. Its input is ``images``, uint8 of shape (n, 3, s, s); its output
         ``probabilities``, float32 of shape (n, k).
@@ -62,20 +57,22 @@ def export_onnx(model: TrainedModel, path: str | Path) -> Path:
     Returns
     -------
     Path
-        The file, once onnxruntime computes the same.
+        The file, after onnxruntime has computed the same probabilities.
 
     Raises
     ------
-    InputError
-        Where the path is not usable.
     WindvaneError
-        Where the file computes something else.
+        If the file computes other probabilities.
+
+    Examples
+    --------
+    >>> export_onnx(load_model("run"), "model.onnx")  # doctest: +SKIP
     """
     file, network = _new_file(path, ".onnx"), _on_cpu(model)
     with _quiet():
         torch.onnx.export(
             network,
-            (_images(model, _CHECKED[0]),),
+            (_random_images(model, _CHECKED[0]),),
             file,
             input_names=["images"],
             output_names=["probabilities"],
@@ -88,45 +85,48 @@ def export_onnx(model: TrainedModel, path: str | Path) -> Path:
 
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     for n in _CHECKED:
-        images = _images(model, n)
-        _compare(network, images, session.run(None, {"images": images.numpy()})[0], file)
+        images = _random_images(model, n)
+        _check_equal(network, images, session.run(None, {"images": images.numpy()})[0], file)
     return file
 
 
 def export_torch(model: TrainedModel, path: str | Path) -> Path:
-    """Write a model as a program of torch.export, which needs neither timm nor windvane.
+    """Export a model as a torch.export program, which needs neither timm nor windvane.
 
     Parameters
     ----------
     model
-        Trained.
+        A trained model.
     path
-        A new file that ends in .pt2. ``torch.export.load(path).module()`` takes uint8 images of shape (n, 3, s, s).
+        A new file that ends in .pt2. ``torch.export.load(path).module()`` maps uint8 images of shape (n, 3, s, s) to
+        probabilities.
 
     Returns
     -------
     Path
-        The file, once it computes the same.
+        The file, after it has computed the same probabilities.
 
     Raises
     ------
-    InputError
-        Where the path is not usable.
     WindvaneError
-        Where the file computes something else.
+        If the file computes other probabilities.
+
+    Examples
+    --------
+    >>> export_torch(load_model("run"), "model.pt2")  # doctest: +SKIP
     """
     file, network = _new_file(path, ".pt2"), _on_cpu(model)
     with _quiet():
         program = torch.export.export(
-            network, (_images(model, _CHECKED[0]),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
+            network, (_random_images(model, _CHECKED[0]),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
         )
         torch.export.save(program, file)
         loaded = torch.export.load(file).module()
     for n in _CHECKED:
-        images = _images(model, n)
+        images = _random_images(model, n)
         with torch.inference_mode():
-            found = loaded(images).numpy()
-        _compare(network, images, found, file)
+            probabilities = loaded(images).numpy()
+        _check_equal(network, images, probabilities, file)
     return file
 
 
@@ -141,23 +141,23 @@ def _on_cpu(model: TrainedModel) -> PixelNetwork:
     return PixelNetwork(TrainedModel(copy.deepcopy(model.network).cpu(), model.recipe, model.classes)).eval()
 
 
-def _images(model: TrainedModel, n: int) -> Tensor:
-    """Make n images of noise; shape (n, 3, s, s)."""
+def _random_images(model: TrainedModel, n: int) -> Tensor:
+    """Return uint8 noise of shape (n, 3, s, s)."""
     size = model.recipe.image_size
     return torch.randint(256, (n, 3, size, size), generator=torch.Generator().manual_seed(n)).to(torch.uint8)
 
 
-def _compare(network: PixelNetwork, images: Tensor, found: np.ndarray, file: Path) -> None:
+def _check_equal(network: PixelNetwork, images: Tensor, probabilities: np.ndarray, file: Path) -> None:
     with torch.inference_mode():
-        wanted = network(images).numpy()
-    difference = float(np.abs(found - wanted).max())
+        expected = network(images).numpy()
+    difference = float(np.abs(probabilities - expected).max())
     if not difference <= _TOLERANCE:
         raise WindvaneError(f"{file} computes something else: a probability differs by {difference:.2g}.")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what the exporters say of themselves."""
+    """Silence the messages of the exporters."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""A trained network on images: probabilities, labels, and its score."""
+"""Predictions of a trained network on images, and its score."""
 
 from __future__ import annotations
 
@@ -17,128 +17,117 @@ from windvane.vision.augment.batch import normalize
 from windvane.vision.device import DeviceContext
 from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import TrainedModel
-from windvane.vision.training.loader import Batches, make_loader, sequential_batches
+from windvane.vision.training.loader import Loader, make_loader
 
-BATCH = 256  # images at once
+BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
 class Score:
-    """How good a network is on a set.
+    """Score of a network on a dataset."""
 
-    Attributes
-    ----------
-    loss
-        Mean cross-entropy of the softmax.
-    accuracy
-        Share of the images whose most probable class is right.
-    """
-
-    loss: float
+    loss: float  # mean cross-entropy of the softmax
     accuracy: float
 
 
-def evaluate(network: nn.Module, batches: Batches, recipe: Recipe, place: DeviceContext) -> Score:
-    """Judge a network on a labelled set, shared between the processes of a place.
-
-    Parameters
-    ----------
-    network
-        On the place's device; in evaluation mode afterwards.
-    batches
-        The set.
-    recipe
-        Its range of pixels counts.
-    place
-        Where, and how many processes.
-
-    Returns
-    -------
-    Score
-        Of the whole set, on every process.
-    """
+def evaluate(network: nn.Module, loader: Loader, recipe: Recipe, device: DeviceContext) -> Score:
+    """Score a network on a labelled dataset, shared between the processes; leaves it in evaluation mode."""
     network.eval()
-    sums = torch.zeros(2, device=place.device, dtype=torch.float64)
+    sums = torch.zeros(2, device=device.device, dtype=torch.float64)
     with torch.inference_mode():
-        for images, labels in batches.stream(sequential_batches(batches.n, BATCH, place.rank, place.world)):
-            logits = _logits(network, images, recipe, place)  # (b, k)
+        for images, labels in loader.eval_batches(BATCH_SIZE, device.rank, device.world_size):
+            logits = _logits(network, images, recipe, device)  # (b, k)
             sums[0] += F.cross_entropy(logits, labels, reduction="sum")
             sums[1] += (logits.argmax(dim=1) == labels).sum()
-    loss, right = place.total(sums).tolist()
-    return Score(loss / batches.n, right / batches.n)
+    loss, correct = device.all_reduce_sum(sums).tolist()
+    return Score(loss / loader.n, correct / loader.n)
 
 
 def predict_proba(model: TrainedModel, images: ImageDataset) -> NDArray[np.float32]:
-    """Predict probabilities.
+    """Predict class probabilities.
 
     Parameters
     ----------
     model
-        Trained.
+        A trained model, on any device.
     images
-        n images of any size; labels do not matter.
+        n images of any size; labels are ignored.
 
     Returns
     -------
-    ndarray
-        Shape (n, k), in the order of the model's classes; a row adds up to 1, also where the loss was "sigmoid".
+    ndarray of shape (n, k)
+        In the order of the classes of the model. Rows sum to 1, also after training with binary cross-entropy.
+
+    Examples
+    --------
+    >>> predict_proba(load_model("run"), read_unlabelled("new_images/"))  # doctest: +SKIP
     """
     if len(images) == 0:
         raise InputError("images is empty. Allowed: at least one image.")
-    device = next(model.network.parameters()).device
-    place = DeviceContext(device, bfloat16=False)
+    device = DeviceContext(next(model.network.parameters()).device, bfloat16=False)
     model.network.eval()
-    found = []
+    loader = make_loader(images, model.recipe, device)
     with torch.inference_mode():
-        for pixels, _ in make_loader(images, model.recipe, place).stream(sequential_batches(len(images), BATCH)):
-            found.append(_logits(model.network, pixels, model.recipe, place).softmax(dim=1).cpu())
-    return torch.cat(found).numpy()  # (n, k)
+        probabilities = [
+            _logits(model.network, pixels, model.recipe, device).softmax(dim=1).cpu()
+            for pixels, _ in loader.eval_batches(BATCH_SIZE)
+        ]
+    return torch.cat(probabilities).numpy()  # (n, k)
 
 
 def predict(model: TrainedModel, images: ImageDataset) -> NDArray[np.str_]:
-    """Predict the names of classes.
+    """Predict class names.
 
     Parameters
     ----------
     model
-        Trained.
+        A trained model, on any device.
     images
-        n images.
+        n images of any size.
 
     Returns
     -------
-    ndarray
-        Shape (n,).
+    ndarray of shape (n,)
+        Names of the most probable classes.
+
+    Examples
+    --------
+    >>> predict(load_model("run"), read_unlabelled("new_images/"))  # doctest: +SKIP
     """
     names: NDArray[np.str_] = np.array(model.classes)
     return np.asarray(names[predict_proba(model, images).argmax(axis=1)])
 
 
 def prediction_table(model: TrainedModel, images: ImageDataset, *, proba: bool = False) -> pd.DataFrame:
-    """Predict, as a table.
+    """Predict a table with one row per image.
 
     Parameters
     ----------
     model
-        Trained.
+        A trained model, on any device.
     images
-        n images.
+        n images of any size.
     proba
-        A column of probabilities for each class, instead of the class and its probability.
+        Give a column of probabilities per class instead of the predicted class and its probability.
 
     Returns
     -------
     DataFrame
-        n rows: name, prediction and probability; or name and a column a class.
+        Columns name, prediction and probability; or name and one column per class.
+
+    Examples
+    --------
+    >>> prediction_table(load_model("run"), read_unlabelled("new_images/"))  # doctest: +SKIP
     """
-    found = predict_proba(model, images)
+    probabilities = predict_proba(model, images)
+    names = pd.DataFrame({"name": list(images.names)})
     if proba:
-        return pd.DataFrame({"name": list(images.names)}).join(pd.DataFrame(found, columns=list(model.classes)))
-    labels = np.asarray(model.classes)[found.argmax(axis=1)]
-    return pd.DataFrame({"name": list(images.names), "prediction": labels, "probability": found.max(axis=1)})
+        return names.join(pd.DataFrame(probabilities, columns=list(model.classes)))
+    classes = np.asarray(model.classes)[probabilities.argmax(axis=1)]
+    return names.assign(prediction=classes, probability=probabilities.max(axis=1))
 
 
-def _logits(network: nn.Module, images: Tensor, recipe: Recipe, place: DeviceContext) -> Tensor:
-    """Give the logits, float32 of shape (b, k), of uint8 images of shape (b, 3, s, s)."""
-    with place.autocast():
+def _logits(network: nn.Module, images: Tensor, recipe: Recipe, device: DeviceContext) -> Tensor:
+    """Return float32 logits (b, k) of uint8 images (b, 3, s, s)."""
+    with device.autocast():
         return network(normalize(images, recipe)).float()  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""A trained network with what it needs to be used: in memory, and as a folder of safetensors and JSON."""
+"""A trained network with what it needs to predict: in memory, and as a folder of safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from windvane.runtime.serialization import digest, read_json, reading, write_json
 from windvane.errors import InputError, ModelFileError
+from windvane.runtime.serialization import digest, read_json, reading, write_json
 from windvane.version import VERSION
 from windvane.vision.networks.create import create_model
 from windvane.vision.recipe import Recipe, recipe_from_json
@@ -27,16 +27,16 @@ _LIBRARIES = ("torch", "timm", "torchvision", "numpy")
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A network and how to use it.
+    """A trained network and how to use it.
 
-    Attributes
+    Parameters
     ----------
     network
-        Pixels of shape (n, 3, s, s), scaled as the recipe says -> logits of shape (n, k). In evaluation mode.
+        Maps pixels of shape (n, 3, s, s), normalized as in the recipe, to logits of shape (n, k). In evaluation mode.
     recipe
-        It was trained by this.
+        The recipe that trained it.
     classes
-        Their names in the order of the logits.
+        Names of the classes, in the order of the logits.
     """
 
     network: nn.Module
@@ -47,25 +47,16 @@ class TrainedModel:
 def save_model(
     folder: Path, weights: Mapping[str, Tensor], recipe: Recipe, classes: Sequence[str], facts: Mapping[str, Any]
 ) -> None:
-    """Write a model into a folder, which may hold the other files of a run.
+    """Write a model, and further JSON values for its manifest, into a folder that may hold other files of a run.
 
-    Parameters
-    ----------
-    folder
-        Exists.
-    weights
-        State of the network; written first, the manifest last.
-    recipe, classes
-        Those of the `Model`.
-    facts
-        Further JSON values for the manifest.
+    The manifest comes last.
     """
     write_tensors(folder / WEIGHTS, weights)
     content = {
         "format": FORMAT,
         "kind": KIND,
         "windvane": VERSION,
-        "versions": versions(),
+        "versions": library_versions(),
         "recipe": recipe.to_json(),
         "classes": list(classes),
         "weights": digest(folder / WEIGHTS),
@@ -77,26 +68,28 @@ def save_model(
 
 
 def load_model(folder: str | Path, device: str = "cpu") -> TrainedModel:
-    """Open the model of a run.
+    """Load the best model of a run.
 
     Parameters
     ----------
     folder
-        Of the run.
+        Folder of the run.
     device
-        Where the network goes, as torch names it.
+        Device of the network, as named by torch.
 
     Returns
     -------
-    Model
-        Its network does not need the weights that training started from.
+    TrainedModel
+        Does not need the pre-trained weights that the training started from.
 
     Raises
     ------
-    InputError
-        Where the folder holds no trained network.
     ModelFileError
-        Where a file is missing or damaged, or the manifest is of another version; nothing in it is executed.
+        If a file is missing or damaged, or was written by another version; nothing in it is executed.
+
+    Examples
+    --------
+    >>> model = load_model("run")  # doctest: +SKIP
     """
     from safetensors.torch import load_file
 
@@ -111,32 +104,38 @@ def load_model(folder: str | Path, device: str = "cpu") -> TrainedModel:
     if digest(folder / WEIGHTS) != manifest.get("weights"):
         raise ModelFileError(f"{str(folder / WEIGHTS)!r} is damaged: its hash is not that of the manifest.")
     network = create_model(recipe, len(classes))
-    with reading(folder / WEIGHTS, Exception):  # safetensors has exceptions of its own
+    with reading(folder / WEIGHTS, Exception):  # safetensors has its own exceptions
         network.load_state_dict(load_file(folder / WEIGHTS))
     return TrainedModel(network.to(torch.device(device)).eval(), recipe, classes)
 
 
 def is_image_model(folder: str | Path) -> bool:
-    """Whether a folder is that of a network's run.
+    """Return whether a folder holds a trained image network.
 
     Parameters
     ----------
     folder
-        Any.
+        Any path.
 
     Returns
     -------
     bool
         False for runs on tables too.
+
+    Examples
+    --------
+    >>> is_image_model("no/such/folder")
+    False
     """
+    manifest = Path(folder) / MANIFEST
     try:
-        return (Path(folder) / MANIFEST).is_file() and read_json(Path(folder) / MANIFEST).get("kind") == KIND
+        return manifest.is_file() and read_json(manifest).get("kind") == KIND
     except ModelFileError:
         return False
 
 
-def versions() -> dict[str, str]:
-    """List the libraries that a training run depends on, by name."""
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python, windvane and the libraries that training depends on."""
     found = {"python": platform.python_version(), "windvane": VERSION}
     for name in _LIBRARIES:
         try:

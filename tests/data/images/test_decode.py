@@ -18,7 +18,7 @@ from windvane.data.images.decode import check_images, decode_image, eight_bit_fa
 from windvane.errors import InputError
 
 
-def colours(height: int = 12, width: int = 20, seed: int = 0) -> NDArray[np.uint8]:
+def colors(height: int = 12, width: int = 20, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -31,7 +31,7 @@ def encoded(image: Any, kind: str = "PNG", **options: Any) -> bytes:
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "WEBP"])
 def test_lossless_formats(kind: str, tmp_path: Path) -> None:
-    pixels = colours()
+    pixels = colors()
     content = encoded(pixels, kind, **({"lossless": True} if kind == "WEBP" else {}))
     assert np.array_equal(decode_image(content), pixels)
     (tmp_path / "no_suffix").write_bytes(content)
@@ -39,17 +39,17 @@ def test_lossless_formats(kind: str, tmp_path: Path) -> None:
 
 
 def test_arrays_of_one_to_four_channels() -> None:
-    grey = colours()[:, :, 0]
+    grey = colors()[:, :, 0]
     for array in (grey, grey[:, :, None]):
         assert np.array_equal(decode_image(array), np.stack([grey] * 3, axis=2))
-    assert np.array_equal(decode_image(colours()), colours())
+    assert np.array_equal(decode_image(colors()), colors())
     half = np.full((2, 2, 4), [10, 20, 30, 51], dtype=np.uint8)  # an alpha of 0.2 on white
     assert decode_image(half)[0, 0].tolist() == [206, 208, 210]
     assert decode_image(half[:, :, 2:])[0, 0].tolist() == [210, 210, 210]
 
 
 def test_grey_with_and_without_alpha() -> None:
-    grey = colours()[:, :, 0]
+    grey = colors()[:, :, 0]
     assert np.array_equal(decode_image(encoded(grey)), np.stack([grey] * 3, axis=2))
     clear = Image.merge("LA", [Image.fromarray(grey), Image.new("L", (20, 12), 0)])
     assert (decode_image(encoded(clear)) == 255).all()
@@ -98,7 +98,7 @@ def test_cmyk() -> None:
 
 
 def test_first_frame_of_an_animation() -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    frames = [Image.new("RGB", (8, 8), color) for color in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
     for kind in ("GIF", "WEBP", "PNG", "TIFF"):
         content = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
         assert np.abs(decode_image(content)[0, 0].astype(int) - [255, 0, 0]).max() <= 4
@@ -130,18 +130,18 @@ def test_orientation_of_the_camera(orientation: int, kind: str) -> None:
 
 
 def test_damaged_notes_of_the_camera_do_not_matter() -> None:
-    content = encoded(colours(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
+    content = encoded(colors(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
     assert decode_image(content).shape == (12, 20, 3)
 
 
 def test_what_cannot_be_decoded_is_named(tmp_path: Path) -> None:
-    photo = encoded(colours(64, 64), "JPEG")
+    photo = encoded(colors(64, 64), "JPEG")
     cases = {
         b"": "it is empty",
         b"hello": "it is no image of a known format",
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n": "it is no image of a known format",
         photo[: len(photo) // 2]: "truncated",
-        encoded(colours(64, 64))[:2000]: "truncated",
+        encoded(colors(64, 64))[:2000]: "truncated",
     }
     for content, words in cases.items():
         with pytest.raises(InputError, match=words):
@@ -162,7 +162,7 @@ def test_too_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.png").write_bytes(encoded(colours()))
+    (tmp_path / "a.png").write_bytes(encoded(colors()))
 
     def refuse(*args: Any, **options: Any) -> Any:
         raise PermissionError(13, "Permission denied")
@@ -172,7 +172,7 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SOUND = {
-    kind: encoded(colours(24, 24), kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "JPEG2000")
+    kind: encoded(colors(24, 24), kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "JPEG2000")
 }
 
 
@@ -186,7 +186,7 @@ def test_damaged_bytes_never_crash(kind: str, changes: list[tuple[int, int]]) ->
     assert (look.problem == "") == (look.height > 0)
 
 
-def test_a_look_at_a_large_photo_decodes_a_part_of_it_and_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_of_a_large_photo_decodes_a_smaller_copy_and_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     photo = encoded(Image.new("RGB", (2100, 1400), (1, 2, 3)), "JPEG")
     (look,) = check_images([photo])
     assert (look.height, look.width, look.exact) == (1400, 2100, False)
@@ -202,18 +202,18 @@ def test_a_look_at_a_large_photo_decodes_a_part_of_it_and_is_kept(monkeypatch: p
 
 def test_a_changed_file_is_looked_at_again(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
-    file.write_bytes(encoded(colours(5, 5)))
+    file.write_bytes(encoded(colors(5, 5)))
     first = check_images([file])
-    file.write_bytes(encoded(colours(7, 9)))
+    file.write_bytes(encoded(colors(7, 9)))
     assert (check_images([file])[0].height, first[0].height) == (7, 5)
 
 
-def test_kept_looks_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "MAX_KEPT_LOOKS", 3)
-    monkeypatch.setattr(decode, "_looks", {})
-    contents = [encoded(colours(seed=seed)) for seed in range(8)]
+def test_remembered_checks_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "MAX_REMEMBERED", 3)
+    monkeypatch.setattr(decode, "_checks", {})
+    contents = [encoded(colors(seed=seed)) for seed in range(8)]
     assert len({look.digest for look in check_images(contents)}) == 8
-    assert len(decode._looks) <= 3
+    assert len(decode._checks) <= 3
 
 
 def test_digest_tells_shapes_apart() -> None:

@@ -1,4 +1,4 @@
-"""Folders as people leave them: parts or none, links, hidden files, names of every script."""
+"""Folders as people leave them: splits or none, links, hidden files, names of every script."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def fill(root: Path, *files: str) -> Path:
 
 
 def rows(listing: ImageListing) -> list[tuple[str, str, str]]:
-    return list(zip(listing.names, listing.labels, listing.parts, strict=True))
+    return list(zip(listing.names, listing.labels, listing.splits, strict=True))
 
 
 def reasons(listing: ImageListing) -> dict[str, str]:
@@ -40,7 +40,7 @@ def test_classes_in_natural_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("valid", ["val", "valid", "Validation", "dev"])
-def test_parts(valid: str, tmp_path: Path) -> None:
+def test_splits(valid: str, tmp_path: Path) -> None:
     fill(tmp_path, "Train/a/1.png", "Train/b/2.png", f"{valid}/a/3.png", "test/b/4.png", "test/5.png", "extra/6.png")
     listing = list_folder(tmp_path)
     assert {(label, part) for _, label, part in rows(listing)} == {
@@ -50,13 +50,13 @@ def test_parts(valid: str, tmp_path: Path) -> None:
         ("b", "test"),
     }
     assert reasons(listing)["test/5.png"] == "it is in no folder of a class"
-    assert "no part" in reasons(listing)["extra"]
+    assert "no split" in reasons(listing)["extra"]
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     listing = list_folder(fill(tmp_path, "train/1.png", "bus/2.png", "test/3.png"))
     assert {label for _, label, _ in rows(listing)} == {"train", "bus", "test"}
-    assert set(listing.parts) == {"train"}
+    assert set(listing.splits) == {"train"}
 
 
 def test_hidden_files_are_passed_over(tmp_path: Path) -> None:
@@ -145,5 +145,5 @@ def test_natural_key() -> None:
 
 def test_part_of() -> None:
     assert normalize_split_name(" Validation", "here") == "valid"
-    with pytest.raises(InputError, match="'extra' is here, but is no part"):
+    with pytest.raises(InputError, match="'extra' is here, but is no split"):
         normalize_split_name("extra", "here")

@@ -1,4 +1,4 @@
-"""Labels are text in natural order; the training part knows the classes."""
+"""Labels are text in natural order; the training split defines the classes."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def test_missing_and_unseen_labels_are_problems() -> None:
     encoded = encode_labels(["a", None, float("nan"), pd.NA, "b", "c", "a"], trains)
     assert encoded.classes == ("a", "b")
     assert encoded.problems[1:4] == ("it has no label",) * 3
-    assert encoded.problems[5] == "its class 'c' is not in the training part"
+    assert encoded.problems[5] == "its class 'c' is not in the training split"
     several = encode_labels([["a"], None, ["a", "z"]], np.array([True, True, False]))
-    assert several.problems == ("", "it has no label", "its class 'z' is not in the training part")
+    assert several.problems == ("", "it has no label", "its class 'z' is not in the training split")
     assert encode_labels([None, None], every(2)).classes == ()
 
 

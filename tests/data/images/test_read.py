@@ -1,4 +1,4 @@
-"""From what is given to parts that can be trained on: what is wrong is left out and named, what leaks is named."""
+"""From any source to splits that can be trained on: what is wrong is left out and named, what leaks is named."""
 
 from __future__ import annotations
 
@@ -138,14 +138,14 @@ def test_duplicates_and_leaks(folder: Path) -> None:
     assert "under two labels, one of them wrong" in images.summary()
 
 
-def test_leaks_between_parts_that_are_given() -> None:
+def test_leaks_between_given_splits() -> None:
     source = {"train": [pixels(i) for i in range(8)], "test": [pixels(i) for i in (3, 90, 91, 3)]}
     images = read_images(source, labels={"train": [0, 1] * 4, "test": [1, 0, 1, 1]}, valid=0)
     assert [one.names for one in images.duplicates] == [
         ("train/image 3", "test/image 0"),
         ("train/image 3", "test/image 3"),
     ]
-    assert "2 images are in two parts, pixel for pixel" in images.summary()
+    assert "2 images are in two splits, pixel for pixel" in images.summary()
     assert images.test is not None
     assert images.test.labels.tolist() == [1, 0, 1, 1]  # type: ignore[union-attr]
 
@@ -187,7 +187,7 @@ def test_several_labels() -> None:
 def test_labels_beside_folders_are_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="folders of source are classes already"):
         read_images(folder, labels=[0] * 40)
-    with pytest.raises(InputError, match="labels has the parts train, but source has train, test"):
+    with pytest.raises(InputError, match="labels has the splits train, but source has train, test"):
         read_images({"train": np.zeros((2, 4, 4)), "test": np.zeros((2, 4, 4))}, labels={"train": [0, 1]})
 
 

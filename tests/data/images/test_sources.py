@@ -48,7 +48,7 @@ def test_tables(form: str, tmp_path: Path) -> None:
         source = pl.from_pandas(source)
         source = source.to_arrow() if form == "arrow" else source
     listing = list_images(source, Columns())
-    assert listing.parts == ["train", "train", "valid", "test"]
+    assert listing.splits == ["train", "train", "valid", "test"]
     assert listing.labels == ["a", "b", "a", "b"]
     assert listing.names == ["1", "2", "3", "4"]
     assert listing.items == [encoded(i) for i in range(4)]
@@ -62,7 +62,7 @@ def test_columns_are_found_by_values_or_named() -> None:
     assert listing.names[2] == "row 2"
     listing = list_images(odd, Columns("blob", "kind", "use", "who"))
     assert listing.labels == ["a", "b", "a", "b"]
-    assert listing.parts[2] == "valid"
+    assert listing.splits[2] == "valid"
     for columns, words in (
         (Columns(label="knd"), "columns.label='knd'.*'kind'"),
         (Columns(image="x"), "columns.image"),
@@ -159,9 +159,9 @@ def test_what_is_no_source(tmp_path: Path) -> None:
         list_images(tmp_path / "nothing", Columns())
 
 
-def test_a_mapping_of_parts() -> None:
+def test_a_mapping_of_splits() -> None:
     listing = list_images({"train": np.zeros((3, 4, 4)), "val": np.zeros((2, 4, 4))}, Columns())
-    assert listing.parts == ["train"] * 3 + ["valid"] * 2
+    assert listing.splits == ["train"] * 3 + ["valid"] * 2
     assert listing.names[3] == "valid/image 0"
     with pytest.raises(InputError, match="'holdout' is a key of source"):
         list_images({"holdout": np.zeros((3, 4, 4))}, Columns())
@@ -181,7 +181,7 @@ def test_datasets(tmp_path: Path) -> None:
     one = datasets.Dataset.from_dict({"img": images, "kind": [1, 0, -1]}, features=features)
     listing = list_images(datasets.DatasetDict({"train": one, "test": one.select([2, 0])}), Columns())
     assert listing.labels == ["bee", "ant", None, None, "bee"]
-    assert listing.parts == ["train"] * 3 + ["test"] * 2
+    assert listing.splits == ["train"] * 3 + ["test"] * 2
     for item, seed in zip(listing.items, (0, 1, 2, 2, 0), strict=True):
         assert np.array_equal(decode_image(item), pixels(seed))
     with pytest.raises(InputError, match="not streamed"):

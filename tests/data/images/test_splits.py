@@ -44,27 +44,27 @@ def test_keep_together_against_a_slow_union(groups: list[int], pairs: list[tuple
 
 def test_the_usual_share() -> None:
     for n, held in ((100, 20), (2500, 500), (4000, 500), (20_000, 2000)):
-        parts, notes = hold_out_images(np.array(["train"] * n), np.arange(n) % 2, None, np.arange(n), 0)
-        assert (parts == "valid").sum() == held
+        splits, notes = hold_out_images(np.array(["train"] * n), np.arange(n) % 2, None, np.arange(n), 0)
+        assert (splits == "valid").sum() == held
         assert notes[0].startswith(f"{held:,} of {n:,} training images were held out")
 
 
-def test_parts_that_are_given_stay() -> None:
-    parts = np.array(["train", "valid", "test"])
-    same, notes = hold_out_images(parts, np.arange(3), None, np.arange(3), 0)
-    assert np.array_equal(same, parts)
+def test_given_splits_stay() -> None:
+    splits = np.array(["train", "valid", "test"])
+    same, notes = hold_out_images(splits, np.arange(3), None, np.arange(3), 0)
+    assert np.array_equal(same, splits)
     assert notes == []
-    with pytest.raises(InputError, match=r"valid=0.2 is given, but source has a validation part"):
-        hold_out_images(parts, np.arange(3), 0.2, np.arange(3), 0)
+    with pytest.raises(InputError, match=r"valid=0.2 is given, but source has a validation split"):
+        hold_out_images(splits, np.arange(3), 0.2, np.arange(3), 0)
     none, notes = hold_out_images(np.array(["train"] * 4), np.arange(4) % 2, 0, np.arange(4), 0)
     assert (none == "train").all()
-    assert "No validation part" in notes[0]
+    assert "No validation split" in notes[0]
 
 
 def test_rare_labels_of_several_give_their_share() -> None:
     rng = np.random.default_rng(0)
     labels = (rng.random((500, 4)) < [0.6, 0.3, 0.1, 0.04]).astype(np.int64)
-    parts, _ = hold_out_images(np.array(["train"] * 500), labels, 0.25, np.arange(500), 0)
-    held = labels[parts == "valid"].sum(axis=0) / labels.sum(axis=0)
+    splits, _ = hold_out_images(np.array(["train"] * 500), labels, 0.25, np.arange(500), 0)
+    held = labels[splits == "valid"].sum(axis=0) / labels.sum(axis=0)
     assert abs(held[3] - 0.25) < 0.06
     assert (np.abs(held - 0.25) < 0.1).all()

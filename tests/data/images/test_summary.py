@@ -41,8 +41,8 @@ def test_duplicates() -> None:
     twice = Duplicate(("c", "d"), ("train", "train"), False)
     lines = describe_duplicates([leak] * 7 + [twice])
     assert lines[0].startswith(
-        "7 images are in two parts, pixel for pixel, which flatters the score: a (train) = b (test)"
+        "7 images are in two splits, pixel for pixel, which inflates the score: a (train) = b (test)"
     )
     assert lines[0].endswith("and 2 more.")
-    assert lines[1] == "1 image is twice in one part, pixel for pixel: c (train) = d (train)."
+    assert lines[1] == "1 image is twice in one split, pixel for pixel: c (train) = d (train)."
     assert lines[2] == "1 image is there under two labels, one of them wrong: c (train) = d (train)."

@@ -17,12 +17,12 @@ def test_without_augmentation_pixels_are_scaled_alone() -> None:
     assert torch.equal(targets, torch.eye(3)[LABELS])
 
 
-def test_every_colour_has_its_own_range() -> None:
+def test_every_color_has_its_own_range() -> None:
     recipe = tiny_recipe(mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125))
     found = normalize(IMAGES, recipe)
-    for colour in range(3):
-        wanted = (IMAGES[:, colour] / 255.0 - recipe.mean[colour]) / recipe.std[colour]
-        torch.testing.assert_close(found[:, colour], wanted, atol=1e-5, rtol=1e-5)
+    for color in range(3):
+        wanted = (IMAGES[:, color] / 255.0 - recipe.mean[color]) / recipe.std[color]
+        torch.testing.assert_close(found[:, color], wanted, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("level", AUGREG_LEVELS)

@@ -8,7 +8,7 @@ from pictures import tiny_recipe
 from PIL import Image
 
 from windvane.vision.augment.crop import (
-    GREY,
+    GRAY,
     crop_batch,
     random_horizontal_flip,
     random_resized_crop,
@@ -26,14 +26,14 @@ def test_a_shift_moves_whole_pixels() -> None:
     moved = random_shift(images, 2, torch.Generator().manual_seed(1))
     offsets = set()
     for image, found in zip(images, moved, strict=True):
-        padded = np.pad(image.numpy(), ((0, 0), (2, 2), (2, 2)), constant_values=GREY)
+        padded = np.pad(image.numpy(), ((0, 0), (2, 2), (2, 2)), constant_values=GRAY)
         fits = [(y, x) for y in range(5) for x in range(5) if np.array_equal(padded[:, y : y + 16, x : x + 16], found)]
         assert len(fits) == 1
         offsets.update(fits)
     assert {y for y, _ in offsets} == {x for _, x in offsets} == set(range(5))
 
 
-def test_half_of_the_images_are_mirrored() -> None:
+def test_half_of_the_images_are_flipped() -> None:
     images = batch(200, 4)
     found = random_horizontal_flip(images, torch.Generator().manual_seed(0))
     same = (found == images).flatten(1).all(dim=1)

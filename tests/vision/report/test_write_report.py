@@ -12,7 +12,7 @@ from toys import check_html
 
 from windvane.errors import InputError
 from windvane.vision.predict import predict_proba
-from windvane.vision.report.training_page import write_report
+from windvane.vision.report.training_page import format_result, write_report
 from windvane.vision.training.train import train
 
 
@@ -31,7 +31,14 @@ def test_a_trained_network_has_its_page(tmp_path: Path) -> None:
     assert f"<dd>{trained.best.valid_accuracy:.1%}</dd>" in html
     assert "windvane predict" in html
     assert write_report(trained, data, tmp_path / "other.html").exists()
+    (tmp_path / "mine.html").write_text("mine")
+    with pytest.raises(InputError, match="windvane did not write it"):
+        write_report(trained, data, tmp_path / "mine.html")
+    assert (tmp_path / "mine.html").read_text() == "mine"
     with pytest.raises(InputError, match="but the model has others"):
         write_report(trained, digits(classes=5))
     with pytest.raises(InputError, match="path is missing: the run kept no folder"):
         write_report(dataclasses.replace(trained, folder=None), data)
+    best, folder = format_result(trained).splitlines()
+    assert f"validation accuracy {trained.best.valid_accuracy:.4f}" in best
+    assert folder == f"kept in {tmp_path / 'run'}"

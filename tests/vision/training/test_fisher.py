@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,7 +18,7 @@ import windvane.vision.training.run
 from windvane.curvature import FisherRecord
 from windvane.errors import InputError, ModelFileError
 from windvane.vision.networks.create import create_model
-from windvane.vision.training.fisher import FisherMonitor, check_explosion, load_fisher_trace, measured
+from windvane.vision.training.fisher import FisherMonitor, check_explosion, is_measurement_step, load_fisher_trace
 from windvane.vision.training.metrics import Evaluation
 from windvane.vision.training.train import train
 
@@ -34,17 +35,17 @@ class Stopped(Exception):
 
 
 @pytest.mark.parametrize(("optimizer", "loss"), [("adamw", "cross_entropy"), ("sgd", "binary_cross_entropy")])
-def test_a_stopped_run_goes_on_bit_by_bit(
+def test_a_stopped_run_continues_bit_by_bit(
     optimizer: str, loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tiny_recipe(steps=75, optimizer=optimizer, loss=loss, dropout=0.1, drop_path=0.1, batch_size=16, **BOTH)
     whole = train(recipe, digits(200, 50), quiet=True)
     write = windvane.vision.training.run.save_checkpoint
 
-    def write_and_stop(path: Path, modules: object, optimizer: object, numbers: dict[str, dict[str, int]]) -> None:
-        write(path, modules, optimizer, numbers)  # type: ignore[arg-type]
-        if numbers["plan"]["step"] > 40:
-            assert numbers["fisher"]["step"] % 10 != 0  # the gradient that was kept is needed again
+    def write_and_stop(path: Path, state: dict[str, dict[str, Any]]) -> None:
+        write(path, state)
+        if state["schedule"]["step"] > 40:
+            assert state["fisher"]["penalty"]["step"] % 10 != 0  # the last gradient is needed again
             raise Stopped
 
     with monkeypatch.context() as patch:
@@ -55,7 +56,7 @@ def test_a_stopped_run_goes_on_bit_by_bit(
     wanted, found = whole.model.network.state_dict(), again.model.network.state_dict()
     assert all(torch.equal(wanted[name], found[name]) for name in wanted)
     assert [record.trace for record in again.fisher] == [record.trace for record in whole.fisher]
-    assert [record.step for record in again.fisher] == [step for step in range(75) if measured(step)]
+    assert [record.step for record in again.fisher] == [step for step in range(75) if is_measurement_step(step)]
     timeless = [replace(one, seconds=0.0, images_per_second=0.0) for one in whole.history]
     assert [replace(one, seconds=0.0, images_per_second=0.0) for one in again.history] == timeless
     table = pd.read_csv(tmp_path / "run" / "metrics.csv")
@@ -72,11 +73,13 @@ def test_tracking_changes_nothing_and_the_penalty_does() -> None:
     assert all(torch.equal(same[name], other[name]) for name in same)
     assert not all(torch.equal(same[name], third[name]) for name in same)
     assert (len(plain.fisher), len(punished.fisher)) == (0, 0)
-    assert [one.step for one in tracked.fisher] == [step for step in range(tracked.history[-1].step) if measured(step)]
+    assert [one.step for one in tracked.fisher] == [
+        step for step in range(tracked.history[-1].step) if is_measurement_step(step)
+    ]
 
 
 @pytest.mark.parametrize(("optimizer", "first"), [("adamw", 0.3), ("sgd", 0.0)])
-def test_the_penalty_starts_with_the_optimiser_in_mind(optimizer: str, first: float) -> None:
+def test_the_penalty_starts_by_the_optimizer(optimizer: str, first: float) -> None:
     recipe = tiny_recipe(optimizer=optimizer, warmup_fraction=0.3, fisher_penalty=0.1)
     torch.manual_seed(0)
     network = create_model(recipe, 3)
@@ -87,14 +90,14 @@ def test_the_penalty_starts_with_the_optimiser_in_mind(optimizer: str, first: fl
         network.zero_grad()
         network(pixels).sum().backward()
         before = [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
-        fisher.penalise(progress, lambda: network(pixels))
+        fisher.add_penalty(progress, lambda: network(pixels))
         after = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
         changed = not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
         assert changed == (progress >= first)
 
 
-def test_measured_densely_at_first_and_then_every_50_steps() -> None:
-    steps = [step for step in range(3000) if measured(step)]
+def test_measurements_are_dense_at_first_and_then_every_50_steps() -> None:
+    steps = [step for step in range(3000) if is_measurement_step(step)]
     assert steps[:8] == [0, 1, 2, 3, 4, 5, 6, 8]
     gaps = [b - a for a, b in pairwise(steps)]
     assert all(gap <= min(50, 1 + step // 4) for step, gap in zip(steps, gaps, strict=False))
@@ -112,11 +115,11 @@ def test_a_compiled_network_is_measured_by_a_pass_of_its_own() -> None:
         calls.append(1)
         return network(pixels)
 
-    fisher.track(network(pixels).detach(), 0, forward)
+    fisher.measure(network(pixels).detach(), 0, forward)
     assert len(calls) == len(fisher.records) == 1
 
 
-def test_an_explosion_is_told_in_the_end() -> None:
+def test_an_explosion_is_reported_in_the_end() -> None:
     """The first epoch and the warmup, each 100 steps of 1,000 here, are passed over."""
     last = Evaluation(1000, 10.0, 1.0, 60.0, 0.0, 100.0, 0.5, 0.8)
     steps = range(0, 1000, 10)
@@ -156,11 +159,11 @@ def test_a_run_is_compared_to_an_earlier_one(tmp_path: Path) -> None:
 def test_what_cannot_be_compared_to(tmp_path: Path) -> None:
     train(tiny_recipe(), digits(128, 0), out=tmp_path / "plain", quiet=True)
     (tmp_path / "empty").mkdir()
-    said = {"plain": "has no Fisher trace", "missing": "is no folder", "empty": "is a folder without state"}
+    said = {"plain": "has no Fisher trace", "missing": "is no folder", "empty": "is a folder without checkpoint"}
     for name, words in said.items():
         with pytest.raises(InputError, match=f"{name}' {words}"):
             train(tiny_recipe(fisher_reference=str(tmp_path / name)), digits(128, 0), quiet=True)
-    (tmp_path / "plain" / "state.safetensors").write_bytes(b"torn")
+    (tmp_path / "plain" / "checkpoint.safetensors").write_bytes(b"torn")
     with pytest.raises(ModelFileError):
         load_fisher_trace(tmp_path / "plain")
 
@@ -178,7 +181,7 @@ def test_a_penalty_of_zero_is_none() -> None:
         assert torch.equal(one, other)
 
 
-def test_the_run_says_once_that_the_trace_explodes(
+def test_the_run_warns_once_that_the_trace_explodes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(tiny_recipe(track_fisher=True), digits(128, 0), out=tmp_path / "good", quiet=True)

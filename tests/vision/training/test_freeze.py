@@ -21,7 +21,7 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_layers_are_kept_from_the_image_on(kind: str) -> None:
+def test_layers_are_frozen_from_the_image_on(kind: str) -> None:
     network = create_model(RECIPES[kind], 3)
     names = [name for name, _ in network.named_parameters()]
     kept: set[str] = set()

@@ -10,10 +10,9 @@ from pictures import image_set, noise, tiny_recipe
 
 from windvane.vision.device import DeviceContext
 from windvane.vision.training.loader import (
-    PLAIN,
-    Batches,
     EpochSampler,
     InMemoryLoader,
+    Loader,
     StreamingLoader,
     make_loader,
     sequential_batches,
@@ -24,44 +23,43 @@ CPU = DeviceContext(torch.device("cpu"), bfloat16=False)
 
 @pytest.mark.parametrize(("n", "batch", "steps"), [(10, 3, 3), (10, 5, 2), (4, 100, 1), (1, 1, 1)])
 def test_an_epoch_takes_every_row_at_most_once(n: int, batch: int, steps: int) -> None:
-    order = EpochSampler(n, batch, seed=0)
-    assert order.steps_per_epoch == steps
+    sampler = EpochSampler(n, batch, seed=0)
+    assert sampler.steps_per_epoch == steps
     for epoch in range(3):
-        rows = torch.cat([order.rows(epoch * steps + i) for i in range(steps)]).tolist()
-        assert len(rows) == steps * order.batch_size == len(set(rows))
+        rows = torch.cat([sampler.batch_indices(epoch * steps + i) for i in range(steps)]).tolist()
+        assert len(rows) == steps * sampler.batch_size == len(set(rows))
         assert set(rows) <= set(range(n))
 
 
 def test_rows_depend_on_seed_and_step_alone() -> None:
-    order = EpochSampler(50, 8, seed=3)
-    kept = [rows.tolist() for _, rows in islice(order.from_step(0), 20)]
-    assert [rows.tolist() for _, rows in islice(EpochSampler(50, 8, seed=3).from_step(13), 7)] == kept[13:]
+    sampler = EpochSampler(50, 8, seed=3)
+    kept = [rows.tolist() for _, rows in islice(sampler.batches_from(0), 20)]
+    assert [rows.tolist() for _, rows in islice(EpochSampler(50, 8, seed=3).batches_from(13), 7)] == kept[13:]
     assert kept[:6] != kept[6:12]
-    assert [rows.tolist() for _, rows in islice(EpochSampler(50, 8, seed=4).from_step(0), 20)] != kept
+    assert [rows.tolist() for _, rows in islice(EpochSampler(50, 8, seed=4).batches_from(0), 20)] != kept
 
 
 def test_processes_share_each_batch() -> None:
     whole = EpochSampler(40, 8, seed=0)
-    parts = [EpochSampler(40, 8, seed=0, rank=rank, world=3) for rank in range(3)]
+    parts = [EpochSampler(40, 8, seed=0, rank=rank, world_size=3) for rank in range(3)]
     for step in range(7):
-        rows = [row for part in parts for row in part.rows(step).tolist()]
-        assert Counter(rows) == Counter(whole.rows(step).tolist())
+        rows = [row for part in parts for row in part.batch_indices(step).tolist()]
+        assert Counter(rows) == Counter(whole.batch_indices(step).tolist())
 
 
 @pytest.mark.parametrize("world", [1, 3])
-def test_in_order_takes_every_row_once(world: int) -> None:
-    choices = [choice for rank in range(world) for choice in sequential_batches(10, 4, rank, world)]
-    assert sorted(torch.cat([rows for _, rows in choices]).tolist()) == list(range(10))
-    assert {step for step, _ in choices} == {PLAIN}
+def test_one_pass_takes_every_row_once(world: int) -> None:
+    batches = [rows for rank in range(world) for rows in sequential_batches(10, 4, rank, world)]
+    assert sorted(torch.cat(batches).tolist()) == list(range(10))
 
 
 @pytest.mark.parametrize("workers", [None, 0, 2])
 def test_both_kinds_give_the_same_plain_images(workers: int | None) -> None:
     images, recipe = noise(11), tiny_recipe()
-    batches: Batches = (
+    loader: Loader = (
         InMemoryLoader(images, recipe, CPU) if workers is None else StreamingLoader(images, recipe, CPU, workers)
     )
-    found = list(batches.stream(sequential_batches(11, 4)))
+    found = list(loader.eval_batches(4))
     pixels, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
     assert torch.equal(pixels, torch.from_numpy(np.stack(images.items)).permute(0, 3, 1, 2))
     assert labels.tolist() == (np.arange(11) % 3).tolist()
@@ -70,12 +68,13 @@ def test_both_kinds_give_the_same_plain_images(workers: int | None) -> None:
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
 def test_worker_processes_crop_the_same_for_the_same_step() -> None:
     recipe = tiny_recipe(crop="random_resized_crop")
-    rows = torch.arange(6)
+    sampler = EpochSampler(6, 6, seed=0)
     found = []
     for workers, step in ((0, 1), (2, 1), (0, 2)):
-        batches = StreamingLoader(noise(6, 20), recipe, CPU, workers)
-        assert batches.crops
-        ((pixels, _),) = batches.stream([(step, rows)])
+        loader = StreamingLoader(noise(6, 20), recipe, CPU, workers)
+        assert loader.crops
+        pixels, _ = next(loader.train_batches(sampler, step))
+        pixels = pixels[sampler.batch_indices(step).argsort()]
         assert pixels.shape == (6, 3, 8, 8)
         found.append(pixels)
     assert torch.equal(found[0], found[1])
@@ -85,10 +84,9 @@ def test_worker_processes_crop_the_same_for_the_same_step() -> None:
 def test_a_crop_of_nearly_all_is_a_resized_image() -> None:
     image = np.linspace(0, 255, 24 * 24 * 3).reshape(24, 24, 3).astype(np.uint8)
     images = image_set(np.stack([image]), np.zeros(1), 2)
-    ((cropped, _),) = StreamingLoader(
-        images, tiny_recipe(crop="random_resized_crop", min_crop_area=0.999), CPU, 0
-    ).stream([(0, torch.tensor([0]))])
-    ((plain, _),) = StreamingLoader(images, tiny_recipe(), CPU, 0).stream([(PLAIN, torch.tensor([0]))])
+    recipe = tiny_recipe(crop="random_resized_crop", min_crop_area=0.999)
+    cropped, _ = next(StreamingLoader(images, recipe, CPU, 0).train_batches(EpochSampler(1, 1, seed=0), 0))
+    ((plain, _),) = StreamingLoader(images, tiny_recipe(), CPU, 0).eval_batches(1)
     # A part of nearly the whole area loses up to an eighth of a side where its sides differ.
     assert float((cropped.float() - plain.float()).abs().mean()) < 20
 
@@ -100,7 +98,6 @@ def test_what_does_not_fit_is_decoded_when_needed() -> None:
 
 
 def test_without_labels_they_are_minus_one() -> None:
-    ((_, labels),) = InMemoryLoader(image_set(np.zeros((2, 8, 8, 3), np.uint8), None, 2), tiny_recipe(), CPU).stream(
-        sequential_batches(2, 2)
-    )
+    images = image_set(np.zeros((2, 8, 8, 3), np.uint8), None, 2)
+    ((_, labels),) = InMemoryLoader(images, tiny_recipe(), CPU).eval_batches(2)
     assert labels.tolist() == [-1, -1]

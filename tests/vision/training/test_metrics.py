@@ -1,25 +1,16 @@
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from windvane.vision.training.metrics import Evaluation, evaluation_from_json, write_metrics, write_tensorboard
+from windvane.vision.training.metrics import Evaluation, write_metrics, write_tensorboard
 
 ROWS = (
     Evaluation(10, 1.0, 0.5, 3.5, 1e-3, 100.0, 0.9, 0.5),
     Evaluation(20, 2.0, 1.0, 7.0, 0.0, 110.0, 0.7, 0.6, 0.8, 0.55),
 )
-
-
-def test_json_gives_the_same_evaluation() -> None:
-    for row in ROWS:
-        again = evaluation_from_json(json.loads(json.dumps(row.to_json(), allow_nan=False)))
-        assert repr(again) == repr(row)
-    assert math.isnan(evaluation_from_json(ROWS[0].to_json()).valid_loss)
 
 
 def test_metrics_are_a_table(tmp_path: Path) -> None:

@@ -16,15 +16,15 @@ def test_no_step_is_taken_from_the_first_bad_one_on(optimizer: str, bad: float) 
     recipe = tiny_recipe(optimizer=optimizer)
     network = create_model(recipe, 3)
     steps = make_optimizer(network, recipe)
-    guard = NonFiniteCheck(steps, torch.device("cpu"))
+    check = NonFiniteCheck(steps, torch.device("cpu"))
     good = torch.tensor(1.0)
     kept = None
     for number in range(5):
         value = network(torch.randn(2, 3, 8, 8)).square().sum()
         value.backward()
         loss = good * bad if number == 2 else good
-        guard.watch(loss, good)
-        assert guard.bad_after() == (None if number < 2 else 2)
+        check.update(loss, good)
+        assert check.first_bad_step() == (None if number < 2 else 2)
         before = [p.clone() for p in network.parameters()]
         steps.step()
         changed = any(not torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))

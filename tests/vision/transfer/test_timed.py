@@ -18,9 +18,11 @@ from windvane.vision.networks.profiling import Timing
 from windvane.vision.predict import predict_proba
 from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import load_model
-from windvane.vision.training.train import train
+from windvane.vision.training.metrics import ProgressLogger
+from windvane.vision.training.run import TrainingRun
+from windvane.vision.training.train import StopRequest, run_training, train
 from windvane.vision.transfer.finetune import finetune_recipe
-from windvane.vision.transfer.timed import CHOSEN, finetune_timed
+from windvane.vision.transfer.timed import PLAN, finetune_timed
 
 module = importlib.import_module("windvane.vision.transfer.timed")  # windvane.vision has the function by that name
 DATA = digits(200, 100)
@@ -37,8 +39,8 @@ def recipe_of(weights: str, seconds: float = 3.0) -> Recipe:
     return replace(finetune_recipe(weights, time_budget=seconds), crop="none")
 
 
-def costs(look: float) -> Timing:
-    return Timing(8, 1e-4, look, {0.0: 4 * look, 0.5: 2 * look})
+def timing(forward: float) -> Timing:
+    return Timing(8, 1e-4, forward, {0.0: 4 * forward, 0.5: 2 * forward})
 
 
 def test_the_probe_comes_first_and_is_never_lost(weights: str, tmp_path: Path) -> None:
@@ -58,21 +60,24 @@ def test_the_probe_comes_first_and_is_never_lost(weights: str, tmp_path: Path) -
 def test_without_time_the_probe_is_what_is_left(
     weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "measure_timing", lambda *_: costs(look=0.02))
+    monkeypatch.setattr(module, "measure_timing", lambda *_: timing(forward=0.02))
     adapted = finetune_timed(recipe_of(weights), DATA, out=tmp_path / "run")
     assert len(adapted.history) == 1 and adapted.best.progress == 1.0
     assert "a linear probe" in capfd.readouterr().err
-    kept = json.loads((tmp_path / "run" / CHOSEN).read_text())
-    assert kept["way"]["n_train"] < 200
+    kept = json.loads((tmp_path / "run" / PLAN).read_text())
+    assert kept["n_train"] < 200
     again = finetune_timed(recipe_of(weights), DATA, out=tmp_path / "run", resume=True, quiet=True)
     assert again.history == adapted.history and again.notes == adapted.notes
 
 
-def test_a_stopped_run_goes_on_with_what_it_chose(
-    weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "measure_timing", lambda *_: costs(look=1e-3))
-    monkeypatch.setattr(module, "complete", lambda run: run.leave())
+def test_a_stopped_run_resumes_its_plan(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "measure_timing", lambda *_: timing(forward=1e-3))
+
+    def stop_at_once(run: TrainingRun, folder: Path, log: ProgressLogger, *, stop: StopRequest, **first: bool) -> None:
+        stop.requested = True
+        run_training(run, folder, log, stop=stop, **first)
+
+    monkeypatch.setattr(module, "run_training", stop_at_once)
     with pytest.raises(KeyboardInterrupt, match="stopped after step 0"):
         finetune_timed(recipe_of(weights), DATA, out=tmp_path / "run", quiet=True)
     monkeypatch.setattr(module, "measure_timing", lambda *_: pytest.fail("measured again"))
@@ -83,7 +88,7 @@ def test_a_stopped_run_goes_on_with_what_it_chose(
         finetune_timed(replace(recipe_of(weights), seed=1), DATA, out=tmp_path / "run", resume=True, quiet=True)
 
 
-def test_images_are_mirrored_where_that_changes_nothing(weights: str) -> None:
+def test_images_are_flipped_if_that_changes_nothing(weights: str) -> None:
     """Digits lean to one side; pictures that are their own mirror image do not."""
     images = np.stack(DATA.train.items)
     halves = np.concatenate([images[:, :, :4], images[:, :, 3::-1]], axis=2)
@@ -92,19 +97,19 @@ def test_images_are_mirrored_where_that_changes_nothing(weights: str) -> None:
     for data, flip in ((DATA, False), (symmetric, True)):
         adapted = finetune_timed(recipe_of(weights, 1.5), data, quiet=True)
         assert adapted.model.recipe.horizontal_flip is flip
-        assert "mirrored" in adapted.notes[1]
+        assert "flipped" in adapted.notes[1]
 
 
 def test_without_validation_images_the_last_state_counts(weights: str) -> None:
     adapted = finetune_timed(recipe_of(weights, 1.0), digits(100, 0), quiet=True)
     assert adapted.best == adapted.history[-1]
-    assert "not judged" in adapted.notes[1]
+    assert "not evaluated" in adapted.notes[1]
 
 
 def test_unusable_calls_are_refused(weights: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="adapt needs both"):
+    with pytest.raises(InputError, match="finetune_timed needs both"):
         finetune_timed(finetune_recipe(weights, steps=3), DATA, quiet=True)
-    with pytest.raises(InputError, match="adapt needs both"):
+    with pytest.raises(InputError, match="finetune_timed needs both"):
         finetune_timed(tiny_recipe(time_budget=3.0), DATA, quiet=True)
     train(replace(finetune_recipe(weights, steps=2), batch_size=20), DATA, out=tmp_path / "run", quiet=True)
     with pytest.raises(RunMismatchError, match="was not fitted to a time"):
@@ -122,5 +127,5 @@ def test_unusable_calls_are_refused(weights: str, tmp_path: Path) -> None:
 )
 def test_sizes_are_those_that_the_network_takes(model: str, sizes: list[int]) -> None:
     recipe = Recipe(model, image_size=sizes[0], steps=1)
-    assert module._sizes(recipe) == sizes
+    assert module.supported_image_sizes(recipe) == sizes
     assert torch.get_default_device() == torch.device("cpu")

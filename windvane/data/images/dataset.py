@@ -1,4 +1,4 @@
-"""Images in memory: `ImageDataset`, one split, decoded on demand; `ImageSplits`, training, validation and test."""
+"""Images in memory: `ImageDataset`, decoded on demand, and `ImageSplits` for training, validation and test."""
 
 from __future__ import annotations
 
@@ -12,28 +12,35 @@ from windvane.data.images.decode import Item, Pixels, decode_image, map_blocks
 from windvane.data.images.duplicates import Duplicate
 from windvane.data.images.folder import Skipped
 from windvane.data.images.summary import describe_balance, describe_duplicates, describe_sizes, describe_skipped
-from windvane.runtime.table import Integers
 from windvane.errors import InputError
+from windvane.runtime.table import Integers
 
-PARTS = {"train": "to train", "valid": "to validate", "test": "to test"}
+_PURPOSES = {"train": "to train", "valid": "to validate", "test": "to test"}
 
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """Images of one part, decoded only when asked.
+    """Images of one split, decoded on demand.
 
-    Attributes
+    Parameters
     ----------
     items
-        Files, encoded bytes, or arrays of bytes of shape (h, w) or (h, w, c).
+        Files, encoded bytes, or uint8 arrays of shape (h, w) or (h, w, c).
     labels
-        Class numbers of shape (n,); for several labels at once 0 and 1 of shape (n, c); None where unknown.
+        Class numbers of shape (n,); 0 and 1 of shape (n, c) for several labels per image; None if unknown.
     classes
         Names of the c classes.
     names
-        What a report calls each image.
+        Name of each image, for reports.
     sizes
-        Height and width of each image, shape (n, 2); None before anybody has looked.
+        Height and width of each image, shape (n, 2); None if unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = ImageDataset([np.zeros((8, 6, 3), np.uint8)], None, (), ("black",))
+    >>> images.load_array(4).shape
+    (1, 4, 4, 3)
     """
 
     items: Sequence[Item]
@@ -45,45 +52,35 @@ class ImageDataset:
     def __len__(self) -> int:
         return len(self.items)
 
-    def decode(self, index: int, at_least: int | None = None) -> Pixels:  # (h, w, 3)
-        """Decode one image.
+    def decode(self, index: int, at_least: int | None = None) -> Pixels:
+        """Decode one image: uint8 RGB of shape (h, w, 3), upright, on white where transparent.
 
-        Parameters
-        ----------
-        index
-            Of the image.
-        at_least
-            Pixels that both sides need at least: large JPEG files are then decoded at a fraction of their size, in a
-            fraction of the time. None for the whole size.
-
-        Returns
-        -------
-        ndarray
-            RGB bytes of shape (h, w, 3), upright, on white where transparent.
-
-        Raises
-        ------
-        InputError
-            Where it cannot be decoded any more.
+        With `at_least`, large JPEG files are decoded faster, at a fraction of their size, if both sides keep that many
+        pixels.
         """
         try:
             return decode_image(self.items[index], at_least)
         except InputError as error:
             raise InputError(f"{self.names[index]} could be decoded before, but not now: {error}.") from error
 
+    def load(self, index: int, size: int) -> Pixels:
+        """Decode one image to a square of shape (size, size, 3); other shapes are stretched."""
+        return resize_square(self.decode(index, size), size)
+
+    def load_array(self, size: int) -> Pixels:
+        """Decode all images, in threads, to an array of shape (n, size, size, 3); for datasets that fit in memory."""
+        squares = np.empty((len(self), size, size, 3), dtype=np.uint8)
+
+        def fill(block: range) -> list[None]:
+            for i in block:
+                squares[i] = self.load(i, size)
+            return [None for _ in block]
+
+        map_blocks(fill, len(self))
+        return squares
+
     def take(self, indices: Any) -> ImageDataset:
-        """Choose images.
-
-        Parameters
-        ----------
-        indices
-            Positions, or n truth values.
-
-        Returns
-        -------
-        ImageSet
-            Of these, in this order.
-        """
+        """Return the images at these positions, or where a boolean mask is true."""
         indices = np.asarray(indices)
         chosen = np.arange(len(self))[indices if indices.size else np.zeros(0, dtype=np.int64)]
         return replace(
@@ -94,46 +91,27 @@ class ImageDataset:
             sizes=None if self.sizes is None else self.sizes[chosen],
         )
 
-    def load_array(self, size: int) -> Pixels:  # (n, size, size, 3)
-        """Decode all images to squares; for sets that fit in memory.
-
-        Parameters
-        ----------
-        size
-            Pixels a side. Other shapes are stretched, so that nothing is cut off.
-
-        Returns
-        -------
-        ndarray
-            RGB bytes of shape (n, size, size, 3).
-        """
-        squares = np.empty((len(self), size, size, 3), dtype=np.uint8)
-
-        def fill(block: range) -> list[None]:
-            for i in block:
-                squares[i] = resize_square(self.decode(i, size), size)
-            return [None for _ in block]
-
-        map_blocks(fill, len(self))
-        return squares
-
 
 @dataclass(frozen=True, eq=False)
 class ImageSplits:
-    """Images to learn from, in parts.
+    """Images to learn from, in splits.
 
-    Attributes
+    Parameters
     ----------
     train, valid, test
-        The parts; None where there is none. Their classes are the same: those of the training part.
+        The splits, or None. All have the classes of the training split.
     skipped
         What was left out, and why.
     duplicates
-        Images with equal pixels, as pairs.
+        Pairs of images with equal pixels.
     notes
         What else the user should know.
     seconds
-        That reading and the first look took.
+        Time of reading and checking.
+
+    Examples
+    --------
+    >>> print(read_images("flowers/").summary())  # doctest: +SKIP
     """
 
     train: ImageDataset
@@ -145,17 +123,11 @@ class ImageSplits:
     seconds: float = 0.0
 
     def summary(self) -> str:
-        """Describe the images in words.
-
-        Returns
-        -------
-        str
-            A line each for counts, sizes, imbalance, what was skipped, duplicates and notes.
-        """
-        sets = {words: part for name, words in PARTS.items() if (part := getattr(self, name)) is not None}
-        counts = ", ".join(f"{len(part):,} {words}" for words, part in sets.items())
-        lines = [f"{sum(map(len, sets.values())):,} images of {len(self.train.classes)} classes: {counts}."]
-        sizes = [part.sizes for part in sets.values() if part.sizes is not None]
+        """Describe counts, sizes, class balance, skipped images, duplicates and notes, one line each."""
+        splits = {words: one for name, words in _PURPOSES.items() if (one := getattr(self, name)) is not None}
+        counts = ", ".join(f"{len(one):,} {words}" for words, one in splits.items())
+        lines = [f"{sum(map(len, splits.values())):,} images of {len(self.train.classes)} classes: {counts}."]
+        sizes = [one.sizes for one in splits.values() if one.sizes is not None]
         if sizes:
             lines.append(describe_sizes(np.concatenate(sizes)))
         if self.train.labels is not None:
@@ -164,21 +136,8 @@ class ImageSplits:
         return "\n".join([*lines, *self.notes])
 
 
-def resize_square(pixels: Pixels, size: int) -> Pixels:  # (size, size, 3)
-    """Bring an image to a square.
-
-    Parameters
-    ----------
-    pixels
-        RGB bytes of shape (h, w, 3).
-    size
-        Pixels a side.
-
-    Returns
-    -------
-    ndarray
-        Of shape (size, size, 3); bicubic.
-    """
+def resize_square(pixels: Pixels, size: int) -> Pixels:
+    """Resize RGB bytes (h, w, 3) to a square (size, size, 3); bicubic."""
     from PIL import Image
 
     if pixels.shape[:2] == (size, size):

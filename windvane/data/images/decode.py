@@ -1,8 +1,8 @@
-"""One image, however it is encoded -> its pixels: height x width x 3 bytes, upright, opaque.
+"""Decode one image of any encoding to RGB bytes of shape (h, w, 3), upright and opaque.
 
-Files are read by Pillow, of the formats `FORMATS` alone (others of its plugins start programs). Of an animation the
-first frame counts. The EXIF orientation is applied. Transparent images are laid on white. Grey becomes three equal
-channels; 16 bits a channel become 8; CMYK is converted as Pillow does, without a colour profile.
+Files are read by Pillow, of the formats `FORMATS` only (other plugins start programs). Of an animation the first frame
+counts. The EXIF orientation is applied. Transparent images are laid on white. Gray becomes three equal channels; 16
+bits a channel become 8; CMYK is converted as Pillow does, without a color profile.
 """
 
 from __future__ import annotations
@@ -32,63 +32,35 @@ T = TypeVar("T")
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 MAX_PIXELS = 89_478_485  # of one image: 256 MB of RGB, as in Pillow
-BACKGROUND = 255  # below what is transparent
-LOOKED_SIZE = 512  # a first look decodes large JPEG files no larger than this needs, in a fraction of the time
+BACKGROUND = 255  # behind transparent pixels
+CHECKED_SIZE = 512  # at which a check decodes large JPEG files, in a fraction of the time
 BLOCK = 128  # images that a thread takes at a time
-MAX_KEPT_LOOKS = 500_000  # in the memory of a process
+MAX_REMEMBERED = 500_000  # in the memory of a process
 
 _ORIENTED = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where Pillow finds an orientation
 
 
 @dataclass(frozen=True, slots=True)
 class ImageCheck:
-    """What a first look at an image has found.
+    """Result of decoding an image once."""
 
-    Attributes
-    ----------
-    height, width
-        In pixels, upright; 0 where it cannot be decoded.
-    digest
-        Of its pixels.
-    exact
-        Whether these were all its pixels, or those of a smaller copy.
-    problem
-        Why it cannot be decoded; empty where it can.
-    """
-
-    height: int
+    height: int  # in pixels, upright; 0 if it cannot be decoded
     width: int
-    digest: bytes
-    exact: bool
-    problem: str = ""
+    digest: bytes  # of its pixels
+    exact: bool  # whether these were all pixels, or those of a smaller copy
+    problem: str = ""  # why it cannot be decoded
 
 
 def decode_image(item: Item, at_least: int | None = None) -> Pixels:  # (h, w, 3)
-    """Decode one image.
+    """Decode a file, its bytes, or a uint8 array (h, w) or (h, w, c) with up to 4 channels to RGB bytes (h, w, 3).
 
-    Parameters
-    ----------
-    item
-        A file, the bytes of one, or an array of bytes of shape (h, w) or (h, w, c) with c = 1 (grey), 2 (grey and
-        alpha), 3 (RGB) or 4 (RGB and alpha).
-    at_least
-        Pixels that both sides should have at least: a larger JPEG file is decoded at a half, a quarter or an eighth of
-        its size where that is enough, which is faster. None for the whole size.
-
-    Returns
-    -------
-    ndarray
-        RGB bytes of shape (h, w, 3).
-
-    Raises
-    ------
-    InputError
-        Where it cannot be decoded; says why, but not which it was.
+    Two channels are gray and alpha. With `at_least`, a larger JPEG file is decoded at a half, a quarter or an eighth of
+    its size if both sides keep that many pixels, which is faster. Raises `InputError` with the reason only.
     """
     try:
         try:
             return _decode(item, at_least)[0]
-        except Warning:  # only where the user's filters make errors of Pillow's remarks
+        except Warning:  # only if the user's filters turn warnings of Pillow into errors
             with _filters, catch_warnings():
                 simplefilter("ignore")
                 return _decode(item, at_least)[0]
@@ -97,40 +69,17 @@ def decode_image(item: Item, at_least: int | None = None) -> Pixels:  # (h, w, 3
 
 
 def check_images(items: Any) -> list[ImageCheck]:
-    """Decode every image once, in threads, to know beforehand what cannot be decoded.
+    """Decode every image once, in threads, to know beforehand which cannot be decoded.
 
-    What was found about a file (of that size and date) or about encoded bytes is kept in the process.
-
-    Parameters
-    ----------
-    items
-        A sequence of what `decode_image` takes.
-
-    Returns
-    -------
-    list of Look
-        One for each.
+    Results about files (of that size and date) and encoded bytes are remembered in the process.
     """
     with _filters, catch_warnings():  # here, not in the threads
         simplefilter("ignore")
-        return map_blocks(lambda block: [_look(items[i]) for i in block], len(items))
+        return map_blocks(lambda block: [_check(items[i]) for i in block], len(items))
 
 
 def map_blocks(work: Callable[[range], list[T]], n: int) -> list[T]:
-    """Do something with blocks of the numbers 0 to n - 1, in as many threads as there are cores.
-
-    Parameters
-    ----------
-    work
-        From a block of numbers to one result for each.
-    n
-        How many numbers there are.
-
-    Returns
-    -------
-    list
-        All results, in order.
-    """
+    """Apply a function to blocks of the numbers 0 to n - 1, one thread per core; it returns one result per number."""
     blocks = [range(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
     if len(blocks) <= 1:
         return [result for block in blocks for result in work(block)]
@@ -139,19 +88,9 @@ def map_blocks(work: Callable[[range], list[T]], n: int) -> list[T]:
 
 
 def eight_bit_factor(low: float, high: float, whole: bool) -> float | None:
-    """Find by what to multiply values so that they fit a byte.
+    """Return the factor that brings values to a byte, or None for values without a usual range.
 
-    Parameters
-    ----------
-    low, high
-        The smallest and the largest value.
-    whole
-        Whether the values are integers.
-
-    Returns
-    -------
-    float or None
-        255 for fractions between 0 and 1, 1 for values up to 255, 1 / 257 for integers of 16 bits, None for others.
+    255 for fractions of 0 to 1, 1 for values up to 255, 1 / 257 for integers of 16 bits.
     """
     if not (low >= 0 and math.isfinite(high)):
         return None
@@ -162,32 +101,32 @@ def eight_bit_factor(low: float, high: float, whole: bool) -> float | None:
     return 1 / 257 if whole and high <= 65535 else None
 
 
-def _look(item: Item) -> ImageCheck:
+def _check(item: Item) -> ImageCheck:
     key = _key(item)
-    if key is not None and key in _looks:
-        return _looks[key]
+    if key is not None and key in _checks:
+        return _checks[key]
     try:
-        pixels, (height, width) = _decode(item, LOOKED_SIZE)
+        pixels, (height, width) = _decode(item, CHECKED_SIZE)
         exact = pixels.shape[:2] == (height, width)
         digest = blake2b(np.ascontiguousarray(pixels).data, digest_size=16, key=b"%dx%d" % (height, width)).digest()
-        look = ImageCheck(height, width, digest, exact)
+        check = ImageCheck(height, width, digest, exact)
     except Exception as error:  # as in decode_image
-        look = ImageCheck(0, 0, b"", True, _reason(item, error))
+        check = ImageCheck(0, 0, b"", True, _reason(item, error))
     if key is not None:
-        with _looks_lock:
-            if len(_looks) >= MAX_KEPT_LOOKS:
-                _looks.clear()
-            _looks[key] = look
-    return look
+        with _checks_lock:
+            if len(_checks) >= MAX_REMEMBERED:
+                _checks.clear()
+            _checks[key] = check
+    return check
 
 
-_looks: dict[Any, ImageCheck] = {}
-_looks_lock = threading.Lock()
+_checks: dict[Any, ImageCheck] = {}
+_checks_lock = threading.Lock()
 _filters = threading.Lock()  # filters of warnings belong to the process
 
 
 def _key(item: Item) -> Any:
-    """Tell an encoded image from all others; None for arrays, which need no decoding."""
+    """Return what identifies an encoded image; None for arrays, which need no decoding."""
     if isinstance(item, bytes):
         return blake2b(item, digest_size=16).digest()
     if isinstance(item, Path):
@@ -199,7 +138,7 @@ def _key(item: Item) -> Any:
     return None
 
 
-def _decode(item: Item, at_least: int | None) -> tuple[Pixels, tuple[int, int]]:  # (h, w, 3), the whole height, width
+def _decode(item: Item, at_least: int | None) -> tuple[Pixels, tuple[int, int]]:  # (h, w, 3), full height, width
     from PIL import Image
 
     if isinstance(item, np.ndarray):
@@ -219,7 +158,7 @@ def _decode(item: Item, at_least: int | None) -> tuple[Pixels, tuple[int, int]]:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """List the formats that this build of Pillow has."""
+    """Return the formats that this build of Pillow supports."""
     from PIL import Image
 
     Image.init()
@@ -227,7 +166,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def _turn_upright(image: Any) -> bool:
-    """Apply the orientation that the camera noted; whether the sides have changed places."""
+    """Apply the EXIF orientation; return whether height and width were swapped."""
     from PIL import ImageOps
 
     if image.format != "TIFF" and not any(name in image.info for name in _ORIENTED):
@@ -235,24 +174,13 @@ def _turn_upright(image: Any) -> bool:
     before = image.size
     try:
         ImageOps.exif_transpose(image, in_place=True)
-    except Exception:  # the pixels are sound where the notes about them are damaged
+    except Exception:  # the pixels are sound, the metadata are damaged
         return bool(image.size != before)
     return bool(image.size != before)
 
 
 def to_rgb(image: Any) -> Pixels:  # (h, w, 3)
-    """Make RGB bytes of a loaded image of Pillow, of whatever mode.
-
-    Parameters
-    ----------
-    image
-        A ``PIL.Image.Image``.
-
-    Returns
-    -------
-    ndarray
-        Bytes of shape (h, w, 3).
-    """
+    """Return RGB bytes (h, w, 3) of a loaded image of Pillow, of any mode."""
     from PIL import Image
 
     if image.mode == "F" or image.mode.startswith("I"):
@@ -264,7 +192,7 @@ def to_rgb(image: Any) -> Pixels:  # (h, w, 3)
 
 
 def _from_wide(values: NDArray[Any]) -> Pixels:  # (h, w)
-    """Bring 16 or 32 bits a pixel to 8; by the image's own range where no usual one holds."""
+    """Convert 16 or 32 bits a pixel to 8; by the range of the image if no usual one holds."""
     whole = values.dtype.kind in "iu"
     finite = np.nan_to_num(values.astype(np.float64))
     low, high = float(finite.min()), float(finite.max())
@@ -277,17 +205,17 @@ def _from_wide(values: NDArray[Any]) -> Pixels:  # (h, w)
 def _from_array(array: Pixels) -> Pixels:  # (h, w, 3)
     if array.ndim == 2:
         array = array[:, :, None]
-    colours, alpha = (array[:, :, :-1], array[:, :, -1:]) if array.shape[2] in (2, 4) else (array, None)
-    if colours.shape[2] == 1:
-        colours = np.repeat(colours, 3, axis=2)
+    colors, alpha = (array[:, :, :-1], array[:, :, -1:]) if array.shape[2] in (2, 4) else (array, None)
+    if colors.shape[2] == 1:
+        colors = np.repeat(colors, 3, axis=2)
     if alpha is not None:
         share = alpha / np.float32(255)
-        colours = np.rint(colours * share + BACKGROUND * (1 - share)).astype(np.uint8)
-    return colours
+        colors = np.rint(colors * share + BACKGROUND * (1 - share)).astype(np.uint8)
+    return colors
 
 
 def _reason(item: Item, error: Exception) -> str:
-    """Say in words why an image cannot be decoded."""
+    """Return in words why an image cannot be decoded."""
     from PIL import Image, UnidentifiedImageError
 
     empty = len(item) == 0 if isinstance(item, bytes) else isinstance(item, Path) and _is_empty(item)

@@ -1,4 +1,4 @@
-"""Which images are the same, pixel by pixel, however they are named or encoded."""
+"""Find images with equal pixels, whatever their name or encoding."""
 
 from __future__ import annotations
 
@@ -13,48 +13,25 @@ from windvane.errors import InputError
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two images with equal pixels.
-
-    Attributes
-    ----------
-    names
-        What they are called.
-    splits
-        The parts they are in: "train", "valid" or "test".
-    same_label
-        Whether they bear the same label; True where there are none.
-    """
+    """Two images with equal pixels."""
 
     names: tuple[str, str]
-    splits: tuple[str, str]
-    same_label: bool
+    splits: tuple[str, str]  # "train", "valid" or "test"
+    same_label: bool  # True without labels
 
     @property
     def leaks(self) -> bool:
-        """Whether they are in different parts."""
+        """Whether they are in different splits."""
         return self.splits[0] != self.splits[1]
 
 
-def find_duplicates(items: Sequence[Item], looks: Sequence[ImageCheck]) -> list[list[int]]:
-    """Find the images that have equal pixels.
-
-    Parameters
-    ----------
-    items
-        The images.
-    looks
-        What a first look has found about each; none has a problem.
-
-    Returns
-    -------
-    list of list of int
-        Clusters of at least two positions, in order of their first ones.
-    """
+def find_duplicates(items: Sequence[Item], checks: Sequence[ImageCheck]) -> list[list[int]]:
+    """Return the positions of images with equal pixels, in clusters, by their checks, none of which has a problem."""
     clusters: list[list[int]] = []
-    for positions in _alike(range(len(looks)), (look.digest for look in looks)):
-        if all(looks[i].exact for i in positions):
+    for positions in _alike(range(len(checks)), (check.digest for check in checks)):
+        if all(checks[i].exact for i in positions):
             clusters.append(positions)
-        else:  # smaller copies are equal; are they?
+        else:  # their smaller copies are equal; are they?
             clusters += _alike(positions, (_whole_digest(items[i], i) for i in positions))
     return clusters
 

@@ -1,7 +1,7 @@
 """Folders of images: a sub-folder for each class, with or without train, valid and test above; or any images below one.
 
-Links are followed, never in a circle. Hidden files are passed over; all others are taken for images until a look at
-them says otherwise. What belongs nowhere is named.
+Links are followed, never in a circle. Hidden files are ignored; all others are taken for images until decoding them
+fails. What belongs nowhere is named.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pandas as pd
 from windvane.data.images.decode import Item
 from windvane.errors import InputError
 
-PARTS = {
+SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "valid"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -28,120 +28,73 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Skipped:
-    """An image, or a folder, that was left out.
-
-    Attributes
-    ----------
-    name
-        What it is called.
-    reason
-        Why, in words.
-    """
+    """An image, or a folder, that was left out."""
 
     name: str
-    reason: str
+    reason: str  # in words
 
 
 @dataclass
 class ImageListing:
-    """Images as found.
-
-    Attributes
-    ----------
-    items, names, labels, parts, problems
-        One for each image. A label is as given; None where there is none. A part is "train", "valid" or "test".
-        A problem says why there is no image; mostly it is empty.
-    table
-        The table they stood in, if any: a row for each image.
-    skipped
-        What was found and is no image, or belongs nowhere.
-    empty
-        Classes without an image.
-    """
+    """Images as found."""
 
     items: list[Item] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
-    labels: list[Any] = field(default_factory=list)
-    parts: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    table: pd.DataFrame | None = None
-    skipped: list[Skipped] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)  # as given; None without a label
+    splits: list[str] = field(default_factory=list)  # "train", "valid" or "test"
+    problems: list[str] = field(default_factory=list)  # why there is no image; mostly empty
+    table: pd.DataFrame | None = None  # the table that lists them, if any: a row for each image
+    skipped: list[Skipped] = field(default_factory=list)  # no image, or in no class
+    empty: list[str] = field(default_factory=list)  # classes without an image
 
-    def add(self, item: Item, name: str, label: Any = None, part: str = "train", problem: str = "") -> None:
+    def add(self, item: Item, name: str, label: Any = None, split: str = "train", problem: str = "") -> None:
         """Add an image."""
         self.items.append(item)
         self.names.append(name)
         self.labels.append(label)
-        self.parts.append(part)
+        self.splits.append(split)
         self.problems.append(problem)
 
-    def extend(self, other: ImageListing, part: str) -> None:
-        """Add the images of another listing to a part."""
+    def extend(self, other: ImageListing, split: str) -> None:
+        """Add the images of another listing to a split."""
         rows = zip(other.items, other.names, other.labels, other.problems, strict=True)
         for item, name, label, problem in rows:
-            self.add(item, f"{part}/{name}", label, part, problem)
-        self.skipped += [Skipped(f"{part}/{one.name}", one.reason) for one in other.skipped]
+            self.add(item, f"{split}/{name}", label, split, problem)
+        self.skipped += [Skipped(f"{split}/{one.name}", one.reason) for one in other.skipped]
         self.empty += other.empty
 
 
 def normalize_split_name(name: Any, where: str) -> str:
-    """Bring the name of a part to one of three.
-
-    Parameters
-    ----------
-    name
-        As in "Validation".
-    where
-        It was found, for the error.
-
-    Returns
-    -------
-    str
-        "train", "valid" or "test".
-
-    Raises
-    ------
-    InputError
-        Where it is no such name.
-    """
-    part = PARTS.get(str(name).strip().lower())
-    if part is None:
-        raise InputError(f"{name!r} is {where}, but is no part of the data. Allowed: {', '.join(PARTS)}.")
-    return part
+    """Return "train", "valid" or "test" for a name such as "Validation"; `where` it was found is for errors."""
+    split = SPLITS.get(str(name).strip().lower())
+    if split is None:
+        raise InputError(f"{name!r} is {where}, but is no split of the data. Allowed: {', '.join(SPLITS)}.")
+    return split
 
 
 def natural_key(name: str) -> tuple[Any, ...]:
-    """Sort names as people do: class 2 before class 10."""
+    """Sort key of names in natural order: class 2 before class 10."""
     words = re.split(r"(\d+)", name.casefold())
     return (*((0, int(word), "") if word.isdecimal() else (1, 0, word) for word in words if word), (-1, 0, name))
 
 
 def list_folder(root: Path) -> ImageListing:
-    """List a folder of classes, or of parts with classes.
+    """List a folder of classes, or of splits with classes, in natural order of names.
 
-    Parameters
-    ----------
-    root
-        A folder. It has parts where a sub-folder of the name train has sub-folders.
-
-    Returns
-    -------
-    Listing
-        In natural order of names; labels are the names of the folders below the root or the part.
+    There are splits if a sub-folder named train has sub-folders. Labels are the names of the folders below.
     """
     listing = ImageListing()
     folders = _children(root, listing, root)
-    parts = {child: PARTS[child.name.lower()] for child in folders if child.name.lower() in PARTS}
+    splits = {child: SPLITS[child.name.lower()] for child in folders if child.name.lower() in SPLITS}
     if any(
         part == "train" and any(map(Path.is_dir, _children(child, ImageListing(), root)))
-        for child, part in parts.items()
+        for child, part in splits.items()
     ):
         for child in folders:
-            if child in parts:
-                _list_classes(child, parts[child], listing, root)
+            if child in splits:
+                _list_classes(child, splits[child], listing, root)
             else:
-                reason = f"it stands beside {next(iter(parts)).name}, but is no part (train, val or test)"
+                reason = f"it stands beside {next(iter(splits)).name}, but is no split (train, val or test)"
                 listing.skipped.append(Skipped(_shown(child, root), reason))
     else:
         _list_classes(root, "train", listing, root)
@@ -161,18 +114,7 @@ def _list_classes(folder: Path, part: str, listing: ImageListing, root: Path) ->
 
 
 def list_files(root: Path) -> ImageListing:
-    """List all images below a folder, without labels.
-
-    Parameters
-    ----------
-    root
-        A folder.
-
-    Returns
-    -------
-    Listing
-        In natural order of names.
-    """
+    """List all images below a folder, without labels, in natural order of names."""
     listing = ImageListing()
     _walk(root, frozenset(), (None, "train"), listing, root)
     return listing
@@ -194,7 +136,7 @@ def _walk(
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    """Tell a folder from all others, by whatever links it is reached."""
+    """Return what identifies a folder, whatever links lead to it."""
     facts = folder.stat()
     return facts.st_dev, facts.st_ino
 
@@ -227,5 +169,5 @@ def _shown(path: Path, root: Path) -> str:
 
 
 def _readable(name: str) -> str:
-    """Replace bytes of a name that are no text."""
+    """Replace the bytes of a name that are no text."""
     return os.fsencode(name).decode("utf-8", "replace")

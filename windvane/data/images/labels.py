@@ -1,4 +1,4 @@
-"""The labels of images -> numbers: one class each, or several at once."""
+"""Encode the labels of images as numbers: one class each, or several."""
 
 from __future__ import annotations
 
@@ -11,49 +11,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from windvane.data.images.folder import natural_key
-from windvane.runtime.table import Integers
 from windvane.errors import InputError
+from windvane.runtime.table import Integers
 
 _COLLECTIONS = (list, tuple, set, frozenset, np.ndarray)
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Encoded labels.
+    """Encoded labels."""
 
-    Attributes
-    ----------
-    codes
-        Class numbers of shape (n,); or for several labels at once 0 and 1 of shape (n, c).
-    classes
-        Names of the c classes, in natural order.
-    problems
-        For each image why its label is not usable; mostly empty.
-    """
-
-    codes: Integers
-    classes: tuple[str, ...]
-    problems: tuple[str, ...]
+    codes: Integers  # class numbers (n,), or 0 and 1 of shape (n, c) for several labels per image
+    classes: tuple[str, ...]  # names of the c classes, in natural order
+    problems: tuple[str, ...]  # why the label of an image is not usable; mostly empty
 
 
 def spread_labels(labels: Any) -> list[Any]:
-    """Make a list, with an entry for each image, of whatever labels are given.
+    """Return a label, or a list of labels, for each image, from whatever form the labels are given in.
 
-    Parameters
-    ----------
-    labels
-        A list, an array or a column of n labels; n lists of labels; or an array or a frame of 0 and 1 of shape (n, c),
-        whose columns name the classes.
-
-    Returns
-    -------
-    list
-        A label for each image, or a list of them.
-
-    Raises
-    ------
-    InputError
-        Where they are of another shape.
+    That is a list, an array or a column of n labels; n lists of labels; or an array or a frame of 0 and 1 of shape
+    (n, c) whose columns name the classes.
     """
     if hasattr(labels, "to_pandas"):
         labels = labels.to_pandas()
@@ -75,25 +52,10 @@ def spread_labels(labels: Any) -> list[Any]:
     return [[name for name, on in zip(names, row, strict=True) if on] for row in table.tolist()]
 
 
-def encode_labels(labels: Sequence[Any], trains: NDArray[np.bool_]) -> Labels:
-    """Make numbers of labels.
+def encode_labels(labels: Sequence[Any], is_train: NDArray[np.bool_]) -> Labels:
+    """Encode a label, or a list of labels, for each of n images; the training images, a mask (n,), define the classes.
 
-    Parameters
-    ----------
-    labels
-        A label for each of n images, or a list of labels. Whatever their type, they are taken as text.
-    trains
-        Which images are trained on, shape (n,): these know the classes.
-
-    Returns
-    -------
-    Labels
-        A label that is missing, or that no training image has, is a problem.
-
-    Raises
-    ------
-    InputError
-        Where some images have one label and others a list of them.
+    Labels of any type are taken as text. One that is missing, or that no training image has, is a problem.
     """
     several = np.array([isinstance(label, _COLLECTIONS) for label in labels], dtype=np.bool_)
     names = [_texts(label) for label in labels]  # empty where a label is missing
@@ -103,13 +65,13 @@ def encode_labels(labels: Sequence[Any], trains: NDArray[np.bool_]) -> Labels:
             f"Image {int(np.argmax(several))} has a list of labels, image {int(np.argmax(single))} one label. Allowed: "
             "one for each, or a list for each."
         )
-    seen = {one for texts, train in zip(names, trains.tolist(), strict=True) if train for one in texts}
+    seen = {one for texts, train in zip(names, is_train.tolist(), strict=True) if train for one in texts}
     classes = tuple(sorted(seen, key=natural_key))
     number = {name: i for i, name in enumerate(classes)}
     problems = []
     for texts, usable in zip(names, (single | several).tolist(), strict=True):
         strange = [one for one in texts if one not in number]
-        unseen = f"its class {strange[0]!r} is not in the training part" if strange else ""
+        unseen = f"its class {strange[0]!r} is not in the training split" if strange else ""
         problems.append(unseen if usable else "it has no label")
     if several.any():
         codes = np.zeros((len(names), len(classes)), dtype=np.int64)
@@ -121,13 +83,13 @@ def encode_labels(labels: Sequence[Any], trains: NDArray[np.bool_]) -> Labels:
 
 
 def _texts(label: Any) -> list[str]:
-    """Write the label, or the labels, of an image as texts; those that are missing are left out."""
+    """Return the label, or the labels, of an image as text, without missing ones."""
     each = label if isinstance(label, _COLLECTIONS) else [label]
     return [text for one in each if (text := _text(one)) is not None]
 
 
 def _text(label: Any) -> str | None:
-    """Write a label as text; None where it is missing."""
+    """Return a label as text; None if it is missing."""
     if isinstance(label, str):
         return str(label)
     if label is None or label is pd.NA or label is pd.NaT or (isinstance(label, float) and np.isnan(label)):

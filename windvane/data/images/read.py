@@ -1,9 +1,7 @@
-"""Images to learn from: what is given is looked at once, so that no epoch is stopped by an image that cannot be read.
+"""Read images to learn from: every image is decoded once up front, so no epoch stops at one that cannot be read.
 
-`read_images` brings folders, tables, arrays and datasets to one form. Every image is decoded once, in threads; what
-cannot be decoded is left out and named. Images with equal pixels are found, and those that are trained on and judged
-are named. Where no validation part is given, one is held out: a share of each class, with groups and duplicates kept
-together.
+What cannot be decoded is left out and named. Images with equal pixels are found, and pairs across splits are named.
+Without a validation split a share of each class is held out, with groups and duplicates kept together.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from windvane.data.images.labels import encode_labels, spread_labels
 from windvane.data.images.sources import Columns, list_images
 from windvane.data.images.splits import group_images, hold_out_images, keep_together
 from windvane.data.images.summary import describe_skipped
-from windvane.errors import InputError
+from windvane.errors import InputError, check_usable
 
 
 def read_images(
@@ -37,71 +35,72 @@ def read_images(
     columns: Columns | None = None,
     seed: int = 0,
 ) -> ImageSplits:
-    """Read images to learn from.
+    """Read labelled images.
 
     Parameters
     ----------
     source
         A folder with a sub-folder for each class, or with train, valid (or val, validation) and test above these; a
         table (Parquet, CSV, Feather, pandas, polars, Arrow) with a column of images; arrays of shape (n, h, w),
-        (n, h, w, c) or (n, c, h, w) with numbers of 0 to 255, 0 to 1, or whole ones up to 65535; a list of arrays,
-        files, encoded bytes or images of Pillow; a dataset of the library ``datasets``; or a mapping of the names of
-        parts to any of these.
+        (n, h, w, c) or (n, c, h, w) with values of 0 to 255, 0 to 1, or integers up to 65535; a list of arrays, files,
+        encoded bytes or images of Pillow; a dataset of the library ``datasets``; or a mapping of split names to any of
+        these.
     labels
-        For a source that has none: a label for each image, a list of labels for each, or rows of 0 and 1; a mapping
-        where the source is one. Class names are text, in natural order.
+        For a source without labels: one label per image, a list of labels per image, or rows of 0 and 1; a mapping if
+        the source is one. Class names are text, in natural order.
     groups
-        Images that belong together (frames of one track, pictures of one patient) and are not divided by the held-out
-        share: a label for each image, the name of a column, or a function of an image's name.
+        Images that belong together (frames of one track, pictures of one patient) and stay in one split: a label for
+        each image, the name of a column, or a function of the name of an image.
     valid
-        Share of the training images to hold out, 0 for none. None: the part that is given; where none is, a tenth, or
-        up to a fifth to have 500.
+        Fraction of the training images to hold out, 0 for none. None for the given validation split, or else a tenth,
+        up to a fifth if that is needed to have 500.
     columns
-        Of a table.
+        Which columns of a table hold what.
     seed
         Of the held-out share.
 
     Returns
     -------
-    Images
+    ImageSplits
         At least two images of two classes to train on.
 
-    Raises
-    ------
-    InputError
-        Where nothing usable is found, or an argument is not usable; says what came and what is allowed.
+    Examples
+    --------
+    >>> data = read_images("flowers/")  # doctest: +SKIP
+    >>> print(data.summary())  # doctest: +SKIP
     """
     start = time.perf_counter()
     columns = columns or Columns()
-    _check_share(valid)
+    usable = valid is None or (isinstance(valid, int | float) and 0 <= valid < 1)
+    check_usable("valid", valid, usable, "a share from 0 (none) to below 1, or None")
     listing = _with_labels(source, labels, columns)
-    parts = np.array(listing.parts)
-    looks, problems = _look(listing)
+    splits = np.array(listing.splits)
+    checks, problems = _check(listing)
     fine = np.array([not problem for problem in problems], dtype=np.bool_)
-    encoded = encode_labels(listing.labels, (parts == "train") & fine)
+    encoded = encode_labels(listing.labels, (splits == "train") & fine)
     problems = [problem or other for problem, other in zip(problems, encoded.problems, strict=True)]
     kept = np.flatnonzero([not problem for problem in problems])
     skipped = [Skipped(*pair) for pair in zip(listing.names, problems, strict=True) if pair[1]] + listing.skipped
-    _refuse_too_little(encoded.classes, parts[kept], skipped, columns)
+    _check_enough(encoded.classes, splits[kept], skipped, columns)
     whole = ImageDataset(
         tuple(listing.items[i] for i in kept),
         encoded.codes[kept],
         encoded.classes,
         tuple(listing.names[i] for i in kept),
-        np.array([(looks[i].height, looks[i].width) for i in kept], dtype=np.int64),
+        np.array([(checks[i].height, checks[i].width) for i in kept], dtype=np.int64),
     )
-    clusters = find_duplicates(whole.items, [looks[i] for i in kept])
+    clusters = find_duplicates(whole.items, [checks[i] for i in kept])
     by_group = np.arange(len(kept)) if groups is None else group_images(groups, listing)[kept]
     together = keep_together(by_group, clusters)
-    parts, notes = hold_out_images(parts[kept], encoded.codes[kept], valid, together, seed)
+    splits, notes = hold_out_images(splits[kept], encoded.codes[kept], valid, together, seed)
     if listing.empty:
         notes = [f"Without images: {', '.join(listing.empty)}.", *notes]
     return ImageSplits(
-        train=whole.take(parts == "train"),
-        valid=whole.take(parts == "valid") if (parts == "valid").any() else None,
-        test=whole.take(parts == "test") if (parts == "test").any() else None,
+        train=whole.take(splits == "train"),
+        valid=whole.take(splits == "valid") if (splits == "valid").any() else None,
+        test=whole.take(splits == "test") if (splits == "test").any() else None,
         skipped=tuple(skipped),
-        duplicates=tuple(_pair(clusters, whole, parts)),
+        duplicates=tuple(_pair(clusters, whole, splits)),
         notes=tuple(notes),
         seconds=time.perf_counter() - start,
     )
@@ -113,45 +112,39 @@ def read_unlabelled(source: Any, *, columns: Columns | None = None) -> ImageData
     Parameters
     ----------
     source
-        As for `read_images`, or a folder of images at any depth, or one file. Labels are not looked at.
+        As for `read_images`, or a folder of images at any depth, or one file. Labels are ignored.
     columns
-        Of a table.
+        Which columns of a table hold what.
 
     Returns
     -------
-    ImageSet
-        Without labels and classes. A warning names what cannot be decoded and is left out.
+    ImageDataset
+        Without labels and classes. A warning names the images that cannot be decoded and are left out.
 
-    Raises
-    ------
-    InputError
-        Where nothing usable is found.
+    Examples
+    --------
+    >>> new = read_unlabelled("new_photos/")  # doctest: +SKIP
     """
     listing = list_images(source, columns or Columns(), labelled=False)
-    looks, problems = _look(listing)
+    checks, problems = _check(listing)
     kept = [i for i, problem in enumerate(problems) if not problem]
     skipped = [Skipped(*pair) for pair in zip(listing.names, problems, strict=True) if pair[1]] + listing.skipped
     if not kept:
         raise InputError(" ".join(["source has no image that can be read.", *describe_skipped(skipped)]))
     if skipped:
         warn(" ".join(describe_skipped(skipped)), UserWarning, stacklevel=2)
-    sizes = np.array([(looks[i].height, looks[i].width) for i in kept], dtype=np.int64)
+    sizes = np.array([(checks[i].height, checks[i].width) for i in kept], dtype=np.int64)
     return ImageDataset(tuple(listing.items[i] for i in kept), None, (), tuple(listing.names[i] for i in kept), sizes)
 
 
-def _check_share(valid: float | None) -> None:
-    if valid is not None and not (isinstance(valid, int | float) and 0 <= valid < 1):
-        raise InputError(f"valid={valid!r} is not usable. Allowed: a share from 0 (none) to below 1, or None.")
-
-
 def _with_labels(source: Any, labels: Any, columns: Columns) -> ImageListing:
-    """List the images, with the labels that are given beside them."""
+    """List the images, with the labels that are passed separately."""
     listing = list_images(source, columns)
     if labels is None:
         return listing
     if isinstance(source, dict) and isinstance(labels, dict):
         if list(source) != list(labels):
-            raise InputError(f"labels has the parts {', '.join(labels)}, but source has {', '.join(source)}.")
+            raise InputError(f"labels has the splits {', '.join(labels)}, but source has {', '.join(source)}.")
         given = [label for part in labels.values() for label in spread_labels(part)]
     else:
         given = spread_labels(labels)
@@ -162,17 +155,15 @@ def _with_labels(source: Any, labels: Any, columns: Columns) -> ImageListing:
     return replace(listing, labels=given)
 
 
-def _look(listing: ImageListing) -> tuple[list[ImageCheck], list[str]]:
-    """Look at every image; and say of each why it cannot be used."""
-    looks = check_images(listing.items)
-    return looks, [known or look.problem for known, look in zip(listing.problems, looks, strict=True)]
+def _check(listing: ImageListing) -> tuple[list[ImageCheck], list[str]]:
+    """Decode every image once; return why each cannot be used, mostly empty."""
+    checks = check_images(listing.items)
+    return checks, [known or check.problem for known, check in zip(listing.problems, checks, strict=True)]
 
 
-def _refuse_too_little(
-    classes: Sequence[str], parts: NDArray[Any], skipped: Sequence[Skipped], columns: Columns
-) -> None:
+def _check_enough(classes: Sequence[str], splits: NDArray[Any], skipped: Sequence[Skipped], columns: Columns) -> None:
     words = " ".join(describe_skipped(skipped))
-    if not (parts == "train").any():
+    if not (splits == "train").any():
         hint = "" if columns.label else " A folder has a sub-folder for each class; a table a column of labels."
         raise InputError(f"source has no training image that can be read and has a label.{hint} {words}".strip())
     if len(classes) < 2:
@@ -181,12 +172,12 @@ def _refuse_too_little(
         )
 
 
-def _pair(clusters: list[list[int]], whole: ImageDataset, parts: NDArray[Any]) -> list[Duplicate]:
-    """Pair the first image of each cluster, one of the training part if there is one, with each of the others."""
+def _pair(clusters: list[list[int]], whole: ImageDataset, splits: NDArray[Any]) -> list[Duplicate]:
+    """Pair the first image of each cluster, a training image if there is one, with each of the others."""
     pairs = []
     for cluster in clusters:
-        first, *others = sorted(cluster, key=lambda i: parts[i] != "train")
+        first, *others = sorted(cluster, key=lambda i: splits[i] != "train")
         for i in others:
             same = whole.labels is None or bool(np.all(whole.labels[first] == whole.labels[i]))
-            pairs.append(Duplicate((whole.names[first], whole.names[i]), (str(parts[first]), str(parts[i])), same))
+            pairs.append(Duplicate((whole.names[first], whole.names[i]), (str(splits[first]), str(splits[i])), same))
     return pairs

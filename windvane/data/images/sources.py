@@ -1,7 +1,7 @@
-"""Whatever images are given as -> one list of them as found; nothing is decoded yet.
+"""List the images of any source, without decoding them.
 
-Folders, tables with a column of images, arrays, datasets of the library ``datasets``, or a mapping from the names of
-parts (train, valid, test) to any of these.
+Sources are folders, tables with a column of images, arrays, datasets of the library ``datasets``, or a mapping from the
+names of splits (train, valid, test) to any of these.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from windvane.data.images.folder import ImageListing, list_files, list_folder, n
 from windvane.errors import InputError, unknown
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
-CHANNELS = (1, 3, 4)  # by which the axis of colours is recognised
+CHANNELS = (1, 3, 4)  # by which the channel axis is recognized
 
 IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file", "path", "filename", "file_name")
 LABEL_COLUMNS = ("label", "labels", "class", "target", "category", "y")
@@ -31,25 +31,29 @@ NAME_COLUMNS = ("name", "filename", "file_name", "file", "path", "id")
 
 WANTED = (
     "a folder, a Parquet or CSV file, a pandas, polars or Arrow table, an array of shape (n, h, w), (n, h, w, c) or "
-    "(n, c, h, w), a list of images or files, a dataset of the library datasets, or a mapping of parts to these"
+    "(n, c, h, w), a list of images or files, a dataset of the library datasets, or a mapping of splits to these"
 )
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a table hold what; None: found by their usual names, the image by its values.
+    """Which columns of a table hold what; None for the usual names, or for the image by its values.
 
-    Attributes
+    Parameters
     ----------
     image
-        Encoded bytes, mappings with "bytes" and "path" (as ``datasets`` writes them), arrays, or paths, which are
-        relative to the table's folder.
+        Encoded bytes, mappings with "bytes" and "path" (as ``datasets`` writes them), arrays, or paths relative to the
+        folder of the table.
     label
         A label for each image, or a list of labels.
     split
         "train", "valid" (or "val", "validation") or "test" for each image.
     name
-        What a report calls each image.
+        Name of each image, for reports.
+
+    Examples
+    --------
+    >>> data = read_images("birds.csv", columns=Columns(image="file", label="species"))  # doctest: +SKIP
     """
 
     image: str | None = None
@@ -59,26 +63,9 @@ class Columns:
 
 
 def list_images(source: Any, columns: Columns, *, labelled: bool = True) -> ImageListing:
-    """List the images of a source.
+    """List the images of a source as for `read_images`, in order of names for folders, else as given.
 
-    Parameters
-    ----------
-    source
-        As for `windvane.data.images.read_images`.
-    columns
-        Of a table.
-    labelled
-        Whether the sub-folders of a folder are classes.
-
-    Returns
-    -------
-    Listing
-        In order of names for folders, else as given.
-
-    Raises
-    ------
-    InputError
-        Where the source is none that is known, or a column is missing.
+    `labelled` says whether the sub-folders of a folder are classes.
     """
     if isinstance(source, str | os.PathLike):
         return _list_path(Path(source), columns, labelled)
@@ -125,12 +112,12 @@ def _list_table(frame: pd.DataFrame, columns: Columns, base: Path) -> ImageListi
     label = _column(frame, "label", columns.label, LABEL_COLUMNS, image)
     split = _column(frame, "split", columns.split, SPLIT_COLUMNS, image)
     named = _column(frame, "name", columns.name, NAME_COLUMNS, "")
-    parts = ["train"] * len(frame)
+    splits = ["train"] * len(frame)
     if split is not None:
         known = {
             value: normalize_split_name(value, f"in the column {split!r}") for value in frame[split].unique().tolist()
         }
-        parts = [known[value] for value in frame[split].tolist()]
+        splits = [known[value] for value in frame[split].tolist()]
     values: list[Any] = frame[image].tolist()
     paths = [value.get("path") if isinstance(value, Mapping) else value for value in values]
     values = [_content(value) for value in values]
@@ -138,11 +125,11 @@ def _list_table(frame: pd.DataFrame, columns: Columns, base: Path) -> ImageListi
     names = [str(name) if isinstance(name, str | int) else f"row {i}" for i, name in enumerate(given)]
     labels = [None] * len(frame) if label is None else frame[label].tolist()
     items, problems = _items(values, base)
-    return ImageListing(items, names, labels, parts, problems, table=frame)
+    return ImageListing(items, names, labels, splits, problems, table=frame)
 
 
 def _content(value: Any) -> Any:
-    """Take the image out of the form in which ``datasets`` keeps it."""
+    """Return the image inside the form in which ``datasets`` stores it."""
     if not isinstance(value, Mapping):
         return value
     return value.get("path") if value.get("bytes") is None else value["bytes"]
@@ -171,7 +158,7 @@ def _is_image(value: Any) -> bool:
 
 
 def _column(frame: pd.DataFrame, what: str, name: str | None, usual: Sequence[str], other: str) -> str | None:
-    """Find a column by the name that is given, or by a usual one."""
+    """Return the column of the given name, or of a usual one."""
     if name is not None:
         if name not in frame.columns:
             raise unknown(f"columns.{what}", name, frame.columns)
@@ -214,7 +201,7 @@ def _list_dataset(dataset: Any, columns: Columns) -> ImageListing:
 
 
 def _one_by_one(source: Any) -> list[Any]:
-    """Take a list, or an array of images, apart."""
+    """Return the images of a list or an array as a list."""
     if isinstance(source, list | tuple):
         if not source:
             raise InputError("source is an empty list.")
@@ -236,7 +223,7 @@ def _one_by_one(source: Any) -> list[Any]:
 
 
 def _items(values: Sequence[Any], base: Path) -> tuple[list[Item], list[str]]:
-    """Make each value a file, encoded bytes or an array of bytes; or say why it is no image."""
+    """Turn each value into a file, encoded bytes or a uint8 array, or return why it is no image."""
     items: list[Item] = []
     problems: list[str] = []
     arrays: dict[int, NDArray[Any]] = {}
@@ -275,7 +262,7 @@ def _from_pillow(image: Any) -> tuple[Item, str]:
 
 
 def _to_bytes(arrays: list[NDArray[Any]]) -> list[Pixels]:  # each (h, w, c)
-    """Bring arrays to bytes, all by the same factor, and their colours to the last axis."""
+    """Convert arrays to uint8, all by the same factor, with the channels last."""
     for i, array in enumerate(arrays):
         if array.dtype.kind not in "buif" or array.ndim not in (2, 3) or array.size == 0:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Which images train and which validate: what belongs together stays together, each class gives its share."""
+"""Which images train and which validate: what belongs together stays together, each class holds out its share."""
 
 from __future__ import annotations
 
@@ -15,29 +15,11 @@ from windvane.data.split import hold_out
 from windvane.errors import InputError, unknown
 from windvane.runtime.table import Integers
 
-SHARE, MOST_SHARE, ENOUGH = 0.1, 0.2, 500  # a tenth validates; more of few images, until there are enough
+SHARE, MAX_SHARE, ENOUGH = 0.1, 0.2, 500  # a tenth validates; of few images more, until there are enough
 
 
 def group_images(groups: Any, listing: ImageListing) -> Integers:  # (n,)
-    """Find the group of each image.
-
-    Parameters
-    ----------
-    groups
-        A label for each image, the name of a column, or a function of an image's name.
-    listing
-        The images.
-
-    Returns
-    -------
-    ndarray
-        Numbers of the groups, shape (n,).
-
-    Raises
-    ------
-    InputError
-        Where there is no such column, or not one label for each image.
-    """
+    """Return group numbers (n,), from a label per image, the name of a column, or a function of image names."""
     n = len(listing.items)
     if callable(groups):
         function: Callable[[str], Any] = groups
@@ -53,20 +35,7 @@ def group_images(groups: Any, listing: ImageListing) -> Integers:  # (n,)
 
 
 def keep_together(groups: Integers, clusters: list[list[int]]) -> Integers:  # (n,)
-    """Join groups that share an image.
-
-    Parameters
-    ----------
-    groups
-        Of each image, shape (n,).
-    clusters
-        Positions of images with equal pixels.
-
-    Returns
-    -------
-    ndarray
-        Numbers of what must not be divided, shape (n,).
-    """
+    """Join groups (n,) that share an image, given clusters of positions of images with equal pixels."""
     pairs = np.array([(groups[c[0]], groups[i]) for c in clusters for i in c[1:]], dtype=np.int64).reshape(-1, 2)
     size = int(groups.max()) + 1
     links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(size, size))
@@ -75,52 +44,31 @@ def keep_together(groups: Integers, clusters: list[list[int]]) -> Integers:  # (
 
 
 def hold_out_images(
-    parts: NDArray[np.str_], labels: Integers, valid: float | None, together: Integers, seed: int
+    splits: NDArray[np.str_], labels: Integers, valid: float | None, together: Integers, seed: int
 ) -> tuple[NDArray[np.str_], list[str]]:
-    """Move a share of the training images to validation where none is given.
+    """Move a share of the training images to validation, unless there is a validation split.
 
-    Parameters
-    ----------
-    parts
-        "train", "valid" or "test" for each image, shape (n,).
-    labels
-        Class numbers of shape (n,), or 0 and 1 of shape (n, c).
-    valid
-        The share, 0 for none; None for the usual one.
-    together
-        Numbers of what must not be divided, shape (n,).
-    seed
-        Root of the randomness.
-
-    Returns
-    -------
-    parts
-        The new ones.
-    notes
-        What was done, in words.
-
-    Raises
-    ------
-    InputError
-        Where a share is wanted beside a part that is given, or nothing can be held out.
+    `splits` has "train", "valid" or "test" for each image; `labels` are class numbers (n,), or 0 and 1 of shape (n, c);
+    `valid` is the share, 0 for none, None for the default; images of one number in `together` stay together. Returns
+    the new splits and notes in words.
     """
-    trains = np.flatnonzero(parts == "train")
-    if (parts == "valid").any():
+    trains = np.flatnonzero(splits == "train")
+    if (splits == "valid").any():
         if valid is not None:
-            raise InputError(f"valid={valid!r} is given, but source has a validation part. Allowed: None.")
-        return parts, []
-    share = valid if valid is not None else max(SHARE, min(MOST_SHARE, ENOUGH / len(trains)))
+            raise InputError(f"valid={valid!r} is given, but source has a validation split. Allowed: None.")
+        return splits, []
+    share = valid if valid is not None else max(SHARE, min(MAX_SHARE, ENOUGH / len(trains)))
     if share == 0:
-        return parts, ["No validation part: nothing can be chosen honestly by its score."]
+        return splits, ["No validation split: no score can select a model without bias."]
     fold = hold_out(_strata(labels[trains]), share, seed=seed, groups=together[trains])
-    parts = parts.copy()
-    parts[trains[fold.valid]] = "valid"
+    splits = splits.copy()
+    splits[trains[fold.valid]] = "valid"
     words = f"{len(fold.valid):,} of {len(trains):,} training images were held out to validate (seed {seed})"
-    return parts, [f"{words}; images that belong together stay together."]
+    return splits, [f"{words}; images that belong together stay together."]
 
 
 def _strata(labels: Integers) -> Integers:  # (n,)
-    """Give the class of each image; of several the rarest, and one number more for none."""
+    """Return the class of each image; of several the rarest, and one number more for none."""
     if labels.ndim == 1:
         return labels
     counts = labels.sum(axis=0)  # (c,)

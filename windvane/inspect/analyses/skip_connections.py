@@ -40,6 +40,7 @@ POST_NORM_BLOCKS = ("ResPostBlock", "SwinTransformerV2Block", "EvaBlockPostNorm"
 MLP = ("mlp", "intermediate")
 LAST_ACTIVATION = ("act3", "act2", "relu")  # takes the sum of a convolutional block
 SKIP_FLAGS = ("has_skip", "use_res_connect")  # of inverted residuals in timm and torchvision, which add last
+TOKEN_LABELS = {"spatial": "spatial tokens", "cls": "class token", "register": "register token"}  # in the figure
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class SkipRatios:
             for kind, style in (("attention", "o-"), ("mixing", "D-"), ("mlp", "s--"), ("convolution", "^-")):
                 rows = of_sort[of_sort["kind"] == kind]
                 if len(rows):
-                    ax.plot(rows["depth"], rows[measure], style, color=color, label=f"{tokens} tokens, {kind}")
+                    ax.plot(rows["depth"], rows[measure], style, color=color, label=f"{TOKEN_LABELS[tokens]}, {kind}")
         if measure == "ratio":
             ax.set_yscale("log")
             ax.axhline(1.0, color=GREY, linewidth=0.8)

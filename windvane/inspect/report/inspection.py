@@ -45,7 +45,7 @@ class InspectionSettings:
     layers: str | tuple[str, ...] = "*"  # of the similarity matrices, as in `layer_names`
     # Images at a time; "auto": the default of each analysis, halved for the matrices where memory is short.
     batch_size: BatchSize = "auto"
-    repeats: int = 1  # of the matrices, each on images drawn anew, for their intervals
+    repeats: int = 1  # of the matrices, each on images drawn again, for their intervals
     device: str = "cpu"
     pretrained: bool = True  # download weights where no file is named
     seed: int = 0

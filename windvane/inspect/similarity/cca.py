@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from windvane.errors import InputError
-from windvane.inspect.similarity.gram import flatten_features
-from windvane.inspect.similarity.measures import LayerSummary, SimilaritySums, checked_gram
+from windvane.inspect.similarity.gram import centered_gram, flatten_features
+from windvane.inspect.similarity.measures import LayerSummary, SimilaritySums
 
 CHANCE_WARNING = 0.5  # warns where unrelated layers reach this correlation
 RANK_TOLERANCE = 1e-12  # of the largest eigenvalue: smaller ones are rounding
@@ -57,7 +57,7 @@ class CCAMeasure:
 
     def summarize(self, activations: Tensor) -> LayerSummary:
         """Keep the leading directions in the space of images; for the weights also the features along them."""
-        gram = checked_gram(activations, self.min_batch_size, exact=True)
+        gram = centered_gram(activations, min_images=self.min_batch_size, exact=True)
         values, vectors = _spectrum(gram.matrix)
         explained = values.cumsum(0) / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
         n_directions = min(len(values), 1 + int((explained < self.explained_variance).sum()))
@@ -110,7 +110,7 @@ class ProcrustesMeasure:
 
     def summarize(self, activations: Tensor) -> LayerSummary:
         """Keep a square root of the Gram matrix."""
-        gram = checked_gram(activations, self.min_batch_size, exact=True)
+        gram = centered_gram(activations, min_images=self.min_batch_size, exact=True)
         values, vectors = _spectrum(gram.matrix)
         factor = vectors * (values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)).sqrt()  # (n, r)
         return LayerSummary((factor,), len(factor), gram.undefined_reason)

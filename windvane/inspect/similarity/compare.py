@@ -1,4 +1,4 @@
-"""Compare two networks layer by layer, and the baselines of such a comparison."""
+"""Compare two networks layer by layer, and measure the baselines of that comparison."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Sampling:
         Sampling(batch_size=128, n_images=1024, repeats=5)
     """
 
-    # Images at a time, if the data have no batches of their own; "auto" halves batches that do not fit into memory.
+    # Images at a time, if the data are not in batches already; "auto" halves batches that do not fit into memory.
     batch_size: BatchSize = AUTO_BATCH_SIZE
     n_images: int | None = None  # in each repeat; None for all
     repeats: int = 1  # with more than one, each draws its images at random

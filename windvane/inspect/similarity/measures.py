@@ -21,7 +21,6 @@ from windvane.errors import InputError, unknown
 from windvane.inspect.result import Floats
 from windvane.inspect.similarity.gram import (
     CONSTANT,
-    Gram,
     center,
     centered_gram,
     pair_vector,
@@ -107,7 +106,7 @@ class CKAMeasure:
 
     def summarize(self, activations: Tensor) -> LayerSummary:
         """Keep the centered Gram matrix of (n, ...), each pair of images once."""
-        gram = checked_gram(activations, self.min_batch_size)
+        gram = centered_gram(activations, min_images=self.min_batch_size)
         n_images, matrix = len(gram.matrix), gram.matrix
         if self.kernel == "rbf" and not gram.undefined_reason:
             matrix = rbf(matrix, self.bandwidth)
@@ -154,7 +153,7 @@ class RSAMeasure:
         """Keep the Euclidean distances between the images of (n, ...), or their ranks."""
         from scipy.stats import rankdata
 
-        gram = checked_gram(activations, self.min_batch_size)
+        gram = centered_gram(activations, min_images=self.min_batch_size)
         reason = gram.undefined_reason
         distances = pair_vector(squared_distances(gram.matrix).sqrt(), diagonal=False)
         if self.by == "spearman":
@@ -168,16 +167,6 @@ class RSAMeasure:
     def compare(self, left: Sequence[LayerSummary], right: Sequence[LayerSummary]) -> SimilaritySums:
         """Correlation of every layer with every other."""
         return _inner_products(left, right)
-
-
-def checked_gram(activations: Tensor, min_batch_size: int, *, exact: bool = False) -> Gram:
-    """Centered Gram matrix of a batch that is large enough."""
-    n_images = activations.shape[0] if activations.ndim else 0
-    if n_images < min_batch_size:
-        raise InputError(
-            f"batch_size: a batch of {n_images} images cannot be compared. Allowed: at least {min_batch_size}."
-        )
-    return centered_gram(activations, exact=exact)
 
 
 def _inner_products(left: Sequence[LayerSummary], right: Sequence[LayerSummary]) -> SimilaritySums:

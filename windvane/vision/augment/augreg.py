@@ -9,16 +9,16 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class AugRegLevel:
-    """How strongly images are varied.
+    """Strength of the augmentation of training images.
 
-    Attributes
+    Parameters
     ----------
     num_ops
-        Operations for each image, one after the other.
+        RandAugment operations per image, one after the other.
     magnitude
-        How strong they are; 10 is the unit of the scale, not its end.
+        Strength of the operations; 10 is the unit of the scale, not its end.
     mixup_alpha
-        Alpha of Mixup; 0 for none.
+        Mixup draws its share from Beta(alpha, alpha); 0 for no Mixup.
     """
 
     num_ops: int

@@ -1,7 +1,7 @@
 """Mixup of a batch: images and targets are blended with those of a partner.
 
 Source: Zhang et al., arXiv 1710.09412, as AugReg used it (big_vision, utils): one share for the whole batch, the larger
-of lambda and 1 - lambda for the image itself, the batch moved on by one as partners.
+of lambda and 1 - lambda for the image itself, the batch shifted by one as partners.
 """
 
 from __future__ import annotations
@@ -9,37 +9,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from windvane.errors import InputError
+from windvane.errors import InputError, check_usable
 
 _CANDIDATES = 64  # pairs drawn at once; none is accepted with a chance below 2^-64, the acceptance being at least 1/2
 
 
 def mixup(images: Tensor, targets: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Blend each image and its target with those of the one before it in the batch.
+    """Blend float images (n, ...) and targets (n, k) with those of the previous image in the batch.
 
-    Parameters
-    ----------
-    images
-        Floats, shape (n, ...).
-    targets
-        Floats, shape (n, k): one-hot, or 0 and 1 for several labels.
-    alpha
-        Above 0, at most 1: lambda comes from Beta(alpha, alpha).
-    generator
-        Of the CPU or the images' device.
-
-    Returns
-    -------
-    images, targets
-        Of the same shapes; max(lambda, 1 - lambda) parts of each own image and target.
-
-    Raises
-    ------
-    InputError
-        Where alpha, or the images or targets are not usable.
+    Lambda is drawn from Beta(alpha, alpha), 0 < alpha <= 1, on the device of the generator.
     """
-    if not 0.0 < alpha <= 1.0:
-        raise InputError(f"alpha={alpha!r} is not usable. Allowed: a number above 0 and at most 1.")
+    check_usable("alpha", alpha, 0.0 < alpha <= 1.0, "a number above 0 and at most 1")
     for name, values in (("images", images), ("targets", targets)):
         if not values.is_floating_point():
             raise InputError(f"{name}: {values.dtype}. Allowed: floating point numbers.")
@@ -50,20 +30,7 @@ def mixup(images: Tensor, targets: Tensor, alpha: float, generator: torch.Genera
 
 
 def sample_lambda(alpha: float, generator: torch.Generator) -> Tensor:
-    """Draw max(lambda, 1 - lambda) with lambda from Beta(alpha, alpha), without a look at the device.
-
-    Parameters
-    ----------
-    alpha
-        Above 0, at most 1.
-    generator
-        Where the number is drawn.
-
-    Returns
-    -------
-    Tensor
-        float64, no dimensions.
-    """
+    """Draw max(lambda, 1 - lambda) with lambda from Beta(alpha, alpha): float64, no dimensions, no device sync."""
     # Joehnk (1964): of uniform u, v with x + y <= 1 for x = u^(1/alpha), y = v^(1/alpha), x / (x + y) is that lambda.
     pairs = torch.rand(2, _CANDIDATES, generator=generator, device=generator.device, dtype=torch.float64)
     logs = pairs.log() / alpha  # (2, candidates)

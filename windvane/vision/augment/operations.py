@@ -1,10 +1,10 @@
 """The 16 operations of RandAugment on whole batches, as pure functions.
 
-Images are uint8, shape (n, 3, h, w); so is what comes back, on the same device. What a batch shares (an angle, a
-factor) is one number, so that geometry is one table of source pixels for all images and colour a few passes over all.
-Results equal those of Pillow at nearest interpolation, to one grey level; numbers are rounded as Pillow does, and
-geometry is computed in Pillow's fixed point numbers, so that every device gives the same. Some steps take a detour
-because torch is slow on uint8 on a CPU: `where` takes 5 ns a value, a conversion from float32 0.5, most others 0.1.
+They take and return uint8 batches of shape (n, 3, h, w) on one device. All images of a batch share the argument (an
+angle, a factor), so geometry is one table of source pixels for all images and color a few passes over the batch.
+Results equal those of Pillow with nearest interpolation up to one gray level: numbers are rounded as in Pillow, and
+geometry uses Pillow's fixed point numbers, so that all devices agree. Some steps take a detour because torch is slow on
+uint8 on a CPU: `where` takes 5 ns per value, a conversion from float32 0.5, most others 0.1.
 
 Source: Cubuk et al., RandAugment, arXiv 1909.13719, in the implementation that AugReg used (big_vision,
 pp/archive/autoaugment.py).
@@ -18,7 +18,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-GREY = 128  # what comes in from outside, and what cutout leaves
+GRAY = 128  # uncovered borders, and the square of cutout
 
 Affine = tuple[float, float, float, float, float, float]  # source x = a x + b y + c, source y = d x + e y + f
 
@@ -37,7 +37,7 @@ def autocontrast(images: Tensor) -> Tensor:
 
 
 def equalize(images: Tensor) -> Tensor:
-    """Spread the values of each channel so that they become about equally frequent."""
+    """Equalize the histogram of each channel."""
     n, channels, height, width = images.shape
     values = images.reshape(n * channels, height * width).long()
     counts = torch.zeros(n * channels, 256, dtype=torch.int64, device=images.device)
@@ -51,7 +51,7 @@ def equalize(images: Tensor) -> Tensor:
 
 
 def invert(images: Tensor) -> Tensor:
-    """Turn each value v into 255 - v."""
+    """Replace each value v by 255 - v."""
     return 255 - images
 
 
@@ -61,7 +61,7 @@ def posterize(images: Tensor, bits: int) -> Tensor:
 
 
 def solarize(images: Tensor, threshold: int) -> Tensor:
-    """Invert the values that are not below the threshold; above 255 there are none."""
+    """Invert the values of at least the threshold."""
     return images.clone() if threshold > 255 else images ^ (images.ge(threshold).view(torch.uint8) * 255)
 
 
@@ -72,24 +72,24 @@ def solarize_add(images: Tensor, addition: int) -> Tensor:
 
 
 def color(images: Tensor, factor: float) -> Tensor:
-    """Move from the grey version (factor 0) to the image (1) and beyond."""
+    """Change the saturation: grayscale at factor 0, the image at 1."""
     return _blend(_luma(images), images, factor)
 
 
 def contrast(images: Tensor, factor: float) -> Tensor:
-    """Move from the mean grey (factor 0) to the image (1) and beyond."""
+    """Change the contrast: the mean gray value at factor 0, the image at 1."""
     sums = _luma(images).sum((1, 2, 3), keepdim=True, dtype=torch.float64)  # (n, 1, 1, 1)
     mean = (sums / (images.shape[2] * images.shape[3]) + 0.5).floor_().float()
     return _blend(mean, images, factor)
 
 
 def brightness(images: Tensor, factor: float) -> Tensor:
-    """Move from black (factor 0) to the image (1) and beyond."""
+    """Change the brightness: black at factor 0, the image at 1."""
     return _to_uint8(images.float().mul_(factor))
 
 
 def sharpness(images: Tensor, factor: float) -> Tensor:
-    """Move from a smoothed version (factor 0) to the image (1) and beyond; the outermost pixels stay."""
+    """Change the sharpness: smoothed at factor 0, the image at 1; the outermost pixels stay."""
     values = images.to(torch.int16)  # sums go up to 13 x 255
     inner = values[..., 1:-1, 1:-1]
     rows = values[..., :-2, :] + values[..., 1:-1, :] + values[..., 2:, :]  # (n, 3, h - 2, w)
@@ -101,7 +101,7 @@ def sharpness(images: Tensor, factor: float) -> Tensor:
 
 
 def rotate(images: Tensor, degrees: float) -> Tensor:
-    """Turn the images about their centres, counterclockwise for positive angles."""
+    """Rotate the images about their centers, counterclockwise for positive angles."""
     angle = -math.radians(degrees)
     cosine, sine = math.cos(angle), math.sin(angle)
     x, y = images.shape[3] / 2, images.shape[2] / 2
@@ -109,89 +109,78 @@ def rotate(images: Tensor, degrees: float) -> Tensor:
 
 
 def shear_x(images: Tensor, slope: float) -> Tensor:
-    """Take each row from `slope` pixels further right than the row above."""
+    """Shear along x: each row is taken from `slope` pixels further right than the row above."""
     return _transform(images, (1.0, slope, -slope / 2, 0.0, 1.0, 0.0))
 
 
 def shear_y(images: Tensor, slope: float) -> Tensor:
-    """Take each column from `slope` pixels further down than the column to the left."""
+    """Shear along y: each column is taken from `slope` pixels further down than the column to the left."""
     return _transform(images, (1.0, 0.0, 0.0, slope, 1.0, -slope / 2))
 
 
 def translate_x(images: Tensor, pixels: float) -> Tensor:
-    """Move the images to the left by the nearest whole number of pixels; to the right where it is negative."""
+    """Move the images left by the nearest whole number of pixels; right if negative."""
     return _shift(images, pixels, 3)
 
 
 def translate_y(images: Tensor, pixels: float) -> Tensor:
-    """Move the images up by the nearest whole number of pixels; down where it is negative."""
+    """Move the images up by the nearest whole number of pixels; down if negative."""
     return _shift(images, pixels, 2)
 
 
-def cutout(images: Tensor, half: int, centres: Tensor) -> Tensor:
-    """Paint a grey square of 2 `half` pixels a side, cut at the border, around the centre of each image.
+def cutout(images: Tensor, half: int, centers: Tensor) -> Tensor:
+    """Paint a gray square of 2 `half` pixels a side, clipped at the border, around the center of each image.
 
-    Parameters
-    ----------
-    images
-        The batch.
-    half
-        Half the side, in pixels; the rows of the square are those from centre - half to centre + half - 1.
-    centres
-        Row and column of each image's centre, int64, shape (2, n).
-
-    Returns
-    -------
-    Tensor
-        The same shape.
+    `centers` has the row and column of each center, int64 of shape (2, n); the square covers center - half to
+    center + half - 1.
     """
-    hit = []
-    for size, centre in zip(images.shape[2:], centres, strict=True):
-        away = torch.arange(size, device=images.device) - centre[:, None]  # (n, size)
-        hit.append((away >= -half) & (away < half))
-    return images.masked_fill(hit[0][:, None, :, None] & hit[1][:, None, None, :], GREY)
+    inside = []
+    for size, center in zip(images.shape[2:], centers, strict=True):
+        away = torch.arange(size, device=images.device) - center[:, None]  # (n, size)
+        inside.append((away >= -half) & (away < half))
+    return images.masked_fill(inside[0][:, None, :, None] & inside[1][:, None, None, :], GRAY)
 
 
 def _luma(images: Tensor) -> Tensor:
-    """Give the grey version, float32 with whole numbers, shape (n, 1, h, w)."""
+    """Return the grayscale images, float32 with whole numbers, shape (n, 1, h, w)."""
     red, green, blue = (images[:, channel, None].float() * weight for channel, weight in enumerate(_LUMA))
     return red.add_(green).add_(blue).add_(32768.0).div_(65536.0).floor_()
 
 
 def _blend(start: Tensor, images: Tensor, factor: float) -> Tensor:
-    """Go `factor` of the way from a float32 `start` to the images."""
+    """Interpolate from a float32 `start` (factor 0) to the images (1), and beyond."""
     return _to_uint8((images - start).mul_(factor).add_(start))
 
 
 def _to_uint8(values: Tensor) -> Tensor:
-    """Cut to 0 ... 255 and drop the fractions; overwrites the values."""
+    """Clamp to 0 ... 255 and drop the fractions; overwrites the values."""
     return values.clamp_(0.0, 255.0).to(torch.int16).to(torch.uint8)
 
 
 def _shift(images: Tensor, pixels: float, dim: int) -> Tensor:
-    """Take each pixel from `pixels` further along one dimension."""
+    """Take each pixel from `pixels` further along one dimension, gray from outside."""
     size = images.shape[dim]
     shift = max(-size, min(size, math.floor(pixels + 0.5)))
     kept = size - abs(shift)
-    result = torch.full_like(images, GREY)
+    result = torch.full_like(images, GRAY)
     result.narrow(dim, max(0, -shift), kept).copy_(images.narrow(dim, max(0, shift), kept))
     return result
 
 
 def _transform(images: Tensor, matrix: Affine) -> Tensor:
-    """Take each pixel from where an affine map says, grey from outside."""
+    """Take each pixel from where an affine map points, gray from outside."""
     n, channels, height, width = images.shape
     sources = _sources(matrix, height, width, images.device)
-    padded = torch.cat([images.flatten(2), images.new_full((n, channels, 1), GREY)], dim=2)  # (n, 3, h w + 1)
+    padded = torch.cat([images.flatten(2), images.new_full((n, channels, 1), GRAY)], dim=2)  # (n, 3, h w + 1)
     # gather with an index that repeats is four to fifteen times as fast as index_select on a CPU.
     return padded.gather(2, sources.expand(n, channels, -1)).view_as(images)
 
 
 @lru_cache(maxsize=16)
 def _sources(matrix: Affine, height: int, width: int, device: torch.device) -> Tensor:
-    """Give the number of each pixel's source, h w for those outside; int64, shape (h w,)."""
+    """Return the index of the source of each pixel, h w for those outside; int64, shape (h w,)."""
     a, b, c, d, e, f = matrix
-    # The centre of the first pixel stands at (0.5, 0.5).
+    # The center of the first pixel is at (0.5, 0.5).
     corner_x, corner_y = _fixed(c + 0.5 * (a + b)), _fixed(f + 0.5 * (d + e))
     x, y = torch.arange(width), torch.arange(height)[:, None]
     columns = (corner_x + _fixed(a) * x + _fixed(b) * y) >> _FIXED_BITS  # (h, w)

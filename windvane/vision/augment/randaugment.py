@@ -1,8 +1,8 @@
-"""AugReg levels, and RandAugment on a whole batch: every image gets operations of its own, on the batch's device.
+"""RandAugment on a whole batch: each image gets its own operations, on the device of the batch.
 
-Source: Steiner et al., "How to train your ViT?", arXiv 2106.10270, section 3.3, and the RandAugment that it used
-(big_vision, pp/archive/autoaugment.py). There a probability is drawn for each operation and then not used: what is
-chosen is applied. Magnitudes may go beyond 10.
+Source: the RandAugment that Steiner et al. used (arXiv 2106.10270, section 3.3; big_vision,
+pp/archive/autoaugment.py). It draws a probability for each operation and then does not use it: chosen operations are
+always applied. Magnitudes may exceed 10.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from windvane.errors import InputError
+from windvane.errors import InputError, check_usable
 from windvane.vision.augment import operations as ops
 from windvane.vision.augment.augreg import AugRegLevel
 
@@ -31,30 +31,17 @@ OPERATIONS: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
     }
 )
 
-_SIZE = 224  # the side of an image, in pixels, that the paper's distances are meant for
-_LEFT_ALONE = 2 * len(OPERATIONS)  # the kind of change of an image that is spared
+_REFERENCE_SIZE = 224  # pixels; the image size that the distances of the paper are meant for
 
 
 def operation_arguments(magnitude: float, height: int, width: int) -> dict[str, tuple[float, ...]]:
-    """Translate a magnitude into what each operation takes.
+    """Return the arguments of each operation: none, one, or a positive and a negative one of which one is drawn.
 
-    Angles, slopes, factors and grey values do not depend on the size of the image; distances grow with it.
-
-    Parameters
-    ----------
-    magnitude
-        At least 0.
-    height, width
-        Of the images, in pixels.
-
-    Returns
-    -------
-    dict
-        For each operation nothing, one amount, or two of which one is drawn: positive and negative.
+    Angles, slopes, factors and gray values do not depend on the image size; distances grow with it.
     """
     share = magnitude / 10
     angle, slope, factor = 30.0 * share, 0.3 * share, 1.8 * share + 0.1
-    right, down = (100.0 * share * side / _SIZE for side in (width, height))
+    right, down = (100.0 * share * side / _REFERENCE_SIZE for side in (width, height))
     return {
         "autocontrast": (),
         "equalize": (),
@@ -70,66 +57,46 @@ def operation_arguments(magnitude: float, height: int, width: int) -> dict[str, 
         "shear_y": (slope, -slope),
         "translate_x": (right, -right),
         "translate_y": (down, -down),
-        "cutout": (round(40 * share * min(height, width) / _SIZE),),
+        "cutout": (round(40 * share * min(height, width) / _REFERENCE_SIZE),),
         "solarize_add": (min(255, int(110 * share)),),
     }
 
 
 def rand_augment(images: Tensor, level: AugRegLevel, generator: torch.Generator, *, probability: float = 1.0) -> Tensor:
-    """Change each image of a batch by operations of its own.
+    """Apply `level.num_ops` random operations to each image of a uint8 batch (n, 3, h, w), drawn with replacement.
 
-    Which ones is drawn uniformly, with replacement. The same generator in the same state gives the same result.
-
-    Parameters
-    ----------
-    images
-        uint8, shape (n, 3, h, w).
-    level
-        Its layers and magnitude count.
-    generator
-        Of the CPU or the images' device. One of the CPU spares a GPU the wait for what was drawn.
-    probability
-        That an operation is applied once chosen: 1 in AugReg, 0.5 in timm.
-
-    Returns
-    -------
-    Tensor
-        uint8, the same shape; the images themselves where the level has no layers.
-
-    Raises
-    ------
-    InputError
-        Where the images or the probability are not usable.
+    `probability` is that of applying a drawn operation: 1 in AugReg, 0.5 in timm. The same generator state gives the
+    same images; a generator of the CPU spares a GPU the wait for what was drawn.
     """
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(f"images: {images.dtype}, shape {tuple(images.shape)}. Allowed: uint8, shape (n, 3, h, w).")
-    if not 0.0 <= probability <= 1.0:
-        raise InputError(f"probability={probability!r} is not usable. Allowed: a number from 0 to 1.")
+    check_usable("probability", probability, 0.0 <= probability <= 1.0, "a number from 0 to 1")
     if not level.num_ops or not len(images):
         return images
     draws = torch.rand(5, level.num_ops, len(images), generator=generator, device=generator.device).cpu().numpy()
-    changes = list(operation_arguments(level.magnitude, *images.shape[2:]).items())
-    each = list(images.unbind())
-    for layer in range(level.num_ops):
-        _apply_operations(each, draws[:, layer], changes, probability)
-    return torch.stack(each)
+    arguments = list(operation_arguments(level.magnitude, *images.shape[2:]).items())
+    augmented = list(images.unbind())
+    for i in range(level.num_ops):
+        _apply_operations(augmented, draws[:, i], arguments, probability)
+    return torch.stack(augmented)
 
 
 def _apply_operations(
-    each: list[Tensor], draws: NDArray[np.float32], changes: list[tuple[str, tuple[float, ...]]], probability: float
+    images: list[Tensor], draws: NDArray[np.float32], arguments: list[tuple[str, tuple[float, ...]]], probability: float
 ) -> None:
-    """Replace each image as draws of shape (5, n) say; those that share an operation are changed together."""
-    numbers = (draws[0] * len(changes)).astype(np.int64)  # (n,)
-    centres = (draws[3:] * np.array(each[0].shape[1:])[:, None]).astype(np.int64)  # (2, n)
-    signed = np.array([len(possible) == 2 for _, possible in changes])
-    kinds = np.where(draws[2] < probability, 2 * numbers + ((draws[1] < 0.5) & signed[numbers]), _LEFT_ALONE)
-    groups: dict[int, list[int]] = defaultdict(list)
-    for row, kind in enumerate(kinds.tolist()):
-        groups[kind].append(row)
-    groups.pop(_LEFT_ALONE, None)
-    for kind, rows in groups.items():
-        name, possible = changes[kind // 2]
-        own = (torch.from_numpy(centres[:, rows]).to(each[0].device),) if name == "cutout" else ()
-        changed = OPERATIONS[name](torch.stack([each[row] for row in rows]), *possible[kind % 2 :][:1], *own)
+    """Replace each image by what its draws, a column of shape (5,), decide; equal operations run as one batch."""
+    operation = (draws[0] * len(arguments)).astype(np.int64)  # (n,)
+    signed = np.array([len(amounts) == 2 for _, amounts in arguments])
+    negative = (draws[1] < 0.5) & signed[operation]  # (n,)
+    applied = draws[2] < probability  # (n,)
+    centers = (draws[3:] * np.array(images[0].shape[1:])[:, None]).astype(np.int64)  # (2, n)
+    groups: dict[tuple[int, bool], list[int]] = defaultdict(list)
+    for row in np.flatnonzero(applied).tolist():
+        groups[int(operation[row]), bool(negative[row])].append(row)
+    for (number, is_negative), rows in groups.items():
+        name, amounts = arguments[number]
+        amount = amounts[is_negative : is_negative + 1]
+        center = (torch.from_numpy(centers[:, rows]).to(images[0].device),) if name == "cutout" else ()
+        changed = OPERATIONS[name](torch.stack([images[row] for row in rows]), *amount, *center)
         for row, image in zip(rows, changed.unbind(), strict=True):
-            each[row] = image
+            images[row] = image

@@ -1,9 +1,9 @@
-"""Small transformers for small images, which timm does not have: ViT-Lite and CCT.
+"""ViT-Lite and CCT: small transformers for small images, which timm does not have.
 
-They are those of "Escaping the Big Data Paradigm with Compact Transformers" (Hassani et al., arXiv 2104.05704), made
-of timm's transformer blocks. Importing this module registers those in `NAMES` with timm, so that ``timm.create_model``
-knows them: ``vit_lite_L_P`` has L blocks and patches of P pixels, ``cct_L_KxC`` has L blocks and C convolutions of
-K x K pixels. Others are made of these by arguments: ``depth``, ``patch_size``; ``kernel``, ``convolutions``.
+Source: "Escaping the Big Data Paradigm with Compact Transformers" (Hassani et al., arXiv 2104.05704), built from timm's
+transformer blocks. Importing this module registers them with timm: ``vit_lite_L_P`` has L blocks and patches of P
+pixels, ``cct_L_KxC`` has L blocks and C convolutions of K x K pixels. Arguments of ``timm.create_model`` make others:
+``depth``, ``patch_size``; ``kernel``, ``convolutions``.
 """
 
 from __future__ import annotations
@@ -17,28 +17,16 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
-_FIRST_WIDTH = 64  # of all convolutions of a tokenizer but the last
+NAMES = (
+    *("vit_lite_6_4", "vit_lite_7_4", "vit_lite_7_8"),
+    *("cct_2_3x2", "cct_4_3x2", "cct_6_3x1", "cct_7_3x1", "cct_7_3x2", "cct_14_7x2"),
+)
 
-# blocks -> width, heads, width of the hidden layer / width
-_SIZES = {2: (128, 2, 1.0), 4: (128, 2, 1.0), 6: (256, 4, 2.0), 7: (256, 4, 2.0), 14: (384, 6, 3.0)}
-_VIT_LITE = ((6, 4), (7, 4), (7, 8))
-_CCT = ((2, 3, 2), (4, 3, 2), (6, 3, 1), (7, 3, 1), (7, 3, 2), (14, 7, 2))
+_FIRST_WIDTH = 64  # of all convolutions of a tokenizer but the last
 
 
 class ConvTokenizer(nn.Module):
-    """Tokens from convolutions, each followed by a ReLU and a max pooling that halves the sides.
-
-    Parameters
-    ----------
-    kernel
-        Pixels a side of each convolution.
-    convolutions
-        How many.
-    img_size, in_chans, embed_dim
-        Sides of the image in pixels, its colours, width of a token.
-    patch_size, bias, dynamic_img_pad, device, dtype
-        Part of timm's call of such layers; the last two are used.
-    """
+    """Tokens from convolutions, each followed by a ReLU and a max pooling that halves the sides."""
 
     def __init__(
         self,
@@ -48,7 +36,7 @@ class ConvTokenizer(nn.Module):
         img_size: int | tuple[int, int],
         in_chans: int,
         embed_dim: int,
-        patch_size: int,
+        patch_size: int,  # this and the next two are part of timm's call and not used
         bias: bool,
         dynamic_img_pad: bool,
         device: torch.device | None = None,
@@ -72,108 +60,119 @@ class ConvTokenizer(nn.Module):
         self.reduction: int = 2**convolutions
 
     def feat_ratio(self) -> int:
-        """Give the pixels between two tokens; timm asks."""
+        """Return the pixels between two tokens, for timm."""
         return self.reduction
 
     def forward(self, images: Tensor) -> Tensor:
-        """Turn images of shape (n, c, h, w) into tokens of shape (n, t, d)."""
+        """Map images (n, c, h, w) to tokens (n, t, d)."""
         return self.layers(images).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]  # (n, t, d)
 
 
 class CCT(VisionTransformer):
-    """Compact convolutional transformer: convolutional tokens, and a learned mean of them instead of a class token.
+    """Compact convolutional transformer: convolutional tokens, and a learned mean of them instead of a class token."""
 
-    Parameters
-    ----------
-    kernel, convolutions
-        Of the tokenizer.
-    img_size, in_chans, num_classes, embed_dim, depth, num_heads, mlp_ratio
-        As in timm's VisionTransformer.
-    drop_rate, pos_drop_rate, proj_drop_rate, attn_drop_rate, drop_path_rate
-        Dropout of the head, the tokens, the branches, the attention; stochastic depth.
-    """
-
-    def __init__(
-        self,
-        *,
-        kernel: int = 3,
-        convolutions: int = 1,
-        img_size: int | tuple[int, int] = 32,
-        in_chans: int = 3,
-        num_classes: int = 10,
-        embed_dim: int = 256,
-        depth: int = 7,
-        num_heads: int = 4,
-        mlp_ratio: float = 2.0,
-        drop_rate: float = 0.0,
-        pos_drop_rate: float = 0.0,
-        proj_drop_rate: float = 0.0,
-        attn_drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
-    ) -> None:
+    def __init__(self, *, kernel: int = 3, convolutions: int = 1, embed_dim: int = 256, **kwargs: Any) -> None:
         super().__init__(
-            img_size=img_size,
-            in_chans=in_chans,
-            num_classes=num_classes,
             embed_dim=embed_dim,
-            depth=depth,
-            num_heads=num_heads,
-            mlp_ratio=mlp_ratio,
             class_token=False,
             global_pool="avg",
             fc_norm=False,
-            drop_rate=drop_rate,
-            pos_drop_rate=pos_drop_rate,
-            proj_drop_rate=proj_drop_rate,
-            attn_drop_rate=attn_drop_rate,
-            drop_path_rate=drop_path_rate,
             embed_layer=partial(ConvTokenizer, kernel=kernel, convolutions=convolutions),
+            **kwargs,
         )
         self.importance = nn.Linear(embed_dim, 1)
         nn.init.trunc_normal_(self.importance.weight, std=0.02)
         nn.init.zeros_(self.importance.bias)
 
     def pool(self, x: Tensor, pool_type: str | None = None) -> Tensor:
-        """Average tokens of shape (n, t, d) by their learned importance (section 3.2): shape (n, d)."""
+        """Average tokens (n, t, d) to (n, d), weighted by their learned importance (section 3.2)."""
         if pool_type is not None:
             return super().pool(x, pool_type)  # type: ignore[no-any-return]
         shares = self.importance(x).softmax(dim=1)  # (n, t, 1)
         return (shares.transpose(1, 2) @ x).squeeze(1)  # type: ignore[no-any-return]  # (n, d)
 
 
-def _cfg(first_convolution: str) -> dict[str, Any]:
-    half = (0.5, 0.5, 0.5)
+def _default_cfg(name: str) -> dict[str, Any]:
     return {
         "input_size": (3, 32, 32),
         "num_classes": 10,
         "fixed_input_size": True,
-        "mean": half,
-        "std": half,
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
         "interpolation": "bicubic",
-        "first_conv": first_convolution,
+        "first_conv": "patch_embed.layers.0" if name.startswith("cct") else "patch_embed.proj",
         "classifier": "head",
     }
 
 
-def _register(name: str, network: type[VisionTransformer], settings: dict[str, Any]) -> None:
-    entry: Any = partial(build_model_with_cfg, network, name, pretrained_filter_fn=checkpoint_filter_fn, **settings)
-    entry.__name__, entry.__module__ = name, __name__  # under which timm registers it
-    register_model(entry)
+default_cfgs = generate_default_cfgs({name: _default_cfg(name) for name in NAMES})  # register_model looks for this name
 
 
-_NETWORKS: dict[str, tuple[type[VisionTransformer], dict[str, Any]]] = {}
-for _depth, _patch in _VIT_LITE:
-    _NETWORKS[f"vit_lite_{_depth}_{_patch}"] = (VisionTransformer, {"patch_size": _patch, "depth": _depth})
-for _depth, _kernel, _number in _CCT:
-    _NETWORKS[f"cct_{_depth}_{_kernel}x{_number}"] = (
-        CCT,
-        {"kernel": _kernel, "convolutions": _number, "depth": _depth},
+def _size(depth: int) -> dict[str, Any]:
+    """Return the arguments of a network of 2, 4, 6, 7 or 14 blocks."""
+    width, heads, ratio = {2: (128, 2, 1.0), 4: (128, 2, 1.0), 14: (384, 6, 3.0)}.get(depth, (256, 4, 2.0))
+    return {"depth": depth, "embed_dim": width, "num_heads": heads, "mlp_ratio": ratio}
+
+
+def _vit_lite(name: str, pretrained: bool, arguments: dict[str, Any]) -> Any:
+    return build_model_with_cfg(
+        VisionTransformer, name, pretrained, pretrained_filter_fn=checkpoint_filter_fn, **arguments
     )
-NAMES = tuple(_NETWORKS)
 
-default_cfgs = generate_default_cfgs(  # timm looks for this name
-    {name: _cfg("patch_embed.layers.0" if kind is CCT else "patch_embed.proj") for name, (kind, _) in _NETWORKS.items()}
-)
-for _name, (_kind, _settings) in _NETWORKS.items():
-    _width, _heads, _ratio = _SIZES[_settings["depth"]]
-    _register(_name, _kind, {**_settings, "embed_dim": _width, "num_heads": _heads, "mlp_ratio": _ratio})
+
+def _cct(name: str, pretrained: bool, arguments: dict[str, Any]) -> Any:
+    return build_model_with_cfg(CCT, name, pretrained, pretrained_filter_fn=checkpoint_filter_fn, **arguments)
+
+
+@register_model
+def vit_lite_6_4(pretrained: bool = False, **kwargs: Any) -> Any:
+    """ViT-Lite with 6 blocks and patches of 4 pixels."""
+    return _vit_lite("vit_lite_6_4", pretrained, {**_size(6), "patch_size": 4, **kwargs})
+
+
+@register_model
+def vit_lite_7_4(pretrained: bool = False, **kwargs: Any) -> Any:
+    """ViT-Lite with 7 blocks and patches of 4 pixels."""
+    return _vit_lite("vit_lite_7_4", pretrained, {**_size(7), "patch_size": 4, **kwargs})
+
+
+@register_model
+def vit_lite_7_8(pretrained: bool = False, **kwargs: Any) -> Any:
+    """ViT-Lite with 7 blocks and patches of 8 pixels."""
+    return _vit_lite("vit_lite_7_8", pretrained, {**_size(7), "patch_size": 8, **kwargs})
+
+
+@register_model
+def cct_2_3x2(pretrained: bool = False, **kwargs: Any) -> Any:
+    """CCT with 2 blocks and 2 convolutions of 3 x 3 pixels."""
+    return _cct("cct_2_3x2", pretrained, {**_size(2), "kernel": 3, "convolutions": 2, **kwargs})
+
+
+@register_model
+def cct_4_3x2(pretrained: bool = False, **kwargs: Any) -> Any:
+    """CCT with 4 blocks and 2 convolutions of 3 x 3 pixels."""
+    return _cct("cct_4_3x2", pretrained, {**_size(4), "kernel": 3, "convolutions": 2, **kwargs})
+
+
+@register_model
+def cct_6_3x1(pretrained: bool = False, **kwargs: Any) -> Any:
+    """CCT with 6 blocks and 1 convolution of 3 x 3 pixels."""
+    return _cct("cct_6_3x1", pretrained, {**_size(6), "kernel": 3, "convolutions": 1, **kwargs})
+
+
+@register_model
+def cct_7_3x1(pretrained: bool = False, **kwargs: Any) -> Any:
+    """CCT with 7 blocks and 1 convolution of 3 x 3 pixels."""
+    return _cct("cct_7_3x1", pretrained, {**_size(7), "kernel": 3, "convolutions": 1, **kwargs})
+
+
+@register_model
+def cct_7_3x2(pretrained: bool = False, **kwargs: Any) -> Any:
+    """CCT with 7 blocks and 2 convolutions of 3 x 3 pixels."""
+    return _cct("cct_7_3x2", pretrained, {**_size(7), "kernel": 3, "convolutions": 2, **kwargs})
+
+
+@register_model
+def cct_14_7x2(pretrained: bool = False, **kwargs: Any) -> Any:
+    """CCT with 14 blocks and 2 convolutions of 7 x 7 pixels."""
+    return _cct("cct_14_7x2", pretrained, {**_size(14), "kernel": 7, "convolutions": 2, **kwargs})

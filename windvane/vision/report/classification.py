@@ -1,42 +1,26 @@
-"""What a network says of labelled images, judged: by class, by pair of classes, and image by image."""
+"""Predictions on labelled images, evaluated: by class, by pair of classes, and image by image."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from windvane.data.images import ImageDataset
 from windvane.errors import InputError
 
-Z = 1.96  # standard errors on both sides hold 95 %
-
 
 @dataclass(frozen=True, eq=False)
 class EvaluatedImages:
-    """Labelled images and the probabilities that a network gives them.
+    """Labelled images and the probabilities that a network predicts for them."""
 
-    Attributes
-    ----------
-    images
-        n images with one label each.
-    probabilities
-        Shape (n, c), in the order of the images' classes.
-    chose
-        Whether their score chose the model.
-
-    Raises
-    ------
-    InputError
-        Where there are no labels, or the shapes do not fit.
-    """
-
-    images: ImageDataset
-    probabilities: NDArray[np.floating]
-    chose: bool
+    images: ImageDataset  # n images with one label each
+    probabilities: NDArray[np.floating]  # (n, c), in the order of the classes of the images
+    used_for_selection: bool  # whether their score selected the model
 
     def __post_init__(self) -> None:
         n, c = len(self.images), len(self.images.classes)
@@ -56,81 +40,73 @@ class EvaluatedImages:
         return np.asarray(self.probabilities.argmax(axis=1))
 
     @cached_property
-    def certainty(self) -> NDArray[np.float64]:
-        """Probabilities of these, shape (n,)."""
+    def confidence(self) -> NDArray[np.float64]:
+        """Probabilities of the predicted classes, shape (n,)."""
         return np.asarray(self.probabilities.max(axis=1), dtype=np.float64)
 
     @cached_property
-    def right(self) -> NDArray[np.bool_]:
-        """Where prediction and truth agree, shape (n,)."""
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether prediction and truth agree, shape (n,)."""
         return np.asarray(self.predicted == self.target)
 
     @property
     def accuracy(self) -> float:
-        """Share that is right."""
-        return float(self.right.mean())
+        """Fraction of correct predictions."""
+        return float(self.correct.mean())
 
     @property
     def log_loss(self) -> float:
-        """Mean negative logarithm of the true class's probability."""
+        """Mean negative logarithm of the probability of the true class."""
         true = self.probabilities[np.arange(len(self.target)), self.target].astype(np.float64)
         return float(-np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean())
 
     def interval(self) -> tuple[float, float]:
-        """Give the 95 % interval of the accuracy (Wilson's score interval)."""
-        n, share = len(self.target), self.accuracy
-        middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-        half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-        return max(0.0, middle - half), min(1.0, middle + half)
+        """Return the 95 % confidence interval of the accuracy (Wilson's score interval)."""
+        interval = binomtest(int(self.correct.sum()), len(self.target)).proportion_ci(method="wilson")
+        return float(interval.low), float(interval.high)
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
         """Images by true class (rows) and predicted class (columns), shape (c, c)."""
-        c = len(self.images.classes)
-        return np.bincount(self.target * c + self.predicted, minlength=c * c).reshape(c, c)
+        return np.asarray(confusion_matrix(self.target, self.predicted, labels=range(len(self.images.classes))))
 
-    def found(self) -> NDArray[np.float64]:
-        """Give the share of each class's images that are called so, shape (c,); nan without images."""
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.diag(self.confusion) / self.confusion.sum(axis=1))
+    @cached_property
+    def recall(self) -> NDArray[np.float64]:
+        """Fraction of the images of each class that are predicted as such, shape (c,); nan without images."""
+        return self._precision_and_recall[1]
 
-    def trusted(self) -> NDArray[np.float64]:
-        """Give the share of the images called so that are of the class, shape (c,); nan where none is called so."""
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.diag(self.confusion) / self.confusion.sum(axis=0))
+    @cached_property
+    def precision(self) -> NDArray[np.float64]:
+        """Fraction of the predictions of each class that are correct, shape (c,); nan without predictions."""
+        return self._precision_and_recall[0]
+
+    @cached_property
+    def _precision_and_recall(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        precision, recall, _, _ = precision_recall_fscore_support(
+            self.target, self.predicted, labels=range(len(self.images.classes)), zero_division=np.nan
+        )
+        return np.asarray(precision), np.asarray(recall)
 
     def balanced_accuracy(self) -> float:
-        """Give the mean share that is found, over the classes that have images."""
-        return float(np.nanmean(self.found()))
+        """Return the mean recall over the classes that have images."""
+        return float(np.nanmean(self.recall))
 
-    def pairs(self) -> list[tuple[int, int, int]]:
-        """List the pairs of true and other class that are confused, with the images, the most frequent first."""
+    def confused_pairs(self) -> list[tuple[int, int, int]]:
+        """Return true class, predicted class and number of images of all confusions, the most frequent first."""
         wrong = self.confusion - np.diag(np.diag(self.confusion))
         order = np.argsort(-wrong, axis=None, kind="stable")
         rows, columns = np.unravel_index(order[: np.count_nonzero(wrong)], wrong.shape)
         return [(int(i), int(j), int(wrong[i, j])) for i, j in zip(rows, columns, strict=True)]
 
-    def most_certain(self, *, right: bool, most: int, each: int) -> list[int]:
-        """Choose the images of which the network is most certain.
+    def most_confident(self, *, correct: bool, n: int, per_class: int) -> list[int]:
+        """Return the positions of up to n correct, or wrong, images of highest confidence, the highest first.
 
-        Parameters
-        ----------
-        right
-            Whether those that it has right, or those that it has wrong.
-        most
-            How many at most.
-        each
-            How many of a predicted class at most.
-
-        Returns
-        -------
-        list of int
-            Positions, the most certain first.
+        At most `per_class` of a predicted class are returned.
         """
         chosen: list[int] = []
         count = np.zeros(len(self.images.classes), dtype=np.int64)
-        for i in np.argsort(-self.certainty, kind="stable").tolist():
-            if self.right[i] == right and count[self.predicted[i]] < each and len(chosen) < most:
+        for i in np.argsort(-self.confidence, kind="stable").tolist():
+            if self.correct[i] == correct and count[self.predicted[i]] < per_class and len(chosen) < n:
                 count[self.predicted[i]] += 1
                 chosen.append(i)
         return chosen

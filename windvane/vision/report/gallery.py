@@ -9,25 +9,12 @@ from collections.abc import Sequence
 from windvane.data.images.decode import Pixels
 from windvane.page import Html, tag
 
-SIDE = 120  # pixels of the longer side at most; twice what is shown, for fine screens
-SMALL = 48  # up to here an image is kept as it is, and shown with its pixels
+SIDE = 120  # pixels of the longer side at most; twice what is shown, for high-resolution screens
+SMALL = 48  # up to this size an image stays as it is, and is shown with its pixels
 
 
 def gallery(shots: Sequence[tuple[Pixels, str, str]], *, label: str) -> Html:
-    """Show images side by side.
-
-    Parameters
-    ----------
-    shots
-        RGB bytes of shape (h, w, 3), caption and name of each.
-    label
-        What they show.
-
-    Returns
-    -------
-    Html
-        A list.
-    """
+    """Return images side by side, from RGB bytes (h, w, 3), caption and name of each."""
     items = []
     for pixels, caption, name in shots:
         kind = {"class": "pixels"} if max(pixels.shape) <= SMALL else {}
@@ -37,18 +24,7 @@ def gallery(shots: Sequence[tuple[Pixels, str, str]], *, label: str) -> Html:
 
 
 def encode(pixels: Pixels) -> str:
-    """Write an image as a link that holds it.
-
-    Parameters
-    ----------
-    pixels
-        RGB bytes of shape (h, w, 3).
-
-    Returns
-    -------
-    str
-        A data URI: PNG of small images, a JPEG thumbnail of larger ones.
-    """
+    """Return RGB bytes (h, w, 3) as a data URI: PNG of small images, a JPEG thumbnail of larger ones."""
     from PIL import Image
 
     image = Image.fromarray(pixels)

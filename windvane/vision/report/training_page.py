@@ -1,18 +1,17 @@
-"""The page of a training run: how good the network is, where it errs, how it was trained, and how to use it."""
+"""The report of a training run: how good the network is, where it errs, how it was trained, and how to use it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from windvane.curvature.fisher_trace import FisherRecord
-from windvane.data.images.dataset import ImageSplits
+from windvane.data.images import ImageSplits
 from windvane.draw import Axis, Kind, Series, plot, round_ticks
 from windvane.errors import InputError
 from windvane.page import (
@@ -37,347 +36,316 @@ from windvane.page import (
 from windvane.version import VERSION
 from windvane.vision.networks.profiling import count_parameters
 from windvane.vision.predict import predict_proba
+from windvane.vision.recipe import Recipe
 from windvane.vision.report.classification import EvaluatedImages
 from windvane.vision.report.gallery import gallery
 from windvane.vision.training.fisher import check_explosion
 from windvane.vision.training.run import TrainingResult
 
-MOST_SHADED = 26  # classes in a confusion matrix
-MOST_PAIRS = 12
-MOST_BARS = 20
-MOST_OPEN = 12  # classes in a table that need not be opened
-SHOTS, SHOTS_EACH = 18, 3  # examples, and of one predicted class
-MOST_MARKS = 7  # on the axis of a log scale
+PAGE = "page.html"  # in the folder of the run
+MAX_MATRIX = 26  # classes in a confusion matrix
+MAX_PAIRS = 12
+MAX_BARS = 20
+MAX_OPEN_ROWS = 12  # classes in a table that need not be opened
+SHOTS, SHOTS_PER_CLASS = 18, 3  # examples, and of one predicted class
+MAX_TICKS = 7  # of a log scale
 FEW = 3  # evaluations that are drawn as points
 
 
-@dataclass(frozen=True, eq=False)
-class RunFacts:
-    """What the page of a run shows.
-
-    Attributes
-    ----------
-    recipe
-        By its fields, as `windvane.vision.Recipe.to_json` gives them.
-    history
-        A row an evaluation: epoch, seconds, learning_rate, images_per_second, train_loss, train_accuracy, valid_loss,
-        valid_accuracy; nan where there is none.
-    best
-        The row of the model that was kept.
-    data
-        What it was trained on.
-    judged
-        The validation images, the test images, or both.
-    n_parameters
-        Of the network.
-    seconds
-        That the run took.
-    versions
-        Of the libraries, by name.
-    folder
-        Of the run; None where nothing was kept.
-    fisher
-        Measurements of the Fisher trace; empty where there are none.
-    reference
-        Those of the run that they are compared to; empty where there is none.
-    notes
-        What was chosen in the run, and why.
-    alarm
-        What the explosion alarm says of them; None where it is silent.
-    """
-
-    recipe: Mapping[str, Any]
-    history: pd.DataFrame
-    best: int
-    data: ImageSplits
-    judged: Sequence[EvaluatedImages]
-    n_parameters: int
-    seconds: float
-    versions: Mapping[str, str]
-    folder: Path | None = None
-    fisher: Sequence[FisherRecord] = ()
-    reference: Sequence[FisherRecord] = ()
-    notes: Sequence[str] = ()
-    alarm: str | None = None
-
-
-def write_run_page(facts: RunFacts, path: Path) -> Path:
-    """Write the page of a training run.
+def format_result(result: TrainingResult) -> str:
+    """Format in two lines how good the best model is and where it was saved.
 
     Parameters
     ----------
-    facts
-        Of the run.
+    result
+        From `train`, `finetune` or `finetune_timed`.
+
+    Returns
+    -------
+    str
+        Two lines of text.
+
+    Examples
+    --------
+    >>> print(format_result(train(recipe, data, out="run")))  # doctest: +SKIP
+    """
+    best = result.best
+    scores = f"validation accuracy {best.valid_accuracy:.4f}, loss {best.valid_loss:.4f}"
+    return f"best: epoch {best.epoch:.1f}, {scores}\nkept in {result.folder}"
+
+
+def write_report(result: TrainingResult, data: ImageSplits, path: str | Path | None = None) -> Path:
+    """Write the report of a training run as one HTML page: scores, errors, examples, curves, recipe, data.
+
+    Parameters
+    ----------
+    result
+        From `train`, `finetune` or `finetune_timed`.
+    data
+        What it was trained on. Test images, which selected nothing, give the page its headline.
     path
-        A name that ends in .html; an earlier page of windvane is replaced.
+        A name that ends in .html; None for page.html in the folder of the run. An earlier page of windvane is
+        replaced.
 
     Returns
     -------
     Path
-        Of the page.
+        The page.
 
-    Raises
-    ------
-    InputError
-        Where the path cannot be used; nothing is written.
+    Examples
+    --------
+    >>> write_report(train(recipe, data, out="run"), data)  # doctest: +SKIP
     """
-    check_path(path)
-    return write_page(make_run_page(facts), path)
+    if path is None and result.folder is None:
+        raise InputError("path is missing: the run kept no folder. Allowed: a name that ends in .html.")
+    target = Path(path) if path is not None else Path(result.folder or "") / PAGE
+    check_path(target)
+    if data.train.classes != result.model.classes:
+        raise InputError(f"data has the classes {', '.join(data.train.classes)}, but the model has others.")
+    evaluated = [
+        EvaluatedImages(split, predict_proba(result.model, split), used_for_selection)
+        for split, used_for_selection in ((data.valid, True), (data.test, False))
+        if split is not None and len(split)
+    ]
+    return write_page(make_page(result, data, evaluated), target)
 
 
-def make_run_page(facts: RunFacts) -> Page:
-    """Compute everything that the page shows.
-
-    Parameters
-    ----------
-    facts
-        Of the run.
-
-    Returns
-    -------
-    Page
-        Judged on the test images where there are any, else on the validation images.
-    """
-    judged = min(facts.judged, key=lambda one: one.chose, default=None)
-    sections = [] if judged is None else [_errors(judged), _examples(judged)]
-    sections += [_training(facts), _data(facts.data), _use(facts), _versions(facts)]
-    title = f"windvane: {facts.recipe['model'] if facts.folder is None else facts.folder.name}"
-    return Page(title, _headline(facts, judged), sections, f"Written by windvane {VERSION}.")
+def make_page(result: TrainingResult, data: ImageSplits, evaluated: Sequence[EvaluatedImages]) -> Page:
+    """Return the page; its errors are those on test images if there are any, else on validation images."""
+    first = min(evaluated, key=lambda one: one.used_for_selection, default=None)
+    sections = [] if first is None else [_errors(first), _examples(first)]
+    sections += [_training(result), _data(data), _use(result.folder), _versions(result)]
+    title = f"windvane: {result.model.recipe.model if result.folder is None else result.folder.name}"
+    return Page(title, _headline(result, data, evaluated), sections, f"Written by windvane {VERSION}.")
 
 
-def _headline(facts: RunFacts, judged: EvaluatedImages | None) -> list[Html]:
-    """Put the honest number first."""
+def _headline(result: TrainingResult, data: ImageSplits, evaluated: Sequence[EvaluatedImages]) -> list[Html]:
+    """Return the cards on top, the unbiased score first."""
     entries: list[tuple[str, str, object]] = []
-    for one in sorted(facts.judged, key=lambda one: one.chose):
+    ordered = sorted(evaluated, key=lambda one: one.used_for_selection)
+    for one in ordered:
         low, high = one.interval()
-        use = "chose the model, so it is a little too good" if one.chose else "these images chose nothing"
-        remark = f"95 % interval {low:.1%} to {high:.1%}; {len(one.images):,} images; {use}"
-        entries.append(("Validation accuracy" if one.chose else "Test accuracy", f"{one.accuracy:.1%}", remark))
-    if judged is not None:
-        counts = np.bincount(judged.target, minlength=len(judged.images.classes))
-        words = f"always saying {judged.images.classes[int(counts.argmax())]}"
-        entries.append(("Blind guess", f"{counts.max() / counts.sum():.1%}", words))
-    train = facts.data.train
-    entries.append(("Images", f"{len(train):,}", f"to train on, of {len(train.classes)} classes"))
-    speed = facts.history["images_per_second"].median()
-    network = f"{facts.recipe['model']}, {_count(facts.n_parameters)} parameters, {number(speed, 3)} images a second"
-    entries.append(("Training", duration(facts.seconds), network))
+        use = "selected the model, so it is slightly too good" if one.used_for_selection else "selected nothing"
+        remark = f"95 % interval {low:.1%} to {high:.1%}; {len(one.images):,} images, which {use}"
+        name = "Validation accuracy" if one.used_for_selection else "Test accuracy"
+        entries.append((name, f"{one.accuracy:.1%}", remark))
+    if ordered:
+        counts = np.bincount(ordered[0].target, minlength=len(ordered[0].images.classes))
+        words = f"always predicting {ordered[0].images.classes[int(counts.argmax())]}"
+        entries.append(("Majority class", f"{counts.max() / counts.sum():.1%}", words))
+    entries.append(("Images", f"{len(data.train):,}", f"to train on, of {len(data.train.classes)} classes"))
+    speed = pd.Series([one.images_per_second for one in result.history]).median()
+    n_parameters = _format_count(count_parameters(result.model.network))
+    network = f"{result.model.recipe.model}, {n_parameters} parameters, {number(speed, 3)} images a second"
+    entries.append(("Training", format_duration(result.seconds), network))
     content = [cards(entries)]
-    if judged is not None and judged.chose:
-        content.append(note("There is no unbiased score yet: keep test images aside, which choose nothing."))
+    if ordered and ordered[0].used_for_selection:
+        content.append(note("There is no unbiased score yet: keep test images aside, which select nothing."))
     return content
 
 
-def duration(seconds: float) -> str:
-    """Write a duration for people, as in "12.6 min"."""
+def format_duration(seconds: float) -> str:
+    """Format a duration for people, such as "12.6 min"."""
     if seconds >= 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{number(seconds, 2)} s"
 
 
-def _count(n: int) -> str:
+def _format_count(n: int) -> str:
     return f"{n / 1e6:.3g} M" if n >= 1e6 else f"{n / 1e3:.3g} k" if n >= 1e3 else str(n)
 
 
-# Where it errs.
+# Errors.
 
 
-def _errors(judged: EvaluatedImages) -> Section:
-    classes, matrix = judged.images.classes, judged.confusion
-    which = "validation images, which also chose the model" if judged.chose else "test images"
+def _errors(one: EvaluatedImages) -> Section:
+    classes, matrix = one.images.classes, one.confusion
+    which = "validation images, which also selected the model" if one.used_for_selection else "test images"
     words = (
-        f"On {len(judged.images):,} {which}: {judged.accuracy:.1%} are right. The mean over the classes is "
-        f"{judged.balanced_accuracy():.1%}, the log loss {number(judged.log_loss, 3)}. The network is "
-        f"{judged.certainty.mean():.1%} certain on average."
+        f"On {len(one.images):,} {which}: {one.accuracy:.1%} are correct. The mean over the classes is "
+        f"{one.balanced_accuracy():.1%}, the log loss {number(one.log_loss, 3)}. The mean confidence of the network is "
+        f"{one.confidence.mean():.1%}."
     )
     content = [paragraph(words)]
-    if len(classes) <= MOST_SHADED:
+    if len(classes) <= MAX_MATRIX:
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         cells = [
             [(float(share), f"{count:,}" if count else "·") for share, count in zip(*pair, strict=True)]
             for pair in zip(shares, matrix.tolist(), strict=True)
         ]
-        caption = "Rows: the true class. Columns: what the network says. Shade: share of the row."
+        caption = "Rows: true class. Columns: predicted class. Shade: share of the row."
         content.append(figure("Confusion matrix", heat(classes, classes, cells, label="Confusion matrix"), caption))
-    tables = [] if len(classes) > MOST_OPEN else [_by_class(judged)]
-    pairs = judged.pairs()[:MOST_PAIRS]
+    tables = [] if len(classes) > MAX_OPEN_ROWS else [_scores_by_class(one)]
+    pairs = one.confused_pairs()[:MAX_PAIRS]
     if len(classes) > 2 and pairs:
         sizes = matrix.sum(axis=1)
         rows = [[classes[i], classes[j], count, f"{count / sizes[i]:.0%}"] for i, j, count in pairs]
-        header = ["true class", "taken for", "images", "of the class"]
+        header = ["true class", "predicted class", "images", "of the class"]
         tables.append(figure("Most frequent confusions", table(header, rows, label="Most frequent confusions")))
     content.append(side_by_side(*tables))
-    if len(classes) > MOST_OPEN:
-        content.append(details(f"All {len(classes)} classes", _by_class(judged)))
+    if len(classes) > MAX_OPEN_ROWS:
+        content.append(details(f"All {len(classes)} classes", _scores_by_class(one)))
     return Section("Errors", content)
 
 
-def _by_class(judged: EvaluatedImages) -> Html:
-    found, trusted, sizes = judged.found(), judged.trusted(), judged.confusion.sum(axis=1)
-    rows = [[judged.images.classes[i], int(sizes[i]), _share(found[i]), _share(trusted[i])] for i in np.argsort(found)]
-    header = ["class", "images", "found", "right when said"]
-    caption = "Found: share of the class's images that are called so (recall). Right when said: precision."
+def _scores_by_class(one: EvaluatedImages) -> Html:
+    def share(value: float) -> str:
+        return "-" if np.isnan(value) else f"{value:.1%}"
+
+    sizes = one.confusion.sum(axis=1)
+    rows = [
+        [one.images.classes[i], int(sizes[i]), share(one.recall[i]), share(one.precision[i])]
+        for i in np.argsort(one.recall)
+    ]
+    caption = "Recall: share of the images of the class that are found. Precision: share of its predictions that hold."
+    header = ["class", "images", "recall", "precision"]
     return figure("Each class, the hardest first", table(header, rows, label="Scores of each class"), caption)
 
 
-def _share(share: float) -> str:
-    return "-" if np.isnan(share) else f"{share:.1%}"
-
-
-def _examples(judged: EvaluatedImages) -> Section:
+def _examples(one: EvaluatedImages) -> Section:
     content = []
-    for right, title in ((False, "Wrong, and most certain"), (True, "Right, and most certain")):
-        chosen = judged.most_certain(right=right, most=SHOTS, each=SHOTS_EACH)
+    for correct, title in (
+        (False, "Wrong, and most confident"),
+        (True, "Correct, and most confident"),
+    ):
+        chosen = one.most_confident(correct=correct, n=SHOTS, per_class=SHOTS_PER_CLASS)
         if not chosen:
-            content.append(paragraph("None is wrong." if not right else "None is right."))
+            content.append(paragraph("None is wrong." if not correct else "None is correct."))
             continue
-        shots = [(judged.images.decode(i), _caption(judged, i), judged.images.names[i]) for i in chosen]
+        shots = [(one.images.decode(i), _caption(one, i), one.images.names[i]) for i in chosen]
         content.append(figure(title, gallery(shots, label=title)))
-    words = "Below each image: what the network says, how certain it is, and the label where that differs. "
-    few = f"At most {SHOTS_EACH} of each predicted class are shown. "
-    hint = "Errors of high certainty are often wrong labels: look at them."
-    return Section("Examples", [paragraph(words + few + hint), *content])
+    words = (
+        "Below each image: the predicted class, its probability, and the label if that differs. At most "
+        f"{SHOTS_PER_CLASS} of each predicted class are shown. Errors of high confidence are often wrong labels: look "
+        "at them."
+    )
+    return Section("Examples", [paragraph(words), *content])
 
 
-def _caption(judged: EvaluatedImages, i: int) -> str:
-    classes = judged.images.classes
-    said = f"{classes[judged.predicted[i]]} ({judged.certainty[i]:.0%})"
-    return said if judged.right[i] else f"{said}, is {classes[judged.target[i]]}"
+def _caption(one: EvaluatedImages, i: int) -> str:
+    classes = one.images.classes
+    predicted = f"{classes[one.predicted[i]]} ({one.confidence[i]:.0%})"
+    return predicted if one.correct[i] else f"{predicted}, is {classes[one.target[i]]}"
 
 
-# How it was trained.
+# Training.
 
 
-def _training(facts: RunFacts) -> Section:
+def _training(result: TrainingResult) -> Section:
+    recipe, history = result.model.recipe, pd.DataFrame([asdict(one) for one in result.history])
+    best = result.history.index(result.best)
+    alarm = check_explosion(result.fisher, result.history[-1], recipe.warmup_fraction, result.reference)
     pictures = [
-        _curve(facts, "Loss", ("train_loss", "valid_loss")),
-        _curve(facts, "Accuracy", ("train_accuracy", "valid_accuracy")),
-        _curve(facts, "Learning rate", ("learning_rate",)),
-        _trace(facts.fisher, facts.reference, facts.alarm),
+        _curve(history, best, "Loss", ("train_loss", "valid_loss")),
+        _curve(history, best, "Accuracy", ("train_accuracy", "valid_accuracy")),
+        _curve(history, best, "Learning rate", ("learning_rate",)),
+        _fisher_trace(result.fisher, result.reference, alarm),
     ]
-    words = "Training figures are of varied images with dropout where the recipe has them, so they may lie below those "
-    content = [
-        listed([*describe_recipe(facts.recipe), *facts.notes]),
-        side_by_side(*(one for one in pictures if one is not None)),
-    ]
-    content.append(paragraph(words + "of validation. The large dot is the model that was kept."))
-    fields = [[name, "none" if value is None else str(value)] for name, value in facts.recipe.items()]
-    content.append(details("The whole recipe", table(["", ""], fields, label="The whole recipe")))
-    return Section("Training", content)
+    words = (
+        "Training scores are those of augmented images, with dropout if the recipe sets it, so they may be worse than "
+        "validation scores. The ring marks the model that was kept."
+    )
+    fields = [[name, "none" if value is None else str(value)] for name, value in recipe.to_json().items()]
+    return Section(
+        "Training",
+        [
+            listed([*describe_recipe(recipe), *result.notes]),
+            side_by_side(*(one for one in pictures if one is not None)),
+            paragraph(words),
+            details("The whole recipe", table(["", ""], fields, label="The whole recipe")),
+        ],
+    )
 
 
 _SPLITS = {"train": "training", "valid": "validation"}
 
 
-def _curve(facts: RunFacts, title: str, columns: Sequence[str]) -> Html | None:
-    history = facts.history
+def _curve(history: pd.DataFrame, best: int, title: str, columns: Sequence[str]) -> Html | None:
     lines: list[Series] = []
-    for colour, column in enumerate(columns):
+    for color, column in enumerate(columns):
         shown = history[["epoch", column]].dropna()
         if len(shown):
             kind: Kind = "line" if len(shown) > FEW else "points"
             x, y = shown["epoch"].to_numpy(), shown[column].to_numpy()
-            lines.append(Series(x, y, kind, colour, _SPLITS.get(column.partition("_")[0], "")))
+            lines.append(Series(x, y, kind, color, _SPLITS.get(column.partition("_")[0], "")))
     if not lines:
         return None
-    if columns[-1].startswith("valid") and not np.isnan(history[columns[-1]].iloc[facts.best]):
-        kept = history.iloc[[facts.best]]
+    if columns[-1].startswith("valid") and not np.isnan(history[columns[-1]].iloc[best]):
+        kept = history.iloc[[best]]
         lines.append(Series(kept["epoch"].to_numpy(), kept[columns[-1]].to_numpy(), "ring", lines[-1].colour))
     x_axis = Axis.around("epoch", [0, *history["epoch"]], margin=0.02)
     y_axis = Axis.around(title.lower(), np.concatenate([one.y for one in lines]))
     return figure(title, plot(lines, x_axis, y_axis, f"{title} over the epochs"), legend=lines)
 
 
-def _trace(records: Sequence[FisherRecord], reference: Sequence[FisherRecord], alarm: str | None) -> Html | None:
-    """Draw Tr(F) over the steps, in log scale; a trace that is zero or not finite has no place there."""
+def _fisher_trace(records: Sequence[FisherRecord], reference: Sequence[FisherRecord], alarm: str | None) -> Html | None:
+    """Plot Tr(F) over the steps on a log scale, without values that are zero or not finite."""
     lines = []
-    for colour, (name, those) in enumerate((("this run", records), ("reference", reference))):
+    for color, (name, those) in enumerate((("this run", records), ("reference", reference))):
         shown = [(one.step, math.log10(one.trace)) for one in those if 0 < one.trace < math.inf]
         if shown:
             x, y = np.array(shown).T
-            lines.append(Series(x, y, "line" if len(shown) > FEW else "points", colour, name))
+            lines.append(Series(x, y, "line" if len(shown) > FEW else "points", color, name))
     if not records or not lines:
         return None
     steps, powers = (np.concatenate([getattr(line, axis) for line in lines]) for axis in ("x", "y"))
     around = Axis.around("Tr(F)", powers)
-    marks = [(math.log10(m) + k, f"{m * 10.0**k:g}") for k in range(-12, 16) for m in (1, 2, 5)]
-    marks = [mark for mark in marks if around.low <= mark[0] <= around.high]
-    if len(marks) > MOST_MARKS:
-        marks = [mark for mark in marks if mark[0] == round(mark[0])]
-    if len(marks) < 2:
-        marks = [(power, number(10.0**power, 3)) for power, _ in round_ticks(around.low, around.high)]
+    ticks = [(math.log10(m) + k, f"{m * 10.0**k:g}") for k in range(-12, 16) for m in (1, 2, 5)]
+    ticks = [tick for tick in ticks if around.low <= tick[0] <= around.high]
+    if len(ticks) > MAX_TICKS:
+        ticks = [tick for tick in ticks if tick[0] == round(tick[0])]
+    if len(ticks) < 2:
+        ticks = [(power, number(10.0**power, 3)) for power, _ in round_ticks(around.low, around.high)]
     x_axis = Axis.around("step", [0, *steps], margin=0.02)
-    picture = plot(lines, x_axis, Axis("Tr(F)", around.low, around.high, marks), "Fisher trace over the steps")
+    picture = plot(lines, x_axis, Axis("Tr(F)", around.low, around.high, ticks), "Fisher trace over the steps")
     caption = "Log scale; each is an estimate from one batch."
     if reference:
-        caption += " The two are compared where they are equally certain of their predictions, not at equal steps."
-    said = caption if alarm is None else f"{caption} {alarm}"
-    return figure("Fisher trace", picture, said, legend=lines if len(lines) > 1 else ())
+        caption += " The two are compared at equal entropy of the predictions, not at equal steps."
+    if alarm is not None:
+        caption += f" {alarm}"
+    return figure("Fisher trace", picture, caption, legend=lines if len(lines) > 1 else ())
 
 
-def describe_recipe(recipe: Mapping[str, Any]) -> list[str]:
-    """Say in words how a network is trained.
-
-    Parameters
-    ----------
-    recipe
-        By its fields, as `windvane.vision.Recipe.to_json` gives them.
-
-    Returns
-    -------
-    list of str
-        Sentences: the network, the schedule, the variation of images, regularisation.
-    """
-    size = recipe["image_size"]
-    start = "random weights" if recipe["weights"] is None else f"the weights {recipe['weights']}"
-    words = [f"{recipe['model']} from {start}, on images of {size} x {size} pixels, seed {recipe['seed']}."]
-    length = next(
-        (
-            f"{recipe[name]:g} {unit}"
-            for name, unit in (("epochs", "epochs"), ("steps", "steps"), ("time_budget", "seconds"))
-            if recipe[name] is not None
-        ),
-        "no limit",
-    )
-    optimizer = {"adamw": "AdamW", "sgd": "SGD with momentum 0.9"}[recipe["optimizer"]]
+def describe_recipe(recipe: Recipe) -> list[str]:
+    """Describe a recipe in sentences: network, schedule, augmentation, regularization."""
+    size = recipe.image_size
+    start = "random weights" if recipe.weights is None else f"the weights {recipe.weights}"
+    network = f"{recipe.model} from {start}, on images of {size} x {size} pixels, seed {recipe.seed}."
+    lengths = {"epochs": recipe.epochs, "steps": recipe.steps, "seconds": recipe.time_budget}
+    length = next(f"{value:g} {unit}" for unit, value in lengths.items() if value is not None)
+    optimizer = {"adamw": "AdamW", "sgd": "SGD with momentum 0.9"}[recipe.optimizer]
     schedule = (
-        f"{length} in batches of {recipe['batch_size']} by {optimizer}. The rate rises to {recipe['learning_rate']:g} "
-        f"over the first {recipe['warmup_fraction']:.0%} of the run, then falls to zero along a cosine. "
-        f"Weight decay {recipe['weight_decay']:g}."
+        f"{length} in batches of {recipe.batch_size} by {optimizer}. The learning rate rises to "
+        f"{recipe.learning_rate:g} over the first {recipe.warmup_fraction:.0%} of the run, then falls to zero along a "
+        f"cosine. Weight decay {recipe.weight_decay:g}."
     )
-    words.append(
-        schedule
-        if recipe["grad_clip"] is None
-        else f"{schedule} Gradients are clipped to a norm of {recipe['grad_clip']:g}."
-    )
+    if recipe.grad_clip is not None:
+        schedule += f" Gradients are clipped to a norm of {recipe.grad_clip:g}."
     crops = {
-        "random_resized_crop": f"cropped to {recipe['min_crop_area']:.0%} or more of their area",
+        "random_resized_crop": f"cropped to {recipe.min_crop_area:.0%} or more of their area",
         "random_shift": "shifted by up to an eighth",
         "none": "not cropped",
     }
-    varied = [
-        f"AugReg level {recipe['augreg']}",
-        crops[recipe["crop"]],
-        *(["half of them mirrored"] if recipe["horizontal_flip"] else []),
-    ]
-    words.append(f"Images in training: {', '.join(varied)}.")
-    rates = {"dropout": recipe["dropout"], "stochastic depth up to": recipe["drop_path"]}
+    augmentation = [f"AugReg level {recipe.augreg}", crops[recipe.crop]]
+    augmentation += ["half of them flipped"] if recipe.horizontal_flip else []
+    rates = {"dropout": recipe.dropout, "stochastic depth up to": recipe.drop_path}
     more = [
         " and ".join(f"{name} {rate:g}" for name, rate in rates.items() if rate) or "no dropout or stochastic depth"
     ]
-    more += [f"label smoothing {recipe['label_smoothing']:g}"] if recipe["label_smoothing"] else []
-    more += [f"moving average of the weights {recipe['ema_decay']:g}"] if recipe["ema_decay"] is not None else []
-    penalty = recipe["fisher_penalty"]
-    more += [f"Fisher Penalty {penalty:g}"] if penalty else []
-    more += (
-        [f"the first {recipe['freeze_fraction']:.0%} of the layers as they were"] if recipe["freeze_fraction"] else []
-    )
-    more += ["sigmoid loss"] if recipe["loss"] == "binary_cross_entropy" else []
-    words.append(f"Regularization: {', '.join(more)}.")
-    return words
+    more += [f"label smoothing {recipe.label_smoothing:g}"] if recipe.label_smoothing else []
+    more += [f"moving average of the weights {recipe.ema_decay:g}"] if recipe.ema_decay is not None else []
+    more += [f"Fisher Penalty {recipe.fisher_penalty:g}"] if recipe.fisher_penalty else []
+    more += [f"the first {recipe.freeze_fraction:.0%} of the layers frozen"] if recipe.freeze_fraction else []
+    more += ["binary cross-entropy"] if recipe.loss == "binary_cross_entropy" else []
+    return [
+        network,
+        schedule,
+        f"Training images: {', '.join(augmentation)}.",
+        f"Regularization: {', '.join(more)}.",
+    ]
 
 
-# What it was trained on, and its use.
+# Data and use.
 
 
 def _data(data: ImageSplits) -> Section:
@@ -386,101 +354,26 @@ def _data(data: ImageSplits) -> Section:
     entries = [
         (data.train.classes[i], float(counts[i]), f"{counts[i]:,} · {counts[i] / counts.sum():.1%}") for i in order
     ]
-    if len(entries) > MOST_BARS:
-        rest = int(counts[order[MOST_BARS:]].sum())
-        entries = [*entries[:MOST_BARS], (f"{len(order) - MOST_BARS} more", -1.0, f"{rest:,}")]
+    if len(entries) > MAX_BARS:
+        rest = int(counts[order[MAX_BARS:]].sum())
+        entries = [*entries[:MAX_BARS], (f"{len(order) - MAX_BARS} more", -1.0, f"{rest:,}")]
     shown = figure("Training images of each class", bars(entries, label="Training images of each class"))
     return Section("Data", [listed(data.summary().splitlines()), shown])
 
 
-def _use(facts: RunFacts) -> Section:
-    if facts.folder is None:
-        return Section("Use it", [paragraph("The model was not kept: train(recipe, data, out='run') keeps it.")])
-    place = str(facts.folder.absolute())
+def _use(folder: Path | None) -> Section:
+    if folder is None:
+        return Section("Use it", [paragraph("The model was not saved: train(recipe, data, out='run') saves it.")])
+    where = str(folder.absolute())
     lines = (
-        "from windvane import vision\nfrom windvane.data.images.read import read_unlabelled\n\n"
-        f"model = nn.open_model({place!r})\n"
-        'nn.prediction_table(model, read_unlabelled("new_images/"))'
+        "from windvane import vision\nfrom windvane.data.images import read_unlabelled\n\n"
+        f"model = vision.load_model({where!r})\n"
+        'vision.prediction_table(model, read_unlabelled("new_images/"))'
     )
-    shell = f"windvane predict {place} new_images/ --out predictions.csv"
+    shell = f"windvane predict {where} new_images/ --out predictions.csv"
     return Section("Use it", [code(lines), code(shell)])
 
 
-def _versions(facts: RunFacts) -> Section:
-    rows = [[name, version] for name, version in facts.versions.items()]
+def _versions(result: TrainingResult) -> Section:
+    rows = [[name, version] for name, version in result.versions.items()]
     return Section("Versions", [table(["", ""], rows, label="Versions")])
-
-
-NAME = "page.html"
-
-
-def format_result(trained: TrainingResult, data: ImageSplits) -> str:
-    """Write the page of a finished run, and say in a few lines how good it is and where it is kept.
-
-    Parameters
-    ----------
-    trained, data
-        As for `report`; the run kept a folder.
-
-    Returns
-    -------
-    str
-        Lines.
-    """
-    best = trained.best
-    score = f"epoch {best.epoch:.1f}, validation accuracy {best.valid_accuracy:.4f}, loss {best.valid_loss:.4f}"
-    return f"best: {score}\npage: {write_report(trained, data)}\nkept in {trained.folder}"
-
-
-def write_report(trained: TrainingResult, data: ImageSplits, path: str | Path | None = None) -> Path:
-    """Write the page of a finished run: scores, errors, examples, curves, recipe, data.
-
-    Parameters
-    ----------
-    trained
-        What came of it.
-    data
-        What it was trained on; test images, which chose nothing, give the page its headline.
-    path
-        A name that ends in .html; page.html in the folder of the run where it is not given. An earlier page of windvane
-        is replaced.
-
-    Returns
-    -------
-    Path
-        Of the page.
-
-    Raises
-    ------
-    InputError
-        Where there is neither a path nor a folder, or the path cannot be used, or the data have other classes.
-    """
-    if path is None and trained.folder is None:
-        raise InputError("path is missing: the run kept no folder. Allowed: a name that ends in .html.")
-    place = Path(path) if path is not None else Path(trained.folder or "") / NAME
-    check_path(place)
-    if data.train.classes != trained.model.classes:
-        raise InputError(f"data has the classes {', '.join(data.train.classes)}, but the model has others.")
-    judged = [
-        EvaluatedImages(part, predict_proba(trained.model, part), chose)
-        for part, chose in ((data.valid, True), (data.test, False))
-        if part is not None and len(part)
-    ]
-    facts = RunFacts(
-        recipe=trained.model.recipe.to_json(),
-        history=pd.DataFrame([asdict(row) for row in trained.history]),
-        best=trained.history.index(trained.best),
-        data=data,
-        judged=judged,
-        n_parameters=count_parameters(trained.model.network),
-        seconds=trained.seconds,
-        versions=trained.versions,
-        folder=trained.folder,
-        fisher=trained.fisher,
-        reference=trained.reference,
-        notes=trained.notes,
-        alarm=check_explosion(
-            trained.fisher, trained.history[-1], trained.model.recipe.warmup_fraction, trained.reference
-        ),
-    )
-    return write_run_page(facts, place)

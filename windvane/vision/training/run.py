@@ -1,12 +1,14 @@
-"""The state of one training run: what is trained, how far it is, what it found; kept in its folder and read back."""
+"""The state of one training run: what is trained, how far it is, and what it reached."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,56 +17,56 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from windvane.curvature.fisher_trace import FisherRecord
-from windvane.data.images.dataset import ImageSplits
+from windvane.data.images import ImageSplits
 from windvane.errors import InputError, NotFiniteError, RunMismatchError
+from windvane.runtime.serialization import reading
 from windvane.vision.augment.batch import augment_batch
-from windvane.vision.device import DeviceContext, derive_seed, with_cpu_bfloat16
-from windvane.vision.networks.profiling import count_macs, has_grouped
-from windvane.vision.networks.weights import load_pretrained_model, read_state_dict
+from windvane.vision.device import DeviceContext, derive_seed
+from windvane.vision.networks.profiling import count_macs, has_grouped_convolutions
+from windvane.vision.networks.weights import load_pretrained_model, read_state_dict, with_pretrained_normalization
 from windvane.vision.predict import evaluate
 from windvane.vision.recipe import Recipe, recipe_from_json
-from windvane.vision.saved_model import WEIGHTS, TrainedModel, save_model, versions
-from windvane.vision.training.checkpoint import NAME, Stateful, load_checkpoint, save_checkpoint
-from windvane.vision.training.fisher import FisherMonitor, check_explosion, read_reference
-from windvane.vision.training.loader import Batches, EpochSampler, make_loader
-from windvane.vision.training.metrics import (
-    Evaluation,
-    ProgressLogger,
-    RunningMetrics,
-    evaluation_from_json,
-    write_metrics,
-    write_tensorboard,
-)
+from windvane.vision.saved_model import WEIGHTS, TrainedModel, library_versions, save_model
+from windvane.vision.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from windvane.vision.training.fisher import FisherMonitor, check_explosion, load_reference
+from windvane.vision.training.loader import EpochSampler, Loader, make_loader
+from windvane.vision.training.metrics import Evaluation, RunningMetrics
 from windvane.vision.training.nonfinite import find_nonfinite_tensor
-from windvane.vision.training.optimizer import classification_loss, freeze_layers, make_optimizer, set_train_mode
+from windvane.vision.training.optimizer import (
+    classification_loss,
+    freeze_layers,
+    load_optimizer_state,
+    make_optimizer,
+    set_train_mode,
+)
 from windvane.vision.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came of a training run.
+    """Result of a training run.
 
-    Attributes
+    Parameters
     ----------
     model
-        The network as it was at its best validation accuracy, or in the end where there are no validation images.
+        The network at its best validation accuracy, or at the end without validation images.
     history
-        Every evaluation.
+        All evaluations.
     best
-        The one of `model`, the last of equally good ones. Its validation score chose the model, so it is a little too
-        good.
+        The evaluation of `model`; the last of equally good ones. Its validation score chose the model, so it is
+        slightly too good.
     seconds
         Wall-clock time of the whole run.
     versions
-        Of the libraries, by name.
+        Versions of the libraries.
     folder
-        Of the run; None where nothing was kept.
+        Folder of the run; None if nothing was written.
     fisher
-        Measurements of the Fisher trace, where the recipe asked for them.
+        Measurements of the Fisher trace, if the recipe asks for them.
     reference
-        Those of the run that they are compared to.
+        Measurements of the run that they are compared to.
     notes
-        What was chosen in the course of it, and why.
+        What was chosen during the run, and why.
     """
 
     model: TrainedModel
@@ -79,174 +81,140 @@ class TrainingResult:
 
 
 class TrainingRun:
-    """All that a run consists of, at its beginning.
+    """Network, optimizer, schedule, loaders and metrics of one run; `run_training` takes its steps.
 
-    Parameters
-    ----------
-    recipe
-        How to train.
-    data
-        Training images, and validation images or None.
-    place
-        Where.
-    teller
-        What tells of it.
-    began
-        When, on the monotonic clock.
-    prepared
-        Network and images; None to make them by the recipe.
+    `network` and `loaders` (training, and validation or None) are made from the recipe if they are not given; `started`
+    is the start of the run on the monotonic clock.
     """
 
     def __init__(
         self,
         recipe: Recipe,
         data: ImageSplits,
-        place: DeviceContext,
-        teller: ProgressLogger,
-        began: float,
-        prepared: Prepared | None = None,
+        device: DeviceContext,
+        *,
+        network: nn.Module | None = None,
+        loaders: tuple[Loader, Loader | None] | None = None,
+        notes: Sequence[str] = (),
+        started: float | None = None,
     ) -> None:
-        labels = check_images(data)
-        self.reference = read_reference(recipe, len(data.train.classes))
-        if recipe.time_budget is not None and place.world > 1:
+        recipe = with_pretrained_normalization(recipe)
+        labels = training_labels(data)
+        self.classes = tuple(map(str, data.train.classes))
+        self.reference = load_reference(recipe, len(self.classes))
+        if recipe.time_budget is not None and device.world_size > 1:
             raise InputError(
                 f"time_budget={recipe.time_budget!r} is for one process. Allowed for several: epochs or steps."
             )
-        if recipe.batch_size % place.world:
+        if recipe.batch_size % device.world_size:
             raise InputError(
-                f"batch={recipe.batch_size} is not usable. Allowed for {place.world} processes: a multiple of it."
+                f"batch_size={recipe.batch_size} is not usable. Allowed for {device.world_size} processes: a multiple "
+                "of it."
             )
-        prepared = prepare(recipe, data, place) if prepared is None else prepared
-        if recipe.precision == "auto" and place.device.type == "cpu" and not has_grouped(prepared.network):
-            place = with_cpu_bfloat16(place, count_macs(prepared.network, recipe.image_size))
-        self.recipe, self.place, self.teller = recipe, place, teller
-        self.classes = tuple(map(str, data.train.classes))
+        self.train_loader, self.valid_loader = loaders or make_loaders(recipe, data, device)
+        self.network = create_network(recipe, len(self.classes), device) if network is None else network
+        if recipe.precision == "auto" and device.device.type == "cpu" and not has_grouped_convolutions(self.network):
+            device = device.with_cpu_bfloat16(count_macs(self.network, recipe.image_size))
+        self.recipe, self.device, self.notes = recipe, device, tuple(notes)
+        self.augmentation = replace(recipe, crop="none") if self.train_loader.crops else recipe
         self.identity: dict[str, Any] = {
             "recipe": recipe.to_json(),
             "images": len(data.train),
             "classes": list(self.classes),
             "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
         }
-        self.network, self.batches, self.valid = prepared.network, prepared.train, prepared.valid
-        self.varied = replace(recipe, crop="none") if self.batches.crops else recipe
-        self.order = EpochSampler(self.batches.n, recipe.batch_size, recipe.seed, place.rank, place.world)
+        n = self.train_loader.n
+        self.sampler = EpochSampler(n, recipe.batch_size, recipe.seed, device.rank, device.world_size)
         freeze_layers(self.network, recipe.freeze_fraction)
         self.optimizer = make_optimizer(self.network, recipe)
-        self.fisher = FisherMonitor(self.network, recipe, derive_seed(recipe.seed, place.rank))
-        self.average = None if recipe.ema_decay is None else ModelEmaV3(self.network, recipe.ema_decay, use_warmup=True)
-        self.plan = Schedule(
-            steps=self._steps,
-            seconds=recipe.time_budget,
-            evaluation_steps=0.0 if self.valid is None else self.valid.n / (3 * self.order.batch_size),
-            began=began,
+        self.fisher = FisherMonitor(self.network, recipe, derive_seed(recipe.seed, device.rank))
+        self.ema = None if recipe.ema_decay is None else ModelEmaV3(self.network, recipe.ema_decay, use_warmup=True)
+        steps = recipe.steps
+        if recipe.epochs is not None:
+            steps = max(1, round(recipe.epochs * self.sampler.steps_per_epoch))
+        self.schedule = Schedule(
+            steps=steps,
+            time_budget=recipe.time_budget,
+            evaluation_steps=0.0 if self.valid_loader is None else self.valid_loader.n / (3 * self.sampler.batch_size),
+            started=time.monotonic() if started is None else started,
         )
-        self.tally = RunningMetrics(place)
+        self.metrics = RunningMetrics(device)
         self.history: list[Evaluation] = []
         self.best: Evaluation | None = None
-        self.folder: Path | None = None
-        self.notes: tuple[str, ...] = ()
         self._best_weights: dict[str, Tensor] = {}
-        self._warned = False
+        self._best_is_saved = False
+        self._explosion_reported = False
 
-    def vary(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Vary the images of one step; everything random in it, dropout too, comes from the step's number.
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
 
-        Parameters
-        ----------
-        images, labels
-            uint8 of shape (b, 3, s, s), shape (b,).
-        step
-            Its number.
+    @property
+    def epoch(self) -> float:
+        """Passes over the training images so far."""
+        return self.schedule.step / self.sampler.steps_per_epoch
 
-        Returns
-        -------
-        pixels, targets
-            Shapes (b, 3, s, s) and (b, k).
-        """
-        generator = self.place.seed(self.recipe.seed, step)
-        return augment_batch(images, labels, len(self.classes), self.varied, generator)
+    def step_generator(self, step: int) -> torch.Generator:
+        """Seed dropout for a step, and return the generator of its augmentation; both depend on its number only."""
+        return self.device.seed(self.recipe.seed, step)
 
     def forward(self, module: nn.Module, pixels: Tensor) -> Tensor:
-        """Compute logits.
-
-        Parameters
-        ----------
-        module
-            The network, or what wraps it.
-        pixels
-            Shape (b, 3, s, s).
-
-        Returns
-        -------
-        Tensor
-            Shape (b, k).
-        """
-        with self.place.autocast():
-            logits: Tensor = module(pixels)  # (b, k)
+        """Compute logits (b, k) of pixels (b, 3, s, s) by the network or what wraps it, in the precision of the run."""
+        with self.device.autocast():
+            logits: Tensor = module(pixels)
         return logits
 
-    def judge(self) -> None:
-        """Evaluate the network, tell and keep what came out."""
-        began = time.monotonic()
-        plan, judged = self.plan, self.network if self.average is None else self.average.module
-        speed, train_loss, train_accuracy = self.tally.read(plan.elapsed)
-        found = Evaluation(
-            step=plan.step,
-            epoch=plan.step / self.order.steps_per_epoch,
-            progress=plan.progress,
-            seconds=plan.elapsed,
-            learning_rate=self.optimizer.param_groups[0]["lr"] if plan.step else 0.0,
-            images_per_second=speed,
+    def set_train_mode(self) -> None:
+        """Set the network to training mode."""
+        set_train_mode(self.network, from_weights=self.recipe.weights is not None)
+
+    def evaluate(self) -> Evaluation:
+        """Evaluate the network, or its average, and remember it if it is the best so far."""
+        schedule = self.schedule
+        network = self.network if self.ema is None else self.ema.module
+        images_per_second, train_loss, train_accuracy = self.metrics.compute(schedule.elapsed)
+        evaluation = Evaluation(
+            step=schedule.step,
+            epoch=self.epoch,
+            progress=schedule.progress,
+            seconds=schedule.elapsed,
+            learning_rate=self.optimizer.param_groups[0]["lr"] if schedule.step else 0.0,
+            images_per_second=images_per_second,
             train_loss=train_loss,
             train_accuracy=train_accuracy,
         )
         if self.fisher.records:
-            found = replace(found, fisher_trace=self.fisher.records[-1].trace)
-        if self.valid is not None:
-            score = evaluate(judged, self.valid, self.recipe, self.place)
-            found = replace(found, valid_loss=score.loss, valid_accuracy=score.accuracy)
-        self.history.append(found)
-        better = self._is_best(found)
-        if better:
-            self.best = found
-            self._best_weights = {name: value.cpu().clone() for name, value in judged.state_dict().items()}
-        self.teller.evaluation(found)
-        self._warn(found)
-        plan.evaluated()
-        self.tally.restart(plan.elapsed)
-        if self.folder is not None and self.place.is_main:
-            self._keep(self.folder, better)
-        set_train_mode(self.network, from_weights=self.recipe.weights is not None)
-        plan.judging_took(time.monotonic() - began)
-        self.tally.restart(plan.elapsed)
+            evaluation = replace(evaluation, fisher_trace=self.fisher.records[-1].trace)
+        if self.valid_loader is not None:
+            score = evaluate(network, self.valid_loader, self.recipe, self.device)
+            evaluation = replace(evaluation, valid_loss=score.loss, valid_accuracy=score.accuracy)
+        self.history.append(evaluation)
+        # Of equally good networks the last is kept: it learned at the lowest rate.
+        if self.best is None or self.valid_loader is None or evaluation.valid_accuracy >= self.best.valid_accuracy:
+            self.best, self._best_is_saved = evaluation, False
+            self._best_weights = {name: value.cpu().clone() for name, value in network.state_dict().items()}
+        schedule.start_evaluation()
+        self.metrics.reset(schedule.elapsed)
+        self.set_train_mode()
+        return evaluation
 
-    def _warn(self, last: Evaluation) -> None:
-        """Say once that the Fisher trace explodes, while there is time to do something about it."""
-        if self._warned or not last.step:
-            return
-        said = check_explosion(self.fisher.records, last, self.recipe.warmup_fraction, self.reference)
-        if said is not None:
-            self._warned = True
-            self.teller.line(f"windvane: {said}")
+    def new_explosion_message(self) -> str | None:
+        """Return what the explosion alarm says, the first time that it says something."""
+        if self._explosion_reported or not self.schedule.step:
+            return None
+        message = check_explosion(self.fisher.records, self.history[-1], self.recipe.warmup_fraction, self.reference)
+        self._explosion_reported = message is not None
+        return message
 
-    def complain(self, step: int) -> None:
-        """Stop at a step that was not finite: repeat it tensor by tensor.
-
-        Parameters
-        ----------
-        step
-            Its number; the weights are still those before it.
-
-        Raises
-        ------
-        NotFiniteError
-            Always.
-        """
-        images, labels = next(iter(self.batches.stream([(step, self.order.rows(step))])))
+    def raise_nonfinite(self, step: int) -> None:
+        """Raise `NotFiniteError` for a step: repeat it tensor by tensor, with the weights as they were before it."""
+        images, labels = next(self.train_loader.train_batches(self.sampler, step))
         self.optimizer.zero_grad()
 
         def backward() -> Tensor:
-            pixels, targets = self.vary(images, labels, step)
+            generator = self.step_generator(step)
+            pixels, targets = augment_batch(images, labels, self.n_classes, self.augmentation, generator)
             loss = classification_loss(self.forward(self.network, pixels), targets, self.recipe)
             loss.backward()
             return loss
@@ -257,51 +225,54 @@ class TrainingRun:
             f"({self.recipe.learning_rate} now), a lower grad_clip, a longer warmup, or precision='float32' may help."
         )
 
-    def leave(self) -> NoReturn:
-        """End before the end: keep the state as it is, between two steps.
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything from which the run resumes exactly, except for the best weights."""
+        return {
+            "identity": self.identity,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "metrics": self.metrics.state_dict(),
+            "fisher": self.fisher.state_dict(),
+            "history": [asdict(one) for one in self.history],
+            "best": None if self.best is None else asdict(self.best),
+        }
 
-        Raises
-        ------
-        KeyboardInterrupt
-            Always; says how to go on.
-        """
-        plan, kept = self.plan, "nothing was kept, as the run has no folder"
-        if self.folder is not None and self.place.is_main:
-            self._keep_state(self.folder)
-            kept = f"it goes on from {str(self.folder)!r} with resume=True, in a shell the same command with --resume"
-        raise KeyboardInterrupt(f"stopped after step {plan.step}, {plan.progress:.0%} of the run: {kept}")
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state of the same recipe and data."""
+        self.network.load_state_dict(state["network"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.metrics.load_state_dict(state["metrics"])
+        self.fisher.load_state_dict(state["fisher"])
+        self.history = [_evaluation(one) for one in state["history"]]
+        self.best = None if state["best"] is None else _evaluation(state["best"])
 
-    def read(self, folder: Path) -> None:
-        """Go on from the state in a folder.
+    def save(self, folder: Path) -> None:
+        """Write the best model, if it is new, then the checkpoint, so that a kill in between repeats an evaluation."""
+        if self.best is not None and not self._best_is_saved:
+            best = {name: value for name, value in asdict(self.best).items() if value == value}
+            save_model(folder, self._best_weights, self.recipe, self.classes, {"best": best})
+            self._best_is_saved = True
+        save_checkpoint(folder / CHECKPOINT, self.state_dict())
 
-        Parameters
-        ----------
-        folder
-            Of the same recipe on the same data.
+    def load(self, folder: Path) -> None:
+        """Continue from a folder; raises `RunMismatchError` if it is of another recipe or other data."""
+        state = load_checkpoint(folder / CHECKPOINT)
+        mine, theirs = _flat(self.identity), _flat(state["identity"])
+        different = [name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)]
+        if different:
+            raise RunMismatchError(f"{str(folder)!r} holds a run that differs in {', '.join(sorted(different))}.")
+        with reading(folder / CHECKPOINT, Exception):
+            self.load_state_dict(state)
+        if self.best is not None:
+            self._best_weights, self._best_is_saved = read_state_dict(folder / WEIGHTS), True
 
-        Raises
-        ------
-        RunMismatchError
-            Where it is of others.
-        ModelFileError
-            Where a file is damaged.
-        """
-        kept = load_checkpoint(folder / NAME, self._modules, self.optimizer)
-        mine, theirs = _flat(self.identity), _flat(kept["identity"])
-        theirs = {**recipe_from_json(kept["identity"]["recipe"]).to_json(), **theirs}  # of before a field was added
-        odd = [name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)]
-        if odd:
-            raise RunMismatchError(f"{str(folder)!r} holds a run that differs in {', '.join(sorted(odd))}.")
-        self.history = [evaluation_from_json(row) for row in kept["history"]]
-        if kept["best"] is not None:
-            self.best = evaluation_from_json(kept["best"])
-            self._best_weights = read_state_dict(folder / WEIGHTS)
-        self.plan.resume(kept["plan"])
-        self.fisher.resume(kept.get("fisher", {}))
-        self.tally.resume(kept.get("tally", (0.0, 0.0, 0.0, self.plan.elapsed)))
-
-    def result(self) -> TrainingResult:
-        """Give what came of it, after at least one evaluation."""
+    def result(self, folder: Path | None = None) -> TrainingResult:
+        """Return the result, after at least one evaluation; the network then has its best weights."""
         if self.best is None:
             raise RuntimeError("the run has not been evaluated")
         self.network.load_state_dict(self._best_weights)
@@ -309,90 +280,17 @@ class TrainingRun:
             model=TrainedModel(self.network.requires_grad_(True).eval(), self.recipe, self.classes),
             history=tuple(self.history),
             best=self.best,
-            seconds=self.plan.elapsed,
-            versions=versions(),
-            folder=self.folder,
+            seconds=self.schedule.elapsed,
+            versions=library_versions(),
+            folder=folder,
             fisher=self.fisher.records,
             reference=self.reference,
             notes=self.notes,
         )
 
-    @property
-    def _steps(self) -> int | None:
-        if self.recipe.epochs is None:
-            return self.recipe.steps
-        return max(1, round(self.recipe.epochs * self.order.steps_per_epoch))
 
-    @property
-    def _modules(self) -> dict[str, Stateful]:
-        modules: dict[str, Stateful] = {"network": self.network, "fisher": self.fisher}
-        return modules if self.average is None else {**modules, "average": self.average.module}
-
-    def _is_best(self, found: Evaluation) -> bool:
-        """Whether this is the one to keep: of equally good ones the last, which learned at the lowest rate."""
-        if self.valid is None or self.best is None:
-            return True
-        return found.valid_accuracy >= self.best.valid_accuracy
-
-    def _keep(self, folder: Path, better: bool) -> None:
-        """Write what is new; the state comes last, so that a kill before it repeats the evaluation."""
-        if better and self.best is not None:
-            save_model(folder, self._best_weights, self.recipe, self.classes, {"best": self.best.to_json()})
-        write_metrics(folder, self.history)
-        write_tensorboard(folder, self.history[-1])
-        self._keep_state(folder)
-
-    def _keep_state(self, folder: Path) -> None:
-        numbers = {
-            "identity": self.identity,
-            "plan": self.plan.to_json(),
-            "fisher": self.fisher.to_json(),
-            "tally": self.tally.to_json(),
-            "history": [row.to_json() for row in self.history],
-            "best": None if self.best is None else self.best.to_json(),
-        }
-        save_checkpoint(folder / NAME, self._modules, self.optimizer, numbers)
-
-
-def _flat(identity: dict[str, Any]) -> dict[str, Any]:
-    return {**identity.get("recipe", {}), **{name: value for name, value in identity.items() if name != "recipe"}}
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """What a run begins with, where somebody has made it already.
-
-    Attributes
-    ----------
-    network
-        On the device; what it is before the first step.
-    train, valid
-        The images of both parts, at the recipe's size; None where there is no validation part.
-    """
-
-    network: nn.Module
-    train: Batches
-    valid: Batches | None
-
-
-def check_images(data: ImageSplits) -> NDArray[np.int64]:
-    """Refuse what cannot be trained on; give the labels of the rest.
-
-    Parameters
-    ----------
-    data
-        Of a user.
-
-    Returns
-    -------
-    ndarray
-        One label for each training image, shape (n,).
-
-    Raises
-    ------
-    InputError
-        Where there are no labelled images, or several labels an image.
-    """
+def training_labels(data: ImageSplits) -> NDArray[np.int64]:
+    """Return the labels of the training images (n,); raises without labels, or with several for an image."""
     if data.train is None or data.train.labels is None or len(data.train) == 0:
         raise InputError("data has no labelled images to train on.")
     if data.train.labels.ndim > 1:
@@ -400,24 +298,25 @@ def check_images(data: ImageSplits) -> NDArray[np.int64]:
     return data.train.labels
 
 
-def prepare(recipe: Recipe, data: ImageSplits, place: DeviceContext) -> Prepared:
-    """Make the network of a recipe, and bring the images to its size.
+def make_loaders(recipe: Recipe, data: ImageSplits, device: DeviceContext) -> tuple[Loader, Loader | None]:
+    """Return the loaders of the training images and of the validation images, if there are any."""
+    has_validation = data.valid is not None and len(data.valid) > 0
+    train = make_loader(data.train, recipe, device)
+    return train, make_loader(data.valid, recipe, device) if has_validation and data.valid is not None else None
 
-    Parameters
-    ----------
-    recipe
-        How to train.
-    data
-        Images that `check_images` let pass.
-    place
-        Where.
 
-    Returns
-    -------
-    Prepared
-        On the place's device.
-    """
-    train = make_loader(data.train, recipe, place)
-    valid = make_loader(data.valid, recipe, place) if data.valid is not None and len(data.valid) else None
-    network = load_pretrained_model(recipe, len(data.train.classes)).to(place.device)
-    return Prepared(network.to(memory_format=torch.channels_last), train, valid)
+def create_network(recipe: Recipe, n_classes: int, device: DeviceContext) -> nn.Module:
+    """Create the network of a recipe with its weights, on the device and channels last in memory."""
+    network = load_pretrained_model(recipe, n_classes).to(device.device)
+    return network.to(memory_format=torch.channels_last)
+
+
+def _evaluation(row: Mapping[str, Any]) -> Evaluation:
+    """Restore an evaluation so that it equals the original: only math.nan itself equals math.nan."""
+    fields: dict[str, Any] = {name: value if value == value else math.nan for name, value in row.items()}
+    return Evaluation(**fields)
+
+
+def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = recipe_from_json(identity["recipe"]).to_json()
+    return {**recipe, **{name: value for name, value in identity.items() if name != "recipe"}}

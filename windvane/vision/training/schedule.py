@@ -1,8 +1,8 @@
-"""How far a run is: by steps, or by the clock, so that the schedule ends on time.
+"""Progress of a run, by steps or by the clock, and the learning rate along it.
 
-Each step covers a share of what is left of the schedule: (1 - progress) / steps left. For a number of steps that share
-is always 1 / steps. For a time it follows the speed that is measured while running, and progress still reaches 1 with
-the last step.
+Each step covers a share of what is left of the schedule: (1 - progress) / steps left. With a number of steps that share
+is always 1 / steps. With a time budget it follows the speed that is measured while running, and progress still reaches
+1 with the last step.
 """
 
 from __future__ import annotations
@@ -13,85 +13,58 @@ from collections.abc import Callable, Mapping
 
 from windvane.vision.recipe import Recipe
 
+EVALUATIONS = 20  # per run; fewer if they would take more than their share of the time
+EVALUATION_SHARE = 0.1
+_ASSUMED_STEPS = 200.0  # of a run with a time budget, until its speed is measured
+_ENDING_SHARE, _ENDING_SECONDS = 0.01, 0.2  # reserved for loading and writing in the end
+_SMOOTHING = 0.3  # weight of the newest speed
+
 
 def learning_rate_at(progress: float, recipe: Recipe) -> float:
-    """Give the learning rate at a point of the run.
-
-    Parameters
-    ----------
-    progress
-        Share of the run that is done, 0 to 1.
-    recipe
-        Its rate and warmup count.
-
-    Returns
-    -------
-    float
-        Zero at both ends.
-    """
+    """Return the learning rate at a progress of 0 to 1: linear warmup, then a cosine to zero."""
     if progress < recipe.warmup_fraction:
         return recipe.learning_rate * progress / recipe.warmup_fraction
-    return (
-        recipe.learning_rate
-        * 0.5
-        * (1.0 + math.cos(math.pi * (progress - recipe.warmup_fraction) / (1.0 - recipe.warmup_fraction)))
-    )
-
-
-EVALUATIONS = 20  # a run, fewer where they would take more than their share of the time
-EVALUATION_SHARE = 0.1
-_BLIND_STEPS = 200.0  # the steps that a timed run is taken for until its speed is measured
-_ENDING_SHARE, _ENDING_SECONDS = 0.01, 0.2  # kept for loading and writing in the end
-_SMOOTH = 0.3  # weight of the newest speed
+    angle = math.pi * (progress - recipe.warmup_fraction) / (1.0 - recipe.warmup_fraction)
+    return recipe.learning_rate * 0.5 * (1.0 + math.cos(angle))
 
 
 class Schedule:
-    """The schedule of one run.
+    """Progress of one run of a number of steps, or of a time budget in seconds.
 
-    Parameters
-    ----------
-    steps
-        To be done in all; None where time counts.
-    seconds
-        For the whole run; None where steps count.
-    evaluation_steps
-        How many steps an evaluation is as long as; only until one is measured.
-    began
-        When this part of the run began, on the clock.
-    clock
-        Gives seconds.
+    `evaluation_steps` is the assumed length of an evaluation, in steps, until one is measured; `started` is the start
+    of the run on the clock.
     """
 
     def __init__(
         self,
         *,
         steps: int | None = None,
-        seconds: float | None = None,
+        time_budget: float | None = None,
         evaluation_steps: float = 0.0,
-        began: float | None = None,
+        started: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
-        self._steps, self._seconds = steps, seconds
-        self._began = clock() if began is None else began
-        self._left = float(steps) if steps is not None else _BLIND_STEPS
-        self._looked: tuple[float, int] = (clock(), 0)
-        self._pace: float | None = None  # seconds a step
-        self._judging: float | None = None  # seconds an evaluation
+        self._steps, self._time_budget = steps, time_budget
+        self._started = clock() if started is None else started
+        self._steps_left = float(steps) if steps is not None else _ASSUMED_STEPS
+        self._last_measured: tuple[float, int] = (clock(), 0)  # time, step
+        self._seconds_per_step: float | None = None
+        self._evaluation_seconds: float | None = None
         self._evaluation_steps = evaluation_steps
         self.step = 0
         self.progress = 0.0
-        self.judged = 0.0  # progress at the last evaluation
+        self.last_evaluated = 0.0  # progress at the last evaluation
 
     @property
     def elapsed(self) -> float:
-        """Seconds of the run so far, with those before it was resumed."""
-        return self._clock() - self._began
+        """Seconds of the run so far, including those before it was resumed."""
+        return self._clock() - self._started
 
     @property
-    def middle(self) -> float:
-        """Progress in the middle of the coming step, for its rate."""
-        return self.progress + 0.5 * self._share
+    def step_midpoint(self) -> float:
+        """Progress in the middle of the coming step, for its learning rate."""
+        return self.progress + 0.5 * self._step_share
 
     @property
     def finished(self) -> bool:
@@ -100,92 +73,93 @@ class Schedule:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds to the end; None before any speed is known."""
-        if self._seconds is not None:
-            return max(0.0, self._seconds - self.elapsed)
-        return None if self._pace is None else self._pace * self._left + self._all_judging
+        """Seconds to the end; None until a speed is known."""
+        if self._time_budget is not None:
+            return max(0.0, self._time_budget - self.elapsed)
+        if self._seconds_per_step is None:
+            return None
+        return self._seconds_per_step * self._steps_left + self._remaining_evaluation_seconds
 
     def advance(self) -> None:
         """Count a step."""
-        if self._left <= 1.0:
+        if self._steps_left <= 1.0:
             self.progress = 1.0
         else:
-            self.progress += self._share
-        self._left -= 1.0
+            self.progress += self._step_share
+        self._steps_left -= 1.0
         self.step += 1
 
     def stop(self) -> None:
-        """Be at the end, whatever is left."""
+        """Go to the end, whatever is left."""
         self.progress = 1.0
 
-    def look(self) -> None:
-        """Measure the speed and correct what is left; to be called when the device has caught up."""
-        now, (then, at) = self._clock(), self._looked
-        if self.step > at:
-            pace = (now - then) / (self.step - at)
-            known = self._pace is not None and at > 0  # the first steps are slow: nothing is warm
-            self._pace = _SMOOTH * pace + (1.0 - _SMOOTH) * self._pace if known and self._pace is not None else pace
-        self._looked = (now, self.step)
-        if self._seconds is not None and self._pace is not None:
-            ending = max(_ENDING_SHARE * self._seconds, _ENDING_SECONDS)
-            left = self._seconds - self.elapsed - ending - self._all_judging
-            self._left = max(0.0, left / max(self._pace, 1e-9))
-            if left < 0.5 * self._pace:
+    def measure_speed(self) -> None:
+        """Measure the speed and correct what is left; call it when the device has caught up."""
+        now, (then, step) = self._clock(), self._last_measured
+        if self.step > step:
+            pace = (now - then) / (self.step - step)
+            # The first steps are slow: nothing is warm. Their speed is not averaged into later ones.
+            if self._seconds_per_step is not None and step > 0:
+                pace = _SMOOTHING * pace + (1.0 - _SMOOTHING) * self._seconds_per_step
+            self._seconds_per_step = pace
+        self._last_measured = (now, self.step)
+        if self._time_budget is not None and self._seconds_per_step is not None:
+            ending = max(_ENDING_SHARE * self._time_budget, _ENDING_SECONDS)
+            left = self._time_budget - self.elapsed - ending - self._remaining_evaluation_seconds
+            self._steps_left = max(0.0, left / max(self._seconds_per_step, 1e-9))
+            if left < 0.5 * self._seconds_per_step:
                 self.progress = 1.0
 
-    def due(self) -> bool:
+    def evaluation_due(self) -> bool:
         """Whether the network is to be evaluated now."""
-        return self.finished or self.progress - self.judged >= 1.0 / self._judgements - 1e-9
+        return self.finished or self.progress - self.last_evaluated >= 1.0 / self._n_evaluations - 1e-9
 
-    def evaluated(self) -> None:
-        """Take note that the network is being evaluated now."""
-        self.judged = self.progress
+    def start_evaluation(self) -> None:
+        """Note that the network is being evaluated now."""
+        self.last_evaluated = self.progress
 
-    def judging_took(self, seconds: float) -> None:
-        """Take note of what an evaluation cost, with all that goes with it.
+    def record_evaluation_time(self, seconds: float) -> None:
+        """Note the wall-clock time of an evaluation and of what goes with it; it does not count as that of steps."""
+        self._evaluation_seconds = seconds
+        self._last_measured = (self._clock(), self.step)
 
-        Parameters
-        ----------
-        seconds
-            Wall-clock time, which does not count as that of steps.
-        """
-        self._judging = seconds
-        self._looked = (self._clock(), self.step)
+    def state_dict(self) -> dict[str, float]:
+        """Return the state, for `load_state_dict`."""
+        return {
+            "step": self.step,
+            "progress": self.progress,
+            "last_evaluated": self.last_evaluated,
+            "elapsed": self.elapsed,
+        }
 
-    def to_json(self) -> dict[str, float]:
-        """Give what `resume` takes."""
-        return {"step": self.step, "progress": self.progress, "judged": self.judged, "elapsed": self.elapsed}
-
-    def resume(self, kept: Mapping[str, float]) -> None:
-        """Go on from a kept state.
-
-        Parameters
-        ----------
-        kept
-            From `to_json`.
-        """
-        self.step, self.progress, self.judged = int(kept["step"]), kept["progress"], kept["judged"]
-        self._began -= kept["elapsed"]
-        self._looked = (self._clock(), self.step)
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Continue from a state."""
+        self.step, self.progress = int(state["step"]), state["progress"]
+        self.last_evaluated = state["last_evaluated"]
+        self._started -= state["elapsed"]
+        self._last_measured = (self._clock(), self.step)
         if self._steps is not None:
-            self._left = float(self._steps - self.step)
+            self._steps_left = float(self._steps - self.step)
 
     @property
-    def _share(self) -> float:
-        return (1.0 - self.progress) / max(1.0, self._left)
+    def _step_share(self) -> float:
+        return (1.0 - self.progress) / max(1.0, self._steps_left)
 
     @property
-    def _one_judging(self) -> float:
-        """Seconds that an evaluation takes, measured or guessed."""
-        return self._judging if self._judging is not None else self._evaluation_steps * (self._pace or 0.0)
+    def _seconds_per_evaluation(self) -> float:
+        """Measured, or assumed."""
+        if self._evaluation_seconds is not None:
+            return self._evaluation_seconds
+        return self._evaluation_steps * (self._seconds_per_step or 0.0)
 
     @property
-    def _all_judging(self) -> float:
-        """Seconds for the evaluations that are left; there is always one in the end."""
-        return self._one_judging * max(1, round((1.0 - self.progress) * self._judgements))
+    def _remaining_evaluation_seconds(self) -> float:
+        """Seconds of the evaluations that are left; there is always one in the end."""
+        return self._seconds_per_evaluation * max(1, round((1.0 - self.progress) * self._n_evaluations))
 
     @property
-    def _judgements(self) -> int:
-        if self._seconds is None or self._one_judging == 0.0:
+    def _n_evaluations(self) -> int:
+        if self._time_budget is None or self._seconds_per_evaluation == 0.0:
             return EVALUATIONS
-        return max(1, int(min(EVALUATIONS, EVALUATION_SHARE * self._seconds / self._one_judging)))
+        affordable = EVALUATION_SHARE * self._time_budget / self._seconds_per_evaluation
+        return max(1, int(min(EVALUATIONS, affordable)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -10,21 +11,41 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import torch
 from torch import nn
 
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError
+from windvane.vision.augment.batch import augment_batch
 from windvane.vision.device import DeviceContext, find_device
-from windvane.vision.networks.weights import with_pretrained_normalization
 from windvane.vision.recipe import Recipe
-from windvane.vision.training.checkpoint import NAME
-from windvane.vision.training.metrics import ProgressLogger
+from windvane.vision.training.checkpoint import CHECKPOINT
+from windvane.vision.training.metrics import ProgressLogger, write_metrics, write_tensorboard
 from windvane.vision.training.nonfinite import NonFiniteCheck
-from windvane.vision.training.optimizer import classification_loss, set_train_mode
+from windvane.vision.training.optimizer import classification_loss
 from windvane.vision.training.run import TrainingResult, TrainingRun
 from windvane.vision.training.schedule import learning_rate_at
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Whether a signal asked a run to stop."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal; a second one interrupts at once."""
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+SILENT = ProgressLogger(quiet=True)
+NEVER = StopRequest()
 
 
 def train(
@@ -41,125 +62,135 @@ def train(
     Parameters
     ----------
     recipe
-        How. With `seconds`, this call takes that long: the schedule is fitted to the speed while it runs.
+        All settings. With a `time_budget` this call takes that long: the schedule follows the measured speed.
     data
-        Training images, and validation images or None.
+        Training images; the validation images, if any, choose the best checkpoint.
     out
-        Folder of the run: its best model, its state, its metrics. None to keep nothing.
+        Folder of the run, for its best model, checkpoint and metrics; None to write nothing.
     resume
-        Whether to go on with the run in `out`, exactly as if it had not stopped. Where there is none yet, it begins.
+        Continue the run in `out` exactly, if there is one.
     device
-        As torch names it; None for a GPU where there is one. On several GPUs each process of ``accelerate launch``
-        makes the same call.
+        As named by torch; None for a GPU if there is one. On several GPUs each process of ``accelerate launch`` makes
+        the same call.
     quiet
-        Say nothing on the standard error stream.
+        Print no progress.
 
     Returns
     -------
-    Trained
-        The best model and how it came about.
+    TrainingResult
+        The best model and the history of its training.
 
     Raises
     ------
-    InputError
-        Where data, folder or device are not usable, or the recipe does not fit them.
     RunMismatchError
-        Where the run in `out` is of another recipe or other data.
+        If the run in `out` has another recipe or other data.
     NotFiniteError
-        Where a loss or a gradient is not finite: names the first bad tensor and the step.
+        If a loss or a gradient is not finite; names the first such tensor and the step.
     KeyboardInterrupt
-        At Ctrl-C or SIGTERM, after the step at hand; `out` then holds the state of that moment. A second one does not
-        wait.
+        At Ctrl-C or SIGTERM, after the current step; `out` then holds a checkpoint of that moment. A second signal
+        does not wait.
+
+    Examples
+    --------
+    >>> recipe = Recipe("vit_lite_7_4", image_size=32, epochs=50)
+    >>> result = train(recipe, read_images("flowers/"), out="run")  # doctest: +SKIP
     """
-    began = time.monotonic()
-    folder = check_folder(out, resume)
-    place = find_device(device, recipe.precision)
-    with own_randomness(place):
-        run = TrainingRun(
-            with_pretrained_normalization(recipe), data, place, ProgressLogger(quiet=quiet or not place.is_main), began
-        )
+    started = time.monotonic()
+    folder = check_output_folder(out, resume)
+    context = find_device(device, recipe.precision)
+    with fork_rng(context):
+        run = TrainingRun(recipe, data, context, started=started)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            if (folder / NAME).exists():
-                run.read(folder)
-            run.folder = folder
-        return complete(run)
+            if (folder / CHECKPOINT).exists():
+                run.load(folder)
+        with stop_on_signal(context.world_size) as stop:
+            run_training(run, folder, ProgressLogger(quiet=quiet or not context.is_main), stop=stop)
+        return run.result(folder)
 
 
-def complete(run: TrainingRun) -> TrainingResult:
-    """Take steps until the schedule is at its end.
+def run_training(
+    run: TrainingRun,
+    folder: Path | None = None,
+    log: ProgressLogger = SILENT,
+    *,
+    stop: StopRequest = NEVER,
+    until_epoch: float = math.inf,
+    deadline: float = math.inf,
+    evaluate_first: bool = False,
+) -> None:
+    """Train until the schedule, an epoch or a deadline on the monotonic clock is reached.
 
-    Parameters
-    ----------
-    run
-        At its beginning, or at any later step.
-
-    Returns
-    -------
-    Trained
-        What came of it.
+    Evaluations are logged, and written if there is a folder; a stop request saves a checkpoint and raises
+    KeyboardInterrupt.
     """
-    with stop_on_signal(run.place.world) as stop:
-        _loop(run, stop)
-    return run.result()
-
-
-def _loop(run: TrainingRun, stop: StopRequest) -> None:
-    recipe, place, plan, network, optimizer = run.recipe, run.place, run.plan, run.network, run.optimizer
-    guard, first = NonFiniteCheck(optimizer, place.device), plan.step
-    module = place.spread(network, recipe.compile)
-    run.fisher.use(module)
-    batches = run.batches.stream(run.order.from_step(first))
-    set_train_mode(network, from_weights=recipe.weights is not None)
-    while not plan.finished:
+    recipe, device, schedule, network, optimizer = run.recipe, run.device, run.schedule, run.network, run.optimizer
+    if evaluate_first:
+        _evaluate(run, folder, log)
+    nonfinite, first_step = NonFiniteCheck(optimizer, device.device), schedule.step
+    module = device.wrap_model(network, recipe.compile)
+    run.fisher.set_module(module)
+    batches = run.train_loader.train_batches(run.sampler, schedule.step)
+    run.set_train_mode()
+    while not (schedule.finished or run.epoch >= until_epoch or time.monotonic() >= deadline):
+        if stop.requested:
+            _interrupt(run, folder)
         images, labels = next(batches)  # uint8 (b, 3, s, s), (b,)
-        pixels, targets = run.vary(images, labels, plan.step)
+        generator = run.step_generator(schedule.step)
+        pixels, targets = augment_batch(images, labels, run.n_classes, run.augmentation, generator)
         forward = partial(run.forward, module, pixels)
         logits = forward()  # (b, k)
-        run.fisher.track(logits, plan.step, forward)
+        run.fisher.measure(logits, schedule.step, forward)
         loss = classification_loss(logits, targets, recipe)
         loss.backward()
-        run.fisher.penalise(plan.progress, forward)
+        run.fisher.add_penalty(schedule.progress, forward)
         norm = nn.utils.clip_grad_norm_(network.parameters(), recipe.grad_clip or float("inf"))
-        guard.watch(loss, norm)
+        nonfinite.update(loss, norm)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(plan.middle, recipe)
+            group["lr"] = learning_rate_at(schedule.step_midpoint, recipe)
         optimizer.step()
         optimizer.zero_grad()
-        if run.average is not None:
-            run.average.update(network, step=plan.step)
-        run.tally.add(loss, logits, targets)
-        plan.advance()
-        if plan.step % place.look_every == 0 or plan.due() or stop.asked:  # nothing bad is judged or kept
-            good = guard.bad_after()
-            if good is not None:
-                run.complain(first + good)
-            plan.look()
-            run.teller.step(plan, *run.tally.read(plan.elapsed))
-        if plan.due():
-            run.judge()
-        if stop.asked and not plan.finished:
-            run.leave()
+        if run.ema is not None:
+            run.ema.update(network, step=schedule.step)
+        run.metrics.update(loss, logits, targets)
+        schedule.advance()
+        if schedule.step % device.sync_interval == 0 or schedule.evaluation_due() or stop.requested:
+            bad_step = nonfinite.first_bad_step()  # checked before anything is evaluated or saved
+            if bad_step is not None:
+                run.raise_nonfinite(first_step + bad_step)
+            schedule.measure_speed()
+            log.log_step(schedule, *run.metrics.compute(schedule.elapsed))
+        if schedule.evaluation_due():
+            _evaluate(run, folder, log)
 
 
-def check_folder(out: str | Path | None, resume: bool) -> Path | None:
-    """Refuse a folder that holds something, unless a run is to be gone on with.
+def _evaluate(run: TrainingRun, folder: Path | None, log: ProgressLogger) -> None:
+    started = time.monotonic()
+    evaluation = run.evaluate()
+    log.log_evaluation(evaluation)
+    message = run.new_explosion_message()
+    if message is not None:
+        log.log(f"windvane: {message}")
+    if folder is not None and run.device.is_main:
+        write_metrics(folder, run.history)
+        write_tensorboard(folder, evaluation)
+        run.save(folder)
+    run.schedule.record_evaluation_time(time.monotonic() - started)
+    run.metrics.reset(run.schedule.elapsed)
 
-    Parameters
-    ----------
-    out, resume
-        As in `train`.
 
-    Returns
-    -------
-    Path or None
-        The folder, which may not exist yet.
+def _interrupt(run: TrainingRun, folder: Path | None) -> NoReturn:
+    """Save the state between two steps, and raise KeyboardInterrupt with the way to resume."""
+    saved = "nothing was saved, as the run has no folder"
+    if folder is not None and run.device.is_main:
+        run.save(folder)
+        saved = f"resume from {str(folder)!r} with resume=True, in a shell the same command with --resume"
+    schedule = run.schedule
+    raise KeyboardInterrupt(f"stopped after step {schedule.step}, {schedule.progress:.0%} of the run: {saved}")
 
-    Raises
-    ------
-    InputError
-        Where it is not usable.
-    """
+
+def check_output_folder(out: str | Path | None, resume: bool) -> Path | None:
+    """Return the folder of a run, which may not exist yet; raises if it holds something and is not resumed."""
     if out is None:
         if resume:
             raise InputError("resume=True needs out, the folder of the run.")
@@ -173,76 +204,28 @@ def check_folder(out: str | Path | None, resume: bool) -> Path | None:
 
 
 @contextmanager
-def own_randomness(place: DeviceContext) -> Iterator[None]:
-    """Leave the caller's generators as they were.
-
-    Parameters
-    ----------
-    place
-        Where is trained.
-    """
-    devices = [place.device] if place.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+def fork_rng(device: DeviceContext) -> Iterator[None]:
+    """Leave the random generators of the caller as they were."""
+    with torch.random.fork_rng(devices=[device.device] if device.device.type == "cuda" else []):
         yield
-
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class StopRequest:
-    """Whether somebody asked for the end.
-
-    Attributes
-    ----------
-    asked
-        Set by the first signal.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def note(self, number: int, frame: FrameType | None) -> None:
-        """Take a signal; a second one does not wait for the step.
-
-        Parameters
-        ----------
-        number, frame
-            As Python calls handlers of signals.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            The second time.
-        """
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
 
 
 @contextmanager
 def stop_on_signal(processes: int = 1) -> Iterator[StopRequest]:
-    """Take note of signals rather than be interrupted by them, where Python allows: in the main thread.
+    """Turn Ctrl-C and SIGTERM into a stop request, if Python allows it: in the main thread.
 
-    Parameters
-    ----------
-    processes
-        That train together. Several are interrupted as usual: they would not stop at the same step.
-
-    Yields
-    ------
-    Stop
-        To look at after each step.
+    Several processes are interrupted as usual, since they would not stop at the same step.
     """
     stop = StopRequest()
     if processes > 1 or threading.current_thread() is not threading.main_thread():
         yield stop
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    heard = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}  # as nohup has it
-    for number in heard:
-        signal.signal(number, stop.note)
+    handled = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}  # as nohup sets
+    for number in handled:
+        signal.signal(number, stop.handle)
     try:
         yield stop
     finally:
-        for number, handler in heard.items():
-            signal.signal(number, handler or signal.SIG_DFL)  # None: not Python's own
+        for number, handler in handled.items():
+            signal.signal(number, handler or signal.SIG_DFL)  # None: not set by Python

@@ -1,144 +1,126 @@
-"""What a transfer can afford in its time: pixels, layers, epochs, or a linear probe alone. Pure arithmetic."""
+"""What fine-tuning can afford in its time: image size, layers, epochs, or a linear probe only. Pure arithmetic."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+
+from windvane.data.images import ImageDataset, ImageSplits
 from windvane.vision.networks.profiling import Timing
+from windvane.vision.recipe import Recipe
 
-FROZEN = (0.0, 0.5)  # shares of the layers that may stay as they are, the costliest first
-ENOUGH, FEWEST = 6.0, 1.0  # epochs: at which more pixels come before more epochs, and below which none is trained
-SMALLEST, LEAST = 64, 0.4  # pixels a side, and share of the size of the weights, below which no size is tried
-_JUDGING = 0.05  # of the time, for evaluations beside the first and the last
+FREEZE_FRACTIONS = (0.0, 0.5)  # of the layers, the costliest first
+ENOUGH_EPOCHS, MIN_EPOCHS = 6.0, 1.0  # at which more pixels come before more epochs; below which none is trained
+MIN_SIZE, MIN_SIZE_FRACTION = 64, 0.4  # pixels, and fraction of the size of the weights, of the smallest images
 HEAD_SHARE = 0.1  # of the time, at most, for the regressions of the probe
-_PROBE = 0.8  # of the time, at most, for looking at images where nothing else is done
+_EVALUATION_SHARE = 0.05  # of the time, for evaluations besides the first and the last
+_PROBE_SHARE = 0.8  # of the time, at most, for extracting features where nothing else is done
+_MIN_BATCHES = 8  # per epoch, where images are few
 
 
 @dataclass(frozen=True)
 class FinetunePlan:
-    """How a transfer uses its time.
+    """How a fine-tuning uses its time."""
 
-    Attributes
-    ----------
-    image_size
-        Pixels a side.
-    freeze_fraction
-        Share of the layers that stay as they are.
-    n_train, n_valid
-        Images that are used of the two parts; fewer than there are only where time is short.
-    epochs
-        Of fine-tuning after the probe, about; 0 for the probe alone.
-    """
-
-    image_size: int
-    freeze_fraction: float
-    n_train: int
+    image_size: int  # width and height in pixels
+    freeze_fraction: float  # of the layers
+    n_train: int  # images that are used; fewer than there are only where time is short
     n_valid: int
-    epochs: float
+    epochs: float  # of fine-tuning after the probe, about; 0 for the probe only
+    horizontal_flip: bool = True
+    notes: tuple[str, ...] = ()  # why, in words
+
+    def apply_to(self, recipe: Recipe) -> Recipe:
+        """Return the recipe that is trained."""
+        batch_size = max(1, min(recipe.batch_size, self.n_train // _MIN_BATCHES))
+        return replace(
+            recipe,
+            image_size=self.image_size,
+            freeze_fraction=self.freeze_fraction,
+            horizontal_flip=self.horizontal_flip,
+            batch_size=batch_size,
+            learning_rate=recipe.learning_rate * batch_size / recipe.batch_size,
+        )
+
+    def subsample(self, data: ImageSplits, seed: int) -> ImageSplits:
+        """Return the images that are used."""
+        return replace(
+            data,
+            train=_subsample(data.train, self.n_train, seed),
+            valid=None if data.valid is None else _subsample(data.valid, self.n_valid, seed),
+        )
 
 
-def candidate_image_sizes(most: int, unit: int) -> list[int]:
-    """List the sizes that are tried.
+def candidate_image_sizes(largest: int, unit: int) -> list[int]:
+    """Return the sizes to consider, from the largest on.
 
-    Parameters
-    ----------
-    most
-        Pixels a side that the weights were learned at; the first of the list.
-    unit
-        Of which the smaller ones are multiples: the pixels that become one token or one cell.
-
-    Returns
-    -------
-    list of int
-        From the largest on.
+    `largest` is the size of the pre-training; the others are multiples of `unit`, the pixels of a token or cell.
     """
-    least = max(SMALLEST, LEAST * most)
-    return [most, *(size for size in range((most - 1) // unit * unit, 0, -unit) if size >= least)]
+    smallest = max(MIN_SIZE, MIN_SIZE_FRACTION * largest)
+    return [largest, *(size for size in range((largest - 1) // unit * unit, 0, -unit) if size >= smallest)]
 
 
-def plan_finetuning(costs: Timing, sizes: Sequence[int], n_train: int, n_valid: int, seconds: float) -> FinetunePlan:
-    """Choose the first way that leaves enough epochs, of all sizes and shares of layers, the costliest first.
+def plan_finetuning(timing: Timing, sizes: Sequence[int], n_train: int, n_valid: int, seconds: float) -> FinetunePlan:
+    """Choose the costliest combination of size and layers that leaves enough epochs in the seconds that are left.
 
-    Parameters
-    ----------
-    costs
-        Of an image.
-    sizes
-        Pixels a side, from the largest on.
-    n_train, n_valid
-        Images of the two parts.
-    seconds
-        That are left.
-
-    Returns
-    -------
-    Way
-        Where none leaves an epoch, a probe alone: at the largest size that lets it see all images, else of fewer.
+    If none leaves an epoch, the plan is a probe only: at the largest size that allows all images, else of fewer images.
     """
-    ways = [
-        FinetunePlan(size, frozen, n_train, n_valid, _epochs(costs, size, frozen, (n_train, n_valid), seconds))
+    plans = [
+        FinetunePlan(size, fraction, n_train, n_valid, _epochs(timing, size, fraction, (n_train, n_valid), seconds))
         for size in sizes
-        for frozen in FROZEN
+        for fraction in FREEZE_FRACTIONS
     ]
-    chosen = next((way for way in ways if way.epochs >= ENOUGH), max(ways, key=lambda way: way.epochs))
-    if chosen.epochs >= FEWEST:
-        return chosen
-    time = _PROBE * seconds
+    plan = next((one for one in plans if one.epochs >= ENOUGH_EPOCHS), max(plans, key=lambda one: one.epochs))
+    if plan.epochs >= MIN_EPOCHS:
+        return plan
     for size in sizes:
-        each = costs.decode + costs.scale(size) * costs.look
-        share = time / (each * (n_train + 2 * n_valid))
+        seconds_per_image = timing.decode + timing.scale(size) * timing.forward
+        share = _PROBE_SHARE * seconds / (seconds_per_image * (n_train + 2 * n_valid))
         if share >= 1.0 or size == sizes[-1]:
             break
     used_train, used_valid = (max(1, int(n * min(1.0, share))) if n else 0 for n in (n_train, n_valid))
     return FinetunePlan(size, 0.0, used_train, used_valid, 0.0)
 
 
-def _epochs(costs: Timing, size: int, frozen: float, n: tuple[int, int], seconds: float) -> float:
-    """Count the epochs that are left after the probe and the evaluations; below 0 where there is no time for these."""
-    (n_train, n_valid), scale = n, costs.scale(size)
-    probe = costs.decode * (n_train + n_valid) + scale * costs.look * (n_train + 2 * n_valid)
-    judging = 2 * scale * costs.look * n_valid + _JUDGING * seconds
-    left = seconds - probe - judging - HEAD_SHARE * seconds
-    return left / (n_train * scale * costs.learn[frozen])
-
-
-def format_plan(way: FinetunePlan, costs: Timing, n_train: int, n_valid: int, seconds: float) -> str:
-    """Say what was chosen and why.
-
-    Parameters
-    ----------
-    way
-        From `afford`.
-    costs, n_train, n_valid, seconds
-        What it was chosen by.
-
-    Returns
-    -------
-    str
-        Sentences.
-    """
-    learn = 1e3 * costs.learn[0.0]
+def format_plan(plan: FinetunePlan, timing: Timing, n_train: int, n_valid: int, seconds: float) -> str:
+    """Describe what was planned and why, given the inputs of `plan_finetuning`."""
     words = (
-        f"{seconds:.0f} s are left for {n_train:,} images. At {costs.size} pixels one takes {1e3 * costs.look:.3g} ms"
-        f" to look at and {learn:.3g} ms to learn from here. Chosen: {way.image_size} pixels,"
+        f"{seconds:.0f} s are left for {n_train:,} images. At {timing.size} pixels an image takes"
+        f" {1e3 * timing.forward:.3g} ms forward and {1e3 * timing.train_step[0.0]:.3g} ms in training on this device."
+        f" Chosen: {plan.image_size} pixels,"
     )
-    if way.epochs:
-        layers = (
-            "the whole network"
-            if not way.freeze_fraction
-            else f"all but the first {way.freeze_fraction:.0%} of the layers"
-        )
-        why = f"more pixels or layers would leave fewer than {ENOUGH:g} epochs"
-        if (way.image_size, way.freeze_fraction) == (costs.size, 0.0):
+    if plan.epochs:
+        layers = "the whole network"
+        if plan.freeze_fraction:
+            layers = f"all but the first {plan.freeze_fraction:.0%} of the layers"
+        why = f"more pixels or layers would leave fewer than {ENOUGH_EPOCHS:g} epochs"
+        if (plan.image_size, plan.freeze_fraction) == (timing.size, 0.0):
             why = "nothing had to be saved"
-        elif way.epochs < ENOUGH:
+        elif plan.epochs < ENOUGH_EPOCHS:
             why = "the cheapest there is"
-        return f"{words} a linear probe, then about {way.epochs:.0f} epochs of {layers}; {why}."
-    few = [
+        return f"{words} a linear probe, then about {plan.epochs:.0f} epochs of {layers}; {why}."
+    fewer = [
         f"{used:,} of {given:,} {name} images"
-        for used, given, name in ((way.n_train, n_train, "training"), (way.n_valid, n_valid, "validation"))
+        for used, given, name in ((plan.n_train, n_train, "training"), (plan.n_valid, n_valid, "validation"))
         if used < given
     ]
-    fewer = f" of {' and '.join(few)}" if few else ""
-    return f"{words} a linear probe{fewer} alone; there is no time for one epoch of fine-tuning."
+    of_fewer = f" of {' and '.join(fewer)}" if fewer else ""
+    return f"{words} a linear probe{of_fewer} alone; there is no time for one epoch of fine-tuning."
+
+
+def _epochs(timing: Timing, size: int, fraction: float, n: tuple[int, int], seconds: float) -> float:
+    """Return the epochs left after probe and evaluations; negative if there is no time for these."""
+    (n_train, n_valid), scale = n, timing.scale(size)
+    probe = timing.decode * (n_train + n_valid) + scale * timing.forward * (n_train + 2 * n_valid)
+    evaluations = 2 * scale * timing.forward * n_valid + _EVALUATION_SHARE * seconds
+    left = seconds - probe - evaluations - HEAD_SHARE * seconds
+    return left / (n_train * scale * timing.train_step[fraction])
+
+
+def _subsample(images: ImageDataset, n: int, seed: int) -> ImageDataset:
+    """Return n random images in their order; all of them if there are no more."""
+    if n >= len(images):
+        return images
+    return images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:n]))

@@ -1,18 +1,20 @@
-"""Linear probe: the cheapest transfer. The network stays as it is; a logistic regression on its features is the head.
+"""Linear probe: the cheapest transfer. The network is frozen; a logistic regression on its features is the classifier.
 
-What comes out is a model like any other, with the regression written into the head.
+The result is a model like any other, with the regression written into its classifier layer.
 """
 
 from __future__ import annotations
 
 import math
 import time
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
@@ -24,28 +26,28 @@ from windvane.vision.networks.create import classifier_layer
 from windvane.vision.networks.weights import load_pretrained_model, with_pretrained_normalization
 from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import TrainedModel
-from windvane.vision.training.loader import Batches, make_loader, sequential_batches
+from windvane.vision.training.loader import Loader, make_loader
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of scikit-learn's logistic regression, weakest first
-BATCH = 128  # images at once
-_ITERATIONS = 200
-_STILL = 1e-6  # a feature that varies less is left alone
-_WORSE = 2  # strengths in a row that are worse than the best: stronger ones will be too
-_SLOWER = 3.0  # times that a stronger regression may take as long as the one before it
+C_VALUES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of scikit-learn's logistic regression, most regularized first
+BATCH_SIZE = 128
+_MAX_ITERATIONS = 200
+_MIN_SPREAD = 1e-6  # a feature that varies less is not scaled
+_PATIENCE = 2  # values of C in a row that are worse than the best: larger ones will be too
+_SLOWDOWN = 3.0  # times that a regression may take as long as the one before it
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What came of a linear probe.
+    """Result of a linear probe.
 
-    Attributes
+    Parameters
     ----------
     model
-        The network with its new head.
+        The network with its new classifier layer.
     C
-        C of the regression, chosen on the validation images.
+        Inverse regularization strength of the regression, chosen on the validation images.
     valid_accuracy
-        There; it chose the strength. nan where there were no validation images.
+        Accuracy on the validation images, which chose C; nan without validation images.
     seconds
         Wall-clock time.
     """
@@ -58,169 +60,125 @@ class ProbeResult:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What the head of a network sees of n images.
+    """What the classifier layer of a network sees of n images."""
 
-    Attributes
-    ----------
-    values
-        Shape (n, d).
-    labels
-        Numbers of classes, shape (n,).
-    """
-
-    values: NDArray[np.float64]
-    labels: NDArray[np.int64]
+    values: NDArray[np.float64]  # (n, d)
+    labels: NDArray[np.int64]  # (n,)
 
 
 def linear_probe(
     recipe: Recipe, train: ImageDataset, valid: ImageDataset | None = None, device: str | None = None
 ) -> ProbeResult:
-    """Learn a head for a network that stays as it is.
+    """Train the classifier layer of a frozen network by logistic regression.
 
     Parameters
     ----------
     recipe
-        Its model, weights, image size and range of pixels count.
+        Its model, weights, image size and normalization are used.
     train
         Labelled images.
     valid
-        Labelled images that choose how strong the head may be; None for the middle of `STRENGTHS`.
+        Labelled images that choose the regularization; None for a medium one.
     device
-        As torch names it; None for a GPU where there is one.
+        As named by torch; None for a GPU if there is one.
 
     Returns
     -------
-    Probed
-        A model, and how good it is.
+    ProbeResult
+        The model, and how good it is.
 
-    Raises
-    ------
-    InputError
-        Where images have no labels or one class alone, or the weights are not usable.
+    Examples
+    --------
+    >>> recipe = finetune_recipe("efficientnet_lite0")
+    >>> probe = linear_probe(recipe, data.train, data.valid)  # doctest: +SKIP
     """
-    began = time.monotonic()
+    started = time.monotonic()
     recipe = with_pretrained_normalization(recipe)
     for name, images in (("train", train), ("valid", valid)):
         if images is not None and (images.labels is None or len(images) == 0):
             raise InputError(f"{name} has no labelled images.")
-    place = find_device(device, recipe.precision)
-    network = load_pretrained_model(recipe, len(train.classes)).to(place.device)
-    seen = extract_features(network, make_loader(train, recipe, place), recipe, place)
-    judged = None if valid is None else extract_features(network, make_loader(valid, recipe, place), recipe, place)
-    strength, accuracy = fit_head(network, seen, judged)
+    context = find_device(device, recipe.precision)
+    network = load_pretrained_model(recipe, len(train.classes)).to(context.device)
+    train_features, valid_features = (
+        None if one is None else extract_features(network, make_loader(one, recipe, context), recipe, context)
+        for one in (train, valid)
+    )
+    assert train_features is not None
+    C, accuracy = fit_head(network, train_features, valid_features)
     model = TrainedModel(network.eval(), recipe, tuple(map(str, train.classes)))
-    return ProbeResult(model, strength, accuracy, time.monotonic() - began)
+    return ProbeResult(model, C, accuracy, time.monotonic() - started)
 
 
 def extract_features(
-    network: nn.Module, batches: Batches, recipe: Recipe, place: DeviceContext, *, mirrored: bool = False
+    network: nn.Module, loader: Loader, recipe: Recipe, device: DeviceContext, *, flipped: bool = False
 ) -> Features:
-    """Give what the head of a network sees of a set.
+    """Return what the classifier layer of a timm network sees of a dataset, flipped horizontally if asked.
 
-    Parameters
-    ----------
-    network
-        Of timm, on the place's device; in evaluation mode afterwards.
-    batches
-        The set.
-    recipe
-        Its range of pixels counts.
-    place
-        Where.
-    mirrored
-        Whether to show the images mirrored.
-
-    Returns
-    -------
-    Features
-        Of all n images.
+    Leaves the network in evaluation mode.
     """
     network_: Any = network.eval()
-    found: list[Tensor] = []
+    values: list[Tensor] = []
     labels: list[Tensor] = []
-    with torch.inference_mode(), place.autocast():
-        for pixels, truth in batches.stream(sequential_batches(batches.n, BATCH)):
-            shown = pixels.flip(-1) if mirrored else pixels
-            hidden = network_.forward_features(normalize(shown, recipe))
-            found.append(network_.forward_head(hidden, pre_logits=True).flatten(1).float().cpu())  # (b, d)
+    with torch.inference_mode(), device.autocast():
+        for images, truth in loader.eval_batches(BATCH_SIZE):
+            pixels = normalize(images.flip(-1) if flipped else images, recipe)
+            hidden = network_.forward_features(pixels)
+            values.append(network_.forward_head(hidden, pre_logits=True).flatten(1).float().cpu())  # (b, d)
             labels.append(truth.cpu())
-    return Features(torch.cat(found).double().numpy(), torch.cat(labels).numpy())
+    return Features(torch.cat(values).double().numpy(), torch.cat(labels).numpy())
 
 
 def fit_head(
     network: nn.Module, train: Features, valid: Features | None, seconds: float = math.inf
 ) -> tuple[float, float]:
-    """Find the best logistic regression and write it into the head of a network.
+    """Write the best logistic regression into the classifier layer; return its C and its validation accuracy.
 
-    Parameters
-    ----------
-    network
-        Its head is replaced.
-    train
-        To learn from.
-    valid
-        Chooses how strong the regression may be; None for the middle of `STRENGTHS`.
-    seconds
-        After which no further regression is begun.
-
-    Returns
-    -------
-    strength, accuracy
-        Of the best one; nan where there is no `valid`.
-
-    Raises
-    ------
-    InputError
-        Where there is one class alone.
+    No further regression is started after `seconds`. Without validation features C is medium and the accuracy nan.
     """
     if len(np.unique(train.labels)) < 2:
         raise InputError("train has images of one class alone. Allowed: two classes or more.")
-    ends = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     mean, scale = train.values.mean(axis=0), train.values.std(axis=0)
-    scale = np.where(scale < _STILL, 1.0, scale)
+    scale = np.where(scale < _MIN_SPREAD, 1.0, scale)
     values = (train.values - mean) / scale  # (n, d)
     if valid is None:
-        strength, accuracy = STRENGTHS[len(STRENGTHS) // 2], math.nan
-        _write_head(network, _fit(values, train.labels, strength), mean, scale)
-        return strength, accuracy
-    judged = (valid.values - mean) / scale
-    tried: list[tuple[float, float, LogisticRegression]] = []
-    for strength in STRENGTHS:
-        began = time.monotonic()
-        fitted = _fit(values, train.labels, strength)
-        tried.append((float(fitted.score(judged, valid.labels)), -strength, fitted))
-        best = max(range(len(tried)), key=lambda i: tried[i][:2])  # of equally good ones the weakest
+        C = C_VALUES[len(C_VALUES) // 2]
+        _write_head(network, _fit(values, train.labels, C), mean, scale)
+        return C, math.nan
+    valid_values = (valid.values - mean) / scale
+    fitted: list[LogisticRegression] = []
+    accuracies: list[float] = []
+    for C in C_VALUES:
+        started = time.monotonic()
+        fitted.append(_fit(values, train.labels, C))
+        accuracies.append(float(fitted[-1].score(valid_values, valid.labels)))
+        best = int(np.argmax(accuracies))  # of equally good ones the most regularized
         now = time.monotonic()
-        if len(tried) - 1 - best >= _WORSE or now + _SLOWER * (now - began) > ends:
+        if len(fitted) - 1 - best >= _PATIENCE or now + _SLOWDOWN * (now - started) > deadline:
             break
-    accuracy, weakness, fitted = tried[best]
-    _write_head(network, fitted, mean, scale)
-    return -weakness, accuracy
+    _write_head(network, fitted[best], mean, scale)
+    return C_VALUES[best], accuracies[best]
 
 
-def _fit(features: NDArray[np.float64], labels: NDArray[np.int64], strength: float) -> LogisticRegression:
-    from warnings import catch_warnings, simplefilter
-
-    from sklearn.exceptions import ConvergenceWarning
-
-    with catch_warnings():
-        simplefilter("ignore", ConvergenceWarning)  # near the optimum is near enough for a probe
-        return LogisticRegression(C=strength, max_iter=_ITERATIONS).fit(features, labels)
+def _fit(features: NDArray[np.float64], labels: NDArray[np.int64], C: float) -> LogisticRegression:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # close to the optimum is good enough for a probe
+        return LogisticRegression(C=C, max_iter=_MAX_ITERATIONS).fit(features, labels)
 
 
 def _write_head(
     network: nn.Module, fitted: LogisticRegression, mean: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> None:
-    """Make the head compute the regression of standardised features; classes without an image never win."""
+    """Make the classifier layer compute the regression of standardized features; classes without images never win."""
     weight, bias = fitted.coef_ / scale, fitted.intercept_ - (fitted.coef_ / scale) @ mean
     if len(fitted.classes_) == 2:  # scikit-learn has one row for both
         weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
-    head = classifier_layer(network)
-    if head.bias is None:
+    layer = classifier_layer(network)
+    if layer.bias is None:
         raise InputError(f"model={type(network).__name__} has a head without a bias. Allowed: networks with one.")
     with torch.no_grad():
-        head.weight.zero_()
-        head.bias.fill_(-1e9)
+        layer.weight.zero_()
+        layer.bias.fill_(-1e9)
         rows = torch.from_numpy(fitted.classes_)
-        head.weight[rows] = torch.from_numpy(weight).to(head.weight).reshape(-1, *head.weight.shape[1:])
-        head.bias[rows] = torch.from_numpy(bias).to(head.bias)
+        layer.weight[rows] = torch.from_numpy(weight).to(layer.weight).reshape(-1, *layer.weight.shape[1:])
+        layer.bias[rows] = torch.from_numpy(bias).to(layer.bias)

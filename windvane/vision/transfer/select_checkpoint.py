@@ -1,7 +1,8 @@
-"""Which of several pre-trained checkpoints to adapt.
+"""Which of several pre-trained checkpoints to fine-tune.
 
-The paper's finding (arXiv 2106.10270, section 4.5): the one with the best score upstream, adapted alone, is about as
-good as the best of all of them adapted: in 36 of 45 cells within 0.7 points, at worst 3.6 below.
+"How to train your ViT?" (arXiv 2106.10270, section 4.5) found that the checkpoint with the best upstream score, fine-
+tuned alone, is about as good as the best of all fine-tuned ones: in 36 of 45 cells within 0.7 points, at worst 3.6
+below.
 """
 
 from __future__ import annotations
@@ -12,26 +13,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from windvane.data.images import ImageSplits
-from windvane.errors import InputError, unknown
+from windvane.errors import InputError, check_choice
 from windvane.vision.recipe import Recipe
 from windvane.vision.training.run import TrainingResult
 from windvane.vision.training.train import train
 
-STRATEGIES = ("upstream", "adapt")
-
 
 @dataclass(frozen=True)
 class PretrainedCheckpoint:
-    """Pre-trained weights that may be adapted.
+    """Pre-trained weights that may be fine-tuned.
 
-    Attributes
+    Parameters
     ----------
     name
-        For people.
+        Name in reports and of the folder.
     recipe
-        How it is adapted; its weights are the checkpoint.
+        How to fine-tune; its weights are the checkpoint.
     upstream_score
-        On the validation images of its own training; larger is better.
+        Validation score of the pre-training; higher is better.
     """
 
     name: str
@@ -41,18 +40,18 @@ class PretrainedCheckpoint:
 
 @dataclass(frozen=True)
 class CheckpointSelection:
-    """The checkpoint that was chosen.
+    """The selected checkpoint.
 
-    Attributes
+    Parameters
     ----------
     checkpoint
-        The one.
+        The selected one.
     reason
-        In words.
+        Why, in words.
     scores
-        Validation accuracy of each checkpoint that was adapted, by name.
+        Validation accuracy of each fine-tuned checkpoint, by name.
     trained
-        The adapted one, where the choice adapted it.
+        The fine-tuned model, if the selection trained it.
     """
 
     checkpoint: PretrainedCheckpoint
@@ -70,54 +69,54 @@ def select_checkpoint(
     out: str | Path | None = None,
     quiet: bool = True,
 ) -> CheckpointSelection:
-    """Choose the checkpoint to adapt.
+    """Select the pre-trained checkpoint to fine-tune.
 
     Parameters
     ----------
     checkpoints
-        At least one.
+        At least one, with different names.
     strategy
-        "upstream": the one with the best score of its own training; costs nothing. "adapt": every one is adapted, and
-        the best validation accuracy decides.
+        "upstream": the one with the best upstream score, which costs nothing. "adapt": fine-tune all and take the one
+        with the best validation accuracy.
     data
         For "adapt": training and validation images.
     time_budget
-        For "adapt": of all of them together, in equal parts; None for what their recipes say.
+        For "adapt": seconds of all runs together, in equal parts; None for the lengths of their recipes.
     out
-        For "adapt": a folder with a run a checkpoint; None to keep nothing.
+        For "adapt": folder with one run per checkpoint; None to write nothing.
     quiet
-        Say nothing on the standard error stream.
+        Print no progress.
 
     Returns
     -------
     CheckpointSelection
-        The checkpoint, why, and its adapted network where there is one.
+        The checkpoint, the reason, and its fine-tuned network if there is one.
 
-    Raises
-    ------
-    InputError
-        Where an argument is not usable.
+    Examples
+    --------
+    >>> a, b = (PretrainedCheckpoint(n, Recipe("resnet18", steps=1), s) for n, s in (("a", 0.7), ("b", 0.8)))
+    >>> select_checkpoint([a, b]).checkpoint.name
+    'b'
     """
-    if strategy not in STRATEGIES:
-        raise unknown("strategy", strategy, STRATEGIES)
+    check_choice("strategy", strategy, ("upstream", "adapt"))
     names = [one.name for one in checkpoints]
     if not names or len(set(names)) < len(names):
         raise InputError(f"checkpoints={names!r} are not usable. Allowed: at least one, each with its own name.")
     if strategy == "upstream":
-        odd = [one.name for one in checkpoints if not math.isfinite(one.upstream_score)]
-        if odd:
-            raise InputError(f"checkpoints without an upstream score: {', '.join(odd)}.")
+        missing = [one.name for one in checkpoints if not math.isfinite(one.upstream_score)]
+        if missing:
+            raise InputError(f"checkpoints without an upstream score: {', '.join(missing)}.")
         best = max(checkpoints, key=lambda one: one.upstream_score)
         return CheckpointSelection(best, f"the best upstream score of {len(names)}: {best.upstream_score:.4g}")
     if data is None or data.valid is None:
         raise InputError("strategy='adapt' needs data with validation images, which decide.")
-    adapted: dict[str, TrainingResult] = {}
+    results: dict[str, TrainingResult] = {}
     for one in checkpoints:
         recipe = one.recipe
         if time_budget is not None:
             recipe = replace(recipe, epochs=None, steps=None, time_budget=time_budget / len(names))
-        adapted[one.name] = train(recipe, data, out=None if out is None else Path(out) / one.name, quiet=quiet)
-    scores = {name: trained.best.valid_accuracy for name, trained in adapted.items()}
+        results[one.name] = train(recipe, data, out=None if out is None else Path(out) / one.name, quiet=quiet)
+    scores = {name: result.best.valid_accuracy for name, result in results.items()}
     best = max(checkpoints, key=lambda one: scores[one.name])
-    reason = f"the best validation accuracy of {len(names)} adapted: {scores[best.name]:.4g}"
-    return CheckpointSelection(best, reason, scores, adapted[best.name])
+    reason = f"the best validation accuracy of {len(names)} fine-tuned: {scores[best.name]:.4g}"
+    return CheckpointSelection(best, reason, scores, results[best.name])

@@ -1,14 +1,14 @@
-"""Transfer in a given time: measure, choose what fits, probe, then fine-tune from the probe.
+"""Fine-tune in a given time: measure, choose what fits, train a linear probe, then fine-tune from the probe.
 
-A linear probe is fast and safe; fine-tuning is better where there is time for it. So the probe comes first. Its head is
-where fine-tuning starts (Kumar et al., arXiv 2202.10054), and it is the first evaluation of the run, of which the best
-is kept: on the validation images the result is never worse than the probe.
+A linear probe is fast and safe; fine-tuning is better where there is time for it. So the probe comes first. Fine-tuning
+starts from its classifier layer (Kumar et al., arXiv 2202.10054), and the probe is the first evaluation of the run, of
+which the best is kept: on the validation images the result is never worse than the probe.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,21 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from windvane.data.images import ImageDataset, ImageSplits
-from windvane.runtime.serialization import read_json, reading, write_json
+from windvane.data.images import ImageSplits
 from windvane.errors import InputError, RunMismatchError
+from windvane.runtime.serialization import read_json, reading, write_json
 from windvane.vision.device import DeviceContext, find_device
 from windvane.vision.networks.create import classifier_layer, create_model
 from windvane.vision.networks.profiling import measure_timing
 from windvane.vision.networks.weights import with_pretrained_normalization
 from windvane.vision.recipe import Recipe
-from windvane.vision.training.checkpoint import NAME
+from windvane.vision.training.checkpoint import CHECKPOINT
+from windvane.vision.training.loader import Loader
 from windvane.vision.training.metrics import ProgressLogger
-from windvane.vision.training.run import Prepared, TrainingResult, TrainingRun, check_images, prepare
-from windvane.vision.training.train import check_folder, complete, own_randomness, train
+from windvane.vision.training.run import TrainingResult, TrainingRun, create_network, make_loaders, training_labels
+from windvane.vision.training.train import check_output_folder, fork_rng, run_training, stop_on_signal, train
 from windvane.vision.transfer.budget import (
-    FROZEN,
+    FREEZE_FRACTIONS,
     HEAD_SHARE,
     FinetunePlan,
     candidate_image_sizes,
@@ -40,49 +41,9 @@ from windvane.vision.transfer.budget import (
 )
 from windvane.vision.transfer.linear_probe import Features, extract_features, fit_head
 
-CHOSEN = "chosen.json"  # in the folder of the run
-_CELL = 32  # pixels a side that become one cell of the last map of a convolutional network
-_BATCHES = 8  # at least so many an epoch, where images are few
-_SURE = 2.0  # standard errors
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What an adaptation chose; kept, so that a resumed run does not choose again.
-
-    Attributes
-    ----------
-    way
-        Sizes and counts.
-    horizontal_flip
-        Whether images are mirrored.
-    notes
-        Why, in words.
-    """
-
-    way: FinetunePlan
-    horizontal_flip: bool
-    notes: tuple[str, ...]
-
-    def settle(self, recipe: Recipe) -> Recipe:
-        """Give the recipe that is trained."""
-        batch = max(1, min(recipe.batch_size, self.way.n_train // _BATCHES))
-        return replace(
-            recipe,
-            image_size=self.way.image_size,
-            freeze_fraction=self.way.freeze_fraction,
-            horizontal_flip=self.horizontal_flip,
-            batch_size=batch,
-            learning_rate=recipe.learning_rate * batch / recipe.batch_size,
-        )
-
-    def limit(self, data: ImageSplits, seed: int) -> ImageSplits:
-        """Give the images that are used."""
-        return replace(
-            data,
-            train=_some(data.train, self.way.n_train, seed),
-            valid=None if data.valid is None else _some(data.valid, self.way.n_valid, seed),
-        )
+PLAN = "plan.json"  # in the folder of the run
+_CELL = 32  # pixels that become one cell of the last feature map of a convolutional network
+_SIGNIFICANT = 2.0  # standard errors
 
 
 def finetune_timed(
@@ -94,116 +55,125 @@ def finetune_timed(
     device: str | None = None,
     quiet: bool = False,
 ) -> TrainingResult:
-    """Make the best of weights in a given time: choose pixels, layers and epochs by what they cost here.
+    """Fine-tune in a time budget: choose image size, layers and epochs by what they cost on this device.
 
     Parameters
     ----------
     recipe
-        With `weights` and `seconds`. Its image size is the largest that is tried, its batch the largest that is used;
-        images are mirrored only where it says so and the probe does not object.
+        With `weights` and `time_budget`, as `finetune_recipe` returns. Its image size and batch size are the largest
+        that are used; images are flipped only if it says so and the probe does not object.
     data
-        Training images, and validation images or None.
+        Training images; the validation images, if any, choose the best checkpoint.
     out, resume, device, quiet
         As in `train`.
 
     Returns
     -------
-    Trained
-        The best model; `notes` say what was chosen and why.
+    TrainingResult
+        The best model; its `notes` say what was chosen and why.
 
     Raises
     ------
-    InputError
-        Where data, folder or device are not usable, or the recipe lacks weights or seconds.
     RunMismatchError
-        Where the run in `out` is of another recipe or other data.
+        If the run in `out` has another recipe or other data.
     NotFiniteError
-        Where a loss or a gradient is not finite.
+        If a loss or a gradient is not finite.
     KeyboardInterrupt
-        As in `train`; before the first evaluation nothing is kept.
+        As in `train`; before the first evaluation nothing is saved.
+
+    Examples
+    --------
+    >>> recipe = finetune_recipe("efficientnet_lite0", time_budget=300)
+    >>> result = finetune_timed(recipe, read_images("flowers/"), out="run")  # doctest: +SKIP
     """
-    began = time.monotonic()
+    started = time.monotonic()
     if recipe.weights is None or recipe.time_budget is None:
-        raise InputError(f"weights={recipe.weights!r}, time_budget={recipe.time_budget!r}: adapt needs both.")
-    check_images(data)
-    folder, place = check_folder(out, resume), find_device(device, recipe.precision)
+        raise InputError(f"weights={recipe.weights!r}, time_budget={recipe.time_budget!r}: finetune_timed needs both.")
+    training_labels(data)
+    folder, context = check_output_folder(out, resume), find_device(device, recipe.precision)
     recipe = with_pretrained_normalization(recipe)
-    if folder is not None and (folder / NAME).exists():
-        kept = _read(folder)
-        settled, data = kept.settle(recipe), kept.limit(data, recipe.seed)
-        return replace(train(settled, data, out=folder, resume=True, device=device, quiet=quiet), notes=kept.notes)
-    with own_randomness(place):
-        run, chosen = _begin(recipe, data, place, ProgressLogger(quiet=quiet), began)
+    if folder is not None and (folder / CHECKPOINT).exists():
+        plan = _load_plan(folder)
+        chosen, data = plan.apply_to(recipe), plan.subsample(data, recipe.seed)
+        return replace(train(chosen, data, out=folder, resume=True, device=device, quiet=quiet), notes=plan.notes)
+    log = ProgressLogger(quiet=quiet)
+    with fork_rng(context):
+        run, plan = _plan_and_probe(recipe, data, context, log, started)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / CHOSEN, asdict(chosen))
-            run.folder = folder
-        run.judge()
-        return complete(run)
+            write_json(folder / PLAN, asdict(plan))
+        with stop_on_signal(context.world_size) as stop:
+            run_training(run, folder, log, stop=stop, evaluate_first=True)
+        return run.result(folder)
 
 
-def _begin(
-    recipe: Recipe, data: ImageSplits, place: DeviceContext, teller: ProgressLogger, began: float
-) -> tuple[TrainingRun, Chosen]:
-    """Measure, choose and probe: a run whose network has the probe's head."""
-    costs = measure_timing(recipe, data.train, place, FROZEN)
+def _plan_and_probe(
+    recipe: Recipe, data: ImageSplits, device: DeviceContext, log: ProgressLogger, started: float
+) -> tuple[TrainingRun, FinetunePlan]:
+    """Measure, plan and probe; return a run whose network has the classifier layer of the probe."""
+    network = create_network(recipe, len(data.train.classes), device)
+    timing = measure_timing(network, recipe, data.train, device, FREEZE_FRACTIONS)
     counts = len(data.train), 0 if data.valid is None else len(data.valid)
-    left = float(recipe.time_budget or 0.0) - (time.monotonic() - began)
-    way = plan_finetuning(costs, _sizes(recipe), *counts, left)
-    note = format_plan(way, costs, *counts, left)
-    teller.line(f"windvane: {note}")
-    chosen = Chosen(way, recipe.horizontal_flip, (note,))
-    settled, data = chosen.settle(recipe), chosen.limit(data, recipe.seed)
-    prepared = prepare(settled, data, place)
-    flip, more = _probe(prepared, settled, place, HEAD_SHARE * left)
-    teller.line(f"windvane: {more}")
-    chosen = replace(chosen, horizontal_flip=flip, notes=(note, more))
-    run = TrainingRun(chosen.settle(recipe), data, place, teller, began, prepared)
-    run.notes = chosen.notes
-    if not way.epochs:
-        run.plan.stop()
-    return run, chosen
+    left = float(recipe.time_budget or 0.0) - (time.monotonic() - started)
+    plan = plan_finetuning(timing, supported_image_sizes(recipe), *counts, left)
+    plan = replace(plan, horizontal_flip=recipe.horizontal_flip, notes=(format_plan(plan, timing, *counts, left),))
+    log.log(f"windvane: {plan.notes[0]}")
+    chosen, data = plan.apply_to(recipe), plan.subsample(data, recipe.seed)
+    loaders = make_loaders(chosen, data, device)
+    if chosen.image_size != recipe.image_size:
+        network = create_network(chosen, len(data.train.classes), device)
+    flip, note = _probe(network, loaders, chosen, device, HEAD_SHARE * left)
+    log.log(f"windvane: {note}")
+    plan = replace(plan, horizontal_flip=flip, notes=(*plan.notes, note))
+    run = TrainingRun(
+        plan.apply_to(recipe), data, device, network=network, loaders=loaders, notes=plan.notes, started=started
+    )
+    if not plan.epochs:
+        run.schedule.stop()
+    return run, plan
 
 
-def _probe(prepared: Prepared, recipe: Recipe, place: DeviceContext, seconds: float) -> tuple[bool, str]:
-    """Give a network the head of a linear probe; say whether images may be mirrored, and how good the probe is."""
-    network = prepared.network
-    seen = extract_features(network, prepared.train, recipe, place)
-    if prepared.valid is None:
-        fit_head(network, seen, None)
-        return recipe.horizontal_flip, "The probe was not judged, as there are no validation images."
-    judged = extract_features(network, prepared.valid, recipe, place)
-    _, accuracy = fit_head(network, seen, judged, seconds)
-    words = f"The linear probe is right on {accuracy:.1%} of {len(judged.labels):,} validation images"
+def _probe(
+    network: nn.Module, loaders: tuple[Loader, Loader | None], recipe: Recipe, device: DeviceContext, seconds: float
+) -> tuple[bool, str]:
+    """Fit the classifier layer as a linear probe; return whether images may be flipped, and how good the probe is."""
+    train_loader, valid_loader = loaders
+    train = extract_features(network, train_loader, recipe, device)
+    if valid_loader is None:
+        fit_head(network, train, None)
+        return recipe.horizontal_flip, "The probe was not evaluated, as there are no validation images."
+    valid = extract_features(network, valid_loader, recipe, device)
+    _, accuracy = fit_head(network, train, valid, seconds)
+    words = f"The linear probe is right on {accuracy:.1%} of {len(valid.labels):,} validation images"
     if not recipe.horizontal_flip:
         return False, f"{words}."
-    mirrored = extract_features(network, prepared.valid, recipe, place, mirrored=True)
-    lost = _right(network, judged) - _right(network, mirrored)  # (n,)
-    flip = float(lost.mean()) <= _SURE * float(lost.std()) / len(lost) ** 0.5
-    conclusion = "mirrored images are trained on too" if flip else "images are not mirrored in training"
-    return flip, f"{words}, on {_right(network, mirrored).mean():.1%} of them mirrored: {conclusion}."
+    flipped = extract_features(network, valid_loader, recipe, device, flipped=True)
+    lost = _is_correct(network, valid) - _is_correct(network, flipped)  # (n,)
+    flip = float(lost.mean()) <= _SIGNIFICANT * float(lost.std()) / len(lost) ** 0.5
+    conclusion = "images are flipped in training" if flip else "images are not flipped in training"
+    return flip, f"{words}, on {_is_correct(network, flipped).mean():.1%} of them flipped: {conclusion}."
 
 
-def _right(network: nn.Module, features: Features) -> NDArray[np.float64]:
-    """Say of each image whether the head is right, 0 or 1; shape (n,)."""
-    head = classifier_layer(network)
+def _is_correct(network: nn.Module, features: Features) -> NDArray[np.float64]:
+    """Return 1 for each image that the classifier layer gets right, else 0; shape (n,)."""
+    layer = classifier_layer(network)
     with torch.inference_mode():
-        values = torch.from_numpy(features.values).to(head.weight)  # (n, d)
-        logits = F.linear(values, head.weight.flatten(1), head.bias)  # (n, k)
+        values = torch.from_numpy(features.values).to(layer.weight)  # (n, d)
+        logits = F.linear(values, layer.weight.flatten(1), layer.bias)  # (n, k)
     return np.asarray(logits.argmax(dim=1).cpu().numpy() == features.labels, dtype=np.float64)
 
 
-def _sizes(recipe: Recipe) -> list[int]:
-    """List the image sizes that the network takes, up to the recipe's."""
+def supported_image_sizes(recipe: Recipe) -> list[int]:
+    """Return the image sizes that the network of a recipe takes, up to that of the recipe."""
     with torch.device("meta"):
         network: Any = create_model(recipe, 2)
         embedding = getattr(network, "patch_embed", None)
         token = _CELL if embedding is None else int(embedding.feat_ratio())
         sizes = candidate_image_sizes(recipe.image_size, token * max(1, round(_CELL / token)))
-        return [size for size in sizes if size == recipe.image_size or _takes(recipe, size)]
+        return [size for size in sizes if size == recipe.image_size or _takes_size(recipe, size)]
 
 
-def _takes(recipe: Recipe, size: int) -> bool:
+def _takes_size(recipe: Recipe, size: int) -> bool:
     try:
         create_model(replace(recipe, image_size=size), 2)
     except InputError:
@@ -211,17 +181,9 @@ def _takes(recipe: Recipe, size: int) -> bool:
     return True
 
 
-def _some(images: ImageDataset, n: int, seed: int) -> ImageDataset:
-    """Take n images at random; all of them in their order, where there are no more."""
-    if n >= len(images):
-        return images
-    return images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:n]))
-
-
-def _read(folder: Path) -> Chosen:
-    """Read what an earlier call chose."""
-    if not (folder / CHOSEN).exists():
+def _load_plan(folder: Path) -> FinetunePlan:
+    if not (folder / PLAN).exists():
         raise RunMismatchError(f"{str(folder)!r} holds a run that was not fitted to a time.")
-    kept = read_json(folder / CHOSEN)
-    with reading(folder / CHOSEN, TypeError):
-        return Chosen(FinetunePlan(**kept["way"]), bool(kept["horizontal_flip"]), tuple(kept["notes"]))
+    content = read_json(folder / PLAN)
+    with reading(folder / PLAN, TypeError):
+        return FinetunePlan(**{**content, "notes": tuple(content["notes"])})
