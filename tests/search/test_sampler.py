@@ -44,7 +44,7 @@ def anything(family: str, config: Config) -> bool:
 def search(
     sampler: ConfigSampler, loss: Callable[[str, Config], float], count: int, records: list[Trial] | None = None
 ) -> list[Trial]:
-    """Suggest and judge, one after the other."""
+    """Suggest and evaluate, one after the other."""
     records = [] if records is None else records
     for number in range(len(records), len(records) + count):
         family, config = sampler.suggest(records, anything)
@@ -180,7 +180,7 @@ def test_failed_trials_and_foreign_families_do_no_harm() -> None:
 
 
 def test_a_resumed_trial_counts_with_its_better_loss() -> None:
-    """The clock stops slow families first; judged by that, the sampler would never come back to them."""
+    """The clock stops slow families first; by that loss, the sampler would never come back to them."""
 
     def suggested(early: float) -> list[str]:
         families = {"line": Line("line"), "toy": ToyFamily("toy")}

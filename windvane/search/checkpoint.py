@@ -30,7 +30,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def read_checkpoint(folder: Path) -> Trial | None:
-    """Return the record of the last checkpoint; None if there is none or it cannot be read."""
+    """Return the record of the last checkpoint; None if it is missing or cannot be read."""
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
         return None

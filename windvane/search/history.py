@@ -1,7 +1,7 @@
 """Every trial on disk: append-only JSON lines, and tables of them.
 
 A line is a `Trial`; a later line with the same number replaces an earlier one (a resumed trial). A line torn by a kill
-is skipped, wherever it stands, and the next line starts on a line of its own.
+is skipped, wherever it stands, and the next record starts on a new line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Train the members of an ensemble once more, on all rows."""
+"""Train the members of an ensemble again, on all rows."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Scheduler:
         return [trial for trial in certain if trial.number < self.next_number - RESULT_LAG]
 
     def next_trial(self, running: Sequence[Trial], seconds_left: float) -> Trial | None:
-        """Return the next trial; None if there is none, or a running one must end first."""
+        """Return the next trial; None if nothing is left to train, or a running trial must end first."""
         if self.is_exhausted or self._must_wait(running):
             return None
         if len(self.rungs) > 1:

@@ -115,7 +115,7 @@ def train_trial(
             on_checkpoint(trial)
             if complete or time.monotonic() >= deadline:
                 break
-            # Stages too short for a checkpoint of their own are merged. This changes nothing in the model.
+            # Stages too short for a separate checkpoint are merged. This changes nothing in the model.
             seconds_per_iteration = (timer.fit - seconds_before) / max(1, iterations - before)
             while len(targets) > 1 and (targets[0] - iterations) * seconds_per_iteration < MIN_STAGE_SECONDS:
                 targets.pop(0)

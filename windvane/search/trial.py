@@ -36,7 +36,7 @@ class Trial:
         the search or Ctrl-C; "failed": the library raised; "timeout", "out_of_memory": killed at a limit; "crashed":
         the worker process died.
     loss
-        Validation loss (lower is better) of the last checkpoint; infinity if there is none.
+        Validation loss (lower is better) of the last checkpoint; infinity without one.
     fold_losses
         The same for each fold.
     checkpoint

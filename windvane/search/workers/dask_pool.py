@@ -121,7 +121,7 @@ class DaskPool:
         if others:
             raise WorkerError(f"The Dask workers have windvane {', '.join(sorted(others))}; here it is {VERSION}.")
         if not all(seen for _, seen in answers.values()):
-            # A task of its own and not scattered: what is scattered is lost with the Dask workers that hold it.
+            # A separate task and not scattered: what is scattered is lost with the Dask workers that hold it.
             self._data = self._submit(RunData, pack_folder(context.root / "data"), name="data")
 
     @property

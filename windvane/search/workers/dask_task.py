@@ -89,7 +89,7 @@ def run_trial_task(task: TrialTask, data: RunData | None, checkpoint: tuple[str,
     """Train one trial in a worker process of this machine; the task of a Dask worker.
 
     `data` is None if the run directory is seen from here. `checkpoint` holds name and files of the one to resume; None
-    if there is none, or it is seen from here.
+    without one, or if it is seen from here.
     """
     from distributed import Queue, get_client, get_worker
 

@@ -1,6 +1,6 @@
 """Worker processes of this machine, with limits enforced from outside.
 
-Each worker is a program of its own in a session of its own, so that Ctrl-C reaches the fit alone. Idle workers stay for
+Each worker is a separate program in a separate session, so that Ctrl-C reaches the fit alone. Idle workers stay for
 a minute, so that the next fit starts warm. A thread of the pool looks at its workers every 100 ms: one that is past its
 deadline, or the largest if all together are above the memory limit, is killed and replaced; its checkpoint stays.
 """

@@ -1,6 +1,6 @@
 """The worker process: reads trials from its input, trains them, writes events to its output.
 
-It is a program of its own, not a fork: it starts the same from a script without a ``__main__`` guard, a notebook, the
+It is a separate program, not a fork: it starts the same from a script without a ``__main__`` guard, a notebook, the
 prompt, a thread or a test. It serves many trials and many fits.
 """
 
