@@ -1,6 +1,6 @@
 """What each part of the search is worth: the same fit with one part taken away.
 
-Claim: partial results, portfolio and ensemble each lower the test loss at 60 s. The optimiser does not within that
+Claim: partial results, portfolio and ensemble each lower the test loss at 60 s. The sampler does not within that
 time, and on these tables, by one run, ten folds with halving beat what "auto" chooses (16 other tables say no).
 Hardware: no GPU; one worker on a core of its own, two runs beside each other, each bound to its core, and nothing else.
 Repeats: 1 a table and variant, the same split and random state.
@@ -43,7 +43,7 @@ def without(variant: str) -> tuple[dict[str, Any], AbstractContextManager[Any]]:
 
         return {}, patch.object(Trial, "usable", property(lambda t: t.status == "done" and np.isfinite(t.loss)))
     if variant == "no portfolio":
-        return {}, patch("windvane.estimator.read_portfolio", lambda *_: [])
+        return {}, patch("windvane.automl.read_portfolio", lambda *_: [])
     if variant == "random search after the portfolio":
         import optuna
 

@@ -75,7 +75,7 @@ def run_windvane(split: Any, budget: int) -> dict[str, Any]:
     from windvane.data.files import to_frame
     from windvane.models import FAMILIES as MODELS
     from windvane.models.base import Setting
-    from windvane.search.run import RunDirectory
+    from windvane.search.run_directory import RunDirectory
 
     kind = AutoRegressor if split.kind == "regression" else AutoClassifier
     with tempfile.TemporaryDirectory() as folder:
@@ -91,8 +91,8 @@ def run_windvane(split: Any, budget: int) -> dict[str, Any]:
         for trial in model.trials_:
             if not trial.usable:
                 continue
-            step = directory.step(trial.number, str(trial.step))
-            folds = sorted(step.glob("fold_*"))
+            checkpoint = directory.checkpoint(trial.number, str(trial.checkpoint))
+            folds = sorted(checkpoint.glob("fold_*"))
             models = [MODELS[trial.family].load(fold, Setting(predictor.task, trial.seed)) for fold in folds]
             prediction = np.mean([one.predict(table) for one in models], axis=0)
             rows.append(

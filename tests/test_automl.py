@@ -84,7 +84,7 @@ def test_suggestions_are_the_same_for_one_worker_and_two() -> None:
     options = {"n_trials": 13, "families": ["linear"], "random_state": 3, "verbose": 0, "policy": "cv3"}
     one, two = (AutoClassifier(n_jobs=n, **options).fit(X, y) for n in (1, 2))
     assert [t.config for t in one.trials_] == [t.config for t in two.trials_]
-    assert {t.origin for t in one.trials_} == {"portfolio", "optimiser"}
+    assert {t.source for t in one.trials_} == {"portfolio", "sampler"}
     assert one.predictor_.ensemble == two.predictor_.ensemble
 
 
@@ -187,8 +187,8 @@ def test_a_trial_killed_in_mid_step_enters_the_ensemble_with_its_last_finished_s
     hanging = BadFamily("hang", good_steps=1)
     model = AutoClassifier(time_budget=6, n_jobs=1, verbose=0, families=[hanging]).fit(X, y)
     trial = model.trials_[0]
-    assert trial.status in ("timeout", "partial")
-    assert trial.step == "step_0000"
+    assert trial.status in ("timeout", "stopped")
+    assert trial.checkpoint == "checkpoint_0000"
     assert model.predictor_.ensemble.members[0].family == "bad_hang"
     np.testing.assert_allclose(model.predict_proba(X_test), 0.5)
 

@@ -23,8 +23,8 @@ PACKAGE = ROOT / "windvane"
 # A folder or top file imports only from what stands before it.
 ORDER = (
     *("runtime", "errors", "version", "settings", "svg_charts", "html_builder", "torch_utils", "data", "evaluation"),
-    *("curvature", "vision", "models", "search", "predictor", "persist", "export", "fitted", "refit", "progress"),
-    *("runs", "metalearning", "inspect", "report", "results", "estimator", "automl", "cli", "__main__"),
+    *("curvature", "vision", "models", "predictor", "persistence", "search", "metalearning", "export", "progress"),
+    *("inspect", "report", "automl", "cli", "__main__"),
 )
 NARROWER = {
     "curvature": {"errors", "svg_charts", "html_builder", "torch_utils"},
@@ -54,7 +54,7 @@ HEAVY = {
 }
 
 PICKLES = {"_pickle", "cloudpickle", "dill", "marshal", "pickle", "shelve"}
-PICKLE_FILES = {"search/channel.py"}  # what a living session lends its own workers, over a private pipe
+PICKLE_FILES = {"search/workers/messages.py"}  # what a living session lends its own workers, over a private pipe
 
 KWARGS_FILES = {"vision/networks/vit_lite.py"}  # entry points of timm take whatever its models take
 

@@ -36,7 +36,7 @@ class Fixed:
 
 
 def make(task: Task, metric: str = "auto", **ensemble: Any) -> Predictor:
-    members = (Member(4, "step_0001", "toy", 0.7), Member(2, "step_0000", "toy", 0.3))
+    members = (Member(4, "checkpoint_0001", "toy", 0.7), Member(2, "checkpoint_0000", "toy", 0.3))
     models: Any = [[Fixed(1.0, task), Fixed(3.0, task)], [Fixed(-0.5, task)]]
     return Predictor(
         task=task,

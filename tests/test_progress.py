@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -23,8 +24,8 @@ class Terminal(io.StringIO):
 
 
 def trial(number: int, loss: float | None) -> Trial:
-    ended = Trial(number, "lightgbm", {}, "portfolio", 0, "failed" if loss is None else "done")
-    return ended if loss is None else Trial(number, "lightgbm", {}, "portfolio", 0, "done", loss=loss, step="0001")
+    ended = Trial(number, "lightgbm", {}, "portfolio", 0, status="failed")
+    return ended if loss is None else replace(ended, status="done", loss=loss, checkpoint="0001")
 
 
 def test_plain_lines() -> None:

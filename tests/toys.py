@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from hypothesis import strategies as st
@@ -20,8 +20,8 @@ from windvane.data.task import Kind, Task
 from windvane.evaluation.metrics import get_metric
 from windvane.models.base import Config, Param, Part, Setting
 from windvane.runtime.table import Floats, Table
-from windvane.search.run import Problem
-from windvane.search.trial import Job, Trial
+from windvane.search.problem import Problem
+from windvane.search.trial import Source, Trial
 
 HOSTILE_NAME, HOSTILE_LABEL = "<script>alert(1)</script>", 'bad"><img src=x onerror=alert(2)>'
 CLASSES: dict[Kind, int] = {"binary": 2, "multiclass": 3, "regression": 0}
@@ -141,8 +141,14 @@ def make_problem(
 def make_trial(number: int, loss: float = 0.5, family: str = "toy", **other: Any) -> Trial:
     """Make a usable trial; an infinite loss makes it a failed one."""
     if not np.isfinite(loss):
-        return Trial.of(Job(number, family, {}, "portfolio", seed=number), "failed", error="it broke")
-    facts = {"config": {"rate": 0.1}, "origin": "portfolio", "seed": number, "status": "done", "step": "step_0000"}
+        return Trial(number, family, {}, "portfolio", seed=number, status="failed", error="it broke")
+    facts = {
+        "config": {"rate": 0.1},
+        "source": "portfolio",
+        "seed": number,
+        "status": "done",
+        "checkpoint": "checkpoint_0000",
+    }
     return Trial(number=number, family=family, loss=loss, **{**facts, **other})
 
 
@@ -156,15 +162,17 @@ def trials() -> st.SearchStrategy[Trial]:
         number=st.integers(0, 20),
         family=st.text(max_size=8),
         config=st.dictionaries(st.text(max_size=5), values, max_size=3),
-        origin=st.sampled_from(["portfolio", "random", "optimiser"]),
+        source=st.sampled_from(get_args(Source)),
         seed=st.integers(0, 2**31),
-        status=st.sampled_from(["done", "partial", "failed", "timeout", "memory", "crashed"]),
-        rows=st.none() | st.integers(1, 10**9),
-        share=st.sampled_from([1 / 16, 0.25, 1.0]),
+        status=st.sampled_from(
+            ["waiting", "running", "done", "stopped", "failed", "timeout", "out_of_memory", "crashed"]
+        ),
+        n_rows=st.none() | st.integers(1, 10**9),
+        iteration_fraction=st.sampled_from([1 / 16, 0.25, 1.0]),
         loss=losses.map(lambda x: abs(x) if np.isinf(x) else x),
         fold_losses=st.lists(st.floats(0) | st.just(float("inf")), max_size=3).map(tuple),
-        step=st.none() | st.sampled_from(["step_0000", "step_0012"]),
-        iterations=st.lists(st.integers(0, 5000), max_size=3).map(tuple),
+        checkpoint=st.none() | st.sampled_from(["checkpoint_0000", "checkpoint_0012"]),
+        best_iterations=st.lists(st.integers(0, 5000), max_size=3).map(tuple),
         fit_seconds=seconds,
         predict_seconds=seconds,
         cpu_seconds=seconds,

@@ -5,7 +5,7 @@ The public names:
 - `AutoClassifier`, `AutoRegressor`: estimators that search for the best model within a time budget
 - `load`: open a saved model or a run directory
 - `Metric`: a metric of one's own
-- `Trial`: what came of one configuration
+- `Trial`: one configuration and its result
 - `FAMILIES`: the families of models, by name
 - `SklearnFamily`: a family made of any scikit-learn estimator
 - `WindvaneError`, `InputError`, `RunError`, `ModelFileError`, `NoModelError`: what can go wrong
@@ -25,21 +25,16 @@ The layout; each imports only from what stands above it::
     curvature/    Fisher trace and penalty, flatness, alarm; for any torch network
     vision/       image classification: recipe, augmentation, training, transfer, report
     models/       one family, one file: its search space beside how it grows
-    search/       which configuration next, for how long: policy, portfolio, optimiser, workers, history, ensemble
     predictor.py  the fitted ensemble: predict
-    persist.py    save and load
-    export/       a folder that predicts without windvane, or a plain scikit-learn object
-    fitted.py     what a fitted estimator tells of its run
-    refit.py      the ensemble trained anew on all rows
-    progress.py   what a search says while it runs
-    runs.py       one run from its directory to its outcome
+    persistence.py  manifests; save and load
+    search/       which configuration next, for how long: policy, portfolio, scheduler, workers, history, ensemble
     metalearning/  learning to choose: the matrix of losses, the portfolio and the selector built from it
+    export/       a folder that predicts without windvane, or a plain scikit-learn object
+    progress.py   the display of a running search in a terminal
     inspect/      see inside networks: activations, CKA, attention, receptive fields, skips, probes
     report/       what a run's page shows
-    results.py    what a fitted estimator tells, and how its model is taken away
-    estimator.py  what both estimators share: the story of one run
-    automl.py     AutoClassifier, AutoRegressor, load
-    cli.py        the shell commands: parses, calls, prints
+    automl.py     AutoClassifier, AutoRegressor, load: the story of one run
+    cli/          the shell commands: parse, call, print
     __main__.py   the same by python -m windvane
 """
 

@@ -1,28 +1,495 @@
-"""The public estimators, and how one is opened again."""
+"""The estimators: fit, resume, predict, and everything that can be asked of a fitted model.
+
+`AutoML.fit` is the story of one run: workers start, the table is typed, policy and folds are chosen, the search runs
+until the budget ends, and the ensemble is opened. `windvane.search` does each of these.
+"""
 
 from __future__ import annotations
 
+import shutil
+import time as clock
 import warnings
+import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
 
-from windvane import persist
-from windvane.data.target import Goal
-from windvane.errors import RunError
-from windvane.estimator import Estimator
-from windvane.results import Results, predictor_of
-from windvane.runs import Outcome
-from windvane.search.prepare import choose_families
-from windvane.search.run import RunDirectory, read_manifest
-from windvane.settings import resolve_jobs
+from windvane import persistence
+from windvane.data.files import to_frame
+from windvane.data.target import Goal, check_weight, encode_target
+from windvane.errors import InputError, RunError
+from windvane.evaluation.importance import feature_importance
+from windvane.evaluation.predictions import Predictions
+from windvane.models import FAMILIES
+from windvane.models.base import Part
+from windvane.predictor import Predictor
+from windvane.progress import Progress
+from windvane.runtime.table import Table
+from windvane.search.history import leaderboard, performance_over_time
+from windvane.search.policy import Policy
+from windvane.search.portfolio import read_portfolio
+from windvane.search.problem import PreparedProblem, choose_families, prepare_problem
+from windvane.search.refit import refit_ensemble
+from windvane.search.run_directory import RunDirectory
+from windvane.search.runner import (
+    SearchResult,
+    create_run,
+    inherit_settings,
+    open_run,
+    read_result,
+    run_search,
+    temporary_directory,
+)
+from windvane.search.search import Callback
+from windvane.search.trial import Trial
+from windvane.search.workers.dask_pool import DaskPool
+from windvane.search.workers.pool import WorkerPool
+from windvane.settings import Settings, parse_seconds, resolve_jobs
 
 
-class AutoClassifier(ClassifierMixin, Results, Estimator):
+class AutoML(BaseEstimator):
+    """What both estimators share; the constructor stores, `fit` learns."""
+
+    _goal: Goal
+    _directory: RunDirectory  # of the run
+    _finalizer: weakref.finalize[Any, Any]  # deletes a temporary directory
+
+    def __init__(
+        self,
+        time_budget: float | str = 600,
+        *,
+        metric: Any = "auto",
+        n_jobs: int | None = -1,
+        memory_limit: float | None = None,
+        policy: str = "auto",
+        families: Sequence[Any] | None = None,
+        ensemble_size: int = 25,
+        n_trials: int | None = None,
+        run_dir: str | Path | None = None,
+        random_state: Any = None,
+        verbose: int = 1,
+        keep_data: bool = True,
+        portfolio: str | Path | None = None,
+        scheduler: str | None = None,
+    ) -> None:
+        self.time_budget = time_budget
+        self.metric = metric
+        self.n_jobs = n_jobs
+        self.memory_limit = memory_limit
+        self.policy = policy
+        self.families = families
+        self.ensemble_size = ensemble_size
+        self.n_trials = n_trials
+        self.run_dir = run_dir
+        self.random_state = random_state
+        self.verbose = verbose
+        self.keep_data = keep_data
+        self.portfolio = portfolio
+        self.scheduler = scheduler
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        groups: Any = None,
+        time: Any = None,
+        split: Any = None,
+        sample_weight: Any = None,
+        X_test: Any = None,
+        y_test: Any = None,
+        callbacks: Sequence[Callback] = (),
+        dask_client: Any = None,
+    ) -> Self:
+        """Search for the best model within the time budget.
+
+        Ctrl-C ends the search early and returns fitted; a second one raises. If ``run_dir`` holds a run of the same
+        data, metric, policy, families and seed, it is resumed.
+
+        Parameters
+        ----------
+        X
+            The columns, n rows: pandas, polars, pyarrow, numpy, lists or a scipy sparse matrix.
+        y
+            The target, n values.
+        groups
+            n labels; rows of one group are never in both the training and the validation set of a fold.
+        time
+            n instants or numbers; validation rows are always later than the rows trained on.
+        split
+            A scikit-learn splitter, or pairs of training and validation positions, instead of the policy's folds.
+        sample_weight
+            n weights for training and metric.
+        X_test, y_test
+            Rows that nothing is learned or chosen from; their score, computed after the budget's end, becomes
+            ``test_score_``.
+        callbacks
+            Each is called with every finished `windvane.Trial`; one that returns True ends the search.
+        dask_client
+            A `distributed.Client` whose cluster trains the trials.
+
+        Returns
+        -------
+        self
+            Fitted.
+
+        Raises
+        ------
+        InputError
+            If an argument, a column or the target cannot be used.
+        RunError
+            If ``run_dir`` is in use, or holds another run.
+        NoModelError
+            If no model was trained; says what failed and why.
+        """
+        started = clock.monotonic()
+        if (X_test is None) != (y_test is None):
+            raise InputError("X_test and y_test belong together; only one of them was given.")
+        settings = inherit_settings(Settings.check(self), seed_is_given=self.random_state is not None)
+        pool = self._start_workers(settings, dask_client)  # they start while the table is typed
+        settings = replace(settings, n_jobs=pool.n_workers)
+        directory = None
+        try:
+            prepared = prepare_problem(
+                X,
+                y,
+                self._goal,
+                settings,
+                metric=self.metric,
+                families=self.families,
+                groups=groups,
+                time=time,
+                split=split,
+                sample_weight=sample_weight,
+                owner=type(self).__name__,
+            )
+            for warning in prepared.warnings:
+                warnings.warn(warning, UserWarning, stacklevel=2)
+            directory = create_run(type(self).__name__, prepared, settings, own_metric=not isinstance(self.metric, str))
+            result = self._run_search(prepared, settings, pool, directory, started, callbacks)
+        except BaseException:
+            if directory is not None and self.run_dir is None:
+                _delete(directory.root)
+            raise
+        finally:
+            pool.close()
+            if directory is not None:
+                directory.unlock()
+        self._set_result(result, directory)
+        if X_test is not None:
+            self.test_score_ = self.score(X_test, y_test)
+        return self
+
+    def resume(
+        self,
+        time_budget: float | str | None = None,
+        *,
+        callbacks: Sequence[Callback] = (),
+        dask_client: Any = None,
+    ) -> Self:
+        """Continue the search.
+
+        Parameters
+        ----------
+        time_budget
+            Seconds to add, or a text such as "10m"; None for the constructor's.
+        callbacks, dask_client
+            As in `fit`.
+
+        Returns
+        -------
+        self
+            At least as good on validation as before.
+
+        Raises
+        ------
+        RunError
+            If the run does not exist any more, or its data were not kept.
+        """
+        started = clock.monotonic()
+        directory = getattr(self, "_directory", None)
+        if directory is None or not directory.exists():
+            raise RunError("There is no run to resume: fit first, or load a run directory (a saved model is not one).")
+        seconds = parse_seconds(self.time_budget if time_budget is None else time_budget)
+        settings = replace(Settings.check(self), time_budget=seconds, n_trials=None, run_dir=directory.root)
+        pool = self._start_workers(settings, dask_client)
+        try:
+            directory.lock()
+            prepared = open_run(directory, self.families, self._own_metric)
+            settings = replace(settings, seed=prepared.problem.seed, n_jobs=pool.n_workers)
+            result = self._run_search(prepared, settings, pool, directory, started, callbacks)
+        finally:
+            pool.close()
+            directory.unlock()
+        self._set_result(result, directory)
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict labels or numbers.
+
+        Parameters
+        ----------
+        X
+            n rows with the columns of the training table, in any order if they have names.
+
+        Returns
+        -------
+        ndarray
+            Shape (n,).
+        """
+        return self._predictor.predict(self._to_table(X))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Evaluate the ensemble with the run's metric.
+
+        Parameters
+        ----------
+        X, y
+            n rows with their target.
+        sample_weight
+            n weights, or None.
+
+        Returns
+        -------
+        float
+            Higher is better; errors such as log loss and rmse are negative, as in scikit-learn.
+        """
+        predictor = self._predictor
+        predictions = Predictions.of_test(predictor, X, y, sample_weight, owner=type(self).__name__)
+        score = predictions.score(predictor.metric)
+        return score if predictor.metric.greater_is_better else -score
+
+    def refit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
+        """Train the ensemble's configurations once on all rows, instead of averaging the models of the folds.
+
+        Each trains for as many iterations as were best on its folds. Prediction becomes faster by the number of folds;
+        there is no validation score of the new models.
+
+        Parameters
+        ----------
+        X, y
+            Columns as in `fit`, any number of rows; the labels must be known ones.
+        sample_weight
+            A weight for each row, or None.
+
+        Returns
+        -------
+        self
+            With the new models.
+        """
+        predictor = self._predictor
+        target, _ = encode_target(y, self._goal, classes=predictor.classes)
+        table = self._to_table(X)
+        if len(target) != table.n_rows:
+            raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
+        weight = None if sample_weight is None else check_weight(sample_weight, table.n_rows)
+        folder = self._folder() / "refit"
+        families = {**FAMILIES, **choose_families(self.families)}
+        self._forget_test_score()
+        self.predictor_ = refit_ensemble(predictor, self.trials_, families, Part(table, target, weight), folder)
+        return self
+
+    def leaderboard(self) -> pd.DataFrame:
+        """Rank all trials of the run.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each trial, best validation loss first, indexed by rank. That loss helped to choose the
+            ensemble, so it is optimistic.
+        """
+        return leaderboard(self.trials_, self._predictor.ensemble)
+
+    @property
+    def performance_over_time_(self) -> pd.DataFrame:
+        """Validation score of the best single model and of the ensemble, over seconds."""
+        metric = self._predictor.metric
+        return performance_over_time(self.curve_, metric)
+
+    def feature_importance(self, X: Any, y: Any, *, n_repeats: int = 5) -> pd.DataFrame:
+        """Measure how much the score drops when a column is shuffled.
+
+        Parameters
+        ----------
+        X, y
+            Rows to measure on, preferably rows that were not trained on.
+        n_repeats
+            Shuffles of each column.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns importance and std, one row for each column, largest first.
+        """
+        predictor = self._predictor
+        return feature_importance(predictor, predictor.metric, X, y, n_repeats)
+
+    def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
+        """Write one self-contained page on the run: scores, data, search, errors.
+
+        Parameters
+        ----------
+        path
+            A name that ends in .html; an earlier page is replaced, any other file is left alone.
+        X_test, y_test
+            Rows that the search did not see, for an unbiased score.
+
+        Returns
+        -------
+        Path
+            Of the page.
+        """
+        from windvane.report.build import write_report
+
+        return write_report(self, Path(path), X_test, y_test)
+
+    def save(self, path: str | Path) -> None:
+        """Save the predictor alone in a new folder; `windvane.load` opens it.
+
+        Parameters
+        ----------
+        path
+            Must not exist, or be an empty folder; nothing is overwritten.
+        """
+        manifest = self._manifest()
+        persistence.write_predictor(manifest, self._predictor, Path(path))
+
+    def export(self, folder: str | Path) -> None:
+        """Write a folder that predicts without windvane: native model files and a `predictor.py`.
+
+        Parameters
+        ----------
+        folder
+            Must not exist, or be an empty folder; nothing is overwritten.
+        """
+        from windvane.export.folder import write_folder
+
+        write_folder(self._manifest(), self._predictor, Path(folder))
+
+    def to_sklearn(self) -> Any:
+        """Convert the ensemble to objects of scikit-learn and the boosters' libraries; none is windvane's.
+
+        Returns
+        -------
+        Pipeline or FixedThresholdClassifier
+            Fitted, with the same predictions; an `InputError` names what scikit-learn cannot express.
+        """
+        from windvane.export.plain import to_sklearn
+
+        return to_sklearn(self._predictor)
+
+    @property
+    def _predictor(self) -> Predictor:
+        check_is_fitted(self, "predictor_")
+        return self.predictor_
+
+    @property
+    def _own_metric(self) -> Any:
+        return None if isinstance(self.metric, str) else self.metric
+
+    def _start_workers(self, settings: Settings, dask_client: Any) -> WorkerPool | DaskPool:
+        if dask_client is None and self.scheduler is None:
+            return WorkerPool(settings.n_jobs, settings.memory_limit)
+        return DaskPool.connect(self.scheduler, dask_client, n_jobs=self.n_jobs, memory_limit=self.memory_limit)
+
+    def _run_search(
+        self,
+        prepared: PreparedProblem,
+        settings: Settings,
+        pool: WorkerPool | DaskPool,
+        directory: RunDirectory,
+        started: float,
+        callbacks: Sequence[Callback],
+    ) -> SearchResult:
+        portfolio = read_portfolio(prepared.problem.task, prepared.families, settings.portfolio)
+        seconds_left = settings.time_budget - (clock.monotonic() - started)
+        with Progress(quiet=settings.verbose == 0) as progress:
+            progress.start(seconds_left if settings.n_trials is None else None, settings.n_jobs)
+            return run_search(
+                prepared, settings, portfolio, pool, directory, started, callbacks=callbacks, listener=progress
+            )
+
+    def _to_table(self, X: Any) -> Table:
+        return self._predictor.schema.transform(to_frame(X), owner=type(self).__name__)
+
+    def _manifest(self) -> dict[str, Any]:
+        predictor = self._predictor
+        return persistence.build_manifest(
+            type(self).__name__,
+            predictor.task,
+            predictor.schema,
+            predictor.classes,
+            predictor.metric,
+            own_metric=self._own_metric is not None,
+        )
+
+    def _set_result(self, result: SearchResult, directory: RunDirectory) -> None:
+        earlier: RunDirectory | None = getattr(self, "_directory", None)
+        if hasattr(self, "_finalizer") and earlier is not None and earlier.root != directory.root:
+            self._finalizer()  # deletes the temporary directory of an earlier fit
+        if self.run_dir is None and earlier is not directory:
+            self._finalizer = weakref.finalize(self, _delete, directory.root)
+        self._directory = directory
+        self._forget_test_score()
+        self.trials_: list[Trial] = result.trials
+        self.curve_ = result.curve
+        self.policy_: Policy = result.policy
+        self._set_predictor(result.predictor)
+
+    def _set_predictor(self, predictor: Predictor) -> None:
+        self.predictor_ = predictor
+        if predictor.classes is not None:
+            self.classes_ = predictor.classes
+        self.n_features_in_ = len(predictor.schema.feature_names)
+        if predictor.schema.named:
+            self.feature_names_in_ = np.array(predictor.schema.feature_names, dtype=object)
+
+    def _forget_test_score(self) -> None:
+        """Remove the test score of an earlier ensemble."""
+        self.__dict__.pop("test_score_", None)
+
+    def _folder(self) -> Path:
+        """Return the folder of this object's files; a temporary one is deleted with the object."""
+        if getattr(self, "_directory", None) is None:
+            self._directory = RunDirectory(temporary_directory())
+            self._finalizer = weakref.finalize(self, _delete, self._directory.root)
+        return self._directory.root
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pack the models in their own formats; temporary files are left out."""
+        state = dict(super().__getstate__())
+        if "predictor_" in state:
+            state["_packed"] = persistence.to_bytes(self._manifest(), state.pop("predictor_"))
+        for name in ("_finalizer", "_directory"):
+            state.pop(name, None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        packed = state.pop("_packed", None)
+        super().__setstate__(state)
+        if packed is not None:
+            folder = self._folder()
+            persistence.from_bytes(packed, folder)
+            self.predictor_ = persistence.read_predictor(folder, choose_families(self.families), self._own_metric)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        tags.target_tags.required = True
+        return tags
+
+
+class AutoClassifier(ClassifierMixin, AutoML):
     """Finds the best classifier that a time budget allows.
 
     Parameters
@@ -32,7 +499,7 @@ class AutoClassifier(ClassifierMixin, Results, Estimator):
     metric
         "auto" (roc_auc for two classes, log_loss for more), a scikit-learn name or scorer, or a `windvane.Metric`.
     n_jobs
-        Worker programs; -1 for all cores, on a cluster for all its threads.
+        Worker processes; -1 for all cores, on a cluster for all its threads.
     memory_limit
         Megabytes for all that windvane starts; None for 80 % of what is available, on a cluster of each machine.
     policy
@@ -45,7 +512,7 @@ class AutoClassifier(ClassifierMixin, Results, Estimator):
     n_trials
         Limit on trials. With it and a seed the result is the same on every run, for one worker or several.
     run_dir
-        Directory of the run; None for a temporary one that goes with the object.
+        Directory of the run; None for a temporary one that is deleted with the object.
     random_state
         Seed; None for another one each time.
     verbose
@@ -56,7 +523,7 @@ class AutoClassifier(ClassifierMixin, Results, Estimator):
         File of the configurations that are evaluated first, from ``windvane portfolio build``; None for the portfolio
         that ships.
     scheduler
-        Address of a Dask scheduler, as in "tcp://host:8786", whose cluster evaluates the trials; None for this machine.
+        Address of a Dask scheduler, as in "tcp://host:8786", whose cluster trains the trials; None for this machine.
 
     Attributes
     ----------
@@ -67,7 +534,7 @@ class AutoClassifier(ClassifierMixin, Results, Estimator):
     policy_
         How it was validated, with the reason in words.
     test_score_
-        Score on ``X_test``, which chose nothing: the honest number.
+        Score on ``X_test``, which chose nothing: an unbiased estimate.
 
     Examples
     --------
@@ -79,7 +546,7 @@ class AutoClassifier(ClassifierMixin, Results, Estimator):
     """
 
     _goal: Goal = "classification"
-    score = Estimator.score  # by the run's metric, where the mixin has the accuracy
+    score = AutoML.score  # with the run's metric; the mixin has the accuracy
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Predict probabilities.
@@ -94,17 +561,17 @@ class AutoClassifier(ClassifierMixin, Results, Estimator):
         ndarray
             Shape (n, n_classes), columns in the order of ``classes_``, rows sum to 1.
         """
-        return predictor_of(self).predict_raw(self._table(X))
+        return self._predictor.predict_raw(self._to_table(X))
 
 
-class AutoRegressor(RegressorMixin, Results, Estimator):
+class AutoRegressor(RegressorMixin, AutoML):
     """Finds the best regressor that a time budget allows.
 
     Parameters and attributes are those of `AutoClassifier`, without classes; ``metric="auto"`` is rmse.
     """
 
     _goal: Goal = "regression"
-    score = Estimator.score  # by the run's metric, where the mixin has R2
+    score = AutoML.score  # with the run's metric; the mixin has R2
 
 
 def load(
@@ -117,12 +584,12 @@ def load(
     path
         A folder from ``save``, or a run directory.
     metric
-        The user's own metric where the run had one; no file can hold it. Without it ``score`` is that of
-        ``metric="auto"``, which a warning says.
+        The user's own metric if the run had one; no file can hold it. Without it ``score`` is that of
+        ``metric="auto"``, and a warning says so.
     families
         Estimators and own families of the run, beside the names of others it may use; None for windvane's.
     n_jobs
-        Threads for prediction, and workers where the run is resumed.
+        Threads for prediction, and workers if the run is resumed.
 
     Returns
     -------
@@ -132,33 +599,40 @@ def load(
     Raises
     ------
     RunError
-        Where the folder is neither.
+        If the folder is neither.
     VersionError
-        Where another version wrote it and this one cannot read it.
+        If another version wrote it and this one cannot read it.
     ModelFileError
-        Where a file is missing, damaged or not trusted; nothing in it is executed.
+        If a file is missing, damaged or not trusted; nothing in it is executed.
     NoModelError
-        Where an unfinished run has no usable model yet.
+        If an unfinished run has no usable model yet.
+
+    Examples
+    --------
+    >>> model = load("runs/churn")  # doctest: +SKIP
+    >>> model.predict(X[:3])  # doctest: +SKIP
+    array(['no', 'yes', 'no'], dtype=object)
     """
     folder = Path(path)
-    manifest = read_manifest(folder / "manifest.json")
+    manifest = persistence.read_manifest(folder / "manifest.json")
     kinds: dict[str, type[AutoClassifier] | type[AutoRegressor]]
     kinds = {"AutoClassifier": AutoClassifier, "AutoRegressor": AutoRegressor}
     if manifest.get("estimator") not in kinds:
         raise RunError(f"{str(folder)!r} is damaged: its manifest names no estimator of windvane.")
+    is_run = manifest.get("kind") == "run"
     model = kinds[manifest["estimator"]](
         metric=metric if metric is not None else "auto" if manifest.get("own_metric") else manifest["metric"],
         families=families if families is not None else manifest.get("families"),
         n_jobs=n_jobs,
-        run_dir=folder if manifest.get("kind") == "run" else None,
+        run_dir=folder if is_run else None,
     )
     known = choose_families(families)
-    if manifest.get("kind") == "run":
-        model._take(Outcome.of_run(RunDirectory(folder), known, metric, resolve_jobs(n_jobs)), RunDirectory(folder))
+    if is_run:
+        directory = RunDirectory(folder)
+        model._set_result(read_result(directory, known, metric, resolve_jobs(n_jobs)), directory)
     else:
-        model.predictor_ = persist.read_predictor(folder, known, metric, threads=resolve_jobs(n_jobs))
         model.trials_, model.curve_ = [], []
-        model._learn_names(model.predictor_)
+        model._set_predictor(persistence.read_predictor(folder, known, metric, threads=resolve_jobs(n_jobs)))
     if manifest.get("own_metric") and metric is None:
         warnings.warn(
             f"The metric {manifest['metric']!r} was the user's own, and no file can hold it: score() is that of "
@@ -167,3 +641,7 @@ def load(
             stacklevel=2,
         )
     return model
+
+
+def _delete(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

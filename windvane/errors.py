@@ -12,7 +12,7 @@
     ├── ModelFileError               a model file is missing, damaged or not trusted; nothing in it was executed
     ├── NoModelError                 the search ended without one usable model: says what failed and why
     ├── NotFiniteError               training a network came to a number that is not finite
-    └── WorkerError                  worker programs could not be started
+    └── WorkerError                  worker processes could not be started
 
 A user who wants to catch whatever windvane has to say writes::
 
@@ -78,7 +78,7 @@ class NotFiniteError(WindvaneError):
 
 
 class WorkerError(WindvaneError):
-    """Worker programs could not be started."""
+    """Worker processes could not be started."""
 
 
 def unknown(argument: str, given: object, allowed: Iterable[str]) -> InputError:

@@ -1,8 +1,8 @@
-"""What a search is doing, told to a person: a live display in a terminal, plain lines elsewhere.
+"""The display of a running search: live in a terminal, plain lines elsewhere.
 
-A plain line comes with each new best model and at least every `LINE_SECONDS`; everything goes to the standard error
-stream, so that the standard output holds results alone. A stream that cannot be written to ends the telling, never
-the search.
+A plain line is printed for each new best model and at least every `LINE_SECONDS`; everything goes to the standard error
+stream, so that the standard output holds results alone. A stream that cannot be written to ends the display, never the
+search.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self, TextIO
 
+from windvane.search.search import SearchListener
 from windvane.search.trial import Trial
 
 if TYPE_CHECKING:
@@ -22,18 +23,8 @@ LINE_SECONDS = 10.0
 LIVE_SECONDS = 0.25
 
 
-class Progress:
-    """Tells of one search; a context manager around it.
-
-    Parameters
-    ----------
-    quiet
-        Say nothing.
-    stream
-        Where to write; the standard error stream where it is None.
-    clock
-        Gives seconds.
-    """
+class Progress(SearchListener):
+    """Shows one search; a context manager around it. `clock` returns seconds."""
 
     def __init__(
         self, *, quiet: bool = False, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
@@ -45,7 +36,7 @@ class Progress:
         self._begun = self._shown = clock()
         self._budget: float | None = None
         self._running: tuple[str, ...] = ()
-        self._usable: dict[int, bool] = {}  # a trial that went on is told of again under its number
+        self._usable: dict[int, bool] = {}  # by number: a resumed trial ends twice
         self._best: Trial | None = None
 
     def __enter__(self) -> Self:
@@ -65,38 +56,18 @@ class Progress:
         self._print(f"windvane: {self._counts()} in {span(self._elapsed)}, {self._quality()}")
 
     def start(self, budget_seconds: float | None, n_workers: int) -> None:
-        """Say that the search begins; the time left counts from here.
-
-        Parameters
-        ----------
-        budget_seconds
-            Seconds to spend, or None where only the number of trials is limited.
-        n_workers
-            Worker programs.
-        """
+        """Print that the search begins; the budget (None: only the number of trials is limited) counts from here."""
         self._begun, self._budget = self._clock(), budget_seconds
         budget = "no time limit" if budget_seconds is None else span(budget_seconds)
         self._print(f"windvane: {budget}, {n_workers} worker{'s' * (n_workers != 1)}")
 
-    def running(self, descriptions: Sequence[str]) -> None:
-        """Take note of what runs now.
-
-        Parameters
-        ----------
-        descriptions
-            A few words for each trial in work.
-        """
-        self._running = tuple(descriptions)
+    def running(self, families: Sequence[str]) -> None:
+        """Show the families of the trials that run."""
+        self._running = tuple(families)
         self._show()
 
     def trial(self, trial: Trial) -> None:
-        """Take note of a finished trial.
-
-        Parameters
-        ----------
-        trial
-            What came of it.
-        """
+        """Count a finished trial."""
         self._usable[trial.number] = trial.usable
         better = trial.usable and (self._best is None or trial.loss < self._best.loss)
         if better:
@@ -104,7 +75,7 @@ class Progress:
         self._show(at_once=better)
 
     def tick(self) -> None:
-        """Let the clock move on; to be called a few times a second."""
+        """Update the time; called a few times a second."""
         self._show()
 
     @property
@@ -167,18 +138,7 @@ class Progress:
 
 
 def span(seconds: float) -> str:
-    """Write a length of time for people, in at most two units.
-
-    Parameters
-    ----------
-    seconds
-        How long.
-
-    Returns
-    -------
-    str
-        As in "48 s", "12 min 03 s", "2 h 05 min".
-    """
+    """Format a duration in at most two units: "48 s", "12 min 03 s", "2 h 05 min"."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes == 0:
         return f"{rest} s"

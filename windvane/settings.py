@@ -53,9 +53,9 @@ class Settings:
     time_budget
         Seconds that a fit may take.
     n_jobs
-        Worker programs.
+        Worker processes.
     memory_limit
-        Megabytes for all worker programs together.
+        Megabytes for all worker processes together.
     policy
         A name out of `POLICIES`.
     ensemble_size
@@ -160,7 +160,7 @@ def parse_seconds(time_budget: Any, argument: str = "time_budget") -> float:
 
 
 def resolve_jobs(n_jobs: Any, cores: int | None = None) -> int:
-    """Turn scikit-learn's ``n_jobs`` into a number of worker programs.
+    """Turn scikit-learn's ``n_jobs`` into a number of worker processes.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ from windvane.evaluation.metrics import get_metric
 from windvane.export.folder import write_folder
 from windvane.models import FAMILIES
 from windvane.models.base import Part, Setting
-from windvane.persist import facts
+from windvane.persistence import build_manifest
 from windvane.predictor import Predictor
 from windvane.runtime.ensemble import Ensemble, Member
 from windvane.runtime.table import Table
@@ -138,7 +138,7 @@ def make_predictor(
             model.save(place)
         models.append([FAMILIES[family].load(place, Setting(task, 0)) for place in places])
         folders.append(places)
-        records.append(Member(number, "step_0000", family, float(weights[number])))
+        records.append(Member(number, "checkpoint_0000", family, float(weights[number])))
     metric = get_metric("auto", task, classes)
     return Predictor(task, schema, metric, classes, Ensemble(tuple(records), 0.1, **ensemble), models, folders)
 
@@ -155,7 +155,9 @@ def ours(predictor: Predictor, X: Any) -> tuple[Any, Any]:
 
 def export(predictor: Predictor, folder: Path) -> None:
     """Export as an estimator does."""
-    write_folder(facts("AutoClassifier", predictor, False), predictor, folder)
+    p = predictor
+    manifest = build_manifest("AutoClassifier", p.task, p.schema, p.classes, p.metric, own_metric=False)
+    write_folder(manifest, predictor, folder)
 
 
 def program(folder: Path) -> Any:

@@ -38,7 +38,8 @@ def test_cells_are_collected_once_and_a_lost_one_again(tmp_path: Path) -> None:
     linear, trees, martian = read_cells(path)
     assert (martian.status, martian.checkpoints) == ("unsupported", [])
     assert len(linear.checkpoints) == 1  # does not grow
-    assert [point["iterations"] for point in trees.checkpoints] == [[n] * 3 for n in (8, 16, 32, 64, 128)]
+    iterations = [point["iterations"] for point in trees.checkpoints]  # what takes no time is joined
+    assert iterations[-1] == [128] * 3 and iterations == sorted(iterations)
     for cell in (linear, trees):
         assert (cell.status, cell.policy, cell.rows, cell.classes) == ("done", "cv3", 112, 3)
         seconds = [point["cpu"] for point in cell.checkpoints]

@@ -29,7 +29,7 @@ from windvane.report.data_checks import (
     single_column_scores,
 )
 from windvane.runtime.schema import Schema
-from windvane.search.run import Problem
+from windvane.search.problem import Problem
 
 RNG = np.random.default_rng(0)
 N = 400

@@ -23,7 +23,11 @@ TASK = Task("binary", 100, 1, 2)
 
 
 def make(trials: list[Any], *, n_curve: int = 20, temperature: float = 1.0) -> ReportData:
-    members = (Member(0, "step_0000", "toy", 0.5), Member(1, "step_0000", "toy", 0.3), Member(2, "s", "tree", 0.2))
+    members = (
+        Member(0, "checkpoint_0000", "toy", 0.5),
+        Member(1, "checkpoint_0000", "toy", 0.3),
+        Member(2, "s", "tree", 0.2),
+    )
     ensemble = Ensemble(members, 0.1, temperature, decision=(1.0, 2.5))
     classes = np.array(["no", "yes"])
     models: Any = ((1, 2), (1, 2), (1, 2))
@@ -61,7 +65,7 @@ def test_no_curve_no_folds(n_curve: int) -> None:
 
 
 def test_the_ensemble() -> None:
-    trials = [make_trial(i, 0.1, config={"rate": 0.000123456, "kind": "<x>"}, iterations=(3, 4)) for i in range(2)]
+    trials = [make_trial(i, 0.1, config={"rate": 0.000123456, "kind": "<x>"}, best_iterations=(3, 4)) for i in range(2)]
     html = text(ensemble_section(make(trials, temperature=1.25)).content)
     assert "3 members, 6 models in all" in html
     assert "temperature 1.250" in html
@@ -76,7 +80,7 @@ def test_the_ensemble() -> None:
 
 
 def test_failures_are_counted_by_reason() -> None:
-    assert failure_section([make_trial(0, 0.1), make_trial(1, 0.2, status="partial")]) is None
+    assert failure_section([make_trial(0, 0.1), make_trial(1, 0.2, status="stopped")]) is None
     trials = [make_trial(i, float("inf")) for i in range(3)]
     trials.append(make_trial(3, 0.3, status="timeout", error="x" * 1000))
     section = failure_section([*trials, make_trial(4, 0.1)])

@@ -17,13 +17,14 @@ from toys import make_problem, make_trial
 from windvane.runtime.ensemble import apply_temperature
 from windvane.runtime.table import Floats
 from windvane.search.ensemble import (
-    MOST_CANDIDATES,
+    MAX_CANDIDATES,
     EnsembleBuilder,
     candidates,
-    family_cap,
     greedy_selection,
+    max_candidates_per_family,
 )
-from windvane.search.run import Problem, RunDirectory
+from windvane.search.problem import Problem
+from windvane.search.run_directory import RunDirectory
 from windvane.search.trial import Trial
 
 Losses = Callable[[Floats], float]
@@ -109,7 +110,7 @@ def test_candidates_that_cannot_be_judged_still_give_weights() -> None:
 
 def test_a_family_may_bring_more_candidates_to_more_rows() -> None:
     sizes = [10, 999, 1000, 4999, 5000, 9999, 10_000, 14_999, 15_000, 50_000, 10**7]
-    assert [family_cap(n) for n in sizes] == [2, 2, 4, 4, 6, 6, 8, 8, 10, 12, 12]
+    assert [max_candidates_per_family(n) for n in sizes] == [2, 2, 4, 4, 6, 6, 8, 8, 10, 12, 12]
 
 
 @settings(deadline=None, max_examples=30)
@@ -124,13 +125,13 @@ def test_candidates_are_the_best_usable_ones_of_each_family(drawn: list[tuple[st
     expected: list[Trial] = []
     for family in "abc":
         own = sorted((t for t in trials if t.family == family and t.usable), key=lambda t: (t.loss, t.number))
-        expected += own[: family_cap(n_rows)]
-    assert sorted(chosen, key=lambda t: t.number) == sorted(expected, key=lambda t: t.number)[:MOST_CANDIDATES]
+        expected += own[: max_candidates_per_family(n_rows)]
+    assert sorted(chosen, key=lambda t: t.number) == sorted(expected, key=lambda t: t.number)[:MAX_CANDIDATES]
 
 
 def test_candidates_are_limited_in_all() -> None:
     trials = [make_trial(i, 1 / (i + 1), family=f"f{i % 10}") for i in range(100)]
-    assert [t.number for t in candidates(trials, 10**6)] == list(range(99, 99 - MOST_CANDIDATES, -1))
+    assert [t.number for t in candidates(trials, 10**6)] == list(range(99, 99 - MAX_CANDIDATES, -1))
 
 
 class Bench:
@@ -141,13 +142,15 @@ class Bench:
         self.target = problem.target[problem.valid_rows]
         self.trials: list[Trial] = []
 
-    def keep(self, prediction: Floats, *, family: str, number: int | None = None, step: str = "step_0000") -> Trial:
+    def keep(
+        self, prediction: Floats, *, family: str, number: int | None = None, checkpoint: str = "checkpoint_0000"
+    ) -> Trial:
         number = len(self.trials) if number is None else number
-        folder = self.directory.step(number, step)
+        folder = self.directory.checkpoint(number, checkpoint)
         folder.mkdir(parents=True)
         np.save(folder / "valid.npy", prediction)
         loss = self.problem.loss(prediction.astype(np.float64), self.problem.valid_rows)
-        trial = make_trial(number, loss, family, step=step)
+        trial = make_trial(number, loss, family, checkpoint=checkpoint)
         self.trials = [t for t in self.trials if t.number != number] + [trial]
         return trial
 
@@ -162,7 +165,7 @@ class Bench:
             self.keep(prediction, family=f"f{i}")
 
     def read(self, trial: Trial) -> Floats:
-        return np.load(self.directory.step(trial.number, trial.step or "") / "valid.npy").astype(np.float64)
+        return np.load(self.directory.checkpoint(trial.number, trial.checkpoint or "") / "valid.npy").astype(np.float64)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +189,7 @@ def test_the_loss_of_an_ensemble_is_that_of_its_blend(kind: Any, metric: str, we
     assert ensemble.loss == pytest.approx(bench.problem.loss(blend, bench.problem.valid_rows), rel=1e-5)
     assert ensemble.loss <= min(t.loss for t in bench.trials) * (1 + 1e-5)
     assert (ensemble.temperature, ensemble.decision) == (1.0, None)
-    assert all(m.step == "step_0000" and m.family == by_number[m.number].family for m in ensemble.members)
+    assert all(m.step == "checkpoint_0000" and m.family == by_number[m.number].family for m in ensemble.members)
     assert builder.seconds > 0
 
 
@@ -221,9 +224,9 @@ def test_what_cannot_be_read_stays_out(tmp_path: Path) -> None:
     bench = Bench(tmp_path, make_problem("binary"))
     bench.keep_some(2)
     lost, torn, short = (bench.keep(np.eye(2)[bench.target] * 1.0, family=name) for name in ("lost", "torn", "short"))
-    (bench.directory.step(lost.number, "step_0000") / "valid.npy").unlink()
-    (bench.directory.step(torn.number, "step_0000") / "valid.npy").write_bytes(b"\x93NUMPY")
-    np.save(bench.directory.step(short.number, "step_0000") / "valid.npy", np.ones((3, 2)))
+    (bench.directory.checkpoint(lost.number, "checkpoint_0000") / "valid.npy").unlink()
+    (bench.directory.checkpoint(torn.number, "checkpoint_0000") / "valid.npy").write_bytes(b"\x93NUMPY")
+    np.save(bench.directory.checkpoint(short.number, "checkpoint_0000") / "valid.npy", np.ones((3, 2)))
     ensemble = EnsembleBuilder(bench.problem, bench.directory, 5).build(bench.trials)
     assert ensemble is not None
     assert {m.family for m in ensemble.members} <= {"f0", "f1"}
@@ -236,16 +239,16 @@ def test_without_a_usable_trial_there_is_no_ensemble(tmp_path: Path) -> None:
     assert builder.build([make_trial(0, float("inf")), make_trial(1, 0.1)], finish=True) is None
 
 
-def test_a_newer_step_replaces_the_older_one(tmp_path: Path) -> None:
+def test_a_newer_checkpoint_replaces_the_older_one(tmp_path: Path) -> None:
     bench = Bench(tmp_path, make_problem("binary"))
     bench.keep_some(1)
     builder = EnsembleBuilder(bench.problem, bench.directory, 5)
     first = builder.build(bench.trials)
-    bench.keep((np.eye(2)[bench.target]).astype(np.float32), family="f0", number=0, step="step_0001")
+    bench.keep((np.eye(2)[bench.target]).astype(np.float32), family="f0", number=0, checkpoint="checkpoint_0001")
     second = builder.build(bench.trials)
     assert first is not None and second is not None
     assert second.loss < first.loss
-    assert second.members == (replace(first.members[0], step="step_0001"),)
+    assert second.members == (replace(first.members[0], step="checkpoint_0001"),)
 
 
 def test_weights_that_are_all_zero_where_it_counts_are_ignored(tmp_path: Path) -> None:

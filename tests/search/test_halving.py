@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import make_trial
 
-from windvane.search.halving import ETA, Rung, make_rungs, next_job, promotion, rung_of
-from windvane.search.trial import Job, Trial
+from windvane.search.halving import ETA, Rung, make_rungs, promote, promotion, rung_of
+from windvane.search.trial import Trial
 
 HALVED = (Rung(None, 1 / 16), Rung(None, 1 / 4), Rung(None, 1.0))
 
@@ -34,20 +34,24 @@ def test_rungs_rise_to_all_rows_and_iterations(n_train: int, halving: bool, firs
     rungs = make_rungs(n_train, halving, first_rows)
     assert rungs[-1] == Rung(None, 1.0)
     assert len(set(rungs)) == len(rungs)
-    rows = [n_train if rung.rows is None else rung.rows for rung in rungs]
+    rows = [n_train if rung.n_rows is None else rung.n_rows for rung in rungs]
     assert rows == sorted(rows)
-    assert all(rung.rows is None or rung.rows < n_train for rung in rungs)
-    whole = [rung.share for rung in rungs if rung.rows is None]
+    assert all(rung.n_rows is None or rung.n_rows < n_train for rung in rungs)
+    whole = [rung.iteration_fraction for rung in rungs if rung.n_rows is None]
     assert whole == sorted(whole)
 
 
 def on(rung: Rung, number: int, loss: float) -> Trial:
-    return replace(make_trial(number, loss), rows=rung.rows, share=rung.share)
+    return replace(make_trial(number, loss), n_rows=rung.n_rows, iteration_fraction=rung.iteration_fraction)
 
 
 def top_quarter(records: list[Trial], rung: Rung) -> list[int]:
     """The slow and obvious way: the seeds (they tell configurations apart here) of the best quarter of a rung."""
-    here = {t.seed: t for t in records if (t.rows, t.share) == (rung.rows, rung.share) and t.usable}
+    here = {
+        t.seed: t
+        for t in records
+        if (t.n_rows, t.iteration_fraction) == (rung.n_rows, rung.iteration_fraction) and t.usable
+    }
     ranked = sorted(here.values(), key=lambda t: (t.loss, t.number))
     return [t.seed for t in ranked[: len(ranked) // ETA]]
 
@@ -64,7 +68,7 @@ def test_a_simulated_run(losses: list[float], workers: int, first_rows: int | No
     rng = np.random.default_rng(seed)
     rungs = make_rungs(2000, True, first_rows)
     records: list[Trial] = []
-    busy: list[Job] = []
+    busy: list[Trial] = []
     risen: set[tuple[int, int]] = set()
     fresh, number = list(range(len(losses))), 0
     for _ in range(len(losses) * len(rungs) * 2 + workers):
@@ -77,9 +81,9 @@ def test_a_simulated_run(losses: list[float], workers: int, first_rows: int | No
                 assert trial.seed in top_quarter(records, rungs[level])
                 assert (trial.seed, level) not in risen
                 risen.add((trial.seed, level))
-                job = next_job(trial, rung, number)
+                job = promote(trial, rung, number)
             elif fresh:
-                job = Job(number, "toy", {}, "random", seed=fresh.pop(0), rows=rungs[0].rows, share=rungs[0].share)
+                job = Trial(number, "toy", {}, "random", fresh.pop(0), rungs[0].n_rows, rungs[0].iteration_fraction)
             else:
                 break
             number = max(number, job.number + 1)
@@ -88,7 +92,7 @@ def test_a_simulated_run(losses: list[float], workers: int, first_rows: int | No
             break
         job = busy.pop(int(rng.integers(len(busy))))
         loss = losses[job.seed] * (1 - 0.1 * rung_of(job, rungs)) + 0.01 * rng.random()
-        records.append(replace(Trial.of(job, "done"), loss=loss, step="step_0000"))
+        records.append(replace(job, status="done", loss=loss, checkpoint="checkpoint_0000"))
     assert not busy and not fresh
     for level, rung in enumerate(rungs[:-1]):
         for waiting in top_quarter(records, rung):
@@ -97,12 +101,12 @@ def test_a_simulated_run(losses: list[float], workers: int, first_rows: int | No
 
 def test_of_a_finished_rung_a_quarter_goes_up_the_best_first() -> None:
     records = [on(HALVED[0], i, loss=((i * 7) % 19) / 19) for i in range(19)]
-    busy: list[Job] = []
+    busy: list[Trial] = []
     while (up := promotion(records, busy, HALVED)) is not None:
-        busy.append(next_job(*up, number=99))
+        busy.append(promote(*up, new_number=99))
     best = sorted(records, key=lambda t: t.loss)[: 19 // ETA]
     assert [job.number for job in busy] == [t.number for t in best]
-    assert {(job.rows, job.share) for job in busy} == {(None, 1 / 4)}
+    assert {(job.n_rows, job.iteration_fraction) for job in busy} == {(None, 1 / 4)}
 
 
 def test_the_highest_rung_comes_first() -> None:
@@ -115,9 +119,9 @@ def test_who_failed_above_or_is_on_the_way_up_does_not_go_again() -> None:
     records = [on(HALVED[0], i, 0.1 * i) for i in range(4)]
     up = promotion(records, [], HALVED)
     assert up == (records[0], HALVED[1])
-    job = next_job(*up, number=9)
+    job = promote(*up, new_number=9)
     assert promotion(records, [job], HALVED) is None
-    assert promotion([*records, Trial.of(job, "failed")], [], HALVED) is None
+    assert promotion([*records, replace(job, status="failed")], [], HALVED) is None
 
 
 def test_too_few_or_no_usable_results_promote_nobody() -> None:
@@ -127,8 +131,8 @@ def test_too_few_or_no_usable_results_promote_nobody() -> None:
     assert promotion([on(HALVED[2], i, 0.1) for i in range(20)], [], HALVED) is None
 
 
-def test_more_iterations_go_on_with_the_trial_and_more_rows_make_a_new_one() -> None:
+def test_more_iterations_resume_the_trial_and_more_rows_make_a_new_one() -> None:
     trial = on(Rung(500, 1.0), 3, 0.1)
-    assert next_job(trial, Rung(2000, 1.0), number=8) == replace(trial.job, number=8, rows=2000)
+    assert promote(trial, Rung(2000, 1.0), 8) == replace(trial.without_results(), number=8, n_rows=2000)
     trial = on(HALVED[0], 3, 0.1)
-    assert next_job(trial, HALVED[1], number=8) == replace(trial.job, share=1 / 4)
+    assert promote(trial, HALVED[1], 8) == replace(trial.without_results(), iteration_fraction=1 / 4)

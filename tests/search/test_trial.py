@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from toys import make_trial, trials
 
-from windvane.search.trial import Job, Trial
+from windvane.search.trial import Trial
 
 
 @settings(deadline=None, max_examples=80)
@@ -34,7 +34,7 @@ def test_what_is_not_finite_becomes_null_and_comes_back_infinite() -> None:
         {"number": 1},
         {**make_trial(1).to_json(), "colour": "red"},
         {**make_trial(1).to_json(), "loss": "low"},
-        {**make_trial(1).to_json(), "iterations": ["x"]},
+        {**make_trial(1).to_json(), "best_iterations": ["x"]},
         {**make_trial(1).to_json(), "fold_losses": 3},
     ],
 )
@@ -43,24 +43,27 @@ def test_what_is_no_trial_is_refused(record: dict[str, Any]) -> None:
         Trial.from_json(record)
 
 
-def test_a_trial_knows_its_job() -> None:
-    job = Job(3, "toy", {"rate": 0.5}, "optimiser", seed=11, rows=500, share=0.25)
-    trial = Trial.of(job, "failed", error="broken")
-    assert trial.job == job
-    assert (trial.status, trial.error, trial.loss, trial.step) == ("failed", "broken", math.inf, None)
-    assert Trial.from_json(trial.to_json()).job == job
+def test_a_trial_without_its_results() -> None:
+    waiting = Trial(3, "toy", {"rate": 0.5}, "sampler", seed=11, n_rows=500, iteration_fraction=0.25)
+    done = replace(waiting, status="done", loss=0.5, checkpoint="checkpoint_0000", best_iterations=(1, 2), ended=9.0)
+    assert done.without_results() == waiting
+    failed = done.without_results("failed", "broken")
+    assert (failed.status, failed.error, failed.loss, failed.checkpoint) == ("failed", "broken", math.inf, None)
+    assert Trial.from_json(failed.to_json()).without_results() == waiting
 
 
 @pytest.mark.parametrize(
-    ("step", "loss", "status", "usable"),
+    ("checkpoint", "loss", "status", "usable"),
     [
-        ("step_0000", 0.5, "done", True),
-        ("step_0000", -0.5, "timeout", True),
-        ("step_0000", 0.5, "crashed", True),
-        ("step_0000", math.inf, "done", False),
+        ("checkpoint_0000", 0.5, "done", True),
+        ("checkpoint_0000", -0.5, "timeout", True),
+        ("checkpoint_0000", 0.5, "crashed", True),
+        ("checkpoint_0000", math.inf, "done", False),
         (None, 0.5, "done", False),
         (None, math.inf, "failed", False),
     ],
 )
-def test_a_kept_step_with_a_finite_loss_is_usable(step: str | None, loss: float, status: Any, usable: bool) -> None:
-    assert Trial(0, "toy", {}, "random", 0, status, loss=loss, step=step).usable == usable
+def test_a_checkpoint_with_a_finite_loss_is_usable(
+    checkpoint: str | None, loss: float, status: Any, usable: bool
+) -> None:
+    assert Trial(0, "toy", {}, "random", 0, status=status, loss=loss, checkpoint=checkpoint).usable == usable

@@ -22,7 +22,7 @@ from typing import Any
 
 from windvane.errors import InputError, ModelFileError
 from windvane.models import FAMILIES
-from windvane.persist import write_model
+from windvane.persistence import write_model
 from windvane.predictor import Predictor
 from windvane.runtime.models import FittedModel
 from windvane.runtime.sklearn_files import read_estimator

@@ -30,9 +30,8 @@ from windvane.metalearning.cells import Cell, append_cell, cell_id, read_cells
 from windvane.models import FAMILIES
 from windvane.models.base import Family, Setting
 from windvane.runtime.table import Floats, Table
-from windvane.search.evaluate import part
 from windvane.search.portfolio import Entry
-from windvane.search.prepare import Given, Prepared, prepare
+from windvane.search.problem import PreparedProblem, prepare_problem
 from windvane.settings import Settings
 
 METRICS = {
@@ -157,7 +156,7 @@ class _Evaluator:
 
     source: SourceTable
     settings: CollectSettings
-    prepared: Prepared
+    prepared: PreparedProblem
     test: Table
     test_target: NDArray[Any]
     metrics: dict[str, Metric] = field(default_factory=dict)
@@ -177,7 +176,7 @@ class _Evaluator:
             verbose=0,
             keep_data=False,
         )
-        prepared = prepare(X, y, Given(source.goal, families=list(FAMILIES)), run, "the collection")
+        prepared = prepare_problem(X, y, source.goal, run, families=list(FAMILIES), owner="the collection")
         test = prepared.schema.transform(to_frame(X_test))
         target, _ = encode_target(y_test, source.goal, prepared.classes)
         task = prepared.problem.task
@@ -228,7 +227,7 @@ class _Evaluator:
             start = time.process_time()
             seed = int(np.random.SeedSequence([self.settings.seed, i]).generate_state(1)[0] % 2**31)
             setting = Setting(problem.task, seed, 1)
-            data = part(problem, fold.train), part(problem, fold.valid)
+            data = problem.part(fold.train), problem.part(fold.valid)
             models.append(family.start(entry.config, *data, setting))
             used[i] += time.process_time() - start
         arrays: dict[str, NDArray[np.float16]] = {}

@@ -21,7 +21,7 @@ from scipy.stats import rankdata
 
 from windvane.metalearning.cells import Cell, cell_id, read_cells
 from windvane.runtime.table import Floats
-from windvane.search.ensemble import family_cap
+from windvane.search.ensemble import max_candidates_per_family
 from windvane.search.portfolio import Entry
 
 AUTO = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
@@ -206,7 +206,7 @@ def run_trials(order: Sequence[str], table: TableReplay, plan: RunPlan) -> list[
 def score_run(reached: Sequence[tuple[str, int]], table: TableReplay, select: Select = greedy) -> float:
     """Return the test loss of the ensemble of some checkpoints; that of a constant where there is none."""
     ranked = sorted(reached, key=lambda pair: table.curves[pair[0]].valid_loss[pair[1]])
-    cap, seen, chosen = family_cap(table.rows), dict[str, int](), []
+    cap, seen, chosen = max_candidates_per_family(table.rows), dict[str, int](), []
     for entry, last in ranked:
         family = table.curves[entry].family
         seen[family] = seen.get(family, 0) + 1

@@ -19,7 +19,7 @@ from windvane.evaluation.importance import matrix_columns
 from windvane.evaluation.metric_functions import r2, roc_auc
 from windvane.runtime.schema import Schema
 from windvane.runtime.table import Floats, Integers, Table
-from windvane.search.run import Problem
+from windvane.search.problem import Problem
 
 MAX_ROWS = 200_000  # compared for duplicates
 MAX_TREE_ROWS = 4_000  # for a tree on one column: one half to learn from, the other to evaluate

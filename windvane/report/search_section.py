@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from windvane.evaluation.metrics import Metric
-from windvane.fitted import leaderboard, performance_over_time
 from windvane.html_builder import Html, Section, bars, details, figure, number, paragraph, side_by_side, table, tag
 from windvane.progress import span
 from windvane.report.report_data import ReportData
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.table import Floats
+from windvane.search.history import leaderboard, performance_over_time
 from windvane.search.trial import Trial
 from windvane.svg_charts import Axis, Series, plot
 
@@ -24,9 +24,9 @@ MAX_CONFIGS, MAX_STRIPS = 5, 10
 _ENDS = {
     "failed": "the library raised an error",
     "timeout": "stopped at its time limit",
-    "memory": "stopped at the memory limit",
+    "out_of_memory": "stopped at the memory limit",
     "crashed": "the worker process died",
-    "partial": "stopped at the end of the search",
+    "stopped": "stopped at the end of the search",
     "done": "done",
 }
 
@@ -41,8 +41,8 @@ def search_section(data: ReportData) -> Section:
         content.append(paragraph(f"Validated by {rule} ({policy.name}), because: {policy.reason}."))
     seconds = max((trial.ended for trial in trials), default=0.0)
     n_usable = sum(trial.usable for trial in trials)
-    origins = Counter(trial.origin for trial in trials)
-    came = ", ".join(f"{count:,} from the {origin}" for origin, count in origins.most_common())
+    sources = Counter(trial.source for trial in trials)
+    came = ", ".join(f"{count:,} from the {source}" for source, count in sources.most_common())
     content.append(paragraph(f"{len(trials):,} trials in {span(seconds)} ({came}); {n_usable:,} with a usable model."))
     pictures = [_over_time(data)] if len(data.curve) > 1 else []
     strips = _fold_spread(trials, data.ensemble, metric)
@@ -81,8 +81,8 @@ def ensemble_section(data: ReportData) -> Section:
     for member in [m for m in ensemble.members if m.number in by_number][:MAX_CONFIGS]:
         trial = by_number[member.number]
         rows = [[name, _setting(value)] for name, value in trial.config.items()]
-        if trial.iterations:
-            rows.append(["best iteration of each fold", ", ".join(map(str, trial.iterations))])
+        if trial.best_iterations:
+            rows.append(["best iteration of each fold", ", ".join(map(str, trial.best_iterations))])
         title = f"Configuration of {member.family} #{member.number}"
         content.append(details(title, table(["hyperparameter", "value"], rows, label=title)))
     return Section("Ensemble", content)
@@ -90,7 +90,7 @@ def ensemble_section(data: ReportData) -> Section:
 
 def failure_section(trials: Sequence[Trial]) -> Section | None:
     """What failed and why; None if every trial ended well."""
-    ended = [t for t in trials if t.status not in ("done", "partial") or not t.usable]
+    ended = [t for t in trials if t.status not in ("done", "stopped") or not t.usable]
     if not ended:
         return None
     counted = Counter(
@@ -190,11 +190,11 @@ def _board(trials: Sequence[Trial], ensemble: Ensemble, metric: Metric) -> list[
             f"{row['ensemble_weight']:.0%}" if row["ensemble_weight"] else "",
             f"{row['fit_seconds']:.1f}",
             row["status"],
-            row["origin"],
+            row["source"],
         ]
         for rank, row in enumerate(board.to_dict("records"), start=1)
     ]
-    header = ["rank", "trial", f"validation {metric.name}", "weight", "seconds", "status", "origin"]
+    header = ["rank", "trial", f"validation {metric.name}", "weight", "seconds", "status", "source"]
     shown = [table(header, rows[:SHOWN_TRIALS], label="Best trials")]
     if len(rows) > SHOWN_TRIALS:
         rest = table(header, rows[SHOWN_TRIALS:MAX_TRIALS], label="Other trials")

@@ -1,1 +1,1 @@
-"""Which configuration next, for how long, and what came of it."""
+"""The search: which configurations to train, how long, and the ensemble of the best."""

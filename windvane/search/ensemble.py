@@ -20,31 +20,23 @@ from windvane.evaluation.calibration import Loss, fit_decision_weights, fit_temp
 from windvane.evaluation.metrics import round_loss
 from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
 from windvane.runtime.table import Floats
-from windvane.search.bagging import folds_to_keep
-from windvane.search.run import Problem, RunDirectory
+from windvane.search.problem import Problem
+from windvane.search.run_directory import RunDirectory
 from windvane.search.trial import Trial
 
 Singles = NDArray[np.floating[Any]]
 
-MOST_CANDIDATES = 40
+MAX_CANDIDATES = 40
+# Models of a whole ensemble, as a multiple of the folds.
+MODELS_PER_FOLD = 2.0
+# Training sets that are smaller by less than this share of the largest count as large as it.
+_SIZE_TOLERANCE = 0.1
 
 
 def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
-    """Choose weights for candidates.
+    """Return weights for candidates, shape (m,), at least 0, sum 1; never worse on `loss` than the best candidate.
 
-    Parameters
-    ----------
-    predictions
-        Shape (m, v) or (m, v, k).
-    loss
-        Judges a blend of shape (v,) or (v, k).
-    size
-        Rounds; the best prefix of them is kept.
-
-    Returns
-    -------
-    ndarray
-        Weights of shape (m,), at least 0, sum 1; never worse on `loss` than the best candidate alone.
+    `predictions` has the shape (m, v) or (m, v, k). The best prefix of `size` rounds is kept.
     """
     counts = np.zeros(len(predictions))
     best_counts, best_loss = counts, np.inf
@@ -60,19 +52,8 @@ def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
     return np.asarray(best_counts / best_counts.sum())
 
 
-def family_cap(n_rows: int) -> int:
-    """Limit the candidates of one family against overfitting of the selection on small data.
-
-    Parameters
-    ----------
-    n_rows
-        Training rows.
-
-    Returns
-    -------
-    int
-        2 below 1,000 rows, 4 below 5,000, 6 below 10,000, then 2 more for each 5,000 up to 12.
-    """
+def max_candidates_per_family(n_rows: int) -> int:
+    """Limit the candidates of one family, against overfitting of the selection on small data."""
     if n_rows < 1_000:
         return 2
     if n_rows < 5_000:
@@ -81,47 +62,44 @@ def family_cap(n_rows: int) -> int:
 
 
 def candidates(trials: Sequence[Trial], n_rows: int) -> list[Trial]:
-    """Choose the trials that may enter the ensemble: every fold present, the best of each family.
-
-    Parameters
-    ----------
-    trials
-        All trials.
-    n_rows
-        Training rows.
-
-    Returns
-    -------
-    list of Trial
-        Best first, at most `MOST_CANDIDATES`.
-    """
-    cap, seen, chosen = family_cap(n_rows), dict[str, int](), list[Trial]()
+    """Return the usable trials that may enter the ensemble, best first."""
+    cap, seen, chosen = max_candidates_per_family(n_rows), dict[str, int](), list[Trial]()
     for trial in sorted((t for t in trials if t.usable), key=lambda t: (t.loss, t.number)):
         seen[trial.family] = seen.get(trial.family, 0) + 1
         if seen[trial.family] <= cap:
             chosen.append(trial)
-    return chosen[:MOST_CANDIDATES]
+    return chosen[:MAX_CANDIDATES]
+
+
+def allocate_fold_models(weights: Sequence[float], train_sizes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the folds of each member whose models predict: as many as its weight deserves.
+
+    All k fold models averaged predict a little better than one, and k times slower. The variance that the ensemble
+    keeps is the sum of weight**2 x variance / models over its members, so for a given number of models in all, each
+    should have them in proportion to its weight. A member alone has all. Members take turns, so that together they have
+    learned from all rows; if folds differ in size (`train_sizes`), as with time order, the larger ones come first.
+    """
+    n_folds, largest = len(train_sizes), max(train_sizes)
+    step = max(1.0, _SIZE_TOLERANCE * largest)
+    size_class = [int((largest - size) / step) for size in train_sizes]
+    chosen, first = [], 0
+    for weight in weights:
+        count = min(n_folds, max(1, round(MODELS_PER_FOLD * n_folds * weight)))
+        turns = [(first + i) % n_folds for i in range(n_folds)]
+        chosen.append(tuple(sorted(sorted(turns, key=size_class.__getitem__)[:count])))
+        first += count
+    return chosen
 
 
 class EnsembleBuilder:
-    """Keeps the ensemble of a run up to date; the predictions of its candidates stay in memory.
+    """Builds the ensemble of a run; the predictions of its candidates stay in memory.
 
-    Parameters
-    ----------
-    problem
-        Target, weights and metric.
-    directory
-        Where the kept steps lie.
-    size
-        Rounds of the greedy selection.
-    most_seconds
-        About how long a build may take; a slow metric then judges fewer candidates. Infinity: no clock.
+    A build has `size` rounds of greedy selection and takes about `max_seconds` (infinity: no clock); with a slow metric
+    fewer candidates are evaluated.
     """
 
-    def __init__(
-        self, problem: Problem, directory: RunDirectory, size: int, most_seconds: float = float("inf")
-    ) -> None:
-        self.directory, self.size, self.most_seconds = directory, size, most_seconds
+    def __init__(self, problem: Problem, directory: RunDirectory, size: int, max_seconds: float = float("inf")) -> None:
+        self.directory, self.size, self.max_seconds = directory, size, max_seconds
         self._task: Task = problem.task
         self._metric = problem.metric
         self._train_sizes = [len(fold.train) for fold in problem.folds]
@@ -129,31 +107,21 @@ class EnsembleBuilder:
         self._target: NDArray[Any] = problem.target[rows]  # (v,)
         weight = None if problem.weight is None else problem.weight[rows]  # (v,)
         self._weight = weight if weight is not None and weight.any() else None
-        self._known: dict[tuple[int, str], Singles] = {}
+        self._predictions: dict[tuple[int, str], Singles] = {}
         self.seconds = 0.0  # what the last build took
 
     def build(self, trials: Sequence[Trial], *, finish: bool = False) -> Ensemble | None:
-        """Choose members and weights.
+        """Choose members and weights; None if no trial is usable.
 
-        Parameters
-        ----------
-        trials
-            All trials so far.
-        finish
-            Whether to fit temperature and decision weights too.
-
-        Returns
-        -------
-        Ensemble or None
-            None where no trial is usable.
+        `finish` also fits the temperature or the decision weights.
         """
         started = time.perf_counter()
         pool = [(trial, self._read(trial)) for trial in candidates(trials, self._task.n_rows)]
         known = [(trial, single) for trial, single in pool if single is not None]
-        most_calls = self._affordable_calls(known[0][1]) if known else 0.0
+        most_calls = self._max_metric_calls(known[0][1]) if known else 0.0
         if most_calls < self.size * len(known):
             known = known[: max(1, int(most_calls / self.size))]
-        self._known = {(trial.number, trial.step or ""): single for trial, single in known}
+        self._predictions = {(trial.number, trial.checkpoint or ""): single for trial, single in known}
         if not known:
             return None
         chosen = [trial for trial, _ in known]
@@ -170,23 +138,23 @@ class EnsembleBuilder:
                 decision = fit_decision_weights(blend, self._loss, self._spread, most_calls)
         final = self._loss(blend if decision is None else blend * np.asarray(decision))
         members = [
-            Member(trial.number, trial.step or "", trial.family, float(weight))
+            Member(trial.number, trial.checkpoint or "", trial.family, float(weight))
             for trial, weight in zip(chosen, weights, strict=True)
             if weight > 0
         ]
         members.sort(key=lambda member: (-member.weight, member.number))
-        kept = folds_to_keep([member.weight for member in members], self._train_sizes)
+        kept = allocate_fold_models([member.weight for member in members], self._train_sizes)
         final_members = tuple(replace(member, folds=folds) for member, folds in zip(members, kept, strict=True))
         self.seconds = time.perf_counter() - started
         return Ensemble(final_members, final, temperature, decision)
 
-    def _affordable_calls(self, single: Singles) -> float:
-        """Say how often the metric may be asked in one build."""
-        if self.most_seconds == np.inf:
+    def _max_metric_calls(self, single: Singles) -> float:
+        """Return how often the metric may be computed in one build."""
+        if self.max_seconds == np.inf:
             return np.inf
         started = time.perf_counter()
         self._loss(single.astype(float))
-        return self.most_seconds / max(time.perf_counter() - started, 1e-9)
+        return self.max_seconds / max(time.perf_counter() - started, 1e-9)
 
     def _spread(self, blend: Floats) -> float:
         weight = self._weight
@@ -206,13 +174,13 @@ class EnsembleBuilder:
         return true_class, lambda p: -float(np.average(np.log(np.clip(p, 1e-15, 1.0)), weights=self._weight))
 
     def _read(self, trial: Trial) -> Singles | None:
-        key = (trial.number, trial.step or "")
-        if key not in self._known:
+        key = (trial.number, trial.checkpoint or "")
+        if key not in self._predictions:
             try:
-                array: Singles = np.load(self.directory.step(*key) / "valid.npy")
+                array: Singles = np.load(self.directory.checkpoint(*key) / "valid.npy")
             except (OSError, ValueError):
-                return None  # a newer step has replaced it, or the disk lost it
+                return None  # a newer checkpoint has replaced it, or it is damaged
             if array.shape[0] != len(self._target):
                 return None
-            self._known[key] = array
-        return self._known[key]
+            self._predictions[key] = array
+        return self._predictions[key]

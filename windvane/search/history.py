@@ -1,39 +1,36 @@
-"""Every trial on disk: append-only JSON lines.
+"""Every trial on disk: append-only JSON lines, and tables of them.
 
-A line is a `Trial`; a later line with the same number replaces an earlier one (a trial that went on). A line torn
-by a kill is skipped, wherever it stands, and the next line starts on a line of its own.
+A line is a `Trial`; a later line with the same number replaces an earlier one (a resumed trial). A line torn by a kill
+is skipped, wherever it stands, and the next record starts on a new line.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
+from windvane.evaluation.metrics import Metric
+from windvane.runtime.ensemble import Ensemble
 from windvane.search.trial import Trial
+
+Curve = list[tuple[float, float, float]]  # seconds of the run, loss of the best trial, loss of the ensemble
 
 
 class History:
-    """The trials of a run, in memory and in one file.
-
-    Parameters
-    ----------
-    path
-        The file; made with the first trial. What it holds already is read.
-
-    Attributes
-    ----------
-    records
-        Every line in the order of writing; a trial that went on has several.
-    """
+    """The trials of a run, in memory and in one file, which is made with the first trial."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.records: list[Trial] = []
-        self._whole = True  # whether the file ends with a line break
+        self.records: list[Trial] = []  # every line in the order of writing; a resumed trial has several
+        self._ends_with_newline = True
         if path.exists():
             text = path.read_text(encoding="utf-8", errors="replace")
-            self._whole = text.endswith("\n") or not text
+            self._ends_with_newline = text.endswith("\n") or not text
             for line in text.splitlines():
                 try:
                     trial = Trial.from_json(json.loads(line))
@@ -48,25 +45,56 @@ class History:
         return [latest[number] for number in sorted(latest)]
 
     def append(self, trial: Trial) -> None:
-        """Add a trial, or replace the one of the same number.
-
-        Parameters
-        ----------
-        trial
-            What came of it.
-
-        Raises
-        ------
-        OSError
-            Where the file cannot be written; the trial is known in memory all the same.
-        """
+        """Add a trial; if the file cannot be written, OSError is raised and the trial is in memory all the same."""
         self.records.append(trial)
         line = json.dumps(trial.to_json()) + "\n"
-        if not self._whole:
+        if not self._ends_with_newline:
             line = "\n" + line
-        self._whole = False  # until the line is safe
+        self._ends_with_newline = False  # until the line is safe
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
-        self._whole = True
+        self._ends_with_newline = True
+
+
+def leaderboard(trials: Sequence[Trial], ensemble: Ensemble) -> pd.DataFrame:
+    """Return one row for each trial, best validation loss first, indexed by rank."""
+    weights = {member.number: member.weight for member in ensemble.members}
+    ranked = sorted(trials, key=lambda trial: (trial.loss, trial.number))
+    rows = [
+        {
+            "trial": trial.number,
+            "family": trial.family,
+            "ensemble_weight": weights.get(trial.number, 0.0),
+            "validation_loss": trial.loss if np.isfinite(trial.loss) else np.nan,
+            "fit_seconds": trial.fit_seconds,
+            "predict_seconds": trial.predict_seconds,
+            "status": trial.status,
+            "source": trial.source,
+        }
+        for trial in ranked
+    ]
+    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="rank"))
+
+
+def performance_over_time(curve: Sequence[tuple[float, float, float]], metric: Metric) -> pd.DataFrame:
+    """Return the validation scores of the best single model and of the ensemble, in the metric's own direction."""
+    return pd.DataFrame(
+        {
+            "seconds": [seconds for seconds, _, _ in curve],
+            "best_single": [metric.score(single) for _, single, _ in curve],
+            "ensemble": [metric.score(ensemble) for _, _, ensemble in curve],
+        }
+    )
+
+
+def describe_failures(trials: Sequence[Trial]) -> str:
+    """Return one line for each family, status and error of the trials that are not usable."""
+    counts: dict[tuple[str, str, str], int] = {}
+    for trial in trials:
+        if not trial.usable:
+            key = (trial.family, trial.status, trial.error or "")
+            counts[key] = counts.get(key, 0) + 1
+    lines = [f"  {family}: {status} x{count}: {error}" for (family, status, error), count in counts.items()]
+    return "\n".join(lines) or "  no trial was finished in the time budget"

@@ -1,86 +1,76 @@
-"""What is tried, and what came of it."""
+"""A trial: one configuration, and the result of training it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from windvane.models.base import Config
+from windvane.models.base import Config, Value
 
-Status = Literal["done", "partial", "failed", "timeout", "memory", "crashed"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One configuration to evaluate.
-
-    Attributes
-    ----------
-    number
-        Number of the trial; a job that goes on with a kept state has the number of the first.
-    family, config, origin
-        What to train, and where the configuration comes from: "portfolio", "random" or "optimiser".
-    seed
-        Root of the trial's randomness.
-    rows
-        Rows of each training part to use; None for all.
-    share
-        How far to grow, as a share of the family's full number of iterations, in (0, 1].
-    """
-
-    number: int
-    family: str
-    config: Config
-    origin: str
-    seed: int
-    rows: int | None = None
-    share: float = 1.0
+Source = Literal["portfolio", "sampler", "random"]
+Status = Literal["waiting", "running", "done", "stopped", "failed", "timeout", "out_of_memory", "crashed"]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of a job.
+    """One configuration, and the result of training it.
 
     Attributes
     ----------
-    number, family, config, origin, seed, rows, share
-        As in `Job`.
+    number
+        Number of the trial; it stays the same when the trial is resumed from its checkpoint.
+    family, config
+        Model family and its hyperparameters.
+    source
+        Where the configuration comes from: "portfolio", "sampler" or "random".
+    seed
+        Root of the trial's randomness.
+    n_rows
+        Rows of each training set that are used; None for all.
+    iteration_fraction
+        How far to train, as a fraction of the family's full number of iterations, in (0, 1].
     status
-        "done": grown as far as asked; "partial": stopped by its time with a usable state; "failed": the library raised;
-        "timeout", "memory": killed at a limit; "crashed": the worker program died. Also a trial that did not end
-        well is usable when `step` is not None: its last finished step predicts.
+        "waiting" and "running" before it ends. "done": trained as far as asked; "stopped": by its deadline, the end of
+        the search or Ctrl-C; "failed": the library raised; "timeout", "out_of_memory": killed at a limit; "crashed":
+        the worker process died.
     loss
-        Validation loss (lower is better) of the last kept step; infinity where there is none.
+        Validation loss (lower is better) of the last checkpoint; infinity without one.
     fold_losses
-        The same for each fold alone.
-    step
-        Name of the last kept step's folder, or None.
-    iterations
+        The same for each fold.
+    checkpoint
+        Name of the last checkpoint's folder, or None.
+    best_iterations
         The best iteration of each fold.
     fit_seconds, predict_seconds
-        Seconds spent in growing and predicting, all folds together.
+        Seconds spent in training and predicting, all folds together.
     cpu_seconds
         CPU seconds inside the models' methods.
     started, ended
         Seconds since the start of the run, earlier fits of the same run included.
     error
-        Why it did not end well, in words.
+        Why it did not end well.
+
+    Examples
+    --------
+    >>> trial = Trial(0, "lightgbm", {"num_leaves": 31}, "portfolio", seed=1)
+    >>> trial.status, trial.usable
+    ('waiting', False)
     """
 
     number: int
     family: str
     config: Config
-    origin: str
+    source: Source
     seed: int
-    status: Status
-    rows: int | None = None
-    share: float = 1.0
+    n_rows: int | None = None
+    iteration_fraction: float = 1.0
+    status: Status = "waiting"
     loss: float = math.inf
     fold_losses: tuple[float, ...] = ()
-    step: str | None = None
-    iterations: tuple[int, ...] = ()
+    checkpoint: str | None = None
+    best_iterations: tuple[int, ...] = ()
     fit_seconds: float = 0.0
     predict_seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -88,39 +78,32 @@ class Trial:
     ended: float = 0.0
     error: str | None = None
 
-    @classmethod
-    def of(cls, job: Job, status: Status, error: str | None = None) -> Trial:
-        """Start the record of a job.
-
-        Parameters
-        ----------
-        job
-            What is tried.
-        status
-            How it stands.
-        error
-            Why it did not end well.
-
-        Returns
-        -------
-        Trial
-            Without results yet.
-        """
-        names = {f.name for f in fields(Job)}
-        return cls(**{name: getattr(job, name) for name in names}, status=status, error=error)
-
-    @property
-    def job(self) -> Job:
-        """The job that this trial came from."""
-        return Job(**{f.name: getattr(self, f.name) for f in fields(Job)})
-
     @property
     def usable(self) -> bool:
-        """Whether a kept state with a finite loss exists."""
-        return self.step is not None and math.isfinite(self.loss)
+        """Whether a checkpoint with a finite loss exists, whatever the status."""
+        return self.checkpoint is not None and math.isfinite(self.loss)
+
+    @property
+    def key(self) -> tuple[str, tuple[tuple[str, Value], ...]]:
+        """Family and configuration as one hashable value."""
+        return config_key(self.family, self.config)
+
+    def without_results(self, status: Status = "waiting", error: str | None = None) -> Trial:
+        """Return the same trial as it was before any training."""
+        return Trial(
+            self.number,
+            self.family,
+            self.config,
+            self.source,
+            self.seed,
+            self.n_rows,
+            self.iteration_fraction,
+            status,
+            error=error,
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """Make a dictionary that JSON can hold; infinity becomes None."""
+        """Return a dictionary that JSON can hold; infinity becomes None."""
         record = asdict(self)
         record["config"] = dict(self.config)
         record["loss"] = self.loss if math.isfinite(self.loss) else None
@@ -129,27 +112,16 @@ class Trial:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Trial:
-        """Read what `to_json` made.
-
-        Parameters
-        ----------
-        record
-            The dictionary.
-
-        Returns
-        -------
-        Trial
-            The trial.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            Where the record is not that of a trial.
-        """
+        """Read the result of `to_json`; raises KeyError, TypeError or ValueError if it is not the record of a trial."""
         trial = cls(**record)
         return replace(
             trial,
             loss=math.inf if trial.loss is None else float(trial.loss),
             fold_losses=tuple(math.inf if value is None else float(value) for value in trial.fold_losses),
-            iterations=tuple(int(value) for value in trial.iterations),
+            best_iterations=tuple(int(value) for value in trial.best_iterations),
         )
+
+
+def config_key(family: str, config: Config) -> tuple[str, tuple[tuple[str, Value], ...]]:
+    """Return family and configuration as one hashable value."""
+    return family, tuple(sorted(config.items()))

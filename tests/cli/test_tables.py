@@ -1,0 +1,213 @@
+"""The commands for tables: what they pass on (with a recorder in place of the estimator), and one real session."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_breast_cancer
+from typer.testing import CliRunner
+
+import windvane
+from windvane.cli import app
+from windvane.version import VERSION
+
+
+def shell(*words: object) -> Any:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+class Recorder:
+    """Takes the place of an estimator and remembers how it was used."""
+
+    made: ClassVar[list[Recorder]] = []
+    test_score_ = 0.75
+
+    def __init__(self, time_budget: float, **settings: Any) -> None:
+        self.settings = {"time_budget": time_budget, **settings}
+        self.made.append(self)
+
+    def fit(self, X: pd.DataFrame, y: pd.Series, **columns: Any) -> Self:
+        self.X, self.y, self.columns = X, y, columns
+        return self
+
+    def leaderboard(self) -> pd.DataFrame:
+        return pd.DataFrame({"validation_loss": np.full(12, 0.1234567)}, index=pd.RangeIndex(1, 13, name="rank"))
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
+    monkeypatch.setattr(windvane, "AutoClassifier", Recorder)
+    monkeypatch.setattr(Recorder, "made", [])
+    return Recorder
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "table.csv"
+    frame = pd.DataFrame({"size": np.arange(40.0), "day": range(40), "who": range(40), "label": ["no", "yes"] * 20})
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_fit_passes_on_what_it_was_given(recorder: type[Recorder], table: Path) -> None:
+    options = "--time 30s --metric log_loss --policy cv5 --families lightgbm,catboost --jobs 2 --memory 900 --seed 7"
+    columns = "--groups who --time-column day --weight size"
+    done = shell("fit", table, "--target", "label", "--out", "run", "--test", table, *options.split(), *columns.split())
+    assert done.exit_code == 0, done.output
+    assert done.stdout.endswith(f"score on {table}, which chose nothing: 0.75\n")
+    (model,) = recorder.made
+    assert model.settings == {
+        "time_budget": 30.0,
+        "metric": "log_loss",
+        "n_jobs": 2,
+        "memory_limit": 900,
+        "policy": "cv5",
+        "families": ["lightgbm", "catboost"],
+        "portfolio": None,
+        "run_dir": Path("run"),
+        "random_state": 7,
+        "verbose": 1,
+    }
+    assert list(model.X.columns) == []
+    assert list(model.y) == ["no", "yes"] * 20
+    assert [model.columns[name].name for name in ("groups", "time", "sample_weight")] == ["who", "day", "size"]
+    assert "label" not in model.columns["X_test"].columns
+    assert list(model.columns["y_test"]) == ["no", "yes"] * 20
+
+
+def test_fit_says_what_it_guessed_and_prints_the_best(recorder: type[Recorder], table: Path) -> None:
+    done = shell("fit", table, "--target", "label", "--out", "run")
+    assert done.stderr == (
+        "windvane: classification, as the target has 2 distinct values that are not numbers; --task says otherwise\n"
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["rank", "validation_loss"]
+    assert lines[10].split() == ["10", "0.12346"]
+    assert lines[11:] == ["kept in run"]
+    assert recorder.made[0].columns == dict.fromkeys(("groups", "time", "sample_weight", "X_test", "y_test"))
+
+
+def test_quiet(recorder: type[Recorder], table: Path) -> None:
+    done = shell("fit", table, "--target", "label", "--out", "run", "--quiet")
+    assert done.stderr == ""
+    assert recorder.made[0].settings["verbose"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--target", "lable"], "--target='lable' is not known. Did you mean 'label'?"),
+        (["--target", "label", "--groups", "whom"], "--groups='whom' is not known. Did you mean 'who'?"),
+        (["--target", "label", "--task", "regress"], "--task='regress' is not known. Did you mean 'regression'?"),
+        (["--target", "label", "--time", "soon"], "--time='soon' is not a length of time."),
+        (["--target", "label", "--metric", "roc_ac"], "Did you mean 'roc_auc'?"),
+        (["--target", "label", "--policy", "cv4"], "policy='cv4' is not known."),
+        (["--target", "label", "--families", "lightgmb"], "Did you mean 'lightgbm'?"),
+    ],
+)
+def test_mistake_is_one_line(words: list[str], message: str, table: Path, tmp_path: Path) -> None:
+    done = shell("fit", table, *words, "--out", tmp_path / "run", "--quiet")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("windvane: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["leaderboard", "resume --time 1s", "predict", "export", "report"])
+def test_directory_without_a_run(command: str, table: Path, tmp_path: Path) -> None:
+    name, *options = command.split()
+    more = {"predict": [table, "--out", tmp_path / "out.csv"], "export": ["--out", tmp_path / "out"]}.get(name, [])
+    done = shell(name, tmp_path, *more, *options)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("windvane: ")
+    assert str(tmp_path) in done.stderr
+
+
+def test_missing_table(tmp_path: Path) -> None:
+    done = shell("fit", tmp_path / "none.csv", "--target", "y", "--out", tmp_path / "run")
+    assert done.exit_code == 2
+    assert "none.csv" in done.stderr
+
+
+def test_version() -> None:
+    assert shell("--version").stdout == f"windvane {VERSION}\n"
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two tables, and a run on the first of them."""
+    folder = tmp_path_factory.mktemp("session")
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    frame = X.assign(label=y.map({0: "malignant", 1: "benign"}))
+    frame.iloc[::2].to_csv(folder / "train.csv", index=False)
+    frame.iloc[1::2].to_csv(folder / "test.csv", index=False)
+    options = ["--time", "5s", "--jobs", "1", "--seed", "0", "--families", "linear,extra_trees"]
+    done = shell("fit", folder / "train.csv", "--target", "label", "--out", folder / "run", *options)
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_session_predicts(session: Path) -> None:
+    for options in ([], ["--proba"]):
+        done = shell("predict", session / "run", session / "test.csv", "--out", session / "pred.csv", *options)
+        assert done.exit_code == 0, done.output
+        predicted = pd.read_csv(session / "pred.csv")
+        if options:
+            assert list(predicted.columns) == ["benign", "malignant"]
+            np.testing.assert_allclose(predicted.sum(axis=1), 1.0)
+            labels = predicted.idxmax(axis=1)
+        else:
+            labels = predicted["prediction"]
+        assert (labels == pd.read_csv(session / "test.csv")["label"]).mean() > 0.9
+
+
+def test_session_exports(session: Path, tmp_path: Path) -> None:
+    done = shell("export", session / "run", "--out", tmp_path / "out")
+    assert done.stdout == f"exported to {tmp_path / 'out'}; see its README.txt\n"
+    again = shell("export", session / "run", "--out", tmp_path / "out")
+    assert again.exit_code == 2
+    assert "exists and is not empty" in again.stderr
+    words = [sys.executable, str(tmp_path / "out" / "predictor.py"), str(session / "test.csv"), "--proba"]
+    (tmp_path / "found.csv").write_text(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    wanted = shell("predict", session / "run", session / "test.csv", "--out", tmp_path / "wanted.csv", "--proba")
+    assert wanted.exit_code == 0, wanted.output
+    found = pd.read_csv(tmp_path / "found.csv")
+    pd.testing.assert_frame_equal(found, pd.read_csv(tmp_path / "wanted.csv"), rtol=1e-12, atol=1e-12)
+
+
+def test_session_is_reported(session: Path) -> None:
+    page = session / "report.html"
+    for options in ([], ["--test", session / "test.csv", "--target", "label"]):
+        done = shell("report", session / "run", "--out", page, *options)
+        assert (done.exit_code, done.stdout) == (0, f"{page}\n"), done.output
+        assert ("Test roc_<wbr>auc" in page.read_text(encoding="utf-8")) == bool(options)
+    for options in (["--test", session / "test.csv"], ["--target", "label"]):
+        done = shell("report", session / "run", "--out", page, *options)
+        assert done.exit_code == 2
+        assert done.stderr == "windvane: --test and --target belong together; only one of them was given.\n"
+    done = shell("report", session / "run", "--out", session / "train.csv")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "ends in .html" in done.stderr
+
+
+def test_session_goes_on(session: Path) -> None:
+    before = json.loads(shell("leaderboard", session / "run", "--json").stdout)
+    done = shell("resume", session / "run", "--time", "4s", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.endswith(f"kept in {session / 'run'}\n")
+    after = shell("leaderboard", session / "run").stdout.splitlines()
+    assert len(after) - 1 > len(before) > 0
+
+
+def test_no_probabilities_of_a_number(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windvane, "load", lambda path: windvane.AutoRegressor())
+    done = shell("predict", "run", table, "--out", "pred.csv", "--proba")
+    assert (done.exit_code, done.stderr) == (2, "windvane: --proba is for classes, but 'run' predicts a number.\n")

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse as sp
+from sklearn.decomposition import PCA
+from sklearn.model_selection import KFold
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
+from toys import ToyFamily, make_problem
+
+from windvane.data.target import Goal
+from windvane.data.task import Task
+from windvane.errors import InputError
+from windvane.evaluation.metrics import Metric
+from windvane.models import DEFAULT, FAMILIES
+from windvane.models.sklearn_family import SklearnFamily
+from windvane.search.policy import Policy
+from windvane.search.problem import PreparedProblem, choose_families, prepare_problem, supported_families
+from windvane.search.workers.messages import session_objects
+from windvane.settings import Settings
+
+
+def settings(**changes: Any) -> Settings:
+    facts: dict[str, Any] = {"time_budget": 60.0, "n_jobs": 2, "memory_limit": 4000.0, "policy": "auto"}
+    facts |= {"ensemble_size": 25, "n_trials": None, "run_dir": None, "seed": 3, "verbose": 0, "keep_data": True}
+    return Settings(**{**facts, **changes})
+
+
+def frame(n: int = 60) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame({"a": rng.normal(size=n), "colour": rng.choice(["red", "blue", "green"], n), "one": 1})
+
+
+def labels(n: int = 60, k: int = 2) -> list[str]:
+    return [f"class {i % k}" for i in range(n)]
+
+
+def run(
+    X: Any, y: Any, changes: dict[str, Any] | None = None, goal: Goal = "classification", **given: Any
+) -> PreparedProblem:
+    return prepare_problem(X, y, goal, settings(**(changes or {})), owner="Auto", **given)
+
+
+def test_a_table_and_labels_become_a_problem() -> None:
+    prepared = run(frame(), labels())
+    problem = prepared.problem
+    assert problem.task == Task("binary", 60, 2, 2)  # the constant column is dropped
+    assert (problem.metric.name, problem.seed, problem.weight) == ("roc_auc", 3, None)
+    np.testing.assert_array_equal(problem.target, np.arange(60) % 2)
+    assert prepared.classes is not None and prepared.classes.tolist() == ["class 0", "class 1"]
+    assert (problem.table.n_numbers, problem.table.cardinalities) == (1, (3,))
+    assert prepared.policy.name == "cv5" and len(problem.folds) == 5
+    np.testing.assert_array_equal(np.sort(problem.valid_rows), np.arange(60))
+    assert set(prepared.families) == set(DEFAULT)
+    assert prepared.warnings == ()
+
+
+def test_three_classes_and_numbers() -> None:
+    prepared = run(frame(), labels(k=3))
+    assert (prepared.problem.task.kind, prepared.problem.metric.name) == ("multiclass", "log_loss")
+    prepared = run(frame(), np.linspace(0, 1, 60), goal="regression")
+    assert (prepared.problem.task.kind, prepared.problem.metric.name) == ("regression", "rmse")
+    assert prepared.classes is None
+    assert prepared.problem.target.dtype == np.float64
+
+
+def test_the_same_seed_gives_the_same_folds_and_another_one_others() -> None:
+    def folds(seed: int) -> list[list[int]]:
+        return [fold.valid.tolist() for fold in run(frame(), labels(), {"seed": seed}).problem.folds]
+
+    assert folds(1) == folds(1)
+    assert folds(1) != folds(2)
+
+
+@pytest.mark.parametrize(("name", "n_folds"), [("holdout", 1), ("cv3", 3), ("cv10-halving", 10)])
+def test_the_policy_of_the_user_is_kept(name: str, n_folds: int) -> None:
+    prepared = run(frame(), labels(), {"policy": name})
+    assert prepared.policy == Policy(name, n_folds, name.endswith("halving"), "chosen by the user")
+    assert len(prepared.problem.folds) == n_folds
+
+
+def test_with_a_trial_limit_the_policy_depends_on_neither_cores_nor_clock() -> None:
+    poor = {"time_budget": 0.01, "n_jobs": 1}
+    assert run(frame(), labels(), poor).policy.name == "holdout"
+    assert run(frame(), labels(), {**poor, "n_trials": 5}).policy.name == "cv5"
+
+
+def test_splits_of_the_user() -> None:
+    prepared = run(frame(), labels(), split=KFold(4))
+    assert prepared.policy.n_folds == len(prepared.problem.folds) == 4
+    assert prepared.policy.reason == "the splitter that was given"
+    groups = np.repeat(np.arange(20), 3)
+    for fold in run(frame(), labels(), groups=groups).problem.folds:
+        assert not set(groups[fold.train]) & set(groups[fold.valid])
+    for fold in run(frame(), np.arange(60.0), goal="regression", time=np.arange(60)[::-1]).problem.folds:
+        assert fold.train.min() > fold.valid.max()
+
+
+def test_rare_classes_are_told_of() -> None:
+    y = ["often"] * 30 + ["seldom"] * 29 + ["once"]
+    prepared = run(frame(), y)
+    assert "once" in prepared.warnings[0]
+    once = y.index("once")
+    assert all(once in fold.train for fold in prepared.problem.folds)
+
+
+def test_weights_and_metrics_of_the_user() -> None:
+    prepared = run(frame(), labels(), sample_weight=np.arange(60), metric="accuracy")
+    np.testing.assert_array_equal(prepared.problem.weight, np.arange(60.0))
+    assert prepared.problem.metric.name == "accuracy"
+    own = Metric("hits", lambda y_true, y_pred: float((y_true == y_pred).mean()))
+    metric = run(frame(), labels(), metric=own).problem.metric
+    assert metric.classes is not None and metric.classes.tolist() == ["class 0", "class 1"]
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "given", "message"),
+    [
+        (
+            frame(),
+            labels(59),
+            {},
+            "X and y have different lengths: 60 and 59 (inconsistent numbers of samples",
+        ),
+        (frame(), ["a"] * 60, {}, "y has one class only ('a')"),
+        (frame(), [*labels(59), None], {}, "y has 1 missing value"),
+        (frame(), labels(), {"metric": "roc_auk"}, "Did you mean 'roc_auc'?"),
+        (frame(), labels(), {"metric": "rmse"}, "metric='rmse' is not for binary tasks"),
+        (frame(), labels(), {"families": ["lightgmb"]}, "families='lightgmb' is not known. Did you mean 'lightgbm'?"),
+        (frame(), labels(), {"sample_weight": [1.0]}, "sample_weight has the shape (1,), but must have (60,)"),
+        (frame(), labels(), {"groups": [1, 2]}, "groups has 2 values, but there are 60 rows"),
+        (frame(), labels(), {"split": 5}, "split=5 is no splitter"),
+        (frame()[["one"]], labels(), {}, "X has no column to learn from"),
+        (frame()[[]], labels(), {}, "0 feature(s) (shape=(60, 0)) while a minimum of 1 is required"),
+        (frame(), np.full(60, np.inf), {"goal": "regression"}, "y has 60 infinite values"),
+    ],
+)
+def test_bad_input_is_named(X: Any, y: Any, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        run(X, y, **given)
+    assert message in str(caught.value)
+
+
+def test_families_are_names_or_objects() -> None:
+    own = ToyFamily("own")
+    assert choose_families(None) == {name: FAMILIES[name] for name in DEFAULT}
+    assert choose_families("linear") == {"linear": FAMILIES["linear"]}
+    assert list(choose_families(("mlp", own, "linear"))) == ["mlp", "own", "linear"]
+    assert choose_families([own])["own"] is own
+
+
+def test_an_estimator_becomes_a_family() -> None:
+    chosen = choose_families([GaussianNB(), "linear", make_pipeline(PCA(2), LinearSVC())])
+    assert list(chosen) == ["gaussian_nb", "linear", "linear_svc"]
+    assert isinstance(chosen["gaussian_nb"], SklearnFamily)
+
+
+@pytest.mark.parametrize(
+    ("families", "message"),
+    [
+        ([], r"families=\[\] is not usable. Allowed: None, or a list of: lightgbm, "),
+        (3, "families=3 is not usable"),
+        ({"linear"}, "is not usable"),
+        ("linaer", "families='linaer' is not known. Did you mean 'linear'?"),
+        (
+            ["linear", 3],
+            "families holds 3. Allowed: names, scikit-learn estimators, or objects like windvane.models.base.Family",
+        ),
+        ([ToyFamily], "families holds <class"),
+        ([GaussianNB], "families holds <class"),
+        ([PCA()], r"families holds PCA\(\), which is neither a classifier nor a regressor"),
+    ],
+)
+def test_what_is_no_family(families: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message.replace("?", r"\?")):
+        choose_families(families)
+
+
+def test_families_that_do_not_fit_are_left_out() -> None:
+    table = run(sp.random(60, 5, 0.5, format="csr", random_state=0), labels()).problem
+    own = {"toy": ToyFamily(), "linear": FAMILIES["linear"]}
+    assert list(supported_families(own, table.task, table.table)) == ["linear"]
+    with pytest.raises(InputError, match=r"families=\['toy'\]: none of them supports this table. Allowed: lightgbm"):
+        supported_families({"toy": ToyFamily()}, table.task, table.table)
+
+
+def test_workers_get_what_they_cannot_import() -> None:
+    own = ToyFamily("linear")  # by the name of a family of windvane's
+    metric = make_problem().metric
+    assert session_objects(metric, {**FAMILIES, "linear": own}) == {"metric": metric, "families": {"linear": own}}
+
+
+@pytest.mark.parametrize(
+    ("n", "cells", "rows"), [(90, 1e9, None), (9000, 3000, 2000), (9000, 30_000, None), (9000, 7000, 2333)]
+)
+def test_first_models_of_large_data_see_few_rows(n: int, cells: float, rows: int | None) -> None:
+    """Three columns and one output; 6,000 rows of 9,000 train."""
+    assert make_problem("regression", n=n).initial_sample_size(cells) == rows
+
+
+def test_many_classes_need_more_rows_and_are_dearer() -> None:
+    problem = make_problem("multiclass", n=9000)
+    assert problem.initial_sample_size(9 * 2500) == 2500
+
+
+@pytest.mark.parametrize("convert", [lambda X: X.to_numpy(), lambda X: X.to_numpy().tolist(), sp.csr_matrix])
+def test_tables_of_other_forms(convert: Callable[[Any], Any]) -> None:
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)))
+    problem = run(convert(X), labels()).problem
+    assert (problem.task.n_rows, problem.task.n_columns) == (60, 3)
+
+
+def test_the_problem_survives_the_disk(tmp_path: Path) -> None:
+    problem = run(frame(), labels(k=3), sample_weight=np.arange(60)).problem
+    problem.write(tmp_path)
+    again = type(problem).read(tmp_path, problem.metric)
+    np.testing.assert_array_equal(again.table.matrix, problem.table.matrix)
+    assert again.task == problem.task

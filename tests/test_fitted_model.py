@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.exceptions import NotFittedError
+
+from windvane import AutoClassifier, load
+
+
+@pytest.fixture(scope="module")
+def model() -> AutoClassifier:
+    X, y = load_iris(return_X_y=True)
+    return AutoClassifier(n_trials=2, random_state=0, families=["linear"], verbose=0).fit(X, y)
+
+
+@pytest.mark.parametrize("name", ["leaderboard", "report", "save", "export", "to_sklearn"])
+def test_a_model_that_is_not_fitted_raises(name: str, tmp_path: Path) -> None:
+    words: list[Any] = [] if name in ("leaderboard", "to_sklearn") else [tmp_path / "new.html"]
+    with pytest.raises(NotFittedError):
+        getattr(AutoClassifier(), name)(*words)
+    with pytest.raises(NotFittedError):
+        _ = AutoClassifier().performance_over_time_
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_manifest_is_that_of_the_estimator(model: AutoClassifier, tmp_path: Path) -> None:
+    model.save(tmp_path / "saved")
+    facts = json.loads((tmp_path / "saved" / "manifest.json").read_text())
+    assert (facts["estimator"], facts["metric"], facts["own_metric"]) == ("AutoClassifier", "log_loss", False)
+    assert facts["task"]["n_classes"] == 3
+
+
+def test_each_way_out_predicts_the_same(model: AutoClassifier, tmp_path: Path) -> None:
+    X, _ = load_iris(return_X_y=True)
+    wanted = model.predict_proba(X)
+    model.save(tmp_path / "saved")
+    np.testing.assert_array_equal(load(tmp_path / "saved").predict_proba(X), wanted)
+    np.testing.assert_allclose(model.to_sklearn().predict_proba(X), wanted, rtol=0, atol=1e-12)
+    assert model.report(tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")

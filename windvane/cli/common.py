@@ -1,0 +1,64 @@
+"""What the commands share: types of options, errors as one message, old names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+# Renamed commands and options of image runs that people may still type.
+RENAMED = {
+    "transfer": "finetune",
+    "--rate": "--learning-rate",
+    "--batch": "--batch-size",
+    "--size": "--image-size",
+}
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or a saved model.")]
+Time = Annotated[str, typer.Option(help="How long to search: seconds, or as in 60s, 10m, 1h30m.")]
+Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; by default a GPU if there is one.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+
+
+class Commands(TyperGroup):
+    """Accepts the old names of commands and options, with one line that names the new one."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Replace old names before the command is looked up."""
+        if args and args[0] in ("train", "finetune", "transfer"):
+            args = [_new_name(arg) if i == 0 or arg.startswith("--") else arg for i, arg in enumerate(args)]
+        return super().resolve_command(ctx, args)
+
+
+def _new_name(word: str) -> str:
+    name, equals, value = word.partition("=")
+    if name not in RENAMED:
+        return word
+    typer.echo(f"windvane: {name} is now called {RENAMED[name]}", err=True)
+    return f"{RENAMED[name]}{equals}{value}"
+
+
+@contextmanager
+def report_errors() -> Iterator[None]:
+    """Print an error of windvane as one message and exit with code 2."""
+    from windvane.errors import WindvaneError
+
+    try:
+        yield
+    except WindvaneError as error:
+        typer.echo(f"windvane: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def holds_network(run: Path) -> bool:
+    """Whether a run is that of a network; torch is loaded for these alone."""
+    import json
+
+    try:
+        return bool(json.loads((run / "manifest.json").read_text(encoding="utf-8"))["kind"] == "image_model")
+    except (OSError, ValueError, LookupError, TypeError):
+        return False

@@ -1,0 +1,147 @@
+"""Commands for networks on images: train, fine-tune, look inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from windvane.cli.common import Device, Quiet, report_errors
+
+Images = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder with a folder for each class, or a table.")]
+
+
+def train(
+    images: Images,
+    *,
+    out: Annotated[Path | None, typer.Option(help="Directory of the run.")] = None,
+    model: Annotated[str, typer.Option(help="Any network of timm, or ViT-Lite and CCT of windvane.")] = "vit_lite_7_4",
+    recipe: Annotated[str | None, typer.Option(help="Named recipe, instead of --model and its settings.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Width and height in pixels; else as the network.")] = None,
+    epochs: Annotated[float, typer.Option(help="Passes over the images.")] = 50.0,
+    time: Annotated[str | None, typer.Option(help="Time budget instead of epochs, such as 10m.")] = None,
+    augreg: Annotated[str | None, typer.Option(help="AugReg level; by default the advised one.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    flip: Annotated[bool, typer.Option(help="Flip half of the images left to right.")] = True,
+    fisher_penalty: Annotated[float | None, typer.Option(help="Alpha of the Fisher Penalty, such as 0.01.")] = None,
+    track_fisher: Annotated[bool | None, typer.Option("--track-fisher", help="Measure the Fisher trace.")] = None,
+    fisher_reference: Annotated[
+        str | None, typer.Option(help="A good run with --track-fisher to compare with.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
+    device: Device = None,
+    advise: Annotated[bool, typer.Option("--advise", help="Print advised settings and reasons, and exit.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network on images: a folder with a folder for each class, or a table of them."""
+    with report_errors(), _interruptible():
+        from windvane import vision
+        from windvane.data.images import read_images
+        from windvane.settings import parse_seconds
+
+        data = read_images(images)
+        if recipe is not None:
+            chosen = vision.load_recipe(recipe).recipe
+        else:
+            chosen = vision.default_recipe(
+                model,
+                data,
+                image_size=image_size,
+                epochs=epochs,
+                time_budget=None if time is None else parse_seconds(time, "--time"),
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                horizontal_flip=flip,
+                augreg=augreg,
+                seed=seed,
+            )
+        if advise:
+            typer.echo(vision.format_advice(chosen, data.train))
+            return
+        asked = {"fisher_penalty": fisher_penalty, "fisher_reference": fisher_reference, "track_fisher": track_fisher}
+        chosen = replace(chosen, **{k: v for k, v in asked.items() if v is not None})  # type: ignore[arg-type]
+        trained = vision.train(chosen, data, out=_require(out), resume=resume, device=device, quiet=quiet)
+        typer.echo(f"page: {vision.write_report(trained, data)}\n{vision.format_result(trained)}")
+
+
+def finetune(
+    images: Images,
+    *,
+    weights: Annotated[str, typer.Option(help="efficientnet_lite0 to 2, timm, a file, or a run directory.")],
+    out: Annotated[Path, typer.Option(help="Directory of the run.")],
+    model: Annotated[str | None, typer.Option(help="Network of the weights, if they do not determine it.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Largest width and height in pixels.")] = None,
+    time: Annotated[str | None, typer.Option(help="Such as 5m; by default 10m on a CPU, 500 steps on a GPU.")] = None,
+    seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
+    device: Device = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fine-tune pre-trained weights on images."""
+    with report_errors(), _interruptible():
+        from windvane import vision
+        from windvane.data.images import read_images
+        from windvane.settings import parse_seconds
+
+        budget = vision.default_time_budget(device) if time is None else parse_seconds(time, "--time")
+        recipe = vision.finetune_recipe(weights, model=model, image_size=image_size, time_budget=budget, seed=seed)
+        data, run = read_images(images), vision.train if budget is None else vision.finetune_timed
+        trained = run(recipe, data, out=out, resume=resume, device=device, quiet=quiet)
+        typer.echo(f"page: {vision.write_report(trained, data)}\n{vision.format_result(trained)}")
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of timm, NAME=FILE with its weights, or a run.")],
+    others: Annotated[
+        list[str], typer.Argument(metavar="[MODEL2] IMAGES", help="A second network; a folder of images.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="Page to write; ends in .html.")] = Path("inspect.html"),
+    n_images: Annotated[int, typer.Option(help="Images, drawn at random.")] = 256,
+    untrained: Annotated[bool, typer.Option("--untrained", help="Random weights where no file is named.")] = False,
+    layers: Annotated[list[str] | None, typer.Option(help="Layers of the matrices: glob or kind (residual).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images at a time; default: of each analysis.")] = None,
+    repeats: Annotated[int, typer.Option(help="Draws of half of the images, for intervals.")] = 1,
+    device: Annotated[str, typer.Option(help="As torch names it.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
+) -> None:
+    """Inspect one or two networks on a folder of images, and write one page."""
+    with report_errors():
+        from windvane.errors import InputError
+        from windvane.inspect.report.inspection import InspectionSettings, write_inspection_page
+
+        *second, folder = others
+        if len(second) > 1:
+            raise InputError(f"{1 + len(second)} networks were named. Allowed: one or two, then a folder of images.")
+        chosen = tuple(layers) if layers else "*"
+        settings = InspectionSettings(n_images, chosen, batch_size or "auto", repeats, device, not untrained, seed)
+        typer.echo(write_inspection_page([model, *second], folder, out, settings))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into one message and exit code 130; checkpoints stay."""
+    import signal
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        typer.echo(f"windvane: {stop or 'stopped'}", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _require(out: Path | None) -> Path:
+    from windvane.errors import InputError
+
+    if out is None:
+        raise InputError("--out is missing: the directory of the run.")
+    return out

@@ -1,0 +1,65 @@
+"""Commands that learn a portfolio from tables of your own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from windvane.cli.common import Quiet, report_errors
+
+app = typer.Typer(no_args_is_help=True, help="Learn which configurations to evaluate first, from tables of your own.")
+
+
+@app.command("collect")
+def collect_results(
+    tables: Annotated[Path, typer.Argument(metavar="TABLES", help="Folder of tables of the kind you often have.")],
+    *,
+    out: Annotated[Path, typer.Option(help="File of results, as in cells.jsonl; continued if it exists.")],
+    target: Annotated[str | None, typer.Option(help="Column to learn, in every table; the last one if absent.")] = None,
+    time: Annotated[str, typer.Option(help="How long to collect: seconds, or as in 30m, 8h.")] = "8h",
+    jobs: Annotated[int, typer.Option(help="Processes; -1 for all cores.")] = -1,
+    max_rows: Annotated[int, typer.Option(help="Rows of a table that are used at most.")] = 10_000,
+    quiet: Quiet = False,
+) -> None:
+    """Evaluate many configurations on every table; `windvane portfolio build` learns from the results."""
+    with report_errors():
+        from time import monotonic
+
+        from windvane.metalearning.candidates import GUESSES
+        from windvane.metalearning.collect import CollectSettings, collect
+        from windvane.metalearning.learn import find_tables
+        from windvane.settings import parse_seconds, resolve_jobs
+
+        until = monotonic() + parse_seconds(time, "--time")
+        sources = find_tables(tables, target, max_rows)
+        settings = CollectSettings(cache=_predictions_folder(out))
+        added = collect(sources, GUESSES, settings, out, workers=resolve_jobs(jobs), until=until, quiet=quiet)
+        typer.echo(f"{added} results of {len(GUESSES)} configurations on {len(sources)} tables added to {out}")
+
+
+@app.command("build")
+def build_portfolio(
+    cells: Annotated[Path, typer.Argument(metavar="CELLS", help="File that `windvane portfolio collect` made.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Portfolio, as in own.json; `fit --portfolio own.json` uses it.")],
+) -> None:
+    """Order configurations so that the ensemble is as good as possible at any time."""
+    with report_errors():
+        from windvane.metalearning.learn import complete_tables, entries_of, learn_portfolio
+        from windvane.metalearning.portfolio import BuildPlan
+        from windvane.metalearning.replay import read_replays
+        from windvane.search.portfolio import write_portfolio
+
+        tables = complete_tables(read_replays(cells, _predictions_folder(cells)))
+        learned = learn_portfolio(tables, [], entries_of(cells), BuildPlan())
+        write_portfolio(out, learned.cases, learned.made)
+        for case in learned.cases:
+            rows = "" if case.max_rows is None else f", up to {case.max_rows:,} rows"
+            typer.echo(f"{' and '.join(case.kinds)}{rows}: {len(case.entries)} configurations")
+        typer.echo(f"{out}: {learned.made}")
+
+
+def _predictions_folder(cells: Path) -> Path:
+    return cells.with_name(f"{cells.stem}_predictions")

@@ -1,0 +1,201 @@
+"""Commands for tables; `predict` and `export` take runs of networks too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from windvane.cli.common import Device, Quiet, Run, Time, holds_network, report_errors
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from windvane import AutoClassifier, AutoRegressor
+
+LEADERBOARD_ROWS = 10  # printed after a search
+TASKS = ("classification", "regression")
+
+
+def fit(
+    train: Annotated[Path, typer.Argument(metavar="TRAIN", help="CSV (also .gz), Parquet, Feather or ARFF.")],
+    *,
+    target: Annotated[str, typer.Option(help="Column to learn.")],
+    out: Annotated[Path, typer.Option(help="Directory of the run; a run of the same data and settings is resumed.")],
+    time: Time = "10m",
+    task: Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")] = None,
+    metric: Annotated[str, typer.Option(help="What to optimise, as in roc_auc, log_loss, rmse.")] = "auto",
+    policy: Annotated[str, typer.Option(help="How to validate, as in holdout, cv5, cv5-halving.")] = "auto",
+    families: Annotated[str | None, typer.Option(help="Families of models, as in lightgbm,catboost.")] = None,
+    portfolio: Annotated[Path | None, typer.Option(help="Configurations to evaluate first: an own portfolio.")] = None,
+    jobs: Annotated[int, typer.Option(help="Worker processes; -1 for all cores.")] = -1,
+    memory: Annotated[int | None, typer.Option(help="Limit for all workers together, in MB.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Root of all randomness.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Rows the search does not see, for an unbiased score.")] = None,
+    groups: Annotated[str | None, typer.Option(help="Column: rows of one value stay in one fold.")] = None,
+    time_column: Annotated[str | None, typer.Option(help="Column: later rows validate earlier ones.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Column: how much a row counts.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Search for the best ensemble and save it in a run directory.
+
+    The columns of --groups, --time-column and --weight are not learned from.
+    """
+    with report_errors():
+        from windvane import AutoClassifier, AutoRegressor
+        from windvane.data.files import read_frame
+        from windvane.settings import parse_seconds
+
+        named = {"--target": target, "--groups": groups, "--time-column": time_column, "--weight": weight}
+        X, columns = _take_columns(read_frame(train), named)
+        X_test, test_columns = (None, {}) if test is None else _take_columns(read_frame(test), {"--target": target})
+        kind = AutoClassifier if _choose_task(task, columns["--target"], quiet) == "classification" else AutoRegressor
+        model = kind(
+            parse_seconds(time, "--time"),
+            metric=metric,
+            n_jobs=jobs,
+            memory_limit=memory,
+            policy=policy,
+            families=None if families is None else [name.strip() for name in families.split(",")],
+            portfolio=portfolio,
+            run_dir=out,
+            random_state=seed,
+            verbose=0 if quiet else 1,
+        )
+        model.fit(
+            X,
+            columns["--target"],
+            groups=columns.get("--groups"),
+            time=columns.get("--time-column"),
+            sample_weight=columns.get("--weight"),
+            X_test=X_test,
+            y_test=test_columns.get("--target"),
+        )
+        _print_result(model, out)
+        if test is not None:
+            typer.echo(f"score on {test}, which chose nothing: {model.test_score_:.5g}")
+
+
+def predict(
+    run: Run,
+    table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows with the columns of training, or images.")],
+    out: Annotated[Path, typer.Option(help="File to write: CSV, Parquet or Feather.")],
+    proba: Annotated[bool, typer.Option("--proba", help="A column of probabilities for each class.")] = False,
+    device: Device = None,
+) -> None:
+    """Predict the rows of a table, or images where the run is one of a network."""
+    with report_errors():
+        import pandas as pd
+
+        from windvane import AutoClassifier, load
+        from windvane.data.files import read_frame, write_frame
+        from windvane.errors import InputError
+
+        if holds_network(run):
+            from windvane import vision
+            from windvane.data.images import read_unlabelled
+            from windvane.vision.device import find_device
+
+            network = vision.load_model(run, str(find_device(device, "auto").device))
+            write_frame(vision.prediction_table(network, read_unlabelled(table), proba=proba), out)
+            return
+        model, X = load(run), read_frame(table)
+        if not proba:
+            frame = pd.DataFrame({"prediction": model.predict(X)})
+        elif isinstance(model, AutoClassifier):
+            frame = pd.DataFrame(model.predict_proba(X), columns=[str(label) for label in model.classes_])
+        else:
+            raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
+        write_frame(frame, out)
+
+
+def leaderboard(
+    run: Run, as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one record a trial.")] = False
+) -> None:
+    """Print every trial of a run, the best first."""
+    with report_errors():
+        from windvane import load
+
+        board = load(run).leaderboard()
+        typer.echo(board.reset_index().to_json(orient="records", indent=2) if as_json else _as_text(board))
+
+
+def export(run: Run, out: Annotated[Path, typer.Option(help="Folder to write; nothing is written over.")]) -> None:
+    """Write a folder that predicts without windvane."""
+    with report_errors():
+        if holds_network(run):
+            from windvane import vision
+            from windvane.export.image_model import export_image_model
+
+            export_image_model(vision.load_model(run), out)
+        else:
+            from windvane import load
+
+            load(run).export(out)
+        typer.echo(f"exported to {out}; see its README.txt")
+
+
+def resume(run: Run, time: Time, quiet: Quiet = False) -> None:
+    """Continue a run for some more time."""
+    with report_errors():
+        from windvane import load
+        from windvane.settings import parse_seconds
+
+        seconds = parse_seconds(time, "--time")
+        model = load(run)
+        model.set_params(verbose=0 if quiet else 1)
+        model.resume(seconds)
+        _print_result(model, run)
+
+
+def report(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="Page to write; ends in .html.")] = Path("report.html"),
+    test: Annotated[Path | None, typer.Option(help="Rows the search did not see, for an unbiased score.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column of --test that was learned.")] = None,
+) -> None:
+    """Write one self-contained page on a run."""
+    with report_errors():
+        from windvane import load
+        from windvane.data.files import read_frame
+        from windvane.errors import InputError
+
+        if (test is None) != (target is None):
+            raise InputError("--test and --target belong together; only one of them was given.")
+        X, columns = (None, {}) if test is None else _take_columns(read_frame(test), {"--target": target})
+        typer.echo(load(run).report(out, X, columns.get("--target")))
+
+
+def _take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
+    """Take columns (option -> name, None where it was not given) out of a table: the rest, and option -> column."""
+    from windvane.errors import unknown
+
+    given = {option: name for option, name in named.items() if name is not None}
+    for option, name in given.items():
+        if name not in frame.columns:
+            raise unknown(option, name, map(str, frame.columns))
+    return frame.drop(columns=list(given.values())), {option: frame[name] for option, name in given.items()}
+
+
+def _choose_task(task: str | None, target: pd.Series, quiet: bool) -> str:
+    """Take the task that was asked for, or guess it and say so."""
+    from windvane.data.guess import guess_task
+    from windvane.errors import unknown
+
+    if task is None:
+        task, reason = guess_task(target)
+        if not quiet:
+            typer.echo(f"windvane: {task}, as the target has {reason}; --task says otherwise", err=True)
+    elif task not in TASKS:
+        raise unknown("--task", task, TASKS)
+    return task
+
+
+def _print_result(model: AutoClassifier | AutoRegressor, run: Path) -> None:
+    typer.echo(_as_text(model.leaderboard().head(LEADERBOARD_ROWS)))
+    typer.echo(f"kept in {run}")
+
+
+def _as_text(board: pd.DataFrame) -> str:
+    return board.reset_index().to_string(index=False, float_format=lambda value: f"{value:.5g}")

@@ -1,0 +1,193 @@
+"""Saved models: a folder with a manifest of versions and hashes, and each model in its library's own format.
+
+No file is a pickle and nothing in one is ever executed. Every file is checked against its hash before it is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import os
+import platform
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from windvane.data.task import Task
+from windvane.errors import ModelFileError, RunError, VersionError
+from windvane.evaluation.metrics import Metric, get_metric
+from windvane.models import FAMILIES
+from windvane.models.base import Family, Setting
+from windvane.predictor import Predictor
+from windvane.runtime.ensemble import Ensemble
+from windvane.runtime.predictor import check_files, classes_from_json, member_folders
+from windvane.runtime.schema import Schema
+from windvane.runtime.serialization import digest, new_folder
+from windvane.version import VERSION
+
+FORMAT = 3  # of runs and saved models
+
+_OPENERS = ("lightgbm", "catboost")
+_LIBRARIES = ("numpy", "scikit-learn", "lightgbm", "catboost")
+
+
+def preload() -> None:
+    """Load the libraries that saved models are opened with; they take a second the first time."""
+    for name in _OPENERS:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def build_manifest(
+    estimator: str, task: Task, schema: Schema, classes: NDArray[Any] | None, metric: Metric, own_metric: bool
+) -> dict[str, Any]:
+    """Return the manifest of a run or a saved model without its models; `own_metric`: no file can hold the metric."""
+    return {
+        "format": FORMAT,
+        "windvane": VERSION,
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "estimator": estimator,
+        "task": asdict(task),
+        "classes": None if classes is None else {"dtype": classes.dtype.str, "values": classes.tolist()},
+        "metric": metric.name,
+        "own_metric": own_metric,
+        "schema": schema.to_json(),
+    }
+
+
+def write_predictor(manifest: Mapping[str, Any], predictor: Predictor, path: Path) -> None:
+    """Save a predictor in a new folder, whole or not at all; raises InputError if the folder is not empty."""
+    with write_model(manifest, predictor, path, "path"):
+        pass
+
+
+@contextlib.contextmanager
+def write_model(manifest: Mapping[str, Any], predictor: Predictor, path: Path, argument: str) -> Iterator[Path]:
+    """Write what predicts into a new folder, to which the caller may add; it takes its place at the end."""
+    with new_folder(path, argument) as making:
+        write_members(predictor, making)
+        hashes = {
+            file.relative_to(making).as_posix(): digest(file) for file in sorted(making.rglob("*")) if file.is_file()
+        }
+        content = {**manifest, "kind": "model", "ensemble": predictor.ensemble.to_json(), "files": hashes}
+        replace_json(making / "manifest.json", content)
+        yield making
+
+
+def write_members(predictor: Predictor, folder: Path) -> None:
+    """Copy what predicts of the checkpoints of an ensemble; what only resuming reads stays behind."""
+    for member, folders in zip(predictor.ensemble.members, predictor.folders, strict=True):
+        for one in folders:
+            to = folder / "members" / f"{member.number:05d}" / one.name
+            shutil.copytree(one, to, ignore=shutil.ignore_patterns("training.*"))
+
+
+def read_predictor(path: Path, families: Mapping[str, Family], metric: Any = None, threads: int = 1) -> Predictor:
+    """Open a saved predictor; raises ModelFileError if a file is missing, damaged or not listed.
+
+    `families` are the user's own, by name; no file can hold code. `metric` is the user's own; without it the task's
+    default metric scores. `threads` models predict at once.
+    """
+    manifest = read_manifest(path / "manifest.json")
+    check_files(path, manifest)
+    ensemble = Ensemble.from_json(manifest.get("ensemble"))
+    folders = member_folders(path, ensemble)
+    resolved = resolve_metric(manifest, metric)
+    return open_predictor(manifest, ensemble, folders, families=families, metric=resolved, threads=threads)
+
+
+def open_predictor(
+    manifest: Mapping[str, Any],
+    ensemble: Ensemble,
+    folders: Sequence[Sequence[Path]],
+    *,
+    families: Mapping[str, Family],
+    metric: Metric,
+    threads: int = 1,
+) -> Predictor:
+    """Open the models of an ensemble.
+
+    `folders` holds, for each member, the folders of its fold models. Raises ModelFileError if a model is damaged or its
+    family is unknown in this session.
+    """
+    try:
+        task = Task(**manifest["task"])
+        classes = classes_from_json(manifest["classes"])
+        schema = Schema.from_json(manifest["schema"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"The manifest is damaged: {error!r}") from error
+    known = {**FAMILIES, **families}
+    models = []
+    for member, folds in zip(ensemble.members, folders, strict=True):
+        if member.family not in known:
+            raise ModelFileError(
+                f"The ensemble holds the family {member.family!r}, which is not part of windvane. "
+                "Give it to load(..., families=[...])."
+            )
+        setting = Setting(task, 0, siblings=len(folds))
+        models.append([known[member.family].load(folder, setting) for folder in folds])
+    return Predictor(
+        task=task,
+        schema=schema,
+        metric=metric,
+        classes=classes,
+        ensemble=ensemble,
+        models=models,
+        folders=[list(folds) for folds in folders],
+        threads=threads,
+    )
+
+
+def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:
+    """Return the metric of a manifest; without the user's own metric, the default metric of the task."""
+    name = "auto" if manifest["own_metric"] else manifest["metric"]
+    return get_metric(
+        own if own is not None else name, Task(**manifest["task"]), classes_from_json(manifest["classes"])
+    )
+
+
+def to_bytes(manifest: Mapping[str, Any], predictor: Predictor) -> bytes:
+    """Pack a predictor into one value, for copies and other processes: a zip archive of the saved folder."""
+    buffer = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(buffer, "w") as archive:
+        write_predictor(manifest, predictor, Path(folder) / "model")
+        for file in sorted(Path(folder, "model").rglob("*")):
+            archive.write(file, file.relative_to(Path(folder, "model")).as_posix())
+    return buffer.getvalue()
+
+
+def from_bytes(content: bytes, folder: Path) -> None:
+    """Unpack the result of `to_bytes` into an empty folder."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        archive.extractall(folder)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a ``manifest.json``; raises RunError if it is missing or damaged, VersionError if it has another format."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RunError(f"{str(path.parent)!r} holds no run and no saved model (no manifest.json).") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{str(path)!r} is damaged: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        theirs = manifest.get("windvane", "unknown") if isinstance(manifest, dict) else "unknown"
+        raise VersionError(f"{str(path.parent)!r} was written by windvane {theirs}; this is windvane {VERSION}.")
+    return manifest
+
+
+def replace_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all; an earlier one is replaced."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(temporary, path)

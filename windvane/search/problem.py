@@ -1,0 +1,243 @@
+"""The problem of a run: what a user passed to `fit`, as every trial needs it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windvane.data.column_types import infer_schema
+from windvane.data.files import to_frame
+from windvane.data.split import Fold, SplitBy, make_folds
+from windvane.data.table_io import read_table, write_table
+from windvane.data.target import Goal, check_weight, encode_target
+from windvane.data.task import Kind, Task
+from windvane.errors import InputError, RunError, unknown
+from windvane.evaluation.metrics import Metric, get_metric
+from windvane.models import DEFAULT, FAMILIES
+from windvane.models.base import Family, Part
+from windvane.models.sklearn_family import SklearnFamily
+from windvane.runtime.schema import Schema
+from windvane.runtime.table import Floats, Integers, Table
+from windvane.search.policy import Policy, make_policy, select_policy
+from windvane.settings import Settings
+
+FAMILY_METHODS = ("name", "supports", "space", "steps", "start", "load")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What every trial of a run is trained and evaluated on."""
+
+    task: Task
+    metric: Metric
+    table: Table  # all rows
+    target: NDArray[Any]  # shape (n,)
+    weight: Floats | None  # shape (n,)
+    folds: tuple[Fold, ...]
+    seed: int  # of the samples of rows
+
+    @property
+    def valid_rows(self) -> Integers:
+        """Validation rows, fold after fold: the order of the predictions in a checkpoint; shape (v,)."""
+        return np.concatenate([fold.valid for fold in self.folds])
+
+    def part(self, rows: Integers) -> Part:
+        """Copy some rows."""
+        weight = None if self.weight is None else self.weight[rows]
+        return Part(self.table.take(rows), self.target[rows], weight)
+
+    def sample_rows(self, train: Integers, n_rows: int) -> Integers:
+        """Draw `n_rows` of the positions `train`, every class among them; a larger draw contains the smaller ones."""
+        order = np.random.default_rng(self.seed).permutation(len(train))
+        if self.task.is_classification:
+            # The first row of each class comes first, so that no sample lacks a class.
+            _, first = np.unique(self.target[train[order]], return_index=True)
+            order = np.concatenate([order[first], np.delete(order, first)])
+            n_rows = max(n_rows, len(first))
+        return np.sort(train[order[:n_rows]])
+
+    def initial_sample_size(self, max_cells: float) -> int | None:
+        """Return the number of rows that the first trials train on, None for all.
+
+        `max_cells` limits rows x columns x outputs of a first model.
+        """
+        n_train = min(len(fold.train) for fold in self.folds)
+        per_row = max(1, self.task.n_columns) * max(1, self.task.n_outputs)
+        n_rows = int(max(max_cells / per_row, 2_000, 20 * max(1, self.task.n_classes)))
+        return n_rows if n_rows * 2 < n_train else None
+
+    def loss(self, prediction: Floats, rows: Integers) -> float:
+        """Return the loss of a prediction of some rows, weighted if there are weights."""
+        weight = None if self.weight is None else self.weight[rows]
+        return self.metric.loss(self.target[rows], prediction, weight)
+
+    def fingerprint(self, terms: object = None) -> str:
+        """Return a digest of the data, to tell whether another call passes the same.
+
+        `terms` are JSON values: what the user calls the columns, their categories and the labels.
+        """
+        table, sparse = self.table, self.table.sparse
+        arrays: list[NDArray[Any]] = [table.matrix, self.target]
+        arrays += [] if self.weight is None else [self.weight]
+        arrays += [] if sparse is None else [sparse.data, sparse.indices, sparse.indptr]
+        texts = [text.tolist() for text in table.texts]
+        return array_digest(arrays, [table.n_numbers, table.cardinalities, self.weight is None, texts, terms])
+
+    def write(self, folder: Path) -> None:
+        """Write everything but the metric, which the session sends."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_table(self.table, folder)
+        np.save(folder / "target.npy", self.target)
+        if self.weight is not None:
+            np.save(folder / "weight.npy", self.weight)
+        arrays: dict[str, Any] = {}
+        for i, fold in enumerate(self.folds):
+            arrays[f"train_{i}"], arrays[f"valid_{i}"] = fold.train, fold.valid
+        np.savez(folder / "folds.npz", **arrays)
+        task = {"kind": self.task.kind, "n_rows": self.task.n_rows}
+        task |= {"n_columns": self.task.n_columns, "n_classes": self.task.n_classes, "seed": self.seed}
+        (folder / "task.json").write_text(json.dumps(task))
+
+    @classmethod
+    def read(cls, folder: Path, metric: Metric) -> Problem:
+        """Read the files of `write`, the table memory-mapped; raises RunError if the folder is incomplete."""
+        try:
+            record = json.loads((folder / "task.json").read_text())
+            seed = int(record.pop("seed"))
+            weight = folder / "weight.npy"
+            with np.load(folder / "folds.npz") as arrays:
+                count = len(arrays.files) // 2
+                folds = tuple(Fold(arrays[f"train_{i}"], arrays[f"valid_{i}"]) for i in range(count))
+            return cls(
+                task=Task(**record),
+                metric=metric,
+                table=read_table(folder),
+                target=np.load(folder / "target.npy"),
+                weight=np.load(weight) if weight.exists() else None,
+                folds=folds,
+                seed=seed,
+            )
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise RunError(f"The data of the run in {folder.parent} cannot be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class PreparedProblem:
+    """A problem, and what the user calls its columns and classes."""
+
+    problem: Problem
+    schema: Schema
+    classes: NDArray[Any] | None  # labels in the order of their codes; None for regression
+    policy: Policy
+    families: Mapping[str, Family]  # by name, those that support the problem
+    warnings: tuple[str, ...] = ()  # for the user
+
+
+def prepare_problem(
+    X: Any,
+    y: Any,
+    goal: Goal,
+    settings: Settings,
+    *,
+    metric: Any = "auto",
+    families: Any = None,
+    groups: Any = None,
+    time: Any = None,
+    split: Any = None,
+    sample_weight: Any = None,
+    owner: str = "estimator",
+) -> PreparedProblem:
+    """Infer the column types, encode the target, choose policy and folds.
+
+    The arguments are those of `AutoML` and of its `fit`, as the user passed them; `owner` is the name of the estimator,
+    for messages. Raises InputError if one cannot be used.
+    """
+    chosen = choose_families(families)
+    frame = to_frame(X)
+    target, classes = encode_target(y, goal)
+    n_rows = int(frame.shape[0])
+    if len(target) != n_rows:
+        raise InputError(
+            f"X and y have different lengths: {n_rows} and {len(target)} "
+            f"(inconsistent numbers of samples: [{n_rows}, {len(target)}]). Allowed: one target for each row."
+        )
+    weight = None if sample_weight is None else check_weight(sample_weight, n_rows)
+    schema = infer_schema(frame)
+    table = schema.transform(frame, owner=owner)
+    kind: Kind = "regression" if classes is None else "binary" if len(classes) == 2 else "multiclass"
+    task = Task(kind, n_rows, table.n_columns, 0 if classes is None else len(classes))
+    resolved = get_metric(metric, task, classes)
+    policy = _choose_policy(settings, task)
+    by = SplitBy(groups, time, split)
+    labels = None if classes is None else classes.tolist()
+    folds, notes = make_folds(target, policy.n_folds, seed=settings.seed, by=by, classes=labels)
+    if split is not None:
+        policy = Policy(policy.name, len(folds), policy.halving, "the splitter that was given")
+    problem = Problem(task, resolved, table, target, weight, tuple(folds), settings.seed)
+    return PreparedProblem(problem, schema, classes, policy, supported_families(chosen, task, table), tuple(notes))
+
+
+def choose_families(families: Any) -> dict[str, Family]:
+    """Return the families that the argument ``families`` names, by name.
+
+    None means the default ones. Otherwise names, scikit-learn estimators (each becomes a `SklearnFamily` named after
+    its class) and own `Family` objects; raises InputError for anything else.
+    """
+    if families is None:
+        return {name: FAMILIES[name] for name in DEFAULT}
+    if isinstance(families, str):
+        families = [families]
+    if not isinstance(families, Sequence) or not families:
+        raise InputError(f"families={families!r} is not usable. Allowed: None, or a list of: {', '.join(FAMILIES)}.")
+    chosen: dict[str, Family] = {}
+    for family in families:
+        if isinstance(family, str):
+            if family not in FAMILIES:
+                raise unknown("families", family, FAMILIES)
+            chosen[family] = FAMILIES[family]
+        elif not isinstance(family, type) and all(hasattr(family, name) for name in FAMILY_METHODS):
+            chosen[family.name] = family
+        elif not isinstance(family, type) and hasattr(family, "fit") and hasattr(family, "get_params"):
+            wrapped = SklearnFamily.wrap(family)
+            chosen[wrapped.name] = wrapped
+        else:
+            raise InputError(
+                f"families holds {family!r}. Allowed: names, scikit-learn estimators, or objects like "
+                "windvane.models.base.Family."
+            )
+    return chosen
+
+
+def supported_families(chosen: Mapping[str, Family], task: Task, table: Table) -> dict[str, Family]:
+    """Keep the families that can be trained on a table; raises InputError if none is left."""
+    supported = {name: family for name, family in chosen.items() if family.supports(task, table)}
+    if not supported:
+        raise InputError(
+            f"families={list(chosen)!r}: none of them supports this table. Allowed: {', '.join(FAMILIES)}."
+        )
+    return supported
+
+
+def _choose_policy(settings: Settings, task: Task) -> Policy:
+    if settings.policy != "auto":
+        return make_policy(settings.policy, "chosen by the user")
+    if settings.n_trials is not None:  # nothing may depend on cores or clock
+        return select_policy(task, cpu_seconds=np.inf)
+    return select_policy(task, settings.time_budget * settings.n_jobs)
+
+
+def array_digest(arrays: Iterable[NDArray[Any]], terms: object = None) -> str:
+    """Return a hexadecimal digest of arrays, their types, shapes and order, and of JSON values."""
+    digest = hashlib.blake2b(json.dumps(terms).encode(), digest_size=16)
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,169 @@
+"""One directory is a run: which file is where, and which process works on it.
+
+::
+
+    run/
+      manifest.json     versions, task, metric, policy, families, seed, schema of the columns, fingerprint of the data
+      lock              held by the living process that works on the run
+      history.jsonl     every trial
+      data/             table, target, weights and folds, memory-mapped by the workers
+      trials/00012/checkpoint_0003/   validation predictions and the model of every fold
+      ensemble.json     weights of the members, temperature, decision weights; losses over time
+      log.txt           what the libraries print in the workers
+      tmp/              scratch files of the workers; deleted when a fit ends
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from windvane.errors import RunError, RunLockedError
+from windvane.persistence import FORMAT, read_manifest, replace_json
+from windvane.runtime.ensemble import Ensemble
+from windvane.search.checkpoint import read_checkpoint
+from windvane.search.history import Curve, History
+
+
+class RunDirectory:
+    """The files of one run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.data = root / "data"
+        self.trials = root / "trials"
+        self.history = root / "history.jsonl"
+        self.log = root / "log.txt"
+        self.temporary = root / "tmp"
+        self._lock: IO[str] | None = None
+
+    def exists(self) -> bool:
+        """Whether a run was started here."""
+        return (self.root / "manifest.json").exists()
+
+    def create(self, manifest: Mapping[str, Any]) -> None:
+        """Write the manifest of a new run; raises RunError if the directory holds something else.
+
+        The manifest comes first, so that a directory that was left incomplete can be resumed.
+        """
+        if not self.exists() and self.root.exists() and any(p.name != "lock" for p in self.root.iterdir()):
+            raise RunError(f"run_dir={str(self.root)!r} is not empty and holds no run. Allowed: a new or empty folder.")
+        self.root.mkdir(parents=True, exist_ok=True)
+        replace_json(self.root / "manifest.json", {"format": FORMAT, **manifest})
+        self.trials.mkdir(exist_ok=True)
+
+    def manifest(self) -> dict[str, Any]:
+        """Read the manifest; see `read_manifest` for the errors."""
+        return read_manifest(self.root / "manifest.json")
+
+    def trial(self, number: int) -> Path:
+        """Return the folder of a trial."""
+        return self.trials / f"{number:05d}"
+
+    def checkpoint(self, number: int, name: str) -> Path:
+        """Return the folder of a checkpoint."""
+        return self.trial(number) / name
+
+    def lock(self) -> None:
+        """Claim the run for this process until `unlock`; a process that dies holds nothing.
+
+        Raises RunLockedError if another living process holds it, RunError if the directory cannot be written to.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = (self.root / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise RunError(
+                f"run_dir={str(self.root)!r} cannot be used: {error}. Allowed: a folder to write to."
+            ) from error
+        try:
+            _claim(file)
+        except OSError as error:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            file.close()
+            raise RunLockedError(
+                f"run_dir={str(self.root)!r} is in use by another process (process id {owner}). "
+                "Wait until it ends, or choose another run_dir."
+            ) from error
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        self._lock = file
+
+    def unlock(self) -> None:
+        """Release the run."""
+        if self._lock is not None:
+            self._lock.close()  # releases the lock
+            self._lock = None
+
+    def drop(self, folder: Path) -> None:
+        """Delete one of its folders."""
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def read_history(self) -> History:
+        """Read the history, and add the checkpoints of trials that a kill left out of it."""
+        history = History(self.history)
+        known = {trial.number: trial for trial in history.trials}
+        for folder in sorted(self.trials.glob("*")):
+            trial = read_checkpoint(folder)
+            if trial is None:
+                continue
+            earlier = known.get(trial.number)
+            if earlier is None or earlier.checkpoint != trial.checkpoint:
+                ended = max((t.ended for t in known.values()), default=0.0) if earlier is None else earlier.ended
+                history.records.append(replace(trial, status="stopped", ended=ended))
+        return history
+
+    def write_ensemble(self, ensemble: Ensemble, curve: Curve) -> None:
+        """Write the ensemble and the losses over time."""
+        replace_json(self.root / "ensemble.json", {**ensemble.to_json(), "curve": curve})
+
+    def read_ensemble(self) -> Ensemble | None:
+        """Read the last ensemble; None if no fit came to its end or one of its checkpoints is missing."""
+        record = self._ensemble_record()
+        record.pop("curve", None)
+        if not record:
+            return None
+        ensemble = Ensemble.from_json(record)
+        complete = all(self.checkpoint(member.number, member.step).exists() for member in ensemble.members)
+        return ensemble if complete else None
+
+    def read_curve(self) -> Curve:
+        """Read the losses over time of earlier fits."""
+        return [(float(a), float(b), float(c)) for a, b, c in self._ensemble_record().get("curve", [])]
+
+    def _ensemble_record(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.root / "ensemble.json").read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    def model_folders(self, ensemble: Ensemble) -> list[list[Path]]:
+        """Return, for each member, the folders of the fold models that predict."""
+        folders = []
+        for member in ensemble.members:
+            checkpoint = self.checkpoint(member.number, member.step)
+            folds = member.folds or range(len(list(checkpoint.glob("fold_*"))))
+            folders.append([checkpoint / f"fold_{fold}" for fold in folds])
+        return folders
+
+
+def _claim(file: IO[str]) -> None:
+    """Lock an open file, or raise OSError; the operating system frees it when the owner ends, however it ends."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(2**20)  # a lock there keeps the owner's id at the start readable
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

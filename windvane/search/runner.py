@@ -1,0 +1,227 @@
+"""One run: create or open its directory, search, and read the result."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from windvane import persistence
+from windvane.errors import NoModelError, RunError, RunMismatchError
+from windvane.models import FAMILIES
+from windvane.models.base import Family
+from windvane.predictor import Predictor
+from windvane.runtime.predictor import classes_from_json
+from windvane.runtime.schema import Schema
+from windvane.search.ensemble import EnsembleBuilder
+from windvane.search.halving import make_rungs
+from windvane.search.history import Curve, describe_failures
+from windvane.search.policy import Policy
+from windvane.search.portfolio import Entry
+from windvane.search.problem import PreparedProblem, Problem, array_digest, choose_families, supported_families
+from windvane.search.run_directory import RunDirectory
+from windvane.search.scheduler import Scheduler
+from windvane.search.search import Budget, Callback, Search, SearchListener
+from windvane.search.trial import Trial
+from windvane.search.workers.dask_pool import DaskPool
+from windvane.search.workers.messages import RunContext, pack_objects, session_objects
+from windvane.search.workers.pool import WorkerPool
+from windvane.settings import Settings, available_cores
+
+# Rows x columns x outputs on which the first models of large data train: about a second of boosting.
+INITIAL_CELLS = 3e6
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The result of a run, finished or not."""
+
+    predictor: Predictor
+    trials: list[Trial]
+    curve: Curve
+    policy: Policy
+
+
+def inherit_settings(settings: Settings, seed_is_given: bool) -> Settings:
+    """Take seed and policy from an existing run where the user left them open."""
+    if settings.run_dir is None or not RunDirectory(settings.run_dir).exists():
+        return settings
+    manifest = RunDirectory(settings.run_dir).manifest()
+    policy = manifest["policy"]["name"] if settings.policy == "auto" else settings.policy
+    return replace(settings, policy=policy, seed=settings.seed if seed_is_given else int(manifest["seed"]))
+
+
+def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, own_metric: bool) -> RunDirectory:
+    """Create the directory of a run, or open the existing one, and lock it.
+
+    `estimator` is the name of the estimator's class; `own_metric`: the metric has no name in windvane. Raises
+    RunMismatchError if the directory holds a run of other data or settings; nothing of it is changed.
+    """
+    directory = RunDirectory(settings.run_dir if settings.run_dir is not None else temporary_directory())
+    problem = prepared.problem
+    labels = None if prepared.classes is None else prepared.classes.tolist()
+    identity = {
+        "data": problem.fingerprint([prepared.schema.to_json(), labels]),
+        "folds": array_digest(rows for fold in problem.folds for rows in (fold.train, fold.valid)),
+        "metric": problem.metric.name,
+        "policy": prepared.policy.name,
+        "families": sorted(prepared.families),
+        "seed": settings.seed,
+    }
+    directory.lock()
+    try:
+        if directory.exists():
+            _check_same(directory, identity)
+        else:
+            manifest = persistence.build_manifest(
+                estimator, problem.task, prepared.schema, prepared.classes, problem.metric, own_metric
+            )
+            more = {"kind": "run", "policy": asdict(prepared.policy), "families": list(prepared.families)}
+            directory.create({**manifest, **identity, **more})
+        if not (directory.data / "task.json").exists():
+            problem.write(directory.data)
+    except BaseException:
+        directory.unlock()
+        raise
+    return directory
+
+
+def _check_same(directory: RunDirectory, identity: Mapping[str, Any]) -> None:
+    manifest = directory.manifest()
+    earlier = {**{key: manifest.get(key) for key in identity}, "policy": manifest["policy"]["name"]}
+    earlier["families"] = sorted(earlier["families"])
+    different = [key for key, value in identity.items() if earlier[key] != value]
+    if len(different) > 1 and "folds" in different:
+        different.remove("folds")  # they follow from the others
+    if different:
+        shown = "; ".join(f"{key}: {earlier[key]!r} there, {identity[key]!r} here" for key in different)
+        raise RunMismatchError(
+            f"run_dir={str(directory.root)!r} holds a run with other {', '.join(different)} ({shown}). "
+            "Allowed: the same data, groups, split, metric, policy, families and seed, or another run_dir."
+        )
+
+
+def open_run(directory: RunDirectory, families: Any, metric: Any) -> PreparedProblem:
+    """Read the problem of a run that is to be resumed, with families and metric as the user passes them now.
+
+    Raises RunError if its data were not kept, or an own metric or family is missing.
+    """
+    manifest = directory.manifest()
+    if not (directory.data / "task.json").exists():
+        raise RunError(f"The run in {str(directory.root)!r} kept no data (keep_data=False); give them to fit again.")
+    if manifest.get("own_metric") and metric is None:
+        raise RunError(f"The run's metric {manifest['metric']!r} was the user's own: load(path, metric=...) brings it.")
+    problem = Problem.read(directory.data, persistence.resolve_metric(manifest, metric))
+    known = {**FAMILIES, **choose_families(families)}
+    missing = [name for name in manifest["families"] if name not in known]
+    if missing:
+        raise RunError(f"The run uses the user's own families {missing}: load(path, families=[...]) brings them.")
+    chosen = supported_families({name: known[name] for name in manifest["families"]}, problem.task, problem.table)
+    return PreparedProblem(
+        problem,
+        Schema.from_json(manifest["schema"]),
+        classes_from_json(manifest["classes"]),
+        Policy(**manifest["policy"]),
+        chosen,
+    )
+
+
+def run_search(
+    prepared: PreparedProblem,
+    settings: Settings,
+    portfolio: Sequence[Entry],
+    pool: WorkerPool | DaskPool,
+    directory: RunDirectory,
+    started: float,
+    *,
+    callbacks: Sequence[Callback] = (),
+    listener: SearchListener | None = None,
+) -> SearchResult:
+    """Search in a locked directory and open the ensemble; `pool` is closed at the end.
+
+    `started` is the `time.monotonic` instant from which the budget counts. Raises NoModelError if no trial is usable.
+    """
+    problem = prepared.problem
+    objects = pack_objects(session_objects(problem.metric, prepared.families))
+    pool.open(RunContext(directory.root.absolute(), directory.log.absolute(), settings.memory_limit, objects))
+    history, curve = directory.read_history(), directory.read_curve()
+    earlier = max([trial.ended for trial in history.trials] + [point[0] for point in curve], default=0.0)
+    n_train = min(len(fold.train) for fold in problem.folds)
+    rungs = make_rungs(n_train, prepared.policy.halving, problem.initial_sample_size(INITIAL_CELLS))
+    search = Search(
+        Scheduler(
+            problem.task,
+            prepared.families,
+            history,
+            portfolio,
+            rungs,
+            seed=settings.seed,
+            n_trials=settings.n_trials,
+        ),
+        pool,
+        EnsembleBuilder(problem, directory, settings.ensemble_size, max_ensemble_seconds(settings)),
+        Budget(started, settings.time_budget, earlier),
+        callbacks=callbacks,
+        listener=listener,
+        idle_callback=persistence.preload,
+    )
+    ensemble = search.run()
+    directory.drop(directory.temporary)
+    if ensemble is None:
+        reasons = search.error or describe_failures(history.trials)
+        raise NoModelError(f"No model came out of {time.monotonic() - started:.0f} s:\n{reasons}")
+    last = (search.budget.now(), min(t.loss for t in history.trials if t.usable), ensemble.loss)
+    curve = [*curve, *search.curve, last]
+    directory.write_ensemble(ensemble, curve)
+    predictor = persistence.open_predictor(
+        directory.manifest(),
+        ensemble,
+        directory.model_folders(ensemble),
+        families=prepared.families,
+        metric=problem.metric,
+        threads=min(settings.n_jobs, available_cores()),
+    )
+    if not settings.keep_data:
+        directory.drop(directory.data)
+    return SearchResult(predictor, history.trials, curve, prepared.policy)
+
+
+def max_ensemble_seconds(settings: Settings) -> float:
+    """Return how long the build of an ensemble may take: 2 % of the budget; no clock with a trial limit."""
+    return 0.02 * settings.time_budget if settings.n_trials is None else np.inf
+
+
+def read_result(directory: RunDirectory, families: Mapping[str, Family], metric: Any, threads: int = 1) -> SearchResult:
+    """Read the result of a run; an ensemble is built now if the run was not finished.
+
+    `families` may be in its ensemble; `metric` is the user's own, or None; `threads` models predict at once. Raises
+    NoModelError if no trial is usable.
+    """
+    manifest = directory.manifest()
+    history = directory.read_history()
+    ensemble = directory.read_ensemble()
+    if ensemble is None and not directory.data.exists():
+        raise NoModelError(f"The run in {str(directory.root)!r} has no ensemble, and its data were not kept.")
+    resolved = persistence.resolve_metric(manifest, metric)
+    if ensemble is None:
+        problem = Problem.read(directory.data, resolved)
+        ensemble = EnsembleBuilder(problem, directory, 25).build(history.trials, finish=True)
+    if ensemble is None:
+        raise NoModelError(
+            f"The run in {str(directory.root)!r} has no usable model yet:\n" + describe_failures(history.trials)
+        )
+    folders = directory.model_folders(ensemble)
+    predictor = persistence.open_predictor(
+        manifest, ensemble, folders, families=families, metric=resolved, threads=threads
+    )
+    return SearchResult(predictor, history.trials, directory.read_curve(), Policy(**manifest["policy"]))
+
+
+def temporary_directory() -> Path:
+    """Create a directory for a run that is deleted with its estimator."""
+    return Path(tempfile.mkdtemp(prefix="windvane-"))

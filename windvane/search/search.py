@@ -1,0 +1,193 @@
+"""The event loop of a search: keeps all workers busy until the budget ends."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from windvane.errors import WorkerError
+from windvane.runtime.ensemble import Ensemble
+from windvane.search.checkpoint import read_checkpoint
+from windvane.search.ensemble import EnsembleBuilder
+from windvane.search.history import Curve
+from windvane.search.scheduler import Scheduler
+from windvane.search.trial import Trial
+from windvane.search.workers.dask_pool import DaskPool
+from windvane.search.workers.pool import WorkerPool
+
+TICK_SECONDS = 0.2
+SECONDS_FOR_OPENING = 0.3  # of the grace that are left for opening the models
+MIN_TRIAL_SECONDS = 0.5  # a trial with less time is not started
+
+Callback = Callable[[Trial], object]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When the search must end."""
+
+    started: float  # of this fit, a `time.monotonic` instant
+    seconds: float  # that the fit may take
+    earlier: float = 0.0  # seconds that earlier fits of the same run took
+
+    def left(self, reserve: float = 0.0) -> float:
+        """Return the seconds until the end of the budget, less a reserve."""
+        return self.started + self.seconds - reserve - time.monotonic()
+
+    def now(self) -> float:
+        """Return the seconds since the start of the run."""
+        return self.earlier + time.monotonic() - self.started
+
+
+class SearchListener:
+    """Is told what a search does; a progress display overrides what it shows."""
+
+    def running(self, families: Sequence[str]) -> None:
+        """Called when the set of running trials changes."""
+
+    def trial(self, trial: Trial) -> None:
+        """Called when a trial has ended."""
+
+    def tick(self) -> None:
+        """Called a few times a second."""
+
+
+class Search:
+    """One search. A callback that returns True ends it; `idle_callback` runs once while all workers are busy."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        pool: WorkerPool | DaskPool,
+        builder: EnsembleBuilder,
+        budget: Budget,
+        *,
+        callbacks: Sequence[Callback] = (),
+        listener: SearchListener | None = None,
+        idle_callback: Callable[[], None] | None = None,
+    ) -> None:
+        self.scheduler, self.pool, self.builder, self.budget = scheduler, pool, builder, budget
+        self.history = scheduler.history
+        self.callbacks, self.idle_callback = callbacks, idle_callback
+        self.listener = SearchListener() if listener is None else listener
+        self.curve: Curve = []
+        self.error = ""  # why the workers could not continue
+        self._stopped = False
+        self._started: dict[int, float] = {}  # by number of the trial
+        self._live: dict[int, Trial] = {}  # last checkpoints of running trials
+        self._ensemble_updated = 0.0  # instant of the last interim ensemble
+        self._ensemble_is_due = False
+
+    def run(self) -> Ensemble | None:
+        """Search until the time or the trials end, a callback says so, or Ctrl-C; None if no trial is usable."""
+        try:
+            while not self._is_finished():
+                self._submit_trials()
+                if self._ensemble_is_due:  # only now that every worker is busy
+                    self._update_ensemble()
+                event = self.pool.next_event(min(TICK_SECONDS, max(0.0, self.seconds_left)))
+                if event is None:
+                    self._on_idle()
+                elif event.kind == "worker_error":
+                    self.error = event.error
+                    break
+                elif event.trial is not None:
+                    self._on_trial(event.trial, finished=event.kind == "finished")
+        except KeyboardInterrupt:
+            self._stopped = True  # fit returns with the trials so far; a second one raises
+        except WorkerError as error:
+            self.error = str(error)
+            warnings.warn(f"The search ended early: {error}", stacklevel=2)
+        self._stop_running()
+        return self.builder.build(self.history.trials, finish=True)
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds left to search. The grace of a budget is used only while there is no model at all."""
+        # Kept back for the last ensemble and for opening its models.
+        reserve = min(0.12 * self.budget.seconds, 0.15 + 0.003 * self.budget.seconds + 2 * self.builder.seconds)
+        seconds = self.budget.left(reserve)
+        if self._live or any(trial.usable for trial in self.history.records):
+            return seconds
+        return seconds + max(2.0, 0.05 * self.budget.seconds) - SECONDS_FOR_OPENING
+
+    @property
+    def _has_clock(self) -> bool:
+        return self.scheduler.n_trials is None
+
+    def _is_finished(self) -> bool:
+        if self._stopped or self.seconds_left <= 0:
+            return True
+        return not self.pool.running and (self.scheduler.is_exhausted or not self.scheduler.active_families)
+
+    def _submit_trials(self) -> None:
+        while self.pool.has_idle_worker:
+            if self._has_clock and self.seconds_left < MIN_TRIAL_SECONDS:
+                return
+            trial = self.scheduler.next_trial(self.pool.running, self.seconds_left)
+            if trial is None:
+                return
+            seconds = np.inf
+            if self._has_clock:
+                # No trial may take the whole of a budget; a resumed one has proved its worth.
+                fraction = 0.3 if trial.number == self.scheduler.next_number else 0.6
+                seconds = max(MIN_TRIAL_SECONDS, min(self.seconds_left * 0.97 - 0.2, fraction * self.budget.seconds))
+            self.pool.submit(replace(trial, status="running"), seconds, grace=1.0 + 0.05 * self.budget.seconds)
+            self.scheduler.register(trial)
+            self._started.setdefault(trial.number, self.budget.now())
+            self._announce()
+
+    def _on_trial(self, trial: Trial, *, finished: bool) -> None:
+        trial = replace(trial, started=self._started.get(trial.number, 0.0), ended=self.budget.now())
+        is_first = self._ensemble_updated == 0.0 and trial.usable
+        self._live[trial.number] = trial
+        if finished:
+            del self._live[trial.number]
+            self._record(trial)
+        # Interim ensembles may cost 2 % of the time.
+        pause = max(2.0, 50 * self.builder.seconds)
+        is_time = time.monotonic() - self._ensemble_updated > pause
+        self._ensemble_is_due |= is_first or (finished and trial.usable and is_time)
+
+    def _record(self, trial: Trial) -> None:
+        try:
+            self.history.append(trial)
+        except OSError as error:
+            warnings.warn(f"The history of the run cannot be written ({error}); the search ends.", stacklevel=2)
+            self._stopped = True
+        self.listener.trial(trial)
+        self._announce()
+        for callback in self.callbacks:
+            self._stopped |= bool(callback(trial))
+
+    def _update_ensemble(self) -> None:
+        trials = [*self.history.trials, *self._live.values()]
+        ensemble = self.builder.build(trials)
+        self._ensemble_updated, self._ensemble_is_due = time.monotonic(), False
+        if ensemble is not None:
+            best = min(trial.loss for trial in trials if trial.usable)
+            self.curve.append((self.budget.now(), best, ensemble.loss))
+
+    def _on_idle(self) -> None:
+        self.listener.tick()
+        if self.idle_callback is not None:
+            self.idle_callback()
+            self.idle_callback = None
+        self.scheduler.suggest_in_advance()
+
+    def _announce(self) -> None:
+        self.listener.running([trial.family for trial in self.pool.running])
+
+    def _stop_running(self) -> None:
+        """End what still runs; the last checkpoint of each trial counts."""
+        running = self.pool.running
+        self.pool.close(keep=self.error == "")
+        for trial in running:
+            saved = read_checkpoint(self.builder.directory.trial(trial.number))
+            if saved is not None:  # may be newer than the last event
+                started = self._started.get(trial.number, 0.0)
+                self._record(replace(saved, status="stopped", error=None, started=started, ended=self.budget.now()))

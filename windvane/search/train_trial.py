@@ -1,0 +1,162 @@
+"""Train one trial: all folds side by side, with a checkpoint after each stage.
+
+Whatever ends a trial, its last checkpoint predicts all validation rows and can enter the ensemble (Auto-Sklearn 2.0,
+section 3.2: intermediate results are its largest single gain). This is the only place that catches errors of models.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from windvane.models.base import Family, Model, Setting
+from windvane.runtime.table import Integers
+from windvane.search.checkpoint import Predictions, latest_checkpoint, next_name, read_checkpoint, write_checkpoint
+from windvane.search.problem import Problem
+from windvane.search.trial import Trial
+
+# Stages that take less than this are merged: a checkpoint of each would cost more than repeating it.
+MIN_STAGE_SECONDS = 1.0
+
+
+class Timer:
+    """Seconds spent inside the models' methods."""
+
+    def __init__(self, fit: float = 0.0, predict: float = 0.0, cpu: float = 0.0) -> None:
+        self.fit, self.predict, self.cpu = fit, predict, cpu
+
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """Add the time of the block to the fit and CPU seconds."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.fit += time.perf_counter() - wall
+        self.cpu += time.process_time() - cpu
+
+    @contextmanager
+    def predicting(self) -> Iterator[None]:
+        """Add the time of the block to the predict and CPU seconds."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.predict += time.perf_counter() - wall
+        self.cpu += time.process_time() - cpu
+
+
+def train_trial(
+    trial: Trial,
+    problem: Problem,
+    family: Family,
+    folder: Path,
+    on_checkpoint: Callable[[Trial], None],
+    *,
+    deadline: float = np.inf,
+    n_threads: int = 1,
+) -> Trial:
+    """Train a configuration on every fold and return the trial with its result.
+
+    A checkpoint in `folder`, the trial's own, is resumed. `on_checkpoint` is called after each new one. `deadline` is a
+    `time.monotonic` instant. An error of the model is a status, never an exception, and earlier checkpoints count.
+    """
+    submitted = trial.without_results()
+    trial = replace(submitted, status="stopped", error="no checkpoint was written for every fold in its time")
+    try:
+        saved = read_checkpoint(folder)
+        timer = Timer()
+        if saved is not None:
+            trial = replace(saved, iteration_fraction=submitted.iteration_fraction, status="stopped", error=None)
+            timer = Timer(saved.fit_seconds, saved.predict_seconds, saved.cpu_seconds)
+        # A checkpoint whose record cannot be read is not resumed.
+        models = _create_models(
+            submitted, problem, family, None if saved is None else latest_checkpoint(folder), timer, n_threads
+        )
+        all_targets = family.steps(submitted.config, problem.task)
+        last = max(1, round(all_targets[-1] * submitted.iteration_fraction))
+        iterations = min((m.iterations for m in models if not _is_complete(m, last)), default=last)
+        targets = [target for target in all_targets if iterations < target < last] + [last]
+        final: dict[int, Predictions] = {}  # by fold, of models that train no further
+        while targets:
+            before, seconds_before = iterations, timer.fit
+            iterations = targets.pop(0)
+            with timer.fitting():
+                for model in models:
+                    if not model.finished and model.iterations < iterations:
+                        model.grow(iterations, deadline)
+            if any(model.iterations == 0 for model in models):
+                break  # the time ended inside the first stage
+            predictions = []
+            for i, model in enumerate(models):
+                prediction = final[i] if i in final else _predict(model, i, problem, timer)
+                if _is_complete(model, last):
+                    final[i] = prediction
+                predictions.append(prediction)
+            complete = len(final) == len(models)
+            reached = replace(
+                submitted,
+                status="done" if complete else "stopped",
+                loss=_loss(problem, np.concatenate(predictions), problem.valid_rows),
+                fold_losses=tuple(
+                    _loss(problem, prediction, fold.valid)
+                    for prediction, fold in zip(predictions, problem.folds, strict=True)
+                ),
+                checkpoint=next_name(folder),
+                best_iterations=tuple(model.best_iteration for model in models),
+                fit_seconds=timer.fit,
+                predict_seconds=timer.predict,
+                cpu_seconds=timer.cpu,
+            )
+            write_checkpoint(folder, reached, models, np.concatenate(predictions))
+            trial = reached
+            on_checkpoint(trial)
+            if complete or time.monotonic() >= deadline:
+                break
+            # Stages too short for a separate checkpoint are merged. This changes nothing in the model.
+            seconds_per_iteration = (timer.fit - seconds_before) / max(1, iterations - before)
+            while len(targets) > 1 and (targets[0] - iterations) * seconds_per_iteration < MIN_STAGE_SECONDS:
+                targets.pop(0)
+    except MemoryError as error:
+        return replace(trial, status="out_of_memory", error=f"out of memory: {error}".rstrip(": "))
+    except Exception as error:  # an error of a library or of a user's family ends this trial only
+        return replace(trial, status="failed", error=f"{type(error).__name__}: {error}"[:2000])
+    return trial
+
+
+def _create_models(
+    trial: Trial, problem: Problem, family: Family, checkpoint: Path | None, timer: Timer, n_threads: int
+) -> list[Model]:
+    models = []
+    for i, fold in enumerate(problem.folds):
+        seed = int(np.random.SeedSequence([trial.seed, i]).generate_state(1)[0] % 2**31)
+        setting = Setting(problem.task, seed, n_threads)
+        fold_folder = None if checkpoint is None else checkpoint / f"fold_{i}"
+        with timer.fitting():
+            rows = fold.train if trial.n_rows is None else problem.sample_rows(fold.train, trial.n_rows)
+            train, validation = problem.part(rows), problem.part(fold.valid)
+            models.append(family.start(trial.config, train, validation, setting, fold_folder))
+    return models
+
+
+def _is_complete(model: Model, last: int) -> bool:
+    return model.finished or model.iterations >= last
+
+
+def _predict(model: Model, fold: int, problem: Problem, timer: Timer) -> Predictions:
+    """Predict the validation set of a fold, in the precision of checkpoints."""
+    task, rows = problem.task, problem.folds[fold].valid
+    with timer.predicting():
+        prediction = np.asarray(model.predict(problem.table.take(rows)))
+    shape = (len(rows), task.n_classes) if task.is_classification else (len(rows),)
+    if prediction.shape != shape:
+        raise ValueError(f"predict returned an array of shape {prediction.shape}, but must return {shape}")
+    # Numbers may vary little around a large mean.
+    return prediction.astype(np.float32 if task.is_classification else np.float64)
+
+
+def _loss(problem: Problem, prediction: Predictions, rows: Integers) -> float:
+    loss = problem.loss(prediction.astype(np.float64), rows) if np.isfinite(prediction).all() else math.inf
+    return float(loss) if math.isfinite(loss) else math.inf

@@ -1,0 +1,1 @@
+"""Where trials are trained: worker processes of this machine, or tasks of a Dask cluster."""

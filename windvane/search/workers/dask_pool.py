@@ -1,0 +1,337 @@
+"""The workers of a fit on a Dask cluster: a task for each trial, which runs a worker process on its machine.
+
+If a Dask worker dies, Dask starts its task again on another one. The fit notices, since each attempt reports its name
+first: in a shared run directory the new attempt resumes the checkpoint by itself; otherwise it is cancelled, and the
+trial is sent again with the checkpoint in the run directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from windvane.errors import InputError, WorkerError
+from windvane.search.checkpoint import latest_checkpoint, pack_folder, read_checkpoint, write_received_checkpoint
+from windvane.search.run_directory import RunDirectory
+from windvane.search.trial import Trial
+from windvane.search.workers.dask_task import RunData, TaskMessage, TrialTask, check_worker, run_trial_task
+from windvane.search.workers.messages import RunContext
+from windvane.search.workers.pool import Event
+from windvane.settings import resolve_jobs
+from windvane.version import VERSION
+
+CONNECT_SECONDS = 5.0
+POLL_SECONDS = 0.1
+COUNT_SECONDS = 2.0  # between looks at how many threads the cluster has
+EMPTY_SECONDS = 60.0  # after so long without a worker the cluster is given up
+FETCH_SECONDS = 10.0  # for a task's result
+END_SECONDS = 1.0  # for tasks to kill their processes
+MAX_DEATHS = 3  # of Dask workers under one trial
+MAX_ERRORS = 3  # tasks in a row that end outside a trial
+
+_CLUSTER_ERRORS = (Exception, asyncio.CancelledError)  # a client raises these when its cluster goes away
+_GONE = "The Dask scheduler is gone."
+
+
+@dataclass
+class _Running:
+    task: TrialTask
+    future: Any = None
+    attempt: str | None = None  # the last one that reported
+    deaths: int = 0
+
+
+class DaskPool:
+    """The workers of one fit on a Dask cluster; used like `windvane.search.workers.pool.WorkerPool`.
+
+    `client` is a `distributed.Client`, closed at the end if `owned`; `n_jobs` trials run at once, -1 or None for all
+    threads of the cluster; `memory_limit` is in megabytes for all worker processes together, None for 80 % of what each
+    machine has.
+    """
+
+    def __init__(self, client: Any, n_jobs: int | None, memory_limit: float | None, owned: bool = False) -> None:
+        from distributed import Queue
+
+        self._client, self._n_jobs, self._owned = client, n_jobs, owned
+        self.n_workers = self._count()
+        self._memory = None if memory_limit is None else float(memory_limit) / self.n_workers
+        self._context: RunContext | None = None
+        self._data: Any = None  # a future of RunData; None if the run directory is shared
+        self._running: dict[int, _Running] = {}
+        self._errors = 0
+        self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()  # futures
+        # Messages of tasks, futures of ended tasks with their results, errors of the cluster.
+        self._inbox: queue.SimpleQueue[TaskMessage | tuple[Any, TaskMessage | None] | WorkerError] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._messages = Queue(f"windvane-{uuid.uuid4().hex}", client=client)
+        self._listener = threading.Thread(target=self._listen, daemon=True, name="windvane-cluster")
+        self._listener.start()
+
+    @classmethod
+    def connect(cls, address: str | None, client: Any, *, n_jobs: Any, memory_limit: Any) -> DaskPool:
+        """Return a pool for a client, or for the scheduler at an address; raises InputError if it cannot be used."""
+        try:
+            from distributed import Client
+        except ImportError as error:
+            raise InputError(
+                "scheduler and dask_client need distributed. Allowed: pip install 'windvane[cluster]'."
+            ) from error
+        if client is not None:
+            if not isinstance(client, Client) or client.asynchronous:
+                raise InputError(f"dask_client={client!r} is not usable. Allowed: a distributed.Client that blocks.")
+            return cls(client, n_jobs, memory_limit)
+        if not isinstance(address, str):
+            raise InputError(f"scheduler={address!r} is not usable. Allowed: an address such as 'tcp://host:8786'.")
+        try:
+            client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(
+                f"scheduler={address!r} cannot be reached: {error}. Allowed: the address of a Dask scheduler that runs."
+            ) from error
+        try:
+            return cls(client, n_jobs, memory_limit, owned=True)
+        except BaseException:
+            client.close()
+            raise
+
+    def open(self, context: RunContext) -> None:
+        """Send the data of a run to machines that do not see its directory.
+
+        Raises WorkerError if windvane is missing on the cluster, or is another version.
+        """
+        self._context = context
+        witness = context.root / f"cluster-{uuid.uuid4().hex}"
+        witness.touch()
+        try:
+            answers = self._client.run(check_worker, str(witness))
+        except _CLUSTER_ERRORS as error:
+            raise WorkerError(f"The Dask workers cannot run windvane: {type(error).__name__}: {error}") from error
+        finally:
+            witness.unlink()
+        others = {version for version, _ in answers.values()} - {VERSION}
+        if others:
+            raise WorkerError(f"The Dask workers have windvane {', '.join(sorted(others))}; here it is {VERSION}.")
+        if not all(seen for _, seen in answers.values()):
+            # A separate task and not scattered: what is scattered is lost with the Dask workers that hold it.
+            self._data = self._submit(RunData, pack_folder(context.root / "data"), name="data")
+
+    @property
+    def has_idle_worker(self) -> bool:
+        """Whether a trial may be submitted."""
+        return len(self._running) < self.n_workers
+
+    @property
+    def running(self) -> list[Trial]:
+        """Trials that were submitted and have not ended."""
+        return [running.task.trial for running in self._running.values()]
+
+    def submit(self, trial: Trial, seconds: float, grace: float) -> None:
+        """Train a trial for some seconds from the start of its process; it is killed `grace` seconds later."""
+        assert self._context is not None
+        task = TrialTask(self._context, trial, seconds, grace, self._memory, self._messages.name)
+        self._running[trial.number] = running = _Running(task)
+        self._send(running)
+
+    def next_event(self, seconds: float) -> Event | None:
+        """Return the next event; None if nothing happens for some seconds.
+
+        Raises WorkerError if the scheduler is gone, or the cluster cannot run windvane.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            if self._client.status != "running":
+                raise WorkerError(_GONE)
+            try:
+                item = self._inbox.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                return None
+            if isinstance(item, WorkerError):
+                raise item
+            event = self._on_message(item) if isinstance(item, TaskMessage) else self._on_result(*item)
+            if event is not None:
+                return event
+
+    def close(self, keep: bool = True) -> None:
+        """Cancel the tasks that run; returns when their processes are dead.
+
+        `keep` is for the sake of `WorkerPool.close`: idle processes belong to the Dask workers and end by themselves.
+        """
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        try:
+            if self._client.status == "running":
+                self._cancel()
+                self._messages.close()
+            elif self._running:
+                time.sleep(END_SECONDS)  # the Dask workers notice that the scheduler is gone, and end their tasks
+        except _CLUSTER_ERRORS:
+            pass  # gone in this moment
+        self._running, self._data = {}, None
+        if self._owned:
+            with contextlib.suppress(*_CLUSTER_ERRORS):
+                self._client.close(timeout=2)
+
+    def _cancel(self) -> None:
+        """Cancel what runs, and wait for the last message of each task: no checkpoint changes any more."""
+        left = {r.future.key: r for r in self._running.values() if r.future.status == "pending"}
+        self._client.cancel([running.future for running in self._running.values()])
+        self._listener.join(END_SECONDS)
+        end = time.monotonic() + END_SECONDS
+        while left and time.monotonic() < end:
+            items = []
+            while not self._inbox.empty():
+                items.append(self._inbox.get())
+            for item in [*items, *self._get_messages()]:
+                if isinstance(item, TaskMessage) and item.key in left:
+                    left[item.key].attempt = item.attempt
+                    if item.kind == "cancelled":
+                        del left[item.key]
+                    elif item.trial is not None:
+                        self._receive(item)
+            if all(running.attempt is None for running in left.values()):
+                return  # never started
+            time.sleep(0.02)
+
+    def _get_messages(self) -> list[TaskMessage]:
+        return [TaskMessage(**message) for message in self._messages.get(batch=True)]
+
+    def _folder(self, trial: Trial) -> Path:
+        assert self._context is not None
+        return RunDirectory(self._context.root).trial(trial.number)
+
+    def _send(self, running: _Running) -> None:
+        """Send a trial, with its checkpoint if the run directory is not shared."""
+        trial, checkpoint = running.task.trial, None
+        latest = latest_checkpoint(self._folder(trial))
+        if self._data is not None and latest is not None:
+            checkpoint = (latest.name, pack_folder(latest))
+        try:
+            if running.future is not None:
+                self._client.cancel([running.future])
+            name = f"trial-{trial.number}"
+            running.future = self._submit(run_trial_task, running.task, self._data, checkpoint, name=name)
+            running.attempt = None
+            running.future.add_done_callback(self._ended.put)
+        except _CLUSTER_ERRORS as error:
+            raise WorkerError(_GONE) from error
+
+    def _submit(self, work: Callable[..., Any], *parts: Any, name: str) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a table is large, and Dask says so
+            return self._client.submit(work, *parts, key=f"windvane-{name}-{uuid.uuid4().hex}", pure=False)
+
+    def _on_message(self, message: TaskMessage) -> Event | None:
+        running = self._find(message.key)
+        if running is None or message.kind == "cancelled":
+            return None
+        before, running.attempt = running.attempt, message.attempt
+        if before not in (None, running.attempt):
+            # Without a shared run directory the new attempt does not know the checkpoint.
+            return self._on_death(running, send_again=self._data is not None)
+        return Event("checkpoint", self._receive(message)) if message.kind == "checkpoint" else None
+
+    def _on_result(self, future: Any, message: TaskMessage | None) -> Event | None:
+        running = self._find(future.key)
+        if running is None:
+            return None
+        if future.status == "error":
+            return self._on_error(running)
+        # Without a message, others cancelled the task, or its result was lost with its Dask worker.
+        if message is None or message.kind == "cancelled":
+            return self._on_death(running, send_again=True)
+        self._errors = 0
+        if message.kind == "worker_error":
+            return Event("worker_error", error=message.error)
+        del self._running[running.task.trial.number]
+        return Event("finished", self._receive(message))
+
+    def _find(self, key: str) -> _Running | None:
+        """Return the trial of a task; None if it was cancelled."""
+        return next((running for running in self._running.values() if running.future.key == key), None)
+
+    def _on_death(self, running: _Running, send_again: bool) -> Event | None:
+        """Continue a trial whose Dask worker died, a few times."""
+        running.deaths += 1
+        if running.deaths >= MAX_DEATHS:
+            return self._give_up(running, f"{running.deaths} Dask workers died under it")
+        if send_again:
+            self._send(running)
+        return None
+
+    def _on_error(self, running: _Running) -> Event:
+        """Give up a task that failed outside the trial, or that Dask gave up."""
+        error = running.future.exception()
+        self._errors += 1
+        if self._errors > MAX_ERRORS:
+            raise WorkerError(f"The Dask workers cannot run windvane: {type(error).__name__}: {error}")
+        return self._give_up(running, f"its task failed: {error}")
+
+    def _give_up(self, running: _Running, error: str) -> Event:
+        trial = running.task.trial
+        del self._running[trial.number]
+        with contextlib.suppress(*_CLUSTER_ERRORS):
+            self._client.cancel([running.future])
+        trial = read_checkpoint(self._folder(trial)) or trial.without_results()
+        return Event("finished", replace(trial, status="crashed", error=error))
+
+    def _receive(self, message: TaskMessage) -> Trial:
+        """Return the trial of a message; its checkpoint is written into the run directory."""
+        assert message.trial is not None
+        trial = Trial.from_json(message.trial)
+        if message.files is not None and trial.checkpoint is not None:
+            try:
+                write_received_checkpoint(self._folder(trial), trial.checkpoint, message.files)
+            except OSError as error:
+                raise WorkerError(f"A checkpoint of trial {trial.number} cannot be written: {error}") from error
+        return trial
+
+    def _count(self) -> int:
+        """Count the trials that may run at once."""
+        try:
+            self._client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        except TimeoutError as error:
+            raise WorkerError("The Dask cluster has no workers.") from error
+        threads = int(sum(self._client.nthreads().values()))
+        return min(threads, resolve_jobs(self._n_jobs, threads))
+
+    def _listen(self) -> None:
+        """Put the messages of tasks into the inbox, then the results; the one thread that waits for the scheduler."""
+        counted = seen = time.monotonic()
+        while not self._closing.is_set():
+            ended: list[Any] = []
+            with contextlib.suppress(queue.Empty):
+                ended.append(self._ended.get(timeout=POLL_SECONDS))
+            try:
+                for message in self._get_messages():  # a task sends all its messages before it ends
+                    self._inbox.put(message)
+                if time.monotonic() - counted > COUNT_SECONDS:
+                    counted, threads = time.monotonic(), sum(self._client.nthreads().values())
+                    seen = counted if threads else seen
+                    self.n_workers = min(threads, resolve_jobs(self._n_jobs, max(1, threads)))
+                    if counted - seen > EMPTY_SECONDS:
+                        raise WorkerError("The Dask cluster has no workers any more.")
+            except _CLUSTER_ERRORS as error:
+                if not self._closing.is_set():
+                    self._inbox.put(WorkerError(str(error) or _GONE))
+                return
+            for future in ended:
+                self._inbox.put((future, _result(future)))
+
+
+def _result(future: Any) -> TaskMessage | None:
+    """Return the result of a task; None if it is lost."""
+    if future.status == "finished":
+        with contextlib.suppress(*_CLUSTER_ERRORS):  # a Dask worker that has just died
+            result: TaskMessage = future.result(timeout=FETCH_SECONDS)
+            return result
+    return None

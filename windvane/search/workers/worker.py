@@ -1,0 +1,132 @@
+"""The worker process: reads trials from its input, trains them, writes events to its output.
+
+It is a separate program, not a fork: it starts the same from a script without a ``__main__`` guard, a notebook, the
+prompt, a thread or a test. It serves many trials and many fits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import IO, Any
+
+from windvane.models import FAMILIES
+from windvane.models.base import Family
+from windvane.search.problem import Problem
+from windvane.search.run_directory import RunDirectory
+from windvane.search.train_trial import train_trial
+from windvane.search.trial import Trial
+from windvane.search.workers.messages import receive, send, unpack_objects
+from windvane.settings import MEGABYTE
+
+# Loaded while the fit still infers column types, so that no trial need wait for them. Not in a thread: an import that
+# runs beside a trial shows its half-loaded modules to libraries that look into `sys.modules`.
+_PRELOADED = ("sklearn.ensemble", "sklearn.linear_model", "sklearn.neural_network", "lightgbm")
+
+
+class _Run:
+    """The run that the worker is open for."""
+
+    def __init__(self, message: dict[str, Any]) -> None:
+        objects = unpack_objects(message["objects"])
+        self.directory = RunDirectory(Path(message["root"]))
+        # Scratch files of a killed worker are deleted with the run.
+        self.directory.temporary.mkdir(exist_ok=True)
+        tempfile.tempdir = str(self.directory.temporary)
+        self.problem = Problem.read(self.directory.data, objects["metric"])
+        self.families: dict[str, Family] = {**FAMILIES, **objects["families"]}
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    requests, events = _take_pipes()
+    warnings.simplefilter("ignore")  # a trial's warnings do not concern the user
+    run: _Run | None = None
+    send(events, {"event": "worker_ready"})
+    while (message := receive(requests)) is not None:
+        action = message["do"]
+        if action == "preload":
+            _preload()
+        elif action == "open":
+            _send_output_to(message["log"])
+            _limit_memory(float(message["memory"]))
+            run = None
+            try:
+                run = _Run(message)
+            except Exception:  # an own metric or family that does not load here ends the fit
+                error = traceback.format_exc(limit=-3)
+                send(events, {"event": "worker_error", "root": message["root"], "error": error})
+        elif action == "close":
+            run = None
+        elif action == "train" and run is not None:
+            _train(message, run, events)
+
+
+def _train(message: dict[str, Any], run: _Run, events: IO[bytes]) -> None:
+    trial = Trial.from_json(message["trial"])
+    deadline = time.monotonic() + float(message["seconds"])
+
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # sums in another order would be another result
+        trial = train_trial(
+            trial,
+            run.problem,
+            run.families[trial.family],
+            run.directory.trial(trial.number),
+            lambda so_far: send(events, {"event": "checkpoint", "trial": so_far.to_json()}),
+            deadline=deadline,
+        )
+    send(events, {"event": "finished", "trial": trial.to_json()})
+
+
+def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
+    """Keep the two pipes for messages, so that output of libraries cannot mix with them."""
+    requests, events = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nothing, standard)
+    os.close(nothing)
+    return requests, events
+
+
+def _send_output_to(path: str) -> None:
+    """Send what libraries print to the run's log."""
+    with contextlib.suppress(OSError):  # a log is not worth a worker
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+
+
+def _limit_memory(megabytes: float) -> None:
+    """Let one huge allocation fail at once, if the system can; the pool looks only every 100 ms."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    import psutil
+
+    if sys.platform == "linux":
+        held = psutil.Process().memory_info().data
+        limit = int(held + megabytes * MEGABYTE)
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if hard == resource.RLIM_INFINITY or limit < hard:
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def _preload() -> None:
+    for name in _PRELOADED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+if __name__ == "__main__":
+    main()
