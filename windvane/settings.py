@@ -88,23 +88,7 @@ class Settings:
 
     @classmethod
     def check(cls, choices: Choices) -> Settings:
-        """Check what the user chose.
-
-        Parameters
-        ----------
-        choices
-            Anything with the attributes of `Choices`.
-
-        Returns
-        -------
-        Settings
-            The same, resolved.
-
-        Raises
-        ------
-        InputError
-            Where a choice is not usable; names it, what came and what is allowed.
-        """
+        """Check what the user chose."""
         if choices.policy not in POLICIES:
             raise unknown("policy", choices.policy, POLICIES)
         n_trials = choices.n_trials
@@ -124,25 +108,7 @@ class Settings:
 
 
 def parse_seconds(time_budget: Any, argument: str = "time_budget") -> float:
-    """Read a length of time.
-
-    Parameters
-    ----------
-    time_budget
-        Seconds, or a text such as "90", "45s", "10m", "1h30m"; a number beside others needs its unit.
-    argument
-        What to call it in the error.
-
-    Returns
-    -------
-    float
-        Seconds.
-
-    Raises
-    ------
-    InputError
-        Where it is not a length of time above zero.
-    """
+    """Read a length of time."""
     seconds, value = math.nan, _plain(time_budget)
     if isinstance(value, str):
         pieces = _LENGTH.findall(value.lower())
@@ -160,25 +126,7 @@ def parse_seconds(time_budget: Any, argument: str = "time_budget") -> float:
 
 
 def resolve_jobs(n_jobs: Any, cores: int | None = None) -> int:
-    """Turn scikit-learn's ``n_jobs`` into a number of worker processes.
-
-    Parameters
-    ----------
-    n_jobs
-        A count; -1 (or None) for all cores, -2 for all but one.
-    cores
-        How many there are; None for those of this machine.
-
-    Returns
-    -------
-    int
-        At least 1.
-
-    Raises
-    ------
-    InputError
-        Where it is 0 or not a whole number.
-    """
+    """Turn scikit-learn's ``n_jobs`` into a number of worker processes."""
     cores, count = available_cores() if cores is None else cores, _plain(n_jobs)
     if count is None:
         return cores

@@ -20,24 +20,7 @@ Type = str | list[str]  # the type in lower case, or the values of a nominal att
 
 
 def parse_arff(text: str) -> pd.DataFrame:
-    """Read an ARFF file.
-
-    Parameters
-    ----------
-    text
-        Its content.
-
-    Returns
-    -------
-    DataFrame
-        Numeric attributes as float64, nominal ones as categories in the order declared, all others (strings, dates)
-        as strings. A bare ``?`` is missing; what a sparse row leaves out is 0, the first nominal value, or missing.
-
-    Raises
-    ------
-    ValueError
-        Where a line is malformed or a value does not go with its attribute.
-    """
+    """Read an ARFF file."""
     lines = enumerate(map(str.strip, text.splitlines()), start=1)
     names, types = _read_header(lines)
     columns: list[list[str | None]] = [[] for _ in names]

@@ -30,20 +30,7 @@ SAMPLE = 1000  # texts whose words are counted
 
 
 def recognise_numbers(names: list[str], block: Floats) -> list[Column]:
-    """Recognise columns that hold numbers.
-
-    Parameters
-    ----------
-    names
-        p names.
-    block
-        Shape (n, p); NaN and infinite values are missing.
-
-    Returns
-    -------
-    list of Column
-        Numbers, and dropped columns where nothing varies.
-    """
+    """Recognise columns that hold numbers."""
     missing = len(block) - np.isfinite(block).sum(axis=0)  # (p,)
     constant = missing == len(block)
     # Most columns vary within their first rows; only the others are read as a whole.
@@ -56,18 +43,7 @@ def recognise_numbers(names: list[str], block: Floats) -> list[Column]:
 
 
 def recognise(values: pd.Series) -> Column:
-    """Recognise one column of any type.
-
-    Parameters
-    ----------
-    values
-        The column, with its name.
-
-    Returns
-    -------
-    Column
-        What it is.
-    """
+    """Recognise one column of any type."""
     name, kind = str(values.name), kind_of(values)
     if kind == "number":
         return recognise_numbers([name], to_numbers(values)[:, None])[0]

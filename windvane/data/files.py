@@ -34,24 +34,7 @@ _SNIFFED_BYTES, _SNIFFED_ROWS = 1 << 16, 50
 
 
 def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a table from a file.
-
-    Parameters
-    ----------
-    path
-        A file with one of the suffixes `READABLE`. CSV and TSV files have a header, a delimiter out of comma,
-        semicolon, tab and bar, which is found, and are encoded in UTF-8 or Latin-1.
-
-    Returns
-    -------
-    DataFrame
-        At least one row and one column.
-
-    Raises
-    ------
-    InputError
-        Where the file is missing, of another type, or cannot be read.
-    """
+    """Read a table from a file."""
     file = Path(path)
     kind = _suffix(file, READABLE)
     if not file.is_file():
@@ -74,20 +57,7 @@ def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Write a table to a file, without its index; a file that is there is replaced once the new one is complete.
-
-    Parameters
-    ----------
-    frame
-        The table.
-    path
-        A file with one of the suffixes `WRITABLE`.
-
-    Raises
-    ------
-    InputError
-        Where the suffix is another, or the folder does not exist.
-    """
+    """Write a table to a file, without its index; a file that is there is replaced once the new one is complete."""
     file = Path(path)
     kind = _suffix(file, WRITABLE)
     if not file.parent.is_dir():
@@ -106,26 +76,7 @@ def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 
 
 def to_frame(X: Any) -> Frame:
-    """Bring a table of any library to one of two forms.
-
-    Parameters
-    ----------
-    X
-        A pandas DataFrame or Series (one column), a polars or Arrow table, a mapping of columns, a list of rows or of
-        mappings, an array of shape (n, p), or a SciPy sparse matrix. Values of any kind: the schema takes
-        infinite numbers for missing ones.
-
-    Returns
-    -------
-    DataFrame or csr_matrix
-        At least one row and one column. Names of columns are strings; a table without names has the columns
-        ``RangeIndex(p)``. The values may be shared with `X`.
-
-    Raises
-    ------
-    InputError
-        Where X is no table, has no rows or columns, complex numbers, or two columns of one name.
-    """
+    """Bring a table of any library to one of two forms."""
     if sp.issparse(X):
         return sp.csr_matrix(_check(X))
     if hasattr(X, "to_pandas"):  # polars, Arrow and others

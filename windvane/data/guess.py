@@ -12,20 +12,7 @@ MIN_ROWS_A_CLASS = 3
 
 
 def guess_task(target: pd.Series) -> tuple[Literal["classification", "regression"], str]:
-    """Guess the task from the target's values.
-
-    Parameters
-    ----------
-    target
-        One value a row; missing ones are passed over.
-
-    Returns
-    -------
-    task
-        "classification" or "regression".
-    reason
-        Why, in words.
-    """
+    """Guess the task from the target's values."""
     present = target.dropna()
     distinct = int(present.nunique())
     if not types.is_numeric_dtype(present.dtype) or types.is_bool_dtype(present.dtype):

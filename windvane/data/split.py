@@ -69,31 +69,6 @@ def make_folds(
     a hold-out of a third of the rows, at most `MAX_HOLDOUT_ROWS`. In time order a hold-out is the last third, and
     k folds are k + 1 blocks of rows, each validated after training on all blocks before it (as in scikit-learn's
     TimeSeriesSplit): the rows of the first block are never validated. Rows of one time are never divided.
-
-    Parameters
-    ----------
-    target
-        n class codes (integers) or numbers (floats).
-    n_folds
-        How many folds; 1 is a hold-out. A splitter has its own number.
-    seed
-        Root of the randomness.
-    by
-        Groups, time or a splitter.
-    classes
-        The labels, for notes.
-
-    Returns
-    -------
-    folds
-        At least one. Validation parts have no row in common, unless a splitter of the user's wants it so.
-    notes
-        What the user should be warned of.
-
-    Raises
-    ------
-    InputError
-        Where the rows do not suffice, or groups, time or splitter are not usable or contradict each other.
     """
     by = by or SplitBy()
     n_rows = len(target)
@@ -123,27 +98,6 @@ def hold_out(target: Integers, share: float, *, seed: int, groups: Any = None) -
 
     Other than a fold of `make_folds` it has any share, and stratifies however many groups there are: each group counts
     to its most frequent class, and groups are drawn at random until a class has its share.
-
-    Parameters
-    ----------
-    target
-        n class codes.
-    share
-        Of the rows that validate, above 0 and below 1.
-    seed
-        Root of the randomness.
-    groups
-        n labels, or None.
-
-    Returns
-    -------
-    Fold
-        The training part sees every class; what is rounded in one class is made up for in the next.
-
-    Raises
-    ------
-    InputError
-        Where groups are not usable, or each class is in one group alone.
     """
     codes = np.arange(len(target)) if groups is None else _ranks("groups", groups, len(target))
     sizes = np.bincount(codes)  # (n_groups,)

@@ -13,15 +13,7 @@ from windvane.runtime.table import Table
 
 
 def write_table(table: Table, folder: Path) -> None:
-    """Write a table so that `read_table` can map it into memory.
-
-    Parameters
-    ----------
-    table
-        What to write.
-    folder
-        An existing folder; its files ``matrix.npy``, ``shape.npz``, ``texts.arrow`` and ``sparse.npz`` are made.
-    """
+    """Write a table so that `read_table` can map it into memory."""
     np.save(folder / "matrix.npy", table.matrix)
     np.savez(
         folder / "shape.npz",
@@ -35,18 +27,7 @@ def write_table(table: Table, folder: Path) -> None:
 
 
 def read_table(folder: Path) -> Table:
-    """Open what `write_table` wrote; the matrix stays on disk and is mapped into memory.
-
-    Parameters
-    ----------
-    folder
-        Where it was written.
-
-    Returns
-    -------
-    Table
-        The table, read-only.
-    """
+    """Open what `write_table` wrote; the matrix stays on disk and is mapped into memory."""
     with np.load(folder / "shape.npz") as shape:
         n_numbers, cardinalities = int(shape["n_numbers"]), tuple(int(c) for c in shape["cardinalities"])
     texts, sparse = folder / "texts.arrow", folder / "sparse.npz"

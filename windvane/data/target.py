@@ -20,30 +20,7 @@ Goal = Literal["classification", "regression"]
 def encode_target(
     y: Any, goal: Goal, classes: NDArray[Any] | None = None
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:  # (n,), (k,)
-    """Check a target and make it numbers.
-
-    Parameters
-    ----------
-    y
-        n labels or numbers: a list, an array, a pandas, polars or Arrow column, or a table of one column.
-    goal
-        "classification" or "regression".
-    classes
-        The labels of training, where the target is to be compared with a prediction.
-
-    Returns
-    -------
-    target
-        Class codes as int64, or float64 numbers; shape (n,).
-    classes
-        The k labels in sorted order, a label's code being its position; None for regression.
-
-    Raises
-    ------
-    InputError
-        Where the target is missing, or has missing, infinite, mixed or unknown values, one class only, numbers that
-        are no classes, or texts that are no numbers.
-    """
+    """Check a target and make it numbers."""
     column = _column(y)
     _refuse(pd.isna(column), "missing")
     if column.dtype.kind == "f":
@@ -54,25 +31,7 @@ def encode_target(
 
 
 def check_weight(sample_weight: Any, n_rows: int) -> Floats:  # (n_rows,)
-    """Check the weights of rows.
-
-    Parameters
-    ----------
-    sample_weight
-        A number for each row.
-    n_rows
-        How many rows there are.
-
-    Returns
-    -------
-    ndarray
-        Float64 weights of shape (n_rows,).
-
-    Raises
-    ------
-    InputError
-        Where there are more or fewer weights than rows, or one is negative, infinite or missing, or all are zero.
-    """
+    """Check the weights of rows."""
     try:
         weight = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
     except (TypeError, ValueError) as error:

@@ -54,22 +54,7 @@ def model_steps(kept: Kept) -> list[tuple[str, Any]]:
 def linear_classifier(
     coefficients: NDArray[Any], intercept: NDArray[Any], classes: NDArray[Any], kind: Any = LogisticRegression
 ) -> Any:
-    """Make a linear classifier of what another one learned.
-
-    Parameters
-    ----------
-    coefficients, intercept
-        Shapes (k, q) and (k,): k = 1 for two classes.
-    classes
-        Labels.
-    kind
-        One of scikit-learn's classes, called without arguments.
-
-    Returns
-    -------
-    object of `kind`
-        As if fitted.
-    """
+    """Make a linear classifier of what another one learned."""
     model = kind()
     model.coef_, model.intercept_, model.classes_ = coefficients, intercept, classes
     model.n_features_in_ = coefficients.shape[1]

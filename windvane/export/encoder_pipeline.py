@@ -25,15 +25,7 @@ Steps = list[tuple[str, Any]]
 
 
 def encoder_steps(encoder: Encoder, *, sparse: bool) -> Steps:
-    """Return steps from the numbers and category codes of a table to encoded rows; none where these stay.
-
-    Parameters
-    ----------
-    encoder
-        Without texts, sparse columns and generated features.
-    sparse
-        Whether what is mostly zero may stay a CSR matrix.
-    """
+    """Return steps from the numbers and category codes of a table to encoded rows; none where these stay."""
     p = encoder.n_numbers
     chain: Steps = []
     blocks: Steps = []

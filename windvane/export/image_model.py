@@ -48,29 +48,7 @@ when they were written. predictor.py reads images as windvane does: upright, on 
 
 
 def export_image_model(model: TrainedModel, folder: str | Path) -> Path:
-    """Export a model to a folder that predicts without windvane, timm and torch; it appears whole or not at all.
-
-    Parameters
-    ----------
-    model
-        A trained model.
-    folder
-        A new or empty folder.
-
-    Returns
-    -------
-    Path
-        The folder.
-
-    Raises
-    ------
-    WindvaneError
-        If a file computes other probabilities than the network.
-
-    Examples
-    --------
-    >>> export_image_model(load_model("run"), "folder")  # doctest: +SKIP
-    """
+    """Export a model to a folder that predicts without windvane, timm and torch; it appears whole or not at all."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise InputError(f"ONNX files are written and checked by {', '.join(missing)}: pip install {' '.join(missing)}")

@@ -39,23 +39,7 @@ _MISSING_NAMES = frozenset(("nan", "None", "<NA>", "NaT"))
 
 
 def to_sklearn(predictor: Predictor) -> Any:
-    """Put a predictor together from scikit-learn's objects.
-
-    Parameters
-    ----------
-    predictor
-        What to say.
-
-    Returns
-    -------
-    Pipeline or FixedThresholdClassifier
-        Fitted; predicts what the predictor predicts, from the same kind of table.
-
-    Raises
-    ------
-    InputError
-        Where scikit-learn cannot say it; names everything that stands in the way.
-    """
+    """Put a predictor together from scikit-learn's objects."""
     obstacles = _obstacles(predictor)
     if obstacles:
         raise InputError(

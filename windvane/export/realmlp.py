@@ -16,18 +16,7 @@ Steps = list[tuple[str, Any]]
 
 
 def build_realmlp(kept: Any) -> Pipeline:
-    """Say a network with objects of scikit-learn.
-
-    Parameters
-    ----------
-    kept
-        A `windvane.export.builders.Kept` with a model of the kind "realmlp".
-
-    Returns
-    -------
-    Pipeline
-        From encoded features, float64, to class codes or numbers of mean 0 and spread 1.
-    """
+    """Say a network with objects of scikit-learn."""
     model = kept.model
     spec = model.spec
     parts = spec.views(model.parameters.astype(np.float64))

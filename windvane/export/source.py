@@ -35,23 +35,7 @@ class Module:
 
 @cache
 def parse(name: str) -> Module:
-    """Read a module of windvane without importing it.
-
-    Parameters
-    ----------
-    name
-        Dotted.
-
-    Returns
-    -------
-    Module
-        Its top level.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        Where its source is not there.
-    """
+    """Read a module of windvane without importing it."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"no source of {name}")
@@ -84,24 +68,6 @@ def compose(
     """Copy definitions of a module, and of what they need in windvane, into one source.
 
     Definitions are found by name: one that is assigned as part of a tuple, or inside a block, is not.
-
-    Parameters
-    ----------
-    name
-        The module, dotted.
-    roots
-        Names of what is wanted.
-    chosen
-        Name of a dictionary at the top level -> the keys to copy of it; others are copied whole.
-    beside
-        Modules that have a copy of their own -> the name of that copy, from which it is imported.
-    own
-        The package to copy from; what comes from others is imported.
-
-    Returns
-    -------
-    str
-        Source code with the first line of each docstring.
     """
     copy = _Copy(own, chosen or {}, beside or {})
     for root in roots:
@@ -114,18 +80,7 @@ def compose(
 
 
 def packages(sources: Iterable[str]) -> set[str]:
-    """Name the packages that sources import, those of Python itself left out.
-
-    Parameters
-    ----------
-    sources
-        Source codes.
-
-    Returns
-    -------
-    set of str
-        Names as they are imported.
-    """
+    """Name the packages that sources import, those of Python itself left out."""
     found: set[str] = set()
     for node in (node for source in sources for node in ast.walk(ast.parse(source))):
         if isinstance(node, ast.Import):

@@ -133,26 +133,7 @@ LARGE = (
 def make_candidates(
     task: Task, families: Mapping[str, Family], draws: Mapping[str, int], seed: int, published: Iterable[Entry] = ()
 ) -> list[Entry]:
-    """List the candidates of a task kind: guesses, defaults, what others published, and random ones of each family.
-
-    Parameters
-    ----------
-    task
-        Any task of the kind; spaces depend on its kind alone.
-    families
-        To draw from.
-    draws
-        Random configurations of each family; none of one that is not named.
-    seed
-        Of their randomness.
-    published
-        From `read_published`.
-
-    Returns
-    -------
-    list of Entry
-        Each model once, numbers rounded to four digits.
-    """
+    """List the candidates of a task kind: guesses, defaults, what others published, and random ones of each family."""
     rng = np.random.default_rng(seed)
     spaces = {name: family.space(task) for name, family in families.items()}
     drawn = [
@@ -170,22 +151,7 @@ def make_candidates(
 
 
 def read_published(folder: Path, families: Mapping[str, Family], most: int) -> list[Entry]:
-    """Read published portfolios of Auto-Sklearn 2.0: the first of each file, then the second of each, and so on.
-
-    Parameters
-    ----------
-    folder
-        With files ``*/portfolio_*.json``; their names for the hyperparameters are those of auto-sklearn.
-    families
-        Ours.
-    most
-        How many at the most.
-
-    Returns
-    -------
-    list of Entry
-        Those whose family has a counterpart here and whose values lie inside its space, each once.
-    """
+    """Read published portfolios of Auto-Sklearn 2.0: the first of each file, then the second of each, and so on."""
     portfolios = [
         list(json.loads(path.read_text(encoding="utf-8"))["portfolio"].values())
         for path in sorted(folder.glob("*/portfolio_*.json"))
@@ -200,20 +166,7 @@ def read_published(folder: Path, families: Mapping[str, Family], most: int) -> l
 
 
 def translate(published: Mapping[str, Any], families: Mapping[str, Family]) -> Entry | None:
-    """Say in our words what auto-sklearn calls a configuration.
-
-    Parameters
-    ----------
-    published
-        Its hyperparameters.
-    families
-        Ours.
-
-    Returns
-    -------
-    Entry or None
-        None where there is no counterpart, or a value lies outside our space.
-    """
+    """Say in our words what auto-sklearn calls a configuration."""
     classifier = published["classifier:__choice__"]
     name, words = _FAMILIES.get(classifier, ("", {}))
     if name not in families:

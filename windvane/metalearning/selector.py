@@ -90,27 +90,7 @@ class Selector:
         self.forest, self.order, self.seed = forest, tuple(order), seed
 
     def fit(self, sizes: Floats, losses: Floats, spans: Floats) -> Selector:
-        """Learn from tables whose outcomes are known.
-
-        Parameters
-        ----------
-        sizes
-            Rows and columns, shape (n, 2).
-        losses
-            What each policy came to, lower is better, shape (n, p).
-        spans
-            What a difference of losses is divided by to make it a weight: the range of losses of each table, (n,).
-
-        Returns
-        -------
-        Selector
-            Itself.
-
-        Raises
-        ------
-        InputError
-            Where the shapes do not go together or a loss is not finite.
-        """
+        """Learn from tables whose outcomes are known."""
         n, p = losses.shape
         if sizes.shape != (n, 2) or spans.shape != (n,) or sorted(self.order) != list(range(p)):
             raise InputError(
@@ -133,18 +113,7 @@ class Selector:
         return self.forest.estimator(self.seed).fit(sizes[says], (first < second)[says], sample_weight=weight)
 
     def wins(self, sizes: Floats) -> Floats:
-        """Ask every pair.
-
-        Parameters
-        ----------
-        sizes
-            Rows and columns of q tables, shape (q, 2).
-
-        Returns
-        -------
-        ndarray
-            Shape (q, p, p): the vote that a policy gets against another; the two votes of a pair sum to 1.
-        """
+        """Ask every pair."""
         p = len(self.order)
         found = np.zeros((len(sizes), p, p))
         for (i, j), model in self.pairs_.items():
@@ -157,18 +126,7 @@ class Selector:
         return found
 
     def select(self, sizes: Floats) -> Integers:
-        """Choose a policy for each table.
-
-        Parameters
-        ----------
-        sizes
-            Rows and columns of q tables, shape (q, 2); infinity is larger than any.
-
-        Returns
-        -------
-        ndarray
-            Positions of the policies, shape (q,).
-        """
+        """Choose a policy for each table."""
         chosen = np.full(len(sizes), self.order[0], dtype=np.int64)  # (q,)
         inside = is_covered(sizes, self.known_)
         if np.any(inside):
@@ -177,37 +135,13 @@ class Selector:
 
 
 def is_covered(sizes: Floats, known: Floats) -> NDArray[np.bool_]:
-    """Say for which tables a known one is at least as large in both rows and columns.
-
-    Parameters
-    ----------
-    sizes, known
-        Rows and columns, shapes (q, 2) and (n, 2).
-
-    Returns
-    -------
-    ndarray
-        Shape (q,).
-    """
+    """Say for which tables a known one is at least as large in both rows and columns."""
     larger = np.all(sizes[:, None] <= known, axis=2)  # (q, n)
     return np.asarray(np.any(larger, axis=1))
 
 
 def elect(wins: Floats, order: Sequence[int]) -> int:
-    """Count votes; those who tie are counted again among themselves, and then the fixed order decides.
-
-    Parameters
-    ----------
-    wins
-        The vote of each policy against each, shape (p, p).
-    order
-        Positions, the one that wins ties first.
-
-    Returns
-    -------
-    int
-        Position of the winner.
-    """
+    """Count votes; those who tie are counted again among themselves, and then the fixed order decides."""
     standing = np.arange(len(wins))
     while True:
         votes = wins[np.ix_(standing, standing)].sum(axis=1)
@@ -220,24 +154,7 @@ def elect(wins: Floats, order: Sequence[int]) -> int:
 def tabulate(
     selector: Selector, names: Sequence[str], rows: Sequence[int], columns: Sequence[int], reasons: Mapping[str, str]
 ) -> PolicyTable:
-    """Ask the selector once for every cell of a grid, in its geometric middle; an open cell is beyond all data.
-
-    Parameters
-    ----------
-    selector
-        Fitted.
-    names
-        The policies in the order of its positions, shape (p,).
-    rows, columns
-        Lower edges of the cells, ascending; the last cell has no upper one.
-    reasons
-        For each name, why it is chosen where it is chosen.
-
-    Returns
-    -------
-    PolicyTable
-        What may ship.
-    """
+    """Ask the selector once for every cell of a grid, in its geometric middle; an open cell is beyond all data."""
     middles = np.stack(np.meshgrid(_middles(rows), _middles(columns), indexing="ij"), axis=-1)  # (r, c, 2)
     chosen = selector.select(middles.reshape(-1, 2)).reshape(len(rows), len(columns))
     policies = tuple(tuple(names[position] for position in line) for line in chosen.tolist())

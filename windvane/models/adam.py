@@ -55,17 +55,7 @@ class Adam:
             self.means, self.squares = np.zeros_like(self.now), np.zeros_like(self.now)
 
     def step(self, gradient: Single, rate: float, stretches: Iterable[Stretch]) -> None:
-        """Go one step down.
-
-        Parameters
-        ----------
-        gradient
-            Of the loss by the parameters; overwritten.
-        rate
-            The common learning rate.
-        stretches
-            How fast each goes; together they are the whole array.
-        """
+        """Go one step down."""
         self.updates += 1
         first, second = 1 - _FIRST**self.updates, 1 - _SECOND**self.updates
         self.means *= _FIRST
@@ -94,15 +84,5 @@ def cycle(epoch: float) -> float:
 
     RealMLP's "coslog" without an end: cosine cycles, each twice as long as the one before, so that training may end
     with any of them.
-
-    Parameters
-    ----------
-    epoch
-        Passes through the data so far, fractions included.
-
-    Returns
-    -------
-    float
-        From 0 to 1.
     """
     return 0.5 * (1 - math.cos(2 * math.pi * math.log2(1 + epoch)))

@@ -44,18 +44,7 @@ class Curve:
             self.add(loss)
 
     def add(self, loss: float) -> bool:
-        """Note the loss of one more iteration.
-
-        Parameters
-        ----------
-        loss
-            The loss.
-
-        Returns
-        -------
-        bool
-            Whether it is the lowest so far.
-        """
+        """Note the loss of one more iteration."""
         self.losses.append(float(loss) if math.isfinite(loss) else math.inf)
         improved = self.best == 0 or self.losses[-1] < self.losses[self.best - 1]
         if improved:
@@ -69,24 +58,7 @@ class Curve:
 
 
 def validation_loss(found: Floats, valid: Part, task: Task, units: Units) -> float:
-    """Give what early stopping watches: the mean log loss, or the mean squared error in the units of training.
-
-    Parameters
-    ----------
-    found
-        Predictions of the rows of `valid`: shape (n, n_classes) or (n,).
-    valid
-        The rows with target and weights.
-    task
-        What is learned.
-    units
-        Of the training part.
-
-    Returns
-    -------
-    float
-        Lower is better.
-    """
+    """Give what early stopping watches: the mean log loss, or the mean squared error in the units of training."""
     if task.is_classification:
         losses = -np.log(np.maximum(found[np.arange(len(found)), valid.target], _SMALLEST))
     else:

@@ -33,24 +33,6 @@ def initial(design: NetworkSpec, features: Any, sigma: float, last_bias: Any, rn
 
     The weights of a hidden layer are scaled so that on the given rows each unit has a standard deviation of 1 before
     its bias; those of the last layer are zero.
-
-    Parameters
-    ----------
-    design
-        What to make.
-    features
-        Squashed rows of the training part, (n, q).
-    sigma
-        Standard deviation of the frequencies of the embeddings.
-    last_bias
-        Scores to begin with, (k,).
-    rng
-        Source of randomness.
-
-    Returns
-    -------
-    ndarray
-        Float32, shape (design.size,).
     """
     flat = np.zeros(design.size, np.float32)
     parts = design.views(flat)
@@ -73,17 +55,7 @@ def initial(design: NetworkSpec, features: Any, sigma: float, last_bias: Any, rn
 
 
 def backward(design: NetworkSpec, parts: Parts, trail: Trail, delta: Any, gradient: Parts) -> None:
-    """Write the gradient of a loss by all parameters.
-
-    Parameters
-    ----------
-    design, parts, trail
-        A network and what `forward` left.
-    delta
-        Derivatives of the loss by the scores, shape (n, k).
-    gradient
-        What to write into; views like `parts`.
-    """
+    """Write the gradient of a loss by all parameters."""
     for i in range(design.layers - 1, 0, -1):
         np.matmul(trail.hidden[i - 1].T, delta, out=gradient[f"weights_{i}"])
         np.sum(delta, axis=0, out=gradient[f"bias_{i}"])
@@ -112,24 +84,7 @@ def _embed_back(design: NetworkSpec, parts: Parts, trail: Trail, delta: Any, gra
 
 
 def cross_entropy_slopes(scores: Any, target: Any, weight: Any, smoothing: float) -> Any:
-    """Give the derivatives of the weighted mean cross entropy with smoothed labels.
-
-    Parameters
-    ----------
-    scores
-        Shape (n, k).
-    target
-        Class codes, (n,).
-    weight
-        Weights of the rows, (n,), or None; the mean is divided by n, not by their sum.
-    smoothing
-        Share of the probability that all classes share.
-
-    Returns
-    -------
-    ndarray
-        By the scores, shape (n, k).
-    """
+    """Give the derivatives of the weighted mean cross entropy with smoothed labels."""
     n, k = scores.shape
     delta = np.exp(scores - scores.max(axis=1, keepdims=True))
     delta /= delta.sum(axis=1, keepdims=True)
@@ -140,21 +95,6 @@ def cross_entropy_slopes(scores: Any, target: Any, weight: Any, smoothing: float
 
 
 def squared_error_slopes(scores: Any, target: Any, weight: Any) -> Any:
-    """Give the derivatives of half the weighted mean squared error of the only score.
-
-    Parameters
-    ----------
-    scores
-        Shape (n, 1).
-    target
-        Numbers, (n,), of the type of the scores.
-    weight
-        As for `cross_entropy_slopes`.
-
-    Returns
-    -------
-    ndarray
-        By the scores, shape (n, 1).
-    """
+    """Give the derivatives of half the weighted mean squared error of the only score."""
     delta = (scores - target[:, None]) / len(target)
     return delta if weight is None else delta * weight[:, None]

@@ -15,22 +15,6 @@ def descend(estimator: Any, features: Any, train: Part, portions: Sequence[int],
 
     The portions are the same with and without a deadline, because L-BFGS forgets the curvature it has seen where it
     stops and starts again.
-
-    Parameters
-    ----------
-    estimator
-        A `LogisticRegression` with a warm start.
-    features, train
-        The encoded rows, shape (n, q), and their target and weight.
-    portions
-        Steps of the optimiser, of one portion after the other.
-    until
-        A `time.monotonic` instant after which no portion begins; the first always does.
-
-    Returns
-    -------
-    bool
-        False where the clock ended it.
     """
     from sklearn.exceptions import ConvergenceWarning
 

@@ -18,56 +18,17 @@ Space = Mapping[str, Param]
 
 
 def sample(space: Space, rng: np.random.Generator) -> dict[str, Value]:
-    """Draw a configuration, each active hyperparameter from its own distribution.
-
-    Parameters
-    ----------
-    space
-        The search space.
-    rng
-        Source of randomness.
-
-    Returns
-    -------
-    dict
-        The active hyperparameters.
-    """
+    """Draw a configuration, each active hyperparameter from its own distribution."""
     return _walk(space, lambda _, param: _draw(param.distribution, rng))
 
 
 def complete(config: Config, space: Space) -> dict[str, Value]:
-    """Fill in the default of every active hyperparameter that is missing and leave out what is not active.
-
-    Parameters
-    ----------
-    config
-        Some hyperparameters.
-    space
-        The search space.
-
-    Returns
-    -------
-    dict
-        Exactly the active hyperparameters, in the order of the space.
-    """
+    """Fill in the default of every active hyperparameter that is missing and leave out what is not active."""
     return _walk(space, lambda name, param: config.get(name, param.default))
 
 
 def check(config: Config, space: Space) -> None:
-    """Refuse a configuration that is not of the space.
-
-    Parameters
-    ----------
-    config
-        Some hyperparameters.
-    space
-        The search space.
-
-    Raises
-    ------
-    InputError
-        If a name is not known, with the nearest that is, or a value is out of range.
-    """
+    """Refuse a configuration that is not of the space."""
     for name, value in config.items():
         if name not in space:
             raise unknown("hyperparameter", name, space)

@@ -42,18 +42,7 @@ class DuplicateRows:
 
 
 def row_hashes(table: Table) -> NDArray[np.uint64]:  # (n,)
-    """Digest every row, so that equal rows are found quickly.
-
-    Parameters
-    ----------
-    table
-        n rows.
-
-    Returns
-    -------
-    ndarray
-        Equal for equal rows; missing values are equal to each other.
-    """
+    """Digest every row, so that equal rows are found quickly."""
     total = np.zeros(table.n_rows, dtype=np.uint64)
     factor = np.uint64(1_000_003)
     for j in range(table.matrix.shape[1]):

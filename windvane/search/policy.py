@@ -66,18 +66,7 @@ class PolicyTable:
     reasons: Mapping[str, str]
 
     def choose(self, task: Task) -> Policy:
-        """Look up the cell of a task.
-
-        Parameters
-        ----------
-        task
-            Its size decides.
-
-        Returns
-        -------
-        Policy
-            The policy with its reason.
-        """
+        """Look up the cell of a task."""
         row = max(0, bisect_right(self.rows, task.n_rows) - 1)
         column = max(0, bisect_right(self.columns, task.n_columns) - 1)
         name = self.policies[row][column]
@@ -95,38 +84,14 @@ class PolicyTable:
 
 
 def make_policy(name: str, reason: str) -> Policy:
-    """Read a policy's name.
-
-    Parameters
-    ----------
-    name
-        Such as "cv5" or "holdout-halving".
-    reason
-        Why it is used.
-
-    Returns
-    -------
-    Policy
-        The policy.
-    """
+    """Read a policy's name."""
     validation = name.removesuffix("-halving")
     return Policy(name, VALIDATIONS[validation], name != validation, reason)
 
 
 @cache
 def read_policies(kind: str) -> PolicyTable:
-    """Read the table that ships.
-
-    Parameters
-    ----------
-    kind
-        "classification" or "regression".
-
-    Returns
-    -------
-    PolicyTable
-        What suits a table where time does not matter.
-    """
+    """Read the table that ships."""
     text = (files("windvane.search") / "learned" / f"policy_{kind}.json").read_text(encoding="utf-8")
     return PolicyTable.from_json(json.loads(text))
 
@@ -136,18 +101,6 @@ def select_policy(task: Task, cpu_seconds: float) -> Policy:
 
     On the published results of Auto-Sklearn 2.0's 208 tasks, more folds help where they do not fail, and their failures
     are budgets that no fold survives. So folds are counted against what they cost.
-
-    Parameters
-    ----------
-    task
-        Its size decides.
-    cpu_seconds
-        Time budget x workers.
-
-    Returns
-    -------
-    Policy
-        The policy with its reason.
     """
     wanted = read_policies("classification" if task.is_classification else "regression").choose(task)
     # Many classes make boosting slow, but not the families that win there: they do not count.
