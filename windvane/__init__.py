@@ -4,7 +4,7 @@ The public names:
 
 - `AutoClassifier`, `AutoRegressor`: estimators that search for the best model within a time budget
 - `load`: open a saved model or a run directory
-- `Metric`: a metric of one's own
+- `Metric`: your own metric
 - `Trial`: one configuration and its result
 - `FAMILIES`: the families of models, by name
 - `SklearnFamily`: a family made of any scikit-learn estimator

@@ -82,7 +82,7 @@ class WorkerError(WindvaneError):
 
 
 def unknown(argument: str, given: object, allowed: Iterable[str]) -> InputError:
-    """Make the error for a name that is not one of the known ones, with the nearest valid name."""
+    """Return the error for an unknown name, with the nearest valid one."""
     names = list(allowed)
     nearest = get_close_matches(str(given), names, n=1, cutoff=0.4)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
@@ -131,6 +131,6 @@ def check_number(
 
 
 def check_whole(argument: str, given: object, least: int = 1) -> None:
-    """Refuse what is not a whole number of at least so much."""
+    """Raise InputError unless the value is an integer of at least `least`."""
     if not isinstance(given, Integral) or isinstance(given, bool) or given < least:
         raise InputError(f"{argument}={given!r} is not usable. Allowed: a whole number of at least {least}.")

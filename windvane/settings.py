@@ -142,7 +142,7 @@ def available_cores() -> int:
     except AttributeError:  # not on macOS and Windows
         cores = os.cpu_count() or 1
     for group in _cgroups("cpu"):
-        # In two files of version 1, where a quota below zero is none.
+        # In two files of version 1, where a quota below zero means no limit.
         quota = _numbers(group / "cpu.max") + _numbers(group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us")
         if len(quota) == 2 and min(quota) > 0:
             cores = min(cores, math.ceil(quota[0] / quota[1]))

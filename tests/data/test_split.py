@@ -243,8 +243,8 @@ TEN = np.arange(10) % 2
         (TEN, 1, SplitBy(splitter=[([0, 1], [1, 2])]), "split: fold 0 trains on 1 of its validation rows, such as 1."),
         (TEN, 1, SplitBy(splitter=[([0, 10], [1])]), "has rows 0 to 10, but there are 0 to 9."),
         (TEN, 1, SplitBy(splitter=[([0, -1], [1])]), "has rows -1 to 0"),
-        (TEN, 1, SplitBy(splitter=[([0, 0], [1])]), "the training part of fold 0 has rows more than once."),
-        (TEN, 1, SplitBy(splitter=[([0], [])]), "the validation part of fold 0 is [], but must be row positions"),
+        (TEN, 1, SplitBy(splitter=[([0, 0], [1])]), "the training set of fold 0 has rows more than once."),
+        (TEN, 1, SplitBy(splitter=[([0], [])]), "the validation set of fold 0 is [], but must be row positions"),
         (TEN, 1, SplitBy(splitter=[([0.5], [1])]), "must be row positions"),
     ],
 )

@@ -30,7 +30,7 @@ SAMPLE = 1000  # texts whose words are counted
 
 
 def recognise_numbers(names: list[str], block: Floats) -> list[Column]:
-    """Recognise columns that hold numbers."""
+    """Infer columns that hold numbers."""
     missing = len(block) - np.isfinite(block).sum(axis=0)  # (p,)
     constant = missing == len(block)
     # Most columns vary within their first rows; only the others are read as a whole.
@@ -43,7 +43,7 @@ def recognise_numbers(names: list[str], block: Floats) -> list[Column]:
 
 
 def recognise(values: pd.Series) -> Column:
-    """Recognise one column of any type."""
+    """Infer one column of any type."""
     name, kind = str(values.name), kind_of(values)
     if kind == "number":
         return recognise_numbers([name], to_numbers(values)[:, None])[0]
@@ -102,7 +102,7 @@ def _ordered(values: pd.Series, texts: list[str]) -> tuple[str, ...]:
 def _date_format(texts: list[str]) -> str | None:
     """Find the one format in which all the texts are dates.
 
-    The first texts are looked at before skrub, which takes a second to import, judges all of them.
+    The first texts are looked at before skrub, which takes a second to import, decides on all of them.
     """
     if not all(len(re.findall(r"\d", text)) >= 3 and _is_date(text) for text in texts[:5]):
         return None

@@ -76,7 +76,7 @@ def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 
 
 def to_frame(X: Any) -> Frame:
-    """Bring a table of any library to one of two forms."""
+    """Convert a table of any library to a checked DataFrame or CSR matrix."""
     if sp.issparse(X):
         return sp.csr_matrix(_check(X))
     if hasattr(X, "to_pandas"):  # polars, Arrow and others

@@ -12,7 +12,7 @@ MIN_ROWS_A_CLASS = 3
 
 
 def guess_task(target: pd.Series) -> tuple[Literal["classification", "regression"], str]:
-    """Guess the task from the target's values."""
+    """Infer the task from the target's values."""
     present = target.dropna()
     distinct = int(present.nunique())
     if not types.is_numeric_dtype(present.dtype) or types.is_bool_dtype(present.dtype):

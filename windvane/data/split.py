@@ -1,7 +1,7 @@
 """Which rows train and which validate: hold-out and folds, stratified, by groups, in time order, or the user's own.
 
-Every training part sees every class, so that all models of a run speak of the same classes. Where a split would not
-have it so, rows move from the validation part to the training part, and a note tells.
+Every training set sees every class, so that all models of a run speak of the same classes. Where a split would not
+have it so, rows move from the validation set to the training set, and a note tells.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from windvane.errors import InputError
 from windvane.runtime.table import Integers
 
 HOLDOUT = 1 / 3  # of the rows validate where there is one fold
-MAX_HOLDOUT_ROWS = 50_000  # more rows hardly make the judgement sharper, but each prediction slower
+MAX_HOLDOUT_ROWS = 50_000  # more rows hardly make the evaluation sharper, but each prediction slower
 QUANTILE_BINS = 10  # strata of a numeric target
 MAX_STRATIFIED_GROUPS = 1_000  # stratifying visits the groups one by one
 MAX_NAMED = 10  # classes named in a note
@@ -50,7 +50,7 @@ class SplitBy:
     groups
         n labels; rows of one group are never divided.
     time
-        n numbers or dates; a model is always judged on later rows than it was trained on.
+        n numbers or dates; a model is always evaluated on later rows than it was trained on.
     splitter
         A scikit-learn splitter, or an iterable of pairs of row positions to train on and to validate.
     """
@@ -77,7 +77,7 @@ def make_folds(
     if by.time is not None and (by.groups is not None or by.splitter is not None):
         raise InputError(f"time and {'split' if by.groups is None else 'groups'} are both given; give one of them.")
     groups = None if by.groups is None else _ranks("groups", by.groups, n_rows)
-    # Where a class must be added to a training part, the row of least rank is: the smallest group, the earliest time.
+    # Where a class must be added to a training set, the row of least rank is: the smallest group, the earliest time.
     rank = np.zeros(n_rows, dtype=np.int64) if groups is None else np.bincount(groups)[groups]
     if by.splitter is not None:
         folds = _own_folds(by.splitter, target, groups)
@@ -224,7 +224,7 @@ def _own_folds(splitter: Any, target: NDArray[Any], groups: Integers | None) -> 
     folds = []
     for i, pair in enumerate(pairs):
         train, valid = (
-            _rows(part, n_rows, f"split: the {name} part of fold {i}")
+            _rows(part, n_rows, f"split: the {name} set of fold {i}")
             for part, name in zip(pair, ("training", "validation"), strict=True)
         )
         common = np.intersect1d(train, valid)
@@ -251,7 +251,7 @@ def _rows(part: Any, n_rows: int, name: str) -> Integers:
 def _with_every_class(
     folds: list[Fold], target: Integers, rank: Integers, groups: Integers | None, classes: Sequence[Any] | None
 ) -> tuple[list[Fold], tuple[str, ...]]:
-    """Add a row, or a group, of each class that a training part lacks."""
+    """Add a row, or a group, of each class that a training set lacks."""
     there = np.bincount(target) > 0  # (k,)
     lacking = [there & (np.bincount(target[fold.train], minlength=len(there)) == 0) for fold in folds]
     rare = np.flatnonzero(np.any(lacking, axis=0)).tolist()
@@ -271,7 +271,7 @@ def _with_every_class(
             fold = Fold(np.flatnonzero(place == 1), np.flatnonzero(place == 2))
             if len(fold.valid) == 0:
                 raise InputError(
-                    f"Fold {i} of {len(folds)} has no row left to validate once its training part sees every class: "
+                    f"Fold {i} of {len(folds)} has no row left to validate once its training set sees every class: "
                     f"{len(target)} rows of {int(there.sum())} classes are too few, or too unevenly spread."
                 )
         kept.append(fold)
@@ -279,6 +279,6 @@ def _with_every_class(
     more = f" and {len(rare) - MAX_NAMED} more" if len(rare) > MAX_NAMED else ""
     what = "row" if groups is None else "group"
     return kept, (
-        f"Some training parts would not see every class; a {what} of each class missing there was moved from "
+        f"Some training sets would not see every class; a {what} of each class missing there was moved from "
         f"validation to training: {names}{more}.",
     )

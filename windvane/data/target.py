@@ -20,7 +20,7 @@ Goal = Literal["classification", "regression"]
 def encode_target(
     y: Any, goal: Goal, classes: NDArray[Any] | None = None
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:  # (n,), (k,)
-    """Check a target and make it numbers."""
+    """Validate a target and encode it as numbers."""
     column = _column(y)
     _refuse(pd.isna(column), "missing")
     if column.dtype.kind == "f":
@@ -31,7 +31,7 @@ def encode_target(
 
 
 def check_weight(sample_weight: Any, n_rows: int) -> Floats:  # (n_rows,)
-    """Check the weights of rows."""
+    """Validate the weights of rows."""
     try:
         weight = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
     except (TypeError, ValueError) as error:

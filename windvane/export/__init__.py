@@ -1,1 +1,1 @@
-"""Leaving windvane: a folder with a program of its own, or a plain scikit-learn object."""
+"""Leaving windvane: a folder with its own program, or a plain scikit-learn object."""

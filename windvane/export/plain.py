@@ -39,7 +39,7 @@ _MISSING_NAMES = frozenset(("nan", "None", "<NA>", "NaT"))
 
 
 def to_sklearn(predictor: Predictor) -> Any:
-    """Put a predictor together from scikit-learn's objects."""
+    """Build a predictor from scikit-learn's objects."""
     obstacles = _obstacles(predictor)
     if obstacles:
         raise InputError(

@@ -16,7 +16,7 @@ Steps = list[tuple[str, Any]]
 
 
 def build_realmlp(kept: Any) -> Pipeline:
-    """Say a network with objects of scikit-learn."""
+    """Build a scikit-learn pipeline that predicts as a network does."""
     model = kept.model
     spec = model.spec
     parts = spec.views(model.parameters.astype(np.float64))

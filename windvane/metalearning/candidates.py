@@ -166,7 +166,7 @@ def read_published(folder: Path, families: Mapping[str, Family], most: int) -> l
 
 
 def translate(published: Mapping[str, Any], families: Mapping[str, Family]) -> Entry | None:
-    """Say in our words what auto-sklearn calls a configuration."""
+    """Translate a configuration of auto-sklearn; None if it has no counterpart."""
     classifier = published["classifier:__choice__"]
     name, words = _FAMILIES.get(classifier, ("", {}))
     if name not in families:

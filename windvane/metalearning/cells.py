@@ -59,7 +59,7 @@ def read_cells(path: Path) -> list[Cell]:
 
 
 def append_cell(path: Path, cell: Cell) -> None:
-    """Add a finished cell in one synced write, on a line of its own whatever stands before it."""
+    """Add a finished cell in one synced write, on its own line whatever stands before it."""
     with path.open("ab+") as file:
         torn = file.seek(0, os.SEEK_END) > 0
         if torn:

@@ -92,7 +92,7 @@ def collect(
     until: float = math.inf,
     quiet: bool = False,
 ) -> int:
-    """Evaluate the cells that a file lacks, table by table in processes of their own; return how many were added.
+    """Evaluate the cells that a file lacks, table by table in separate processes; return how many were added.
 
     No cell is begun after `until` (a `time.monotonic` instant). A cell that kills its process is recorded as crashed.
     """

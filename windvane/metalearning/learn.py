@@ -19,7 +19,7 @@ from windvane.metalearning.portfolio import BuildPlan, build, make_scores
 from windvane.metalearning.replay import TableReplay, entry_id
 from windvane.search.portfolio import KINDS, Case, Entry
 
-MIN_TABLES = 30  # of a task kind, before it gets an order of its own
+MIN_TABLES = 30  # of a task kind, before it gets its own order
 LARGE_ROWS = 12_000  # from here on tables that were collected whole decide
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".feather", ".arff")
 

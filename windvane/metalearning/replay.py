@@ -204,7 +204,7 @@ def run_trials(order: Sequence[str], table: TableReplay, plan: RunPlan) -> list[
 
 
 def score_run(reached: Sequence[tuple[str, int]], table: TableReplay, select: Select = greedy) -> float:
-    """Return the test loss of the ensemble of some checkpoints; that of a constant where there is none."""
+    """Return the test loss of the ensemble of some checkpoints; of a constant prediction without any."""
     ranked = sorted(reached, key=lambda pair: table.curves[pair[0]].valid_loss[pair[1]])
     cap, seen, chosen = max_candidates_per_family(table.rows), dict[str, int](), []
     for entry, last in ranked:

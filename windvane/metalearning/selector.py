@@ -113,7 +113,7 @@ class Selector:
         return self.forest.estimator(self.seed).fit(sizes[says], (first < second)[says], sample_weight=weight)
 
     def wins(self, sizes: Floats) -> Floats:
-        """Ask every pair."""
+        """Return the votes of every pair of policies."""
         p = len(self.order)
         found = np.zeros((len(sizes), p, p))
         for (i, j), model in self.pairs_.items():
@@ -135,7 +135,7 @@ class Selector:
 
 
 def is_covered(sizes: Floats, known: Floats) -> NDArray[np.bool_]:
-    """Say for which tables a known one is at least as large in both rows and columns."""
+    """Return whether a known table is at least as large in both rows and columns."""
     larger = np.all(sizes[:, None] <= known, axis=2)  # (q, n)
     return np.asarray(np.any(larger, axis=1))
 

@@ -55,7 +55,7 @@ class Adam:
             self.means, self.squares = np.zeros_like(self.now), np.zeros_like(self.now)
 
     def step(self, gradient: Single, rate: float, stretches: Iterable[Stretch]) -> None:
-        """Go one step down."""
+        """Take one step."""
         self.updates += 1
         first, second = 1 - _FIRST**self.updates, 1 - _SECOND**self.updates
         self.means *= _FIRST

@@ -49,7 +49,7 @@ class Param:
 
 @dataclass(frozen=True)
 class Part:
-    """Some rows to learn from or to be judged on.
+    """Some rows to learn from or to be evaluated on.
 
     Attributes
     ----------
@@ -93,9 +93,9 @@ class Model(Protocol):
     iterations
         How many iterations (trees, rounds, epochs) it has now.
     best_iteration
-        The iteration that `predict` uses: the best on the validation part, at most `iterations`.
+        The iteration that `predict` uses: the best on the validation set, at most `iterations`.
     finished
-        Whether growing further is useless: fully grown, or stopped early on the validation part.
+        Whether growing further is useless: fully grown, or stopped early on the validation set.
     """
 
     iterations: int

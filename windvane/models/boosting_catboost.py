@@ -76,7 +76,7 @@ class CatBoost:
     def start(
         self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
     ) -> CatBoostModel:
-        """Encode; take over the model and the snapshot of a kept state."""
+        """Encode; take over the model and the snapshot of a checkpoint."""
         config = complete(config, self.space(setting.task))
         encoder, features = fit_encoder(
             replace(NATIVE, generated=config["features"] == "generated"), train.table, train.target, setting.task
@@ -113,7 +113,7 @@ class CatBoostModel(BaseModel):
             self.encoder, self.booster = fitted.encoder, fitted.booster
 
     def prepare(self, parameters: dict[str, Any], features: Any, train: Part, valid: Part) -> None:
-        """Make the pools to learn from and to be judged on, and a folder for the snapshot."""
+        """Make the pools to learn from and to be evaluated on, and a folder for the snapshot."""
         from catboost import Pool
 
         folder = mkdtemp(prefix="windvane-catboost-")
@@ -125,7 +125,7 @@ class CatBoostModel(BaseModel):
         self._valid = Pool(self._columns(known), self.units.shrink(valid.target), weight=valid.weight)
 
     def take_snapshot(self, folder: Path) -> None:
-        """Take over the snapshot of a kept state."""
+        """Take over the snapshot of a checkpoint."""
         if not self.iterations:
             return
         check_digest(folder / "training.snapshot", read_json(folder / "training.json").get("sha256"))

@@ -1,9 +1,9 @@
 """Gradient boosting with LightGBM.
 
 A model grows through segments that end after 4, 8, 16 ... rounds. Each segment has its own random seeds and starts
-from the trees before it, so a model that is continued from a kept state is bit for bit the model that was never
+from the trees before it, so a model that is continued from a checkpoint is bit for bit the model that was never
 interrupted, however its growth was divided. (Going on from a file within a segment would begin LightGBM's random
-streams, which no file holds, anew.) One more pass of the training rows through each tree is the price, about a tenth.
+streams, which no file holds, again.) One more pass of the training rows through each tree is the price, about a tenth.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class LightGBM:
     def start(
         self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
     ) -> LightGBMModel:
-        """Encode, bin, and take over the trees of a kept state."""
+        """Encode, bin, and take over the trees of a checkpoint."""
         task = setting.task
         config = complete(config, self.space(setting.task))
         encoder, features = fit_encoder(
@@ -117,7 +117,7 @@ class LightGBMModel(BaseModel):
                 self.booster = lgb.Booster(model_file=folder / "training.txt")
 
     def prepare(self, parameters: dict[str, Any], features: Encoded, train: Part, valid: Part) -> None:
-        """Bin the rows to learn from and to be judged on."""
+        """Bin the rows to learn from and to be evaluated on."""
         import lightgbm as lgb
 
         p, c = self.encoder.n_numbers, len(train.table.cardinalities)

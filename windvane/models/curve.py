@@ -26,7 +26,7 @@ class Curve:
     least
         Iterations without improvement that are always allowed.
     losses
-        The curve to go on from.
+        The curve to continue.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Curve:
             self.add(loss)
 
     def add(self, loss: float) -> bool:
-        """Note the loss of one more iteration."""
+        """Append a loss; return whether it is the lowest so far."""
         self.losses.append(float(loss) if math.isfinite(loss) else math.inf)
         improved = self.best == 0 or self.losses[-1] < self.losses[self.best - 1]
         if improved:
@@ -58,7 +58,7 @@ class Curve:
 
 
 def validation_loss(found: Floats, valid: Part, task: Task, units: Units) -> float:
-    """Give what early stopping watches: the mean log loss, or the mean squared error in the units of training."""
+    """Return what early stopping watches: the mean log loss, or the mean squared error in the units of training."""
     if task.is_classification:
         losses = -np.log(np.maximum(found[np.arange(len(found)), valid.target], _SMALLEST))
     else:

@@ -50,7 +50,7 @@ Scale = Literal["none", "standard", "robust", "quantile", "minmax", "power", "no
 
 # Columns of one-hot output from which on a result that is mostly zeros stays sparse: below, dense arithmetic is faster.
 _WIDE, _MOSTLY_ZERO = 256, 0.1
-# Buckets of hashed text terms. Hashing needs no vocabulary, which would make a kept state slow to write and to open.
+# Buckets of hashed text terms. Hashing needs no vocabulary, which would make a checkpoint slow to write and to open.
 _BUCKETS = 2**13
 # Singular values below this share of the largest are rounding errors.
 _NOISE = 1e-6
@@ -180,7 +180,7 @@ def _column_steps(
             continue
         places = [int(column) - n_numbers for column in chosen]
         if name == "numbers":
-            # scikit-learn puts an object of its own in the place of "passthrough".
+            # scikit-learn puts its own object in the place of "passthrough".
             steps = transformer.steps if isinstance(transformer, Pipeline) else []
             learned += [part for _, step in steps for part in _number_steps(step)]
             learned.append(({"op": "numbers"}, {}))
@@ -266,7 +266,7 @@ def _large_steps(settings: EncoderSettings, target: NDArray[Any], task: Task) ->
     kind, folds = "continuous", KFold(5, shuffle=True, random_state=0)
     if task.is_classification:
         counts = np.unique(target, return_counts=True)[1]
-        # The training part decides: a rare class may be missing in it, and no class may have a row for each fold.
+        # The training set decides: a rare class may be missing in it, and no class may have a row for each fold.
         kind = "binary" if len(counts) == 2 else "multiclass"
         folds = StratifiedKFold(int(np.clip(counts.max(), 2, 5)), shuffle=True, random_state=0)
     encoder = TargetEncoder(target_type=kind, cv=folds)

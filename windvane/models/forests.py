@@ -1,6 +1,6 @@
 """Random forests and extremely randomised trees, grown by scikit-learn, kept as arrays.
 
-Each kept state adds only the trees that are new, in a file of their own; the files before it are hard-linked.
+Each checkpoint adds only the trees that are new, in a separate file; the files before it are hard-linked.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Forest:
     def start(
         self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
     ) -> ForestModel:
-        """Encode the training part; the validation part is not needed."""
+        """Encode the training set; the validation set is not needed."""
         config = complete(config, self.space(setting.task))
         choices = ORDINAL if config["large_categories"] == "target" else replace(ORDINAL, large="codes")
         if train.table.sparse is not None:

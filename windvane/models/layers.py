@@ -84,7 +84,7 @@ def _embed_back(design: NetworkSpec, parts: Parts, trail: Trail, delta: Any, gra
 
 
 def cross_entropy_slopes(scores: Any, target: Any, weight: Any, smoothing: float) -> Any:
-    """Give the derivatives of the weighted mean cross entropy with smoothed labels."""
+    """Return the derivatives of the weighted mean cross entropy with smoothed labels."""
     n, k = scores.shape
     delta = np.exp(scores - scores.max(axis=1, keepdims=True))
     delta /= delta.sum(axis=1, keepdims=True)
@@ -95,6 +95,6 @@ def cross_entropy_slopes(scores: Any, target: Any, weight: Any, smoothing: float
 
 
 def squared_error_slopes(scores: Any, target: Any, weight: Any) -> Any:
-    """Give the derivatives of half the weighted mean squared error of the only score."""
+    """Return the derivatives of half the weighted mean squared error of the only score."""
     delta = (scores - target[:, None]) / len(target)
     return delta if weight is None else delta * weight[:, None]

@@ -61,7 +61,7 @@ class Linear:
     def start(
         self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
     ) -> LinearModel:
-        """Encode the training part; the validation part is not needed."""
+        """Encode the training set; the validation set is not needed."""
         task = setting.task
         config = complete(config, self.space(task))
         encoder, features = fit_encoder(encoder_settings(config), train.table, train.target, task)
@@ -112,7 +112,7 @@ class LinearModel(BaseModel):
             self._solve()
         elif len(np.unique(self._train.target)) > 1:
             self._descend(until)
-        else:  # a training part of one class: no coefficients, and all certainty
+        else:  # a training set of one class: no coefficients, and all certainty
             self.coefficients, self.intercept = np.zeros((1, self._features.shape[1])), np.zeros(1)
             self.classes = np.unique(self._train.target).astype(np.intp)
         self.iterations = self.best_iteration = 1

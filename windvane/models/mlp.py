@@ -1,7 +1,7 @@
 """Multilayer perceptrons of scikit-learn, trained epoch by epoch with Adam.
 
-Early stopping is our own: on the validation part, with the best weights kept. Each epoch has its own seed, so that
-growing in steps, or from a kept state, is exactly one training.
+Early stopping is our own: on the validation set, with the best weights kept. Each epoch has its own seed, so that
+growing in steps, or from a checkpoint, is exactly one training.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class MLP:
         return _STEPS
 
     def start(self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None) -> MLPModel:
-        """Encode, and take over weights and moments of a kept state."""
+        """Encode, and take over weights and moments of a checkpoint."""
         task = setting.task
         config = complete(config, self.space(task))
         encoder, features = fit_encoder(encoder_settings(config), train.table, train.target, task)
@@ -126,7 +126,7 @@ class MLPModel(BaseModel):
                 setattr(self, name, kept)
 
     def prepare(self, network: Any, features: Any, train: Part, valid: Part) -> None:
-        """Encode the validation part; put weights and moments that were kept into the network."""
+        """Encode the validation set; put weights and moments that were kept into the network."""
         self._network, self._features, self._train = network, features, train
         target = self.units.shrink(train.target)
         # Float32 like the features, or scikit-learn would compute in float64.

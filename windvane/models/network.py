@@ -93,7 +93,7 @@ class Network:
     def start(
         self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
     ) -> NetworkModel:
-        """Encode, and take over weights and moments of a kept state."""
+        """Encode, and take over weights and moments of a checkpoint."""
         config = complete(config, self.space(setting.task))
         encoder, features = fit_encoder(encoder_settings(config), train.table, train.target, setting.task)
         features = float32(features)
@@ -149,7 +149,7 @@ class NetworkModel(BaseModel):
                 raise ValueError("parameters and moments do not go together")
 
     def prepare(self, config: Config, features: Any, train: Part, valid: Part) -> None:
-        """Take what is needed to train; without a kept state, draw the first parameters."""
+        """Take what is needed to train; without a checkpoint, draw the first parameters."""
         task, rows = self.setting.task, len(train.target)
         self._dropout, self._rate = float(config["dropout"]), float(config["learning_rate"])
         self._smoothing = float(config.get("label_smoothing", 0.0))

@@ -28,7 +28,7 @@ def complete(config: Config, space: Space) -> dict[str, Value]:
 
 
 def check(config: Config, space: Space) -> None:
-    """Refuse a configuration that is not of the space."""
+    """Raise InputError if a configuration does not fit the search space."""
     for name, value in config.items():
         if name not in space:
             raise unknown("hyperparameter", name, space)

@@ -14,7 +14,7 @@ from windvane.runtime.table import Floats
 
 @dataclass(frozen=True)
 class Units:
-    """Mean 0 and standard deviation 1 on the training part, for regression; class codes stay as they are.
+    """Mean 0 and standard deviation 1 on the training set, for regression; class codes stay as they are.
 
     Penalties then mean the same on every data set, and libraries that keep targets as float32 lose no digits of
     numbers that vary little around a large mean.
