@@ -36,8 +36,11 @@ def make_table(name: str, kind: str, rows: int, best: int, seed: int = 0) -> Tab
         parts = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True) if k else scores
         parts = parts.astype(np.float32)
         losses = np.array([2 * noise, noise])
+        cost = 1.0 if i == 3 else 2.0
         family = BY_ID[entry].family
-        table.curves[entry] = Curve(family, np.array([0.1, 2.0]), losses, losses, (parts,) * 2, (parts,) * 2, True, 2.0)
+        table.curves[entry] = Curve(
+            family, np.array([0.1, cost]), losses, losses, (parts,) * 2, (parts,) * 2, True, cost
+        )
     return table
 
 
@@ -69,7 +72,8 @@ def test_a_kind_with_enough_tables_has_an_order_of_its_own(monkeypatch: pytest.M
     few = [make_table(f"r{i}", "regression", 100, 2, i) for i in range(2)]
     large = [make_table(f"l{i}", "multiclass", 50_000, 1, i) for i in range(2)]
     learned = learn_portfolio([*many, *few], large, BY_ID, BuildPlan(budgets=(10.0, 60.0), workers=1, size=2))
-    found = [(case.kinds, case.max_rows, case.entries[0]) for case in learned.cases]
+    assert all(case.entries[0] == ENTRIES[3] for case in learned.cases)  # the cheapest
+    found = [(case.kinds, case.max_rows, case.entries[1]) for case in learned.cases]
     assert found == [
         (("binary",), LARGE_ROWS, ENTRIES[2]),
         (("multiclass", "regression"), LARGE_ROWS, ENTRIES[2]),
@@ -78,7 +82,7 @@ def test_a_kind_with_enough_tables_has_an_order_of_its_own(monkeypatch: pytest.M
     assert "4 configurations on 8 tables" in learned.made
     for case in learned.cases:  # what was not chosen follows in the order given
         assert sorted(case.entries, key=ENTRIES.index) == ENTRIES
-        assert list(case.entries[2:]) == [entry for entry in ENTRIES if entry not in case.entries[:2]]
+        assert list(case.entries[3:]) == [entry for entry in ENTRIES if entry not in case.entries[:3]]
 
 
 def test_what_is_learned_wins_on_tables_left_out() -> None:
