@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
 
 from windvane import persist
-from windvane.data.target import Goal
+from windvane.data.target import TaskType
 from windvane.errors import RunError
 from windvane.estimator import Estimator
 from windvane.results import Results, predictor_of
@@ -78,7 +78,7 @@ class AutoClassifier(ClassifierMixin, Results, Estimator):
     array([0, 0, 0])
     """
 
-    _goal: Goal = "classification"
+    _goal: TaskType = "classification"
     score = Estimator.score  # by the run's metric, where the mixin has the accuracy
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -103,7 +103,7 @@ class AutoRegressor(RegressorMixin, Results, Estimator):
     Parameters and attributes are those of `AutoClassifier`, without classes; ``metric="auto"`` is rmse.
     """
 
-    _goal: Goal = "regression"
+    _goal: TaskType = "regression"
     score = Estimator.score  # by the run's metric, where the mixin has R2
 
 

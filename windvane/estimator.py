@@ -20,7 +20,7 @@ from sklearn.base import BaseEstimator
 
 from windvane import persist
 from windvane.data.files import to_frame
-from windvane.data.target import Goal, check_weight, encode_target
+from windvane.data.target import TaskType, check_sample_weight, encode_target
 from windvane.errors import InputError, RunError
 from windvane.evaluation.predictions import Predictions
 from windvane.models import FAMILIES
@@ -43,7 +43,7 @@ from windvane.settings import Settings, parse_seconds
 class Estimator(BaseEstimator):
     """What both estimators share; the constructor stores, `fit` learns."""
 
-    _goal: Goal
+    _goal: TaskType
 
     def __init__(
         self,
@@ -265,7 +265,7 @@ class Estimator(BaseEstimator):
         table = self._table(X)
         if len(target) != table.n_rows:
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
-        weight = None if sample_weight is None else check_weight(sample_weight, table.n_rows)
+        weight = None if sample_weight is None else check_sample_weight(sample_weight, table.n_rows)
         folder = Path(self._keep_folder()) / "refit"
         families = {**FAMILIES, **choose_families(self.families)}
         self.__dict__.pop("test_score_", None)  # of the models before

@@ -140,7 +140,7 @@ def test_weights_and_metrics_of_the_user() -> None:
         (frame(), labels(), {"families": ["lightgmb"]}, "families='lightgmb' is not known. Did you mean 'lightgbm'?"),
         (frame(), labels(), {"sample_weight": [1.0]}, "sample_weight has the shape (1,), but must have (60,)"),
         (frame(), labels(), {"groups": [1, 2]}, "groups has 2 values, but there are 60 rows"),
-        (frame(), labels(), {"split": 5}, "split=5 is no splitter"),
+        (frame(), labels(), {"split": 5}, "split=5 is not a splitter"),
         (frame()[["one"]], labels(), {}, "X has no column to learn from"),
         (frame()[[]], labels(), {}, "0 feature(s) (shape=(60, 0)) while a minimum of 1 is required"),
         (frame(), np.full(60, np.inf), {"goal": "regression"}, "y has 60 infinite values"),

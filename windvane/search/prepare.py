@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
-from windvane.data.split import SplitBy, make_folds
-from windvane.data.target import Goal, check_weight, encode_target
+from windvane.data.splits import SplitOptions, make_folds
+from windvane.data.target import TaskType, check_sample_weight, encode_target
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, unknown
 from windvane.evaluation.metrics import Metric, get_metric
@@ -42,7 +42,7 @@ class Given:
         Of `fit`; None where nothing was given.
     """
 
-    goal: Goal
+    goal: TaskType
     metric: Any = "auto"
     families: Any = None
     groups: Any = None
@@ -112,14 +112,14 @@ def prepare(X: Any, y: Any, given: Given, settings: Settings, owner: str) -> Pre
             f"X and y have different lengths: {n_rows} and {len(target)} "
             f"(inconsistent numbers of samples: [{n_rows}, {len(target)}]). Allowed: one target for each row."
         )
-    weight = None if given.sample_weight is None else check_weight(given.sample_weight, n_rows)
+    weight = None if given.sample_weight is None else check_sample_weight(given.sample_weight, n_rows)
     schema = infer_schema(frame)
     table = schema.transform(frame, owner=owner)
     kind: Kind = "regression" if classes is None else "binary" if len(classes) == 2 else "multiclass"
     task = Task(kind, n_rows, table.n_columns, 0 if classes is None else len(classes))
     resolved = get_metric(given.metric, task, classes)
     policy = _policy(settings, task)
-    by = SplitBy(given.groups, given.time, given.split)
+    by = SplitOptions(given.groups, given.time, given.split)
     labels = None if classes is None else classes.tolist()
     folds, notes = make_folds(target, policy.n_folds, seed=settings.seed, by=by, classes=labels)
     if given.split is not None:

@@ -29,7 +29,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.split import Fold
+from windvane.data.splits import Fold
 from windvane.data.table_io import read_table, write_table
 from windvane.data.task import Task
 from windvane.errors import RunError, RunLockedError, VersionError
