@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from scipy.special import softmax
 
-from windvane.data.split import make_folds
+from windvane.data.splits import make_folds
 from windvane.data.task import Kind, Task
 from windvane.evaluation.metrics import get_metric
 from windvane.models.base import Config, Param, Part, Setting

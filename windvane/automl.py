@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from windvane import persistence
 from windvane.data.files import to_frame
-from windvane.data.target import Goal, check_weight, encode_target
+from windvane.data.target import TaskType, check_sample_weight, encode_target
 from windvane.errors import InputError, RunError
 from windvane.evaluation.importance import feature_importance
 from windvane.evaluation.predictions import Predictions
@@ -34,7 +34,7 @@ from windvane.progress import Progress
 from windvane.runtime.table import Table
 from windvane.search.history import leaderboard, performance_over_time
 from windvane.search.policy import Policy
-from windvane.search.portfolio import read_portfolio
+from windvane.search.portfolio import Entry, read_portfolio
 from windvane.search.problem import PreparedProblem, choose_families, prepare_problem
 from windvane.search.refit import refit_ensemble
 from windvane.search.run_directory import RunDirectory
@@ -57,7 +57,7 @@ from windvane.settings import Settings, parse_seconds, resolve_jobs
 class AutoML(BaseEstimator):
     """What both estimators share; the constructor stores, `fit` learns."""
 
-    _goal: Goal
+    _goal: TaskType
     _directory: RunDirectory  # of the run
     _finalizer: weakref.finalize[Any, Any]  # deletes a temporary directory
 
@@ -172,8 +172,9 @@ class AutoML(BaseEstimator):
             )
             for warning in prepared.warnings:
                 warnings.warn(warning, UserWarning, stacklevel=2)
+            portfolio = read_portfolio(prepared.problem.task, prepared.families, settings.portfolio)
             directory = create_run(type(self).__name__, prepared, settings, own_metric=not isinstance(self.metric, str))
-            result = self._run_search(prepared, settings, pool, directory, started, callbacks)
+            result = self._run_search(prepared, settings, portfolio, pool, directory, started, callbacks)
         except BaseException:
             if directory is not None and self.run_dir is None:
                 _delete(directory.root)
@@ -224,7 +225,8 @@ class AutoML(BaseEstimator):
             directory.lock()
             prepared = open_run(directory, self.families, self._own_metric)
             settings = replace(settings, seed=prepared.problem.seed, n_jobs=pool.n_workers)
-            result = self._run_search(prepared, settings, pool, directory, started, callbacks)
+            portfolio = read_portfolio(prepared.problem.task, prepared.families, settings.portfolio)
+            result = self._run_search(prepared, settings, portfolio, pool, directory, started, callbacks)
         finally:
             pool.close()
             directory.unlock()
@@ -289,7 +291,7 @@ class AutoML(BaseEstimator):
         table = self._to_table(X)
         if len(target) != table.n_rows:
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
-        weight = None if sample_weight is None else check_weight(sample_weight, table.n_rows)
+        weight = None if sample_weight is None else check_sample_weight(sample_weight, table.n_rows)
         folder = self._folder() / "refit"
         families = {**FAMILIES, **choose_families(self.families)}
         self._forget_test_score()
@@ -403,12 +405,12 @@ class AutoML(BaseEstimator):
         self,
         prepared: PreparedProblem,
         settings: Settings,
+        portfolio: Sequence[Entry],
         pool: WorkerPool | DaskPool,
         directory: RunDirectory,
         started: float,
         callbacks: Sequence[Callback],
     ) -> SearchResult:
-        portfolio = read_portfolio(prepared.problem.task, prepared.families, settings.portfolio)
         seconds_left = settings.time_budget - (clock.monotonic() - started)
         with Progress(quiet=settings.verbose == 0) as progress:
             progress.start(seconds_left if settings.n_trials is None else None, settings.n_jobs)
@@ -545,7 +547,7 @@ class AutoClassifier(ClassifierMixin, AutoML):
     array([0, 0, 0])
     """
 
-    _goal: Goal = "classification"
+    _goal: TaskType = "classification"
     score = AutoML.score  # with the run's metric; the mixin has the accuracy
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -570,7 +572,7 @@ class AutoRegressor(RegressorMixin, AutoML):
     Parameters and attributes are those of `AutoClassifier`, without classes; ``metric="auto"`` is rmse.
     """
 
-    _goal: Goal = "regression"
+    _goal: TaskType = "regression"
     score = AutoML.score  # with the run's metric; the mixin has R2
 
 

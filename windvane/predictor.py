@@ -43,7 +43,3 @@ class Predictor:
     def predict(self, table: Table) -> NDArray[Any]:
         """Predict labels, chosen with the decision weights, or numbers; shape (n,)."""
         return self.blend.predict_table(table)
-
-    def weighted(self, probabilities: Floats) -> Floats:
-        """Apply the decision weights to probabilities of shape (n, n_classes); the largest of a row decides."""
-        return self.blend.weighted(probabilities)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from sklearn.exceptions import DataConversionWarning
 
-from windvane.data.target import check_weight, encode_target
+from windvane.data.target import check_sample_weight, encode_target
 from windvane.errors import InputError
 
 
@@ -111,7 +111,7 @@ def test_labels_that_training_never_saw(y):
 
 @pytest.mark.parametrize("weight", [[1, 0, 2], np.array([1, 0, 2], dtype=np.int8), pd.Series([1.0, 0.0, 2.0])])
 def test_weights(weight):
-    checked = check_weight(weight, 3)
+    checked = check_sample_weight(weight, 3)
     assert checked.dtype == np.float64
     assert checked.tolist() == [1.0, 0.0, 2.0]
 
@@ -131,5 +131,5 @@ def test_weights(weight):
 )
 def test_errors_of_weights(weight, message):
     with pytest.raises(InputError) as caught:
-        check_weight(weight, 3)
+        check_sample_weight(weight, 3)
     assert message in str(caught.value)

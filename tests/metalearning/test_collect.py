@@ -11,7 +11,7 @@ import pytest
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.linear_model import Ridge
 
-from windvane.data.split import make_folds
+from windvane.data.splits import make_folds
 from windvane.metalearning.cells import read_cells
 from windvane.metalearning.collect import CollectSettings, SourceTable, _collect_table, collect
 from windvane.metalearning.replay import entry_id

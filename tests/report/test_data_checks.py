@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
-from windvane.data.split import Fold
+from windvane.data.splits import Fold
 from windvane.data.task import Task
 from windvane.evaluation.importance import matrix_columns
 from windvane.evaluation.metrics import get_metric

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from toys import ToyFamily, make_problem
 
-from windvane.data.target import Goal
+from windvane.data.target import TaskType
 from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.evaluation.metrics import Metric
@@ -43,7 +43,7 @@ def labels(n: int = 60, k: int = 2) -> list[str]:
 
 
 def run(
-    X: Any, y: Any, changes: dict[str, Any] | None = None, goal: Goal = "classification", **given: Any
+    X: Any, y: Any, changes: dict[str, Any] | None = None, goal: TaskType = "classification", **given: Any
 ) -> PreparedProblem:
     return prepare_problem(X, y, goal, settings(**(changes or {})), owner="Auto", **given)
 
@@ -136,7 +136,7 @@ def test_weights_and_metrics_of_the_user() -> None:
         (frame(), labels(), {"families": ["lightgmb"]}, "families='lightgmb' is not known. Did you mean 'lightgbm'?"),
         (frame(), labels(), {"sample_weight": [1.0]}, "sample_weight has the shape (1,), but must have (60,)"),
         (frame(), labels(), {"groups": [1, 2]}, "groups has 2 values, but there are 60 rows"),
-        (frame(), labels(), {"split": 5}, "split=5 is no splitter"),
+        (frame(), labels(), {"split": 5}, "split=5 is not a splitter"),
         (frame()[["one"]], labels(), {}, "X has no column to learn from"),
         (frame()[[]], labels(), {}, "0 feature(s) (shape=(60, 0)) while a minimum of 1 is required"),
         (frame(), np.full(60, np.inf), {"goal": "regression"}, "y has 60 infinite values"),

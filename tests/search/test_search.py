@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
-from windvane.data.split import make_folds
+from windvane.data.splits import make_folds
 from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric
 from windvane.models import FAMILIES

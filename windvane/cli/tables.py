@@ -180,11 +180,11 @@ def _take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd
 
 def _choose_task(task: str | None, target: pd.Series, quiet: bool) -> str:
     """Take the task that was asked for, or guess it and say so."""
-    from windvane.data.guess import guess_task
+    from windvane.data.target import infer_task
     from windvane.errors import unknown
 
     if task is None:
-        task, reason = guess_task(target)
+        task, reason = infer_task(target)
         if not quiet:
             typer.echo(f"windvane: {task}, as the target has {reason}; --task says otherwise", err=True)
     elif task not in TASKS:

@@ -1,4 +1,4 @@
-"""The target and the weights of rows, checked and made numbers."""
+"""The target and the weights of rows: checked, converted to numbers, and the kind of task inferred."""
 
 from __future__ import annotations
 
@@ -14,24 +14,44 @@ from sklearn.utils.validation import check_array, column_or_1d
 from windvane.errors import InputError
 from windvane.runtime.table import Floats
 
-Goal = Literal["classification", "regression"]
+TaskType = Literal["classification", "regression"]
+
+MAX_INTEGER_CLASSES = 20  # integers with more distinct values are taken for amounts
+MIN_ROWS_PER_CLASS = 3
 
 
 def encode_target(
-    y: Any, goal: Goal, classes: NDArray[Any] | None = None
+    y: Any, task: TaskType, classes: NDArray[Any] | None = None
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:  # (n,), (k,)
-    """Validate a target and encode it as numbers."""
+    """Class codes (int64) and the k sorted labels, or float64 numbers and None; shape (n,).
+
+    With the labels of training as `classes`, codes are positions among them. InputError for missing, infinite, mixed or
+    unknown values, a single class, and numbers or texts that do not fit the task.
+    """
     column = _column(y)
     _refuse(pd.isna(column), "missing")
     if column.dtype.kind == "f":
         _refuse(np.isinf(column), "infinite")
-    if goal == "regression":
+    if task == "regression":
         return _numbers(column), None
     return _codes(column, classes)
 
 
-def check_weight(sample_weight: Any, n_rows: int) -> Floats:  # (n_rows,)
-    """Validate the weights of rows."""
+def infer_task(target: pd.Series) -> tuple[TaskType, str]:
+    """The task that the values of a target suggest, and the reason in words; missing values are ignored."""
+    present = target.dropna()
+    distinct = int(present.nunique())
+    if not types.is_numeric_dtype(present.dtype) or types.is_bool_dtype(present.dtype):
+        return "classification", f"{distinct} distinct values that are not numbers"
+    if (present != present.round()).any():
+        return "regression", "numbers with fractions"
+    if distinct <= MAX_INTEGER_CLASSES and (distinct == 2 or len(present) >= MIN_ROWS_PER_CLASS * distinct):
+        return "classification", f"{distinct} distinct whole numbers"
+    return "regression", f"{distinct} distinct whole numbers in {len(present)} rows"
+
+
+def check_sample_weight(sample_weight: Any, n_rows: int) -> Floats:  # (n_rows,)
+    """Float64 weights of shape (n_rows,); InputError if they are not one finite number >= 0 per row, or all zero."""
     try:
         weight = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
     except (TypeError, ValueError) as error:
@@ -49,7 +69,7 @@ def check_weight(sample_weight: Any, n_rows: int) -> Floats:  # (n_rows,)
 
 
 def _column(y: Any) -> NDArray[Any]:  # (n,)
-    """Bring a target to a one-dimensional array of the simplest type."""
+    """One-dimensional array of the simplest type."""
     if y is None:
         raise InputError("fit requires y to be passed, but the target y is None.")
     try:

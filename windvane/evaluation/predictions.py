@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.data.files import to_frame
-from windvane.data.target import check_weight, encode_target
+from windvane.data.target import check_sample_weight, encode_target
 from windvane.errors import InputError
 from windvane.evaluation.bootstrap import bootstrap
 from windvane.evaluation.metrics import CLASSIFICATION, REGRESSION, Metric
@@ -54,7 +54,7 @@ class Predictions:
     def of_test(cls, model: FittedEnsemble, X: Any, y: Any, sample_weight: Any = None, *, owner: str = "") -> Self:
         """Predict rows that the model did not train on; raises InputError if they do not fit the model."""
         target, _ = encode_target(y, "regression" if model.classes is None else "classification", classes=model.classes)
-        weight = None if sample_weight is None else check_weight(sample_weight, len(target))
+        weight = None if sample_weight is None else check_sample_weight(sample_weight, len(target))
         table = model.schema.transform(to_frame(X), owner=owner or "the model")
         if table.n_rows != len(target):
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")

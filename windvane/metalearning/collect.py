@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from windvane.data.files import read_frame, to_frame
-from windvane.data.target import Goal, encode_target
+from windvane.data.target import TaskType, encode_target
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.metalearning.cells import Cell, append_cell, cell_id, read_cells
 from windvane.models import FAMILIES
@@ -52,7 +52,7 @@ class SourceTable:
     name: str
     path: Path
     target: str
-    goal: Goal
+    goal: TaskType
     max_rows: int | None = None  # more are sampled down to this
     seed: int = 0  # of the sample and the division into training and test rows
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from windvane.data.files import read_frame
-from windvane.data.guess import guess_task
+from windvane.data.target import infer_task
 from windvane.errors import InputError
 from windvane.metalearning.cells import read_cells
 from windvane.metalearning.collect import SourceTable
@@ -47,7 +47,7 @@ def find_tables(folder: Path, target: str | None, max_rows: int | None = None) -
         column = frame.columns[-1] if target is None else target
         if column not in frame.columns:
             raise InputError(f"--target {target!r} is no column of {path.name}. Allowed: {list(frame.columns)[:10]}.")
-        goal, _ = guess_task(frame[column])
+        goal, _ = infer_task(frame[column])
         tables.append(SourceTable(path.name.split(".")[0], path, str(column), goal, max_rows))
     return tables
 

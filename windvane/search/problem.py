@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
-from windvane.data.split import Fold, SplitBy, make_folds
+from windvane.data.splits import Fold, SplitOptions, make_folds
 from windvane.data.table_io import read_table, write_table
-from windvane.data.target import Goal, check_weight, encode_target
+from windvane.data.target import TaskType, check_sample_weight, encode_target
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, RunError, unknown
 from windvane.evaluation.metrics import Metric, get_metric
@@ -144,7 +144,7 @@ class PreparedProblem:
 def prepare_problem(
     X: Any,
     y: Any,
-    goal: Goal,
+    goal: TaskType,
     settings: Settings,
     *,
     metric: Any = "auto",
@@ -169,14 +169,14 @@ def prepare_problem(
             f"X and y have different lengths: {n_rows} and {len(target)} "
             f"(inconsistent numbers of samples: [{n_rows}, {len(target)}]). Allowed: one target for each row."
         )
-    weight = None if sample_weight is None else check_weight(sample_weight, n_rows)
+    weight = None if sample_weight is None else check_sample_weight(sample_weight, n_rows)
     schema = infer_schema(frame)
     table = schema.transform(frame, owner=owner)
     kind: Kind = "regression" if classes is None else "binary" if len(classes) == 2 else "multiclass"
     task = Task(kind, n_rows, table.n_columns, 0 if classes is None else len(classes))
     resolved = get_metric(metric, task, classes)
     policy = _choose_policy(settings, task)
-    by = SplitBy(groups, time, split)
+    by = SplitOptions(groups, time, split)
     labels = None if classes is None else classes.tolist()
     folds, notes = make_folds(target, policy.n_folds, seed=settings.seed, by=by, classes=labels)
     if split is not None:

@@ -1,7 +1,7 @@
-"""Which rows train and which validate: hold-out and folds, stratified, by groups, in time order, or the user's own.
+"""Training and validation rows: hold-out and folds, stratified, by groups, in time order, or by a splitter of the user.
 
-Every training set sees every class, so that all models of a run speak of the same classes. Where a split would not
-have it so, rows move from the validation set to the training set, and a note tells.
+Every training set contains every class, so that all models of a run predict the same classes. Where a split would not,
+rows move from the validation set to the training set, with a note.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from windvane.errors import InputError
 from windvane.runtime.table import Integers
 
 HOLDOUT = 1 / 3  # of the rows validate where there is one fold
-MAX_HOLDOUT_ROWS = 50_000  # more rows hardly make the evaluation sharper, but each prediction slower
+MAX_HOLDOUT_ROWS = 50_000  # more rows hardly make the score more precise, but each prediction slower
 QUANTILE_BINS = 10  # strata of a numeric target
 MAX_STRATIFIED_GROUPS = 1_000  # stratifying visits the groups one by one
 MAX_NAMED = 10  # classes named in a note
@@ -29,48 +29,39 @@ MAX_NAMED = 10  # classes named in a note
 
 @dataclass(frozen=True)
 class Fold:
-    """One division of the rows.
-
-    Attributes
-    ----------
-    train, valid
-        Sorted positions without a common one, int64.
-    """
+    """One split of the rows: sorted, disjoint positions."""
 
     train: Integers
     valid: Integers
 
 
 @dataclass(frozen=True)
-class SplitBy:
-    """What the user says about how rows belong together; None where nothing is said.
+class SplitOptions:
+    """How the user wants the rows to be split; None where nothing is given."""
 
-    Attributes
-    ----------
-    groups
-        n labels; rows of one group are never divided.
-    time
-        n numbers or dates; a model is always evaluated on later rows than it was trained on.
-    splitter
-        A scikit-learn splitter, or an iterable of pairs of row positions to train on and to validate.
-    """
-
-    groups: Any = None
-    time: Any = None
-    splitter: Any = None
+    groups: Any = None  # n labels; the rows of a group stay together
+    time: Any = None  # n numbers or dates; validation rows are later than training rows
+    splitter: Any = None  # a scikit-learn splitter, or pairs of training and validation positions
 
 
 def make_folds(
-    target: NDArray[Any], n_folds: int, *, seed: int, by: SplitBy | None = None, classes: Sequence[Any] | None = None
+    target: NDArray[Any],
+    n_folds: int,
+    *,
+    seed: int,
+    by: SplitOptions | None = None,
+    classes: Sequence[Any] | None = None,
 ) -> tuple[list[Fold], tuple[str, ...]]:
-    """Divide the rows.
+    """Split the rows; returns at least one fold, and notes for the user.
 
-    Without a word from the user, rows are shuffled, and stratified by class or by quantiles of the target. One fold is
-    a hold-out of a third of the rows, at most `MAX_HOLDOUT_ROWS`. In time order a hold-out is the last third, and
-    k folds are k + 1 blocks of rows, each validated after training on all blocks before it (as in scikit-learn's
-    TimeSeriesSplit): the rows of the first block are never validated. Rows of one time are never divided.
+    By default rows are shuffled, and stratified by class or by quantiles of the target. One fold is a hold-out of a
+    third of the rows, at most `MAX_HOLDOUT_ROWS`. In time order a hold-out is the last third, and k folds are k + 1
+    blocks of rows, each validated after training on all blocks before it (as in scikit-learn's TimeSeriesSplit): the
+    rows of the first block are never validated, and rows of equal time stay together. A splitter has its own number of
+    folds.
+    InputError if there are too few rows, or if groups, time or splitter cannot be used or contradict each other.
     """
-    by = by or SplitBy()
+    by = by or SplitOptions()
     n_rows = len(target)
     if n_folds < 1 or max(2, n_folds) > n_rows:
         raise InputError(f"n_folds={n_folds} does not go with {n_rows} row(s): at least 2, and at least one a fold.")
@@ -96,8 +87,9 @@ def make_folds(
 def hold_out(target: Integers, share: float, *, seed: int, groups: Any = None) -> Fold:
     """Hold out a share of the rows of each class; rows of a group stay together.
 
-    Other than a fold of `make_folds` it has any share, and stratifies however many groups there are: each group counts
-    to its most frequent class, and groups are drawn at random until a class has its share.
+    Unlike a fold of `make_folds` it has any share, and stratifies however many groups there are: each group counts for
+    its most frequent class, and groups are drawn at random until a class has its share; what is rounded in one class is
+    made up for in the next. InputError if groups cannot be used, or each class is in one group only.
     """
     codes = np.arange(len(target)) if groups is None else _ranks("groups", groups, len(target))
     sizes = np.bincount(codes)  # (n_groups,)
@@ -129,7 +121,7 @@ def hold_out(target: Integers, share: float, *, seed: int, groups: Any = None) -
 
 
 def _ranks(name: str, labels: Any, n_rows: int) -> Integers:  # (n_rows,)
-    """Replace groups or times by their position among the distinct ones, sorted."""
+    """Replace groups or times by their position among the sorted distinct ones."""
     try:
         series = pd.Series(labels.to_pandas() if hasattr(labels, "to_pandas") else labels)
         if name == "time" and types.infer_dtype(series, skipna=True) == "string":
@@ -146,7 +138,7 @@ def _ranks(name: str, labels: Any, n_rows: int) -> Integers:  # (n_rows,)
 
 
 def _strata(target: NDArray[Any], n_folds: int) -> Integers:  # (n,)
-    """Give the class of each row, or the quantile bin of its number."""
+    """The class of each row, or the quantile bin of its number."""
     if target.dtype.kind in "iu":
         return target.astype(np.int64)
     n_bins = max(1, min(QUANTILE_BINS, len(target) // max(n_folds, 3)))
@@ -156,7 +148,7 @@ def _strata(target: NDArray[Any], n_folds: int) -> Integers:  # (n,)
 
 
 def _spread(strata: Integers, n_folds: int, seed: int) -> list[NDArray[np.bool_]]:  # n_folds masks of shape (n,)
-    """Deal the rows out to the folds, stratum after stratum: per stratum the folds differ by one row at most."""
+    """Distribute the rows to the folds, stratum by stratum: in each the folds differ by one row at most."""
     rng = np.random.default_rng(seed)
     n_rows = len(strata)
     shuffled = rng.permutation(n_rows)
@@ -173,7 +165,7 @@ def _spread(strata: Integers, n_folds: int, seed: int) -> list[NDArray[np.bool_]
 
 
 def _spread_groups(strata: Integers, groups: Integers, n_folds: int, seed: int) -> list[NDArray[np.bool_]]:
-    """Deal whole groups out to the folds, stratified as far as groups allow."""
+    """Distribute whole groups to the folds, stratified as far as groups allow."""
     n_groups = int(groups.max()) + 1
     if n_groups < max(2, n_folds):
         raise InputError(f"groups has {n_groups} distinct value(s), but {max(2, n_folds)} are needed.")
@@ -184,7 +176,7 @@ def _spread_groups(strata: Integers, groups: Integers, n_folds: int, seed: int) 
     if n_groups <= MAX_STRATIFIED_GROUPS and np.bincount(strata).max() >= parts:
         splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
         with catch_warnings():
-            simplefilter("ignore", UserWarning)  # of rare classes, for which we care ourselves
+            simplefilter("ignore", UserWarning)  # of rare classes, which are handled below
             valids = [valid for _, valid in splitter.split(strata, strata, groups)]
     if not valids or not all(map(len, valids)):
         by_group = GroupKFold(parts, shuffle=True, random_state=seed)
@@ -209,16 +201,14 @@ def _time_folds(time: Integers, n_folds: int) -> list[Fold]:
 
 
 def _own_folds(splitter: Any, target: NDArray[Any], groups: Integers | None) -> list[Fold]:
-    """Ask the user's splitter, and check what it gives."""
+    """The folds of the user's splitter, checked."""
     if isinstance(splitter, int | str):
-        raise InputError(
-            f"split={splitter!r} is no splitter; a number of folds is chosen by policy='cv5' and the like."
-        )
+        raise InputError(f"split={splitter!r} is not a splitter; set the number of folds by policy='cv5' and the like.")
     n_rows = len(target)
     try:
         pairs = [tuple(pair) for pair in check_cv(splitter).split(np.zeros((n_rows, 1)), target, groups)]
         if not pairs or any(len(pair) != 2 for pair in pairs):
-            raise ValueError("it does not give pairs of training and validation rows")
+            raise ValueError("it does not return pairs of training and validation rows")
     except (TypeError, ValueError) as error:
         raise InputError(f"split cannot divide the rows: {error}") from error
     folds = []
@@ -271,7 +261,7 @@ def _with_every_class(
             fold = Fold(np.flatnonzero(place == 1), np.flatnonzero(place == 2))
             if len(fold.valid) == 0:
                 raise InputError(
-                    f"Fold {i} of {len(folds)} has no row left to validate once its training set sees every class: "
+                    f"Fold {i} of {len(folds)} has no row left to validate once its training set has every class: "
                     f"{len(target)} rows of {int(there.sum())} classes are too few, or too unevenly spread."
                 )
         kept.append(fold)
@@ -279,6 +269,6 @@ def _with_every_class(
     more = f" and {len(rare) - MAX_NAMED} more" if len(rare) > MAX_NAMED else ""
     what = "row" if groups is None else "group"
     return kept, (
-        f"Some training sets would not see every class; a {what} of each class missing there was moved from "
+        f"Some training sets would not contain every class; a {what} of each class missing there was moved from "
         f"validation to training: {names}{more}.",
     )

@@ -1,4 +1,4 @@
-"""Guessing the task, on targets of which the answer is plain."""
+"""Inferring the task, on targets whose task is plain."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 
-from windvane.data.guess import guess_task
+from windvane.data.target import infer_task
 
 
 @pytest.mark.parametrize("load", [load_breast_cancer, load_digits, load_iris, load_wine])
 def test_classes_of_known_tables(load: Any) -> None:
-    assert guess_task(pd.Series(load().target))[0] == "classification"
+    assert infer_task(pd.Series(load().target))[0] == "classification"
 
 
 def test_numbers_of_known_table() -> None:
-    task, reason = guess_task(pd.Series(load_diabetes().target))
+    task, reason = infer_task(pd.Series(load_diabetes().target))
     assert (task, reason) == ("regression", "214 distinct whole numbers in 442 rows")
 
 
@@ -41,6 +41,6 @@ def test_numbers_of_known_table() -> None:
     ],
 )
 def test_plain_cases(values: Any, task: str) -> None:
-    guessed, reason = guess_task(pd.Series(values))
-    assert guessed == task
+    inferred, reason = infer_task(pd.Series(values))
+    assert inferred == task
     assert reason

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, ShuffleSplit, TimeSeriesSplit
 
-from windvane.data import split
-from windvane.data.split import Fold, SplitBy, hold_out, make_folds
+from windvane.data import splits
+from windvane.data.splits import Fold, SplitOptions, hold_out, make_folds
 from windvane.errors import InputError
 
 
@@ -88,7 +88,7 @@ def test_holdout_is_stratified_and_bounded(monkeypatch):
     (fold,), _ = make_folds(target, 1, seed=0)
     assert len(fold.valid) == 330
     assert (target[fold.valid] == 1).sum() == 30
-    monkeypatch.setattr(split, "MAX_HOLDOUT_ROWS", 110)
+    monkeypatch.setattr(splits, "MAX_HOLDOUT_ROWS", 110)
     (fold,), _ = make_folds(target, 1, seed=0)
     assert len(fold.valid) == 110
     assert (target[fold.valid] == 1).sum() == 10
@@ -118,17 +118,17 @@ def test_groups(seed, n_folds, k, few):
     rng = np.random.default_rng(seed)
     groups = np.r_[np.arange(6), rng.integers(0, 6 if few else 30, 60)]
     target = rng.integers(0, k, len(groups)) if k > 1 else rng.normal(size=len(groups))
-    folds, _ = make_folds(target, n_folds, seed=0, by=SplitBy(groups=[f"g{g}" for g in groups]))
+    folds, _ = make_folds(target, n_folds, seed=0, by=SplitOptions(groups=[f"g{g}" for g in groups]))
     check(folds, target, n_folds)
     for fold in folds:
         assert not set(groups[fold.train]) & set(groups[fold.valid])
 
 
 def test_many_groups(monkeypatch):
-    monkeypatch.setattr(split, "MAX_STRATIFIED_GROUPS", 10)
+    monkeypatch.setattr(splits, "MAX_STRATIFIED_GROUPS", 10)
     groups = np.arange(100) // 2
     for n_folds in (1, 4):
-        folds, _ = make_folds(np.arange(100) % 2, n_folds, seed=0, by=SplitBy(groups=groups))
+        folds, _ = make_folds(np.arange(100) % 2, n_folds, seed=0, by=SplitOptions(groups=groups))
         for fold in folds:
             assert not set(groups[fold.train]) & set(groups[fold.valid])
             assert len(fold.valid) in range(20, 40)
@@ -138,7 +138,7 @@ def test_a_class_of_one_group_is_never_validated():
     groups = np.repeat(np.arange(6), 5)
     target = np.tile([0, 1, 0, 1, 0], 6)
     target[:3] = 2
-    folds, notes = make_folds(target, 3, seed=0, by=SplitBy(groups=groups))
+    folds, notes = make_folds(target, 3, seed=0, by=SplitOptions(groups=groups))
     assert all(set(range(5)) <= set(fold.train) for fold in folds)
     assert "a group of each class missing there was moved" in notes[0]
     for fold in folds:
@@ -159,13 +159,13 @@ def test_a_class_of_one_group_is_never_validated():
 def test_time(kind):
     time = np.random.default_rng(0).permutation(60)
     target = np.zeros(60)
-    folds, notes = make_folds(target, 4, seed=0, by=SplitBy(time=kind(time)))
+    folds, notes = make_folds(target, 4, seed=0, by=SplitOptions(time=kind(time)))
     order = np.argsort(time)
     for fold, (train, valid) in zip(folds, TimeSeriesSplit(4).split(order), strict=True):
         assert set(fold.train) == set(order[train])
         assert set(fold.valid) == set(order[valid])
     assert notes == ()
-    (fold,), _ = make_folds(target, 1, seed=0, by=SplitBy(time=kind(time)))
+    (fold,), _ = make_folds(target, 1, seed=0, by=SplitOptions(time=kind(time)))
     assert set(time[fold.valid]) == set(range(40, 60))
     assert set(time[fold.train]) == set(range(40))
 
@@ -173,13 +173,13 @@ def test_time(kind):
 def test_rows_of_one_time_are_not_divided():
     time = np.repeat([1, 2, 3, 4, 5, 6], [10, 3, 11, 5, 9, 2])
     for n_folds in (1, 2):
-        for fold in make_folds(np.zeros(40), n_folds, seed=0, by=SplitBy(time=time))[0]:
+        for fold in make_folds(np.zeros(40), n_folds, seed=0, by=SplitOptions(time=time))[0]:
             assert time[fold.train].max() < time[fold.valid].min()
 
 
 def test_a_class_that_comes_late_is_trained_on_from_the_first_fold():
     target = np.r_[np.zeros(20, dtype=int), np.ones(20, dtype=int)]
-    folds, notes = make_folds(target, 3, seed=0, by=SplitBy(time=np.arange(40)[::-1]))
+    folds, notes = make_folds(target, 3, seed=0, by=SplitOptions(time=np.arange(40)[::-1]))
     assert all(set(target[fold.train]) == {0, 1} for fold in folds)
     assert 19 in folds[0].train  # of its class the earliest
     assert notes
@@ -188,26 +188,26 @@ def test_a_class_that_comes_late_is_trained_on_from_the_first_fold():
 def test_splitters():
     target, groups = np.arange(30) % 2, np.arange(30) // 3
     for splitter in (KFold(3), list(KFold(3).split(target)), KFold(3).split(target)):
-        folds, notes = make_folds(target, 1, seed=0, by=SplitBy(splitter=splitter))
+        folds, notes = make_folds(target, 1, seed=0, by=SplitOptions(splitter=splitter))
         for fold, (train, valid) in zip(folds, KFold(3).split(target), strict=True):
             assert (fold.train == train).all()
             assert (fold.valid == valid).all()
         assert notes == ()
-    folds, _ = make_folds(target, 1, seed=0, by=SplitBy(splitter=GroupKFold(5), groups=groups))
+    folds, _ = make_folds(target, 1, seed=0, by=SplitOptions(splitter=GroupKFold(5), groups=groups))
     assert check(folds, target, 5) == set(range(30))
     assert all(not set(groups[fold.train]) & set(groups[fold.valid]) for fold in folds)
-    folds, _ = make_folds(target, 1, seed=0, by=SplitBy(splitter=ShuffleSplit(4, random_state=0)))
+    folds, _ = make_folds(target, 1, seed=0, by=SplitOptions(splitter=ShuffleSplit(4, random_state=0)))
     assert len(folds) == 4
     mask = np.arange(30) < 20
-    (fold,), _ = make_folds(target, 1, seed=0, by=SplitBy(splitter=[(mask, ~mask)]))
+    (fold,), _ = make_folds(target, 1, seed=0, by=SplitOptions(splitter=[(mask, ~mask)]))
     assert (fold.valid == np.arange(20, 30)).all()
-    folds, _ = make_folds(np.zeros(4), 1, seed=0, by=SplitBy(splitter=LeaveOneOut()))
+    folds, _ = make_folds(np.zeros(4), 1, seed=0, by=SplitOptions(splitter=LeaveOneOut()))
     assert [fold.valid.tolist() for fold in folds] == [[0], [1], [2], [3]]
 
 
 def test_a_fold_of_the_user_gets_every_class():
     target = np.array([0, 0, 1, 1])
-    (fold,), notes = make_folds(target, 1, seed=0, by=SplitBy(splitter=[([0, 1], [2, 3])]))
+    (fold,), notes = make_folds(target, 1, seed=0, by=SplitOptions(splitter=[([0, 1], [2, 3])]))
     assert fold.train.tolist() == [0, 1, 2]
     assert fold.valid.tolist() == [3]
     assert notes
@@ -219,33 +219,38 @@ TEN = np.arange(10) % 2
 @pytest.mark.parametrize(
     ("target", "n_folds", "by", "message"),
     [
-        (TEN, 11, SplitBy(), "n_folds=11 does not go with 10 row(s)"),
-        (TEN, 0, SplitBy(), "n_folds=0 does not go with 10 row(s)"),
-        (TEN[:1], 1, SplitBy(), "n_folds=1 does not go with 1 row(s): at least 2"),
-        (np.arange(6), 3, SplitBy(), "Fold 0 of 3 has no row left to validate"),
-        (TEN, 2, SplitBy(groups=TEN, time=TEN), "time and groups are both given"),
-        (TEN, 2, SplitBy(splitter=KFold(2), time=TEN), "time and split are both given"),
-        (TEN, 2, SplitBy(groups=TEN[:9]), "groups has 9 values, but there are 10 rows."),
-        (TEN, 2, SplitBy(groups=[1.0] * 8 + [np.nan] * 2), "groups has 2 missing, the first in row 8."),
-        (TEN, 2, SplitBy(groups=[[1], [2]] * 5), "groups cannot be used"),
-        (TEN, 3, SplitBy(groups=TEN), "groups has 2 distinct value(s), but 3 are needed."),
-        (TEN, 1, SplitBy(groups=TEN * 0), "groups has 1 distinct value(s), but 2 are needed."),
-        (TEN, 2, SplitBy(time=range(9)), "time has 9 values, but there are 10 rows."),
-        (TEN, 2, SplitBy(time=[None, *range(9)]), "time has 1 missing, the first in row 0."),
-        (TEN, 2, SplitBy(time=["01/02/2023"] * 10), "time cannot be used"),
-        (TEN, 2, SplitBy(time=TEN), "time has too few distinct values, or too unevenly spread, for 2 fold(s)."),
-        (TEN, 1, SplitBy(time=TEN * 0), "time has too few distinct values"),
-        (TEN, 1, SplitBy(splitter=5), "split=5 is no splitter"),
-        (TEN, 1, SplitBy(splitter=object()), "split cannot divide the rows"),
-        (TEN, 1, SplitBy(splitter=GroupKFold(2)), "split cannot divide the rows: The 'groups' parameter"),
-        (TEN, 1, SplitBy(splitter=[]), "it does not give pairs"),
-        (TEN, 1, SplitBy(splitter=[([0], [1], [2])]), "split cannot divide the rows: too many values to unpack"),
-        (TEN, 1, SplitBy(splitter=[([0, 1], [1, 2])]), "split: fold 0 trains on 1 of its validation rows, such as 1."),
-        (TEN, 1, SplitBy(splitter=[([0, 10], [1])]), "has rows 0 to 10, but there are 0 to 9."),
-        (TEN, 1, SplitBy(splitter=[([0, -1], [1])]), "has rows -1 to 0"),
-        (TEN, 1, SplitBy(splitter=[([0, 0], [1])]), "the training set of fold 0 has rows more than once."),
-        (TEN, 1, SplitBy(splitter=[([0], [])]), "the validation set of fold 0 is [], but must be row positions"),
-        (TEN, 1, SplitBy(splitter=[([0.5], [1])]), "must be row positions"),
+        (TEN, 11, SplitOptions(), "n_folds=11 does not go with 10 row(s)"),
+        (TEN, 0, SplitOptions(), "n_folds=0 does not go with 10 row(s)"),
+        (TEN[:1], 1, SplitOptions(), "n_folds=1 does not go with 1 row(s): at least 2"),
+        (np.arange(6), 3, SplitOptions(), "Fold 0 of 3 has no row left to validate"),
+        (TEN, 2, SplitOptions(groups=TEN, time=TEN), "time and groups are both given"),
+        (TEN, 2, SplitOptions(splitter=KFold(2), time=TEN), "time and split are both given"),
+        (TEN, 2, SplitOptions(groups=TEN[:9]), "groups has 9 values, but there are 10 rows."),
+        (TEN, 2, SplitOptions(groups=[1.0] * 8 + [np.nan] * 2), "groups has 2 missing, the first in row 8."),
+        (TEN, 2, SplitOptions(groups=[[1], [2]] * 5), "groups cannot be used"),
+        (TEN, 3, SplitOptions(groups=TEN), "groups has 2 distinct value(s), but 3 are needed."),
+        (TEN, 1, SplitOptions(groups=TEN * 0), "groups has 1 distinct value(s), but 2 are needed."),
+        (TEN, 2, SplitOptions(time=range(9)), "time has 9 values, but there are 10 rows."),
+        (TEN, 2, SplitOptions(time=[None, *range(9)]), "time has 1 missing, the first in row 0."),
+        (TEN, 2, SplitOptions(time=["01/02/2023"] * 10), "time cannot be used"),
+        (TEN, 2, SplitOptions(time=TEN), "time has too few distinct values, or too unevenly spread, for 2 fold(s)."),
+        (TEN, 1, SplitOptions(time=TEN * 0), "time has too few distinct values"),
+        (TEN, 1, SplitOptions(splitter=5), "split=5 is not a splitter"),
+        (TEN, 1, SplitOptions(splitter=object()), "split cannot divide the rows"),
+        (TEN, 1, SplitOptions(splitter=GroupKFold(2)), "split cannot divide the rows: The 'groups' parameter"),
+        (TEN, 1, SplitOptions(splitter=[]), "it does not return pairs"),
+        (TEN, 1, SplitOptions(splitter=[([0], [1], [2])]), "split cannot divide the rows: too many values to unpack"),
+        (
+            TEN,
+            1,
+            SplitOptions(splitter=[([0, 1], [1, 2])]),
+            "split: fold 0 trains on 1 of its validation rows, such as 1.",
+        ),
+        (TEN, 1, SplitOptions(splitter=[([0, 10], [1])]), "has rows 0 to 10, but there are 0 to 9."),
+        (TEN, 1, SplitOptions(splitter=[([0, -1], [1])]), "has rows -1 to 0"),
+        (TEN, 1, SplitOptions(splitter=[([0, 0], [1])]), "the training set of fold 0 has rows more than once."),
+        (TEN, 1, SplitOptions(splitter=[([0], [])]), "the validation set of fold 0 is [], but must be row positions"),
+        (TEN, 1, SplitOptions(splitter=[([0.5], [1])]), "must be row positions"),
     ],
 )
 def test_errors(target, n_folds, by, message):
