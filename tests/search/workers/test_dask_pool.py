@@ -194,8 +194,8 @@ def test_a_trial_outlives_its_dask_worker_and_resumes_its_checkpoint(dask: Any, 
         grown: dict[str, list[str]] = {}  # by worker process
         for line in log.read_text().splitlines():
             grown.setdefault(line.split()[0], []).append(line.split()[1])
-        # An attempt from the start trains for 1 and 8 iterations, one from the checkpoint for 2 and 8. Dask's own attempt,
-        # which starts again where checkpoints are carried, may still train while it is cancelled, in the same process.
+        # An attempt from the start trains for 1 and 8 iterations, one from a checkpoint for 2 and 8. Where checkpoints
+        # are carried, Dask's own attempt starts again, and may still train while it is cancelled, in the same process.
         resumed = [sizes for sizes in grown.values() if sizes[-6:] == ["2"] * 3 + ["8"] * 3]
         assert resumed, f"the checkpoint was not resumed: {grown}"
         assert not list((tmp_path / "run").glob("cluster-*"))
