@@ -307,7 +307,8 @@ class AutoML(BaseEstimator):
             One row for each trial, best validation loss first, indexed by rank. That loss helped to choose the
             ensemble, so it is optimistic.
         """
-        return leaderboard(self.trials_, self._predictor.ensemble)
+        ensemble = self._predictor.ensemble  # raises first if the model is not fitted
+        return leaderboard(self.trials_, ensemble)
 
     @property
     def performance_over_time_(self) -> pd.DataFrame:
