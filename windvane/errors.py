@@ -49,6 +49,7 @@ __all__ = [
 
 for _error in (InputError, MissingColumnsError, ModelFileError, WindvaneError):
     _error.__module__ = __name__  # as messages show them
+del _error
 
 MOST_NAMES = 24  # listed in a message
 
