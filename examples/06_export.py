@@ -19,7 +19,7 @@ from windvane import AutoClassifier
 X, y = load_iris(return_X_y=True, as_frame=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
 budget = float(os.environ.get("WINDVANE_EXAMPLE_SECONDS", "20"))
-model = AutoClassifier(budget, random_state=0, families=["lightgbm", "extra_trees", "linear"], verbose=0)
+model = AutoClassifier(budget, random_state=0, families=["network", "extra_trees", "linear"], verbose=0)
 model.fit(X_train, y_train)
 
 with tempfile.TemporaryDirectory() as work:

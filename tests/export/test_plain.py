@@ -146,3 +146,28 @@ def test_a_category_called_nan_is_an_obstacle(tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path, X, np.arange(60.0), "regression", [("linear", {})])
     with pytest.raises(InputError, match=r"categories called as missing values are \('a'\)"):
         to_sklearn(predictor)
+
+
+def test_members_that_cannot_be_expressed_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    X, other = make_frame(), changed(make_frame(seed=1))
+    members: list[tuple[str, dict[str, Any]]] = [
+        ("linear", {}),
+        ("lightgbm", {"features": "generated"}),
+        ("linear", {"C": 0.1}),
+    ]
+    whole = make_predictor(tmp_path / "whole", X, make_target(X, "binary"), "binary", members)
+    with pytest.warns(UserWarning, match=r"1 of 3 members \(lightgbm #1 \(weight .*\): features generated from pairs"):
+        found = to_sklearn(whole)
+    weights = np.array([member.weight for member in whole.ensemble.members])
+    parts = [
+        replace(
+            whole,
+            ensemble=replace(whole.ensemble, members=(replace(whole.ensemble.members[i], weight=1.0),)),
+            models=[whole.models[i]],
+            folders=[whole.folders[i]],
+        )
+        for i in (0, 2)
+    ]
+    alone = [to_sklearn(part).predict_proba(other[X.columns]) for part in parts]
+    expected = (weights[0] * alone[0] + weights[2] * alone[1]) / (weights[0] + weights[2])
+    np.testing.assert_allclose(found.predict_proba(other[X.columns]), expected, atol=1e-12)

@@ -15,6 +15,9 @@ that were fitted to a toy table, whose learned attributes are then replaced; see
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,12 +42,34 @@ _MISSING_NAMES = frozenset(("nan", "None", "<NA>", "NaT"))
 
 
 def to_sklearn(predictor: Predictor) -> Any:
-    """Build a predictor from scikit-learn's objects."""
-    obstacles = _obstacles(predictor)
-    if obstacles:
+    """Build a predictor from scikit-learn's objects.
+
+    Members that scikit-learn cannot express are left out, with a warning; InputError if none is left, or if the table
+    itself cannot be expressed.
+    """
+    obstacles = _table_obstacles(predictor)
+    left_out = dict[str, str]()
+    kept = []
+    for i, (member, models) in enumerate(zip(predictor.ensemble.members, predictor.models, strict=True)):
+        reason = _member_obstacle(predictor, member.family, models)
+        if reason is None:
+            kept.append(i)
+        else:
+            left_out[f"{member.family} #{member.number} (weight {member.weight:.2f})"] = reason
+    if obstacles or not kept:
+        reasons = [*obstacles, *dict.fromkeys(left_out.values())]
         raise InputError(
-            f"scikit-learn cannot say this model: {'; '.join(obstacles)}. export(folder) may: see docs/guide/export.md."
+            f"scikit-learn cannot say this model: {'; '.join(reasons)}. export(folder) may: see docs/guide/export.md."
         )
+    if left_out:
+        named = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        warnings.warn(
+            f"scikit-learn cannot express {len(left_out)} of {len(predictor.models)} members ({named}). The converted "
+            "ensemble leaves them out, so it predicts differently. export(folder) keeps all members.",
+            UserWarning,
+            stacklevel=3,
+        )
+        predictor = _only(predictor, kept)
     steps = [("columns", _front(predictor.schema)), *_back(predictor)]
     pipeline, decision = Pipeline(steps), predictor.ensemble.decision
     if decision is None or predictor.classes is None:
@@ -56,8 +81,21 @@ def to_sklearn(predictor: Predictor) -> Any:
     return whole.fit(np.zeros((2, 1)), predictor.classes)
 
 
-def _obstacles(predictor: Predictor) -> list[str]:
-    """Name what scikit-learn has no word for."""
+def _only(predictor: Predictor, kept: Sequence[int]) -> Predictor:
+    """Return the predictor with some members alone, their weights scaled to sum 1."""
+    members = [predictor.ensemble.members[i] for i in kept]
+    total = sum(member.weight for member in members)
+    scaled = tuple(replace(member, weight=member.weight / total) for member in members)
+    return replace(
+        predictor,
+        ensemble=replace(predictor.ensemble, members=scaled),
+        models=[predictor.models[i] for i in kept],
+        folders=[predictor.folders[i] for i in kept],
+    )
+
+
+def _table_obstacles(predictor: Predictor) -> list[str]:
+    """Name what scikit-learn has no word for, in the table and the decision."""
     found = []
     schema, ensemble = predictor.schema, predictor.ensemble
     if schema.n_sparse:
@@ -71,18 +109,21 @@ def _obstacles(predictor: Predictor) -> list[str]:
         found.append(f"categories called as missing values are ({', '.join(odd)})")
     if ensemble.decision is not None and len(ensemble.decision) > 2:
         found.append(f"decision weights of {len(ensemble.decision)} classes")
-    models = [(m.family, model) for m, folds in zip(ensemble.members, predictor.models, strict=True) for model in folds]
-    strange = sorted({family for family, model in models if getattr(model, "kind", "") not in BUILDERS})
-    if strange:
-        found.append(f"the family {', '.join(map(repr, strange))}")
-    kinds = {getattr(model, "kind", "") for _, model in models}
-    if "catboost" in kinds and any(column.kind == "category" for column in schema.columns):
-        found.append("CatBoost with categories, which it wants as texts beside numbers")
-    if any(isinstance(model, FittedModel) and model.encoder.generated is not None for _, model in models):
-        found.append("features generated from pairs of columns")
-    if any(0 < len(getattr(model, "classes", ())) < predictor.task.n_classes for _, model in models):
-        found.append("a model whose fold had not all classes")
     return found
+
+
+def _member_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -> str | None:
+    """Name what scikit-learn has no word for in the models of a member."""
+    kinds = {getattr(model, "kind", "") for model in models}
+    if not kinds <= set(BUILDERS):
+        return f"the family {family!r}"
+    if "catboost" in kinds and any(column.kind == "category" for column in predictor.schema.columns):
+        return "CatBoost with categories, which it wants as texts beside numbers"
+    if any(isinstance(model, FittedModel) and model.encoder.generated is not None for model in models):
+        return "features generated from pairs of columns"
+    if any(0 < len(getattr(model, "classes", ())) < predictor.task.n_classes for model in models):
+        return "a model whose fold had not all classes"
+    return None
 
 
 def _front(schema: Schema) -> ColumnTransformer:
