@@ -16,7 +16,7 @@ DATA_FILES = ("py.typed", ".css", ".json")
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build both from the files that git tracks, in a folder of their own."""
+    """Build both from the files that git tracks, in a separate folder."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     archive = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     for name in archive.decode().split("\0"):

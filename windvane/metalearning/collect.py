@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -134,14 +133,16 @@ def _collect_table(
     missing = [e for e in entries if cell_id(source.name, e.family, e.config) not in finished]
     if not missing:
         return
-    os.environ["OMP_NUM_THREADS"] = "1"
+    from threadpoolctl import threadpool_limits
+
     evaluator = _Evaluator.prepare(source, settings)
     begun = _begun_file(path, source)
     for entry in missing:
         if time.time() >= deadline:
             return
         begun.write_text(json.dumps(evaluator.cell(entry, "crashed", "the process died").to_json()))
-        cell = evaluator.evaluate(entry)
+        with threadpool_limits(1):  # costs are those of one thread; a library may have been loaded by the cell before
+            cell = evaluator.evaluate(entry)
         append_cell(path, cell)
         begun.unlink()
 
@@ -317,9 +318,6 @@ class _Evaluator:
             valid=target[valid_rows][rows],
             test=test,
             fold=fold_of,
-            valid_matrix=problem.table.matrix[valid_rows[rows]],
-            test_matrix=np.asarray(self.test.matrix[:MAX_KEPT_ROWS]),
-            n_numbers=np.array([problem.table.n_numbers]),
         )
 
     def _constant(self) -> Floats:
