@@ -222,7 +222,7 @@ def test_names_become_strings():
         (pd.DataFrame({"a": [1 + 1j]}), "Complex data not supported"),
         (sp.csr_matrix([[1 + 1j]]), "Complex data not supported"),
         (pd.DataFrame([[1, 2, 3]], columns=["a", "b", "a"]), "two columns have the same name: 'a'"),
-        (pd.DataFrame([[1, 2]], columns=[1, "1"]), "two columns have the same name: '1'"),
+        (pd.DataFrame([[1, 2]], columns=[1, "1"]), "two columns have the same name: '1' (1, '1', matched as texts)."),
         (None, "X is of type NoneType, but must be a table"),
         ("train.csv", "X is of type str, but must be a table"),
         (pl.LazyFrame({"a": [1]}), "X is of type LazyFrame, but must be a table"),

@@ -150,7 +150,7 @@ def test_plain_arrays_go_by_position():
     schema = infer_schema(to_frame(X))
     assert not schema.named
     assert schema.feature_names == ["x0", "x1", "x2"]
-    for table in (X, X.tolist(), pd.DataFrame(X, columns=list("cba")), sp.csr_matrix(X), X.astype(object)):
+    for table in (X, X.tolist(), pd.DataFrame(X), sp.csr_matrix(X), X.astype(object)):
         np.testing.assert_array_equal(schema.transform(to_frame(table)).matrix, X)
     named = infer_schema(pd.DataFrame(X, columns=list("cba")))
     np.testing.assert_array_equal(named.transform(to_frame(X)).matrix, X)
@@ -288,3 +288,73 @@ def test_speed():
     assert processor_seconds(lambda: schema.transform(mixed.iloc[:1]), 20) < 0.02
     wide = to_frame(RNG.normal(size=(50, 5_000)))
     assert processor_seconds(lambda: infer_schema(wide).transform(wide), 3) < 1.0
+
+
+def some_names(kind, width):
+    """Names of one kind, as a practitioner would have them."""
+    return {
+        "integers": list(range(3, 3 + width)),
+        "from zero": pd.Index(range(width)).tolist(),
+        "range": pd.RangeIndex(width),
+        "floats": [0.5 + i for i in range(width)],
+        "mixed": [i if i % 2 else f"c{i}" for i in range(width)],
+        "tuples": [("a" if i % 2 else "b", i) for i in range(width)],
+        "levels": pd.MultiIndex.from_tuples([("a" if i % 2 else "b", i) for i in range(width)]),
+        "dates": pd.date_range("2024-01-01", periods=width),
+        "booleans": [False, True, None, 3][:width],
+        "categories": pd.CategoricalIndex(list("dcba")[:width]),
+        "numpy": [np.int64(i) if i % 2 else np.str_(i) for i in range(width)],
+    }[kind]
+
+
+@pytest.mark.parametrize("order", [[3, 0, 2, 1], [2, 1, 0, 3]])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("integers", "from zero", "range", "floats", "mixed", "tuples", "levels"),
+        *("dates", "booleans", "categories", "numpy"),
+    ],
+)
+def test_names_of_any_type_are_matched(kind, order):
+    frame = pd.DataFrame(RNG.normal(size=(6, 4)))
+    frame.columns = some_names(kind, 4)
+    schema = infer_schema(to_frame(frame))
+    expected = schema.transform(to_frame(frame)).matrix
+    np.testing.assert_array_equal(expected, frame)
+    changed = frame.iloc[:, order]
+    np.testing.assert_array_equal(schema.transform(to_frame(changed)).matrix, expected)
+    np.testing.assert_array_equal(schema.transform(to_frame(frame.to_numpy())).matrix, expected)  # by position
+    learned = infer_schema(to_frame(changed))  # trained on the columns in another order
+    np.testing.assert_array_equal(learned.transform(to_frame(frame)).matrix, changed)
+    np.testing.assert_array_equal(learned.transform(to_frame(changed.to_numpy())).matrix, changed)
+    with pytest.raises(MissingColumnsError):
+        learned.transform(to_frame(changed.iloc[:, :3].assign(other=1.0) if kind != "levels" else changed.iloc[:, :3]))
+    again = Schema.from_json(json.loads(json.dumps(learned.to_json())))
+    np.testing.assert_array_equal(again.transform(to_frame(frame)).matrix, changed)
+
+
+def test_numbers_as_names_of_another_type():
+    frame = pd.DataFrame(RNG.normal(size=(5, 3)), columns=[2, 0, 1])
+    schema = infer_schema(to_frame(frame))
+    for names in (["2", "0", "1"], [2.0, 0.0, 1.0], np.array([2, 0, 1], dtype="uint8")):
+        changed = frame.set_axis(names, axis=1).iloc[:, ::-1]
+        np.testing.assert_array_equal(schema.transform(to_frame(changed)).matrix, frame)
+
+
+def test_a_numbered_frame_is_matched_by_position_where_training_had_other_names():
+    X = RNG.normal(size=(6, 3))
+    named = infer_schema(pd.DataFrame(X, columns=list("cba")))
+    np.testing.assert_array_equal(named.transform(to_frame(pd.DataFrame(X))).matrix, X)
+    with pytest.raises(InputError, match="X has 2 features"):
+        named.transform(to_frame(pd.DataFrame(X[:, :2])))
+
+
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_matrix])
+def test_names_are_reported_where_training_had_none(make):
+    X = RNG.normal(size=(6, 3))
+    schema = infer_schema(to_frame(make(X)))
+    with pytest.warns(UserWarning, match="trained on a table without names: they are matched by position, 'c', 'b'"):
+        table = schema.transform(to_frame(pd.DataFrame(X, columns=list("cba"))))
+    np.testing.assert_array_equal(table.matrix if table.sparse is None else table.sparse.toarray(), X)
+    numbered = schema.transform(to_frame(pd.DataFrame(X)[[2, 0, 1]]))
+    np.testing.assert_array_equal(numbered.matrix if numbered.sparse is None else numbered.sparse.toarray(), X)

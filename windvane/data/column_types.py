@@ -21,7 +21,7 @@ from windvane.runtime.column_values import (
     to_numbers,
     to_seconds,
 )
-from windvane.runtime.schema import Column, Schema, is_unnamed, listed, plain_columns, to_block
+from windvane.runtime.schema import Column, Schema, is_unnamed, listed, name_text, plain_columns, to_block
 from windvane.runtime.table import Floats
 
 MIN_WORDS = 4.0  # texts have at least as many words on average
@@ -148,7 +148,7 @@ def infer_schema(frame: Frame) -> Schema:
     if not isinstance(frame, pd.DataFrame):
         return Schema(columns=(), named=False, n_sparse=frame.shape[1])
     unnamed = is_unnamed(frame)
-    names = [f"x{i}" if unnamed else str(name) for i, name in enumerate(frame.columns)]
+    names = [f"x{i}" if unnamed else name_text(name) for i, name in enumerate(frame.columns)]
     plain = plain_columns(frame)
     columns: list[Column | None] = [None] * len(names)
     found = recognise_numbers([names[i] for i in plain], to_block(frame, plain)) if len(plain) else []

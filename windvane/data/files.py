@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_array
 
 from windvane.data.arff import parse_arff
 from windvane.errors import InputError
-from windvane.runtime.schema import is_unnamed
+from windvane.runtime.schema import of_array, with_text_names
 
 Frame = pd.DataFrame | sp.csr_matrix
 
@@ -86,7 +86,7 @@ def to_frame(X: Any) -> Frame:
     elif isinstance(X, Mapping) or (isinstance(X, list) and X and all(isinstance(row, Mapping) for row in X)):
         X = pd.DataFrame(X)
     if not isinstance(X, pd.DataFrame):
-        return pd.DataFrame(_check(_to_array(X)), copy=False)
+        return of_array(_check(_to_array(X)))
     return _check_frame(X)
 
 
@@ -114,15 +114,13 @@ def _check_frame(frame: pd.DataFrame) -> pd.DataFrame:
     for size, what in zip(frame.shape, ("sample", "feature"), strict=True):
         if size == 0:
             raise InputError(f"Found array with 0 {what}(s) (shape={frame.shape}) while a minimum of 1 is required.")
-    if is_unnamed(frame):
-        return frame
-    if frame.columns.inferred_type != "string" or frame.columns.hasnans:
-        frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
-    try:
-        _refuse_duplicates(frame.columns)
-    except ValueError as error:
-        raise InputError(f"X cannot be used: {error}") from error
-    return frame
+    named = with_text_names(frame)
+    if not named.columns.is_unique:
+        twice = named.columns[named.columns.duplicated()][0]
+        given = [name for name, text in zip(frame.columns, named.columns, strict=True) if text == twice]
+        different = "" if len(set(map(repr, given))) == 1 else f" ({', '.join(map(repr, given))}, matched as texts)"
+        raise InputError(f"X cannot be used: two columns have the same name: {twice!r}{different}.")
+    return named
 
 
 def _to_array(X: Any) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from windvane.data.files import to_frame
 from windvane.errors import InputError
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.predictions import FittedEnsemble, Predictions
-from windvane.runtime.schema import Schema, is_unnamed
+from windvane.runtime.schema import Schema
 from windvane.runtime.table import Integers, Table
 
 MAX_ROWS = 5_000
@@ -115,11 +115,13 @@ def feature_importance(model: FittedEnsemble, metric: Metric, X: Any, y: Any, n_
     frame = to_frame(X)
     if not isinstance(frame, pd.DataFrame):
         raise InputError("X is a sparse matrix, whose columns cannot be shuffled one by one. Allowed: a dense table.")
-    places = encoded_columns(model.schema)
-    names = [str(name) for name in frame.columns]
-    known = model.schema.feature_names if not model.schema.named or is_unnamed(frame) else names
     predictions = Predictions.of_test(model, frame, y)
-    columns = {name: places.get(key, EncodedColumn()) for name, key in zip(names, known, strict=True)}
+    encoded = encoded_columns(model.schema)
+    places = model.schema.places(frame) if model.schema.columns else []
+    known = {int(place): name for place, name in zip(places, model.schema.feature_names, strict=False)}
+    columns = {
+        str(name): encoded.get(known.get(place, ""), EncodedColumn()) for place, name in enumerate(frame.columns)
+    }
     found = permutation_importance(predictions, metric, columns, n_repeats=n_repeats)
     assert found is not None
     return found.to_frame()

@@ -111,7 +111,7 @@ def _use_section(data: ReportData) -> Section:
     names = data.schema.feature_names
     first = ", ".join(name[:MAX_NAME_LENGTH] for name in names[:MAX_NAMED_COLUMNS])
     more = f" and {len(names) - MAX_NAMED_COLUMNS:,} more" if len(names) > MAX_NAMED_COLUMNS else ""
-    matched = "by name, in any order" if data.schema.named else "by position"
+    matched = "by name, in any order" if data.schema.named else "by position, or by number where X has these as names"
     content.append(paragraph(f"X needs the columns of training, matched {matched}: {first}{more}."))
     return Section("Use it", content)
 

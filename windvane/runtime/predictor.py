@@ -16,7 +16,7 @@ from scipy import sparse as sp
 from .ensemble import Ensemble, apply_temperature
 from .errors import InputError, ModelFileError
 from .models import Fitted, load_model
-from .schema import Frame, Schema, is_unnamed
+from .schema import Frame, Schema, of_array, with_text_names
 from .serialization import digest, read_json, reading
 from .table import Floats, Table
 
@@ -128,9 +128,7 @@ def as_frame(X: Any) -> Frame:
     if sp.issparse(X):
         matrix: Any = X
         return sp.csr_matrix(matrix, dtype=np.float64)
-    frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
+    frame = with_text_names(X) if isinstance(X, pd.DataFrame) else of_array(X)
     if frame.ndim != 2 or frame.shape[1] == 0:
         raise InputError(f"X has the shape {frame.shape}. Allowed: rows with at least one column.")
-    if is_unnamed(frame) or frame.columns.inferred_type == "string":
-        return frame
-    return frame.set_axis([str(name) for name in frame.columns], axis=1)
+    return frame

@@ -2,7 +2,9 @@
 
 `windvane.data.column_types.infer_schema` learns them.
 
-A table without names (an array, a list, a frame numbered 0, 1, 2 ...) is known by position, any other by name.
+Columns are matched by name, whatever the type of the names: 1, 1.0 and "1" are one name, and so are equal tuples. An
+array or a list is matched by position. A frame numbered 0, 1, 2 ... is what pandas makes of an array: its numbers are
+names where training had such names, else positions.
 Infinite numbers count as missing. The matrix of a table holds first what is a number in training, then the parts of
 dates and the seconds of durations, then the category codes.
 """
@@ -10,6 +12,7 @@ dates and the seconds of durations, then the category codes.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +24,7 @@ from scipy import sparse as sp
 
 from .column_values import (
     PARTS,
+    canonical,
     codes_of,
     date_parts,
     to_codes,
@@ -38,6 +42,7 @@ Kind = Literal["number", "category", "date", "duration", "text", "dropped"]
 Frame = pd.DataFrame | sp.csr_matrix
 
 MAX_NAMED = 10  # columns named in a note or an error
+ARRAY = "windvane: positions of an array"  # the name of the columns' index of a frame that was an array
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,8 @@ class Schema:
         if self.n_sparse:
             return self._transform_sparse(frame, owner)
         if not isinstance(frame, pd.DataFrame):
-            frame = pd.DataFrame(frame.toarray())
-        places = self._places(frame, owner)
+            frame = of_array(frame.toarray())
+        places = self.places(frame, owner)
         made = self._made_numbers(frame, places)
         numbers, categories = self._of_kind["number"], self._of_kind["category"]
         n_numbers = len(numbers) + len(made)
@@ -115,6 +120,33 @@ class Schema:
             cardinalities=tuple(len(self.columns[i].vocabulary) for i in categories),
             texts=tuple(to_texts(self._series(frame, places, i)) for i in self._of_kind["text"]),
         )
+
+    def places(self, frame: pd.DataFrame, owner: str = "the model") -> Integers:  # (len(self.columns),)
+        """Where each column stands in a frame; -1 for a dropped one that is not there."""
+        if is_array(frame) or (is_unnamed(frame) and not self.named):
+            _check_width(frame.shape[1], len(self.columns), owner)
+            return np.arange(len(self.columns))
+        if frame.columns.equals(self._index):
+            return np.arange(len(self.columns))
+        names = pd.Index(list(map(str, frame.columns))) if is_unnamed(frame) else frame.columns
+        places = names.get_indexer(self._index)
+        if is_unnamed(frame) != (not self.named) and (places < 0).all():  # one of the two has no names
+            _check_width(frame.shape[1], len(self.columns), owner)
+            if not self.named:
+                warnings.warn(
+                    f"X has named columns, but {owner} was trained on a table without names: they are matched by "
+                    f"position, {listed(names.tolist())}.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            return np.arange(len(self.columns))
+        missing = [i for i in np.flatnonzero(places < 0) if self.columns[i].kind != "dropped"]
+        if missing:
+            raise MissingColumnsError(
+                f"X lacks {len(missing)} of the {len(self.columns)} columns that {owner} was trained on: "
+                f"{listed([self._index[i] for i in missing])}."
+            )
+        return np.asarray(places, dtype=np.int64)
 
     @property
     def feature_names(self) -> list[str]:
@@ -146,29 +178,13 @@ class Schema:
 
     @cached_property
     def _index(self) -> pd.Index:
-        """The names, as pandas looks them up."""
-        return pd.Index([column.name for column in self.columns])
+        """The names as pandas looks them up; positions where training had no names."""
+        return pd.Index([column.name if self.named else str(i) for i, column in enumerate(self.columns)])
 
     @cached_property
     def _codes(self) -> list[dict[str, float]]:
         """For each category, text -> code."""
         return [vocabulary_index(self.columns[i].vocabulary) for i in self._of_kind["category"]]
-
-    def _places(self, frame: pd.DataFrame, owner: str) -> Integers:  # (len(self.columns),)
-        """Where each column stands in a frame; -1 for a dropped one that is not there."""
-        if not self.named or is_unnamed(frame):
-            _check_width(frame.shape[1], len(self.columns), owner)
-            return np.arange(len(self.columns))
-        if frame.columns.equals(self._index):
-            return np.arange(len(self.columns))
-        places = frame.columns.get_indexer(self._index)
-        missing = [self.columns[i].name for i in np.flatnonzero(places < 0) if self.columns[i].kind != "dropped"]
-        if missing:
-            raise MissingColumnsError(
-                f"X lacks {len(missing)} of the {len(self.columns)} columns that {owner} was trained on: "
-                f"{listed(missing)}."
-            )
-        return np.asarray(places, dtype=np.int64)
 
     def _series(self, frame: pd.DataFrame, places: Integers, i: int) -> pd.Series:
         series: pd.Series = frame.iloc[:, int(places[i])]
@@ -210,10 +226,10 @@ class Schema:
             out[:, j] = to_codes(self._series(frame, places, i), index, len(self.columns[i].vocabulary))
 
     def _transform_sparse(self, frame: Frame, owner: str) -> Table:
-        _check_width(frame.shape[1], self.n_sparse, owner)
         if isinstance(frame, pd.DataFrame):
-            columns = [to_numbers(frame.iloc[:, i].rename(f"x{i}")) for i in range(self.n_sparse)]
-            frame = sp.csr_matrix(np.stack(columns, axis=1))
+            dense = Schema(tuple(Column(name, "number") for name in self.feature_names), named=False)
+            frame = sp.csr_matrix(dense.transform(frame, owner).matrix)
+        _check_width(frame.shape[1], self.n_sparse, owner)
         data = np.where(np.isinf(frame.data), np.nan, frame.data).astype(np.float64, copy=False)
         matrix = sp.csr_matrix((data, frame.indices, frame.indptr), shape=frame.shape)  # (n, s)
         return Table(matrix=np.empty((frame.shape[0], 0)), n_numbers=0, sparse=matrix)
@@ -248,7 +264,36 @@ def listed(names: list[str]) -> str:
     return ", ".join(repr(name) for name in names[:MAX_NAMED]) + more
 
 
+def of_array(array: Any) -> pd.DataFrame:
+    """Make a frame of a table that has no names; it stays recognizable by `is_array`."""
+    frame = pd.DataFrame(array, copy=False)
+    frame.columns = pd.RangeIndex(frame.shape[1], name=ARRAY)
+    return frame
+
+
+def is_array(frame: pd.DataFrame) -> bool:
+    """Whether a frame was made by `of_array`: its columns have positions alone."""
+    return is_unnamed(frame) and frame.columns.name == ARRAY
+
+
 def is_unnamed(frame: pd.DataFrame) -> bool:
-    """Whether the columns of a frame are merely numbered 0, 1, 2 ... and thus known by position alone."""
+    """Whether the columns of a frame are merely numbered 0, 1, 2 ..."""
     columns = frame.columns
     return isinstance(columns, pd.RangeIndex) and columns.start == 0 and columns.step == 1
+
+
+def with_text_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """Write the names of columns as texts; frames that are merely numbered stay so."""
+    if is_unnamed(frame) or (frame.columns.inferred_type == "string" and not frame.columns.hasnans):
+        return frame
+    return frame.set_axis([name_text(name) for name in frame.columns], axis=1)
+
+
+def name_text(name: object) -> str:
+    """Write a name as a text that does not depend on its type: numbers as `canonical`, tuples part by part."""
+    if isinstance(name, str):
+        return str(name)
+    if isinstance(name, tuple):
+        parts = [repr(str(part)) if isinstance(part, str) else name_text(part) for part in name]
+        return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
+    return canonical(name)
