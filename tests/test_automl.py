@@ -304,3 +304,28 @@ def test_bad_targets_get_one_clear_error() -> None:
             AutoClassifier(**QUICK).fit(X, target)
     with pytest.raises(InputError, match="infinite"):
         AutoRegressor(**QUICK).fit(X, np.where(y == 0, np.inf, y))
+
+
+def test_weights_that_are_scaled_or_zero_change_nothing() -> None:
+    X, y = make_classification(160, 5, random_state=0)
+    weight = 1.0 + np.arange(160) % 3
+    weight[::4] = 0.0
+    kept = weight > 0
+    options = {**QUICK, "policy": "holdout", "n_trials": 3, "families": ["linear", "lightgbm", "mlp"]}
+    wanted = AutoClassifier(**options).fit(X[kept], y[kept], sample_weight=weight[kept])
+    model = AutoClassifier(**options).fit(X, y, sample_weight=1e-6 * weight)
+    np.testing.assert_allclose(model.predict_proba(X), wanted.predict_proba(X), rtol=0, atol=1e-9)
+    assert model.score(X, y, 1e3 * weight) == pytest.approx(wanted.score(X[kept], y[kept], weight[kept]))
+    model.refit(X, y, sample_weight=weight)
+    wanted.refit(X[kept], y[kept], sample_weight=weight[kept])
+    np.testing.assert_allclose(model.predict_proba(X), wanted.predict_proba(X), rtol=0, atol=1e-9)
+
+
+def test_a_target_in_another_order_is_reported(fitted: AutoClassifier, cancer) -> None:
+    _, X_test, _, y_test = cancer
+    other = y_test.iloc[::-1]
+    with pytest.warns(UserWarning, match="y has the index labels of X in another order"):
+        assert fitted.score(X_test, other) < 0.9
+    assert fitted.score(X_test, other.loc[X_test.index]) > 0.98
+    with pytest.warns(UserWarning, match="y has the index labels of X in another order"):
+        fitted.feature_importance(X_test, other, n_repeats=1)

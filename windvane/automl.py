@@ -23,7 +23,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from windvane import persistence
 from windvane.data.files import to_frame
-from windvane.data.target import TaskType, check_sample_weight, encode_target
+from windvane.data.rows import order_notes, take_rows
+from windvane.data.target import TaskType, counted_rows, encode_target
 from windvane.errors import InputError, RunError
 from windvane.evaluation.importance import feature_importance
 from windvane.evaluation.predictions import Predictions
@@ -118,7 +119,7 @@ class AutoML(BaseEstimator):
         X
             The columns, n rows: pandas, polars, pyarrow, numpy, lists or a scipy sparse matrix.
         y
-            The target, n values.
+            The target, n values. Rows are matched by position; labels of X in another order raise a warning.
         groups
             n labels; rows of one group are never in both the training and the validation set of a fold.
         time
@@ -126,7 +127,7 @@ class AutoML(BaseEstimator):
         split
             A scikit-learn splitter, or pairs of training and validation positions, instead of the policy's folds.
         sample_weight
-            n weights for training and metric.
+            n weights for training and metric. Only their ratios count; a row of weight 0 is left out of everything.
         X_test, y_test
             Rows that nothing is learned or chosen from; their score, computed after the budget's end, becomes
             ``test_score_``.
@@ -287,11 +288,15 @@ class AutoML(BaseEstimator):
             With the new models.
         """
         predictor = self._predictor
-        target, _ = encode_target(y, self._goal, classes=predictor.classes)
+        for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
+            warnings.warn(warning, UserWarning, stacklevel=2)
         table = self._to_table(X)
+        weight, rows = counted_rows(sample_weight, table.n_rows)
+        if rows is not None:
+            y, table = take_rows(y, rows, table.n_rows, "y"), table.take(rows)
+        target, _ = encode_target(y, self._goal, classes=predictor.classes)
         if len(target) != table.n_rows:
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
-        weight = None if sample_weight is None else check_sample_weight(sample_weight, table.n_rows)
         folder = self._folder() / "refit"
         families = {**FAMILIES, **choose_families(self.families)}
         self._forget_test_score()
@@ -415,6 +420,8 @@ class AutoML(BaseEstimator):
         seconds_left = settings.time_budget - (clock.monotonic() - started)
         with Progress(quiet=settings.verbose == 0) as progress:
             progress.start(seconds_left if settings.n_trials is None else None, settings.n_jobs)
+            for note in prepared.notes:
+                progress.note(note)
             return run_search(
                 prepared, settings, portfolio, pool, directory, started, callbacks=callbacks, listener=progress
             )

@@ -101,7 +101,7 @@ def test_arff_with_gzip(tmp_path):
         ("t.csv", b"\n\n", "cannot be read as csv: No columns to parse from file"),
         ("t.csv", b"a,b\n", "has columns but no rows."),
         ("t.csv", b"a,a,b\n1,2,3\n", "two columns have the same name: 'a'"),
-        ("t.csv", b"\x89PNG\r\n\x1a\n\0\0\0", "cannot be read as csv: it is no text in UTF-8 or Latin-1"),
+        ("t.csv", b"\x89PNG\r\n\x1a\n\0\0\0", "cannot be read as csv: it is no text in UTF-8, UTF-16 or Latin-1"),
         ("t.csv", b"a,b\n1,2\n1,2,3\n", "cannot be read as csv: Error tokenizing data"),
         ("t.csv", b"text\none, two\nthree\n", "cannot be read as csv: Length of header or names does not match"),
         ("t.csv", b"a,b\n1,2,3\n4,5,6\n", "cannot be read as csv: Length of header or names does not match"),

@@ -5,9 +5,12 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from sklearn.exceptions import DataConversionWarning
 
-from windvane.data.target import check_sample_weight, encode_target
+from windvane.data.target import counted_rows, encode_target
 from windvane.errors import InputError
 
 
@@ -111,9 +114,28 @@ def test_labels_that_training_never_saw(y):
 
 @pytest.mark.parametrize("weight", [[1, 0, 2], np.array([1, 0, 2], dtype=np.int8), pd.Series([1.0, 0.0, 2.0])])
 def test_weights(weight):
-    checked = check_sample_weight(weight, 3)
+    checked, rows = counted_rows(weight, 3)
     assert checked.dtype == np.float64
-    assert checked.tolist() == [1.0, 0.0, 2.0]
+    assert checked.tolist() == pytest.approx([2 / 3, 4 / 3], abs=1e-7)
+    assert rows.tolist() == [0, 2]
+    assert counted_rows(None, 3) == (None, None)
+
+
+@given(
+    arrays(np.float64, 6, elements=st.floats(0.01, 100)).filter(lambda weight: len(set(weight)) > 1),
+    st.floats(1e-200, 1e200),
+)
+def test_a_factor_of_the_weights_is_nothing(weight, factor):
+    expected, rows = counted_rows(weight, 6)
+    assert rows is None
+    assert expected.mean() == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(expected / expected[0], weight / weight[0], rtol=1e-6)
+    np.testing.assert_array_equal(counted_rows(weight * factor, 6)[0], expected)
+
+
+@pytest.mark.parametrize("one", [1.0, 1 / 3, 1e-6, 1e308])
+def test_equal_weights_are_none(one):
+    assert counted_rows([one] * 7, 7) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -131,5 +153,5 @@ def test_weights(weight):
 )
 def test_errors_of_weights(weight, message):
     with pytest.raises(InputError) as caught:
-        check_sample_weight(weight, 3)
+        counted_rows(weight, 3)
     assert message in str(caught.value)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
+import functools
 import gzip
 import io
 import os
+import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
@@ -21,6 +25,7 @@ from scipy import sparse as sp
 from sklearn.utils.validation import check_array
 
 from windvane.data.arff import parse_arff
+from windvane.data.number_columns import number_forms
 from windvane.errors import InputError
 from windvane.runtime.schema import of_array, with_text_names
 
@@ -30,11 +35,14 @@ READABLE = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".feather", ".arff
 WRITABLE = (".csv", ".csv.gz", ".parquet", ".feather")
 
 _DELIMITERS = ",;\t|"
+_DECLARED_DELIMITER = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+_ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")
 _SNIFFED_BYTES, _SNIFFED_ROWS = 1 << 16, 50
+_SNIFFED_NUMBERS = 1000  # rows that show how a file writes numbers
 
 
-def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a table from a file."""
+def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a table from a file; in CSV and TSV the columns `texts` stay texts."""
     file = Path(path)
     kind = _suffix(file, READABLE)
     if not file.is_file():
@@ -47,7 +55,7 @@ def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
         elif kind.startswith(".arff"):
             frame = parse_arff(_decode(_read_bytes(file)))
         else:
-            frame = _read_delimited(file)
+            frame = _read_delimited(file, texts)
         _refuse_duplicates(frame.columns)
     except (OSError, EOFError, ValueError, zlib.error, ParserWarning) as error:
         raise InputError(f"{file} cannot be read as {kind[1:]}: {str(error).strip()}") from error
@@ -159,24 +167,51 @@ def _decode(content: bytes) -> str:
         return content.decode("latin-1")
 
 
-def _read_delimited(file: Path) -> pd.DataFrame:
+def _read_delimited(file: Path, texts: Iterable[str]) -> pd.DataFrame:
     """Read CSV or TSV with pandas' C parser, after a look at the beginning."""
     beginning = _read_bytes(file, _SNIFFED_BYTES)
-    if b"\0" in beginning:
-        raise ValueError("it is no text in UTF-8 or Latin-1")
-    if len(beginning) == _SNIFFED_BYTES:
+    encodings = ("utf-16",) if beginning[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else _ENCODINGS
+    if b"\0" in beginning and encodings == _ENCODINGS:
+        raise ValueError("it is no text in UTF-8, UTF-16 or Latin-1")
+    if len(beginning) == _SNIFFED_BYTES and encodings == _ENCODINGS:
         beginning = beginning[: beginning.rfind(b"\n") + 1] or beginning
-    text = beginning.decode("utf-8-sig", errors="replace")
-    delimiter, header = _find_delimiter(text)
+    text = beginning.decode("utf-16" if encodings != _ENCODINGS else "utf-8-sig", errors="replace")
+    declared = _DECLARED_DELIMITER.match(text)  # the first line of what Excel writes
+    delimiter, header = _find_delimiter(text[declared.end() :] if declared else text)
+    if declared:
+        delimiter = declared[1]
     _refuse_duplicates(name for name in header if name)  # pandas would rename them
-    with catch_warnings():
-        simplefilter("error", ParserWarning)  # rows longer than the header
-        for encoding in ("utf-8-sig", "latin-1"):
-            try:
-                return pd.read_csv(file, sep=delimiter, encoding=encoding, index_col=False, low_memory=False)
-            except UnicodeDecodeError:
-                continue
-    raise ValueError("it is no text in UTF-8 or Latin-1")
+    read: Callable[..., pd.DataFrame] = functools.partial(
+        pd.read_csv, file, sep=delimiter, index_col=False, low_memory=False, skiprows=1 if declared else 0
+    )
+    for encoding in encodings:
+        with catch_warnings(), contextlib.suppress(UnicodeDecodeError):
+            simplefilter("error", ParserWarning)  # rows longer than the header
+            frame = read(encoding=encoding, dtype=dict.fromkeys(texts, "str"))
+            return _with_parted_thousands(frame, delimiter, functools.partial(read, encoding=encoding, dtype="str"))
+    raise ValueError("it is no text in UTF-8, UTF-16 or Latin-1")
+
+
+def _with_parted_thousands(
+    frame: pd.DataFrame, delimiter: str, read_texts: Callable[..., pd.DataFrame]
+) -> pd.DataFrame:
+    """In a file with decimal commas, make texts of the numbers whose points part thousands: 12.500 is no 12.5."""
+    forms = [
+        evidence.forms[0]
+        for name in frame.columns[[pd.api.types.is_string_dtype(dtype) for dtype in frame.dtypes]]
+        if (evidence := number_forms(frame[name].iloc[:_SNIFFED_NUMBERS].dropna())).forms and not evidence.doubtful
+    ]
+    if delimiter == ";" or (forms and all(form.decimal == "," for form in forms)):
+        frame.attrs["decimal"] = ","  # Excel writes semicolons where commas are decimal
+    if not forms or not all(form.decimal == "," for form in forms):
+        return frame
+    names = [name for name in frame.columns if frame[name].dtype.kind == "f"]
+    texts = read_texts(usecols=names) if names else frame[[]]
+    for name in names:
+        evidence = number_forms(texts[name].dropna())
+        if evidence.doubtful and any(form.decimal == "," for form in evidence.forms):
+            frame[name] = texts[name]
+    return frame
 
 
 def _find_delimiter(text: str) -> tuple[str, list[str]]:

@@ -11,13 +11,16 @@ from pandas.api import types
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_array, column_or_1d
 
+from windvane.data.number_columns import number_forms
 from windvane.errors import InputError
-from windvane.runtime.table import Floats
+from windvane.runtime.column_values import to_numbers
+from windvane.runtime.table import Floats, Integers
 
 TaskType = Literal["classification", "regression"]
 
 MAX_INTEGER_CLASSES = 20  # integers with more distinct values are taken for amounts
 MIN_ROWS_PER_CLASS = 3
+_WEIGHT_STEPS = 2.0**24  # weights are rounded to the precision of float32, so that the noise of a factor is gone
 
 
 def encode_target(
@@ -40,6 +43,9 @@ def encode_target(
 def infer_task(target: pd.Series) -> tuple[TaskType, str]:
     """The task that the values of a target suggest, and the reason in words; missing values are ignored."""
     present = target.dropna()
+    form = written_form(present)
+    if form is not None:
+        present = pd.Series(to_numbers(present, form)).dropna()
     distinct = int(present.nunique())
     if not types.is_numeric_dtype(present.dtype) or types.is_bool_dtype(present.dtype):
         return "classification", f"{distinct} distinct values that are not numbers"
@@ -50,10 +56,62 @@ def infer_task(target: pd.Series) -> tuple[TaskType, str]:
     return "regression", f"{distinct} distinct whole numbers in {len(present)} rows"
 
 
-def check_sample_weight(sample_weight: Any, n_rows: int) -> Floats:  # (n_rows,)
-    """Float64 weights of shape (n_rows,); InputError if they are not one finite number >= 0 per row, or all zero."""
+def written_form(values: Any) -> str | None:
+    """How numbers are written where they are texts that Python does not read, as in "1.234,5 €"; None otherwise."""
+    column = pd.Series(np.asarray(values).ravel(), dtype=object)
+    if types.infer_dtype(column, skipna=True) not in ("string", "mixed", "mixed-integer"):
+        return None
+    forms = number_forms(column).forms
+    return None if not forms or _are_plain(column) else str(forms[0])
+
+
+def _are_plain(column: pd.Series) -> bool:
+    return bool(pd.to_numeric(column.dropna(), errors="coerce").notna().all())
+
+
+def written_numbers(values: Any, name: str) -> Floats | None:  # (n,)
+    """Read numbers that are written as texts; None if they are none, InputError where there are two readings."""
+    form = written_form(values)
+    if form is None:
+        return None
+    column = pd.Series(np.asarray(values).ravel(), name=name, dtype=object)
+    evidence = number_forms(column)
+    if evidence.doubtful:
+        texts = [text for text in column if isinstance(text, str)]
+        text = next(text for text in texts if len({one.read(text) for one in evidence.forms}) > 1)
+        readings = " or ".join(f"{one.read(text):g}" for one in evidence.forms)
+        raise InputError(
+            f"{name} holds texts such as {text!r}, which may be {readings}, and no value decides: convert them to "
+            "numbers before."
+        )
+    return to_numbers(column, form)
+
+
+def counted_rows(sample_weight: Any, n_rows: int) -> tuple[Floats | None, Integers | None]:
+    """Weights of the rows that count, and the positions of these rows.
+
+    The weights have the mean 1, and are None where all rows count the same; the positions are None where all rows
+    count. A constant factor changes nothing. InputError if the weights are not one finite number >= 0
+    for each row, or all zero.
+    """
+    if sample_weight is None:
+        return None, None
+    weight = _check_weights(sample_weight, n_rows)
+    weight = weight / weight.max()  # so that neither the sum overflows nor the quotient
+    rows = np.flatnonzero(weight)
+    weight = weight[rows] / weight[rows].mean()
+    mantissa, exponent = np.frexp(weight)
+    weight = np.ldexp(np.round(mantissa * _WEIGHT_STEPS) / _WEIGHT_STEPS, exponent)
+    same = bool((weight == weight[0]).all())
+    return None if same else weight, None if len(rows) == n_rows else rows
+
+
+def _check_weights(sample_weight: Any, n_rows: int) -> Floats:  # (n_rows,)
+    written = written_numbers(sample_weight, "sample_weight")
     try:
-        weight = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+        weight = check_array(
+            sample_weight if written is None else written, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+        )
     except (TypeError, ValueError) as error:
         raise InputError(f"sample_weight cannot be used: {error}") from error
     if weight.shape != (n_rows,):
@@ -104,6 +162,9 @@ def _numbers(column: NDArray[Any]) -> Floats:  # (n,)
         return np.asarray(column, dtype=np.float64)
     if column.dtype.kind in "mM":
         raise InputError(f"y holds values of type {column.dtype}, but a regressor needs numbers.")
+    written = written_numbers(column, "y")
+    if written is not None:
+        column = written.astype(object)
     numbers = pd.to_numeric(pd.Series(column, dtype=object), errors="coerce").to_numpy(dtype=np.float64)
     wrong = ~np.isfinite(numbers)
     if wrong.any():

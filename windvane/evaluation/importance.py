@@ -116,9 +116,10 @@ def feature_importance(model: FittedEnsemble, metric: Metric, X: Any, y: Any, n_
     if not isinstance(frame, pd.DataFrame):
         raise InputError("X is a sparse matrix, whose columns cannot be shuffled one by one. Allowed: a dense table.")
     predictions = Predictions.of_test(model, frame, y)
-    encoded = encoded_columns(model.schema)
-    places = model.schema.places(frame) if model.schema.columns else []
-    known = {int(place): name for place, name in zip(places, model.schema.feature_names, strict=False)}
+    schema = model.schema
+    encoded = encoded_columns(schema)
+    places: list[int] = schema.places(frame).tolist() if schema.columns else []
+    known = dict(zip(places, schema.feature_names, strict=False))
     columns = {
         str(name): encoded.get(known.get(place, ""), EncodedColumn()) for place, name in enumerate(frame.columns)
     }

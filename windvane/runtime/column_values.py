@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pandas.api import types
 
 from .errors import InputError
+from .number_texts import NumberForm
 from .table import Floats, Integers
 
 # Texts that stand for no value. A declared category may have them as values all the same.
@@ -117,8 +118,13 @@ def codes_of(values: Iterable[object], index: Mapping[str, float], unseen: float
     return codes
 
 
-def to_numbers(values: pd.Series) -> Floats:  # (n,)
-    """Translate a column to float64; InputError names the first value that is neither a number nor missing."""
+def to_numbers(values: pd.Series, form: str | None = None) -> Floats:  # (n,)
+    """Translate a column to float64; InputError names the first value that is neither a number nor missing.
+
+    Texts have the form `form`; without one they are written as in Python, which also reads what is no text.
+    """
+    if form is not None and not types.is_numeric_dtype(values.dtype):
+        return _written_numbers(values, form)
     if types.is_numeric_dtype(values.dtype):
         return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
     if isinstance(values.dtype, pd.CategoricalDtype):
@@ -143,6 +149,49 @@ def to_numbers(values: pd.Series) -> Floats:  # (n,)
     return numbers
 
 
+def _written_numbers(values: pd.Series, form: str) -> Floats:  # (n,)
+    """Read texts as numbers of a form; what is no text is a number or missing."""
+    codes, raw = pd.factorize(values.to_numpy(dtype=object))
+    texts = [value for value in raw if isinstance(value, str)]
+    others = iter(to_numbers(pd.Series([v for v in raw if not isinstance(v, str)], name=values.name, dtype=object)))
+    read = NumberForm.from_text(form).read
+    numbers = np.array([*(read(v) if isinstance(v, str) else next(others) for v in raw), np.nan])
+    wrong = [text for text in texts if np.isnan(read(text)) and text.strip() not in MISSING_TEXTS]
+    if wrong:
+        raise InputError(
+            f"Column {values.name!r} holds {wrong[0]!r}, but must be a number written like {form} as in training."
+        )
+    return numbers[codes]
+
+
+def swapped_order(form: str) -> str:
+    """The format of dates with day and month in each other's place."""
+    return form.replace("%d", "%\0").replace("%m", "%d").replace("%\0", "%m")
+
+
+def order_of(form: str) -> str | None:
+    """Whether a format of dates has "day/month" or "month/day" as numbers; None where there is no mistaking them."""
+    day, month, year = form.find("%d"), form.find("%m"), max(form.find("%Y"), form.find("%y"))
+    if min(day, month) < 0 or -1 < year < min(day, month):
+        return None
+    return "day/month" if day < month else "month/day"
+
+
+def _refuse_dates(wrong: NDArray[np.bool_], texts: pd.Series, form: str | None) -> None:
+    """Raise for the first text that is no date of a format, with what it would be in the other order."""
+    order = None if form is None else order_of(form)
+    if wrong.any() and form is not None and order is not None:
+        text = str(texts[wrong].iloc[0])
+        other = pd.to_datetime(text, format=swapped_order(form), errors="coerce")
+        if not pd.isna(other):
+            reverse = "month/day" if order == "day/month" else "day/month"
+            raise InputError(
+                f"Column {texts.name!r} holds {text!r}, which is no date in the order {order} of training ({form}); as "
+                f"{reverse} it would be {other.day} {other:%B %Y}. Write all its dates in one order."
+            )
+    _refuse_where(wrong, texts, "date")
+
+
 def to_dates(values: pd.Series, form: str | None, timezone: str | None) -> NDArray[np.datetime64]:  # (n,)
     """Translate a column to wall-clock times in the time zone of training, in microseconds; NaT is missing.
 
@@ -159,7 +208,7 @@ def to_dates(values: pd.Series, form: str | None, timezone: str | None) -> NDArr
         # Texts of a zone with summer time have two offsets, which pandas reads as UTC or not at all.
         utc = timezone is not None or (form is not None and "%z" in form)
         parsed = pd.to_datetime(pd.Series(texts, dtype=object), format=form or "ISO8601", errors="coerce", utc=utc)
-        _refuse_where(parsed.isna().to_numpy(), pd.Series(texts, name=values.name, dtype=object), "date")
+        _refuse_dates(parsed.isna().to_numpy(), pd.Series(texts, name=values.name, dtype=object), form)
         dates = parsed.reindex(codes).reset_index(drop=True)  # -1 is no label: NaT
     if dates.dt.tz is not None:
         dates = dates.dt.tz_convert(timezone)

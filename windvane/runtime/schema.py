@@ -35,6 +35,7 @@ from .column_values import (
     vocabulary_index,
 )
 from .errors import InputError, MissingColumnsError, ModelFileError
+from .number_texts import NumberForm
 from .table import Floats, Integers, Table
 
 FEW_ROWS = 300  # up to here values are looked up one by one: making a hash table of each column costs more
@@ -54,7 +55,8 @@ class Column:
     missing: int = 0  # how many values were missing in training
     distinct: int | None = None  # how many distinct values there were; None where they were not counted (numbers)
     vocabulary: tuple[str, ...] = ()  # the texts of a category; a code is a position in it
-    form: str | None = None  # the format of dates written as texts
+    form: str | None = None  # the format of dates written as texts, or how numbers are (`number_texts.NumberForm`)
+    doubtful: bool = False  # whether the texts have another form just as well
     timezone: str | None = None  # the time zone in which dates are taken apart; None where they have none
     parts: tuple[str, ...] = ()  # the numbers made of a date: those of `column_values.PARTS` that varied in training
     reason: str | None = None  # why the column was dropped
@@ -67,6 +69,17 @@ class Column:
             for name, (value, default) in values.items()
             if value != default
         }
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the column means its texts, and not the numbers that a reader of files would make of some."""
+        if self.kind == "category":  # 007 and 1.50 are such levels, 7 is none
+            numbers = pd.to_numeric(pd.Series(self.vocabulary, dtype=object), errors="coerce").to_numpy(
+                dtype=np.float64
+            )
+            read = zip(self.vocabulary, numbers.tolist(), strict=True)
+            return any(canonical(number) != text for text, number in read if number == number)
+        return self.kind == "text" or self.form is not None
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Column:
@@ -81,6 +94,10 @@ class Column:
             and (column.distinct is None or type(column.distinct) is int)
             and all(isinstance(items, tuple) and all(isinstance(item, str) for item in items) for items in lists)
             and all(text is None or isinstance(text, str) for text in texts)
+            and isinstance(column.doubtful, bool)
+            and (
+                column.kind != "number" or column.form is None or str(NumberForm.from_text(column.form)) == column.form
+            )
             and set(column.parts) <= set(PARTS)
         )
         if not sound:
@@ -140,7 +157,7 @@ class Schema:
                     stacklevel=2,
                 )
             return np.arange(len(self.columns))
-        missing = [i for i in np.flatnonzero(places < 0) if self.columns[i].kind != "dropped"]
+        missing = [i for i in np.flatnonzero(places < 0).tolist() if self.columns[i].kind != "dropped"]
         if missing:
             raise MissingColumnsError(
                 f"X lacks {len(missing)} of the {len(self.columns)} columns that {owner} was trained on: "
@@ -152,6 +169,11 @@ class Schema:
     def feature_names(self) -> list[str]:
         """Names of the columns of training, dropped ones included; "x0", "x1" ... where they had none."""
         return [column.name for column in self.columns] or [f"x{i}" for i in range(self.n_sparse)]
+
+    @property
+    def text_columns(self) -> list[str]:
+        """Columns that a reader of files must leave as texts: as numbers they would lose what training saw."""
+        return [column.name for column in self.columns if column.is_text]
 
     def to_json(self) -> dict[str, Any]:
         """Describe the schema in JSON's types."""
@@ -199,7 +221,7 @@ class Schema:
         else:
             out[:, plain] = to_block(frame, places[numbers[plain]])
             for j in np.flatnonzero(~plain):
-                out[:, j] = to_numbers(self._series(frame, places, numbers[j]))
+                out[:, j] = to_numbers(self._series(frame, places, numbers[j]), self.columns[numbers[j]].form)
         infinite = np.isinf(out)
         if infinite.any():
             out[infinite] = np.nan

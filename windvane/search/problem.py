@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from windvane.data.column_types import infer_schema
+from windvane.data.column_types import doubts, dropped_notes, infer_schema, reading_notes
 from windvane.data.files import to_frame
+from windvane.data.rows import order_notes, take_rows, take_split
 from windvane.data.splits import Fold, SplitOptions, make_folds
 from windvane.data.table_io import read_table, write_table
-from windvane.data.target import TaskType, check_sample_weight, encode_target
+from windvane.data.target import TaskType, counted_rows, encode_target, written_form
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, RunError, unknown
 from windvane.evaluation.metrics import Metric, get_metric
@@ -138,7 +140,8 @@ class PreparedProblem:
     classes: NDArray[Any] | None  # labels in the order of their codes; None for regression
     policy: Policy
     families: Mapping[str, Family]  # by name, those that support the problem
-    warnings: tuple[str, ...] = ()  # for the user
+    warnings: tuple[str, ...] = ()  # for the user: what may be a mistake
+    notes: tuple[str, ...] = ()  # for the user: how the table was read
 
 
 def prepare_problem(
@@ -162,14 +165,21 @@ def prepare_problem(
     """
     chosen = choose_families(families)
     frame = to_frame(X)
-    target, classes = encode_target(y, goal)
     n_rows = int(frame.shape[0])
+    reordered = order_notes(X, {"y": y, "groups": groups, "time": time, "sample_weight": sample_weight})
+    weight, rows = counted_rows(sample_weight, n_rows)
+    if rows is not None:  # a row of weight 0 is no row
+        frame = frame.iloc[rows] if isinstance(frame, pd.DataFrame) else frame[rows]
+        y, groups, time = (
+            take_rows(values, rows, n_rows, name) for name, values in (("y", y), ("groups", groups), ("time", time))
+        )
+        split, n_rows = take_split(split, rows, n_rows), len(rows)
+    target, classes = encode_target(y, goal)
     if len(target) != n_rows:
         raise InputError(
             f"X and y have different lengths: {n_rows} and {len(target)} "
             f"(inconsistent numbers of samples: [{n_rows}, {len(target)}]). Allowed: one target for each row."
         )
-    weight = None if sample_weight is None else check_sample_weight(sample_weight, n_rows)
     schema = infer_schema(frame)
     table = schema.transform(frame, owner=owner)
     kind: Kind = "regression" if classes is None else "binary" if len(classes) == 2 else "multiclass"
@@ -182,7 +192,20 @@ def prepare_problem(
     if split is not None:
         policy = Policy(policy.name, len(folds), policy.halving, "the splitter that was given")
     problem = Problem(task, resolved, table, target, weight, tuple(folds), settings.seed)
-    return PreparedProblem(problem, schema, classes, policy, supported_families(chosen, task, table), tuple(notes))
+    form = written_form(y) if goal == "regression" else None
+    return PreparedProblem(
+        problem,
+        schema,
+        classes,
+        policy,
+        supported_families(chosen, task, table),
+        warnings=(*reordered, *doubts(schema), *notes),
+        notes=(
+            *([] if form is None else [f"The target is read as numbers written like {form}."]),
+            *reading_notes(schema),
+            *dropped_notes(schema),
+        ),
+    )
 
 
 def choose_families(families: Any) -> dict[str, Family]:
