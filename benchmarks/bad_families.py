@@ -11,7 +11,7 @@ import numpy as np
 
 from windvane.data.task import Task
 from windvane.models.base import Config, Param, Part, Setting
-from windvane.runtime.table import Floats, Table
+from windvane.runtime.columns.table import Floats, Table
 
 
 class BadModel:

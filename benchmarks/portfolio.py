@@ -29,13 +29,13 @@ import pandas as pd
 import peers
 from engine import NAMES, ROOT, TABLES
 
+from windvane.metalearning.build_portfolio import BuildPlan
 from windvane.metalearning.candidates import GUESSES, LARGE, read_published
 from windvane.metalearning.collect import CollectSettings, SourceTable, collect
 from windvane.metalearning.learn import complete_tables, entries_of, learn_portfolio, leave_out
-from windvane.metalearning.portfolio import BuildPlan
 from windvane.metalearning.replay import TableReplay, entry_id, read_matrix, read_replays, write_matrix
 from windvane.models import DEFAULT, FAMILIES
-from windvane.search.portfolio import Entry, write_portfolio
+from windvane.search.strategy.portfolio import Entry, write_portfolio
 
 ASKL2 = TABLES.parent / "askl2"
 RESULTS = ROOT / "benchmarks" / "results" / "metalearning"

@@ -12,8 +12,8 @@ from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric
 from windvane.predictor import Predictor
 from windvane.runtime import predictor as module
+from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
-from windvane.runtime.table import Floats, Table
 
 BINARY = Task("binary", 100, 2, 2)
 NUMBER = Task("regression", 100, 2)

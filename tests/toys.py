@@ -19,7 +19,7 @@ from windvane.data.splits import make_folds
 from windvane.data.task import Kind, Task
 from windvane.evaluation.metrics import get_metric
 from windvane.models.base import Config, Param, Part, Setting
-from windvane.runtime.table import Floats, Table
+from windvane.runtime.columns.table import Floats, Table
 from windvane.search.problem import Problem
 from windvane.search.trial import Source, Trial
 

@@ -31,10 +31,8 @@ from windvane.models import FAMILIES
 from windvane.models.base import Part
 from windvane.predictor import Predictor
 from windvane.progress import Progress
-from windvane.runtime.table import Table
+from windvane.runtime.columns.table import Table
 from windvane.search.history import leaderboard, performance_over_time
-from windvane.search.policy import Policy
-from windvane.search.portfolio import Entry, read_portfolio
 from windvane.search.problem import PreparedProblem, choose_families, prepare_problem
 from windvane.search.refit import refit_ensemble
 from windvane.search.run_directory import RunDirectory
@@ -48,6 +46,8 @@ from windvane.search.runner import (
     temporary_directory,
 )
 from windvane.search.search import Callback
+from windvane.search.strategy.policy import Policy
+from windvane.search.strategy.portfolio import Entry, read_portfolio
 from windvane.search.trial import Trial
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.pool import WorkerPool

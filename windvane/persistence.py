@@ -28,9 +28,9 @@ from windvane.evaluation.metrics import Metric, get_metric
 from windvane.models import FAMILIES
 from windvane.models.base import Family, Setting
 from windvane.predictor import Predictor
+from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.predictor import check_files, classes_from_json, member_folders
-from windvane.runtime.schema import Schema
 from windvane.runtime.serialization import digest, new_folder
 from windvane.version import VERSION
 

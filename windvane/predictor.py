@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from windvane.data.task import Task
 from windvane.evaluation.metrics import Metric
+from windvane.runtime.columns.schema import Schema
+from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.ensemble import Ensemble
-from windvane.runtime.models import Fitted
+from windvane.runtime.models.fitted import Fitted
 from windvane.runtime.predictor import EnsemblePredictor
-from windvane.runtime.schema import Schema
-from windvane.runtime.table import Floats, Table
 
 
 @dataclass(frozen=True)

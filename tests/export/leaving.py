@@ -22,8 +22,8 @@ from windvane.models import FAMILIES
 from windvane.models.base import Part, Setting
 from windvane.persistence import build_manifest
 from windvane.predictor import Predictor
+from windvane.runtime.columns.table import Table
 from windvane.runtime.ensemble import Ensemble, Member
-from windvane.runtime.table import Table
 
 CLASSES: dict[Kind, list[Any]] = {"binary": ["no", "yes"], "multiclass": [3, 5, 8], "regression": []}
 KINDS = list(CLASSES)

@@ -18,7 +18,7 @@ from windvane.errors import InputError
 from windvane.export.builders import BUILDERS
 from windvane.export.plain import to_sklearn
 from windvane.models import FAMILIES
-from windvane.models.params import sample
+from windvane.models.search_space import sample
 from windvane.predictor import Predictor
 from windvane.runtime.models import LOADERS
 

@@ -9,8 +9,8 @@ import pytest
 from windvane.data.task import Task
 from windvane.metalearning.candidates import GUESSES, make_candidates, read_published, translate
 from windvane.models import FAMILIES
-from windvane.models.params import check, complete
-from windvane.search.portfolio import Entry
+from windvane.models.search_space import check, complete
+from windvane.search.strategy.portfolio import Entry
 
 BINARY, NUMBERS = Task("binary", 1000, 10, 2), Task("regression", 1000, 10)
 NUMERIC = "data_preprocessor:feature_type:numerical_transformer:"

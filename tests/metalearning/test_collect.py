@@ -15,7 +15,7 @@ from windvane.data.splits import make_folds
 from windvane.metalearning.cells import read_cells
 from windvane.metalearning.collect import CollectSettings, SourceTable, _collect_table, collect
 from windvane.metalearning.replay import entry_id
-from windvane.search.portfolio import Entry
+from windvane.search.strategy.portfolio import Entry
 
 ENTRIES = [Entry("linear", {}), Entry("extra_trees", {"min_samples_leaf": 2}), Entry("martian", {})]
 
@@ -95,7 +95,7 @@ def test_a_cell_that_kills_its_process_is_recorded_and_the_others_are_collected(
 
 
 def _die_on_trees(*arguments: Any) -> None:
-    from windvane.models.forests import ForestModel
+    from windvane.models.forest import ForestModel
 
     ForestModel.grow = lambda *_: os._exit(9)  # type: ignore[assignment, method-assign, misc]
     _collect_table(*arguments)

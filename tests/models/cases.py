@@ -13,7 +13,7 @@ from scipy import sparse as sp
 
 from windvane.data.task import Kind, Task
 from windvane.models.base import Family, Model, Part, Setting
-from windvane.runtime.table import Table
+from windvane.runtime.columns.table import Table
 
 CLASSES: dict[Kind, int] = {"binary": 2, "multiclass": 3, "regression": 0}
 

@@ -16,7 +16,7 @@ from windvane.models.encoding import (
     encoder_settings,
     preprocessing_space,
 )
-from windvane.models.params import check, complete, sample
+from windvane.models.search_space import check, complete, sample
 
 
 def test_the_defaults_are_what_dense_encoding_always_was() -> None:

@@ -15,7 +15,7 @@ from cases import Case, make_case, take, unseen
 from windvane.errors import ModelFileError
 from windvane.models import FAMILIES
 from windvane.models.base import Part
-from windvane.models.params import check, complete, sample
+from windvane.models.search_space import check, complete, sample
 
 SEVERAL = [name for name in FAMILIES if name not in ("linear", "kernel", "neighbours", "discriminant")]
 # One row or many: other orders of addition, of float32 for networks, of large terms that cancel for kernels.

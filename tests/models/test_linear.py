@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from windvane.models import FAMILIES, linear, logistic
 from windvane.models.encoding import encoder_settings, fit_encoder
-from windvane.models.params import complete
+from windvane.models.search_space import complete
 
 FAMILY = FAMILIES["linear"]
 

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from windvane.models.base import Part
 from windvane.models.logistic import descend
-from windvane.runtime.table import Table
+from windvane.runtime.columns.table import Table
 
 X, y = load_iris(return_X_y=True)
 TRAIN = Part(Table(X, 4), y)

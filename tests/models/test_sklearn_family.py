@@ -25,7 +25,7 @@ from windvane.errors import InputError, ModelFileError
 from windvane.models import FAMILIES
 from windvane.models.base import Param
 from windvane.models.sklearn_family import SklearnFamily, repeat_by_weight
-from windvane.runtime.sklearn_files import read_estimator, write_estimator
+from windvane.runtime.models.sklearn_estimator import read_estimator, write_estimator
 
 CATALOG = ("hist_gradient_boosting", "sgd", "kernel", "neighbours", "discriminant")
 BAYES = SklearnFamily(

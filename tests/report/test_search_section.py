@@ -11,13 +11,13 @@ from toys import make_trial
 
 from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric
-from windvane.html_builder import Html
+from windvane.pages.html_builder import Html
 from windvane.predictor import Predictor
 from windvane.report.report_data import ReportData
 from windvane.report.search_section import MAX_ERROR_LENGTH, ensemble_section, failure_section, search_section
+from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble, Member
-from windvane.runtime.schema import Schema
-from windvane.search.policy import make_policy
+from windvane.search.strategy.policy import make_policy
 
 TASK = Task("binary", 100, 1, 2)
 

@@ -21,8 +21,8 @@ from windvane.errors import InputError
 from windvane.evaluation.metrics import Metric
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.sklearn_family import SklearnFamily
-from windvane.search.policy import Policy
 from windvane.search.problem import PreparedProblem, choose_families, prepare_problem, supported_families
+from windvane.search.strategy.policy import Policy
 from windvane.search.workers.messages import session_objects
 from windvane.settings import Settings
 

@@ -12,8 +12,8 @@ from windvane.data.column_types import infer_schema
 from windvane.data.task import Kind
 from windvane.models.base import Part, Setting
 from windvane.predictor import Predictor
+from windvane.runtime.columns.table import Table
 from windvane.runtime.ensemble import Ensemble, Member
-from windvane.runtime.table import Table
 from windvane.search import refit as module
 from windvane.search.problem import Problem
 from windvane.search.refit import refit_ensemble

@@ -18,7 +18,7 @@ from toys import make_problem
 
 from windvane.errors import RunError, RunLockedError, VersionError
 from windvane.persistence import FORMAT, read_manifest, replace_json
-from windvane.runtime.table import Table
+from windvane.runtime.columns.table import Table
 from windvane.search.problem import Problem
 from windvane.search.run_directory import RunDirectory
 from windvane.version import VERSION

@@ -18,7 +18,7 @@ from toys import CLASSES, ToyFamily, ToyModel, make_problem
 import windvane.search.train_trial as module
 from windvane.data.task import Kind
 from windvane.models.base import Setting
-from windvane.runtime.table import Floats, Table
+from windvane.runtime.columns.table import Floats, Table
 from windvane.search.checkpoint import latest_checkpoint
 from windvane.search.problem import Problem
 from windvane.search.train_trial import train_trial

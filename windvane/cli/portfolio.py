@@ -47,10 +47,10 @@ def build_portfolio(
 ) -> None:
     """Order configurations so that the ensemble is as good as possible at any time."""
     with report_errors():
+        from windvane.metalearning.build_portfolio import BuildPlan
         from windvane.metalearning.learn import complete_tables, entries_of, learn_portfolio
-        from windvane.metalearning.portfolio import BuildPlan
         from windvane.metalearning.replay import read_replays
-        from windvane.search.portfolio import write_portfolio
+        from windvane.search.strategy.portfolio import write_portfolio
 
         tables = complete_tables(read_replays(cells, _predictions_folder(cells)))
         learned = learn_portfolio(tables, [], entries_of(cells), BuildPlan())

@@ -18,7 +18,7 @@ from pandas.api import types
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 
 from windvane.errors import InputError
-from windvane.runtime.table import Integers
+from windvane.runtime.columns.table import Integers
 
 HOLDOUT = 1 / 3  # of the rows validate where there is one fold
 MAX_HOLDOUT_ROWS = 50_000  # more rows hardly make the score more precise, but each prediction slower

@@ -32,7 +32,7 @@ from windvane.evaluation.metric_functions import (
     roc_auc,
     root_mean_squared_error,
 )
-from windvane.runtime.table import Floats
+from windvane.runtime.columns.table import Floats
 
 Needs = Literal["probabilities", "labels", "values"]
 

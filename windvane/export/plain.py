@@ -2,7 +2,7 @@
 
 ::
 
-    columns   ColumnTransformer: numbers, then category codes          (what `windvane.runtime.schema` does)
+    columns   ColumnTransformer: numbers, then category codes          (what `windvane.runtime.columns.schema` does)
     vote      VotingClassifier or VotingRegressor over all models, each a pipeline of
                 encode    the ColumnTransformer that was fitted in its fold
                 model     LogisticRegression, RandomForestRegressor, LGBMClassifier, CatBoostClassifier ...
@@ -33,9 +33,9 @@ from sklearn.preprocessing import FunctionTransformer, TargetEncoder
 from windvane.errors import InputError
 from windvane.export.builders import BUILDERS, Kept, linear_classifier, model_steps
 from windvane.predictor import Predictor
-from windvane.runtime.column_values import MISSING_TEXTS, vocabulary_index
-from windvane.runtime.models import FittedModel
-from windvane.runtime.schema import Column, Schema
+from windvane.runtime.columns.column_values import MISSING_TEXTS, vocabulary_index
+from windvane.runtime.columns.schema import Column, Schema
+from windvane.runtime.models.fitted import FittedModel
 
 # What missing values are called when they are made texts.
 _MISSING_NAMES = frozenset(("nan", "None", "<NA>", "NaT"))

@@ -13,8 +13,8 @@ import numpy as np
 from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.models.base import Family, Value
-from windvane.models.params import check, complete, sample
-from windvane.search.portfolio import Entry
+from windvane.models.search_space import check, complete, sample
+from windvane.search.strategy.portfolio import Entry
 
 Read = Callable[[Any], Value]
 

@@ -28,9 +28,9 @@ from windvane.evaluation.metrics import Metric, get_metric
 from windvane.metalearning.cells import Cell, append_cell, cell_id, read_cells
 from windvane.models import FAMILIES
 from windvane.models.base import Family, Setting
-from windvane.runtime.table import Floats, Table
-from windvane.search.portfolio import Entry
+from windvane.runtime.columns.table import Floats, Table
 from windvane.search.problem import PreparedProblem, prepare_problem
+from windvane.search.strategy.portfolio import Entry
 from windvane.settings import Settings
 
 METRICS = {

@@ -13,11 +13,11 @@ import pandas as pd
 from windvane.data.files import read_frame
 from windvane.data.target import infer_task
 from windvane.errors import InputError
+from windvane.metalearning.build_portfolio import BuildPlan, build, make_scores
 from windvane.metalearning.cells import read_cells
 from windvane.metalearning.collect import SourceTable
-from windvane.metalearning.portfolio import BuildPlan, build, make_scores
 from windvane.metalearning.replay import TableReplay, entry_id
-from windvane.search.portfolio import KINDS, Case, Entry
+from windvane.search.strategy.portfolio import KINDS, Case, Entry
 
 MIN_TABLES = 30  # of a task kind, before it gets its own order
 LARGE_ROWS = 12_000  # from here on tables that were collected whole decide

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from windvane.metalearning.cells import Cell, cell_id, read_cells
-from windvane.runtime.table import Floats
-from windvane.search.ensemble import max_candidates_per_family
-from windvane.search.portfolio import Entry
+from windvane.runtime.columns.table import Floats
+from windvane.search.ensemble_selection import max_candidates_per_family
+from windvane.search.strategy.portfolio import Entry
 
 AUTO = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 Stack = NDArray[np.floating[Any]]

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from windvane.data.task import Task
 from windvane.errors import ModelFileError
-from windvane.models.units import Units
-from windvane.runtime.encoder import Encoder
-from windvane.runtime.models import Fitted, FittedModel, load_model
+from windvane.models.target_scaler import Units
+from windvane.runtime.columns.encoder import Encoder
+from windvane.runtime.columns.table import Floats, Table
+from windvane.runtime.models import load_model
+from windvane.runtime.models.fitted import Fitted, FittedModel
 from windvane.runtime.output import Output
 from windvane.runtime.serialization import read_json, reading, write_json
-from windvane.runtime.table import Floats, Table
 
 Value = bool | int | float | str
 Config = Mapping[str, Value]

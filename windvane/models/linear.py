@@ -21,11 +21,11 @@ from windvane.models.encoding import (
     preprocessing_space,
 )
 from windvane.models.logistic import descend
-from windvane.models.params import complete
-from windvane.models.units import Units
-from windvane.runtime import models as runtime
-from windvane.runtime.models import Fitted, FittedModel
-from windvane.runtime.table import Floats, Table
+from windvane.models.search_space import complete
+from windvane.models.target_scaler import Units
+from windvane.runtime.columns.table import Floats, Table
+from windvane.runtime.models.fitted import Fitted, FittedModel
+from windvane.runtime.models.linear import FittedLinear
 
 # Steps of the optimiser between looks at the clock.
 _PORTIONS = (16, 32, 64, 128, 256, 512)
@@ -139,7 +139,7 @@ class LinearModel(BaseModel):
 
     def fitted(self) -> FittedModel:
         """Return what was reached."""
-        return runtime.Linear(self.encoder, self.output(self.classes), self.coefficients, self.intercept)
+        return FittedLinear(self.encoder, self.output(self.classes), self.coefficients, self.intercept)
 
 
 def _estimator(config: Config, setting: Setting) -> Any:

@@ -16,7 +16,7 @@ from windvane.data.task import Task
 from windvane.models.base import Config, Param
 from windvane.models.encoding import ORDINAL
 from windvane.models.sklearn_family import SklearnFamily
-from windvane.runtime.table import Table
+from windvane.runtime.columns.table import Table
 
 
 def sgd() -> SklearnFamily:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.models.base import BaseModel, Config, Param, Part, Setting, open_model
-from windvane.models.curve import validation_loss
+from windvane.models.early_stopping import validation_loss
 from windvane.models.encoding import (
     EncoderSettings,
     balance_class_weights,
@@ -25,14 +25,13 @@ from windvane.models.encoding import (
     fit_encoder,
     preprocessing_space,
 )
-from windvane.models.params import complete
-from windvane.models.units import Units
-from windvane.runtime import models as runtime
-from windvane.runtime.encoder import Encoder
-from windvane.runtime.models import Fitted, FittedModel, check_digest, sklearn_features
-from windvane.runtime.serialization import digest, reading
-from windvane.runtime.sklearn_files import read_estimator, write_estimator
-from windvane.runtime.table import Floats, Table
+from windvane.models.search_space import complete
+from windvane.models.target_scaler import Units
+from windvane.runtime.columns.encoder import Encoder
+from windvane.runtime.columns.table import Floats, Table
+from windvane.runtime.models.fitted import Fitted, FittedModel
+from windvane.runtime.models.sklearn_estimator import FittedSklearn, read_estimator, sklearn_features, write_estimator
+from windvane.runtime.serialization import check_digest, digest, reading
 
 _FIRST_CHECKPOINT = 8
 _PATIENCE = 32  # iterations without improvement that are always allowed
@@ -336,9 +335,9 @@ class SklearnModel(BaseModel):
             raise RuntimeError("the model has not grown yet")
         return self._fitted(self.estimator)
 
-    def _fitted(self, estimator: Estimator) -> runtime.Sklearn:
+    def _fitted(self, estimator: Estimator) -> FittedSklearn:
         classes = estimator.classes_ if self.setting.task.is_classification else ()
-        return runtime.Sklearn(
+        return FittedSklearn(
             self.encoder,
             self.output(classes),
             estimator,

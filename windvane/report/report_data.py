@@ -16,12 +16,12 @@ from windvane.evaluation.predictions import Predictions
 from windvane.models import FAMILIES
 from windvane.models.base import Setting
 from windvane.predictor import Predictor
+from windvane.runtime.columns.schema import Schema
+from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.runtime.ensemble import Ensemble, apply_temperature
-from windvane.runtime.schema import Schema
-from windvane.runtime.table import Floats, Integers, Table
-from windvane.search.policy import Policy
 from windvane.search.problem import Problem
 from windvane.search.run_directory import RunDirectory
+from windvane.search.strategy.policy import Policy
 from windvane.search.trial import Trial
 
 

@@ -8,14 +8,25 @@ from collections.abc import Sequence
 import numpy as np
 
 from windvane.evaluation.metrics import Metric
-from windvane.html_builder import Html, Section, bars, details, figure, number, paragraph, side_by_side, table, tag
+from windvane.pages.html_builder import (
+    Html,
+    Section,
+    bars,
+    details,
+    figure,
+    number,
+    paragraph,
+    side_by_side,
+    table,
+    tag,
+)
+from windvane.pages.svg_charts import Axis, Series, plot
 from windvane.progress import span
 from windvane.report.report_data import ReportData
+from windvane.runtime.columns.table import Floats
 from windvane.runtime.ensemble import Ensemble
-from windvane.runtime.table import Floats
 from windvane.search.history import leaderboard, performance_over_time
 from windvane.search.trial import Trial
-from windvane.svg_charts import Axis, Series, plot
 
 SHOWN_TRIALS, MAX_TRIALS = 12, 300  # of the leaderboard, at once and on a click
 MAX_FAILURES, MAX_ERROR_LENGTH = 15, 300

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .columns.table import Floats
 from .errors import ModelFileError
-from .table import Floats
 
 
 @dataclass(frozen=True)

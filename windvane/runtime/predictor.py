@@ -13,12 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse as sp
 
+from .columns.schema import Frame, Schema, is_unnamed
+from .columns.table import Floats, Table
 from .ensemble import Ensemble, apply_temperature
 from .errors import InputError, ModelFileError
-from .models import Fitted, load_model
-from .schema import Frame, Schema, is_unnamed
+from .models import load_model
+from .models.fitted import Fitted
 from .serialization import digest, read_json, reading
-from .table import Floats, Table
 
 # A prediction is cut into pieces of this many rows, so that memory does not grow with the table.
 CHUNK_ROWS = 50_000

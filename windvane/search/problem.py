@@ -24,9 +24,9 @@ from windvane.evaluation.metrics import Metric, get_metric
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import Family, Part
 from windvane.models.sklearn_family import SklearnFamily
-from windvane.runtime.schema import Schema
-from windvane.runtime.table import Floats, Integers, Table
-from windvane.search.policy import Policy, make_policy, select_policy
+from windvane.runtime.columns.schema import Schema
+from windvane.runtime.columns.table import Floats, Integers, Table
+from windvane.search.strategy.policy import Policy, make_policy, select_policy
 from windvane.settings import Settings
 
 FAMILY_METHODS = ("name", "supports", "space", "steps", "start", "load")

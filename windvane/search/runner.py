@@ -16,17 +16,17 @@ from windvane.errors import NoModelError, RunError, RunMismatchError
 from windvane.models import FAMILIES
 from windvane.models.base import Family
 from windvane.predictor import Predictor
+from windvane.runtime.columns.schema import Schema
 from windvane.runtime.predictor import classes_from_json
-from windvane.runtime.schema import Schema
-from windvane.search.ensemble import EnsembleBuilder
-from windvane.search.halving import make_rungs
+from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.history import Curve, describe_failures
-from windvane.search.policy import Policy
-from windvane.search.portfolio import Entry
 from windvane.search.problem import PreparedProblem, Problem, array_digest, choose_families, supported_families
 from windvane.search.run_directory import RunDirectory
 from windvane.search.scheduler import Scheduler
 from windvane.search.search import Budget, Callback, Search, SearchListener
+from windvane.search.strategy.halving import make_rungs
+from windvane.search.strategy.policy import Policy
+from windvane.search.strategy.portfolio import Entry
 from windvane.search.trial import Trial
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.messages import RunContext, pack_objects, session_objects

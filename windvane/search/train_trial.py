@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from windvane.models.base import Family, Model, Setting
-from windvane.runtime.table import Integers
+from windvane.runtime.columns.table import Integers
 from windvane.search.checkpoint import Predictions, latest_checkpoint, next_name, read_checkpoint, write_checkpoint
 from windvane.search.problem import Problem
 from windvane.search.trial import Trial

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from windvane.data.images.folder import ImageListing
 from windvane.data.splits import hold_out
 from windvane.errors import InputError, unknown
-from windvane.runtime.table import Integers
+from windvane.runtime.columns.table import Integers
 
 SHARE, MAX_SHARE, ENOUGH = 0.1, 0.2, 500  # a tenth validates; of few images more, until there are enough
 
