@@ -28,7 +28,7 @@ class Sum:
     """Predicts 2 a + b; c is noise."""
 
     classes = None
-    ensemble = SimpleNamespace(decision=None)
+    ensemble = SimpleNamespace(decision_weights=None)
 
     def __init__(self, X: Any) -> None:
         self.schema, self.seen = infer_schema(to_frame(X)), list[int]()

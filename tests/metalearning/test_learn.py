@@ -16,9 +16,14 @@ from windvane.metalearning.learn import (
     leave_out,
 )
 from windvane.metalearning.replay import Curve, TableReplay, entry_id, read_matrix, write_matrix
-from windvane.search.strategy.portfolio import Entry
+from windvane.search.strategy.portfolio import PortfolioEntry
 
-ENTRIES = [Entry("linear", {}), Entry("linear", {"C": 0.1}), Entry("lightgbm", {}), Entry("mlp", {"depth": 1})]
+ENTRIES = [
+    PortfolioEntry("linear", {}),
+    PortfolioEntry("linear", {"C": 0.1}),
+    PortfolioEntry("lightgbm", {}),
+    PortfolioEntry("mlp", {"depth": 1}),
+]
 BY_ID = {entry_id(entry.family, entry.config): entry for entry in ENTRIES}
 PLAN = BuildPlan(budgets=(10.0, 60.0), workers=1, size=3)
 

@@ -14,24 +14,24 @@ from windvane.runtime.columns.encoder import float32
 
 def test_a_forest_is_the_one_of_scikit_learn(case: Case) -> None:
     family = FAMILIES["random_forest"]
-    model: Any = case.start(family)
-    model.grow(8)
-    model.grow(16)
-    encoder, features = fit_encoder(ORDINAL, case.train.table, case.train.target, case.setting.task)
+    model: Any = case.create_model(family)
+    model.train_until(8)
+    model.train_until(16)
+    encoder, features = fit_encoder(ORDINAL, case.train.table, case.train.target, case.context.task)
     features = float32(features)
     forest = model._estimator.set_params(warm_start=False, n_estimators=16).fit(features, case.train.target)
     rows = float32(encoder.transform(case.test.table))
-    expected = forest.predict_proba(rows) if case.setting.task.is_classification else forest.predict(rows)
+    expected = forest.predict_proba(rows) if case.context.task.is_classification else forest.predict(rows)
     np.testing.assert_allclose(model.predict(case.test.table), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_models_that_are_averaged_are_together_as_many_trees_as_one(tmp_path: Path) -> None:
     case = make_case("multiclass")
     family = FAMILIES["random_forest"]
-    model: Any = case.start(family)
-    model.grow(128)
+    model: Any = case.create_model(family)
+    model.train_until(128)
     model.save(tmp_path)
-    few: Any = family.load(tmp_path, replace(case.setting, siblings=3))
+    few: Any = family.load(tmp_path, replace(case.context, n_bagged_models=3))
     assert sum(len(part.sizes) for part in few.parts) == 43
     trees = model._estimator.estimators_[:43]
     rows = float32(model.encoder.transform(case.test.table))
@@ -43,10 +43,10 @@ def test_only_new_trees_are_written_and_the_others_linked(tmp_path: Path) -> Non
     case = make_case("binary")
     family = FAMILIES["extra_trees"]
     folders = [tmp_path / name for name in "abc"]
-    model = case.start(family)
+    model = case.create_model(family)
     for total, folder in zip((8, 16, 32), folders, strict=True):
         folder.mkdir()
-        model.grow(total)
+        model.train_until(total)
         model.save(folder)
     assert sorted(path.name for path in folders[2].glob("trees_*.npz")) == ["trees_0.npz", "trees_1.npz", "trees_2.npz"]
     assert (folders[2] / "trees_0.npz").samefile(folders[0] / "trees_0.npz")
@@ -56,6 +56,6 @@ def test_only_new_trees_are_written_and_the_others_linked(tmp_path: Path) -> Non
     last.mkdir()
     model.save(last)
     np.testing.assert_array_equal(
-        family.load(last, case.setting).predict(case.test.table),
-        family.load(tmp_path / "moved", case.setting).predict(case.test.table),
+        family.load(last, case.context).predict(case.test.table),
+        family.load(tmp_path / "moved", case.context).predict(case.test.table),
     )

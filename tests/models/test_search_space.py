@@ -6,7 +6,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from windvane.errors import InputError
 from windvane.models.base import Param
-from windvane.models.search_space import check, complete, sample
+from windvane.models.search_space import fill_defaults, sample, validate
 
 SPACE = {
     "kind": Param(CategoricalDistribution(["tree", "line"]), "tree"),
@@ -19,17 +19,21 @@ SPACE = {
 
 
 def test_defaults_of_what_is_active() -> None:
-    assert complete({}, SPACE) == {"kind": "tree", "leaves": 31, "rate": 0.1, "prune": False}
-    assert complete({"kind": "line", "leaves": 5, "degree": 3}, SPACE) == {"kind": "line", "rate": 0.1, "degree": 3}
-    assert complete({"prune": True}, SPACE)["strength"] == 0.5
+    assert fill_defaults({}, SPACE) == {"kind": "tree", "leaves": 31, "rate": 0.1, "prune": False}
+    assert fill_defaults({"kind": "line", "leaves": 5, "degree": 3}, SPACE) == {
+        "kind": "line",
+        "rate": 0.1,
+        "degree": 3,
+    }
+    assert fill_defaults({"prune": True}, SPACE)["strength"] == 0.5
 
 
 def test_drawn_configurations_are_complete_and_of_the_space() -> None:
     rng = np.random.default_rng(0)
     drawn = [sample(SPACE, rng) for _ in range(500)]
     for config in drawn:
-        check(config, SPACE)
-        assert complete(config, SPACE) == config
+        validate(config, SPACE)
+        assert fill_defaults(config, SPACE) == config
         assert ("degree" in config) == (config["kind"] == "line")
         assert ("strength" in config) == config.get("prune", False)
     assert {config["strength"] for config in drawn if "strength" in config} == {0, 0.25, 0.5, 0.75, 1}
@@ -56,4 +60,4 @@ def test_drawn_configurations_are_complete_and_of_the_space() -> None:
 )
 def test_what_is_not_of_the_space_is_named(config: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        check(config, SPACE)  # type: ignore[arg-type]
+        validate(config, SPACE)  # type: ignore[arg-type]

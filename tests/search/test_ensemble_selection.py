@@ -139,7 +139,7 @@ class Bench:
 
     def __init__(self, root: Path, problem: Problem) -> None:
         self.problem, self.directory = problem, RunDirectory(root)
-        self.target = problem.target[problem.valid_rows]
+        self.target = problem.target[problem.validation_rows]
         self.trials: list[Trial] = []
 
     def keep(
@@ -149,7 +149,7 @@ class Bench:
         folder = self.directory.checkpoint(number, checkpoint)
         folder.mkdir(parents=True)
         np.save(folder / "valid.npy", prediction)
-        loss = self.problem.loss(prediction.astype(np.float64), self.problem.valid_rows)
+        loss = self.problem.loss(prediction.astype(np.float64), self.problem.validation_rows)
         trial = make_trial(number, loss, family, checkpoint=checkpoint)
         self.trials = [t for t in self.trials if t.number != number] + [trial]
         return trial
@@ -186,9 +186,9 @@ def test_the_loss_of_an_ensemble_is_that_of_its_blend(kind: Any, metric: str, we
     assert min(weights) > 0
     by_number = {t.number: t for t in bench.trials}
     blend = sum(m.weight * bench.read(by_number[m.number]) for m in ensemble.members)
-    assert ensemble.loss == pytest.approx(bench.problem.loss(blend, bench.problem.valid_rows), rel=1e-5)
+    assert ensemble.loss == pytest.approx(bench.problem.loss(blend, bench.problem.validation_rows), rel=1e-5)
     assert ensemble.loss <= min(t.loss for t in bench.trials) * (1 + 1e-5)
-    assert (ensemble.temperature, ensemble.decision) == (1.0, None)
+    assert (ensemble.temperature, ensemble.decision_weights) == (1.0, None)
     assert all(m.step == "checkpoint_0000" and m.family == by_number[m.number].family for m in ensemble.members)
     assert builder.seconds > 0
 
@@ -214,8 +214,8 @@ def test_the_end_adds_decision_weights_for_labels(tmp_path: Path) -> None:
     bench.keep(softmax(2 * truth + noise + [1.5, 0], axis=1).astype(np.float32), family="shy")
     builder = EnsembleBuilder(bench.problem, bench.directory, size=5)
     plain, ensemble = builder.build(bench.trials), builder.build(bench.trials, finish=True)
-    assert plain is not None and ensemble is not None and ensemble.decision is not None
-    labels = (bench.read(bench.trials[0]) * ensemble.decision).argmax(axis=1)
+    assert plain is not None and ensemble is not None and ensemble.decision_weights is not None
+    labels = (bench.read(bench.trials[0]) * ensemble.decision_weights).argmax(axis=1)
     assert ensemble.loss == pytest.approx(1 - sk.balanced_accuracy_score(bench.target, labels))
     assert ensemble.loss < plain.loss
 
@@ -254,7 +254,7 @@ def test_a_newer_checkpoint_replaces_the_older_one(tmp_path: Path) -> None:
 def test_weights_that_are_all_zero_where_it_counts_are_ignored(tmp_path: Path) -> None:
     plain = make_problem("multiclass", metric="log_loss", n_folds=1)
     weight = np.ones(90)
-    weight[plain.valid_rows] = 0.0
+    weight[plain.validation_rows] = 0.0
     bench = Bench(tmp_path, replace(plain, weight=weight))
     bench.keep_some(3)
     ensemble = EnsembleBuilder(bench.problem, bench.directory, 5).build(bench.trials, finish=True)

@@ -27,7 +27,7 @@ from windvane.search.run_directory import RunDirectory
 from windvane.search.scheduler import RESULT_LAG, Scheduler
 from windvane.search.search import Budget, Search
 from windvane.search.strategy.halving import Rung, make_rungs
-from windvane.search.strategy.portfolio import Entry
+from windvane.search.strategy.portfolio import PortfolioEntry
 from windvane.search.train_trial import train_trial
 from windvane.search.trial import Trial
 from windvane.search.workers.pool import Event
@@ -42,7 +42,7 @@ class Failing(Linear):
 
     name = "failing"
 
-    def start(self, *arguments: Any, **more: Any) -> Any:
+    def create_model(self, *arguments: Any, **more: Any) -> Any:
         raise ValueError("never works")
 
 
@@ -102,7 +102,7 @@ def make(tmp_path: Path) -> Any:
             TASK,
             {family: pool.families[family] for family in families},
             History(directory.history),
-            [Entry(family, {}) for family in families],
+            [PortfolioEntry(family, {}) for family in families],
             rungs or make_rungs(100, False, None),
             seed=settings.seed,
             n_trials=n_trials,

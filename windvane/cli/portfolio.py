@@ -35,7 +35,7 @@ def collect_results(
         until = monotonic() + parse_seconds(time, "--time")
         sources = find_tables(tables, target, max_rows)
         settings = CollectSettings(cache=_predictions_folder(out))
-        added = collect(sources, GUESSES, settings, out, workers=resolve_jobs(jobs), until=until, quiet=quiet)
+        added = collect(sources, GUESSES, settings, out, workers=resolve_jobs(jobs), deadline=until, quiet=quiet)
         typer.echo(f"{added} results of {len(GUESSES)} configurations on {len(sources)} tables added to {out}")
 
 

@@ -64,7 +64,7 @@ class Predictions:
             target,
             model.predict_raw(table),
             weight,
-            decision_weights=model.ensemble.decision,
+            decision_weights=model.ensemble.decision_weights,
             predict=lambda table, _: model.predict_raw(table),
         )
 

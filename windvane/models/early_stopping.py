@@ -8,14 +8,14 @@ from collections.abc import Iterable
 import numpy as np
 
 from windvane.data.task import Task
-from windvane.models.base import Part
-from windvane.models.target_scaler import Units
+from windvane.models.base import DataSplit
+from windvane.models.target_scaler import TargetScaler
 from windvane.runtime.columns.table import Floats
 
 _SMALLEST = 1e-15  # probability
 
 
-class Curve:
+class EarlyStopping:
     """Losses of the iterations so far, lower being better.
 
     Patience grows with the best iteration, ``max(0.3 * best + 20, least)``: a model that improved for long may well
@@ -41,9 +41,9 @@ class Curve:
         self.losses: list[float] = []
         self.best = 0
         for loss in losses:
-            self.add(loss)
+            self.update(loss)
 
-    def add(self, loss: float) -> bool:
+    def update(self, loss: float) -> bool:
         """Append a loss; return whether it is the lowest so far."""
         self.losses.append(float(loss) if math.isfinite(loss) else math.inf)
         improved = self.best == 0 or self.losses[-1] < self.losses[self.best - 1]
@@ -52,15 +52,15 @@ class Curve:
         return improved
 
     @property
-    def stalled(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether patience has run out."""
         return len(self.losses) - self.best > max(0.3 * self.best + 20, self.least)
 
 
-def validation_loss(found: Floats, valid: Part, task: Task, units: Units) -> float:
+def validation_loss(found: Floats, validation: DataSplit, task: Task, target_scaler: TargetScaler) -> float:
     """Return what early stopping watches: the mean log loss, or the mean squared error in the units of training."""
     if task.is_classification:
-        losses = -np.log(np.maximum(found[np.arange(len(found)), valid.target], _SMALLEST))
+        losses = -np.log(np.maximum(found[np.arange(len(found)), validation.target], _SMALLEST))
     else:
-        losses = ((found - valid.target) / units.spread) ** 2
-    return float(np.average(losses, weights=valid.weight))
+        losses = ((found - validation.target) / target_scaler.scale) ** 2
+    return float(np.average(losses, weights=validation.weight))

@@ -40,7 +40,7 @@ from sklearn.preprocessing import (
 
 from windvane.data.generated import fit_generated
 from windvane.data.task import Task
-from windvane.models.base import Config, Param, Part
+from windvane.models.base import Config, DataSplit, Param
 from windvane.runtime.columns.encoder import Encoded, Encoder, Step, join_blocks
 from windvane.runtime.columns.generated_features import GeneratedFeatures
 from windvane.runtime.columns.table import Floats, Table
@@ -380,7 +380,7 @@ def class_weight_space(task: Task) -> dict[str, Param]:
     return {"class_weight": Param(Choice(["none", "balanced"]), "none")} if task.is_classification else {}
 
 
-def balance_class_weights(config: Config, train: Part) -> Part:
+def balance_class_weights(config: Config, train: DataSplit) -> DataSplit:
     """Give every class of a training set the same total weight, where the configuration wants that.
 
     Weights of rows are kept within their class, and so is the sum of all.

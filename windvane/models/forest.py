@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy import sparse as sp
 
 from windvane.data.task import Task
-from windvane.models.base import BaseModel, Config, Param, Part, Setting, open_model
+from windvane.models.base import BaseModel, Config, DataSplit, Param, TrainingContext, open_model
 from windvane.models.encoding import ORDINAL, fit_encoder
-from windvane.models.search_space import complete
-from windvane.models.target_scaler import Units
+from windvane.models.search_space import fill_defaults
+from windvane.models.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder, float32
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.fitted import Fitted, FittedModel
@@ -50,7 +50,7 @@ class Forest:
         """Every task and table."""
         return True
 
-    def space(self, task: Task) -> dict[str, Param]:
+    def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of Auto-Sklearn 2.0, with ``max_samples`` of TabArena, and how large categories are encoded."""
         from optuna.distributions import CategoricalDistribution as Choice
         from optuna.distributions import FloatDistribution as Float
@@ -70,41 +70,46 @@ class Forest:
             "large_categories": Param(Choice(["target", "codes"]), "target"),
         }
 
-    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
         """8 to 128 trees."""
         return _STEPS
 
-    def start(
-        self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
+    def create_model(
+        self,
+        config: Config,
+        train: DataSplit,
+        validation: DataSplit,
+        context: TrainingContext,
+        checkpoint: Path | None = None,
     ) -> ForestModel:
         """Encode the training set; the validation set is not needed."""
-        config = complete(config, self.space(setting.task))
+        config = fill_defaults(config, self.search_space(context.task))
         choices = ORDINAL if config["large_categories"] == "target" else replace(ORDINAL, large="codes")
         if train.table.sparse is not None:
             choices = replace(
                 choices, impute="median"
             )  # scikit-learn's trees take missing values in dense features only
-        encoder, features = fit_encoder(choices, train.table, train.target, setting.task)
+        encoder, features = fit_encoder(choices, train.table, train.target, context.task)
         features = float32(features)
-        model = ForestModel(encoder, features.shape[1], setting)
-        if kept is not None:
-            model.resume(kept)
-        model.prepare(self._estimator(config, features, setting), features, train)
+        model = ForestModel(encoder, features.shape[1], context)
+        if checkpoint is not None:
+            model.resume(checkpoint)
+        model.prepare(self._estimator(config, features, context), features, train)
         return model
 
-    def load(self, folder: Path, setting: Setting) -> Fitted:
+    def load(self, folder: Path, context: TrainingContext) -> Fitted:
         """Open a checkpoint for prediction."""
-        model: Fitted = open_model(folder, setting, "forest")
+        model: Fitted = open_model(folder, context, "forest")
         return model
 
-    def _estimator(self, config: Config, features: Encoded, setting: Setting) -> Any:
+    def _estimator(self, config: Config, features: Encoded, context: TrainingContext) -> Any:
         from sklearn import ensemble
 
         kinds = {"random_forest": "RandomForest", "extra_trees": "ExtraTrees"}
-        suffix = "Classifier" if setting.task.is_classification else "Regressor"
+        suffix = "Classifier" if context.task.is_classification else "Regressor"
         n_rows, n_features = features.shape
         samples = float(config.get("max_samples", 1.0))
-        criterion = {"criterion": config["criterion"]} if setting.task.is_classification else {}
+        criterion = {"criterion": config["criterion"]} if context.task.is_classification else {}
         return getattr(ensemble, kinds[self.name] + suffix)(
             **criterion,
             max_features=max(1, round(n_features ** float(config["max_features"]))),
@@ -113,8 +118,8 @@ class Forest:
             bootstrap=config["bootstrap"],
             max_samples=samples if config["bootstrap"] and samples < 1 else None,
             warm_start=True,
-            random_state=setting.seed,
-            n_jobs=setting.threads,
+            random_state=context.seed,
+            n_jobs=context.threads,
         )
 
 
@@ -129,8 +134,8 @@ class ForestModel(BaseModel):
         Codes of the classes that the training set holds; empty for regression.
     """
 
-    def __init__(self, encoder: Encoder, n_features: int, setting: Setting) -> None:
-        super().__init__(encoder, Units(), setting)
+    def __init__(self, encoder: Encoder, n_features: int, context: TrainingContext) -> None:
+        super().__init__(encoder, TargetScaler(), context)
         self.parts: list[TreeArrays] = []
         self.classes: NDArray[np.intp] = np.empty(0, dtype=np.intp)
         self._n_features = n_features
@@ -141,22 +146,22 @@ class ForestModel(BaseModel):
     def resume(self, folder: Path) -> None:
         """Take over the trees of a checkpoint."""
         self.restore(folder)
-        fitted = open_model(folder, self.setting, "forest")
+        fitted = open_model(folder, self.context, "forest")
         self.encoder, self.parts, self.classes, self._folder = fitted.encoder, fitted.parts, fitted.classes, folder
         self.iterations = self.best_iteration = sum(len(part.sizes) for part in self.parts)
 
-    def prepare(self, estimator: Any, features: Encoded, train: Part) -> None:
+    def prepare(self, estimator: Any, features: Encoded, train: DataSplit) -> None:
         """Take what is needed to grow."""
         self._estimator, self._train = estimator, train
         self._features = features.tocsc() if isinstance(features, sp.csr_matrix) else features
 
-    def grow(self, iterations: int, until: float = np.inf) -> None:
+    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
         """Add trees; with a deadline in small groups, which changes nothing in the trees."""
         goal, seconds_a_tree = min(iterations, _STEPS[-1]), math.inf
-        while self.iterations < goal and time.monotonic() < until:
+        while self.iterations < goal and time.monotonic() < deadline:
             left, begin = goal - self.iterations, time.monotonic()
-            few = max(self.setting.threads, int(_PULSE / seconds_a_tree))
-            count = left if until == math.inf else min(left, few)
+            few = max(self.context.threads, int(_PULSE / seconds_a_tree))
+            count = left if deadline == math.inf else min(left, few)
             self._add(count)
             seconds_a_tree = max((time.monotonic() - begin) / count, 1e-9)
         self.finished = self.iterations >= _STEPS[-1]

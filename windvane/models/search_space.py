@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from windvane.errors import InputError, unknown
+from windvane.errors import InputError, unknown_name_error
 from windvane.models.base import Config, Param, Value
 
 Space = Mapping[str, Param]
@@ -22,16 +22,16 @@ def sample(space: Space, rng: np.random.Generator) -> dict[str, Value]:
     return _walk(space, lambda _, param: _draw(param.distribution, rng))
 
 
-def complete(config: Config, space: Space) -> dict[str, Value]:
+def fill_defaults(config: Config, space: Space) -> dict[str, Value]:
     """Fill in the default of every active hyperparameter that is missing and leave out what is not active."""
     return _walk(space, lambda name, param: config.get(name, param.default))
 
 
-def check(config: Config, space: Space) -> None:
+def validate(config: Config, space: Space) -> None:
     """Raise InputError if a configuration does not fit the search space."""
     for name, value in config.items():
         if name not in space:
-            raise unknown("hyperparameter", name, space)
+            raise unknown_name_error("hyperparameter", name, space)
         if not _allows(space[name].distribution, value):
             raise InputError(f"{name}={value!r} is not allowed. Allowed: {_describe(space[name].distribution)}.")
 

@@ -1,4 +1,4 @@
-"""The units that a number to predict is learned in."""
+"""Standardization of the target of a regression."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from windvane.runtime.columns.table import Floats
 
 
 @dataclass(frozen=True)
-class Units:
+class TargetScaler:
     """Mean 0 and standard deviation 1 on the training set, for regression; class codes stay as they are.
 
     Penalties then mean the same on every data set, and libraries that keep targets as float32 lose no digits of
@@ -21,26 +21,26 @@ class Units:
 
     Attributes
     ----------
-    mean, spread
+    mean, scale
         Mean and standard deviation of the training target; 0 and 1 for classes.
     """
 
     mean: float = 0.0
-    spread: float = 1.0
+    scale: float = 1.0
 
     @classmethod
-    def of(cls, target: NDArray[Any], weight: Floats | None, task: Task) -> Units:
+    def of(cls, target: NDArray[Any], weight: Floats | None, task: Task) -> TargetScaler:
         """Measure a training target."""
         if task.is_classification:
             return cls()
         mean = float(np.average(target, weights=weight))
-        spread = float(np.sqrt(np.average((target - mean) ** 2, weights=weight)))
-        return cls(mean, spread if spread > 0 else 1.0)
+        scale = float(np.sqrt(np.average((target - mean) ** 2, weights=weight)))
+        return cls(mean, scale if scale > 0 else 1.0)
 
-    def shrink(self, target: NDArray[Any]) -> NDArray[Any]:
+    def transform(self, target: NDArray[Any]) -> NDArray[Any]:
         """Turn a target into these units."""
-        return target if (self.mean, self.spread) == (0.0, 1.0) else (target - self.mean) / self.spread
+        return target if (self.mean, self.scale) == (0.0, 1.0) else (target - self.mean) / self.scale
 
-    def expand(self, found: NDArray[Any]) -> Floats:
+    def inverse_transform(self, found: NDArray[Any]) -> Floats:
         """Turn predictions back."""
-        return np.asarray(found * self.spread + self.mean)
+        return np.asarray(found * self.scale + self.mean)

@@ -60,8 +60,8 @@ class EnsemblePredictor:
 
     def weighted(self, probabilities: Floats) -> Floats:
         """Apply the decision weights to probabilities of shape (n, n_classes); the largest of a row decides."""
-        decision = self.ensemble.decision
-        return probabilities if decision is None else probabilities * np.asarray(decision)
+        decision_weights = self.ensemble.decision_weights
+        return probabilities if decision_weights is None else probabilities * np.asarray(decision_weights)
 
     def predict_table(self, table: Table) -> NDArray[Any]:
         """Predict labels, chosen with the decision weights, or numbers; shape (n,)."""

@@ -103,7 +103,7 @@ class EnsembleBuilder:
         self._task: Task = problem.task
         self._metric = problem.metric
         self._train_sizes = [len(fold.train) for fold in problem.folds]
-        rows = problem.valid_rows
+        rows = problem.validation_rows
         self._target: NDArray[Any] = problem.target[rows]  # (v,)
         weight = None if problem.weight is None else problem.weight[rows]  # (v,)
         self._weight = weight if weight is not None and weight.any() else None
@@ -129,14 +129,14 @@ class EnsembleBuilder:
         reduced, loss = self._reduced(singles)
         weights = greedy_selection(reduced, loss, self.size)
         blend: Floats = np.tensordot(weights, singles, axes=1)  # (v,) or (v, k)
-        temperature, decision = 1.0, None
+        temperature, decision_weights = 1.0, None
         if finish and self._task.is_classification:
             if self._metric.name == "log_loss":
                 temperature = fit_temperature(blend, self._loss)
                 blend = apply_temperature(blend, temperature)
             elif self._metric.needs == "labels":
-                decision = fit_decision_weights(blend, self._loss, self._spread, most_calls)
-        final = self._loss(blend if decision is None else blend * np.asarray(decision))
+                decision_weights = fit_decision_weights(blend, self._loss, self._spread, most_calls)
+        final = self._loss(blend if decision_weights is None else blend * np.asarray(decision_weights))
         members = [
             Member(trial.number, trial.checkpoint or "", trial.family, float(weight))
             for trial, weight in zip(chosen, weights, strict=True)
@@ -146,7 +146,7 @@ class EnsembleBuilder:
         kept = allocate_fold_models([member.weight for member in members], self._train_sizes)
         final_members = tuple(replace(member, folds=folds) for member, folds in zip(members, kept, strict=True))
         self.seconds = time.perf_counter() - started
-        return Ensemble(final_members, final, temperature, decision)
+        return Ensemble(final_members, final, temperature, decision_weights)
 
     def _max_metric_calls(self, single: Singles) -> float:
         """Return how often the metric may be computed in one build."""

@@ -15,7 +15,7 @@ from windvane.data.task import Task
 from windvane.models.base import Config, Family
 from windvane.search.history import History
 from windvane.search.strategy.halving import Rung, promote, promotion
-from windvane.search.strategy.portfolio import Entry
+from windvane.search.strategy.portfolio import PortfolioEntry
 from windvane.search.strategy.sampler import ConfigSampler
 from windvane.search.trial import Source, Trial, config_key
 
@@ -35,7 +35,7 @@ class Scheduler:
         task: Task,
         families: Mapping[str, Family],
         history: History,
-        portfolio: Sequence[Entry],
+        portfolio: Sequence[PortfolioEntry],
         rungs: Sequence[Rung],
         *,
         seed: int,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from windvane.errors import InputError
-from windvane.runtime import column_values as values
+from windvane.runtime.columns import column_values as values
 
 CELLS = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 3), st.sampled_from([0.5, 1.0, np.nan, "a", " a", "1", "?", "", "True"])

@@ -10,7 +10,7 @@ from scipy import sparse as sp
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier, RandomForestRegressor
 
 from windvane.errors import ModelFileError
-from windvane.runtime.models.trees import Descent, TreeArrays
+from windvane.runtime.models.trees import ForestPredictor, TreeArrays
 
 
 def fitted(kind: type, features: Any, target: Any) -> Any:
@@ -36,10 +36,10 @@ def test_few_and_many_rows_are_predicted_as_by_scikit_learn(kind: type, n_rows: 
     expected = forest.predict(rows)[:, None] if kind is RandomForestRegressor else forest.predict_proba(rows)
     grown = [tree.tree_ for tree in forest.estimators_]
     parts = [TreeArrays.of(grown[:7]), TreeArrays.of(grown[7:])]
-    np.testing.assert_allclose(Descent(parts, 6)(rows), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(ForestPredictor(parts, 6)(rows), expected, rtol=1e-12, atol=1e-12)
     parts[0].write(tmp_path / "a")
     np.testing.assert_allclose(
-        Descent([TreeArrays.read(tmp_path / "a", 6), parts[1]], 6)(rows), expected, rtol=1e-12, atol=1e-12
+        ForestPredictor([TreeArrays.read(tmp_path / "a", 6), parts[1]], 6)(rows), expected, rtol=1e-12, atol=1e-12
     )
 
 
@@ -49,17 +49,17 @@ def test_the_first_trees_are_a_smaller_forest(tmp_path: Path) -> None:
     grown = [tree.tree_ for tree in forest.estimators_]
     rows = features_with_holes(50, seed=1)
     few = TreeArrays.of(grown).first(7)
-    np.testing.assert_array_equal(Descent([few], 6)(rows), Descent([TreeArrays.of(grown[:7])], 6)(rows))
+    np.testing.assert_array_equal(ForestPredictor([few], 6)(rows), ForestPredictor([TreeArrays.of(grown[:7])], 6)(rows))
     few.write(tmp_path / "few")
     assert len(TreeArrays.read(tmp_path / "few", 6).sizes) == 7
-    np.testing.assert_array_equal(Descent([few.first(99)], 6)(rows), Descent([few], 6)(rows))
+    np.testing.assert_array_equal(ForestPredictor([few.first(99)], 6)(rows), ForestPredictor([few], 6)(rows))
 
 
 def test_sparse_rows() -> None:
     rows = sp.random(300, 30, 0.2, format="csr", random_state=0, dtype=np.float32)
     target = (rows.toarray()[:, 0] > 0.1).astype(int)
     forest = fitted(RandomForestClassifier, rows, target)
-    descent = Descent([TreeArrays.of([tree.tree_ for tree in forest.estimators_])], 30)
+    descent = ForestPredictor([TreeArrays.of([tree.tree_ for tree in forest.estimators_])], 30)
     for some in (sp.csr_matrix(rows), sp.csr_matrix(rows[:3])):
         np.testing.assert_allclose(descent(some), forest.predict_proba(some), atol=1e-12)
 
@@ -99,4 +99,4 @@ def test_impossible_trees_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError):
         TreeArrays.read(tmp_path / "good", 5)
     with pytest.raises(ModelFileError, match="features"):
-        Descent([trees], 6)(features[:, :5])
+        ForestPredictor([trees], 6)(features[:, :5])

@@ -11,8 +11,8 @@ from windvane.data.task import Kind, Task
 from windvane.errors import InputError
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import Family
-from windvane.models.search_space import check, complete
-from windvane.search.strategy.portfolio import FORMAT, Case, Entry, read_cases, read_portfolio, write_portfolio
+from windvane.models.search_space import fill_defaults, validate
+from windvane.search.strategy.portfolio import FORMAT, Case, PortfolioEntry, read_cases, read_portfolio, write_portfolio
 
 
 @pytest.fixture(params=["binary", "multiclass", "regression"])
@@ -28,11 +28,11 @@ def fitting(task: Task) -> dict[str, Family]:
 def test_every_configuration_lies_inside_its_family(task: Task) -> None:
     entries = read_portfolio(task, fitting(task))
     for entry in entries:
-        space = FAMILIES[entry.family].space(task)
-        check(entry.config, space)
-        assert set(entry.config) <= set(complete(entry.config, space)), "a hyperparameter is given but not active"
+        space = FAMILIES[entry.family].search_space(task)
+        validate(entry.config, space)
+        assert set(entry.config) <= set(fill_defaults(entry.config, space)), "a hyperparameter is given but not active"
     assert {entry.family for entry in entries} == set(fitting(task))
-    completed = [(e.family, complete(e.config, FAMILIES[e.family].space(task))) for e in entries]
+    completed = [(e.family, fill_defaults(e.config, FAMILIES[e.family].search_space(task))) for e in entries]
     assert all(pair not in completed[:i] for i, pair in enumerate(completed)), "the same model stands there twice"
 
 
@@ -44,17 +44,17 @@ def test_families_that_a_run_lacks_are_left_out_and_the_order_stays(task: Task) 
 
 def test_an_own_family_comes_first_with_its_defaults(task: Task) -> None:
     families: dict[str, Family] = {**fitting(task), "toy": ToyFamily()}
-    assert read_portfolio(task, families) == [Entry("toy", {}), *read_portfolio(task, fitting(task))]
+    assert read_portfolio(task, families) == [PortfolioEntry("toy", {}), *read_portfolio(task, fitting(task))]
 
 
 def test_the_first_case_that_holds_decides(tmp_path: Path) -> None:
-    one, two, three = Entry("linear", {"C": 0.5}), Entry("lightgbm", {}), Entry("mlp", {})
+    one, two, three = PortfolioEntry("linear", {"C": 0.5}), PortfolioEntry("lightgbm", {}), PortfolioEntry("mlp", {})
     cases = [Case((one,), ("binary",), 500), Case((two, one), ("binary", "multiclass")), Case((three,))]
     write_portfolio(tmp_path / "p.json", cases, "by hand")
     assert read_cases(tmp_path / "p.json") == cases
     families = {name: FAMILIES[name] for name in ("linear", "lightgbm", "mlp")}
 
-    def entries(kind: Kind, n_rows: int) -> list[Entry]:
+    def entries(kind: Kind, n_rows: int) -> list[PortfolioEntry]:
         return read_portfolio(Task(kind, n_rows, 10, CLASSES[kind]), families, tmp_path / "p.json")
 
     assert entries("binary", 500) == [one]

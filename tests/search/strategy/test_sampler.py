@@ -12,7 +12,7 @@ from toys import ToyFamily, make_trial
 
 from windvane.data.task import Task
 from windvane.models.base import Config, Param
-from windvane.models.search_space import check, complete, sample
+from windvane.models.search_space import fill_defaults, sample, validate
 from windvane.search.strategy.halving import Rung
 from windvane.search.strategy.sampler import ConfigSampler
 from windvane.search.trial import Trial
@@ -26,14 +26,14 @@ HALVED = (Rung(None, 1 / 4), Rung(None, 1.0))
 class Line(ToyFamily):
     """Another space: two numbers."""
 
-    def space(self, task: Task) -> dict[str, Param]:
+    def search_space(self, task: Task) -> dict[str, Param]:
         return {name: Param(FloatDistribution(-5.0, 5.0), 0.0) for name in ("x", "y")}
 
 
 class Single(ToyFamily):
     """A space of two points."""
 
-    def space(self, task: Task) -> dict[str, Param]:
+    def search_space(self, task: Task) -> dict[str, Param]:
         return {"only": Param(CategoricalDistribution(["a", "b"]), "a")}
 
 
@@ -62,9 +62,9 @@ def test_suggestions_are_complete_configurations_of_their_families() -> None:
     assert {trial.family for trial in records} == {"toy", "line"}
     assert {"strict", "plain"} == {t.config["kind"] for t in records if t.family == "toy"}
     for trial in records:
-        space = families[trial.family].space(TASK)
-        check(trial.config, space)
-        assert complete(trial.config, space) == trial.config
+        space = families[trial.family].search_space(TASK)
+        validate(trial.config, space)
+        assert fill_defaults(trial.config, space) == trial.config
         assert ("power" in trial.config) == (trial.config.get("kind") == "strict")
 
 
@@ -113,7 +113,7 @@ def test_a_space_that_is_used_up_still_gives_suggestions_whose_results_count() -
 @pytest.mark.parametrize("seed", range(2))
 def test_it_finds_more_than_chance(seed: int) -> None:
     found = search(ConfigSampler({"line": Line("line")}, TASK, seed, FULL), bowl, 45)
-    space = Line("line").space(TASK)
+    space = Line("line").search_space(TASK)
     rng = np.random.default_rng(seed)
     chance = [bowl("line", sample(space, rng)) for _ in range(2000)]
     late = [trial.loss for trial in found[30:]]
@@ -123,7 +123,7 @@ def test_it_finds_more_than_chance(seed: int) -> None:
 
 def test_it_learns_from_results_that_it_did_not_suggest() -> None:
     rng = np.random.default_rng(0)
-    space = Line("line").space(TASK)
+    space = Line("line").search_space(TASK)
     configs = [sample(space, rng) for _ in range(60)]
     records = [make_trial(i, bowl("line", c), "line", config=c) for i, c in enumerate(configs)]
     sampler = ConfigSampler({"line": Line("line")}, TASK, 0, FULL)
@@ -134,7 +134,7 @@ def test_it_learns_from_results_that_it_did_not_suggest() -> None:
 def test_defaults_count_as_what_they_stand_for() -> None:
     """The default of `line` is its origin. Alone it is good; all else is the better the nearer it is to a corner."""
     rng = np.random.default_rng(0)
-    space = Line("line").space(TASK)
+    space = Line("line").search_space(TASK)
     configs: list[Any] = [{}] * 6 + [sample(space, rng) for _ in range(24)]
     losses = [1 + math.hypot(c["x"] - 4, c["y"] - 4) if c else 0.0 for c in configs]
     records = [make_trial(i, losses[i], "line", config=c) for i, c in enumerate(configs)]
@@ -146,7 +146,7 @@ def test_defaults_count_as_what_they_stand_for() -> None:
 def test_the_highest_rung_with_enough_results_teaches() -> None:
     """Low rung: small x is best. High rung: large x is. Eight results up there turn the suggestions round."""
     rng = np.random.default_rng(0)
-    space = Line("line").space(TASK)
+    space = Line("line").search_space(TASK)
     configs = [sample(space, rng) for _ in range(40)]
 
     def on(rung: Rung, sign: float, some: list[Any], start: int) -> list[Trial]:
@@ -188,7 +188,7 @@ def test_a_resumed_trial_counts_with_its_better_loss() -> None:
         records = []
         for number in range(24):
             family = ("line", "toy")[number % 2]
-            config = sample(families[family].space(TASK), rng)
+            config = sample(families[family].search_space(TASK), rng)
             records.append(make_trial(number, early if family == "line" else 1.0, family, config=config))
         sampler.suggest(records, anything)
         records += [replace(t, loss=0.1) for t in records if t.family == "line"]

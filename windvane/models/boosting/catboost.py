@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from windvane.data.task import Task
-from windvane.models.base import BaseModel, Config, Param, Part, Setting, open_model
+from windvane.models.base import BaseModel, Config, DataSplit, Param, TrainingContext, open_model
 from windvane.models.boosting.cost import WIDE, is_slow
-from windvane.models.early_stopping import Curve
+from windvane.models.early_stopping import EarlyStopping
 from windvane.models.encoding import NATIVE, fit_encoder
-from windvane.models.search_space import complete
-from windvane.models.target_scaler import Units
+from windvane.models.search_space import fill_defaults
+from windvane.models.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoder
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import CatBoostColumns, FittedCatBoost
@@ -45,7 +45,7 @@ class CatBoost:
         """Everything but sparse parts: CatBoost takes no categories beside them."""
         return table.sparse is None
 
-    def space(self, task: Task) -> dict[str, Param]:
+    def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of TabArena; the default is the one tuned in "Better by default", arXiv 2407.04491, table CatBoost-TD.
 
         Two changes for speed: depth 7 for regression too (there 9), and combinations of two categories at most.
@@ -69,50 +69,55 @@ class CatBoost:
             "features": Param(Choice(["raw", "generated"]), "raw"),
         }
 
-    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
         """4 or 16 to 1024 trees."""
         return _STEPS if is_slow(task) else _STEPS[2:]
 
-    def start(
-        self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
+    def create_model(
+        self,
+        config: Config,
+        train: DataSplit,
+        validation: DataSplit,
+        context: TrainingContext,
+        checkpoint: Path | None = None,
     ) -> CatBoostModel:
         """Encode; take over the model and the snapshot of a checkpoint."""
-        config = complete(config, self.space(setting.task))
+        config = fill_defaults(config, self.search_space(context.task))
         encoder, features = fit_encoder(
-            replace(NATIVE, generated=config["features"] == "generated"), train.table, train.target, setting.task
+            replace(NATIVE, generated=config["features"] == "generated"), train.table, train.target, context.task
         )
-        units = Units.of(train.target, train.weight, setting.task)
-        model = CatBoostModel(encoder, units, setting)
-        if kept is not None:
-            model.resume(kept)
-        model.prepare(_parameters(config, setting), features, train, valid)
-        if kept is not None:
-            model.take_snapshot(kept)
+        target_scaler = TargetScaler.of(train.target, train.weight, context.task)
+        model = CatBoostModel(encoder, target_scaler, context)
+        if checkpoint is not None:
+            model.resume(checkpoint)
+        model.prepare(_parameters(config, context), features, train, validation)
+        if checkpoint is not None:
+            model.take_snapshot(checkpoint)
         return model
 
-    def load(self, folder: Path, setting: Setting) -> Fitted:
+    def load(self, folder: Path, context: TrainingContext) -> Fitted:
         """Open a checkpoint for prediction."""
-        model: Fitted = open_model(folder, setting, "catboost")
+        model: Fitted = open_model(folder, context, "catboost")
         return model
 
 
 class CatBoostModel(BaseModel):
     """One ensemble of trees being grown; see `windvane.models.base.Model`."""
 
-    def __init__(self, encoder: Encoder, units: Units, setting: Setting) -> None:
-        super().__init__(encoder, units, setting)
-        self.curve = Curve(_PATIENCE)
+    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
+        super().__init__(encoder, target_scaler, context)
+        self.early_stopping = EarlyStopping(_PATIENCE)
         self.booster: Any = None
         self._columns = CatBoostColumns(encoder.n_numbers, encoder.cardinalities)
 
     def resume(self, folder: Path) -> None:
         """Take over the trees of a checkpoint."""
-        state, fitted = self.restore(folder), open_model(folder, self.setting, "catboost")
+        state, fitted = self.restore(folder), open_model(folder, self.context, "catboost")
         with reading(folder):
-            self.curve = Curve(_PATIENCE, state["losses"])
+            self.early_stopping = EarlyStopping(_PATIENCE, state["losses"])
             self.encoder, self.booster = fitted.encoder, fitted.booster
 
-    def prepare(self, parameters: dict[str, Any], features: Any, train: Part, valid: Part) -> None:
+    def prepare(self, parameters: dict[str, Any], features: Any, train: DataSplit, validation: DataSplit) -> None:
         """Make the pools to learn from and to be evaluated on, and a folder for the snapshot."""
         from catboost import Pool
 
@@ -120,9 +125,11 @@ class CatBoostModel(BaseModel):
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._snapshot = Path(folder, "snapshot")
         self._parameters = {**parameters, "train_dir": folder, "snapshot_file": str(self._snapshot)}
-        known = self.encoder.transform(valid.table)
-        self._train = Pool(self._columns(features), self.units.shrink(train.target), weight=train.weight)
-        self._valid = Pool(self._columns(known), self.units.shrink(valid.target), weight=valid.weight)
+        known = self.encoder.transform(validation.table)
+        self._train = Pool(self._columns(features), self.target_scaler.transform(train.target), weight=train.weight)
+        self._valid = Pool(
+            self._columns(known), self.target_scaler.transform(validation.target), weight=validation.weight
+        )
 
     def take_snapshot(self, folder: Path) -> None:
         """Take over the snapshot of a checkpoint."""
@@ -131,48 +138,48 @@ class CatBoostModel(BaseModel):
         check_digest(folder / "training.snapshot", read_json(folder / "training.json").get("sha256"))
         shutil.copyfile(folder / "training.snapshot", self._snapshot)
 
-    def grow(self, iterations: int, until: float = np.inf) -> None:
+    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
         """Raise the number of trees; a callback looks at patience and the clock after each."""
         from catboost import CatBoost
 
         goal = min(iterations, _STEPS[-1])
-        if self.finished or self.iterations >= goal or time.monotonic() >= until:
+        if self.finished or self.iterations >= goal or time.monotonic() >= deadline:
             return
-        watch = _Watch(self.curve, _LOSSES[self.setting.task.kind], until)
+        watch = _Watch(self.early_stopping, _LOSSES[self.context.task.kind], deadline)
         self.booster = CatBoost({**self._parameters, "iterations": goal})
         self.booster.fit(self._train, eval_set=self._valid, callbacks=[watch])
-        self.iterations, self.best_iteration = len(self.curve.losses), self.curve.best
-        self.finished = self.curve.stalled or self.iterations >= _STEPS[-1]
+        self.iterations, self.best_iteration = len(self.early_stopping.losses), self.early_stopping.best
+        self.finished = self.early_stopping.should_stop or self.iterations >= _STEPS[-1]
 
     def fitted(self) -> FittedModel:
         """Return the trees up to the best iteration."""
         if self.booster is None:
             raise RuntimeError("the model has not grown yet")
-        return FittedCatBoost(self.encoder, self.output(), self.booster, self.best_iteration, self.setting.threads)
+        return FittedCatBoost(self.encoder, self.output(), self.booster, self.best_iteration, self.context.threads)
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint, with CatBoost's own snapshot to resume from."""
         self.fitted().save(folder)
         shutil.copyfile(self._snapshot, folder / "training.snapshot")
         sha256 = digest(folder / "training.snapshot")
-        self.save_training(folder, {"losses": self.curve.losses, "sha256": sha256})
+        self.save_training(folder, {"losses": self.early_stopping.losses, "sha256": sha256})
 
 
 class _Watch:
     """CatBoost's callback: note the validation loss, stop at the end of patience or time."""
 
-    def __init__(self, curve: Curve, loss: str, until: float) -> None:
-        self._curve, self._loss, self._until = curve, loss, until
+    def __init__(self, early_stopping: EarlyStopping, loss: str, deadline: float) -> None:
+        self._curve, self._loss, self._until = early_stopping, loss, deadline
 
     def after_iteration(self, info: Any) -> bool:
         """Say whether to go on."""
-        self._curve.add(info.metrics["validation"][self._loss][-1])
-        return not self._curve.stalled and time.monotonic() < self._until
+        self._curve.update(info.metrics["validation"][self._loss][-1])
+        return not self._curve.should_stop and time.monotonic() < self._until
 
 
-def _parameters(config: Config, setting: Setting) -> dict[str, Any]:
+def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
     """Make the parameters, all that depend on the number of iterations by default being explicit."""
-    task = setting.task
+    task = context.task
     return {
         **{name: value for name, value in config.items() if name != "features"},
         # So many columns at most for each split; AutoGluon has a like rule, 1000, for many classes.
@@ -183,8 +190,8 @@ def _parameters(config: Config, setting: Setting) -> dict[str, Any]:
         "boosting_type": "Plain",
         "bootstrap_type": "Bernoulli",
         "use_best_model": False,
-        "random_seed": setting.seed,
-        "thread_count": setting.threads,
+        "random_seed": context.seed,
+        "thread_count": context.threads,
         "logging_level": "Silent",
         "save_snapshot": True,
         # Seconds between snapshots within one growth: never, only at its end.

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from windvane.data.task import Task
-from windvane.models.base import BaseModel, Config, Param, Part, Setting, open_model
+from windvane.models.base import BaseModel, Config, DataSplit, Param, TrainingContext, open_model
 from windvane.models.boosting.cost import WIDE, is_slow
-from windvane.models.early_stopping import Curve
+from windvane.models.early_stopping import EarlyStopping
 from windvane.models.encoding import NATIVE, fit_encoder
-from windvane.models.search_space import complete
-from windvane.models.target_scaler import Units
+from windvane.models.search_space import fill_defaults
+from windvane.models.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import FittedLightGBM
@@ -45,7 +45,7 @@ class LightGBM:
         """Every task and table."""
         return True
 
-    def space(self, task: Task) -> dict[str, Param]:
+    def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of TabArena; the default is the one tuned in "Better by default", arXiv 2407.04491, table LGBM-TD."""
         from optuna.distributions import CategoricalDistribution as Choice
         from optuna.distributions import FloatDistribution as Float
@@ -68,38 +68,43 @@ class LightGBM:
             "features": Param(Choice(["raw", "generated"]), "raw"),
         }
 
-    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
         """4 or 16 to 2048 rounds of one tree (for each class, where there are more than two)."""
         return _STEPS if is_slow(task) else _STEPS[2:]
 
-    def start(
-        self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
+    def create_model(
+        self,
+        config: Config,
+        train: DataSplit,
+        validation: DataSplit,
+        context: TrainingContext,
+        checkpoint: Path | None = None,
     ) -> LightGBMModel:
         """Encode, bin, and take over the trees of a checkpoint."""
-        task = setting.task
-        config = complete(config, self.space(setting.task))
+        task = context.task
+        config = fill_defaults(config, self.search_space(context.task))
         encoder, features = fit_encoder(
             replace(NATIVE, generated=config["features"] == "generated"), train.table, train.target, task
         )
-        units = Units.of(train.target, train.weight, task)
-        model = LightGBMModel(encoder, units, setting)
-        if kept is not None:
-            model.resume(kept)
-        model.prepare(_parameters(config, train, setting), features, train, valid)
+        target_scaler = TargetScaler.of(train.target, train.weight, task)
+        model = LightGBMModel(encoder, target_scaler, context)
+        if checkpoint is not None:
+            model.resume(checkpoint)
+        model.prepare(_parameters(config, train, context), features, train, validation)
         return model
 
-    def load(self, folder: Path, setting: Setting) -> Fitted:
+    def load(self, folder: Path, context: TrainingContext) -> Fitted:
         """Open a checkpoint for prediction."""
-        model: Fitted = open_model(folder, setting, "lightgbm")
+        model: Fitted = open_model(folder, context, "lightgbm")
         return model
 
 
 class LightGBMModel(BaseModel):
     """One booster being grown; see `windvane.models.base.Model`."""
 
-    def __init__(self, encoder: Encoder, units: Units, setting: Setting) -> None:
-        super().__init__(encoder, units, setting)
-        self.curve = Curve(_PATIENCE)
+    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
+        super().__init__(encoder, target_scaler, context)
+        self.early_stopping = EarlyStopping(_PATIENCE)
         self.booster: Any = None
         self._parameters: dict[str, Any] = {}
         self._live = False  # whether the booster can be updated: it was not read from a file
@@ -108,15 +113,15 @@ class LightGBMModel(BaseModel):
         """Take over the trees of a checkpoint: all of them, also those after the best iteration."""
         import lightgbm as lgb
 
-        state, fitted = self.restore(folder), open_model(folder, self.setting, "lightgbm")
+        state, fitted = self.restore(folder), open_model(folder, self.context, "lightgbm")
         with reading(folder, lgb.basic.LightGBMError):
-            self.curve = Curve(_PATIENCE, state["losses"])
+            self.early_stopping = EarlyStopping(_PATIENCE, state["losses"])
             self.encoder, self.booster = fitted.encoder, fitted.booster
             if state["sha256"] is not None:
                 check_digest(folder / "training.txt", state["sha256"])
                 self.booster = lgb.Booster(model_file=folder / "training.txt")
 
-    def prepare(self, parameters: dict[str, Any], features: Encoded, train: Part, valid: Part) -> None:
+    def prepare(self, parameters: dict[str, Any], features: Encoded, train: DataSplit, validation: DataSplit) -> None:
         """Bin the rows to learn from and to be evaluated on."""
         import lightgbm as lgb
 
@@ -125,19 +130,21 @@ class LightGBMModel(BaseModel):
         # The raw features stay: the trees of earlier segments are run over them where a segment begins.
         self._train = lgb.Dataset(
             features,
-            self.units.shrink(train.target),
+            self.target_scaler.transform(train.target),
             weight=train.weight,
             categorical_feature=list(range(p, p + c)),
             params=parameters,
             free_raw_data=False,
         ).construct()
         self._valid = self._train.create_valid(
-            self.encoder.transform(valid.table), self.units.shrink(valid.target), weight=valid.weight
+            self.encoder.transform(validation.table),
+            self.target_scaler.transform(validation.target),
+            weight=validation.weight,
         )
 
-    def grow(self, iterations: int, until: float = np.inf) -> None:
+    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
         """Boost up to this many rounds; the clock is asked before each."""
-        while self.iterations < min(iterations, _STEPS[-1]) and not self.finished and time.monotonic() < until:
+        while self.iterations < min(iterations, _STEPS[-1]) and not self.finished and time.monotonic() < deadline:
             self._boost()
 
     def _boost(self) -> None:
@@ -147,7 +154,7 @@ class LightGBMModel(BaseModel):
             self.booster.update()
         else:  # a segment begins
             self.booster = lgb.train(
-                self._parameters | _seeds(self.setting.seed, self.iterations),
+                self._parameters | _seeds(self.context.seed, self.iterations),
                 self._train,
                 num_boost_round=1,
                 valid_sets=[self._valid],
@@ -158,15 +165,15 @@ class LightGBMModel(BaseModel):
         if self.booster.current_iteration() == self.iterations:
             self.finished = True  # no split is left, and LightGBM dropped the tree
             return
-        self.curve.add(self.booster.eval_valid()[0][2])
-        self.iterations, self.best_iteration = len(self.curve.losses), self.curve.best
-        self.finished = self.curve.stalled or self.iterations >= _STEPS[-1]
+        self.early_stopping.update(self.booster.eval_valid()[0][2])
+        self.iterations, self.best_iteration = len(self.early_stopping.losses), self.early_stopping.best
+        self.finished = self.early_stopping.should_stop or self.iterations >= _STEPS[-1]
 
     def fitted(self) -> FittedModel:
         """Return the trees up to the best iteration."""
         if self.booster is None:
             raise RuntimeError("the model has not grown yet")
-        return FittedLightGBM(self.encoder, self.output(), self.booster, self.best_iteration, self.setting.threads)
+        return FittedLightGBM(self.encoder, self.output(), self.booster, self.best_iteration, self.context.threads)
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint; where there are trees after the best iteration, all of them in ``training.txt``."""
@@ -175,11 +182,11 @@ class LightGBMModel(BaseModel):
         if self.best_iteration < self.booster.current_iteration():
             self.booster.save_model(folder / "training.txt", num_iteration=-1)
             sha256 = digest(folder / "training.txt")
-        self.save_training(folder, {"losses": self.curve.losses, "sha256": sha256})
+        self.save_training(folder, {"losses": self.early_stopping.losses, "sha256": sha256})
 
 
-def _parameters(config: Config, train: Part, setting: Setting) -> dict[str, Any]:
-    task = setting.task
+def _parameters(config: Config, train: DataSplit, context: TrainingContext) -> dict[str, Any]:
+    task = context.task
     n_rows = len(train.target)
     objective = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}[task.kind]
     return {
@@ -196,7 +203,7 @@ def _parameters(config: Config, train: Part, setting: Setting) -> dict[str, Any]
         "verbosity": -1,
         "deterministic": True,
         "force_col_wise": True,
-        "num_threads": setting.threads,
+        "num_threads": context.threads,
         "data_random_seed": 0,
     }
 

@@ -15,7 +15,7 @@ _FIRST, _SECOND, _SMALL = 0.9, 0.95, 1e-8  # decay of the moments (RealMLP's) an
 
 
 @dataclass(frozen=True)
-class Stretch:
+class ParamGroup:
     """Neighbouring parameters that learn alike.
 
     Attributes
@@ -45,41 +45,41 @@ class Adam:
         Steps so far.
     """
 
-    now: Single
-    means: Single = field(default_factory=lambda: np.zeros(0, np.float32))
-    squares: Single = field(default_factory=lambda: np.zeros(0, np.float32))
+    parameters: Single
+    exp_avg: Single = field(default_factory=lambda: np.zeros(0, np.float32))
+    exp_avg_sq: Single = field(default_factory=lambda: np.zeros(0, np.float32))
     updates: int = 0
 
     def __post_init__(self) -> None:
         if self.updates == 0:
-            self.means, self.squares = np.zeros_like(self.now), np.zeros_like(self.now)
+            self.exp_avg, self.exp_avg_sq = np.zeros_like(self.parameters), np.zeros_like(self.parameters)
 
-    def step(self, gradient: Single, rate: float, stretches: Iterable[Stretch]) -> None:
+    def step(self, gradient: Single, rate: float, groups: Iterable[ParamGroup]) -> None:
         """Take one step."""
         self.updates += 1
         first, second = 1 - _FIRST**self.updates, 1 - _SECOND**self.updates
-        self.means *= _FIRST
-        self.means += (1 - _FIRST) * gradient
-        self.squares *= _SECOND
+        self.exp_avg *= _FIRST
+        self.exp_avg += (1 - _FIRST) * gradient
+        self.exp_avg_sq *= _SECOND
         np.square(gradient, out=gradient)
         gradient *= 1 - _SECOND
-        self.squares += gradient
-        step = np.sqrt(self.squares, out=gradient)
+        self.exp_avg_sq += gradient
+        step = np.sqrt(self.exp_avg_sq, out=gradient)
         step += _SMALL
-        np.divide(self.means, step, out=step)
-        for stretch in stretches:
+        np.divide(self.exp_avg, step, out=step)
+        for stretch in groups:
             step[stretch.where] *= rate * stretch.rate * math.sqrt(second) / first
             if stretch.decay:
-                self.now[stretch.where] *= 1 - rate * stretch.decay
-        self.now -= step
+                self.parameters[stretch.where] *= 1 - rate * stretch.decay
+        self.parameters -= step
 
 
-def cycle_ends(most: int) -> tuple[int, ...]:
+def schedule_minima(most: int) -> tuple[int, ...]:
     """Give the epochs at which the learning rate is zero: 1, 3, 7, 15 ... up to `most`."""
     return tuple(2**i - 1 for i in range(1, (most + 1).bit_length()))
 
 
-def cycle(epoch: float) -> float:
+def coslog_schedule(epoch: float) -> float:
     """Give the learning rate at a time, as a share of the highest.
 
     RealMLP's "coslog" without an end: cosine cycles, each twice as long as the one before, so that training may end

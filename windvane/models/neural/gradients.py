@@ -16,7 +16,7 @@ from windvane.runtime.models.realmlp import MIXED, WAVES, NetworkSpec, Parts, Si
 _SAMPLE = 1000  # rows that decide the first weights
 
 
-def find_stretch(features: Any) -> Single:
+def fit_input_scale(features: Any) -> Single:
     """Give what makes the range of a column at least 1; a column that is constant, or not dense, stays as it is.
 
     Robust scaling leaves a column alone of which more than half is one value; its others would go unnoticed if small.
@@ -28,51 +28,53 @@ def find_stretch(features: Any) -> Single:
         return np.where(ranges > 0, np.clip(1 / ranges, 1, 1e30), 1).astype(np.float32)
 
 
-def initial(design: NetworkSpec, features: Any, sigma: float, last_bias: Any, rng: np.random.Generator) -> Single:
+def initial_parameters(
+    spec: NetworkSpec, features: Any, sigma: float, last_bias: Any, rng: np.random.Generator
+) -> Single:
     """Draw the parameters to begin with.
 
     The weights of a hidden layer are scaled so that on the given rows each unit has a standard deviation of 1 before
     its bias; those of the last layer are zero.
     """
-    flat = np.zeros(design.size, np.float32)
-    parts = design.views(flat)
+    flat = np.zeros(spec.size, np.float32)
+    parts = spec.views(flat)
     rows = rng.permutation(features.shape[0])[:_SAMPLE]
     hidden = features[rows]
     parts["scale"][:] = 1
-    if design.embedded:
+    if spec.embedded:
         parts["frequencies"][:] = sigma * rng.standard_normal(parts["frequencies"].shape)
         parts["phases"][:] = rng.uniform(-np.pi, np.pi, parts["phases"].shape)
         parts["mix"][:] = rng.uniform(-1, 1, parts["mix"].shape) / np.sqrt(WAVES)
-        hidden = np.hstack([hidden, embed(design, parts, hidden)[2]])  # (n, q + p * MIXED)
-    for i, (before, after) in enumerate(pairwise(design.widths[:-1])):
+        hidden = np.hstack([hidden, embed(spec, parts, hidden)[2]])  # (n, q + p * MIXED)
+    for i, (before, after) in enumerate(pairwise(spec.widths[:-1])):
         weights = rng.standard_normal((before, after)).astype(np.float32) / np.float32(np.sqrt(before))
         spread = np.asarray(hidden @ weights).std(axis=0)
         parts[f"weights_{i}"][:] = weights / np.where(spread > 1e-6, spread, 1)
         parts[f"bias_{i}"][:] = rng.standard_normal(after)
-        hidden = activate(hidden @ parts[f"weights_{i}"] + parts[f"bias_{i}"], design.activation)
-    parts[f"bias_{design.layers - 1}"][:] = last_bias
+        hidden = activate(hidden @ parts[f"weights_{i}"] + parts[f"bias_{i}"], spec.activation)
+    parts[f"bias_{spec.layers - 1}"][:] = last_bias
     return flat
 
 
-def backward(design: NetworkSpec, parts: Parts, trail: Trail, delta: Any, gradient: Parts) -> None:
+def backward(spec: NetworkSpec, parts: Parts, trail: Trail, delta: Any, gradient: Parts) -> None:
     """Write the gradient of a loss by all parameters."""
-    for i in range(design.layers - 1, 0, -1):
+    for i in range(spec.layers - 1, 0, -1):
         np.matmul(trail.hidden[i - 1].T, delta, out=gradient[f"weights_{i}"])
         np.sum(delta, axis=0, out=gradient[f"bias_{i}"])
         delta = (delta @ parts[f"weights_{i}"].T) * trail.slopes[i - 1]  # (n, width below)
     np.sum(delta, axis=0, out=gradient["bias_0"])
-    q, of_first = design.inputs, gradient["weights_0"]
+    q, of_first = spec.inputs, gradient["weights_0"]
     of_first[:q] = trail.features.T @ delta
-    if design.embedded:
+    if spec.embedded:
         of_first[q:] = trail.columns.T @ delta
-        _embed_back(design, parts, trail, delta @ trail.first[q:].T, gradient)
+        _embed_back(spec, parts, trail, delta @ trail.first[q:].T, gradient)
     np.einsum("ij,ij->i", of_first, parts["weights_0"], out=gradient["scale"])
     of_first *= parts["scale"][:, None]
 
 
-def _embed_back(design: NetworkSpec, parts: Parts, trail: Trail, delta: Any, gradient: Parts) -> None:
+def _embed_back(spec: NetworkSpec, parts: Parts, trail: Trail, delta: Any, gradient: Parts) -> None:
     """Write the gradient of the embeddings from that of their columns, (n, p * MIXED)."""
-    n, p = len(delta), design.embedded
+    n, p = len(delta), spec.embedded
     of_columns = np.ascontiguousarray(delta.reshape(n, p, MIXED).transpose(1, 0, 2))  # (p, n, MIXED)
     np.sum(of_columns, axis=1, out=gradient["offset"])
     np.matmul(trail.waves.transpose(0, 2, 1), of_columns, out=gradient["mix"])
@@ -83,7 +85,7 @@ def _embed_back(design: NetworkSpec, parts: Parts, trail: Trail, delta: Any, gra
     gradient["frequencies"][:] = (turns @ of_angles)[:, 0]
 
 
-def cross_entropy_slopes(scores: Any, target: Any, weight: Any, smoothing: float) -> Any:
+def cross_entropy_gradient(scores: Any, target: Any, weight: Any, smoothing: float) -> Any:
     """Return the derivatives of the weighted mean cross entropy with smoothed labels."""
     n, k = scores.shape
     delta = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -94,7 +96,7 @@ def cross_entropy_slopes(scores: Any, target: Any, weight: Any, smoothing: float
     return delta if weight is None else delta * weight[:, None]
 
 
-def squared_error_slopes(scores: Any, target: Any, weight: Any) -> Any:
+def squared_error_gradient(scores: Any, target: Any, weight: Any) -> Any:
     """Return the derivatives of half the weighted mean squared error of the only score."""
     delta = (scores - target[:, None]) / len(target)
     return delta if weight is None else delta * weight[:, None]

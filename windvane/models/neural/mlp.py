@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from windvane.data.task import Task
-from windvane.models.base import BaseModel, Config, Param, Part, Setting, open_model
-from windvane.models.early_stopping import Curve
+from windvane.models.base import BaseModel, Config, DataSplit, Param, TrainingContext, open_model
+from windvane.models.early_stopping import EarlyStopping
 from windvane.models.encoding import (
     balance_class_weights,
     class_weight_space,
@@ -24,8 +24,8 @@ from windvane.models.encoding import (
     fit_encoder,
     preprocessing_space,
 )
-from windvane.models.search_space import complete
-from windvane.models.target_scaler import Units
+from windvane.models.search_space import fill_defaults
+from windvane.models.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoder, float32
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.fitted import Fitted, FittedModel
@@ -50,7 +50,7 @@ class MLP:
         """Every task and table."""
         return True
 
-    def space(self, task: Task) -> dict[str, Param]:
+    def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of Auto-Sklearn 2.0; wider by default, with a learning rate that cannot diverge so easily."""
         from optuna.distributions import CategoricalDistribution as Choice
         from optuna.distributions import FloatDistribution as Float
@@ -66,26 +66,35 @@ class MLP:
             **class_weight_space(task),
         }
 
-    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
         """4 to 512 epochs."""
         return _STEPS
 
-    def start(self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None) -> MLPModel:
+    def create_model(
+        self,
+        config: Config,
+        train: DataSplit,
+        validation: DataSplit,
+        context: TrainingContext,
+        checkpoint: Path | None = None,
+    ) -> MLPModel:
         """Encode, and take over weights and moments of a checkpoint."""
-        task = setting.task
-        config = complete(config, self.space(task))
+        task = context.task
+        config = fill_defaults(config, self.search_space(task))
         encoder, features = fit_encoder(encoder_settings(config), train.table, train.target, task)
         features = float32(features)
-        units = Units.of(train.target, train.weight, task)
-        model = MLPModel(encoder, units, setting)
-        if kept is not None:
-            model.resume(kept)
-        model.prepare(_network(config, len(train.target), task), features, balance_class_weights(config, train), valid)
+        target_scaler = TargetScaler.of(train.target, train.weight, task)
+        model = MLPModel(encoder, target_scaler, context)
+        if checkpoint is not None:
+            model.resume(checkpoint)
+        model.prepare(
+            _network(config, len(train.target), task), features, balance_class_weights(config, train), validation
+        )
         return model
 
-    def load(self, folder: Path, setting: Setting) -> Fitted:
+    def load(self, folder: Path, context: TrainingContext) -> Fitted:
         """Open a checkpoint for prediction."""
-        model: Fitted = open_model(folder, setting, "mlp")
+        model: Fitted = open_model(folder, context, "mlp")
         return model
 
 
@@ -102,53 +111,53 @@ class MLPModel(BaseModel):
         "relu" or "tanh".
     """
 
-    def __init__(self, encoder: Encoder, units: Units, setting: Setting) -> None:
-        super().__init__(encoder, units, setting)
-        self.curve = Curve(_PATIENCE)
+    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
+        super().__init__(encoder, target_scaler, context)
+        self.early_stopping = EarlyStopping(_PATIENCE)
         self.activation, self.updates = "relu", 0
         self.best: list[Single] = []
-        self.now: list[Single] = []
-        self.means: list[Single] = []
-        self.squares: list[Single] = []
+        self.parameters: list[Single] = []
+        self.exp_avg: list[Single] = []
+        self.exp_avg_sq: list[Single] = []
 
     def resume(self, folder: Path) -> None:
         """Take over weights and moments of a checkpoint."""
-        state, fitted = self.restore(folder), open_model(folder, self.setting, "mlp")
+        state, fitted = self.restore(folder), open_model(folder, self.context, "mlp")
         arrays = read_arrays(folder / "training.npz")
         with reading(folder):
-            self.curve = Curve(_PATIENCE, state["losses"])
+            self.early_stopping = EarlyStopping(_PATIENCE, state["losses"])
             self.encoder, self.best, self.activation = fitted.encoder, fitted.arrays, fitted.activation
             self.updates = int(state["updates"])
-            for name in ("now", "means", "squares"):
-                kept = [arrays[f"{name}_{i}"].astype(np.float32, casting="safe") for i in range(len(self.best))]
-                if [array.shape for array in kept] != [array.shape for array in self.best]:
+            for name in ("parameters", "exp_avg", "exp_avg_sq"):
+                saved = [arrays[f"{name}_{i}"].astype(np.float32, casting="safe") for i in range(len(self.best))]
+                if [array.shape for array in saved] != [array.shape for array in self.best]:
                     raise ValueError("weights and moments do not go together")
-                setattr(self, name, kept)
+                setattr(self, name, saved)
 
-    def prepare(self, network: Any, features: Any, train: Part, valid: Part) -> None:
+    def prepare(self, network: Any, features: Any, train: DataSplit, validation: DataSplit) -> None:
         """Encode the validation set; put weights and moments that were kept into the network."""
         self._network, self._features, self._train = network, features, train
-        target = self.units.shrink(train.target)
+        target = self.target_scaler.transform(train.target)
         # Float32 like the features, or scikit-learn would compute in float64.
-        self._target = target if self.setting.task.is_classification else target.astype(np.float32)
-        self._known = float32(self.encoder.transform(valid.table))
-        self._valid = valid
+        self._target = target if self.context.task.is_classification else target.astype(np.float32)
+        self._known = float32(self.encoder.transform(validation.table))
+        self._valid = validation
         self.activation = network.activation
         if not self.iterations:
             return
         self._learn(slice(0, network.batch_size))  # makes everything that the network has, to be overwritten
-        for arrays, kept in zip(self._inside(), (self.now, self.means, self.squares), strict=True):
-            for array, values in zip(arrays, kept, strict=True):
+        for arrays, saved in zip(self._inside(), (self.parameters, self.exp_avg, self.exp_avg_sq), strict=True):
+            for array, values in zip(arrays, saved, strict=True):
                 np.copyto(array, values)
         network._optimizer.t = self.updates
 
-    def grow(self, iterations: int, until: float = np.inf) -> None:
+    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
         """Train up to this many epochs; the clock is asked before each."""
-        while self.iterations < min(iterations, _STEPS[-1]) and not self.finished and time.monotonic() < until:
+        while self.iterations < min(iterations, _STEPS[-1]) and not self.finished and time.monotonic() < deadline:
             self._epoch()
 
     def _epoch(self) -> None:
-        seeds = np.random.SeedSequence([self.setting.seed, self.iterations])
+        seeds = np.random.SeedSequence([self.context.seed, self.iterations])
         self._network.random_state = int(seeds.generate_state(1)[0])
         try:
             self._learn(slice(None))
@@ -159,17 +168,22 @@ class MLPModel(BaseModel):
                 raise
             self.finished = True
             return
-        now, means, squares = self._inside()
-        self.now, self.means, self.squares, self.updates = now, means, squares, int(self._network._optimizer.t)
-        if self.curve.add(self._loss()):
-            self.best = [array.copy() for array in now]
-        self.iterations, self.best_iteration = len(self.curve.losses), self.curve.best
-        self.finished = self.curve.stalled or self.iterations >= _STEPS[-1]
+        parameters, exp_avg, exp_avg_sq = self._inside()
+        self.parameters, self.exp_avg, self.exp_avg_sq, self.updates = (
+            parameters,
+            exp_avg,
+            exp_avg_sq,
+            int(self._network._optimizer.t),
+        )
+        if self.early_stopping.update(self._loss()):
+            self.best = [array.copy() for array in parameters]
+        self.iterations, self.best_iteration = len(self.early_stopping.losses), self.early_stopping.best
+        self.finished = self.early_stopping.should_stop or self.iterations >= _STEPS[-1]
 
     def _learn(self, rows: slice) -> None:
         # Float32 as well: scikit-learn would make the network float64.
         weight = None if self._train.weight is None else self._train.weight[rows].astype(np.float32)
-        task = self.setting.task
+        task = self.context.task
         classes = {"classes": np.arange(task.n_classes)} if task.is_classification else {}
         with np.errstate(over="ignore", invalid="ignore"):
             self._network.partial_fit(self._features[rows], self._target[rows], sample_weight=weight, **classes)
@@ -180,8 +194,8 @@ class MLPModel(BaseModel):
 
     def _loss(self) -> float:
         scores, target = mlp_scores(self._known, self._inside()[0], self.activation), self._valid.target
-        if not self.setting.task.is_classification:
-            losses = (scores[:, 0] - self.units.shrink(target)) ** 2
+        if not self.context.task.is_classification:
+            losses = (scores[:, 0] - self.target_scaler.transform(target)) ** 2
         else:
             losses = -log_softmax(logits(scores), axis=1)[np.arange(len(target)), target]
         return float(np.average(losses, weights=self._valid.weight))
@@ -193,10 +207,10 @@ class MLPModel(BaseModel):
     def save(self, folder: Path) -> None:
         """Write a checkpoint, with the weights of the last epoch and Adam's moments to resume from."""
         self.fitted().save(folder)
-        groups = {"now": self.now, "means": self.means, "squares": self.squares}
+        groups = {"parameters": self.parameters, "exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
         arrays = {f"{name}_{i}": array for name, group in groups.items() for i, array in enumerate(group)}
         write_arrays(folder / "training.npz", arrays)
-        self.save_training(folder, {"losses": self.curve.losses, "updates": self.updates})
+        self.save_training(folder, {"losses": self.early_stopping.losses, "updates": self.updates})
 
 
 def _network(config: Config, n_rows: int, task: Task) -> Any:

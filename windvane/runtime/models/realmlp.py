@@ -110,7 +110,7 @@ class Trail:
     scores: Any  # shape (n, k)
 
 
-def squash(features: Any, stretch: NDArray[Any]) -> Any:
+def smooth_clip(features: Any, stretch: NDArray[Any]) -> Any:
     """Stretch columns, and bend them so that no value is beyond -3 .. 3: x / sqrt(1 + (x / 3)^2)."""
     if isinstance(features, sp.csr_matrix):
         bent = features.copy()
@@ -133,14 +133,14 @@ def activate(z: Any, activation: Activation) -> Any:
     return value
 
 
-def slope(z: Any, value: Any, activation: Activation) -> Any:
+def activation_gradient(z: Any, value: Any, activation: Activation) -> Any:
     """Give the derivative of `activate` at z, where it has this value."""
     if activation == "relu":
         return (z > 0).astype(z.dtype)
     return np.where(z > 0, SELU_SCALE, value + SELU_SCALE * SELU_ALPHA)
 
 
-def forward(design: NetworkSpec, parts: Parts, features: Any, masks: Iterator[Any] | None = None) -> Trail:
+def forward(spec: NetworkSpec, parts: Parts, features: Any, masks: Iterator[Any] | None = None) -> Trail:
     """Run a network on n rows.
 
     `masks` has for each hidden layer what its values are multiplied with, (n, width), or None; without masks the
@@ -148,16 +148,16 @@ def forward(design: NetworkSpec, parts: Parts, features: Any, masks: Iterator[An
     """
     first = parts["scale"][:, None] * parts["weights_0"]  # (q + p * MIXED, width)
     angles = waves = columns = None
-    z = features @ first[: design.inputs]  # (n, width)
-    if design.embedded:
-        angles, waves, columns = embed(design, parts, features)
-        z += columns @ first[design.inputs :]
+    z = features @ first[: spec.inputs]  # (n, width)
+    if spec.embedded:
+        angles, waves, columns = embed(spec, parts, features)
+        z += columns @ first[spec.inputs :]
     z += parts["bias_0"]
     trail = Trail(features, angles, waves, columns, first, [], [], None)
-    for i in range(1, design.layers):
-        value = activate(z, design.activation)
+    for i in range(1, spec.layers):
+        value = activate(z, spec.activation)
         if masks is not None:
-            derivative, mask = slope(z, value, design.activation), next(masks)
+            derivative, mask = activation_gradient(z, value, spec.activation), next(masks)
             if mask is not None:
                 value *= mask
                 derivative *= mask
@@ -168,9 +168,9 @@ def forward(design: NetworkSpec, parts: Parts, features: Any, masks: Iterator[An
     return trail
 
 
-def embed(design: NetworkSpec, parts: Parts, features: Any) -> tuple[Any, Any, Any]:
+def embed(spec: NetworkSpec, parts: Parts, features: Any) -> tuple[Any, Any, Any]:
     """Give angles and cosines, (p, n, WAVES), and the mixed cosines, (n, p * MIXED)."""
-    numbers = features[:, : design.embedded].T[:, :, None]  # (p, n, 1)
+    numbers = features[:, : spec.embedded].T[:, :, None]  # (p, n, 1)
     turns = 2 * np.pi * parts["frequencies"]
     angles = numbers * turns[:, None] + parts["phases"][:, None]
     waves = np.cos(angles)
@@ -178,11 +178,11 @@ def embed(design: NetworkSpec, parts: Parts, features: Any) -> tuple[Any, Any, A
     return angles, waves, np.ascontiguousarray(columns.transpose(1, 0, 2)).reshape(len(features), -1)
 
 
-def find_scores(design: NetworkSpec, parts: Parts, features: Any) -> Any:
+def find_scores(spec: NetworkSpec, parts: Parts, features: Any) -> Any:
     """Run a network on many rows, some at a time; shape (n, k)."""
     starts = range(0, features.shape[0], PORTION)
-    portions = [forward(design, parts, features[start : start + PORTION]).scores for start in starts]
-    return np.concatenate(portions) if portions else np.zeros((0, design.outputs), features.dtype)
+    portions = [forward(spec, parts, features[start : start + PORTION]).scores for start in starts]
+    return np.concatenate(portions) if portions else np.zeros((0, spec.outputs), features.dtype)
 
 
 class FittedRealMLP(FittedModel):
@@ -219,7 +219,7 @@ class FittedRealMLP(FittedModel):
             return cls(encoder, output, spec, parameters, stretch, (low, high))
 
     def predict(self, table: Table) -> Floats:
-        features = squash(float32(self.encoder.transform(table)).astype(np.float64), self.stretch)
+        features = smooth_clip(float32(self.encoder.transform(table)).astype(np.float64), self.stretch)
         scores = find_scores(self.spec, self._double, features)
         if not self.output.n_classes:
             return self.output.from_values(np.clip(scores[:, 0], *self.limits))

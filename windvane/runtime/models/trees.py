@@ -126,7 +126,7 @@ class TreeArrays:
         return tree
 
 
-class Descent:
+class ForestPredictor:
     """Mean of the leaf values that rows reach in all trees."""
 
     def __init__(self, parts: Sequence[TreeArrays], n_features: int) -> None:
@@ -202,7 +202,7 @@ class FittedForest(FittedModel):
         super().__init__(encoder, output)
         self.parts, self.n_features = list(parts), n_features
         self.folder = folder  # where some of the parts lie already: their files can be linked
-        self._descent: Descent | None = None
+        self._predictor: ForestPredictor | None = None
 
     @classmethod
     def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedForest:
@@ -221,9 +221,9 @@ class FittedForest(FittedModel):
         return cls(encoder, output, parts, n_features, folder)
 
     def predict(self, table: Table) -> Floats:
-        if self._descent is None:
-            self._descent = Descent(self.parts, self.n_features)
-        found = self._descent(float32(self.encoder.transform(table)))  # (n, k)
+        if self._predictor is None:
+            self._predictor = ForestPredictor(self.parts, self.n_features)
+        found = self._predictor(float32(self.encoder.transform(table)))  # (n, k)
         return self.output.from_probabilities(found) if self.output.n_classes else found[:, 0]
 
     def save(self, folder: Path) -> None:

@@ -19,14 +19,14 @@ from typing import Any
 from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.models.base import Config, Family
-from windvane.models.search_space import check
+from windvane.models.search_space import validate
 
 FORMAT = 2
 KINDS = ("binary", "multiclass", "regression")
 
 
 @dataclass(frozen=True)
-class Entry:
+class PortfolioEntry:
     """One configuration of a portfolio."""
 
     family: str
@@ -37,7 +37,7 @@ class Entry:
 class Case:
     """An order of configurations, and the runs it is for."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[PortfolioEntry, ...]
     kinds: tuple[str, ...] = KINDS
     max_rows: int | None = None  # None: any number
 
@@ -46,7 +46,7 @@ class Case:
         return task.kind in self.kinds and (self.max_rows is None or task.n_rows <= self.max_rows)
 
 
-def read_portfolio(task: Task, families: Mapping[str, Family], path: Path | None = None) -> list[Entry]:
+def read_portfolio(task: Task, families: Mapping[str, Family], path: Path | None = None) -> list[PortfolioEntry]:
     """Return the entries for a task, in the order in which they are to be evaluated.
 
     Families that the run lacks are left out; a family that the portfolio does not know (a user's own) comes first with
@@ -60,12 +60,12 @@ def read_portfolio(task: Task, families: Mapping[str, Family], path: Path | None
             "Allowed: a file made by `windvane portfolio build` from tables of this kind."
         )
     known = {entry.family for one in cases for entry in one.entries}
-    own = [Entry(family, {}) for family in families if family not in known]
+    own = [PortfolioEntry(family, {}) for family in families if family not in known]
     entries = [entry for entry in case.entries if entry.family in families]
     if path is not None:
         for entry in entries:
             try:
-                check(entry.config, families[entry.family].space(task))
+                validate(entry.config, families[entry.family].search_space(task))
             except InputError as error:
                 raise InputError(f"portfolio={str(path)!r}: {entry.family}: {error}") from error
     return own + entries
@@ -90,7 +90,7 @@ def read_cases(path: Path) -> list[Case]:
 
 
 def _read_case(case: Mapping[str, Any]) -> Case:
-    entries = tuple(Entry(str(entry["family"]), dict(entry["config"])) for entry in case["entries"])
+    entries = tuple(PortfolioEntry(str(entry["family"]), dict(entry["config"])) for entry in case["entries"])
     kinds = tuple(case.get("kinds", KINDS))
     if not set(kinds) <= set(KINDS):
         raise ValueError(f"kinds {kinds} are not among {KINDS}")

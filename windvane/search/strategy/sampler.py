@@ -14,7 +14,7 @@ import numpy as np
 
 from windvane.data.task import Task
 from windvane.models.base import Config, Family, Param, Value
-from windvane.models.search_space import complete
+from windvane.models.search_space import fill_defaults
 from windvane.search.strategy.halving import Rung, rung_of
 from windvane.search.trial import Trial, config_key
 
@@ -27,7 +27,7 @@ class ConfigSampler:
     """Suggests configurations; it learns from the highest rung that has enough results."""
 
     def __init__(self, families: Mapping[str, Family], task: Task, seed: int, rungs: Sequence[Rung]) -> None:
-        self._spaces = {name: family.space(task) for name, family in families.items()}
+        self._spaces = {name: family.search_space(task) for name, family in families.items()}
         self._seed, self._rungs = seed, rungs
         self._level = -1
         self._study: Any = None
@@ -92,7 +92,7 @@ class ConfigSampler:
             distributions: dict[str, Any] = {
                 "family": optuna.distributions.CategoricalDistribution(sorted(self._spaces))
             }
-            for name, value in complete(trial.config, space).items():
+            for name, value in fill_defaults(trial.config, space).items():
                 params[f"{trial.family}.{name}"] = value
                 distributions[f"{trial.family}.{name}"] = space[name].distribution
             self._study.add_trial(

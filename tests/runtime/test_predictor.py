@@ -10,7 +10,7 @@ import pytest
 from windvane.data.column_types import infer_schema
 from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric
-from windvane.predictor import Predictor
+from windvane.persistence import Predictor
 from windvane.runtime import predictor as module
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
@@ -90,12 +90,12 @@ def test_temperature_is_applied_to_the_blend() -> None:
 
 def test_labels_are_the_largest_after_decision_weights() -> None:
     blend = by_hand(BINARY, rows())
-    plain = make(BINARY).predict(rows())
+    plain = make(BINARY).predict_table(rows())
     np.testing.assert_array_equal(plain, np.where(blend[:, 1] > 0.5, "yes", "no"))
-    leaning = make(BINARY, decision=(0.25, 1.0))
-    np.testing.assert_array_equal(leaning.predict(rows()), np.where(blend[:, 1] > 0.2, "yes", "no"))
+    leaning = make(BINARY, decision_weights=(0.25, 1.0))
+    np.testing.assert_array_equal(leaning.predict_table(rows()), np.where(blend[:, 1] > 0.2, "yes", "no"))
     np.testing.assert_allclose(leaning.predict_raw(rows()), blend)  # probabilities stay what they are
 
 
 def test_numbers_are_predicted_as_they_are() -> None:
-    np.testing.assert_allclose(make(NUMBER).predict(rows()), by_hand(NUMBER, rows()))
+    np.testing.assert_allclose(make(NUMBER).predict_table(rows()), by_hand(NUMBER, rows()))
