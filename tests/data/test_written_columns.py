@@ -13,7 +13,7 @@ from windvane.data.files import read_frame, to_frame
 from windvane.data.splits import SplitOptions, make_folds
 from windvane.data.target import counted_rows, encode_target, infer_task
 from windvane.errors import InputError
-from windvane.runtime.schema import Schema
+from windvane.runtime.columns.schema import Schema
 
 
 def learned(**columns):

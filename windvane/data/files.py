@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_array
 from windvane.data.arff import parse_arff
 from windvane.data.number_columns import number_forms
 from windvane.errors import InputError
-from windvane.runtime.schema import of_array, with_text_names
+from windvane.runtime.columns.schema import of_array, with_text_names
 
 Frame = pd.DataFrame | sp.csr_matrix
 

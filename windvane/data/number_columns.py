@@ -7,8 +7,8 @@ from numbers import Number
 import numpy as np
 import pandas as pd
 
-from windvane.runtime.column_values import MISSING_TEXTS, is_missing
-from windvane.runtime.number_texts import Evidence, find_forms
+from windvane.runtime.columns.column_values import MISSING_TEXTS, is_missing
+from windvane.runtime.columns.number_texts import Evidence, find_forms
 
 SAMPLE = 1000  # values that show that most columns of texts hold no numbers
 

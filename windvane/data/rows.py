@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import PredefinedSplit
 
 from windvane.errors import InputError
-from windvane.runtime.table import Integers
+from windvane.runtime.columns.table import Integers
 
 
 def order_notes(X: Any, others: Mapping[str, Any]) -> list[str]:

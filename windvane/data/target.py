@@ -13,8 +13,8 @@ from sklearn.utils.validation import check_array, column_or_1d
 
 from windvane.data.number_columns import number_forms
 from windvane.errors import InputError
-from windvane.runtime.column_values import to_numbers
-from windvane.runtime.table import Floats, Integers
+from windvane.runtime.columns.column_values import to_numbers
+from windvane.runtime.columns.table import Floats, Integers
 
 TaskType = Literal["classification", "regression"]
 

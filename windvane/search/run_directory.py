@@ -133,7 +133,7 @@ class RunDirectory:
         if not record:
             return None
         ensemble = Ensemble.from_json(record)
-        complete = all(self.checkpoint(member.number, member.step).exists() for member in ensemble.members)
+        complete = all(self.checkpoint(member.number, member.checkpoint).exists() for member in ensemble.members)
         return ensemble if complete else None
 
     def read_curve(self) -> Curve:
@@ -150,7 +150,7 @@ class RunDirectory:
         """Return, for each member, the folders of the fold models that predict."""
         folders = []
         for member in ensemble.members:
-            checkpoint = self.checkpoint(member.number, member.step)
+            checkpoint = self.checkpoint(member.number, member.checkpoint)
             folds = member.folds or range(len(list(checkpoint.glob("fold_*"))))
             folders.append([checkpoint / f"fold_{fold}" for fold in folds])
         return folders
