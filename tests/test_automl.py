@@ -13,7 +13,7 @@ import pytest
 from bad_families import BadFamily
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_classification
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -329,3 +329,30 @@ def test_a_target_in_another_order_is_reported(fitted: AutoClassifier, cancer) -
     assert fitted.score(X_test, other.loc[X_test.index]) > 0.98
     with pytest.warns(UserWarning, match="y has the index labels of X in another order"):
         fitted.feature_importance(X_test, other, n_repeats=1)
+
+
+def test_the_positive_class_is_kept(tmp_path: Path, cancer) -> None:
+    X, X_test, y, y_test = cancer
+    y, y_test = y.map({0: "malignant", 1: "benign"}), y_test.map({0: "malignant", 1: "benign"})
+    options = {**QUICK, "n_trials": 1, "policy": "holdout", "families": ["linear"], "metric": "f1"}
+    model = AutoClassifier(**options, run_dir=tmp_path / "run", positive_class="benign").fit(X, y)
+    assert model.positive_class_ == "benign"
+
+    def expected(of: AutoClassifier) -> float:
+        return f1_score(y_test, of.predict(X_test), pos_label=str(of.positive_class_))
+
+    assert model.score(X_test, y_test) == pytest.approx(expected(model))
+    model.save(tmp_path / "saved")
+    for again in (load(tmp_path / "saved"), load(tmp_path / "run"), pickle.loads(pickle.dumps(model))):
+        assert again.positive_class_ == "benign"
+        assert again.score(X_test, y_test) == model.score(X_test, y_test)
+    page = model.report(tmp_path / "report.html", X_test, y_test).read_text()
+    assert "Test f1 of “benign”" in page
+    assert "“benign” against the other class" in page
+    same = AutoClassifier(**options, run_dir=tmp_path / "run").fit(X, y)
+    assert same.positive_class_ == "benign"  # of the run
+    with pytest.raises(RunMismatchError, match="positive_class: 'benign' there, 'malignant' here"):
+        AutoClassifier(**options, run_dir=tmp_path / "run", positive_class="malignant").fit(X, y)
+    with pytest.raises(InputError, match="positive_class='x' is no class"):
+        AutoClassifier(**options, positive_class="x").fit(X, y)
+    assert clone(model).positive_class == "benign"

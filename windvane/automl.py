@@ -41,6 +41,7 @@ from windvane.search.runner import (
     SearchResult,
     create_run,
     inherit_settings,
+    inherited_positive_class,
     open_run,
     read_result,
     run_search,
@@ -169,6 +170,7 @@ class AutoML(BaseEstimator):
                 time=time,
                 split=split,
                 sample_weight=sample_weight,
+                positive_class=self._positive_label(settings),
                 owner=type(self).__name__,
             )
             for warning in prepared.warnings:
@@ -402,6 +404,11 @@ class AutoML(BaseEstimator):
     def _own_metric(self) -> Any:
         return None if isinstance(self.metric, str) else self.metric
 
+    def _positive_label(self, settings: Settings) -> Any:
+        """The positive class that the user chose, now or when the run was created."""
+        given = getattr(self, "positive_class", None)
+        return inherited_positive_class(settings) if given is None else given
+
     def _start_workers(self, settings: Settings, dask_client: Any) -> WorkerPool | DaskPool:
         if dask_client is None and self.scheduler is None:
             return WorkerPool(settings.n_jobs, settings.memory_limit)
@@ -457,6 +464,8 @@ class AutoML(BaseEstimator):
         self.predictor_ = predictor
         if predictor.classes is not None:
             self.classes_ = predictor.classes
+            if predictor.metric.positive is not None:
+                self.positive_class_ = predictor.classes[predictor.metric.positive]
         self.n_features_in_ = len(predictor.schema.feature_names)
         if predictor.schema.named:
             self.feature_names_in_ = np.array(predictor.schema.feature_names, dtype=object)
@@ -534,11 +543,16 @@ class AutoClassifier(ClassifierMixin, AutoML):
         that ships.
     scheduler
         Address of a Dask scheduler, as in "tcp://host:8786", whose cluster trains the trials; None for this machine.
+    positive_class
+        Of two classes the one that f1, precision, recall and average_precision are about, and the curves of the report;
+        None for 1 or True as in scikit-learn, and for the rarer class where the labels are others.
 
     Attributes
     ----------
     classes_
         Labels in the order of the columns of `predict_proba`.
+    positive_class_
+        The positive one of two classes.
     trials_
         Every `windvane.Trial` of the run.
     policy_
@@ -557,6 +571,43 @@ class AutoClassifier(ClassifierMixin, AutoML):
 
     _goal: TaskType = "classification"
     score = AutoML.score  # with the run's metric; the mixin has the accuracy
+
+    def __init__(
+        self,
+        time_budget: float | str = 600,
+        *,
+        metric: Any = "auto",
+        n_jobs: int | None = -1,
+        memory_limit: float | None = None,
+        policy: str = "auto",
+        families: Sequence[Any] | None = None,
+        ensemble_size: int = 25,
+        n_trials: int | None = None,
+        run_dir: str | Path | None = None,
+        random_state: Any = None,
+        verbose: int = 1,
+        keep_data: bool = True,
+        portfolio: str | Path | None = None,
+        scheduler: str | None = None,
+        positive_class: Any = None,
+    ) -> None:
+        super().__init__(
+            time_budget,
+            metric=metric,
+            n_jobs=n_jobs,
+            memory_limit=memory_limit,
+            policy=policy,
+            families=families,
+            ensemble_size=ensemble_size,
+            n_trials=n_trials,
+            run_dir=run_dir,
+            random_state=random_state,
+            verbose=verbose,
+            keep_data=keep_data,
+            portfolio=portfolio,
+            scheduler=scheduler,
+        )
+        self.positive_class = positive_class
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Predict probabilities.

@@ -68,6 +68,7 @@ def build_manifest(
         "task": asdict(task),
         "classes": None if classes is None else {"dtype": classes.dtype.str, "values": classes.tolist()},
         "metric": metric.name,
+        "positive_class": metric.positive,  # its code
         "own_metric": own_metric,
         "schema": schema.to_json(),
     }
@@ -159,9 +160,11 @@ def open_predictor(
 def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:
     """Return the metric of a manifest; without the user's own metric, the default metric of the task."""
     name = "auto" if manifest["own_metric"] else manifest["metric"]
-    return get_metric(
-        own if own is not None else name, Task(**manifest["task"]), classes_from_json(manifest["classes"])
-    )
+    task, classes = Task(**manifest["task"]), classes_from_json(manifest["classes"])
+    positive = manifest.get("positive_class")
+    if positive is not None and (task.kind != "binary" or positive not in (0, 1)):
+        raise ModelFileError(f"The manifest is damaged: positive_class is {positive!r}.")
+    return get_metric(own if own is not None else name, task, classes, positive)
 
 
 def to_bytes(manifest: Mapping[str, Any], predictor: Predictor) -> bytes:

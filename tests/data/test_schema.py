@@ -358,3 +358,53 @@ def test_names_are_reported_where_training_had_none(make):
     np.testing.assert_array_equal(table.matrix if table.sparse is None else table.sparse.toarray(), X)
     numbered = schema.transform(to_frame(pd.DataFrame(X)[[2, 0, 1]]))
     np.testing.assert_array_equal(numbered.matrix if numbered.sparse is None else numbered.sparse.toarray(), X)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "Float32", "float[pyarrow]", "float64"])
+def test_categories_of_narrow_floats(dtype):
+    values = pd.Series([0.1, 0.2, 0.7, 0.1], dtype=dtype)
+    frame = pd.DataFrame({"c": values.astype("category"), "x": [1.0, 2.0, 3.0, 4.0]})
+    schema = infer_schema(frame)
+    assert schema.columns[0].vocabulary == ("0.1", "0.2", "0.7")
+    for changed in (frame, frame.assign(c=values), frame.assign(c=[0.1, 0.2, 0.7, 0.1])):
+        whole = schema.transform(changed).matrix
+        assert whole[:, 1].tolist() == [0, 1, 2, 0]
+        for i in range(4):  # one row, a few, many
+            np.testing.assert_array_equal(schema.transform(changed.iloc[[i]]).matrix, whole[[i]])
+        many = pd.concat([changed] * 100, ignore_index=True)
+        np.testing.assert_array_equal(schema.transform(many).matrix, np.tile(whole, (100, 1)))
+
+
+def test_masked_values_are_missing():
+    numbers = np.ma.masked_array([[1, 2], [3, 4], [5, 7]], mask=[[0, 1], [0, 0], [1, 0]])
+    expected = [[1, np.nan], [3, 4], [np.nan, 7]]
+    for X in (numbers, numbers.astype(float), numbers.astype(object)):
+        schema = infer_schema(to_frame(X))
+        np.testing.assert_array_equal(schema.transform(to_frame(X)).matrix, expected)
+    texts = np.ma.masked_array([["a", "b"], ["c", "d"]], mask=[[0, 1], [0, 0]])
+    frame = to_frame(texts)
+    assert frame.isna().to_numpy().tolist() == [[False, True], [False, False]]
+
+
+def test_one_number_beside_missing_ones_says_only_that_it_is_there():
+    day, span = pd.Timestamp("2024-05-01"), pd.Timedelta("2h")
+    frame = pd.DataFrame(
+        {
+            "number": [7.0, np.nan, 7.0],
+            "date": [day, pd.NaT, day],
+            "duration": [span, pd.NaT, span],
+            "written": ["1,5", None, "1,5"],
+            "x": [1.0, 2.0, 3.0],
+        }
+    )
+    schema = infer_schema(to_frame(frame))
+    expected = schema.transform(frame).matrix
+    assert np.isnan(expected[1, :4]).sum() == 2 + (schema.columns[1].kind == "date")
+    changed = frame.assign(
+        number=[9.0, np.nan, -1e9],
+        written=["2,5", None, "3"],
+        date=[day + span, pd.NaT, day - span * 1000],
+        duration=[span * 2, pd.NaT, span * 3],
+    )
+    np.testing.assert_array_equal(schema.transform(changed).matrix, expected)
+    assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema

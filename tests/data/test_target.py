@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.exceptions import DataConversionWarning
 
-from windvane.data.target import counted_rows, encode_target
+from windvane.data.target import choose_positive, counted_rows, encode_target
 from windvane.errors import InputError
 
 
@@ -155,3 +155,42 @@ def test_errors_of_weights(weight, message):
     with pytest.raises(InputError) as caught:
         counted_rows(weight, 3)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("classes", "target", "given", "found"),
+    [
+        ([0, 1], [1, 1, 0], None, (1, "as in scikit-learn")),
+        ([False, True], [1, 1, 0], None, (1, "as in scikit-learn")),
+        ([-1.0, 1.0], [1, 1, 0], None, (1, "as in scikit-learn")),
+        ([1, 2], [1, 1, 0], None, (0, "as in scikit-learn")),
+        ([2, 5], [1, 1, 0], None, (0, "the rarer one")),
+        (["no", "yes"], [0, 0, 1], None, (1, "the rarer one")),
+        (["no", "yes"], [1, 1, 0], None, (0, "the rarer one")),
+        (["no", "yes"], [1, 0], None, (1, "the rarer one")),
+        (["no", "yes"], [1, 1, 0], "yes", (1, "as chosen")),
+        ([0, 1], [1, 0], "0", (0, "as chosen")),
+        ([False, True], [1, 0], "False", (0, "as chosen")),
+        ([0, 1], [1, 0], np.int64(0), (0, "as chosen")),
+        (["a", "b", "c"], [0, 1, 2], None, (None, "")),
+    ],
+)
+def test_the_positive_class(classes, target, given, found):
+    assert choose_positive(given, np.array(classes), np.array(target)) == found
+
+
+def test_a_positive_class_that_is_none():
+    with pytest.raises(InputError, match=r"positive_class='maybe' is no class. Allowed: 'no' or 'yes'\."):
+        choose_positive("maybe", np.array(["no", "yes"]), np.array([0, 1]))
+    with pytest.raises(InputError, match="positive_class=1 is for two classes, but there are 3"):
+        choose_positive(1, np.array([1, 2, 3]), np.array([0, 1, 2]))
+
+
+def test_masked_targets_and_weights():
+    with pytest.raises(InputError, match="y has 1 missing value, the first in row 1"):
+        encode_target(np.ma.masked_array([1.0, 2.0, 3.0], mask=[0, 1, 0]), "regression")
+    with pytest.raises(InputError, match="y has 1 missing value, the first in row 1"):
+        encode_target(np.ma.masked_array(["a", "b", "a"], mask=[0, 1, 0]), "classification")
+    assert encode_target(np.ma.masked_array([1, 0, 1]), "classification")[0].tolist() == [1, 0, 1]
+    with pytest.raises(InputError, match="sample_weight contains NaN"):
+        counted_rows(np.ma.masked_array([1.0, 2.0], mask=[0, 1]), 2)

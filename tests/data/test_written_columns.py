@@ -169,6 +169,6 @@ def test_targets_weights_and_times_that_are_written():
     assert weight.tolist() == [0.5, 1.5]
     times = [f"{day:02d}.{month:02d}.2024" for month in (3, 2, 1) for day in (1, 15, 28)]
     folds, _ = make_folds(np.arange(9.0), 1, seed=0, by=SplitOptions(time=times))
-    assert folds[0].valid.tolist() == [0, 1, 2]
+    assert folds[0].validation.tolist() == [0, 1, 2]
     with pytest.raises(InputError, match="time holds texts such as '01/02/2024', in which day and month"):
         make_folds(np.arange(4.0), 1, seed=0, by=SplitOptions(time=["01/02/2024", "02/03/2024"] * 2))

@@ -245,7 +245,7 @@ def test_a_row_of_weight_zero_is_no_row(make: Any, options: dict[str, Any]) -> N
     assert found.problem.fingerprint() == wanted.problem.fingerprint()
     for fold, other in zip(found.problem.folds, wanted.problem.folds, strict=True):
         np.testing.assert_array_equal(fold.train, other.train)
-        np.testing.assert_array_equal(fold.valid, other.valid)
+        np.testing.assert_array_equal(fold.validation, other.validation)
 
 
 def test_a_split_of_rows_some_of_which_have_weight_zero() -> None:
@@ -253,7 +253,7 @@ def test_a_split_of_rows_some_of_which_have_weight_zero() -> None:
     pairs = [(np.arange(60) < 40, np.arange(40, 60))]
     problem = run(frame(), labels(), sample_weight=weight, split=pairs).problem
     assert problem.weight is None  # the others count the same
-    assert (problem.folds[0].train.tolist(), len(problem.folds[0].valid)) == (list(range(30)), 15)
+    assert (problem.folds[0].train.tolist(), len(problem.folds[0].validation)) == (list(range(30)), 15)
     with pytest.raises(InputError, match="groups has 59 values, but there are 60 rows"):
         run(frame(), labels(), sample_weight=weight, groups=np.arange(59))
 

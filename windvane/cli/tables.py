@@ -36,6 +36,7 @@ def fit(
     groups: Annotated[str | None, typer.Option(help="Column: rows of one value stay in one fold.")] = None,
     time_column: Annotated[str | None, typer.Option(help="Column: later rows validate earlier ones.")] = None,
     weight: Annotated[str | None, typer.Option(help="Column: how much a row counts.")] = None,
+    positive: Annotated[str | None, typer.Option(help="Of two classes the one that f1, recall ... are about.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Search for the best ensemble and save it in a run directory.
@@ -47,6 +48,7 @@ def fit(
 
         from windvane import AutoClassifier, AutoRegressor
         from windvane.data.files import read_frame
+        from windvane.errors import InputError
         from windvane.settings import parse_seconds
 
         named = {"--target": target, "--groups": groups, "--time-column": time_column, "--weight": weight}
@@ -58,6 +60,9 @@ def fit(
             texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name].dtype)]
             X_test, test_columns = _take_columns(read_frame(test, texts), {"--target": target})
         kind = AutoClassifier if _choose_task(task, columns["--target"], quiet) == "classification" else AutoRegressor
+        if positive is not None and kind is AutoRegressor:
+            raise InputError(f"--positive={positive!r} is for two classes, but a number is learned.")
+        options: dict[str, Any] = {} if positive is None else {"positive_class": positive}
         model = kind(
             parse_seconds(time, "--time"),
             metric=metric,
@@ -69,6 +74,7 @@ def fit(
             run_dir=out,
             random_state=seed,
             verbose=0 if quiet else 1,
+            **options,
         )
         model.fit(
             X,
@@ -81,7 +87,8 @@ def fit(
         )
         _print_result(model, out)
         if test is not None:
-            typer.echo(f"score on {test}, which chose nothing: {model.test_score_:.5g}")
+            about = f" ({metric} of {positive})" if positive is not None else ""
+            typer.echo(f"score on {test}, which chose nothing: {model.test_score_:.5g}{about}")
 
 
 def predict(

@@ -42,10 +42,15 @@ def recognise_numbers(names: list[str], block: Floats) -> list[Column]:
     # Most columns vary within their first rows; only the others are read as a whole.
     for j in np.flatnonzero((block[:SAMPLE] == block[:1]).all(axis=0) & (missing == 0)):
         constant[j] = (block[:, j] == block[0, j]).all()
-    return [
+    columns = [
         _dropped(name, len(block), gone) if same else Column(name, "number", missing=gone)
         for name, gone, same in zip(names, missing.tolist(), constant.tolist(), strict=True)
     ]
+    for j in np.flatnonzero((missing > 0) & ~constant):
+        present = block[np.isfinite(block[:, j]), j]
+        if (present[:SAMPLE] == present[0]).all() and (present == present[0]).all():
+            columns[j] = dataclasses.replace(columns[j], constant=float(present[0]))
+    return columns
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,9 @@ def _date(values: pd.Series, form: str | None) -> Column:
         parts = tuple(column.name for column in columns if column.kind == "number") or parts
     if not parts or missing == len(dates):
         return _dropped(name, len(dates), missing)
-    return Column(name, "date", missing, len(np.unique(present)), form=form, timezone=timezone, parts=parts)
+    distinct = len(np.unique(present))
+    days = float(date_parts(present[:1])["days"][0]) if distinct == 1 else None  # beside missing ones
+    return Column(name, "date", missing, distinct, form=form, timezone=timezone, parts=parts, constant=days)
 
 
 def infer_schema(frame: Frame) -> Schema:

@@ -131,7 +131,16 @@ def _check_frame(frame: pd.DataFrame) -> pd.DataFrame:
     return named
 
 
+def unmask(values: np.ma.MaskedArray[Any, Any]) -> NDArray[Any]:
+    """Make what is masked missing: NaN, or None beside other things than numbers."""
+    if values.dtype.kind in "biuf":
+        return np.asarray(values.astype(np.float64).filled(np.nan))
+    return np.where(np.ma.getmaskarray(values), None, values.data.astype(object))
+
+
 def _to_array(X: Any) -> NDArray[Any]:
+    if isinstance(X, np.ma.MaskedArray):
+        X = unmask(X)
     try:
         array = np.asarray(X)
         if isinstance(X, list | tuple) and array.dtype.kind in "US":
@@ -181,7 +190,7 @@ def _read_delimited(file: Path, texts: Iterable[str]) -> pd.DataFrame:
     if declared:
         delimiter = declared[1]
     _refuse_duplicates(name for name in header if name)  # pandas would rename them
-    read: Callable[..., pd.DataFrame] = functools.partial(
+    read: Callable[..., Any] = functools.partial(
         pd.read_csv, file, sep=delimiter, index_col=False, low_memory=False, skiprows=1 if declared else 0
     )
     for encoding in encodings:
@@ -192,9 +201,7 @@ def _read_delimited(file: Path, texts: Iterable[str]) -> pd.DataFrame:
     raise ValueError("it is no text in UTF-8, UTF-16 or Latin-1")
 
 
-def _with_parted_thousands(
-    frame: pd.DataFrame, delimiter: str, read_texts: Callable[..., pd.DataFrame]
-) -> pd.DataFrame:
+def _with_parted_thousands(frame: pd.DataFrame, delimiter: str, read_texts: Callable[..., Any]) -> pd.DataFrame:
     """In a file with decimal commas, make texts of the numbers whose points part thousands: 12.500 is no 12.5."""
     forms = [
         evidence.forms[0]

@@ -11,9 +11,10 @@ from pandas.api import types
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_array, column_or_1d
 
+from windvane.data.files import unmask
 from windvane.data.number_columns import number_forms
 from windvane.errors import InputError
-from windvane.runtime.columns.column_values import to_numbers
+from windvane.runtime.columns.column_values import canonical, to_numbers
 from windvane.runtime.columns.table import Floats, Integers
 
 TaskType = Literal["classification", "regression"]
@@ -38,6 +39,28 @@ def encode_target(
     if task == "regression":
         return _numbers(column), None
     return _codes(column, classes)
+
+
+def choose_positive(given: Any, classes: NDArray[Any], target: NDArray[Any]) -> tuple[int | None, str]:
+    """Return the code of the positive one of two classes, and why it is that; None for more classes.
+
+    By default the class 1 or True as in scikit-learn, otherwise the rarer class.
+    """
+    labels = classes.tolist()
+    if len(labels) != 2:
+        if given is not None:
+            raise InputError(f"positive_class={given!r} is for two classes, but there are {len(labels)}.")
+        return None, ""
+    if given is not None:
+        for same in (lambda label: label == given, lambda label: canonical(label) == canonical(given)):
+            matches = [code for code, label in enumerate(labels) if same(label)]
+            if len(matches) == 1:
+                return matches[0], "as chosen"
+        raise InputError(f"positive_class={given!r} is no class. Allowed: {labels[0]!r} or {labels[1]!r}.")
+    if classes.dtype.kind in "biuf" and 1 in labels:
+        return labels.index(1), "as in scikit-learn"
+    counts = np.bincount(target, minlength=2)
+    return int(counts[1] <= counts[0]), "the rarer one"
 
 
 def infer_task(target: pd.Series) -> tuple[TaskType, str]:
@@ -107,6 +130,8 @@ def counted_rows(sample_weight: Any, n_rows: int) -> tuple[Floats | None, Intege
 
 
 def _check_weights(sample_weight: Any, n_rows: int) -> Floats:  # (n_rows,)
+    if isinstance(sample_weight, np.ma.MaskedArray):
+        sample_weight = unmask(sample_weight)
     written = written_numbers(sample_weight, "sample_weight")
     try:
         weight = check_array(
@@ -130,6 +155,8 @@ def _column(y: Any) -> NDArray[Any]:  # (n,)
     """One-dimensional array of the simplest type."""
     if y is None:
         raise InputError("fit requires y to be passed, but the target y is None.")
+    if isinstance(y, np.ma.MaskedArray):
+        y = unmask(y) if y.mask.any() else y.data
     try:
         array = np.asarray(y)
         if array.dtype.kind == "U" and isinstance(y, list | tuple) and not all(isinstance(label, str) for label in y):

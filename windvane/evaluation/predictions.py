@@ -106,7 +106,7 @@ class Predictions:
         None for metrics of the user, which may not accept resampled rows, and for so many rows that resampling takes
         long: there the interval is narrow.
         """
-        if metric not in (*CLASSIFICATION.values(), *REGRESSION.values()):
+        if not any(metric.function is known.function for known in (*CLASSIFICATION.values(), *REGRESSION.values())):
             return None
         values = self._decided if metric.needs == "labels" else self.prediction
 

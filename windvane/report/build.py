@@ -81,8 +81,9 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
     if predictions is None:
         return []
     if data.task.is_classification:
-        figures = classification_figures(predictions, data.labels)
-        sections = [classification_section(figures, predictions, data.labels)]
+        positive = 1 if data.metric.positive is None else data.metric.positive
+        figures = classification_figures(predictions, data.labels, positive)
+        sections = [classification_section(figures, predictions, data.labels, positive)]
     else:
         sections = [regression_section(regression_figures(predictions, SEED), predictions)]
     columns = {name: column for name, column in encoded_columns(data.schema).items() if column.is_read}
@@ -95,7 +96,7 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
         seed=SEED,
     )
     if importance is not None:
-        sections.append(importance_section(importance, predictions, data.metric.name))
+        sections.append(importance_section(importance, predictions, data.metric_title))
     return sections
 
 

@@ -19,10 +19,10 @@ from windvane.data.files import to_frame
 from windvane.data.rows import order_notes, take_rows, take_split
 from windvane.data.splits import Fold, SplitOptions, make_folds
 from windvane.data.table_io import read_table, write_table
-from windvane.data.target import TaskType, counted_rows, encode_target, written_form
+from windvane.data.target import TaskType, choose_positive, counted_rows, encode_target, written_form
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, RunError, unknown_name_error
-from windvane.evaluation.metrics import Metric, get_metric
+from windvane.evaluation.metrics import Metric, check_own_metric, get_metric
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import DataSplit, Family
 from windvane.models.sklearn_family import SklearnFamily
@@ -156,6 +156,7 @@ def prepare_problem(
     time: Any = None,
     split: Any = None,
     sample_weight: Any = None,
+    positive_class: Any = None,
     owner: str = "estimator",
 ) -> PreparedProblem:
     """Infer the column types, encode the target, choose policy and folds.
@@ -184,7 +185,9 @@ def prepare_problem(
     table = schema.transform(frame, owner=owner)
     kind: Kind = "regression" if classes is None else "binary" if len(classes) == 2 else "multiclass"
     task = Task(kind, n_rows, table.n_columns, 0 if classes is None else len(classes))
-    resolved = get_metric(metric, task, classes)
+    positive, why = (None, "") if classes is None else choose_positive(positive_class, classes, target)
+    resolved = get_metric(metric, task, classes, positive)
+    check_own_metric(resolved, target, task, weight)
     policy = _choose_policy(settings, task)
     by = SplitOptions(groups, time, split)
     labels = None if classes is None else classes.tolist()
@@ -201,11 +204,19 @@ def prepare_problem(
         supported_families(chosen, task, table),
         warnings=(*reordered, *doubts(schema), *notes),
         notes=(
+            *_positive_notes(resolved, classes, why),
             *([] if form is None else [f"The target is read as numbers written like {form}."]),
             *reading_notes(schema),
             *dropped_notes(schema),
         ),
     )
+
+
+def _positive_notes(metric: Metric, classes: NDArray[Any] | None, why: str) -> list[str]:
+    """Say which class is the positive one where the metric depends on it."""
+    if classes is None or metric.positive is None or not metric.uses_positive:
+        return []
+    return [f"{metric.name}: the positive class is {classes.tolist()[metric.positive]!r} ({why})."]
 
 
 def choose_families(families: Any) -> dict[str, Family]:

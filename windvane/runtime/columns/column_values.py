@@ -24,6 +24,8 @@ MISSING_TEXTS = frozenset(
 )
 PARTS = ("days", "year", "month", "day", "weekday", "hour")
 
+NARROW = {"float32": np.float32, "float[pyarrow]": np.float32, "float16": np.float16, "halffloat[pyarrow]": np.float16}
+
 _BOOLEANS = {"true": 1.0, "false": 0.0}
 _NUMERIC = frozenset(("integer", "floating", "mixed-integer-float", "boolean", "decimal"))
 _DATES = frozenset(("datetime", "datetime64", "date"))
@@ -79,10 +81,16 @@ def distinct_texts(
     codes, raw = pd.factorize(_hashable(values))
     positions: dict[str, int] = {}
     found = [
-        -1 if text in tokens else positions.setdefault(text, len(positions))
-        for text in map(canonical, np.asarray(raw, dtype=object))
+        -1 if text in tokens else positions.setdefault(text, len(positions)) for text in map(canonical, scalars(raw))
     ]
     return np.array([*found, -1], dtype=np.int64)[codes], list(positions)
+
+
+def scalars(values: Any) -> Any:
+    """The values of an array one by one; float32 and float16 stay what they are, so that 0.1 is written 0.1."""
+    dtype = values.categories.dtype if isinstance(values, pd.Categorical) else values.dtype
+    narrow = NARROW.get(str(dtype).lower())
+    return np.asarray(values, dtype=object) if narrow is None else list(np.asarray(values, dtype=narrow))
 
 
 def _hashable(values: pd.Series) -> Any:
@@ -105,7 +113,7 @@ def vocabulary_index(vocabulary: tuple[str, ...]) -> dict[str, float]:
 def to_codes(values: pd.Series, index: Mapping[str, float], unseen: float) -> Floats:  # (n,)
     """Translate a column to category codes: NaN is missing, `unseen` any text that is not in the index."""
     codes, raw = pd.factorize(_hashable(values))
-    return np.array([*codes_of(np.asarray(raw, dtype=object), index, unseen), np.nan])[codes]
+    return np.array([*codes_of(scalars(raw), index, unseen), np.nan])[codes]
 
 
 def codes_of(values: Iterable[object], index: Mapping[str, float], unseen: float) -> list[float]:

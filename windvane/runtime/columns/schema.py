@@ -24,10 +24,12 @@ from scipy import sparse as sp
 
 from ..errors import InputError, MissingColumnsError, ModelFileError
 from .column_values import (
+    NARROW,
     PARTS,
     canonical,
     codes_of,
     date_parts,
+    scalars,
     to_codes,
     to_dates,
     to_numbers,
@@ -59,6 +61,7 @@ class Column:
     doubtful: bool = False  # whether the texts have another form just as well
     timezone: str | None = None  # the time zone in which dates are taken apart; None where they have none
     parts: tuple[str, ...] = ()  # the numbers made of a date: those of `column_values.PARTS` that varied in training
+    constant: float | None = None  # the one number that was there in training beside missing ones; others count as it
     reason: str | None = None  # why the column was dropped
 
     def to_json(self) -> dict[str, Any]:
@@ -95,6 +98,7 @@ class Column:
             and all(isinstance(items, tuple) and all(isinstance(item, str) for item in items) for items in lists)
             and all(text is None or isinstance(text, str) for text in texts)
             and isinstance(column.doubtful, bool)
+            and (column.constant is None or isinstance(column.constant, float))
             and (
                 column.kind != "number" or column.form is None or str(NumberForm.from_text(column.form)) == column.form
             )
@@ -130,6 +134,8 @@ class Schema:
         self._fill_numbers(frame, places, matrix[:, : len(numbers)])
         for j, number in enumerate(made, start=len(numbers)):
             matrix[:, j] = number
+        for j, constant in self._constants:
+            matrix[~np.isnan(matrix[:, j]), j] = constant
         self._fill_codes(frame, places, matrix[:, n_numbers:])
         return Table(
             matrix=matrix,
@@ -197,6 +203,15 @@ class Schema:
         """Positions of the columns of each kind."""
         kinds = np.array([column.kind for column in self.columns])
         return {kind: np.flatnonzero(kinds == kind) for kind in get_args(Kind)}
+
+    @cached_property
+    def _constants(self) -> list[tuple[int, float]]:
+        """Places in the matrix of the columns with one number, and that number."""
+        kinds = (*self._of_kind["number"], *self._of_kind["date"], *self._of_kind["duration"])
+        widths = [max(1, len(self.columns[i].parts)) for i in kinds]
+        starts = np.cumsum([0, *widths]).tolist()
+        held = [(start, self.columns[i].constant) for start, i in zip(starts, kinds, strict=False)]
+        return [(start, constant) for start, constant in held if constant is not None]
 
     @cached_property
     def _index(self) -> pd.Index:
@@ -271,8 +286,23 @@ def to_block(frame: pd.DataFrame, places: Integers) -> Floats:  # (n, len(places
 def _cells(frame: pd.DataFrame, places: Integers) -> list[Sequence[Any]]:
     """Give the values of some columns, column by column."""
     if len(frame) == 1:
-        return [[frame.iat[0, i]] for i in places]
-    return list(frame.take(places, axis=1).to_numpy(dtype=object).T)
+        return [[_cell(frame, int(i))] for i in places]
+    some = frame.take(places, axis=1)
+    cells: list[Sequence[Any]] = list(some.to_numpy(dtype=object).T)
+    for j, dtype in enumerate(some.dtypes):
+        held = dtype.categories.dtype if isinstance(dtype, pd.CategoricalDtype) else dtype
+        if str(held).lower() in NARROW:
+            codes, raw = pd.factorize(some.iloc[:, j].array)
+            cells[j] = [*scalars(raw), None]
+            cells[j] = [cells[j][code] for code in codes]
+    return cells
+
+
+def _cell(frame: pd.DataFrame, place: int) -> Any:
+    """The value of a column in the only row."""
+    value = frame.iat[0, place]
+    # Arrow's float32 comes as Python's float.
+    return scalars(frame.iloc[:, place].array)[0] if type(value) is float and value == value else value
 
 
 def _check_width(given: int, expected: int, owner: str) -> None:
