@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bad_families import BadFamily
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_classification
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
@@ -356,3 +357,25 @@ def test_the_positive_class_is_kept(tmp_path: Path, cancer) -> None:
     with pytest.raises(InputError, match="positive_class='x' is no class"):
         AutoClassifier(**options, positive_class="x").fit(X, y)
     assert clone(model).positive_class == "benign"
+
+
+def test_settings_of_the_session_change_nothing(fitted: AutoClassifier, cancer) -> None:
+    _, X_test, _, y_test = cancer
+    expected = fitted.predict_proba(X_test)
+    with config_context(transform_output="pandas"), np.errstate(all="raise"):
+        np.testing.assert_array_equal(fitted.predict_proba(X_test), expected)
+        assert fitted.score(X_test, y_test) > 0.98
+        row = X_test.iloc[0]
+        np.testing.assert_allclose(fitted.predict_proba(row), expected[:1])
+        np.testing.assert_allclose(fitted.predict_proba(row.to_dict()), expected[:1])
+        pickle.loads(pickle.dumps(fitted)).refit(X_test, y_test)
+
+
+def test_labels_that_json_cannot_hold_come_back(tmp_path: Path) -> None:
+    X, number = load_diabetes(return_X_y=True, as_frame=True)
+    y = pd.cut(number, [0, 150, 1000])
+    model = AutoClassifier(**{**QUICK, "n_trials": 1}, families=["linear"], policy="holdout").fit(X, y)
+    model.save(tmp_path / "saved")
+    for one in (model, load(tmp_path / "saved")):
+        assert set(one.predict(X)) == set(y.cat.categories)
+        assert one.score(X, y) > 0.8

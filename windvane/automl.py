@@ -55,6 +55,9 @@ from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.pool import WorkerPool
 from windvane.settings import Settings, parse_seconds, resolve_jobs
 
+# NumPy's own settings, whatever the user's session has set.
+_numpy_defaults = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
+
 
 class AutoML(BaseEstimator):
     """What both estimators share; the constructor stores, `fit` learns."""
@@ -96,6 +99,7 @@ class AutoML(BaseEstimator):
         self.portfolio = portfolio
         self.scheduler = scheduler
 
+    @_numpy_defaults
     def fit(
         self,
         X: Any,
@@ -191,6 +195,7 @@ class AutoML(BaseEstimator):
             self.test_score_ = self.score(X_test, y_test)
         return self
 
+    @_numpy_defaults
     def resume(
         self,
         time_budget: float | str | None = None,
@@ -236,6 +241,7 @@ class AutoML(BaseEstimator):
         self._set_result(result, directory)
         return self
 
+    @_numpy_defaults
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict labels or numbers.
 
@@ -251,6 +257,7 @@ class AutoML(BaseEstimator):
         """
         return self._predictor.predict_table(self._to_table(X))
 
+    @_numpy_defaults
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Evaluate the ensemble with the run's metric.
 
@@ -271,6 +278,7 @@ class AutoML(BaseEstimator):
         score = predictions.score(predictor.metric)
         return score if predictor.metric.greater_is_better else -score
 
+    @_numpy_defaults
     def refit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
         """Train the ensemble's configurations once on all rows, instead of averaging the models of the folds.
 
@@ -323,6 +331,7 @@ class AutoML(BaseEstimator):
         metric = self._predictor.metric
         return performance_over_time(self.curve_, metric)
 
+    @_numpy_defaults
     def feature_importance(self, X: Any, y: Any, *, n_repeats: int = 5) -> pd.DataFrame:
         """Measure how much the score drops when a column is shuffled.
 
@@ -341,6 +350,7 @@ class AutoML(BaseEstimator):
         predictor = self._predictor
         return feature_importance(predictor, predictor.metric, X, y, n_repeats)
 
+    @_numpy_defaults
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
         """Write one self-contained page on the run: scores, data, search, errors.
 
@@ -383,6 +393,7 @@ class AutoML(BaseEstimator):
 
         write_folder(self._manifest(), self._predictor, Path(folder))
 
+    @_numpy_defaults
     def to_sklearn(self) -> Any:
         """Convert the ensemble to objects of scikit-learn and the boosters' libraries; none is windvane's.
 
@@ -434,7 +445,8 @@ class AutoML(BaseEstimator):
             )
 
     def _to_table(self, X: Any) -> Table:
-        return self._predictor.schema.transform(to_frame(X), owner=type(self).__name__)
+        schema = self._predictor.schema
+        return schema.transform(to_frame(schema.one_row(X)), owner=type(self).__name__)
 
     def _manifest(self) -> dict[str, Any]:
         predictor = self._predictor
@@ -609,6 +621,7 @@ class AutoClassifier(ClassifierMixin, AutoML):
         )
         self.positive_class = positive_class
 
+    @_numpy_defaults
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Predict probabilities.
 

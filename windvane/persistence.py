@@ -29,6 +29,7 @@ from windvane.models import FAMILIES
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble
+from windvane.runtime.labels import labels_to_json
 from windvane.runtime.predictor import EnsemblePredictor, check_files, classes_from_json, member_folders
 from windvane.runtime.serialization import digest, new_folder
 from windvane.version import VERSION
@@ -66,7 +67,7 @@ def build_manifest(
         "libraries": {name: version(name) for name in _LIBRARIES},
         "estimator": estimator,
         "task": asdict(task),
-        "classes": None if classes is None else {"dtype": classes.dtype.str, "values": classes.tolist()},
+        "classes": None if classes is None else labels_to_json(classes),
         "metric": metric.name,
         "positive_class": metric.positive,  # its code
         "own_metric": own_metric,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.exceptions import DataConversionWarning
 
+from windvane.data.splits import SplitOptions, make_folds
 from windvane.data.target import choose_positive, counted_rows, encode_target
 from windvane.errors import InputError
 
@@ -194,3 +195,14 @@ def test_masked_targets_and_weights():
     assert encode_target(np.ma.masked_array([1, 0, 1]), "classification")[0].tolist() == [1, 0, 1]
     with pytest.raises(InputError, match="sample_weight contains NaN"):
         counted_rows(np.ma.masked_array([1.0, 2.0], mask=[0, 1]), 2)
+
+
+def test_targets_of_any_kind_of_storage():
+    for dtype in (">i8", "<f2", ">f4", "u8"):
+        codes, classes = encode_target(np.array([0, 1, 1], dtype=dtype), "classification")
+        assert (codes.tolist(), classes.tolist()) == ([0, 1, 1], [0, 1])
+    assert encode_target([2**70, 2**71, 2**70], "classification")[0].tolist() == [0, 1, 0]
+    codes, classes = encode_target(pd.Series(["\ud800", "b"], dtype=object), "classification")
+    assert (codes.tolist(), classes.tolist()) == ([1, 0], ["b", "\ud800"])
+    folds, _ = make_folds(np.arange(9.0), 2, seed=0, by=SplitOptions(groups=np.repeat([1, 2, 3], 3).astype(">i4")))
+    assert len(folds) == 2

@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_array
 from windvane.data.arff import parse_arff
 from windvane.data.number_columns import number_forms
 from windvane.errors import InputError
-from windvane.runtime.columns.schema import of_array, with_text_names
+from windvane.runtime.columns.schema import is_one_row, of_array, with_text_names
 
 Frame = pd.DataFrame | sp.csr_matrix
 
@@ -88,10 +88,13 @@ def to_frame(X: Any) -> Frame:
     if sp.issparse(X):
         return sp.csr_matrix(_check(X))
     if hasattr(X, "to_pandas"):  # polars, Arrow and others
+        _refuse_nested(_foreign_types(X))
         X = X.to_pandas()
     if isinstance(X, pd.Series):
         X = X.to_frame()
-    elif isinstance(X, Mapping) or (isinstance(X, list) and X and all(isinstance(row, Mapping) for row in X)):
+    elif is_one_row(X):
+        X = pd.DataFrame([X])
+    elif _has_names(X):
         X = pd.DataFrame(X)
     if not isinstance(X, pd.DataFrame):
         return of_array(_check(_to_array(X)))
@@ -117,7 +120,14 @@ def _check(X: Any) -> Any:
 
 def _check_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """Hold a frame to the same rules as arrays, and make the names of its columns strings."""
-    if any(getattr(dtype, "kind", "") == "c" for dtype in set(frame.dtypes)):
+    types = set(frame.dtypes)
+    if any(isinstance(dtype, pd.ArrowDtype) for dtype in types):
+        _refuse_nested(
+            (name, dtype.pyarrow_dtype)
+            for name, dtype in zip(frame.columns, frame.dtypes, strict=True)
+            if isinstance(dtype, pd.ArrowDtype)
+        )
+    if any(getattr(dtype, "kind", "") == "c" for dtype in types):
         raise InputError("Complex data not supported: X has columns of complex numbers.")
     for size, what in zip(frame.shape, ("sample", "feature"), strict=True):
         if size == 0:
@@ -131,11 +141,38 @@ def _check_frame(frame: pd.DataFrame) -> pd.DataFrame:
     return named
 
 
+def _refuse_nested(types: Iterable[tuple[object, object]]) -> None:
+    """Raise for columns of lists and structs, given names and the types of Arrow or polars."""
+    for name, dtype in types:
+        if str(dtype).lower().startswith(("list", "large_list", "fixed_size_list", "struct", "map<", "array(")):
+            raise InputError(
+                f"X cannot be used: column {name!r} is of type {dtype}. Take lists and structs apart into columns of "
+                "numbers or texts before."
+            )
+
+
+def _has_names(X: Any) -> bool:
+    """Whether the columns of a dictionary, a list of dictionaries or a structured array have names."""
+    if isinstance(X, np.ndarray):
+        return X.dtype.names is not None
+    return isinstance(X, Mapping) or (isinstance(X, list) and bool(X) and all(isinstance(row, Mapping) for row in X))
+
+
+def _foreign_types(X: Any) -> Iterable[tuple[object, object]]:
+    """Names and types of a table of Arrow or polars."""
+    schema = getattr(X, "schema", None)
+    if isinstance(schema, Mapping):  # polars
+        return list(schema.items())
+    return list(zip(getattr(schema, "names", ()), getattr(schema, "types", ()), strict=True))
+
+
 def unmask(values: np.ma.MaskedArray[Any, Any]) -> NDArray[Any]:
     """Make what is masked missing: NaN, or None beside other things than numbers."""
     if values.dtype.kind in "biuf":
-        return np.asarray(values.astype(np.float64).filled(np.nan))
-    return np.where(np.ma.getmaskarray(values), None, values.data.astype(object))
+        return np.where(np.ma.getmaskarray(values), np.nan, values.data.astype(np.float64))
+    objects: NDArray[Any] = values.data.astype(object)
+    objects[np.ma.getmaskarray(values)] = None
+    return objects
 
 
 def _to_array(X: Any) -> NDArray[Any]:

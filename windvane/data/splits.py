@@ -124,6 +124,8 @@ def hold_out(target: Integers, share: float, *, seed: int, groups: Any = None) -
 def _ranks(name: str, labels: Any, n_rows: int) -> Integers:  # (n_rows,)
     """Replace groups or times by their position among the sorted distinct ones."""
     try:
+        if isinstance(labels, np.ndarray):
+            labels = labels.astype(labels.dtype.newbyteorder("="))  # pandas knows no other order of bytes
         series = pd.Series(labels.to_pandas() if hasattr(labels, "to_pandas") else labels)
         if name == "time" and types.infer_dtype(series, skipna=True) == "string":
             series = _read_times(series)

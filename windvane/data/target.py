@@ -165,9 +165,12 @@ def _column(y: Any) -> NDArray[Any]:  # (n,)
     except ValueError as error:
         raise InputError(f"y cannot be used: {error}") from error
     if array.dtype != object:
-        return np.asarray(array)
+        return np.asarray(array, dtype=array.dtype.newbyteorder("="))  # pandas knows no other order of bytes
     # Nullable and categorical columns of pandas come as objects.
-    return np.asarray(pd.Series(array, dtype=object).infer_objects())
+    try:
+        return np.asarray(pd.Series(array, dtype=object).infer_objects())
+    except UnicodeEncodeError:  # halves of surrogate pairs, which stay objects
+        return np.asarray(array)
 
 
 def _refuse(wrong: NDArray[np.bool_], what: str) -> None:
@@ -200,6 +203,10 @@ def _numbers(column: NDArray[Any]) -> Floats:  # (n,)
     return np.asarray(numbers)
 
 
+def _index(labels: NDArray[Any]) -> pd.Index:
+    return pd.Index(labels, dtype=object) if labels.dtype == object else pd.Index(labels)
+
+
 def _codes(column: NDArray[Any], known: NDArray[Any] | None) -> tuple[NDArray[np.int64], NDArray[Any]]:  # (n,), (k,)
     if column.dtype.kind == "f" and type_of_target(column) == "continuous":
         raise InputError(
@@ -209,7 +216,7 @@ def _codes(column: NDArray[Any], known: NDArray[Any] | None) -> tuple[NDArray[np
         found = sorted({type(value).__name__ for value in column})
         raise InputError(f"y has labels of several types ({inferred}: {', '.join(found)}), but must have one type.")
     if known is not None:
-        codes = pd.Index(known).get_indexer(pd.Index(column))
+        codes = _index(known).get_indexer(_index(column))
         if (codes < 0).any():
             first = int(np.argmax(codes < 0))
             labels = ", ".join(map(repr, known.tolist()[:10]))

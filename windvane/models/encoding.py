@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse as sp
+from sklearn import config_context
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
@@ -136,6 +137,13 @@ def fit_transformers(
     settings: EncoderSettings, table: Table, target: NDArray[Any], task: Task
 ) -> tuple[FittedTransformers, Encoded]:
     """Fit scikit-learn's transformers on a training set; return them with the encoded set."""
+    with config_context(transform_output="default"):  # whatever the user's session has set
+        return _fit_transformers(settings, table, target, task)
+
+
+def _fit_transformers(
+    settings: EncoderSettings, table: Table, target: NDArray[Any], task: Task
+) -> tuple[FittedTransformers, Encoded]:
     columns = _columns(settings, table, target, task)
     matrix: Encoded = table.matrix
     if columns is not None:
@@ -195,7 +203,7 @@ def _constant_steps(columns: ColumnTransformer, numbers: Floats) -> list[tuple[S
 
 def _first_numbers(numbers: Floats) -> Floats:  # (n, p) -> (p,)
     """The first number of each column that is not missing; NaN where all are."""
-    return numbers[np.isnan(numbers).argmin(axis=0), np.arange(numbers.shape[1])]
+    return np.asarray(numbers[np.isnan(numbers).argmin(axis=0), np.arange(numbers.shape[1])])
 
 
 def _column_steps(

@@ -28,6 +28,7 @@ from windvane.models.base import DataSplit, Family
 from windvane.models.sklearn_family import SklearnFamily
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
+from windvane.runtime.labels import labels_to_json
 from windvane.search.strategy.policy import Policy, make_policy, select_policy
 from windvane.settings import Settings
 
@@ -176,6 +177,8 @@ def prepare_problem(
         )
         split, n_rows = take_split(split, rows, n_rows), len(rows)
     target, classes = encode_target(y, goal)
+    if classes is not None:
+        labels_to_json(classes)  # refuses what no file can keep, before the search
     if len(target) != n_rows:
         raise InputError(
             f"X and y have different lengths: {n_rows} and {len(target)} "

@@ -17,6 +17,7 @@ from windvane.models import FAMILIES
 from windvane.models.base import Family
 from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
+from windvane.runtime.labels import labels_from_json, labels_to_json
 from windvane.runtime.predictor import classes_from_json
 from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.history import Curve, describe_failures
@@ -74,7 +75,7 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
     """
     directory = RunDirectory(settings.run_dir if settings.run_dir is not None else temporary_directory())
     problem = prepared.problem
-    labels = None if prepared.classes is None else prepared.classes.tolist()
+    labels = None if prepared.classes is None else labels_to_json(prepared.classes)["values"]
     identity = {
         "data": problem.fingerprint([prepared.schema.to_json(), labels]),
         "folds": array_digest(rows for fold in problem.folds for rows in (fold.train, fold.validation)),
@@ -112,7 +113,7 @@ def _check_same(directory: RunDirectory, identity: Mapping[str, Any]) -> None:
     if different:
         for values in (earlier, identity := dict(identity)):
             if values["positive_class"] is not None:
-                values["positive_class"] = manifest["classes"]["values"][values["positive_class"]]
+                values["positive_class"] = labels_from_json(manifest["classes"]).tolist()[values["positive_class"]]
         shown = "; ".join(f"{key}: {earlier[key]!r} there, {identity[key]!r} here" for key in different)
         raise RunMismatchError(
             f"run_dir={str(directory.root)!r} holds a run with other {', '.join(different)} ({shown}). "

@@ -58,7 +58,9 @@ def kind_of(values: pd.Series) -> str:
 def canonical(value: object) -> str:
     """Write a value as a text that does not depend on its type."""
     if isinstance(value, str):
-        return value.strip()
+        text = value.strip()
+        # Halves of surrogate pairs, which no file can hold.
+        return text if text.isascii() else text.encode("utf-8", errors="backslashreplace").decode("utf-8")
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
     if isinstance(value, float | np.floating) and float(value).is_integer():
@@ -142,6 +144,8 @@ def to_numbers(values: pd.Series, form: str | None = None) -> Floats:  # (n,)
     if values.dtype == object:
         try:  # the quick way: Python's own numbers and None
             return values.to_numpy().astype(np.float64)
+        except OverflowError as error:
+            raise InputError(f"Column {values.name!r} holds an integer beyond the range of float64.") from error
         except (TypeError, ValueError):
             _refuse_kinds(values, {"date", "duration"}, "number")
     else:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -143,6 +143,16 @@ class Schema:
             cardinalities=tuple(len(self.columns[i].vocabulary) for i in categories),
             texts=tuple(to_texts(self._series(frame, places, i)) for i in self._of_kind["text"]),
         )
+
+    def one_row(self, X: Any) -> Any:
+        """Make a frame of a row of a frame, whose index are the names of the columns; other things stay."""
+        if not isinstance(X, pd.Series) or len(self.columns) < 2:
+            return X
+        known = {name_text(name) for name in X.index}
+        is_row = all(
+            name in known for name, column in zip(self._index, self.columns, strict=True) if column.kind != "dropped"
+        )
+        return X.to_frame().T.infer_objects() if is_row else X
 
     def places(self, frame: pd.DataFrame, owner: str = "the model") -> Integers:  # (len(self.columns),)
         """Where each column stands in a frame; -1 for a dropped one that is not there."""
@@ -318,9 +328,18 @@ def listed(names: list[str]) -> str:
 
 def of_array(array: Any) -> pd.DataFrame:
     """Make a frame of a table that has no names; it stays recognizable by `is_array`."""
-    frame = pd.DataFrame(array, copy=False)
+    try:
+        frame = pd.DataFrame(array, copy=False)
+    except UnicodeEncodeError:  # halves of surrogate pairs
+        clean = [[canonical(cell) if isinstance(cell, str) else cell for cell in row] for row in array]
+        frame = pd.DataFrame(clean, dtype=object)
     frame.columns = pd.RangeIndex(frame.shape[1], name=ARRAY)
     return frame
+
+
+def is_one_row(X: Any) -> bool:
+    """Whether a dictionary is one row: name -> value, not name -> column."""
+    return isinstance(X, Mapping) and len(X) > 0 and all(pd.api.types.is_scalar(value) for value in X.values())
 
 
 def is_array(frame: pd.DataFrame) -> bool:
