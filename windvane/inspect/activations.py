@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from windvane.errors import InputError
 from windvane.inspect.batches import Batch, batch_length, device_of, known_length, paired_batches, slice_batch
 from windvane.inspect.hooks import BatchTooLargeError, LayerOutput, observe
-from windvane.inspect.layers import TRACED_IMAGES, Layer, Layers, select_layers, trace_layers
+from windvane.inspect.layer_selection import TRACED_IMAGES, Layer, Layers, select_layers, trace_layers
 from windvane.torch_utils import to_device, unwrap_model
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from windvane.vision.networks.profiling import Timing
 from windvane.vision.predict import predict_proba
 from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import load_model
-from windvane.vision.training.metrics import ProgressLogger
 from windvane.vision.training.run import TrainingRun
 from windvane.vision.training.train import StopRequest, run_training, train
+from windvane.vision.training.training_log import ProgressLogger
 from windvane.vision.transfer.finetune import finetune_recipe
 from windvane.vision.transfer.timed import PLAN, finetune_timed
 

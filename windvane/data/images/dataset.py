@@ -10,7 +10,7 @@ import numpy as np
 
 from windvane.data.images.decode import Item, Pixels, decode_image, map_blocks
 from windvane.data.images.duplicates import Duplicate
-from windvane.data.images.folder import Skipped
+from windvane.data.images.listing import Skipped
 from windvane.data.images.summary import describe_balance, describe_duplicates, describe_sizes, describe_skipped
 from windvane.errors import InputError
 from windvane.runtime.table import Integers

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from windvane.data.images.folder import natural_key
+from windvane.data.images.listing import natural_key
 from windvane.errors import InputError
 from windvane.runtime.table import Integers
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from windvane.data.files import READABLE, read_frame
 from windvane.data.images.decode import Item, Pixels, eight_bit_factor, to_rgb
-from windvane.data.images.folder import ImageListing, list_files, list_folder, normalize_split_name
+from windvane.data.images.listing import ImageListing, list_files, list_folder, normalize_split_name
 from windvane.errors import InputError, unknown
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from windvane.data.images.folder import ImageListing
+from windvane.data.images.listing import ImageListing
 from windvane.data.splits import hold_out
 from windvane.errors import InputError, unknown
 from windvane.runtime.table import Integers

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from windvane.data.images.duplicates import Duplicate
-from windvane.data.images.folder import Skipped
+from windvane.data.images.listing import Skipped
 from windvane.runtime.table import Integers
 
 MAX_NAMED = 5  # examples of a finding

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from windvane.errors import InputError
 from windvane.inspect.batches import Batch, image_batches, image_size
 from windvane.inspect.hooks import LayerOutput, observe
-from windvane.inspect.layers import spatial_layers
+from windvane.inspect.layer_selection import spatial_layers
 from windvane.inspect.plots import image_grid
 from windvane.inspect.result import Floats
 from windvane.inspect.similarity.cka import CKA

@@ -19,7 +19,7 @@ from windvane.errors import InputError, unknown
 from windvane.inspect.activations import collect_activations
 from windvane.inspect.analyses.ridge import ALPHAS, ridge_path
 from windvane.inspect.batches import Batch, image_batches, image_size, image_tensor
-from windvane.inspect.layers import TRACED_IMAGES, spatial_layers
+from windvane.inspect.layer_selection import TRACED_IMAGES, spatial_layers
 from windvane.inspect.plots import BLUE, GREEN, GREY, LINE_COLORS, VERMILION, figure_and_axes, label_blocks
 from windvane.inspect.result import Floats
 from windvane.inspect.tokens import Pooling, as_tokens, has_class_token, pool_tokens, prefix_counts

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from windvane.inspect.batches import image_batches, image_size, image_tensor, map_tensors, slice_batch
 from windvane.inspect.hooks import LayerOutput, explain_failure, observe
-from windvane.inspect.layers import spatial_layers
+from windvane.inspect.layer_selection import spatial_layers
 from windvane.inspect.plots import image_grid
 from windvane.inspect.result import Floats
 from windvane.inspect.tokens import TokenGrid, as_tokens, check_row_per_image, prefix_counts

@@ -18,7 +18,7 @@ from windvane.curvature.likelihood import Output
 from windvane.errors import InputError
 from windvane.vision.recipe import Recipe, recipe_from_json
 from windvane.vision.training.checkpoint import CHECKPOINT, load_checkpoint
-from windvane.vision.training.metrics import Evaluation
+from windvane.vision.training.training_log import Evaluation
 
 INTERVAL = 50  # steps from one measurement of the trace to the next
 EARLY_RATIO = 1.25  # of the steps of two earlier measurements: what counts is early, and short runs need a curve

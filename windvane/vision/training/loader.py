@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 from windvane.data.images import ImageDataset
 from windvane.settings import available_cores
 from windvane.vision.augment.crop import sample_crop_size
-from windvane.vision.device import DeviceContext, derive_seed
 from windvane.vision.recipe import Recipe
+from windvane.vision.training.device import DeviceContext, derive_seed
 
 Batch = tuple[Tensor, Tensor]  # images uint8 (b, 3, s, s), labels int64 (b,), -1 without labels
 

@@ -21,16 +21,15 @@ from windvane.data.images import ImageSplits
 from windvane.errors import InputError, NotFiniteError, RunMismatchError
 from windvane.runtime.serialization import reading
 from windvane.vision.augment.batch import augment_batch
-from windvane.vision.device import DeviceContext, derive_seed
 from windvane.vision.networks.profiling import count_macs, has_grouped_convolutions
 from windvane.vision.networks.weights import load_pretrained_model, read_state_dict, with_pretrained_normalization
 from windvane.vision.predict import evaluate
 from windvane.vision.recipe import Recipe, recipe_from_json
 from windvane.vision.saved_model import WEIGHTS, TrainedModel, library_versions, save_model
 from windvane.vision.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from windvane.vision.training.device import DeviceContext, derive_seed
 from windvane.vision.training.fisher import FisherMonitor, check_explosion, load_reference
 from windvane.vision.training.loader import EpochSampler, Loader, make_loader
-from windvane.vision.training.metrics import Evaluation, RunningMetrics
 from windvane.vision.training.nonfinite import find_nonfinite_tensor
 from windvane.vision.training.optimizer import (
     classification_loss,
@@ -40,6 +39,7 @@ from windvane.vision.training.optimizer import (
     set_train_mode,
 )
 from windvane.vision.training.schedule import Schedule
+from windvane.vision.training.training_log import Evaluation, RunningMetrics
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ from torch import nn
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError
 from windvane.vision.augment.batch import augment_batch
-from windvane.vision.device import DeviceContext, find_device
 from windvane.vision.recipe import Recipe
 from windvane.vision.training.checkpoint import CHECKPOINT
-from windvane.vision.training.metrics import ProgressLogger, write_metrics, write_tensorboard
+from windvane.vision.training.device import DeviceContext, find_device
 from windvane.vision.training.nonfinite import NonFiniteCheck
 from windvane.vision.training.optimizer import classification_loss
 from windvane.vision.training.run import TrainingResult, TrainingRun
 from windvane.vision.training.schedule import learning_rate_at
+from windvane.vision.training.training_log import ProgressLogger, write_metrics, write_tensorboard
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

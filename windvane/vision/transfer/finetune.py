@@ -12,10 +12,10 @@ from pathlib import Path
 
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError
-from windvane.vision.device import find_device
 from windvane.vision.networks.create import default_image_size
 from windvane.vision.networks.weights import PACKAGED_WEIGHTS, recipe_of_run
 from windvane.vision.recipe import Recipe
+from windvane.vision.training.device import find_device
 from windvane.vision.training.run import TrainingResult
 from windvane.vision.training.train import train
 from windvane.vision.transfer.timed import finetune_timed

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from windvane.data.images import ImageDataset
 from windvane.errors import InputError
 from windvane.vision.augment.batch import normalize
-from windvane.vision.device import DeviceContext, find_device
 from windvane.vision.networks.create import classifier_layer
 from windvane.vision.networks.weights import load_pretrained_model, with_pretrained_normalization
 from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import TrainedModel
+from windvane.vision.training.device import DeviceContext, find_device
 from windvane.vision.training.loader import Loader, make_loader
 
 C_VALUES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of scikit-learn's logistic regression, most regularized first

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from windvane.vision.device import DeviceContext
+from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.schedule import Schedule
 
 TERMINAL_INTERVAL, LINE_INTERVAL = 0.5, 10.0  # seconds between two lines of progress
