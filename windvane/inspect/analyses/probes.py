@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -26,7 +27,6 @@ from windvane.inspect.tokens import Pooling, as_tokens, has_class_token, pool_to
 from windvane.torch_utils import unwrap_model
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -107,8 +107,6 @@ class Probes:
 
         Columns: layer, depth, pooling, shots (missing for all examples), accuracy (mean over seeds), std.
         """
-        import pandas as pd
-
         mean, std = self.accuracy.mean(-1), self.accuracy.std(-1)
         rows = [
             (layer, depth, pooling, shot, mean[depth, p, s], std[depth, p, s])

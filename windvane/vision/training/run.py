@@ -44,48 +44,26 @@ from windvane.vision.training.training_log import Evaluation, RunningMetrics
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Result of a training run.
+    """Result of a training run."""
 
-    Parameters
-    ----------
-    model
-        The network at its best validation accuracy, or at the end without validation images.
-    history
-        All evaluations.
-    best
-        The evaluation of `model`; the last of equally good ones. Its validation score chose the model, so it is
-        slightly too good.
-    seconds
-        Wall-clock time of the whole run.
-    versions
-        Versions of the libraries.
-    folder
-        Folder of the run; None if nothing was written.
-    fisher
-        Measurements of the Fisher trace, if the recipe asks for them.
-    reference
-        Measurements of the run that they are compared to.
-    notes
-        What was chosen during the run, and why.
-    """
-
-    model: TrainedModel
-    history: tuple[Evaluation, ...]
+    model: TrainedModel  # the network at its best validation accuracy, or at the end without validation images
+    history: tuple[Evaluation, ...]  # all evaluations
+    # The evaluation of `model`; the last of equally good ones. Its validation score chose the model, so it is slightly
+    # too good.
     best: Evaluation
-    seconds: float
-    versions: dict[str, str]
-    folder: Path | None
-    fisher: tuple[FisherRecord, ...] = ()
-    reference: tuple[FisherRecord, ...] = ()
-    notes: tuple[str, ...] = ()
+    seconds: float  # wall-clock time of the whole run
+    versions: dict[str, str]  # versions of the libraries
+    folder: Path | None  # folder of the run; None if nothing was written
+    fisher: tuple[FisherRecord, ...] = ()  # measurements of the Fisher trace, if the recipe asks for them
+    reference: tuple[FisherRecord, ...] = ()  # measurements of the run that they are compared to
+    notes: tuple[str, ...] = ()  # what was chosen during the run, and why
 
 
 class TrainingRun:
-    """Network, optimizer, schedule, loaders and metrics of one run; `run_training` takes its steps.
+    """Network, optimizer, schedule, loaders and metrics of one run; `run_training` takes its steps."""
 
-    `network` and `loaders` (training, and validation or None) are made from the recipe if they are not given; `started`
-    is the start of the run on the monotonic clock.
-    """
+    # `network` and `loaders` (training, and validation or None) are made from the recipe if they are not given;
+    # `started` is the start of the run on the monotonic clock.
 
     def __init__(
         self,

@@ -53,14 +53,8 @@ def finetune(
     time_budget
         Seconds of the whole call; image size, layers and epochs are then chosen by what they cost on this device. None
         for the 500 steps of 512 images of the paper on a GPU, and for ten minutes on a CPU.
-    out
-        Folder of the run; None to write nothing.
-    resume
-        Continue the run in `out`, if there is one.
-    device
-        As named by torch; None for a GPU if there is one.
-    quiet
-        Print no progress.
+    out, resume, device, quiet
+        As in `train`.
 
     Returns
     -------
