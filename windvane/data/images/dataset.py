@@ -14,7 +14,7 @@ from windvane.data.images.duplicates import Duplicate
 from windvane.data.images.listing import Skipped
 from windvane.data.images.summary import describe_balance, describe_duplicates, describe_sizes, describe_skipped
 from windvane.errors import InputError
-from windvane.runtime.table import Integers
+from windvane.runtime.columns.table import Integers
 
 CENTER_SHARE = 7 / 8  # of the short side, that the central square keeps: 224 of 256 pixels
 
