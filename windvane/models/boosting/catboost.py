@@ -72,7 +72,7 @@ class CatBoost(BoostingFamily):
 
 
 class CatBoostModel(BaseModel):
-    """One ensemble of trees being grown."""
+    """One ensemble of trees being trained."""
 
     kind = "catboost"
     patience = _PATIENCE
@@ -112,7 +112,7 @@ class CatBoostModel(BaseModel):
     def fitted(self) -> FittedModel:
         """Return the trees up to the best iteration."""
         if self.booster is None:
-            raise RuntimeError("the model has not grown yet")
+            raise RuntimeError("the model is not trained yet")
         return FittedCatBoost(self.encoder, self.output(), self.booster, self.best_iteration, self.context.threads)
 
     def _save_training(self, folder: Path) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """Gradient boosting with LightGBM.
 
-A model grows through segments that end after 4, 8, 16 ... rounds. Each segment has its own random seeds and starts
+A model is trained in segments that end after 4, 8, 16 ... rounds. Each segment has its own random seeds and starts
 from the trees before it, so a model that is continued from a checkpoint is bit for bit the model that was never
 interrupted, however its growth was divided. (Going on from a file within a segment would begin LightGBM's random
 streams, which no file holds, again.) One more pass of the training rows through each tree is the price, about a tenth.
@@ -66,7 +66,7 @@ class LightGBM(BoostingFamily):
 
 
 class LightGBMModel(BaseModel):
-    """One booster being grown."""
+    """One booster being trained."""
 
     kind = "lightgbm"
     patience = _PATIENCE
@@ -122,7 +122,7 @@ class LightGBMModel(BaseModel):
     def fitted(self) -> FittedModel:
         """Return the trees up to the best iteration."""
         if self.booster is None:
-            raise RuntimeError("the model has not grown yet")
+            raise RuntimeError("the model is not trained yet")
         return FittedLightGBM(self.encoder, self.output(), self.booster, self.best_iteration, self.context.threads)
 
     def _save_training(self, folder: Path) -> Mapping[str, Any]:
