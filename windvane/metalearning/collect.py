@@ -1,8 +1,8 @@
 """Evaluate many configurations on many tables: the losses that a portfolio and a policy are learned from.
 
-A cell is one configuration on one table. Its models are trained checkpoint by checkpoint on all folds, and after each the
-validation and test loss in every metric of the task are measured, for all folds together and, as a hold-out, for the
-first fold alone. Costs are CPU seconds of the process, so that other work on the machine does not distort them. A
+A cell is one configuration on one table. Its models are trained checkpoint by checkpoint on all folds, and after each
+the validation and test loss in every metric of the task are measured, for all folds together and, as a hold-out, for
+the first fold alone. Costs are CPU seconds of the process, so that other work on the machine does not distort them. A
 finished cell is one line of a file at once: a collection that was killed continues where it was.
 """
 
