@@ -89,6 +89,8 @@ class SklearnFamily(BaseFamily):
     >>> model = AutoClassifier(families=[bayes, "lightgbm"])
     """
 
+    kind = "sklearn"
+
     def __init__(
         self,
         name: str,
