@@ -30,7 +30,7 @@ def test_decimal_commas_are_numbers():
         "1 column is read as numbers written like 1.234,5 %: 'share'.",
     )
     assert doubts(schema) == ()
-    assert [column.missing for column in schema.columns] == [2, 0]
+    assert [column.n_missing for column in schema.columns] == [2, 0]
     assert schema.text_columns == ["price", "share"]
     again = Schema.from_json(json.loads(json.dumps(schema.to_json())))
     assert again == schema
@@ -134,7 +134,7 @@ def test_the_whole_column_decides_on_the_order():
     for form in ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%m-%d-%Y %H:%M", "%d/%m/%y", "%d.%m.%y"):
         texts = [*early.strftime(form), pd.Timestamp("2024-05-31").strftime(form)]  # only the last one decides
         schema, _ = learned(d=texts)
-        assert (schema.columns[0].form, schema.columns[0].doubtful) == (form, False)
+        assert (schema.columns[0].date_format, schema.columns[0].doubtful) == (form, False)
     mixed, _ = learned(d=["13/01/2024", "01/13/2024", "02/03/2024"])
     assert mixed.columns[0].kind == "category"
 

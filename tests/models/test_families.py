@@ -20,7 +20,7 @@ from windvane.runtime.columns.table import Table
 
 SEVERAL = [name for name in FAMILIES if name not in ("linear", "kernel", "neighbours", "discriminant")]
 # One row or many: other orders of addition, of float32 for networks, of large terms that cancel for kernels.
-TOLERANCE = {"mlp": 1e-5, "kernel": 1e-8, "neighbours": 1e-6}
+TOLERANCE = {"mlp": 1e-5, "network": 1e-5, "kernel": 1e-8, "neighbours": 1e-6}
 SLOW = {
     **{name: {"learning_rate": 0.01} for name in ("lightgbm", "catboost", "hist_gradient_boosting")},
     "sgd": {"learning_rate": "constant", "eta0": 1e-6},
@@ -32,7 +32,7 @@ def name(request: pytest.FixtureRequest) -> str:
     if "case" in request.fixturenames:
         case: Case = request.getfixturevalue("case")
         if not FAMILIES[request.param].supports(case.context.task, case.train.table):
-            pytest.skip(f"{request.param} does not support {case.setting.task.kind}")
+            pytest.skip(f"{request.param} does not support {case.context.task.kind}")
     return request.param
 
 

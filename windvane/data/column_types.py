@@ -43,7 +43,7 @@ def recognise_numbers(names: list[str], block: Floats) -> list[Column]:
     for j in np.flatnonzero((block[:SAMPLE] == block[:1]).all(axis=0) & (missing == 0)):
         constant[j] = (block[:, j] == block[0, j]).all()
     columns = [
-        _dropped(name, len(block), gone) if same else Column(name, "number", missing=gone)
+        _dropped(name, len(block), gone) if same else Column(name, "number", n_missing=gone)
         for name, gone, same in zip(names, missing.tolist(), constant.tolist(), strict=True)
     ]
     for j in np.flatnonzero((missing > 0) & ~constant):
@@ -83,7 +83,7 @@ def recognise(values: pd.Series, habit: Habit = Habit()) -> Column:
     if kind != "category":
         evidence = number_forms(values) if habit.decimal == "," else Evidence((), False)
         if not np.isnan(_numbers(texts)).any() and not evidence.doubtful:
-            return Column(name, "number", missing=missing)
+            return Column(name, "number", n_missing=missing)
         evidence = evidence if evidence.forms else number_forms(values)
         if evidence.forms:
             likely = next((form for form in evidence.forms if form.decimal == habit.decimal), evidence.forms[0])
@@ -93,12 +93,12 @@ def recognise(values: pd.Series, habit: Habit = Habit()) -> Column:
             return dataclasses.replace(_date(values, form), doubtful=doubtful)
         words = np.mean([len(text.split()) for text in texts[:SAMPLE]])
         if words >= MIN_WORDS and len(texts) >= MIN_DISTINCT * (len(values) - missing):
-            return Column(name, "text", missing=missing, distinct=len(texts))
+            return Column(name, "text", n_missing=missing, n_unique=len(texts))
     return Column(name, "category", missing, len(texts), vocabulary=_ordered(values, texts))
 
 
 def _dropped(name: str, n_rows: int, missing: int) -> Column:
-    return Column(name, "dropped", missing=missing, reason="no value" if missing == n_rows else "constant")
+    return Column(name, "dropped", n_missing=missing, reason="no value" if missing == n_rows else "constant")
 
 
 def _numbers(texts: list[str]) -> Floats:  # (len(texts),)
@@ -126,7 +126,7 @@ def _ordered(values: pd.Series, texts: list[str]) -> tuple[str, ...]:
 def _written_number(values: pd.Series, form: str, doubtful: bool) -> Column:
     """Describe a column of numbers that are written in a form."""
     column = recognise_numbers([str(values.name)], to_numbers(values, form)[:, None])[0]
-    return dataclasses.replace(column, form=form, doubtful=doubtful) if column.kind == "number" else column
+    return dataclasses.replace(column, number_format=form, doubtful=doubtful) if column.kind == "number" else column
 
 
 def date_format(texts: list[str], habit: Habit) -> tuple[str | None, bool]:
@@ -179,7 +179,7 @@ def _date(values: pd.Series, form: str | None) -> Column:
         return _dropped(name, len(dates), missing)
     distinct = len(np.unique(present))
     days = float(date_parts(present[:1])["days"][0]) if distinct == 1 else None  # beside missing ones
-    return Column(name, "date", missing, distinct, form=form, timezone=timezone, parts=parts, constant=days)
+    return Column(name, "date", missing, distinct, date_format=form, timezone=timezone, parts=parts, constant=days)
 
 
 def infer_schema(frame: Frame) -> Schema:
@@ -199,7 +199,9 @@ def infer_schema(frame: Frame) -> Schema:
     learned = [column or recognise(frame.iloc[:, i].rename(names[i])) for i, column in enumerate(columns)]
     habit = _habit(learned, frame.attrs.get("decimal"))
     for i, column in enumerate(learned):
-        as_python = column.kind == "number" and column.form is None and columns[i] is None and habit.decimal == ","
+        as_python = (
+            column.kind == "number" and column.number_format is None and columns[i] is None and habit.decimal == ","
+        )
         if column.doubtful or as_python:
             learned[i] = recognise(frame.iloc[:, i].rename(names[i]), habit)
     if all(column.kind == "dropped" for column in learned):
@@ -212,18 +214,18 @@ def infer_schema(frame: Frame) -> Schema:
 
 def _habit(columns: Sequence[Column], decimal: str | None) -> Habit:
     """What the columns that leave no doubt have in common; `decimal` is what the file itself suggests."""
-    forms = [column for column in columns if column.form is not None and not column.doubtful]
-    marks = {NumberForm.from_text(str(column.form)).decimal for column in forms if column.kind == "number"}
-    orders = {order_of(str(column.form)) for column in forms if column.kind == "date"} - {None}
+    sure = [column for column in columns if not column.doubtful]
+    marks = {NumberForm.from_text(column.number_format).decimal for column in sure if column.number_format is not None}
+    orders = {order_of(column.date_format) for column in sure if column.date_format is not None} - {None}
     return Habit(marks.pop() if len(marks) == 1 else decimal, orders.pop() if len(orders) == 1 else None)
 
 
 def reading_notes(schema: Schema) -> tuple[str, ...]:
     """Say which texts are read as numbers, in which form."""
     notes = []
-    forms = dict.fromkeys(column.form for column in schema.columns if column.kind == "number" and column.form)
+    forms = dict.fromkeys(column.number_format for column in schema.columns if column.number_format is not None)
     for form in forms:
-        names = [column.name for column in schema.columns if column.kind == "number" and column.form == form]
+        names = [column.name for column in schema.columns if column.number_format == form]
         notes.append(f"{_columns(names)} read as numbers written like {form}: {listed(names)}.")
     return tuple(notes)
 
@@ -235,7 +237,9 @@ def doubts(schema: Schema) -> tuple[str, ...]:
         names = [
             column.name
             for column in schema.columns
-            if column.doubtful and column.kind == "number" and NumberForm.from_text(str(column.form)).decimal == decimal
+            if column.doubtful
+            and column.number_format is not None
+            and NumberForm.from_text(column.number_format).decimal == decimal
         ]
         if names:
             notes.append(
@@ -243,7 +247,7 @@ def doubts(schema: Schema) -> tuple[str, ...]:
                 f"{listed(names)}. Read is {reading}; if that is wrong, convert to numbers before."
             )
     for order, reading in (("day/month", "3 April"), ("month/day", "4 March")):
-        names = [c.name for c in schema.columns if c.doubtful and c.kind == "date" and order_of(str(c.form)) == order]
+        names = [c.name for c in schema.columns if c.doubtful and c.date_format and order_of(c.date_format) == order]
         if names:
             notes.append(
                 f"{_columns(names)} read as dates in the order {order}, but no value decides between the orders: "
@@ -275,8 +279,8 @@ def describe_columns(schema: Schema) -> pd.DataFrame:
         {
             "column": [column.name for column in columns],
             "kind": [column.kind for column in columns],
-            "distinct": pd.array([column.distinct for column in columns], dtype="Int64"),
-            "missing": [column.missing for column in columns],
-            "note": [column.reason or column.form or "" for column in columns],
+            "distinct": pd.array([column.n_unique for column in columns], dtype="Int64"),
+            "missing": [column.n_missing for column in columns],
+            "note": [column.reason or column.number_format or column.date_format or "" for column in columns],
         }
     )

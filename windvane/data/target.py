@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_array, column_or_1d
 from windvane.data.files import unmask
 from windvane.data.number_columns import number_forms
 from windvane.errors import InputError
-from windvane.runtime.columns.column_values import canonical, to_numbers
+from windvane.runtime.columns.column_values import to_canonical_text, to_numbers
 from windvane.runtime.columns.table import Floats, Integers
 
 TaskType = Literal["classification", "regression"]
@@ -52,7 +52,7 @@ def choose_positive(given: Any, classes: NDArray[Any], target: NDArray[Any]) -> 
             raise InputError(f"positive_class={given!r} is for two classes, but there are {len(labels)}.")
         return None, ""
     if given is not None:
-        for same in (lambda label: label == given, lambda label: canonical(label) == canonical(given)):
+        for same in (lambda label: label == given, lambda label: to_canonical_text(label) == to_canonical_text(given)):
             matches = [code for code, label in enumerate(labels) if same(label)]
             if len(matches) == 1:
                 return matches[0], "as chosen"
@@ -203,7 +203,7 @@ def _numbers(column: NDArray[Any]) -> Floats:  # (n,)
     return np.asarray(numbers)
 
 
-def _index(labels: NDArray[Any]) -> pd.Index:
+def _index(labels: NDArray[Any]) -> Any:
     return pd.Index(labels, dtype=object) if labels.dtype == object else pd.Index(labels)
 
 

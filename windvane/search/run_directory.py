@@ -28,7 +28,7 @@ from windvane.errors import RunError, RunLockedError
 from windvane.persistence import FORMAT, read_manifest, replace_json
 from windvane.runtime.ensemble import Ensemble
 from windvane.search.checkpoint import read_checkpoint
-from windvane.search.history import Curve, History
+from windvane.search.history import History, PerformanceCurve
 
 
 class RunDirectory:
@@ -122,7 +122,7 @@ class RunDirectory:
                 history.records.append(replace(trial, status="stopped", ended=ended))
         return history
 
-    def write_ensemble(self, ensemble: Ensemble, curve: Curve) -> None:
+    def write_ensemble(self, ensemble: Ensemble, curve: PerformanceCurve) -> None:
         """Write the ensemble and the losses over time."""
         replace_json(self.root / "ensemble.json", {**ensemble.to_json(), "curve": curve})
 
@@ -136,7 +136,7 @@ class RunDirectory:
         complete = all(self.checkpoint(member.number, member.checkpoint).exists() for member in ensemble.members)
         return ensemble if complete else None
 
-    def read_curve(self) -> Curve:
+    def read_curve(self) -> PerformanceCurve:
         """Read the losses over time of earlier fits."""
         return [(float(a), float(b), float(c)) for a, b, c in self._ensemble_record().get("curve", [])]
 

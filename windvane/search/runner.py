@@ -20,7 +20,7 @@ from windvane.runtime.columns.schema import Schema
 from windvane.runtime.labels import labels_from_json, labels_to_json
 from windvane.runtime.predictor import classes_from_json
 from windvane.search.ensemble_selection import EnsembleBuilder
-from windvane.search.history import Curve, describe_failures
+from windvane.search.history import PerformanceCurve, describe_failures
 from windvane.search.problem import PreparedProblem, Problem, array_digest, choose_families, supported_families
 from windvane.search.run_directory import RunDirectory
 from windvane.search.scheduler import Scheduler
@@ -44,7 +44,7 @@ class SearchResult:
 
     predictor: Predictor
     trials: list[Trial]
-    curve: Curve
+    curve: PerformanceCurve
     policy: Policy
 
 

@@ -26,10 +26,10 @@ from ..errors import InputError, MissingColumnsError, ModelFileError
 from .column_values import (
     NARROW,
     PARTS,
-    canonical,
     codes_of,
     date_parts,
     scalars,
+    to_canonical_text,
     to_codes,
     to_dates,
     to_numbers,
@@ -54,11 +54,12 @@ class Column:
 
     name: str
     kind: Kind  # what it is read as
-    missing: int = 0  # how many values were missing in training
-    distinct: int | None = None  # how many distinct values there were; None where they were not counted (numbers)
+    n_missing: int = 0  # how many values were missing in training
+    n_unique: int | None = None  # how many distinct values there were; None where they were not counted (numbers)
     vocabulary: tuple[str, ...] = ()  # the texts of a category; a code is a position in it
-    form: str | None = None  # the format of dates written as texts, or how numbers are (`number_texts.NumberForm`)
-    doubtful: bool = False  # whether the texts have another form just as well
+    date_format: str | None = None  # the format of dates written as texts
+    number_format: str | None = None  # how numbers are written as texts (`number_texts.NumberForm`)
+    doubtful: bool = False  # whether the texts have another format just as well
     timezone: str | None = None  # the time zone in which dates are taken apart; None where they have none
     parts: tuple[str, ...] = ()  # the numbers made of a date: those of `column_values.PARTS` that varied in training
     constant: float | None = None  # the one number that was there in training beside missing ones; others count as it
@@ -81,26 +82,29 @@ class Column:
                 dtype=np.float64
             )
             read = zip(self.vocabulary, numbers.tolist(), strict=True)
-            return any(canonical(number) != text for text, number in read if number == number)
-        return self.kind == "text" or self.form is not None
+            return any(to_canonical_text(number) != text for text, number in read if number == number)
+        return self.kind == "text" or self.number_format is not None or self.date_format is not None
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Column:
         """Make a column of what `to_json` wrote."""
         given: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
         column = cls(**given)
-        lists, texts = (column.vocabulary, column.parts), (column.form, column.timezone, column.reason)
+        lists, texts = (
+            (column.vocabulary, column.parts),
+            (column.date_format, column.number_format, column.timezone, column.reason),
+        )
         sound = (
             isinstance(column.name, str)
             and column.kind in get_args(Kind)
-            and type(column.missing) is int
-            and (column.distinct is None or type(column.distinct) is int)
+            and type(column.n_missing) is int
+            and (column.n_unique is None or type(column.n_unique) is int)
             and all(isinstance(items, tuple) and all(isinstance(item, str) for item in items) for items in lists)
             and all(text is None or isinstance(text, str) for text in texts)
             and isinstance(column.doubtful, bool)
             and (column.constant is None or isinstance(column.constant, float))
             and (
-                column.kind != "number" or column.form is None or str(NumberForm.from_text(column.form)) == column.form
+                column.number_format is None or str(NumberForm.from_text(column.number_format)) == column.number_format
             )
             and set(column.parts) <= set(PARTS)
         )
@@ -246,7 +250,7 @@ class Schema:
         else:
             out[:, plain] = to_block(frame, places[numbers[plain]])
             for j in np.flatnonzero(~plain):
-                out[:, j] = to_numbers(self._series(frame, places, numbers[j]), self.columns[numbers[j]].form)
+                out[:, j] = to_numbers(self._series(frame, places, numbers[j]), self.columns[numbers[j]].number_format)
         infinite = np.isinf(out)
         if infinite.any():
             out[infinite] = np.nan
@@ -256,7 +260,7 @@ class Schema:
         made = []
         for i in self._of_kind["date"]:
             column = self.columns[i]
-            parts = date_parts(to_dates(self._series(frame, places, i), column.form, column.timezone))
+            parts = date_parts(to_dates(self._series(frame, places, i), column.date_format, column.timezone))
             made += [parts[part] for part in column.parts]
         return made + [to_seconds(self._series(frame, places, i)) for i in self._of_kind["duration"]]
 
@@ -331,7 +335,7 @@ def of_array(array: Any) -> pd.DataFrame:
     try:
         frame = pd.DataFrame(array, copy=False)
     except UnicodeEncodeError:  # halves of surrogate pairs
-        clean = [[canonical(cell) if isinstance(cell, str) else cell for cell in row] for row in array]
+        clean = [[to_canonical_text(cell) if isinstance(cell, str) else cell for cell in row] for row in array]
         frame = pd.DataFrame(clean, dtype=object)
     frame.columns = pd.RangeIndex(frame.shape[1], name=ARRAY)
     return frame
@@ -361,10 +365,10 @@ def with_text_names(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def name_text(name: object) -> str:
-    """Write a name as a text that does not depend on its type: numbers as `canonical`, tuples part by part."""
+    """Write a name as a text that does not depend on its type: numbers as `to_canonical_text`, tuples part by part."""
     if isinstance(name, str):
         return str(name)
     if isinstance(name, tuple):
         parts = [repr(str(part)) if isinstance(part, str) else name_text(part) for part in name]
         return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
-    return canonical(name)
+    return to_canonical_text(name)
