@@ -135,7 +135,8 @@ def date_format(texts: list[str], habit: Habit) -> tuple[str | None, bool]:
     if not all(len(re.findall(r"\d", text)) >= 3 and _guesses(text) for text in first):
         return None, False
     guesses = dict.fromkeys(form for text in first for form in _guesses(text))
-    forms = list(dict.fromkeys(other for form in guesses for other in (form, swapped_order(form))))
+    both = [(form, swapped_order(form)) if order_of(form) is not None else (form,) for form in guesses]
+    forms = list(dict.fromkeys(form for one in both for form in one))
     for some in (texts[:SAMPLE], texts):
         forms = [form for form in forms if _are_dates(some, form)]
     orders = {order: form for form in reversed(forms) if (order := order_of(form)) is not None}
