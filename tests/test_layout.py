@@ -22,7 +22,8 @@ PACKAGE = ROOT / "windvane"
 
 # A folder or top file imports only from what stands before it.
 ORDER = (
-    *("runtime", "errors", "version", "settings", "svg_charts", "html_builder", "torch_utils", "data", "evaluation"),
+    *("runtime", "errors", "version", "settings", "stop_signals", "svg_charts", "html_builder", "torch_utils"),
+    *("data", "evaluation"),
     *("curvature", "vision", "models", "predictor", "persistence", "search", "metalearning", "export", "progress"),
     *("inspect", "report", "automl", "cli", "__main__"),
 )

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import shutil
 import time
-import weakref
 from dataclasses import replace
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -27,7 +25,7 @@ from windvane.models.units import Units
 from windvane.runtime import models as runtime
 from windvane.runtime.encoder import Encoder
 from windvane.runtime.models import CatBoostColumns, Fitted, FittedModel, check_digest
-from windvane.runtime.serialization import digest, read_json, reading
+from windvane.runtime.serialization import delete_with, digest, read_json, reading, temporary_folder
 from windvane.runtime.table import Table
 
 _STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -116,10 +114,10 @@ class CatBoostModel(BaseModel):
         """Make the pools to learn from and to be evaluated on, and a folder for the snapshot."""
         from catboost import Pool
 
-        folder = mkdtemp(prefix="windvane-catboost-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._snapshot = Path(folder, "snapshot")
-        self._parameters = {**parameters, "train_dir": folder, "snapshot_file": str(self._snapshot)}
+        folder = temporary_folder("windvane-catboost-")
+        delete_with(self, folder)
+        self._snapshot = folder / "snapshot"
+        self._parameters = {**parameters, "train_dir": str(folder), "snapshot_file": str(self._snapshot)}
         known = self.encoder.transform(valid.table)
         self._train = Pool(self._columns(features), self.units.shrink(train.target), weight=train.weight)
         self._valid = Pool(self._columns(known), self.units.shrink(valid.target), weight=valid.weight)

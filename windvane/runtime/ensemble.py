@@ -45,6 +45,12 @@ class Ensemble:
                 for m in record["members"]
             )
             decision = None if ensemble.decision is None else tuple(float(f) for f in ensemble.decision)
+            weights = np.array([member.weight for member in members], dtype=float)
+            factors = np.array([ensemble.temperature, *(decision or ())], dtype=float)
+            if not (np.all(weights > 0) and abs(weights.sum() - 1) < 1e-6):  # NaN and infinity are neither
+                raise ValueError(f"weights {weights.tolist()} are not above 0 with the sum 1")
+            if not (np.all(factors > 0) and np.all(np.isfinite(factors))):
+                raise ValueError("temperature and decision weights are not finite and above 0")
             return replace(ensemble, members=members, decision=decision)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"The record of the ensemble is damaged: {error!r}") from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import Family, Part
 from windvane.models.sklearn_family import SklearnFamily
 from windvane.runtime.schema import Schema
+from windvane.runtime.serialization import writing
 from windvane.runtime.table import Floats, Integers, Table
 from windvane.search.policy import Policy, make_policy, select_policy
 from windvane.settings import Settings
@@ -92,8 +95,23 @@ class Problem:
         return array_digest(arrays, [table.n_numbers, table.cardinalities, self.weight is None, texts, terms])
 
     def write(self, folder: Path) -> None:
-        """Write everything but the metric, which the session sends."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write everything but the metric, which the session sends; whole or not at all.
+
+        Raises DiskError if the disk is full or read-only.
+        """
+        temporary = folder.with_name(folder.name + ".tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            with writing(folder, "The data of the run do not fit there; no trial was begun."):
+                temporary.mkdir(parents=True)
+                self._write(temporary)
+                os.replace(temporary, folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+    def _write(self, folder: Path) -> None:
         write_table(self.table, folder)
         np.save(folder / "target.npy", self.target)
         if self.weight is not None:

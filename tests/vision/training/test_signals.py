@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from windvane.vision.training.train import SIGNALS, stop_on_signal
+from windvane.stop_signals import SIGNALS, stop_on_signal
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError, RunMismatchError
 from windvane.runtime.serialization import read_json, reading, write_json
+from windvane.stop_signals import stop_on_signal
 from windvane.vision.device import DeviceContext, find_device
 from windvane.vision.networks.create import classifier_layer, create_model
 from windvane.vision.networks.profiling import measure_timing
@@ -30,7 +31,7 @@ from windvane.vision.training.checkpoint import CHECKPOINT
 from windvane.vision.training.loader import Loader
 from windvane.vision.training.metrics import ProgressLogger
 from windvane.vision.training.run import TrainingResult, TrainingRun, create_network, make_loaders, training_labels
-from windvane.vision.training.train import check_output_folder, fork_rng, run_training, stop_on_signal, train
+from windvane.vision.training.train import check_output_folder, fork_rng, run_training, train
 from windvane.vision.transfer.budget import (
     FREEZE_FRACTIONS,
     HEAD_SHARE,
