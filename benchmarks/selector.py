@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from windvane.data.task import Task
 from windvane.metalearning.selector import Forest, Selector, tabulate
-from windvane.search.policy import select_policy
+from windvane.search.strategy.policy import select_policy
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data" / "askl2"

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import psutil
 
-from windvane.errors import InputError, check_whole, unknown
+from windvane.errors import InputError, check_integer, unknown_name_error
 
 VALIDATIONS = {"holdout": 1, "cv3": 3, "cv5": 5, "cv10": 10}
 POLICIES = ("auto", *(name + suffix for suffix in ("", "-halving") for name in VALIDATIONS))
@@ -90,7 +90,7 @@ class Settings:
     def check(cls, choices: Choices) -> Settings:
         """Check what the user chose."""
         if choices.policy not in POLICIES:
-            raise unknown("policy", choices.policy, POLICIES)
+            raise unknown_name_error("policy", choices.policy, POLICIES)
         n_trials = choices.n_trials
         return cls(
             time_budget=parse_seconds(choices.time_budget),
@@ -123,6 +123,16 @@ def parse_seconds(time_budget: Any, argument: str = "time_budget") -> float:
             "'60s', '10m' or '1h30m'."
         )
     return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """Format a duration in at most two units: "48 s", "12 min 03 s", "2 h 05 min"."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def resolve_jobs(n_jobs: Any, cores: int | None = None) -> int:
@@ -217,7 +227,7 @@ def _resolve_seed(random_state: Any) -> int:
 
 
 def _whole(argument: str, value: Any, *, least: int = 0) -> int:
-    check_whole(argument, value, least)
+    check_integer(argument, value, least)
     return int(value)
 
 

@@ -14,8 +14,8 @@ from scipy import sparse as sp
 from windvane.data.column_types import describe_columns, dropped_notes, infer_schema
 from windvane.data.files import to_frame
 from windvane.errors import InputError, MissingColumnsError, ModelFileError
-from windvane.runtime import schema as module
-from windvane.runtime.schema import Schema
+from windvane.runtime.columns import schema as module
+from windvane.runtime.columns.schema import Schema
 
 N = 40
 RNG = np.random.default_rng(0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from windvane.export.source import compose, packages, parse
-from windvane.runtime.column_values import date_parts
+from windvane.runtime.columns.column_values import date_parts
 
 FIRST = '''"""A module."""
 from __future__ import annotations
@@ -148,7 +148,7 @@ def test_one_name_for_two_things_is_refused() -> None:
 
 
 def test_a_real_function_runs_alone() -> None:
-    source = compose("windvane.runtime.column_values", ["date_parts"])
+    source = compose("windvane.runtime.columns.column_values", ["date_parts"])
     space: dict[str, object] = {}
     exec(compile(source, "copy", "exec"), space)
     dates = np.array(["2024-02-29T13:45", "NaT", "1969-12-31T23:59"], dtype="datetime64[us]")

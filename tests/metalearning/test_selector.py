@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.metalearning.selector import Forest, Selector, elect, is_covered, tabulate
-from windvane.runtime.table import Floats
-from windvane.search.policy import PolicyTable
+from windvane.runtime.columns.table import Floats
+from windvane.search.strategy.policy import PolicyTable
 
 SMALL = Forest(n_trees=10)
 

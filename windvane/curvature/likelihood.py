@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from windvane.errors import InputError, check_whole, unknown
+from windvane.errors import InputError, check_integer, unknown_name_error
 
 Output = Literal["softmax", "sigmoid", "gaussian"]
 Labels = Literal["sampled", "true", "uniform"]
@@ -62,12 +62,12 @@ class LabelSampler:
 
     def __init__(self, output: Output, labels: Labels, random_state: int) -> None:
         if output not in get_args(Output):
-            raise unknown("output", output, get_args(Output))
+            raise unknown_name_error("output", output, get_args(Output))
         if labels not in get_args(Labels):
-            raise unknown("labels", labels, get_args(Labels))
+            raise unknown_name_error("labels", labels, get_args(Labels))
         if (output, labels) == ("gaussian", "uniform"):
             raise InputError("labels='uniform' has no meaning for output='gaussian'. Allowed: 'sampled', 'true'.")
-        check_whole("random_state", random_state, 0)
+        check_integer("random_state", random_state, 0)
         self.output, self.labels, self.random_state = output, labels, random_state
         self._generator: torch.Generator | None = None
         self._state: Tensor | None = None

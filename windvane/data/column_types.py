@@ -12,7 +12,7 @@ from pandas.tseries.api import guess_datetime_format
 
 from windvane.data.files import Frame
 from windvane.errors import InputError
-from windvane.runtime.column_values import (
+from windvane.runtime.columns.column_values import (
     PARTS,
     date_parts,
     distinct_texts,
@@ -21,8 +21,8 @@ from windvane.runtime.column_values import (
     to_numbers,
     to_seconds,
 )
-from windvane.runtime.schema import Column, Schema, is_unnamed, listed, plain_columns, to_block
-from windvane.runtime.table import Floats
+from windvane.runtime.columns.schema import Column, Schema, is_unnamed, listed, plain_columns, to_block
+from windvane.runtime.columns.table import Floats
 
 MIN_WORDS = 4.0  # texts have at least as many words on average
 MIN_DISTINCT = 0.5  # and at least this share of them is distinct

@@ -10,7 +10,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from windvane.runtime.realmlp import CLIP, MIXED, SELU_ALPHA, SELU_SCALE, WAVES, Parts
+from windvane.runtime.models.realmlp import CLIP, MIXED, SELU_ALPHA, SELU_SCALE, WAVES, Parts
 
 Steps = list[tuple[str, Any]]
 

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from windvane.errors import InputError, unknown
+from windvane.errors import InputError, unknown_name_error
 from windvane.inspect.batches import Size
 
 MAX_ASPECT_RATIO = 1.25  # of a patch, where maps of odd sizes are rounded
@@ -145,4 +145,4 @@ def pool_tokens(tokens: Tensor, grid: TokenGrid, pooling: Pooling) -> Tensor:
         if not 0 <= pooling < grid.n_patches:
             raise InputError(f"pooling={pooling} is not a patch. Allowed: 0 to {grid.n_patches - 1}.")
         return patches[:, pooling]
-    raise unknown("pooling", pooling, POOLINGS)
+    raise unknown_name_error("pooling", pooling, POOLINGS)

@@ -27,10 +27,10 @@ from windvane.data.target import TaskType, encode_target
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.metalearning.cells import Cell, append_cell, cell_id, read_cells
 from windvane.models import FAMILIES
-from windvane.models.base import Family, Setting
-from windvane.runtime.table import Floats, Table
-from windvane.search.portfolio import Entry
+from windvane.models.base import Family, TrainingContext
+from windvane.runtime.columns.table import Floats, Table
 from windvane.search.problem import PreparedProblem, prepare_problem
+from windvane.search.strategy.portfolio import PortfolioEntry
 from windvane.settings import Settings
 
 METRICS = {
@@ -83,17 +83,17 @@ class CollectSettings:
 
 def collect(
     tables: Sequence[SourceTable],
-    entries: Sequence[Entry],
+    entries: Sequence[PortfolioEntry],
     settings: CollectSettings,
     path: Path,
     *,
     workers: int = 1,
-    until: float = math.inf,
+    deadline: float = math.inf,
     quiet: bool = False,
 ) -> int:
     """Evaluate the cells that a file lacks, table by table in separate processes; return how many were added.
 
-    No cell is begun after `until` (a `time.monotonic` instant). A cell that kills its process is recorded as crashed.
+    No cell begins after `deadline`, a `time.monotonic` instant. A cell that kills its process is recorded as crashed.
     """
     before = len(read_cells(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,9 +101,9 @@ def collect(
     waiting = list(tables)
     running: dict[SourceTable, Any] = {}
     context = multiprocessing.get_context("spawn")
-    deadline = time.time() + (until - time.monotonic()) if until < math.inf else math.inf
-    while running or (waiting and time.monotonic() < until):
-        while len(running) < workers and waiting and time.monotonic() < until:
+    deadline = time.time() + (deadline - time.monotonic()) if deadline < math.inf else math.inf
+    while running or (waiting and time.monotonic() < deadline):
+        while len(running) < workers and waiting and time.monotonic() < deadline:
             table = waiting.pop(0)
             process = context.Process(target=_collect_table, args=(table, entries, settings, path, deadline))
             process.start()
@@ -127,7 +127,7 @@ def collect(
 
 
 def _collect_table(
-    source: SourceTable, entries: Sequence[Entry], settings: CollectSettings, path: Path, deadline: float
+    source: SourceTable, entries: Sequence[PortfolioEntry], settings: CollectSettings, path: Path, deadline: float
 ) -> None:
     finished = {cell_id(cell.table, cell.family, cell.config) for cell in read_cells(path)}
     missing = [e for e in entries if cell_id(source.name, e.family, e.config) not in finished]
@@ -186,7 +186,7 @@ class _Evaluator:
         evaluator._write_targets()
         return evaluator
 
-    def cell(self, entry: Entry, status: str, error: str | None = None) -> Cell:
+    def cell(self, entry: PortfolioEntry, status: str, error: str | None = None) -> Cell:
         """Return the record of an entry, without checkpoints yet."""
         problem = self.prepared.problem
         constant = self._constant()
@@ -207,7 +207,7 @@ class _Evaluator:
             checkpoints=[],
         )
 
-    def evaluate(self, entry: Entry) -> Cell:
+    def evaluate(self, entry: PortfolioEntry) -> Cell:
         """Grow one configuration on all folds and measure each checkpoint."""
         family = self.prepared.families.get(entry.family)
         if family is None:
@@ -219,7 +219,7 @@ class _Evaluator:
             cell.status, cell.error = "failed", f"{type(error).__name__}: {error}"[:500]
         return cell
 
-    def _grow(self, cell: Cell, entry: Entry, family: Family) -> None:
+    def _grow(self, cell: Cell, entry: PortfolioEntry, family: Family) -> None:
         problem, n_folds = self.prepared.problem, len(self.prepared.problem.folds)
         limit = self.settings.cpu_seconds
         used = np.zeros(n_folds)  # CPU seconds of each fold
@@ -227,18 +227,18 @@ class _Evaluator:
         for i, fold in enumerate(problem.folds):
             start = time.process_time()
             seed = int(np.random.SeedSequence([self.settings.seed, i]).generate_state(1)[0] % 2**31)
-            setting = Setting(problem.task, seed, 1)
-            data = problem.part(fold.train), problem.part(fold.valid)
-            models.append(family.start(entry.config, *data, setting))
+            context = TrainingContext(problem.task, seed, 1)
+            data = problem.part(fold.train), problem.part(fold.validation)
+            models.append(family.create_model(entry.config, *data, context))
             used[i] += time.process_time() - start
         arrays: dict[str, NDArray[np.float16]] = {}
-        steps = family.steps(entry.config, problem.task)
+        steps = family.checkpoint_iterations(entry.config, problem.task)
         measured = 0.0
         for total in steps:
             for i, model in enumerate(models):
                 start = time.process_time()
                 # The clock of the models is wall time; on a busy machine it is generous, and CPU time decides below.
-                model.grow(total, time.monotonic() + 2 * max(1.0, (limit - used.sum()) / (n_folds - i)))
+                model.train_until(total, time.monotonic() + 2 * max(1.0, (limit - used.sum()) / (n_folds - i)))
                 used[i] += time.process_time() - start
             if any(model.iterations == 0 for model in models):
                 return
@@ -256,11 +256,11 @@ class _Evaluator:
         problem = self.prepared.problem
         start = time.process_time()
         pairs = zip(models, problem.folds, strict=True)
-        parts = [np.asarray(model.predict(problem.table.take(fold.valid))) for model, fold in pairs]
+        parts = [np.asarray(model.predict(problem.table.take(fold.validation))) for model, fold in pairs]
         predict_seconds = time.process_time() - start
         tests = [np.asarray(model.predict(self.test)) for model in models]
         valid, test = np.concatenate(parts), np.mean(tests, axis=0)
-        target, first = problem.target[problem.valid_rows], problem.folds[0].valid
+        target, first = problem.target[problem.validation_rows], problem.folds[0].validation
         losses = {
             name: [
                 metric.loss(target, valid),
@@ -304,9 +304,9 @@ class _Evaluator:
             return
         self._folder().mkdir(parents=True, exist_ok=True)
         problem = self.prepared.problem
-        valid_rows = problem.valid_rows
-        rows = self._kept_rows(len(valid_rows))
-        sizes = [len(fold.valid) for fold in problem.folds]
+        validation_rows = problem.validation_rows
+        rows = self._kept_rows(len(validation_rows))
+        sizes = [len(fold.validation) for fold in problem.folds]
         fold_of = np.repeat(np.arange(len(sizes)), sizes)[rows]
         target = problem.target.astype(np.float64)
         test = self.test_target[:MAX_KEPT_ROWS].astype(np.float64)
@@ -315,7 +315,7 @@ class _Evaluator:
             target, test = (target - mean) / spread, (test - mean) / spread
         np.savez(
             self._folder() / "targets.npz",
-            valid=target[valid_rows][rows],
+            valid=target[validation_rows][rows],
             test=test,
             fold=fold_of,
         )

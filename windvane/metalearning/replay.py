@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from windvane.metalearning.cells import Cell, cell_id, read_cells
-from windvane.runtime.table import Floats
-from windvane.search.ensemble import max_candidates_per_family
-from windvane.search.portfolio import Entry
+from windvane.runtime.columns.table import Floats
+from windvane.search.ensemble_selection import max_candidates_per_family
+from windvane.search.strategy.portfolio import PortfolioEntry
 
 AUTO = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 Stack = NDArray[np.floating[Any]]
@@ -221,7 +221,7 @@ def score_run(reached: Sequence[tuple[str, int]], table: TableReplay, select: Se
 
 
 def write_matrix(
-    tables: Sequence[TableReplay], entries: Mapping[str, Entry], path: Path, min_step: float = 0.25
+    tables: Sequence[TableReplay], entries: Mapping[str, PortfolioEntry], path: Path, min_step: float = 0.25
 ) -> None:
     """Write replays small enough to be kept with the project: one Parquet row for each table, entry and checkpoint.
 
@@ -251,10 +251,10 @@ def write_matrix(
     pd.DataFrame(rows).to_parquet(path, compression="zstd")
 
 
-def read_matrix(path: Path) -> tuple[list[TableReplay], dict[str, Entry]]:
+def read_matrix(path: Path) -> tuple[list[TableReplay], dict[str, PortfolioEntry]]:
     """Read what `write_matrix` wrote: replays and the entries by their id."""
     frame = pd.read_parquet(path)
-    tables, entries = [], dict[str, Entry]()
+    tables, entries = [], dict[str, PortfolioEntry]()
     for name, group in frame.groupby("table", sort=False):
         head = group.iloc[0]
         kind = str(head["kind"])
@@ -264,7 +264,7 @@ def read_matrix(path: Path) -> tuple[list[TableReplay], dict[str, Entry]]:
         facts = (str(name), kind, int(head["rows"]), int(head["columns"]), int(head["classes"]), str(head["metric"]))
         table = TableReplay(*facts, targets[0], targets[1], float(head["constant"]))
         for (family, config), cells in group.iloc[1:].groupby(["family", "config"], sort=False):
-            entry = Entry(str(family), json.loads(str(config)))
+            entry = PortfolioEntry(str(family), json.loads(str(config)))
             entries[entry_id(entry.family, entry.config)] = entry
             valid, test = ([_from_bytes(part, kind) for part in cells[name]] for name in ("valid", "test"))
             cpu = cells["cpu"].to_numpy()

@@ -2,7 +2,7 @@
 
 The selector of Auto-Sklearn 2.0 (Feurer et al., arXiv 2007.04074): for each pair of policies a random forest says from
 the size of a table which of the two is better there; the pairs vote. It is trained and asked offline only. What ships
-is `tabulate`'s table over a grid of sizes, which `windvane.search.policy` looks up.
+is `tabulate`'s table over a grid of sizes, which `windvane.search.strategy.policy` looks up.
 
 Notation: n tables, p policies.
 """
@@ -21,8 +21,8 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 
 from windvane.errors import InputError
-from windvane.runtime.table import Floats, Integers
-from windvane.search.policy import PolicyTable
+from windvane.runtime.columns.table import Floats, Integers
+from windvane.search.strategy.policy import PolicyTable
 
 _SAME = 1e-9  # votes that differ by less are tied: probabilities carry rounding errors
 

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from windvane.data.task import Task
 from windvane.errors import ModelFileError
-from windvane.models.units import Units
-from windvane.runtime.encoder import Encoder
-from windvane.runtime.models import Fitted, FittedModel, load_model
+from windvane.models.target_scaler import TargetScaler
+from windvane.runtime.columns.encoder import Encoder
+from windvane.runtime.columns.table import Floats, Table
+from windvane.runtime.models import load_model
+from windvane.runtime.models.fitted import Fitted, FittedModel
 from windvane.runtime.output import Output
 from windvane.runtime.serialization import read_json, reading, write_json
-from windvane.runtime.table import Floats, Table
 
 Value = bool | int | float | str
 Config = Mapping[str, Value]
@@ -48,7 +49,7 @@ class Param:
 
 
 @dataclass(frozen=True)
-class Part:
+class DataSplit:
     """Some rows to learn from or to be evaluated on.
 
     Attributes
@@ -67,7 +68,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Setting:
+class TrainingContext:
     """What surrounds a model.
 
     Attributes
@@ -82,7 +83,7 @@ class Setting:
     task: Task
     seed: int
     threads: int = 1
-    siblings: int = 1
+    n_bagged_models: int = 1
 
 
 class Model(Protocol):
@@ -102,7 +103,7 @@ class Model(Protocol):
     best_iteration: int
     finished: bool
 
-    def grow(self, iterations: int, until: float = np.inf) -> None:
+    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
         """Train up to this total of iterations.
 
         Parameters
@@ -129,7 +130,7 @@ class Model(Protocol):
         """
 
     def save(self, folder: Path) -> None:
-        """Keep the state: enough to predict (`Family.load`) and to go on growing (`Family.start` with ``kept``).
+        """Write a checkpoint: enough to predict (`Family.load`) and to resume training (`Family.create_model`).
 
         No file is a pickle.
 
@@ -146,14 +147,16 @@ class BaseModel:
     A checkpoint is the folder of a fitted model, which predicts, and files ``training.*``, which only resuming reads.
     """
 
-    def __init__(self, encoder: Encoder, units: Units, setting: Setting) -> None:
+    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
         self.iterations = self.best_iteration = 0
         self.finished = False
-        self.encoder, self.units, self.setting = encoder, units, setting
+        self.encoder, self.target_scaler, self.context = encoder, target_scaler, context
 
     def output(self, classes: Iterable[int] = ()) -> Output:
         """Say what the model predicts; with the classes of the training set where it may lack some."""
-        return Output(self.setting.task.n_classes, tuple(map(int, classes)), self.units.mean, self.units.spread)
+        return Output(
+            self.context.task.n_classes, tuple(map(int, classes)), self.target_scaler.mean, self.target_scaler.scale
+        )
 
     def fitted(self) -> FittedModel:
         """Return the model of the best iteration so far."""
@@ -171,7 +174,10 @@ class BaseModel:
     def save_training(self, folder: Path, more: Mapping[str, Any]) -> None:
         """Write ``training.json``: how far the training is, and more that a family needs to resume."""
         state = {"iterations": self.iterations, "best_iteration": self.best_iteration, "finished": self.finished}
-        write_json(folder / "training.json", {**state, "units": [self.units.mean, self.units.spread], **more})
+        write_json(
+            folder / "training.json",
+            {**state, "target_scaler": [self.target_scaler.mean, self.target_scaler.scale], **more},
+        )
 
     def restore(self, folder: Path) -> dict[str, Any]:
         """Read ``training.json`` and take over how far the training is."""
@@ -179,14 +185,14 @@ class BaseModel:
         with reading(folder / "training.json"):
             self.iterations, self.best_iteration = int(state["iterations"]), int(state["best_iteration"])
             self.finished = bool(state["finished"])
-            self.units = Units(*map(float, state["units"]))
+            self.target_scaler = TargetScaler(*map(float, state["target_scaler"]))
         return state
 
 
-def open_model(folder: Path, setting: Setting, kind: str, trusted: Sequence[str] = ()) -> Any:
+def open_model(folder: Path, context: TrainingContext, kind: str, trusted: Sequence[str] = ()) -> Any:
     """Open the fitted model of a checkpoint, which must be of this kind and for this task."""
-    model = load_model(folder, setting.threads, setting.siblings, trusted)
-    if model.kind != kind or model.output.n_classes != setting.task.n_classes:
+    model = load_model(folder, context.threads, context.n_bagged_models, trusted)
+    if model.kind != kind or model.output.n_classes != context.task.n_classes:
         raise ModelFileError(f"{folder} holds a model of another family or task.")
     return model
 
@@ -205,16 +211,23 @@ class Family(Protocol):
     def supports(self, task: Task, table: Table) -> bool:
         """Whether it can be trained on this task and this kind of table at all."""
 
-    def space(self, task: Task) -> dict[str, Param]:
+    def search_space(self, task: Task) -> dict[str, Param]:
         """Make the search space: name -> hyperparameter, conditions pointing upwards only."""
 
-    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
         """Give the totals of iterations after which the state is kept, about doubling.
 
         The last is the fully grown model; a family that does not grow has one entry.
         """
 
-    def start(self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None) -> Model:
+    def create_model(
+        self,
+        config: Config,
+        train: DataSplit,
+        validation: DataSplit,
+        context: TrainingContext,
+        checkpoint: Path | None = None,
+    ) -> Model:
         """Make a model that has not grown yet, or continue from a state that `Model.save` kept.
 
         Parameters
@@ -231,5 +244,5 @@ class Family(Protocol):
             A folder written by `Model.save` with the same configuration, rows and seed.
         """
 
-    def load(self, folder: Path, setting: Setting) -> Fitted:
+    def load(self, folder: Path, context: TrainingContext) -> Fitted:
         """Open a checkpoint for prediction only; raises `windvane.errors.ModelFileError` where it is not sound."""

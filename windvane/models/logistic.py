@@ -7,10 +7,12 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from windvane.models.base import Part
+from windvane.models.base import DataSplit
 
 
-def descend(estimator: Any, features: Any, train: Part, portions: Sequence[int], until: float) -> bool:
+def fit_until_deadline(
+    estimator: Any, features: Any, train: DataSplit, portions: Sequence[int], deadline: float
+) -> bool:
     """Fit, portion by portion, each going on from the coefficients before.
 
     The portions are the same with and without a deadline, because L-BFGS forgets the curvature it has seen where it
@@ -25,6 +27,6 @@ def descend(estimator: Any, features: Any, train: Part, portions: Sequence[int],
             estimator.fit(features, train.target, train.weight)
         if int(estimator.n_iter_.max()) < portion:
             return True
-        if time.monotonic() >= until:
+        if time.monotonic() >= deadline:
             return False
     return True

@@ -17,8 +17,8 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from windvane.evaluation.importance import matrix_columns
 from windvane.evaluation.metric_functions import r2, roc_auc
-from windvane.runtime.schema import Schema
-from windvane.runtime.table import Floats, Integers, Table
+from windvane.runtime.columns.schema import Schema
+from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.search.problem import Problem
 
 MAX_ROWS = 200_000  # compared for duplicates

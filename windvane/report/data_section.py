@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from windvane.html_builder import (
+from windvane.pages.html_builder import (
     Html,
     Section,
     bars,
@@ -19,11 +19,11 @@ from windvane.html_builder import (
     side_by_side,
     table,
 )
+from windvane.pages.svg_charts import Axis, Series, plot
 from windvane.report.dataset_shift import CLEAR_SHIFT, DatasetShift
 from windvane.report.report_data import ReportData
-from windvane.runtime.schema import Schema
-from windvane.runtime.table import Floats, Integers
-from windvane.svg_charts import Axis, Series, plot
+from windvane.runtime.columns.schema import Schema
+from windvane.runtime.columns.table import Floats, Integers
 
 MAX_COLUMNS = 300  # in the table of columns
 MAX_CLASSES = 15  # with a bar each

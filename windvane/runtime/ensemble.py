@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .columns.table import Floats
 from .errors import ModelFileError
-from .table import Floats
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Ensemble:
     members: tuple[Member, ...]  # weights above 0 that sum to 1, largest first
     loss: float  # of the blend on validation rows; it chose the ensemble, so it is optimistic
     temperature: float = 1.0  # the exponent 1 / temperature sharpens or flattens probabilities; 1 changes nothing
-    decision: tuple[float, ...] | None = None  # factor of each class before the largest probability decides
+    decision_weights: tuple[float, ...] | None = None  # factor of each class before the largest probability decides
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that JSON can hold."""
@@ -44,14 +44,15 @@ class Ensemble:
                 Member(**{**m, "number": int(m["number"]), "folds": tuple(map(int, m.get("folds", ())))})
                 for m in record["members"]
             )
-            decision = None if ensemble.decision is None else tuple(float(f) for f in ensemble.decision)
+            given = ensemble.decision_weights
+            decision_weights = None if given is None else tuple(float(factor) for factor in given)
             weights = np.array([member.weight for member in members], dtype=float)
-            factors = np.array([ensemble.temperature, *(decision or ())], dtype=float)
+            factors = np.array([ensemble.temperature, *(decision_weights or ())], dtype=float)
             if not (np.all(weights > 0) and abs(weights.sum() - 1) < 1e-6):  # NaN and infinity are neither
                 raise ValueError(f"weights {weights.tolist()} are not above 0 with the sum 1")
             if not (np.all(factors > 0) and np.all(np.isfinite(factors))):
                 raise ValueError("temperature and decision weights are not finite and above 0")
-            return replace(ensemble, members=members, decision=decision)
+            return replace(ensemble, members=members, decision_weights=decision_weights)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"The record of the ensemble is damaged: {error!r}") from error
 

@@ -12,7 +12,7 @@ import numpy as np
 from windvane.errors import WorkerError
 from windvane.runtime.ensemble import Ensemble
 from windvane.search.checkpoint import read_checkpoint
-from windvane.search.ensemble import EnsembleBuilder
+from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.history import Curve
 from windvane.search.history_writer import HistoryWriter
 from windvane.search.scheduler import Scheduler

@@ -11,7 +11,7 @@ from typing import Any
 
 import timm
 
-from windvane.errors import InputError, check_choice, check_number, check_usable, unknown
+from windvane.errors import InputError, check_choice, check_number, check_usable, unknown_name_error
 from windvane.vision.augment.augreg import AUGREG_LEVELS
 from windvane.vision.networks import vit_lite
 
@@ -203,7 +203,7 @@ def recipe_from_json(content: Any) -> Recipe:
     known = [one.name for one in fields(Recipe)]
     for name in content:
         if name not in known:
-            raise unknown("field of the recipe", name, known)
+            raise unknown_name_error("field of the recipe", name, known)
     triples = {name: tuple(content[name]) for name in ("mean", "std") if isinstance(content.get(name), list)}
     return Recipe(**{**content, **triples})
 
@@ -239,11 +239,11 @@ def load_recipe(name: str) -> NamedRecipe:
 def check_model_name(name: Any) -> None:
     """Raise if timm has no model, or no pre-trained tag, of this name."""
     if not isinstance(name, str) or not timm.is_model(name.partition(".")[0]):
-        raise unknown("model", name, [*timm.list_models(), *vit_lite.NAMES])
+        raise unknown_name_error("model", name, [*timm.list_models(), *vit_lite.NAMES])
     try:
         timm.models.get_pretrained_cfg(name)
     except RuntimeError as error:
-        raise unknown("model", name, timm.list_pretrained(name.partition(".")[0] + ".*")) from error
+        raise unknown_name_error("model", name, timm.list_pretrained(name.partition(".")[0] + ".*")) from error
 
 
 def _is_json(value: Any) -> bool:

@@ -18,7 +18,7 @@ from toys import HOSTILE_LABEL, check_html
 
 from windvane.curvature.fisher_trace import FisherRecord
 from windvane.data.images import ImageSplits, read_images
-from windvane.html_builder import write_page
+from windvane.pages.html_builder import write_page
 from windvane.vision.recipe import Recipe
 from windvane.vision.report import training_page
 from windvane.vision.report.classification import EvaluatedImages

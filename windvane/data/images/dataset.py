@@ -13,7 +13,7 @@ from windvane.data.images.duplicates import Duplicate
 from windvane.data.images.folder import Skipped
 from windvane.data.images.summary import describe_balance, describe_duplicates, describe_sizes, describe_skipped
 from windvane.errors import InputError
-from windvane.runtime.table import Integers
+from windvane.runtime.columns.table import Integers
 
 _PURPOSES = {"train": "to train", "valid": "to validate", "test": "to test"}
 

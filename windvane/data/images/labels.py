@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from windvane.data.images.folder import natural_key
 from windvane.errors import InputError
-from windvane.runtime.table import Integers
+from windvane.runtime.columns.table import Integers
 
 _COLLECTIONS = (list, tuple, set, frozenset, np.ndarray)
 

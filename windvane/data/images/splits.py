@@ -12,8 +12,8 @@ from scipy.sparse.csgraph import connected_components
 
 from windvane.data.images.folder import ImageListing
 from windvane.data.splits import hold_out
-from windvane.errors import InputError, unknown
-from windvane.runtime.table import Integers
+from windvane.errors import InputError, unknown_name_error
+from windvane.runtime.columns.table import Integers
 
 SHARE, MAX_SHARE, ENOUGH = 0.1, 0.2, 500  # a tenth validates; of few images more, until there are enough
 
@@ -26,7 +26,7 @@ def group_images(groups: Any, listing: ImageListing) -> Integers:  # (n,)
         groups = [function(name) for name in listing.names]
     elif isinstance(groups, str):
         if listing.table is None or groups not in listing.table.columns:
-            raise unknown("groups", groups, () if listing.table is None else map(str, listing.table.columns))
+            raise unknown_name_error("groups", groups, () if listing.table is None else map(str, listing.table.columns))
         groups = listing.table[groups].tolist()
     if len(groups) != n:
         raise InputError(f"groups has {len(groups)} entries, but there are {n} images.")
@@ -62,8 +62,8 @@ def hold_out_images(
         return splits, ["No validation split: no score can select a model without bias."]
     fold = hold_out(_strata(labels[trains]), share, seed=seed, groups=together[trains])
     splits = splits.copy()
-    splits[trains[fold.valid]] = "valid"
-    words = f"{len(fold.valid):,} of {len(trains):,} training images were held out to validate (seed {seed})"
+    splits[trains[fold.validation]] = "valid"
+    words = f"{len(fold.validation):,} of {len(trains):,} training images were held out to validate (seed {seed})"
     return splits, [f"{words}; images that belong together stay together."]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from windvane.data.images.duplicates import Duplicate
 from windvane.data.images.folder import Skipped
-from windvane.runtime.table import Integers
+from windvane.runtime.columns.table import Integers
 
 MAX_NAMED = 5  # examples of a finding
 UNBALANCED = 3  # ratio of the largest class to the smallest

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from windvane.data.images.dataset import ImageDataset
 from windvane.data.images.sources import SUFFIXES
-from windvane.errors import InputError, ModelFileError, unknown
+from windvane.errors import InputError, ModelFileError, unknown_name_error
 from windvane.vision.augment.batch import normalize
 from windvane.vision.saved_model import is_image_model, load_model
 
@@ -53,7 +53,7 @@ def load_model_and_images(model: str, paths: Sequence[Path], *, pretrained: bool
             raise InputError(
                 f"model={model!r} is not an image model of windvane. Allowed: a run directory, or NAME=FILE."
             )
-        raise unknown("model", name, timm.list_models())
+        raise unknown_name_error("model", name, timm.list_models())
     network = _load_weights(name, Path(file)) if file else _create(name, pretrained)
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network), is_training=False)
     return LoadedModel(name, network.eval(), torch.stack([_read(path, transform) for path in paths]))

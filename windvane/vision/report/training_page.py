@@ -13,7 +13,7 @@ import pandas as pd
 from windvane.curvature.fisher_trace import FisherRecord
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError
-from windvane.html_builder import (
+from windvane.pages.html_builder import (
     Html,
     Page,
     Section,
@@ -32,7 +32,7 @@ from windvane.html_builder import (
     table,
     write_page,
 )
-from windvane.svg_charts import Axis, Kind, Series, plot, round_ticks
+from windvane.pages.svg_charts import Axis, Kind, Series, plot, round_ticks
 from windvane.version import VERSION
 from windvane.vision.networks.profiling import count_parameters
 from windvane.vision.predict import predict_proba

@@ -1,0 +1,227 @@
+"""Multilayer perceptrons of scikit-learn, trained epoch by epoch with Adam.
+
+Early stopping is our own: on the validation set, with the best weights kept. Each epoch has its own seed, so that
+growing in steps, or from a checkpoint, is exactly one training.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from windvane.data.task import Task
+from windvane.models.base import BaseModel, Config, DataSplit, Param, TrainingContext, open_model
+from windvane.models.early_stopping import EarlyStopping
+from windvane.models.encoding import (
+    balance_class_weights,
+    class_weight_space,
+    encoder_settings,
+    fit_encoder,
+    preprocessing_space,
+)
+from windvane.models.search_space import fill_defaults
+from windvane.models.target_scaler import TargetScaler
+from windvane.runtime.columns.encoder import Encoder, float32
+from windvane.runtime.columns.table import Table
+from windvane.runtime.models.fitted import Fitted, FittedModel
+from windvane.runtime.models.mlp import FittedMLP, logits, mlp_scores
+from windvane.runtime.serialization import read_arrays, reading, write_arrays
+
+Single = NDArray[np.float32]
+
+_STEPS = (4, 8, 16, 32, 64, 128, 256, 512)
+_PATIENCE = 32  # Auto-Sklearn 2.0's
+# Rows up to which a batch has so many; pytabkit's rule.
+_BATCHES = ((1024, 64), (8192, 128), (30_000, 256), (100_000, 512))
+_LARGEST_BATCH = 1024
+
+
+class MLP:
+    """Fully connected networks."""
+
+    name = "mlp"
+
+    def supports(self, task: Task, table: Table) -> bool:
+        """Every task and table."""
+        return True
+
+    def search_space(self, task: Task) -> dict[str, Param]:
+        """Ranges of Auto-Sklearn 2.0; wider by default, with a learning rate that cannot diverge so easily."""
+        from optuna.distributions import CategoricalDistribution as Choice
+        from optuna.distributions import FloatDistribution as Float
+        from optuna.distributions import IntDistribution as Int
+
+        return {
+            "depth": Param(Int(1, 3), 2),
+            "width": Param(Int(16, 264, log=True), 128),
+            "activation": Param(Choice(["relu", "tanh"]), "relu"),
+            "learning_rate": Param(Float(1e-4, 3e-2, log=True), 1e-3),
+            "alpha": Param(Float(1e-7, 1e-1, log=True), 1e-4),
+            **preprocessing_space("quantile"),
+            **class_weight_space(task),
+        }
+
+    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
+        """4 to 512 epochs."""
+        return _STEPS
+
+    def create_model(
+        self,
+        config: Config,
+        train: DataSplit,
+        validation: DataSplit,
+        context: TrainingContext,
+        checkpoint: Path | None = None,
+    ) -> MLPModel:
+        """Encode, and take over weights and moments of a checkpoint."""
+        task = context.task
+        config = fill_defaults(config, self.search_space(task))
+        encoder, features = fit_encoder(encoder_settings(config), train.table, train.target, task)
+        features = float32(features)
+        target_scaler = TargetScaler.of(train.target, train.weight, task)
+        model = MLPModel(encoder, target_scaler, context)
+        if checkpoint is not None:
+            model.resume(checkpoint)
+        model.prepare(
+            _network(config, len(train.target), task), features, balance_class_weights(config, train), validation
+        )
+        return model
+
+    def load(self, folder: Path, context: TrainingContext) -> Fitted:
+        """Open a checkpoint for prediction."""
+        model: Fitted = open_model(folder, context, "mlp")
+        return model
+
+
+class MLPModel(BaseModel):
+    """One network being trained; see `windvane.models.base.Model`.
+
+    Attributes
+    ----------
+    best, now
+        Weights, then biases of all layers: of the best epoch, and of the last.
+    means, squares
+        Adam's moments of the same shapes, after so many ``updates``.
+    activation
+        "relu" or "tanh".
+    """
+
+    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
+        super().__init__(encoder, target_scaler, context)
+        self.early_stopping = EarlyStopping(_PATIENCE)
+        self.activation, self.updates = "relu", 0
+        self.best: list[Single] = []
+        self.parameters: list[Single] = []
+        self.exp_avg: list[Single] = []
+        self.exp_avg_sq: list[Single] = []
+
+    def resume(self, folder: Path) -> None:
+        """Take over weights and moments of a checkpoint."""
+        state, fitted = self.restore(folder), open_model(folder, self.context, "mlp")
+        arrays = read_arrays(folder / "training.npz")
+        with reading(folder):
+            self.early_stopping = EarlyStopping(_PATIENCE, state["losses"])
+            self.encoder, self.best, self.activation = fitted.encoder, fitted.arrays, fitted.activation
+            self.updates = int(state["updates"])
+            for name in ("parameters", "exp_avg", "exp_avg_sq"):
+                saved = [arrays[f"{name}_{i}"].astype(np.float32, casting="safe") for i in range(len(self.best))]
+                if [array.shape for array in saved] != [array.shape for array in self.best]:
+                    raise ValueError("weights and moments do not go together")
+                setattr(self, name, saved)
+
+    def prepare(self, network: Any, features: Any, train: DataSplit, validation: DataSplit) -> None:
+        """Encode the validation set; put weights and moments that were kept into the network."""
+        self._network, self._features, self._train = network, features, train
+        target = self.target_scaler.transform(train.target)
+        # Float32 like the features, or scikit-learn would compute in float64.
+        self._target = target if self.context.task.is_classification else target.astype(np.float32)
+        self._known = float32(self.encoder.transform(validation.table))
+        self._valid = validation
+        self.activation = network.activation
+        if not self.iterations:
+            return
+        self._learn(slice(0, network.batch_size))  # makes everything that the network has, to be overwritten
+        for arrays, saved in zip(self._inside(), (self.parameters, self.exp_avg, self.exp_avg_sq), strict=True):
+            for array, values in zip(arrays, saved, strict=True):
+                np.copyto(array, values)
+        network._optimizer.t = self.updates
+
+    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
+        """Train up to this many epochs; the clock is asked before each."""
+        while self.iterations < min(iterations, _STEPS[-1]) and not self.finished and time.monotonic() < deadline:
+            self._epoch()
+
+    def _epoch(self) -> None:
+        seeds = np.random.SeedSequence([self.context.seed, self.iterations])
+        self._network.random_state = int(seeds.generate_state(1)[0])
+        try:
+            self._learn(slice(None))
+        except ValueError:
+            # scikit-learn refuses weights that are not finite: the learning rate is too high, the best ones remain.
+            diverged = not all(np.isfinite(array).all() for array in self._inside()[0])
+            if self.iterations == 0 or not diverged:
+                raise
+            self.finished = True
+            return
+        parameters, exp_avg, exp_avg_sq = self._inside()
+        self.parameters, self.exp_avg, self.exp_avg_sq, self.updates = (
+            parameters,
+            exp_avg,
+            exp_avg_sq,
+            int(self._network._optimizer.t),
+        )
+        if self.early_stopping.update(self._loss()):
+            self.best = [array.copy() for array in parameters]
+        self.iterations, self.best_iteration = len(self.early_stopping.losses), self.early_stopping.best
+        self.finished = self.early_stopping.should_stop or self.iterations >= _STEPS[-1]
+
+    def _learn(self, rows: slice) -> None:
+        # Float32 as well: scikit-learn would make the network float64.
+        weight = None if self._train.weight is None else self._train.weight[rows].astype(np.float32)
+        task = self.context.task
+        classes = {"classes": np.arange(task.n_classes)} if task.is_classification else {}
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._network.partial_fit(self._features[rows], self._target[rows], sample_weight=weight, **classes)
+
+    def _inside(self) -> tuple[list[Single], list[Single], list[Single]]:
+        network, optimizer = self._network, self._network._optimizer
+        return [*network.coefs_, *network.intercepts_], optimizer.ms, optimizer.vs
+
+    def _loss(self) -> float:
+        scores, target = mlp_scores(self._known, self._inside()[0], self.activation), self._valid.target
+        if not self.context.task.is_classification:
+            losses = (scores[:, 0] - self.target_scaler.transform(target)) ** 2
+        else:
+            losses = -log_softmax(logits(scores), axis=1)[np.arange(len(target)), target]
+        return float(np.average(losses, weights=self._valid.weight))
+
+    def fitted(self) -> FittedModel:
+        """Return the weights of the best epoch."""
+        return FittedMLP(self.encoder, self.output(), self.best, self.activation)
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint, with the weights of the last epoch and Adam's moments to resume from."""
+        self.fitted().save(folder)
+        groups = {"parameters": self.parameters, "exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
+        arrays = {f"{name}_{i}": array for name, group in groups.items() for i, array in enumerate(group)}
+        write_arrays(folder / "training.npz", arrays)
+        self.save_training(folder, {"losses": self.early_stopping.losses, "updates": self.updates})
+
+
+def _network(config: Config, n_rows: int, task: Task) -> Any:
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+    batch = next((size for most, size in _BATCHES if n_rows <= most), _LARGEST_BATCH)
+    kind = MLPClassifier if task.is_classification else MLPRegressor
+    return kind(
+        hidden_layer_sizes=(config["width"],) * int(config["depth"]),
+        activation=config["activation"],
+        alpha=config["alpha"],
+        learning_rate_init=config["learning_rate"],
+        batch_size=min(batch, n_rows),
+    )
