@@ -48,7 +48,7 @@ from windvane.search.strategy.policy import Policy
 from windvane.search.strategy.portfolio import PortfolioEntry, read_portfolio
 from windvane.search.trial import Trial
 from windvane.search.workers.dask_pool import DaskPool
-from windvane.search.workers.pool import WorkerPool
+from windvane.search.workers.pool import WorkerPool, affordable_workers
 from windvane.settings import Settings, parse_seconds, resolve_jobs
 from windvane.stop_signals import StopRequest, stop_on_signal
 
@@ -404,7 +404,15 @@ class AutoML(BaseEstimator):
 
     def _start_workers(self, settings: Settings, dask_client: Any) -> WorkerPool | DaskPool:
         if dask_client is None and self.scheduler is None:
-            return WorkerPool(settings.n_jobs, settings.memory_limit)
+            n_workers = affordable_workers(settings.n_jobs, settings.memory_limit)
+            if n_workers < settings.n_jobs:
+                warnings.warn(
+                    f"memory_limit={settings.memory_limit:.0f} MB is enough for {n_workers} worker processes, not for "
+                    f"n_jobs={settings.n_jobs}.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            return WorkerPool(n_workers, settings.memory_limit)
         return DaskPool.connect(self.scheduler, dask_client, n_jobs=self.n_jobs, memory_limit=self.memory_limit)
 
     def _run_search(

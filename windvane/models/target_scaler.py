@@ -22,7 +22,8 @@ class TargetScaler:
     Attributes
     ----------
     mean, scale
-        Mean and standard deviation of the training target; 0 and 1 for classes.
+        Mean and standard deviation of the training target; 0 and 1 for classes. A constant target has the scale 0, so
+        that every family predicts exactly the constant.
     """
 
     mean: float = 0.0
@@ -33,13 +34,17 @@ class TargetScaler:
         """Measure a training target."""
         if task.is_classification:
             return cls()
-        mean = float(np.average(target, weights=weight))
-        scale = float(np.sqrt(np.average((target - mean) ** 2, weights=weight)))
-        return cls(mean, scale if scale > 0 else 1.0)
+        if np.all(target == target[0]):  # a mean would differ from it in the last digit
+            return cls(float(target[0]), 0.0)
+        largest = float(np.abs(target).max())
+        unit = largest if largest > 1e150 else 1.0  # whose square would be infinite
+        mean = float(np.average(target / unit, weights=weight))
+        scale = float(np.sqrt(np.average((target / unit - mean) ** 2, weights=weight)))
+        return cls(mean * unit, scale * unit if scale > 0 else 1.0)
 
     def transform(self, target: NDArray[Any]) -> NDArray[Any]:
         """Turn a target into these units."""
-        return target if (self.mean, self.scale) == (0.0, 1.0) else (target - self.mean) / self.scale
+        return target if (self.mean, self.scale) == (0.0, 1.0) else (target - self.mean) / (self.scale or 1.0)
 
     def inverse_transform(self, found: NDArray[Any]) -> Floats:
         """Turn predictions back."""

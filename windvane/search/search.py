@@ -105,14 +105,15 @@ class Search:
                     break
                 elif event.trial is not None:
                     self._on_trial(event.trial, finished=event.kind == "finished")
-        except KeyboardInterrupt:
-            self._stopped = self.interrupted = True  # fit returns with the trials so far; a second one raises
         except WorkerError as error:
             self.error = str(error)
-        except BaseException:  # of a callback
-            self._stop_running()
-            self.writer.close(1.0)
-            raise
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and not self.stop.requested:
+                self.interrupted = True  # fit returns with the trials so far
+            else:  # a second signal, or an error of a callback
+                self._stop_running()
+                self.writer.close(1.0)
+                raise
         self._stop_running()
         ensemble = self.builder.build(self.history.trials, finish=True)
         self.writer.close(max(1.0, self.budget.left()))

@@ -122,6 +122,8 @@ class CatBoostModel(BaseModel):
         folder = temporary_folder("windvane-catboost-")
         delete_with(self, folder)
         self._snapshot = folder / "snapshot"
+        if self.context.task.kind == "binary" and np.all(train.target == train.target[0]):
+            parameters = {**parameters, "class_names": [0, 1]}  # it would not know the other class
         self._parameters = {**parameters, "train_dir": str(folder), "snapshot_file": str(self._snapshot)}
         known = self.encoder.transform(validation.table)
         self._train = Pool(self._columns(features), self.target_scaler.transform(train.target), weight=train.weight)
@@ -188,6 +190,7 @@ def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
         "boosting_type": "Plain",
         "bootstrap_type": "Bernoulli",
         "use_best_model": False,
+        "allow_const_label": True,
         "random_seed": context.seed,
         "thread_count": context.threads,
         "logging_level": "Silent",

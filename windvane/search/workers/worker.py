@@ -104,7 +104,7 @@ def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
     """Keep the two pipes for messages, so that output of libraries cannot mix with them."""
     requests, events = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
+    for standard in (0, 1):  # errors go where the pool can read them, until a run has a log
         os.dup2(nothing, standard)
     os.close(nothing)
     return requests, events
