@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.images.dataset import resize_square
-from windvane.data.images.decode import decode_image
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from runtime.images import decode_image, resize_square  # type: ignore[import-not-found]
 
 HERE = Path(__file__).resolve().parent
 BATCH_SIZE = 32
@@ -73,3 +74,7 @@ def main() -> None:
             continue
         said = shares.tolist() if given.proba else [classes[int(shares.argmax())], float(shares.max())]
         table.writerow([file.relative_to(given.images).as_posix() if folder else file.name, *said])
+
+
+if __name__ == "__main__":
+    main()

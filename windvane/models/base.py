@@ -7,7 +7,7 @@ predicts. Nothing here knows of folds, budgets, files of a run, or the search.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,14 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.data.task import Task
-from windvane.errors import ModelFileError
-from windvane.models.target_scaler import TargetScaler
-from windvane.runtime.columns.encoder import Encoder
 from windvane.runtime.columns.table import Floats, Table
-from windvane.runtime.models import load_model
-from windvane.runtime.models.fitted import Fitted, FittedModel
-from windvane.runtime.output import Output
-from windvane.runtime.serialization import read_json, reading, write_json
+from windvane.runtime.models.fitted import Fitted
 
 Value = bool | int | float | str
 Config = Mapping[str, Value]
@@ -139,62 +133,6 @@ class Model(Protocol):
         folder
             An existing, empty folder.
         """
-
-
-class BaseModel:
-    """What the models of windvane's own families have in common.
-
-    A checkpoint is the folder of a fitted model, which predicts, and files ``training.*``, which only resuming reads.
-    """
-
-    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
-        self.iterations = self.best_iteration = 0
-        self.finished = False
-        self.encoder, self.target_scaler, self.context = encoder, target_scaler, context
-
-    def output(self, classes: Iterable[int] = ()) -> Output:
-        """Say what the model predicts; with the classes of the training set where it may lack some."""
-        return Output(
-            self.context.task.n_classes, tuple(map(int, classes)), self.target_scaler.mean, self.target_scaler.scale
-        )
-
-    def fitted(self) -> FittedModel:
-        """Return the model of the best iteration so far."""
-        raise NotImplementedError
-
-    def predict(self, table: Table) -> Floats:
-        """Predict with the best iteration so far."""
-        return self.fitted().predict(table)
-
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint."""
-        self.fitted().save(folder)
-        self.save_training(folder, {})
-
-    def save_training(self, folder: Path, more: Mapping[str, Any]) -> None:
-        """Write ``training.json``: how far the training is, and more that a family needs to resume."""
-        state = {"iterations": self.iterations, "best_iteration": self.best_iteration, "finished": self.finished}
-        write_json(
-            folder / "training.json",
-            {**state, "target_scaler": [self.target_scaler.mean, self.target_scaler.scale], **more},
-        )
-
-    def restore(self, folder: Path) -> dict[str, Any]:
-        """Read ``training.json`` and take over how far the training is."""
-        state = read_json(folder / "training.json")
-        with reading(folder / "training.json"):
-            self.iterations, self.best_iteration = int(state["iterations"]), int(state["best_iteration"])
-            self.finished = bool(state["finished"])
-            self.target_scaler = TargetScaler(*map(float, state["target_scaler"]))
-        return state
-
-
-def open_model(folder: Path, context: TrainingContext, kind: str, trusted: Sequence[str] = ()) -> Any:
-    """Open the fitted model of a checkpoint, which must be of this kind and for this task."""
-    model = load_model(folder, context.threads, context.n_bagged_models, trusted)
-    if model.kind != kind or model.output.n_classes != context.task.n_classes:
-        raise ModelFileError(f"{folder} holds a model of another family or task.")
-    return model
 
 
 class Family(Protocol):

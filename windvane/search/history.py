@@ -20,7 +20,7 @@ from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.serialization import seal, sync, unseal
 from windvane.search.trial import Trial
 
-Curve = list[tuple[float, float, float]]  # seconds of the run, loss of the best trial, loss of the ensemble
+PerformanceCurve = list[tuple[float, float, float]]  # seconds of the run, loss of the best trial, loss of the ensemble
 
 
 class History:

@@ -28,7 +28,7 @@ from windvane.persistence import FORMAT, read_manifest
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.serialization import read_sealed, sync, write_sealed, writing
 from windvane.search.checkpoint import drop_damaged, is_whole, read_whole_checkpoint
-from windvane.search.history import Curve, History
+from windvane.search.history import History, PerformanceCurve
 
 
 class RunDirectory:
@@ -123,7 +123,7 @@ class RunDirectory:
                 history.records.append(replace(trial, status="stopped", ended=ended))
         return history
 
-    def write_ensemble(self, ensemble: Ensemble, curve: Curve) -> None:
+    def write_ensemble(self, ensemble: Ensemble, curve: PerformanceCurve) -> None:
         """Write the ensemble and the losses over time; raises DiskError if the disk is full or read-only."""
         with writing(self.root / "ensemble.json", "All trials and their checkpoints are safe."):
             write_sealed(self.root / "ensemble.json", {**ensemble.to_json(), "curve": curve})
@@ -139,7 +139,7 @@ class RunDirectory:
 
     def damaged_members(self, ensemble: Ensemble) -> set[int]:
         """Return the numbers of the trials whose checkpoint is not as it was written, every file of it."""
-        return {m.number for m in ensemble.members if not is_whole(self.checkpoint(m.number, m.step))}
+        return {m.number for m in ensemble.members if not is_whole(self.checkpoint(m.number, m.checkpoint))}
 
     def drop_damaged(self, history: History) -> None:
         """Delete the checkpoints later than those of the history that a power cut left incomplete."""
@@ -147,7 +147,7 @@ class RunDirectory:
         for folder in self.trials.glob("*"):
             drop_damaged(folder, known.get(folder))
 
-    def read_curve(self) -> Curve:
+    def read_curve(self) -> PerformanceCurve:
         """Read the losses over time of earlier fits."""
         return [(float(a), float(b), float(c)) for a, b, c in self._ensemble_record().get("curve", [])]
 
@@ -161,7 +161,7 @@ class RunDirectory:
         """Return, for each member, the folders of the fold models that predict."""
         folders = []
         for member in ensemble.members:
-            checkpoint = self.checkpoint(member.number, member.step)
+            checkpoint = self.checkpoint(member.number, member.checkpoint)
             folds = member.folds or range(len(list(checkpoint.glob("fold_*"))))
             folders.append([checkpoint / f"fold_{fold}" for fold in folds])
         return folders

@@ -21,7 +21,7 @@ from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.predictor import classes_from_json
 from windvane.runtime.serialization import temporary_folder
 from windvane.search.ensemble_selection import EnsembleBuilder
-from windvane.search.history import Curve, describe_failures
+from windvane.search.history import PerformanceCurve, describe_failures
 from windvane.search.problem import PreparedProblem, Problem, array_digest, choose_families, supported_families
 from windvane.search.run_directory import RunDirectory
 from windvane.search.scheduler import Scheduler
@@ -46,7 +46,7 @@ class SearchResult:
 
     predictor: Predictor
     trials: list[Trial]
-    curve: Curve
+    curve: PerformanceCurve
     policy: Policy
 
 

@@ -13,7 +13,7 @@ from windvane.errors import WorkerError
 from windvane.runtime.ensemble import Ensemble
 from windvane.search.checkpoint import read_checkpoint
 from windvane.search.ensemble_selection import EnsembleBuilder
-from windvane.search.history import Curve
+from windvane.search.history import PerformanceCurve
 from windvane.search.history_writer import HistoryWriter
 from windvane.search.scheduler import Scheduler
 from windvane.search.trial import Trial
@@ -77,7 +77,7 @@ class Search:
         self.history = scheduler.history
         self.callbacks, self.idle_callback, self.stop = callbacks, idle_callback, stop
         self.listener = SearchListener() if listener is None else listener
-        self.curve: Curve = []
+        self.curve: PerformanceCurve = []
         self.error = ""  # why the search could not continue
         self.interrupted = False
         self.writer = HistoryWriter(builder.directory, self.history)

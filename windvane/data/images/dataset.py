@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from windvane.data.images.decode import Item, Pixels, decode_image, map_blocks
+from windvane.data.images.checks import map_blocks
 from windvane.data.images.duplicates import Duplicate
 from windvane.data.images.folder import Skipped
 from windvane.data.images.summary import describe_balance, describe_duplicates, describe_sizes, describe_skipped
 from windvane.errors import InputError
 from windvane.runtime.columns.table import Integers
+from windvane.runtime.images import Item, Pixels, decode_image, resize_square
 
 _PURPOSES = {"train": "to train", "valid": "to validate", "test": "to test"}
 
@@ -134,12 +135,3 @@ class ImageSplits:
             lines.append(describe_balance(self.train.labels, self.train.classes))
         lines += describe_skipped(self.skipped) + describe_duplicates(self.duplicates)
         return "\n".join([*lines, *self.notes])
-
-
-def resize_square(pixels: Pixels, size: int) -> Pixels:
-    """Resize RGB bytes (h, w, 3) to a square (size, size, 3); bicubic."""
-    from PIL import Image
-
-    if pixels.shape[:2] == (size, size):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0))
