@@ -28,11 +28,11 @@ from windvane.evaluation.predictions import Predictions
 from windvane.models import FAMILIES
 from windvane.models.base import DataSplit
 from windvane.persistence import Predictor
-from windvane.progress import Progress
+from windvane.progress import CountProgress, Progress
 from windvane.runtime.columns.table import Table
 from windvane.runtime.serialization import delete_with, temporary_folder
 from windvane.search.history import leaderboard, performance_over_time
-from windvane.search.problem import PreparedProblem, choose_families, prepare_problem
+from windvane.search.problem import PreparedProblem, check_test_rows, choose_families, prepare_problem
 from windvane.search.refit import refit_ensemble
 from windvane.search.run_directory import RunDirectory
 from windvane.search.runner import (
@@ -174,6 +174,8 @@ class AutoML(BaseEstimator):
             )
             for warning in prepared.warnings:
                 warnings.warn(warning, UserWarning, stacklevel=2)
+            if X_test is not None:
+                check_test_rows(prepared, X_test, y_test, type(self).__name__)
             portfolio = read_portfolio(prepared.problem.task, prepared.families, settings.portfolio)
             own_metric = not isinstance(self.metric, str)
             with stop_on_signal() as stop:
@@ -321,7 +323,9 @@ class AutoML(BaseEstimator):
         metric = self._predictor.metric
         return performance_over_time(self.curve_, metric)
 
-    def feature_importance(self, X: Any, y: Any, *, n_repeats: int = 5) -> pd.DataFrame:
+    def feature_importance(
+        self, X: Any, y: Any, *, n_repeats: int = 5, time_budget: float | str = "1m"
+    ) -> pd.DataFrame:
         """Measure how much the score drops when a column is shuffled.
 
         Parameters
@@ -330,14 +334,18 @@ class AutoML(BaseEstimator):
             Rows to measure on, preferably rows that were not trained on.
         n_repeats
             Shuffles of each column.
+        time_budget
+            Seconds, or a text such as "10m", after which it returns with what it has, and a warning.
 
         Returns
         -------
         pandas.DataFrame
-            Columns importance and std, one row for each column, largest first.
+            Columns importance and std, one row for each column, largest first; those without a value are last.
         """
         predictor = self._predictor
-        return feature_importance(predictor, predictor.metric, X, y, n_repeats)
+        seconds = parse_seconds(time_budget)
+        with CountProgress("windvane: columns shuffled", quiet=self.verbose == 0) as progress:
+            return feature_importance(predictor, predictor.metric, X, y, n_repeats, seconds, progress.update)
 
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
         """Write one self-contained page on the run: scores, data, search, errors.

@@ -203,6 +203,18 @@ def prepare_problem(
     return PreparedProblem(problem, schema, classes, policy, supported_families(chosen, task, table), tuple(notes))
 
 
+def check_test_rows(prepared: PreparedProblem, X_test: Any, y_test: Any, owner: str) -> None:
+    """Raise InputError if test rows cannot be predicted and scored, before any time is spent on training."""
+    try:
+        goal: TaskType = "regression" if prepared.classes is None else "classification"
+        target, _ = encode_target(y_test, goal, classes=prepared.classes)
+        n_rows = prepared.schema.transform(to_frame(X_test), owner=owner).n_rows
+    except InputError as error:
+        raise type(error)(f"X_test and y_test cannot be used: {error}") from error
+    if n_rows != len(target):
+        raise InputError(f"X_test and y_test have different lengths: {n_rows} and {len(target)}.")
+
+
 def choose_families(families: Any) -> dict[str, Family]:
     """Return the families that the argument ``families`` names, by name.
 
