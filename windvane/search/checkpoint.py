@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tarfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,8 @@ def read_whole_checkpoint(folder: Path, known: str | None) -> Trial | None:
 
 def drop_damaged(folder: Path, known: str | None) -> None:
     """Delete the checkpoints in a trial's folder that a power cut left incomplete, up to a known or whole one."""
+    for torn in folder.glob("temporary*"):
+        shutil.rmtree(torn, ignore_errors=True)
     for checkpoint in checkpoints(folder):
         if checkpoint.name == known or is_whole(checkpoint):
             return
@@ -107,26 +110,32 @@ def write_checkpoint(folder: Path, trial: Trial, models: Sequence[Model], predic
             model.save(temporary / f"fold_{i}")
         record = {"trial": trial.to_json(), "files": file_digests(temporary)}
         (temporary / _RECORD).write_text(json.dumps(seal(record)), encoding="utf-8")
-        os.replace(temporary, folder / trial.checkpoint)
+        _move_into_place(temporary, folder / trial.checkpoint)
 
 
 def write_received_checkpoint(folder: Path, name: str, archive: bytes) -> None:
     """Write a checkpoint that another machine packed, whole or not at all."""
     with _writing_checkpoint(folder) as temporary:
         unpack_folder(archive, temporary)
-        os.replace(temporary, folder / name)
+        _move_into_place(temporary, folder / name)
 
 
 @contextmanager
 def _writing_checkpoint(folder: Path) -> Iterator[Path]:
-    temporary = folder / "temporary"
-    shutil.rmtree(temporary, ignore_errors=True)
+    # Of this attempt alone: a frozen machine of a cluster may still train the same trial.
+    temporary = folder / f"temporary-{uuid.uuid4().hex[:8]}"
     try:
         with writing(folder, "Earlier checkpoints and all trials that have ended are safe."):
             yield temporary
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)  # leaves room for the history on a full disk
         raise
+
+
+def _move_into_place(temporary: Path, checkpoint: Path) -> None:
+    if checkpoint.exists():  # of another attempt, from the same configuration, rows and seed; or a torn one
+        shutil.rmtree(checkpoint)
+    os.replace(temporary, checkpoint)
 
 
 def pack_folder(folder: Path) -> bytes:
