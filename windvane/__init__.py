@@ -8,7 +8,7 @@ The public names:
 - `Trial`: one configuration and its result
 - `FAMILIES`: the families of models, by name
 - `SklearnFamily`: a family made of any scikit-learn estimator
-- `WindvaneError`, `InputError`, `RunError`, `ModelFileError`, `NoModelError`: what can go wrong
+- `WindvaneError`, `DiskError`, `InputError`, `RunError`, `ModelFileError`, `NoModelError`: what can go wrong
 - `__version__`
 
 The layout; each imports only from what stands above it::
@@ -37,7 +37,7 @@ The layout; each imports only from what stands above it::
 """
 
 from windvane.automl import AutoClassifier, AutoRegressor, load
-from windvane.errors import InputError, ModelFileError, NoModelError, RunError, WindvaneError
+from windvane.errors import DiskError, InputError, ModelFileError, NoModelError, RunError, WindvaneError
 from windvane.evaluation.metrics import Metric
 from windvane.models import FAMILIES
 from windvane.models.sklearn_family import SklearnFamily
@@ -48,6 +48,7 @@ __all__ = [
     "FAMILIES",
     "AutoClassifier",
     "AutoRegressor",
+    "DiskError",
     "InputError",
     "Metric",
     "ModelFileError",
