@@ -25,13 +25,13 @@ CLUSTER_ERRORS = (Exception, asyncio.CancelledError)  # a client raises these wh
 Result = TypeVar("Result")
 
 
-def within(seconds: float, call: Callable[..., Result], *arguments: Any, **more: Any) -> Result:
+def within(seconds: float, call: Callable[[], Result]) -> Result:
     """Return the result of a call that may wait for ever; raises TimeoutError after some seconds."""
     answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
     def work() -> None:
         try:
-            answers.put((call(*arguments, **more), None))
+            answers.put((call(), None))
         except BaseException as error:
             answers.put((None, error))
 

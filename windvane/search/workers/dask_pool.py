@@ -74,7 +74,7 @@ class DaskPool:
         # Messages of tasks, futures of ended tasks with their results, errors of the cluster.
         self._inbox: queue.SimpleQueue[TaskMessage | tuple[Any, TaskMessage | None] | WorkerError] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._messages = within(ANSWER_SECONDS, Queue, f"windvane-{uuid.uuid4().hex}", client=client)
+        self._messages = within(ANSWER_SECONDS, lambda: Queue(f"windvane-{uuid.uuid4().hex}", client=client))
         self._listener = threading.Thread(target=self._listen, daemon=True, name="windvane-cluster")
         self._listener.start()
 
@@ -94,7 +94,7 @@ class DaskPool:
         if not isinstance(address, str):
             raise InputError(f"scheduler={address!r} is not usable. Allowed: an address such as 'tcp://host:8786'.")
         try:
-            client = within(2 * CONNECT_SECONDS, Client, address, timeout=CONNECT_SECONDS, set_as_default=False)
+            client = within(2 * CONNECT_SECONDS, lambda: Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(
                 f"scheduler={address!r} cannot be reached: {error}. Allowed: the address of a Dask scheduler that runs."
@@ -180,12 +180,13 @@ class DaskPool:
             self._witness.unlink(missing_ok=True)
         if self._owned:
             with contextlib.suppress(*CLUSTER_ERRORS):
-                within(1.0, self._client.close, timeout=1)
+                within(1.0, lambda: self._client.close(timeout=1))
 
     def _cancel(self) -> None:
         """Cancel what runs, and wait for the last message of each task: no checkpoint changes any more."""
         left = {r.future.key: r for r in self._running.values() if r.future.status == "pending"}
-        within(END_SECONDS, self._client.cancel, [running.future for running in self._running.values()])
+        futures = [running.future for running in self._running.values()]
+        within(END_SECONDS, lambda: self._client.cancel(futures))
         self._listener.join(END_SECONDS)
         end = time.monotonic() + END_SECONDS
         while left and time.monotonic() < end:
@@ -204,7 +205,7 @@ class DaskPool:
             time.sleep(0.02)
 
     def _get_messages(self) -> list[TaskMessage]:
-        return [TaskMessage(**message) for message in within(ANSWER_SECONDS, self._messages.get, batch=True)]
+        return [TaskMessage(**message) for message in within(ANSWER_SECONDS, lambda: self._messages.get(batch=True))]
 
     def _folder(self, trial: Trial) -> Path:
         assert self._context is not None
@@ -219,11 +220,16 @@ class DaskPool:
         try:
             if running.future is not None:
                 with contextlib.suppress(TimeoutError):
-                    within(END_SECONDS, self._client.cancel, [running.future])
+                    within(END_SECONDS, lambda: self._client.cancel([running.future]))
             name = f"trial-{trial.number}"
-            running.worker = self._free_worker(but=running.worker) or running.worker
+            running.worker = self._free_worker(but=running.worker) or ""  # any, while none has answered
             running.future = self._submit(
-                run_trial_task, running.task, self._data, checkpoint, name=name, workers=[running.worker]
+                run_trial_task,
+                running.task,
+                self._data,
+                checkpoint,
+                name=name,
+                workers=[running.worker] if running.worker else None,
             )
             running.attempt = None
             running.future.add_done_callback(self._ended.put)
@@ -249,7 +255,7 @@ class DaskPool:
         """Send the trials again whose Dask worker is gone or silent, as soon as another one is free."""
         usable = self._members.usable
         for running in list(self._running.values()):
-            if running.worker not in usable and self._free_worker(but=running.worker) is not None:
+            if running.worker and running.worker not in usable and self._free_worker(but=running.worker) is not None:
                 event = self._on_death(running, send_again=True)
                 if event is not None:
                     return event
@@ -310,7 +316,7 @@ class DaskPool:
         trial = running.task.trial
         del self._running[trial.number]
         with contextlib.suppress(*CLUSTER_ERRORS):
-            within(END_SECONDS, self._client.cancel, [running.future])
+            within(END_SECONDS, lambda: self._client.cancel([running.future]))
         trial = read_checkpoint(self._folder(trial)) or trial.without_results()
         return Event("finished", replace(trial, status="crashed", error=error))
 
@@ -328,7 +334,7 @@ class DaskPool:
     def _count(self) -> int:
         """Count the trials that may run at once."""
         try:
-            within(CONNECT_SECONDS + 1, self._client.wait_for_workers, 1, timeout=CONNECT_SECONDS)
+            within(CONNECT_SECONDS + 1, lambda: self._client.wait_for_workers(1, timeout=CONNECT_SECONDS))
             self._members.refresh()
         except TimeoutError as error:
             raise WorkerError("The Dask cluster has no workers, or its scheduler does not answer.") from error
