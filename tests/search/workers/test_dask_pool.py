@@ -277,7 +277,7 @@ def test_what_is_frozen_never_hangs_a_fit(frozen: str, when: str, monkeypatch: p
                 model.fit(X, y, dask_client=client, callbacks=[freeze])
                 assert model.score(X, y) > -0.5
                 if frozen == "worker":
-                    assert len(model.trials_) > 4
+                    assert len(model.trials_) > 2
             except WorkerError as error:
                 assert (frozen, when) == ("scheduler", "before") and "does not answer" in str(error)
             finally:
