@@ -1,8 +1,8 @@
 """Evaluate many configurations on many tables: the losses that a portfolio and a policy are learned from.
 
-A cell is one configuration on one table. Its models grow checkpoint by checkpoint on all folds, and after each the
-validation and test loss in every metric of the task are measured, for all folds together and, as a hold-out, for the
-first fold alone. Costs are CPU seconds of the process, so that other work on the machine does not distort them. A
+A cell is one configuration on one table. Its models are trained checkpoint by checkpoint on all folds, and after each
+the validation and test loss in every metric of the task are measured, for all folds together and, as a hold-out, for
+the first fold alone. Costs are CPU seconds of the process, so that other work on the machine does not distort them. A
 finished cell is one line of a file at once: a collection that was killed continues where it was.
 """
 
@@ -76,7 +76,7 @@ class CollectSettings:
     """How cells are evaluated."""
 
     policy: str = "cv5"
-    cpu_seconds: float = 60.0  # after which a cell grows no further
+    cpu_seconds: float = 60.0  # after which a cell is trained no further
     seed: int = 0  # of folds and models
     cache: Path | None = None  # folder for predictions of every checkpoint; None keeps none
 

@@ -1,7 +1,7 @@
-"""What a family of models is: where its configurations come from, how one grows, and how it is kept.
+"""What a family of models is: where its configurations come from, how one is trained, and how it is saved.
 
-A `Family` has a name, a search space, and two ways to make a `Model`: `start` begins or resumes the
-training of one configuration on one training set, `load` opens a checkpoint for prediction. A `Model` grows and
+A `Family` has a name, a search space, and two ways to make a `Model`: `create_model` begins or resumes
+the training of one configuration on one training set, `load` opens a checkpoint for prediction. A `Model` trains and
 predicts. Nothing here knows of folds, budgets, files of a run, or the search.
 """
 
@@ -69,7 +69,7 @@ class TrainingContext:
     ----------
     task, seed, threads
         The task, the randomness of the training, and the threads that it may use.
-    siblings
+    n_bagged_models
         Models of the same configuration whose predictions are averaged, this one included. Where a model is an
         average itself, it may then leave some of its parts out.
     """
@@ -81,7 +81,7 @@ class TrainingContext:
 
 
 class Model(Protocol):
-    """One configuration being trained on one part.
+    """One configuration being trained on one training set.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Model(Protocol):
     best_iteration
         The iteration that `predict` uses: the best on the validation set, at most `iterations`.
     finished
-        Whether growing further is useless: fully grown, or stopped early on the validation set.
+        Whether further training is useless: fully trained, or stopped early on the validation set.
     """
 
     iterations: int
@@ -103,8 +103,8 @@ class Model(Protocol):
         Parameters
         ----------
         iterations
-            The total to reach. A family that cannot grow trains fully, whatever is asked.
-        until
+            The total to reach. A family without iterations trains fully, whatever is asked.
+        deadline
             A `time.monotonic` instant after which it returns as soon as it can, with what it has. With infinity
             nothing may depend on the clock.
         """
@@ -153,9 +153,9 @@ class Family(Protocol):
         """Make the search space: name -> hyperparameter, conditions pointing upwards only."""
 
     def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """Give the totals of iterations after which the state is kept, about doubling.
+        """Return the totals of iterations after which a checkpoint is written, about doubling.
 
-        The last is the fully grown model; a family that does not grow has one entry.
+        The last is the fully trained model; a family without iterations has one entry.
         """
 
     def create_model(
@@ -166,19 +166,19 @@ class Family(Protocol):
         context: TrainingContext,
         checkpoint: Path | None = None,
     ) -> Model:
-        """Make a model that has not grown yet, or continue from a state that `Model.save` kept.
+        """Make a model that is not trained yet, or resume from a checkpoint that `Model.save` wrote.
 
         Parameters
         ----------
         config
-            Values for the active hyperparameters of `space`; one that is missing has its default.
+            Values for the active hyperparameters of `search_space`; one that is missing has its default.
         train
             What to learn from. Encoders and imputers are fitted on this alone.
-        valid
+        validation
             Used for nothing but early stopping.
-        setting
+        context
             Task, seed, threads.
-        kept
+        checkpoint
             A folder written by `Model.save` with the same configuration, rows and seed.
         """
 

@@ -30,7 +30,7 @@ _PORTIONS = (16, 32, 64, 128, 256, 512)
 
 
 class Linear(BaseFamily):
-    """Linear models; they do not grow, so there is one step."""
+    """Linear models; they have one iteration."""
 
     name = kind = "linear"
 

@@ -89,6 +89,8 @@ class SklearnFamily(BaseFamily):
     >>> model = AutoClassifier(families=[bayes, "lightgbm"])
     """
 
+    kind = "sklearn"
+
     def __init__(
         self,
         name: str,
@@ -327,7 +329,7 @@ class SklearnModel(BaseModel):
     def fitted(self) -> FittedModel:
         """Return the estimator as it was after the best iteration."""
         if self.estimator is None:
-            raise RuntimeError("the model has not grown yet")
+            raise RuntimeError("the model is not trained yet")
         return self._fitted(self.estimator)
 
     def _fitted(self, estimator: Estimator) -> FittedSklearn:

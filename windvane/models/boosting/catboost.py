@@ -10,16 +10,14 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
-from windvane.models.base_model import BaseFamily, BaseModel
-from windvane.models.boosting.cost import WIDE, is_slow
+from windvane.models.base_model import BaseModel
+from windvane.models.boosting.boosting_family import WIDE, BoostingFamily
 from windvane.models.early_stopping import EarlyStopping
-from windvane.models.encoding import NATIVE, EncoderSettings
 from windvane.models.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Table
@@ -33,10 +31,11 @@ _MOST_COLUMNS = 500
 _LOSSES = {"binary": "Logloss", "multiclass": "MultiClass", "regression": "RMSE"}
 
 
-class CatBoost(BaseFamily):
+class CatBoost(BoostingFamily):
     """Symmetric boosted trees; categories by ordered target statistics, missing values native."""
 
     name = kind = "catboost"
+    steps = _STEPS
 
     def supports(self, task: Task, table: Table) -> bool:
         """Everything but sparse parts: CatBoost takes no categories beside them."""
@@ -66,20 +65,12 @@ class CatBoost(BaseFamily):
             "features": Param(Choice(["raw", "generated"]), "raw"),
         }
 
-    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """4 or 16 to 1024 trees."""
-        return _STEPS if is_slow(task) else _STEPS[2:]
-
-    def encoding(self, config: Config, table: Table) -> EncoderSettings:
-        """Numbers and codes as they are; generated features where the configuration wants them."""
-        return replace(NATIVE, generated=config["features"] == "generated")
-
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> CatBoostModel:
         return CatBoostModel(encoder, target_scaler, context)
 
 
 class CatBoostModel(BaseModel):
-    """One ensemble of trees being grown; see `windvane.models.base.Model`."""
+    """One ensemble of trees being trained."""
 
     kind = "catboost"
     patience = _PATIENCE
@@ -121,7 +112,7 @@ class CatBoostModel(BaseModel):
     def fitted(self) -> FittedModel:
         """Return the trees up to the best iteration."""
         if self.booster is None:
-            raise RuntimeError("the model has not grown yet")
+            raise RuntimeError("the model is not trained yet")
         return FittedCatBoost(self.encoder, self.output(), self.booster, self.best_iteration, self.context.threads)
 
     def _save_training(self, folder: Path) -> Mapping[str, Any]:

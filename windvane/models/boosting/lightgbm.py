@@ -1,6 +1,6 @@
 """Gradient boosting with LightGBM.
 
-A model grows through segments that end after 4, 8, 16 ... rounds. Each segment has its own random seeds and starts
+A model is trained in segments that end after 4, 8, 16 ... rounds. Each segment has its own random seeds and starts
 from the trees before it, so a model that is continued from a checkpoint is bit for bit the model that was never
 interrupted, however its growth was divided. (Going on from a file within a segment would begin LightGBM's random
 streams, which no file holds, again.) One more pass of the training rows through each tree is the price, about a tenth.
@@ -9,7 +9,6 @@ streams, which no file holds, again.) One more pass of the training rows through
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,10 @@ import numpy as np
 
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
-from windvane.models.base_model import BaseFamily, BaseModel
-from windvane.models.boosting.cost import WIDE, is_slow
-from windvane.models.encoding import NATIVE, EncoderSettings
+from windvane.models.base_model import BaseModel
+from windvane.models.boosting.boosting_family import WIDE, BoostingFamily
 from windvane.models.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
-from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import FittedLightGBM
 from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.serialization import check_digest, digest, reading
@@ -35,10 +32,11 @@ _STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 _PATIENCE = 50
 
 
-class LightGBM(BaseFamily):
+class LightGBM(BoostingFamily):
     """Leaf-wise boosted trees; categories and missing values are native."""
 
     name = kind = "lightgbm"
+    steps = _STEPS
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of TabArena; the default is the one tuned in "Better by default", arXiv 2407.04491, table LGBM-TD."""
@@ -63,20 +61,12 @@ class LightGBM(BaseFamily):
             "features": Param(Choice(["raw", "generated"]), "raw"),
         }
 
-    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """4 or 16 to 2048 rounds of one tree (for each class, where there are more than two)."""
-        return _STEPS if is_slow(task) else _STEPS[2:]
-
-    def encoding(self, config: Config, table: Table) -> EncoderSettings:
-        """Numbers and codes as they are; generated features where the configuration wants them."""
-        return replace(NATIVE, generated=config["features"] == "generated")
-
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> LightGBMModel:
         return LightGBMModel(encoder, target_scaler, context)
 
 
 class LightGBMModel(BaseModel):
-    """One booster being grown; see `windvane.models.base.Model`."""
+    """One booster being trained."""
 
     kind = "lightgbm"
     patience = _PATIENCE
@@ -132,7 +122,7 @@ class LightGBMModel(BaseModel):
     def fitted(self) -> FittedModel:
         """Return the trees up to the best iteration."""
         if self.booster is None:
-            raise RuntimeError("the model has not grown yet")
+            raise RuntimeError("the model is not trained yet")
         return FittedLightGBM(self.encoder, self.output(), self.booster, self.best_iteration, self.context.threads)
 
     def _save_training(self, folder: Path) -> Mapping[str, Any]:

@@ -93,7 +93,7 @@ class RealMLPModel(BaseModel):
     spec: NetworkSpec
     best: Single  # the parameters of the best cycle's end, shape (spec.size,)
     adam: Adam  # parameters of the last epoch with their moments
-    stretch: Single  # of the encoded columns, shape (q,)
+    input_scale: Single  # of the encoded columns, shape (q,)
 
     def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
         super().__init__(encoder, target_scaler, context)
@@ -101,7 +101,7 @@ class RealMLPModel(BaseModel):
 
     def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
         arrays = read_arrays(folder / "training.npz")
-        self.spec, self.best, self.stretch = fitted.spec, fitted.parameters, fitted.stretch
+        self.spec, self.best, self.input_scale = fitted.spec, fitted.parameters, fitted.input_scale
         self.low, self.high = fitted.limits
         saved = {name: array.astype(np.float32, casting="safe") for name, array in arrays.items()}
         self.adam = Adam(saved["parameters"], saved["exp_avg"], saved["exp_avg_sq"], int(state["updates"]))
@@ -121,11 +121,11 @@ class RealMLPModel(BaseModel):
         self._weight = None if train.weight is None else (train.weight / train.weight.mean()).astype(np.float32)
         features = float32(features)
         if not self.iterations:
-            self.stretch = fit_input_scale(features)
-            self._draw(config, smooth_clip(features, self.stretch))
-        self._features = smooth_clip(features, self.stretch)
+            self.input_scale = fit_input_scale(features)
+            self._draw(config, smooth_clip(features, self.input_scale))
+        self._features = smooth_clip(features, self.input_scale)
         self._known, self._valid = (
-            smooth_clip(float32(self.encoder.transform(validation.table)), self.stretch),
+            smooth_clip(float32(self.encoder.transform(validation.table)), self.input_scale),
             validation,
         )
         self._param_groups = list(_param_groups(self.spec, float(config["weight_decay"])))
@@ -208,7 +208,7 @@ class RealMLPModel(BaseModel):
     def fitted(self) -> FittedModel:
         """Return the parameters of the best cycle's end."""
         limits = (self.low, self.high)
-        return FittedRealMLP(self.encoder, self.output(), self.spec, self.best, self.stretch, limits)
+        return FittedRealMLP(self.encoder, self.output(), self.spec, self.best, self.input_scale, limits)
 
     def _save_training(self, folder: Path) -> Mapping[str, Any]:
         """Write the parameters of the last epoch and Adam's moments."""
