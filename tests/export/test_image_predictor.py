@@ -27,7 +27,7 @@ class Session:
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The program as an exported folder has it, with a network that looks at colours."""
     write_program(tmp_path)
-    content: dict[str, Any] = {"classes": ["red", "green", "blue"], "image_size": 4}
+    content: dict[str, Any] = {"classes": ["red", "green", "blue"], "image_size": 4, "crop": "squeeze"}
     (tmp_path / "model.json").write_text(json.dumps(content))
     monkeypatch.setattr(sys, "path", list(sys.path))
     spec = importlib.util.spec_from_file_location("image_program", tmp_path / "predictor.py")

@@ -28,14 +28,13 @@ MAX_PIXELS = 89_478_485  # of one image: 256 MB of RGB, as in Pillow
 BACKGROUND = 255  # behind transparent pixels
 _ORIENTED = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where Pillow finds an orientation
 warning_filters = threading.Lock()  # filters of warnings belong to the process
+CENTER_SHARE = 7 / 8  # of the short side, that the central square keeps: 224 of 256 pixels
 
 
 def decode_image(item: Item, at_least: int | None = None) -> Pixels:  # (h, w, 3)
-    """Decode a file, its bytes, or a uint8 array (h, w) or (h, w, c) with up to 4 channels to RGB bytes (h, w, 3).
-
-    Two channels are gray and alpha. With `at_least`, a larger JPEG file is decoded at a half, a quarter or an eighth of
-    its size if both sides keep that many pixels, which is faster. Raises `InputError` with the reason only.
-    """
+    """Decode a file, its bytes, or a uint8 array (h, w) or (h, w, c) with up to 4 channels to RGB bytes (h, w, 3)."""
+    # Two channels are gray and alpha. With `at_least`, a larger JPEG file is decoded at a half, a quarter or an eighth
+    # of its size if both sides keep that many pixels, which is faster. Raises `InputError` with the reason only.
     try:
         try:
             return decode_with_size(item, at_least)[0]
@@ -171,3 +170,14 @@ def resize_square(pixels: Pixels, size: int) -> Pixels:
     if pixels.shape[:2] == (size, size):
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0))
+
+
+def crop_center(pixels: Pixels, size: int) -> Pixels:
+    """Resize the short side of RGB bytes (h, w, 3) to 8/7 of a size, and crop the central square (size, size, 3)."""
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    side = CENTER_SHARE * min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)  # the rest need not be resized
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=3.0))
