@@ -58,7 +58,7 @@ def test_units_of_the_target_do_not_matter(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_every_family_answers_a_constant_target_with_the_constant(name: str) -> None:
     case = make_case("regression")
-    if not FAMILIES[name].supports(case.task, case.train.table):
+    if not FAMILIES[name].supports(case.context.task, case.train.table):
         pytest.skip("predicts classes alone")
     constant = replace(case, train=replace(case.train, target=np.full_like(case.train.target, 0.1)))
     model = constant.create_model(FAMILIES[name])
