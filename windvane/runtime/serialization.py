@@ -1,8 +1,8 @@
 """Files that models are kept in: JSON and arrays. None is a pickle.
 
 Whatever is wrong with a file becomes one `ModelFileError`; nothing in a file is ever executed. What must outlive a
-power cut is written under a temporary name, synced, and renamed (`replace_file`, `new_folder`). A sealed file carries the
-hash of its content, and lists the hashes of the files beside it.
+power cut is written under a temporary name, synced, and renamed (`replace_file`, `new_folder`). A sealed file carries
+the hash of its content, and lists the hashes of the files beside it.
 """
 
 from __future__ import annotations

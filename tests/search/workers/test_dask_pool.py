@@ -270,7 +270,7 @@ def test_what_is_frozen_never_hangs_a_fit(frozen: str, when: str, monkeypatch: p
                 os.kill(victim, signal.SIGSTOP)
 
         started = time.monotonic()
-        model = AutoClassifier(20, families=["linear", "extra_trees"], verbose=0, random_state=0)
+        model = AutoClassifier(45, families=["linear", "extra_trees"], verbose=0, random_state=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -283,7 +283,7 @@ def test_what_is_frozen_never_hangs_a_fit(frozen: str, when: str, monkeypatch: p
             finally:
                 seconds = time.monotonic() - started
                 os.kill(victim, signal.SIGCONT)
-        assert seconds < 20 + 4
+        assert seconds < 45 + 8  # on a busy machine
 
 
 class Cluster:

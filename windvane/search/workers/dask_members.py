@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from windvane.errors import WorkerError
@@ -63,7 +64,6 @@ class DaskMembers:
         self._client = client
         self._members: dict[str, _Member] = {}
         self._witness: str | None = None  # a file of the run directory
-        self.must_see = False  # whether those that do not see the run directory are left out
 
     def refresh(self) -> None:
         """Ask the scheduler who is there, and greet who is new; raises TimeoutError if it does not answer."""
@@ -92,8 +92,6 @@ class DaskMembers:
         end = time.monotonic() + seconds
         while time.monotonic() < end and not all(m.version or m.error for m in members.values()):
             time.sleep(0.02)
-        answered = [m for m in members.values() if m.version is not None and not m.error]
-        self.must_see = bool(answered) and all(member.sees for member in answered)
         errors = [member.error for member in members.values() if member.error]
         if errors and len(errors) == len(members):
             raise WorkerError(errors[0])
@@ -111,6 +109,11 @@ class DaskMembers:
 
         threading.Thread(target=ask, daemon=True, name="windvane-cluster-greet").start()
 
+    @cached_property
+    def must_see(self) -> bool:
+        """Whether workers that do not see the run directory are left out: the first that answered all see it."""
+        return all(m.sees for m in self._members.values() if m.version is not None and not m.error)
+
     @property
     def n_threads(self) -> int:
         """Threads of all workers that may become usable."""
@@ -126,5 +129,5 @@ class DaskMembers:
             if member.version is not None
             and not member.error
             and now - member.heard < SILENT_SECONDS
-            and (member.sees or not self.must_see)
+            and (member.sees or not self.must_see)  # decided when the first has answered
         }

@@ -67,7 +67,7 @@ class DaskPool:
         self._memory = None if memory_limit is None else float(memory_limit) / self.n_workers
         self._context: RunContext | None = None
         self._witness: Path | None = None
-        self._data: Any = None  # a future of RunData; None if the run directory is shared
+        self._data: dict[str, Any] = {}  # by Dask worker: a future of RunData, if not all see the run directory
         self._running: dict[int, _Running] = {}
         self._errors = 0
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()  # futures
@@ -116,9 +116,6 @@ class DaskPool:
         witness.touch()
         self._witness = witness  # stays, for workers that answer late
         self._members.greet(str(witness), GREET_SECONDS)
-        if not self._members.must_see:
-            # A separate task and not scattered: what is scattered is lost with the Dask workers that hold it.
-            self._data = self._submit(RunData, pack_folder(context.root / "data"), name="data")
 
     @property
     def has_idle_worker(self) -> bool:
@@ -175,7 +172,7 @@ class DaskPool:
                 time.sleep(END_SECONDS)  # the Dask workers notice that the scheduler is gone, and end their tasks
         except CLUSTER_ERRORS:
             pass  # gone in this moment, or frozen
-        self._running, self._data = {}, None
+        self._running, self._data = {}, {}
         if self._witness is not None:
             self._witness.unlink(missing_ok=True)
         if self._owned:
@@ -215,7 +212,7 @@ class DaskPool:
         """Send a trial, with its checkpoint if the run directory is not shared."""
         trial, checkpoint = running.task.trial, None
         latest = latest_checkpoint(self._folder(trial))
-        if self._data is not None and latest is not None:
+        if latest is not None and not self._members.must_see:
             checkpoint = (latest.name, pack_folder(latest))
         try:
             if running.future is not None:
@@ -223,10 +220,11 @@ class DaskPool:
                     within(END_SECONDS, lambda: self._client.cancel([running.future]))
             name = f"trial-{trial.number}"
             running.worker = self._free_worker(but=running.worker) or ""  # any, while none has answered
+            data = self._data_for(running.worker)
             running.future = self._submit(
                 run_trial_task,
                 running.task,
-                self._data,
+                data,
                 checkpoint,
                 name=name,
                 workers=[running.worker] if running.worker else None,
@@ -241,6 +239,17 @@ class DaskPool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a table is large, and Dask says so
             return self._client.submit(work, *parts, key=key, pure=False, workers=workers)  # waits for nothing
+
+    def _data_for(self, worker: str) -> Any:
+        """Return a future of the run's data on one Dask worker; None if all see the run directory."""
+        assert self._context is not None
+        if self._members.must_see:
+            return None
+        if worker not in self._data:
+            # A task and not scattered, and of this worker alone: nothing waits for one that is frozen.
+            archive = pack_folder(self._context.root / "data")
+            self._data[worker] = self._submit(RunData, archive, name="data", workers=[worker] if worker else None)
+        return self._data[worker]
 
     def _free_worker(self, but: str = "") -> str | None:
         """Return the usable Dask worker with most threads to spare, another one than `but` if there is one."""
@@ -268,7 +277,7 @@ class DaskPool:
         before, running.attempt = running.attempt, message.attempt
         if before not in (None, running.attempt):
             # Without a shared run directory the new attempt does not know the checkpoint.
-            return self._on_death(running, send_again=self._data is not None)
+            return self._on_death(running, send_again=not self._members.must_see)
         return Event("checkpoint", self._receive(message)) if message.kind == "checkpoint" else None
 
     def _on_result(self, future: Any, message: TaskMessage | None) -> Event | None:
