@@ -21,12 +21,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from runtime.images import (  # type: ignore[import-not-found]
-    CENTER_SHARE,
-    crop_center,
-    decode_image,
-    resize_square,
-)
+from runtime.images import CENTER_SHARE, crop_center, decode_image, resize_square  # type: ignore[import-not-found]
 
 HERE = Path(__file__).resolve().parent
 BATCH_SIZE = 32

@@ -26,9 +26,9 @@ Item = Path | bytes | Pixels
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 MAX_PIXELS = 89_478_485  # of one image: 256 MB of RGB, as in Pillow
 BACKGROUND = 255  # behind transparent pixels
+CENTER_SHARE = 7 / 8  # of the short side, that the central square keeps: 224 of 256 pixels
 _ORIENTED = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where Pillow finds an orientation
 warning_filters = threading.Lock()  # filters of warnings belong to the process
-CENTER_SHARE = 7 / 8  # of the short side, that the central square keeps: 224 of 256 pixels
 
 
 def decode_image(item: Item, at_least: int | None = None) -> Pixels:  # (h, w, 3)
