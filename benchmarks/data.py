@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from sklearn.model_selection import train_test_split
@@ -23,8 +24,8 @@ RESERVED = frozenset((*CLASSIFICATION, *REGRESSION))  # nothing is learned from 
 
 def load(name: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
     """Read a classification table and split it 75/25, stratified, seed 0; returns as `train_test_split`."""
-    index = pd.read_csv(TABLES / "index.csv").set_index("name")
-    frame = pd.read_parquet(TABLES / index.loc[name, "file"])
-    X, y = frame.drop(columns=[index.loc[name, "target"]]), frame[index.loc[name, "target"]]
+    row: Any = pd.read_csv(TABLES / "index.csv").set_index("name").loc[name]
+    frame = pd.read_parquet(TABLES / row["file"])
+    X, y = frame.drop(columns=[row["target"]]), frame[row["target"]]
     X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.25, random_state=0, stratify=y)
     return X_train, X_test, y_train, y_test

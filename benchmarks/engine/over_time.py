@@ -76,9 +76,9 @@ def normalised() -> pd.DataFrame:
 
 def table() -> None:
     """Print the mean over the tables."""
-    print("| seconds | mean normalised loss |\n|---|---|")
+    print("| seconds | mean normalised loss | in % |\n|---|---|---|")
     for budget, mean in normalised().mean().items():
-        print(f"| {budget:g} | {mean:.4f} |")
+        print(f"| {budget:g} | {mean:.4f} | {100 * mean:.2f} |")
 
 
 def plot(out: Path) -> None:

@@ -64,7 +64,7 @@ from benchmarks.fisher.runs import (
 from benchmarks.fisher.tables import tables
 from benchmarks.result_table import ResultTable, nest
 
-RUNS = ResultTable(
+RESULTS = ResultTable(
     Path(__file__).with_name("runs.jsonl"),
     tuple(f"run.{one.name}" for one in fields(Run)),
     {"valid": VALID, "falls": FALLS, "early_loss": EARLY_LOSS}
@@ -98,12 +98,12 @@ class Choice:
 
 def finished(group: str) -> list[dict[str, Any]]:
     """Read the runs of a group that are done."""
-    return [nest(row) for row in RUNS.rows() if row["run.group"] == group]
+    return [nest(row) for row in RESULTS.rows() if row["run.group"] == group]
 
 
 def is_done(run: Run) -> bool:
     """Whether a run has a result."""
-    return RUNS.find(*asdict(run).values()) is not None
+    return RESULTS.find(*asdict(run).values()) is not None
 
 
 def best(group: str, method: str) -> dict[str, Any] | None:
@@ -201,8 +201,8 @@ def within(seconds: float, run: Run) -> Run:
 
 def twin(run: Run) -> dict[str, Any] | None:
     """Find the same run in another group."""
-    for row in RUNS.rows():
-        if RUNS.key_of(row)[1:] == tuple(asdict(run).values())[1:]:
+    for row in RESULTS.rows():
+        if RESULTS.key_of(row)[1:] == tuple(asdict(run).values())[1:]:
             return nest(row | {"run.group": run.group})
     return None
 
@@ -242,7 +242,7 @@ def run_group(group: str, base: Run, seeds: int, deadline: float) -> None:
             if not mine or is_done(run):
                 continue
             record = twin(run) or Trainer(run)()
-            RUNS.put(record)
+            RESULTS.put(record)
         print(
             f"{run.name}: test {100 * record['test']:.2f}, peak Tr(F) {record['peak_trace']:.2f}, "
             f"{record['seconds']:.0f} s",

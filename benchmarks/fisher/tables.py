@@ -95,11 +95,12 @@ def row(found: Found, rate: float) -> list[str]:
     settings = {name: of(found, name if name in METHODS else "plain", lower(rate, 1)) for name in PAPER}
     settings["best rate"] = of(found, "plain", rate)
     settings |= {"FP by double backward": exact, "a tenth": of(found, "plain", lower(rate, 2))}
-    rows = []
+    rows, n_seeds = [], max(map(len, settings.values()))
     for name, mine in settings.items():
         there, peak_there = PAPER.get(name, ("-", "-"))
-        rows.append((name, *_cells(mine), there, peak_there))
+        rows.append((f"{name} (1 seed)" if len(mine) == 1 < n_seeds else name, *_cells(mine), there, peak_there))
     lines = laid_out("SimpleCNN on CIFAR-10 without augmentation", found, (*COLUMNS, *IN_PAPER), rows)
+    lines += against_best(settings)
     known = [one for one in found if math.isfinite(one["early_trace"]) and one["hessian"] is not None]
     if len(known) > 2:
         early = [one["early_trace"] for one in known]
@@ -115,7 +116,31 @@ def long(found: Found, rate: float) -> list[str]:
     penalised = of(found, "FP", lower(rate, 2))
     for alpha in sorted({one["run"]["alpha"] for one in penalised}):
         settings[f"FP, alpha {alpha:g}"] = [one for one in penalised if one["run"]["alpha"] == alpha]
-    return laid_out("The same for longer", found, COLUMNS, [(name, *_cells(mine)) for name, mine in settings.items()])
+    lines = laid_out("The same for longer", found, COLUMNS, [(name, *_cells(mine)) for name, mine in settings.items()])
+    return lines + against_best(settings)
+
+
+def against_best(settings: dict[str, Found]) -> list[str]:
+    """Compare means over seeds with those of the best rate: a difference of accuracies, ratios of traces."""
+    if not all(settings.values()):
+        return []
+    means = {
+        name: [_mean(mine, key) for key in ("test", "early_trace", "peak_trace")] for name, mine in settings.items()
+    }
+    test_of_best, *traces_of_best = means.pop("best rate")
+    lines = [
+        "",
+        "| against the best rate | test, points | early Tr(F), times | peak Tr(F), times |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, (accuracy, *traces) in means.items():
+        ratios = " | ".join(f"{one / other:.2f}" for one, other in zip(traces, traces_of_best, strict=True))
+        lines.append(f"| {name} | {100 * (accuracy - test_of_best):+.2f} | {ratios} |")
+    return lines
+
+
+def _mean(found: Found, key: str) -> float:
+    return float(np.mean([one[key] for one in found]))
 
 
 def noise(found: Found, rate: float) -> list[str]:

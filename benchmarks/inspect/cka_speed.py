@@ -278,6 +278,10 @@ def table() -> None:
             errors = [f"{one[key]:.1e}" if key in one else "" for key in ("error", "error_where_written_over")]
             ratio = one["seconds"] / ours["seconds"]
             print(f"| {program} | {one['seconds']} | {ratio:.2f} | {one['peak_mb']} | {' | '.join(errors)} |")
+    print("\n| windvane takes so many times as long as | pytorch-cka | torch_cka |\n|---|---|---|")
+    for case in CASES:
+        ours, *others = (rows[case, program]["seconds"] for program in ("windvane", "pytorch-cka", "torch_cka"))
+        print(f"| {case} | {' | '.join(f'{ours / other:.3f}' for other in others)} |")
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -200,6 +200,9 @@ def _grid(key: dict[str, Any], part: pd.DataFrame) -> None:
     print("| regularisation | " + " | ".join(means) + " |\n|---" + "|---" * means.shape[1] + "|")
     for share, row in means.iterrows():
         print(f"| {share:g} | " + " | ".join(f"{100 * value:.1f}" for value in row) + " |")
+    losses = part[part["regularisation"] == 0.0].groupby("level")["train_loss"].mean()
+    ends = ", ".join(f"{level} {losses[level]:.2f}" for level in means)
+    print(f"\nTraining loss at the end, without regularisation: {ends}.")
     chosen = part.groupby(["level", "regularisation"])[["valid_accuracy", "test_accuracy"]].mean()
     level, share = chosen["valid_accuracy"].idxmax()
     case = Case(key["size"], key["patch"], key["n_images"], key["steps"], 1, "none", 0.0, 0.1, 0)
