@@ -101,8 +101,8 @@ def table(budget: float) -> None:
     ranks = losses.fillna(np.inf).rank(axis=1).mean()
     print("| variant | loss against the whole, median | worse : better | failed | mean rank |")
     print("|---|---|---|---|---|")
-    for variant in losses:
-        ratio = np.log(losses[variant] / losses[WHOLE]).dropna()
+    for variant in shown:
+        ratio = (losses[variant] / losses[WHOLE]).map(np.log).dropna()
         worse, better = int((ratio > 1e-6).sum()), int((ratio < -1e-6).sum())
         gain = f"{100 * np.expm1(ratio.median()):+.1f} %"  # where a loss is near 0, ratios are wild
         print(f"| {variant} | {gain} | {worse} : {better} | {int(failed[variant].sum())} | {ranks[variant]:.2f} |")

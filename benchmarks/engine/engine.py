@@ -79,10 +79,12 @@ def read() -> pd.DataFrame:
     peers = PEERS.frame()
     peers = peers[(peers["system"] == "windvane") & (peers["seed"] == 0) & (peers["budget"] == 60)]
     peers = peers[peers["table"].isin(CLASSIFICATION)].drop(columns=["loss"])
-    names = {column: column.removeprefix("facts.") for column in peers if column.startswith("facts.")}
+    names = {column: column.removeprefix("facts.") for column in map(str, peers)}
     names |= {"n_train": "rows", "fit_s": "fit_seconds"}
     own = RESULTS.frame()
-    return pd.concat([own, peers.rename(columns=names)], join="inner").assign(bad=[*own["bad"], *[None] * len(peers)])
+    return pd.concat([own, peers.rename(columns=names)], join="inner").assign(
+        bad=pd.Series([*own["bad"], *[None] * len(peers)], dtype=object).to_numpy()
+    )
 
 
 def table() -> None:

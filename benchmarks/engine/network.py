@@ -67,7 +67,7 @@ def plan() -> list[tuple[Any, ...]]:
 
 def load(name: str) -> tuple[Task, Part, Part]:
     """Read a table; three quarters to learn from and a quarter to test."""
-    index = pd.read_csv(TABLES / "index.csv").set_index("name").loc[name]
+    index: Any = pd.read_csv(TABLES / "index.csv").set_index("name").loc[name]
     frame = pd.read_parquet(TABLES / index["file"])
     X, y = frame.drop(columns=[index["target"]]), frame[index["target"]]
     classes = index["task"] != "regression"
@@ -145,10 +145,11 @@ def table(n_folds: int, key: str, reference: str) -> None:
     columns = ["entry", "table", reference, *(f"{b} s" for b in BUDGETS), "end", "cpu of reference", "cpu"]
     found = pd.DataFrame(rows, columns=columns).round(3)
     show(found)
-    ratios = found.set_index("entry")[[*(f"{b} s" for b in BUDGETS), "end"]]
-    means = np.exp(ratios.map(np.log).groupby(level=0).mean()).round(3)
-    better, worse = ((ratios < 0.995).groupby(level=0).sum(), (ratios > 1.005).groupby(level=0).sum())
-    show((means.astype(str) + " (" + better.astype(str) + " : " + worse.astype(str) + ")").reset_index())
+    compared = found.set_index("entry")[[*(f"{b} s" for b in BUDGETS), "end"]]
+    means = np.exp(compared.map(np.log).groupby(level=0).mean()).round(3)
+    better, worse = ((compared < 0.995).groupby(level=0).sum(), (compared > 1.005).groupby(level=0).sum())
+    texts: Any = means.astype(str) + " (" + better.astype(str) + " : " + worse.astype(str) + ")"
+    show(texts.reset_index())
 
 
 def show(found: pd.DataFrame) -> None:

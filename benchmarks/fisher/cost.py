@@ -58,7 +58,7 @@ class Loop:
 
     def __init__(self, net: str, variant: str, batch: int) -> None:
         torch.manual_seed(0)
-        self.model = NETS[net]().to(DEVICE, memory_format=torch.channels_last)
+        self.model = NETS[net]().to(DEVICE).to(memory_format=torch.channels_last)
         self.x = torch.randn(batch, 3, 32, 32, device=DEVICE).contiguous(memory_format=torch.channels_last)
         self.y = torch.randint(10, (batch,), device=DEVICE)
         self.optimizer = torch.optim.SGD(self.model.parameters(), 0.01, momentum=0.9)
@@ -182,7 +182,8 @@ def main(words: Sequence[str] | None = None) -> None:
         return
     torch.set_num_threads(arguments.threads)
     if arguments.command == "one":
-        Loop(*arguments.variant, arguments.batch).steps(12)
+        net, variant = arguments.variant
+        Loop(net, variant, arguments.batch).steps(12)
         on_gpu = DEVICE.type == "cuda"
         print(torch.cuda.max_memory_allocated() / 2**20 if on_gpu else resident())
         return

@@ -45,9 +45,10 @@ def vit(width: int = 192, depth: int = 6, classes: int = 10, *, size: int = 32, 
     """Make a vision transformer of timm, with fused attention."""
     from timm.models import VisionTransformer
 
-    return VisionTransformer(
+    model: nn.Module = VisionTransformer(
         img_size=size, patch_size=patch, embed_dim=width, depth=depth, num_heads=3, num_classes=classes
     )
+    return model
 
 
 def cifar(part: str, limit: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -75,7 +75,8 @@ def lower(rate: float, by: int) -> float:
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """Compute logits, with products of bfloat16 numbers."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        return model(x).float()
+        logits: Tensor = model(x)
+        return logits.float()
 
 
 def accuracy(model: nn.Module, part: tuple[Tensor, Tensor]) -> float:
@@ -83,7 +84,7 @@ def accuracy(model: nn.Module, part: tuple[Tensor, Tensor]) -> float:
     with torch.no_grad():
         batches = zip(part[0].split(500), part[1].split(500), strict=True)
         right = [(logits_of(model, x).argmax(1) == y).sum().item() for x, y in batches]
-    return sum(right) / len(part[1])
+    return float(sum(right)) / len(part[1])
 
 
 def wrong_labels(y: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -95,7 +96,7 @@ def wrong_labels(y: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
 
 def ascent(model: nn.Module, loss: Callable[[], Tensor], share: float, radius: float) -> float:
     """Put (1 - share) g(here) + share g(here + radius g / ||g||) into the gradients: SAM with share 1, else GNP."""
-    parameters = list(model.parameters())
+    parameters: list[Tensor] = list(model.parameters())
     value = loss()
     here = torch.autograd.grad(value, parameters)
     length = radius / torch.stack([g.norm() for g in here]).norm().item()

@@ -257,7 +257,8 @@ def _of_batch(found: Found, batch: int) -> Found:
 
 
 def _steps(one: dict[str, Any]) -> int:
-    return math.ceil(one["run"]["images"] / one["run"]["batch"]) * one["run"]["epochs"]
+    steps: int = math.ceil(one["run"]["images"] / one["run"]["batch"]) * one["run"]["epochs"]
+    return steps
 
 
 def _watched(one: dict[str, Any], factor: float, reference: dict[str, Any] | None) -> ExplosionAlarm:

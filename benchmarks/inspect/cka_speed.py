@@ -119,21 +119,21 @@ def by_windvane(models: tuple[nn.Module, nn.Module], x: Tensor, names: Names, ba
 
 def by_torch_cka(models: tuple[nn.Module, nn.Module], x: Tensor, names: Names, batch: int) -> np.ndarray:
     """Similarity matrix by torch_cka."""
-    from torch_cka import CKA
+    from torch_cka import CKA  # type: ignore[import-not-found]
 
     program = CKA(*models, "first", "second", *names)
     with torch.no_grad():
         program.compare(DataLoader(TensorDataset(x), batch))
-    return program.export()["CKA"].numpy()
+    return np.asarray(program.export()["CKA"])
 
 
 def by_pytorch_cka(models: tuple[nn.Module, nn.Module], x: Tensor, names: Names, batch: int) -> np.ndarray:
     """Similarity matrix by pytorch-cka."""
-    from cka import compute_cka
+    from cka import compute_cka  # type: ignore[import-not-found]
 
     loader = DataLoader(TensorDataset(x), batch)
     found = compute_cka(*models, loader, layers=names[0], model2_layers=names[1], progress=False)
-    return found[0].numpy()
+    return np.asarray(found[0])
 
 
 PROGRAMS = {"forward": by_forward, "windvane": by_windvane, "torch_cka": by_torch_cka, "pytorch-cka": by_pytorch_cka}
@@ -177,7 +177,7 @@ def measured(case: str, program: str, out: Path, n_images: int = IMAGES, batch: 
 def reference(case: str, n_images: int) -> tuple[np.ndarray, tuple[list[bool], list[bool]]]:
     """Minibatch estimate in float64 on the outputs of each module, and which outputs were written over later."""
     models, x = networks(case), images(n_images)
-    hsics = [0.0, 0.0, 0.0]
+    hsics: list[Any] = [0.0, 0.0, 0.0]
     for part in x.split(BATCH):
         grams, written = zip(*(_grams(model, part) for model in models), strict=True)
         parts = [_hsic(grams[a], grams[b]) for a, b in ((0, 1), (0, 0), (1, 1))]
@@ -213,7 +213,7 @@ def _hsic(K: np.ndarray, L: np.ndarray) -> np.ndarray:
     n = K.shape[1]
     traces = K.reshape(len(K), -1) @ L.reshape(len(L), -1).T
     sums = np.outer(K.sum((1, 2)), L.sum((1, 2))) / ((n - 1) * (n - 2))
-    return (traces + sums - 2 / (n - 2) * K.sum(1) @ L.sum(1).T) / (n * (n - 3))
+    return np.asarray((traces + sums - 2 / (n - 2) * K.sum(1) @ L.sum(1).T) / (n * (n - 3)))
 
 
 def run(case: str, repeats: int) -> None:

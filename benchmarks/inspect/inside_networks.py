@@ -152,8 +152,9 @@ def run(makers: Makers, size: str) -> None:
     accuracy = {name: makers.accuracy(name) for name in NAMES}
     print("\n".join(f"{name:20} {value:.3f}" for name, value in accuracy.items()), flush=True)
     (whole, test), n = makers.read("cifar10"), makers.size.n_inspected
-    examples = (Examples(part.scaled, part.labels.cpu().numpy()) for part in (whole.part(0, 2 * n), test.part(0, n)))
-    has = Trained({name: makers.trained(name) for name in NAMES}, accuracy, test.part(0, n).scaled, *examples, folder)
+    examples = [Examples(part.scaled, part.labels.cpu().numpy()) for part in (whole.part(0, 2 * n), test.part(0, n))]
+    networks = {name: makers.trained(name) for name in NAMES}
+    has = Trained(networks, accuracy, test.part(0, n).scaled, examples[0], examples[1], folder)
     findings = []
     for part in PARTS:
         part_begun = time.monotonic()

@@ -110,7 +110,7 @@ def read_images(name: str, split: str, folder: Path, cache: Path) -> Labelled:
 def make_vit(size: Size, *, pool: str = "token", seed: int = 0) -> nn.Module:
     """Make a vision transformer with a class token, or with average pooling ("avg")."""
     torch.manual_seed(seed)
-    return VisionTransformer(
+    model: nn.Module = VisionTransformer(
         img_size=SIDE,
         patch_size=PATCH,
         embed_dim=size.width,
@@ -121,16 +121,18 @@ def make_vit(size: Size, *, pool: str = "token", seed: int = 0) -> nn.Module:
         class_token=pool == "token",
         global_pool=pool,
     )
+    return model
 
 
 def make_resnet(size: Size, seed: int = 0) -> nn.Module:
     """Make a residual network for small images: no stride and no pooling before the first stage."""
     torch.manual_seed(seed)
     stem = size.channels[0] // 2
-    model = ResNet(BasicBlock, size.blocks, 10, stem_width=stem, stem_type="deep", channels=size.channels)
+    model: Any = ResNet(BasicBlock, size.blocks, 10, stem_width=stem, stem_type="deep", channels=size.channels)
     model.conv1[0].stride = (1, 1)
     model.maxpool = nn.Identity()
-    return model
+    made: nn.Module = model
+    return made
 
 
 def make_without_skip(size: Size) -> nn.Module:
@@ -141,7 +143,7 @@ def make_without_skip(size: Size) -> nn.Module:
 def with_new_head(model: nn.Module, n_classes: int) -> nn.Module:
     """Replace the classifier of a vision transformer."""
     torch.manual_seed(0)
-    model.reset_classifier(n_classes)
+    model.reset_classifier(n_classes)  # type: ignore[operator]
     return model
 
 

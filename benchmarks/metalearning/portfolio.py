@@ -143,7 +143,7 @@ def table(_: argparse.Namespace) -> None:
     scores = pd.read_csv(COMPARE)
     means = 100 * scores.drop(columns="table").groupby("order").mean().sort_values("60 s")
     print(f"{scores['table'].nunique()} tables of at most {MAX_ROWS:,} rows; score in %, lower is better\n")
-    print(f"| order | {' | '.join(means)} |\n|---{'|---' * means.shape[1]}|")
+    print(f"| order | {' | '.join(map(str, means))} |\n|---{'|---' * means.shape[1]}|")
     for order, row in means.iterrows():
         print(f"| {order} | {' | '.join(f'{value:.1f}' for value in row)} |")
     at_60 = scores.pivot(index="table", columns="order", values="60 s")

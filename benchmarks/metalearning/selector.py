@@ -206,8 +206,8 @@ def table() -> str:
         heads = [f">= {column}" for column in COLUMNS]
         lines += ["", f"{metric}: the table that all tasks make (rows down, columns across)", ""]
         lines += [f"| rows | {' | '.join(heads)} |", "|---" * (1 + len(COLUMNS)) + "|"]
-        for row, policies in zip(ROWS, found[metric, SELECTED]["grid"], strict=True):
-            lines.append(f"| >= {row:,} | {' | '.join(policies)} |")
+        for n_rows, policies in zip(ROWS, found[metric, SELECTED]["grid"], strict=True):
+            lines.append(f"| >= {n_rows:,} | {' | '.join(policies)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -161,7 +161,7 @@ def describe(table: str, budget: int) -> str:
         final = models[models["final"]].iloc[0]
         lines.append(f"  {system}: final {final['test']:.5g}, {result['seconds']:.0f} s, {len(models)} models")
         for family, group in models[~models["final"]].groupby("family"):
-            chosen = group.loc[group["validation"].idxmin()]
+            chosen = group.iloc[int(group["validation"].to_numpy().argmin())]
             lines.append(
                 f"    {family:13s} n {len(group):2d}  best test {group['test'].min():.5g}  by validation "
                 f"{chosen['test']:.5g} ({chosen['validation']:.5g})  seconds {group['fit_seconds'].sum():.0f}  "

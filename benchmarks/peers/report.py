@@ -49,7 +49,8 @@ def losses_table(losses: pd.DataFrame, metrics: pd.Series) -> str:
     for table, line in losses.iterrows():
         digits = ".5g" if metrics[str(table)] == "rmse" else ".5f"
         cells = ["failed" if math.isinf(v) else "-" if math.isnan(v) else f"{v:{digits}}" for v in line]
-        best = compared.loc[table] <= compared.loc[table].min() + TIE
+        mine = compared.loc[str(table)]
+        best = mine <= mine.min() + TIE
         rows.append(
             [str(table), metrics[str(table)], *(f"**{c}**" if b else c for c, b in zip(cells, best, strict=True))]
         )

@@ -120,8 +120,8 @@ def table() -> None:
         ratios = f"{ours / timm:.1f} | {ours / torchvision:.1f}"
         print(f"| {level} | {BATCHES[size]} x {size} | {' | '.join(cells)} | {ratios} |")
     print(f"\n| median over levels | {' | '.join(SYSTEMS)} |\n" + "|---" * 5 + "|")
-    for size, found in medians.items():
-        print(f"| {size} pixels | {' | '.join(f'{statistics.median(one):,.0f}' for one in zip(*found, strict=True))} |")
+    for size, each in medians.items():
+        print(f"| {size} pixels | {' | '.join(f'{statistics.median(one):,.0f}' for one in zip(*each, strict=True))} |")
 
 
 def read(path: Path, n: int, size: int) -> Tensor:

@@ -101,7 +101,7 @@ def timm_batches(recipe: Recipe, images: ImageDataset, augmentation: str | None,
 
 def windvane_steps(recipe: Recipe, images: ImageDataset) -> Batches:
     """Train a step on each batch, as windvane's loop does."""
-    network = create_model(recipe, len(images.classes)).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    network = create_model(recipe, len(images.classes)).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(network, recipe)
     device = find_device("cpu", recipe.precision).with_cpu_bfloat16(count_macs(network, recipe.image_size))
     for pixels, targets in windvane_batches(recipe, images):

@@ -116,8 +116,10 @@ def adapt(network: str, level: str, name: str) -> None:
 def table() -> None:
     """Print all accuracies, and for each set and group of checkpoints the regret of the upstream choice."""
     rows = RESULTS.frame()
-    upstream = rows[rows["set"] == UPSTREAM].set_index(["network", "level"])["upstream"]
+    upstream: Any = rows[rows["set"] == UPSTREAM].set_index(["network", "level"])["upstream"]
     adapted = rows[rows["set"] != UPSTREAM].set_index(["network", "level", "set"])
+    tests: Any
+    valids: Any
     tests, valids = (adapted[part].unstack("set").dropna(axis=1) for part in ("test", "valid"))
     print("| network | level | upstream | " + " | ".join(tests) + " |\n|---|---|---|" + "---|" * tests.shape[1])
     for (network, level), score in upstream.items():

@@ -197,24 +197,25 @@ def _grid(key: dict[str, Any], part: pd.DataFrame) -> None:
     print(f"{key['size']}/{key['patch']}, {key['n_images']:,} images, {epochs:.0f} epochs, {seeds} seeds{noise}\n")
     means = part.pivot_table(index="regularisation", columns="level", values="test_accuracy")
     means = means[[level for level in LEVELS if level in means]]
-    print("| regularisation | " + " | ".join(means) + " |\n|---" + "|---" * means.shape[1] + "|")
+    print("| regularisation | " + " | ".join(map(str, means)) + " |\n|---" + "|---" * means.shape[1] + "|")
     for share, row in means.iterrows():
         print(f"| {share:g} | " + " | ".join(f"{100 * value:.1f}" for value in row) + " |")
-    losses = part[part["regularisation"] == 0.0].groupby("level")["train_loss"].mean()
+    losses: Any = part[part["regularisation"] == 0.0].groupby("level")["train_loss"].mean()
     ends = ", ".join(f"{level} {losses[level]:.2f}" for level in means)
     print(f"\nTraining loss at the end, without regularisation: {ends}.")
     chosen = part.groupby(["level", "regularisation"])[["valid_accuracy", "test_accuracy"]].mean()
-    level, share = chosen["valid_accuracy"].idxmax()
+    found: Any = chosen["valid_accuracy"].idxmax()
+    level, share = found
     case = Case(key["size"], key["patch"], key["n_images"], key["steps"], 1, "none", 0.0, 0.1, 0)
     n_params = vision.count_parameters(vision.create_model(case.recipe, 10))
     advice = vision.advise(key["n_images"], n_params, float(epochs))
-    best = 100 * chosen.loc[(level, share), "test_accuracy"]
+    best = 100 * chosen["test_accuracy"][found]
     advised = chosen["test_accuracy"].get((advice.level, advice.dropout), math.nan)
     print(f"\nBest by validation: {level} with {share:g} ({best:.1f}). Advised: {advice.level} ({100 * advised:.1f}).")
-    by_share = {share: means.loc[share].max() for share in means.index}
+    by_share: Any = means.max(axis=1)
     if len(by_share) == 2:
         beside = ", ".join(
-            f"{level} {100 * (means.loc[0.1, level] - means.loc[0.0, level]):+.1f}" for level in means.columns
+            f"{level} {100 * (means[level].iloc[1] - means[level].iloc[0]):+.1f}" for level in means.columns
         )
         gain = 100 * (by_share[0.1] - by_share[0.0])
         print(f"Gain of regularisation: best with less best without {gain:+.1f}; by level {beside}.\n")
@@ -229,8 +230,10 @@ def _decays(rows: pd.DataFrame) -> None:
 def _worth(name: str, part: pd.DataFrame) -> None:
     """Find where the curve of level none reaches the best level; linear in the logarithm of the images."""
     plain = part[(part["level"] == "none") & (part["regularisation"] == 0.0)]
-    curve = plain.groupby("n_images")["test_accuracy"].mean()
+    curve: Any = plain.groupby("n_images")["test_accuracy"].mean()
     print(f"{name}: " + ", ".join(f"{n:,} images {100 * score:.1f}" for n, score in curve.items()))
+    n_images: Any
+    group: Any
     for n_images, group in part.groupby("n_images"):
         if group["level"].nunique() < 2 or n_images not in curve.index:
             continue

@@ -97,6 +97,7 @@ def train_timm(name: str, data: ImageSplits, seconds: float, seed: int, workers:
         network, opt="sgd", lr=RATE * BATCH / RATE_BATCH, momentum=0.9, weight_decay=WEIGHT_DECAY
     )
     classification_loss = LabelSmoothingCrossEntropy(SMOOTHING)
+    assert data.valid is not None
     train, valid = loader_of(data.train, network, True, workers), loader_of(data.valid, network, False, workers)
     tried = copy.deepcopy(network)  # the first steps give the speed; they are not counted as training
     pace = _seconds_a_step(tried, iter(train), classification_loss)  # type: ignore[call-overload]

@@ -67,7 +67,11 @@ def train(name: str, way: str, seconds: float, seed: int) -> tuple[vision.Traine
             model, image_size=size, time_budget=seconds, batch_size=64, crop=crop, horizontal_flip=flip, seed=seed
         )
         trained = vision.train(vision.apply_advice(recipe, data.train)[0], data)
-    facts = {"seconds": trained.seconds, "valid": trained.best.valid_accuracy, "epochs": trained.history[-1].epoch}
+    facts: dict[str, Any] = {
+        "seconds": trained.seconds,
+        "valid": trained.best.valid_accuracy,
+        "epochs": trained.history[-1].epoch,
+    }
     first = trained.history[0]
     more = {"probed": first.valid_accuracy} if first.step == 0 else {}
     recipe = trained.model.recipe
