@@ -15,7 +15,7 @@ from windvane import AutoClassifier, SklearnFamily
 from windvane.models.base import Param
 
 smoothing = Param(FloatDistribution(1e-9, 1.0, log=True), 1e-9)
-bayes = SklearnFamily("bayes", classifier=GaussianNB(), space={"var_smoothing": smoothing})
+bayes = SklearnFamily("bayes", classifier=GaussianNB(), search_space={"var_smoothing": smoothing})
 
 X, y = load_wine(return_X_y=True, as_frame=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from windvane import errors
-from windvane.errors import InputError, WindvaneError, unknown
+from windvane.errors import InputError, WindvaneError, unknown_name_error
 
 
 def test_the_tree_in_the_docstring_is_the_real_one() -> None:
@@ -29,7 +29,7 @@ def test_the_tree_in_the_docstring_is_the_real_one() -> None:
 def test_users_may_catch_bad_input_as_a_value_error() -> None:
     assert issubclass(InputError, ValueError)
     with pytest.raises(ValueError, match="policy"):
-        raise unknown("policy", "cv4", ["cv3"])
+        raise unknown_name_error("policy", "cv4", ["cv3"])
     with pytest.raises(WindvaneError):
         raise errors.RunLockedError("in use")
 
@@ -44,11 +44,11 @@ def test_users_may_catch_bad_input_as_a_value_error() -> None:
     ],
 )
 def test_unknown_names_what_came_and_what_is_allowed(given: object, message: str) -> None:
-    assert str(unknown("policy", given, ["holdout", "cv5"])) == message
+    assert str(unknown_name_error("policy", given, ["holdout", "cv5"])) == message
 
 
 def test_a_long_list_of_names_is_cut_but_the_nearest_is_found() -> None:
-    message = str(unknown("metric", "name 98", (f"name_{i}" for i in range(100))))
+    message = str(unknown_name_error("metric", "name 98", (f"name_{i}" for i in range(100))))
     assert "Did you mean 'name_98'?" in message
     assert f"and {100 - errors.MOST_NAMES} more." in message
     assert "name_50," not in message

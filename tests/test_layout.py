@@ -22,13 +22,13 @@ PACKAGE = ROOT / "windvane"
 
 # A folder or top file imports only from what stands before it.
 ORDER = (
-    *("runtime", "errors", "version", "settings", "svg_charts", "html_builder", "torch_utils", "data", "evaluation"),
-    *("curvature", "vision", "models", "predictor", "persistence", "search", "metalearning", "export", "progress"),
+    *("runtime", "errors", "version", "settings", "pages", "torch_utils", "data", "evaluation"),
+    *("curvature", "vision", "models", "persistence", "search", "metalearning", "export", "progress"),
     *("inspect", "report", "automl", "cli", "__main__"),
 )
 NARROWER = {
-    "curvature": {"errors", "svg_charts", "html_builder", "torch_utils"},
-    "inspect": {"errors", "svg_charts", "html_builder", "torch_utils", "data", "vision"},
+    "curvature": {"errors", "pages", "torch_utils"},
+    "inspect": {"errors", "pages", "torch_utils", "data", "vision"},
 }
 
 TERMINAL = {"rich", "typer"}  # may be imported in TERMINAL_PARTS alone; the others inside functions anywhere
@@ -274,7 +274,7 @@ BAD: list[tuple[Callable[[Path], Iterator[str]], str, str, str]] = [
     (public_names, "__init__.py", SOUND["__init__.py"].replace("['A', 'load']", "['load', 'A']"), "not sorted"),
     (public_names, "__init__.py", SOUND["__init__.py"].replace("['A', ", "["), "A is not both in __all__ and bound"),
     (public_names, "__init__.py", SOUND["__init__.py"].replace(", `A`", ""), "A is not both in __all__ and a bullet"),
-    (public_names, "html_builder.py", "", "is errors data, but must be errors html_builder data"),
+    (public_names, "settings.py", "", "is errors data, but must be errors settings data"),
 ]
 
 

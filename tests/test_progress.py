@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from windvane.progress import Progress, span
+from windvane.progress import Progress
 from windvane.search.trial import Trial
+from windvane.settings import format_duration
 
 
 class Clock:
@@ -114,4 +115,4 @@ def test_closed_stream_does_not_end_the_search() -> None:
     ],
 )
 def test_span(seconds: float, text: str) -> None:
-    assert span(seconds) == text
+    assert format_duration(seconds) == text

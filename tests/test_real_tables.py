@@ -11,7 +11,7 @@ from sklearn.model_selection import train_test_split
 
 from windvane import AutoClassifier, AutoRegressor
 from windvane.data.column_types import infer_schema
-from windvane.runtime.schema import Schema
+from windvane.runtime.columns.schema import Schema
 
 
 def split(folder: Path, name: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:

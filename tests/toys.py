@@ -18,15 +18,16 @@ from scipy.special import softmax
 from windvane.data.splits import make_folds
 from windvane.data.task import Kind, Task
 from windvane.evaluation.metrics import get_metric
-from windvane.models.base import Config, Param, Part, Setting
-from windvane.runtime.table import Floats, Table
+from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.runtime.columns.table import Floats, Table
 from windvane.search.problem import Problem
 from windvane.search.trial import Source, Trial
 
 HOSTILE_NAME, HOSTILE_LABEL = "<script>alert(1)</script>", 'bad"><img src=x onerror=alert(2)>'
 CLASSES: dict[Kind, int] = {"binary": 2, "multiclass": 3, "regression": 0}
 
-# Gets "start", "grow", "predict" or "save" and the number of iterations so far or, for "grow", asked for.
+# Gets "create_model", "train_until", "predict" or "save" and the number of iterations so far; for "train_until" the
+# number asked for.
 Hook = Callable[[str, int], None]
 
 
@@ -50,25 +51,32 @@ class ToyFamily:
     def supports(self, task: Task, table: Table) -> bool:
         return table.n_numbers > 0
 
-    def space(self, task: Task) -> dict[str, Param]:
+    def search_space(self, task: Task) -> dict[str, Param]:
         return {
             "rate": Param(FloatDistribution(0.01, 1.0, log=True), 0.1),
             "kind": Param(CategoricalDistribution(["plain", "strict"]), "plain"),
             "power": Param(IntDistribution(1, 5), 1, when={"kind": ("strict",)}),
         }
 
-    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
         return tuple(self.totals)
 
-    def start(self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None) -> ToyModel:
-        self.hook("start", 0)
+    def create_model(
+        self,
+        config: Config,
+        train: DataSplit,
+        validation: DataSplit,
+        context: TrainingContext,
+        checkpoint: Path | None = None,
+    ) -> ToyModel:
+        self.hook("create_model", 0)
         self.parts.append(train.table.n_rows)
-        model = ToyModel(self, setting) if kept is None else self.load(kept, setting)
+        model = ToyModel(self, context) if checkpoint is None else self.load(checkpoint, context)
         model.train, model.rate = train, float(config.get("rate", 0.1))
         return model
 
-    def load(self, folder: Path, setting: Setting) -> ToyModel:
-        model = ToyModel(self, setting)
+    def load(self, folder: Path, context: TrainingContext) -> ToyModel:
+        model = ToyModel(self, context)
         with np.load(folder / "state.npz") as state:
             model.coefficients = state["coefficients"]
             model.iterations = model.best_iteration = int(state["iterations"])
@@ -78,11 +86,11 @@ class ToyFamily:
 class ToyModel:
     """See `windvane.models.base.Model`."""
 
-    train: Part
+    train: DataSplit
     rate: float
 
-    def __init__(self, family: ToyFamily, setting: Setting) -> None:
-        self.family, self.setting = family, setting
+    def __init__(self, family: ToyFamily, context: TrainingContext) -> None:
+        self.family, self.context = family, context
         self.iterations = self.best_iteration = 0
         self.coefficients: Floats | None = None
 
@@ -90,15 +98,15 @@ class ToyModel:
     def finished(self) -> bool:
         return self.iterations >= self.family.totals[-1]
 
-    def grow(self, iterations: int, until: float = np.inf) -> None:
-        self.family.hook("grow", iterations)
-        X, task = features(self.train.table), self.setting.task
+    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
+        self.family.hook("train_until", iterations)
+        X, task = features(self.train.table), self.context.task
         wanted: Any = self.train.target[:, None]
         if task.is_classification:
             wanted = np.eye(task.n_classes)[self.train.target]
         if self.coefficients is None:
-            self.coefficients = np.random.default_rng(self.setting.seed).normal(0, 0.1, (X.shape[1], wanted.shape[1]))
-        while self.iterations < iterations and time.monotonic() < until:
+            self.coefficients = np.random.default_rng(self.context.seed).normal(0, 0.1, (X.shape[1], wanted.shape[1]))
+        while self.iterations < iterations and time.monotonic() < deadline:
             self.coefficients = self.coefficients - self.rate * X.T @ (self._raw(X) - wanted) / len(X)
             self.iterations += 1
         self.best_iteration = self.iterations
@@ -106,11 +114,11 @@ class ToyModel:
     def predict(self, table: Table) -> Floats:
         self.family.hook("predict", self.iterations)
         raw = self._raw(features(table))
-        return raw if self.setting.task.is_classification else raw[:, 0]
+        return raw if self.context.task.is_classification else raw[:, 0]
 
     def _raw(self, X: Floats) -> Floats:
         scores = X @ self.coefficients
-        return np.asarray(softmax(scores, axis=1) if self.setting.task.is_classification else scores)
+        return np.asarray(softmax(scores, axis=1) if self.context.task.is_classification else scores)
 
     def save(self, folder: Path) -> None:
         np.savez(folder / "state.npz", coefficients=self.coefficients, iterations=self.iterations)

@@ -17,16 +17,14 @@ The layout; each imports only from what stands above it::
     errors.py     the exceptions, drawn as a tree
     version.py    the version, in one place
     settings.py   frozen run-wide choices, passed whole
-    svg_charts.py  small charts as SVG: pure functions
-    html_builder.py  self-contained HTML pages from escaped elements
+    pages/        self-contained HTML pages from escaped elements, charts as SVG
     torch_utils.py  helpers for torch networks: wrappers, devices
     data/         any table -> typed columns; images; files, targets, folds
     evaluation/   scores, intervals, calibration, curves and importance of predictions
     curvature/    Fisher trace and penalty, flatness, alarm; for any torch network
     vision/       image classification: recipe, augmentation, training, transfer, report
-    models/       one family, one file: its search space beside how it grows
-    predictor.py  the fitted ensemble: predict
-    persistence.py  manifests; save and load
+    models/       one family, one file: its search space beside how it trains
+    persistence.py  the fitted ensemble of a run; manifests; save and load
     search/       which configuration next, for how long: policy, portfolio, scheduler, workers, history, ensemble
     metalearning/  learning to choose: the matrix of losses, the portfolio and the selector built from it
     export/       a folder that predicts without windvane, or a plain scikit-learn object

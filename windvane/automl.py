@@ -28,13 +28,11 @@ from windvane.errors import InputError, RunError
 from windvane.evaluation.importance import feature_importance
 from windvane.evaluation.predictions import Predictions
 from windvane.models import FAMILIES
-from windvane.models.base import Part
-from windvane.predictor import Predictor
+from windvane.models.base import DataSplit
+from windvane.persistence import Predictor
 from windvane.progress import Progress
-from windvane.runtime.table import Table
+from windvane.runtime.columns.table import Table
 from windvane.search.history import leaderboard, performance_over_time
-from windvane.search.policy import Policy
-from windvane.search.portfolio import Entry, read_portfolio
 from windvane.search.problem import PreparedProblem, choose_families, prepare_problem
 from windvane.search.refit import refit_ensemble
 from windvane.search.run_directory import RunDirectory
@@ -48,6 +46,8 @@ from windvane.search.runner import (
     temporary_directory,
 )
 from windvane.search.search import Callback
+from windvane.search.strategy.policy import Policy
+from windvane.search.strategy.portfolio import PortfolioEntry, read_portfolio
 from windvane.search.trial import Trial
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.pool import WorkerPool
@@ -246,7 +246,7 @@ class AutoML(BaseEstimator):
         ndarray
             Shape (n,).
         """
-        return self._predictor.predict(self._to_table(X))
+        return self._predictor.predict_table(self._to_table(X))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Evaluate the ensemble with the run's metric.
@@ -295,7 +295,7 @@ class AutoML(BaseEstimator):
         folder = self._folder() / "refit"
         families = {**FAMILIES, **choose_families(self.families)}
         self._forget_test_score()
-        self.predictor_ = refit_ensemble(predictor, self.trials_, families, Part(table, target, weight), folder)
+        self.predictor_ = refit_ensemble(predictor, self.trials_, families, DataSplit(table, target, weight), folder)
         return self
 
     def leaderboard(self) -> pd.DataFrame:
@@ -406,7 +406,7 @@ class AutoML(BaseEstimator):
         self,
         prepared: PreparedProblem,
         settings: Settings,
-        portfolio: Sequence[Entry],
+        portfolio: Sequence[PortfolioEntry],
         pool: WorkerPool | DaskPool,
         directory: RunDirectory,
         started: float,

@@ -43,8 +43,8 @@ __all__ = [
     "VersionError",
     "WindvaneError",
     "WorkerError",
-    "check_whole",
-    "unknown",
+    "check_integer",
+    "unknown_name_error",
 ]
 
 for _error in (InputError, MissingColumnsError, ModelFileError, WindvaneError):
@@ -82,7 +82,7 @@ class WorkerError(WindvaneError):
     """Worker processes could not be started."""
 
 
-def unknown(argument: str, given: object, allowed: Iterable[str]) -> InputError:
+def unknown_name_error(argument: str, given: object, allowed: Iterable[str]) -> InputError:
     """Return the error for an unknown name, with the nearest valid one."""
     names = list(allowed)
     nearest = get_close_matches(str(given), names, n=1, cutoff=0.4)
@@ -100,7 +100,7 @@ def check_usable(argument: str, given: object, usable: bool, allowed: str) -> No
 def check_choice(argument: str, given: object, allowed: Iterable[str]) -> None:
     """Raise `InputError` if an argument is not one of the allowed names."""
     if given not in (names := list(allowed)):
-        raise unknown(argument, given, names)
+        raise unknown_name_error(argument, given, names)
 
 
 def check_number(
@@ -131,7 +131,7 @@ def check_number(
     check_usable(argument, given, usable and given != math.inf, allowed)
 
 
-def check_whole(argument: str, given: object, least: int = 1) -> None:
+def check_integer(argument: str, given: object, least: int = 1) -> None:
     """Raise InputError unless the value is an integer of at least `least`."""
     if not isinstance(given, Integral) or isinstance(given, bool) or given < least:
         raise InputError(f"{argument}={given!r} is not usable. Allowed: a whole number of at least {least}.")

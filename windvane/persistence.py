@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,10 @@ from windvane.data.task import Task
 from windvane.errors import ModelFileError, RunError, VersionError
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.models import FAMILIES
-from windvane.models.base import Family, Setting
-from windvane.predictor import Predictor
+from windvane.models.base import Family, TrainingContext
+from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble
-from windvane.runtime.predictor import check_files, classes_from_json, member_folders
-from windvane.runtime.schema import Schema
+from windvane.runtime.predictor import EnsemblePredictor, check_files, classes_from_json, member_folders
 from windvane.runtime.serialization import digest, new_folder
 from windvane.version import VERSION
 
@@ -38,6 +37,15 @@ FORMAT = 3  # of runs and saved models
 
 _OPENERS = ("lightgbm", "catboost")
 _LIBRARIES = ("numpy", "scikit-learn", "lightgbm", "catboost")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor(EnsemblePredictor):
+    """The ensemble of a run with its task, its metric and the folders of its models."""
+
+    task: Task
+    metric: Metric
+    folders: Sequence[Sequence[Path]]  # for each member those of its folds
 
 
 def preload() -> None:
@@ -134,8 +142,8 @@ def open_predictor(
                 f"The ensemble holds the family {member.family!r}, which is not part of windvane. "
                 "Give it to load(..., families=[...])."
             )
-        setting = Setting(task, 0, siblings=len(folds))
-        models.append([known[member.family].load(folder, setting) for folder in folds])
+        context = TrainingContext(task, 0, n_bagged_models=len(folds))
+        models.append([known[member.family].load(folder, context) for folder in folds])
     return Predictor(
         task=task,
         schema=schema,

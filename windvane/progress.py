@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from windvane.search.search import SearchListener
 from windvane.search.trial import Trial
+from windvane.settings import format_duration
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -53,12 +54,12 @@ class Progress(SearchListener):
         if self._live is not None:
             self._write(self._live.stop)
             self._live = None
-        self._print(f"windvane: {self._counts()} in {span(self._elapsed)}, {self._quality()}")
+        self._print(f"windvane: {self._counts()} in {format_duration(self._elapsed)}, {self._quality()}")
 
     def start(self, budget_seconds: float | None, n_workers: int) -> None:
         """Print that the search begins; the budget (None: only the number of trials is limited) counts from here."""
         self._begun, self._budget = self._clock(), budget_seconds
-        budget = "no time limit" if budget_seconds is None else span(budget_seconds)
+        budget = "no time limit" if budget_seconds is None else format_duration(budget_seconds)
         self._print(f"windvane: {budget}, {n_workers} worker{'s' * (n_workers != 1)}")
 
     def running(self, families: Sequence[str]) -> None:
@@ -87,7 +88,7 @@ class Progress(SearchListener):
         if self._quiet or not (at_once or self._clock() - self._shown >= wait):
             return
         if self._live is None:
-            words = [f"{span(self._elapsed):>9}", self._counts(), self._quality(), self._left(), self._now()]
+            words = [f"{format_duration(self._elapsed):>9}", self._counts(), self._quality(), self._left(), self._now()]
             self._print("  ".join(word for word in words if word))
         else:
             live, display = self._live, self._display()
@@ -101,7 +102,9 @@ class Progress(SearchListener):
 
         rows = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=self._budget, completed=min(self._elapsed, self._budget or 0.0), width=30)
-        rows.add_row(bar, Text(self._left() or span(self._elapsed)), Text(self._counts()), Text(self._quality()))
+        rows.add_row(
+            bar, Text(self._left() or format_duration(self._elapsed)), Text(self._counts()), Text(self._quality())
+        )
         display = Table.grid()
         display.add_row(rows)
         display.add_row(Text(self._now(), style="dim"))
@@ -115,7 +118,7 @@ class Progress(SearchListener):
         return "no model yet" if self._best is None else f"best loss {self._best.loss:.5g} ({self._best.family})"
 
     def _left(self) -> str:
-        return "" if self._budget is None else f"{span(max(0.0, self._budget - self._elapsed))} left"
+        return "" if self._budget is None else f"{format_duration(max(0.0, self._budget - self._elapsed))} left"
 
     def _now(self) -> str:
         return f"now: {', '.join(self._running)}" if self._running else ""
@@ -135,13 +138,3 @@ class Progress(SearchListener):
             write()
         except (OSError, ValueError):  # a closed pipe, a closed file
             self._quiet = True
-
-
-def span(seconds: float) -> str:
-    """Format a duration in at most two units: "48 s", "12 min 03 s", "2 h 05 min"."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes == 0:
-        return f"{rest} s"
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

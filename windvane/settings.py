@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import psutil
 
-from windvane.errors import InputError, check_whole, unknown
+from windvane.errors import InputError, check_integer, unknown_name_error
 
 VALIDATIONS = {"holdout": 1, "cv3": 3, "cv5": 5, "cv10": 10}
 POLICIES = ("auto", *(name + suffix for suffix in ("", "-halving") for name in VALIDATIONS))
@@ -46,51 +46,25 @@ class Choices(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """Checked choices of one run.
+    """Checked choices of one run."""
 
-    Attributes
-    ----------
-    time_budget
-        Seconds that a fit may take.
-    n_jobs
-        Worker processes.
-    memory_limit
-        Megabytes for all worker processes together.
-    policy
-        A name out of `POLICIES`.
-    ensemble_size
-        Rounds of the greedy selection.
-    n_trials
-        Limit on trials; with it nothing depends on the clock. None where the time alone counts.
-    run_dir
-        Directory of the run; None for a temporary one.
-    seed
-        Root of all randomness of the run.
-    verbose
-        0: silent, 1: progress.
-    keep_data
-        Whether the run directory keeps the data when the fit has ended.
-    portfolio
-        File of the configurations that are evaluated first; None for the one that ships.
-    """
-
-    time_budget: float
-    n_jobs: int
-    memory_limit: float
-    policy: str
-    ensemble_size: int
-    n_trials: int | None
-    run_dir: Path | None
-    seed: int
-    verbose: int
-    keep_data: bool
+    time_budget: float  # seconds that a fit may take
+    n_jobs: int  # worker processes
+    memory_limit: float  # megabytes for all worker processes together
+    policy: str  # a name out of `POLICIES`
+    ensemble_size: int  # rounds of the greedy selection
+    n_trials: int | None  # limit on trials; with it nothing depends on the clock. None where the time alone counts
+    run_dir: Path | None  # None for a temporary directory
+    seed: int  # root of all randomness of the run
+    verbose: int  # 0: silent, 1: progress
+    keep_data: bool  # whether the run directory keeps the data when the fit has ended
     portfolio: Path | None = None
 
     @classmethod
     def check(cls, choices: Choices) -> Settings:
         """Check what the user chose."""
         if choices.policy not in POLICIES:
-            raise unknown("policy", choices.policy, POLICIES)
+            raise unknown_name_error("policy", choices.policy, POLICIES)
         n_trials = choices.n_trials
         return cls(
             time_budget=parse_seconds(choices.time_budget),
@@ -123,6 +97,16 @@ def parse_seconds(time_budget: Any, argument: str = "time_budget") -> float:
             "'60s', '10m' or '1h30m'."
         )
     return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """Format a duration in at most two units: "48 s", "12 min 03 s", "2 h 05 min"."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def resolve_jobs(n_jobs: Any, cores: int | None = None) -> int:
@@ -217,7 +201,7 @@ def _resolve_seed(random_state: Any) -> int:
 
 
 def _whole(argument: str, value: Any, *, least: int = 0) -> int:
-    check_whole(argument, value, least)
+    check_integer(argument, value, least)
     return int(value)
 
 

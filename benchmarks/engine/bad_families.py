@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from windvane.data.task import Task
-from windvane.models.base import Config, Param, Part, Setting
-from windvane.runtime.table import Floats, Table
+from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.runtime.columns.table import Floats, Table
 
 
 class BadModel:
     """Grows well for one iteration, then misbehaves."""
 
-    def __init__(self, behaviour: str, good_steps: int, setting: Setting) -> None:
-        self.behaviour, self.good_steps, self.setting = behaviour, good_steps, setting
+    def __init__(self, behaviour: str, good_steps: int, context: TrainingContext) -> None:
+        self.behaviour, self.good_steps, self.context = behaviour, good_steps, context
         self.iterations = self.best_iteration = 0
         self.finished = False
 
-    def grow(self, iterations: int, until: float = np.inf) -> None:
+    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
         """Go one step, or do what the family is for."""
         if self.iterations >= self.good_steps:
             _MISBEHAVIOURS[self.behaviour]()
@@ -31,7 +31,7 @@ class BadModel:
 
     def predict(self, table: Table) -> Floats:
         """Predict the same for all."""
-        task = self.setting.task
+        task = self.context.task
         shape = (table.n_rows, task.n_classes) if task.is_classification else (table.n_rows,)
         return np.full(shape, 1 / max(1, task.n_classes))
 
@@ -59,23 +59,30 @@ class BadFamily:
         """Everything."""
         return True
 
-    def space(self, task: Task) -> dict[str, Param]:
+    def search_space(self, task: Task) -> dict[str, Param]:
         """One number, so that there is something to suggest."""
         from optuna.distributions import FloatDistribution
 
         return {"x": Param(FloatDistribution(0.0, 1.0), 0.5)}
 
-    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
         """Four steps; long ones are not joined, because the first is not timed as short."""
         return (1, 2, 200, 400)
 
-    def start(self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None) -> BadModel:
+    def create_model(
+        self,
+        config: Config,
+        train: DataSplit,
+        validation: DataSplit,
+        context: TrainingContext,
+        checkpoint: Path | None = None,
+    ) -> BadModel:
         """Make a model."""
-        return BadModel(self.behaviour, self.good_steps, setting)
+        return BadModel(self.behaviour, self.good_steps, context)
 
-    def load(self, folder: Path, setting: Setting) -> BadModel:
+    def load(self, folder: Path, context: TrainingContext) -> BadModel:
         """Open a kept state."""
-        return BadModel(self.behaviour, self.good_steps, setting)
+        return BadModel(self.behaviour, self.good_steps, context)
 
 
 def _sleep() -> None:

@@ -32,7 +32,7 @@ from windvane.data.column_types import infer_schema
 from windvane.data.target import encode_target
 from windvane.data.task import Task
 from windvane.models import FAMILIES
-from windvane.models.base import Part, Setting
+from windvane.models.base import DataSplit, TrainingContext
 
 RESULTS = ResultTable(Path(__file__).with_name("network.jsonl"), ("table", "folds", "entry"))
 NAMES = (
@@ -65,7 +65,7 @@ def plan() -> list[tuple[Any, ...]]:
     return [*product(NAMES, (FOLDS,), ("mlp", "network")), *varied]
 
 
-def load(name: str) -> tuple[Task, Part, Part]:
+def load(name: str) -> tuple[Task, DataSplit, DataSplit]:
     """Read a table; three quarters to learn from and a quarter to test."""
     index: Any = pd.read_csv(TABLES / "index.csv").set_index("name").loc[name]
     frame = pd.read_parquet(TABLES / index["file"])
@@ -76,7 +76,7 @@ def load(name: str) -> tuple[Task, Part, Part]:
     table = schema.transform(X)
     target, labels = encode_target(y, "classification" if classes else "regression")
     task = Task(index["task"], len(rows), table.n_columns, len(labels) if labels is not None else 0)
-    learn, judge = (Part(table.take(chosen), target[chosen]) for chosen in (rows, test))
+    learn, judge = (DataSplit(table.take(chosen), target[chosen]) for chosen in (rows, test))
     return task, learn, judge
 
 
@@ -94,14 +94,16 @@ def measure(name: str, family: str, config: dict[str, Any], n_folds: int, most: 
     folds = list(kind(5, shuffle=True, random_state=0).split(learn.target, learn.target))[:n_folds]
     seconds, models, curve = 0.0, [], []
     for i, (train, valid) in enumerate(folds):
-        parts = [Part(learn.table.take(rows), learn.target[rows]) for rows in (train, valid)]
+        parts = [DataSplit(learn.table.take(rows), learn.target[rows]) for rows in (train, valid)]
         begin = time.process_time()
-        models.append((FAMILIES[family].start(config, parts[0], parts[1], Setting(task, i, 1, 5)), parts[1]))
+        models.append(
+            (FAMILIES[family].create_model(config, parts[0], parts[1], TrainingContext(task, i, 1, 5)), parts[1])
+        )
         seconds += time.process_time() - begin
-    for step in FAMILIES[family].steps(config, task):
+    for step in FAMILIES[family].checkpoint_iterations(config, task):
         begin = time.process_time()
         for model, _ in models:
-            model.grow(step)
+            model.train_until(step)
         seconds += time.process_time() - begin
         valid = [find_loss(model.predict(part.table), part.target, task) for model, part in models]
         test = np.mean([model.predict(judge.table) for model, _ in models], axis=0)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from windvane.curvature import FisherRecord, Fit, Memorization, plot_layers, plot_memorization, plot_trace
 from windvane.curvature.plots import LINES
-from windvane.svg_charts import OKABE_ITO
+from windvane.pages.svg_charts import OKABE_ITO
 
 
 def records(one: dict[str, Any]) -> list[FisherRecord]:

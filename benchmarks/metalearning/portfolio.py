@@ -12,7 +12,7 @@ Commands:
     python -m benchmarks.metalearning.portfolio pack       # cells and predictions -> matrix.parquet
     python -m benchmarks.metalearning.portfolio compare    # writes compare.csv, minutes
     python -m benchmarks.metalearning.portfolio table
-    python -m benchmarks.metalearning.portfolio build      # writes windvane/search/learned/portfolio_*.json
+    python -m benchmarks.metalearning.portfolio build      # writes windvane/search/strategy/learned/portfolio_*.json
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.data import RESERVED, ROOT, TABLES
+from windvane.metalearning.build_portfolio import BuildPlan
 from windvane.metalearning.candidates import GUESSES, LARGE, read_published
 from windvane.metalearning.collect import CollectSettings, SourceTable, collect
 from windvane.metalearning.learn import complete_tables, entries_of, learn_portfolio, leave_out
-from windvane.metalearning.portfolio import BuildPlan
 from windvane.metalearning.replay import TableReplay, entry_id, read_matrix, read_replays, write_matrix
 from windvane.models import DEFAULT, FAMILIES
-from windvane.search.portfolio import Entry, write_portfolio
+from windvane.search.strategy.portfolio import PortfolioEntry, write_portfolio
 
 ASKL2 = TABLES.parent / "askl2"
 RESULTS = Path(__file__).resolve().parent
 MATRIX = RESULTS / "matrix.parquet"
 COMPARE = RESULTS / "compare.csv"
-LEARNED = ROOT / "windvane" / "search" / "learned"
+LEARNED = ROOT / "windvane" / "search" / "strategy" / "learned"
 MIN_ROWS, MAX_ROWS = 300, 4_000  # more rows are sampled down, but for the large tables
 LARGE_ROWS = 20_000  # tables from here on are collected whole too, with the quick configurations of LARGE
 MIN_CELLS = 8  # of a table, before it is added to the matrix
@@ -75,8 +75,8 @@ def collect_all(arguments: argparse.Namespace) -> None:
     settings = CollectSettings(cpu_seconds=arguments.cpu_seconds, cache=arguments.cells.parent / "cache")
     published = read_published(ASKL2, {name: FAMILIES[name] for name in DEFAULT}, arguments.published)
     entries = LARGE if arguments.large else [*GUESSES, *published]
-    until = time.monotonic() + 60 * arguments.minutes
-    collect(sources(arguments.large), entries, settings, arguments.cells, workers=arguments.workers, until=until)
+    deadline = time.monotonic() + 60 * arguments.minutes
+    collect(sources(arguments.large), entries, settings, arguments.cells, workers=arguments.workers, deadline=deadline)
 
 
 def pack(arguments: argparse.Namespace) -> None:
@@ -172,14 +172,14 @@ TIE = 0.05  # points of the score
 
 # What shipped before portfolios were learned.
 HAND_WRITTEN = (
-    *(Entry(name, {}) for name in SIMPLE[:6]),
-    Entry("lightgbm", GUESSES[7].config),
-    Entry("catboost", {"depth": 5, "learning_rate": 0.06, "l2_leaf_reg": 3.0}),
-    Entry("mlp", {"depth": 1, "width": 256, "alpha": 0.01, "learning_rate": 0.0005, "scale": "standard"}),
-    Entry("lightgbm", GUESSES[12].config),
-    Entry("random_forest", {}),
-    Entry("lightgbm", GUESSES[16].config),
-    Entry("extra_trees", {"max_features": 0.8, "min_samples_leaf": 2}),
+    *(PortfolioEntry(name, {}) for name in SIMPLE[:6]),
+    PortfolioEntry("lightgbm", GUESSES[7].config),
+    PortfolioEntry("catboost", {"depth": 5, "learning_rate": 0.06, "l2_leaf_reg": 3.0}),
+    PortfolioEntry("mlp", {"depth": 1, "width": 256, "alpha": 0.01, "learning_rate": 0.0005, "scale": "standard"}),
+    PortfolioEntry("lightgbm", GUESSES[12].config),
+    PortfolioEntry("random_forest", {}),
+    PortfolioEntry("lightgbm", GUESSES[16].config),
+    PortfolioEntry("extra_trees", {"max_features": 0.8, "min_samples_leaf": 2}),
 )
 
 

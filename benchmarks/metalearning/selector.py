@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from benchmarks.data import TABLES
 from benchmarks.result_table import ResultTable, Row
 from windvane.data.task import Task
-from windvane.metalearning.selector import Forest, Selector, tabulate
-from windvane.search.policy import select_policy
+from windvane.metalearning.selector import PairForest, Selector, tabulate
+from windvane.search.strategy.policy import select_policy
 
 DATA = TABLES.parent / "askl2"
 METRICS = ("balanced_accuracy", "roc_auc", "log_loss")
@@ -62,7 +62,7 @@ class Published:
     scores: NDArray[np.float64]
     spans: NDArray[np.float64]
     order: tuple[int, ...]
-    forest: Forest
+    forest: PairForest
 
 
 def ours(strategy: str) -> str:
@@ -82,7 +82,7 @@ def read(metric: str, n_trees: int = N_TREES) -> Published:
     highest = np.array([max(found["maxima_for_methods"][t].values()) for t in tasks])
     tuned = found["configuration"]
     ranges = losses.max(axis=1) - losses.min(axis=1)
-    forest = Forest(
+    forest = PairForest(
         n_trees=n_trees,
         max_depth=tuned["max_depth"],
         min_samples_leaf=tuned["min_samples_leaf"],

@@ -77,7 +77,7 @@ def run_windvane(split: Any, budget: int) -> dict[str, Any]:
     from windvane import AutoClassifier, AutoRegressor
     from windvane.data.files import to_frame
     from windvane.models import FAMILIES as MODELS
-    from windvane.models.base import Setting
+    from windvane.models.base import TrainingContext
     from windvane.search.run_directory import RunDirectory
 
     kind = AutoRegressor if split.kind == "regression" else AutoClassifier
@@ -96,7 +96,7 @@ def run_windvane(split: Any, budget: int) -> dict[str, Any]:
                 continue
             checkpoint = directory.checkpoint(trial.number, str(trial.checkpoint))
             folds = sorted(checkpoint.glob("fold_*"))
-            models = [MODELS[trial.family].load(fold, Setting(predictor.task, trial.seed)) for fold in folds]
+            models = [MODELS[trial.family].load(fold, TrainingContext(predictor.task, trial.seed)) for fold in folds]
             prediction = np.mean([one.predict(table) for one in models], axis=0)
             rows.append(
                 {

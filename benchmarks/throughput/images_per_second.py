@@ -40,10 +40,10 @@ from benchmarks.result_table import ResultTable
 from benchmarks.vision.timm_training import Pictures
 from windvane.data.images import ImageDataset, read_images
 from windvane.vision.augment.batch import augment_batch
-from windvane.vision.device import find_device
 from windvane.vision.networks.create import create_model
 from windvane.vision.networks.profiling import count_macs
 from windvane.vision.recipe import Recipe
+from windvane.vision.training.device import find_device
 from windvane.vision.training.loader import EpochSampler, make_loader
 from windvane.vision.training.optimizer import classification_loss, make_optimizer
 
@@ -71,7 +71,7 @@ def windvane_batches(recipe: Recipe, images: ImageDataset) -> Batches:
     """Yield batches as windvane's loop takes them, without end."""
     device = find_device("cpu", "float32")
     sampler, n_classes = EpochSampler(len(images), recipe.batch_size, recipe.seed), len(images.classes)
-    batches = make_loader(images, recipe, device).train_batches(sampler, 0)
+    batches = make_loader(images, recipe, device, for_training=True).train_batches(sampler, 0)
     for step, (pixels, labels) in enumerate(batches):
         yield augment_batch(pixels, labels, n_classes, recipe, device.seed(recipe.seed, step))
 

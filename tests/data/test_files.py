@@ -12,7 +12,7 @@ from scipy import sparse as sp
 
 from windvane.data.files import READABLE, WRITABLE, read_frame, to_frame, write_frame
 from windvane.errors import InputError
-from windvane.runtime.schema import is_unnamed
+from windvane.runtime.columns.schema import is_unnamed
 
 FRAME = pd.DataFrame(
     {

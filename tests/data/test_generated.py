@@ -15,10 +15,10 @@ from windvane.data.generated import fit_generated
 from windvane.data.task import Kind, Task
 from windvane.errors import ModelFileError
 from windvane.models.encoding import NATIVE, fit_encoder
-from windvane.runtime.encoder import Encoder
-from windvane.runtime.generated_features import GeneratedFeatures
+from windvane.runtime.columns.encoder import Encoder
+from windvane.runtime.columns.generated_features import GeneratedFeatures
+from windvane.runtime.columns.table import Table
 from windvane.runtime.serialization import read_arrays, write_arrays
-from windvane.runtime.table import Table
 
 CLASSES: dict[Kind, int] = {"binary": 2, "multiclass": 3, "regression": 0}
 

@@ -16,14 +16,14 @@ def check(folds, target, n_folds):
     """What holds for every division."""
     assert len(folds) == n_folds
     for fold in folds:
-        for part in (fold.train, fold.valid):
+        for part in (fold.train, fold.validation):
             assert part.dtype == np.int64
             assert len(part) > 0
             assert (np.diff(part) > 0).all()
-        assert not set(fold.train) & set(fold.valid)
+        assert not set(fold.train) & set(fold.validation)
         if target.dtype.kind == "i":
             assert set(target[fold.train]) == set(target)
-    validated = np.concatenate([fold.valid for fold in folds])
+    validated = np.concatenate([fold.validation for fold in folds])
     assert len(validated) == len(set(validated))
     return set(validated.tolist())
 
@@ -55,9 +55,9 @@ def test_classes(target, n_folds, seed):
         assert validated | alone == set(range(len(target)))
         for fold in folds:  # the classes are spread evenly, and the folds have one size
             for label, size in enumerate(sizes):
-                count = (target[fold.valid] == label).sum()
+                count = (target[fold.validation] == label).sum()
                 assert size == 1 or size // n_folds <= count <= -(-size // n_folds)
-        lengths = [len(fold.valid) for fold in folds]
+        lengths = [len(fold.validation) for fold in folds]
         assert max(lengths) - min(lengths) <= 1 + len(alone)
 
 
@@ -78,7 +78,7 @@ def test_numbers(n_rows, n_folds, seed):
 
 def test_numbers_are_stratified_by_quantile():
     target = np.random.default_rng(0).normal(size=300)
-    spread = [target[fold.valid].mean() for fold in make_folds(target, 5, seed=0)[0]]
+    spread = [target[fold.validation].mean() for fold in make_folds(target, 5, seed=0)[0]]
     plain = [target[valid].mean() for _, valid in KFold(5, shuffle=True, random_state=0).split(target)]
     assert np.std(spread) < np.std(plain) / 2
 
@@ -86,19 +86,19 @@ def test_numbers_are_stratified_by_quantile():
 def test_holdout_is_stratified_and_bounded(monkeypatch):
     target = np.r_[np.zeros(900, dtype=int), np.ones(90, dtype=int)]
     (fold,), _ = make_folds(target, 1, seed=0)
-    assert len(fold.valid) == 330
-    assert (target[fold.valid] == 1).sum() == 30
+    assert len(fold.validation) == 330
+    assert (target[fold.validation] == 1).sum() == 30
     monkeypatch.setattr(splits, "MAX_HOLDOUT_ROWS", 110)
     (fold,), _ = make_folds(target, 1, seed=0)
-    assert len(fold.valid) == 110
-    assert (target[fold.valid] == 1).sum() == 10
+    assert len(fold.validation) == 110
+    assert (target[fold.validation] == 1).sum() == 10
 
 
 def test_the_seed_decides():
     target = np.arange(60) % 3
     first, again, other = (make_folds(target, 3, seed=seed)[0] for seed in (0, 0, 1))
-    assert all((a.valid == b.valid).all() for a, b in zip(first, again, strict=True))
-    assert any((a.valid != b.valid).any() for a, b in zip(first, other, strict=True))
+    assert all((a.validation == b.validation).all() for a, b in zip(first, again, strict=True))
+    assert any((a.validation != b.validation).any() for a, b in zip(first, other, strict=True))
 
 
 def test_rows_of_rare_classes_are_told_by_label():
@@ -121,7 +121,7 @@ def test_groups(seed, n_folds, k, few):
     folds, _ = make_folds(target, n_folds, seed=0, by=SplitOptions(groups=[f"g{g}" for g in groups]))
     check(folds, target, n_folds)
     for fold in folds:
-        assert not set(groups[fold.train]) & set(groups[fold.valid])
+        assert not set(groups[fold.train]) & set(groups[fold.validation])
 
 
 def test_many_groups(monkeypatch):
@@ -130,8 +130,8 @@ def test_many_groups(monkeypatch):
     for n_folds in (1, 4):
         folds, _ = make_folds(np.arange(100) % 2, n_folds, seed=0, by=SplitOptions(groups=groups))
         for fold in folds:
-            assert not set(groups[fold.train]) & set(groups[fold.valid])
-            assert len(fold.valid) in range(20, 40)
+            assert not set(groups[fold.train]) & set(groups[fold.validation])
+            assert len(fold.validation) in range(20, 40)
 
 
 def test_a_class_of_one_group_is_never_validated():
@@ -142,7 +142,7 @@ def test_a_class_of_one_group_is_never_validated():
     assert all(set(range(5)) <= set(fold.train) for fold in folds)
     assert "a group of each class missing there was moved" in notes[0]
     for fold in folds:
-        assert not set(groups[fold.train]) & set(groups[fold.valid])
+        assert not set(groups[fold.train]) & set(groups[fold.validation])
 
 
 @pytest.mark.parametrize(
@@ -163,10 +163,10 @@ def test_time(kind):
     order = np.argsort(time)
     for fold, (train, valid) in zip(folds, TimeSeriesSplit(4).split(order), strict=True):
         assert set(fold.train) == set(order[train])
-        assert set(fold.valid) == set(order[valid])
+        assert set(fold.validation) == set(order[valid])
     assert notes == ()
     (fold,), _ = make_folds(target, 1, seed=0, by=SplitOptions(time=kind(time)))
-    assert set(time[fold.valid]) == set(range(40, 60))
+    assert set(time[fold.validation]) == set(range(40, 60))
     assert set(time[fold.train]) == set(range(40))
 
 
@@ -174,7 +174,7 @@ def test_rows_of_one_time_are_not_divided():
     time = np.repeat([1, 2, 3, 4, 5, 6], [10, 3, 11, 5, 9, 2])
     for n_folds in (1, 2):
         for fold in make_folds(np.zeros(40), n_folds, seed=0, by=SplitOptions(time=time))[0]:
-            assert time[fold.train].max() < time[fold.valid].min()
+            assert time[fold.train].max() < time[fold.validation].min()
 
 
 def test_a_class_that_comes_late_is_trained_on_from_the_first_fold():
@@ -191,25 +191,25 @@ def test_splitters():
         folds, notes = make_folds(target, 1, seed=0, by=SplitOptions(splitter=splitter))
         for fold, (train, valid) in zip(folds, KFold(3).split(target), strict=True):
             assert (fold.train == train).all()
-            assert (fold.valid == valid).all()
+            assert (fold.validation == valid).all()
         assert notes == ()
     folds, _ = make_folds(target, 1, seed=0, by=SplitOptions(splitter=GroupKFold(5), groups=groups))
     assert check(folds, target, 5) == set(range(30))
-    assert all(not set(groups[fold.train]) & set(groups[fold.valid]) for fold in folds)
+    assert all(not set(groups[fold.train]) & set(groups[fold.validation]) for fold in folds)
     folds, _ = make_folds(target, 1, seed=0, by=SplitOptions(splitter=ShuffleSplit(4, random_state=0)))
     assert len(folds) == 4
     mask = np.arange(30) < 20
     (fold,), _ = make_folds(target, 1, seed=0, by=SplitOptions(splitter=[(mask, ~mask)]))
-    assert (fold.valid == np.arange(20, 30)).all()
+    assert (fold.validation == np.arange(20, 30)).all()
     folds, _ = make_folds(np.zeros(4), 1, seed=0, by=SplitOptions(splitter=LeaveOneOut()))
-    assert [fold.valid.tolist() for fold in folds] == [[0], [1], [2], [3]]
+    assert [fold.validation.tolist() for fold in folds] == [[0], [1], [2], [3]]
 
 
 def test_a_fold_of_the_user_gets_every_class():
     target = np.array([0, 0, 1, 1])
     (fold,), notes = make_folds(target, 1, seed=0, by=SplitOptions(splitter=[([0, 1], [2, 3])]))
     assert fold.train.tolist() == [0, 1, 2]
-    assert fold.valid.tolist() == [3]
+    assert fold.validation.tolist() == [3]
     assert notes
 
 
@@ -273,21 +273,21 @@ def test_hold_out_gives_each_class_its_share(seed: int, share: float, size: int)
     groups = np.repeat(np.arange(68), size)
     target = group_class[groups]
     fold = hold_out(target, share, seed=seed, groups=groups)
-    assert sorted([*fold.train, *fold.valid]) == list(range(len(target)))
-    assert not set(groups[fold.train]) & set(groups[fold.valid])
+    assert sorted([*fold.train, *fold.validation]) == list(range(len(target)))
+    assert not set(groups[fold.train]) & set(groups[fold.validation])
     assert set(target[fold.train]) == set(range(4))
-    assert abs(len(fold.valid) - share * len(target)) <= max(size, 0.5 * size + 1)
+    assert abs(len(fold.validation) - share * len(target)) <= max(size, 0.5 * size + 1)
     for label in range(4):
         rows = target == label
-        assert abs((target[fold.valid] == label).sum() - share * rows.sum()) <= size + 1e-9
+        assert abs((target[fold.validation] == label).sum() - share * rows.sum()) <= size + 1e-9
     again = hold_out(target, share, seed=seed, groups=groups)
-    assert np.array_equal(again.valid, fold.valid)
+    assert np.array_equal(again.validation, fold.validation)
 
 
 def test_hold_out_without_groups_and_with_too_few() -> None:
     fold = hold_out(np.array([0, 0, 0, 0, 1, 1, 1, 1]), 0.5, seed=0)
-    assert np.bincount([0, 0, 0, 0, 1, 1, 1, 1], weights=np.isin(np.arange(8), fold.valid)).tolist() == [2, 2]
-    assert len(hold_out(np.array([0, 0, 1, 1]), 0.01, seed=0).valid) == 1
+    assert np.bincount([0, 0, 0, 0, 1, 1, 1, 1], weights=np.isin(np.arange(8), fold.validation)).tolist() == [2, 2]
+    assert len(hold_out(np.array([0, 0, 1, 1]), 0.01, seed=0).validation) == 1
     with pytest.raises(InputError, match="each of the 2 classes is in one group alone"):
         hold_out(np.array([0, 0, 1, 1]), 0.5, seed=0, groups=["a", "a", "b", "b"])
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse as sp
 
 from windvane.data.table_io import read_table, write_table
-from windvane.runtime.table import Table
+from windvane.runtime.columns.table import Table
 
 
 @pytest.fixture

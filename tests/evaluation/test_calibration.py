@@ -19,8 +19,8 @@ from windvane.evaluation.calibration import (
     fit_decision_weights,
     fit_temperature,
 )
+from windvane.runtime.columns.table import Floats
 from windvane.runtime.ensemble import apply_temperature
-from windvane.runtime.table import Floats
 
 
 @given(st.floats(0.2, 5), st.integers(0, 1000))

@@ -16,7 +16,7 @@ from windvane.data.files import to_frame
 from windvane.errors import InputError
 from windvane.evaluation.importance import MAX_ROWS, encoded_columns, feature_importance, matrix_columns
 from windvane.evaluation.metrics import Metric
-from windvane.runtime.table import Floats, Table
+from windvane.runtime.columns.table import Floats, Table
 
 RNG = np.random.default_rng(0)
 N = 400
@@ -28,7 +28,7 @@ class Sum:
     """Predicts 2 a + b; c is noise."""
 
     classes = None
-    ensemble = SimpleNamespace(decision=None)
+    ensemble = SimpleNamespace(decision_weights=None)
 
     def __init__(self, X: Any) -> None:
         self.schema, self.seen = infer_schema(to_frame(X)), list[int]()

@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 from windvane.data.task import Task
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.evaluation.predictions import Predictions
-from windvane.runtime.table import Table
+from windvane.runtime.columns.table import Table
 
 RNG = np.random.default_rng(0)
 BINARY = Task("binary", 100, 2, 2)

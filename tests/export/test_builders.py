@@ -10,7 +10,7 @@ from leaving import make_frame, make_predictor, make_target, same
 
 from windvane.data.task import Kind
 from windvane.export.builders import BUILDERS, Kept, linear_classifier
-from windvane.predictor import Predictor
+from windvane.persistence import Predictor
 
 
 def keep(predictor: Predictor) -> Kept:

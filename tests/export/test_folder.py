@@ -32,7 +32,7 @@ from scipy import sparse as sp
 import windvane
 from windvane.data.task import Kind
 from windvane.errors import InputError
-from windvane.predictor import Predictor
+from windvane.persistence import Predictor
 
 
 def check(predictor: Predictor, X: Any, folder: Path) -> Any:
@@ -52,8 +52,8 @@ def mixed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """All families, on a table with every kind of column."""
     X, kind = make_frame(rich=True), request.param
     more = {
-        "binary": {"decision": (0.4, 1.0)},
-        "multiclass": {"temperature": 1.7, "decision": (1.5, 0.7, 1.0)},
+        "binary": {"decision_weights": (0.4, 1.0)},
+        "multiclass": {"temperature": 1.7, "decision_weights": (1.5, 0.7, 1.0)},
         "regression": {},
     }[kind]
     members: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in families_of(kind)]
@@ -80,7 +80,10 @@ def test_the_program_is_small_and_the_runtime_whole(mixed: Predictor, tmp_path: 
     export(mixed, tmp_path / "out")
     sources = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.py")}
     runtime = Path(windvane.__file__).parent / "runtime"
-    assert sources == {"predictor.py", *(f"runtime/{path.name}" for path in runtime.glob("*.py"))}
+    assert sources == {
+        "predictor.py",
+        *(f"runtime/{path.relative_to(runtime).as_posix()}" for path in runtime.rglob("*.py")),
+    }
     assert len((tmp_path / "out" / "predictor.py").read_text().splitlines()) < 100
 
 

@@ -22,6 +22,7 @@ from leaving import (
     make_target,
     ours,
     same,
+    tolerance_of,
 )
 from scipy import sparse as sp
 from sklearn.model_selection import FixedThresholdClassifier
@@ -30,7 +31,7 @@ from sklearn.pipeline import Pipeline
 from windvane.data.task import Kind
 from windvane.errors import InputError
 from windvane.export.plain import to_sklearn
-from windvane.predictor import Predictor
+from windvane.persistence import Predictor
 
 
 def check(predictor: Predictor, X: Any) -> Any:
@@ -47,7 +48,7 @@ def test_each_family_alone(family: str, kind: Kind, tmp_path: Path) -> None:
 
 
 MORE: dict[str, dict[str, Any]] = {
-    "binary": {"decision": (0.4, 1.0), "temperature": 0.6},
+    "binary": {"decision_weights": (0.4, 1.0), "temperature": 0.6},
     "multiclass": {"temperature": 1.7},
     "regression": {},
 }
@@ -67,7 +68,7 @@ def test_mixed_ensemble_where_windvane_cannot_be_imported(kind: Kind, tmp_path: 
     assert b"windvane" not in content
     (tmp_path / "model.pickle").write_bytes(content)
     raw, labels = elsewhere(tmp_path / "model.pickle", other, tmp_path)
-    same(raw, ours(predictor, other)[0])
+    same(raw, ours(predictor, other)[0], tolerance_of(predictor))
     assert (labels == model.predict(other)).all()
 
 
@@ -107,7 +108,9 @@ def test_wide_one_hot_encodings(tmp_path: Path) -> None:
 def test_every_obstacle_is_named_at_once(tmp_path: Path) -> None:
     X = make_frame(rich=True)
     members = [("catboost", {}), ("linear", {})]
-    predictor = make_predictor(tmp_path, X, make_target(X, "multiclass"), "multiclass", members, decision=(1, 2, 1))
+    predictor = make_predictor(
+        tmp_path, X, make_target(X, "multiclass"), "multiclass", members, decision_weights=(1, 2, 1)
+    )
     own = replace(predictor.ensemble.members[1], family="own")
     ensemble = replace(predictor.ensemble, members=(predictor.ensemble.members[0], own))
     models: Any = [predictor.models[0], [object(), object()]]

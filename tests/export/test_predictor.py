@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from leaving import export, make_frame, make_predictor, make_target, ours, program, same
 
-from windvane.predictor import Predictor
+from windvane.persistence import Predictor
 
 
 @pytest.fixture(params=["binary", "regression"])

@@ -9,8 +9,8 @@ import pytest
 from windvane.data.task import Task
 from windvane.metalearning.candidates import GUESSES, make_candidates, read_published, translate
 from windvane.models import FAMILIES
-from windvane.models.params import check, complete
-from windvane.search.portfolio import Entry
+from windvane.models.search_space import fill_defaults, validate
+from windvane.search.strategy.portfolio import PortfolioEntry
 
 BINARY, NUMBERS = Task("binary", 1000, 10, 2), Task("regression", 1000, 10)
 NUMERIC = "data_preprocessor:feature_type:numerical_transformer:"
@@ -32,11 +32,11 @@ def test_candidates_are_guesses_the_defaults_and_random_ones(task: Task) -> None
     candidates = make_candidates(task, FAMILIES, dict.fromkeys(FAMILIES, 3), seed=0)
     assert candidates[: len(GUESSES)] == list(GUESSES)
     assert {entry.family for entry in candidates[len(GUESSES) :]} == set(FAMILIES)
-    whole = [(e.family, complete(e.config, FAMILIES[e.family].space(task))) for e in candidates]
-    assert all((name, complete({}, family.space(task))) in whole for name, family in FAMILIES.items())
+    whole = [(e.family, fill_defaults(e.config, FAMILIES[e.family].search_space(task))) for e in candidates]
+    assert all((name, fill_defaults({}, family.search_space(task))) in whole for name, family in FAMILIES.items())
     assert all(pair not in whole[:i] for i, pair in enumerate(whole)), "the same model stands there twice"
     for entry in candidates:
-        check(entry.config, FAMILIES[entry.family].space(task))
+        validate(entry.config, FAMILIES[entry.family].search_space(task))
         assert json.loads(json.dumps(entry.config)) == entry.config
     assert (
         make_candidates(task, FAMILIES, dict.fromkeys(FAMILIES, 3), seed=0)
@@ -47,15 +47,15 @@ def test_candidates_are_guesses_the_defaults_and_random_ones(task: Task) -> None
 
 def test_only_families_that_are_asked_for() -> None:
     few = {"linear": FAMILIES["linear"]}
-    published = [Entry("mlp", {}), Entry("linear", {"C": 0.5})]
+    published = [PortfolioEntry("mlp", {}), PortfolioEntry("linear", {"C": 0.5})]
     candidates = make_candidates(BINARY, few, {"linear": 2, "mlp": 2}, seed=0, published=published)
     assert {entry.family for entry in candidates} == {"linear"}
-    assert Entry("linear", {"C": 0.5}) in candidates
+    assert PortfolioEntry("linear", {"C": 0.5}) in candidates
 
 
 def test_a_published_network_in_our_words() -> None:
     entry = translate(NETWORK, FAMILIES)
-    assert entry == Entry(
+    assert entry == PortfolioEntry(
         "mlp",
         {
             "depth": 3,
@@ -80,7 +80,7 @@ def test_a_published_forest_in_our_words() -> None:
         "classifier:extra_trees:min_samples_split": 3,
     }
     same = {"criterion": "entropy", "max_features": 0.9959, "min_samples_split": 3, "min_samples_leaf": 1}
-    assert translate(forest, FAMILIES) == Entry("extra_trees", {**same, "bootstrap": False})
+    assert translate(forest, FAMILIES) == PortfolioEntry("extra_trees", {**same, "bootstrap": False})
 
 
 def test_what_has_no_counterpart_here_is_left_out() -> None:
@@ -103,6 +103,6 @@ def test_what_was_published_is_understood(shared_tables: Path) -> None:
     counts = {name: sum(entry.family == name for entry in found) for name in FAMILIES}
     assert counts["mlp"] > 50 and counts["extra_trees"] > 20 and counts["lightgbm"] > 50
     for entry in found:
-        space = FAMILIES[entry.family].space(BINARY)
-        check(entry.config, space)
-        assert set(entry.config) <= set(complete(entry.config, space))
+        space = FAMILIES[entry.family].search_space(BINARY)
+        validate(entry.config, space)
+        assert set(entry.config) <= set(fill_defaults(entry.config, space))

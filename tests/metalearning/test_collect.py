@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,15 @@ from sklearn.linear_model import Ridge
 from windvane.data.splits import make_folds
 from windvane.metalearning.cells import read_cells
 from windvane.metalearning.collect import CollectSettings, SourceTable, _collect_table, collect
+from windvane.metalearning.learn import entries_of
 from windvane.metalearning.replay import entry_id
-from windvane.search.portfolio import Entry
+from windvane.search.strategy.portfolio import PortfolioEntry
 
-ENTRIES = [Entry("linear", {}), Entry("extra_trees", {"min_samples_leaf": 2}), Entry("martian", {})]
+ENTRIES = [
+    PortfolioEntry("linear", {}),
+    PortfolioEntry("extra_trees", {"min_samples_leaf": 2}),
+    PortfolioEntry("martian", {}),
+]
 
 
 def source(folder: Path, name: str = "iris") -> SourceTable:
@@ -70,7 +76,7 @@ def test_kept_predictions_give_the_recorded_losses(tmp_path: Path) -> None:
 def test_the_test_loss_is_that_of_the_folds_models_on_rows_never_seen(tmp_path: Path) -> None:
     """Ridge regression by hand: standardized inputs, the mean of three folds' predictions."""
     path, table = tmp_path / "cells.jsonl", source(tmp_path, "diabetes")
-    collect([table], [Entry("linear", {"alpha": 10.0})], CollectSettings("cv3"), path, quiet=True)
+    collect([table], [PortfolioEntry("linear", {"alpha": 10.0})], CollectSettings("cv3"), path, quiet=True)
     (cell,) = read_cells(path)
     X, y, X_test, y_test = (np.asarray(part, dtype=float) for part in table.read())
     found = []
@@ -88,22 +94,34 @@ def test_a_cell_that_kills_its_process_is_recorded_and_the_others_are_collected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, table = tmp_path / "cells.jsonl", source(tmp_path)
-    entries = [Entry("extra_trees", {}), *ENTRIES[:1]]
+    entries = [PortfolioEntry("extra_trees", {}), *ENTRIES[:1]]
     monkeypatch.setattr("windvane.metalearning.collect._collect_table", _die_on_trees)
     collect([table], entries, CollectSettings("cv3"), path, quiet=True)
     assert [(cell.family, cell.status) for cell in read_cells(path)] == [("extra_trees", "crashed"), ("linear", "done")]
 
 
 def _die_on_trees(*arguments: Any) -> None:
-    from windvane.models.forests import ForestModel
+    from windvane.models.forest import ForestModel
 
-    ForestModel.grow = lambda *_: os._exit(9)  # type: ignore[assignment, method-assign, misc]
+    ForestModel._train_iterations = lambda *_: os._exit(9)  # type: ignore[assignment, method-assign, misc]
     _collect_table(*arguments)
+
+
+def test_a_table_that_kills_its_process_leaves_one_record(tmp_path: Path) -> None:
+    path, table = tmp_path / "cells.jsonl", source(tmp_path)
+    broken = replace(table, name="broken", path=tmp_path / "broken.csv")
+    broken.path.write_text("a,b\n1,2\n")  # it lacks the target
+    collect([broken, table], ENTRIES[:1], CollectSettings("cv3"), path, quiet=True)
+    assert [(cell.table, cell.family, cell.status) for cell in read_cells(path)] == [
+        ("broken", "", "unreadable"),
+        (table.name, "linear", "done"),
+    ]
+    assert list(entries_of(path).values()) == ENTRIES[:1]
 
 
 def test_no_cell_is_begun_after_the_end(tmp_path: Path) -> None:
     path = tmp_path / "cells.jsonl"
-    assert collect([source(tmp_path)], ENTRIES, CollectSettings(), path, until=time.monotonic(), quiet=True) == 0
+    assert collect([source(tmp_path)], ENTRIES, CollectSettings(), path, deadline=time.monotonic(), quiet=True) == 0
     assert read_cells(path) == []
 
 

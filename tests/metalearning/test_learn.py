@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from windvane.errors import InputError
+from windvane.metalearning.build_portfolio import BuildPlan
 from windvane.metalearning.learn import (
     LARGE_ROWS,
     complete_tables,
@@ -14,11 +15,15 @@ from windvane.metalearning.learn import (
     learn_portfolio,
     leave_out,
 )
-from windvane.metalearning.portfolio import BuildPlan
-from windvane.metalearning.replay import Curve, TableReplay, entry_id, read_matrix, write_matrix
-from windvane.search.portfolio import Entry
+from windvane.metalearning.replay import LearningCurve, TableReplay, entry_id, read_matrix, write_matrix
+from windvane.search.strategy.portfolio import PortfolioEntry
 
-ENTRIES = [Entry("linear", {}), Entry("linear", {"C": 0.1}), Entry("lightgbm", {}), Entry("mlp", {"depth": 1})]
+ENTRIES = [
+    PortfolioEntry("linear", {}),
+    PortfolioEntry("linear", {"C": 0.1}),
+    PortfolioEntry("lightgbm", {}),
+    PortfolioEntry("mlp", {"depth": 1}),
+]
 BY_ID = {entry_id(entry.family, entry.config): entry for entry in ENTRIES}
 PLAN = BuildPlan(budgets=(10.0, 60.0), workers=1, size=3)
 
@@ -38,7 +43,7 @@ def make_table(name: str, kind: str, rows: int, best: int, seed: int = 0) -> Tab
         losses = np.array([2 * noise, noise])
         cost = 1.0 if i == 3 else 2.0
         family = BY_ID[entry].family
-        table.curves[entry] = Curve(
+        table.curves[entry] = LearningCurve(
             family, np.array([0.1, cost]), losses, losses, (parts,) * 2, (parts,) * 2, True, cost
         )
     return table

@@ -12,8 +12,8 @@ import numpy as np
 from scipy import sparse as sp
 
 from windvane.data.task import Kind, Task
-from windvane.models.base import Family, Model, Part, Setting
-from windvane.runtime.table import Table
+from windvane.models.base import DataSplit, Family, Model, TrainingContext
+from windvane.runtime.columns.table import Table
 
 CLASSES: dict[Kind, int] = {"binary": 2, "multiclass": 3, "regression": 0}
 
@@ -22,18 +22,20 @@ CLASSES: dict[Kind, int] = {"binary": 2, "multiclass": 3, "regression": 0}
 class Case:
     """A training part, a validation part and rows to predict, of one problem."""
 
-    setting: Setting
-    train: Part
-    valid: Part
-    test: Part
+    context: TrainingContext
+    train: DataSplit
+    validation: DataSplit
+    test: DataSplit
 
-    def start(self, family: Family, config: dict[str, Any] | None = None, kept: Path | None = None) -> Model:
-        return family.start(config or {}, self.train, self.valid, self.setting, kept)
+    def create_model(
+        self, family: Family, config: dict[str, Any] | None = None, checkpoint: Path | None = None
+    ) -> Model:
+        return family.create_model(config or {}, self.train, self.validation, self.context, checkpoint)
 
     def loss(self, found: Any) -> float:
         """Log loss (cut off, since a small forest is sure of much) or relative squared error of the test part."""
         target = self.test.target
-        if not self.setting.task.is_classification:
+        if not self.context.task.is_classification:
             return float(np.mean((found - target) ** 2) / np.var(target))
         return float(-np.mean(np.log(np.clip(found[np.arange(len(target)), target], 0.02, 1))))
 
@@ -66,17 +68,17 @@ def make_case(kind: Kind, *, n: int = 600, seed: int = 0, texts: bool = False, s
         target = np.searchsorted(np.quantile(score, np.arange(1, CLASSES[kind]) / CLASSES[kind]), score).astype(
             np.int64
         )
-    part = Part(table, target)
+    part = DataSplit(table, target)
     fold = np.arange(n) % 5
     task = Task(kind, n_rows=n, n_columns=table.n_columns, n_classes=CLASSES[kind])
-    test, valid, train = (take(part, np.flatnonzero(chosen)) for chosen in (fold == 0, fold == 1, fold > 1))
-    return Case(Setting(task, seed=3), train, valid, test)
+    test, validation, train = (take(part, np.flatnonzero(chosen)) for chosen in (fold == 0, fold == 1, fold > 1))
+    return Case(TrainingContext(task, seed=3), train, validation, test)
 
 
-def take(part: Part, rows: Any) -> Part:
+def take(part: DataSplit, rows: Any) -> DataSplit:
     """Take some rows of a part."""
     weight = None if part.weight is None else part.weight[rows]
-    return Part(part.table.take(rows), part.target[rows], weight)
+    return DataSplit(part.table.take(rows), part.target[rows], weight)
 
 
 def unseen(table: Table) -> Table:

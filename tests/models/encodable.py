@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse as sp
 
 from windvane.data.task import Kind, Task
-from windvane.runtime.table import Table
+from windvane.runtime.columns.table import Table
 
 CARDINALITIES = (0, 3, 9, 60)
 

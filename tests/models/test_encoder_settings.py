@@ -13,9 +13,9 @@ from scipy import sparse as sp
 from windvane.data.task import Kind, Task
 from windvane.errors import ModelFileError
 from windvane.models.encoding import DENSE, NATIVE, ORDINAL, EncoderSettings, Scale, fit_encoder
-from windvane.runtime.encoder import Encoder, float32
+from windvane.runtime.columns.encoder import Encoder, float32
+from windvane.runtime.columns.table import Table
 from windvane.runtime.serialization import read_json, write_json
-from windvane.runtime.table import Table
 
 
 @pytest.mark.parametrize("choices", [NATIVE, ORDINAL, DENSE])

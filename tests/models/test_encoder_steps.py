@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from windvane.data.task import Kind
 from windvane.models.encoding import EncoderSettings, FittedTransformers, describe_transformers, fit_transformers
-from windvane.runtime.table import Table
+from windvane.runtime.columns.table import Table
 
 
 def slowly(fitted: FittedTransformers, table: Table) -> Any:

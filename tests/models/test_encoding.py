@@ -8,7 +8,7 @@ import pytest
 from cases import make_case
 
 from windvane.models import FAMILIES
-from windvane.models.base import Part
+from windvane.models.base import DataSplit
 from windvane.models.encoding import (
     DENSE,
     balance_class_weights,
@@ -16,20 +16,20 @@ from windvane.models.encoding import (
     encoder_settings,
     preprocessing_space,
 )
-from windvane.models.params import check, complete, sample
+from windvane.models.search_space import fill_defaults, sample, validate
 
 
 def test_the_defaults_are_what_dense_encoding_always_was() -> None:
-    default = encoder_settings(complete({}, preprocessing_space("standard")))
+    default = encoder_settings(fill_defaults({}, preprocessing_space("standard")))
     assert default == replace(DENSE, min_frequency=1e-3)
-    assert encoder_settings(complete({}, preprocessing_space("quantile"))) == replace(default, scale="quantile")
+    assert encoder_settings(fill_defaults({}, preprocessing_space("quantile"))) == replace(default, scale="quantile")
 
 
 def test_every_choice_reaches_the_encoder() -> None:
     space, rng = preprocessing_space("standard"), np.random.default_rng(0)
     for _ in range(100):
         config = sample(space, rng)
-        check(config, space)
+        validate(config, space)
         chosen = asdict(encoder_settings(config))
         assert all(chosen[name] == value for name, value in config.items() if name != "merge_rare")
         assert (chosen["min_frequency"] > 0) == config["merge_rare"]
@@ -40,7 +40,7 @@ def test_balanced_classes_weigh_the_same(weighted: bool) -> None:
     train = make_case("multiclass").train
     rows = np.flatnonzero((train.target != 0) | (np.arange(len(train.target)) % 9 == 0))
     weight = np.linspace(1, 2, len(rows)) if weighted else None
-    part = Part(train.table.take(rows), train.target[rows], weight)
+    part = DataSplit(train.table.take(rows), train.target[rows], weight)
     assert balance_class_weights({"class_weight": "none"}, part) is part and balance_class_weights({}, part) is part
     found = balance_class_weights({"class_weight": "balanced"}, part).weight
     assert found is not None
@@ -56,11 +56,11 @@ def test_balanced_classes_weigh_the_same(weighted: bool) -> None:
 def test_balanced_classes_are_predicted_more_evenly(name: str) -> None:
     case = make_case("binary", n=1000)
     rare = np.flatnonzero((case.train.target == 0) | (np.arange(len(case.train.target)) % 8 == 0))
-    train = Part(case.train.table.take(rare), case.train.target[rare])
-    assert set(class_weight_space(case.setting.task)) <= set(FAMILIES[name].space(case.setting.task))
+    train = DataSplit(case.train.table.take(rare), case.train.target[rare])
+    assert set(class_weight_space(case.context.task)) <= set(FAMILIES[name].search_space(case.context.task))
     shares: list[float] = []
     for choice in ("none", "balanced"):
-        model: Any = replace(case, train=train).start(FAMILIES[name], {"class_weight": choice})
-        model.grow(64)
+        model: Any = replace(case, train=train).create_model(FAMILIES[name], {"class_weight": choice})
+        model.train_until(64)
         shares.append(float(model.predict(case.test.table)[:, 1].mean()))
     assert shares[0] + 0.05 < shares[1]

@@ -8,18 +8,18 @@ import pytest
 from cases import Case, Ticking, make_case
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from windvane.models import FAMILIES, linear, logistic
+from windvane.models import FAMILIES, linear
 from windvane.models.encoding import encoder_settings, fit_encoder
-from windvane.models.params import complete
+from windvane.models.search_space import fill_defaults
 
 FAMILY = FAMILIES["linear"]
 
 
 def test_it_is_the_model_of_scikit_learn(case: Case) -> None:
-    model: Any = case.start(FAMILY)
-    model.grow(1)
-    task = case.setting.task
-    settings = encoder_settings(complete({}, FAMILY.space(task)))
+    model: Any = case.create_model(FAMILY)
+    model.train_until(1)
+    task = case.context.task
+    settings = encoder_settings(fill_defaults({}, FAMILY.search_space(task)))
     _, features = fit_encoder(settings, case.train.table, case.train.target, task)
     rows = model.encoder.transform(case.test.table)
     if task.is_classification:
@@ -35,17 +35,16 @@ def test_it_is_the_model_of_scikit_learn(case: Case) -> None:
 def test_the_clock_stops_the_optimiser_and_it_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = make_case("multiclass", n=5000)
     config = {"C": 1000.0, "scale": "robust"}
-    full, short = case.start(FAMILY, config), case.start(FAMILY, config)
-    full.grow(1)
+    full, short = case.create_model(FAMILY, config), case.create_model(FAMILY, config)
+    full.train_until(1)
     with monkeypatch.context() as patch:
         clock = Ticking()
         patch.setattr(linear, "time", clock)
-        patch.setattr(logistic, "time", clock)
-        short.grow(1, until=1.0)  # the first portion begins at 0, the second would at 1
+        short.train_until(1, deadline=1.0)  # the first portion begins at 0, the second would at 1
     assert full.finished and not short.finished and short.iterations == 1
     assert np.isfinite(short.predict(case.test.table)).all()
     short.save(tmp_path)
-    continued = case.start(FAMILY, config, kept=tmp_path)
-    continued.grow(1)
+    continued = case.create_model(FAMILY, config, checkpoint=tmp_path)
+    continued.train_until(1)
     assert continued.finished
     np.testing.assert_allclose(continued.predict(case.test.table), full.predict(case.test.table), atol=2e-2)

@@ -25,11 +25,13 @@ from windvane.errors import InputError, ModelFileError
 from windvane.models import FAMILIES
 from windvane.models.base import Param
 from windvane.models.sklearn_family import SklearnFamily, repeat_by_weight
-from windvane.runtime.sklearn_files import read_estimator, write_estimator
+from windvane.runtime.models.sklearn_estimator import read_estimator, write_estimator
 
 CATALOG = ("hist_gradient_boosting", "sgd", "kernel", "neighbours", "discriminant")
 BAYES = SklearnFamily(
-    "bayes", classifier=GaussianNB(), space={"var_smoothing": Param(FloatDistribution(1e-9, 1.0, log=True), 1e-2)}
+    "bayes",
+    classifier=GaussianNB(),
+    search_space={"var_smoothing": Param(FloatDistribution(1e-9, 1.0, log=True), 1e-2)},
 )
 BOOSTING = SklearnFamily(
     "boosting", regressor=GradientBoostingRegressor(max_depth=2), iterations="n_estimators", max_iterations=100
@@ -37,15 +39,15 @@ BOOSTING = SklearnFamily(
 
 
 def trained(family: Any, case: Case, config: dict[str, Any] | None = None, iterations: int = 40) -> Any:
-    model = case.start(family, config)
-    model.grow(iterations)
+    model = case.create_model(family, config)
+    model.train_until(iterations)
     return model
 
 
 def test_hyperparameters_reach_the_estimator() -> None:
     case = make_case("binary")
-    assert not BAYES.supports(make_case("regression").setting.task, case.train.table)
-    assert {"var_smoothing", "scale", "class_weight"} <= set(BAYES.space(case.setting.task))
+    assert not BAYES.supports(make_case("regression").context.task, case.train.table)
+    assert {"var_smoothing", "scale", "class_weight"} <= set(BAYES.search_space(case.context.task))
     model = trained(BAYES, case, {"var_smoothing": 0.5})
     assert model.estimator.var_smoothing == 0.5 and model.finished
 
@@ -55,7 +57,7 @@ def test_seed_and_threads_reach_every_part_that_has_them() -> None:
     forest = ExtraTreesClassifier(5, n_jobs=7)
     model = trained(SklearnFamily.wrap(make_pipeline(StandardScaler(), forest)), case)
     last = model.estimator.steps[-1][1]
-    assert (last.random_state, last.n_jobs) == (case.setting.seed, case.setting.threads)
+    assert (last.random_state, last.n_jobs) == (case.context.seed, case.context.threads)
 
 
 def test_a_classifier_without_probabilities_is_calibrated(tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_a_classifier_without_probabilities_is_calibrated(tmp_path: Path) -> Non
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert case.loss(found) < 1.0
     model.save(tmp_path)
-    np.testing.assert_array_equal(family.load(tmp_path, case.setting).predict(case.test.table), found)
+    np.testing.assert_array_equal(family.load(tmp_path, case.context).predict(case.test.table), found)
 
 
 def test_a_target_is_scaled_and_the_number_of_iterations_found_on_validation_rows() -> None:
@@ -108,7 +110,7 @@ def test_files_are_opened_with_the_types_of_the_code_alone(name: str, tmp_path: 
     model = trained(FAMILIES[name], case)
     model.save(tmp_path)
     path = tmp_path / "model.skops"
-    read_estimator(path, FAMILIES[name].trusted_types(case.setting.task))  # type: ignore[attr-defined]
+    read_estimator(path, FAMILIES[name].trusted_types(case.context.task))  # type: ignore[attr-defined]
     with zipfile.ZipFile(path) as archive:
         files = {file: archive.read(file) for file in archive.namelist()}
     schema = json.loads(files["schema.json"])
@@ -120,7 +122,7 @@ def test_files_are_opened_with_the_types_of_the_code_alone(name: str, tmp_path: 
             archive.writestr(file, data)
     path.write_bytes(content.getvalue())
     with pytest.raises(ModelFileError, match=r"model\.skops"):
-        read_estimator(path, FAMILIES[name].trusted_types(case.setting.task))  # type: ignore[attr-defined]
+        read_estimator(path, FAMILIES[name].trusted_types(case.context.task))  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("damage", ["left", "right", "feature_idx"])
@@ -159,7 +161,7 @@ def test_what_cannot_be_opened_again_is_not_written(tmp_path: Path) -> None:
     )
     model = trained(trusting, case)
     model.save(tmp_path)
-    found = trusting.load(tmp_path, case.setting).predict(case.test.table)
+    found = trusting.load(tmp_path, case.context).predict(case.test.table)
     np.testing.assert_array_equal(found, model.predict(case.test.table))
 
 

@@ -28,7 +28,7 @@ from windvane.report.data_checks import (
     row_hashes,
     single_column_scores,
 )
-from windvane.runtime.schema import Schema
+from windvane.runtime.columns.schema import Schema
 from windvane.search.problem import Problem
 
 RNG = np.random.default_rng(0)

@@ -21,7 +21,7 @@ from windvane.report.predictions_section import (
     regression_section,
 )
 from windvane.report.report_data import ReportData
-from windvane.runtime.table import Table
+from windvane.runtime.columns.table import Table
 
 RNG = np.random.default_rng(0)
 LABELS = ["no", "yes"]

@@ -11,13 +11,13 @@ from toys import make_trial
 
 from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric
-from windvane.html_builder import Html
-from windvane.predictor import Predictor
+from windvane.pages.html_builder import Html
+from windvane.persistence import Predictor
 from windvane.report.report_data import ReportData
 from windvane.report.search_section import MAX_ERROR_LENGTH, ensemble_section, failure_section, search_section
+from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble, Member
-from windvane.runtime.schema import Schema
-from windvane.search.policy import make_policy
+from windvane.search.strategy.policy import make_policy
 
 TASK = Task("binary", 100, 1, 2)
 
@@ -28,10 +28,12 @@ def make(trials: list[Any], *, n_curve: int = 20, temperature: float = 1.0) -> R
         Member(1, "checkpoint_0000", "toy", 0.3),
         Member(2, "s", "tree", 0.2),
     )
-    ensemble = Ensemble(members, 0.1, temperature, decision=(1.0, 2.5))
+    ensemble = Ensemble(members, 0.1, temperature, decision_weights=(1.0, 2.5))
     classes = np.array(["no", "yes"])
     models: Any = ((1, 2), (1, 2), (1, 2))
-    predictor = Predictor(TASK, Schema((), False, 1), get_metric("roc_auc", TASK), classes, ensemble, models, ())
+    predictor = Predictor(
+        Schema((), False, 1), classes, ensemble, models, task=TASK, metric=get_metric("roc_auc", TASK), folders=()
+    )
     curve = [(float(i), 0.9 if i == 0 else 0.4 - i / 100, 0.3 - i / 100) for i in range(n_curve)]
     return ReportData(predictor, trials, curve, make_policy("cv3-halving", "of a test"))
 

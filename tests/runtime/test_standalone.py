@@ -13,11 +13,12 @@ import pytest
 import windvane
 
 RUNTIME = Path(windvane.__file__).parent / "runtime"
+FILES = sorted(RUNTIME.rglob("*.py"))
 AT_THE_TOP = {"numpy", "scipy", "pandas", *sys.stdlib_module_names}
-IN_FUNCTIONS = {"lightgbm", "catboost", "sklearn", "skops"}
+IN_FUNCTIONS = {"PIL", "lightgbm", "catboost", "sklearn", "skops"}
 
 
-@pytest.mark.parametrize("path", sorted(RUNTIME.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(RUNTIME).as_posix())
 def test_it_imports_itself_by_relative_names_and_little_else(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     top = {id(node) for node in tree.body}
@@ -31,7 +32,7 @@ def test_it_imports_itself_by_relative_names_and_little_else(path: Path) -> None
 
 def test_a_copy_is_imported_alone(tmp_path: Path) -> None:
     shutil.copytree(RUNTIME, tmp_path / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
-    names = ", ".join(f"runtime.{path.stem}" for path in RUNTIME.glob("*.py") if path.stem != "__init__")
+    names = ", ".join(".".join(path.relative_to(RUNTIME.parent).with_suffix("").parts) for path in FILES)
     heavy = sorted(IN_FUNCTIONS | {"windvane"})
     script = f"import sys\nsys.modules['windvane'] = None\nimport {names}\n"
     script += f"assert not [name for name in {heavy} if sys.modules.get(name)]"

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from windvane.search.ensemble import MODELS_PER_FOLD, allocate_fold_models
+from windvane.search.ensemble_selection import MODELS_PER_FOLD, allocate_fold_models
 
 
 @given(

@@ -21,8 +21,8 @@ from windvane.errors import InputError
 from windvane.evaluation.metrics import Metric
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.sklearn_family import SklearnFamily
-from windvane.search.policy import Policy
 from windvane.search.problem import PreparedProblem, choose_families, prepare_problem, supported_families
+from windvane.search.strategy.policy import Policy
 from windvane.search.workers.messages import session_objects
 from windvane.settings import Settings
 
@@ -57,7 +57,7 @@ def test_a_table_and_labels_become_a_problem() -> None:
     assert prepared.classes is not None and prepared.classes.tolist() == ["class 0", "class 1"]
     assert (problem.table.n_numbers, problem.table.cardinalities) == (1, (3,))
     assert prepared.policy.name == "cv5" and len(problem.folds) == 5
-    np.testing.assert_array_equal(np.sort(problem.valid_rows), np.arange(60))
+    np.testing.assert_array_equal(np.sort(problem.validation_rows), np.arange(60))
     assert set(prepared.families) == set(DEFAULT)
     assert prepared.warnings == ()
 
@@ -73,7 +73,7 @@ def test_three_classes_and_numbers() -> None:
 
 def test_the_same_seed_gives_the_same_folds_and_another_one_others() -> None:
     def folds(seed: int) -> list[list[int]]:
-        return [fold.valid.tolist() for fold in run(frame(), labels(), {"seed": seed}).problem.folds]
+        return [fold.validation.tolist() for fold in run(frame(), labels(), {"seed": seed}).problem.folds]
 
     assert folds(1) == folds(1)
     assert folds(1) != folds(2)
@@ -98,9 +98,9 @@ def test_splits_of_the_user() -> None:
     assert prepared.policy.reason == "the splitter that was given"
     groups = np.repeat(np.arange(20), 3)
     for fold in run(frame(), labels(), groups=groups).problem.folds:
-        assert not set(groups[fold.train]) & set(groups[fold.valid])
+        assert not set(groups[fold.train]) & set(groups[fold.validation])
     for fold in run(frame(), np.arange(60.0), goal="regression", time=np.arange(60)[::-1]).problem.folds:
-        assert fold.train.min() > fold.valid.max()
+        assert fold.train.min() > fold.validation.max()
 
 
 def test_rare_classes_are_told_of() -> None:

@@ -10,10 +10,10 @@ from toys import CLASSES, ToyFamily, make_problem, make_trial
 
 from windvane.data.column_types import infer_schema
 from windvane.data.task import Kind
-from windvane.models.base import Part, Setting
-from windvane.predictor import Predictor
+from windvane.models.base import DataSplit, TrainingContext
+from windvane.persistence import Predictor
+from windvane.runtime.columns.table import Table
 from windvane.runtime.ensemble import Ensemble, Member
-from windvane.runtime.table import Table
 from windvane.search import refit as module
 from windvane.search.problem import Problem
 from windvane.search.refit import refit_ensemble
@@ -40,7 +40,7 @@ def predictor_of(problem: Problem) -> Predictor:
 
 def refit(problem: Problem, folder: Path, *families: ToyFamily) -> Predictor:
     chosen: Any = {family.name: family for family in families or (ToyFamily("toy"), ToyFamily("other"))}
-    rows = Part(problem.table, problem.target, problem.weight)
+    rows = DataSplit(problem.table, problem.target, problem.weight)
     return refit_ensemble(predictor_of(problem), TRIALS, chosen, rows, folder)
 
 
@@ -49,11 +49,11 @@ def test_each_member_is_trained_on_all_rows_for_the_mean_of_its_iterations(kind:
     problem = make_problem(kind)
     new = refit(problem, tmp_path / "refit")
     assert (new.ensemble, new.task, new.metric) == (predictor_of(problem).ensemble, problem.task, problem.metric)
-    everything = Part(problem.table, problem.target)
+    everything = DataSplit(problem.table, problem.target)
     blend = 0.0
     for weight, rate, iterations, seed in ((0.75, 0.2, 6, 23), (0.25, 0.5, 4, 21)):
-        model = ToyFamily().start({"rate": rate}, everything, everything, Setting(problem.task, seed))
-        model.grow(iterations)
+        model = ToyFamily().create_model({"rate": rate}, everything, everything, TrainingContext(problem.task, seed))
+        model.train_until(iterations)
         blend = blend + weight * model.predict(problem.table)
     plain = Predictor(**{**vars(new), "ensemble": Ensemble(MEMBERS, 0.1)})
     np.testing.assert_allclose(plain.predict_raw(problem.table), blend, rtol=1e-12)
@@ -66,9 +66,16 @@ def test_weights_reach_the_models(tmp_path: Path) -> None:
     seen = []
 
     class Weighing(ToyFamily):
-        def start(self, config: Any, train: Part, valid: Part, setting: Setting, kept: Path | None = None) -> Any:
+        def create_model(
+            self,
+            config: Any,
+            train: DataSplit,
+            valid: DataSplit,
+            context: TrainingContext,
+            checkpoint: Path | None = None,
+        ) -> Any:
             seen.append((train, valid))
-            return super().start(config, train, valid, setting, kept)
+            return super().create_model(config, train, valid, context, checkpoint)
 
     weight = np.arange(90.0)
     refit(make_problem(weight=weight), tmp_path / "refit", Weighing("toy"), Weighing("other"))
@@ -84,15 +91,22 @@ def test_rows_for_early_stopping_are_few_and_spread_over_a_sorted_table(
     seen = []
 
     class Watching(ToyFamily):
-        def start(self, config: Any, train: Part, valid: Part, setting: Setting, kept: Path | None = None) -> Any:
+        def create_model(
+            self,
+            config: Any,
+            train: DataSplit,
+            valid: DataSplit,
+            context: TrainingContext,
+            checkpoint: Path | None = None,
+        ) -> Any:
             seen.append(valid)
-            return super().start(config, train, valid, setting, kept)
+            return super().create_model(config, train, valid, context, checkpoint)
 
     problem = make_problem("multiclass")
     order = np.argsort(problem.target, kind="stable")
     table: Table = problem.table.take(order)
     families: Any = {name: Watching(name) for name in ("toy", "other")}
-    train = Part(table, problem.target[order])
+    train = DataSplit(table, problem.target[order])
     refit_ensemble(predictor_of(problem), TRIALS, families, train, tmp_path / "refit")
     for valid in seen:
         assert 10 <= valid.table.n_rows <= 20
@@ -109,7 +123,7 @@ def test_an_earlier_refit_is_replaced_by_one_that_went_well_alone(tmp_path: Path
     before = states()
 
     def broken(event: str, iterations: int) -> None:
-        if event == "grow":
+        if event == "train_until":
             raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):

@@ -18,7 +18,7 @@ from toys import make_problem
 
 from windvane.errors import RunError, RunLockedError, VersionError
 from windvane.persistence import FORMAT, read_manifest, replace_json
-from windvane.runtime.table import Table
+from windvane.runtime.columns.table import Table
 from windvane.search.problem import Problem
 from windvane.search.run_directory import RunDirectory
 from windvane.version import VERSION
@@ -49,14 +49,14 @@ def test_a_problem_is_read_as_it_was_written(kind: Any, rich: bool, tmp_path: Pa
     assert (again.weight is None) == (problem.weight is None)
     for one, other in zip(again.folds, problem.folds, strict=True):
         np.testing.assert_array_equal(one.train, other.train)
-        np.testing.assert_array_equal(one.valid, other.valid)
+        np.testing.assert_array_equal(one.validation, other.validation)
     assert again.fingerprint() == problem.fingerprint()
 
 
 def test_validation_rows_stand_fold_after_fold_and_weights_count() -> None:
     problem = make_problem("regression", n=30, n_folds=3, weight=np.arange(30.0))
-    rows = problem.valid_rows
-    np.testing.assert_array_equal(rows, np.concatenate([fold.valid for fold in problem.folds]))
+    rows = problem.validation_rows
+    np.testing.assert_array_equal(rows, np.concatenate([fold.validation for fold in problem.folds]))
     np.testing.assert_array_equal(np.sort(rows), np.arange(30))
     prediction = np.zeros(len(rows))
     expected = np.sqrt(np.average(problem.target[rows] ** 2, weights=rows))

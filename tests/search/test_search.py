@@ -19,15 +19,15 @@ from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric
 from windvane.models import FAMILIES
 from windvane.models.linear import Linear
-from windvane.runtime.table import Table
-from windvane.search.ensemble import EnsembleBuilder
-from windvane.search.halving import Rung, make_rungs
+from windvane.runtime.columns.table import Table
+from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.history import History, describe_failures
-from windvane.search.portfolio import Entry
 from windvane.search.problem import Problem
 from windvane.search.run_directory import RunDirectory
 from windvane.search.scheduler import RESULT_LAG, Scheduler
 from windvane.search.search import Budget, Search
+from windvane.search.strategy.halving import Rung, make_rungs
+from windvane.search.strategy.portfolio import PortfolioEntry
 from windvane.search.train_trial import train_trial
 from windvane.search.trial import Trial
 from windvane.search.workers.pool import Event
@@ -42,7 +42,7 @@ class Failing(Linear):
 
     name = "failing"
 
-    def start(self, *arguments: Any, **more: Any) -> Any:
+    def create_model(self, *arguments: Any, **more: Any) -> Any:
         raise ValueError("never works")
 
 
@@ -102,7 +102,7 @@ def make(tmp_path: Path) -> Any:
             TASK,
             {family: pool.families[family] for family in families},
             History(directory.history),
-            [Entry(family, {}) for family in families],
+            [PortfolioEntry(family, {}) for family in families],
             rungs or make_rungs(100, False, None),
             seed=settings.seed,
             n_trials=n_trials,

@@ -17,8 +17,8 @@ from toys import CLASSES, ToyFamily, ToyModel, make_problem
 
 import windvane.search.train_trial as module
 from windvane.data.task import Kind
-from windvane.models.base import Setting
-from windvane.runtime.table import Floats, Table
+from windvane.models.base import TrainingContext
+from windvane.runtime.columns.table import Floats, Table
 from windvane.search.checkpoint import latest_checkpoint
 from windvane.search.problem import Problem
 from windvane.search.train_trial import train_trial
@@ -58,15 +58,15 @@ def assert_kept(trial: Trial, problem: Problem, folder: Path) -> None:
     """The one checkpoint of a trial gives its losses exactly, and the model of each fold predicts just that."""
     assert trial.checkpoint is not None
     assert [path.name for path in folder.iterdir()] == [trial.checkpoint]
-    kept = folder / trial.checkpoint
-    valid = np.load(kept / "valid.npy")
-    assert problem.loss(valid.astype(np.float64), problem.valid_rows) == trial.loss
-    pieces = np.split(valid, np.cumsum([len(fold.valid) for fold in problem.folds])[:-1])
+    checkpoint = folder / trial.checkpoint
+    valid = np.load(checkpoint / "valid.npy")
+    assert problem.loss(valid.astype(np.float64), problem.validation_rows) == trial.loss
+    pieces = np.split(valid, np.cumsum([len(fold.validation) for fold in problem.folds])[:-1])
     for i, (fold, piece) in enumerate(zip(problem.folds, pieces, strict=True)):
-        assert problem.loss(piece.astype(np.float64), fold.valid) == trial.fold_losses[i]
-        model = ToyFamily().load(kept / f"fold_{i}", Setting(problem.task, 0))
+        assert problem.loss(piece.astype(np.float64), fold.validation) == trial.fold_losses[i]
+        model = ToyFamily().load(checkpoint / f"fold_{i}", TrainingContext(problem.task, 0))
         assert model.iterations == trial.best_iterations[i]
-        np.testing.assert_array_equal(model.predict(problem.table.take(fold.valid)).astype(valid.dtype), piece)
+        np.testing.assert_array_equal(model.predict(problem.table.take(fold.validation)).astype(valid.dtype), piece)
 
 
 def raising(error: BaseException, event: str, least: int = 0) -> Callable[[str, int], None]:
@@ -91,13 +91,13 @@ def test_a_trial_trains_in_stages_with_a_checkpoint_of_each(kind: Kind, n_folds:
     assert trial.without_results() == TRIAL
     assert trial.error is None
     assert steps[0].loss > trial.loss
-    shape = (len(problem.valid_rows), CLASSES[kind])[: 2 if CLASSES[kind] else 1]
+    shape = (len(problem.validation_rows), CLASSES[kind])[: 2 if CLASSES[kind] else 1]
     assert np.load(tmp_path / "t" / "checkpoint_0003" / "valid.npy").shape == shape
 
 
 def test_seconds_are_those_inside_the_models(tmp_path: Path) -> None:
     def work(event: str, iterations: int) -> None:
-        seconds = 0.02 if event in ("grow", "predict") else 0
+        seconds = 0.02 if event in ("train_until", "predict") else 0
         end, cpu_end = time.perf_counter() + seconds, time.process_time() + seconds
         while time.perf_counter() < end or time.process_time() < cpu_end:  # another thread may use CPU seconds too
             pass
@@ -126,12 +126,12 @@ def test_some_of_the_rows_and_of_the_iterations(tmp_path: Path) -> None:
 
 
 def test_a_failure_at_the_start_is_a_status(tmp_path: Path) -> None:
-    trial, steps = run(ToyFamily(hook=raising(RuntimeError("no such device"), "start")), tmp_path / "t")
+    trial, steps = run(ToyFamily(hook=raising(RuntimeError("no such device"), "create_model")), tmp_path / "t")
     assert (trial.status, trial.error) == ("failed", "RuntimeError: no such device")
     assert not trial.usable and not steps and trial.without_results() == TRIAL
 
 
-@pytest.mark.parametrize("event", ["grow", "predict", "save"])
+@pytest.mark.parametrize("event", ["train_until", "predict", "save"])
 def test_a_failure_later_leaves_the_checkpoint_before_it(event: str, tmp_path: Path) -> None:
     trial, steps = run(ToyFamily(hook=raising(ValueError("diverged"), event, least=4)), tmp_path)
     assert (trial.status, trial.error) == ("failed", "ValueError: diverged")
@@ -143,7 +143,7 @@ def test_a_failure_later_leaves_the_checkpoint_before_it(event: str, tmp_path: P
 
 
 def test_long_errors_are_cut(tmp_path: Path) -> None:
-    trial, _ = run(ToyFamily(hook=raising(ValueError("x" * 10_000), "grow")), tmp_path)
+    trial, _ = run(ToyFamily(hook=raising(ValueError("x" * 10_000), "train_until")), tmp_path)
     assert len(trial.error or "") == 2000
 
 
@@ -151,7 +151,7 @@ def test_long_errors_are_cut(tmp_path: Path) -> None:
     ("error", "words"), [(MemoryError(), "out of memory"), (MemoryError("9 GB"), "out of memory: 9 GB")]
 )
 def test_no_memory_is_a_status_of_its_own(error: MemoryError, words: str, tmp_path: Path) -> None:
-    trial, _ = run(ToyFamily(hook=raising(error, "grow", least=2)), tmp_path)
+    trial, _ = run(ToyFamily(hook=raising(error, "train_until", least=2)), tmp_path)
     assert (trial.status, trial.error, trial.best_iterations) == ("out_of_memory", words, (1, 1, 1))
     assert trial.usable
 
@@ -159,7 +159,7 @@ def test_no_memory_is_a_status_of_its_own(error: MemoryError, words: str, tmp_pa
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_the_end_of_the_program_is_no_failure_of_a_model(error: type[BaseException], tmp_path: Path) -> None:
     with pytest.raises(error):
-        run(ToyFamily(hook=raising(error(), "grow")), tmp_path)
+        run(ToyFamily(hook=raising(error(), "train_until")), tmp_path)
 
 
 class Odd(ToyFamily):
@@ -167,11 +167,11 @@ class Odd(ToyFamily):
 
     change: Callable[[Floats], Floats] = staticmethod(lambda found: found)
 
-    def load(self, folder: Path, setting: Setting) -> ToyModel:
-        return super().load(folder, setting)
+    def load(self, folder: Path, context: TrainingContext) -> ToyModel:
+        return super().load(folder, context)
 
-    def start(self, *args: Any) -> ToyModel:
-        model = super().start(*args)
+    def create_model(self, *args: Any) -> ToyModel:
+        model = super().create_model(*args)
         plain = model.predict
 
         def predict(table: Table) -> Floats:
@@ -224,7 +224,7 @@ def test_numbers_around_a_large_mean_keep_their_digits(tmp_path: Path) -> None:
     trial = train_trial(TRIAL, problem, family, tmp_path, lambda trial: None)
     found = np.load(tmp_path / str(trial.checkpoint) / "valid.npy")
     np.testing.assert_array_equal(found, np.tile(1e9 + np.linspace(0, 1, 30), 3))
-    assert trial.loss == problem.loss(found, problem.valid_rows) < 3
+    assert trial.loss == problem.loss(found, problem.validation_rows) < 3
 
 
 def test_no_time_is_no_checkpoint(tmp_path: Path) -> None:
@@ -235,15 +235,15 @@ def test_no_time_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_time_that_ends_leaves_a_stopped_trial(tmp_path: Path) -> None:
-    until = time.monotonic() + 1.0
+    deadline = time.monotonic() + 1.0
     asked = []
 
     def slow(event: str, iterations: int) -> None:
         asked.append((event, iterations))
-        if asked.count(("grow", 4)) == 3:  # the last fold has no time for its third step
-            time.sleep(max(0.0, until - time.monotonic()))
+        if asked.count(("train_until", 4)) == 3:  # the last fold has no time for its third step
+            time.sleep(max(0.0, deadline - time.monotonic()))
 
-    trial, steps = run(ToyFamily(hook=slow), tmp_path, deadline=until)
+    trial, steps = run(ToyFamily(hook=slow), tmp_path, deadline=deadline)
     assert trial.status == "stopped" and trial.error is None and trial.usable
     assert steps[-1] == trial
     assert trial.best_iterations == (4, 4, 2)
@@ -262,17 +262,17 @@ def test_resuming_a_checkpoint_is_as_one_training(kind: Kind, shares: tuple[floa
         whole.fold_losses,
         whole.best_iterations,
     )
-    kept, fresh = (
+    checkpoint, fresh = (
         np.load(folder / str(t.checkpoint) / "valid.npy")
         for folder, t in ((tmp_path / "parts", trial), (tmp_path / "whole", whole))
     )
-    np.testing.assert_array_equal(kept, fresh)
+    np.testing.assert_array_equal(checkpoint, fresh)
 
 
 def test_seconds_of_a_resumed_trial_add_up(tmp_path: Path) -> None:
     first, _ = run(ToyFamily(), tmp_path, submitted=replace(TRIAL, iteration_fraction=0.5))
-    kept = tmp_path / str(first.checkpoint) / "trial.json"
-    kept.write_text(json.dumps({**first.to_json(), "fit_seconds": 100.0, "cpu_seconds": 90.0}))
+    checkpoint = tmp_path / str(first.checkpoint) / "trial.json"
+    checkpoint.write_text(json.dumps({**first.to_json(), "fit_seconds": 100.0, "cpu_seconds": 90.0}))
     second, _ = run(ToyFamily(), tmp_path)
     assert second.fit_seconds > 100 and second.cpu_seconds > 90
 
@@ -291,7 +291,7 @@ def test_an_unfinished_checkpoint_is_ignored(tmp_path: Path) -> None:
     assert not (tmp_path / second.checkpoint / "junk").exists()  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("event", ["start", "grow"])
+@pytest.mark.parametrize("event", ["create_model", "train_until"])
 def test_the_checkpoint_counts_when_resuming_fails(event: str, tmp_path: Path) -> None:
     first, _ = run(ToyFamily(), tmp_path, submitted=replace(TRIAL, iteration_fraction=0.5))
     second, steps = run(ToyFamily(hook=raising(ValueError("now it breaks"), event)), tmp_path)

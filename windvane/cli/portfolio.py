@@ -35,7 +35,7 @@ def collect_results(
         until = monotonic() + parse_seconds(time, "--time")
         sources = find_tables(tables, target, max_rows)
         settings = CollectSettings(cache=_predictions_folder(out))
-        added = collect(sources, GUESSES, settings, out, workers=resolve_jobs(jobs), until=until, quiet=quiet)
+        added = collect(sources, GUESSES, settings, out, workers=resolve_jobs(jobs), deadline=until, quiet=quiet)
         typer.echo(f"{added} results of {len(GUESSES)} configurations on {len(sources)} tables added to {out}")
 
 
@@ -47,10 +47,10 @@ def build_portfolio(
 ) -> None:
     """Order configurations so that the ensemble is as good as possible at any time."""
     with report_errors():
+        from windvane.metalearning.build_portfolio import BuildPlan
         from windvane.metalearning.learn import complete_tables, entries_of, learn_portfolio
-        from windvane.metalearning.portfolio import BuildPlan
         from windvane.metalearning.replay import read_replays
-        from windvane.search.portfolio import write_portfolio
+        from windvane.search.strategy.portfolio import write_portfolio
 
         tables = complete_tables(read_replays(cells, _predictions_folder(cells)))
         learned = learn_portfolio(tables, [], entries_of(cells), BuildPlan())

@@ -95,7 +95,7 @@ def predict(
         if holds_network(run):
             from windvane import vision
             from windvane.data.images import read_unlabelled
-            from windvane.vision.device import find_device
+            from windvane.vision.training.device import find_device
 
             network = vision.load_model(run, str(find_device(device, "auto").device))
             write_frame(vision.prediction_table(network, read_unlabelled(table), proba=proba), out)
@@ -169,26 +169,26 @@ def report(
 
 def _take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
     """Take columns (option -> name, None where it was not given) out of a table: the rest, and option -> column."""
-    from windvane.errors import unknown
+    from windvane.errors import unknown_name_error
 
     given = {option: name for option, name in named.items() if name is not None}
     for option, name in given.items():
         if name not in frame.columns:
-            raise unknown(option, name, map(str, frame.columns))
+            raise unknown_name_error(option, name, map(str, frame.columns))
     return frame.drop(columns=list(given.values())), {option: frame[name] for option, name in given.items()}
 
 
 def _choose_task(task: str | None, target: pd.Series, quiet: bool) -> str:
     """Take the task that was asked for, or guess it and say so."""
     from windvane.data.target import infer_task
-    from windvane.errors import unknown
+    from windvane.errors import unknown_name_error
 
     if task is None:
         task, reason = infer_task(target)
         if not quiet:
             typer.echo(f"windvane: {task}, as the target has {reason}; --task says otherwise", err=True)
     elif task not in TASKS:
-        raise unknown("--task", task, TASKS)
+        raise unknown_name_error("--task", task, TASKS)
     return task
 
 

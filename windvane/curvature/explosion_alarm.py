@@ -18,7 +18,7 @@ from statistics import median
 from typing import Literal
 
 from windvane.curvature.fisher_trace import FisherRecord
-from windvane.errors import InputError, check_whole
+from windvane.errors import InputError, check_integer
 
 REMEDIES = (
     "raise the learning rate",
@@ -98,9 +98,9 @@ class ExplosionAlarm:
     ) -> None:
         if not 1 < warn <= strong < math.inf:
             raise InputError(f"warn={warn!r}, strong={strong!r} are not valid factors. Allowed: 1 < warn <= strong.")
-        check_whole("window", window)
-        check_whole("patience", patience)
-        check_whole("warmup_steps", warmup_steps, 0)
+        check_integer("window", window)
+        check_integer("patience", patience)
+        check_integer("warmup_steps", warmup_steps, 0)
         if reference is not None:
             _check_reference(reference)
         if until_step is not None and until_step <= warmup_steps:

@@ -29,7 +29,7 @@ from windvane.curvature.autograd import (
     trainable_parameters,
 )
 from windvane.curvature.likelihood import Labels, LabelSampler, Output, flatten_logits, negative_log_likelihood
-from windvane.errors import InputError, check_whole, unknown
+from windvane.errors import InputError, check_integer, unknown_name_error
 from windvane.torch_utils import find_ddp
 
 Forward = Callable[[], Tensor]
@@ -116,10 +116,10 @@ class FisherPenalty:
         trainable_parameters(model)
         if not isinstance(alpha, SupportsFloat) or not 0 <= alpha < math.inf:
             raise InputError(f"alpha={alpha!r} is not a valid weight. Allowed: numbers of at least 0.")
-        check_whole("every", every)
-        check_whole("start_step", start_step, 0)
+        check_integer("every", every)
+        check_integer("start_step", start_step, 0)
         if mode not in get_args(Mode):
-            raise unknown("mode", mode, get_args(Mode))
+            raise unknown_name_error("mode", mode, get_args(Mode))
         if radius is not None and not 0 < radius < math.inf:
             raise InputError(f"radius={radius!r} is not a valid length. Allowed: numbers above 0, or None.")
         if stop_step is not None and stop_step <= start_step:

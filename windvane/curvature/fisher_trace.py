@@ -31,7 +31,7 @@ from windvane.curvature.likelihood import (
     negative_log_likelihood,
     score_covariance_factor,
 )
-from windvane.errors import check_whole
+from windvane.errors import check_integer
 
 N_RECENT = 10  # records whose spread estimates the error of a single draw
 
@@ -113,7 +113,7 @@ class FisherTracker:
     ) -> None:
         trainable_parameters(model)
         for name, value in (("every", every), ("draws", draws)):
-            check_whole(name, value)
+            check_integer(name, value)
         self.model, self.every, self.draws, self.per_layer, self.output = model, every, draws, per_layer, output
         self._sampler = LabelSampler(output, "sampled", random_state)
         self.records_: list[FisherRecord] = []

@@ -27,7 +27,7 @@ from windvane.curvature.autograd import (
     sum_by_layer,
     trainable_parameters,
 )
-from windvane.errors import InputError, check_whole, unknown
+from windvane.errors import InputError, check_integer, unknown_name_error
 
 Distribution = Literal["rademacher", "gaussian"]
 Vector = list[Tensor]
@@ -100,9 +100,9 @@ def hessian_trace(
     >>> hessian_trace(model, lambda: model.weight.square().sum(), probes=2).trace
     6.0
     """
-    check_whole("probes", probes)
+    check_integer("probes", probes)
     if distribution not in get_args(Distribution):
-        raise unknown("distribution", distribution, get_args(Distribution))
+        raise unknown_name_error("distribution", distribution, get_args(Distribution))
     named = trainable_parameters(model)
     parameters: Vector = list(named.values())
     product = _hessian_product(model, loss, parameters, mode)
@@ -157,12 +157,12 @@ def top_eigenvalue(
     >>> round(top_eigenvalue(model, lambda: model.weight.square().sum()).value, 3)
     2.0
     """
-    check_whole("iterations", iterations)
+    check_integer("iterations", iterations)
     named = trainable_parameters(model)
     if layer is not None:
         named = {name: p for name, p in named.items() if name == layer or name.startswith(f"{layer}.")}
         if not named:
-            raise unknown("layer", layer, sum_by_layer(dict.fromkeys(trainable_parameters(model), 0.0)))
+            raise unknown_name_error("layer", layer, sum_by_layer(dict.fromkeys(trainable_parameters(model), 0.0)))
     parameters: Vector = list(named.values())
     product = _hessian_product(model, loss, parameters, mode)
     start = _RandomVectors(parameters, random_state).normal()
@@ -178,10 +178,8 @@ def top_eigenvalue(
 
 
 def _lanczos(product: Callable[[Vector], Vector], vector: Vector, iterations: int) -> TopEigenvalue:
-    """Find the largest eigenvalue by Lanczos' three-term recurrence, without storing its vectors.
-
-    Rounding destroys their orthogonality, which duplicates eigenvalues but does not move them (Paige 1976).
-    """
+    """Find the largest eigenvalue by Lanczos' three-term recurrence, without storing its vectors."""
+    # Rounding destroys their orthogonality, which duplicates eigenvalues but does not move them (Paige 1976).
     before, norm = [torch.zeros_like(part) for part in vector], 0.0
     diagonal: list[float] = []
     off_diagonal: list[float] = []
@@ -222,7 +220,7 @@ def _power(product: Callable[[Vector], Vector], vector: Vector, shift: float, it
 def _hessian_product(model: nn.Module, loss: Loss, parameters: Vector, mode: Mode) -> Callable[[Vector], Vector]:
     """Return the function v -> H v."""
     if mode not in get_args(Mode):
-        raise unknown("mode", mode, get_args(Mode))
+        raise unknown_name_error("mode", mode, get_args(Mode))
 
     def gradient(*, differentiable: bool = False) -> Vector:
         with preserve_state(model):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from windvane.errors import InputError, check_whole, unknown
+from windvane.errors import InputError, check_integer, unknown_name_error
 
 Output = Literal["softmax", "sigmoid", "gaussian"]
 Labels = Literal["sampled", "true", "uniform"]
@@ -44,11 +44,9 @@ def flatten_logits(logits: object, output: Output) -> Tensor:
 
 
 def negative_log_likelihood(rows: Tensor, labels: Tensor, output: Output) -> Tensor:
-    """Sum the negative log-likelihood of labels, in nats, over the examples.
-
-    The sum, not the mean: in float16 the gradients of a mean over many examples would vanish. "gaussian" has unit
-    variance and leaves out the constant.
-    """
+    """Sum the negative log-likelihood of labels, in nats, over the examples."""
+    # The sum, not the mean: in float16 the gradients of a mean over many examples would vanish. "gaussian" has unit
+    # variance and leaves out the constant.
     with torch.autocast(rows.device.type, enabled=False):
         if output == "softmax":
             return functional.cross_entropy(rows, labels, reduction="sum")
@@ -62,12 +60,12 @@ class LabelSampler:
 
     def __init__(self, output: Output, labels: Labels, random_state: int) -> None:
         if output not in get_args(Output):
-            raise unknown("output", output, get_args(Output))
+            raise unknown_name_error("output", output, get_args(Output))
         if labels not in get_args(Labels):
-            raise unknown("labels", labels, get_args(Labels))
+            raise unknown_name_error("labels", labels, get_args(Labels))
         if (output, labels) == ("gaussian", "uniform"):
             raise InputError("labels='uniform' has no meaning for output='gaussian'. Allowed: 'sampled', 'true'.")
-        check_whole("random_state", random_state, 0)
+        check_integer("random_state", random_state, 0)
         self.output, self.labels, self.random_state = output, labels, random_state
         self._generator: torch.Generator | None = None
         self._state: Tensor | None = None
@@ -123,10 +121,8 @@ class LabelSampler:
 
 
 def mean_entropy(rows: Tensor, output: Output) -> float:
-    """Return the mean entropy of the predictions in nats, summed over k for "sigmoid"; nan for "gaussian".
-
-    Until a network memorizes, this is about the loss on the same examples, and it needs no labels.
-    """
+    """Return the mean entropy of the predictions in nats, summed over k for "sigmoid"; nan for "gaussian"."""
+    # Until a network memorizes, this is about the loss on the same examples, and it needs no labels.
     if output == "gaussian":
         return math.nan
     rows = rows.detach()
@@ -135,10 +131,8 @@ def mean_entropy(rows: Tensor, output: Output) -> float:
 
 
 def score_covariance_factor(rows: Tensor, output: Output) -> Tensor:
-    """Factor the covariance of each example's score: (n, k, k), vectors v_c with sum_c v_c v_c^T = S.
-
-    S is diag(p) - p p^T for "softmax", diag(p (1 - p)) for "sigmoid" and the identity for "gaussian".
-    """
+    """Factor the covariance of each example's score: (n, k, k), vectors v_c with sum_c v_c v_c^T = S."""
+    # S is diag(p) - p p^T for "softmax", diag(p (1 - p)) for "sigmoid" and the identity for "gaussian".
     k = rows.shape[1]
     unit = torch.eye(k, dtype=rows.dtype, device=rows.device).expand(len(rows), k, k)
     if output == "gaussian":

@@ -15,7 +15,7 @@ from windvane.curvature.fisher_trace import FisherRecord
 from windvane.curvature.hessian import HessianTrace
 from windvane.curvature.memorization import Memorization
 from windvane.errors import InputError
-from windvane.svg_charts import OKABE_ITO
+from windvane.pages.svg_charts import OKABE_ITO
 
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_array
 
 from windvane.data.arff import parse_arff
 from windvane.errors import InputError
-from windvane.runtime.schema import is_unnamed
+from windvane.runtime.columns.schema import is_unnamed
 
 Frame = pd.DataFrame | sp.csr_matrix
 

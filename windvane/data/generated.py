@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
 from windvane.data.task import Task
-from windvane.runtime.generated_features import (
+from windvane.runtime.columns.generated_features import (
     Cross,
     GeneratedFeatures,
     Group,
@@ -26,7 +26,7 @@ from windvane.runtime.generated_features import (
     combine,
     cross_keys,
 )
-from windvane.runtime.table import Floats, Integers, Table
+from windvane.runtime.columns.table import Floats, Integers, Table
 
 MAX_BASES = 10  # numbers that are combined: 5 candidates for each of 45 pairs
 MAX_ARITHMETIC = 24

@@ -18,7 +18,7 @@ from pandas.api import types
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 
 from windvane.errors import InputError
-from windvane.runtime.table import Integers
+from windvane.runtime.columns.table import Integers
 
 HOLDOUT = 1 / 3  # of the rows validate where there is one fold
 MAX_HOLDOUT_ROWS = 50_000  # more rows hardly make the score more precise, but each prediction slower
@@ -32,7 +32,7 @@ class Fold:
     """One split of the rows: sorted, disjoint positions."""
 
     train: Integers
-    valid: Integers
+    validation: Integers
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def make_folds(
     else:
         strata = _strata(target, n_folds)
         valids = _spread(strata, n_folds, seed) if groups is None else _spread_groups(strata, groups, n_folds, seed)
-        folds = [Fold(np.flatnonzero(~valid), np.flatnonzero(valid)) for valid in valids]
+        folds = [Fold(np.flatnonzero(~validation), np.flatnonzero(validation)) for validation in valids]
     if target.dtype.kind not in "iu":
         return folds, ()
     return _with_every_class(folds, target, rank, groups, classes)
@@ -177,12 +177,12 @@ def _spread_groups(strata: Integers, groups: Integers, n_folds: int, seed: int) 
         splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
         with catch_warnings():
             simplefilter("ignore", UserWarning)  # of rare classes, which are handled below
-            valids = [valid for _, valid in splitter.split(strata, strata, groups)]
+            valids = [validation for _, validation in splitter.split(strata, strata, groups)]
     if not valids or not all(map(len, valids)):
         by_group = GroupKFold(parts, shuffle=True, random_state=seed)
-        valids = [valid for _, valid in by_group.split(strata, strata, groups)]
+        valids = [validation for _, validation in by_group.split(strata, strata, groups)]
     rows = np.arange(len(groups))
-    return [np.isin(rows, valid) for valid in valids[:n_folds]]
+    return [np.isin(rows, validation) for validation in valids[:n_folds]]
 
 
 def _time_folds(time: Integers, n_folds: int) -> list[Fold]:
@@ -213,14 +213,14 @@ def _own_folds(splitter: Any, target: NDArray[Any], groups: Integers | None) -> 
         raise InputError(f"split cannot divide the rows: {error}") from error
     folds = []
     for i, pair in enumerate(pairs):
-        train, valid = (
+        train, validation = (
             _rows(part, n_rows, f"split: the {name} set of fold {i}")
             for part, name in zip(pair, ("training", "validation"), strict=True)
         )
-        common = np.intersect1d(train, valid)
+        common = np.intersect1d(train, validation)
         if len(common):
             raise InputError(f"split: fold {i} trains on {len(common)} of its validation rows, such as {common[0]}.")
-        folds.append(Fold(train, valid))
+        folds.append(Fold(train, validation))
     return folds
 
 
@@ -256,10 +256,10 @@ def _with_every_class(
         if lacks.any():
             rows = first[lacks] if groups is None else np.flatnonzero(np.isin(groups, groups[first[lacks]]))
             place = np.zeros(len(target), dtype=np.int8)  # 1 trains, 2 validates
-            place[fold.valid] = 2
+            place[fold.validation] = 2
             place[fold.train] = place[rows] = 1
             fold = Fold(np.flatnonzero(place == 1), np.flatnonzero(place == 2))
-            if len(fold.valid) == 0:
+            if len(fold.validation) == 0:
                 raise InputError(
                     f"Fold {i} of {len(folds)} has no row left to validate once its training set has every class: "
                     f"{len(target)} rows of {int(there.sum())} classes are too few, or too unevenly spread."

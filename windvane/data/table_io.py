@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse as sp
 
-from windvane.runtime.table import Table
+from windvane.runtime.columns.table import Table
 
 
 def write_table(table: Table, folder: Path) -> None:

@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_array, column_or_1d
 
 from windvane.errors import InputError
-from windvane.runtime.table import Floats
+from windvane.runtime.columns.table import Floats
 
 TaskType = Literal["classification", "regression"]
 

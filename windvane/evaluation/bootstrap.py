@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.runtime.table import Floats, Integers
+from windvane.runtime.columns.table import Floats, Integers
 
 STANDARD_ERROR_RESAMPLES = 30
 

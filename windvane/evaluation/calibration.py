@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from windvane.evaluation.metrics import round_loss
+from windvane.runtime.columns.table import Floats
 from windvane.runtime.ensemble import apply_temperature
-from windvane.runtime.table import Floats
 
 N_BINS = 10  # of a calibration curve
 N_PASSES = 2  # over the classes, in search of decision weights

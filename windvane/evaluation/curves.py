@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_auc_sc
 
 from windvane.evaluation.calibration import calibration_curve
 from windvane.evaluation.predictions import Predictions
-from windvane.runtime.table import Floats, Integers
+from windvane.runtime.columns.table import Floats, Integers
 
 Points = tuple[Floats, Floats]  # x and y of a curve
 

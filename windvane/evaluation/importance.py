@@ -20,8 +20,8 @@ from windvane.data.files import to_frame
 from windvane.errors import InputError
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.predictions import FittedEnsemble, Predictions
-from windvane.runtime.schema import Schema, is_unnamed
-from windvane.runtime.table import Integers, Table
+from windvane.runtime.columns.schema import Schema, is_unnamed
+from windvane.runtime.columns.table import Integers, Table
 
 MAX_ROWS = 5_000
 N_REPEATS = 5

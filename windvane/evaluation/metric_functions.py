@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.runtime.table import Floats
+from windvane.runtime.columns.table import Floats
 
 Codes = NDArray[np.integer[Any]]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from windvane.data.task import Task
-from windvane.errors import InputError, unknown
+from windvane.errors import InputError, unknown_name_error
 from windvane.evaluation.metric_functions import (
     accuracy,
     average_precision,
@@ -32,7 +32,7 @@ from windvane.evaluation.metric_functions import (
     roc_auc,
     root_mean_squared_error,
 )
-from windvane.runtime.table import Floats
+from windvane.runtime.columns.table import Floats
 
 Needs = Literal["probabilities", "labels", "values"]
 
@@ -82,7 +82,7 @@ class Metric:
         if not callable(self.function):
             raise InputError(f"function={self.function!r} cannot be called; a metric needs a function.")
         if self.needs not in get_args(Needs):
-            raise unknown("needs", self.needs, get_args(Needs))
+            raise unknown_name_error("needs", self.needs, get_args(Needs))
 
     def loss(self, target: NDArray[Any], prediction: Floats, weight: Floats | None = None) -> float:
         """Loss of a prediction.
@@ -211,7 +211,7 @@ def _named(given: str, task: Task) -> Metric:
     allowed = list(dict.fromkeys([*own, *(ALIASES.get(scorer, scorer.removeprefix("neg_")) for scorer in scorers)]))
     if name in others or not {name, f"neg_{name}"}.isdisjoint(_scorers(not task.is_classification)):
         raise InputError(f"metric={given!r} is not for {task.kind} tasks. Allowed: {', '.join(allowed)}.")
-    raise unknown("metric", given, allowed)
+    raise unknown_name_error("metric", given, allowed)
 
 
 def _scorers(classification: bool) -> dict[str, Any]:

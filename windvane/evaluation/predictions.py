@@ -17,8 +17,8 @@ from windvane.data.target import check_sample_weight, encode_target
 from windvane.errors import InputError
 from windvane.evaluation.bootstrap import bootstrap
 from windvane.evaluation.metrics import CLASSIFICATION, REGRESSION, Metric
-from windvane.runtime.schema import Schema
-from windvane.runtime.table import Floats, Integers, Table
+from windvane.runtime.columns.schema import Schema
+from windvane.runtime.columns.table import Floats, Integers, Table
 
 INTERVAL_RESAMPLES, MIN_INTERVAL_RESAMPLES = 200, 60
 MAX_INTERVAL_SECONDS = 2.0
@@ -64,7 +64,7 @@ class Predictions:
             target,
             model.predict_raw(table),
             weight,
-            decision_weights=model.ensemble.decision,
+            decision_weights=model.ensemble.decision_weights,
             predict=lambda table, _: model.predict_raw(table),
         )
 

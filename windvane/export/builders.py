@@ -23,7 +23,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from windvane.data.task import Task
 from windvane.export.encoder_pipeline import encoder_steps
 from windvane.export.realmlp import build_realmlp
-from windvane.runtime.table import Floats
+from windvane.runtime.columns.table import Floats
 
 _SINGLE = float(np.finfo(np.float32).max)
 

@@ -19,7 +19,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from windvane.runtime.encoder import Encoder
+from windvane.runtime.columns.encoder import Encoder
 
 Steps = list[tuple[str, Any]]
 

@@ -22,10 +22,9 @@ from typing import Any
 
 from windvane.errors import InputError, ModelFileError
 from windvane.models import FAMILIES
-from windvane.persistence import write_model
-from windvane.predictor import Predictor
-from windvane.runtime.models import FittedModel
-from windvane.runtime.sklearn_files import read_estimator
+from windvane.persistence import Predictor, write_model
+from windvane.runtime.models.fitted import FittedModel
+from windvane.runtime.models.sklearn_estimator import read_estimator
 from windvane.version import VERSION
 
 # What each kind of model needs beside numpy, pandas and scipy.

@@ -6,18 +6,20 @@
     model.pt2         the same for torch.export.load, without timm
     model.json        classes, image size, the names of input and output
     predictor.py      predict, predict_proba, and a command; needs numpy, pillow and onnxruntime
+    runtime/          a copy of what windvane reads images with
     README.txt, requirements.txt
 """
 
 from __future__ import annotations
 
+import shutil
 from importlib.metadata import version
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windvane.errors import InputError
-from windvane.export.source import compose, packages, parse
 from windvane.runtime.serialization import new_folder, write_json
 from windvane.version import VERSION
 
@@ -25,9 +27,8 @@ if TYPE_CHECKING:
     from windvane.vision.saved_model import TrainedModel
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
-_INSTALLED = {"PIL": "pillow"}  # imported name -> name to install, if they differ
-_PROGRAM = "windvane.export.image_predictor"
-_START = '\n\nif __name__ == "__main__":\n    main()\n'
+_PACKAGES = ("numpy", "onnxruntime", "pillow")  # that the program imports
+_RUNTIME = ("__init__.py", "errors.py", "images.py")
 _README = """{name}, trained by windvane {version}, which it does not need any more.
 
     pip install -r requirements.txt
@@ -41,8 +42,8 @@ or, in Python with this folder on the path:
 It distinguishes {n} classes; model.json lists them in the order of the probabilities.
 
 model.onnx maps `images`, bytes of shape (n, 3, {size}, {size}) with red, green and blue from 0 to 255, to
-`probabilities` of shape (n, {n}). The normalization of pixels is inside. Images of another shape are stretched to the
-square. model.pt2 is the same for PyTorch: torch.export.load("model.pt2").module(). Both were compared with the network
+`probabilities` of shape (n, {n}). The normalization of pixels is inside. Of an image of another shape it is given
+{part}. model.pt2 is the same for PyTorch: torch.export.load("model.pt2").module(). Both were compared with the network
 when they were written. predictor.py reads images as windvane does: upright, on white where transparent.
 """
 
@@ -58,14 +59,28 @@ def export_image_model(model: TrainedModel, folder: str | Path) -> Path:
         export_onnx(model, making / "model.onnx")
         export_torch(model, making / "model.pt2")
         size = model.recipe.image_size
-        facts = {"image_size": size, "input": "images", "output": "probabilities", "recipe": model.recipe.to_json()}
+        crop = "center" if model.recipe.crops_center else "squeeze"
+        facts = {
+            "image_size": size,
+            "crop": crop,
+            "input": "images",
+            "output": "probabilities",
+            "recipe": model.recipe.to_json(),
+        }
         write_json(making / "model.json", {"windvane": VERSION, "classes": list(model.classes), **facts})
-        source = compose(_PROGRAM, ["predict", "predict_proba", "main"])
-        program = f'"""{parse(_PROGRAM).doc}"""\n\n{source}{_START}'
-        (making / "predictor.py").write_text(program, encoding="utf-8")
-        names = sorted(_INSTALLED.get(name, name) for name in packages([source]))
-        lines = [f"{name}=={version(name)}\n" for name in names]
+        write_program(making)
+        lines = [f"{name}=={version(name)}\n" for name in _PACKAGES]
         (making / "requirements.txt").write_text("".join(lines), encoding="utf-8")
-        text = _README.format(name=model.recipe.model, version=VERSION, n=len(model.classes), size=size)
+        part = {"center": "the central square", "squeeze": "all, stretched to the square"}[crop]
+        text = _README.format(name=model.recipe.model, version=VERSION, n=len(model.classes), size=size, part=part)
         (making / "README.txt").write_text(text, encoding="utf-8")
     return Path(folder)
+
+
+def write_program(folder: Path) -> None:
+    """Write the program that predicts image files, with the part of the runtime that it needs."""
+    package = Path(str(files("windvane")))
+    shutil.copyfile(package / "export" / "image_predictor.py", folder / "predictor.py")
+    (folder / "runtime").mkdir()
+    for name in _RUNTIME:
+        shutil.copyfile(package / "runtime" / name, folder / "runtime" / name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -18,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.images.dataset import resize_square
-from windvane.data.images.decode import decode_image
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from runtime.images import CENTER_SHARE, crop_center, decode_image, resize_square  # type: ignore[import-not-found]
 
 HERE = Path(__file__).resolve().parent
 BATCH_SIZE = 32
@@ -43,8 +45,11 @@ def open_session() -> Any:
 def predict_proba(files: Sequence[str | Path]) -> NDArray[np.float32]:
     """Return probabilities (n, n_classes) of n files, in the order of the classes in model.json."""
     size, found = read_settings()["image_size"], []
+    to_square, least = resize_square, size
+    if read_settings()["crop"] == "center":
+        to_square, least = crop_center, math.ceil(size / CENTER_SHARE)
     for start in range(0, len(files), BATCH_SIZE):
-        squares = [resize_square(decode_image(Path(file), size), size) for file in files[start : start + BATCH_SIZE]]
+        squares = [to_square(decode_image(Path(file), least), size) for file in files[start : start + BATCH_SIZE]]
         pixels = np.stack(squares).transpose(0, 3, 1, 2)  # (b, 3, s, s)
         found.append(open_session().run(None, {"images": pixels})[0])
     return np.concatenate(found)
@@ -73,3 +78,7 @@ def main() -> None:
             continue
         said = shares.tolist() if given.proba else [classes[int(shares.argmax())], float(shares.max())]
         table.writerow([file.relative_to(given.images).as_posix() if folder else file.name, *said])
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,7 @@
 
 ::
 
-    columns   ColumnTransformer: numbers, then category codes          (what `windvane.runtime.schema` does)
+    columns   ColumnTransformer: numbers, then category codes          (what `windvane.runtime.columns.schema` does)
     vote      VotingClassifier or VotingRegressor over all models, each a pipeline of
                 encode    the ColumnTransformer that was fitted in its fold
                 model     LogisticRegression, RandomForestRegressor, LGBMClassifier, CatBoostClassifier ...
@@ -32,10 +32,10 @@ from sklearn.preprocessing import FunctionTransformer, TargetEncoder
 
 from windvane.errors import InputError
 from windvane.export.builders import BUILDERS, Kept, linear_classifier, model_steps
-from windvane.predictor import Predictor
-from windvane.runtime.column_values import MISSING_TEXTS, vocabulary_index
-from windvane.runtime.models import FittedModel
-from windvane.runtime.schema import Column, Schema
+from windvane.persistence import Predictor
+from windvane.runtime.columns.column_values import MISSING_TEXTS, vocabulary_index
+from windvane.runtime.columns.schema import Column, Schema
+from windvane.runtime.models.fitted import FittedModel
 
 # What missing values are called when they are made texts.
 _MISSING_NAMES = frozenset(("nan", "None", "<NA>", "NaT"))
@@ -71,10 +71,10 @@ def to_sklearn(predictor: Predictor) -> Any:
         )
         predictor = _only(predictor, kept)
     steps = [("columns", _front(predictor.schema)), *_back(predictor)]
-    pipeline, decision = Pipeline(steps), predictor.ensemble.decision
-    if decision is None or predictor.classes is None:
+    pipeline, decision_weights = Pipeline(steps), predictor.ensemble.decision_weights
+    if decision_weights is None or predictor.classes is None:
         return pipeline
-    threshold = decision[0] / (decision[0] + decision[1])  # p1 d1 > (1 - p1) d0
+    threshold = decision_weights[0] / (decision_weights[0] + decision_weights[1])  # p1 d1 > (1 - p1) d0
     frozen: Any = FrozenEstimator(pipeline)
     label = predictor.classes[1:].tolist()[0]
     whole = FixedThresholdClassifier(frozen, threshold=threshold, pos_label=label, response_method="predict_proba")
@@ -107,8 +107,8 @@ def _table_obstacles(predictor: Predictor) -> list[str]:
     odd = [repr(c.name) for c in schema.columns if c.kind == "category" and _MISSING_NAMES & set(c.vocabulary)]
     if odd:
         found.append(f"categories called as missing values are ({', '.join(odd)})")
-    if ensemble.decision is not None and len(ensemble.decision) > 2:
-        found.append(f"decision weights of {len(ensemble.decision)} classes")
+    if ensemble.decision_weights is not None and len(ensemble.decision_weights) > 2:
+        found.append(f"decision weights of {len(ensemble.decision_weights)} classes")
     return found
 
 

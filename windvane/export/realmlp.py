@@ -10,7 +10,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from windvane.runtime.realmlp import CLIP, MIXED, SELU_ALPHA, SELU_SCALE, WAVES, Parts
+from windvane.runtime.models.realmlp import CLIP, MIXED, SELU_ALPHA, SELU_SCALE, WAVES, Parts
 
 Steps = list[tuple[str, Any]]
 
@@ -22,9 +22,9 @@ def build_realmlp(kept: Any) -> Pipeline:
     parts = spec.views(model.parameters.astype(np.float64))
     # x / sqrt(1 + (x / c)^2) is c * sin(arctan(x / c)); what comes next takes the factor c.
     scale = StandardScaler(with_mean=False)
-    scale.scale_, scale.n_features_in_ = CLIP / model.stretch.astype(np.float64), spec.inputs
+    scale.scale_, scale.n_features_in_ = CLIP / model.input_scale.astype(np.float64), spec.inputs
     steps: Steps = [
-        ("stretch", scale),
+        ("input_scale", scale),
         ("angle", FunctionTransformer(np.arctan)),
         ("bend", FunctionTransformer(np.sin)),
     ]

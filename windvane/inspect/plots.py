@@ -11,7 +11,7 @@ import numpy as np
 
 from windvane.errors import InputError
 from windvane.inspect.result import Floats
-from windvane.svg_charts import OKABE_ITO
+from windvane.pages.svg_charts import OKABE_ITO
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

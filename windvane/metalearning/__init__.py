@@ -1,1 +1,1 @@
-"""Learning to choose: what many configurations and policies came to on many tables becomes `search/learned`."""
+"""Learning to choose: results of many configurations on many tables become `search/strategy/learned`."""

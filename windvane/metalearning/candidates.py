@@ -13,8 +13,8 @@ import numpy as np
 from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.models.base import Family, Value
-from windvane.models.params import check, complete, sample
-from windvane.search.portfolio import Entry
+from windvane.models.search_space import fill_defaults, sample, validate
+from windvane.search.strategy.portfolio import PortfolioEntry, read_cases
 
 Read = Callable[[Any], Value]
 
@@ -55,108 +55,41 @@ _FAMILIES: dict[str, tuple[str, dict[str, tuple[str, Read]]]] = {
 }
 
 
-# What practitioners and tuned portfolios use, beside the defaults; random draws from wide ranges rarely lie here.
-_SHALLOW = {"feature_fraction": 0.6, "bagging_fraction": 0.9, "lambda_l2": 0.5}
-GUESSES = (
-    Entry("lightgbm", {}),
-    Entry("linear", {}),
-    Entry("catboost", {}),
-    Entry("extra_trees", {}),
-    Entry("network", {}),
-    Entry("lightgbm", {"features": "generated"}),
-    Entry("mlp", {}),
-    Entry(
-        "lightgbm",
-        {
-            **{"learning_rate": 0.04, "num_leaves": 39, "min_data_in_leaf": 3, "feature_fraction": 0.46},
-            **{"bagging_fraction": 0.88, "extra_trees": True, "lambda_l1": 0.24, "lambda_l2": 0.36},
-        },
-    ),
-    Entry("catboost", {"features": "generated"}),
-    Entry("network", {"width": 256, "dropout": 0.3, "weight_decay": 0.06}),
-    Entry("random_forest", {}),
-    Entry("catboost", {"depth": 5, "learning_rate": 0.06, "l2_leaf_reg": 3.0}),
-    Entry("lightgbm", {"learning_rate": 0.05, "num_leaves": 8, "min_data_in_leaf": 24, **_SHALLOW}),
-    Entry("extra_trees", {"max_features": 0.8, "min_samples_leaf": 2}),
-    Entry("network", {"depth": 2, "width": 64, "learning_rate": 0.06}),
-    Entry("linear", {"scale": "quantile"}),
-    Entry(
-        "lightgbm",
-        {
-            **{"learning_rate": 0.03, "num_leaves": 128, "min_data_in_leaf": 12, "feature_fraction": 0.5},
-            **{"bagging_fraction": 0.95, "extra_trees": True, "lambda_l2": 1.6},
-        },
-    ),
-    Entry(
-        "lightgbm",
-        {
-            **{"learning_rate": 0.04, "num_leaves": 20, "min_data_in_leaf": 10, "feature_fraction": 0.45},
-            **{"bagging_fraction": 0.8, "extra_trees": True, "lambda_l2": 1.0, "features": "generated"},
-        },
-    ),
-    Entry("network", {"embedding": "none", "scale": "quantile", "width": 256, "dropout": 0.3}),
-    Entry("catboost", {"depth": 4, "learning_rate": 0.12, "l2_leaf_reg": 1.0}),
-    Entry("lightgbm", {"learning_rate": 0.12, "num_leaves": 31, "feature_fraction": 0.7, "min_data_in_leaf": 20}),
-    Entry("mlp", {"depth": 1, "width": 256, "alpha": 0.01, "learning_rate": 0.0005, "scale": "standard"}),
-    Entry("extra_trees", {"min_samples_leaf": 3, "max_features": 0.5, "bootstrap": True}),
-    Entry("network", {"dropout": 0.0, "learning_rate": 0.02, "sigma": 0.5}),
-    Entry("catboost", {"depth": 8, "learning_rate": 0.05, "l2_leaf_reg": 5.0, "rsm": 0.8}),
-    Entry("lightgbm", {"learning_rate": 0.1, "num_leaves": 4, "feature_fraction": 0.7, "min_data_in_leaf": 10}),
-    Entry("random_forest", {"max_features": 0.7, "min_samples_leaf": 3}),
-    Entry("network", {"depth": 4, "width": 192, "dropout": 0.05, "sigma": 0.05}),
-    Entry("network", {"embedding": "none", "activation": "relu", "weight_decay": 0.1}),
-)
-
-
-# Quick ones, for tables of tens of thousands of rows, where 60 s carry few trials.
-LARGE = (
-    Entry("lightgbm", {}),
-    Entry("lightgbm", {"learning_rate": 0.12, "num_leaves": 31, "feature_fraction": 0.7, "min_data_in_leaf": 20}),
-    Entry("lightgbm", {"learning_rate": 0.12, "num_leaves": 31, "feature_fraction": 0.7, "features": "generated"}),
-    Entry("catboost", {"depth": 6, "learning_rate": 0.2, "l2_leaf_reg": 3.0}),
-    Entry("lightgbm", {"learning_rate": 0.15, "num_leaves": 128, "feature_fraction": 0.6, "bagging_fraction": 0.9}),
-    Entry("linear", {}),
-    Entry("network", {"depth": 2, "width": 64, "learning_rate": 0.06}),
-    Entry("extra_trees", {"min_samples_leaf": 3, "max_features": 0.5, "bootstrap": True}),
-    Entry("lightgbm", {"learning_rate": 0.2, "num_leaves": 16, "feature_fraction": 0.5, "lambda_l2": 1.0}),
-    Entry("catboost", {"depth": 6, "learning_rate": 0.2, "l2_leaf_reg": 3.0, "features": "generated"}),
-    Entry("catboost", {}),
-    Entry(
-        "lightgbm",
-        {"learning_rate": 0.1, "num_leaves": 64, "feature_fraction": 0.5, "extra_trees": True, "lambda_l2": 0.5},
-    ),
-    Entry("network", {}),
-    Entry("random_forest", {"max_features": 0.7, "min_samples_leaf": 3}),
-)
+# Beside the defaults: what practitioners and tuned portfolios use, and quick ones for large tables.
+GUESSES, LARGE = (case.entries for case in read_cases(Path(__file__).with_name("guesses.json")))
 
 
 def make_candidates(
-    task: Task, families: Mapping[str, Family], draws: Mapping[str, int], seed: int, published: Iterable[Entry] = ()
-) -> list[Entry]:
+    task: Task,
+    families: Mapping[str, Family],
+    draws: Mapping[str, int],
+    seed: int,
+    published: Iterable[PortfolioEntry] = (),
+) -> list[PortfolioEntry]:
     """List the candidates of a task kind: guesses, defaults, what others published, and random ones of each family."""
     rng = np.random.default_rng(seed)
-    spaces = {name: family.space(task) for name, family in families.items()}
+    spaces = {name: family.search_space(task) for name, family in families.items()}
     drawn = [
-        Entry(name, {key: _rounded(value) for key, value in sample(space, rng).items()})
+        PortfolioEntry(name, {key: _rounded(value) for key, value in sample(space, rng).items()})
         for name, space in spaces.items()
         for _ in range(draws.get(name, 0))
     ]
-    listed = [*GUESSES, *(Entry(name, {}) for name in families), *published, *drawn]
-    candidates: dict[str, Entry] = {}
+    listed = [*GUESSES, *(PortfolioEntry(name, {}) for name in families), *published, *drawn]
+    candidates: dict[str, PortfolioEntry] = {}
     for entry in listed:
         if entry.family in families:
-            whole = complete(entry.config, spaces[entry.family])
+            whole = fill_defaults(entry.config, spaces[entry.family])
             candidates.setdefault(json.dumps([entry.family, whole], sort_keys=True), entry)
     return list(candidates.values())
 
 
-def read_published(folder: Path, families: Mapping[str, Family], most: int) -> list[Entry]:
+def read_published(folder: Path, families: Mapping[str, Family], most: int) -> list[PortfolioEntry]:
     """Read published portfolios of Auto-Sklearn 2.0: the first of each file, then the second of each, and so on."""
     portfolios = [
         list(json.loads(path.read_text(encoding="utf-8"))["portfolio"].values())
         for path in sorted(folder.glob("*/portfolio_*.json"))
     ]
-    found: list[Entry] = []
+    found: list[PortfolioEntry] = []
     for rank in zip_longest(*portfolios):
         for published in rank:
             entry = None if published is None else translate(published, families)
@@ -165,7 +98,7 @@ def read_published(folder: Path, families: Mapping[str, Family], most: int) -> l
     return found[:most]
 
 
-def translate(published: Mapping[str, Any], families: Mapping[str, Family]) -> Entry | None:
+def translate(published: Mapping[str, Any], families: Mapping[str, Family]) -> PortfolioEntry | None:
     """Translate a configuration of auto-sklearn; None if it has no counterpart."""
     classifier = published["classifier:__choice__"]
     name, words = _FAMILIES.get(classifier, ("", {}))
@@ -176,13 +109,13 @@ def translate(published: Mapping[str, Any], families: Mapping[str, Family]) -> E
         key = theirs if ":" in theirs else f"classifier:{classifier}:{theirs}"
         if key in published:
             config[ours] = _rounded(read(published[key]))
-    space = families[name].space(Task("binary", 1000, 10, 2))
+    space = families[name].search_space(Task("binary", 1000, 10, 2))
     try:
-        check(config, space)
+        validate(config, space)
     except InputError:
         return None
-    whole = complete(config, space)
-    return Entry(name, {key: value for key, value in config.items() if key in whole})
+    whole = fill_defaults(config, space)
+    return PortfolioEntry(name, {key: value for key, value in config.items() if key in whole})
 
 
 def _rounded(value: Value) -> Value:

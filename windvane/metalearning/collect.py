@@ -1,8 +1,8 @@
 """Evaluate many configurations on many tables: the losses that a portfolio and a policy are learned from.
 
-A cell is one configuration on one table. Its models grow checkpoint by checkpoint on all folds, and after each the
-validation and test loss in every metric of the task are measured, for all folds together and, as a hold-out, for the
-first fold alone. Costs are CPU seconds of the process, so that other work on the machine does not distort them. A
+A cell is one configuration on one table. Its models are trained checkpoint by checkpoint on all folds, and after each
+the validation and test loss in every metric of the task are measured, for all folds together and, as a hold-out, for
+the first fold alone. Costs are CPU seconds of the process, so that other work on the machine does not distort them. A
 finished cell is one line of a file at once: a collection that was killed continues where it was.
 """
 
@@ -13,7 +13,7 @@ import math
 import multiprocessing
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ from windvane.data.target import TaskType, encode_target
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.metalearning.cells import Cell, append_cell, cell_id, read_cells
 from windvane.models import FAMILIES
-from windvane.models.base import Family, Setting
-from windvane.runtime.table import Floats, Table
-from windvane.search.portfolio import Entry
-from windvane.search.problem import PreparedProblem, prepare_problem
+from windvane.models.base import Family, TrainingContext
+from windvane.runtime.columns.table import Floats, Table
+from windvane.search.problem import PreparedProblem, Problem, prepare_problem
+from windvane.search.strategy.portfolio import PortfolioEntry
 from windvane.settings import Settings
 
 METRICS = {
@@ -76,24 +76,25 @@ class CollectSettings:
     """How cells are evaluated."""
 
     policy: str = "cv5"
-    cpu_seconds: float = 60.0  # after which a cell grows no further
+    cpu_seconds: float = 60.0  # after which a cell is trained no further
     seed: int = 0  # of folds and models
     cache: Path | None = None  # folder for predictions of every checkpoint; None keeps none
 
 
 def collect(
     tables: Sequence[SourceTable],
-    entries: Sequence[Entry],
+    entries: Sequence[PortfolioEntry],
     settings: CollectSettings,
     path: Path,
     *,
     workers: int = 1,
-    until: float = math.inf,
+    deadline: float = math.inf,
     quiet: bool = False,
 ) -> int:
     """Evaluate the cells that a file lacks, table by table in separate processes; return how many were added.
 
-    No cell is begun after `until` (a `time.monotonic` instant). A cell that kills its process is recorded as crashed.
+    No cell begins after `deadline`, a `time.monotonic` instant. A cell that kills its process is recorded as crashed,
+    and a table whose process dies before its first cell as unreadable.
     """
     before = len(read_cells(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,9 +102,9 @@ def collect(
     waiting = list(tables)
     running: dict[SourceTable, Any] = {}
     context = multiprocessing.get_context("spawn")
-    deadline = time.time() + (until - time.monotonic()) if until < math.inf else math.inf
-    while running or (waiting and time.monotonic() < until):
-        while len(running) < workers and waiting and time.monotonic() < until:
+    deadline = time.time() + (deadline - time.monotonic()) if deadline < math.inf else math.inf
+    while running or (waiting and time.monotonic() < deadline):
+        while len(running) < workers and waiting and time.monotonic() < deadline:
             table = waiting.pop(0)
             process = context.Process(target=_collect_table, args=(table, entries, settings, path, deadline))
             process.start()
@@ -115,10 +116,11 @@ def collect(
             del running[table]
             begun = _begun_file(path, table)
             if process.exitcode != 0 and begun.exists():
-                crashed = Cell.from_json(json.loads(begun.read_text()))
-                append_cell(path, crashed)
+                append_cell(path, Cell.from_json(json.loads(begun.read_text())))
                 begun.unlink()
                 waiting.insert(0, table)
+            elif process.exitcode != 0:
+                append_cell(path, Cell.unreadable(table.name, settings.policy, settings.seed, process.exitcode))
             if not quiet:
                 done = len(read_cells(path))
                 left = (total - done) * (time.monotonic() - started) / max(1, done - before)
@@ -127,7 +129,7 @@ def collect(
 
 
 def _collect_table(
-    source: SourceTable, entries: Sequence[Entry], settings: CollectSettings, path: Path, deadline: float
+    source: SourceTable, entries: Sequence[PortfolioEntry], settings: CollectSettings, path: Path, deadline: float
 ) -> None:
     finished = {cell_id(cell.table, cell.family, cell.config) for cell in read_cells(path)}
     missing = [e for e in entries if cell_id(source.name, e.family, e.config) not in finished]
@@ -160,7 +162,8 @@ class _Evaluator:
     prepared: PreparedProblem
     test: Table
     test_target: NDArray[Any]
-    metrics: dict[str, Metric] = field(default_factory=dict)
+    metrics: dict[str, Metric]
+    constant: dict[str, float]  # test loss of the constant prediction, by metric
 
     @classmethod
     def prepare(cls, source: SourceTable, settings: CollectSettings) -> _Evaluator:
@@ -182,14 +185,15 @@ class _Evaluator:
         target, _ = encode_target(y_test, source.goal, prepared.classes)
         task = prepared.problem.task
         metrics = {name: get_metric(name, task) for name in METRICS[task.kind]}
-        evaluator = cls(source, settings, prepared, test, target, metrics)
+        constant = _constant_prediction(prepared.problem, len(target))
+        losses = {name: metric.loss(target, constant) for name, metric in metrics.items()}
+        evaluator = cls(source, settings, prepared, test, target, metrics, losses)
         evaluator._write_targets()
         return evaluator
 
-    def cell(self, entry: Entry, status: str, error: str | None = None) -> Cell:
+    def cell(self, entry: PortfolioEntry, status: str, error: str | None = None) -> Cell:
         """Return the record of an entry, without checkpoints yet."""
         problem = self.prepared.problem
-        constant = self._constant()
         return Cell(
             table=self.source.name,
             kind=problem.task.kind,
@@ -203,11 +207,11 @@ class _Evaluator:
             config=dict(entry.config),
             status=status,
             error=error,
-            constant={name: metric.loss(self.test_target, constant) for name, metric in self.metrics.items()},
+            constant=self.constant,
             checkpoints=[],
         )
 
-    def evaluate(self, entry: Entry) -> Cell:
+    def evaluate(self, entry: PortfolioEntry) -> Cell:
         """Grow one configuration on all folds and measure each checkpoint."""
         family = self.prepared.families.get(entry.family)
         if family is None:
@@ -219,7 +223,7 @@ class _Evaluator:
             cell.status, cell.error = "failed", f"{type(error).__name__}: {error}"[:500]
         return cell
 
-    def _grow(self, cell: Cell, entry: Entry, family: Family) -> None:
+    def _grow(self, cell: Cell, entry: PortfolioEntry, family: Family) -> None:
         problem, n_folds = self.prepared.problem, len(self.prepared.problem.folds)
         limit = self.settings.cpu_seconds
         used = np.zeros(n_folds)  # CPU seconds of each fold
@@ -227,18 +231,18 @@ class _Evaluator:
         for i, fold in enumerate(problem.folds):
             start = time.process_time()
             seed = int(np.random.SeedSequence([self.settings.seed, i]).generate_state(1)[0] % 2**31)
-            setting = Setting(problem.task, seed, 1)
-            data = problem.part(fold.train), problem.part(fold.valid)
-            models.append(family.start(entry.config, *data, setting))
+            context = TrainingContext(problem.task, seed, 1)
+            data = problem.part(fold.train), problem.part(fold.validation)
+            models.append(family.create_model(entry.config, *data, context))
             used[i] += time.process_time() - start
         arrays: dict[str, NDArray[np.float16]] = {}
-        steps = family.steps(entry.config, problem.task)
+        steps = family.checkpoint_iterations(entry.config, problem.task)
         measured = 0.0
         for total in steps:
             for i, model in enumerate(models):
                 start = time.process_time()
                 # The clock of the models is wall time; on a busy machine it is generous, and CPU time decides below.
-                model.grow(total, time.monotonic() + 2 * max(1.0, (limit - used.sum()) / (n_folds - i)))
+                model.train_until(total, time.monotonic() + 2 * max(1.0, (limit - used.sum()) / (n_folds - i)))
                 used[i] += time.process_time() - start
             if any(model.iterations == 0 for model in models):
                 return
@@ -256,11 +260,11 @@ class _Evaluator:
         problem = self.prepared.problem
         start = time.process_time()
         pairs = zip(models, problem.folds, strict=True)
-        parts = [np.asarray(model.predict(problem.table.take(fold.valid))) for model, fold in pairs]
+        parts = [np.asarray(model.predict(problem.table.take(fold.validation))) for model, fold in pairs]
         predict_seconds = time.process_time() - start
         tests = [np.asarray(model.predict(self.test)) for model in models]
         valid, test = np.concatenate(parts), np.mean(tests, axis=0)
-        target, first = problem.target[problem.valid_rows], problem.folds[0].valid
+        target, first = problem.target[problem.validation_rows], problem.folds[0].validation
         losses = {
             name: [
                 metric.loss(target, valid),
@@ -304,9 +308,9 @@ class _Evaluator:
             return
         self._folder().mkdir(parents=True, exist_ok=True)
         problem = self.prepared.problem
-        valid_rows = problem.valid_rows
-        rows = self._kept_rows(len(valid_rows))
-        sizes = [len(fold.valid) for fold in problem.folds]
+        validation_rows = problem.validation_rows
+        rows = self._kept_rows(len(validation_rows))
+        sizes = [len(fold.validation) for fold in problem.folds]
         fold_of = np.repeat(np.arange(len(sizes)), sizes)[rows]
         target = problem.target.astype(np.float64)
         test = self.test_target[:MAX_KEPT_ROWS].astype(np.float64)
@@ -315,21 +319,22 @@ class _Evaluator:
             target, test = (target - mean) / spread, (test - mean) / spread
         np.savez(
             self._folder() / "targets.npz",
-            valid=target[valid_rows][rows],
+            valid=target[validation_rows][rows],
             test=test,
             fold=fold_of,
         )
-
-    def _constant(self) -> Floats:
-        """Predict the shares of the classes, or the mean, for every test row."""
-        target, task = self.prepared.problem.target, self.prepared.problem.task
-        if task.is_classification:
-            shares = np.bincount(target, minlength=task.n_classes) / len(target)
-            return np.repeat(shares[None], len(self.test_target), axis=0)
-        return np.full(len(self.test_target), target.mean())
 
     def _minority_share(self) -> float:
         problem = self.prepared.problem
         if not problem.task.is_classification:
             return 0.0
         return float(np.bincount(problem.target).min() / len(problem.target))
+
+
+def _constant_prediction(problem: Problem, n_rows: int) -> Floats:
+    """Predict the shares of the classes, or the mean, for every row."""
+    target, task = problem.target, problem.task
+    if task.is_classification:
+        shares = np.bincount(target, minlength=task.n_classes) / len(target)
+        return np.repeat(shares[None], n_rows, axis=0)
+    return np.full(n_rows, target.mean())

@@ -13,11 +13,11 @@ import pandas as pd
 from windvane.data.files import read_frame
 from windvane.data.target import infer_task
 from windvane.errors import InputError
+from windvane.metalearning.build_portfolio import BuildPlan, build, make_scores
 from windvane.metalearning.cells import read_cells
 from windvane.metalearning.collect import SourceTable
-from windvane.metalearning.portfolio import BuildPlan, build, make_scores
 from windvane.metalearning.replay import TableReplay, entry_id
-from windvane.search.portfolio import KINDS, Case, Entry
+from windvane.search.strategy.portfolio import KINDS, Case, PortfolioEntry
 
 MIN_TABLES = 30  # of a task kind, before it gets its own order
 LARGE_ROWS = 12_000  # from here on tables that were collected whole decide
@@ -52,9 +52,9 @@ def find_tables(folder: Path, target: str | None, max_rows: int | None = None) -
     return tables
 
 
-def entries_of(path: Path) -> dict[str, Entry]:
+def entries_of(path: Path) -> dict[str, PortfolioEntry]:
     """Return the entries of a collection by their id."""
-    found = (Entry(cell.family, cell.config) for cell in read_cells(path))
+    found = (PortfolioEntry(cell.family, cell.config) for cell in read_cells(path) if cell.status != "unreadable")
     return {entry_id(entry.family, entry.config): entry for entry in found}
 
 
@@ -65,7 +65,7 @@ def complete_tables(tables: Sequence[TableReplay], share: float = 0.8) -> list[T
 
 
 def learn_portfolio(
-    tables: Sequence[TableReplay], large: Sequence[TableReplay], entries: Mapping[str, Entry], plan: BuildPlan
+    tables: Sequence[TableReplay], large: Sequence[TableReplay], entries: Mapping[str, PortfolioEntry], plan: BuildPlan
 ) -> Learned:
     """Build an order for every task kind with at least `MIN_TABLES` tables, and one for the other kinds together.
 
@@ -90,11 +90,13 @@ def learn_portfolio(
     return Learned(cases, names, made)
 
 
-def _order(tables: Sequence[TableReplay], entries: Mapping[str, Entry], plan: BuildPlan) -> tuple[Entry, ...]:
+def _order(
+    tables: Sequence[TableReplay], entries: Mapping[str, PortfolioEntry], plan: BuildPlan
+) -> tuple[PortfolioEntry, ...]:
     return tuple(entries[entry] for entry in full_order(tables, _evaluated(tables, entries), plan))
 
 
-def _evaluated(tables: Sequence[TableReplay], entries: Mapping[str, Entry]) -> list[str]:
+def _evaluated(tables: Sequence[TableReplay], entries: Mapping[str, PortfolioEntry]) -> list[str]:
     """Return the entries that were evaluated on most of the tables, in their order."""
     return [entry for entry in entries if sum(entry in table.curves for table in tables) > len(tables) / 2]
 

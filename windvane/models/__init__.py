@@ -1,12 +1,12 @@
 """The families of models, by name. Importing them loads no heavy library."""
 
 from windvane.models.base import Family
-from windvane.models.boosting_catboost import CatBoost
-from windvane.models.boosting_lightgbm import LightGBM
-from windvane.models.forests import Forest
+from windvane.models.boosting.catboost import CatBoost
+from windvane.models.boosting.lightgbm import LightGBM
+from windvane.models.forest import Forest
 from windvane.models.linear import Linear
-from windvane.models.mlp import MLP
-from windvane.models.network import Network
+from windvane.models.neural.mlp import MLP
+from windvane.models.neural.realmlp import RealMLP
 from windvane.models.sklearn_catalog import discriminant, hist_gradient_boosting, kernel, neighbours, sgd
 
 FAMILIES: dict[str, Family] = {
@@ -16,7 +16,7 @@ FAMILIES: dict[str, Family] = {
     "extra_trees": Forest("extra_trees"),
     "linear": Linear(),
     "mlp": MLP(),
-    "network": Network(),
+    "network": RealMLP(),
     "hist_gradient_boosting": hist_gradient_boosting(),
     "sgd": sgd(),
     "kernel": kernel(),

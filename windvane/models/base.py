@@ -1,13 +1,13 @@
-"""What a family of models is: where its configurations come from, how one grows, and how it is kept.
+"""What a family of models is: where its configurations come from, how one is trained, and how it is saved.
 
-A `Family` has a name, a search space, and two ways to make a `Model`: `start` begins or resumes the
-training of one configuration on one training set, `load` opens a checkpoint for prediction. A `Model` grows and
+A `Family` has a name, a search space, and two ways to make a `Model`: `create_model` begins or resumes
+the training of one configuration on one training set, `load` opens a checkpoint for prediction. A `Model` trains and
 predicts. Nothing here knows of folds, budgets, files of a run, or the search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,13 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.data.task import Task
-from windvane.errors import ModelFileError
-from windvane.models.units import Units
-from windvane.runtime.encoder import Encoder
-from windvane.runtime.models import Fitted, FittedModel, load_model
-from windvane.runtime.output import Output
-from windvane.runtime.serialization import read_json, reading, write_json
-from windvane.runtime.table import Floats, Table
+from windvane.runtime.columns.table import Floats, Table
+from windvane.runtime.models.fitted import Fitted
 
 Value = bool | int | float | str
 Config = Mapping[str, Value]
@@ -48,7 +43,7 @@ class Param:
 
 
 @dataclass(frozen=True)
-class Part:
+class DataSplit:
     """Some rows to learn from or to be evaluated on.
 
     Attributes
@@ -67,14 +62,14 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Setting:
+class TrainingContext:
     """What surrounds a model.
 
     Attributes
     ----------
     task, seed, threads
         The task, the randomness of the training, and the threads that it may use.
-    siblings
+    n_bagged_models
         Models of the same configuration whose predictions are averaged, this one included. Where a model is an
         average itself, it may then leave some of its parts out.
     """
@@ -82,11 +77,11 @@ class Setting:
     task: Task
     seed: int
     threads: int = 1
-    siblings: int = 1
+    n_bagged_models: int = 1
 
 
 class Model(Protocol):
-    """One configuration being trained on one part.
+    """One configuration being trained on one training set.
 
     Attributes
     ----------
@@ -95,21 +90,21 @@ class Model(Protocol):
     best_iteration
         The iteration that `predict` uses: the best on the validation set, at most `iterations`.
     finished
-        Whether growing further is useless: fully grown, or stopped early on the validation set.
+        Whether further training is useless: fully trained, or stopped early on the validation set.
     """
 
     iterations: int
     best_iteration: int
     finished: bool
 
-    def grow(self, iterations: int, until: float = np.inf) -> None:
+    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
         """Train up to this total of iterations.
 
         Parameters
         ----------
         iterations
-            The total to reach. A family that cannot grow trains fully, whatever is asked.
-        until
+            The total to reach. A family without iterations trains fully, whatever is asked.
+        deadline
             A `time.monotonic` instant after which it returns as soon as it can, with what it has. With infinity
             nothing may depend on the clock.
         """
@@ -129,7 +124,7 @@ class Model(Protocol):
         """
 
     def save(self, folder: Path) -> None:
-        """Keep the state: enough to predict (`Family.load`) and to go on growing (`Family.start` with ``kept``).
+        """Write a checkpoint: enough to predict (`Family.load`) and to resume training (`Family.create_model`).
 
         No file is a pickle.
 
@@ -138,57 +133,6 @@ class Model(Protocol):
         folder
             An existing, empty folder.
         """
-
-
-class BaseModel:
-    """What the models of windvane's own families have in common.
-
-    A checkpoint is the folder of a fitted model, which predicts, and files ``training.*``, which only resuming reads.
-    """
-
-    def __init__(self, encoder: Encoder, units: Units, setting: Setting) -> None:
-        self.iterations = self.best_iteration = 0
-        self.finished = False
-        self.encoder, self.units, self.setting = encoder, units, setting
-
-    def output(self, classes: Iterable[int] = ()) -> Output:
-        """Say what the model predicts; with the classes of the training set where it may lack some."""
-        return Output(self.setting.task.n_classes, tuple(map(int, classes)), self.units.mean, self.units.spread)
-
-    def fitted(self) -> FittedModel:
-        """Return the model of the best iteration so far."""
-        raise NotImplementedError
-
-    def predict(self, table: Table) -> Floats:
-        """Predict with the best iteration so far."""
-        return self.fitted().predict(table)
-
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint."""
-        self.fitted().save(folder)
-        self.save_training(folder, {})
-
-    def save_training(self, folder: Path, more: Mapping[str, Any]) -> None:
-        """Write ``training.json``: how far the training is, and more that a family needs to resume."""
-        state = {"iterations": self.iterations, "best_iteration": self.best_iteration, "finished": self.finished}
-        write_json(folder / "training.json", {**state, "units": [self.units.mean, self.units.spread], **more})
-
-    def restore(self, folder: Path) -> dict[str, Any]:
-        """Read ``training.json`` and take over how far the training is."""
-        state = read_json(folder / "training.json")
-        with reading(folder / "training.json"):
-            self.iterations, self.best_iteration = int(state["iterations"]), int(state["best_iteration"])
-            self.finished = bool(state["finished"])
-            self.units = Units(*map(float, state["units"]))
-        return state
-
-
-def open_model(folder: Path, setting: Setting, kind: str, trusted: Sequence[str] = ()) -> Any:
-    """Open the fitted model of a checkpoint, which must be of this kind and for this task."""
-    model = load_model(folder, setting.threads, setting.siblings, trusted)
-    if model.kind != kind or model.output.n_classes != setting.task.n_classes:
-        raise ModelFileError(f"{folder} holds a model of another family or task.")
-    return model
 
 
 class Family(Protocol):
@@ -205,31 +149,38 @@ class Family(Protocol):
     def supports(self, task: Task, table: Table) -> bool:
         """Whether it can be trained on this task and this kind of table at all."""
 
-    def space(self, task: Task) -> dict[str, Param]:
+    def search_space(self, task: Task) -> dict[str, Param]:
         """Make the search space: name -> hyperparameter, conditions pointing upwards only."""
 
-    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
-        """Give the totals of iterations after which the state is kept, about doubling.
+    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
+        """Return the totals of iterations after which a checkpoint is written, about doubling.
 
-        The last is the fully grown model; a family that does not grow has one entry.
+        The last is the fully trained model; a family without iterations has one entry.
         """
 
-    def start(self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None) -> Model:
-        """Make a model that has not grown yet, or continue from a state that `Model.save` kept.
+    def create_model(
+        self,
+        config: Config,
+        train: DataSplit,
+        validation: DataSplit,
+        context: TrainingContext,
+        checkpoint: Path | None = None,
+    ) -> Model:
+        """Make a model that is not trained yet, or resume from a checkpoint that `Model.save` wrote.
 
         Parameters
         ----------
         config
-            Values for the active hyperparameters of `space`; one that is missing has its default.
+            Values for the active hyperparameters of `search_space`; one that is missing has its default.
         train
             What to learn from. Encoders and imputers are fitted on this alone.
-        valid
+        validation
             Used for nothing but early stopping.
-        setting
+        context
             Task, seed, threads.
-        kept
+        checkpoint
             A folder written by `Model.save` with the same configuration, rows and seed.
         """
 
-    def load(self, folder: Path, setting: Setting) -> Fitted:
+    def load(self, folder: Path, context: TrainingContext) -> Fitted:
         """Open a checkpoint for prediction only; raises `windvane.errors.ModelFileError` where it is not sound."""

@@ -7,7 +7,7 @@ Three starting points, each a frozen `EncoderSettings` that a configuration refi
 - `DENSE`, for linear models and networks: numbers imputed, marked where missing, scaled; rare levels merged.
 
 Texts become tf-idf vectors, reduced by truncated SVD; a sparse part stays sparse. scikit-learn's transformers learn;
-`windvane.runtime.encoder.Encoder` holds what they learned. The hyperparameters are the preprocessing choices of
+`windvane.runtime.columns.encoder.Encoder` holds what they learned. The hyperparameters are the preprocessing choices of
 Auto-Sklearn 2.0's space, table 18 of its supplement.
 """
 
@@ -40,12 +40,13 @@ from sklearn.preprocessing import (
 
 from windvane.data.generated import fit_generated
 from windvane.data.task import Task
-from windvane.models.base import Config, Param, Part
-from windvane.runtime.encoder import Encoded, Encoder, Step, join_blocks
-from windvane.runtime.generated_features import GeneratedFeatures
-from windvane.runtime.table import Floats, Table
+from windvane.models.base import Config, DataSplit, Param
+from windvane.runtime.columns.encoder import Encoded, Encoder, Step, join_blocks
+from windvane.runtime.columns.generated_features import GeneratedFeatures
+from windvane.runtime.columns.table import Floats, Table
 
 Impute = Literal["none", "median", "mean", "most_frequent"]
+Large = Literal["codes", "target"]
 Scale = Literal["none", "standard", "robust", "quantile", "minmax", "power", "normalise"]
 
 # Columns of one-hot output from which on a result that is mostly zeros stays sparse: below, dense arithmetic is faster.
@@ -99,7 +100,7 @@ class EncoderSettings:
     native_max: int = -1
     onehot_max: int = 0
     min_frequency: float = 0.0
-    large: Literal["codes", "target"] = "codes"
+    large: Large = "codes"
     text_size: int = 30
     generated: bool = False
 
@@ -380,7 +381,7 @@ def class_weight_space(task: Task) -> dict[str, Param]:
     return {"class_weight": Param(Choice(["none", "balanced"]), "none")} if task.is_classification else {}
 
 
-def balance_class_weights(config: Config, train: Part) -> Part:
+def balance_class_weights(config: Config, train: DataSplit) -> DataSplit:
     """Give every class of a training set the same total weight, where the configuration wants that.
 
     Weights of rows are kept within their class, and so is the sum of all.

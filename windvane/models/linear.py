@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +13,28 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning
 
 from windvane.data.task import Task
-from windvane.models.base import BaseModel, Config, Param, Part, Setting, open_model
+from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base_model import BaseFamily, BaseModel
 from windvane.models.encoding import (
-    balance_class_weights,
     class_weight_space,
-    encoder_settings,
-    fit_encoder,
     preprocessing_space,
 )
-from windvane.models.logistic import descend
-from windvane.models.params import complete
-from windvane.models.units import Units
-from windvane.runtime import models as runtime
-from windvane.runtime.models import Fitted, FittedModel
-from windvane.runtime.table import Floats, Table
+from windvane.models.target_scaler import TargetScaler
+from windvane.runtime.columns.encoder import Encoded, Encoder
+from windvane.runtime.columns.table import Floats
+from windvane.runtime.models.fitted import FittedModel
+from windvane.runtime.models.linear import FittedLinear
 
 # Steps of the optimiser between looks at the clock.
 _PORTIONS = (16, 32, 64, 128, 256, 512)
 
 
-class Linear:
-    """Linear models; they do not grow, so there is one step."""
+class Linear(BaseFamily):
+    """Linear models; they have one iteration."""
 
-    name = "linear"
+    name = kind = "linear"
 
-    def supports(self, task: Task, table: Table) -> bool:
-        """Every task and table."""
-        return True
-
-    def space(self, task: Task) -> dict[str, Param]:
+    def search_space(self, task: Task) -> dict[str, Param]:
         """Penalty and encoding; the range of C is TabArena's, wider at the strong end."""
         from optuna.distributions import FloatDistribution as Float
 
@@ -54,82 +48,56 @@ class Linear:
             **class_weight_space(task),
         }
 
-    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
         """One."""
         return (1,)
 
-    def start(
-        self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
-    ) -> LinearModel:
-        """Encode the training set; the validation set is not needed."""
-        task = setting.task
-        config = complete(config, self.space(task))
-        encoder, features = fit_encoder(encoder_settings(config), train.table, train.target, task)
-        units = Units.of(train.target, train.weight, task)
-        model = LinearModel(encoder, units, setting)
-        if kept is not None:
-            model.resume(kept)
-        model.prepare(_estimator(config, setting), features, balance_class_weights(config, train))
-        return model
-
-    def load(self, folder: Path, setting: Setting) -> Fitted:
-        """Open a checkpoint for prediction."""
-        model: Fitted = open_model(folder, setting, "linear")
-        return model
+    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> LinearModel:
+        return LinearModel(encoder, target_scaler, context)
 
 
 class LinearModel(BaseModel):
-    """One linear model; see `windvane.models.base.Model`.
+    """One linear model."""
 
-    Attributes
-    ----------
-    coefficients, intercept
-        Shapes (k, q) and (k,): one row for two classes or a number, else one for each class of the training set.
-    classes
-        Codes of the classes that the training set holds; empty for regression.
-    """
+    kind = "linear"
 
-    coefficients: Floats
-    intercept: Floats
-    classes: NDArray[np.intp]
+    coefficients: Floats  # shape (k, q): one row for two classes or a number, else one for each class
+    intercept: Floats  # shape (k,)
+    classes: NDArray[np.intp]  # codes of the classes that the training set holds; empty for regression
 
-    def resume(self, folder: Path) -> None:
-        """Take over the coefficients of a checkpoint."""
-        self.restore(folder)
-        fitted = open_model(folder, self.setting, "linear")
-        self.encoder, self.classes = fitted.encoder, fitted.classes
-        self.coefficients, self.intercept = fitted.coefficients, fitted.intercept
+    def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
+        self.classes, self.coefficients, self.intercept = fitted.classes, fitted.coefficients, fitted.intercept
 
-    def prepare(self, estimator: Any, features: Any, train: Part) -> None:
-        """Take what is needed to train."""
-        self._estimator, self._features, self._train = estimator, features, train
+    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
+        """Make the estimator; the validation set is not needed."""
+        self._estimator, self._features, self._train = _estimator(config, self.context), features, train
 
-    def grow(self, iterations: int, until: float = np.inf) -> None:
+    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
         """Train fully; stopped by the clock, it keeps the coefficients reached."""
-        if self.finished or time.monotonic() >= until:
+        if self.finished or time.monotonic() >= deadline:
             return
-        if not self.setting.task.is_classification:
+        if not self.context.task.is_classification:
             self._solve()
         elif len(np.unique(self._train.target)) > 1:
-            self._descend(until)
+            self._fit_logistic(deadline)
         else:  # a training set of one class: no coefficients, and all certainty
             self.coefficients, self.intercept = np.zeros((1, self._features.shape[1])), np.zeros(1)
             self.classes = np.unique(self._train.target).astype(np.intp)
         self.iterations = self.best_iteration = 1
-        self.finished = time.monotonic() < until
+        self.finished = time.monotonic() < deadline
 
-    def _descend(self, until: float) -> None:
+    def _fit_logistic(self, deadline: float) -> None:
         if self.iterations:  # stopped by the clock in an earlier life
             self._estimator.coef_, self._estimator.intercept_ = self.coefficients, self.intercept
             self._estimator.classes_ = self.classes
-        descend(self._estimator, self._features, self._train, _PORTIONS, until)
+        fit_until_deadline(self._estimator, self._features, self._train, _PORTIONS, deadline)
         self._take_over()
 
     def _solve(self) -> None:
         with warnings.catch_warnings():
             # Numbers that are not scaled may differ by many orders of magnitude.
             warnings.simplefilter("ignore", LinAlgWarning)
-            self._estimator.fit(self._features, self.units.shrink(self._train.target), self._train.weight)
+            self._estimator.fit(self._features, self.target_scaler.transform(self._train.target), self._train.weight)
         self._take_over()
 
     def _take_over(self) -> None:
@@ -139,12 +107,34 @@ class LinearModel(BaseModel):
 
     def fitted(self) -> FittedModel:
         """Return what was reached."""
-        return runtime.Linear(self.encoder, self.output(self.classes), self.coefficients, self.intercept)
+        return FittedLinear(self.encoder, self.output(self.classes), self.coefficients, self.intercept)
 
 
-def _estimator(config: Config, setting: Setting) -> Any:
+def _estimator(config: Config, context: TrainingContext) -> Any:
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    if setting.task.is_classification:
+    if context.task.is_classification:
         return LogisticRegression(C=config["C"], warm_start=True)
     return Ridge(alpha=config["alpha"])
+
+
+def fit_until_deadline(
+    estimator: Any, features: Any, train: DataSplit, portions: Sequence[int], deadline: float
+) -> bool:
+    """Fit, portion by portion, each going on from the coefficients before.
+
+    The portions are the same with and without a deadline, because L-BFGS forgets the curvature it has seen where it
+    stops and starts again.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+
+    for portion in portions:
+        estimator.set_params(max_iter=portion)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a portion ends before convergence by intent
+            estimator.fit(features, train.target, train.weight)
+        if int(estimator.n_iter_.max()) < portion:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+    return True

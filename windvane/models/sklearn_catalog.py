@@ -16,7 +16,7 @@ from windvane.data.task import Task
 from windvane.models.base import Config, Param
 from windvane.models.encoding import ORDINAL
 from windvane.models.sklearn_family import SklearnFamily
-from windvane.runtime.table import Table
+from windvane.runtime.columns.table import Table
 
 
 def sgd() -> SklearnFamily:
@@ -32,7 +32,7 @@ def sgd() -> SklearnFamily:
 
         return SGDRegressor()
 
-    def space(task: Task) -> Mapping[str, Param]:
+    def search_space(task: Task) -> Mapping[str, Param]:
         from optuna.distributions import CategoricalDistribution, FloatDistribution
 
         losses = ["log_loss", "modified_huber"] if task.is_classification else ["squared_error", "huber"]
@@ -52,7 +52,7 @@ def sgd() -> SklearnFamily:
         "sgd",
         classifier=classifier,
         regressor=regressor,
-        space=space,
+        search_space=search_space,
         iterations="partial_fit",
         max_iterations=1024,
     )
@@ -75,7 +75,7 @@ def kernel() -> SklearnFamily:
 
         return Pipeline([("kernel", Nystroem()), ("linear", Ridge())])
 
-    def space(task: Task) -> Mapping[str, Param]:
+    def search_space(task: Task) -> Mapping[str, Param]:
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if task.is_classification:
@@ -108,7 +108,7 @@ def kernel() -> SklearnFamily:
         "kernel",
         classifier=classifier,
         regressor=regressor,
-        space=space,
+        search_space=search_space,
         parameters=parameters,
         supports=supports,
     )
@@ -127,7 +127,7 @@ def neighbours() -> SklearnFamily:
 
         return KNeighborsRegressor(algorithm="brute")
 
-    def space(task: Task) -> Mapping[str, Param]:
+    def search_space(task: Task) -> Mapping[str, Param]:
         from optuna.distributions import CategoricalDistribution, IntDistribution
 
         return {
@@ -146,7 +146,7 @@ def neighbours() -> SklearnFamily:
         "neighbours",
         classifier=classifier,
         regressor=regressor,
-        space=space,
+        search_space=search_space,
         parameters=parameters,
         supports=supports,
     )
@@ -161,7 +161,7 @@ def discriminant() -> SklearnFamily:
 
         return CalibratedClassifierCV(LinearDiscriminantAnalysis(), method="temperature", ensemble=False)
 
-    def space(task: Task) -> Mapping[str, Param]:
+    def search_space(task: Task) -> Mapping[str, Param]:
         from optuna.distributions import CategoricalDistribution, FloatDistribution
 
         return {
@@ -185,7 +185,7 @@ def discriminant() -> SklearnFamily:
     return SklearnFamily(
         "discriminant",
         classifier=classifier,
-        space=space,
+        search_space=search_space,
         parameters=parameters,
         min_class_size=4,
         supports=supports,
@@ -206,7 +206,7 @@ def hist_gradient_boosting() -> SklearnFamily:
 
         return HistGradientBoostingRegressor(early_stopping=False)
 
-    def space(task: Task) -> Mapping[str, Param]:
+    def search_space(task: Task) -> Mapping[str, Param]:
         from optuna.distributions import FloatDistribution, IntDistribution
 
         return {
@@ -224,7 +224,7 @@ def hist_gradient_boosting() -> SklearnFamily:
         "hist_gradient_boosting",
         classifier=classifier,
         regressor=regressor,
-        space=space,
+        search_space=search_space,
         parameters=parameters,
         encoding=replace(ORDINAL, impute="median"),  # its bins refuse a column without any number
         iterations="max_iter",

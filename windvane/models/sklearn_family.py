@@ -15,24 +15,21 @@ from numpy.typing import NDArray
 
 from windvane.data.task import Task
 from windvane.errors import InputError
-from windvane.models.base import BaseModel, Config, Param, Part, Setting, open_model
-from windvane.models.curve import validation_loss
+from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base_model import BaseFamily, BaseModel, open_model
+from windvane.models.early_stopping import validation_loss
 from windvane.models.encoding import (
     EncoderSettings,
-    balance_class_weights,
     class_weight_space,
     encoder_settings,
-    fit_encoder,
     preprocessing_space,
 )
-from windvane.models.params import complete
-from windvane.models.units import Units
-from windvane.runtime import models as runtime
-from windvane.runtime.encoder import Encoder
-from windvane.runtime.models import Fitted, FittedModel, check_digest, sklearn_features
-from windvane.runtime.serialization import digest, reading
-from windvane.runtime.sklearn_files import read_estimator, write_estimator
-from windvane.runtime.table import Floats, Table
+from windvane.models.target_scaler import TargetScaler
+from windvane.runtime.columns.encoder import Encoder
+from windvane.runtime.columns.table import Floats, Table
+from windvane.runtime.models.fitted import Fitted, FittedModel
+from windvane.runtime.models.sklearn_estimator import FittedSklearn, read_estimator, sklearn_features, write_estimator
+from windvane.runtime.serialization import check_digest, digest
 
 _FIRST_CHECKPOINT = 8
 _PATIENCE = 32  # iterations without improvement that are always allowed
@@ -43,7 +40,7 @@ Space = Mapping[str, Param] | Callable[[Task], Mapping[str, Param]]
 Parameters = Callable[[Config, Any, NDArray[Any]], Mapping[str, Any]]
 
 
-class SklearnFamily:
+class SklearnFamily(BaseFamily):
     """A family of models made of a scikit-learn classifier, a regressor, or one of each.
 
     The family takes care of what surrounds the estimator: encoding, scaling the target of a regression, classes that
@@ -58,7 +55,7 @@ class SklearnFamily:
     classifier, regressor
         An unfitted estimator, or a function without arguments that makes one. None where the family does not
         support such tasks.
-    space
+    search_space
         The hyperparameters, or a function that makes them for a task. They are parameters of the estimator, as
         ``set_params`` takes them, unless `parameters` translates them.
     parameters
@@ -85,11 +82,14 @@ class SklearnFamily:
     >>> from optuna.distributions import FloatDistribution
     >>> from sklearn.naive_bayes import GaussianNB
     >>> from windvane import AutoClassifier, SklearnFamily
-    >>> from windvane.models.base import Param
+    >>> from windvane.models.base import Config, DataSplit, Param, TrainingContext
+    from windvane.models.base_model import BaseFamily, BaseModel, open_model
     >>> smoothing = Param(FloatDistribution(1e-9, 1.0, log=True), 1e-9)
-    >>> bayes = SklearnFamily("bayes", classifier=GaussianNB(), space={"var_smoothing": smoothing})
+    >>> bayes = SklearnFamily("bayes", classifier=GaussianNB(), search_space={"var_smoothing": smoothing})
     >>> model = AutoClassifier(families=[bayes, "lightgbm"])
     """
+
+    kind = "sklearn"
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class SklearnFamily:
         *,
         classifier: Estimator | Callable[[], Estimator] | None = None,
         regressor: Estimator | Callable[[], Estimator] | None = None,
-        space: Space | None = None,
+        search_space: Space | None = None,
         parameters: Parameters | None = None,
         encoding: EncoderSettings | None = None,
         iterations: str | None = None,
@@ -109,10 +109,15 @@ class SklearnFamily:
         if classifier is None and regressor is None:
             raise InputError(f"SklearnFamily({name!r}) has neither a classifier nor a regressor. Allowed: one or both.")
         self.name = name
-        self.encoding, self.iterations, self.max_iterations = encoding, iterations, max_iterations
+        self._encoding, self.iterations, self.max_iterations = encoding, iterations, max_iterations
         self.min_class_size = min_class_size
         self._classifier, self._regressor = classifier, regressor
-        self._space, self._parameters, self._supports, self._trusted = space or {}, parameters, supports, trusted
+        self._search_space, self._parameters, self._supports, self._trusted = (
+            search_space or {},
+            parameters,
+            supports,
+            trusted,
+        )
 
     @classmethod
     def wrap(cls, estimator: Estimator) -> SklearnFamily:
@@ -135,43 +140,34 @@ class SklearnFamily:
             return False
         return self._supports is None or self._supports(task, table)
 
-    def space(self, task: Task) -> dict[str, Param]:
+    def own_search_space(self, task: Task) -> dict[str, Param]:
+        """The hyperparameters given, those of the estimator."""
+        return dict(self._search_space(task) if callable(self._search_space) else self._search_space)
+
+    def search_space(self, task: Task) -> dict[str, Param]:
         """The hyperparameters given, and those of encoding where they belong to the search."""
-        own = dict(self._space(task) if callable(self._space) else self._space)
-        if self.encoding is None:
+        own = self.own_search_space(task)
+        if self._encoding is None:
             own |= {**preprocessing_space("standard"), **class_weight_space(task)}
         return own
 
-    def steps(self, config: Config, task: Task) -> tuple[int, ...]:
+    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
         """One, or 8, 16, 32 ... up to the largest number of iterations."""
         totals = [self.max_iterations]
         while totals[0] >= 2 * _FIRST_CHECKPOINT:
             totals.insert(0, totals[0] // 2)
         return (1,) if self.iterations is None else tuple(totals)
 
-    def start(
-        self, config: Config, train: Part, valid: Part, setting: Setting, kept: Path | None = None
-    ) -> SklearnModel:
-        """Encode, and restore the estimator of a checkpoint."""
-        config = complete(config, self.space(setting.task))
-        encoder, features = fit_encoder(
-            encoder_settings(config) if self.encoding is None else self.encoding,
-            train.table,
-            train.target,
-            setting.task,
-        )
-        units = Units.of(train.target, train.weight, setting.task)
-        model = SklearnModel(self, encoder, units, setting)
-        if kept is not None:
-            model.resume(kept)
-        given = self._space(setting.task) if callable(self._space) else self._space
-        own = {name: value for name, value in config.items() if name in given}
-        model.prepare(own, features, balance_class_weights(config, train), valid)
-        return model
+    def encoding(self, config: Config, table: Table) -> EncoderSettings:
+        """As given, else as the configuration wants."""
+        return self._encoding or encoder_settings(config)
 
-    def load(self, folder: Path, setting: Setting) -> Fitted:
+    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> SklearnModel:
+        return SklearnModel(self, encoder, target_scaler, context)
+
+    def load(self, folder: Path, context: TrainingContext) -> Fitted:
         """Open a checkpoint for prediction."""
-        model: Fitted = open_model(folder, setting, "sklearn", self.trusted_types(setting.task))
+        model: Fitted = open_model(folder, context, self.kind, self.trusted_types(context.task))
         return model
 
     def create_estimator(self, task: Task) -> Estimator:
@@ -190,32 +186,34 @@ class SklearnFamily:
 
 
 class SklearnModel(BaseModel):
-    """One estimator being trained; see `windvane.models.base.Model`."""
+    """One estimator being trained."""
 
-    def __init__(self, family: SklearnFamily, encoder: Encoder, units: Units, setting: Setting) -> None:
-        super().__init__(encoder, units, setting)
+    kind = "sklearn"
+
+    def __init__(
+        self, family: SklearnFamily, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext
+    ) -> None:
+        super().__init__(encoder, target_scaler, context)
         self.best_loss = np.inf
         self.estimator: Estimator = None  # what predicts: as it was after the best iteration
         self._current: Estimator = None  # what is trained further
-        self.family = family
+        self.family, self.max_iterations = family, family.max_iterations
         self._seconds = 0.0  # of an iteration of the last warm start
 
-    def resume(self, folder: Path) -> None:
-        """Take over the estimators of a checkpoint."""
-        state, trusted = self.restore(folder), self.family.trusted_types(self.setting.task)
-        fitted = open_model(folder, self.setting, "sklearn", trusted)
-        with reading(folder):
-            self.encoder, self.estimator, self.best_loss = fitted.encoder, fitted.estimator, float(state["best_loss"])
-            if state["sha256"] is not None:
-                check_digest(folder / "training.skops", state["sha256"])
-        if state["sha256"] is not None:
-            self._current = read_estimator(folder / "training.skops", trusted)
+    def _trusted_types(self) -> Sequence[str]:
+        return self.family.trusted_types(self.context.task)
 
-    def prepare(self, config: Config, features: Any, train: Part, valid: Part) -> None:
+    def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
+        self.estimator, self.best_loss = fitted.estimator, float(state["best_loss"])
+        if state["sha256"] is not None:
+            check_digest(folder / "training.skops", state["sha256"])
+            self._current = read_estimator(folder / "training.skops", self._trusted_types())
+
+    def prepare(self, config: Config, features: Any, train: DataSplit, validation: DataSplit) -> None:
         """Choose the rows to learn from, and make or open the estimator that learns."""
-        task, family = self.setting.task, self.family
+        task, family = self.context.task, self.family
         self.n_features = features.shape[1]
-        target, weight, rows = self.units.shrink(train.target), train.weight, np.arange(len(train.target))
+        target, weight, rows = self.target_scaler.transform(train.target), train.weight, np.arange(len(train.target))
         if task.is_classification and len(np.unique(target)) > 1:
             counts = np.bincount(target)
             large = np.flatnonzero(counts >= family.min_class_size)
@@ -229,30 +227,31 @@ class SklearnModel(BaseModel):
         if not np.array_equal(rows, np.arange(len(target))):
             features = features[rows]
         dense = not takes_sparse(estimator)
-        self._features, self._valid = sklearn_features(features, dense=dense), valid
-        self._valid_features = sklearn_features(self.encoder.transform(valid.table), dense=dense)
+        self._features, self._valid = sklearn_features(features, dense=dense), validation
+        self._valid_features = sklearn_features(self.encoder.transform(validation.table), dense=dense)
         if task.is_classification and len(np.unique(self._target)) == 1:
             from sklearn.dummy import DummyClassifier
 
             estimator = DummyClassifier()
         else:
-            estimator = self._configured(estimator, config)
+            own = family.own_search_space(task)
+            estimator = self._configured(estimator, {name: value for name, value in config.items() if name in own})
         if self._current is None:
             self._current = estimator if self.estimator is None else deepcopy(self.estimator)
 
     def _configured(self, estimator: Estimator, config: Config) -> Estimator:
         from sklearn.calibration import CalibratedClassifierCV
 
-        task, family = self.setting.task, self.family
+        task, family = self.context.task, self.family
         translate = family._parameters
         estimator.set_params(**(config if translate is None else translate(config, self._features, self._target)))
         settable = estimator.get_params(deep=True)
         for name, value in settable.items():
             last = name.rpartition("__")[2]
             if last == "random_state" and value is None:
-                estimator.set_params(**{name: self.setting.seed % 2**32})
+                estimator.set_params(**{name: self.context.seed % 2**32})
             elif last == "n_jobs":
-                estimator.set_params(**{name: self.setting.threads})
+                estimator.set_params(**{name: self.context.threads})
         if family.iterations not in (None, "partial_fit"):
             estimator.set_params(warm_start=True)
         if task.is_classification and not hasattr(estimator, "predict_proba"):
@@ -260,26 +259,23 @@ class SklearnModel(BaseModel):
             estimator = CalibratedClassifierCV(estimator, cv=folds, ensemble=False)
         return estimator
 
-    def grow(self, iterations: int, until: float = np.inf) -> None:
-        """Train up to this many iterations; the clock is asked before each, or before a few of a warm start."""
-        goal = min(iterations, self.family.max_iterations)
-        while self.iterations < goal and not self.finished and time.monotonic() < until:
-            known = len(np.unique(self._target)) if self.setting.task.is_classification else 2
-            if self.family.iterations is None or known == 1:
-                self._fit()
-                self.iterations, self.finished = 1, True
-            elif self.family.iterations == "partial_fit":
-                self._one_pass()
-            else:
-                self._warm_start(goal, until)
-            if self.best_loss == np.inf:  # nothing was evaluated yet
-                self.estimator, self.best_iteration = self._current, self.iterations
+    def _train_iterations(self, goal: int, deadline: float) -> None:
+        known = len(np.unique(self._target)) if self.context.task.is_classification else 2
+        if self.family.iterations is None or known == 1:
+            self._fit()
+            self.iterations, self.finished = 1, True
+        elif self.family.iterations == "partial_fit":
+            self._one_pass()
+        else:
+            self._warm_start(goal, deadline)
+        if self.best_loss == np.inf:  # nothing was evaluated yet
+            self.estimator, self.best_iteration = self._current, self.iterations
 
     def _one_pass(self) -> None:
-        seeds = np.random.SeedSequence([self.setting.seed, self.iterations])
+        seeds = np.random.SeedSequence([self.context.seed, self.iterations])
         if "random_state" in self._current.get_params(deep=False):
             self._current.set_params(random_state=int(seeds.generate_state(1)[0]))
-        first = self.setting.task.is_classification and not hasattr(self._current, "classes_")
+        first = self.context.task.is_classification and not hasattr(self._current, "classes_")
         try:
             self._call("partial_fit", {"classes": np.unique(self._target)} if first else {})
         except ValueError:
@@ -291,14 +287,14 @@ class SklearnModel(BaseModel):
         self.iterations += 1
         self._evaluate()
 
-    def _warm_start(self, goal: int, until: float) -> None:
+    def _warm_start(self, goal: int, deadline: float) -> None:
         """Go on to the next evaluation, which comes after fixed numbers of iterations, or as far as there is time."""
         following = 0
         while following <= self.iterations:
             following += max(_MIN_PORTION, following // 4)
         total = min(goal, following)
-        if until < np.inf:
-            fitting = int((until - time.monotonic()) / self._seconds) if self._seconds else 1
+        if deadline < np.inf:
+            fitting = int((deadline - time.monotonic()) / self._seconds) if self._seconds else 1
             total = min(total, self.iterations + max(1, fitting))
         begin = time.monotonic()
         self._current.set_params(**{str(self.family.iterations): total})
@@ -315,48 +311,46 @@ class SklearnModel(BaseModel):
         from threadpoolctl import threadpool_limits
 
         weight = {} if self._weight is None or self._weight_name is None else {self._weight_name: self._weight}
-        with threadpool_limits(self.setting.threads), warnings.catch_warnings():
+        with threadpool_limits(self.context.threads), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of convergence and the like: the validation rows tell what it is worth
             with np.errstate(all="ignore"):
                 getattr(self._current, method)(self._features, self._target, **weight, **more)
 
     def _evaluate(self) -> None:
         found = self._fitted(self._current).predict_encoded(self._valid_features)
-        loss = validation_loss(found, self._valid, self.setting.task, self.units)
+        loss = validation_loss(found, self._valid, self.context.task, self.target_scaler)
         if np.isfinite(loss) and loss < self.best_loss:
             self.best_loss, self.best_iteration = loss, self.iterations
             self.estimator = deepcopy(self._current)
         idle = self.iterations - self.best_iteration
-        stalled = idle > max(0.3 * self.best_iteration + 20, _PATIENCE)
-        self.finished = stalled or self.iterations >= self.family.max_iterations
+        should_stop = idle > max(0.3 * self.best_iteration + 20, _PATIENCE)
+        self.finished = should_stop or self.iterations >= self.family.max_iterations
 
     def fitted(self) -> FittedModel:
         """Return the estimator as it was after the best iteration."""
         if self.estimator is None:
-            raise RuntimeError("the model has not grown yet")
+            raise RuntimeError("the model is not trained yet")
         return self._fitted(self.estimator)
 
-    def _fitted(self, estimator: Estimator) -> runtime.Sklearn:
-        classes = estimator.classes_ if self.setting.task.is_classification else ()
-        return runtime.Sklearn(
+    def _fitted(self, estimator: Estimator) -> FittedSklearn:
+        classes = estimator.classes_ if self.context.task.is_classification else ()
+        return FittedSklearn(
             self.encoder,
             self.output(classes),
             estimator,
             self.n_features,
             dense=not takes_sparse(estimator),
             name=self.family.name,
-            trusted=self.family.trusted_types(self.setting.task),
+            trusted=self.family.trusted_types(self.context.task),
         )
 
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint, with the estimator that is trained further, where that is another."""
-        self.fitted().save(folder)
+    def _save_training(self, folder: Path) -> Mapping[str, Any]:
+        """Write the estimator that is trained further, where that is another."""
         sha256 = None
         if not self.finished and self._current is not self.estimator:
-            trusted = self.family.trusted_types(self.setting.task)
-            write_estimator(folder / "training.skops", self._current, trusted, self.family.name)
+            write_estimator(folder / "training.skops", self._current, self._trusted_types(), self.family.name)
             sha256 = digest(folder / "training.skops")
-        self.save_training(folder, {"best_loss": self.best_loss, "sha256": sha256})
+        return {"best_loss": self.best_loss, "sha256": sha256}
 
 
 def repeat_by_weight(rows: NDArray[np.intp], weight: Floats) -> NDArray[np.intp]:

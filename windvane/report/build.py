@@ -8,7 +8,7 @@ from typing import Any
 
 from windvane.evaluation.curves import classification_figures, regression_figures
 from windvane.evaluation.importance import encoded_columns, matrix_columns, permutation_importance
-from windvane.html_builder import Page, Section, check_path, code, note, paragraph, table, write_page
+from windvane.pages.html_builder import Page, Section, check_path, code, note, paragraph, table, write_page
 from windvane.report.data_checks import count_shared_rows, find_data_issues, single_column_scores
 from windvane.report.data_section import data_section, shift_section
 from windvane.report.dataset_shift import measure_dataset_shift

@@ -14,7 +14,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from windvane.evaluation.metric_functions import roc_auc
-from windvane.runtime.table import Floats, Table
+from windvane.runtime.columns.table import Floats, Table
 
 MAX_ROWS = 2_000  # of each table
 N_TREES, N_FOLDS = 60, 3

@@ -14,7 +14,7 @@ import numpy as np
 from windvane.evaluation.curves import ClassCurves, ClassificationFigures, Confusion, Points, RegressionFigures
 from windvane.evaluation.importance import Importance
 from windvane.evaluation.predictions import Predictions
-from windvane.html_builder import (
+from windvane.pages.html_builder import (
     Html,
     Section,
     bars,
@@ -27,9 +27,9 @@ from windvane.html_builder import (
     side_by_side,
     table,
 )
+from windvane.pages.svg_charts import Axis, Series, plot
 from windvane.report.report_data import ReportData
 from windvane.report.search_section import describe_direction
-from windvane.svg_charts import Axis, Series, plot
 
 MAX_PAIRS = 6  # of confused classes
 MAX_COLUMNS = 15

@@ -14,14 +14,14 @@ from windvane.errors import InputError, RunError
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.predictions import Predictions
 from windvane.models import FAMILIES
-from windvane.models.base import Setting
-from windvane.predictor import Predictor
+from windvane.models.base import TrainingContext
+from windvane.persistence import Predictor
+from windvane.runtime.columns.schema import Schema
+from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.runtime.ensemble import Ensemble, apply_temperature
-from windvane.runtime.schema import Schema
-from windvane.runtime.table import Floats, Integers, Table
-from windvane.search.policy import Policy
 from windvane.search.problem import Problem
 from windvane.search.run_directory import RunDirectory
+from windvane.search.strategy.policy import Policy
 from windvane.search.trial import Trial
 
 
@@ -100,12 +100,12 @@ class ReportData:
 
 def out_of_fold(predictor: Predictor, problem: Problem, directory: RunDirectory) -> Predictions | None:
     """Blend the validation predictions of the members; None if a checkpoint is missing."""
-    ensemble, rows = predictor.ensemble, problem.valid_rows
+    ensemble, rows = predictor.ensemble, problem.validation_rows
     shape = (len(rows), problem.task.n_classes) if problem.task.is_classification else (len(rows),)
     blend = np.zeros(shape)  # (n, k) or (n,)
     for member in ensemble.members:
         try:
-            prediction = np.load(directory.checkpoint(member.number, member.step) / "valid.npy")
+            prediction = np.load(directory.checkpoint(member.number, member.checkpoint) / "valid.npy")
         except (OSError, ValueError):
             return None
         if prediction.shape != shape:
@@ -117,8 +117,8 @@ def out_of_fold(predictor: Predictor, problem: Problem, directory: RunDirectory)
         problem.target[rows],
         apply_temperature(blend, ensemble.temperature) if problem.task.is_classification else blend,
         None if problem.weight is None else problem.weight[rows],
-        np.repeat(np.arange(len(problem.folds)), [len(fold.valid) for fold in problem.folds]),
-        ensemble.decision,
+        np.repeat(np.arange(len(problem.folds)), [len(fold.validation) for fold in problem.folds]),
+        ensemble.decision_weights,
         _OutOfFoldPredictor.of(predictor, problem, directory),
     )
 
@@ -133,7 +133,7 @@ class _OutOfFoldPredictor:
     def of(cls, predictor: Predictor, problem: Problem, directory: RunDirectory) -> Self | None:
         """Load the models of all folds; None if other models predict (after a refit) or a family is the user's."""
         members = predictor.ensemble.members
-        checkpoints = [directory.checkpoint(member.number, member.step) for member in members]
+        checkpoints = [directory.checkpoint(member.number, member.checkpoint) for member in members]
         as_searched = all(
             folder.parent == checkpoint
             for folders, checkpoint in zip(predictor.folders, checkpoints, strict=True)
@@ -141,9 +141,9 @@ class _OutOfFoldPredictor:
         )
         if not as_searched or any(member.family not in FAMILIES for member in members):
             return None
-        setting, folds = Setting(problem.task, 0), range(len(problem.folds))
+        context, folds = TrainingContext(problem.task, 0), range(len(problem.folds))
         models = [
-            [FAMILIES[member.family].load(checkpoint / f"fold_{fold}", setting) for fold in folds]
+            [FAMILIES[member.family].load(checkpoint / f"fold_{fold}", context) for fold in folds]
             for member, checkpoint in zip(members, checkpoints, strict=True)
         ]
         return cls(replace(predictor, models=models))

@@ -8,14 +8,25 @@ from collections.abc import Sequence
 import numpy as np
 
 from windvane.evaluation.metrics import Metric
-from windvane.html_builder import Html, Section, bars, details, figure, number, paragraph, side_by_side, table, tag
-from windvane.progress import span
+from windvane.pages.html_builder import (
+    Html,
+    Section,
+    bars,
+    details,
+    figure,
+    number,
+    paragraph,
+    side_by_side,
+    table,
+    tag,
+)
+from windvane.pages.svg_charts import Axis, Series, plot
 from windvane.report.report_data import ReportData
+from windvane.runtime.columns.table import Floats
 from windvane.runtime.ensemble import Ensemble
-from windvane.runtime.table import Floats
 from windvane.search.history import leaderboard, performance_over_time
 from windvane.search.trial import Trial
-from windvane.svg_charts import Axis, Series, plot
+from windvane.settings import format_duration
 
 SHOWN_TRIALS, MAX_TRIALS = 12, 300  # of the leaderboard, at once and on a click
 MAX_FAILURES, MAX_ERROR_LENGTH = 15, 300
@@ -43,7 +54,9 @@ def search_section(data: ReportData) -> Section:
     n_usable = sum(trial.usable for trial in trials)
     sources = Counter(trial.source for trial in trials)
     came = ", ".join(f"{count:,} from the {source}" for source, count in sources.most_common())
-    content.append(paragraph(f"{len(trials):,} trials in {span(seconds)} ({came}); {n_usable:,} with a usable model."))
+    content.append(
+        paragraph(f"{len(trials):,} trials in {format_duration(seconds)} ({came}); {n_usable:,} with a usable model.")
+    )
     pictures = [_over_time(data)] if len(data.curve) > 1 else []
     strips = _fold_spread(trials, data.ensemble, metric)
     if strips is not None:
@@ -64,8 +77,8 @@ def ensemble_section(data: ReportData) -> Section:
     ]
     if ensemble.temperature != 1.0:
         content.append(paragraph(f"Probabilities are rescaled with the temperature {ensemble.temperature:.3f}."))
-    if ensemble.decision is not None:
-        factors = ", ".join(f"{a} x {f:.2f}" for a, f in zip(data.labels[:12], ensemble.decision, strict=False))
+    if ensemble.decision_weights is not None:
+        factors = ", ".join(f"{a} x {f:.2f}" for a, f in zip(data.labels[:12], ensemble.decision_weights, strict=False))
         content.append(
             paragraph(f"The predicted class has the largest product of probability and decision weight: {factors}.")
         )

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .columns.table import Floats
 from .errors import ModelFileError
-from .table import Floats
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Member:
     """A checkpoint of a trial with its share of the ensemble."""
 
     number: int  # of the trial
-    step: str  # the checkpoint
+    checkpoint: str  # its name
     family: str
     weight: float  # above 0
     folds: tuple[int, ...] = ()  # whose models predict, ascending; empty for all
@@ -29,7 +29,7 @@ class Ensemble:
     members: tuple[Member, ...]  # weights above 0 that sum to 1, largest first
     loss: float  # of the blend on validation rows; it chose the ensemble, so it is optimistic
     temperature: float = 1.0  # the exponent 1 / temperature sharpens or flattens probabilities; 1 changes nothing
-    decision: tuple[float, ...] | None = None  # factor of each class before the largest probability decides
+    decision_weights: tuple[float, ...] | None = None  # factor of each class before the largest probability decides
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that JSON can hold."""
@@ -44,8 +44,10 @@ class Ensemble:
                 Member(**{**m, "number": int(m["number"]), "folds": tuple(map(int, m.get("folds", ())))})
                 for m in record["members"]
             )
-            decision = None if ensemble.decision is None else tuple(float(f) for f in ensemble.decision)
-            return replace(ensemble, members=members, decision=decision)
+            decision_weights = (
+                None if ensemble.decision_weights is None else tuple(float(f) for f in ensemble.decision_weights)
+            )
+            return replace(ensemble, members=members, decision_weights=decision_weights)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"The record of the ensemble is damaged: {error!r}") from error
 

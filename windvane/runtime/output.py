@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, softmax
 
-from .table import Floats
+from .columns.table import Floats
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse as sp
 
+from .columns.schema import Frame, Schema, is_unnamed
+from .columns.table import Floats, Table
 from .ensemble import Ensemble, apply_temperature
 from .errors import InputError, ModelFileError
-from .models import Fitted, load_model
-from .schema import Frame, Schema, is_unnamed
+from .models import load_model
+from .models.fitted import Fitted
 from .serialization import digest, read_json, reading
-from .table import Floats, Table
 
 # A prediction is cut into pieces of this many rows, so that memory does not grow with the table.
 CHUNK_ROWS = 50_000
@@ -59,8 +60,8 @@ class EnsemblePredictor:
 
     def weighted(self, probabilities: Floats) -> Floats:
         """Apply the decision weights to probabilities of shape (n, n_classes); the largest of a row decides."""
-        decision = self.ensemble.decision
-        return probabilities if decision is None else probabilities * np.asarray(decision)
+        decision_weights = self.ensemble.decision_weights
+        return probabilities if decision_weights is None else probabilities * np.asarray(decision_weights)
 
     def predict_table(self, table: Table) -> NDArray[Any]:
         """Predict labels, chosen with the decision weights, or numbers; shape (n,)."""

@@ -90,3 +90,9 @@ def digest(path: Path) -> str:
     """Give the SHA-256 of a file: asked before a library's own parser, written in C, meets the bytes."""
     with reading(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_digest(path: Path, expected: object) -> None:
+    """Raise ModelFileError for a file that is not the one that was written, before a parser in C meets its bytes."""
+    if digest(path) != expected:
+        raise ModelFileError(f"{path} is damaged.")

@@ -19,17 +19,17 @@ from windvane.data.splits import Fold, SplitOptions, make_folds
 from windvane.data.table_io import read_table, write_table
 from windvane.data.target import TaskType, check_sample_weight, encode_target
 from windvane.data.task import Kind, Task
-from windvane.errors import InputError, RunError, unknown
+from windvane.errors import InputError, RunError, unknown_name_error
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.models import DEFAULT, FAMILIES
-from windvane.models.base import Family, Part
+from windvane.models.base import DataSplit, Family
 from windvane.models.sklearn_family import SklearnFamily
-from windvane.runtime.schema import Schema
-from windvane.runtime.table import Floats, Integers, Table
-from windvane.search.policy import Policy, make_policy, select_policy
+from windvane.runtime.columns.schema import Schema
+from windvane.runtime.columns.table import Floats, Integers, Table
+from windvane.search.strategy.policy import Policy, make_policy, select_policy
 from windvane.settings import Settings
 
-FAMILY_METHODS = ("name", "supports", "space", "steps", "start", "load")
+FAMILY_METHODS = ("name", "supports", "search_space", "checkpoint_iterations", "create_model", "load")
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Problem:
     seed: int  # of the samples of rows
 
     @property
-    def valid_rows(self) -> Integers:
+    def validation_rows(self) -> Integers:
         """Validation rows, fold after fold: the order of the predictions in a checkpoint; shape (v,)."""
-        return np.concatenate([fold.valid for fold in self.folds])
+        return np.concatenate([fold.validation for fold in self.folds])
 
-    def part(self, rows: Integers) -> Part:
+    def part(self, rows: Integers) -> DataSplit:
         """Copy some rows."""
         weight = None if self.weight is None else self.weight[rows]
-        return Part(self.table.take(rows), self.target[rows], weight)
+        return DataSplit(self.table.take(rows), self.target[rows], weight)
 
     def sample_rows(self, train: Integers, n_rows: int) -> Integers:
         """Draw `n_rows` of the positions `train`, every class among them; a larger draw contains the smaller ones."""
@@ -100,7 +100,7 @@ class Problem:
             np.save(folder / "weight.npy", self.weight)
         arrays: dict[str, Any] = {}
         for i, fold in enumerate(self.folds):
-            arrays[f"train_{i}"], arrays[f"valid_{i}"] = fold.train, fold.valid
+            arrays[f"train_{i}"], arrays[f"valid_{i}"] = fold.train, fold.validation
         np.savez(folder / "folds.npz", **arrays)
         task = {"kind": self.task.kind, "n_rows": self.task.n_rows}
         task |= {"n_columns": self.task.n_columns, "n_classes": self.task.n_classes, "seed": self.seed}
@@ -201,7 +201,7 @@ def choose_families(families: Any) -> dict[str, Family]:
     for family in families:
         if isinstance(family, str):
             if family not in FAMILIES:
-                raise unknown("families", family, FAMILIES)
+                raise unknown_name_error("families", family, FAMILIES)
             chosen[family] = FAMILIES[family]
         elif not isinstance(family, type) and all(hasattr(family, name) for name in FAMILY_METHODS):
             chosen[family.name] = family

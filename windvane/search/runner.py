@@ -15,18 +15,18 @@ from windvane import persistence
 from windvane.errors import NoModelError, RunError, RunMismatchError
 from windvane.models import FAMILIES
 from windvane.models.base import Family
-from windvane.predictor import Predictor
+from windvane.persistence import Predictor
+from windvane.runtime.columns.schema import Schema
 from windvane.runtime.predictor import classes_from_json
-from windvane.runtime.schema import Schema
-from windvane.search.ensemble import EnsembleBuilder
-from windvane.search.halving import make_rungs
-from windvane.search.history import Curve, describe_failures
-from windvane.search.policy import Policy
-from windvane.search.portfolio import Entry
+from windvane.search.ensemble_selection import EnsembleBuilder
+from windvane.search.history import PerformanceCurve, describe_failures
 from windvane.search.problem import PreparedProblem, Problem, array_digest, choose_families, supported_families
 from windvane.search.run_directory import RunDirectory
 from windvane.search.scheduler import Scheduler
 from windvane.search.search import Budget, Callback, Search, SearchListener
+from windvane.search.strategy.halving import make_rungs
+from windvane.search.strategy.policy import Policy
+from windvane.search.strategy.portfolio import PortfolioEntry
 from windvane.search.trial import Trial
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.messages import RunContext, pack_objects, session_objects
@@ -43,7 +43,7 @@ class SearchResult:
 
     predictor: Predictor
     trials: list[Trial]
-    curve: Curve
+    curve: PerformanceCurve
     policy: Policy
 
 
@@ -67,7 +67,7 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
     labels = None if prepared.classes is None else prepared.classes.tolist()
     identity = {
         "data": problem.fingerprint([prepared.schema.to_json(), labels]),
-        "folds": array_digest(rows for fold in problem.folds for rows in (fold.train, fold.valid)),
+        "folds": array_digest(rows for fold in problem.folds for rows in (fold.train, fold.validation)),
         "metric": problem.metric.name,
         "policy": prepared.policy.name,
         "families": sorted(prepared.families),
@@ -134,7 +134,7 @@ def open_run(directory: RunDirectory, families: Any, metric: Any) -> PreparedPro
 def run_search(
     prepared: PreparedProblem,
     settings: Settings,
-    portfolio: Sequence[Entry],
+    portfolio: Sequence[PortfolioEntry],
     pool: WorkerPool | DaskPool,
     directory: RunDirectory,
     started: float,

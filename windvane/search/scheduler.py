@@ -13,10 +13,10 @@ import numpy as np
 
 from windvane.data.task import Task
 from windvane.models.base import Config, Family
-from windvane.search.halving import Rung, promote, promotion
 from windvane.search.history import History
-from windvane.search.portfolio import Entry
-from windvane.search.sampler import ConfigSampler
+from windvane.search.strategy.halving import Rung, promote, promotion
+from windvane.search.strategy.portfolio import PortfolioEntry
+from windvane.search.strategy.sampler import ConfigSampler
 from windvane.search.trial import Source, Trial, config_key
 
 # With a trial limit, trial i is suggested from the results of trials 0 .. i - RESULT_LAG alone: the same for one worker
@@ -35,7 +35,7 @@ class Scheduler:
         task: Task,
         families: Mapping[str, Family],
         history: History,
-        portfolio: Sequence[Entry],
+        portfolio: Sequence[PortfolioEntry],
         rungs: Sequence[Rung],
         *,
         seed: int,

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from windvane.models.base import Family, Model, Setting
-from windvane.runtime.table import Integers
+from windvane.models.base import Family, Model, TrainingContext
+from windvane.runtime.columns.table import Integers
 from windvane.search.checkpoint import Predictions, latest_checkpoint, next_name, read_checkpoint, write_checkpoint
 from windvane.search.problem import Problem
 from windvane.search.trial import Trial
@@ -75,7 +75,7 @@ def train_trial(
         models = _create_models(
             submitted, problem, family, None if saved is None else latest_checkpoint(folder), timer, n_threads
         )
-        all_targets = family.steps(submitted.config, problem.task)
+        all_targets = family.checkpoint_iterations(submitted.config, problem.task)
         last = max(1, round(all_targets[-1] * submitted.iteration_fraction))
         iterations = min((m.iterations for m in models if not _is_complete(m, last)), default=last)
         targets = [target for target in all_targets if iterations < target < last] + [last]
@@ -86,7 +86,7 @@ def train_trial(
             with timer.fitting():
                 for model in models:
                     if not model.finished and model.iterations < iterations:
-                        model.grow(iterations, deadline)
+                        model.train_until(iterations, deadline)
             if any(model.iterations == 0 for model in models):
                 break  # the time ended inside the first stage
             predictions = []
@@ -99,9 +99,9 @@ def train_trial(
             reached = replace(
                 submitted,
                 status="done" if complete else "stopped",
-                loss=_loss(problem, np.concatenate(predictions), problem.valid_rows),
+                loss=_loss(problem, np.concatenate(predictions), problem.validation_rows),
                 fold_losses=tuple(
-                    _loss(problem, prediction, fold.valid)
+                    _loss(problem, prediction, fold.validation)
                     for prediction, fold in zip(predictions, problem.folds, strict=True)
                 ),
                 checkpoint=next_name(folder),
@@ -132,12 +132,12 @@ def _create_models(
     models = []
     for i, fold in enumerate(problem.folds):
         seed = int(np.random.SeedSequence([trial.seed, i]).generate_state(1)[0] % 2**31)
-        setting = Setting(problem.task, seed, n_threads)
+        context = TrainingContext(problem.task, seed, n_threads)
         fold_folder = None if checkpoint is None else checkpoint / f"fold_{i}"
         with timer.fitting():
             rows = fold.train if trial.n_rows is None else problem.sample_rows(fold.train, trial.n_rows)
-            train, validation = problem.part(rows), problem.part(fold.valid)
-            models.append(family.start(trial.config, train, validation, setting, fold_folder))
+            train, validation = problem.part(rows), problem.part(fold.validation)
+            models.append(family.create_model(trial.config, train, validation, context, fold_folder))
     return models
 
 
@@ -147,7 +147,7 @@ def _is_complete(model: Model, last: int) -> bool:
 
 def _predict(model: Model, fold: int, problem: Problem, timer: Timer) -> Predictions:
     """Predict the validation set of a fold, in the precision of checkpoints."""
-    task, rows = problem.task, problem.folds[fold].valid
+    task, rows = problem.task, problem.folds[fold].validation
     with timer.predicting():
         prediction = np.asarray(model.predict(problem.table.take(rows)))
     shape = (len(rows), task.n_classes) if task.is_classification else (len(rows),)

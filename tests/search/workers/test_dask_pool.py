@@ -99,7 +99,7 @@ def waiting(flag: Path, log: Path) -> Callable[[str, int], None]:
         import os
         import time
 
-        if event == "grow":
+        if event == "train_until":
             with log.open("a") as file:
                 file.write(f"{os.getpid()} {iterations}\n")
             while iterations == 8 and not flag.exists():

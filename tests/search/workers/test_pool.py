@@ -14,7 +14,7 @@ from benchmarks.engine.bad_families import BadFamily
 from windvane.data.splits import make_folds
 from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric
-from windvane.runtime.table import Table
+from windvane.runtime.columns.table import Table
 from windvane.search.problem import Problem
 from windvane.search.run_directory import RunDirectory
 from windvane.search.trial import Trial

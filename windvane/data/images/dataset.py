@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from windvane.data.images.decode import Item, Pixels, decode_image, map_blocks
+from windvane.data.images.checks import map_blocks
 from windvane.data.images.duplicates import Duplicate
-from windvane.data.images.folder import Skipped
+from windvane.data.images.listing import Skipped
 from windvane.data.images.summary import describe_balance, describe_duplicates, describe_sizes, describe_skipped
 from windvane.errors import InputError
-from windvane.runtime.table import Integers
+from windvane.runtime.columns.table import Integers
+from windvane.runtime.images import CENTER_SHARE, Item, Pixels, crop_center, decode_image, resize_square
 
 _PURPOSES = {"train": "to train", "valid": "to validate", "test": "to test"}
 
@@ -21,19 +23,6 @@ _PURPOSES = {"train": "to train", "valid": "to validate", "test": "to test"}
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
     """Images of one split, decoded on demand.
-
-    Parameters
-    ----------
-    items
-        Files, encoded bytes, or uint8 arrays of shape (h, w) or (h, w, c).
-    labels
-        Class numbers of shape (n,); 0 and 1 of shape (n, c) for several labels per image; None if unknown.
-    classes
-        Names of the c classes.
-    names
-        Name of each image, for reports.
-    sizes
-        Height and width of each image, shape (n, 2); None if unknown.
 
     Examples
     --------
@@ -43,11 +32,12 @@ class ImageDataset:
     (1, 4, 4, 3)
     """
 
-    items: Sequence[Item]
+    items: Sequence[Item]  # files, encoded bytes, or uint8 arrays of shape (h, w) or (h, w, c)
+    # Class numbers of shape (n,); 0 and 1 of shape (n, c) for several labels per image; None if unknown.
     labels: Integers | None
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    sizes: Integers | None = None
+    classes: tuple[str, ...]  # names of the c classes
+    names: tuple[str, ...]  # name of each image, for reports
+    sizes: Integers | None = None  # height and width of each image, shape (n, 2); None if unknown
 
     def __len__(self) -> int:
         return len(self.items)
@@ -63,17 +53,19 @@ class ImageDataset:
         except InputError as error:
             raise InputError(f"{self.names[index]} could be decoded before, but not now: {error}.") from error
 
-    def load(self, index: int, size: int) -> Pixels:
-        """Decode one image to a square of shape (size, size, 3); other shapes are stretched."""
+    def load(self, index: int, size: int, *, center: bool = False) -> Pixels:
+        """Decode one image to a square of shape (size, size, 3): all of it, stretched, or its center."""
+        if center:
+            return crop_center(self.decode(index, math.ceil(size / CENTER_SHARE)), size)
         return resize_square(self.decode(index, size), size)
 
-    def load_array(self, size: int) -> Pixels:
+    def load_array(self, size: int, *, center: bool = False) -> Pixels:
         """Decode all images, in threads, to an array of shape (n, size, size, 3); for datasets that fit in memory."""
         squares = np.empty((len(self), size, size, 3), dtype=np.uint8)
 
         def fill(block: range) -> list[None]:
             for i in block:
-                squares[i] = self.load(i, size)
+                squares[i] = self.load(i, size, center=center)
             return [None for _ in block]
 
         map_blocks(fill, len(self))
@@ -96,31 +88,18 @@ class ImageDataset:
 class ImageSplits:
     """Images to learn from, in splits.
 
-    Parameters
-    ----------
-    train, valid, test
-        The splits, or None. All have the classes of the training split.
-    skipped
-        What was left out, and why.
-    duplicates
-        Pairs of images with equal pixels.
-    notes
-        What else the user should know.
-    seconds
-        Time of reading and checking.
-
     Examples
     --------
     >>> print(read_images("flowers/").summary())  # doctest: +SKIP
     """
 
-    train: ImageDataset
+    train: ImageDataset  # all splits have the classes of this one
     valid: ImageDataset | None
     test: ImageDataset | None
-    skipped: tuple[Skipped, ...]
-    duplicates: tuple[Duplicate, ...]
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
+    skipped: tuple[Skipped, ...]  # what was left out, and why
+    duplicates: tuple[Duplicate, ...]  # pairs of images with equal pixels
+    notes: tuple[str, ...] = ()  # what else the user should know
+    seconds: float = 0.0  # time of reading and checking
 
     def summary(self) -> str:
         """Describe counts, sizes, class balance, skipped images, duplicates and notes, one line each."""
@@ -134,12 +113,3 @@ class ImageSplits:
             lines.append(describe_balance(self.train.labels, self.train.classes))
         lines += describe_skipped(self.skipped) + describe_duplicates(self.duplicates)
         return "\n".join([*lines, *self.notes])
-
-
-def resize_square(pixels: Pixels, size: int) -> Pixels:
-    """Resize RGB bytes (h, w, 3) to a square (size, size, 3); bicubic."""
-    from PIL import Image
-
-    if pixels.shape[:2] == (size, size):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0))

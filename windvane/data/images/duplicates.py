@@ -7,8 +7,9 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from windvane.data.images.decode import ImageCheck, Item, decode_image
+from windvane.data.images.checks import ImageCheck
 from windvane.errors import InputError
+from windvane.runtime.images import Item, decode_image
 
 
 @dataclass(frozen=True)

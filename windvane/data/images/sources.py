@@ -17,9 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from windvane.data.files import READABLE, read_frame
-from windvane.data.images.decode import Item, Pixels, eight_bit_factor, to_rgb
-from windvane.data.images.folder import ImageListing, list_files, list_folder, normalize_split_name
-from windvane.errors import InputError, unknown
+from windvane.data.images.listing import ImageListing, list_files, list_folder, normalize_split_name
+from windvane.errors import InputError, unknown_name_error
+from windvane.runtime.images import Item, Pixels, eight_bit_factor, to_rgb
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
 CHANNELS = (1, 3, 4)  # by which the channel axis is recognized
@@ -39,34 +39,22 @@ WANTED = (
 class Columns:
     """Which columns of a table hold what; None for the usual names, or for the image by its values.
 
-    Parameters
-    ----------
-    image
-        Encoded bytes, mappings with "bytes" and "path" (as ``datasets`` writes them), arrays, or paths relative to the
-        folder of the table.
-    label
-        A label for each image, or a list of labels.
-    split
-        "train", "valid" (or "val", "validation") or "test" for each image.
-    name
-        Name of each image, for reports.
-
     Examples
     --------
     >>> data = read_images("birds.csv", columns=Columns(image="file", label="species"))  # doctest: +SKIP
     """
 
+    # Encoded bytes, mappings with "bytes" and "path" (as ``datasets`` writes them), arrays, or paths relative to the
+    # folder of the table.
     image: str | None = None
-    label: str | None = None
-    split: str | None = None
-    name: str | None = None
+    label: str | None = None  # a label for each image, or a list of labels
+    split: str | None = None  # "train", "valid" (or "val", "validation") or "test" for each image
+    name: str | None = None  # name of each image, for reports
 
 
 def list_images(source: Any, columns: Columns, *, labelled: bool = True) -> ImageListing:
-    """List the images of a source as for `read_images`, in order of names for folders, else as given.
-
-    `labelled` says whether the sub-folders of a folder are classes.
-    """
+    """List the images of a source as for `read_images`, in order of names for folders, else as given."""
+    # `labelled` says whether the sub-folders of a folder are classes.
     if isinstance(source, str | os.PathLike):
         return _list_path(Path(source), columns, labelled)
     if isinstance(source, Mapping):
@@ -138,7 +126,7 @@ def _content(value: Any) -> Any:
 def _image_column(frame: pd.DataFrame, name: str | None) -> str:
     if name is not None:
         if name not in frame.columns:
-            raise unknown("columns.image", name, frame.columns)
+            raise unknown_name_error("columns.image", name, frame.columns)
         return name
     usual = [column for column in frame.columns if column.lower() in IMAGE_COLUMNS]
     for column in [*usual, *(column for column in frame.columns if column not in usual)]:
@@ -161,7 +149,7 @@ def _column(frame: pd.DataFrame, what: str, name: str | None, usual: Sequence[st
     """Return the column of the given name, or of a usual one."""
     if name is not None:
         if name not in frame.columns:
-            raise unknown(f"columns.{what}", name, frame.columns)
+            raise unknown_name_error(f"columns.{what}", name, frame.columns)
         return name
     by_name = {column.lower(): str(column) for column in frame.columns if column != other}
     return next((by_name[one] for one in usual if one in by_name), None)
@@ -257,7 +245,7 @@ def _from_pillow(image: Any) -> tuple[Item, str]:
     try:
         image.load()
         return to_rgb(image), ""
-    except Exception as error:  # as in windvane.data.images.decode: decoders raise whatever damaged bytes lead to
+    except Exception as error:  # as in windvane.data.images.checks: decoders raise whatever damaged bytes lead to
         return b"", str(error) or type(error).__name__
 
 

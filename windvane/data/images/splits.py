@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from windvane.data.images.folder import ImageListing
+from windvane.data.images.listing import ImageListing
 from windvane.data.splits import hold_out
-from windvane.errors import InputError, unknown
-from windvane.runtime.table import Integers
+from windvane.errors import InputError, unknown_name_error
+from windvane.runtime.columns.table import Integers
 
 SHARE, MAX_SHARE, ENOUGH = 0.1, 0.2, 500  # a tenth validates; of few images more, until there are enough
 
@@ -26,7 +26,7 @@ def group_images(groups: Any, listing: ImageListing) -> Integers:  # (n,)
         groups = [function(name) for name in listing.names]
     elif isinstance(groups, str):
         if listing.table is None or groups not in listing.table.columns:
-            raise unknown("groups", groups, () if listing.table is None else map(str, listing.table.columns))
+            raise unknown_name_error("groups", groups, () if listing.table is None else map(str, listing.table.columns))
         groups = listing.table[groups].tolist()
     if len(groups) != n:
         raise InputError(f"groups has {len(groups)} entries, but there are {n} images.")
@@ -46,12 +46,10 @@ def keep_together(groups: Integers, clusters: list[list[int]]) -> Integers:  # (
 def hold_out_images(
     splits: NDArray[np.str_], labels: Integers, valid: float | None, together: Integers, seed: int
 ) -> tuple[NDArray[np.str_], list[str]]:
-    """Move a share of the training images to validation, unless there is a validation split.
-
-    `splits` has "train", "valid" or "test" for each image; `labels` are class numbers (n,), or 0 and 1 of shape (n, c);
-    `valid` is the share, 0 for none, None for the default; images of one number in `together` stay together. Returns
-    the new splits and notes in words.
-    """
+    """Move a share of the training images to validation, unless there is a validation split."""
+    # `splits` has "train", "valid" or "test" for each image; `labels` are class numbers (n,), or 0 and 1 of shape
+    # (n, c); `valid` is the share, 0 for none, None for the default; images of one number in `together` stay together.
+    # Returns the new splits and notes in words.
     trains = np.flatnonzero(splits == "train")
     if (splits == "valid").any():
         if valid is not None:
@@ -62,8 +60,8 @@ def hold_out_images(
         return splits, ["No validation split: no score can select a model without bias."]
     fold = hold_out(_strata(labels[trains]), share, seed=seed, groups=together[trains])
     splits = splits.copy()
-    splits[trains[fold.valid]] = "valid"
-    words = f"{len(fold.valid):,} of {len(trains):,} training images were held out to validate (seed {seed})"
+    splits[trains[fold.validation]] = "valid"
+    words = f"{len(fold.validation):,} of {len(trains):,} training images were held out to validate (seed {seed})"
     return splits, [f"{words}; images that belong together stay together."]
 
 

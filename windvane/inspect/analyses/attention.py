@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from windvane.errors import InputError, unknown
+from windvane.errors import InputError, unknown_name_error
 from windvane.inspect.batches import Batch, batch_length
 from windvane.inspect.hooks import OUTPUT, RepeatedNames, observe, tensors_in
 from windvane.torch_utils import unwrap_model
@@ -103,7 +103,7 @@ def observe_heads(
         raise InputError(f"model: {type(network).__name__} has no self-attention over the tokens of an image{reason}.")
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in reader.names):
-            raise unknown("layers", pattern, reader.names)
+            raise unknown_name_error("layers", pattern, reader.names)
 
 
 class _SoftmaxReader(TorchDispatchMode):

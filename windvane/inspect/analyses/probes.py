@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from windvane.errors import InputError, unknown
+from windvane.errors import InputError, unknown_name_error
 from windvane.inspect.activations import collect_activations
 from windvane.inspect.analyses.ridge import ALPHAS, ridge_path
 from windvane.inspect.batches import Batch, image_batches, image_size, image_tensor
-from windvane.inspect.layers import TRACED_IMAGES, spatial_layers
+from windvane.inspect.layer_selection import TRACED_IMAGES, spatial_layers
 from windvane.inspect.plots import BLUE, GREEN, GREY, LINE_COLORS, VERMILION, figure_and_axes, label_blocks
 from windvane.inspect.result import Floats
 from windvane.inspect.tokens import Pooling, as_tokens, has_class_token, pool_tokens, prefix_counts
 from windvane.torch_utils import unwrap_model
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -76,7 +76,7 @@ class ProbeSettings:
 
     def __post_init__(self) -> None:
         if self.classifier not in {"ridge", "logistic"}:
-            raise unknown("classifier", self.classifier, ("ridge", "logistic"))
+            raise unknown_name_error("classifier", self.classifier, ("ridge", "logistic"))
         if any(shot is not None and shot < 1 for shot in self.shots) or not self.shots:
             raise InputError(f"shots={self.shots!r} must be numbers of examples per class from 1, or None for all.")
         if self.n_seeds < 1:
@@ -107,8 +107,6 @@ class Probes:
 
         Columns: layer, depth, pooling, shots (missing for all examples), accuracy (mean over seeds), std.
         """
-        import pandas as pd
-
         mean, std = self.accuracy.mean(-1), self.accuracy.std(-1)
         rows = [
             (layer, depth, pooling, shot, mean[depth, p, s], std[depth, p, s])
@@ -138,7 +136,7 @@ class Probes:
         depth = np.arange(len(self.layers))
         for line, shot in enumerate(self.shots[-1:] if shots is None else shots):
             if shot not in self.shots:
-                raise unknown("shots", shot, map(str, self.shots))
+                raise unknown_name_error("shots", shot, map(str, self.shots))
             for p, pooling in enumerate(self.poolings):
                 values = self.accuracy[:, p, self.shots.index(shot)]
                 mean, std = values.mean(-1), values.std(-1)

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pandas as pd
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from windvane.errors import InputError, unknown
+from windvane.errors import InputError, unknown_name_error
 from windvane.inspect.plots import heat_map
 from windvane.inspect.similarity.comparison import Comparison
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -84,10 +84,10 @@ def without_skip(model: nn.Module, block: str, removed: Sequence[Removed] = ("at
     if not blocks:
         raise InputError(f"without_skip needs blocks of timm's vision transformer; {type(model).__name__} has none.")
     if block not in blocks:
-        raise unknown("block", block, blocks)
+        raise unknown_name_error("block", block, blocks)
     for sublayer in removed:
         if sublayer not in {"attention", "mlp"}:
-            raise unknown("removed", sublayer, ("attention", "mlp"))
+            raise unknown_name_error("removed", sublayer, ("attention", "mlp"))
     changed = copy.deepcopy(model)
     changed.set_submodule(block, BlockWithoutSkip(changed.get_submodule(block), removed))
     return changed
@@ -127,8 +127,6 @@ class Partition:
 
     def to_frame(self) -> pd.DataFrame:
         """Mean similarity of the pairs of layers before, after and across the block: pairs, similarity."""
-        import pandas as pd
-
         return pd.DataFrame({"pairs": ["before", "after", "across"], "similarity": [*self.within, self.across]})
 
     def plot(self, ax: Axes | None = None) -> Figure:
@@ -173,7 +171,7 @@ def partition(comparison: Comparison, block: str) -> Partition:
         raise InputError("comparison is of networks with different layers. Allowed: that of a network with itself.")
     inside = [i for i, name in enumerate(layers) if name == block or name.startswith((f"{block}.", f"{block}#"))]
     if not inside:
-        raise unknown("block", block, layers)
+        raise unknown_name_error("block", block, layers)
     if inside[0] == 0:
         raise InputError(f"block={block!r} begins with the first layer compared. Allowed: a later block.")
     return Partition(comparison, block, inside[0])

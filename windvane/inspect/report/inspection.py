@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from windvane.errors import InputError
-from windvane.html_builder import check_path
 from windvane.inspect.activations import BatchSize
 from windvane.inspect.analyses.attention_distance import attention_distance
 from windvane.inspect.analyses.attention_heads import head_similarity
@@ -27,7 +26,8 @@ from windvane.inspect.result import Result
 from windvane.inspect.similarity.compare import Sampling, baselines, compare, untrained
 from windvane.inspect.similarity.comparison import Comparison
 from windvane.inspect.similarity.drift import drift
-from windvane.vision.device import find_device
+from windvane.pages.html_builder import check_path
+from windvane.vision.training.device import find_device
 
 FIELD_IMAGES = 32  # for receptive fields, as in the paper
 SHOTS = (1, 5, 10, 25)  # examples per class of few-shot probes, where there are more

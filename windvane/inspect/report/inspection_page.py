@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from windvane.html_builder import Html, Page, Section, bullet_list, details, paragraph, table, tag, write_page
 from windvane.inspect.result import Result
+from windvane.pages.html_builder import Html, Page, Section, bullet_list, details, paragraph, table, tag, write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler, Subset
 
-from windvane.errors import InputError, unknown
+from windvane.errors import InputError, unknown_name_error
 from windvane.inspect.activations import AUTO_BATCH_SIZE, BatchSize, Step, read_steps
 from windvane.inspect.batches import Batch, batch_length, map_tensors, paired_batches
-from windvane.inspect.layers import Layers
+from windvane.inspect.layer_selection import Layers
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator, average_repeats
 from windvane.inspect.similarity.cca import CCAMeasure, ProcrustesMeasure
 from windvane.inspect.similarity.comparison import Comparison
@@ -226,7 +226,7 @@ def find_measure(measure: str | Measure) -> Measure:
     if not isinstance(measure, str):
         return measure
     if measure not in MEASURES:
-        raise unknown("measure", measure, MEASURES)
+        raise unknown_name_error("measure", measure, MEASURES)
     return MEASURES[measure]
 
 

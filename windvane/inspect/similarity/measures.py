@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from windvane.errors import InputError, unknown
+from windvane.errors import InputError, unknown_name_error
 from windvane.inspect.result import Floats
 from windvane.inspect.similarity.gram import (
     CONSTANT,
@@ -95,7 +95,7 @@ class CKAMeasure:
 
     def __post_init__(self) -> None:
         if self.kernel not in ("linear", "rbf"):
-            raise unknown("kernel", self.kernel, ["linear", "rbf"])
+            raise unknown_name_error("kernel", self.kernel, ["linear", "rbf"])
         if not self.bandwidth > 0:
             raise InputError(f"bandwidth={self.bandwidth} is not positive. Allowed: a number above 0.")
 
@@ -142,7 +142,7 @@ class RSAMeasure:
 
     def __post_init__(self) -> None:
         if self.by not in ("spearman", "cosine"):
-            raise unknown("by", self.by, ["spearman", "cosine"])
+            raise unknown_name_error("by", self.by, ["spearman", "cosine"])
 
     @property
     def title(self) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from windvane.curvature.fisher_trace import FisherRecord
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError
-from windvane.html_builder import (
+from windvane.pages.html_builder import (
     Html,
     Page,
     Section,
@@ -32,7 +32,7 @@ from windvane.html_builder import (
     table,
     write_page,
 )
-from windvane.svg_charts import Axis, Kind, Series, plot, round_ticks
+from windvane.pages.svg_charts import Axis, Kind, Series, plot, round_ticks
 from windvane.version import VERSION
 from windvane.vision.networks.profiling import count_parameters
 from windvane.vision.predict import predict_proba
@@ -328,6 +328,7 @@ def describe_recipe(recipe: Recipe) -> list[str]:
     }
     augmentation = [f"AugReg level {recipe.augreg}", crops[recipe.crop]]
     augmentation += ["half of them flipped"] if recipe.horizontal_flip else []
+    evaluated = "the central square of each image" if recipe.crops_center else "whole images, stretched to a square"
     rates = {"dropout": recipe.dropout, "stochastic depth up to": recipe.drop_path}
     more = [
         " and ".join(f"{name} {rate:g}" for name, rate in rates.items() if rate) or "no dropout or stochastic depth"
@@ -340,7 +341,7 @@ def describe_recipe(recipe: Recipe) -> list[str]:
     return [
         network,
         schedule,
-        f"Training images: {', '.join(augmentation)}.",
+        f"Training images: {', '.join(augmentation)}. Evaluated: {evaluated}.",
         f"Regularization: {', '.join(more)}.",
     ]
 

@@ -19,17 +19,16 @@ from torch.utils.data import DataLoader, Dataset
 from windvane.data.images import ImageDataset
 from windvane.settings import available_cores
 from windvane.vision.augment.crop import sample_crop_size
-from windvane.vision.device import DeviceContext, derive_seed
 from windvane.vision.recipe import Recipe
+from windvane.vision.training.device import DeviceContext, derive_seed
 
 Batch = tuple[Tensor, Tensor]  # images uint8 (b, 3, s, s), labels int64 (b,), -1 without labels
 
 
 class EpochSampler:
-    """Rows of each step: every epoch takes all rows in a new order, except for an incomplete last batch.
+    """Rows of each step: every epoch takes all rows in a new order, except for an incomplete last batch."""
 
-    `batch_size` is over all processes; this one takes its part of each batch.
-    """
+    # `batch_size` is over all processes; this one takes its part of each batch.
 
     def __init__(self, n: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
         self._n, self._seed, self._rank, self._world_size = n, seed, rank, world_size
@@ -73,28 +72,29 @@ class Loader(Protocol):
         ...
 
 
-def make_loader(images: ImageDataset, recipe: Recipe, device: DeviceContext) -> Loader:
+def make_loader(images: ImageDataset, recipe: Recipe, device: DeviceContext, *, for_training: bool = False) -> Loader:
     """Hold a dataset on the device if it fits, else decode it when it is needed."""
     if len(images) * recipe.image_size**2 * 3 <= device.image_cache_bytes:
-        return InMemoryLoader(images, recipe, device)
+        return InMemoryLoader(images, recipe, device, for_training=for_training)
     return StreamingLoader(images, recipe, device)
 
 
 class InMemoryLoader:
-    """A whole dataset as one tensor on the device."""
+    """A whole dataset as one tensor on the device: for training the whole images, else what the recipe evaluates."""
 
-    def __init__(self, images: ImageDataset, recipe: Recipe, device: DeviceContext) -> None:
+    def __init__(
+        self, images: ImageDataset, recipe: Recipe, device: DeviceContext, *, for_training: bool = False
+    ) -> None:
         self.n, self.crops = len(images), False
-        pixels = torch.from_numpy(images.load_array(recipe.image_size))  # (n, s, s, 3)
+        center = recipe.crops_center and not for_training
+        pixels = torch.from_numpy(images.load_array(recipe.image_size, center=center))  # (n, s, s, 3)
         self._images = pixels.permute(0, 3, 1, 2).contiguous().to(device.device)  # (n, 3, s, s)
         self._labels = _labels(images).to(device.device)
 
     def train_batches(self, sampler: EpochSampler, start_step: int) -> Iterator[Batch]:
-        """Yield the batches of a step and of all that follow, without end."""
         return (self._batch(rows) for _, rows in sampler.batches_from(start_step))
 
     def eval_batches(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-        """Yield the images of this process once, in order."""
         return (self._batch(rows) for rows in sequential_batches(self.n, batch_size, rank, world_size))
 
     def _batch(self, rows: Tensor) -> Batch:
@@ -103,10 +103,9 @@ class InMemoryLoader:
 
 
 class StreamingLoader:
-    """A dataset whose images are decoded, and cropped at full resolution, by worker processes.
+    """A dataset whose images are decoded, and cropped at full resolution, by worker processes."""
 
-    `workers` is by default the number of cores, without one for each process that trains.
-    """
+    # `workers` is by default the number of cores, without one for each process that trains.
 
     def __init__(self, images: ImageDataset, recipe: Recipe, device: DeviceContext, workers: int | None = None) -> None:
         self.n, self.crops = len(images), recipe.crop == "random_resized_crop"
@@ -114,12 +113,10 @@ class StreamingLoader:
         self._workers = max(0, available_cores() // device.world_size - 1) if workers is None else workers
 
     def train_batches(self, sampler: EpochSampler, start_step: int) -> Iterator[Batch]:
-        """Yield the batches of a step and of all that follow, without end."""
         keys = ([(step, row) for row in rows.tolist()] for step, rows in sampler.batches_from(start_step))
         return self._stream(_TrainImages(self._images, self._recipe), keys)
 
     def eval_batches(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-        """Yield the images of this process once, in order."""
         keys = (rows.tolist() for rows in sequential_batches(self.n, batch_size, rank, world_size))
         return self._stream(_EvalImages(self._images, self._recipe), keys)
 
@@ -139,11 +136,12 @@ class _EvalImages(Dataset[tuple[Tensor, int]]):
     """Resized images by row."""
 
     def __init__(self, images: ImageDataset, recipe: Recipe) -> None:
-        self._images, self._size = images, recipe.image_size
+        self._images, self._recipe = images, recipe
 
     def __getitem__(self, row: int) -> tuple[Tensor, int]:
-        pixels = self._images.load(row, self._size).copy()  # (s, s, 3); torch wants to be able to write
-        return torch.from_numpy(pixels).permute(2, 0, 1), row
+        recipe = self._recipe
+        pixels = self._images.load(row, recipe.image_size, center=recipe.crops_center)  # (s, s, 3)
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1), row  # torch wants to be able to write
 
 
 class _TrainImages(Dataset[tuple[Tensor, int]]):

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import sparse as sp
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier, RandomForestRegressor
+
+from windvane.errors import ModelFileError
+from windvane.runtime.models.trees import ForestPredictor, TreeArrays
+
+
+def fitted(kind: type, features: Any, target: Any) -> Any:
+    return kind(20, random_state=0, max_features=0.5).fit(features, target)
+
+
+def features_with_holes(n: int, seed: int = 0) -> Any:
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(n, 6)).astype(np.float32)
+    features[:, 0] = rng.integers(0, 4, n)
+    features[rng.random((n, 6)) < 0.2] = np.nan
+    return features
+
+
+@pytest.mark.parametrize("kind", [RandomForestClassifier, ExtraTreesClassifier, RandomForestRegressor])
+@pytest.mark.parametrize("n_rows", [1, 5, 100])
+def test_few_and_many_rows_are_predicted_as_by_scikit_learn(kind: type, n_rows: int, tmp_path: Path) -> None:
+    features = features_with_holes(400)
+    target = np.nan_to_num(features[:, 0] + features[:, 1]).astype(float)
+    target = target if kind is RandomForestRegressor else np.digitize(target, [0, 1, 2])
+    forest = fitted(kind, features, target)
+    rows = features_with_holes(n_rows, seed=1)
+    expected = forest.predict(rows)[:, None] if kind is RandomForestRegressor else forest.predict_proba(rows)
+    grown = [tree.tree_ for tree in forest.estimators_]
+    parts = [TreeArrays.of(grown[:7]), TreeArrays.of(grown[7:])]
+    np.testing.assert_allclose(ForestPredictor(parts, 6)(rows), expected, rtol=1e-12, atol=1e-12)
+    parts[0].write(tmp_path / "a")
+    np.testing.assert_allclose(
+        ForestPredictor([TreeArrays.read(tmp_path / "a", 6), parts[1]], 6)(rows), expected, rtol=1e-12, atol=1e-12
+    )
+
+
+def test_the_first_trees_are_a_smaller_forest(tmp_path: Path) -> None:
+    features = features_with_holes(200)
+    forest = fitted(RandomForestClassifier, features, np.arange(200) % 3)
+    grown = [tree.tree_ for tree in forest.estimators_]
+    rows = features_with_holes(50, seed=1)
+    few = TreeArrays.of(grown).first(7)
+    np.testing.assert_array_equal(ForestPredictor([few], 6)(rows), ForestPredictor([TreeArrays.of(grown[:7])], 6)(rows))
+    few.write(tmp_path / "few")
+    assert len(TreeArrays.read(tmp_path / "few", 6).sizes) == 7
+    np.testing.assert_array_equal(ForestPredictor([few.first(99)], 6)(rows), ForestPredictor([few], 6)(rows))
+
+
+def test_sparse_rows() -> None:
+    rows = sp.random(300, 30, 0.2, format="csr", random_state=0, dtype=np.float32)
+    target = (rows.toarray()[:, 0] > 0.1).astype(int)
+    forest = fitted(RandomForestClassifier, rows, target)
+    descent = ForestPredictor([TreeArrays.of([tree.tree_ for tree in forest.estimators_])], 30)
+    for some in (sp.csr_matrix(rows), sp.csr_matrix(rows[:3])):
+        np.testing.assert_allclose(descent(some), forest.predict_proba(some), atol=1e-12)
+
+
+def poison(trees: TreeArrays, name: str, at: int, value: float) -> TreeArrays:
+    array = getattr(trees, name).copy()
+    array[at] = value
+    return replace(trees, **{name: array})
+
+
+def test_impossible_trees_are_refused(tmp_path: Path) -> None:
+    features = features_with_holes(100)
+    forest = fitted(RandomForestClassifier, features, np.arange(100) % 2)
+    trees = TreeArrays.of([tree.tree_ for tree in forest.estimators_])
+    size = int(trees.sizes[0])
+    bad = [
+        poison(trees, "right", 0, 0),
+        poison(trees, "right", 0, 1),
+        poison(trees, "right", 0, size),
+        poison(trees, "right", 0, -5),
+        poison(trees, "feature", 0, 6),
+        poison(trees, "feature", 0, -2),
+        poison(trees, "sizes", 0, size - 1),
+        poison(trees, "sizes", 0, 2**62),
+        poison(trees, "sizes", 0, -1),
+        replace(trees, values=trees.values[1:]),
+        replace(trees, values=trees.values[:, 0]),
+        replace(trees, threshold=trees.threshold[1:]),
+        replace(trees, sizes=trees.sizes[None]),
+        replace(trees, right=trees.right.astype(float)),
+    ]
+    for number, one in enumerate(bad):
+        one.write(tmp_path / str(number))
+        with pytest.raises(ModelFileError):
+            TreeArrays.read(tmp_path / str(number), 6)
+    trees.write(tmp_path / "good")
+    with pytest.raises(ModelFileError):
+        TreeArrays.read(tmp_path / "good", 5)
+    with pytest.raises(ModelFileError, match="features"):
+        ForestPredictor([trees], 6)(features[:, :5])

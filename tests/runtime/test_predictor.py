@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from windvane.data.column_types import infer_schema
+from windvane.data.task import Task
+from windvane.evaluation.metrics import get_metric
+from windvane.persistence import Predictor
+from windvane.runtime import predictor as module
+from windvane.runtime.columns.table import Floats, Table
+from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
+
+BINARY = Task("binary", 100, 2, 2)
+NUMBER = Task("regression", 100, 2)
+LABELS = np.array(["no", "yes"])
+
+
+class Fixed:
+    """Predicts a fixed function of the rows and counts them."""
+
+    def __init__(self, slope: float, task: Task) -> None:
+        self.slope, self.task, self.seen = slope, task, 0
+
+    def predict(self, table: Table) -> Floats:
+        self.seen += table.n_rows
+        value = self.slope * table.matrix[:, 0]
+        if not self.task.is_classification:
+            return value
+        p = 1 / (1 + np.exp(-value))
+        return np.column_stack([1 - p, p])
+
+
+def make(task: Task, metric: str = "auto", **ensemble: Any) -> Predictor:
+    members = (Member(4, "checkpoint_0001", "toy", 0.7), Member(2, "checkpoint_0000", "toy", 0.3))
+    models: Any = [[Fixed(1.0, task), Fixed(3.0, task)], [Fixed(-0.5, task)]]
+    return Predictor(
+        task=task,
+        schema=infer_schema(pd.DataFrame({"a": [1.0, 2.0, 3.5]})),
+        metric=get_metric(metric, task, None),
+        classes=LABELS if task.is_classification else None,
+        ensemble=Ensemble(members, loss=0.1, **ensemble),
+        models=models,
+        folders=[],
+    )
+
+
+def rows(n: int = 40) -> Table:
+    return Table(np.random.default_rng(0).normal(0, 2, (n, 2)), 2)
+
+
+def by_hand(task: Task, table: Table) -> Floats:
+    first, second, third = (Fixed(slope, task).predict(table) for slope in (1.0, 3.0, -0.5))
+    return 0.35 * first + 0.35 * second + 0.3 * third
+
+
+@pytest.mark.parametrize("task", [BINARY, NUMBER], ids=["binary", "regression"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_members_are_weighted_and_folds_averaged(task: Task, threads: int) -> None:
+    predictor = replace(make(task), threads=threads)
+    for n in (1, 40, 1000):
+        np.testing.assert_allclose(predictor.predict_raw(rows(n)), by_hand(task, rows(n)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("task", [BINARY, NUMBER], ids=["binary", "regression"])
+@pytest.mark.parametrize("n", [6, 7, 8, 40])
+def test_pieces_of_a_large_table_change_nothing(task: Task, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make(task).predict_raw(rows(n))
+    monkeypatch.setattr(module, "CHUNK_ROWS", 7)
+    predictor = make(task)
+    np.testing.assert_array_equal(predictor.predict_raw(rows(n)), whole)
+    seen: list[Any] = [model.seen for folds in predictor.models for model in folds]  # type: ignore[attr-defined]
+    assert seen == [n] * 3
+
+
+@pytest.mark.parametrize("task", [BINARY, NUMBER], ids=["binary", "regression"])
+def test_no_rows(task: Task) -> None:
+    assert make(task).predict_raw(rows(0)).shape == ((0, 2) if task is BINARY else (0,))
+
+
+def test_temperature_is_applied_to_the_blend() -> None:
+    found = make(BINARY, temperature=2.0).predict_raw(rows())
+    np.testing.assert_allclose(found, apply_temperature(by_hand(BINARY, rows()), 2.0), rtol=1e-12)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_labels_are_the_largest_after_decision_weights() -> None:
+    blend = by_hand(BINARY, rows())
+    plain = make(BINARY).predict_table(rows())
+    np.testing.assert_array_equal(plain, np.where(blend[:, 1] > 0.5, "yes", "no"))
+    leaning = make(BINARY, decision_weights=(0.25, 1.0))
+    np.testing.assert_array_equal(leaning.predict_table(rows()), np.where(blend[:, 1] > 0.2, "yes", "no"))
+    np.testing.assert_allclose(leaning.predict_raw(rows()), blend)  # probabilities stay what they are
+
+
+def test_numbers_are_predicted_as_they_are() -> None:
+    np.testing.assert_allclose(make(NUMBER).predict_table(rows()), by_hand(NUMBER, rows()))

@@ -1,0 +1,89 @@
+"""Check many images at once: which can be decoded, how large they are, and the digest of their pixels."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeVar
+from warnings import catch_warnings, simplefilter
+
+import numpy as np
+
+from windvane.runtime.images import Item, decode_with_size, describe_problem, warning_filters
+from windvane.settings import available_cores
+
+T = TypeVar("T")
+
+CHECKED_SIZE = 512  # at which a check decodes large JPEG files, in a fraction of the time
+BLOCK = 128  # images that a thread takes at a time
+MAX_REMEMBERED = 500_000  # in the memory of a process
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCheck:
+    """Result of decoding an image once."""
+
+    height: int  # in pixels, upright; 0 if it cannot be decoded
+    width: int
+    digest: bytes  # of its pixels
+    exact: bool  # whether these were all pixels, or those of a smaller copy
+    problem: str = ""  # why it cannot be decoded
+
+
+def check_images(items: Any) -> list[ImageCheck]:
+    """Decode every image once, in threads, to know beforehand which cannot be decoded.
+
+    Results about files (of that size and date) and encoded bytes are remembered in the process.
+    """
+    with warning_filters, catch_warnings():  # here, not in the threads
+        simplefilter("ignore")
+        return map_blocks(lambda block: [_check(items[i]) for i in block], len(items))
+
+
+def map_blocks(work: Callable[[range], list[T]], n: int) -> list[T]:
+    """Apply a function to blocks of the numbers 0 to n - 1, one thread per core; it returns one result per number."""
+    blocks = [range(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+    if len(blocks) <= 1:
+        return [result for block in blocks for result in work(block)]
+    with ThreadPoolExecutor(min(available_cores(), len(blocks))) as threads:
+        return [result for results in threads.map(work, blocks) for result in results]
+
+
+def _check(item: Item) -> ImageCheck:
+    key = _key(item)
+    if key is not None and key in _checks:
+        return _checks[key]
+    try:
+        pixels, (height, width) = decode_with_size(item, CHECKED_SIZE)
+        exact = pixels.shape[:2] == (height, width)
+        digest = blake2b(np.ascontiguousarray(pixels).data, digest_size=16, key=b"%dx%d" % (height, width)).digest()
+        check = ImageCheck(height, width, digest, exact)
+    except Exception as error:  # as in decode_image
+        check = ImageCheck(0, 0, b"", True, describe_problem(item, error))
+    if key is not None:
+        with _checks_lock:
+            if len(_checks) >= MAX_REMEMBERED:
+                _checks.clear()
+            _checks[key] = check
+    return check
+
+
+_checks: dict[Any, ImageCheck] = {}
+_checks_lock = threading.Lock()
+
+
+def _key(item: Item) -> Any:
+    """Return what identifies an encoded image; None for arrays, which need no decoding."""
+    if isinstance(item, bytes):
+        return blake2b(item, digest_size=16).digest()
+    if isinstance(item, Path):
+        try:
+            facts = item.stat()
+        except OSError:
+            return None
+        return str(item.absolute()), facts.st_size, facts.st_mtime_ns
+    return None

@@ -1,0 +1,52 @@
+"""Early stopping: the validation loss after each iteration, and when more of them is useless."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from windvane.data.task import Task
+from windvane.models.base import DataSplit
+from windvane.models.target_scaler import TargetScaler
+from windvane.runtime.columns.table import Floats
+
+_SMALLEST = 1e-15  # probability
+
+
+class EarlyStopping:
+    """Losses of the iterations so far, lower being better.
+
+    Patience grows with the best iteration: a model that improved for long may well do so again, one that never improved
+    is dropped soon.
+    """
+
+    def __init__(self, least: int, losses: Iterable[float] = ()) -> None:
+        self.least = least  # iterations without improvement that are always allowed
+        self.losses: list[float] = []  # one an iteration; what is not finite counts as infinite
+        self.best = 0  # number of iterations with the lowest loss, the first of equals; 0 before the first
+        for loss in losses:
+            self.update(loss)
+
+    def update(self, loss: float) -> bool:
+        """Append a loss; return whether it is the lowest so far."""
+        self.losses.append(float(loss) if math.isfinite(loss) else math.inf)
+        improved = self.best == 0 or self.losses[-1] < self.losses[self.best - 1]
+        if improved:
+            self.best = len(self.losses)
+        return improved
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether patience has run out."""
+        return len(self.losses) - self.best > max(0.3 * self.best + 20, self.least)
+
+
+def validation_loss(found: Floats, validation: DataSplit, task: Task, target_scaler: TargetScaler) -> float:
+    """Return what early stopping watches: the mean log loss, or the mean squared error in the units of training."""
+    if task.is_classification:
+        losses = -np.log(np.maximum(found[np.arange(len(found)), validation.target], _SMALLEST))
+    else:
+        losses = ((found - validation.target) / target_scaler.scale) ** 2
+    return float(np.average(losses, weights=validation.weight))

@@ -1,0 +1,1 @@
+"""Networks on tables, trained in numpy or by scikit-learn."""

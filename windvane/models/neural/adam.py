@@ -1,0 +1,70 @@
+"""Adam with decoupled weight decay, and a schedule of growing cycles, for parameters in one flat array."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Single = NDArray[np.float32]
+
+_FIRST, _SECOND, _SMALL = 0.9, 0.95, 1e-8  # decay of the moments (RealMLP's) and what keeps from dividing by zero
+
+
+@dataclass(frozen=True)
+class ParamGroup:
+    """Neighbouring parameters that learn alike."""
+
+    where: slice  # their place in the flat array
+    rate: float  # learning rate, as a multiple of the common one
+    decay: float = 0.0  # share that each unit of the common learning rate takes away from them
+
+
+@dataclass
+class Adam:
+    """Parameters with the running means of their gradients and squared gradients; float32, of one shape."""
+
+    parameters: Single
+    exp_avg: Single = field(default_factory=lambda: np.zeros(0, np.float32))
+    exp_avg_sq: Single = field(default_factory=lambda: np.zeros(0, np.float32))
+    updates: int = 0
+
+    def __post_init__(self) -> None:
+        if self.updates == 0:
+            self.exp_avg, self.exp_avg_sq = np.zeros_like(self.parameters), np.zeros_like(self.parameters)
+
+    def step(self, gradient: Single, rate: float, groups: Iterable[ParamGroup]) -> None:
+        """Take one step."""
+        self.updates += 1
+        first, second = 1 - _FIRST**self.updates, 1 - _SECOND**self.updates
+        self.exp_avg *= _FIRST
+        self.exp_avg += (1 - _FIRST) * gradient
+        self.exp_avg_sq *= _SECOND
+        np.square(gradient, out=gradient)
+        gradient *= 1 - _SECOND
+        self.exp_avg_sq += gradient
+        step = np.sqrt(self.exp_avg_sq, out=gradient)
+        step += _SMALL
+        np.divide(self.exp_avg, step, out=step)
+        for group in groups:
+            step[group.where] *= rate * group.rate * math.sqrt(second) / first
+            if group.decay:
+                self.parameters[group.where] *= 1 - rate * group.decay
+        self.parameters -= step
+
+
+def schedule_minima(most: int) -> tuple[int, ...]:
+    """Give the epochs at which the learning rate is zero: 1, 3, 7, 15 ... up to `most`."""
+    return tuple(2**i - 1 for i in range(1, (most + 1).bit_length()))
+
+
+def coslog_schedule(epoch: float) -> float:
+    """Give the learning rate at a time, as a share of the highest.
+
+    RealMLP's "coslog" without an end: cosine cycles, each twice as long as the one before, so that training may end
+    with any of them.
+    """
+    return 0.5 * (1 - math.cos(2 * math.pi * math.log2(1 + epoch)))

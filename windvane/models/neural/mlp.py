@@ -1,0 +1,177 @@
+"""Multilayer perceptrons of scikit-learn, trained epoch by epoch with Adam.
+
+Early stopping is our own: on the validation set, with the best weights kept. Each epoch has its own seed, so that
+growing in steps, or from a checkpoint, is exactly one training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from windvane.data.task import Task
+from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base_model import BaseFamily, BaseModel
+from windvane.models.encoding import (
+    class_weight_space,
+    preprocessing_space,
+)
+from windvane.models.target_scaler import TargetScaler
+from windvane.runtime.columns.encoder import Encoded, Encoder, float32
+from windvane.runtime.models.fitted import FittedModel
+from windvane.runtime.models.mlp import FittedMLP, logits, mlp_scores
+from windvane.runtime.serialization import read_arrays, write_arrays
+
+Single = NDArray[np.float32]
+
+_STEPS = (4, 8, 16, 32, 64, 128, 256, 512)
+_PATIENCE = 32  # Auto-Sklearn 2.0's
+# Rows up to which a batch has so many; pytabkit's rule.
+_BATCHES = ((1024, 64), (8192, 128), (30_000, 256), (100_000, 512))
+_LARGEST_BATCH = 1024
+
+
+class MLP(BaseFamily):
+    """Fully connected networks."""
+
+    name = kind = "mlp"
+
+    def search_space(self, task: Task) -> dict[str, Param]:
+        """Ranges of Auto-Sklearn 2.0; wider by default, with a learning rate that cannot diverge so easily."""
+        from optuna.distributions import CategoricalDistribution as Choice
+        from optuna.distributions import FloatDistribution as Float
+        from optuna.distributions import IntDistribution as Int
+
+        return {
+            "depth": Param(Int(1, 3), 2),
+            "width": Param(Int(16, 264, log=True), 128),
+            "activation": Param(Choice(["relu", "tanh"]), "relu"),
+            "learning_rate": Param(Float(1e-4, 3e-2, log=True), 1e-3),
+            "alpha": Param(Float(1e-7, 1e-1, log=True), 1e-4),
+            **preprocessing_space("quantile"),
+            **class_weight_space(task),
+        }
+
+    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
+        """4 to 512 epochs."""
+        return _STEPS
+
+    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> MLPModel:
+        return MLPModel(encoder, target_scaler, context)
+
+
+class MLPModel(BaseModel):
+    """One network being trained: weights, then biases of all layers, with Adam's moments of the same shapes."""
+
+    kind = "mlp"
+    patience = _PATIENCE
+    max_iterations = _STEPS[-1]
+
+    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
+        super().__init__(encoder, target_scaler, context)
+        self.activation, self.updates = "relu", 0
+        self.best: list[Single] = []  # of the best epoch
+        self.parameters: list[Single] = []  # of the last one
+        self.exp_avg: list[Single] = []
+        self.exp_avg_sq: list[Single] = []
+
+    def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
+        arrays = read_arrays(folder / "training.npz")
+        self.best, self.activation = fitted.arrays, fitted.activation
+        self.updates = int(state["updates"])
+        for name in ("parameters", "exp_avg", "exp_avg_sq"):
+            saved = [arrays[f"{name}_{i}"].astype(np.float32, casting="safe") for i in range(len(self.best))]
+            if [array.shape for array in saved] != [array.shape for array in self.best]:
+                raise ValueError("weights and moments do not go together")
+            setattr(self, name, saved)
+
+    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
+        """Encode the validation set; put weights and moments that were kept into the network."""
+        network = _network(config, len(train.target), self.context.task)
+        self._network, self._features, self._train = network, float32(features), train
+        target = self.target_scaler.transform(train.target)
+        # Float32 like the features, or scikit-learn would compute in float64.
+        self._target = target if self.context.task.is_classification else target.astype(np.float32)
+        self._known = float32(self.encoder.transform(validation.table))
+        self._valid = validation
+        self.activation = network.activation
+        if not self.iterations:
+            return
+        self._learn(slice(0, network.batch_size))  # makes everything that the network has, to be overwritten
+        for arrays, saved in zip(self._inside(), (self.parameters, self.exp_avg, self.exp_avg_sq), strict=True):
+            for array, values in zip(arrays, saved, strict=True):
+                np.copyto(array, values)
+        network._optimizer.t = self.updates
+
+    def _train_iterations(self, goal: int, deadline: float) -> None:
+        seeds = np.random.SeedSequence([self.context.seed, self.iterations])
+        self._network.random_state = int(seeds.generate_state(1)[0])
+        try:
+            self._learn(slice(None))
+        except ValueError:
+            # scikit-learn refuses weights that are not finite: the learning rate is too high, the best ones remain.
+            diverged = not all(np.isfinite(array).all() for array in self._inside()[0])
+            if self.iterations == 0 or not diverged:
+                raise
+            self.finished = True
+            return
+        parameters, exp_avg, exp_avg_sq = self._inside()
+        self.parameters, self.exp_avg, self.exp_avg_sq, self.updates = (
+            parameters,
+            exp_avg,
+            exp_avg_sq,
+            int(self._network._optimizer.t),
+        )
+        if self.early_stopping.update(self._loss()):
+            self.best = [array.copy() for array in parameters]
+        self._after_evaluation()
+
+    def _learn(self, rows: slice) -> None:
+        # Float32 as well: scikit-learn would make the network float64.
+        weight = None if self._train.weight is None else self._train.weight[rows].astype(np.float32)
+        task = self.context.task
+        classes = {"classes": np.arange(task.n_classes)} if task.is_classification else {}
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._network.partial_fit(self._features[rows], self._target[rows], sample_weight=weight, **classes)
+
+    def _inside(self) -> tuple[list[Single], list[Single], list[Single]]:
+        network, optimizer = self._network, self._network._optimizer
+        return [*network.coefs_, *network.intercepts_], optimizer.ms, optimizer.vs
+
+    def _loss(self) -> float:
+        scores, target = mlp_scores(self._known, self._inside()[0], self.activation), self._valid.target
+        if not self.context.task.is_classification:
+            losses = (scores[:, 0] - self.target_scaler.transform(target)) ** 2
+        else:
+            losses = -log_softmax(logits(scores), axis=1)[np.arange(len(target)), target]
+        return float(np.average(losses, weights=self._valid.weight))
+
+    def fitted(self) -> FittedModel:
+        """Return the weights of the best epoch."""
+        return FittedMLP(self.encoder, self.output(), self.best, self.activation)
+
+    def _save_training(self, folder: Path) -> Mapping[str, Any]:
+        """Write the weights of the last epoch and Adam's moments."""
+        groups = {"parameters": self.parameters, "exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
+        arrays = {f"{name}_{i}": array for name, group in groups.items() for i, array in enumerate(group)}
+        write_arrays(folder / "training.npz", arrays)
+        return {"updates": self.updates}
+
+
+def _network(config: Config, n_rows: int, task: Task) -> Any:
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+    batch = next((size for most, size in _BATCHES if n_rows <= most), _LARGEST_BATCH)
+    kind = MLPClassifier if task.is_classification else MLPRegressor
+    return kind(
+        hidden_layer_sizes=(config["width"],) * int(config["depth"]),
+        activation=config["activation"],
+        alpha=config["alpha"],
+        learning_rate_init=config["learning_rate"],
+        batch_size=min(batch, n_rows),
+    )

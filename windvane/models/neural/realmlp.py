@@ -1,0 +1,233 @@
+"""Networks of the RealMLP kind, in numpy: robustly scaled and squashed inputs, periodic embeddings, cycles of learning.
+
+The learning rate falls to zero after 1, 3, 7, 15 ... epochs, and those are the steps at which a state is kept: each is
+a finished training, and going on from it is the training of the next. Sources: Holzmueller, Grinsztajn and Steinwart,
+"Better by default" (2024), for what a network is made of; `windvane.models.neural.gradients` has its arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse as sp
+from scipy.special import log_softmax
+
+from windvane.data.task import Task
+from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base_model import BaseFamily, BaseModel
+from windvane.models.encoding import (
+    class_weight_space,
+    preprocessing_space,
+)
+from windvane.models.neural.adam import Adam, ParamGroup, coslog_schedule, schedule_minima
+from windvane.models.neural.gradients import (
+    backward,
+    cross_entropy_gradient,
+    fit_input_scale,
+    initial_parameters,
+    squared_error_gradient,
+)
+from windvane.models.target_scaler import TargetScaler
+from windvane.runtime.columns.encoder import Encoded, Encoder, float32
+from windvane.runtime.models.fitted import FittedModel
+from windvane.runtime.models.realmlp import FittedRealMLP, NetworkSpec, Single, find_scores, forward, smooth_clip
+from windvane.runtime.serialization import read_arrays, write_arrays
+
+_ENDS = schedule_minima(511)
+# Training ends after a cycle that lowers the validation loss by less than this share, though not before so many epochs.
+# On 75 networks a half per cent saves a quarter of the time and costs 0.02 % of the loss.
+_MIN_GAIN, _MIN_EPOCHS = 0.005, 15
+_MOST_EMBEDDED = 64  # numbers; their embeddings cost more than the rest of the network beyond
+# Rows up to which a batch has so many.
+_BATCHES = ((2048, 64), (8192, 128), (100_000, 256))
+_LARGEST_BATCH = 512
+_SCALE_RATE, _BIAS_RATE, _EMBEDDING_RATE = 6.0, 0.1, 0.1  # RealMLP's, as multiples of the learning rate
+
+
+class RealMLP(BaseFamily):
+    """Fully connected networks with embeddings."""
+
+    name = "network"
+    kind = "realmlp"
+
+    def search_space(self, task: Task) -> dict[str, Param]:
+        """Ranges of TabArena's RealMLP, narrower for the sake of the clock."""
+        from optuna.distributions import CategoricalDistribution as Choice
+        from optuna.distributions import FloatDistribution as Float
+        from optuna.distributions import IntDistribution as Int
+
+        classes = task.is_classification
+        smoothing = {"label_smoothing": Param(Float(0.0, 0.1), 0.0)} if classes else {}
+        return {
+            "depth": Param(Int(1, 4), 3),
+            "width": Param(Int(32, 512, log=True), 128),
+            "activation": Param(Choice(["selu", "relu"]), "selu"),
+            "learning_rate": Param(Float(3e-3, 0.3, log=True), 0.04 if classes else 0.1),
+            "weight_decay": Param(Float(1e-4, 0.3, log=True), 0.02),
+            "dropout": Param(Float(0.0, 0.5), 0.15 if classes else 0.0),
+            **smoothing,
+            "embedding": Param(Choice(["periodic", "none"]), "periodic"),
+            "sigma": Param(Float(0.02, 5.0, log=True), 0.1, when={"embedding": ("periodic",)}),
+            **preprocessing_space("robust"),
+            **class_weight_space(task),
+        }
+
+    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
+        """3 to 511 epochs."""
+        return _ENDS[1:]
+
+    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> RealMLPModel:
+        return RealMLPModel(encoder, target_scaler, context)
+
+
+class RealMLPModel(BaseModel):
+    """One network being trained."""
+
+    kind = "realmlp"
+    max_iterations = _ENDS[-1]
+
+    spec: NetworkSpec
+    best: Single  # the parameters of the best cycle's end, shape (spec.size,)
+    adam: Adam  # parameters of the last epoch with their moments
+    input_scale: Single  # of the encoded columns, shape (q,)
+
+    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
+        super().__init__(encoder, target_scaler, context)
+        self.low = self.high = 0.0  # range of the scaled training target, which predictions never leave
+
+    def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
+        arrays = read_arrays(folder / "training.npz")
+        self.spec, self.best, self.input_scale = fitted.spec, fitted.parameters, fitted.input_scale
+        self.low, self.high = fitted.limits
+        saved = {name: array.astype(np.float32, casting="safe") for name, array in arrays.items()}
+        self.adam = Adam(saved["parameters"], saved["exp_avg"], saved["exp_avg_sq"], int(state["updates"]))
+        if {len(array) for array in saved.values()} != {self.spec.size}:
+            raise ValueError("parameters and moments do not go together")
+
+    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
+        """Take what is needed to train; without a checkpoint, draw the first parameters."""
+        task, rows = self.context.task, len(train.target)
+        self._dropout, self._rate = float(config["dropout"]), float(config["learning_rate"])
+        self._smoothing = float(config.get("label_smoothing", 0.0))
+        batch = next((size for most, size in _BATCHES if rows <= most), _LARGEST_BATCH)
+        self._batches = max(1, round(rows / batch))
+        self._target = (
+            train.target if task.is_classification else self.target_scaler.transform(train.target).astype(np.float32)
+        )
+        self._weight = None if train.weight is None else (train.weight / train.weight.mean()).astype(np.float32)
+        features = float32(features)
+        if not self.iterations:
+            self.input_scale = fit_input_scale(features)
+            self._draw(config, smooth_clip(features, self.input_scale))
+        self._features = smooth_clip(features, self.input_scale)
+        self._known, self._valid = (
+            smooth_clip(float32(self.encoder.transform(validation.table)), self.input_scale),
+            validation,
+        )
+        self._param_groups = list(_param_groups(self.spec, float(config["weight_decay"])))
+
+    def _draw(self, config: Config, features: Any) -> None:
+        task = self.context.task
+        embedded = self.encoder.n_numbers if config["embedding"] == "periodic" else 0
+        if embedded > _MOST_EMBEDDED or isinstance(features, sp.csr_matrix):
+            embedded = 0
+        self.spec = NetworkSpec(
+            inputs=features.shape[1],
+            embedded=embedded,
+            hidden=(int(config["width"]),) * int(config["depth"]),
+            outputs=task.n_outputs,
+            activation=config["activation"],  # type: ignore[arg-type]
+        )
+        rng = np.random.default_rng(self.context.seed)
+        if task.is_classification:
+            counts = np.bincount(self._target, weights=self._weight, minlength=task.n_classes)
+            last = np.log((counts + 1) / (counts + 1).sum())
+        else:
+            last, self.low, self.high = np.zeros(1), float(self._target.min()), float(self._target.max())
+        self.adam = Adam(initial_parameters(self.spec, features, float(config.get("sigma", 0.0)), last, rng))
+        self.best = self.adam.parameters.copy()
+
+    def _train_iterations(self, goal: int, deadline: float) -> None:
+        rng = np.random.default_rng([self.context.seed, self.iterations])
+        parts, gradient = self.spec.views(self.adam.parameters), np.zeros_like(self.adam.parameters)
+        into = self.spec.views(gradient)
+        rows = rng.permutation(len(self._target))
+        # A rate that is too high gives numbers that are not finite; the best epoch remains.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for i, batch in enumerate(np.array_split(rows, self._batches)):
+                trail = forward(self.spec, parts, self._features[batch], self._masks(len(batch), rng))
+                backward(self.spec, parts, trail, self._score_gradient(trail.scores, batch), into)
+                rate = self._rate * coslog_schedule(self.iterations + (i + 0.5) / self._batches)
+                self.adam.step(gradient, rate, self._param_groups)
+            loss = self._loss()
+        self.early_stopping.update(loss)
+        self.iterations = len(self.early_stopping.losses)
+        # Only ends of cycles are chosen from, where the learning rate is zero: the best of all epochs looks better on
+        # the validation rows than it is, and the ensemble would trust it too much.
+        if self.iterations in _ENDS and np.isfinite(loss):
+            ends = [epoch for epoch in _ENDS if epoch <= self.iterations]
+            if loss <= min(self.early_stopping.losses[epoch - 1] for epoch in ends):
+                self.best, self.best_iteration = self.adam.parameters.copy(), self.iterations
+        self.finished = self._is_finished(loss)
+
+    def _is_finished(self, loss: float) -> bool:
+        """Whether the parameters are ruined, or the last whole cycle has brought next to nothing."""
+        idle = False
+        if self.iterations in _ENDS and self.iterations >= _MIN_EPOCHS:
+            earlier = min(self.early_stopping.losses[end - 1] for end in _ENDS if end < self.iterations)
+            idle = loss > (1 - _MIN_GAIN) * earlier
+        return idle or not np.isfinite(loss) or self.iterations >= _ENDS[-1]
+
+    def _masks(self, rows: int, rng: np.random.Generator) -> Iterator[Any]:
+        for width in self.spec.hidden:
+            if self._dropout == 0:
+                yield None
+            else:
+                keep = rng.random((rows, width), np.float32) >= self._dropout
+                yield keep.astype(np.float32) / np.float32(1 - self._dropout)
+
+    def _score_gradient(self, scores: Any, rows: NDArray[np.intp]) -> Any:
+        weight = None if self._weight is None else self._weight[rows]
+        if self.context.task.is_classification:
+            return cross_entropy_gradient(scores, self._target[rows], weight, self._smoothing)
+        return squared_error_gradient(scores, self._target[rows], weight)
+
+    def _loss(self) -> float:
+        scores = find_scores(self.spec, self.spec.views(self.adam.parameters), self._known).astype(np.float64)
+        target = self._valid.target
+        if self.context.task.is_classification:
+            losses = -log_softmax(scores, axis=1)[np.arange(len(target)), target]
+        else:
+            losses = (np.clip(scores[:, 0], self.low, self.high) - self.target_scaler.transform(target)) ** 2
+        return float(np.average(losses, weights=self._valid.weight))
+
+    def fitted(self) -> FittedModel:
+        """Return the parameters of the best cycle's end."""
+        limits = (self.low, self.high)
+        return FittedRealMLP(self.encoder, self.output(), self.spec, self.best, self.input_scale, limits)
+
+    def _save_training(self, folder: Path) -> Mapping[str, Any]:
+        """Write the parameters of the last epoch and Adam's moments."""
+        arrays = {"parameters": self.adam.parameters, "exp_avg": self.adam.exp_avg, "exp_avg_sq": self.adam.exp_avg_sq}
+        write_arrays(folder / "training.npz", arrays)
+        return {"updates": self.adam.updates}
+
+
+def _param_groups(spec: NetworkSpec, decay: float) -> Iterator[ParamGroup]:
+    """Give each part its learning rate: weights the smaller the more inputs they have, as with RealMLP's "NTK"."""
+    begin = 0
+    for name, shape in spec.shapes.items():
+        end = begin + int(np.prod(shape))
+        if name.startswith("weights"):
+            yield ParamGroup(slice(begin, end), 1 / np.sqrt(shape[0]), decay)
+        elif name == "scale":
+            yield ParamGroup(slice(begin, end), _SCALE_RATE)
+        elif name.startswith("bias"):
+            yield ParamGroup(slice(begin, end), _BIAS_RATE)
+        else:
+            yield ParamGroup(slice(begin, end), _EMBEDDING_RATE)
+        begin = end

@@ -1,0 +1,81 @@
+"""Configurations of a search space: draw one, complete one, check one.
+
+A space is a mapping of name -> `Param`, conditions pointing upwards only, so one pass from the top decides which
+hyperparameters are active.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from windvane.errors import InputError, unknown_name_error
+from windvane.models.base import Config, Param, Value
+
+Space = Mapping[str, Param]
+
+
+def sample(space: Space, rng: np.random.Generator) -> dict[str, Value]:
+    """Draw a configuration, each active hyperparameter from its own distribution."""
+    return _walk(space, lambda _, param: _draw(param.distribution, rng))
+
+
+def fill_defaults(config: Config, space: Space) -> dict[str, Value]:
+    """Fill in the default of every active hyperparameter that is missing and leave out what is not active."""
+    return _walk(space, lambda name, param: config.get(name, param.default))
+
+
+def validate(config: Config, space: Space) -> None:
+    """Raise InputError if a configuration does not fit the search space."""
+    for name, value in config.items():
+        if name not in space:
+            raise unknown_name_error("hyperparameter", name, space)
+        if not _allows(space[name].distribution, value):
+            raise InputError(f"{name}={value!r} is not allowed. Allowed: {_describe(space[name].distribution)}.")
+
+
+def _walk(space: Space, choose: Callable[[str, Param], Value]) -> dict[str, Value]:
+    chosen: dict[str, Value] = {}
+    for name, param in space.items():
+        if all(parent in chosen and chosen[parent] in values for parent, values in (param.when or {}).items()):
+            chosen[name] = choose(name, param)
+    return chosen
+
+
+def _draw(distribution: Any, rng: np.random.Generator) -> Value:
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        choice: Value = distribution.choices[int(rng.integers(len(distribution.choices)))]
+        return choice
+    whole = isinstance(distribution, IntDistribution)
+    # Half a step on both sides gives the ends of a whole or stepped range the same share as the rest.
+    half = (distribution.step or 0.0) / 2
+    low, high = distribution.low - half, distribution.high + half
+    value = np.exp(rng.uniform(np.log(low), np.log(high))) if distribution.log else rng.uniform(low, high)
+    if distribution.step:
+        value = distribution.low + distribution.step * np.rint((value - distribution.low) / distribution.step)
+    value = float(np.clip(value, distribution.low, distribution.high))
+    return int(value) if whole else value
+
+
+def _allows(distribution: Any, value: Value) -> bool:
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        # True == 1, but a flag is no number.
+        return any(type(value) is type(choice) and value == choice for choice in distribution.choices)
+    if isinstance(value, bool | str) or (isinstance(distribution, IntDistribution) and not float(value).is_integer()):
+        return False
+    return bool(distribution.low <= value <= distribution.high)
+
+
+def _describe(distribution: Any) -> str:
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        return ", ".join(repr(choice) for choice in distribution.choices)
+    kind = "whole numbers" if isinstance(distribution, IntDistribution) else "numbers"
+    return f"{kind} from {distribution.low} to {distribution.high}"

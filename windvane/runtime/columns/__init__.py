@@ -1,0 +1,1 @@
+"""Tables: their columns, their schema, and the matrix that models see."""

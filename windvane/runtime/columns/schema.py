@@ -1,0 +1,254 @@
+"""The columns of a training table, applied to every table that is to be predicted.
+
+`windvane.data.column_types.infer_schema` learns them.
+
+A table without names (an array, a list, a frame numbered 0, 1, 2 ...) is known by position, any other by name.
+Infinite numbers count as missing. The matrix of a table holds first what is a number in training, then the parts of
+dates and the seconds of durations, then the category codes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from scipy import sparse as sp
+
+from ..errors import InputError, MissingColumnsError, ModelFileError
+from .column_values import (
+    PARTS,
+    codes_of,
+    date_parts,
+    to_codes,
+    to_dates,
+    to_numbers,
+    to_seconds,
+    to_texts,
+    vocabulary_index,
+)
+from .table import Floats, Integers, Table
+
+FEW_ROWS = 300  # up to here values are looked up one by one: making a hash table of each column costs more
+Kind = Literal["number", "category", "date", "duration", "text", "dropped"]
+Frame = pd.DataFrame | sp.csr_matrix
+
+MAX_NAMED = 10  # columns named in a note or an error
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the training table."""
+
+    name: str
+    kind: Kind  # what it is read as
+    n_missing: int = 0  # how many values were missing in training
+    n_unique: int | None = None  # how many distinct values there were; None where they were not counted (numbers)
+    vocabulary: tuple[str, ...] = ()  # the texts of a category; a code is a position in it
+    date_format: str | None = None  # the format of dates written as texts
+    timezone: str | None = None  # the time zone in which dates are taken apart; None where they have none
+    parts: tuple[str, ...] = ()  # the numbers made of a date: those of `column_values.PARTS` that varied in training
+    reason: str | None = None  # why the column was dropped
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the column in JSON's types, leaving out what has its default."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, (value, default) in values.items()
+            if value != default
+        }
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Column:
+        """Make a column of what `to_json` wrote."""
+        given: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
+        column = cls(**given)
+        lists, texts = (column.vocabulary, column.parts), (column.date_format, column.timezone, column.reason)
+        sound = (
+            isinstance(column.name, str)
+            and column.kind in get_args(Kind)
+            and type(column.n_missing) is int
+            and (column.n_unique is None or type(column.n_unique) is int)
+            and all(isinstance(items, tuple) and all(isinstance(item, str) for item in items) for items in lists)
+            and all(text is None or isinstance(text, str) for text in texts)
+            and set(column.parts) <= set(PARTS)
+        )
+        if not sound:
+            raise ValueError(f"column {column.name!r} has a field of a wrong type")
+        return column
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What the columns of a training table are."""
+
+    columns: tuple[Column, ...]  # the columns in the order of training; empty where the table was sparse
+    named: bool  # whether columns are found by name; by position otherwise
+    n_sparse: int = 0  # number of columns of a sparse table; 0 where it was dense
+
+    def transform(self, frame: Frame, owner: str = "the model") -> Table:
+        """Apply the schema to n rows.
+
+        Columns may have another order; what training did not know or dropped is ignored. Errors name the `owner`.
+        """
+        if self.n_sparse:
+            return self._transform_sparse(frame, owner)
+        if not isinstance(frame, pd.DataFrame):
+            frame = pd.DataFrame(frame.toarray())
+        places = self._places(frame, owner)
+        made = self._made_numbers(frame, places)
+        numbers, categories = self._of_kind["number"], self._of_kind["category"]
+        n_numbers = len(numbers) + len(made)
+        matrix = np.empty((len(frame), n_numbers + len(categories)))  # (n, p + c)
+        self._fill_numbers(frame, places, matrix[:, : len(numbers)])
+        for j, number in enumerate(made, start=len(numbers)):
+            matrix[:, j] = number
+        self._fill_codes(frame, places, matrix[:, n_numbers:])
+        return Table(
+            matrix=matrix,
+            n_numbers=n_numbers,
+            cardinalities=tuple(len(self.columns[i].vocabulary) for i in categories),
+            texts=tuple(to_texts(self._series(frame, places, i)) for i in self._of_kind["text"]),
+        )
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the columns of training, dropped ones included; "x0", "x1" ... where they had none."""
+        return [column.name for column in self.columns] or [f"x{i}" for i in range(self.n_sparse)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the schema in JSON's types."""
+        columns = [column.to_json() for column in self.columns]
+        return {"columns": columns, "named": self.named, "n_sparse": self.n_sparse}
+
+    @classmethod
+    def from_json(cls, fields: Any) -> Schema:
+        """Make a schema of what `to_json` wrote."""
+        try:
+            columns = tuple(Column.from_json(column) for column in fields["columns"])
+            named, n_sparse = fields["named"], fields["n_sparse"]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"The description of the columns is damaged: {error}.") from error
+        if not (isinstance(named, bool) and type(n_sparse) is int and (len(columns) > 0) == (n_sparse == 0)):
+            raise ModelFileError(f"The description of the columns is damaged: {named=}, {n_sparse=}, {len(columns)=}.")
+        return cls(columns=columns, named=named, n_sparse=n_sparse)
+
+    @cached_property
+    def _of_kind(self) -> dict[str, Integers]:
+        """Positions of the columns of each kind."""
+        kinds = np.array([column.kind for column in self.columns])
+        return {kind: np.flatnonzero(kinds == kind) for kind in get_args(Kind)}
+
+    @cached_property
+    def _index(self) -> pd.Index:
+        """The names, as pandas looks them up."""
+        return pd.Index([column.name for column in self.columns])
+
+    @cached_property
+    def _codes(self) -> list[dict[str, float]]:
+        """For each category, text -> code."""
+        return [vocabulary_index(self.columns[i].vocabulary) for i in self._of_kind["category"]]
+
+    def _places(self, frame: pd.DataFrame, owner: str) -> Integers:  # (len(self.columns),)
+        """Where each column stands in a frame; -1 for a dropped one that is not there."""
+        if not self.named or is_unnamed(frame):
+            _check_width(frame.shape[1], len(self.columns), owner)
+            return np.arange(len(self.columns))
+        if frame.columns.equals(self._index):
+            return np.arange(len(self.columns))
+        places = frame.columns.get_indexer(self._index)
+        missing = [self.columns[i].name for i in np.flatnonzero(places < 0) if self.columns[i].kind != "dropped"]
+        if missing:
+            raise MissingColumnsError(
+                f"X lacks {len(missing)} of the {len(self.columns)} columns that {owner} was trained on: "
+                f"{listed(missing)}."
+            )
+        return np.asarray(places, dtype=np.int64)
+
+    def _series(self, frame: pd.DataFrame, places: Integers, i: int) -> pd.Series:
+        series: pd.Series = frame.iloc[:, int(places[i])]
+        return series.rename(self.columns[i].name)
+
+    def _fill_numbers(self, frame: pd.DataFrame, places: Integers, out: Floats) -> None:  # out: (n, len(numbers))
+        """Write the columns that were numbers in training: in one block where they still are, else one by one."""
+        numbers = self._of_kind["number"]
+        plain = np.isin(places[numbers], plain_columns(frame))  # (len(numbers),)
+        if plain.all():
+            out[:] = to_block(frame, places[numbers])
+        else:
+            out[:, plain] = to_block(frame, places[numbers[plain]])
+            for j in np.flatnonzero(~plain):
+                out[:, j] = to_numbers(self._series(frame, places, numbers[j]))
+        infinite = np.isinf(out)
+        if infinite.any():
+            out[infinite] = np.nan
+
+    def _made_numbers(self, frame: pd.DataFrame, places: Integers) -> list[Floats]:
+        """Make the numbers of dates and durations, each of shape (n,)."""
+        made = []
+        for i in self._of_kind["date"]:
+            column = self.columns[i]
+            parts = date_parts(to_dates(self._series(frame, places, i), column.date_format, column.timezone))
+            made += [parts[part] for part in column.parts]
+        return made + [to_seconds(self._series(frame, places, i)) for i in self._of_kind["duration"]]
+
+    def _fill_codes(self, frame: pd.DataFrame, places: Integers, out: Floats) -> None:  # out: (n, c)
+        """Write the codes of the categories."""
+        categories = self._of_kind["category"]
+        if len(frame) <= FEW_ROWS:
+            cells = _cells(frame, places[categories])
+            for j, index in enumerate(self._codes):
+                out[:, j] = codes_of(cells[j], index, len(self.columns[categories[j]].vocabulary))
+            return
+        for j, index in enumerate(self._codes):
+            i = categories[j]
+            out[:, j] = to_codes(self._series(frame, places, i), index, len(self.columns[i].vocabulary))
+
+    def _transform_sparse(self, frame: Frame, owner: str) -> Table:
+        _check_width(frame.shape[1], self.n_sparse, owner)
+        if isinstance(frame, pd.DataFrame):
+            columns = [to_numbers(frame.iloc[:, i].rename(f"x{i}")) for i in range(self.n_sparse)]
+            frame = sp.csr_matrix(np.stack(columns, axis=1))
+        data = np.where(np.isinf(frame.data), np.nan, frame.data).astype(np.float64, copy=False)
+        matrix = sp.csr_matrix((data, frame.indices, frame.indptr), shape=frame.shape)  # (n, s)
+        return Table(matrix=np.empty((frame.shape[0], 0)), n_numbers=0, sparse=matrix)
+
+
+def plain_columns(frame: pd.DataFrame) -> Integers:
+    """Positions of the columns of NumPy's real and boolean types, which are converted in one block."""
+    return np.flatnonzero([isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in frame.dtypes])
+
+
+def to_block(frame: pd.DataFrame, places: Integers) -> Floats:  # (n, len(places))
+    """Convert some columns at once."""
+    whole = len(places) == frame.shape[1] and bool((np.diff(places) == 1).all())
+    return np.asarray((frame if whole else frame.take(places, axis=1)).to_numpy(dtype=np.float64))
+
+
+def _cells(frame: pd.DataFrame, places: Integers) -> list[Sequence[Any]]:
+    """Give the values of some columns, column by column."""
+    if len(frame) == 1:
+        return [[frame.iat[0, i]] for i in places]
+    return list(frame.take(places, axis=1).to_numpy(dtype=object).T)
+
+
+def _check_width(given: int, expected: int, owner: str) -> None:
+    if given != expected:
+        raise InputError(f"X has {given} features, but {owner} is expecting {expected} features as input.")
+
+
+def listed(names: list[str]) -> str:
+    """Write names for a message, the first of many."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(repr(name) for name in names[:MAX_NAMED]) + more
+
+
+def is_unnamed(frame: pd.DataFrame) -> bool:
+    """Whether the columns of a frame are merely numbered 0, 1, 2 ... and thus known by position alone."""
+    columns = frame.columns
+    return isinstance(columns, pd.RangeIndex) and columns.start == 0 and columns.step == 1

@@ -1,0 +1,38 @@
+"""The fitted models of each family: from the encoded rows to predictions, and their files.
+
+A folder holds ``model.json``, the encoder, and one file in the format of the library or as arrays. Nothing in it is a
+pickle. Training code makes these objects, too: what predicts in a search is what predicts later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..columns.encoder import Encoder
+from ..output import Output
+from ..serialization import read_json, reading
+from .boosters import FittedCatBoost, FittedLightGBM
+from .fitted import FittedModel, LoadOptions
+from .linear import FittedLinear
+from .mlp import FittedMLP
+from .realmlp import FittedRealMLP
+from .sklearn_estimator import FittedSklearn
+from .trees import FittedForest
+
+_KINDS = (FittedLightGBM, FittedCatBoost, FittedForest, FittedLinear, FittedMLP, FittedRealMLP, FittedSklearn)
+LOADERS: Mapping[str, Callable[[Path, Any, Encoder, Output, LoadOptions], FittedModel]] = {
+    one.kind: one.load for one in _KINDS
+}
+
+
+def load_model(folder: Path, n_threads: int = 1, n_bagged: int = 1, trusted: Sequence[str] = ()) -> FittedModel:
+    """Open the model in a folder; ModelFileError where a file is missing, damaged or not trusted."""
+    content = read_json(folder / "model.json")
+    encoder = Encoder.load(folder)
+    with reading(folder / "model.json"):
+        output = Output.from_json(content["output"])
+        loader = LOADERS[content["kind"]]
+    with reading(folder):
+        return loader(folder, content, encoder, output, LoadOptions(n_threads, n_bagged, trusted))

@@ -1,0 +1,105 @@
+"""Fitted boosters, in the files of their libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..columns.encoder import Encoder, float32
+from ..columns.table import Floats, Table
+from ..output import Output
+from ..serialization import check_digest, digest, reading
+from .fitted import FittedModel, LoadOptions
+
+
+class FittedLightGBM(FittedModel):
+    """LightGBM's booster, in its own text."""
+
+    kind = "lightgbm"
+
+    def __init__(self, encoder: Encoder, output: Output, booster: Any, best_iteration: int, n_threads: int = 1) -> None:
+        super().__init__(encoder, output)
+        self.booster, self.best_iteration, self._n_threads = booster, best_iteration, n_threads
+
+    @classmethod
+    def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedLightGBM:
+        import lightgbm as lgb
+
+        check_digest(folder / "model.txt", content["sha256"])
+        with reading(folder, lgb.basic.LightGBMError):
+            booster = lgb.Booster(model_file=folder / "model.txt")
+        return cls(encoder, output, booster, booster.current_iteration(), options.n_threads)
+
+    def predict(self, table: Table) -> Floats:
+        features = self.encoder.transform(table)
+        found: Floats = self.booster.predict(features, num_iteration=self.best_iteration, num_threads=self._n_threads)
+        if not self.output.n_classes:
+            return self.output.from_values(found)
+        return np.column_stack([1 - found, found]) if found.ndim == 1 else found
+
+    def save(self, folder: Path) -> None:
+        self.booster.save_model(folder / "model.txt", num_iteration=self.best_iteration)
+        self._save(folder, {"sha256": digest(folder / "model.txt")})
+
+
+class FittedCatBoost(FittedModel):
+    """CatBoost's model, in its own file. It knows categories by the text of their code."""
+
+    kind = "catboost"
+
+    def __init__(self, encoder: Encoder, output: Output, booster: Any, best_iteration: int, n_threads: int = 1) -> None:
+        super().__init__(encoder, output)
+        self.booster, self.best_iteration, self._n_threads = booster, best_iteration, n_threads
+        self._columns = CatBoostColumns(encoder.n_numbers, encoder.cardinalities)
+
+    @classmethod
+    def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedCatBoost:
+        import catboost
+
+        check_digest(folder / "model.cbm", content["sha256"])
+        with reading(folder, catboost.CatBoostError):
+            booster = catboost.CatBoost().load_model(str(folder / "model.cbm"))
+        return cls(encoder, output, booster, booster.tree_count_, options.n_threads)
+
+    def predict(self, table: Table) -> Floats:
+        found: Floats = self.booster.predict(
+            self._columns(self.encoder.transform(table)),
+            prediction_type="Probability" if self.output.n_classes else "RawFormulaVal",
+            ntree_end=self.best_iteration,
+            thread_count=self._n_threads,
+        )
+        return found if self.output.n_classes else self.output.from_values(found)
+
+    def save(self, folder: Path) -> None:
+        booster = self.booster
+        if self.best_iteration < booster.tree_count_:
+            booster = booster.copy()
+            booster.shrink(ntree_end=self.best_iteration)
+        booster.save_model(str(folder / "model.cbm"))
+        self._save(folder, {"sha256": digest(folder / "model.cbm")})
+
+
+class CatBoostColumns:
+    """Numbers and names of categories apart, the form that CatBoost reads fastest."""
+
+    def __init__(self, n_numbers: int, cardinalities: Sequence[int]) -> None:
+        self._categories = slice(n_numbers, n_numbers + len(cardinalities))
+        # The name of each code; the last is for a missing one.
+        names = [str(code).encode() for code in range(max(cardinalities, default=0) + 1)]
+        self._names: NDArray[np.object_] = np.array([*names, b"missing"], dtype=object)
+
+    def __call__(self, encoded: Any) -> Any:
+        """Return a `catboost.FeaturesData` of n rows."""
+        from catboost import FeaturesData
+
+        codes = encoded[:, self._categories]
+        numbers = np.delete(encoded, self._categories, axis=1)
+        rows = np.where(np.isnan(codes), len(self._names) - 1, codes).astype(np.intp)
+        return FeaturesData(
+            num_feature_data=float32(numbers) if numbers.shape[1] else None,
+            cat_feature_data=self._names[rows] if codes.shape[1] else None,
+        )

@@ -1,0 +1,186 @@
+"""Greedy ensemble selection: validation predictions in, weights out.
+
+Notation: m candidates, v validation rows, k classes (no axis k for regression). Caruana et al. (2004): starting
+from nothing, add, with replacement, the candidate that lowers the loss of the average most; weights are counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windvane.data.task import Task
+from windvane.evaluation.bootstrap import bootstrap_standard_error
+from windvane.evaluation.calibration import Loss, fit_decision_weights, fit_temperature
+from windvane.evaluation.metrics import round_loss
+from windvane.runtime.columns.table import Floats
+from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
+from windvane.search.problem import Problem
+from windvane.search.run_directory import RunDirectory
+from windvane.search.trial import Trial
+
+Singles = NDArray[np.floating[Any]]
+
+MAX_CANDIDATES = 40
+# Models of a whole ensemble, as a multiple of the folds.
+MODELS_PER_FOLD = 2.0
+# Training sets that are smaller by less than this share of the largest count as large as it.
+_SIZE_TOLERANCE = 0.1
+
+
+def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
+    """Return weights for candidates, shape (m,), at least 0, sum 1; never worse on `loss` than the best candidate.
+
+    `predictions` has the shape (m, v) or (m, v, k). The best prefix of `size` rounds is kept.
+    """
+    counts = np.zeros(len(predictions))
+    best_counts, best_loss = counts, np.inf
+    total = np.zeros(predictions.shape[1:])  # (v,) or (v, k)
+    for taken in range(1, size + 1):
+        losses = np.array([round_loss(loss((total + single) / taken)) for single in predictions])
+        # Among equals, one that is in already keeps the ensemble small and quick.
+        chosen = int(np.lexsort((np.arange(len(losses)), counts == 0, losses))[0])
+        counts[chosen] += 1
+        total += predictions[chosen]
+        if taken == 1 or losses[chosen] < best_loss:
+            best_counts, best_loss = counts.copy(), losses[chosen]
+    return np.asarray(best_counts / best_counts.sum())
+
+
+def max_candidates_per_family(n_rows: int) -> int:
+    """Limit the candidates of one family, against overfitting of the selection on small data."""
+    if n_rows < 1_000:
+        return 2
+    if n_rows < 5_000:
+        return 4
+    return min(12, 6 + 2 * max(0, (n_rows - 10_000) // 5_000 + 1))
+
+
+def candidates(trials: Sequence[Trial], n_rows: int) -> list[Trial]:
+    """Return the usable trials that may enter the ensemble, best first."""
+    cap, seen, chosen = max_candidates_per_family(n_rows), dict[str, int](), list[Trial]()
+    for trial in sorted((t for t in trials if t.usable), key=lambda t: (t.loss, t.number)):
+        seen[trial.family] = seen.get(trial.family, 0) + 1
+        if seen[trial.family] <= cap:
+            chosen.append(trial)
+    return chosen[:MAX_CANDIDATES]
+
+
+def allocate_fold_models(weights: Sequence[float], train_sizes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the folds of each member whose models predict: as many as its weight deserves.
+
+    All k fold models averaged predict a little better than one, and k times slower. The variance that the ensemble
+    keeps is the sum of weight**2 x variance / models over its members, so for a given number of models in all, each
+    should have them in proportion to its weight. A member alone has all. Members take turns, so that together they have
+    learned from all rows; if folds differ in size (`train_sizes`), as with time order, the larger ones come first.
+    """
+    n_folds, largest = len(train_sizes), max(train_sizes)
+    step = max(1.0, _SIZE_TOLERANCE * largest)
+    size_class = [int((largest - size) / step) for size in train_sizes]
+    chosen, first = [], 0
+    for weight in weights:
+        count = min(n_folds, max(1, round(MODELS_PER_FOLD * n_folds * weight)))
+        turns = [(first + i) % n_folds for i in range(n_folds)]
+        chosen.append(tuple(sorted(sorted(turns, key=size_class.__getitem__)[:count])))
+        first += count
+    return chosen
+
+
+class EnsembleBuilder:
+    """Builds the ensemble of a run; the predictions of its candidates stay in memory.
+
+    A build has `size` rounds of greedy selection and takes about `max_seconds` (infinity: no clock); with a slow metric
+    fewer candidates are evaluated.
+    """
+
+    def __init__(self, problem: Problem, directory: RunDirectory, size: int, max_seconds: float = float("inf")) -> None:
+        self.directory, self.size, self.max_seconds = directory, size, max_seconds
+        self._task: Task = problem.task
+        self._metric = problem.metric
+        self._train_sizes = [len(fold.train) for fold in problem.folds]
+        rows = problem.validation_rows
+        self._target: NDArray[Any] = problem.target[rows]  # (v,)
+        weight = None if problem.weight is None else problem.weight[rows]  # (v,)
+        self._weight = weight if weight is not None and weight.any() else None
+        self._predictions: dict[tuple[int, str], Singles] = {}
+        self.seconds = 0.0  # what the last build took
+
+    def build(self, trials: Sequence[Trial], *, finish: bool = False) -> Ensemble | None:
+        """Choose members and weights; None if no trial is usable.
+
+        `finish` also fits the temperature or the decision weights.
+        """
+        started = time.perf_counter()
+        pool = [(trial, self._read(trial)) for trial in candidates(trials, self._task.n_rows)]
+        known = [(trial, single) for trial, single in pool if single is not None]
+        most_calls = self._max_metric_calls(known[0][1]) if known else 0.0
+        if most_calls < self.size * len(known):
+            known = known[: max(1, int(most_calls / self.size))]
+        self._predictions = {(trial.number, trial.checkpoint or ""): single for trial, single in known}
+        if not known:
+            return None
+        chosen = [trial for trial, _ in known]
+        singles = np.stack([single for _, single in known])  # (m, v) or (m, v, k)
+        reduced, loss = self._reduced(singles)
+        weights = greedy_selection(reduced, loss, self.size)
+        blend: Floats = np.tensordot(weights, singles, axes=1)  # (v,) or (v, k)
+        temperature, decision_weights = 1.0, None
+        if finish and self._task.is_classification:
+            if self._metric.name == "log_loss":
+                temperature = fit_temperature(blend, self._loss)
+                blend = apply_temperature(blend, temperature)
+            elif self._metric.needs == "labels":
+                decision_weights = fit_decision_weights(blend, self._loss, self._spread, most_calls)
+        final = self._loss(blend if decision_weights is None else blend * np.asarray(decision_weights))
+        members = [
+            Member(trial.number, trial.checkpoint or "", trial.family, float(weight))
+            for trial, weight in zip(chosen, weights, strict=True)
+            if weight > 0
+        ]
+        members.sort(key=lambda member: (-member.weight, member.number))
+        kept = allocate_fold_models([member.weight for member in members], self._train_sizes)
+        final_members = tuple(replace(member, folds=folds) for member, folds in zip(members, kept, strict=True))
+        self.seconds = time.perf_counter() - started
+        return Ensemble(final_members, final, temperature, decision_weights)
+
+    def _max_metric_calls(self, single: Singles) -> float:
+        """Return how often the metric may be computed in one build."""
+        if self.max_seconds == np.inf:
+            return np.inf
+        started = time.perf_counter()
+        self._loss(single.astype(float))
+        return self.max_seconds / max(time.perf_counter() - started, 1e-9)
+
+    def _spread(self, blend: Floats) -> float:
+        weight = self._weight
+        return bootstrap_standard_error(
+            lambda rows: self._metric.loss(self._target[rows], blend[rows], None if weight is None else weight[rows]),
+            self._target,
+        )
+
+    def _loss(self, blend: Floats) -> float:
+        return self._metric.loss(self._target, blend, self._weight)
+
+    def _reduced(self, singles: Singles) -> tuple[Singles, Loss]:
+        """Log loss looks at the probability of the true class alone: k times less to add up."""
+        if self._metric.name != "log_loss":
+            return singles, self._loss
+        true_class = np.ascontiguousarray(singles[:, np.arange(singles.shape[1]), self._target])  # (m, v)
+        return true_class, lambda p: -float(np.average(np.log(np.clip(p, 1e-15, 1.0)), weights=self._weight))
+
+    def _read(self, trial: Trial) -> Singles | None:
+        key = (trial.number, trial.checkpoint or "")
+        if key not in self._predictions:
+            try:
+                array: Singles = np.load(self.directory.checkpoint(*key) / "valid.npy")
+            except (OSError, ValueError):
+                return None  # a newer checkpoint has replaced it, or it is damaged
+            if array.shape[0] != len(self._target):
+                return None
+            self._predictions[key] = array
+        return self._predictions[key]

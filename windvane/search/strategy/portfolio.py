@@ -1,0 +1,117 @@
+"""Which configurations are evaluated first: a portfolio, read from a JSON file that ships or that a user learned.
+
+A file holds cases; the first one whose conditions hold for a run gives the order of its configurations::
+
+    {"format": 2, "made": "how, in words",
+     "cases": [{"kinds": ["binary"], "max_rows": 2000, "entries": [{"family": "lightgbm", "config": {}}, ...]},
+               {"entries": [...]}]}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from windvane.data.task import Task
+from windvane.errors import InputError
+from windvane.models.base import Config, Family
+from windvane.models.search_space import validate
+
+FORMAT = 2
+KINDS = ("binary", "multiclass", "regression")
+
+
+@dataclass(frozen=True)
+class PortfolioEntry:
+    """One configuration of a portfolio."""
+
+    family: str
+    config: Config
+
+
+@dataclass(frozen=True)
+class Case:
+    """An order of configurations, and the runs it is for."""
+
+    entries: tuple[PortfolioEntry, ...]
+    kinds: tuple[str, ...] = KINDS
+    max_rows: int | None = None  # None: any number
+
+    def holds(self, task: Task) -> bool:
+        """Whether it is for this task."""
+        return task.kind in self.kinds and (self.max_rows is None or task.n_rows <= self.max_rows)
+
+
+def read_portfolio(task: Task, families: Mapping[str, Family], path: Path | None = None) -> list[PortfolioEntry]:
+    """Return the entries for a task, in the order in which they are to be evaluated.
+
+    Families that the run lacks are left out; a family that the portfolio does not know (a user's own) comes first with
+    its defaults. `path` names a file other than the one that ships; InputError where it cannot be used.
+    """
+    cases = _read_shipped(task) if path is None else read_cases(path)
+    case = next((case for case in cases if case.holds(task)), None)
+    if case is None:
+        raise InputError(
+            f"portfolio={str(path)!r} has no case for a {task.kind} task of {task.n_rows:,} rows. "
+            "Allowed: a file made by `windvane portfolio build` from tables of this kind."
+        )
+    known = {entry.family for one in cases for entry in one.entries}
+    own = [PortfolioEntry(family, {}) for family in families if family not in known]
+    entries = [entry for entry in case.entries if entry.family in families]
+    if path is not None:
+        for entry in entries:
+            try:
+                validate(entry.config, families[entry.family].search_space(task))
+            except InputError as error:
+                raise InputError(f"portfolio={str(path)!r}: {entry.family}: {error}") from error
+    return own + entries
+
+
+def read_cases(path: Path) -> list[Case]:
+    """Read a portfolio file; InputError names what is wrong with it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise InputError(f"portfolio={str(path)!r} cannot be read: {error}.") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
+        raise InputError(
+            f"portfolio={str(path)!r} has format {found!r}. Allowed: a file of format {FORMAT}, as "
+            "`windvane portfolio build` of this version writes it."
+        )
+    try:
+        return [_read_case(case) for case in content["cases"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"portfolio={str(path)!r} is not a portfolio: {error!r}.") from error
+
+
+def _read_case(case: Mapping[str, Any]) -> Case:
+    entries = tuple(PortfolioEntry(str(entry["family"]), dict(entry["config"])) for entry in case["entries"])
+    kinds = tuple(case.get("kinds", KINDS))
+    if not set(kinds) <= set(KINDS):
+        raise ValueError(f"kinds {kinds} are not among {KINDS}")
+    max_rows = case.get("max_rows")
+    return Case(entries, kinds, None if max_rows is None else int(max_rows))
+
+
+def _read_shipped(task: Task) -> list[Case]:
+    kind = "classification" if task.is_classification else "regression"
+    with_path = files("windvane.search.strategy") / "learned" / f"portfolio_{kind}.json"
+    return [_read_case(case) for case in json.loads(with_path.read_text(encoding="utf-8"))["cases"]]
+
+
+def write_portfolio(path: Path, cases: list[Case], made: str) -> None:
+    """Write a portfolio, one line for each configuration."""
+    blocks = []
+    for case in cases:
+        head: dict[str, Any] = {} if case.kinds == KINDS else {"kinds": case.kinds}
+        head |= {} if case.max_rows is None else {"max_rows": case.max_rows}
+        lines = ",\n".join(f"   {json.dumps({'family': e.family, 'config': dict(e.config)})}" for e in case.entries)
+        conditions = "".join(f"{json.dumps(name)}: {json.dumps(value)}, " for name, value in head.items())
+        blocks.append(f'  {{{conditions}"entries": [\n{lines}\n  ]}}')
+    text = f'{{\n "format": {FORMAT},\n "made": {json.dumps(made)},\n "cases": [\n' + ",\n".join(blocks) + "\n ]\n}\n"
+    path.write_text(text, encoding="utf-8")
