@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from bad_families import BadFamily
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_classification
 from sklearn.metrics import log_loss, roc_auc_score
@@ -18,6 +17,7 @@ from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from benchmarks.engine.bad_families import BadFamily
 from windvane import AutoClassifier, AutoRegressor, InputError, Metric, NoModelError, RunError, load
 from windvane.errors import MissingColumnsError, RunLockedError, RunMismatchError
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from bad_families import BadFamily
 from sklearn.datasets import load_iris
 from toys import ToyFamily, make_problem
 
+from benchmarks.engine.bad_families import BadFamily
 from windvane import AutoClassifier, InputError, Metric
 from windvane.errors import WorkerError
 from windvane.search.run_directory import RunDirectory
