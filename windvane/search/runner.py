@@ -18,7 +18,7 @@ from windvane.models.base import Family
 from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble
-from windvane.runtime.labels import labels_from_json
+from windvane.runtime.labels import labels_from_json, labels_to_json
 from windvane.runtime.predictor import classes_from_json
 from windvane.runtime.serialization import temporary_folder
 from windvane.search.ensemble_selection import EnsembleBuilder
@@ -150,9 +150,9 @@ def _check_same(directory: RunDirectory, identity: Mapping[str, Any]) -> None:
     if len(different) > 1 and "folds" in different:
         different.remove("folds")  # they follow from the others
     if different:
-        for values in (earlier, identity := dict(identity)):
-            if values["positive_class"] is not None:
-                values["positive_class"] = labels_from_json(manifest["classes"]).tolist()[values["positive_class"]]
+        if different == ["positive_class"]:
+            labels = labels_from_json(manifest["classes"]).tolist()
+            earlier, identity = ({"positive_class": labels[values["positive_class"]]} for values in (earlier, identity))
         shown = "; ".join(f"{key}: {earlier[key]!r} there, {identity[key]!r} here" for key in different)
         raise RunMismatchError(
             f"run_dir={str(directory.root)!r} holds a run with other {', '.join(different)} ({shown}). "
