@@ -28,6 +28,7 @@ SOUND: dict[str, Any] = {
     "verbose": 1,
     "keep_data": True,
     "portfolio": None,
+    "keep_ids": False,
 }
 
 

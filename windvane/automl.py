@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from windvane import persistence
 from windvane.data.files import to_frame
 from windvane.data.target import TaskType, check_sample_weight, encode_target
-from windvane.errors import InputError, RunError
+from windvane.errors import InputError, RunError, check_integer
 from windvane.evaluation.importance import feature_importance
 from windvane.evaluation.predictions import Predictions
 from windvane.models import FAMILIES
@@ -78,6 +78,7 @@ class AutoML(BaseEstimator):
         keep_data: bool = True,
         portfolio: str | Path | None = None,
         scheduler: str | None = None,
+        keep_ids: bool = False,
     ) -> None:
         self.time_budget = time_budget
         self.metric = metric
@@ -93,6 +94,7 @@ class AutoML(BaseEstimator):
         self.keep_data = keep_data
         self.portfolio = portfolio
         self.scheduler = scheduler
+        self.keep_ids = keep_ids
 
     def fit(
         self,
@@ -105,6 +107,8 @@ class AutoML(BaseEstimator):
         sample_weight: Any = None,
         X_test: Any = None,
         y_test: Any = None,
+        ignore: str | Sequence[str] | None = None,
+        id_columns: str | Sequence[str] | None = None,
         callbacks: Sequence[Callback] = (),
         dask_client: Any = None,
     ) -> Self:
@@ -130,6 +134,10 @@ class AutoML(BaseEstimator):
         X_test, y_test
             Rows that nothing is learned or chosen from; their score, computed after the budget's end, becomes
             ``test_score_``.
+        ignore
+            Names of columns that are not learned from; tables to predict need not have them.
+        id_columns
+            Names of columns that name a row: not learned from, and written beside its prediction in a shell.
         callbacks
             Each is called with every finished `windvane.Trial`; one that returns True ends the search.
         dask_client
@@ -168,6 +176,8 @@ class AutoML(BaseEstimator):
                 time=time,
                 split=split,
                 sample_weight=sample_weight,
+                ignore=ignore,
+                id_columns=id_columns,
                 owner=type(self).__name__,
             )
             for warning in prepared.warnings:
@@ -192,6 +202,7 @@ class AutoML(BaseEstimator):
         self,
         time_budget: float | str | None = None,
         *,
+        n_trials: int | None = None,
         callbacks: Sequence[Callback] = (),
         dask_client: Any = None,
     ) -> Self:
@@ -201,6 +212,8 @@ class AutoML(BaseEstimator):
         ----------
         time_budget
             Seconds to add, or a text such as "10m"; None for the constructor's.
+        n_trials
+            Limit on the trials that are added; None for no limit but time.
         callbacks, dask_client
             As in `fit`.
 
@@ -219,7 +232,10 @@ class AutoML(BaseEstimator):
         if directory is None or not directory.exists():
             raise RunError("There is no run to resume: fit first, or load a run directory (a saved model is not one).")
         seconds = parse_seconds(self.time_budget if time_budget is None else time_budget)
-        settings = replace(Settings.check(self), time_budget=seconds, n_trials=None, run_dir=directory.root)
+        if n_trials is not None:
+            check_integer("n_trials", n_trials)
+            n_trials = int(n_trials) + len(directory.read_history().trials)
+        settings = replace(Settings.check(self), time_budget=seconds, n_trials=n_trials, run_dir=directory.root)
         pool = self._start_workers(settings, dask_client)
         try:
             directory.lock()
@@ -342,7 +358,8 @@ class AutoML(BaseEstimator):
         path
             A name that ends in .html; an earlier page is replaced, any other file is left alone.
         X_test, y_test
-            Rows that the search did not see, for an unbiased score.
+            Rows that the search did not see, for an unbiased score; without ``y_test`` the page compares their columns
+            with those of training.
 
         Returns
         -------
@@ -414,7 +431,9 @@ class AutoML(BaseEstimator):
     ) -> SearchResult:
         seconds_left = settings.time_budget - (clock.monotonic() - started)
         with Progress(quiet=settings.verbose == 0) as progress:
-            progress.start(seconds_left if settings.n_trials is None else None, settings.n_jobs)
+            progress.start(seconds_left, settings.n_jobs)
+            for note in prepared.notes:
+                progress.note(note)
             return run_search(
                 prepared, settings, portfolio, pool, directory, started, callbacks=callbacks, listener=progress
             )
@@ -513,7 +532,8 @@ class AutoClassifier(ClassifierMixin, AutoML):
     ensemble_size
         Rounds of the greedy ensemble selection.
     n_trials
-        Limit on trials. With it and a seed the result is the same on every run, for one worker or several.
+        Limit on trials, beside the time budget: whichever is reached first ends the search. Where it is this one, the
+        result is the same on every run with the same seed, for one worker or several.
     run_dir
         Directory of the run; None for a temporary one that is deleted with the object.
     random_state
@@ -527,6 +547,9 @@ class AutoClassifier(ClassifierMixin, AutoML):
         that ships.
     scheduler
         Address of a Dask scheduler, as in "tcp://host:8786", whose cluster trains the trials; None for this machine.
+    keep_ids
+        Whether to learn from columns that look like identifiers (another value in nearly every row) and say nothing
+        about rows that were not learned from; by default they are left out.
 
     Attributes
     ----------

@@ -62,6 +62,10 @@ class Progress(SearchListener):
         budget = "no time limit" if budget_seconds is None else format_duration(budget_seconds)
         self._print(f"windvane: {budget}, {n_workers} worker{'s' * (n_workers != 1)}")
 
+    def note(self, text: str) -> None:
+        """Print a line on how the data were read."""
+        self._print(f"windvane: {text}")
+
     def running(self, families: Sequence[str]) -> None:
         """Show the families of the trials that run."""
         self._running = tuple(families)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def table(tmp_path: Path) -> Path:
 
 def test_fit_passes_on_what_it_was_given(recorder: type[Recorder], table: Path) -> None:
     options = "--time 30s --metric log_loss --policy cv5 --families lightgbm,catboost --jobs 2 --memory 900 --seed 7"
-    columns = "--groups who --time-column day --weight size"
+    columns = "--groups who --time-column day --weight size --n-trials 9"
     done = shell("fit", table, "--target", "label", "--out", "run", "--test", table, *options.split(), *columns.split())
     assert done.exit_code == 0, done.output
     assert done.stdout.endswith(f"score on {table}, which chose nothing: 0.75\n")
@@ -72,8 +73,10 @@ def test_fit_passes_on_what_it_was_given(recorder: type[Recorder], table: Path) 
         "families": ["lightgbm", "catboost"],
         "portfolio": None,
         "run_dir": Path("run"),
+        "n_trials": 9,
         "random_state": 7,
         "verbose": 1,
+        "keep_ids": False,
     }
     assert list(model.X.columns) == []
     assert list(model.y) == ["no", "yes"] * 20
@@ -91,7 +94,9 @@ def test_fit_says_what_it_guessed_and_prints_the_best(recorder: type[Recorder], 
     assert lines[0].split() == ["rank", "validation_loss"]
     assert lines[10].split() == ["10", "0.12346"]
     assert lines[11:] == ["kept in run"]
-    assert recorder.made[0].columns == dict.fromkeys(("groups", "time", "sample_weight", "X_test", "y_test"))
+    assert recorder.made[0].columns == dict.fromkeys(
+        ("groups", "time", "sample_weight", "X_test", "y_test", "ignore", "id_columns")
+    )
 
 
 def test_quiet(recorder: type[Recorder], table: Path) -> None:
@@ -149,7 +154,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame = X.assign(label=y.map({0: "malignant", 1: "benign"}))
     frame.iloc[::2].to_csv(folder / "train.csv", index=False)
     frame.iloc[1::2].to_csv(folder / "test.csv", index=False)
-    options = ["--time", "5s", "--jobs", "1", "--seed", "0", "--families", "linear,extra_trees"]
+    options = ["--time", "60s", "--n-trials", "2", "--jobs", "1", "--seed", "0", "--families", "linear,extra_trees"]
     done = shell("fit", folder / "train.csv", "--target", "label", "--out", folder / "run", *options)
     assert done.exit_code == 0, done.output
     return folder
@@ -167,6 +172,40 @@ def test_session_predicts(session: Path) -> None:
         else:
             labels = predicted["prediction"]
         assert (labels == pd.read_csv(session / "test.csv")["label"]).mean() > 0.9
+
+
+def test_bad_rows_come_back_marked(session: Path, tmp_path: Path) -> None:
+    lines = (session / "test.csv").read_text().splitlines()
+    lines[3], lines[5], lines[7] = "", lines[5] + ",1,2", "many" + lines[7][lines[7].index(",") :]
+    (tmp_path / "bad.csv").write_text("\n".join(lines) + "\n")
+    done = shell("predict", session / "run", tmp_path / "bad.csv", "--out", "-")
+    assert done.exit_code == 0, done.output
+    assert "3 of 284 rows cannot be predicted" in done.stderr
+    found = pd.read_csv(io.StringIO(done.stdout))
+    wanted = shell("predict", session / "run", session / "test.csv", "--out", "-")
+    whole = pd.read_csv(io.StringIO(wanted.stdout))
+    assert list(whole.columns) == ["prediction"]
+    assert found.index[found["error"].notna()].tolist() == [2, 4, 6]
+    good = found["error"].isna()
+    assert (found["prediction"][good] == whole["prediction"][good]).all() and found["prediction"][~good].isna().all()
+
+
+def test_ids_are_carried(session: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(session / "train.csv")
+    frame["patient"] = [f"p{i}" for i in range(len(frame))]
+    frame["row"] = np.random.default_rng(0).permutation(len(frame))
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    options = ["--time", "60s", "--n-trials", "1", "--jobs", "1", "--families", "linear", "--id", "patient", "--ignore"]
+    done = shell("fit", tmp_path / "train.csv", "--target", "label", "--out", tmp_path / "run", *options, "mean radius")
+    assert done.exit_code == 0, done.output
+    assert "'row'" in done.stderr and "identifier" in done.stderr
+    test = frame.drop(columns=["row", "mean radius", "label"]).iloc[:7]
+    test.to_csv(tmp_path / "test.csv", index=False)
+    done = shell("predict", tmp_path / "run", tmp_path / "test.csv", "--out", tmp_path / "found.csv")
+    assert done.exit_code == 0, done.output
+    found = pd.read_csv(tmp_path / "found.csv")
+    assert list(found.columns) == ["patient", "prediction"]
+    assert found["patient"].tolist() == [f"p{i}" for i in range(7)]
 
 
 def test_session_exports(session: Path, tmp_path: Path) -> None:
@@ -189,10 +228,12 @@ def test_session_is_reported(session: Path) -> None:
         done = shell("report", session / "run", "--out", page, *options)
         assert (done.exit_code, done.stdout) == (0, f"{page}\n"), done.output
         assert ("Test roc_<wbr>auc" in page.read_text(encoding="utf-8")) == bool(options)
-    for options in (["--test", session / "test.csv"], ["--target", "label"]):
-        done = shell("report", session / "run", "--out", page, *options)
-        assert done.exit_code == 2
-        assert done.stderr == "windvane: --test and --target belong together; only one of them was given.\n"
+    done = shell("report", session / "run", "--out", page, "--test", session / "test.csv")
+    assert done.exit_code == 0, done.output
+    assert "without --target there is no score" in done.stderr
+    assert "no shift is visible" in page.read_text(encoding="utf-8")
+    done = shell("report", session / "run", "--out", page, "--target", "label")
+    assert (done.exit_code, done.stderr) == (2, "windvane: --target is a column of --test, which was not given.\n")
     done = shell("report", session / "run", "--out", session / "train.csv")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "ends in .html" in done.stderr
@@ -200,7 +241,7 @@ def test_session_is_reported(session: Path) -> None:
 
 def test_session_goes_on(session: Path) -> None:
     before = json.loads(shell("leaderboard", session / "run", "--json").stdout)
-    done = shell("resume", session / "run", "--time", "4s", "--quiet")
+    done = shell("resume", session / "run", "--time", "60s", "--n-trials", "1", "--quiet")
     assert done.exit_code == 0, done.output
     assert done.stdout.endswith(f"kept in {session / 'run'}\n")
     after = shell("leaderboard", session / "run").stdout.splitlines()

@@ -118,6 +118,6 @@ def test_a_path_is_refused_before_the_work(binary: Any, tmp_path: Path) -> None:
     (tmp_path / "notes.html").write_text("mine")
     with pytest.raises(InputError, match="windvane did not write it"):
         model.report(tmp_path / "notes.html")
-    with pytest.raises(InputError, match="belong together"):
-        model.report(tmp_path / "report.html", X)
+    with pytest.raises(InputError, match="y_test belongs to X_test"):
+        model.report(tmp_path / "report.html", None, X.iloc[:, 0])
     assert [path.name for path in tmp_path.iterdir()] == ["notes.html"]

@@ -31,16 +31,25 @@ def fit(
     portfolio: Annotated[Path | None, typer.Option(help="Configurations to evaluate first: an own portfolio.")] = None,
     jobs: Annotated[int, typer.Option(help="Worker processes; -1 for all cores.")] = -1,
     memory: Annotated[int | None, typer.Option(help="Limit for all workers together, in MB.")] = None,
+    n_trials: Annotated[int | None, typer.Option(help="Limit on trials, beside that on time.")] = None,
     seed: Annotated[int | None, typer.Option(help="Root of all randomness.")] = None,
     test: Annotated[Path | None, typer.Option(help="Rows the search does not see, for an unbiased score.")] = None,
     groups: Annotated[str | None, typer.Option(help="Column: rows of one value stay in one fold.")] = None,
     time_column: Annotated[str | None, typer.Option(help="Column: later rows validate earlier ones.")] = None,
     weight: Annotated[str | None, typer.Option(help="Column: how much a row counts.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="Column that is not learned from; may be repeated.")] = None,
+    id_column: Annotated[
+        list[str] | None, typer.Option("--id", help="Column that names a row: written beside its prediction.")
+    ] = None,
+    keep_ids: Annotated[
+        bool, typer.Option("--keep-ids", help="Learn from columns that look like identifiers, too.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Search for the best ensemble and save it in a run directory.
 
-    The columns of --groups, --time-column and --weight are not learned from.
+    The columns of --groups, --time-column, --weight, --ignore and --id are not learned from, nor are columns that look
+    like identifiers and say nothing about other rows.
     """
     with report_errors():
         from windvane import AutoClassifier, AutoRegressor
@@ -60,8 +69,10 @@ def fit(
             families=None if families is None else [name.strip() for name in families.split(",")],
             portfolio=portfolio,
             run_dir=out,
+            n_trials=n_trials,
             random_state=seed,
             verbose=0 if quiet else 1,
+            keep_ids=keep_ids,
         )
         model.fit(
             X,
@@ -71,6 +82,8 @@ def fit(
             sample_weight=columns.get("--weight"),
             X_test=X_test,
             y_test=test_columns.get("--target"),
+            ignore=ignore,
+            id_columns=id_column,
         )
         _print_result(model, out)
         if test is not None:
@@ -80,16 +93,19 @@ def fit(
 def predict(
     run: Run,
     table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows with the columns of training, or images.")],
-    out: Annotated[Path, typer.Option(help="File to write: CSV, Parquet or Feather.")],
+    out: Annotated[Path, typer.Option(help="CSV, Parquet or Feather file to write; - for CSV on the standard output.")],
     proba: Annotated[bool, typer.Option("--proba", help="A column of probabilities for each class.")] = False,
     device: Device = None,
 ) -> None:
-    """Predict the rows of a table, or images where the run is one of a network."""
+    """Predict the rows of a table, or images where the run is one of a network.
+
+    Rows that cannot be predicted come back without a prediction; a column "error" says why.
+    """
     with report_errors():
         import pandas as pd
 
         from windvane import AutoClassifier, load
-        from windvane.data.files import read_frame, write_frame
+        from windvane.data.rows_to_predict import predict_rows, read_rows
         from windvane.errors import InputError
 
         if holds_network(run):
@@ -98,16 +114,27 @@ def predict(
             from windvane.vision.training.device import find_device
 
             network = vision.load_model(run, str(find_device(device, "auto").device))
-            write_frame(vision.prediction_table(network, read_unlabelled(table), proba=proba), out)
+            _write(vision.prediction_table(network, read_unlabelled(table), proba=proba), out)
             return
-        model, X = load(run), read_frame(table)
-        if not proba:
-            frame = pd.DataFrame({"prediction": model.predict(X)})
-        elif isinstance(model, AutoClassifier):
-            frame = pd.DataFrame(model.predict_proba(X), columns=[str(label) for label in model.classes_])
-        else:
+        model = load(run)
+        if proba and not isinstance(model, AutoClassifier):
             raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
-        write_frame(frame, out)
+        X, faults = read_rows(table)
+
+        def predict_frame(frame: pd.DataFrame) -> pd.DataFrame:
+            if proba and isinstance(model, AutoClassifier):
+                return pd.DataFrame(model.predict_proba(frame), columns=[str(label) for label in model.classes_])
+            return pd.DataFrame({"prediction": model.predict(frame)})
+
+        found = predict_rows(predict_frame, model.predictor_.schema, X, faults)
+        if "error" in found:
+            reasons = found["error"].dropna()
+            typer.echo(
+                f"windvane: warning: {len(reasons)} of {len(found)} rows cannot be predicted; the column error says "
+                f"why. The first is row {reasons.index[0]}: {reasons.iloc[0]}",
+                err=True,
+            )
+        _write(found, out)
 
 
 def leaderboard(
@@ -136,7 +163,12 @@ def export(run: Run, out: Annotated[Path, typer.Option(help="Folder to write; no
         typer.echo(f"exported to {out}; see its README.txt")
 
 
-def resume(run: Run, time: Time, quiet: Quiet = False) -> None:
+def resume(
+    run: Run,
+    time: Time,
+    n_trials: Annotated[int | None, typer.Option(help="Limit on the trials that are added.")] = None,
+    quiet: Quiet = False,
+) -> None:
     """Continue a run for some more time."""
     with report_errors():
         from windvane import load
@@ -145,7 +177,7 @@ def resume(run: Run, time: Time, quiet: Quiet = False) -> None:
         seconds = parse_seconds(time, "--time")
         model = load(run)
         model.set_params(verbose=0 if quiet else 1)
-        model.resume(seconds)
+        model.resume(seconds, n_trials=n_trials)
         _print_result(model, run)
 
 
@@ -161,10 +193,30 @@ def report(
         from windvane.data.files import read_frame
         from windvane.errors import InputError
 
-        if (test is None) != (target is None):
-            raise InputError("--test and --target belong together; only one of them was given.")
-        X, columns = (None, {}) if test is None else _take_columns(read_frame(test), {"--target": target})
-        typer.echo(load(run).report(out, X, columns.get("--target")))
+        if test is None and target is not None:
+            raise InputError("--target is a column of --test, which was not given.")
+        model = load(run)
+        X = None if test is None else read_frame(test)
+        y: pd.Series | None = None
+        if X is not None and target is not None:
+            X, columns = _take_columns(X, {"--target": target})
+            y = columns["--target"]
+        elif X is not None:
+            typer.echo(
+                f"windvane: without --target there is no score on {test}; the report compares its columns alone",
+                err=True,
+            )
+        typer.echo(model.report(out, X, y))
+
+
+def _write(frame: pd.DataFrame, out: Path) -> None:
+    """Write predictions to a file, or as CSV to the standard output where the name is "-"."""
+    from windvane.data.files import write_frame
+
+    if str(out) == "-":
+        typer.echo(frame.to_csv(index=False, lineterminator="\n"), nl=False)
+    else:
+        write_frame(frame, out)
 
 
 def _take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:

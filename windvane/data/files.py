@@ -161,6 +161,15 @@ def _decode(content: bytes) -> str:
         return content.decode("latin-1")
 
 
+def read_text(file: Path) -> str | None:
+    """Read a text file in UTF-8 or Latin-1, compressed or not; None if it is none."""
+    try:
+        content = _read_bytes(file)
+    except (OSError, EOFError, zlib.error):
+        return None
+    return None if b"\0" in content else _decode(content)
+
+
 def _read_delimited(file: Path) -> pd.DataFrame:
     """Read CSV or TSV with pandas' C parser, after a look at the beginning."""
     beginning = _read_bytes(file, _SNIFFED_BYTES)
@@ -169,7 +178,7 @@ def _read_delimited(file: Path) -> pd.DataFrame:
     if len(beginning) == _SNIFFED_BYTES:
         beginning = beginning[: beginning.rfind(b"\n") + 1] or beginning
     text = beginning.decode("utf-8-sig", errors="replace")
-    delimiter, header = _find_delimiter(text)
+    delimiter, header = find_header(text)
     _refuse_duplicates(name for name in header if name)  # pandas would rename them
     with catch_warnings():
         simplefilter("error", ParserWarning)  # rows longer than the header
@@ -181,7 +190,7 @@ def _read_delimited(file: Path) -> pd.DataFrame:
     raise ValueError("it is no text in UTF-8 or Latin-1")
 
 
-def _find_delimiter(text: str) -> tuple[str, list[str]]:
+def find_header(text: str) -> tuple[str, list[str]]:
     """Find the delimiter that splits the first rows most evenly, and the header it gives."""
     best: tuple[tuple[bool, float, int], str, list[str]] = ((False, 0.0, 1), ",", text.splitlines()[:1])
     for delimiter in _DELIMITERS:

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from windvane.data.files import to_frame
 from windvane.data.task import Task
 from windvane.errors import InputError, RunError
 from windvane.evaluation.metrics import Metric
@@ -40,6 +41,7 @@ class ReportData:
     problem: Problem | None = None  # the training data, if they were kept
     validation: Predictions | None = None  # out of fold
     test: Predictions | None = None
+    other_rows: Table | None = None  # rows that the search did not see, with or without their target
 
     @classmethod
     def of(cls, model: Any, X_test: Any = None, y_test: Any = None) -> Self:
@@ -48,8 +50,8 @@ class ReportData:
         Raises NotFittedError, and InputError if the test set does not fit the model.
         """
         check_is_fitted(model, "predictor_")
-        if (X_test is None) != (y_test is None):
-            raise InputError("X_test and y_test belong together; only one of them was given.")
+        if X_test is None and y_test is not None:
+            raise InputError("y_test belongs to X_test, which was not given.")
         predictor, directory = model.predictor_, getattr(model, "_directory", None)
         data = cls(
             predictor,
@@ -59,8 +61,12 @@ class ReportData:
             directory,
             is_permanent=model.run_dir is not None,
             test_score=getattr(model, "test_score_", None),
-            test=None if X_test is None else Predictions.of_test(predictor, X_test, y_test),
+            test=None if y_test is None else Predictions.of_test(predictor, X_test, y_test),
         )
+        if data.test is not None:
+            data = replace(data, other_rows=data.test.table)
+        elif X_test is not None:
+            data = replace(data, other_rows=predictor.schema.transform(to_frame(X_test)))
         if directory is None or not directory.exists():
             return data
         data = replace(data, manifest=directory.manifest())

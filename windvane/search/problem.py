@@ -13,18 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.column_types import infer_schema
+from windvane.data.column_types import dropped_notes, infer_schema, leave_out
 from windvane.data.files import to_frame
 from windvane.data.splits import Fold, SplitOptions, make_folds
 from windvane.data.table_io import read_table, write_table
 from windvane.data.target import TaskType, check_sample_weight, encode_target
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, RunError, unknown_name_error
+from windvane.evaluation.identifiers import find_identifiers, useless_columns
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import DataSplit, Family
 from windvane.models.sklearn_family import SklearnFamily
-from windvane.runtime.columns.schema import Schema
+from windvane.runtime.columns.schema import CARRIED, IDENTIFIER, IGNORED, Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.search.strategy.policy import Policy, make_policy, select_policy
 from windvane.settings import Settings
@@ -138,7 +139,8 @@ class PreparedProblem:
     classes: NDArray[Any] | None  # labels in the order of their codes; None for regression
     policy: Policy
     families: Mapping[str, Family]  # by name, those that support the problem
-    warnings: tuple[str, ...] = ()  # for the user
+    warnings: tuple[str, ...] = ()  # for the user: what may be a mistake
+    notes: tuple[str, ...] = ()  # for the user: how the table was read
 
 
 def prepare_problem(
@@ -153,6 +155,8 @@ def prepare_problem(
     time: Any = None,
     split: Any = None,
     sample_weight: Any = None,
+    ignore: Any = None,
+    id_columns: Any = None,
     owner: str = "estimator",
 ) -> PreparedProblem:
     """Infer the column types, encode the target, choose policy and folds.
@@ -170,8 +174,13 @@ def prepare_problem(
             f"(inconsistent numbers of samples: [{n_rows}, {len(target)}]). Allowed: one target for each row."
         )
     weight = None if sample_weight is None else check_sample_weight(sample_weight, n_rows)
-    schema = infer_schema(frame)
+    schema = _leave_out_named(infer_schema(frame), {"ignore": ignore, "id_columns": id_columns})
     table = schema.transform(frame, owner=owner)
+    doubts: list[str] = []
+    if not settings.keep_ids:
+        kept, doubts = _leave_out_identifiers(schema, table, target, 0 if classes is None else len(classes))
+        if kept is not schema:
+            schema, table = kept, kept.transform(frame, owner=owner)
     kind: Kind = "regression" if classes is None else "binary" if len(classes) == 2 else "multiclass"
     task = Task(kind, n_rows, table.n_columns, 0 if classes is None else len(classes))
     resolved = get_metric(metric, task, classes)
@@ -182,7 +191,45 @@ def prepare_problem(
     if split is not None:
         policy = Policy(policy.name, len(folds), policy.halving, "the splitter that was given")
     problem = Problem(task, resolved, table, target, weight, tuple(folds), settings.seed)
-    return PreparedProblem(problem, schema, classes, policy, supported_families(chosen, task, table), tuple(notes))
+    return PreparedProblem(
+        problem,
+        schema,
+        classes,
+        policy,
+        supported_families(chosen, task, table),
+        warnings=(*doubts, *notes),
+        notes=dropped_notes(schema),
+    )
+
+
+def _leave_out_named(schema: Schema, given: Mapping[str, Any]) -> Schema:
+    """Drop the columns that the arguments ``ignore`` and ``id_columns`` name."""
+    reasons: dict[str, str] = {}
+    for argument, names in given.items():
+        if names is None:
+            continue
+        for name in [names] if isinstance(names, str) else list(names):
+            if str(name) not in schema.feature_names or not schema.columns:
+                raise unknown_name_error(argument, name, schema.feature_names)
+            reasons[str(name)] = IGNORED if argument == "ignore" else CARRIED
+    return leave_out(schema, reasons) if reasons else schema
+
+
+def _leave_out_identifiers(
+    schema: Schema, table: Table, target: NDArray[Any], n_classes: int
+) -> tuple[Schema, list[str]]:
+    """Drop what looks like an identifier and is of no use on rows that were not learned from; also what is doubtful."""
+    found = find_identifiers(schema, table)
+    useless = useless_columns(found, schema, table, target, n_classes)
+    if useless and all(column.kind == "dropped" or column.name in useless for column in schema.columns):
+        return schema, []  # nothing else could be learned from
+    doubts = [
+        f"Column {name!r} looks like an identifier, but predicts the target, as the number of a row does in a sorted "
+        "table. It is learned from; ignore= (--ignore) leaves it out."
+        for name in found
+        if name not in useless
+    ]
+    return leave_out(schema, dict.fromkeys(useless, IDENTIFIER)) if useless else schema, doubts
 
 
 def choose_families(families: Any) -> dict[str, Family]:
