@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time as clock
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -42,6 +42,7 @@ from windvane.search.runner import (
     open_run,
     read_result,
     run_search,
+    select_without,
 )
 from windvane.search.search import Callback
 from windvane.search.strategy.policy import Policy
@@ -412,16 +413,29 @@ class AutoML(BaseEstimator):
         Returns
         -------
         Pipeline or FixedThresholdClassifier
-            Fitted, with the same predictions; an `InputError` names what scikit-learn cannot express.
+            Fitted, with the same predictions. Where scikit-learn cannot express a model, another ensemble is selected
+            without it, and a warning states its loss; an `InputError` names what in the table cannot be expressed.
         """
         from windvane.export.plain import to_sklearn
 
-        return to_sklearn(self._predictor)
+        return to_sklearn(self._predictor, self._select_without)
 
     @property
     def _predictor(self) -> Predictor:
         check_is_fitted(self, "predictor_")
         return self.predictor_
+
+    def _select_without(self, families: Collection[str], numbers: Collection[int]) -> Predictor | None:
+        directory: RunDirectory | None = getattr(self, "_directory", None)
+        if directory is None or not directory.exists() or self._is_refitted:
+            return None
+        known = choose_families(self.families)
+        return select_without(directory, self._predictor, self.ensemble_size, known, families, numbers)
+
+    @property
+    def _is_refitted(self) -> bool:
+        folders = [folder for folders in self._predictor.folders for folder in folders]
+        return any(self._directory.trials not in folder.parents for folder in folders)
 
     @property
     def _own_metric(self) -> Any:

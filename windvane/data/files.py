@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import os
 import zlib
 from collections import Counter
@@ -23,14 +21,14 @@ from sklearn.utils.validation import check_array
 from windvane.data.arff import parse_arff
 from windvane.errors import InputError
 from windvane.runtime.columns.schema import is_unnamed
+from windvane.runtime.delimited import find_header
 
 Frame = pd.DataFrame | sp.csr_matrix
 
 READABLE = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".feather", ".arff", ".arff.gz")
 WRITABLE = (".csv", ".csv.gz", ".parquet", ".feather")
 
-_DELIMITERS = ",;\t|"
-_SNIFFED_BYTES, _SNIFFED_ROWS = 1 << 16, 50
+_SNIFFED_BYTES = 1 << 16
 
 
 def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -188,17 +186,3 @@ def _read_delimited(file: Path) -> pd.DataFrame:
             except UnicodeDecodeError:
                 continue
     raise ValueError("it is no text in UTF-8 or Latin-1")
-
-
-def find_header(text: str) -> tuple[str, list[str]]:
-    """Find the delimiter that splits the first rows most evenly, and the header it gives."""
-    best: tuple[tuple[bool, float, int], str, list[str]] = ((False, 0.0, 1), ",", text.splitlines()[:1])
-    for delimiter in _DELIMITERS:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        rows = [row for row, _ in zip(reader, range(_SNIFFED_ROWS), strict=False) if row]
-        if rows:
-            width, times = Counter(map(len, rows)).most_common(1)[0]
-            rating = (width == len(rows[0]), times / len(rows), width)
-            if width > 1 and rating > best[0]:
-                best = (rating, delimiter, rows[0])
-    return best[1], best[2]

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from windvane.data.files import find_header, read_frame, read_text
+from windvane.data.files import read_frame, read_text
 from windvane.errors import InputError, MissingColumnsError
 from windvane.runtime.columns.schema import Column, Schema, is_unnamed
+from windvane.runtime.delimited import find_header
 
 READ = ("number", "date", "duration")  # kinds of columns whose values can be wrong
 MAX_BAD_VALUES = 1_000  # of a column; with more the table is another one
