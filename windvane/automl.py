@@ -22,9 +22,10 @@ from sklearn.utils.validation import check_is_fitted
 from windvane import persistence
 from windvane.data.files import to_frame
 from windvane.data.target import TaskType, check_sample_weight, encode_target
-from windvane.errors import InputError, RunError, check_integer
+from windvane.errors import DiskError, InputError, RunError, check_integer
 from windvane.evaluation.importance import feature_importance
 from windvane.evaluation.predictions import Predictions
+from windvane.evaluation.score_text import natural_score
 from windvane.models import FAMILIES
 from windvane.models.base import DataSplit
 from windvane.persistence import Predictor
@@ -33,6 +34,7 @@ from windvane.runtime.columns.table import Table
 from windvane.runtime.serialization import delete_with, temporary_folder
 from windvane.search.history import leaderboard, performance_over_time
 from windvane.search.problem import PreparedProblem, check_test_rows, choose_families, prepare_problem
+from windvane.search.record import RunRecord
 from windvane.search.refit import refit_ensemble
 from windvane.search.run_directory import RunDirectory
 from windvane.search.runner import (
@@ -48,6 +50,7 @@ from windvane.search.search import Callback
 from windvane.search.strategy.policy import Policy
 from windvane.search.strategy.portfolio import PortfolioEntry, read_portfolio
 from windvane.search.trial import Trial
+from windvane.search.unseen_rows import read_test_rows, read_test_score, update_test_score, write_test_rows
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.pool import WorkerPool, affordable_workers
 from windvane.settings import Settings, parse_seconds, resolve_jobs
@@ -193,6 +196,7 @@ class AutoML(BaseEstimator):
                 directory = create_run(type(self).__name__, prepared, settings, own_metric)
                 result = self._run_search(prepared, settings, portfolio, pool, directory, started, callbacks, stop)
                 self._set_result(result, directory)
+                self._score_test(directory, X_test, y_test)
         except BaseException as error:
             if directory is not None:
                 self._leave(directory, error)
@@ -201,8 +205,6 @@ class AutoML(BaseEstimator):
             pool.close()
             if directory is not None:
                 directory.unlock()
-        if X_test is not None:
-            self.test_score_ = self.score(X_test, y_test)
         return self
 
     def resume(
@@ -232,12 +234,12 @@ class AutoML(BaseEstimator):
         Raises
         ------
         RunError
-            If the run does not exist any more, or its data were not kept.
+            If the run does not exist any more, its data were not kept, or the model was saved without them.
         """
         started = clock.monotonic()
-        directory = getattr(self, "_directory", None)
-        if directory is None or not directory.exists():
-            raise RunError("There is no run to resume: fit first, or load a run directory (a saved model is not one).")
+        directory = self._run_directory
+        if directory is None:
+            raise RunError(f"There is no run to resume. {self._where_the_run_is()}")
         seconds = parse_seconds(self.time_budget if time_budget is None else time_budget)
         if n_trials is not None:
             check_integer("n_trials", n_trials)
@@ -252,6 +254,7 @@ class AutoML(BaseEstimator):
             with stop_on_signal() as stop:
                 result = self._run_search(prepared, settings, portfolio, pool, directory, started, callbacks, stop)
                 self._set_result(result, directory)
+                self._score_test(directory)
         finally:
             pool.close()
             directory.unlock()
@@ -316,6 +319,9 @@ class AutoML(BaseEstimator):
         if len(target) != table.n_rows:
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
         weight = None if sample_weight is None else check_sample_weight(sample_weight, table.n_rows)
+        known = {trial.number for trial in self.trials_}
+        if not known.issuperset(member.number for member in predictor.ensemble.members):
+            raise RunError(f"refit needs the configurations of the trials. {self._where_the_run_is()}")
         folder = self._folder() / "refit"
         families = {**FAMILIES, **choose_families(self.families)}
         self._forget_test_score()
@@ -332,12 +338,16 @@ class AutoML(BaseEstimator):
             ensemble, so it is optimistic.
         """
         ensemble = self._predictor.ensemble  # raises first if the model is not fitted
+        if not self.trials_:
+            raise RunError(f"There is no leaderboard without trials. {self._where_the_run_is()}")
         return leaderboard(self.trials_, ensemble)
 
     @property
     def performance_over_time_(self) -> pd.DataFrame:
         """Validation score of the best single model and of the ensemble, over seconds."""
         metric = self._predictor.metric
+        if not self.curve_:
+            raise RunError(f"There are no losses over time. {self._where_the_run_is()}")
         return performance_over_time(self.curve_, metric)
 
     def feature_importance(
@@ -385,14 +395,14 @@ class AutoML(BaseEstimator):
         return write_report(self, Path(path), X_test, y_test)
 
     def save(self, path: str | Path) -> None:
-        """Save the predictor alone in a new folder; `windvane.load` opens it.
+        """Save the predictor and the records of its trials, without data, in a new folder; `windvane.load` opens it.
 
         Parameters
         ----------
         path
             Must not exist, or be an empty folder; nothing is overwritten.
         """
-        manifest = self._manifest()
+        manifest = {**self._manifest(), "run": self._record().to_json()}
         persistence.write_predictor(manifest, self._predictor, Path(path))
 
     def export(self, folder: str | Path) -> None:
@@ -405,7 +415,7 @@ class AutoML(BaseEstimator):
         """
         from windvane.export.folder import write_folder
 
-        write_folder(self._manifest(), self._predictor, Path(folder))
+        write_folder({**self._manifest(), "run": self._record().to_json()}, self._predictor, Path(folder))
 
     def to_sklearn(self) -> Any:
         """Convert the ensemble to objects of scikit-learn and the boosters' libraries; none is windvane's.
@@ -426,11 +436,57 @@ class AutoML(BaseEstimator):
         return self.predictor_
 
     def _select_without(self, families: Collection[str], numbers: Collection[int]) -> Predictor | None:
-        directory: RunDirectory | None = getattr(self, "_directory", None)
-        if directory is None or not directory.exists() or self._is_refitted:
+        directory = self._run_directory
+        if directory is None or self._is_refitted:
             return None
         known = choose_families(self.families)
         return select_without(directory, self._predictor, self.ensemble_size, known, families, numbers)
+
+    @property
+    def _run_directory(self) -> RunDirectory | None:
+        """The directory of the run; None for a model that was saved, pickled, or whose directory is gone."""
+        directory: RunDirectory | None = getattr(self, "_directory", None)
+        is_run = directory is not None and directory.exists() and directory.manifest().get("kind") == "run"
+        return directory if is_run else None
+
+    def __getattr__(self, name: str) -> Any:
+        """Say why what a fit has is not here; called for names that are missing alone."""
+        if name == "policy_" and "predictor_" in self.__dict__:
+            raise AttributeError(f"There is no policy_. {self._where_the_run_is()}")
+        if name == "test_score_" and "predictor_" in self.__dict__:
+            raise AttributeError("There is no test_score_: fit was called without X_test and y_test.")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _where_the_run_is(self) -> str:
+        """Say what would have what is missing here."""
+        directory: RunDirectory | None = getattr(self, "_directory", None)
+        if "policy_" in self.__dict__ and directory is not None and not directory.exists():
+            return f"Its directory, {str(directory.root)!r}, is gone; call fit again."
+        return (
+            "This model was saved or copied without it: load the run directory, which has the data (data/) and the "
+            "trials (history.jsonl, trials/), or call fit."
+        )
+
+    def _record(self) -> RunRecord:
+        return RunRecord(self.trials_, self.curve_, getattr(self, "policy_", None), self.__dict__.get("test_score_"))
+
+    def _score_test(self, directory: RunDirectory, X_test: Any = None, y_test: Any = None) -> None:
+        """Score rows that the search did not see: given now, or kept when the run began."""
+        predictor = self._predictor
+        if X_test is not None:
+            found = Predictions.of_test(predictor, X_test, y_test, owner=type(self).__name__)
+        elif (kept := read_test_rows(directory.test, predictor)) is not None:
+            found = kept
+        else:
+            return
+        self.test_score_ = natural_score(predictor.metric, found.score(predictor.metric))
+        try:
+            if X_test is not None:
+                write_test_rows(directory.test, found, predictor.ensemble, self.test_score_, keep=bool(self.keep_data))
+            else:
+                update_test_score(directory.test, predictor.ensemble, self.test_score_)
+        except DiskError as error:
+            warnings.warn(str(error), UserWarning, stacklevel=3)
 
     @property
     def _is_refitted(self) -> bool:
@@ -467,7 +523,8 @@ class AutoML(BaseEstimator):
     ) -> SearchResult:
         seconds_left = settings.time_budget - (clock.monotonic() - started)
         with Progress(quiet=settings.verbose == 0) as progress:
-            progress.start(seconds_left, settings.n_jobs)
+            progress.start(seconds_left, settings.n_jobs, prepared.problem.metric)
+            progress.resume(directory.read_history().trials)
             for note in prepared.notes:
                 progress.note(note)
             return run_search(
@@ -661,7 +718,7 @@ def load(
     Parameters
     ----------
     path
-        A folder from ``save``, or a run directory.
+        A folder from ``save`` or ``export``, or a run directory.
     metric
         The user's own metric if the run had one; no file can hold it. Without it ``score`` is that of
         ``metric="auto"``, and a warning says so.
@@ -709,8 +766,16 @@ def load(
     if is_run:
         directory = RunDirectory(folder)
         model._set_result(read_result(directory, known, metric, resolve_jobs(n_jobs)), directory)
+        score = read_test_score(directory.test, model.predictor_.ensemble)
+        if score is not None and not (manifest.get("own_metric") and metric is None):
+            model.test_score_ = score
     else:
-        model.trials_, model.curve_ = [], []
+        record = RunRecord.from_json(manifest["run"]) if "run" in manifest else RunRecord([], [], None)
+        model.trials_, model.curve_ = list(record.trials), record.curve
+        if record.policy is not None:
+            model.policy_ = record.policy
+        if record.test_score is not None:
+            model.test_score_ = record.test_score
         model._set_predictor(persistence.read_predictor(folder, known, metric, threads=resolve_jobs(n_jobs)))
     if manifest.get("own_metric") and metric is None:
         warnings.warn(

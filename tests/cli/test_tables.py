@@ -6,7 +6,9 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,6 +19,10 @@ from typer.testing import CliRunner
 
 import windvane
 from windvane.cli import app
+from windvane.evaluation.metrics import REGRESSION
+from windvane.runtime.ensemble import Ensemble, Member
+from windvane.search.history import leaderboard
+from windvane.search.trial import Trial
 from windvane.version import VERSION
 
 
@@ -28,7 +34,10 @@ class Recorder:
     """Takes the place of an estimator and remembers how it was used."""
 
     made: ClassVar[list[Recorder]] = []
-    test_score_ = 0.75
+    test_score_ = -26453.6
+    predictor_ = SimpleNamespace(
+        metric=REGRESSION["rmse"], ensemble=Ensemble((Member(0, "c", "linear", 1.0),), loss=31234.5)
+    )
 
     def __init__(self, time_budget: float, **settings: Any) -> None:
         self.settings = {"time_budget": time_budget, **settings}
@@ -39,7 +48,17 @@ class Recorder:
         return self
 
     def leaderboard(self) -> pd.DataFrame:
-        return pd.DataFrame({"validation_loss": np.full(12, 0.1234567)}, index=pd.RangeIndex(1, 13, name="rank"))
+        trials = [
+            replace(
+                Trial(i, FAMILIES[i % 3], {}, "portfolio", 0), status=STATUS[i % 3], loss=31234.5, fit_seconds=123.4
+            )
+            for i in range(12)
+        ]
+        return leaderboard(trials, self.predictor_.ensemble)
+
+
+FAMILIES = ["linear", "hist_gradient_boosting", "a family of one's own with a name of fifty letters"]
+STATUS: list[Any] = ["done", "out_of_memory", "stopped"]
 
 
 @pytest.fixture
@@ -62,7 +81,11 @@ def test_fit_passes_on_what_it_was_given(recorder: type[Recorder], table: Path) 
     columns = "--groups who --time-column day --weight size --n-trials 9"
     done = shell("fit", table, "--target", "label", "--out", "run", "--test", table, *options.split(), *columns.split())
     assert done.exit_code == 0, done.output
-    assert done.stdout.endswith(f"score on {table}, which chose nothing: 0.75\n")
+    assert done.stdout.splitlines()[-3:] == [
+        "validation RMSE 31,234 of the ensemble of 1 trial, which it selected",
+        "test RMSE 26,454 on rows that chose nothing",
+        "kept in run",
+    ]
     (model,) = recorder.made
     assert model.settings == {
         "time_budget": 30.0,
@@ -91,9 +114,10 @@ def test_fit_says_what_it_guessed_and_prints_the_best(recorder: type[Recorder], 
         "windvane: classification, as the target has 2 distinct values that are not numbers; --task says otherwise\n"
     )
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["rank", "validation_loss"]
-    assert lines[10].split() == ["10", "0.12346"]
-    assert lines[11:] == ["kept in run"]
+    assert lines[0].split() == ["trial", "family", "weight", "RMSE", "fit", "s", "pred", "s", "status", "source"]
+    assert lines[1].split()[:5] == ["1", "0", "linear", "1.00", "31,234"]
+    assert lines[10].split()[0] == "10" and lines[11].startswith("validation RMSE")
+    assert max(map(len, lines)) <= 80 and "…" in lines[3]
     assert recorder.made[0].columns == dict.fromkeys(
         ("groups", "time", "sample_weight", "X_test", "y_test", "ignore", "id_columns")
     )
@@ -241,8 +265,9 @@ def test_session_is_reported(session: Path) -> None:
 
 def test_session_goes_on(session: Path) -> None:
     before = json.loads(shell("leaderboard", session / "run", "--json").stdout)
-    done = shell("resume", session / "run", "--time", "60s", "--n-trials", "1", "--quiet")
+    done = shell("resume", session / "run", "--time", "60s", "--n-trials", "1")
     assert done.exit_code == 0, done.output
+    assert "2 trials so far, best ROC AUC 0.9" in done.stderr
     assert done.stdout.endswith(f"kept in {session / 'run'}\n")
     after = shell("leaderboard", session / "run").stdout.splitlines()
     assert len(after) - 1 > len(before) > 0

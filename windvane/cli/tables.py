@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from windvane import AutoClassifier, AutoRegressor
+    from windvane.evaluation.metrics import Metric
 
 LEADERBOARD_ROWS = 10  # printed after a search
 TASKS = ("classification", "regression")
+WIDTH = 80  # of a leaderboard in a terminal
+FAMILY, TEXTS = 2, (2, 7, 8)  # columns of it: the one that may be cut, those that are texts
+MIN_FAMILY, MAX_TITLE = 6, 12
 
 
 def fit(
@@ -86,8 +90,6 @@ def fit(
             id_columns=id_column,
         )
         _print_result(model, out)
-        if test is not None:
-            typer.echo(f"score on {test}, which chose nothing: {model.test_score_:.5g}")
 
 
 def predict(
@@ -144,8 +146,12 @@ def leaderboard(
     with report_errors():
         from windvane import load
 
-        board = load(run).leaderboard()
-        typer.echo(board.reset_index().to_json(orient="records", indent=2) if as_json else _as_text(board))
+        model = load(run)
+        board = model.leaderboard()
+        if as_json:
+            typer.echo(board.reset_index().to_json(orient="records", indent=2))
+        else:
+            typer.echo(_as_text(board, model.predictor_.metric))
 
 
 def export(run: Run, out: Annotated[Path, typer.Option(help="Folder to write; nothing is written over.")]) -> None:
@@ -245,9 +251,50 @@ def _choose_task(task: str | None, target: pd.Series, quiet: bool) -> str:
 
 
 def _print_result(model: AutoClassifier | AutoRegressor, run: Path) -> None:
-    typer.echo(_as_text(model.leaderboard().head(LEADERBOARD_ROWS)))
+    from windvane.evaluation.score_text import natural_score, score_text
+
+    metric, ensemble = model.predictor_.metric, model.predictor_.ensemble
+    typer.echo(_as_text(model.leaderboard().head(LEADERBOARD_ROWS), metric))
+    n = len(ensemble.members)
+    quality = score_text(metric, metric.score(ensemble.loss))
+    typer.echo(f"validation {quality} of the ensemble of {n} trial{'s' * (n != 1)}, which it selected")
+    if hasattr(model, "test_score_"):
+        typer.echo(f"test {score_text(metric, natural_score(metric, model.test_score_))} on rows that chose nothing")
     typer.echo(f"kept in {run}")
 
 
-def _as_text(board: pd.DataFrame) -> str:
-    return board.reset_index().to_string(index=False, float_format=lambda value: f"{value:.5g}")
+def _as_text(board: pd.DataFrame, metric: Metric) -> str:
+    """Write a leaderboard in at most `WIDTH` columns; long names of families are cut."""
+    from windvane.evaluation.score_text import metric_name, score_number
+
+    title = metric_name(metric)[:MAX_TITLE]
+    rows = [("", "trial", "family", "weight", title, "fit s", "pred s", "status", "source")]
+    rows += [
+        (
+            str(rank),
+            str(row["trial"]),
+            str(row["family"]),
+            f"{row['ensemble_weight']:.2f}",
+            score_number(metric.score(row["validation_loss"])),
+            f"{row['fit_seconds']:.3g}",
+            f"{row['predict_seconds']:.2g}",
+            str(row["status"]),
+            str(row["source"]),
+        )
+        for rank, row in board.iterrows()
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    left = WIDTH - (sum(widths) - widths[FAMILY]) - 2 * (len(widths) - 1)
+    widths[FAMILY] = max(MIN_FAMILY, min(widths[FAMILY], left))
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if i in TEXTS else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(map(_cut, row, widths), widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

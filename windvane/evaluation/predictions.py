@@ -58,6 +58,11 @@ class Predictions:
         table = model.schema.transform(to_frame(X), owner=owner or "the model")
         if table.n_rows != len(target):
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
+        return cls.of_table(model, table, target, weight)
+
+    @classmethod
+    def of_table(cls, model: FittedEnsemble, table: Table, target: NDArray[Any], weight: Floats | None = None) -> Self:
+        """Predict typed rows, with class codes or numbers as target."""
         return cls(
             table,
             np.arange(table.n_rows),

@@ -24,6 +24,7 @@ from windvane.search.problem import Problem
 from windvane.search.run_directory import RunDirectory
 from windvane.search.strategy.policy import Policy
 from windvane.search.trial import Trial
+from windvane.search.unseen_rows import read_test_rows
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,12 @@ class ReportData:
             data = replace(data, other_rows=data.test.table)
         elif X_test is not None:
             data = replace(data, other_rows=predictor.schema.transform(to_frame(X_test)))
-        if directory is None or not directory.exists():
+        if directory is None or not directory.exists() or directory.manifest().get("kind") != "run":
             return data
         data = replace(data, manifest=directory.manifest())
+        if X_test is None and data.test_score is not None:  # the rows that fit was given
+            kept = read_test_rows(directory.test, predictor)
+            data = replace(data, test=kept, other_rows=None if kept is None else kept.table)
         try:
             problem = Problem.read(directory.data, predictor.metric)
         except RunError:  # keep_data=False
