@@ -9,7 +9,7 @@ Protocol: 75/25 split, stratified, seed 0, the same for all systems; metric "aut
     part). auto-sklearn trains a selector at its first construction on a machine; that is done before its clock starts.
 Hardware: 2 cores, no GPU; nothing else running (it waits, then refuses, when more than half a core is busy; a run
     during which others used more than a tenth of a core is repeated).
-Repeats: windvane 3 random states on that split (mean loss counts), the others 1.
+Repeats: 1; windvane in 10 s has 3 random states on that split (mean loss counts).
 Commands:
     python -m benchmarks.peers.compare setup      # needs Python 3.9, swig and a C++ compiler
     python -m benchmarks.peers.compare run --systems autosklearn2 autogluon flaml
@@ -56,9 +56,8 @@ CACHE = Path(os.environ.get("WINDVANE_PEERS", Path.home() / ".cache" / "windvane
 
 SYSTEMS = ("windvane", "autosklearn2", "autogluon", "flaml")
 TABLES = {"classification": CLASSIFICATION, "regression": REGRESSION}
-# Random states and budgets in seconds of the results; the other systems run once, for 60 s.
-OWN_SEEDS = {"classification": (0, 1, 2), "regression": (0,)}
-OWN_BUDGETS = {"classification": (10, 60), "regression": (60,)}
+# Random states of windvane's results, by kind and budget in seconds; the other systems run once, for 60 s.
+OWN_SEEDS = {"classification": {10: (0, 1, 2), 60: (0,)}, "regression": {60: (0,)}}
 BUDGET = 60
 METRICS = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 JOBS, SPLIT_SEED, TEST_SHARE, POLL_S = 2, 0, 0.25, 2.0
@@ -136,7 +135,8 @@ def plan() -> list[tuple[Any, ...]]:
     jobs: list[Job] = []
     for kind, tables in TABLES.items():
         jobs += [Job(system, table, 0, BUDGET) for system, table in product(SYSTEMS[1:], tables)]
-        jobs += [Job("windvane", *rest) for rest in product(tables, OWN_SEEDS[kind], OWN_BUDGETS[kind])]
+        for budget, seeds in OWN_SEEDS[kind].items():
+            jobs += [Job("windvane", table, seed, budget) for table, seed in product(tables, seeds)]
     return [tuple(job) for job in jobs]
 
 

@@ -20,7 +20,9 @@ def read_results(found: pd.DataFrame, tables: Sequence[str], budgets: Mapping[st
     """
     found = found[found["table"].isin(tables)].rename(columns={f"predict.{size}.median_s": size for size in SIZES})
     parts = [found[(found["system"] == system) & (found["budget"] == budget)] for system, budget in budgets.items()]
-    results = pd.concat(parts)[["system", "table", "metric", "split", "fit_s", "loss", *SIZES]]
+    results = pd.concat(parts)[
+        ["system", "table", "metric", "split", "fit_s", "loss", "outside_cpu_s", "wall_s", *SIZES]
+    ]
     results["loss"] = results["loss"].fillna(math.inf)
     if (results.groupby("table")["split"].nunique() > 1).any():
         raise SystemExit("results of one table come from different splits")
@@ -89,11 +91,20 @@ def times_table(results: pd.DataFrame, base: str) -> str:
     return markdown(["system", "fit median, s", "fit max, s", *sizes], rows)
 
 
+def disturbance(results: pd.DataFrame) -> str:
+    """Say how many cores other programs used during the runs of each system."""
+    cores = (results["outside_cpu_s"] / results["wall_s"]).groupby(results["system"], sort=False)
+    parts = [f"{system} {one.median():.2f} ({one.max():.2f})" for system, one in cores]
+    return f"Cores that other programs used meanwhile, median (most): {', '.join(parts)}."
+
+
 def report(results: pd.DataFrame) -> str:
     """Lay out all tables; the first system, windvane where it has results, is compared with each other one."""
     present = list(results["system"].unique())
     losses = results.pivot_table("loss", "table", "system", aggfunc="mean", dropna=False)[present]
     metrics = results.groupby("table")["metric"].first()
     parts = [losses_table(losses, metrics), duels_table(in_units(losses, metrics), present[0])]
-    words = f"Prediction: median over tables; ratio: geometric mean of system / {present[0]}.\n"
+    words = (
+        f"{disturbance(results)}\n\nPrediction: median over tables; ratio: geometric mean of system / {present[0]}.\n"
+    )
     return "\n".join([*parts, words, times_table(results, present[0])])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,6 +41,7 @@ def fit(
     groups: Annotated[str | None, typer.Option(help="Column: rows of one value stay in one fold.")] = None,
     time_column: Annotated[str | None, typer.Option(help="Column: later rows validate earlier ones.")] = None,
     weight: Annotated[str | None, typer.Option(help="Column: how much a row counts.")] = None,
+    positive: Annotated[str | None, typer.Option(help="Of two classes the one that f1, recall ... are about.")] = None,
     ignore: Annotated[list[str] | None, typer.Option(help="Column that is not learned from; may be repeated.")] = None,
     id_column: Annotated[
         list[str] | None, typer.Option("--id", help="Column that names a row: written beside its prediction.")
@@ -56,14 +57,25 @@ def fit(
     like identifiers and say nothing about other rows.
     """
     with report_errors():
+        import pandas as pd
+
         from windvane import AutoClassifier, AutoRegressor
         from windvane.data.files import read_frame
+        from windvane.errors import InputError
         from windvane.settings import parse_seconds
 
         named = {"--target": target, "--groups": groups, "--time-column": time_column, "--weight": weight}
-        X, columns = _take_columns(read_frame(train), named)
-        X_test, test_columns = (None, {}) if test is None else _take_columns(read_frame(test), {"--target": target})
+        table = read_frame(train)
+        X, columns = _take_columns(table, named)
+        X_test: pd.DataFrame | None = None
+        test_columns: dict[str, Any] = {}
+        if test is not None:  # what is a text in training stays one
+            texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name].dtype)]
+            X_test, test_columns = _take_columns(read_frame(test, texts), {"--target": target})
         kind = AutoClassifier if _choose_task(task, columns["--target"], quiet) == "classification" else AutoRegressor
+        if positive is not None and kind is AutoRegressor:
+            raise InputError(f"--positive={positive!r} is for two classes, but a number is learned.")
+        options: dict[str, Any] = {} if positive is None else {"positive_class": positive}
         model = kind(
             parse_seconds(time, "--time"),
             metric=metric,
@@ -77,6 +89,7 @@ def fit(
             random_state=seed,
             verbose=0 if quiet else 1,
             keep_ids=keep_ids,
+            **options,
         )
         model.fit(
             X,
@@ -121,7 +134,7 @@ def predict(
         model = load(run)
         if proba and not isinstance(model, AutoClassifier):
             raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
-        X, faults = read_rows(table)
+        X, faults = read_rows(table, model.predictor_.schema.text_columns)
 
         def predict_frame(frame: pd.DataFrame) -> pd.DataFrame:
             if proba and isinstance(model, AutoClassifier):
@@ -202,7 +215,7 @@ def report(
         if test is None and target is not None:
             raise InputError("--target is a column of --test, which was not given.")
         model = load(run)
-        X = None if test is None else read_frame(test)
+        X = None if test is None else read_frame(test, model.predictor_.schema.text_columns)
         y: pd.Series | None = None
         if X is not None and target is not None:
             X, columns = _take_columns(X, {"--target": target})

@@ -17,7 +17,7 @@ import pandas as pd
 from windvane.data.files import read_frame, read_text
 from windvane.errors import InputError, MissingColumnsError
 from windvane.runtime.columns.schema import Column, Schema, is_unnamed
-from windvane.runtime.delimited import find_header
+from windvane.runtime.delimited import DECLARED_DELIMITER, find_header
 
 READ = ("number", "date", "duration")  # kinds of columns whose values can be wrong
 MAX_BAD_VALUES = 1_000  # of a column; with more the table is another one
@@ -25,22 +25,28 @@ _TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _EMPTY_LINE = re.compile(r"\n[ \t]*\r?\n[\s]*\S|\A\s*\n")
 
 
-def read_rows(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, dict[int, str]]:
-    """Read a table as `read_frame` does; empty lines and lines with too many fields become rows, named by position."""
+def read_rows(path: str | os.PathLike[str], texts: Sequence[str] = ()) -> tuple[pd.DataFrame, dict[int, str]]:
+    """Read a table as `read_frame` does, the columns `texts` as texts, with the reason why a row is bad, by position.
+
+    Empty lines and lines with too many fields become rows.
+    """
     file = Path(path)
     text = read_text(file) if file.name.lower().endswith(_TEXT) and file.is_file() else None
     try:
-        frame = read_frame(file)
+        frame = read_frame(file, texts)
         if text is None or not _EMPTY_LINE.search(text):
             return frame, {}
     except InputError:
         if text is None:
             raise
+    declared = DECLARED_DELIMITER.match(text)
+    text = text[declared.end() :] if declared else text
     delimiter, header = find_header(text)
+    delimiter = declared[1] if declared else delimiter
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error:
-        return read_frame(file), {}  # which says why
+        return read_frame(file, texts), {}  # which says why
     while lines and not lines[-1]:
         lines.pop()
     width = len(header)
@@ -48,13 +54,13 @@ def read_rows(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, dict[int, str
     if width == 1:  # an empty line is a row with a missing value
         faults = {i: fault for i, fault in faults.items() if lines[i + 1]}
     if not faults and width > 1:
-        return read_frame(file), {}
+        return read_frame(file, texts), {}
     with tempfile.TemporaryDirectory(prefix="windvane-") as folder:
         cleaned = Path(folder) / ("rows.tsv" if delimiter == "\t" else "rows.csv")
         with cleaned.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
             writer.writerows([""] * width if i in faults or not line else line for i, line in enumerate(lines, -1))
-        return read_frame(cleaned), faults
+        return read_frame(cleaned, texts), faults
 
 
 def find_bad_rows(schema: Schema, frame: pd.DataFrame) -> dict[int, str]:

@@ -128,6 +128,8 @@ def hold_out(target: Integers, share: float, *, seed: int, groups: Any = None) -
 def _ranks(name: str, labels: Any, n_rows: int) -> Integers:  # (n_rows,)
     """Replace groups or times by their position among the sorted distinct ones."""
     try:
+        if isinstance(labels, np.ndarray):
+            labels = labels.astype(labels.dtype.newbyteorder("="))  # pandas knows no other order of bytes
         series = pd.Series(labels.to_pandas() if hasattr(labels, "to_pandas") else labels)
         if name == "time" and types.infer_dtype(series, skipna=True) in ("string", "mixed", "mixed-integer"):
             series = _read_times(series)
@@ -149,8 +151,14 @@ def _read_times(series: pd.Series) -> pd.Series:
         return series
     frame = pd.DataFrame({"time": series.reset_index(drop=True)})
     schema = infer_schema(frame)
-    if schema.columns[0].kind not in ("number", "date", "duration"):
+    column = schema.columns[0]
+    if column.kind not in ("number", "date", "duration"):
         raise ValueError(f"{distinct[0]!r}, {distinct[1]!r} ... are neither numbers nor dates of one format")
+    if column.doubtful and column.kind == "date":
+        raise InputError(
+            f"time holds texts such as {distinct[0]!r}, in which day and month could be exchanged: convert them with "
+            "pandas.to_datetime(..., format=...) before."
+        )
     return pd.Series(schema.transform(frame).matrix[:, 0])  # of a date the days, with fractions
 
 

@@ -61,7 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     errors = (import_runtime("errors").WindvaneError, OSError, MemoryError, ValueError, TypeError)
     try:
-        X = import_runtime("delimited").read_delimited(options.table)
+        X = import_runtime("delimited").read_delimited(options.table, load_model().schema.text_columns)
         if options.proba:
             found = pd.DataFrame(predict_proba(X), columns=[str(label) for label in load_model().classes])
         else:

@@ -42,7 +42,7 @@ class Encoder:
 
     - "generate": features generated from pairs of columns are added to the table
     - "matrix": numbers and codes stay as they are; or a selection of
-    - "impute", "affine", "range", "quantile", "power", "row_norm", "numbers": the numbers, one after the other
+    - "clip", "impute", "affine", "range", "quantile", "power", "row_norm", "numbers": the numbers, one after the other
     - "missing": which numbers were missing; "codes": codes of some categories; "lookup": a table for each category
     - "text": hashed terms, weighted by tf-idf and projected; "sparse": the sparse columns
     """
@@ -184,7 +184,8 @@ class WideLookup:
         self._columns = [j for j, _ in tables]
         heights = [len(table) for _, table in tables]
         self._offsets = np.cumsum([0, *heights[:-1]]).astype(np.intp)  # first row of each table in the stack
-        self._stack: sp.csr_matrix = sp.csr_matrix(sp.block_diag([table for _, table in tables], format="csr"))
+        blocks = [sp.csr_matrix(table) for _, table in tables]  # of dense ones scipy will make another type
+        self._stack: sp.csr_matrix = sp.csr_matrix(sp.block_diag(blocks, format="csr"))
 
     def __call__(self, numbers: Floats, codes: Floats, rows: NDArray[np.intp]) -> sp.csr_matrix:
         picked = rows[:, self._columns] + self._offsets  # (n, number of tables)
@@ -228,6 +229,16 @@ class Impute:
 
     def __call__(self, numbers: Floats) -> Floats:
         return np.where(np.isnan(numbers), self._values, numbers)
+
+
+class Clip:
+    """Numbers are cut off at a lowest and a highest value."""
+
+    def __init__(self, step: Step, arrays: Arrays) -> None:
+        self._low, self._high = arrays["low"], arrays["high"]
+
+    def __call__(self, numbers: Floats) -> Floats:
+        return np.asarray(np.clip(numbers, self._low, self._high))
 
 
 class Affine:
@@ -316,6 +327,7 @@ class RowNorm:
 
 
 NUMBER_STEPS: Mapping[str, Callable[[Step, Arrays], Callable[[Floats], Floats]]] = {
+    "clip": Clip,
     "impute": Impute,
     "affine": Affine,
     "range": Range,
