@@ -42,6 +42,7 @@ class Choices(Protocol):
     verbose: Any
     keep_data: Any
     portfolio: Any
+    keep_ids: Any
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Settings:
     verbose: int  # 0: silent, 1: progress
     keep_data: bool  # whether the run directory keeps the data when the fit has ended
     portfolio: Path | None = None
+    keep_ids: bool = False  # whether columns that look like identifiers are learned from
 
     @classmethod
     def check(cls, choices: Choices) -> Settings:
@@ -78,6 +80,7 @@ class Settings:
             verbose=int(choices.verbose) if isinstance(choices.verbose, bool) else _whole("verbose", choices.verbose),
             keep_data=bool(choices.keep_data),
             portfolio=_resolve_path("portfolio", choices.portfolio, "a file"),
+            keep_ids=bool(choices.keep_ids),
         )
 
 

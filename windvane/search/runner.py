@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -290,6 +290,33 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
         manifest, ensemble, folders, families=families, metric=resolved, threads=threads
     )
     return SearchResult(predictor, history.trials, directory.read_curve(), Policy(**manifest["policy"]))
+
+
+def select_without(
+    directory: RunDirectory,
+    predictor: Predictor,
+    size: int,
+    own_families: Mapping[str, Family],
+    families: Collection[str],
+    numbers: Collection[int],
+) -> Predictor | None:
+    """Select an ensemble of a run without some families and trials, on the same validation predictions.
+
+    None if the run kept no data or no other trial is usable.
+    """
+    if not (directory.data / "task.json").exists():
+        return None
+    manifest = directory.manifest()
+    left = [t for t in directory.read_history().trials if t.family not in families and t.number not in numbers]
+    builder = EnsembleBuilder(_read_data(directory, manifest, predictor.metric), directory, size)
+    ensemble = builder.build(left, finish=True)
+    ensemble = ensemble and _whole_ensemble(ensemble, left, directory, builder)
+    if ensemble is None:
+        return None
+    folders = directory.model_folders(ensemble)
+    return persistence.open_predictor(
+        manifest, ensemble, folders, families=own_families, metric=predictor.metric, threads=predictor.threads
+    )
 
 
 def _whole_ensemble(
