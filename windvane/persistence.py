@@ -27,6 +27,7 @@ from windvane.models import FAMILIES
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble
+from windvane.runtime.labels import labels_to_json
 from windvane.runtime.predictor import UNCHECKED, EnsemblePredictor, classes_from_json, member_folders
 from windvane.runtime.serialization import (
     check_files,
@@ -71,8 +72,9 @@ def build_manifest(
         "libraries": {name: version(name) for name in _LIBRARIES},
         "estimator": estimator,
         "task": asdict(task),
-        "classes": None if classes is None else {"dtype": classes.dtype.str, "values": classes.tolist()},
+        "classes": None if classes is None else labels_to_json(classes),
         "metric": metric.name,
+        "positive_class": metric.positive,  # its code
         "own_metric": own_metric,
         "schema": schema.to_json(),
     }
@@ -166,7 +168,10 @@ def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:
     with _understanding():
         name = "auto" if manifest["own_metric"] else manifest["metric"]
         task, classes = Task(**manifest["task"]), classes_from_json(manifest["classes"])
-    return get_metric(own if own is not None else name, task, classes)
+    positive = manifest.get("positive_class")
+    if positive is not None and (task.kind != "binary" or positive not in (0, 1)):
+        raise ModelFileError(f"The manifest is damaged: positive_class is {positive!r}.")
+    return get_metric(own if own is not None else name, task, classes, positive)
 
 
 @contextlib.contextmanager

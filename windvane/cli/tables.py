@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,6 +36,7 @@ def fit(
     groups: Annotated[str | None, typer.Option(help="Column: rows of one value stay in one fold.")] = None,
     time_column: Annotated[str | None, typer.Option(help="Column: later rows validate earlier ones.")] = None,
     weight: Annotated[str | None, typer.Option(help="Column: how much a row counts.")] = None,
+    positive: Annotated[str | None, typer.Option(help="Of two classes the one that f1, recall ... are about.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Search for the best ensemble and save it in a run directory.
@@ -43,14 +44,25 @@ def fit(
     The columns of --groups, --time-column and --weight are not learned from.
     """
     with report_errors():
+        import pandas as pd
+
         from windvane import AutoClassifier, AutoRegressor
         from windvane.data.files import read_frame
+        from windvane.errors import InputError
         from windvane.settings import parse_seconds
 
         named = {"--target": target, "--groups": groups, "--time-column": time_column, "--weight": weight}
-        X, columns = _take_columns(read_frame(train), named)
-        X_test, test_columns = (None, {}) if test is None else _take_columns(read_frame(test), {"--target": target})
+        table = read_frame(train)
+        X, columns = _take_columns(table, named)
+        X_test: pd.DataFrame | None = None
+        test_columns: dict[str, Any] = {}
+        if test is not None:  # what is a text in training stays one
+            texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name].dtype)]
+            X_test, test_columns = _take_columns(read_frame(test, texts), {"--target": target})
         kind = AutoClassifier if _choose_task(task, columns["--target"], quiet) == "classification" else AutoRegressor
+        if positive is not None and kind is AutoRegressor:
+            raise InputError(f"--positive={positive!r} is for two classes, but a number is learned.")
+        options: dict[str, Any] = {} if positive is None else {"positive_class": positive}
         model = kind(
             parse_seconds(time, "--time"),
             metric=metric,
@@ -62,6 +74,7 @@ def fit(
             run_dir=out,
             random_state=seed,
             verbose=0 if quiet else 1,
+            **options,
         )
         model.fit(
             X,
@@ -74,7 +87,8 @@ def fit(
         )
         _print_result(model, out)
         if test is not None:
-            typer.echo(f"score on {test}, which chose nothing: {model.test_score_:.5g}")
+            about = f" ({metric} of {positive})" if positive is not None else ""
+            typer.echo(f"score on {test}, which chose nothing: {model.test_score_:.5g}{about}")
 
 
 def predict(
@@ -100,13 +114,14 @@ def predict(
             network = vision.load_model(run, str(find_device(device, "auto").device))
             write_frame(vision.prediction_table(network, read_unlabelled(table), proba=proba), out)
             return
-        model, X = load(run), read_frame(table)
-        if not proba:
-            frame = pd.DataFrame({"prediction": model.predict(X)})
-        elif isinstance(model, AutoClassifier):
-            frame = pd.DataFrame(model.predict_proba(X), columns=[str(label) for label in model.classes_])
-        else:
+        model = load(run)
+        if proba and not isinstance(model, AutoClassifier):
             raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
+        X = read_frame(table, model.predictor_.schema.text_columns)
+        if not isinstance(model, AutoClassifier) or not proba:
+            frame = pd.DataFrame({"prediction": model.predict(X)})
+        else:
+            frame = pd.DataFrame(model.predict_proba(X), columns=[str(label) for label in model.classes_])
         write_frame(frame, out)
 
 
@@ -163,8 +178,10 @@ def report(
 
         if (test is None) != (target is None):
             raise InputError("--test and --target belong together; only one of them was given.")
-        X, columns = (None, {}) if test is None else _take_columns(read_frame(test), {"--target": target})
-        typer.echo(load(run).report(out, X, columns.get("--target")))
+        model = load(run)
+        texts = model.predictor_.schema.text_columns
+        X, columns = (None, {}) if test is None else _take_columns(read_frame(test, texts), {"--target": target})
+        typer.echo(model.report(out, X, columns.get("--target")))
 
 
 def _take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
