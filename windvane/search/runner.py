@@ -18,7 +18,7 @@ from windvane.models.base import Family
 from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble
-from windvane.runtime.labels import labels_from_json
+from windvane.runtime.labels import labels_from_json, labels_to_json
 from windvane.runtime.predictor import classes_from_json
 from windvane.runtime.serialization import temporary_folder
 from windvane.search.ensemble_selection import EnsembleBuilder
