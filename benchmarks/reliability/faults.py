@@ -26,9 +26,9 @@ from benchmarks.data import ROOT
 from benchmarks.reliability.cases import Failure, Unavailable, check_budget, check_model, check_run, data
 from windvane import AutoClassifier, NoModelError, WindvaneError
 
-BUDGET = 5
+BUDGET = 12
 FAMILIES = ["linear", "extra_trees", "lightgbm"]
-OPTIONS: dict[str, Any] = {"n_jobs": 2, "verbose": 0, "families": FAMILIES}
+OPTIONS: dict[str, Any] = {"n_jobs": 2, "verbose": 0, "families": FAMILIES, "n_trials": 16}
 
 
 def _workers(process: psutil.Process) -> list[psutil.Process]:
@@ -45,7 +45,7 @@ def disturb_worker(seed: int, folder: Path) -> str:
     """Send a signal to a worker at a random instant of a fit in this process."""
     rng = np.random.default_rng([5, seed])
     number = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGSEGV, signal.SIGINT)[seed % 5]
-    wait = float(rng.uniform(0, 4))
+    wait = float(rng.uniform(0, 6))
     victims: list[psutil.Process] = []
 
     def disturb() -> None:
@@ -78,7 +78,7 @@ from benchmarks.reliability.cases import check_model, data
 from windvane import AutoClassifier
 X, y = data()
 print("STARTED", flush=True)
-model = AutoClassifier({budget}, random_state={seed}, run_dir={run!r}, n_jobs=2, verbose=0, families={families})
+model = AutoClassifier({budget}, random_state={seed}, run_dir={run!r}, n_jobs=2, verbose=0, n_trials=16, families={families})
 model.fit(X, y)
 check_model(model)
 print("FITTED", flush=True)
@@ -215,7 +215,7 @@ def _cut_disks(fit: int) -> tuple[Path, ...]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                AutoClassifier(12, random_state=fit, run_dir=disk / "run", **OPTIONS).fit(*data())
+                AutoClassifier(25, random_state=fit, run_dir=disk / "run", **OPTIONS).fit(*data())
         finally:
             is_over.set()
             thread.join()

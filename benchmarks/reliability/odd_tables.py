@@ -15,7 +15,7 @@ import pandas as pd
 from benchmarks.reliability.cases import Failure, check_budget
 from windvane import AutoClassifier, AutoRegressor
 
-BUDGET = 5
+BUDGET = 20
 FAMILIES = ("linear", "lightgbm", "extra_trees", "mlp", "network", "catboost", "random_forest")
 Rng = np.random.Generator
 
@@ -198,7 +198,7 @@ def fit_odd_table(seed: int, folder: Path) -> str:
     rng = np.random.default_rng([4, seed])
     families = [str(name) for name in rng.choice(FAMILIES, 2, replace=False)]
     kind = AutoClassifier if classes else AutoRegressor
-    model: Any = kind(BUDGET, n_trials=4, n_jobs=2, families=families, random_state=seed, verbose=0)
+    model: Any = kind(BUDGET, n_trials=3, n_jobs=2, families=families, random_state=seed, verbose=0)
     started = time.monotonic()
     model.fit(X, y)
     check_budget(started, BUDGET)
