@@ -204,7 +204,7 @@ def _cut_disks(fit: int) -> tuple[Path, ...]:
             while not (disk / "run" / "manifest.json").exists() and not is_over.is_set():
                 time.sleep(0.02)
             for i in range(CUTS):
-                if is_over.wait(float(rng.uniform(0, 0.6))):
+                if is_over.wait(float(rng.uniform(0, 1.2))):
                     break
                 copy = folder / f"cut{i}"
                 subprocess.run(["cp", "--sparse=always", str(image), str(copy)], check=True)
