@@ -78,7 +78,7 @@ from benchmarks.reliability.cases import check_model, data
 from windvane import AutoClassifier
 X, y = data()
 print("STARTED", flush=True)
-model = AutoClassifier({budget}, random_state={seed}, run_dir={run!r}, n_jobs=2, verbose=0, n_trials=16, families={families})
+model = AutoClassifier({budget}, random_state={seed}, run_dir={run!r}, **{options})
 model.fit(X, y)
 check_model(model)
 print("FITTED", flush=True)
@@ -91,7 +91,7 @@ def disturb_main(seed: int, folder: Path) -> str:
     number = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGSTOP)[seed % 5]
     wait = float(rng.uniform(0, BUDGET))
     run, errors = folder / "run", folder / "errors"
-    script = SCRIPT.format(budget=BUDGET, seed=seed, run=str(run), families=FAMILIES)
+    script = SCRIPT.format(budget=BUDGET, seed=seed, run=str(run), options=OPTIONS)
     with errors.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=file, text=True

@@ -209,7 +209,7 @@ def fit_odd_table(seed: int, folder: Path) -> str:
     if classes and not np.allclose(together.sum(axis=1), 1):
         raise Failure("wrong", f"{word}: probabilities do not sum to 1")
     if classes and not set(model.predict(X).tolist()) <= set(model.classes_.tolist()):
-        raise Failure("wrong", f"{word}: predicts what is no class")
+        raise Failure("wrong", f"{word}: predicts labels that are not in classes_")
     scale = 1.0 if classes else max(float(np.max(np.abs(together))), 1e-300)
     for row in rng.choice(n, min(n, 4), replace=False):
         alone = (model.predict_proba if classes else model.predict)(_take(X, int(row)))
