@@ -1,6 +1,6 @@
 # Everything a developer or CI does. `make demo` and `make test` start from a machine with nothing but Python 3.11.
 
-.PHONY: help demo test test-slow test-all check format docs portfolio bench clean
+.PHONY: help demo test test-slow test-all check format docs portfolio bench campaign clean
 .DEFAULT_GOAL := help
 
 # The first Python that is new enough; `make test PYTHON=/path/to/python` takes another.
@@ -57,6 +57,10 @@ bench: $(VENV)/dev.stamp  ## the script behind the comparison in the README: hou
 	$(BIN)/python -m benchmarks.peers.compare run --systems autosklearn2 autogluon flaml
 	$(BIN)/python -m benchmarks.peers.compare run --systems windvane --seeds 0 1 2
 	$(BIN)/python -m benchmarks.peers.compare table
+
+campaign: $(VENV)/dev.stamp  ## faults, mutated files and odd tables that have no result yet: an hour or two
+	$(BIN)/python -m benchmarks.reliability.campaign run
+	$(BIN)/python -m benchmarks.reliability.campaign table
 
 clean:  ## remove all that is made here
 	rm -rf $(VENV) .venv-3.* docs/_build docs/reference/generated build dist *.egg-info demo_run report.html catboost_info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -136,16 +136,30 @@ def test_data_with_one_other_bit_are_not_trained_on(run: Path, data: Any, name: 
     assert (run / "data" / name).read_bytes() == content
 
 
-def test_a_damaged_member_of_a_run_is_left_out(data: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["fold_0/*.npz", "valid.npy", "trial.json"])
+def test_a_damaged_member_of_a_run_is_left_out(data: Any, file: str, tmp_path: Path) -> None:
     options = {**QUICK, "families": ["linear", "extra_trees"], "n_trials": 4}
     model = AutoClassifier(run_dir=tmp_path / "run", **options).fit(*data)
     member = model.predictor_.ensemble.members[0]
-    file = next((tmp_path / "run" / "trials" / f"{member.number:05d}").rglob("fold_0/*.npz"))
-    flip(file, file.stat().st_size // 2)
+    path = next((tmp_path / "run" / "trials" / f"{member.number:05d}").rglob(file))
+    if file == "valid.npy":
+        path.write_bytes(b"no array")
+    else:
+        flip(path, path.stat().st_size // 2)
     with pytest.warns(UserWarning, match=f"trial {member.number} are damaged"):
         again = load(tmp_path / "run")
     assert member.number not in {one.number for one in again.predictor_.ensemble.members}
     assert again.predict(data[0]).shape == (150,)
+
+
+@pytest.mark.parametrize("name", ["task", "classes", "metric", "own_metric", "schema", "ensemble"])
+def test_a_manifest_without_a_value_is_refused(fitted: AutoClassifier, name: str, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "model")
+    path = tmp_path / "model" / "manifest.json"
+    manifest = serialization.read_sealed(path)
+    serialization.write_sealed(path, {key: value for key, value in manifest.items() if key != name})
+    with pytest.raises(ModelFileError, match="damaged"):
+        load(tmp_path / "model")
 
 
 def test_a_damaged_line_of_the_history_is_no_trial(tmp_path: Path) -> None:

@@ -828,7 +828,7 @@ def load(
         raise RunError(f"{str(folder)!r} is damaged: its manifest names no estimator of windvane.")
     is_run = manifest.get("kind") == "run"
     model = kinds[manifest["estimator"]](
-        metric=metric if metric is not None else "auto" if manifest.get("own_metric") else manifest["metric"],
+        metric=metric if metric is not None else "auto" if manifest.get("own_metric") else manifest.get("metric"),
         families=families if families is not None else manifest.get("families"),
         n_jobs=n_jobs,
         run_dir=folder if is_run else None,

@@ -137,12 +137,10 @@ def open_predictor(
     `folders` holds, for each member, the folders of its fold models. Raises ModelFileError if a model is damaged or its
     family is unknown in this session.
     """
-    try:
+    with _understanding():
         task = Task(**manifest["task"])
         classes = classes_from_json(manifest["classes"])
         schema = Schema.from_json(manifest["schema"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"The manifest is damaged: {error!r}") from error
     known = {**FAMILIES, **families}
     models = []
     for member, folds in zip(ensemble.members, folders, strict=True):
@@ -167,12 +165,22 @@ def open_predictor(
 
 def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:
     """Return the metric of a manifest; without the user's own metric, the default metric of the task."""
-    name = "auto" if manifest["own_metric"] else manifest["metric"]
-    task, classes = Task(**manifest["task"]), classes_from_json(manifest["classes"])
+    with _understanding():
+        name = "auto" if manifest["own_metric"] else manifest["metric"]
+        task, classes = Task(**manifest["task"]), classes_from_json(manifest["classes"])
     positive = manifest.get("positive_class")
     if positive is not None and (task.kind != "binary" or positive not in (0, 1)):
         raise ModelFileError(f"The manifest is damaged: positive_class is {positive!r}.")
     return get_metric(own if own is not None else name, task, classes, positive)
+
+
+@contextlib.contextmanager
+def _understanding() -> Iterator[None]:
+    """Turn a manifest without some value, or with one of another type, into a ModelFileError."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ModelFileError(f"The manifest is damaged: {error!r}") from error
 
 
 def to_bytes(manifest: Mapping[str, Any], predictor: Predictor) -> bytes:

@@ -131,13 +131,10 @@ class RunDirectory:
             write_sealed(self.root / "ensemble.json", {**ensemble.to_json(), "curve": curve})
 
     def read_ensemble(self) -> Ensemble | None:
-        """Read the last ensemble; None if no fit came to its end or one of its checkpoints is missing."""
+        """Read the last ensemble, whose checkpoints may be damaged or replaced; None if no fit came to its end."""
         record = self._ensemble_record()
         record.pop("curve", None)
-        if not record:
-            return None
-        ensemble = Ensemble.from_json(record)
-        return None if self.damaged_members(ensemble) else ensemble
+        return Ensemble.from_json(record) if record else None
 
     def damaged_members(self, ensemble: Ensemble) -> set[int]:
         """Return the numbers of the trials whose checkpoint is not as it was written, every file of it."""

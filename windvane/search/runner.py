@@ -273,14 +273,20 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
     """
     manifest = directory.manifest()
     history = directory.read_history()
-    ensemble = directory.read_ensemble()
+    recorded = directory.read_ensemble()
+    damaged = set() if recorded is None else directory.damaged_members(recorded)
+    ensemble = None if damaged else recorded
     if ensemble is None and not directory.data.exists():
         raise NoModelError(f"The run in {str(directory.root)!r} has no ensemble, and its data were not kept.")
     resolved = persistence.resolve_metric(manifest, metric)
     if ensemble is None:
         builder = EnsembleBuilder(_read_data(directory, manifest, resolved), directory, 25)
-        ensemble = builder.build(history.trials, finish=True)
-        ensemble = ensemble and _whole_ensemble(ensemble, history.trials, directory, builder)
+        # A later fit may have replaced a checkpoint of the ensemble and ended without one; that is no damage.
+        known = {} if recorded is None else {member.number: member.checkpoint for member in recorded.members}
+        replaced = {trial.number for trial in history.trials if trial.checkpoint != known.get(trial.number)}
+        left = _without_damaged(history.trials, damaged - replaced)
+        ensemble = builder.build(left, finish=True)
+        ensemble = ensemble and _whole_ensemble(ensemble, left, directory, builder)
     if ensemble is None:
         raise NoModelError(
             f"The run in {str(directory.root)!r} has no usable model yet:\n" + describe_failures(history.trials)
@@ -325,11 +331,17 @@ def _whole_ensemble(
     """Build an ensemble again without the trials whose files are damaged; None if no trial is left."""
     left, found = list(trials), ensemble
     while damaged := directory.damaged_members(found):
-        numbers = ", ".join(map(str, sorted(damaged)))
-        warnings.warn(f"Files of trial {numbers} are damaged; the ensemble does without.", stacklevel=2)
-        left = [trial for trial in left if trial.number not in damaged]
+        left = _without_damaged(left, damaged)
         again = builder.build(left, finish=True)
         if again is None:
             return None
         found = again
     return found
+
+
+def _without_damaged(trials: Sequence[Trial], damaged: set[int]) -> list[Trial]:
+    """Leave out trials, with a warning that names them."""
+    if damaged:
+        numbers = ", ".join(map(str, sorted(damaged)))
+        warnings.warn(f"Files of trial {numbers} are damaged; the ensemble does without.", stacklevel=3)
+    return [trial for trial in trials if trial.number not in damaged]

@@ -1,0 +1,113 @@
+"""Faults, mutated files and odd tables: does windvane keep its promises?
+
+Claim: no wrong answer, no lost trial, no raw traceback, no hang, no budget overrun, see docs/findings/reliability.md.
+Hardware: Linux; power cuts and full disks need the right to mount. Each case is a function of its kind and seed.
+Commands:
+    python -m benchmarks.reliability.campaign run                           # cases that have a result are skipped
+    python -m benchmarks.reliability.campaign run --kinds worker power --minutes 10
+    python -m benchmarks.reliability.campaign again --kinds mutated_file    # those that failed
+    python -m benchmarks.reliability.campaign table
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.reliability.cases import BROKEN, Case, Unavailable, evaluate
+from benchmarks.reliability.cluster import disturb_cluster
+from benchmarks.reliability.faults import cut_power, disturb_main, disturb_worker, fill_disk
+from benchmarks.reliability.mutated_files import mutate_file
+from benchmarks.reliability.odd_tables import fit_odd_table
+from benchmarks.result_table import ResultTable
+
+RESULTS = ResultTable(Path(__file__).with_name("campaign.jsonl"), ("kind", "seed"))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Cases of one kind."""
+
+    case: Case
+    count: int
+    limit: float  # seconds after which a case hangs
+    words: str
+
+
+KINDS = {
+    "mutated_file": Kind(mutate_file, 1000, 120, "a file of a model, export or run is changed, cut or swapped"),
+    "odd_table": Kind(fit_odd_table, 200, 120, "a table of odd types, names, sizes, gaps and targets"),
+    "worker": Kind(disturb_worker, 180, 120, "a worker gets SIGKILL, SIGTERM, SIGINT, SIGSEGV or SIGSTOP"),
+    "main": Kind(disturb_main, 60, 180, "the fitting process gets SIGKILL, SIGTERM, SIGINT or SIGSTOP"),
+    "disk": Kind(fill_disk, 80, 120, "the disk is too small, fills up, or takes no large file"),
+    "power": Kind(cut_power, 180, 180, "the power fails: what an ext4 disk holds at that instant"),
+    "cluster": Kind(disturb_cluster, 12, 240, "a Dask worker or scheduler is frozen or killed"),
+}
+
+
+def plan() -> list[tuple[str, int]]:
+    """Return the cases; any beginning of the list holds a share of every kind."""
+    cases = [(kind, seed) for kind, one in KINDS.items() for seed in range(one.count)]
+    return sorted(cases, key=lambda case: case[1] / KINDS[case[0]].count)
+
+
+def run(results: ResultTable, kinds: Sequence[str], minutes: float = float("inf"), *, again: bool = False) -> None:
+    """Run cases that have no result yet, or those that broke a promise, for some minutes."""
+    end = time.monotonic() + 60 * minutes
+    done = {results.key_of(row): row["outcome"] for row in results.rows()}
+    cannot: set[str] = set()
+    for kind, seed in plan():
+        wanted = done.get((kind, seed)) in BROKEN if again else (kind, seed) not in done
+        if kind not in kinds or kind in cannot or not wanted:
+            continue
+        if time.monotonic() > end:
+            break
+        folder = Path(tempfile.mkdtemp(prefix="windvane-case-"))
+        try:
+            found = evaluate(KINDS[kind].case, seed, folder, KINDS[kind].limit)
+        except Unavailable as error:
+            cannot.add(kind)
+            print(f"{kind}: cannot be run here: {error}", flush=True)
+            continue
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        results.put({"kind": kind, "seed": seed, **found, "load": round(os.getloadavg()[0], 1)})
+        if found["outcome"] in BROKEN:
+            print(f"{kind} {seed}: {found['outcome']}: {found['message']}", flush=True)
+
+
+def table() -> None:
+    """Print the results as markdown, one row for each kind."""
+    rows = RESULTS.frame()
+    print("| kind | what happens | cases | answered | refused | " + " | ".join(BROKEN) + " |")
+    print("|---|---|---|---|---|" + "---|" * len(BROKEN))
+    for kind, one in KINDS.items():
+        outcomes = rows.loc[rows["kind"] == kind, "outcome"].value_counts()
+        counts = [int(outcomes.sum()), *(int(outcomes.get(name, 0)) for name in ("ok", "refused", *BROKEN))]
+        print(f"| {kind.replace('_', ' ')} | {one.words} | " + " | ".join(map(str, counts)) + " |")
+    outcomes = rows["outcome"].value_counts()
+    counts = [len(rows), *(int(outcomes.get(name, 0)) for name in ("ok", "refused", *BROKEN))]
+    print("| all | | " + " | ".join(map(str, counts)) + " |")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["run", "again", "table"])
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    given = parser.parse_args(words)
+    if given.command == "table":
+        table()
+    else:
+        run(RESULTS, given.kinds, given.minutes, again=given.command == "again")
+
+
+if __name__ == "__main__":
+    main()
