@@ -79,8 +79,8 @@ def _open(form: str, copy: Path, word: str) -> str:
     else:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            model = windvane.load(copy, n_jobs=1)
-            found = model.predict_proba(frame)  # type: ignore[union-attr]
+            model: Any = windvane.load(copy, n_jobs=1)
+            found = model.predict_proba(frame)
         warned = any("damaged" in str(one.message) for one in caught)
     if not np.array_equal(found, subject().expected) and not (form == "run" and warned):
         raise Failure("wrong", f"{form}, {word}: other predictions, no word")

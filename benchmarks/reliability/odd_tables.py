@@ -60,7 +60,7 @@ COLUMNS: dict[str, Callable[[Rng, int], Any]] = {
     "string": lambda rng, n: _gaps(_choice(rng, n, ["a", "b", "c"]).astype("string"), rng, 0.2),
     "arrow string": lambda rng, n: _choice(rng, n, ["a", "b", "é"]).astype("string[pyarrow]"),
     "arrow int": lambda rng, n: pd.Series(rng.integers(0, 9, n)).astype("int64[pyarrow]"),
-    "category": lambda rng, n: pd.Categorical.from_codes(rng.integers(-1, 2, n), ["a", "b", "unused"]),
+    "category": lambda rng, n: pd.Categorical(_choice(rng, n, [None, "a", "b"]), ["a", "b", "unused"]),
     "ordered": lambda rng, n: pd.Categorical(rng.choice(["lo", "hi"], n), ["lo", "mid", "hi"], ordered=True),
     "category of ints": lambda rng, n: pd.Categorical(rng.integers(0, 3, n)),
     "category of dates": lambda rng, n: pd.Categorical(rng.choice(pd.date_range("2020-01-01", periods=3), n)),
