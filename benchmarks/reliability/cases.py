@@ -94,11 +94,16 @@ def data() -> tuple[pd.DataFrame, pd.Series]:
     return X, y
 
 
-def check_budget(started: float, budget: float) -> None:
-    """Fail if more time has passed than a fit may take."""
-    seconds = time.monotonic() - started
-    if seconds > budget + SLACK:
-        raise Failure("overrun", f"{seconds:.1f} s, budget {budget:g} s")
+@contextmanager
+def within(budget: float) -> Iterator[None]:
+    """Fail if a fit takes longer than its budget allows, also if it ends in an error."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds = time.monotonic() - started
+        if seconds > budget + SLACK:
+            raise Failure("overrun", f"{seconds:.1f} s, budget {budget:g} s")
 
 
 def check_model(model: Any) -> None:
@@ -130,9 +135,8 @@ def check_run(root: Path, *, resume: bool) -> str:
     check_model(model)
     if resume:
         model.verbose, model.random_state = 0, 0
-        started = time.monotonic()
-        model.resume(3)
-        check_budget(started, 3)
+        with within(3):
+            model.resume(3)
         _check_trials(model, usable, "resume")
         check_model(model)
     return f"{len(usable)} trials kept"

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from unittest import mock
 
 import numpy as np
 
-from benchmarks.reliability.cases import Unavailable, check_budget, check_model, check_run, data
+from benchmarks.reliability.cases import Unavailable, check_model, check_run, data, within
 from windvane import AutoClassifier
 from windvane.search.workers import dask_members
 
@@ -67,9 +66,8 @@ def disturb_cluster(seed: int, folder: Path) -> str:
             model = AutoClassifier(
                 BUDGET, families=["linear", "extra_trees"], verbose=0, random_state=seed, run_dir=run_dir
             )
-            started = time.monotonic()
-            model.fit(X, y, dask_client=client, callbacks=[disturb])
-            check_budget(started, BUDGET)
+            with within(BUDGET):
+                model.fit(X, y, dask_client=client, callbacks=[disturb])
             check_model(model)
         finally:
             os.kill(processes[victim].pid, signal.SIGCONT)

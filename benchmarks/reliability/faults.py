@@ -23,8 +23,8 @@ import numpy as np
 import psutil
 
 from benchmarks.data import ROOT
-from benchmarks.reliability.cases import Failure, Unavailable, check_budget, check_model, check_run, data
-from windvane import AutoClassifier, NoModelError, WindvaneError
+from benchmarks.reliability.cases import Failure, Unavailable, check_model, check_run, data, within
+from windvane import AutoClassifier, WindvaneError
 
 BUDGET = 12
 FAMILIES = ["linear", "extra_trees", "lightgbm"]
@@ -57,11 +57,10 @@ def disturb_worker(seed: int, folder: Path) -> str:
 
     thread = threading.Thread(target=disturb)
     model = AutoClassifier(BUDGET, random_state=seed, run_dir=folder / "run", **OPTIONS)
-    started = time.monotonic()
     thread.start()
     try:
-        model.fit(*data())
-        check_budget(started, BUDGET)
+        with within(BUDGET):
+            model.fit(*data())
         check_model(model)
     finally:
         thread.join()
@@ -162,19 +161,17 @@ def fill_disk(seed: int, folder: Path) -> str:
 
     with _mounted(folder / "disk", "-t", "tmpfs", "-o", f"size={size}k") as disk:
         model: Any = AutoClassifier(BUDGET, random_state=seed, run_dir=disk / "run", **OPTIONS)
-        started, word = time.monotonic(), f"{kind}, trial {at}, {size} KB"
+        word = f"{kind}, trial {at}, {size} KB"
         try:
-            model.fit(*data(), callbacks=[disturb])
+            with within(BUDGET):
+                model.fit(*data(), callbacks=[disturb])
             check_model(model)
-        except NoModelError as error:
-            word += f", {type(error).__name__}"
         except WindvaneError as error:
             word += f", {type(error).__name__}"
         finally:
             for pid in limited:
                 with contextlib.suppress(OSError):
                     resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
-        check_budget(started, BUDGET)
         (disk / "filler").unlink(missing_ok=True)
         subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
         if not (disk / "run").exists():

@@ -59,6 +59,7 @@ def test_a_campaign_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_any_beginning_of_the_plan_holds_every_kind() -> None:
     plan = campaign.plan()
     assert {kind for kind, _ in plan[:200]} == set(campaign.KINDS)
+    assert {campaign.RESULTS.key_of(row) for row in campaign.RESULTS.rows()} <= set(plan)
     assert len(plan) == len(set(plan)) == sum(kind.count for kind in campaign.KINDS.values())
 
 

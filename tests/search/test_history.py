@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import make_trial, trials
 
-from windvane.search.history import History
+from windvane.search.history import History, describe_failures
 from windvane.search.trial import Trial
 
 
@@ -77,3 +78,10 @@ def test_a_write_that_fails_half_way_spoils_no_later_line(tmp_path: Path, monkey
         history.write([make_trial(1)])
     history.write([make_trial(2)])
     assert History(path).records == [make_trial(0), make_trial(2)]
+
+
+def test_a_failure_without_an_error_has_a_reason() -> None:
+    """A target near the largest number: the squared error of a trial that ended well overflows."""
+    done = make_trial(0)
+    trials = [replace(done, number=number, loss=float("inf")) for number in (1, 2)]
+    assert describe_failures(trials) == "  toy: done x2: its validation loss is not finite"

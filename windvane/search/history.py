@@ -101,7 +101,8 @@ def describe_failures(trials: Sequence[Trial]) -> str:
     counts: dict[tuple[str, str, str], int] = {}
     for trial in trials:
         if not trial.usable:
-            key = (trial.family, trial.status, trial.error or "")
+            reason = trial.error or ("its validation loss is not finite" if trial.status == "done" else "no model yet")
+            key = (trial.family, trial.status, reason)
             counts[key] = counts.get(key, 0) + 1
     lines = [f"  {family}: {status} x{count}: {error}" for (family, status, error), count in counts.items()]
     return "\n".join(lines) or "  no trial was finished in the time budget"
