@@ -821,6 +821,15 @@ def load(
     array(['no', 'yes', 'no'], dtype=object)
     """
     folder = Path(path).absolute()  # the process may change its working directory later
+    try:
+        return _load(folder, metric, families, n_jobs)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, OSError, MemoryError, RecursionError) as error:
+        raise RunError(f"{str(folder)!r} is damaged: {error!r}") from error
+
+
+def _load(
+    folder: Path, metric: Any, families: Sequence[Any] | None, n_jobs: int | None
+) -> AutoClassifier | AutoRegressor:
     manifest = persistence.read_manifest(folder / "manifest.json")
     kinds: dict[str, type[AutoClassifier] | type[AutoRegressor]]
     kinds = {"AutoClassifier": AutoClassifier, "AutoRegressor": AutoRegressor}
@@ -853,6 +862,6 @@ def load(
             f"The metric {manifest['metric']!r} was the user's own, and no file can hold it: score() is that of "
             f"{model.predictor_.metric.name!r} now. load(path, metric=...) brings it.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return model

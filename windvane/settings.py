@@ -187,7 +187,7 @@ def _resolve_memory(memory_limit: Any) -> float:
 def _resolve_path(argument: str, path: Any, what: str) -> Path | None:
     if path is None:
         return None
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in str(path):
         raise InputError(f"{argument}={path!r} is not usable. Allowed: the path of {what}, or None.")
     return Path(path).absolute()  # the process may change its working directory later
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import windvane
 from windvane.cli import app
-from windvane.evaluation.metrics import REGRESSION
+from windvane.evaluation.metrics import CLASSIFICATION, REGRESSION
 from windvane.runtime.ensemble import Ensemble, Member
 from windvane.search.history import leaderboard
 from windvane.search.trial import Trial
@@ -76,11 +76,18 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_positive_class_is_passed_on(recorder: type[Recorder], table: Path) -> None:
+def test_the_positive_class_is_passed_on(
+    recorder: type[Recorder], table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = SimpleNamespace(
+        metric=replace(CLASSIFICATION["f1"], uses_positive=True), ensemble=Recorder.predictor_.ensemble
+    )
+    monkeypatch.setattr(recorder, "predictor_", predictor)
+    monkeypatch.setattr(recorder, "positive_class_", "yes", raising=False)
     words = ["fit", table, "--target", "label", "--out", "run", "--positive", "yes", "--metric", "f1"]
     done = shell(*words, "--test", table)
     assert recorder.made[0].settings["positive_class"] == "yes"
-    assert done.stdout.endswith("chose nothing: 0.75 (f1 of yes)\n")
+    assert done.stdout.endswith("on rows that chose nothing (f1 of yes)\nkept in run\n")
     done = shell(*words, "--task", "regression")
     assert (done.exit_code, "--positive='yes' is for two classes" in done.stderr) == (2, True)
 

@@ -269,10 +269,13 @@ def _print_result(model: AutoClassifier | AutoRegressor, run: Path) -> None:
     metric, ensemble = model.predictor_.metric, model.predictor_.ensemble
     typer.echo(_as_text(model.leaderboard().head(LEADERBOARD_ROWS), metric))
     n = len(ensemble.members)
+    about = f" ({metric.name} of {model.positive_class_})" if metric.uses_positive else ""
     quality = score_text(metric, metric.score(ensemble.loss))
     typer.echo(f"validation {quality} of the ensemble of {n} trial{'s' * (n != 1)}, which it selected")
     if hasattr(model, "test_score_"):
-        typer.echo(f"test {score_text(metric, natural_score(metric, model.test_score_))} on rows that chose nothing")
+        typer.echo(
+            f"test {score_text(metric, natural_score(metric, model.test_score_))} on rows that chose nothing{about}"
+        )
     typer.echo(f"kept in {run}")
 
 

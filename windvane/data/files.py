@@ -41,7 +41,7 @@ def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.Da
     """Read a table from a file; in CSV and TSV the columns `texts` stay texts."""
     file = Path(path)
     kind = _suffix(file, READABLE)
-    if not file.is_file():
+    if not os.path.isfile(file):  # False also for names that are too long
         raise InputError(f"{file} {'is a folder, not a file' if file.is_dir() else 'does not exist'}.")
     try:
         if kind == ".parquet":

@@ -31,7 +31,7 @@ def read_rows(path: str | os.PathLike[str], texts: Sequence[str] = ()) -> tuple[
     Empty lines and lines with too many fields become rows.
     """
     file = Path(path)
-    text = read_text(file) if file.name.lower().endswith(_TEXT) and file.is_file() else None
+    text = read_text(file) if file.name.lower().endswith(_TEXT) and os.path.isfile(file) else None
     try:
         frame = read_frame(file, texts)
         if text is None or not _EMPTY_LINE.search(text):

@@ -124,7 +124,7 @@ def out_of_fold(predictor: Predictor, problem: Problem, directory: RunDirectory)
     for member in ensemble.members:
         try:
             prediction = np.load(directory.checkpoint(member.number, member.checkpoint) / "valid.npy")
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError, MemoryError):
             return None
         if prediction.shape != shape:
             return None

@@ -191,7 +191,7 @@ class EnsembleBuilder:
         if key not in self._predictions:
             try:
                 array: Singles = np.load(self.directory.checkpoint(*key) / "valid.npy")
-            except (OSError, ValueError):
+            except (OSError, ValueError, EOFError, MemoryError):
                 return None  # a newer checkpoint has replaced it, or it is damaged
             if array.shape[0] != len(self._target):
                 return None

@@ -147,7 +147,7 @@ class Problem:
                 folds=folds,
                 seed=seed,
             )
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, MemoryError, zipfile.BadZipFile) as error:
             raise RunError(f"The data of the run in {folder.parent} cannot be read: {error}") from error
 
 

@@ -47,7 +47,7 @@ class RunDirectory:
 
     def exists(self) -> bool:
         """Whether a run was started here."""
-        return (self.root / "manifest.json").exists()
+        return os.path.exists(self.root / "manifest.json")  # False also for names that are too long
 
     def create(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest of a new run; raises RunError if the directory holds something else.
