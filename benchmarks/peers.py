@@ -291,7 +291,8 @@ def disturbance_of(result: dict[str, Any]) -> float:
 def run(args: argparse.Namespace) -> None:
     """Run every combination that has no undisturbed result yet; keep the least disturbed try."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:JOBS])
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    for folder in (RESULTS, CACHE):
+        folder.mkdir(parents=True, exist_ok=True)
     for table, system, seed in product(args.tables or TABLES[args.kind], args.systems, args.seeds):
         job = Job(system, table, seed, args.budget)
         disturbance = disturbance_of(json.loads(job.result.read_text())) if job.result.exists() else math.inf
