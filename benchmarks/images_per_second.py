@@ -37,10 +37,10 @@ from torch import Tensor, nn
 
 from windvane.data.images import ImageDataset, read_images
 from windvane.vision.augment.batch import augment_batch
-from windvane.vision.device import find_device
 from windvane.vision.networks.create import create_model
 from windvane.vision.networks.profiling import count_macs
 from windvane.vision.recipe import Recipe
+from windvane.vision.training.device import find_device
 from windvane.vision.training.loader import EpochSampler, make_loader
 from windvane.vision.training.optimizer import classification_loss, make_optimizer
 

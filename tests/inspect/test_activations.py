@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from windvane.errors import InputError
 from windvane.inspect.activations import Activations, batch_too_large, check_fits, collect_activations, iter_activations
 from windvane.inspect.hooks import LayerOutput
-from windvane.inspect.layers import Layer
+from windvane.inspect.layer_selection import Layer
 
 
 def test_activations_equal_those_of_the_modules() -> None:

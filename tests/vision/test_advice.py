@@ -5,10 +5,13 @@ from dataclasses import fields
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import noise, tiny_recipe
 
 from windvane.errors import InputError
-from windvane.vision.advice import Advice, advise, pressure
+from windvane.vision.advice import Advice, advise, apply_advice, format_advice, pressure
 from windvane.vision.augment.augreg import AUGREG_LEVELS
+from windvane.vision.networks.create import create_model
+from windvane.vision.networks.profiling import count_parameters
 
 IMAGENET_1K, IMAGENET_21K = 1_281_167, 14_197_122
 PARAMS = {"Ti/16": 5.8e6, "S/16": 22.1e6, "B/32": 88.2e6, "B/16": 86.6e6, "L/16": 304e6, "R26+S/32": 36.6e6}
@@ -109,3 +112,31 @@ def test_pressure() -> None:
 def test_unusable_numbers(values: tuple[int, int, float]) -> None:
     with pytest.raises(InputError, match=r"(n_images|n_params|epochs)=\S+ is not usable. Allowed: a number above 0"):
         advise(*values)
+
+
+def test_the_advice_is_for_this_network_and_schedule() -> None:
+    images = noise(300)
+    n_params = count_parameters(create_model(tiny_recipe(), 3))
+    # 300 images make 4 batches of 64.
+    for changes, epochs in (({"epochs": 70.0}, 70.0), ({"steps": 40}, 10.0)):
+        recipe, advice = apply_advice(tiny_recipe(**changes), images)
+        assert advice == advise(300, n_params, epochs)
+        assert (recipe.augreg, recipe.dropout, recipe.drop_path) == (advice.level, advice.dropout, advice.drop_path)
+        assert recipe.weight_decay == advice.weight_decay
+        assert recipe.learning_rate == tiny_recipe().learning_rate
+    assert apply_advice(tiny_recipe(weights="some.pth"), images)[1] == advise(300, n_params, 2.0, True)
+
+
+def test_the_screen_says_everything_in_short_lines() -> None:
+    images = noise(300)
+    for changes in ({"epochs": 70.0}, {"time_budget": 60.0}, {"weights": "some.pth", "epochs": 2.0}):
+        recipe = tiny_recipe(**changes)
+        screen = format_advice(recipe, images)
+        _, advice = apply_advice(recipe, images)
+        assert all(len(line) <= 80 for line in screen.splitlines())
+        words = " ".join(screen.split())
+        assert all(reason in words for reason in advice.reasons.values())
+        assert f"AugReg level: {advice.level}" in words and "300 training images of 3 classes" in words
+        assert ("[ours]" in words) == ("weights" not in changes)
+        assert "arXiv 2106.10270" in words
+    assert max(map(len, format_advice(recipe, images, width=60).splitlines())) <= 60

@@ -7,10 +7,10 @@ from pictures import noise, tiny_recipe
 from sklearn.metrics import log_loss
 
 from windvane.errors import InputError
-from windvane.vision.device import DeviceContext
 from windvane.vision.networks.create import create_model
 from windvane.vision.predict import evaluate, predict, predict_proba, prediction_table
 from windvane.vision.saved_model import TrainedModel
+from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.loader import InMemoryLoader
 
 CLASSES = ("0", "1", "2")

@@ -95,7 +95,7 @@ def predict(
         if holds_network(run):
             from windvane import vision
             from windvane.data.images import read_unlabelled
-            from windvane.vision.device import find_device
+            from windvane.vision.training.device import find_device
 
             network = vision.load_model(run, str(find_device(device, "auto").device))
             write_frame(vision.prediction_table(network, read_unlabelled(table), proba=proba), out)

@@ -54,10 +54,8 @@ def check_full_precision(parameters: Sequence[Tensor]) -> None:
 
 
 def sum_by_layer(values: Mapping[str, float]) -> dict[str, float]:
-    """Sum values per parameter ("block.0.weight") to values per layer ("block.0"), in order.
-
-    A parameter of the network itself keeps its own name.
-    """
+    """Sum values per parameter ("block.0.weight") to values per layer ("block.0"), in order."""
+    # A parameter of the network itself keeps its own name.
     layers: dict[str, float] = {}
     for name, value in values.items():
         layer = name.rpartition(".")[0] or name
@@ -73,11 +71,9 @@ def grad(
     differentiable: bool = False,
     constant: bool = False,
 ) -> list[Tensor]:
-    """Differentiate a scalar by tensors, without filling their ``grad``; zeros where it does not depend on one.
-
-    Errors of torch become an `InputError` that says what to do. With ``constant=True`` the scalar may depend on none
-    of the tensors.
-    """
+    """Differentiate a scalar by tensors, without filling their ``grad``; zeros where it does not depend on one."""
+    # Errors of torch become an `InputError` that says what to do. With ``constant=True`` the scalar may depend on none
+    # of the tensors.
     if constant and not value.requires_grad:
         return [torch.zeros_like(one) for one in inputs]
     try:
@@ -133,11 +129,9 @@ def squared_norms(tensors: Sequence[Tensor]) -> list[float]:
 
 @contextmanager
 def preserve_state(model: nn.Module) -> Iterator[None]:
-    """Run passes through a network that leave its buffers and the random state as they were.
-
-    Batch norm keeps its running statistics, dropout draws the same masks each time, and `DistributedDataParallel`
-    does not wait for the gradients of other processes.
-    """
+    """Run passes through a network that leave its buffers and the random state as they were."""
+    # Batch norm keeps its running statistics, dropout draws the same masks each time, and `DistributedDataParallel`
+    # does not wait for the gradients of other processes.
     saved = [
         (module, name, buffer, buffer.detach().clone())
         for module in model.modules()

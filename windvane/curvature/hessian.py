@@ -178,10 +178,8 @@ def top_eigenvalue(
 
 
 def _lanczos(product: Callable[[Vector], Vector], vector: Vector, iterations: int) -> TopEigenvalue:
-    """Find the largest eigenvalue by Lanczos' three-term recurrence, without storing its vectors.
-
-    Rounding destroys their orthogonality, which duplicates eigenvalues but does not move them (Paige 1976).
-    """
+    """Find the largest eigenvalue by Lanczos' three-term recurrence, without storing its vectors."""
+    # Rounding destroys their orthogonality, which duplicates eigenvalues but does not move them (Paige 1976).
     before, norm = [torch.zeros_like(part) for part in vector], 0.0
     diagonal: list[float] = []
     off_diagonal: list[float] = []

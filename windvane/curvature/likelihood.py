@@ -44,11 +44,9 @@ def flatten_logits(logits: object, output: Output) -> Tensor:
 
 
 def negative_log_likelihood(rows: Tensor, labels: Tensor, output: Output) -> Tensor:
-    """Sum the negative log-likelihood of labels, in nats, over the examples.
-
-    The sum, not the mean: in float16 the gradients of a mean over many examples would vanish. "gaussian" has unit
-    variance and leaves out the constant.
-    """
+    """Sum the negative log-likelihood of labels, in nats, over the examples."""
+    # The sum, not the mean: in float16 the gradients of a mean over many examples would vanish. "gaussian" has unit
+    # variance and leaves out the constant.
     with torch.autocast(rows.device.type, enabled=False):
         if output == "softmax":
             return functional.cross_entropy(rows, labels, reduction="sum")
@@ -123,10 +121,8 @@ class LabelSampler:
 
 
 def mean_entropy(rows: Tensor, output: Output) -> float:
-    """Return the mean entropy of the predictions in nats, summed over k for "sigmoid"; nan for "gaussian".
-
-    Until a network memorizes, this is about the loss on the same examples, and it needs no labels.
-    """
+    """Return the mean entropy of the predictions in nats, summed over k for "sigmoid"; nan for "gaussian"."""
+    # Until a network memorizes, this is about the loss on the same examples, and it needs no labels.
     if output == "gaussian":
         return math.nan
     rows = rows.detach()
@@ -135,10 +131,8 @@ def mean_entropy(rows: Tensor, output: Output) -> float:
 
 
 def score_covariance_factor(rows: Tensor, output: Output) -> Tensor:
-    """Factor the covariance of each example's score: (n, k, k), vectors v_c with sum_c v_c v_c^T = S.
-
-    S is diag(p) - p p^T for "softmax", diag(p (1 - p)) for "sigmoid" and the identity for "gaussian".
-    """
+    """Factor the covariance of each example's score: (n, k, k), vectors v_c with sum_c v_c v_c^T = S."""
+    # S is diag(p) - p p^T for "softmax", diag(p (1 - p)) for "sigmoid" and the identity for "gaussian".
     k = rows.shape[1]
     unit = torch.eye(k, dtype=rows.dtype, device=rows.device).expand(len(rows), k, k)
     if output == "gaussian":

@@ -25,7 +25,7 @@ from windvane.inspect.analyses.receptive_field import ReceptiveFields, receptive
 from windvane.inspect.analyses.ridge import RidgePath, ridge_path
 from windvane.inspect.analyses.skip_connections import SkipRatios, skip_ratios
 from windvane.inspect.analyses.skip_removal import Partition, partition, without_skip
-from windvane.inspect.layers import KINDS, layer_names
+from windvane.inspect.layer_selection import KINDS, layer_names
 from windvane.inspect.result import Result
 from windvane.inspect.similarity.cca import CCAMeasure, ProcrustesMeasure
 from windvane.inspect.similarity.cka import CKA, cka

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
+import pandas as pd
 import psutil
 import torch
 from torch import Tensor, nn
@@ -15,11 +14,8 @@ from torch import Tensor, nn
 from windvane.errors import InputError
 from windvane.inspect.batches import Batch, batch_length, device_of, known_length, paired_batches, slice_batch
 from windvane.inspect.hooks import BatchTooLargeError, LayerOutput, observe
-from windvane.inspect.layers import TRACED_IMAGES, Layer, Layers, select_layers, trace_layers
+from windvane.inspect.layer_selection import TRACED_IMAGES, Layer, Layers, select_layers, trace_layers
 from windvane.torch_utils import to_device, unwrap_model
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 T = TypeVar("T")
 BatchSize = int | Literal["auto"]
@@ -62,8 +58,6 @@ class Activations(Mapping[str, Tensor]):
 
     def to_frame(self) -> pd.DataFrame:
         """Shape without the images, dtype and size in MB of each layer."""
-        import pandas as pd
-
         rows = [
             (tuple(one.shape[1:]), str(one.dtype).removeprefix("torch."), one.numel() * one.element_size() / 1e6)
             for one in self.values()
@@ -184,31 +178,35 @@ def read_steps(
         if not isinstance(model, nn.Module):
             raise InputError(f"model is {type(model).__name__}. Allowed: a torch.nn.Module.")
     networks = [unwrap_model(model) for model in models]
+    selected: list[list[Layer]] = []
+    for step in steps:
+        parts = [step]  # the next one last
+        while parts:
+            part, values = parts.pop(), list[dict[str, T]]()
+            done: dict[Any, dict[str, T]] = {}  # a network that is listed twice runs once
+            try:
+                selected = selected or _trace(networks, part, layers)
+                for network, batch, own_layers in zip(networks, part, selected, strict=True):
+                    key = (id(network), id(batch), tuple(own_layers))
+                    if key not in done:
+                        done[key] = read_layers(network, own_layers, batch, reduce)
+                    values.append(done[key])
+            except BatchTooLargeError:
+                length = batch_length(part[0])
+                if not halve or length < 2 * min_batch_size:
+                    raise
+                half = (length + 1) // 2
+                parts += [_slice_step(part, half, length), _slice_step(part, 0, half)]
+                continue
+            yield tuple(values)
 
-    def trace(step: Step) -> list[list[Layer]]:
-        selected = []
-        for network, batch, wanted in zip(networks, step, layers, strict=True):
-            traced = trace_layers(network, to_device(batch, device_of(network)))
-            selected.append(select_layers(network, traced, wanted))
-        return selected
 
-    def read(step: Step) -> tuple[dict[str, T], ...]:
-        values: list[dict[str, T]] = []
-        done: dict[Any, dict[str, T]] = {}  # a network that is listed twice runs once
-        for network, batch, own_layers in zip(networks, step, selected, strict=True):
-            key = (id(network), id(batch), tuple(own_layers))
-            if key not in done:
-                done[key] = read_layers(network, own_layers, batch, reduce)
-            values.append(done[key])
-        return tuple(values)
-
-    steps = iter(steps)
-    first = next(steps, None)
-    if first is None:
-        return
-    selected = next(_in_parts(trace, _slice_step(first, 0, TRACED_IMAGES), 1 if halve else math.inf))
-    for step in chain([first], steps):
-        yield from _in_parts(read, step, min_batch_size if halve else math.inf)
+def _trace(networks: Sequence[nn.Module], step: Step, layers: tuple[Layers, ...]) -> list[list[Layer]]:
+    """Run each network on a few images and select its layers."""
+    selected = []
+    for network, batch, wanted in zip(networks, _slice_step(step, 0, TRACED_IMAGES), layers, strict=True):
+        selected.append(select_layers(network, trace_layers(network, to_device(batch, device_of(network))), wanted))
+    return selected
 
 
 def read_layers(
@@ -236,22 +234,6 @@ def read_layers(
     if missing:
         raise InputError(f"layers: {', '.join(missing)} did not run for every batch. Allowed: those that always do.")
     return {name: values[name] for name in wanted}
-
-
-def _in_parts(read: Callable[[Step], T], step: Step, min_length: float) -> Iterator[T]:
-    """Yield what `read` returns for a batch, or for its halves, of `min_length` or more, where memory is short."""
-    length = batch_length(step[0])
-    try:
-        values = read(step)
-    except BatchTooLargeError:
-        if length < 2 * min_length:
-            raise
-    else:
-        yield values
-        return
-    half = (length + 1) // 2
-    yield from _in_parts(read, _slice_step(step, 0, half), min_length)
-    yield from _in_parts(read, _slice_step(step, half, length), min_length)
 
 
 def _slice_step(step: Step, start: int, stop: int) -> Step:

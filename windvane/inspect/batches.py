@@ -21,11 +21,9 @@ TARGET_KEYS = {"label", "labels", "target", "targets"}
 
 
 def iter_batches(data: Any, batch_size: int, n_images: int | None = None) -> Iterator[Batch]:
-    """Yield the first `n_images` images (None: all) in batches, without their labels.
-
-    Tensors, arrays and data sets are cut into batches of `batch_size`; loaders and iterables have their own. Of a batch
-    that is a tuple or list the first entry is used.
-    """
+    """Yield the first `n_images` images (None: all) in batches, without their labels."""
+    # Tensors, arrays and data sets are cut into batches of `batch_size`; loaders and iterables have their own. Of a
+    # batch that is a tuple or list the first entry is used.
     n_yielded = 0
     for batch in map(_without_targets, _raw_batches(data, batch_size, n_images)):
         length = batch_length(batch) if n_images is None else min(batch_length(batch), n_images - n_yielded)
@@ -92,11 +90,9 @@ def known_length(data: Any) -> int | None:
 
 
 def paired_batches(data: Any, n_models: int, batch_size: int, n_images: int | None) -> Iterator[tuple[Batch, ...]]:
-    """Yield the same images for several networks: one batch for each.
-
-    `data` is one source for all networks (each gets the same object), or a tuple with one source for each network,
-    which hold the same images in the same order, for example in different sizes.
-    """
+    """Yield the same images for several networks: one batch for each."""
+    # `data` is one source for all networks (each gets the same object), or a tuple with one source for each network,
+    # which hold the same images in the same order, for example in different sizes.
     if not isinstance(data, tuple):
         for batch in iter_batches(data, batch_size, n_images):
             yield (batch,) * n_models

@@ -60,12 +60,10 @@ def observe(
     gradients: bool = False,
     modes: Sequence[AbstractContextManager[Any]] = (),
 ) -> None:
-    """Run a network once, in evaluation mode, and call back as it runs.
-
-    `on_output` gets each tensor of a module and each residual sum, into which later layers may write; `on_enter` and
-    `on_exit` get each module that runs. `inputs` are on the device of the network. With `gradients` the tensors keep
-    their graph. `modes` are entered for the pass, for example to switch fused attention off.
-    """
+    """Run a network once, in evaluation mode, and call back as it runs."""
+    # `on_output` gets each tensor of a module and each residual sum, into which later layers may write; `on_enter` and
+    # `on_exit` get each module that runs. `inputs` are on the device of the network. With `gradients` the tensors keep
+    # their graph. `modes` are entered for the pass, for example to switch fused attention off.
     network = unwrap_model(model)
     with ExitStack() as stack:
         # Tensors that are made in inference mode do not record whether they are written into.
@@ -76,7 +74,7 @@ def observe(
         if on_output is not None:
             recorder = _OutputRecorder(on_output)
             stack.enter_context(_module_hooks(network, recorder.on_enter, recorder.on_exit))
-            stack.enter_context(_SkipSums(recorder))
+            stack.enter_context(recorder)
         if on_enter is not None or on_exit is not None:
             stack.enter_context(_module_hooks(network, _marked(on_enter or _ignore), _marked(on_exit or _ignore)))
         for mode in modes:
@@ -98,10 +96,15 @@ def _ignore(*_: Any) -> None:
     pass
 
 
-class _OutputRecorder:
-    """Names each tensor of a pass, and recognizes those that have a name already."""
+class _OutputRecorder(TorchFunctionMode):
+    """Names each tensor of a pass, the sums of skip connections too, and recognizes those that have a name already."""
+
+    # A skip connection is a sum of two activations of one shape, of which a module took or returned at least one:
+    # rotary embeddings add two products that no module has seen, and positional embeddings are parameters or have
+    # another shape.
 
     def __init__(self, on_output: OnOutput) -> None:
+        super().__init__()
         self._on_output = on_output
         self._running: list[str] = []  # paths of the modules that run, the innermost last
         self._names = RepeatedNames()
@@ -117,9 +120,22 @@ class _OutputRecorder:
         self._running.pop()
         self._record(path or OUTPUT, path, output, is_sum=False)
 
-    def on_sum(self, total: Tensor) -> None:
-        module = self._running[-1]
-        self._record(f"{module}.add".lstrip("."), module, total, is_sum=True)
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        is_sum = getattr(func, "__name__", "") in _ADDITIONS and self._is_skip(args[:2])
+        result = func(*args, **(kwargs or {}))
+        if is_sum:
+            module = self._running[-1]
+            self._record(f"{module}.add".lstrip("."), module, result, is_sum=True)
+        return result
+
+    def _is_skip(self, operands: tuple[Any, ...]) -> bool:
+        if len(operands) < 2 or not all(isinstance(one, Tensor) for one in operands):
+            return False
+        if operands[0].shape != operands[1].shape or any(isinstance(one, nn.Parameter) for one in operands):
+            return False
+        return any(self._has_seen(one) for one in operands)
 
     def _record(self, path: str, module: str, output: Any, *, is_sum: bool) -> None:
         name = self._names.next(path)
@@ -131,13 +147,13 @@ class _OutputRecorder:
                 raise _CallbackError(error) from error
             self._remember(tensor, alias_of or name + key)
 
-    def has_seen(self, tensor: Tensor) -> bool:
+    def _has_seen(self, tensor: Tensor) -> bool:
         known = self._known.get(id(tensor))
         return known is not None and known[0]() is tensor
 
     def _name_of(self, tensor: Tensor) -> str | None:
         """Name of a tensor that has not been written into since."""
-        if not self.has_seen(tensor):
+        if not self._has_seen(tensor):
             return None
         _, version, name = self._known[id(tensor)]
         return name if version == tensor._version else None
@@ -153,37 +169,8 @@ class RepeatedNames:
         self._calls: Counter[str] = Counter()
 
     def next(self, path: str) -> str:
-        """Name of the next call."""
         self._calls[path] += 1
         return path if self._calls[path] == 1 else f"{path}#{self._calls[path]}"
-
-
-class _SkipSums(TorchFunctionMode):
-    """Reports the sum of every skip connection.
-
-    That is a sum of two activations of one shape, of which a module took or returned at least one: rotary embeddings
-    add two products that no module has seen, and positional embeddings are parameters or have another shape.
-    """
-
-    def __init__(self, recorder: _OutputRecorder) -> None:
-        super().__init__()
-        self._recorder = recorder
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        is_skip = getattr(func, "__name__", "") in _ADDITIONS and self._is_skip(args[:2])
-        result = func(*args, **(kwargs or {}))
-        if is_skip:
-            self._recorder.on_sum(result)
-        return result
-
-    def _is_skip(self, operands: tuple[Any, ...]) -> bool:
-        if len(operands) < 2 or not all(isinstance(one, Tensor) for one in operands):
-            return False
-        if operands[0].shape != operands[1].shape or any(isinstance(one, nn.Parameter) for one in operands):
-            return False
-        return any(self._recorder.has_seen(one) for one in operands)
 
 
 def tensors_in(value: object, key: str = "") -> Iterator[tuple[str, Tensor]]:

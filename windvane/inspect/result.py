@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -50,3 +51,9 @@ class Result(Protocol):
         pandas.DataFrame
             One row for each number or layer.
         """
+
+
+def long_frame(index: Mapping[str, Sequence[object]], **values: Floats) -> pd.DataFrame:
+    """Return one row for each combination of the index, the last name fastest; `values` have that shape."""
+    rows = pd.MultiIndex.from_product(list(index.values()), names=list(index))
+    return pd.DataFrame({name: array.ravel() for name, array in values.items()}, rows).reset_index()

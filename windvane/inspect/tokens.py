@@ -95,11 +95,9 @@ def token_grid(n_tokens: int, size: Size, counts: Sequence[int] = PREFIX_COUNTS)
 
 
 def as_tokens(output: Tensor, size: Size, counts: Sequence[int] = PREFIX_COUNTS) -> tuple[Tensor, TokenGrid]:
-    """View the output of a spatial layer as tokens (n, tokens, channels), with their grid.
-
-    `output` is (n, tokens, channels), a map (n, channels, rows, columns), or (n, rows, columns, channels) where only
-    this reading has the aspect ratio of the images.
-    """
+    """View the output of a spatial layer as tokens (n, tokens, channels), with their grid."""
+    # `output` is (n, tokens, channels), a map (n, channels, rows, columns), or (n, rows, columns, channels) where only
+    # this reading has the aspect ratio of the images.
     if output.ndim == 4:
         if not _fits(output.shape[2:], size) and _fits(output.shape[1:3], size):
             output = output.permute(0, 3, 1, 2)
@@ -128,10 +126,8 @@ def check_row_per_image(output: Tensor, n_images: int, layer: str) -> None:
 
 
 def pool_tokens(tokens: Tensor, grid: TokenGrid, pooling: Pooling) -> Tensor:
-    """One vector for each image, (n, channels).
-
-    "cls" is the first token, "mean" the mean of the patches, "center" the central one, a number one patch by index.
-    """
+    """One vector for each image, (n, channels)."""
+    # "cls" is the first token, "mean" the mean of the patches, "center" the central one, a number one patch by index.
     patches = tokens[:, grid.n_prefix :]  # (n, patches, channels)
     if pooling == "cls":
         if not grid.n_prefix:

@@ -23,9 +23,9 @@ from windvane.vision.recipe import NamedRecipe, Recipe, list_recipes, load_recip
 from windvane.vision.report.training_page import format_result, write_report
 from windvane.vision.saved_model import TrainedModel, is_image_model, load_model
 from windvane.vision.training.fisher import load_fisher_trace
-from windvane.vision.training.metrics import Evaluation
 from windvane.vision.training.run import TrainingResult
 from windvane.vision.training.train import train
+from windvane.vision.training.training_log import Evaluation
 from windvane.vision.transfer.finetune import default_time_budget, finetune, finetune_recipe
 from windvane.vision.transfer.linear_probe import ProbeResult, linear_probe
 from windvane.vision.transfer.select_checkpoint import CheckpointSelection, PretrainedCheckpoint, select_checkpoint

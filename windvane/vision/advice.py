@@ -76,31 +76,17 @@ MEASURED = "measured by us on small sets (benchmarks/miniature.py)"
 
 @dataclass(frozen=True)
 class Advice:
-    """Recommended settings, each with a reason and its source.
+    """Recommended settings, each with a reason and its source."""
 
-    Parameters
-    ----------
-    transfer
-        Start from pre-trained weights. If none are at hand, the other fields are for training from scratch meanwhile.
-    level
-        AugReg level, a key of `windvane.vision.AUGREG_LEVELS`.
-    dropout, drop_path
-        Dropout and the highest rate of stochastic depth: both 0 or both 0.1.
-    weight_decay
-        Decoupled and multiplied by the learning rate, as in torch's AdamW; 0 for transfer.
-    reasons
-        Reason of each part ("transfer", "level", "regularization", "weight_decay"), with the numbers of the paper.
-    sources
-        Where the rule of each part comes from.
-    """
-
+    # Start from pre-trained weights. If none are at hand, the other fields are for training from scratch meanwhile.
     transfer: bool
-    level: str
-    dropout: float
-    drop_path: float
-    weight_decay: float
+    level: str  # AugReg level, a key of `windvane.vision.AUGREG_LEVELS`
+    dropout: float  # 0 or 0.1
+    drop_path: float  # highest rate of stochastic depth, 0 or 0.1
+    weight_decay: float  # decoupled and multiplied by the learning rate, as in torch's AdamW; 0 for transfer
+    # Reason of each part ("transfer", "level", "regularization", "weight_decay"), with the numbers of the paper.
     reasons: Mapping[str, str]
-    sources: Mapping[str, str]
+    sources: Mapping[str, str]  # where the rule of each part comes from
 
     @property
     def reason(self) -> str:

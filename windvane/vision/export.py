@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,10 +84,7 @@ def export_onnx(model: TrainedModel, path: str | Path) -> Path:
         import onnxruntime
 
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    for n in _CHECKED:
-        images = _random_images(model, n)
-        _check_equal(network, images, session.run(None, {"images": images.numpy()})[0], file)
-    return file
+    return _checked(file, network, model, lambda images: session.run(None, {"images": images.numpy()})[0])
 
 
 def export_torch(model: TrainedModel, path: str | Path) -> Path:
@@ -122,12 +119,7 @@ def export_torch(model: TrainedModel, path: str | Path) -> Path:
         )
         torch.export.save(program, file)
         loaded = torch.export.load(file).module()
-    for n in _CHECKED:
-        images = _random_images(model, n)
-        with torch.inference_mode():
-            probabilities = loaded(images).numpy()
-        _check_equal(network, images, probabilities, file)
-    return file
+    return _checked(file, network, model, lambda images: loaded(images).numpy())
 
 
 def _new_file(path: str | Path, suffix: str) -> Path:
@@ -147,12 +139,15 @@ def _random_images(model: TrainedModel, n: int) -> Tensor:
     return torch.randint(256, (n, 3, size, size), generator=torch.Generator().manual_seed(n)).to(torch.uint8)
 
 
-def _check_equal(network: PixelNetwork, images: Tensor, probabilities: np.ndarray, file: Path) -> None:
-    with torch.inference_mode():
-        expected = network(images).numpy()
-    difference = float(np.abs(probabilities - expected).max())
-    if not difference <= _TOLERANCE:
-        raise WindvaneError(f"{file} computes something else: a probability differs by {difference:.2g}.")
+def _checked(file: Path, network: PixelNetwork, model: TrainedModel, predict: Callable[[Tensor], np.ndarray]) -> Path:
+    """Return the file if what was read back from it computes what the network does."""
+    for n in _CHECKED:
+        images = _random_images(model, n)
+        with torch.inference_mode():
+            difference = float(np.abs(predict(images) - network(images).numpy()).max())
+        if not difference <= _TOLERANCE:
+            raise WindvaneError(f"{file} computes something else: a probability differs by {difference:.2g}.")
+    return file
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from windvane.data.images import ImageDataset
 from windvane.errors import InputError
 from windvane.vision.augment.batch import normalize
-from windvane.vision.device import DeviceContext
 from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import TrainedModel
+from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.loader import Loader, make_loader
 
 BATCH_SIZE = 256

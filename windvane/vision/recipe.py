@@ -30,74 +30,6 @@ class Recipe:
     The defaults follow "How to train your ViT?" (Steiner et al., arXiv 2106.10270, section 3.4), except for the batch
     size and the image size, which fit one small device.
 
-    Parameters
-    ----------
-    model
-        Any name that timm knows, such as ``vit_tiny_patch16_224``; windvane adds ViT-Lite and CCT, such as
-        ``vit_lite_7_4`` and ``cct_7_3x1``.
-    model_kwargs
-        Further arguments of ``timm.create_model``, such as ``{"patch_size": 8}``. JSON values.
-    weights
-        Pre-trained weights: "timm" for the weights of its hub; the path of a .safetensors, .npz or .pth file; the
-        folder of a windvane run; "efficientnet_lite0" to "efficientnet_lite2" for those of installed packages. None
-        for random weights. With pre-trained weights the classifier layer is reset to zero.
-    image_size
-        Width and height of the square images, in pixels.
-    mean, std
-        Normalization of each color channel, for pixels in [0, 1]: the network sees (pixel - mean) / std. None for the
-        values that the weights were trained with, or 0.5 without weights.
-    epochs, steps, time_budget
-        Passes over the training images (fractions allowed), optimizer steps, or the wall-clock seconds of the whole
-        run including its evaluations.
-    batch_size
-        Images per step, summed over all devices.
-    optimizer
-        "adamw" (betas 0.9 and 0.999) or "sgd" (momentum 0.9).
-    learning_rate
-        Peak learning rate.
-    warmup_fraction
-        Fraction of the run in which the learning rate rises linearly; then it falls to zero along a cosine.
-    weight_decay
-        Applied to weight matrices only. With "adamw" it is decoupled and multiplied by the learning rate, as in torch
-        (the paper uses 0.03 or 0.1); with "sgd" it is a plain L2 penalty.
-    grad_clip
-        Maximum global norm of the gradient; None for no limit.
-    ema_decay
-        Decay of an exponential moving average of the weights, which is then evaluated and saved; None for no average.
-    augreg
-        AugReg level, a key of `windvane.vision.AUGREG_LEVELS`.
-    crop
-        "random_resized_crop" (random area and aspect ratio), "random_shift" (by up to an eighth of the image size; for
-        small images) or "none".
-    min_crop_area
-        Smallest fraction of the image area that "random_resized_crop" keeps.
-    horizontal_flip
-        Flip half of the images. Not for digits, letters and signs.
-    dropout, drop_path
-        Dropout, and the highest rate of stochastic depth, which rises linearly with depth. The paper uses 0 or 0.1.
-    label_smoothing
-        Label smoothing; the paper uses none.
-    freeze_fraction
-        Fraction of the layers, counted from the input, that are not trained; for pre-trained weights.
-    loss
-        "cross_entropy", or "binary_cross_entropy" (one yes-or-no decision per class, summed over the classes).
-    fisher_penalty
-        Alpha of `windvane.curvature.FisherPenalty`, 0.001 to 0.1 in its paper; None or 0 for no penalty. With "adamw"
-        it starts where the warmup ends, with "sgd" at the first step.
-    track_fisher
-        Measure the Fisher trace every 50 steps, and more often early on.
-    fisher_reference
-        Folder of an earlier run that tracked the trace and trained well, with the same network (model, model_kwargs,
-        image size, loss, number of classes) and other settings. This run then tracks the trace too, and an alarm
-        compares both at equal entropy of their predictions.
-    precision
-        "float32", "bfloat16", or "auto": bfloat16 on GPUs that support it, and on CPUs that support it for networks of
-        more than 20 million multiply-adds per image without depthwise convolutions (up to twice as fast).
-    compile
-        Use ``torch.compile``; costs about a minute at the start.
-    seed
-        Root of all randomness.
-
     Examples
     --------
     >>> recipe = Recipe("vit_lite_7_4", image_size=32, epochs=50, augreg="light2")
@@ -105,37 +37,61 @@ class Recipe:
     0.001
     """
 
+    # Any name that timm knows, such as ``vit_tiny_patch16_224``; windvane adds ViT-Lite and CCT, such as
+    # ``vit_lite_7_4`` and ``cct_7_3x1``.
     model: str
+    # Further arguments of ``timm.create_model``, such as ``{"patch_size": 8}``. JSON values.
     model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    # Pre-trained weights: "timm" for the weights of its hub; the path of a .safetensors, .npz or .pth file; the folder
+    # of a windvane run; "efficientnet_lite0" to "efficientnet_lite2" for those of installed packages. None for random
+    # weights. With pre-trained weights the classifier layer is reset to zero.
     weights: str | None = None
-    image_size: int = 224
+    image_size: int = 224  # width and height of the square images, in pixels
+    # Mean of each color channel, for pixels in [0, 1]: the network sees (pixel - mean) / std. None for the values that
+    # the weights were trained with, or 0.5 without weights.
     mean: Triple | None = None
-    std: Triple | None = None
-    epochs: float | None = None
-    steps: int | None = None
-    time_budget: float | None = None
-    batch_size: int = 128
-    optimizer: str = "adamw"
-    learning_rate: float = 1e-3
+    std: Triple | None = None  # standard deviation of each color channel, as for `mean`
+    epochs: float | None = None  # passes over the training images; fractions are allowed
+    steps: int | None = None  # optimizer steps
+    time_budget: float | None = None  # wall-clock seconds of the whole run, including its evaluations
+    batch_size: int = 128  # images per step, summed over all devices
+    optimizer: str = "adamw"  # "adamw" (betas 0.9 and 0.999) or "sgd" (momentum 0.9)
+    learning_rate: float = 1e-3  # peak learning rate
+    # Fraction of the run in which the learning rate rises linearly; then it falls to zero along a cosine.
     warmup_fraction: float = 0.1
+    # Applied to weight matrices only. With "adamw" it is decoupled and multiplied by the learning rate, as in torch
+    # (the paper uses 0.03 or 0.1); with "sgd" it is a plain L2 penalty.
     weight_decay: float = 0.1
-    grad_clip: float | None = 1.0
+    grad_clip: float | None = 1.0  # maximum global norm of the gradient; None for no limit
+    # Decay of an exponential moving average of the weights, which is then evaluated and saved; None for no average.
     ema_decay: float | None = None
-    augreg: str = "none"
+    augreg: str = "none"  # AugReg level, a key of `windvane.vision.AUGREG_LEVELS`
+    # "random_resized_crop" (random area and aspect ratio), "random_shift" (by up to an eighth of the image size; for
+    # small images) or "none".
     crop: str = "random_resized_crop"
-    min_crop_area: float = 0.05
+    min_crop_area: float = 0.05  # smallest fraction of the image area that "random_resized_crop" keeps
+    # Flip half of the images. Not for digits, letters and signs.
     horizontal_flip: bool = True
-    dropout: float = 0.0
-    drop_path: float = 0.0
-    label_smoothing: float = 0.0
+    dropout: float = 0.0  # the paper uses 0 or 0.1
+    drop_path: float = 0.0  # highest rate of stochastic depth, which rises linearly with depth; the paper uses 0 or 0.1
+    label_smoothing: float = 0.0  # label smoothing; the paper uses none
+    # Fraction of the layers, counted from the input, that are not trained; for pre-trained weights.
     freeze_fraction: float = 0.0
+    # "cross_entropy", or "binary_cross_entropy" (one yes-or-no decision per class, summed over the classes).
     loss: str = "cross_entropy"
+    # Alpha of `windvane.curvature.FisherPenalty`, 0.001 to 0.1 in its paper; None or 0 for no penalty. With "adamw" it
+    # starts where the warmup ends, with "sgd" at the first step.
     fisher_penalty: float | None = None
-    track_fisher: bool = False
+    track_fisher: bool = False  # measure the Fisher trace every 50 steps, and more often early on
+    # Folder of an earlier run that tracked the trace and trained well, with the same network (model, model_kwargs,
+    # image size, loss, number of classes) and other settings. This run then tracks the trace too, and an alarm compares
+    # both at equal entropy of their predictions.
     fisher_reference: str | None = None
+    # "float32", "bfloat16", or "auto": bfloat16 on GPUs that support it, and on CPUs that support it for networks of
+    # more than 20 million multiply-adds per image without depthwise convolutions (up to twice as fast).
     precision: str = "auto"
-    compile: bool = False
-    seed: int = 0
+    compile: bool = False  # use ``torch.compile``; costs about a minute at the start
+    seed: int = 0  # root of all randomness
 
     def __post_init__(self) -> None:
         check_model_name(self.model)

@@ -27,30 +27,19 @@ _LIBRARIES = ("torch", "timm", "torchvision", "numpy")
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained network and how to use it.
+    """A trained network and how to use it."""
 
-    Parameters
-    ----------
-    network
-        Maps pixels of shape (n, 3, s, s), normalized as in the recipe, to logits of shape (n, k). In evaluation mode.
-    recipe
-        The recipe that trained it.
-    classes
-        Names of the classes, in the order of the logits.
-    """
-
+    # Maps pixels of shape (n, 3, s, s), normalized as in the recipe, to logits of shape (n, k). In evaluation mode.
     network: nn.Module
-    recipe: Recipe
-    classes: tuple[str, ...]
+    recipe: Recipe  # the recipe that trained it
+    classes: tuple[str, ...]  # names of the classes, in the order of the logits
 
 
 def save_model(
     folder: Path, weights: Mapping[str, Tensor], recipe: Recipe, classes: Sequence[str], facts: Mapping[str, Any]
 ) -> None:
-    """Write a model, and further JSON values for its manifest, into a folder that may hold other files of a run.
-
-    The manifest comes last.
-    """
+    """Write a model, and further JSON values for its manifest, into a folder that may hold other files of a run."""
+    # The manifest comes last.
     write_tensors(folder / WEIGHTS, weights)
     content = {
         "format": FORMAT,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from windvane.data.images.folder import ImageListing
+from windvane.data.images.listing import ImageListing
 from windvane.data.images.splits import group_images, hold_out_images, keep_together
 from windvane.errors import InputError
 

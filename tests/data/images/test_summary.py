@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from windvane.data.images.duplicates import Duplicate
-from windvane.data.images.folder import Skipped
+from windvane.data.images.listing import Skipped
 from windvane.data.images.summary import describe_balance, describe_duplicates, describe_sizes, describe_skipped
 
 

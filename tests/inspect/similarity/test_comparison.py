@@ -98,3 +98,8 @@ def test_picture() -> None:
     assert ax.get_title() == "CKA, 640 images"
     assert scale.get_ylim() == (0, 1)
     assert isinstance(found, Result)
+
+
+def test_results_are_recognized() -> None:
+    assert issubclass(Comparison, Result)
+    assert not issubclass(dict, Result)

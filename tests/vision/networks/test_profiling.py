@@ -6,9 +6,9 @@ import pytest
 import torch
 from pictures import noise, tiny_recipe
 
-from windvane.vision.device import DeviceContext
 from windvane.vision.networks.create import create_model
 from windvane.vision.networks.profiling import FEW, MANY, Timing, measure_timing, seconds_per_image
+from windvane.vision.training.device import DeviceContext
 
 CPU = DeviceContext(torch.device("cpu"), bfloat16=False)
 

@@ -24,8 +24,8 @@ from windvane.vision.report import training_page
 from windvane.vision.report.classification import EvaluatedImages
 from windvane.vision.report.training_page import describe_recipe, format_duration, make_page
 from windvane.vision.saved_model import TrainedModel
-from windvane.vision.training.metrics import Evaluation
 from windvane.vision.training.run import TrainingResult
+from windvane.vision.training.training_log import Evaluation
 
 RECIPE = Recipe("vit_lite_7_4", image_size=32, epochs=50.0, augreg="light1", crop="random_shift")
 

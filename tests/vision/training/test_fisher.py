@@ -19,8 +19,8 @@ from windvane.curvature import FisherRecord
 from windvane.errors import InputError, ModelFileError
 from windvane.vision.networks.create import create_model
 from windvane.vision.training.fisher import FisherMonitor, check_explosion, is_measurement_step, load_fisher_trace
-from windvane.vision.training.metrics import Evaluation
 from windvane.vision.training.train import train
+from windvane.vision.training.training_log import Evaluation
 
 BOTH = {"fisher_penalty": 0.1, "track_fisher": True}
 

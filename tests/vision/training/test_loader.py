@@ -8,7 +8,7 @@ import pytest
 import torch
 from pictures import image_set, noise, tiny_recipe
 
-from windvane.vision.device import DeviceContext
+from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.loader import (
     EpochSampler,
     InMemoryLoader,

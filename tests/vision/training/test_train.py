@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,9 @@ from windvane.errors import InputError, NotFiniteError, RunMismatchError
 from windvane.vision.predict import predict_proba
 from windvane.vision.saved_model import load_model
 from windvane.vision.training.checkpoint import CHECKPOINT
-from windvane.vision.training.metrics import Evaluation
 from windvane.vision.training.run import TrainingRun
-from windvane.vision.training.train import train
+from windvane.vision.training.train import SIGNALS, stop_on_signal, train
+from windvane.vision.training.training_log import Evaluation
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDE = {"patch_size": 4, "embed_dim": 64, "depth": 2, "num_heads": 2}
@@ -238,3 +239,42 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     found = load_model(tmp_path / "run").network.state_dict()
     for name, value in alone.model.network.state_dict().items():
         torch.testing.assert_close(found[name], value, atol=2e-3, rtol=2e-2)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_is_noted_and_the_second_interrupts(number: signal.Signals) -> None:
+    before = {one: signal.getsignal(one) for one in SIGNALS}
+    with stop_on_signal() as stop:
+        assert not stop.requested
+        os.kill(os.getpid(), number)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert {one: signal.getsignal(one) for one in SIGNALS} == before
+
+
+def test_what_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with stop_on_signal() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert not stop.requested
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_elsewhere_signals_are_left_alone() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with stop_on_signal(processes=2):
+        assert signal.getsignal(signal.SIGINT) is before
+    seen: list[bool] = []
+
+    def work() -> None:
+        with stop_on_signal() as stop:
+            seen.append(stop.requested)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]

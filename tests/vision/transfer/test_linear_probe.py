@@ -14,10 +14,10 @@ from sklearn.preprocessing import StandardScaler
 
 from windvane.data.images import ImageDataset
 from windvane.errors import InputError
-from windvane.vision.device import DeviceContext
 from windvane.vision.networks.create import create_model
 from windvane.vision.predict import predict_proba
 from windvane.vision.recipe import Recipe
+from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.loader import make_loader
 from windvane.vision.transfer.finetune import finetune_recipe
 from windvane.vision.transfer.linear_probe import C_VALUES, Features, extract_features, fit_head, linear_probe

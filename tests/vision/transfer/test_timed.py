@@ -18,13 +18,14 @@ from windvane.vision.networks.profiling import Timing
 from windvane.vision.predict import predict_proba
 from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import load_model
-from windvane.vision.training.metrics import ProgressLogger
 from windvane.vision.training.run import TrainingRun
 from windvane.vision.training.train import StopRequest, run_training, train
+from windvane.vision.training.training_log import ProgressLogger
 from windvane.vision.transfer.finetune import finetune_recipe
 from windvane.vision.transfer.timed import PLAN, finetune_timed
 
 module = importlib.import_module("windvane.vision.transfer.timed")  # windvane.vision has the function by that name
+training = importlib.import_module("windvane.vision.training.train")
 DATA = digits(200, 100)
 
 
@@ -77,7 +78,7 @@ def test_a_stopped_run_resumes_its_plan(weights: str, tmp_path: Path, monkeypatc
         stop.requested = True
         run_training(run, folder, log, stop=stop, **first)
 
-    monkeypatch.setattr(module, "run_training", stop_at_once)
+    monkeypatch.setattr(training, "run_training", stop_at_once)
     with pytest.raises(KeyboardInterrupt, match="stopped after step 0"):
         finetune_timed(recipe_of(weights), DATA, out=tmp_path / "run", quiet=True)
     monkeypatch.setattr(module, "measure_timing", lambda *_: pytest.fail("measured again"))

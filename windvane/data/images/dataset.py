@@ -10,7 +10,7 @@ import numpy as np
 
 from windvane.data.images.decode import Item, Pixels, decode_image, map_blocks
 from windvane.data.images.duplicates import Duplicate
-from windvane.data.images.folder import Skipped
+from windvane.data.images.listing import Skipped
 from windvane.data.images.summary import describe_balance, describe_duplicates, describe_sizes, describe_skipped
 from windvane.errors import InputError
 from windvane.runtime.columns.table import Integers
@@ -22,19 +22,6 @@ _PURPOSES = {"train": "to train", "valid": "to validate", "test": "to test"}
 class ImageDataset:
     """Images of one split, decoded on demand.
 
-    Parameters
-    ----------
-    items
-        Files, encoded bytes, or uint8 arrays of shape (h, w) or (h, w, c).
-    labels
-        Class numbers of shape (n,); 0 and 1 of shape (n, c) for several labels per image; None if unknown.
-    classes
-        Names of the c classes.
-    names
-        Name of each image, for reports.
-    sizes
-        Height and width of each image, shape (n, 2); None if unknown.
-
     Examples
     --------
     >>> import numpy as np
@@ -43,11 +30,12 @@ class ImageDataset:
     (1, 4, 4, 3)
     """
 
-    items: Sequence[Item]
+    items: Sequence[Item]  # files, encoded bytes, or uint8 arrays of shape (h, w) or (h, w, c)
+    # Class numbers of shape (n,); 0 and 1 of shape (n, c) for several labels per image; None if unknown.
     labels: Integers | None
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    sizes: Integers | None = None
+    classes: tuple[str, ...]  # names of the c classes
+    names: tuple[str, ...]  # name of each image, for reports
+    sizes: Integers | None = None  # height and width of each image, shape (n, 2); None if unknown
 
     def __len__(self) -> int:
         return len(self.items)
@@ -96,31 +84,18 @@ class ImageDataset:
 class ImageSplits:
     """Images to learn from, in splits.
 
-    Parameters
-    ----------
-    train, valid, test
-        The splits, or None. All have the classes of the training split.
-    skipped
-        What was left out, and why.
-    duplicates
-        Pairs of images with equal pixels.
-    notes
-        What else the user should know.
-    seconds
-        Time of reading and checking.
-
     Examples
     --------
     >>> print(read_images("flowers/").summary())  # doctest: +SKIP
     """
 
-    train: ImageDataset
+    train: ImageDataset  # all splits have the classes of this one
     valid: ImageDataset | None
     test: ImageDataset | None
-    skipped: tuple[Skipped, ...]
-    duplicates: tuple[Duplicate, ...]
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
+    skipped: tuple[Skipped, ...]  # what was left out, and why
+    duplicates: tuple[Duplicate, ...]  # pairs of images with equal pixels
+    notes: tuple[str, ...] = ()  # what else the user should know
+    seconds: float = 0.0  # time of reading and checking
 
     def summary(self) -> str:
         """Describe counts, sizes, class balance, skipped images, duplicates and notes, one line each."""

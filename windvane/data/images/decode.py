@@ -52,11 +52,9 @@ class ImageCheck:
 
 
 def decode_image(item: Item, at_least: int | None = None) -> Pixels:  # (h, w, 3)
-    """Decode a file, its bytes, or a uint8 array (h, w) or (h, w, c) with up to 4 channels to RGB bytes (h, w, 3).
-
-    Two channels are gray and alpha. With `at_least`, a larger JPEG file is decoded at a half, a quarter or an eighth of
-    its size if both sides keep that many pixels, which is faster. Raises `InputError` with the reason only.
-    """
+    """Decode a file, its bytes, or a uint8 array (h, w) or (h, w, c) with up to 4 channels to RGB bytes (h, w, 3)."""
+    # Two channels are gray and alpha. With `at_least`, a larger JPEG file is decoded at a half, a quarter or an eighth
+    # of its size if both sides keep that many pixels, which is faster. Raises `InputError` with the reason only.
     try:
         try:
             return _decode(item, at_least)[0]
@@ -69,10 +67,8 @@ def decode_image(item: Item, at_least: int | None = None) -> Pixels:  # (h, w, 3
 
 
 def check_images(items: Any) -> list[ImageCheck]:
-    """Decode every image once, in threads, to know beforehand which cannot be decoded.
-
-    Results about files (of that size and date) and encoded bytes are remembered in the process.
-    """
+    """Decode every image once, in threads, to know beforehand which cannot be decoded."""
+    # Results about files (of that size and date) and encoded bytes are remembered in the process.
     with _filters, catch_warnings():  # here, not in the threads
         simplefilter("ignore")
         return map_blocks(lambda block: [_check(items[i]) for i in block], len(items))
@@ -88,10 +84,8 @@ def map_blocks(work: Callable[[range], list[T]], n: int) -> list[T]:
 
 
 def eight_bit_factor(low: float, high: float, whole: bool) -> float | None:
-    """Return the factor that brings values to a byte, or None for values without a usual range.
-
-    255 for fractions of 0 to 1, 1 for values up to 255, 1 / 257 for integers of 16 bits.
-    """
+    """Return the factor that brings values to a byte, or None for values without a usual range."""
+    # 255 for fractions of 0 to 1, 1 for values up to 255, 1 / 257 for integers of 16 bits.
     if not (low >= 0 and math.isfinite(high)):
         return None
     if not whole and high <= 1:

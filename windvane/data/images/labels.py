@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from windvane.data.images.folder import natural_key
+from windvane.data.images.listing import natural_key
 from windvane.errors import InputError
 from windvane.runtime.columns.table import Integers
 
@@ -27,11 +27,9 @@ class Labels:
 
 
 def spread_labels(labels: Any) -> list[Any]:
-    """Return a label, or a list of labels, for each image, from whatever form the labels are given in.
-
-    That is a list, an array or a column of n labels; n lists of labels; or an array or a frame of 0 and 1 of shape
-    (n, c) whose columns name the classes.
-    """
+    """Return a label, or a list of labels, for each image, from whatever form the labels are given in."""
+    # That is a list, an array or a column of n labels; n lists of labels; or an array or a frame of 0 and 1 of shape
+    # (n, c) whose columns name the classes.
     if hasattr(labels, "to_pandas"):
         labels = labels.to_pandas()
     if isinstance(labels, str | bytes | Mapping) or not hasattr(labels, "__len__"):
@@ -53,10 +51,8 @@ def spread_labels(labels: Any) -> list[Any]:
 
 
 def encode_labels(labels: Sequence[Any], is_train: NDArray[np.bool_]) -> Labels:
-    """Encode a label, or a list of labels, for each of n images; the training images, a mask (n,), define the classes.
-
-    Labels of any type are taken as text. One that is missing, or that no training image has, is a problem.
-    """
+    """Encode a label, or a list of labels, for each of n images; the training images define the classes."""
+    # Labels of any type are taken as text. One that is missing, or that no training image has, is a problem.
     several = np.array([isinstance(label, _COLLECTIONS) for label in labels], dtype=np.bool_)
     names = [_texts(label) for label in labels]  # empty where a label is missing
     single = np.array([len(texts) > 0 for texts in names], dtype=np.bool_) & ~several

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from windvane.data.images.dataset import ImageDataset, ImageSplits
 from windvane.data.images.decode import ImageCheck, check_images
 from windvane.data.images.duplicates import Duplicate, find_duplicates
-from windvane.data.images.folder import ImageListing, Skipped
 from windvane.data.images.labels import encode_labels, spread_labels
+from windvane.data.images.listing import ImageListing, Skipped
 from windvane.data.images.sources import Columns, list_images
 from windvane.data.images.splits import group_images, hold_out_images, keep_together
 from windvane.data.images.summary import describe_skipped

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from windvane.data.files import READABLE, read_frame
 from windvane.data.images.decode import Item, Pixels, eight_bit_factor, to_rgb
-from windvane.data.images.folder import ImageListing, list_files, list_folder, normalize_split_name
+from windvane.data.images.listing import ImageListing, list_files, list_folder, normalize_split_name
 from windvane.errors import InputError, unknown_name_error
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
@@ -39,34 +39,22 @@ WANTED = (
 class Columns:
     """Which columns of a table hold what; None for the usual names, or for the image by its values.
 
-    Parameters
-    ----------
-    image
-        Encoded bytes, mappings with "bytes" and "path" (as ``datasets`` writes them), arrays, or paths relative to the
-        folder of the table.
-    label
-        A label for each image, or a list of labels.
-    split
-        "train", "valid" (or "val", "validation") or "test" for each image.
-    name
-        Name of each image, for reports.
-
     Examples
     --------
     >>> data = read_images("birds.csv", columns=Columns(image="file", label="species"))  # doctest: +SKIP
     """
 
+    # Encoded bytes, mappings with "bytes" and "path" (as ``datasets`` writes them), arrays, or paths relative to the
+    # folder of the table.
     image: str | None = None
-    label: str | None = None
-    split: str | None = None
-    name: str | None = None
+    label: str | None = None  # a label for each image, or a list of labels
+    split: str | None = None  # "train", "valid" (or "val", "validation") or "test" for each image
+    name: str | None = None  # name of each image, for reports
 
 
 def list_images(source: Any, columns: Columns, *, labelled: bool = True) -> ImageListing:
-    """List the images of a source as for `read_images`, in order of names for folders, else as given.
-
-    `labelled` says whether the sub-folders of a folder are classes.
-    """
+    """List the images of a source as for `read_images`, in order of names for folders, else as given."""
+    # `labelled` says whether the sub-folders of a folder are classes.
     if isinstance(source, str | os.PathLike):
         return _list_path(Path(source), columns, labelled)
     if isinstance(source, Mapping):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from windvane.data.images.folder import ImageListing
+from windvane.data.images.listing import ImageListing
 from windvane.data.splits import hold_out
 from windvane.errors import InputError, unknown_name_error
 from windvane.runtime.columns.table import Integers
@@ -46,12 +46,10 @@ def keep_together(groups: Integers, clusters: list[list[int]]) -> Integers:  # (
 def hold_out_images(
     splits: NDArray[np.str_], labels: Integers, valid: float | None, together: Integers, seed: int
 ) -> tuple[NDArray[np.str_], list[str]]:
-    """Move a share of the training images to validation, unless there is a validation split.
-
-    `splits` has "train", "valid" or "test" for each image; `labels` are class numbers (n,), or 0 and 1 of shape (n, c);
-    `valid` is the share, 0 for none, None for the default; images of one number in `together` stay together. Returns
-    the new splits and notes in words.
-    """
+    """Move a share of the training images to validation, unless there is a validation split."""
+    # `splits` has "train", "valid" or "test" for each image; `labels` are class numbers (n,), or 0 and 1 of shape
+    # (n, c); `valid` is the share, 0 for none, None for the default; images of one number in `together` stay together.
+    # Returns the new splits and notes in words.
     trains = np.flatnonzero(splits == "train")
     if (splits == "valid").any():
         if valid is not None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from windvane.data.images.duplicates import Duplicate
-from windvane.data.images.folder import Skipped
+from windvane.data.images.listing import Skipped
 from windvane.runtime.columns.table import Integers
 
 MAX_NAMED = 5  # examples of a finding
@@ -25,10 +25,8 @@ def describe_sizes(sizes: Integers) -> str:
 
 
 def describe_balance(labels: Integers, classes: Sequence[str]) -> str:
-    """Describe whether the classes are balanced, in a sentence with the largest and the smallest one.
-
-    Labels are class numbers (n,), or 0 and 1 of shape (n, c).
-    """
+    """Describe whether the classes are balanced, in a sentence with the largest and the smallest one."""
+    # Labels are class numbers (n,), or 0 and 1 of shape (n, c).
     counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(classes))
     most, least = int(counts.argmax()), int(counts.argmin())
     if counts[most] == counts[least]:

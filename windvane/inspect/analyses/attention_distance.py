@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -24,7 +25,6 @@ from windvane.inspect.result import Floats
 from windvane.inspect.tokens import TokenGrid, prefix_counts, token_grid
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -72,23 +72,13 @@ class AttentionDistance:
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each layer and head: layer, depth, head, distance, prefix_attention, local."""
-        import pandas as pd
-
         parts = zip(self.layers, self.distances, self.prefix_attention, self.local_heads(), strict=True)
-        frames = [
-            pd.DataFrame(
-                {
-                    "layer": layer,
-                    "depth": depth,
-                    "head": np.arange(len(distance)),
-                    "distance": distance,
-                    "prefix_attention": prefix_attention,
-                    "local": local,
-                }
-            )
-            for depth, (layer, distance, prefix_attention, local) in enumerate(parts)
+        rows = [
+            (layer, depth, head, *numbers)
+            for depth, (layer, *columns) in enumerate(parts)
+            for head, numbers in enumerate(zip(*columns, strict=True))
         ]
-        return pd.concat(frames, ignore_index=True)
+        return pd.DataFrame(rows, columns=["layer", "depth", "head", "distance", "prefix_attention", "local"])
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Distance of every head by layer, beside that of uniform attention."""

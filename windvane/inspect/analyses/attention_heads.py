@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from torch import nn
 
 from windvane.errors import InputError
@@ -20,13 +21,12 @@ from windvane.inspect.analyses.attention import head_outputs
 from windvane.inspect.analyses.attention_distance import attention_distance
 from windvane.inspect.batches import batch_length, device_of, paired_batches
 from windvane.inspect.plots import LINE_COLORS, MARKERS, figure_and_axes
-from windvane.inspect.result import Floats
+from windvane.inspect.result import Floats, long_frame
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
 from windvane.inspect.similarity.measures import CKAMeasure
 from windvane.torch_utils import to_device
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -52,17 +52,10 @@ class HeadSimilarity:
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each group and layer of the other network: group, distance (pixels), other_layer, similarity."""
-        import pandas as pd
-
-        group, other = (index.ravel() for index in np.indices(self.similarity.shape))
-        return pd.DataFrame(
-            {
-                "group": group,
-                "distance": self.distance[group],
-                "other_layer": np.array(self.other_layers, dtype=object)[other],
-                "similarity": self.similarity.ravel(),
-            }
-        )
+        groups = range(len(self.distance))
+        frame = long_frame({"group": groups, "other_layer": self.other_layers}, similarity=self.similarity)
+        frame.insert(1, "distance", np.repeat(self.distance, len(self.other_layers)))
+        return frame
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Similarity by distance, one line for each layer of the other network."""
@@ -116,10 +109,8 @@ def head_similarity(
         Of the other network, as in `layer_names`.
     groups
         Which heads are compared.
-    batch_size
-        Images at a time; HSIC is averaged over batches.
-    n_images
-        Use the first so many images; None uses all.
+    batch_size, n_images
+        Images at a time; HSIC is averaged over batches. The first `n_images` are used; None uses all.
 
     Returns
     -------

@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from windvane.errors import InputError
 from windvane.inspect.batches import Batch, image_batches, image_size
 from windvane.inspect.hooks import LayerOutput, observe
-from windvane.inspect.layers import spatial_layers
+from windvane.inspect.layer_selection import spatial_layers
 from windvane.inspect.plots import image_grid
-from windvane.inspect.result import Floats
+from windvane.inspect.result import Floats, long_frame
 from windvane.inspect.similarity.cka import CKA
 from windvane.inspect.tokens import TokenGrid, as_tokens, check_row_per_image, prefix_counts
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -79,20 +79,9 @@ class Localization:
 
         Columns: token_row, token_column, patch_row, patch_column, distance (in pixels), similarity.
         """
-        import pandas as pd
-
-        token, patch = (index.ravel() for index in np.indices(self.similarity.shape))
-        columns = self.grid.columns
-        return pd.DataFrame(
-            {
-                "token_row": token // columns,
-                "token_column": token % columns,
-                "patch_row": patch // columns,
-                "patch_column": patch % columns,
-                "distance": self.grid.distances().numpy().ravel(),
-                "similarity": self.similarity.ravel(),
-            }
-        )
+        rows, columns = range(self.grid.rows), range(self.grid.columns)
+        index = {"token_row": rows, "token_column": columns, "patch_row": rows, "patch_column": columns}
+        return long_frame(index, distance=self.grid.distances().numpy(), similarity=self.similarity)
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Similarity of nine tokens, from corner to corner, to all patches."""
@@ -124,12 +113,8 @@ def localization(
         Images, or batches of them; some hundreds are needed for a clear picture.
     layer
         Name of one layer; None uses the last spatial block.
-    batch_size
-        Images at a time, 4 or more; HSIC is averaged over batches.
-    n_images
-        Use the first so many images; None uses all.
-    n_prefix
-        Number of tokens without a position; None asks the network, or finds it from the size of the images.
+    batch_size, n_images, n_prefix
+        As in `attention_distance`; 4 images or more at a time, as HSIC is averaged over batches.
 
     Returns
     -------

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -19,14 +20,13 @@ from windvane.errors import InputError, unknown_name_error
 from windvane.inspect.activations import collect_activations
 from windvane.inspect.analyses.ridge import ALPHAS, ridge_path
 from windvane.inspect.batches import Batch, image_batches, image_size, image_tensor
-from windvane.inspect.layers import TRACED_IMAGES, spatial_layers
+from windvane.inspect.layer_selection import TRACED_IMAGES, spatial_layers
 from windvane.inspect.plots import BLUE, GREEN, GREY, LINE_COLORS, VERMILION, figure_and_axes, label_blocks
 from windvane.inspect.result import Floats
 from windvane.inspect.tokens import Pooling, as_tokens, has_class_token, pool_tokens, prefix_counts
 from windvane.torch_utils import unwrap_model
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -107,8 +107,6 @@ class Probes:
 
         Columns: layer, depth, pooling, shots (missing for all examples), accuracy (mean over seeds), std.
         """
-        import pandas as pd
-
         mean, std = self.accuracy.mean(-1), self.accuracy.std(-1)
         rows = [
             (layer, depth, pooling, shot, mean[depth, p, s], std[depth, p, s])

@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from windvane.inspect.batches import image_batches, image_size, image_tensor, map_tensors, slice_batch
 from windvane.inspect.hooks import LayerOutput, explain_failure, observe
-from windvane.inspect.layers import spatial_layers
+from windvane.inspect.layer_selection import spatial_layers
 from windvane.inspect.plots import image_grid
 from windvane.inspect.result import Floats
 from windvane.inspect.tokens import TokenGrid, as_tokens, check_row_per_image, prefix_counts
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -100,8 +100,6 @@ class ReceptiveFields:
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each layer: layer, depth, sigma (pixels), half_area (fraction of the image)."""
-        import pandas as pd
-
         depth = np.arange(len(self.layers))
         return pd.DataFrame({"layer": self.layers, "depth": depth, "sigma": self.sigma, "half_area": self.half_area})
 
@@ -136,7 +134,7 @@ def receptive_fields(
     n_images
         Use the first so many images, in one batch; None uses 32, or all of the data or of its first batch.
     n_prefix
-        Number of tokens without a position; None asks the network, or finds it from the size of the images.
+        As in `attention_distance`.
     seed
         Of the random signs.
 

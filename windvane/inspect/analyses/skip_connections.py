@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +27,6 @@ from windvane.inspect.tokens import has_class_token, prefix_counts, token_grid
 from windvane.torch_utils import unwrap_model
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -95,8 +95,6 @@ class SkipRatios:
 
         Columns: block, depth, kind, tokens ("cls", "register" or "spatial"), ratio, cosine.
         """
-        import pandas as pd
-
         rows = []
         parts = zip(self.sublayers, self.ratio, self.cosine, self.n_prefix, strict=True)
         for depth, (sublayer, ratio, cosine, n_prefix) in enumerate(parts):
@@ -162,12 +160,8 @@ def skip_ratios(
         A network with transformer blocks or residual blocks. It runs in evaluation mode.
     data
         Images, or batches of them.
-    batch_size
-        Images at a time.
-    n_images
-        Use the first so many images; None uses all.
-    n_prefix
-        Number of tokens without a position; None asks the network, or finds it from the size of the images.
+    batch_size, n_images, n_prefix
+        As in `attention_distance`.
 
     Returns
     -------

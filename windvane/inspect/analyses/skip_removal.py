@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pandas as pd
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -20,7 +21,6 @@ from windvane.inspect.plots import heat_map
 from windvane.inspect.similarity.comparison import Comparison
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -127,8 +127,6 @@ class Partition:
 
     def to_frame(self) -> pd.DataFrame:
         """Mean similarity of the pairs of layers before, after and across the block: pairs, similarity."""
-        import pandas as pd
-
         return pd.DataFrame({"pairs": ["before", "after", "across"], "similarity": [*self.within, self.across]})
 
     def plot(self, ax: Axes | None = None) -> Figure:

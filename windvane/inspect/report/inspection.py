@@ -27,7 +27,7 @@ from windvane.inspect.similarity.compare import Sampling, baselines, compare, un
 from windvane.inspect.similarity.comparison import Comparison
 from windvane.inspect.similarity.drift import drift
 from windvane.pages.html_builder import check_path
-from windvane.vision.device import find_device
+from windvane.vision.training.device import find_device
 
 FIELD_IMAGES = 32  # for receptive fields, as in the paper
 SHOTS = (1, 5, 10, 25)  # examples per class of few-shot probes, where there are more

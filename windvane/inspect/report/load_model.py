@@ -15,6 +15,7 @@ from windvane.data.images.dataset import ImageDataset
 from windvane.data.images.sources import SUFFIXES
 from windvane.errors import InputError, ModelFileError, unknown_name_error
 from windvane.vision.augment.batch import normalize
+from windvane.vision.networks.weights import read_state_dict
 from windvane.vision.saved_model import is_image_model, load_model
 
 
@@ -40,11 +41,9 @@ def find_images(folder: str | Path, n_images: int, seed: int = 0) -> list[Path]:
 
 
 def load_model_and_images(model: str, paths: Sequence[Path], *, pretrained: bool = True) -> LoadedModel:
-    """Load a network and read images in its size and normalization.
-
-    `model` is a name of timm, with the weights that timm downloads or without `pretrained` random ones; ``NAME=FILE``
-    with the weights of a file; or the run directory of `windvane train`.
-    """
+    """Load a network and read images in its size and normalization."""
+    # `model` is a name of timm, with the weights that timm downloads or without `pretrained` random ones; ``NAME=FILE``
+    # with the weights of a file; or the run directory of `windvane train`.
     if is_image_model(Path(model)):
         return _load_run(Path(model), paths)
     name, _, file = model.partition("=")
@@ -84,12 +83,12 @@ def _load_weights(name: str, file: Path) -> nn.Module:
     if not file.is_file():
         raise InputError(f"model: {str(file)!r} is not a file. Allowed: {name}=FILE, safetensors or a state dict.")
     try:
-        state = timm.models.load_state_dict(str(file), weights_only=True)
+        state = read_state_dict(file)
         head = f"{timm.create_model(name).pretrained_cfg.get('classifier', 'head')}.weight"
         n_classes = {"num_classes": len(state[head])} if head in state else {}
         network: nn.Module = timm.create_model(name, **n_classes)
         network.load_state_dict(state)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except RuntimeError as error:
         raise ModelFileError(f"{file} does not hold the weights of {name}: {error}") from error
     return network
 

@@ -82,11 +82,9 @@ def _cka_in_feature_space(X: Tensor, Y: Tensor, unbiased: bool) -> float:
 
 
 def _hsic(X: Tensor, Y: Tensor, unbiased: bool) -> float:
-    """HSIC of centered features, up to a factor that depends on n alone.
-
-    With the diagonals k and l of both Gram matrices K and L, whose rows sum to zero: without the diagonals they sum to
-    -k and -l, and the trace of their product loses k'l.
-    """
+    """HSIC of centered features, up to a factor that depends on n alone."""
+    # With the diagonals k and l of both Gram matrices K and L, whose rows sum to zero: without the diagonals they sum
+    # to -k and -l, and the trace of their product loses k'l.
     n, product = len(X), (X.T @ Y).square().sum()
     if unbiased:
         k, l = X.square().sum(1), Y.square().sum(1)

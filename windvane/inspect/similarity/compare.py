@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSam
 from windvane.errors import InputError, unknown_name_error
 from windvane.inspect.activations import AUTO_BATCH_SIZE, BatchSize, Step, read_steps
 from windvane.inspect.batches import Batch, batch_length, map_tensors, paired_batches
-from windvane.inspect.layers import Layers
+from windvane.inspect.layer_selection import Layers
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator, average_repeats
 from windvane.inspect.similarity.cca import CCAMeasure, ProcrustesMeasure
 from windvane.inspect.similarity.comparison import Comparison

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from windvane.inspect.plots import heat_map
-from windvane.inspect.result import Floats
+from windvane.inspect.result import Floats, long_frame
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator, SimilarityMatrix
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -71,18 +71,9 @@ class Comparison:
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each pair of layers: first, second, similarity, ci_low, ci_high."""
-        import pandas as pd
-
-        first, second = self.layers
-        return pd.DataFrame(
-            {
-                "first": np.repeat(np.array(first, object), len(second)),
-                "second": np.tile(np.array(second, object), len(first)),
-                "similarity": self.matrix.values.ravel(),
-                "ci_low": self.matrix.ci_low.ravel(),
-                "ci_high": self.matrix.ci_high.ravel(),
-            }
-        )
+        matrix, (first, second) = self.matrix, self.layers
+        values = {"similarity": matrix.values, "ci_low": matrix.ci_low, "ci_high": matrix.ci_high}
+        return long_frame({"first": first, "second": second}, **values)
 
     def matches(self) -> pd.DataFrame:
         """Find for each layer of the second network the most similar layer of the first.
@@ -93,8 +84,6 @@ class Comparison:
             By layer of the second network: match (layer of the first), depth (of the match, 0 to 1), similarity, ci_low
             and ci_high. Layers that cannot be compared are left out.
         """
-        import pandas as pd
-
         defined = np.flatnonzero(np.isfinite(self.values).any(0))
         best = np.nanargmax(self.values[:, defined], 0)
         return pd.DataFrame(

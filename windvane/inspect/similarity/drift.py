@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from torch import nn
 
 from windvane.errors import InputError
 from windvane.inspect.activations import iter_activations
 from windvane.inspect.plots import LINE_COLORS, MARKERS, figure_and_axes, label_blocks
-from windvane.inspect.result import Floats
+from windvane.inspect.result import Floats, long_frame
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
 from windvane.inspect.similarity.measures import CKAMeasure
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -46,19 +46,10 @@ class Drift:
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each network and layer: network, layer, depth, similarity, ci_low, ci_high."""
-        import pandas as pd
-
-        network, depth = (index.ravel() for index in np.indices(self.similarity.shape))
-        return pd.DataFrame(
-            {
-                "network": np.array(self.networks, dtype=object)[network],
-                "layer": np.array(self.layers, dtype=object)[depth],
-                "depth": depth,
-                "similarity": self.similarity.ravel(),
-                "ci_low": self.ci_low.ravel(),
-                "ci_high": self.ci_high.ravel(),
-            }
-        )
+        values = {"similarity": self.similarity, "ci_low": self.ci_low, "ci_high": self.ci_high}
+        frame = long_frame({"network": self.networks, "layer": self.layers}, **values)
+        frame.insert(2, "depth", np.tile(np.arange(len(self.layers)), len(self.networks)))
+        return frame
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Similarity through the network, one line with its interval for each network."""
@@ -95,10 +86,8 @@ def drift(
         Images, or batches of four images or more.
     layers
         As in `layer_names`; the same ones in all networks.
-    batch_size
-        Images at a time; HSIC is averaged over batches.
-    n_images
-        Use the first so many images; None uses all.
+    batch_size, n_images
+        Images at a time; HSIC is averaged over batches. The first `n_images` are used; None uses all.
 
     Returns
     -------

@@ -48,10 +48,8 @@ def flatten_features(activations: Tensor) -> Tensor:
 
 
 def centered_gram(activations: Tensor, *, min_images: int = 1, exact: bool = False) -> Gram:
-    """Gram matrix of (n, ...) after the mean image is subtracted.
-
-    With `exact` the products are taken in float64 too, for measures that divide by small eigenvalues.
-    """
+    """Gram matrix of (n, ...) after the mean image is subtracted."""
+    # With `exact` the products are taken in float64 too, for measures that divide by small eigenvalues.
     n_images = activations.shape[0] if activations.ndim else 0
     if n_images < min_images:
         raise InputError(
@@ -105,10 +103,8 @@ def _sum_blocks(features: Tensor, dtype: torch.dtype) -> tuple[Tensor, float]:
 
 
 def _block_product(features: Tensor) -> Tensor:
-    """Inner products of rows: blocks in their own dtype, all at once so that few threads wait, summed in float64.
-
-    A quarter of the products, below the diagonal, is copied from above it.
-    """
+    """Inner products of rows: blocks in their own dtype, all at once so that few threads wait, summed in float64."""
+    # A quarter of the products, below the diagonal, is copied from above it.
     n_images, n_features = features.shape
     half, n_blocks = n_images // 2, n_features // BLOCK_FEATURES
     rest = features[:, n_blocks * BLOCK_FEATURES :]
@@ -146,11 +142,9 @@ def center(gram: Tensor) -> Tensor:
 
 
 def u_center(gram: Tensor) -> Tensor:
-    """Center (n, n), n > 3, without its diagonal, so that inner products are unbiased; the result has a zero diagonal.
-
-    Two such matrices have the inner product n (n - 3) HSIC1, the three terms of equation 5 in Song et al. 2012.
-    Székely and Rizzo, Partial distance correlation, Annals of Statistics 2014, eq. 2.1.
-    """
+    """Center (n, n), n > 3, without its diagonal, which becomes zero, so that inner products are unbiased."""
+    # Two such matrices have the inner product n (n - 3) HSIC1, the three terms of equation 5 in Song et al. 2012.
+    # Székely and Rizzo, Partial distance correlation, Annals of Statistics 2014, eq. 2.1.
     n_images = len(gram)
     hollow = gram - torch.diag(gram.diagonal())
     rows = hollow.sum(0)

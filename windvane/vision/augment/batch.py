@@ -16,10 +16,8 @@ from windvane.vision.recipe import Recipe
 def augment_batch(
     images: Tensor, labels: Tensor, n_classes: int, recipe: Recipe, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return float32 pixels (n, 3, s, s) and targets (n, k), whose rows sum to 1, of uint8 images and labels (n,).
-
-    A generator of the CPU spares a GPU the wait for what was drawn.
-    """
+    """Return float32 pixels (n, 3, s, s) and targets (n, k), whose rows sum to 1, of uint8 images and labels (n,)."""
+    # A generator of the CPU spares a GPU the wait for what was drawn.
     level = AUGREG_LEVELS[recipe.augreg]
     augmented = rand_augment(crop_batch(images, recipe, generator), level, generator)
     pixels = normalize(augmented, recipe)

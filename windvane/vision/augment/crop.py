@@ -51,10 +51,8 @@ def random_resized_crop(images: Tensor, min_area: float, generator: torch.Genera
 
 
 def sample_crop_size(areas: Tensor, aspects: Tensor, min_area: float) -> tuple[Tensor, Tensor]:
-    """Turn uniform draws into heights and widths of crops, as fractions of the image, at most 1.
-
-    The area is uniform between `min_area` and 1, the aspect ratio log-uniform between 3/4 and 4/3.
-    """
+    """Turn uniform draws into heights and widths of crops, as fractions of the image, at most 1."""
+    # The area is uniform between `min_area` and 1, the aspect ratio log-uniform between 3/4 and 4/3.
     area = min_area + (1.0 - min_area) * areas
     low, high = (math.log(ratio) for ratio in _ASPECT_RATIOS)
     root = torch.exp(0.5 * (low + (high - low) * aspects))

@@ -15,10 +15,8 @@ _CANDIDATES = 64  # pairs drawn at once; none is accepted with a chance below 2^
 
 
 def mixup(images: Tensor, targets: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Blend float images (n, ...) and targets (n, k) with those of the previous image in the batch.
-
-    Lambda is drawn from Beta(alpha, alpha), 0 < alpha <= 1, on the device of the generator.
-    """
+    """Blend float images (n, ...) and targets (n, k) with those of the previous image in the batch."""
+    # Lambda is drawn from Beta(alpha, alpha), 0 < alpha <= 1, on the device of the generator.
     check_usable("alpha", alpha, 0.0 < alpha <= 1.0, "a number above 0 and at most 1")
     for name, values in (("images", images), ("targets", targets)):
         if not values.is_floating_point():

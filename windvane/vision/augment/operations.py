@@ -129,11 +129,9 @@ def translate_y(images: Tensor, pixels: float) -> Tensor:
 
 
 def cutout(images: Tensor, half: int, centers: Tensor) -> Tensor:
-    """Paint a gray square of 2 `half` pixels a side, clipped at the border, around the center of each image.
-
-    `centers` has the row and column of each center, int64 of shape (2, n); the square covers center - half to
-    center + half - 1.
-    """
+    """Paint a gray square of 2 `half` pixels a side, clipped at the border, around the center of each image."""
+    # `centers` has the row and column of each center, int64 of shape (2, n); the square covers center - half to center
+    # + half - 1.
     inside = []
     for size, center in zip(images.shape[2:], centers, strict=True):
         away = torch.arange(size, device=images.device) - center[:, None]  # (n, size)

@@ -35,10 +35,8 @@ _REFERENCE_SIZE = 224  # pixels; the image size that the distances of the paper 
 
 
 def operation_arguments(magnitude: float, height: int, width: int) -> dict[str, tuple[float, ...]]:
-    """Return the arguments of each operation: none, one, or a positive and a negative one of which one is drawn.
-
-    Angles, slopes, factors and gray values do not depend on the image size; distances grow with it.
-    """
+    """Return the arguments of each operation: none, one, or a positive and a negative one of which one is drawn."""
+    # Angles, slopes, factors and gray values do not depend on the image size; distances grow with it.
     share = magnitude / 10
     angle, slope, factor = 30.0 * share, 0.3 * share, 1.8 * share + 0.1
     right, down = (100.0 * share * side / _REFERENCE_SIZE for side in (width, height))
@@ -63,11 +61,9 @@ def operation_arguments(magnitude: float, height: int, width: int) -> dict[str, 
 
 
 def rand_augment(images: Tensor, level: AugRegLevel, generator: torch.Generator, *, probability: float = 1.0) -> Tensor:
-    """Apply `level.num_ops` random operations to each image of a uint8 batch (n, 3, h, w), drawn with replacement.
-
-    `probability` is that of applying a drawn operation: 1 in AugReg, 0.5 in timm. The same generator state gives the
-    same images; a generator of the CPU spares a GPU the wait for what was drawn.
-    """
+    """Apply `level.num_ops` random operations to each image of a uint8 batch (n, 3, h, w), drawn with replacement."""
+    # `probability` is that of applying a drawn operation: 1 in AugReg, 0.5 in timm. The same generator state gives the
+    # same images; a generator of the CPU spares a GPU the wait for what was drawn.
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(f"images: {images.dtype}, shape {tuple(images.shape)}. Allowed: uint8, shape (n, 3, h, w).")
     check_usable("probability", probability, 0.0 <= probability <= 1.0, "a number from 0 to 1")

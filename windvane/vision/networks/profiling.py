@@ -14,8 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from windvane.data.images import ImageDataset
-from windvane.vision.device import DeviceContext
 from windvane.vision.recipe import Recipe
+from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.optimizer import freeze_layers, set_train_mode
 
 FEW, MANY = 2, 16  # images at once: to warm up, and to measure where that is quick

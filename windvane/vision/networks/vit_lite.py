@@ -114,65 +114,50 @@ def _size(depth: int) -> dict[str, Any]:
     return {"depth": depth, "embed_dim": width, "num_heads": heads, "mlp_ratio": ratio}
 
 
-def _vit_lite(name: str, pretrained: bool, arguments: dict[str, Any]) -> Any:
-    return build_model_with_cfg(
-        VisionTransformer, name, pretrained, pretrained_filter_fn=checkpoint_filter_fn, **arguments
-    )
-
-
-def _cct(name: str, pretrained: bool, arguments: dict[str, Any]) -> Any:
-    return build_model_with_cfg(CCT, name, pretrained, pretrained_filter_fn=checkpoint_filter_fn, **arguments)
+def _create(model: type[VisionTransformer], name: str, pretrained: bool, arguments: dict[str, Any]) -> Any:
+    return build_model_with_cfg(model, name, pretrained, pretrained_filter_fn=checkpoint_filter_fn, **arguments)
 
 
 @register_model
 def vit_lite_6_4(pretrained: bool = False, **kwargs: Any) -> Any:
-    """ViT-Lite with 6 blocks and patches of 4 pixels."""
-    return _vit_lite("vit_lite_6_4", pretrained, {**_size(6), "patch_size": 4, **kwargs})
+    return _create(VisionTransformer, "vit_lite_6_4", pretrained, {**_size(6), "patch_size": 4, **kwargs})
 
 
 @register_model
 def vit_lite_7_4(pretrained: bool = False, **kwargs: Any) -> Any:
-    """ViT-Lite with 7 blocks and patches of 4 pixels."""
-    return _vit_lite("vit_lite_7_4", pretrained, {**_size(7), "patch_size": 4, **kwargs})
+    return _create(VisionTransformer, "vit_lite_7_4", pretrained, {**_size(7), "patch_size": 4, **kwargs})
 
 
 @register_model
 def vit_lite_7_8(pretrained: bool = False, **kwargs: Any) -> Any:
-    """ViT-Lite with 7 blocks and patches of 8 pixels."""
-    return _vit_lite("vit_lite_7_8", pretrained, {**_size(7), "patch_size": 8, **kwargs})
+    return _create(VisionTransformer, "vit_lite_7_8", pretrained, {**_size(7), "patch_size": 8, **kwargs})
 
 
 @register_model
 def cct_2_3x2(pretrained: bool = False, **kwargs: Any) -> Any:
-    """CCT with 2 blocks and 2 convolutions of 3 x 3 pixels."""
-    return _cct("cct_2_3x2", pretrained, {**_size(2), "kernel": 3, "convolutions": 2, **kwargs})
+    return _create(CCT, "cct_2_3x2", pretrained, {**_size(2), "kernel": 3, "convolutions": 2, **kwargs})
 
 
 @register_model
 def cct_4_3x2(pretrained: bool = False, **kwargs: Any) -> Any:
-    """CCT with 4 blocks and 2 convolutions of 3 x 3 pixels."""
-    return _cct("cct_4_3x2", pretrained, {**_size(4), "kernel": 3, "convolutions": 2, **kwargs})
+    return _create(CCT, "cct_4_3x2", pretrained, {**_size(4), "kernel": 3, "convolutions": 2, **kwargs})
 
 
 @register_model
 def cct_6_3x1(pretrained: bool = False, **kwargs: Any) -> Any:
-    """CCT with 6 blocks and 1 convolution of 3 x 3 pixels."""
-    return _cct("cct_6_3x1", pretrained, {**_size(6), "kernel": 3, "convolutions": 1, **kwargs})
+    return _create(CCT, "cct_6_3x1", pretrained, {**_size(6), "kernel": 3, "convolutions": 1, **kwargs})
 
 
 @register_model
 def cct_7_3x1(pretrained: bool = False, **kwargs: Any) -> Any:
-    """CCT with 7 blocks and 1 convolution of 3 x 3 pixels."""
-    return _cct("cct_7_3x1", pretrained, {**_size(7), "kernel": 3, "convolutions": 1, **kwargs})
+    return _create(CCT, "cct_7_3x1", pretrained, {**_size(7), "kernel": 3, "convolutions": 1, **kwargs})
 
 
 @register_model
 def cct_7_3x2(pretrained: bool = False, **kwargs: Any) -> Any:
-    """CCT with 7 blocks and 2 convolutions of 3 x 3 pixels."""
-    return _cct("cct_7_3x2", pretrained, {**_size(7), "kernel": 3, "convolutions": 2, **kwargs})
+    return _create(CCT, "cct_7_3x2", pretrained, {**_size(7), "kernel": 3, "convolutions": 2, **kwargs})
 
 
 @register_model
 def cct_14_7x2(pretrained: bool = False, **kwargs: Any) -> Any:
-    """CCT with 14 blocks and 2 convolutions of 7 x 7 pixels."""
-    return _cct("cct_14_7x2", pretrained, {**_size(14), "kernel": 7, "convolutions": 2, **kwargs})
+    return _create(CCT, "cct_14_7x2", pretrained, {**_size(14), "kernel": 7, "convolutions": 2, **kwargs})

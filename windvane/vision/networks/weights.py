@@ -27,10 +27,8 @@ SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin")
 
 
 def load_pretrained_model(recipe: Recipe, n_classes: int) -> nn.Module:
-    """Create the network of a recipe with its pre-trained weights, and reset the classifier layer to zero.
-
-    Without `weights` in the recipe the whole network is random.
-    """
+    """Create the network of a recipe with its pre-trained weights, and reset the classifier layer to zero."""
+    # Without `weights` in the recipe the whole network is random.
     random_network = create_model(recipe, n_classes)
     if recipe.weights is None:
         return random_network
@@ -71,10 +69,8 @@ def recipe_of_run(weights: str) -> Recipe | None:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a .safetensors or torch file onto the CPU, without ever executing its content.
-
-    Training scripts may keep them below "state_dict" or "model"; an average of the weights has priority.
-    """
+    """Read the tensors of a .safetensors or torch file onto the CPU, without ever executing its content."""
+    # Training scripts may keep them below "state_dict" or "model"; an average of the weights has priority.
     with reading(path, Exception):  # both readers have their own exceptions
         state: dict[str, Tensor] = timm.models.load_state_dict(str(path), weights_only=True)
         if not all(isinstance(value, Tensor) for value in state.values()):

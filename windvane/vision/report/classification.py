@@ -99,10 +99,8 @@ class EvaluatedImages:
         return [(int(i), int(j), int(wrong[i, j])) for i, j in zip(rows, columns, strict=True)]
 
     def most_confident(self, *, correct: bool, n: int, per_class: int) -> list[int]:
-        """Return the positions of up to n correct, or wrong, images of highest confidence, the highest first.
-
-        At most `per_class` of a predicted class are returned.
-        """
+        """Return the positions of up to n correct, or wrong, images of highest confidence, the highest first."""
+        # At most `per_class` of a predicted class are returned.
         chosen: list[int] = []
         count = np.zeros(len(self.images.classes), dtype=np.int64)
         for i in np.argsort(-self.confidence, kind="stable").tolist():

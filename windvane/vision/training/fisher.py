@@ -18,7 +18,7 @@ from windvane.curvature.likelihood import Output
 from windvane.errors import InputError
 from windvane.vision.recipe import Recipe, recipe_from_json
 from windvane.vision.training.checkpoint import CHECKPOINT, load_checkpoint
-from windvane.vision.training.metrics import Evaluation
+from windvane.vision.training.training_log import Evaluation
 
 INTERVAL = 50  # steps from one measurement of the trace to the next
 EARLY_RATIO = 1.25  # of the steps of two earlier measurements: what counts is early, and short runs need a curve
@@ -26,10 +26,9 @@ NETWORK_FIELDS = ("model", "model_kwargs", "image_size", "loss")  # of a recipe,
 
 
 class FisherMonitor:
-    """Measures the trace and adds the penalty at each step, if the recipe asks for them.
+    """Measures the trace and adds the penalty at each step, if the recipe asks for them."""
 
-    The label draws start from `random_state`.
-    """
+    # The label draws start from `random_state`.
 
     def __init__(self, network: nn.Module, recipe: Recipe, random_state: int) -> None:
         # Early steps of Adam with a penalty are poor (Zhao et al. 2024), so it waits for the end of the warmup.
@@ -119,10 +118,8 @@ def load_fisher_trace(folder: str | Path) -> tuple[FisherRecord, ...]:
 
 
 def load_reference(recipe: Recipe, n_classes: int) -> tuple[FisherRecord, ...]:
-    """Load the trace of the reference run of a recipe; empty without one.
-
-    Raises `InputError` if that run has no trace or another network, on which the size of a trace depends.
-    """
+    """Load the trace of the reference run of a recipe; empty without one."""
+    # Raises `InputError` if that run has no trace or another network, on which the size of a trace depends.
     folder = recipe.fisher_reference
     if folder is None:
         return ()
@@ -157,11 +154,9 @@ def _load_trace(argument: str, folder: str | Path) -> tuple[tuple[FisherRecord, 
 def check_explosion(
     records: Sequence[FisherRecord], last: Evaluation, warmup_fraction: float, reference: Sequence[FisherRecord]
 ) -> str | None:
-    """Return the message of the explosion alarm, with remedies, for a run compared to a reference; None if silent.
-
-    Without a reference there is no alarm: the trace rises in good runs too (docs/how/fisher.md). The first epoch and
-    the warmup are ignored; `last` is the last evaluation of the run.
-    """
+    """Return the message of the explosion alarm, with remedies, for a run compared to a reference; None if silent."""
+    # Without a reference there is no alarm: the trace rises in good runs too (docs/how/fisher.md). The first epoch and
+    # the warmup are ignored; `last` is the last evaluation of the run.
     if not reference:
         return None
     first_epoch, warmup = last.step / last.epoch, warmup_fraction * last.step / last.progress

@@ -19,17 +19,16 @@ from torch.utils.data import DataLoader, Dataset
 from windvane.data.images import ImageDataset
 from windvane.settings import available_cores
 from windvane.vision.augment.crop import sample_crop_size
-from windvane.vision.device import DeviceContext, derive_seed
 from windvane.vision.recipe import Recipe
+from windvane.vision.training.device import DeviceContext, derive_seed
 
 Batch = tuple[Tensor, Tensor]  # images uint8 (b, 3, s, s), labels int64 (b,), -1 without labels
 
 
 class EpochSampler:
-    """Rows of each step: every epoch takes all rows in a new order, except for an incomplete last batch.
+    """Rows of each step: every epoch takes all rows in a new order, except for an incomplete last batch."""
 
-    `batch_size` is over all processes; this one takes its part of each batch.
-    """
+    # `batch_size` is over all processes; this one takes its part of each batch.
 
     def __init__(self, n: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
         self._n, self._seed, self._rank, self._world_size = n, seed, rank, world_size
@@ -90,11 +89,9 @@ class InMemoryLoader:
         self._labels = _labels(images).to(device.device)
 
     def train_batches(self, sampler: EpochSampler, start_step: int) -> Iterator[Batch]:
-        """Yield the batches of a step and of all that follow, without end."""
         return (self._batch(rows) for _, rows in sampler.batches_from(start_step))
 
     def eval_batches(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-        """Yield the images of this process once, in order."""
         return (self._batch(rows) for rows in sequential_batches(self.n, batch_size, rank, world_size))
 
     def _batch(self, rows: Tensor) -> Batch:
@@ -103,10 +100,9 @@ class InMemoryLoader:
 
 
 class StreamingLoader:
-    """A dataset whose images are decoded, and cropped at full resolution, by worker processes.
+    """A dataset whose images are decoded, and cropped at full resolution, by worker processes."""
 
-    `workers` is by default the number of cores, without one for each process that trains.
-    """
+    # `workers` is by default the number of cores, without one for each process that trains.
 
     def __init__(self, images: ImageDataset, recipe: Recipe, device: DeviceContext, workers: int | None = None) -> None:
         self.n, self.crops = len(images), recipe.crop == "random_resized_crop"
@@ -114,12 +110,10 @@ class StreamingLoader:
         self._workers = max(0, available_cores() // device.world_size - 1) if workers is None else workers
 
     def train_batches(self, sampler: EpochSampler, start_step: int) -> Iterator[Batch]:
-        """Yield the batches of a step and of all that follow, without end."""
         keys = ([(step, row) for row in rows.tolist()] for step, rows in sampler.batches_from(start_step))
         return self._stream(_TrainImages(self._images, self._recipe), keys)
 
     def eval_batches(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-        """Yield the images of this process once, in order."""
         keys = (rows.tolist() for rows in sequential_batches(self.n, batch_size, rank, world_size))
         return self._stream(_EvalImages(self._images, self._recipe), keys)
 

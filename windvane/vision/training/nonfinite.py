@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 
 class NonFiniteCheck:
-    """Checks the loss and the gradient norm of each step without waiting for the device.
+    """Checks the loss and the gradient norm of each step without waiting for the device."""
 
-    The optimizer must be a fused one: it skips steps while its ``found_inf`` is 1, as torch's GradScaler has it do.
-    """
+    # The optimizer must be a fused one: it skips steps while its ``found_inf`` is 1, as torch's GradScaler has it do.
 
     def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
         self._bad = torch.zeros((), device=device)
@@ -36,10 +35,8 @@ class NonFiniteCheck:
 
 
 def find_nonfinite_tensor(network: nn.Module, backward: Callable[[], Tensor]) -> str:
-    """Repeat a step and describe the first tensor that is not finite, such as "the output of blocks.3.attn".
-
-    `backward` runs the step up to the gradients, with the weights as they were before it, and returns the loss.
-    """
+    """Repeat a step and describe the first tensor that is not finite, such as "the output of blocks.3.attn"."""
+    # `backward` runs the step up to the gradients, with the weights as they were before it, and returns the loss.
     for name, parameter in network.named_parameters():
         if not bool(parameter.isfinite().all()):
             return f"the parameter {name}"

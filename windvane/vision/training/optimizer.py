@@ -47,10 +47,8 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[int, Any]
 
 
 def classification_loss(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
-    """Return the mean loss over images of logits (n, k) against class probabilities (n, k), which may be mixed.
-
-    Binary cross-entropy is summed over the classes, as in the code of the paper.
-    """
+    """Return the mean loss over images of logits (n, k) against class probabilities (n, k), which may be mixed."""
+    # Binary cross-entropy is summed over the classes, as in the code of the paper.
     if recipe.label_smoothing:
         targets = targets * (1.0 - recipe.label_smoothing) + recipe.label_smoothing / targets.shape[1]
     if recipe.loss == "binary_cross_entropy":
@@ -59,10 +57,8 @@ def classification_loss(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tens
 
 
 def freeze_layers(network: nn.Module, fraction: float) -> None:
-    """Exclude the first layers of a timm network from training: they transfer best and cost most.
-
-    `fraction` is that of the layers (stem and blocks) below the classifier layer, at least 0 and below 1.
-    """
+    """Exclude the first layers of a timm network from training: they transfer best and cost most."""
+    # `fraction` is that of the layers (stem and blocks) below the classifier layer, at least 0 and below 1.
     if not fraction:
         return
     network_: Any = network
@@ -73,11 +69,9 @@ def freeze_layers(network: nn.Module, fraction: float) -> None:
 
 
 def set_train_mode(network: nn.Module, *, from_weights: bool = False) -> None:
-    """Set a network to training mode, except for frozen batch norms, which keep their running statistics.
-
-    With pre-trained weights all batch norms keep them: the statistics of the few images of a batch would change every
-    feature at once, and what the classifier layer sees with them.
-    """
+    """Set a network to training mode, except for frozen batch norms, which keep their running statistics."""
+    # With pre-trained weights all batch norms keep them: the statistics of the few images of a batch would change every
+    # feature at once, and what the classifier layer sees with them.
     network.train()
     for module in network.modules():
         if isinstance(module, _BatchNorm) and (from_weights or not any(p.requires_grad for p in module.parameters())):

@@ -21,16 +21,15 @@ from windvane.data.images import ImageSplits
 from windvane.errors import InputError, NotFiniteError, RunMismatchError
 from windvane.runtime.serialization import reading
 from windvane.vision.augment.batch import augment_batch
-from windvane.vision.device import DeviceContext, derive_seed
 from windvane.vision.networks.profiling import count_macs, has_grouped_convolutions
 from windvane.vision.networks.weights import load_pretrained_model, read_state_dict, with_pretrained_normalization
 from windvane.vision.predict import evaluate
 from windvane.vision.recipe import Recipe, recipe_from_json
 from windvane.vision.saved_model import WEIGHTS, TrainedModel, library_versions, save_model
 from windvane.vision.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from windvane.vision.training.device import DeviceContext, derive_seed
 from windvane.vision.training.fisher import FisherMonitor, check_explosion, load_reference
 from windvane.vision.training.loader import EpochSampler, Loader, make_loader
-from windvane.vision.training.metrics import Evaluation, RunningMetrics
 from windvane.vision.training.nonfinite import find_nonfinite_tensor
 from windvane.vision.training.optimizer import (
     classification_loss,
@@ -40,52 +39,31 @@ from windvane.vision.training.optimizer import (
     set_train_mode,
 )
 from windvane.vision.training.schedule import Schedule
+from windvane.vision.training.training_log import Evaluation, RunningMetrics
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Result of a training run.
+    """Result of a training run."""
 
-    Parameters
-    ----------
-    model
-        The network at its best validation accuracy, or at the end without validation images.
-    history
-        All evaluations.
-    best
-        The evaluation of `model`; the last of equally good ones. Its validation score chose the model, so it is
-        slightly too good.
-    seconds
-        Wall-clock time of the whole run.
-    versions
-        Versions of the libraries.
-    folder
-        Folder of the run; None if nothing was written.
-    fisher
-        Measurements of the Fisher trace, if the recipe asks for them.
-    reference
-        Measurements of the run that they are compared to.
-    notes
-        What was chosen during the run, and why.
-    """
-
-    model: TrainedModel
-    history: tuple[Evaluation, ...]
+    model: TrainedModel  # the network at its best validation accuracy, or at the end without validation images
+    history: tuple[Evaluation, ...]  # all evaluations
+    # The evaluation of `model`; the last of equally good ones. Its validation score chose the model, so it is slightly
+    # too good.
     best: Evaluation
-    seconds: float
-    versions: dict[str, str]
-    folder: Path | None
-    fisher: tuple[FisherRecord, ...] = ()
-    reference: tuple[FisherRecord, ...] = ()
-    notes: tuple[str, ...] = ()
+    seconds: float  # wall-clock time of the whole run
+    versions: dict[str, str]  # versions of the libraries
+    folder: Path | None  # folder of the run; None if nothing was written
+    fisher: tuple[FisherRecord, ...] = ()  # measurements of the Fisher trace, if the recipe asks for them
+    reference: tuple[FisherRecord, ...] = ()  # measurements of the run that they are compared to
+    notes: tuple[str, ...] = ()  # what was chosen during the run, and why
 
 
 class TrainingRun:
-    """Network, optimizer, schedule, loaders and metrics of one run; `run_training` takes its steps.
+    """Network, optimizer, schedule, loaders and metrics of one run; `run_training` takes its steps."""
 
-    `network` and `loaders` (training, and validation or None) are made from the recipe if they are not given; `started`
-    is the start of the run on the monotonic clock.
-    """
+    # `network` and `loaders` (training, and validation or None) are made from the recipe if they are not given;
+    # `started` is the start of the run on the monotonic clock.
 
     def __init__(
         self,

@@ -29,11 +29,10 @@ def learning_rate_at(progress: float, recipe: Recipe) -> float:
 
 
 class Schedule:
-    """Progress of one run of a number of steps, or of a time budget in seconds.
+    """Progress of one run of a number of steps, or of a time budget in seconds."""
 
-    `evaluation_steps` is the assumed length of an evaluation, in steps, until one is measured; `started` is the start
-    of the run on the clock.
-    """
+    # `evaluation_steps` is the assumed length of an evaluation, in steps, until one is measured; `started` is the start
+    # of the run on the clock.
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,14 +19,14 @@ from torch import nn
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError
 from windvane.vision.augment.batch import augment_batch
-from windvane.vision.device import DeviceContext, find_device
 from windvane.vision.recipe import Recipe
 from windvane.vision.training.checkpoint import CHECKPOINT
-from windvane.vision.training.metrics import ProgressLogger, write_metrics, write_tensorboard
+from windvane.vision.training.device import DeviceContext, find_device
 from windvane.vision.training.nonfinite import NonFiniteCheck
 from windvane.vision.training.optimizer import classification_loss
 from windvane.vision.training.run import TrainingResult, TrainingRun
 from windvane.vision.training.schedule import learning_rate_at
+from windvane.vision.training.training_log import ProgressLogger, write_metrics, write_tensorboard
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -98,14 +98,29 @@ def train(
     started = time.monotonic()
     folder = check_output_folder(out, resume)
     context = find_device(device, recipe.precision)
-    with fork_rng(context):
-        run = TrainingRun(recipe, data, context, started=started)
+    return train_to_the_end(
+        lambda log: TrainingRun(recipe, data, context, started=started), folder, context, quiet=quiet
+    )
+
+
+def train_to_the_end(
+    make_run: Callable[[ProgressLogger], TrainingRun],
+    folder: Path | None,
+    device: DeviceContext,
+    *,
+    quiet: bool,
+    evaluate_first: bool = False,
+) -> TrainingResult:
+    """Make a run, or resume it from its folder, and train it; the random generators of the caller stay as they were."""
+    log = ProgressLogger(quiet=quiet or not device.is_main)
+    with torch.random.fork_rng(devices=[device.device] if device.device.type == "cuda" else []):
+        run = make_run(log)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             if (folder / CHECKPOINT).exists():
                 run.load(folder)
-        with stop_on_signal(context.world_size) as stop:
-            run_training(run, folder, ProgressLogger(quiet=quiet or not context.is_main), stop=stop)
+        with stop_on_signal(device.world_size) as stop:
+            run_training(run, folder, log, stop=stop, evaluate_first=evaluate_first)
         return run.result(folder)
 
 
@@ -119,11 +134,9 @@ def run_training(
     deadline: float = math.inf,
     evaluate_first: bool = False,
 ) -> None:
-    """Train until the schedule, an epoch or a deadline on the monotonic clock is reached.
-
-    Evaluations are logged, and written if there is a folder; a stop request saves a checkpoint and raises
-    KeyboardInterrupt.
-    """
+    """Train until the schedule, an epoch or a deadline on the monotonic clock is reached."""
+    # Evaluations are logged, and written if there is a folder; a stop request saves a checkpoint and raises
+    # KeyboardInterrupt.
     recipe, device, schedule, network, optimizer = run.recipe, run.device, run.schedule, run.network, run.optimizer
     if evaluate_first:
         _evaluate(run, folder, log)
@@ -204,18 +217,9 @@ def check_output_folder(out: str | Path | None, resume: bool) -> Path | None:
 
 
 @contextmanager
-def fork_rng(device: DeviceContext) -> Iterator[None]:
-    """Leave the random generators of the caller as they were."""
-    with torch.random.fork_rng(devices=[device.device] if device.device.type == "cuda" else []):
-        yield
-
-
-@contextmanager
 def stop_on_signal(processes: int = 1) -> Iterator[StopRequest]:
-    """Turn Ctrl-C and SIGTERM into a stop request, if Python allows it: in the main thread.
-
-    Several processes are interrupted as usual, since they would not stop at the same step.
-    """
+    """Turn Ctrl-C and SIGTERM into a stop request, if Python allows it: in the main thread."""
+    # Several processes are interrupted as usual, since they would not stop at the same step.
     stop = StopRequest()
     if processes > 1 or threading.current_thread() is not threading.main_thread():
         yield stop

@@ -54,19 +54,16 @@ class FinetunePlan:
 
 
 def candidate_image_sizes(largest: int, unit: int) -> list[int]:
-    """Return the sizes to consider, from the largest on.
-
-    `largest` is the size of the pre-training; the others are multiples of `unit`, the pixels of a token or cell.
-    """
+    """Return the sizes to consider, from the largest on."""
+    # `largest` is the size of the pre-training; the others are multiples of `unit`, the pixels of a token or cell.
     smallest = max(MIN_SIZE, MIN_SIZE_FRACTION * largest)
     return [largest, *(size for size in range((largest - 1) // unit * unit, 0, -unit) if size >= smallest)]
 
 
 def plan_finetuning(timing: Timing, sizes: Sequence[int], n_train: int, n_valid: int, seconds: float) -> FinetunePlan:
-    """Choose the costliest combination of size and layers that leaves enough epochs in the seconds that are left.
-
-    If none leaves an epoch, the plan is a probe only: at the largest size that allows all images, else of fewer images.
-    """
+    """Choose the costliest combination of size and layers that leaves enough epochs in the seconds that are left."""
+    # If none leaves an epoch, the plan is a probe only: at the largest size that allows all images, else of fewer
+    # images.
     plans = [
         FinetunePlan(size, fraction, n_train, n_valid, _epochs(timing, size, fraction, (n_train, n_valid), seconds))
         for size in sizes

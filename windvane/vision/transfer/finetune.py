@@ -12,10 +12,10 @@ from pathlib import Path
 
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError
-from windvane.vision.device import find_device
 from windvane.vision.networks.create import default_image_size
 from windvane.vision.networks.weights import PACKAGED_WEIGHTS, recipe_of_run
 from windvane.vision.recipe import Recipe
+from windvane.vision.training.device import find_device
 from windvane.vision.training.run import TrainingResult
 from windvane.vision.training.train import train
 from windvane.vision.transfer.timed import finetune_timed
@@ -53,14 +53,8 @@ def finetune(
     time_budget
         Seconds of the whole call; image size, layers and epochs are then chosen by what they cost on this device. None
         for the 500 steps of 512 images of the paper on a GPU, and for ten minutes on a CPU.
-    out
-        Folder of the run; None to write nothing.
-    resume
-        Continue the run in `out`, if there is one.
-    device
-        As named by torch; None for a GPU if there is one.
-    quiet
-        Print no progress.
+    out, resume, device, quiet
+        As in `train`.
 
     Returns
     -------

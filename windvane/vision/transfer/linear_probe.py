@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from windvane.data.images import ImageDataset
 from windvane.errors import InputError
 from windvane.vision.augment.batch import normalize
-from windvane.vision.device import DeviceContext, find_device
 from windvane.vision.networks.create import classifier_layer
 from windvane.vision.networks.weights import load_pretrained_model, with_pretrained_normalization
 from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import TrainedModel
+from windvane.vision.training.device import DeviceContext, find_device
 from windvane.vision.training.loader import Loader, make_loader
 
 C_VALUES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of scikit-learn's logistic regression, most regularized first
@@ -38,24 +38,12 @@ _SLOWDOWN = 3.0  # times that a regression may take as long as the one before it
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Result of a linear probe.
+    """Result of a linear probe."""
 
-    Parameters
-    ----------
-    model
-        The network with its new classifier layer.
-    C
-        Inverse regularization strength of the regression, chosen on the validation images.
-    valid_accuracy
-        Accuracy on the validation images, which chose C; nan without validation images.
-    seconds
-        Wall-clock time.
-    """
-
-    model: TrainedModel
-    C: float
-    valid_accuracy: float
-    seconds: float
+    model: TrainedModel  # the network with its new classifier layer
+    C: float  # inverse regularization strength of the regression, chosen on the validation images
+    valid_accuracy: float  # accuracy on the validation images, which chose C; nan without validation images
+    seconds: float  # wall-clock time
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,10 +100,8 @@ def linear_probe(
 def extract_features(
     network: nn.Module, loader: Loader, recipe: Recipe, device: DeviceContext, *, flipped: bool = False
 ) -> Features:
-    """Return what the classifier layer of a timm network sees of a dataset, flipped horizontally if asked.
-
-    Leaves the network in evaluation mode.
-    """
+    """Return what the classifier layer of a timm network sees of a dataset, flipped horizontally if asked."""
+    # Leaves the network in evaluation mode.
     network_: Any = network.eval()
     values: list[Tensor] = []
     labels: list[Tensor] = []
@@ -131,10 +117,8 @@ def extract_features(
 def fit_head(
     network: nn.Module, train: Features, valid: Features | None, seconds: float = math.inf
 ) -> tuple[float, float]:
-    """Write the best logistic regression into the classifier layer; return its C and its validation accuracy.
-
-    No further regression is started after `seconds`. Without validation features C is medium and the accuracy nan.
-    """
+    """Write the best logistic regression into the classifier layer; return its C and its validation accuracy."""
+    # No further regression is started after `seconds`. Without validation features C is medium and the accuracy nan.
     if len(np.unique(train.labels)) < 2:
         raise InputError("train has images of one class alone. Allowed: two classes or more.")
     deadline = time.monotonic() + seconds

@@ -21,43 +21,21 @@ from windvane.vision.training.train import train
 
 @dataclass(frozen=True)
 class PretrainedCheckpoint:
-    """Pre-trained weights that may be fine-tuned.
+    """Pre-trained weights that may be fine-tuned."""
 
-    Parameters
-    ----------
-    name
-        Name in reports and of the folder.
-    recipe
-        How to fine-tune; its weights are the checkpoint.
-    upstream_score
-        Validation score of the pre-training; higher is better.
-    """
-
-    name: str
-    recipe: Recipe
-    upstream_score: float
+    name: str  # name in reports and of the folder
+    recipe: Recipe  # how to fine-tune; its weights are the checkpoint
+    upstream_score: float  # validation score of the pre-training; higher is better
 
 
 @dataclass(frozen=True)
 class CheckpointSelection:
-    """The selected checkpoint.
+    """The selected checkpoint."""
 
-    Parameters
-    ----------
-    checkpoint
-        The selected one.
-    reason
-        Why, in words.
-    scores
-        Validation accuracy of each fine-tuned checkpoint, by name.
-    trained
-        The fine-tuned model, if the selection trained it.
-    """
-
-    checkpoint: PretrainedCheckpoint
-    reason: str
-    scores: dict[str, float] = field(default_factory=dict)
-    trained: TrainingResult | None = None
+    checkpoint: PretrainedCheckpoint  # the selected one
+    reason: str  # why, in words
+    scores: dict[str, float] = field(default_factory=dict)  # validation accuracy of each fine-tuned checkpoint, by name
+    trained: TrainingResult | None = None  # the fine-tuned model, if the selection trained it
 
 
 def select_checkpoint(

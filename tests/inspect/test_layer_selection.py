@@ -12,7 +12,7 @@ from vision_toys import images as random_images
 from vision_toys import small_resnet, small_vit
 
 from windvane.errors import InputError
-from windvane.inspect.layers import layer_names, select_layers, spatial_layers, trace_layers
+from windvane.inspect.layer_selection import layer_names, select_layers, spatial_layers, trace_layers
 from windvane.inspect.tokens import prefix_counts
 
 

@@ -130,11 +130,9 @@ def select_layers(model: nn.Module, traced: Sequence[Layer], layers: Layers) -> 
 def spatial_layers(
     model: nn.Module, batch: Batch, layers: Layers, counts: Sequence[int], *, min_patches: int = 1
 ) -> tuple[str, ...]:
-    """Names of the layers whose tokens or maps lie over the image, without the others, such as the head.
-
-    `batch` is on the device of the model; `counts` comes from `prefix_counts`. Raises where no layer is left, with the
-    reason for the first one.
-    """
+    """Names of the layers whose tokens or maps lie over the image, without the others, such as the head."""
+    # `batch` is on the device of the model; `counts` comes from `prefix_counts`. Raises where no layer is left, with
+    # the reason for the first one.
     names, batch = layer_names(model, batch, layers), slice_batch(batch, 0, TRACED_IMAGES)
     n_images, size = batch_length(batch), image_size(image_tensor(batch))
     spatial: set[str] = set()

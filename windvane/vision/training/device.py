@@ -78,10 +78,8 @@ class DeviceContext:
 
 
 def find_device(device: str | None, precision: str) -> DeviceContext:
-    """Return the device of a name as in torch, such as "cpu" or "cuda:1"; None for a GPU if there is one.
-
-    Under ``accelerate launch`` or ``torchrun`` each process takes its own device. `precision` is that of a recipe.
-    """
+    """Return the device of a name as in torch, such as "cpu" or "cuda:1"; None for a GPU if there is one."""
+    # Under ``accelerate launch`` or ``torchrun`` each process takes its own device. `precision` is that of a recipe.
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import Accelerator
 

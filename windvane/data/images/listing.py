@@ -79,10 +79,8 @@ def natural_key(name: str) -> tuple[Any, ...]:
 
 
 def list_folder(root: Path) -> ImageListing:
-    """List a folder of classes, or of splits with classes, in natural order of names.
-
-    There are splits if a sub-folder named train has sub-folders. Labels are the names of the folders below.
-    """
+    """List a folder of classes, or of splits with classes, in natural order of names."""
+    # There are splits if a sub-folder named train has sub-folders. Labels are the names of the folders below.
     listing = ImageListing()
     folders = _children(root, listing, root)
     splits = {child: SPLITS[child.name.lower()] for child in folders if child.name.lower() in SPLITS}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from windvane.errors import InputError
-from windvane.vision.device import DeviceContext, derive_seed, find_device
+from windvane.vision.training.device import DeviceContext, derive_seed, find_device
 
 
 def test_the_cpu_is_always_there() -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from windvane.vision.device import DeviceContext
+from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.schedule import Schedule
 
 TERMINAL_INTERVAL, LINE_INTERVAL = 0.5, 10.0  # seconds between two lines of progress
@@ -23,38 +23,19 @@ TERMINAL_INTERVAL, LINE_INTERVAL = 0.5, 10.0  # seconds between two lines of pro
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation of the network during its training; missing values are nan.
+    """One evaluation of the network during its training; missing values are nan."""
 
-    Parameters
-    ----------
-    step, epoch, progress
-        Steps and passes over the training images so far, and the fraction of the schedule.
-    seconds
-        Wall-clock time since the run started.
-    learning_rate
-        Of the last step.
-    images_per_second
-        Training speed since the last evaluation.
-    train_loss, train_accuracy
-        Means over the augmented batches since the last evaluation; the class of a mixed image is that of its larger
-        part. nan before the first step.
-    valid_loss, valid_accuracy
-        Cross-entropy and accuracy on all validation images; nan without validation images.
-    fisher_trace
-        Newest measurement of Tr(F); nan if it is not tracked.
-    """
-
-    step: int
-    epoch: float
-    progress: float
-    seconds: float
-    learning_rate: float
-    images_per_second: float
-    train_loss: float
-    train_accuracy: float
-    valid_loss: float = math.nan
-    valid_accuracy: float = math.nan
-    fisher_trace: float = math.nan
+    step: int  # steps so far
+    epoch: float  # passes over the training images so far
+    progress: float  # fraction of the schedule
+    seconds: float  # wall-clock time since the run started
+    learning_rate: float  # of the last step
+    images_per_second: float  # training speed since the last evaluation
+    train_loss: float  # mean over the augmented batches since the last evaluation; nan before the first step
+    train_accuracy: float  # the same; the class of a mixed image is that of its larger part
+    valid_loss: float = math.nan  # cross-entropy on all validation images; nan without any
+    valid_accuracy: float = math.nan  # accuracy on all validation images; nan without any
+    fisher_trace: float = math.nan  # newest measurement of Tr(F); nan if it is not tracked
 
 
 class RunningMetrics:
@@ -78,10 +59,8 @@ class RunningMetrics:
             self._sums += torch.stack([loss.detach() * n, correct, torch.full_like(loss, n)]).to(self._sums.dtype)
 
     def compute(self, seconds: float) -> tuple[float, float, float]:
-        """Return images per second of all processes, and loss and accuracy of this one; waits for the device.
-
-        All are nan before the first batch.
-        """
+        """Return images per second of all processes, and loss and accuracy of this one; waits for the device."""
+        # All are nan before the first batch.
         loss, correct, n = self._sums.tolist()
         if not n:
             return math.nan, math.nan, math.nan
