@@ -1,9 +1,9 @@
-"""Commands for tables; `predict` and `export` take runs of networks too."""
+"""Commands for tables and for searches over images; `predict` and `export` take runs of networks too."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,16 +12,20 @@ from windvane.cli.common import Device, Quiet, Run, Time, holds_network, report_
 if TYPE_CHECKING:
     import pandas as pd
 
-    from windvane import AutoClassifier, AutoRegressor
+    from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
 
 LEADERBOARD_ROWS = 10  # printed after a search
 TASKS = ("classification", "regression")
 
 
 def fit(
-    train: Annotated[Path, typer.Argument(metavar="TRAIN", help="CSV (also .gz), Parquet, Feather or ARFF.")],
+    train: Annotated[
+        Path, typer.Argument(metavar="TRAIN", help="CSV (also .gz), Parquet, Feather, ARFF; or a folder of images.")
+    ],
     *,
-    target: Annotated[str, typer.Option(help="Column to learn.")],
+    target: Annotated[
+        str | None, typer.Option(help="Column to learn; without it TRAIN is a folder or a table of images.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Directory of the run; a run of the same data and settings is resumed.")],
     time: Time = "10m",
     task: Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")] = None,
@@ -33,9 +37,16 @@ def fit(
     memory: Annotated[int | None, typer.Option(help="Limit for all workers together, in MB.")] = None,
     seed: Annotated[int | None, typer.Option(help="Root of all randomness.")] = None,
     test: Annotated[Path | None, typer.Option(help="Rows the search does not see, for an unbiased score.")] = None,
-    groups: Annotated[str | None, typer.Option(help="Column: rows of one value stay in one fold.")] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(help="Column: rows of one value stay in one fold. Of images also a pattern: what it matches."),
+    ] = None,
     time_column: Annotated[str | None, typer.Option(help="Column: later rows validate earlier ones.")] = None,
     weight: Annotated[str | None, typer.Option(help="Column: how much a row counts.")] = None,
+    valid: Annotated[float | None, typer.Option(help="Of images: the share that validates.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Of images: pretrained networks, as in efficientnet_lite0,timm/resnet18.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Search for the best ensemble and save it in a run directory.
@@ -43,16 +54,36 @@ def fit(
     The columns of --groups, --time-column and --weight are not learned from.
     """
     with report_errors():
+        if target is None:
+            from windvane import AutoImageClassifier
+
+            images = AutoImageClassifier(
+                parse_time(time),
+                metric=metric,
+                weights=None if weights is None else [name.strip() for name in weights.split(",") if name.strip()],
+                n_jobs=jobs,
+                memory_limit=memory,
+                policy=policy,
+                families=None if families is None else [name.strip() for name in families.split(",")],
+                portfolio=portfolio,
+                run_dir=out,
+                random_state=seed,
+                verbose=0 if quiet else 1,
+            )
+            _refuse_options({"--task": task, "--time-column": time_column, "--weight": weight, "--test": test})
+            images.fit(train, groups=_image_groups(train, groups), valid=valid)
+            _print_result(images, out)
+            return
+        _refuse_options({"--valid": valid, "--weights": weights}, "images, whose TRAIN has no --target")
         from windvane import AutoClassifier, AutoRegressor
         from windvane.data.files import read_frame
-        from windvane.settings import parse_seconds
 
         named = {"--target": target, "--groups": groups, "--time-column": time_column, "--weight": weight}
         X, columns = _take_columns(read_frame(train), named)
         X_test, test_columns = (None, {}) if test is None else _take_columns(read_frame(test), {"--target": target})
         kind = AutoClassifier if _choose_task(task, columns["--target"], quiet) == "classification" else AutoRegressor
         model = kind(
-            parse_seconds(time, "--time"),
+            parse_time(time),
             metric=metric,
             n_jobs=jobs,
             memory_limit=memory,
@@ -88,7 +119,7 @@ def predict(
     with report_errors():
         import pandas as pd
 
-        from windvane import AutoClassifier, load
+        from windvane import AutoClassifier, AutoImageClassifier, load
         from windvane.data.files import read_frame, write_frame
         from windvane.errors import InputError
 
@@ -100,7 +131,11 @@ def predict(
             network = vision.load_model(run, str(find_device(device, "auto").device))
             write_frame(vision.prediction_table(network, read_unlabelled(table), proba=proba), out)
             return
-        model, X = load(run), read_frame(table)
+        model = load(run)
+        if isinstance(model, AutoImageClassifier):
+            write_frame(model.prediction_table(table, proba=proba), out)
+            return
+        X = read_frame(table)
         if not proba:
             frame = pd.DataFrame({"prediction": model.predict(X)})
         elif isinstance(model, AutoClassifier):
@@ -140,9 +175,8 @@ def resume(run: Run, time: Time, quiet: Quiet = False) -> None:
     """Continue a run for some more time."""
     with report_errors():
         from windvane import load
-        from windvane.settings import parse_seconds
 
-        seconds = parse_seconds(time, "--time")
+        seconds = parse_time(time)
         model = load(run)
         model.set_params(verbose=0 if quiet else 1)
         model.resume(seconds)
@@ -152,19 +186,23 @@ def resume(run: Run, time: Time, quiet: Quiet = False) -> None:
 def report(
     run: Run,
     out: Annotated[Path, typer.Option(help="Page to write; ends in .html.")] = Path("report.html"),
-    test: Annotated[Path | None, typer.Option(help="Rows the search did not see, for an unbiased score.")] = None,
-    target: Annotated[str | None, typer.Option(help="Column of --test that was learned.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Rows or images the search did not see, to score it.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column of --test that was learned; not for images.")] = None,
 ) -> None:
     """Write one self-contained page on a run."""
     with report_errors():
-        from windvane import load
+        from windvane import AutoImageClassifier, load
         from windvane.data.files import read_frame
         from windvane.errors import InputError
 
+        model = load(run)
+        if isinstance(model, AutoImageClassifier):
+            typer.echo(model.report(out, test))
+            return
         if (test is None) != (target is None):
             raise InputError("--test and --target belong together; only one of them was given.")
         X, columns = (None, {}) if test is None else _take_columns(read_frame(test), {"--target": target})
-        typer.echo(load(run).report(out, X, columns.get("--target")))
+        typer.echo(model.report(out, X, columns.get("--target")))
 
 
 def _take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
@@ -176,6 +214,43 @@ def _take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd
         if name not in frame.columns:
             raise unknown_name_error(option, name, map(str, frame.columns))
     return frame.drop(columns=list(given.values())), {option: frame[name] for option, name in given.items()}
+
+
+def parse_time(time: str) -> float:
+    """Read the option --time."""
+    from windvane.settings import parse_seconds
+
+    return parse_seconds(time, "--time")
+
+
+def _refuse_options(given: dict[str, object], whose: str = "tables, whose TRAIN has a --target") -> None:
+    """Raise for an option of the other kind of data."""
+    from windvane.errors import InputError
+
+    for option, value in given.items():
+        if value is not None:
+            raise InputError(f"{option} is for {whose}.")
+
+
+def _image_groups(images: Path, groups: str | None) -> Any:
+    """Return a column of a table of images as it is; else a function that finds what a pattern matches in a name."""
+    import re
+
+    from windvane.data.files import READABLE
+    from windvane.errors import InputError
+
+    if groups is None or images.name.lower().endswith(READABLE):
+        return groups
+    try:
+        pattern = re.compile(groups)
+    except re.error as error:
+        raise InputError(f"--groups={groups!r} is not a pattern: {error}.") from error
+
+    def group_of(name: str) -> str:
+        found = pattern.search(name)
+        return name if found is None else "|".join(part or "" for part in (found.groups() or (found.group(),)))
+
+    return group_of
 
 
 def _choose_task(task: str | None, target: pd.Series, quiet: bool) -> str:
@@ -192,7 +267,7 @@ def _choose_task(task: str | None, target: pd.Series, quiet: bool) -> str:
     return task
 
 
-def _print_result(model: AutoClassifier | AutoRegressor, run: Path) -> None:
+def _print_result(model: AutoClassifier | AutoRegressor | AutoImageClassifier, run: Path) -> None:
     typer.echo(_as_text(model.leaderboard().head(LEADERBOARD_ROWS)))
     typer.echo(f"kept in {run}")
 

@@ -12,7 +12,6 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.files import to_frame
 from windvane.data.target import check_sample_weight, encode_target
 from windvane.errors import InputError
 from windvane.evaluation.bootstrap import bootstrap
@@ -33,6 +32,7 @@ class FittedEnsemble(Protocol):
     def classes(self) -> NDArray[Any] | None: ...
     @property
     def ensemble(self) -> Any: ...
+    def table(self, X: Any, owner: str = "the model") -> Table: ...
     def predict_raw(self, table: Table) -> Floats: ...
 
 
@@ -55,7 +55,7 @@ class Predictions:
         """Predict rows that the model did not train on; raises InputError if they do not fit the model."""
         target, _ = encode_target(y, "regression" if model.classes is None else "classification", classes=model.classes)
         weight = None if sample_weight is None else check_sample_weight(sample_weight, len(target))
-        table = model.schema.transform(to_frame(X), owner=owner or "the model")
+        table = model.table(X, owner or "the model")
         if table.n_rows != len(target):
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
         return cls(

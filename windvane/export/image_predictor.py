@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.images.dataset import resize_square
-from windvane.data.images.decode import decode_image
+from windvane.data.images.decode import decode_image, resize_square
 
 HERE = Path(__file__).resolve().parent
 BATCH_SIZE = 32

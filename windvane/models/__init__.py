@@ -4,6 +4,7 @@ from windvane.models.base import Family
 from windvane.models.boosting.catboost import CatBoost
 from windvane.models.boosting.lightgbm import LightGBM
 from windvane.models.forest import Forest
+from windvane.models.image_network import FineTune, FromScratch
 from windvane.models.linear import Linear
 from windvane.models.neural.mlp import MLP
 from windvane.models.neural.realmlp import RealMLP
@@ -22,7 +23,11 @@ FAMILIES: dict[str, Family] = {
     "kernel": kernel(),
     "neighbours": neighbours(),
     "discriminant": discriminant(),
+    "finetune": FineTune(),
+    "from_scratch": FromScratch(),
 }
 
 # What a search evaluates if no families are named: what the ensemble is better with than without (docs/decisions.md).
 DEFAULT = ("lightgbm", "catboost", "random_forest", "extra_trees", "linear", "network")
+# The same for images, whose features the families of tables read.
+IMAGE_DEFAULT = ("linear", "finetune", "kernel", "network", "extra_trees", "from_scratch")

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.search.strategy.policy import Policy, make_policy, select_policy
 from windvane.settings import Settings
+
+if TYPE_CHECKING:
+    from windvane.vision.image_reader import ImageReader
 
 FAMILY_METHODS = ("name", "supports", "search_space", "checkpoint_iterations", "create_model", "load")
 
@@ -139,6 +142,16 @@ class PreparedProblem:
     policy: Policy
     families: Mapping[str, Family]  # by name, those that support the problem
     warnings: tuple[str, ...] = ()  # for the user
+    images: ImageSource | None = None  # where the table was made of images
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """What a run of images keeps beside its table."""
+
+    reader: ImageReader  # reads new images in the same way
+    names: tuple[str, ...]  # of the images, for reports
+    digest: str  # of the images and labels as they were given
 
 
 def prepare_problem(
@@ -185,14 +198,14 @@ def prepare_problem(
     return PreparedProblem(problem, schema, classes, policy, supported_families(chosen, task, table), tuple(notes))
 
 
-def choose_families(families: Any) -> dict[str, Family]:
+def choose_families(families: Any, default: Sequence[str] = DEFAULT) -> dict[str, Family]:
     """Return the families that the argument ``families`` names, by name.
 
-    None means the default ones. Otherwise names, scikit-learn estimators (each becomes a `SklearnFamily` named after
+    None means the `default` ones. Otherwise names, scikit-learn estimators (each becomes a `SklearnFamily` named after
     its class) and own `Family` objects; raises InputError for anything else.
     """
     if families is None:
-        return {name: FAMILIES[name] for name in DEFAULT}
+        return {name: FAMILIES[name] for name in default}
     if isinstance(families, str):
         families = [families]
     if not isinstance(families, Sequence) or not families:

@@ -20,7 +20,14 @@ from windvane.runtime.columns.schema import Schema
 from windvane.runtime.predictor import classes_from_json
 from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.history import Curve, describe_failures
-from windvane.search.problem import PreparedProblem, Problem, array_digest, choose_families, supported_families
+from windvane.search.problem import (
+    ImageSource,
+    PreparedProblem,
+    Problem,
+    array_digest,
+    choose_families,
+    supported_families,
+)
 from windvane.search.run_directory import RunDirectory
 from windvane.search.scheduler import Scheduler
 from windvane.search.search import Budget, Callback, Search, SearchListener
@@ -65,8 +72,9 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
     directory = RunDirectory(settings.run_dir if settings.run_dir is not None else temporary_directory())
     problem = prepared.problem
     labels = None if prepared.classes is None else prepared.classes.tolist()
+    images = prepared.images
     identity = {
-        "data": problem.fingerprint([prepared.schema.to_json(), labels]),
+        "data": images.digest if images is not None else problem.fingerprint([prepared.schema.to_json(), labels]),
         "folds": array_digest(rows for fold in problem.folds for rows in (fold.train, fold.validation)),
         "metric": problem.metric.name,
         "policy": prepared.policy.name,
@@ -81,9 +89,14 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
             manifest = persistence.build_manifest(
                 estimator, problem.task, prepared.schema, prepared.classes, problem.metric, own_metric
             )
-            more = {"kind": "run", "policy": asdict(prepared.policy), "families": list(prepared.families)}
+            more: dict[str, Any] = {"kind": "run", "policy": asdict(prepared.policy)}
+            more |= {"families": list(prepared.families)}
+            if images is not None:
+                more |= {"images": images.reader.to_json()}
             directory.create({**manifest, **identity, **more})
         if not (directory.data / "task.json").exists():
+            if images is not None:
+                directory.write_images(images.reader.folder, images.names)
             problem.write(directory.data)
     except BaseException:
         directory.unlock()
@@ -122,12 +135,14 @@ def open_run(directory: RunDirectory, families: Any, metric: Any) -> PreparedPro
     if missing:
         raise RunError(f"The run uses the user's own families {missing}: load(path, families=[...]) brings them.")
     chosen = supported_families({name: known[name] for name in manifest["families"]}, problem.task, problem.table)
+    reader = persistence.open_reader(manifest, directory.root)
     return PreparedProblem(
         problem,
         Schema.from_json(manifest["schema"]),
         classes_from_json(manifest["classes"]),
         Policy(**manifest["policy"]),
         chosen,
+        images=None if reader is None else ImageSource(reader, directory.read_image_names(), manifest["data"]),
     )
 
 
@@ -152,7 +167,9 @@ def run_search(
     history, curve = directory.read_history(), directory.read_curve()
     earlier = max([trial.ended for trial in history.trials] + [point[0] for point in curve], default=0.0)
     n_train = min(len(fold.train) for fold in problem.folds)
-    rungs = make_rungs(n_train, prepared.policy.halving, problem.initial_sample_size(INITIAL_CELLS))
+    # Networks and linear models on features learn from all images from the start.
+    first_rows = None if prepared.images is not None else problem.initial_sample_size(INITIAL_CELLS)
+    rungs = make_rungs(n_train, prepared.policy.halving, first_rows)
     search = Search(
         Scheduler(
             problem.task,
@@ -182,6 +199,7 @@ def run_search(
         directory.manifest(),
         ensemble,
         directory.model_folders(ensemble),
+        root=directory.root,
         families=prepared.families,
         metric=problem.metric,
         threads=min(settings.n_jobs, available_cores()),
@@ -217,7 +235,7 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
         )
     folders = directory.model_folders(ensemble)
     predictor = persistence.open_predictor(
-        manifest, ensemble, folders, families=families, metric=resolved, threads=threads
+        manifest, ensemble, folders, root=directory.root, families=families, metric=resolved, threads=threads
     )
     return SearchResult(predictor, history.trials, directory.read_curve(), Policy(**manifest["policy"]))
 

@@ -21,6 +21,8 @@ from windvane.search.workers.pool import WorkerPool
 
 TICK_SECONDS = 0.2
 SECONDS_FOR_OPENING = 0.3  # of the grace that are left for opening the models
+# Of the budget that a trial may take; the `budget_fraction` of a family says otherwise for new ones.
+NEW_TRIAL_FRACTION, RESUMED_TRIAL_FRACTION = 0.3, 0.6
 MIN_TRIAL_SECONDS = 0.5  # a trial with less time is not started
 
 Callback = Callable[[Trial], object]
@@ -134,7 +136,10 @@ class Search:
             seconds = np.inf
             if self._has_clock:
                 # No trial may take the whole of a budget; a resumed one has proved its worth.
-                fraction = 0.3 if trial.number == self.scheduler.next_number else 0.6
+                fraction = max(
+                    getattr(self.scheduler.families[trial.family], "budget_fraction", NEW_TRIAL_FRACTION),
+                    0.0 if trial.number == self.scheduler.next_number else RESUMED_TRIAL_FRACTION,
+                )
                 seconds = max(MIN_TRIAL_SECONDS, min(self.seconds_left * 0.97 - 0.2, fraction * self.budget.seconds))
             self.pool.submit(replace(trial, status="running"), seconds, grace=1.0 + 0.05 * self.budget.seconds)
             self.scheduler.register(trial)

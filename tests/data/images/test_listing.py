@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from windvane.data.images import folder as image_folder
+from windvane.data.images import listing as image_folder
 from windvane.data.images.listing import ImageListing, list_files, list_folder, natural_key, normalize_split_name
 from windvane.errors import InputError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from windvane.data.images.decode import Item, Pixels, decode_image, map_blocks
+from windvane.data.images.decode import Item, Pixels, decode_image, map_blocks, resize_square
 from windvane.data.images.duplicates import Duplicate
 from windvane.data.images.listing import Skipped
 from windvane.data.images.summary import describe_balance, describe_duplicates, describe_sizes, describe_skipped
@@ -109,12 +109,3 @@ class ImageSplits:
             lines.append(describe_balance(self.train.labels, self.train.classes))
         lines += describe_skipped(self.skipped) + describe_duplicates(self.duplicates)
         return "\n".join([*lines, *self.notes])
-
-
-def resize_square(pixels: Pixels, size: int) -> Pixels:
-    """Resize RGB bytes (h, w, 3) to a square (size, size, 3); bicubic."""
-    from PIL import Image
-
-    if pixels.shape[:2] == (size, size):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0))

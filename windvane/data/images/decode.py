@@ -11,7 +11,8 @@ import io
 import math
 import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.errors import InputError
+from windvane.runtime.columns.table import Integers
 from windvane.settings import available_cores
 
 Pixels = NDArray[np.uint8]
@@ -74,6 +76,45 @@ def check_images(items: Any) -> list[ImageCheck]:
         return map_blocks(lambda block: [_check(items[i]) for i in block], len(items))
 
 
+def decode_squares(
+    items: Sequence[Item], out: Pixels, positions: Integers, deadline: float = math.inf
+) -> list[ImageCheck | None]:
+    """Decode the images at `positions`, in that order and in threads, to squares in `out`, of shape (n, s, s, 3).
+
+    Returns a result for each position; None for those that were not reached before `deadline`, a `time.monotonic`
+    instant. What cannot be decoded stays as it is in `out`.
+    """
+
+    def decode_block(block: range) -> list[ImageCheck | None]:
+        return [
+            None if time.monotonic() >= deadline else _decode_square(items[i], out[i])
+            for i in positions[block.start : block.stop].tolist()
+        ]
+
+    with _filters, catch_warnings():
+        simplefilter("ignore")
+        return map_blocks(decode_block, len(positions))
+
+
+def _decode_square(item: Item, out: Pixels) -> ImageCheck:
+    size = len(out)
+    try:
+        pixels, shape = _decode(item, size)
+        out[:] = resize_square(pixels, size)
+        return _check_of(pixels, shape)
+    except Exception as error:  # as in decode_image
+        return ImageCheck(0, 0, b"", True, _reason(item, error))
+
+
+def resize_square(pixels: Pixels, size: int) -> Pixels:
+    """Resize RGB bytes (h, w, 3) to a square (size, size, 3); bicubic."""
+    from PIL import Image
+
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0))
+
+
 def map_blocks(work: Callable[[range], list[T]], n: int) -> list[T]:
     """Apply a function to blocks of the numbers 0 to n - 1, one thread per core; it returns one result per number."""
     blocks = [range(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
@@ -100,10 +141,7 @@ def _check(item: Item) -> ImageCheck:
     if key is not None and key in _checks:
         return _checks[key]
     try:
-        pixels, (height, width) = _decode(item, CHECKED_SIZE)
-        exact = pixels.shape[:2] == (height, width)
-        digest = blake2b(np.ascontiguousarray(pixels).data, digest_size=16, key=b"%dx%d" % (height, width)).digest()
-        check = ImageCheck(height, width, digest, exact)
+        check = _check_of(*_decode(item, CHECKED_SIZE))
     except Exception as error:  # as in decode_image
         check = ImageCheck(0, 0, b"", True, _reason(item, error))
     if key is not None:
@@ -112,6 +150,13 @@ def _check(item: Item) -> ImageCheck:
                 _checks.clear()
             _checks[key] = check
     return check
+
+
+def _check_of(pixels: Pixels, shape: tuple[int, int]) -> ImageCheck:
+    """Describe an image of this height and width, given the pixels that were decoded of it."""
+    height, width = shape
+    digest = blake2b(np.ascontiguousarray(pixels).data, digest_size=16, key=b"%dx%d" % (height, width)).digest()
+    return ImageCheck(height, width, digest, pixels.shape[:2] == (height, width))
 
 
 _checks: dict[Any, ImageCheck] = {}
