@@ -123,9 +123,8 @@ def sheet(out: Path, source: Path | None, size: int) -> None:
     for row, (name, level) in enumerate(AUGREG_LEVELS.items()):
         draw.text((4, row * CELL + CELL // 2 - 6), name, fill="black")
         for column, image in enumerate(rand_augment(images, level, torch.Generator().manual_seed(1))):
-            cell = Image.fromarray(image.permute(1, 2, 0).numpy()).resize(
-                (CELL - 2, CELL - 2), Image.Resampling.NEAREST
-            )
+            filtering = Image.Resampling.NEAREST if size < CELL else Image.Resampling.BOX
+            cell = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((CELL - 2, CELL - 2), filtering)
             page.paste(cell, (64 + column * CELL, row * CELL))
     page.save(out, optimize=True)
 
@@ -138,7 +137,7 @@ def main() -> None:
     command = commands.add_parser("sheet")
     command.add_argument("--out", type=Path, required=True)
     command.add_argument("--images", type=Path)
-    command.add_argument("--size", type=int, default=CELL - 2)
+    command.add_argument("--size", type=int, default=224, help="pixels, at which images are augmented")
     given = parser.parse_args()
     if given.command == "speed":
         speed()

@@ -57,7 +57,7 @@ def windvane_batches(recipe: Recipe, images: ImageDataset) -> Batches:
     """Give batches as windvane's loop takes them, without end."""
     device = find_device("cpu", "float32")
     sampler, n_classes = EpochSampler(len(images), recipe.batch_size, recipe.seed), len(images.classes)
-    batches = make_loader(images, recipe, device).train_batches(sampler, 0)
+    batches = make_loader(images, recipe, device, for_training=True).train_batches(sampler, 0)
     for step, (pixels, labels) in enumerate(batches):
         yield augment_batch(pixels, labels, n_classes, recipe, device.seed(recipe.seed, step))
 

@@ -38,7 +38,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.fixture(scope="module")
 def model() -> TrainedModel:
-    recipe = tiny_recipe(mean=(0.4, 0.5, 0.6), image_size=16)
+    recipe = tiny_recipe(mean=(0.4, 0.5, 0.6), image_size=16, eval_crop="center")
     return TrainedModel(create_model(recipe, 3).eval(), recipe, ("a", "b, c", "d"))
 
 

@@ -23,7 +23,7 @@ class Session:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    content: dict[str, Any] = {"classes": ["red", "green", "blue"], "image_size": 4}
+    content: dict[str, Any] = {"classes": ["red", "green", "blue"], "image_size": 4, "crop": "squeeze"}
     (tmp_path / "model.json").write_text(json.dumps(content))
     monkeypatch.setattr(module, "HERE", tmp_path)
     monkeypatch.setattr(module, "open_session", Session)

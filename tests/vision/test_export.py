@@ -17,7 +17,7 @@ from windvane.vision.saved_model import TrainedModel
 
 RECIPES = {
     "transformer": tiny_recipe(mean=(0.4, 0.5, 0.6)),
-    "convolutions": Recipe("resnet10t", image_size=32, steps=1, mean=(0.4, 0.5, 0.6)),
+    "convolutions": Recipe("resnet10t", image_size=32, steps=1, crop="none", mean=(0.4, 0.5, 0.6)),
 }
 
 

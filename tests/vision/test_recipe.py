@@ -37,6 +37,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("drop_path", 1.0, "below 1"),
     ("crop", "random", "crop='random' is not known"),
     ("min_crop_area", 0.0, "above 0 and below 1"),
+    ("eval_crop", "middle", "eval_crop='middle' is not known"),
     ("horizontal_flip", 1, "True or False"),
     ("freeze_fraction", 1.0, "below 1"),
     ("loss", "hinge", "Allowed: cross_entropy, binary_cross_entropy."),
@@ -132,3 +133,11 @@ def test_there_is_no_other_named_recipe() -> None:
     assert "vit_lite_7_4_cifar10" in list_recipes()
     with pytest.raises(InputError, match="Did you mean 'vit_lite_7_4_cifar10'"):
         load_recipe("vit_lite_7_4_cifar")
+
+
+def test_the_center_is_evaluated_where_training_crops() -> None:
+    assert Recipe("resnet18", steps=1).crops_center
+    for crop in ("random_shift", "none"):
+        assert not Recipe("resnet18", steps=1, crop=crop).crops_center
+        assert Recipe("resnet18", steps=1, crop=crop, eval_crop="center").crops_center
+    assert not Recipe("resnet18", steps=1, eval_crop="squeeze").crops_center

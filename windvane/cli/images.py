@@ -28,6 +28,9 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     flip: Annotated[bool, typer.Option(help="Flip half of the images left to right.")] = True,
+    crop: Annotated[
+        str | None, typer.Option(help="What is evaluated of an image: center, or squeeze (all of it).")
+    ] = None,
     fisher_penalty: Annotated[float | None, typer.Option(help="Alpha of the Fisher Penalty, such as 0.01.")] = None,
     track_fisher: Annotated[bool | None, typer.Option("--track-fisher", help="Measure the Fisher trace.")] = None,
     fisher_reference: Annotated[
@@ -64,7 +67,12 @@ def train(
         if advise:
             typer.echo(vision.format_advice(chosen, data.train))
             return
-        asked = {"fisher_penalty": fisher_penalty, "fisher_reference": fisher_reference, "track_fisher": track_fisher}
+        asked = {
+            "eval_crop": crop,
+            "fisher_penalty": fisher_penalty,
+            "fisher_reference": fisher_reference,
+            "track_fisher": track_fisher,
+        }
         chosen = replace(chosen, **{k: v for k, v in asked.items() if v is not None})  # type: ignore[arg-type]
         trained = vision.train(chosen, data, out=_require(out), resume=resume, device=device, quiet=quiet)
         typer.echo(f"page: {vision.write_report(trained, data)}\n{vision.format_result(trained)}")

@@ -41,8 +41,8 @@ or, in Python with this folder on the path:
 It distinguishes {n} classes; model.json lists them in the order of the probabilities.
 
 model.onnx maps `images`, bytes of shape (n, 3, {size}, {size}) with red, green and blue from 0 to 255, to
-`probabilities` of shape (n, {n}). The normalization of pixels is inside. Images of another shape are stretched to the
-square. model.pt2 is the same for PyTorch: torch.export.load("model.pt2").module(). Both were compared with the network
+`probabilities` of shape (n, {n}). The normalization of pixels is inside. Of an image of another shape it is given
+{part}. model.pt2 is the same for PyTorch: torch.export.load("model.pt2").module(). Both were compared with the network
 when they were written. predictor.py reads images as windvane does: upright, on white where transparent.
 """
 
@@ -58,7 +58,14 @@ def export_image_model(model: TrainedModel, folder: str | Path) -> Path:
         export_onnx(model, making / "model.onnx")
         export_torch(model, making / "model.pt2")
         size = model.recipe.image_size
-        facts = {"image_size": size, "input": "images", "output": "probabilities", "recipe": model.recipe.to_json()}
+        crop = "center" if model.recipe.crops_center else "squeeze"
+        facts = {
+            "image_size": size,
+            "crop": crop,
+            "input": "images",
+            "output": "probabilities",
+            "recipe": model.recipe.to_json(),
+        }
         write_json(making / "model.json", {"windvane": VERSION, "classes": list(model.classes), **facts})
         source = compose(_PROGRAM, ["predict", "predict_proba", "main"])
         program = f'"""{parse(_PROGRAM).doc}"""\n\n{source}{_START}'
@@ -66,6 +73,7 @@ def export_image_model(model: TrainedModel, folder: str | Path) -> Path:
         names = sorted(_INSTALLED.get(name, name) for name in packages([source]))
         lines = [f"{name}=={version(name)}\n" for name in names]
         (making / "requirements.txt").write_text("".join(lines), encoding="utf-8")
-        text = _README.format(name=model.recipe.model, version=VERSION, n=len(model.classes), size=size)
+        part = {"center": "the central square", "squeeze": "all, stretched to the square"}[crop]
+        text = _README.format(name=model.recipe.model, version=VERSION, n=len(model.classes), size=size, part=part)
         (making / "README.txt").write_text(text, encoding="utf-8")
     return Path(folder)

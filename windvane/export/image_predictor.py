@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from windvane.data.images.dataset import CENTER_SHARE, crop_center
 from windvane.data.images.decode import decode_image, resize_square
 
 HERE = Path(__file__).resolve().parent
@@ -42,8 +44,11 @@ def open_session() -> Any:
 def predict_proba(files: Sequence[str | Path]) -> NDArray[np.float32]:
     """Return probabilities (n, n_classes) of n files, in the order of the classes in model.json."""
     size, found = read_settings()["image_size"], []
+    to_square, least = resize_square, size
+    if read_settings()["crop"] == "center":
+        to_square, least = crop_center, math.ceil(size / CENTER_SHARE)
     for start in range(0, len(files), BATCH_SIZE):
-        squares = [resize_square(decode_image(Path(file), size), size) for file in files[start : start + BATCH_SIZE]]
+        squares = [to_square(decode_image(Path(file), least), size) for file in files[start : start + BATCH_SIZE]]
         pixels = np.stack(squares).transpose(0, 3, 1, 2)  # (b, 3, s, s)
         found.append(open_session().run(None, {"images": pixels})[0])
     return np.concatenate(found)

@@ -53,7 +53,7 @@ class Result(Protocol):
         """
 
 
-def long_frame(index: Mapping[str, Sequence[object]], **values: Floats) -> pd.DataFrame:
+def long_frame(index: Mapping[str, Sequence[object]], values: Mapping[str, Floats]) -> pd.DataFrame:
     """Return one row for each combination of the index, the last name fastest; `values` have that shape."""
     rows = pd.MultiIndex.from_product(list(index.values()), names=list(index))
     return pd.DataFrame({name: array.ravel() for name, array in values.items()}, rows).reset_index()

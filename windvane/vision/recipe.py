@@ -70,6 +70,10 @@ class Recipe:
     # small images) or "none".
     crop: str = "random_resized_crop"
     min_crop_area: float = 0.05  # smallest fraction of the image area that "random_resized_crop" keeps
+    # What is evaluated of an image: "center" (the short side is resized to 8/7 of the image size, 256 for 224, and the
+    # central square is cropped) or "squeeze" (all of it, stretched to a square). None for "center" where training takes
+    # random_resized_crop, else "squeeze".
+    eval_crop: str | None = None
     # Flip half of the images. Not for digits, letters and signs.
     horizontal_flip: bool = True
     dropout: float = 0.0  # the paper uses 0 or 0.1
@@ -115,6 +119,8 @@ class Recipe:
         check_choice("augreg", self.augreg, AUGREG_LEVELS)
         check_choice("crop", self.crop, ("random_resized_crop", "random_shift", "none"))
         check_number("min_crop_area", self.min_crop_area, above=0, below=1)
+        if self.eval_crop is not None:
+            check_choice("eval_crop", self.eval_crop, ("center", "squeeze"))
         check_choice("loss", self.loss, ("cross_entropy", "binary_cross_entropy"))
         for name in ("dropout", "drop_path", "label_smoothing", "freeze_fraction"):
             check_number(name, getattr(self, name), at_least=0, below=1)
@@ -134,6 +140,11 @@ class Recipe:
     def normalization(self) -> tuple[Triple, Triple]:
         """Mean and standard deviation of each channel, for pixels in [0, 1]."""
         return self.mean or _HALF, self.std or _HALF
+
+    @property
+    def crops_center(self) -> bool:
+        """Whether the central square of an image is evaluated, or all of it."""
+        return self.eval_crop == "center" or (self.eval_crop is None and self.crop == "random_resized_crop")
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values, for `recipe_from_json`."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from windvane.data.images import listing as image_folder
+from windvane.data.images import listing as image_listing
 from windvane.data.images.listing import ImageListing, list_files, list_folder, natural_key, normalize_split_name
 from windvane.errors import InputError
 
@@ -122,7 +122,7 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             raise PermissionError(13, "Permission denied")
         return listdir(folder)
 
-    monkeypatch.setattr(image_folder.os, "listdir", refuse)  # who runs tests as root may read everything
+    monkeypatch.setattr(image_listing.os, "listdir", refuse)  # who runs tests as root may read everything
     listing = list_folder(tmp_path)
     assert listing.names == ["a/1.png"]
     assert reasons(listing) == {"b": "permission denied"}

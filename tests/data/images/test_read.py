@@ -204,6 +204,21 @@ def test_rows_without_image_or_label_are_named() -> None:
     assert images.train.names[:3] == ("row 0", "row 1", "row 4")
 
 
+@pytest.mark.parametrize(("height", "width", "size"), [(256, 256, 224), (320, 512, 224), (160, 96, 84), (32, 2000, 14)])
+def test_the_center_is_cropped_from_the_resized_image(height: int, width: int, size: int) -> None:
+    """The whole image is resized so that the short side is 8/7 of the size, then cropped; a smooth one shows where."""
+    y, x = np.mgrid[:height, :width]
+    waves = np.stack([128 + 100 * np.sin(4 * one / min(height, width)) for one in (y, x, x + y)], 2).astype(np.uint8)
+    scale = size * 8 / 7 / min(height, width)
+    shape = (round(width * scale), round(height * scale))
+    left, top = ((side - size) // 2 for side in shape)
+    resized = Image.fromarray(waves).resize(shape, Image.Resampling.BICUBIC)
+    expected = np.asarray(resized.crop((left, top, left + size, top + size))).astype(int)
+    found = ImageDataset([waves], None, (), ("waves",)).load(0, size, center=True)
+    assert found.shape == (size, size, 3)
+    assert np.abs(found - expected).max() <= 3
+
+
 def test_an_image_set(folder: Path) -> None:
     train = read_images(folder, valid=0).train
     part = train.take([5, 0, 5])

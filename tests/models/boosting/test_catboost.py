@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from cases import Case, Ticking, make_case
 
-from windvane.models import FAMILIES, boosting_catboost
+from windvane.models import FAMILIES
+from windvane.models.boosting import catboost as catboost_family
 
 FAMILY = FAMILIES["catboost"]
 QUICK = {"learning_rate": 0.2, "depth": 3}
@@ -41,7 +42,7 @@ def test_the_curve_is_the_loss_of_the_validation_part(case: Case) -> None:
 
 
 def test_it_continues_from_the_moment_that_the_clock_stopped_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boosting_catboost, "time", Ticking())
+    monkeypatch.setattr(catboost_family, "time", Ticking())
     case = make_case("binary", n=3000)
     one, two = case.create_model(FAMILY), case.create_model(FAMILY)
     one.train_until(64, deadline=6.0)  # one look before the first tree, one after each

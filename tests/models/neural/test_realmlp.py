@@ -25,7 +25,7 @@ def test_adam_goes_on_with_its_moments(case: Case, tmp_path: Path) -> None:
     two: Any = case.create_model(FAMILY, checkpoint=tmp_path)
     for model in (one, two):
         model.train_until(5)
-    for name in ("now", "means", "squares"):
+    for name in ("parameters", "exp_avg", "exp_avg_sq"):
         np.testing.assert_array_equal(getattr(one.adam, name), getattr(two.adam, name))
     assert one.adam.updates == two.adam.updates and one.early_stopping.losses == two.early_stopping.losses
 
@@ -125,7 +125,7 @@ def test_smoothed_labels_make_it_less_sure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "name"), [("model.npz", "parameters"), ("model.npz", "stretch"), ("training.npz", "means")]
+    ("file", "name"), [("model.npz", "parameters"), ("model.npz", "stretch"), ("training.npz", "exp_avg")]
 )
 def test_arrays_that_do_not_go_together_are_refused(file: str, name: str, tmp_path: Path) -> None:
     case = make_case("binary", n=200)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pictures import image_set, noise, tiny_recipe
 
+from windvane.data.images.dataset import ImageDataset, crop_center, resize_square
 from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.loader import (
     EpochSampler,
@@ -101,3 +102,19 @@ def test_without_labels_they_are_minus_one() -> None:
     images = image_set(np.zeros((2, 8, 8, 3), np.uint8), None, 2)
     ((_, labels),) = InMemoryLoader(images, tiny_recipe(), CPU).eval_batches(2)
     assert labels.tolist() == [-1, -1]
+
+
+def test_the_center_is_evaluated_and_whole_images_are_trained_on() -> None:
+    rng = np.random.default_rng(0)
+    items = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((20, 31, 3), (40, 16, 3), (16, 16, 3))]
+    images = ImageDataset(items, np.zeros(3, np.int64), ("a", "b"), ("1", "2", "3"))
+    recipe = tiny_recipe(eval_crop="center")
+    expected = torch.from_numpy(np.stack([crop_center(item, 8) for item in items])).permute(0, 3, 1, 2)
+    squeezed = torch.from_numpy(np.stack([resize_square(item, 8) for item in items])).permute(0, 3, 1, 2)
+    for loader in (InMemoryLoader(images, recipe, CPU), StreamingLoader(images, recipe, CPU, 0)):
+        ((found, _),) = loader.eval_batches(3)
+        assert torch.equal(found, expected)
+    sampler = EpochSampler(3, 3, seed=0)
+    for loader in (make_loader(images, recipe, CPU, for_training=True), StreamingLoader(images, recipe, CPU, 0)):
+        trained_on, _ = next(loader.train_batches(sampler, 0))
+        assert torch.equal(trained_on, squeezed[sampler.batch_indices(0)])

@@ -81,6 +81,7 @@ def test_a_stopped_run_resumes_its_plan(weights: str, tmp_path: Path, monkeypatc
     monkeypatch.setattr(training, "run_training", stop_at_once)
     with pytest.raises(KeyboardInterrupt, match="stopped after step 0"):
         finetune_timed(recipe_of(weights), DATA, out=tmp_path / "run", quiet=True)
+    monkeypatch.setattr(training, "run_training", run_training)
     monkeypatch.setattr(module, "measure_timing", lambda *_: pytest.fail("measured again"))
     again = finetune_timed(recipe_of(weights), DATA, out=tmp_path / "run", resume=True, quiet=True)
     assert again.history[0].step == 0 and again.history[-1].progress == 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,8 @@ from windvane.data.images.listing import Skipped
 from windvane.data.images.summary import describe_balance, describe_duplicates, describe_sizes, describe_skipped
 from windvane.errors import InputError
 from windvane.runtime.columns.table import Integers
+
+CENTER_SHARE = 7 / 8  # of the short side, that the central square keeps: 224 of 256 pixels
 
 _PURPOSES = {"train": "to train", "valid": "to validate", "test": "to test"}
 
@@ -51,17 +54,19 @@ class ImageDataset:
         except InputError as error:
             raise InputError(f"{self.names[index]} could be decoded before, but not now: {error}.") from error
 
-    def load(self, index: int, size: int) -> Pixels:
-        """Decode one image to a square of shape (size, size, 3); other shapes are stretched."""
+    def load(self, index: int, size: int, *, center: bool = False) -> Pixels:
+        """Decode one image to a square of shape (size, size, 3): all of it, stretched, or its center."""
+        if center:
+            return crop_center(self.decode(index, math.ceil(size / CENTER_SHARE)), size)
         return resize_square(self.decode(index, size), size)
 
-    def load_array(self, size: int) -> Pixels:
+    def load_array(self, size: int, *, center: bool = False) -> Pixels:
         """Decode all images, in threads, to an array of shape (n, size, size, 3); for datasets that fit in memory."""
         squares = np.empty((len(self), size, size, 3), dtype=np.uint8)
 
         def fill(block: range) -> list[None]:
             for i in block:
-                squares[i] = self.load(i, size)
+                squares[i] = self.load(i, size, center=center)
             return [None for _ in block]
 
         map_blocks(fill, len(self))
@@ -109,3 +114,14 @@ class ImageSplits:
             lines.append(describe_balance(self.train.labels, self.train.classes))
         lines += describe_skipped(self.skipped) + describe_duplicates(self.duplicates)
         return "\n".join([*lines, *self.notes])
+
+
+def crop_center(pixels: Pixels, size: int) -> Pixels:
+    """Resize the short side of RGB bytes (h, w, 3) to 8/7 of a size, and crop the central square (size, size, 3)."""
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    side = CENTER_SHARE * min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)  # the rest need not be resized
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=3.0))

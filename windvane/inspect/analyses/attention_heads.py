@@ -53,7 +53,7 @@ class HeadSimilarity:
     def to_frame(self) -> pd.DataFrame:
         """One row for each group and layer of the other network: group, distance (pixels), other_layer, similarity."""
         groups = range(len(self.distance))
-        frame = long_frame({"group": groups, "other_layer": self.other_layers}, similarity=self.similarity)
+        frame = long_frame({"group": groups, "other_layer": self.other_layers}, {"similarity": self.similarity})
         frame.insert(1, "distance", np.repeat(self.distance, len(self.other_layers)))
         return frame
 

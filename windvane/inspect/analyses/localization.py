@@ -81,7 +81,7 @@ class Localization:
         """
         rows, columns = range(self.grid.rows), range(self.grid.columns)
         index = {"token_row": rows, "token_column": columns, "patch_row": rows, "patch_column": columns}
-        return long_frame(index, distance=self.grid.distances().numpy(), similarity=self.similarity)
+        return long_frame(index, {"distance": self.grid.distances().numpy(), "similarity": self.similarity})
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Similarity of nine tokens, from corner to corner, to all patches."""

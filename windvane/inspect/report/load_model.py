@@ -60,12 +60,13 @@ def load_model_and_images(model: str, paths: Sequence[Path], *, pretrained: bool
 
 def _load_run(folder: Path, paths: Sequence[Path]) -> LoadedModel:
     trained = load_model(folder)
+    recipe = trained.recipe
     images = ImageDataset(tuple(paths), None, trained.classes, tuple(map(str, paths)))
     try:
-        pixels = torch.from_numpy(images.load_array(trained.recipe.image_size))  # (n, s, s, 3)
+        pixels = torch.from_numpy(images.load_array(recipe.image_size, center=recipe.crops_center))
     except OSError as error:
         raise InputError(f"images: one cannot be read: {error}") from error
-    return LoadedModel(folder.name, trained.network, normalize(pixels.permute(0, 3, 1, 2), trained.recipe))
+    return LoadedModel(folder.name, trained.network, normalize(pixels.permute(0, 3, 1, 2), recipe))
 
 
 def _create(name: str, pretrained: bool) -> nn.Module:

@@ -73,7 +73,7 @@ class Comparison:
         """One row for each pair of layers: first, second, similarity, ci_low, ci_high."""
         matrix, (first, second) = self.matrix, self.layers
         values = {"similarity": matrix.values, "ci_low": matrix.ci_low, "ci_high": matrix.ci_high}
-        return long_frame({"first": first, "second": second}, **values)
+        return long_frame({"first": first, "second": second}, values)
 
     def matches(self) -> pd.DataFrame:
         """Find for each layer of the second network the most similar layer of the first.

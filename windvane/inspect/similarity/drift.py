@@ -47,7 +47,7 @@ class Drift:
     def to_frame(self) -> pd.DataFrame:
         """One row for each network and layer: network, layer, depth, similarity, ci_low, ci_high."""
         values = {"similarity": self.similarity, "ci_low": self.ci_low, "ci_high": self.ci_high}
-        frame = long_frame({"network": self.networks, "layer": self.layers}, **values)
+        frame = long_frame({"network": self.networks, "layer": self.layers}, values)
         frame.insert(2, "depth", np.tile(np.arange(len(self.layers)), len(self.networks)))
         return frame
 

@@ -2,12 +2,10 @@
 
 They take and return uint8 batches of shape (n, 3, h, w) on one device. All images of a batch share the argument (an
 angle, a factor), so geometry is one table of source pixels for all images and color a few passes over the batch.
-Results equal those of Pillow with nearest interpolation up to one gray level: numbers are rounded as in Pillow, and
-geometry uses Pillow's fixed point numbers, so that all devices agree. Some steps take a detour because torch is slow on
-uint8 on a CPU: `where` takes 5 ns per value, a conversion from float32 0.5, most others 0.1.
-
-Source: Cubuk et al., RandAugment, arXiv 1909.13719, in the implementation that AugReg used (big_vision,
-pp/archive/autoaugment.py).
+Results equal those of the code that AugReg used (big_vision, pp/archive/autoaugment.py; RandAugment is of Cubuk et al.,
+arXiv 1909.13719) up to one gray level, also where an operation does something else than its name says: `contrast` and
+`solarize`. Geometry uses Pillow's fixed point numbers, so that all devices agree. Some steps take a detour because
+torch is slow on uint8 on a CPU: `where` takes 5 ns per value, a conversion from float32 0.5, most others 0.1.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ GRAY = 128  # uncovered borders, and the square of cutout
 Affine = tuple[float, float, float, float, float, float]  # source x = a x + b y + c, source y = d x + e y + f
 
 _FIXED_BITS = 16  # of Pillow's fixed point numbers
-_LUMA = (19595.0, 38470.0, 7471.0)  # ITU-R 601-2 times 65536, as in Pillow; sums stay exact in float32
+_LUMA = tuple(weight * 255.5 / 255 for weight in (0.2989, 0.587, 0.114))  # TensorFlow scales by 255.5 and truncates
 
 
 def autocontrast(images: Tensor) -> Tensor:
@@ -61,8 +59,8 @@ def posterize(images: Tensor, bits: int) -> Tensor:
 
 
 def solarize(images: Tensor, threshold: int) -> Tensor:
-    """Invert the values of at least the threshold."""
-    return images.clone() if threshold > 255 else images ^ (images.ge(threshold).view(torch.uint8) * 255)
+    """Invert the values of at least the threshold, which wraps at 256: the original compares it as uint8."""
+    return images ^ (images.ge(threshold % 256).view(torch.uint8) * 255)
 
 
 def solarize_add(images: Tensor, addition: int) -> Tensor:
@@ -77,10 +75,10 @@ def color(images: Tensor, factor: float) -> Tensor:
 
 
 def contrast(images: Tensor, factor: float) -> Tensor:
-    """Change the contrast: the mean gray value at factor 0, the image at 1."""
-    sums = _luma(images).sum((1, 2, 3), keepdim=True, dtype=torch.float64)  # (n, 1, 1, 1)
-    mean = (sums / (images.shape[2] * images.shape[3]) + 0.5).floor_().float()
-    return _blend(mean, images, factor)
+    """Change the contrast: an even gray at factor 0, the image at 1."""
+    # The original takes the mean of the 256 counts of the histogram for the mean gray value: pixels / 256, at most 255.
+    gray = min(255, images.shape[2] * images.shape[3] // 256)
+    return _blend(torch.full((), float(gray), device=images.device), images, factor)
 
 
 def brightness(images: Tensor, factor: float) -> Tensor:
@@ -94,7 +92,7 @@ def sharpness(images: Tensor, factor: float) -> Tensor:
     inner = values[..., 1:-1, 1:-1]
     rows = values[..., :-2, :] + values[..., 1:-1, :] + values[..., 2:, :]  # (n, 3, h - 2, w)
     sums = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * inner  # (n, 3, h - 2, w - 2)
-    smooth = sums.float().div_(13.0).add_(0.5).floor_()
+    smooth = sums.float().div_(13.0).floor_()
     result = images.clone()
     result[..., 1:-1, 1:-1] = _blend(smooth, inner, factor)
     return result
@@ -142,7 +140,7 @@ def cutout(images: Tensor, half: int, centers: Tensor) -> Tensor:
 def _luma(images: Tensor) -> Tensor:
     """Return the grayscale images, float32 with whole numbers, shape (n, 1, h, w)."""
     red, green, blue = (images[:, channel, None].float() * weight for channel, weight in enumerate(_LUMA))
-    return red.add_(green).add_(blue).add_(32768.0).div_(65536.0).floor_()
+    return red.add_(green).add_(blue).floor_()
 
 
 def _blend(start: Tensor, images: Tensor, factor: float) -> Tensor:

@@ -328,6 +328,7 @@ def describe_recipe(recipe: Recipe) -> list[str]:
     }
     augmentation = [f"AugReg level {recipe.augreg}", crops[recipe.crop]]
     augmentation += ["half of them flipped"] if recipe.horizontal_flip else []
+    evaluated = "the central square of each image" if recipe.crops_center else "whole images, stretched to a square"
     rates = {"dropout": recipe.dropout, "stochastic depth up to": recipe.drop_path}
     more = [
         " and ".join(f"{name} {rate:g}" for name, rate in rates.items() if rate) or "no dropout or stochastic depth"
@@ -340,7 +341,7 @@ def describe_recipe(recipe: Recipe) -> list[str]:
     return [
         network,
         schedule,
-        f"Training images: {', '.join(augmentation)}.",
+        f"Training images: {', '.join(augmentation)}. Evaluated: {evaluated}.",
         f"Regularization: {', '.join(more)}.",
     ]
 

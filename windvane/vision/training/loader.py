@@ -72,19 +72,22 @@ class Loader(Protocol):
         ...
 
 
-def make_loader(images: ImageDataset, recipe: Recipe, device: DeviceContext) -> Loader:
+def make_loader(images: ImageDataset, recipe: Recipe, device: DeviceContext, *, for_training: bool = False) -> Loader:
     """Hold a dataset on the device if it fits, else decode it when it is needed."""
     if len(images) * recipe.image_size**2 * 3 <= device.image_cache_bytes:
-        return InMemoryLoader(images, recipe, device)
+        return InMemoryLoader(images, recipe, device, for_training=for_training)
     return StreamingLoader(images, recipe, device)
 
 
 class InMemoryLoader:
-    """A whole dataset as one tensor on the device."""
+    """A whole dataset as one tensor on the device: for training the whole images, else what the recipe evaluates."""
 
-    def __init__(self, images: ImageDataset, recipe: Recipe, device: DeviceContext) -> None:
+    def __init__(
+        self, images: ImageDataset, recipe: Recipe, device: DeviceContext, *, for_training: bool = False
+    ) -> None:
         self.n, self.crops = len(images), False
-        pixels = torch.from_numpy(images.load_array(recipe.image_size))  # (n, s, s, 3)
+        center = recipe.crops_center and not for_training
+        pixels = torch.from_numpy(images.load_array(recipe.image_size, center=center))  # (n, s, s, 3)
         self._images = pixels.permute(0, 3, 1, 2).contiguous().to(device.device)  # (n, 3, s, s)
         self._labels = _labels(images).to(device.device)
 
@@ -133,11 +136,12 @@ class _EvalImages(Dataset[tuple[Tensor, int]]):
     """Resized images by row."""
 
     def __init__(self, images: ImageDataset, recipe: Recipe) -> None:
-        self._images, self._size = images, recipe.image_size
+        self._images, self._recipe = images, recipe
 
     def __getitem__(self, row: int) -> tuple[Tensor, int]:
-        pixels = self._images.load(row, self._size).copy()  # (s, s, 3); torch wants to be able to write
-        return torch.from_numpy(pixels).permute(2, 0, 1), row
+        recipe = self._recipe
+        pixels = self._images.load(row, recipe.image_size, center=recipe.crops_center)  # (s, s, 3)
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1), row  # torch wants to be able to write
 
 
 class _TrainImages(Dataset[tuple[Tensor, int]]):

@@ -279,7 +279,7 @@ def training_labels(data: ImageSplits) -> NDArray[np.int64]:
 def make_loaders(recipe: Recipe, data: ImageSplits, device: DeviceContext) -> tuple[Loader, Loader | None]:
     """Return the loaders of the training images and of the validation images, if there are any."""
     has_validation = data.valid is not None and len(data.valid) > 0
-    train = make_loader(data.train, recipe, device)
+    train = make_loader(data.train, recipe, device, for_training=True)
     return train, make_loader(data.valid, recipe, device) if has_validation and data.valid is not None else None
 
 

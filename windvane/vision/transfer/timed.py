@@ -91,7 +91,10 @@ def finetune_timed(
         raise InputError(f"weights={recipe.weights!r}, time_budget={recipe.time_budget!r}: finetune_timed needs both.")
     training_labels(data)
     folder, context = check_output_folder(out, resume), find_device(device, recipe.precision)
-    recipe = with_pretrained_normalization(recipe)
+    if recipe.eval_crop == "center":
+        raise InputError("eval_crop='center' is not usable in a given time. Allowed: None or 'squeeze'.")
+    # The probe sees training images as they lie in memory, which is whole, and is to be evaluated on the same.
+    recipe = replace(with_pretrained_normalization(recipe), eval_crop="squeeze")
     if folder is not None and (folder / CHECKPOINT).exists():
         plan = _load_plan(folder)
         chosen, data = plan.apply_to(recipe), plan.subsample(data, recipe.seed)
