@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.data.task import Task
-from windvane.metalearning.selector import Forest, Selector, tabulate
+from windvane.metalearning.selector import PairForest, Selector, tabulate
 from windvane.search.strategy.policy import select_policy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,7 +54,7 @@ class Published:
     scores: NDArray[np.float64]
     spans: NDArray[np.float64]
     order: tuple[int, ...]
-    forest: Forest
+    forest: PairForest
 
 
 def ours(strategy: str) -> str:
@@ -74,7 +74,7 @@ def read(metric: str, n_trees: int = 25) -> Published:
     highest = np.array([max(found["maxima_for_methods"][t].values()) for t in tasks])
     tuned = found["configuration"]
     ranges = losses.max(axis=1) - losses.min(axis=1)
-    forest = Forest(
+    forest = PairForest(
         n_trees=n_trees,
         max_depth=tuned["max_depth"],
         min_samples_leaf=tuned["min_samples_leaf"],

@@ -48,44 +48,18 @@ class Choices(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """Checked choices of one run.
+    """Checked choices of one run."""
 
-    Attributes
-    ----------
-    time_budget
-        Seconds that a fit may take.
-    n_jobs
-        Worker processes.
-    memory_limit
-        Megabytes for all worker processes together.
-    policy
-        A name out of `POLICIES`.
-    ensemble_size
-        Rounds of the greedy selection.
-    n_trials
-        Limit on trials; with it nothing depends on the clock. None where the time alone counts.
-    run_dir
-        Directory of the run; None for a temporary one.
-    seed
-        Root of all randomness of the run.
-    verbose
-        0: silent, 1: progress.
-    keep_data
-        Whether the run directory keeps the data when the fit has ended.
-    portfolio
-        File of the configurations that are evaluated first; None for the one that ships.
-    """
-
-    time_budget: float
-    n_jobs: int
-    memory_limit: float
-    policy: str
-    ensemble_size: int
-    n_trials: int | None
-    run_dir: Path | None
-    seed: int
-    verbose: int
-    keep_data: bool
+    time_budget: float  # seconds that a fit may take
+    n_jobs: int  # worker processes
+    memory_limit: float  # megabytes for all worker processes together
+    policy: str  # a name out of `POLICIES`
+    ensemble_size: int  # rounds of the greedy selection
+    n_trials: int | None  # limit on trials; with it nothing depends on the clock. None where the time alone counts
+    run_dir: Path | None  # None for a temporary directory
+    seed: int  # root of all randomness of the run
+    verbose: int  # 0: silent, 1: progress
+    keep_data: bool  # whether the run directory keeps the data when the fit has ended
     portfolio: Path | None = None
 
     @classmethod

@@ -32,7 +32,7 @@ def column(values, dtype=None):
     ],
 )
 def test_numbers(values):
-    assert column(values) == Column("c", "number", missing=1)
+    assert column(values) == Column("c", "number", n_missing=1)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_numbers(values):
 def test_categories(values, vocabulary):
     found = column(values)
     assert found.kind == "category"
-    assert found.missing == 1
-    assert found.distinct == len(found.vocabulary)
+    assert found.n_missing == 1
+    assert found.n_unique == len(found.vocabulary)
     if vocabulary is not None:
         assert found.vocabulary == vocabulary
 
@@ -65,12 +65,12 @@ def test_categories(values, vocabulary):
 def test_many_short_texts_are_a_category():
     found = column([f"id{i}" for i in range(500)])
     assert found.kind == "category"
-    assert found.distinct == 500
+    assert found.n_unique == 500
 
 
 def test_long_distinct_texts_are_text():
     texts = [f"the {i}th row of a table" for i in range(50)]
-    assert column([*texts, None]) == Column("c", "text", missing=1, distinct=50)
+    assert column([*texts, None]) == Column("c", "text", n_missing=1, n_unique=50)
     assert column(texts[:2] * 50).kind == "category"
 
 
@@ -91,7 +91,7 @@ def test_long_distinct_texts_are_text():
     ],
 )
 def test_dropped(values, missing, reason):
-    assert column(values) == Column("c", "dropped", missing=missing, reason=reason)
+    assert column(values) == Column("c", "dropped", n_missing=missing, reason=reason)
 
 
 @pytest.mark.parametrize("values", [["a", None], pd.Categorical(["a", None]), pd.array([1, None], dtype="Int64")])
@@ -115,9 +115,9 @@ def test_one_value_or_none_is_kept(values):
 )
 def test_dates(values, form, timezone):
     found = column(values)
-    assert (found.kind, found.form, found.timezone) == ("date", form, timezone)
+    assert (found.kind, found.date_format, found.timezone) == ("date", form, timezone)
     assert {"days", "year", "month", "day", "weekday"} <= set(found.parts)
-    assert found.distinct == len(set(values))
+    assert found.n_unique == len(set(values))
 
 
 def test_parts_that_do_not_vary_are_left_out():
@@ -135,13 +135,13 @@ def test_one_text_that_is_no_date_makes_a_category(odd):
 def test_a_text_far_below_numbers_is_found():
     found = column([*map(str, range(module.SAMPLE + 5)), "x"])
     assert found.kind == "category"
-    assert found.distinct == module.SAMPLE + 6
+    assert found.n_unique == module.SAMPLE + 6
 
 
 def test_durations():
     values = pd.Series([datetime.timedelta(hours=1), datetime.timedelta(2), None], dtype=object)
     for made in (values, pd.to_timedelta(values)):
-        assert column(made) == Column("c", "duration", missing=1)
+        assert column(made) == Column("c", "duration", n_missing=1)
 
 
 @settings(deadline=None, max_examples=40)
@@ -160,7 +160,7 @@ def test_a_block_equals_column_by_column(n_rows, cells, sample):
     for j, got in enumerate(found):
         present = block[np.isfinite(block[:, j]), j]
         missing = n_rows - len(present)
-        assert (got.name, got.missing) == (f"x{j}", missing)
+        assert (got.name, got.n_missing) == (f"x{j}", missing)
         dropped = len(present) == 0 or (missing == 0 and len(set(present)) == 1)
         assert (got.kind == "dropped") == dropped
 
@@ -168,9 +168,9 @@ def test_a_block_equals_column_by_column(n_rows, cells, sample):
 @pytest.mark.parametrize(
     "found",
     [
-        Column("c", "number", missing=3),
-        Column("c", "category", distinct=2, vocabulary=("a", "b")),
-        Column("c", "date", form="%Y", timezone="UTC", parts=("days", "year")),
+        Column("c", "number", n_missing=3),
+        Column("c", "category", n_unique=2, vocabulary=("a", "b")),
+        Column("c", "date", date_format="%Y", timezone="UTC", parts=("days", "year")),
         Column("c", "dropped", reason="constant"),
     ],
 )
@@ -184,11 +184,11 @@ def test_json(found):
         {"name": 3, "kind": "number"},
         {"name": "c", "kind": "float"},
         {"name": "c", "kind": ["number"]},
-        {"name": "c", "kind": "number", "missing": "3"},
-        {"name": "c", "kind": "number", "distinct": 1.5},
+        {"name": "c", "kind": "number", "n_missing": "3"},
+        {"name": "c", "kind": "number", "n_unique": 1.5},
         {"name": "c", "kind": "category", "vocabulary": "ab"},
         {"name": "c", "kind": "category", "vocabulary": ["a", 3]},
-        {"name": "c", "kind": "date", "form": 3},
+        {"name": "c", "kind": "date", "date_format": 3},
         {"name": "c", "kind": "date", "parts": ["century"]},
         {"name": "c", "kind": "date", "parts": [["days"]]},
         {"name": "c"},

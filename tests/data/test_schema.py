@@ -137,7 +137,7 @@ def test_few_and_many_rows_are_read_alike(monkeypatch):
 def test_infinite_numbers_are_missing():
     frame = to_frame(np.array([[1.0, np.inf], [-np.inf, 2.0], [3.0, 4.0]]))
     schema = infer_schema(frame)
-    assert [column.missing for column in schema.columns] == [1, 1]
+    assert [column.n_missing for column in schema.columns] == [1, 1]
     np.testing.assert_array_equal(schema.transform(frame).matrix, [[1, np.nan], [np.nan, 2], [3, 4]])
     assert frame.iloc[0, 1] == np.inf  # the caller's values are left as they are
     infinite = to_frame(sp.csr_matrix([[0.0, np.inf], [1.0, 0.0]]))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from windvane.export import image_predictor as module
+from windvane.export.image_model import write_program
 
 
 class Session:
@@ -22,12 +24,24 @@ class Session:
 
 
 @pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The program as an exported folder has it, with a network that looks at colours."""
+    write_program(tmp_path)
     content: dict[str, Any] = {"classes": ["red", "green", "blue"], "image_size": 4, "crop": "squeeze"}
     (tmp_path / "model.json").write_text(json.dumps(content))
-    monkeypatch.setattr(module, "HERE", tmp_path)
-    monkeypatch.setattr(module, "open_session", Session)
-    module.read_settings.cache_clear()
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    spec = importlib.util.spec_from_file_location("image_program", tmp_path / "predictor.py")
+    assert spec is not None and spec.loader is not None
+    program: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    monkeypatch.setattr(program, "open_session", Session)
+    yield program
+    for name in [name for name in sys.modules if name.partition(".")[0] == "runtime"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def files(tmp_path: Path, module: Any) -> list[Path]:
     (tmp_path / "images").mkdir()
     made = []
     for i in range(module.BATCH_SIZE + 3):
@@ -38,14 +52,14 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return made
 
 
-def test_files_are_classified_in_order(files: list[Path]) -> None:
+def test_files_are_classified_in_order(module: Any, files: list[Path]) -> None:
     wanted = [["red", "green", "blue"][i % 3] for i in range(len(files))]
     assert module.predict(files).tolist() == wanted
     assert module.predict_proba(files).shape == (len(files), 3)
 
 
 def test_the_command_prints_a_table(
-    files: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    module: Any, files: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (files[0].parent / "more").mkdir()
     (files[0].parent / "more" / "empty.png").touch()

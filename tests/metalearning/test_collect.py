@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sklearn.linear_model import Ridge
 from windvane.data.splits import make_folds
 from windvane.metalearning.cells import read_cells
 from windvane.metalearning.collect import CollectSettings, SourceTable, _collect_table, collect
+from windvane.metalearning.learn import entries_of
 from windvane.metalearning.replay import entry_id
 from windvane.search.strategy.portfolio import PortfolioEntry
 
@@ -101,8 +103,20 @@ def test_a_cell_that_kills_its_process_is_recorded_and_the_others_are_collected(
 def _die_on_trees(*arguments: Any) -> None:
     from windvane.models.forest import ForestModel
 
-    ForestModel.grow = lambda *_: os._exit(9)  # type: ignore[assignment, method-assign, misc]
+    ForestModel._train_iterations = lambda *_: os._exit(9)  # type: ignore[assignment, method-assign, misc]
     _collect_table(*arguments)
+
+
+def test_a_table_that_kills_its_process_leaves_one_record(tmp_path: Path) -> None:
+    path, table = tmp_path / "cells.jsonl", source(tmp_path)
+    broken = replace(table, name="broken", path=tmp_path / "broken.csv")
+    broken.path.write_text("a,b\n1,2\n")  # it lacks the target
+    collect([broken, table], ENTRIES[:1], CollectSettings("cv3"), path, quiet=True)
+    assert [(cell.table, cell.family, cell.status) for cell in read_cells(path)] == [
+        ("broken", "", "unreadable"),
+        (table.name, "linear", "done"),
+    ]
+    assert list(entries_of(path).values()) == ENTRIES[:1]
 
 
 def test_no_cell_is_begun_after_the_end(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from windvane.metalearning.learn import (
     learn_portfolio,
     leave_out,
 )
-from windvane.metalearning.replay import Curve, TableReplay, entry_id, read_matrix, write_matrix
+from windvane.metalearning.replay import LearningCurve, TableReplay, entry_id, read_matrix, write_matrix
 from windvane.search.strategy.portfolio import PortfolioEntry
 
 ENTRIES = [
@@ -43,7 +43,7 @@ def make_table(name: str, kind: str, rows: int, best: int, seed: int = 0) -> Tab
         losses = np.array([2 * noise, noise])
         cost = 1.0 if i == 3 else 2.0
         family = BY_ID[entry].family
-        table.curves[entry] = Curve(
+        table.curves[entry] = LearningCurve(
             family, np.array([0.1, cost]), losses, losses, (parts,) * 2, (parts,) * 2, True, cost
         )
     return table

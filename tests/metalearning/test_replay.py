@@ -7,14 +7,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score, root_mean_squared_error
 
 from windvane.metalearning.build_portfolio import BuildPlan, build
-from windvane.metalearning.replay import Curve, RunPlan, TableReplay, greedy, losses_of, run_trials, score_run
+from windvane.metalearning.replay import LearningCurve, RunPlan, TableReplay, greedy, losses_of, run_trials, score_run
 from windvane.search.ensemble_selection import greedy_selection
 
 
-def make_curve(valid: list[float], cpu: list[float], target: np.ndarray, noise: float, seed: int) -> Curve:
+def make_curve(valid: list[float], cpu: list[float], target: np.ndarray, noise: float, seed: int) -> LearningCurve:
     rng = np.random.default_rng(seed)
     predictions = tuple((target + noise * rng.normal(size=len(target))).astype(np.float32) for _ in cpu)
-    return Curve("linear", np.array(cpu), np.array(valid), np.array(valid), predictions, predictions, True, cpu[-1])
+    return LearningCurve(
+        "linear", np.array(cpu), np.array(valid), np.array(valid), predictions, predictions, True, cpu[-1]
+    )
 
 
 def make_table() -> TableReplay:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from windvane.data.task import Task
 from windvane.errors import InputError
-from windvane.metalearning.selector import Forest, Selector, elect, is_covered, tabulate
+from windvane.metalearning.selector import PairForest, Selector, elect, is_covered, tabulate
 from windvane.runtime.columns.table import Floats
 from windvane.search.strategy.policy import PolicyTable
 
-SMALL = Forest(n_trees=10)
+SMALL = PairForest(n_trees=10)
 
 
 def some_sizes(n: int, seed: int = 0) -> Floats:
@@ -28,8 +28,8 @@ def by_rows(sizes: Floats) -> Floats:
     return np.column_stack([np.where(small, 0.1, 0.9), np.full(len(sizes), 0.2), np.where(small, 0.9, 0.1)])
 
 
-@pytest.mark.parametrize("forest", [SMALL, Forest(n_trees=10, soft=True, bootstrap=True)])
-def test_a_plain_rule_is_learned(forest: Forest) -> None:
+@pytest.mark.parametrize("forest", [SMALL, PairForest(n_trees=10, soft=True, bootstrap=True)])
+def test_a_plain_rule_is_learned(forest: PairForest) -> None:
     sizes, unseen = some_sizes(80), some_sizes(50, seed=1)
     selector = Selector(forest, order=(1, 0, 2)).fit(sizes, by_rows(sizes), np.ones(80))
     inside = is_covered(unseen, sizes) & (np.abs(np.log(unseen[:, 0] / 500)) > 0.5)
@@ -76,14 +76,14 @@ def test_the_votes_of_a_pair_sum_to_one_and_weights_decide() -> None:
     sizes = some_sizes(10)
     losses = np.column_stack([np.full(10, 0.5), np.full(10, 0.49), np.full(10, 0.5)])
     losses[0, 1] = 0.9
-    selector = Selector(Forest(max_depth=0, soft=True), order=(0, 1, 2)).fit(sizes, losses, np.ones(10))
+    selector = Selector(PairForest(max_depth=0, soft=True), order=(0, 1, 2)).fit(sizes, losses, np.ones(10))
     wins = selector.wins(sizes)
     for i, j in combinations(range(3), 2):
         np.testing.assert_allclose(wins[:, i, j] + wins[:, j, i], 1)
     np.testing.assert_allclose(wins[:, 0, 1], 0.4 / (0.4 + 9 * 0.01))
     np.testing.assert_allclose(wins[:, 0, 2], 0.5)  # always equal
     spans = np.where(np.arange(10) == 0, 100.0, 1.0)  # of a table where losses differ by more, the same counts less
-    again = Selector(Forest(max_depth=0), order=(0, 1, 2)).fit(sizes, losses, spans)
+    again = Selector(PairForest(max_depth=0), order=(0, 1, 2)).fit(sizes, losses, spans)
     np.testing.assert_allclose(again.wins(sizes)[:, 0, 1], 0)
 
 

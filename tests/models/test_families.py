@@ -31,7 +31,7 @@ def name(request: pytest.FixtureRequest) -> str:
     if "case" in request.fixturenames:
         case: Case = request.getfixturevalue("case")
         if not FAMILIES[request.param].supports(case.context.task, case.train.table):
-            pytest.skip(f"{request.param} does not support {case.setting.task.kind}")
+            pytest.skip(f"{request.param} does not support {case.context.task.kind}")
     return request.param
 
 

@@ -8,7 +8,7 @@ import pytest
 from cases import Case, Ticking, make_case
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from windvane.models import FAMILIES, linear, logistic
+from windvane.models import FAMILIES, linear
 from windvane.models.encoding import encoder_settings, fit_encoder
 from windvane.models.search_space import fill_defaults
 
@@ -40,7 +40,6 @@ def test_the_clock_stops_the_optimiser_and_it_can_go_on(tmp_path: Path, monkeypa
     with monkeypatch.context() as patch:
         clock = Ticking()
         patch.setattr(linear, "time", clock)
-        patch.setattr(logistic, "time", clock)
         short.train_until(1, deadline=1.0)  # the first portion begins at 0, the second would at 1
     assert full.finished and not short.finished and short.iterations == 1
     assert np.isfinite(short.predict(case.test.table)).all()

@@ -7,7 +7,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from windvane.models.base import DataSplit
-from windvane.models.logistic import fit_until_deadline
+from windvane.models.linear import fit_until_deadline
 from windvane.runtime.columns.table import Table
 
 X, y = load_iris(return_X_y=True)

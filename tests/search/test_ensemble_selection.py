@@ -189,7 +189,7 @@ def test_the_loss_of_an_ensemble_is_that_of_its_blend(kind: Any, metric: str, we
     assert ensemble.loss == pytest.approx(bench.problem.loss(blend, bench.problem.validation_rows), rel=1e-5)
     assert ensemble.loss <= min(t.loss for t in bench.trials) * (1 + 1e-5)
     assert (ensemble.temperature, ensemble.decision_weights) == (1.0, None)
-    assert all(m.step == "checkpoint_0000" and m.family == by_number[m.number].family for m in ensemble.members)
+    assert all(m.checkpoint == "checkpoint_0000" and m.family == by_number[m.number].family for m in ensemble.members)
     assert builder.seconds > 0
 
 
@@ -248,7 +248,7 @@ def test_a_newer_checkpoint_replaces_the_older_one(tmp_path: Path) -> None:
     second = builder.build(bench.trials)
     assert first is not None and second is not None
     assert second.loss < first.loss
-    assert second.members == (replace(first.members[0], step="checkpoint_0001"),)
+    assert second.members == (replace(first.members[0], checkpoint="checkpoint_0001"),)
 
 
 def test_weights_that_are_all_zero_where_it_counts_are_ignored(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def recognise_numbers(names: list[str], block: Floats) -> list[Column]:
     for j in np.flatnonzero((block[:SAMPLE] == block[:1]).all(axis=0) & (missing == 0)):
         constant[j] = (block[:, j] == block[0, j]).all()
     return [
-        _dropped(name, len(block), gone) if same else Column(name, "number", missing=gone)
+        _dropped(name, len(block), gone) if same else Column(name, "number", n_missing=gone)
         for name, gone, same in zip(names, missing.tolist(), constant.tolist(), strict=True)
     ]
 
@@ -63,18 +63,18 @@ def recognise(values: pd.Series) -> Column:
         return _dropped(name, len(values), missing)
     if kind != "category":
         if not np.isnan(_numbers(texts)).any():
-            return Column(name, "number", missing=missing)
+            return Column(name, "number", n_missing=missing)
         form = _date_format(texts)
         if form is not None:
             return _date(values, form)
         words = np.mean([len(text.split()) for text in texts[:SAMPLE]])
         if words >= MIN_WORDS and len(texts) >= MIN_DISTINCT * (len(values) - missing):
-            return Column(name, "text", missing=missing, distinct=len(texts))
+            return Column(name, "text", n_missing=missing, n_unique=len(texts))
     return Column(name, "category", missing, len(texts), vocabulary=_ordered(values, texts))
 
 
 def _dropped(name: str, n_rows: int, missing: int) -> Column:
-    return Column(name, "dropped", missing=missing, reason="no value" if missing == n_rows else "constant")
+    return Column(name, "dropped", n_missing=missing, reason="no value" if missing == n_rows else "constant")
 
 
 def _numbers(texts: list[str]) -> Floats:  # (len(texts),)
@@ -137,7 +137,7 @@ def _date(values: pd.Series, form: str | None) -> Column:
         parts = tuple(column.name for column in columns if column.kind == "number") or parts
     if not parts or missing == len(dates):
         return _dropped(name, len(dates), missing)
-    return Column(name, "date", missing, len(np.unique(present)), form=form, timezone=timezone, parts=parts)
+    return Column(name, "date", missing, len(np.unique(present)), date_format=form, timezone=timezone, parts=parts)
 
 
 def infer_schema(frame: Frame) -> Schema:
@@ -181,8 +181,8 @@ def describe_columns(schema: Schema) -> pd.DataFrame:
         {
             "column": [column.name for column in columns],
             "kind": [column.kind for column in columns],
-            "distinct": pd.array([column.distinct for column in columns], dtype="Int64"),
-            "missing": [column.missing for column in columns],
+            "distinct": pd.array([column.n_unique for column in columns], dtype="Int64"),
+            "missing": [column.n_missing for column in columns],
             "note": [column.reason or "" for column in columns],
         }
     )

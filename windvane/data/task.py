@@ -10,22 +10,12 @@ Kind = Literal["binary", "multiclass", "regression"]
 
 @dataclass(frozen=True)
 class Task:
-    """A learning problem in numbers.
-
-    Attributes
-    ----------
-    kind
-        Two classes, more, or a number to predict.
-    n_rows, n_columns
-        Size of the training table.
-    n_classes
-        Number of classes; 0 for regression.
-    """
+    """A learning problem in numbers."""
 
     kind: Kind
-    n_rows: int
+    n_rows: int  # of the training table
     n_columns: int
-    n_classes: int = 0
+    n_classes: int = 0  # 0 for regression
 
     @property
     def is_classification(self) -> bool:

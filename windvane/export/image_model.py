@@ -6,18 +6,20 @@
     model.pt2         the same for torch.export.load, without timm
     model.json        classes, image size, the names of input and output
     predictor.py      predict, predict_proba, and a command; needs numpy, pillow and onnxruntime
+    runtime/          a copy of what windvane reads images with
     README.txt, requirements.txt
 """
 
 from __future__ import annotations
 
+import shutil
 from importlib.metadata import version
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windvane.errors import InputError
-from windvane.export.source import compose, packages, parse
 from windvane.runtime.serialization import new_folder, write_json
 from windvane.version import VERSION
 
@@ -25,9 +27,8 @@ if TYPE_CHECKING:
     from windvane.vision.saved_model import TrainedModel
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
-_INSTALLED = {"PIL": "pillow"}  # imported name -> name to install, if they differ
-_PROGRAM = "windvane.export.image_predictor"
-_START = '\n\nif __name__ == "__main__":\n    main()\n'
+_PACKAGES = ("numpy", "onnxruntime", "pillow")  # that the program imports
+_RUNTIME = ("__init__.py", "errors.py", "images.py")
 _README = """{name}, trained by windvane {version}, which it does not need any more.
 
     pip install -r requirements.txt
@@ -67,13 +68,19 @@ def export_image_model(model: TrainedModel, folder: str | Path) -> Path:
             "recipe": model.recipe.to_json(),
         }
         write_json(making / "model.json", {"windvane": VERSION, "classes": list(model.classes), **facts})
-        source = compose(_PROGRAM, ["predict", "predict_proba", "main"])
-        program = f'"""{parse(_PROGRAM).doc}"""\n\n{source}{_START}'
-        (making / "predictor.py").write_text(program, encoding="utf-8")
-        names = sorted(_INSTALLED.get(name, name) for name in packages([source]))
-        lines = [f"{name}=={version(name)}\n" for name in names]
+        write_program(making)
+        lines = [f"{name}=={version(name)}\n" for name in _PACKAGES]
         (making / "requirements.txt").write_text("".join(lines), encoding="utf-8")
         part = {"center": "the central square", "squeeze": "all, stretched to the square"}[crop]
         text = _README.format(name=model.recipe.model, version=VERSION, n=len(model.classes), size=size, part=part)
         (making / "README.txt").write_text(text, encoding="utf-8")
     return Path(folder)
+
+
+def write_program(folder: Path) -> None:
+    """Write the program that predicts image files, with the part of the runtime that it needs."""
+    package = Path(str(files("windvane")))
+    shutil.copyfile(package / "export" / "image_predictor.py", folder / "predictor.py")
+    (folder / "runtime").mkdir()
+    for name in _RUNTIME:
+        shutil.copyfile(package / "runtime" / name, folder / "runtime" / name)

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.images.dataset import CENTER_SHARE, crop_center
-from windvane.data.images.decode import decode_image, resize_square
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from runtime.images import CENTER_SHARE, crop_center, decode_image, resize_square  # type: ignore[import-not-found]
 
 HERE = Path(__file__).resolve().parent
 BATCH_SIZE = 32
@@ -77,3 +78,7 @@ def main() -> None:
             continue
         said = shares.tolist() if given.proba else [classes[int(shares.argmax())], float(shares.max())]
         table.writerow([file.relative_to(given.images).as_posix() if folder else file.name, *said])
+
+
+if __name__ == "__main__":
+    main()

@@ -22,9 +22,9 @@ def build_realmlp(kept: Any) -> Pipeline:
     parts = spec.views(model.parameters.astype(np.float64))
     # x / sqrt(1 + (x / c)^2) is c * sin(arctan(x / c)); what comes next takes the factor c.
     scale = StandardScaler(with_mean=False)
-    scale.scale_, scale.n_features_in_ = CLIP / model.stretch.astype(np.float64), spec.inputs
+    scale.scale_, scale.n_features_in_ = CLIP / model.input_scale.astype(np.float64), spec.inputs
     steps: Steps = [
-        ("stretch", scale),
+        ("input_scale", scale),
         ("angle", FunctionTransformer(np.arctan)),
         ("bend", FunctionTransformer(np.sin)),
     ]

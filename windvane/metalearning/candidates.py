@@ -14,7 +14,7 @@ from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.models.base import Family, Value
 from windvane.models.search_space import fill_defaults, sample, validate
-from windvane.search.strategy.portfolio import PortfolioEntry
+from windvane.search.strategy.portfolio import PortfolioEntry, read_cases
 
 Read = Callable[[Any], Value]
 
@@ -55,89 +55,8 @@ _FAMILIES: dict[str, tuple[str, dict[str, tuple[str, Read]]]] = {
 }
 
 
-# What practitioners and tuned portfolios use, beside the defaults; random draws from wide ranges rarely lie here.
-_SHALLOW = {"feature_fraction": 0.6, "bagging_fraction": 0.9, "lambda_l2": 0.5}
-GUESSES = (
-    PortfolioEntry("lightgbm", {}),
-    PortfolioEntry("linear", {}),
-    PortfolioEntry("catboost", {}),
-    PortfolioEntry("extra_trees", {}),
-    PortfolioEntry("network", {}),
-    PortfolioEntry("lightgbm", {"features": "generated"}),
-    PortfolioEntry("mlp", {}),
-    PortfolioEntry(
-        "lightgbm",
-        {
-            **{"learning_rate": 0.04, "num_leaves": 39, "min_data_in_leaf": 3, "feature_fraction": 0.46},
-            **{"bagging_fraction": 0.88, "extra_trees": True, "lambda_l1": 0.24, "lambda_l2": 0.36},
-        },
-    ),
-    PortfolioEntry("catboost", {"features": "generated"}),
-    PortfolioEntry("network", {"width": 256, "dropout": 0.3, "weight_decay": 0.06}),
-    PortfolioEntry("random_forest", {}),
-    PortfolioEntry("catboost", {"depth": 5, "learning_rate": 0.06, "l2_leaf_reg": 3.0}),
-    PortfolioEntry("lightgbm", {"learning_rate": 0.05, "num_leaves": 8, "min_data_in_leaf": 24, **_SHALLOW}),
-    PortfolioEntry("extra_trees", {"max_features": 0.8, "min_samples_leaf": 2}),
-    PortfolioEntry("network", {"depth": 2, "width": 64, "learning_rate": 0.06}),
-    PortfolioEntry("linear", {"scale": "quantile"}),
-    PortfolioEntry(
-        "lightgbm",
-        {
-            **{"learning_rate": 0.03, "num_leaves": 128, "min_data_in_leaf": 12, "feature_fraction": 0.5},
-            **{"bagging_fraction": 0.95, "extra_trees": True, "lambda_l2": 1.6},
-        },
-    ),
-    PortfolioEntry(
-        "lightgbm",
-        {
-            **{"learning_rate": 0.04, "num_leaves": 20, "min_data_in_leaf": 10, "feature_fraction": 0.45},
-            **{"bagging_fraction": 0.8, "extra_trees": True, "lambda_l2": 1.0, "features": "generated"},
-        },
-    ),
-    PortfolioEntry("network", {"embedding": "none", "scale": "quantile", "width": 256, "dropout": 0.3}),
-    PortfolioEntry("catboost", {"depth": 4, "learning_rate": 0.12, "l2_leaf_reg": 1.0}),
-    PortfolioEntry(
-        "lightgbm", {"learning_rate": 0.12, "num_leaves": 31, "feature_fraction": 0.7, "min_data_in_leaf": 20}
-    ),
-    PortfolioEntry("mlp", {"depth": 1, "width": 256, "alpha": 0.01, "learning_rate": 0.0005, "scale": "standard"}),
-    PortfolioEntry("extra_trees", {"min_samples_leaf": 3, "max_features": 0.5, "bootstrap": True}),
-    PortfolioEntry("network", {"dropout": 0.0, "learning_rate": 0.02, "sigma": 0.5}),
-    PortfolioEntry("catboost", {"depth": 8, "learning_rate": 0.05, "l2_leaf_reg": 5.0, "rsm": 0.8}),
-    PortfolioEntry(
-        "lightgbm", {"learning_rate": 0.1, "num_leaves": 4, "feature_fraction": 0.7, "min_data_in_leaf": 10}
-    ),
-    PortfolioEntry("random_forest", {"max_features": 0.7, "min_samples_leaf": 3}),
-    PortfolioEntry("network", {"depth": 4, "width": 192, "dropout": 0.05, "sigma": 0.05}),
-    PortfolioEntry("network", {"embedding": "none", "activation": "relu", "weight_decay": 0.1}),
-)
-
-
-# Quick ones, for tables of tens of thousands of rows, where 60 s carry few trials.
-LARGE = (
-    PortfolioEntry("lightgbm", {}),
-    PortfolioEntry(
-        "lightgbm", {"learning_rate": 0.12, "num_leaves": 31, "feature_fraction": 0.7, "min_data_in_leaf": 20}
-    ),
-    PortfolioEntry(
-        "lightgbm", {"learning_rate": 0.12, "num_leaves": 31, "feature_fraction": 0.7, "features": "generated"}
-    ),
-    PortfolioEntry("catboost", {"depth": 6, "learning_rate": 0.2, "l2_leaf_reg": 3.0}),
-    PortfolioEntry(
-        "lightgbm", {"learning_rate": 0.15, "num_leaves": 128, "feature_fraction": 0.6, "bagging_fraction": 0.9}
-    ),
-    PortfolioEntry("linear", {}),
-    PortfolioEntry("network", {"depth": 2, "width": 64, "learning_rate": 0.06}),
-    PortfolioEntry("extra_trees", {"min_samples_leaf": 3, "max_features": 0.5, "bootstrap": True}),
-    PortfolioEntry("lightgbm", {"learning_rate": 0.2, "num_leaves": 16, "feature_fraction": 0.5, "lambda_l2": 1.0}),
-    PortfolioEntry("catboost", {"depth": 6, "learning_rate": 0.2, "l2_leaf_reg": 3.0, "features": "generated"}),
-    PortfolioEntry("catboost", {}),
-    PortfolioEntry(
-        "lightgbm",
-        {"learning_rate": 0.1, "num_leaves": 64, "feature_fraction": 0.5, "extra_trees": True, "lambda_l2": 0.5},
-    ),
-    PortfolioEntry("network", {}),
-    PortfolioEntry("random_forest", {"max_features": 0.7, "min_samples_leaf": 3}),
-)
+# Beside the defaults: what practitioners and tuned portfolios use, and quick ones for large tables.
+GUESSES, LARGE = (case.entries for case in read_cases(Path(__file__).with_name("guesses.json")))
 
 
 def make_candidates(

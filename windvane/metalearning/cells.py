@@ -25,10 +25,16 @@ class Cell:
     seed: int
     family: str
     config: dict[str, Any]
-    status: str  # done, stopped (by its limit), failed, crashed, unsupported
+    status: str  # done, stopped (by its limit), failed, crashed, unsupported; unreadable: the whole table, no entry
     error: str | None
     constant: dict[str, float]  # test loss of a constant prediction, by metric
     checkpoints: list[dict[str, Any]]  # iterations, cpu, cpu_first, losses {metric: valid, test, and both of fold 0}
+
+    @classmethod
+    def unreadable(cls, table: str, policy: str, seed: int, exit_code: int) -> Cell:
+        """Return the record of a table whose process ended before its first cell."""
+        error = f"the process ended with exit code {exit_code} while it read and divided the table"
+        return cls(table, "", 0, 0, 0, 0.0, policy, seed, "", {}, "unreadable", error, {}, [])
 
     def to_json(self) -> dict[str, Any]:
         """Return the line as a dictionary."""

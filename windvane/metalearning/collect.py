@@ -1,8 +1,8 @@
 """Evaluate many configurations on many tables: the losses that a portfolio and a policy are learned from.
 
-A cell is one configuration on one table. Its models grow checkpoint by checkpoint on all folds, and after each the
-validation and test loss in every metric of the task are measured, for all folds together and, as a hold-out, for the
-first fold alone. Costs are CPU seconds of the process, so that other work on the machine does not distort them. A
+A cell is one configuration on one table. Its models are trained checkpoint by checkpoint on all folds, and after each
+the validation and test loss in every metric of the task are measured, for all folds together and, as a hold-out, for
+the first fold alone. Costs are CPU seconds of the process, so that other work on the machine does not distort them. A
 finished cell is one line of a file at once: a collection that was killed continues where it was.
 """
 
@@ -13,7 +13,7 @@ import math
 import multiprocessing
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from windvane.metalearning.cells import Cell, append_cell, cell_id, read_cells
 from windvane.models import FAMILIES
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.table import Floats, Table
-from windvane.search.problem import PreparedProblem, prepare_problem
+from windvane.search.problem import PreparedProblem, Problem, prepare_problem
 from windvane.search.strategy.portfolio import PortfolioEntry
 from windvane.settings import Settings
 
@@ -76,7 +76,7 @@ class CollectSettings:
     """How cells are evaluated."""
 
     policy: str = "cv5"
-    cpu_seconds: float = 60.0  # after which a cell grows no further
+    cpu_seconds: float = 60.0  # after which a cell is trained no further
     seed: int = 0  # of folds and models
     cache: Path | None = None  # folder for predictions of every checkpoint; None keeps none
 
@@ -93,7 +93,8 @@ def collect(
 ) -> int:
     """Evaluate the cells that a file lacks, table by table in separate processes; return how many were added.
 
-    No cell begins after `deadline`, a `time.monotonic` instant. A cell that kills its process is recorded as crashed.
+    No cell begins after `deadline`, a `time.monotonic` instant. A cell that kills its process is recorded as crashed,
+    and a table whose process dies before its first cell as unreadable.
     """
     before = len(read_cells(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,10 +116,11 @@ def collect(
             del running[table]
             begun = _begun_file(path, table)
             if process.exitcode != 0 and begun.exists():
-                crashed = Cell.from_json(json.loads(begun.read_text()))
-                append_cell(path, crashed)
+                append_cell(path, Cell.from_json(json.loads(begun.read_text())))
                 begun.unlink()
                 waiting.insert(0, table)
+            elif process.exitcode != 0:
+                append_cell(path, Cell.unreadable(table.name, settings.policy, settings.seed, process.exitcode))
             if not quiet:
                 done = len(read_cells(path))
                 left = (total - done) * (time.monotonic() - started) / max(1, done - before)
@@ -160,7 +162,8 @@ class _Evaluator:
     prepared: PreparedProblem
     test: Table
     test_target: NDArray[Any]
-    metrics: dict[str, Metric] = field(default_factory=dict)
+    metrics: dict[str, Metric]
+    constant: dict[str, float]  # test loss of the constant prediction, by metric
 
     @classmethod
     def prepare(cls, source: SourceTable, settings: CollectSettings) -> _Evaluator:
@@ -182,14 +185,15 @@ class _Evaluator:
         target, _ = encode_target(y_test, source.goal, prepared.classes)
         task = prepared.problem.task
         metrics = {name: get_metric(name, task) for name in METRICS[task.kind]}
-        evaluator = cls(source, settings, prepared, test, target, metrics)
+        constant = _constant_prediction(prepared.problem, len(target))
+        losses = {name: metric.loss(target, constant) for name, metric in metrics.items()}
+        evaluator = cls(source, settings, prepared, test, target, metrics, losses)
         evaluator._write_targets()
         return evaluator
 
     def cell(self, entry: PortfolioEntry, status: str, error: str | None = None) -> Cell:
         """Return the record of an entry, without checkpoints yet."""
         problem = self.prepared.problem
-        constant = self._constant()
         return Cell(
             table=self.source.name,
             kind=problem.task.kind,
@@ -203,7 +207,7 @@ class _Evaluator:
             config=dict(entry.config),
             status=status,
             error=error,
-            constant={name: metric.loss(self.test_target, constant) for name, metric in self.metrics.items()},
+            constant=self.constant,
             checkpoints=[],
         )
 
@@ -320,16 +324,17 @@ class _Evaluator:
             fold=fold_of,
         )
 
-    def _constant(self) -> Floats:
-        """Predict the shares of the classes, or the mean, for every test row."""
-        target, task = self.prepared.problem.target, self.prepared.problem.task
-        if task.is_classification:
-            shares = np.bincount(target, minlength=task.n_classes) / len(target)
-            return np.repeat(shares[None], len(self.test_target), axis=0)
-        return np.full(len(self.test_target), target.mean())
-
     def _minority_share(self) -> float:
         problem = self.prepared.problem
         if not problem.task.is_classification:
             return 0.0
         return float(np.bincount(problem.target).min() / len(problem.target))
+
+
+def _constant_prediction(problem: Problem, n_rows: int) -> Floats:
+    """Predict the shares of the classes, or the mean, for every row."""
+    target, task = problem.target, problem.task
+    if task.is_classification:
+        shares = np.bincount(target, minlength=task.n_classes) / len(target)
+        return np.repeat(shares[None], n_rows, axis=0)
+    return np.full(n_rows, target.mean())

@@ -54,7 +54,7 @@ def find_tables(folder: Path, target: str | None, max_rows: int | None = None) -
 
 def entries_of(path: Path) -> dict[str, PortfolioEntry]:
     """Return the entries of a collection by their id."""
-    found = (PortfolioEntry(cell.family, cell.config) for cell in read_cells(path))
+    found = (PortfolioEntry(cell.family, cell.config) for cell in read_cells(path) if cell.status != "unreadable")
     return {entry_id(entry.family, entry.config): entry for entry in found}
 
 

@@ -21,7 +21,7 @@ from scipy.stats import rankdata
 
 from windvane.metalearning.cells import Cell, cell_id, read_cells
 from windvane.runtime.columns.table import Floats
-from windvane.search.ensemble_selection import max_candidates_per_family
+from windvane.search.ensemble_selection import greedy_selection, max_candidates_per_family
 from windvane.search.strategy.portfolio import PortfolioEntry
 
 AUTO = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
@@ -30,7 +30,7 @@ Select = Callable[[Stack, NDArray[Any], str], Floats]  # (m, v[, k]) predictions
 
 
 @dataclass(frozen=True)
-class Curve:
+class LearningCurve:
     """One entry on one table, checkpoint by checkpoint (p of them)."""
 
     family: str
@@ -56,7 +56,7 @@ class TableReplay:
     target: NDArray[Any]  # of the kept validation rows, shape (v,)
     test_target: NDArray[Any]
     constant: float  # test loss of a constant prediction
-    curves: dict[str, Curve] = field(default_factory=dict)
+    curves: dict[str, LearningCurve] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def read_replays(
     kept: dict[str, NDArray[np.intp]] = {}  # validation rows that count
     for cell in read_cells(path):
         folder = cache / cell.table
-        if not (folder / "targets.npz").exists():
+        if cell.status == "unreadable" or not (folder / "targets.npz").exists():
             continue
         metric = metrics[cell.kind]
         if cell.table not in tables:
@@ -112,7 +112,7 @@ def _some(n_rows: int, max_rows: int) -> NDArray[np.intp]:
 
 def _read_curve(
     cell: Cell, folder: Path, metric: str, kept: NDArray[np.intp], max_rows: int, holdout: bool
-) -> Curve | None:
+) -> LearningCurve | None:
     file = folder / f"{entry_id(cell.family, cell.config)}.npz"
     if not cell.checkpoints or not file.exists():
         return None
@@ -123,7 +123,7 @@ def _read_curve(
     rows, test_rows = _some(len(valid[0]), max_rows), _some(len(test[0]), max_rows)
     losses = np.array([point["losses"][metric] for point in cell.checkpoints], dtype=np.float64)  # (p, 4)
     cpu = np.array([point["cpu_first" if holdout else "cpu"] for point in cell.checkpoints])
-    return Curve(
+    return LearningCurve(
         family=cell.family,
         cpu=cpu,
         valid_loss=losses[:, 2 if holdout else 0],
@@ -166,20 +166,9 @@ def reduce_stack(stack: Stack, target: NDArray[Any], metric: str) -> Stack:
 
 
 def greedy(stack: Stack, target: NDArray[Any], metric: str, rounds: int = 25) -> Floats:
-    """Return the weights of greedy selection with replacement; the best prefix of the rounds."""
+    """Return the weights that a search would choose."""
     reduced = reduce_stack(stack, target, metric).astype(np.float64)
-    counts = np.zeros(len(reduced))
-    total = np.zeros(reduced.shape[1:])
-    best, best_loss = counts, np.inf
-    for taken in range(1, rounds + 1):
-        losses = losses_of((total + reduced) / taken, target, metric)
-        losses = np.where(counts > 0, losses - 1e-9, losses)
-        chosen = int(np.argmin(losses))
-        counts[chosen] += 1
-        total = total + reduced[chosen]
-        if losses[chosen] < best_loss - 1e-9:
-            best, best_loss = counts.copy(), float(losses[chosen])
-    return np.asarray(best / best.sum())
+    return greedy_selection(reduced, lambda blend: float(losses_of(blend[None], target, metric)[0]), rounds)
 
 
 def run_trials(order: Sequence[str], table: TableReplay, plan: RunPlan) -> list[tuple[str, int]]:
@@ -268,7 +257,7 @@ def read_matrix(path: Path) -> tuple[list[TableReplay], dict[str, PortfolioEntry
             entries[entry_id(entry.family, entry.config)] = entry
             valid, test = ([_from_bytes(part, kind) for part in cells[name]] for name in ("valid", "test"))
             cpu = cells["cpu"].to_numpy()
-            table.curves[entry_id(entry.family, entry.config)] = Curve(
+            table.curves[entry_id(entry.family, entry.config)] = LearningCurve(
                 *(entry.family, cpu, cells["valid_loss"].to_numpy(), cells["test_loss"].to_numpy()),
                 *(tuple(valid), tuple(test), bool(cells["done"].all()), float(cpu[-1])),
             )

@@ -28,24 +28,16 @@ _SAME = 1e-9  # votes that differ by less are tied: probabilities carry rounding
 
 
 @dataclass(frozen=True)
-class Forest:
-    """How the forest of a pair is grown.
-
-    Attributes
-    ----------
-    n_trees, max_depth, min_samples_leaf, min_samples_split, max_features, bootstrap
-        As in scikit-learn; with a depth of 0 there is no forest, and a pair has the same answer for every table.
-    soft
-        Whether a pair's vote is divided by the forest's probability; otherwise its winner gets it whole.
-    """
+class PairForest:
+    """How the forest of a pair is grown: the parameters of scikit-learn."""
 
     n_trees: int = 500
-    max_depth: int | None = None
+    max_depth: int | None = None  # 0: no forest; a pair has the same answer for every table
     min_samples_leaf: int = 1
     min_samples_split: int = 2
     max_features: int = 1
     bootstrap: bool = False
-    soft: bool = False
+    soft: bool = False  # whether a vote is divided by the forest's probability; otherwise the winner has it whole
 
     def estimator(self, seed: int) -> Any:
         """Make the unfitted classifier of a pair."""
@@ -65,28 +57,14 @@ class Forest:
 class Selector:
     """The forests of all pairs and the count of their votes.
 
-    Parameters
-    ----------
-    forest
-        How each is grown.
-    order
-        Positions of the p policies, the most robust first. It decides what votes leave open, and its first is chosen
-        for a table with more rows, or more columns, than every table with at least as many of the other.
-    seed
-        Root of the randomness.
-
-    Attributes
-    ----------
-    known_
-        Rows and columns of the tables it learned from, shape (n, 2).
-    pairs_
-        For each pair of positions its classifier, or None where the two policies were always equal.
+    `order` has the positions of the p policies, the most robust first. It decides what votes leave open, and its first
+    is chosen for a table with more rows, or more columns, than every table with at least as many of the other.
     """
 
-    known_: Floats
-    pairs_: dict[tuple[int, int], Any]
+    known_: Floats  # rows and columns of the tables it learned from, shape (n, 2)
+    pairs_: dict[tuple[int, int], Any]  # the classifier of two positions; None where the two were always equal
 
-    def __init__(self, forest: Forest, order: Sequence[int], seed: int = 0) -> None:
+    def __init__(self, forest: PairForest, order: Sequence[int], seed: int = 0) -> None:
         self.forest, self.order, self.seed = forest, tuple(order), seed
 
     def fit(self, sizes: Floats, losses: Floats, spans: Floats) -> Selector:

@@ -1,13 +1,13 @@
-"""What a family of models is: where its configurations come from, how one grows, and how it is kept.
+"""What a family of models is: where its configurations come from, how one is trained, and how it is saved.
 
-A `Family` has a name, a search space, and two ways to make a `Model`: `start` begins or resumes the
-training of one configuration on one training set, `load` opens a checkpoint for prediction. A `Model` grows and
+A `Family` has a name, a search space, and two ways to make a `Model`: `create_model` begins or resumes
+the training of one configuration on one training set, `load` opens a checkpoint for prediction. A `Model` trains and
 predicts. Nothing here knows of folds, budgets, files of a run, or the search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,14 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.data.task import Task
-from windvane.errors import ModelFileError
-from windvane.models.target_scaler import TargetScaler
-from windvane.runtime.columns.encoder import Encoder
 from windvane.runtime.columns.table import Floats, Table
-from windvane.runtime.models import load_model
-from windvane.runtime.models.fitted import Fitted, FittedModel
-from windvane.runtime.output import Output
-from windvane.runtime.serialization import read_json, reading, write_json
+from windvane.runtime.models.fitted import Fitted
 
 Value = bool | int | float | str
 Config = Mapping[str, Value]
@@ -75,7 +69,7 @@ class TrainingContext:
     ----------
     task, seed, threads
         The task, the randomness of the training, and the threads that it may use.
-    siblings
+    n_bagged_models
         Models of the same configuration whose predictions are averaged, this one included. Where a model is an
         average itself, it may then leave some of its parts out.
     """
@@ -87,7 +81,7 @@ class TrainingContext:
 
 
 class Model(Protocol):
-    """One configuration being trained on one part.
+    """One configuration being trained on one training set.
 
     Attributes
     ----------
@@ -96,7 +90,7 @@ class Model(Protocol):
     best_iteration
         The iteration that `predict` uses: the best on the validation set, at most `iterations`.
     finished
-        Whether growing further is useless: fully grown, or stopped early on the validation set.
+        Whether further training is useless: fully trained, or stopped early on the validation set.
     """
 
     iterations: int
@@ -109,8 +103,8 @@ class Model(Protocol):
         Parameters
         ----------
         iterations
-            The total to reach. A family that cannot grow trains fully, whatever is asked.
-        until
+            The total to reach. A family without iterations trains fully, whatever is asked.
+        deadline
             A `time.monotonic` instant after which it returns as soon as it can, with what it has. With infinity
             nothing may depend on the clock.
         """
@@ -141,62 +135,6 @@ class Model(Protocol):
         """
 
 
-class BaseModel:
-    """What the models of windvane's own families have in common.
-
-    A checkpoint is the folder of a fitted model, which predicts, and files ``training.*``, which only resuming reads.
-    """
-
-    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
-        self.iterations = self.best_iteration = 0
-        self.finished = False
-        self.encoder, self.target_scaler, self.context = encoder, target_scaler, context
-
-    def output(self, classes: Iterable[int] = ()) -> Output:
-        """Say what the model predicts; with the classes of the training set where it may lack some."""
-        return Output(
-            self.context.task.n_classes, tuple(map(int, classes)), self.target_scaler.mean, self.target_scaler.scale
-        )
-
-    def fitted(self) -> FittedModel:
-        """Return the model of the best iteration so far."""
-        raise NotImplementedError
-
-    def predict(self, table: Table) -> Floats:
-        """Predict with the best iteration so far."""
-        return self.fitted().predict(table)
-
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint."""
-        self.fitted().save(folder)
-        self.save_training(folder, {})
-
-    def save_training(self, folder: Path, more: Mapping[str, Any]) -> None:
-        """Write ``training.json``: how far the training is, and more that a family needs to resume."""
-        state = {"iterations": self.iterations, "best_iteration": self.best_iteration, "finished": self.finished}
-        write_json(
-            folder / "training.json",
-            {**state, "target_scaler": [self.target_scaler.mean, self.target_scaler.scale], **more},
-        )
-
-    def restore(self, folder: Path) -> dict[str, Any]:
-        """Read ``training.json`` and take over how far the training is."""
-        state = read_json(folder / "training.json")
-        with reading(folder / "training.json"):
-            self.iterations, self.best_iteration = int(state["iterations"]), int(state["best_iteration"])
-            self.finished = bool(state["finished"])
-            self.target_scaler = TargetScaler(*map(float, state["target_scaler"]))
-        return state
-
-
-def open_model(folder: Path, context: TrainingContext, kind: str, trusted: Sequence[str] = ()) -> Any:
-    """Open the fitted model of a checkpoint, which must be of this kind and for this task."""
-    model = load_model(folder, context.threads, context.n_bagged_models, trusted)
-    if model.kind != kind or model.output.n_classes != context.task.n_classes:
-        raise ModelFileError(f"{folder} holds a model of another family or task.")
-    return model
-
-
 class Family(Protocol):
     """A kind of model with its search space.
 
@@ -215,9 +153,9 @@ class Family(Protocol):
         """Make the search space: name -> hyperparameter, conditions pointing upwards only."""
 
     def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """Give the totals of iterations after which the state is kept, about doubling.
+        """Return the totals of iterations after which a checkpoint is written, about doubling.
 
-        The last is the fully grown model; a family that does not grow has one entry.
+        The last is the fully trained model; a family without iterations has one entry.
         """
 
     def create_model(
@@ -228,19 +166,19 @@ class Family(Protocol):
         context: TrainingContext,
         checkpoint: Path | None = None,
     ) -> Model:
-        """Make a model that has not grown yet, or continue from a state that `Model.save` kept.
+        """Make a model that is not trained yet, or resume from a checkpoint that `Model.save` wrote.
 
         Parameters
         ----------
         config
-            Values for the active hyperparameters of `space`; one that is missing has its default.
+            Values for the active hyperparameters of `search_space`; one that is missing has its default.
         train
             What to learn from. Encoders and imputers are fitted on this alone.
-        valid
+        validation
             Used for nothing but early stopping.
-        setting
+        context
             Task, seed, threads.
-        kept
+        checkpoint
             A folder written by `Model.save` with the same configuration, rows and seed.
         """
 

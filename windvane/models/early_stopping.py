@@ -18,28 +18,14 @@ _SMALLEST = 1e-15  # probability
 class EarlyStopping:
     """Losses of the iterations so far, lower being better.
 
-    Patience grows with the best iteration, ``max(0.3 * best + 20, least)``: a model that improved for long may well
-    do so again, one that never improved is dropped soon.
-
-    Parameters
-    ----------
-    least
-        Iterations without improvement that are always allowed.
-    losses
-        The curve to continue.
-
-    Attributes
-    ----------
-    losses
-        One a iteration; what is not finite counts as infinite.
-    best
-        Number of iterations with the lowest loss, the first of equals; 0 before the first.
+    Patience grows with the best iteration: a model that improved for long may well do so again, one that never improved
+    is dropped soon.
     """
 
     def __init__(self, least: int, losses: Iterable[float] = ()) -> None:
-        self.least = least
-        self.losses: list[float] = []
-        self.best = 0
+        self.least = least  # iterations without improvement that are always allowed
+        self.losses: list[float] = []  # one an iteration; what is not finite counts as infinite
+        self.best = 0  # number of iterations with the lowest loss, the first of equals; 0 before the first
         for loss in losses:
             self.update(loss)
 

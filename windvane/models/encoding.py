@@ -46,6 +46,7 @@ from windvane.runtime.columns.generated_features import GeneratedFeatures
 from windvane.runtime.columns.table import Floats, Table
 
 Impute = Literal["none", "median", "mean", "most_frequent"]
+Large = Literal["codes", "target"]
 Scale = Literal["none", "standard", "robust", "quantile", "minmax", "power", "normalise"]
 
 # Columns of one-hot output from which on a result that is mostly zeros stays sparse: below, dense arithmetic is faster.
@@ -99,7 +100,7 @@ class EncoderSettings:
     native_max: int = -1
     onehot_max: int = 0
     min_frequency: float = 0.0
-    large: Literal["codes", "target"] = "codes"
+    large: Large = "codes"
     text_size: int = 30
     generated: bool = False
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ from numpy.typing import NDArray
 from scipy import sparse as sp
 
 from windvane.data.task import Task
-from windvane.models.base import BaseModel, Config, DataSplit, Param, TrainingContext, open_model
-from windvane.models.encoding import ORDINAL, fit_encoder
-from windvane.models.search_space import fill_defaults
+from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base_model import BaseFamily, BaseModel
+from windvane.models.encoding import ORDINAL, EncoderSettings, Impute, Large
 from windvane.models.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder, float32
 from windvane.runtime.columns.table import Table
-from windvane.runtime.models.fitted import Fitted, FittedModel
+from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.trees import FittedForest, TreeArrays
 
 # Averaging the forests of five folds makes more trees than Auto-Sklearn 2.0's 512 of them; each costs time to grow and,
@@ -34,21 +35,17 @@ _MOST_LEAVES = 20_000
 _PULSE = 0.2
 
 
-class Forest:
+class Forest(BaseFamily):
     """One of the two kinds of forest.
 
-    Parameters
-    ----------
-    name
-        "random_forest" (best splits, bootstrap samples by default) or "extra_trees" (random splits, all rows).
+    "random_forest" has the best splits and, by default, bootstrap samples; "extra_trees" random splits and all rows.
     """
+
+    kind = "forest"
+    scales_target = False
 
     def __init__(self, name: str) -> None:
         self.name = name
-
-    def supports(self, task: Task, table: Table) -> bool:
-        """Every task and table."""
-        return True
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of Auto-Sklearn 2.0, with ``max_samples`` of TabArena, and how large categories are encoded."""
@@ -74,35 +71,18 @@ class Forest:
         """8 to 128 trees."""
         return _STEPS
 
-    def create_model(
-        self,
-        config: Config,
-        train: DataSplit,
-        validation: DataSplit,
-        context: TrainingContext,
-        checkpoint: Path | None = None,
-    ) -> ForestModel:
-        """Encode the training set; the validation set is not needed."""
-        config = fill_defaults(config, self.search_space(context.task))
-        choices = ORDINAL if config["large_categories"] == "target" else replace(ORDINAL, large="codes")
-        if train.table.sparse is not None:
-            choices = replace(
-                choices, impute="median"
-            )  # scikit-learn's trees take missing values in dense features only
-        encoder, features = fit_encoder(choices, train.table, train.target, context.task)
-        features = float32(features)
-        model = ForestModel(encoder, features.shape[1], context)
-        if checkpoint is not None:
-            model.resume(checkpoint)
-        model.prepare(self._estimator(config, features, context), features, train)
-        return model
+    def encoding(self, config: Config, table: Table) -> EncoderSettings:
+        """Small categories one-hot, large ones as the configuration wants."""
+        # scikit-learn's trees take missing values in dense features only.
+        impute: Impute = "none" if table.sparse is None else "median"
+        large: Large = "target" if config["large_categories"] == "target" else "codes"
+        return replace(ORDINAL, large=large, impute=impute)
 
-    def load(self, folder: Path, context: TrainingContext) -> Fitted:
-        """Open a checkpoint for prediction."""
-        model: Fitted = open_model(folder, context, "forest")
-        return model
+    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> ForestModel:
+        return ForestModel(self, encoder, target_scaler, context)
 
-    def _estimator(self, config: Config, features: Encoded, context: TrainingContext) -> Any:
+    def create_estimator(self, config: Config, features: Encoded, context: TrainingContext) -> Any:
+        """Make scikit-learn's forest, which trees are added to."""
         from sklearn import ensemble
 
         kinds = {"random_forest": "RandomForest", "extra_trees": "ExtraTrees"}
@@ -124,47 +104,40 @@ class Forest:
 
 
 class ForestModel(BaseModel):
-    """One forest being grown; see `windvane.models.base.Model`.
+    """One forest to which trees are added."""
 
-    Attributes
-    ----------
-    parts
-        The trees, in the portions in which they are saved.
-    classes
-        Codes of the classes that the training set holds; empty for regression.
-    """
+    kind = "forest"
+    max_iterations = _STEPS[-1]
 
-    def __init__(self, encoder: Encoder, n_features: int, context: TrainingContext) -> None:
-        super().__init__(encoder, TargetScaler(), context)
-        self.parts: list[TreeArrays] = []
+    def __init__(self, family: Forest, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
+        super().__init__(encoder, target_scaler, context)
+        self._family = family
+        self.parts: list[TreeArrays] = []  # the trees, in the portions in which they are saved
         self.classes: NDArray[np.intp] = np.empty(0, dtype=np.intp)
-        self._n_features = n_features
+        self._seconds_per_tree = math.inf
         self._new: list[Any] = []
         self._fitted: FittedForest | None = None
         self._folder: Path | None = None  # of the last checkpoint, whose files can be linked
 
-    def resume(self, folder: Path) -> None:
-        """Take over the trees of a checkpoint."""
-        self.restore(folder)
-        fitted = open_model(folder, self.context, "forest")
-        self.encoder, self.parts, self.classes, self._folder = fitted.encoder, fitted.parts, fitted.classes, folder
+    def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
+        self.parts, self.classes, self._folder = fitted.parts, fitted.classes, folder
         self.iterations = self.best_iteration = sum(len(part.sizes) for part in self.parts)
 
-    def prepare(self, estimator: Any, features: Encoded, train: DataSplit) -> None:
-        """Take what is needed to grow."""
-        self._estimator, self._train = estimator, train
+    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
+        """Make the estimator; the validation set is not needed."""
+        features = float32(features)
+        self._estimator, self._train = self._family.create_estimator(config, features, self.context), train
+        self._n_features = features.shape[1]
         self._features = features.tocsc() if isinstance(features, sp.csr_matrix) else features
 
-    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
+    def _train_iterations(self, goal: int, deadline: float) -> None:
         """Add trees; with a deadline in small groups, which changes nothing in the trees."""
-        goal, seconds_a_tree = min(iterations, _STEPS[-1]), math.inf
-        while self.iterations < goal and time.monotonic() < deadline:
-            left, begin = goal - self.iterations, time.monotonic()
-            few = max(self.context.threads, int(_PULSE / seconds_a_tree))
-            count = left if deadline == math.inf else min(left, few)
-            self._add(count)
-            seconds_a_tree = max((time.monotonic() - begin) / count, 1e-9)
-        self.finished = self.iterations >= _STEPS[-1]
+        begin, left = time.monotonic(), goal - self.iterations
+        few = max(self.context.threads, int(_PULSE / self._seconds_per_tree))
+        count = left if deadline == math.inf else min(left, few)
+        self._add(count)
+        self._seconds_per_tree = max((time.monotonic() - begin) / count, 1e-9)
+        self.finished = self.iterations >= self.max_iterations
 
     def _add(self, count: int) -> None:
         forest, before = self._estimator, self.iterations

@@ -152,7 +152,15 @@ class FineTune(_ImageFamily):
 
         chosen: dict[str, Any] = {name: value for name, value in config.items() if name != "weights"}
         recipe = pretrained_recipe(str(config["weights"]))
-        return replace(recipe, steps=None, batch_size=TIMED_BATCH_SIZE, warmup_fraction=0.1, seed=seed, **chosen)
+        return replace(
+            recipe,
+            steps=None,
+            batch_size=TIMED_BATCH_SIZE,
+            warmup_fraction=0.1,
+            eval_crop="squeeze",
+            seed=seed,
+            **chosen,
+        )
 
 
 class FromScratch(_ImageFamily):
@@ -191,7 +199,8 @@ class FromScratch(_ImageFamily):
         from windvane.vision.recipe import Recipe
 
         chosen: dict[str, Any] = dict(config)
-        return Recipe(**{**chosen, "fisher_penalty": chosen["fisher_penalty"] or None}, batch_size=64, seed=seed)
+        chosen |= {"fisher_penalty": chosen["fisher_penalty"] or None, "eval_crop": "squeeze"}
+        return Recipe(**chosen, batch_size=64, seed=seed)
 
 
 class ImageNetworkModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +13,26 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning
 
 from windvane.data.task import Task
-from windvane.models.base import BaseModel, Config, DataSplit, Param, TrainingContext, open_model
+from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base_model import BaseFamily, BaseModel
 from windvane.models.encoding import (
-    balance_class_weights,
     class_weight_space,
-    encoder_settings,
-    fit_encoder,
     preprocessing_space,
 )
-from windvane.models.logistic import fit_until_deadline
-from windvane.models.search_space import fill_defaults
 from windvane.models.target_scaler import TargetScaler
-from windvane.runtime.columns.table import Floats, Table
-from windvane.runtime.models.fitted import Fitted, FittedModel
+from windvane.runtime.columns.encoder import Encoded, Encoder
+from windvane.runtime.columns.table import Floats
+from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.linear import FittedLinear
 
 # Steps of the optimiser between looks at the clock.
 _PORTIONS = (16, 32, 64, 128, 256, 512)
 
 
-class Linear:
-    """Linear models; they do not grow, so there is one step."""
+class Linear(BaseFamily):
+    """Linear models; they have one iteration."""
 
-    name = "linear"
-
-    def supports(self, task: Task, table: Table) -> bool:
-        """Every task and table."""
-        return True
+    name = kind = "linear"
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Penalty and encoding; the range of C is TabArena's, wider at the strong end."""
@@ -58,56 +52,25 @@ class Linear:
         """One."""
         return (1,)
 
-    def create_model(
-        self,
-        config: Config,
-        train: DataSplit,
-        validation: DataSplit,
-        context: TrainingContext,
-        checkpoint: Path | None = None,
-    ) -> LinearModel:
-        """Encode the training set; the validation set is not needed."""
-        task = context.task
-        config = fill_defaults(config, self.search_space(task))
-        encoder, features = fit_encoder(encoder_settings(config), train.table, train.target, task)
-        target_scaler = TargetScaler.of(train.target, train.weight, task)
-        model = LinearModel(encoder, target_scaler, context)
-        if checkpoint is not None:
-            model.resume(checkpoint)
-        model.prepare(_estimator(config, context), features, balance_class_weights(config, train))
-        return model
-
-    def load(self, folder: Path, context: TrainingContext) -> Fitted:
-        """Open a checkpoint for prediction."""
-        model: Fitted = open_model(folder, context, "linear")
-        return model
+    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> LinearModel:
+        return LinearModel(encoder, target_scaler, context)
 
 
 class LinearModel(BaseModel):
-    """One linear model; see `windvane.models.base.Model`.
+    """One linear model."""
 
-    Attributes
-    ----------
-    coefficients, intercept
-        Shapes (k, q) and (k,): one row for two classes or a number, else one for each class of the training set.
-    classes
-        Codes of the classes that the training set holds; empty for regression.
-    """
+    kind = "linear"
 
-    coefficients: Floats
-    intercept: Floats
-    classes: NDArray[np.intp]
+    coefficients: Floats  # shape (k, q): one row for two classes or a number, else one for each class
+    intercept: Floats  # shape (k,)
+    classes: NDArray[np.intp]  # codes of the classes that the training set holds; empty for regression
 
-    def resume(self, folder: Path) -> None:
-        """Take over the coefficients of a checkpoint."""
-        self.restore(folder)
-        fitted = open_model(folder, self.context, "linear")
-        self.encoder, self.classes = fitted.encoder, fitted.classes
-        self.coefficients, self.intercept = fitted.coefficients, fitted.intercept
+    def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
+        self.classes, self.coefficients, self.intercept = fitted.classes, fitted.coefficients, fitted.intercept
 
-    def prepare(self, estimator: Any, features: Any, train: DataSplit) -> None:
-        """Take what is needed to train."""
-        self._estimator, self._features, self._train = estimator, features, train
+    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
+        """Make the estimator; the validation set is not needed."""
+        self._estimator, self._features, self._train = _estimator(config, self.context), features, train
 
     def train_until(self, iterations: int, deadline: float = np.inf) -> None:
         """Train fully; stopped by the clock, it keeps the coefficients reached."""
@@ -153,3 +116,25 @@ def _estimator(config: Config, context: TrainingContext) -> Any:
     if context.task.is_classification:
         return LogisticRegression(C=config["C"], warm_start=True)
     return Ridge(alpha=config["alpha"])
+
+
+def fit_until_deadline(
+    estimator: Any, features: Any, train: DataSplit, portions: Sequence[int], deadline: float
+) -> bool:
+    """Fit, portion by portion, each going on from the coefficients before.
+
+    The portions are the same with and without a deadline, because L-BFGS forgets the curvature it has seen where it
+    stops and starts again.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+
+    for portion in portions:
+        estimator.set_params(max_iter=portion)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a portion ends before convergence by intent
+            estimator.fit(features, train.target, train.weight)
+        if int(estimator.n_iter_.max()) < portion:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+    return True

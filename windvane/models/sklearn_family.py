@@ -15,23 +15,21 @@ from numpy.typing import NDArray
 
 from windvane.data.task import Task
 from windvane.errors import InputError
-from windvane.models.base import BaseModel, Config, DataSplit, Param, TrainingContext, open_model
+from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base_model import BaseFamily, BaseModel, open_model
 from windvane.models.early_stopping import validation_loss
 from windvane.models.encoding import (
     EncoderSettings,
-    balance_class_weights,
     class_weight_space,
     encoder_settings,
-    fit_encoder,
     preprocessing_space,
 )
-from windvane.models.search_space import fill_defaults
 from windvane.models.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoder
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.models.fitted import Fitted, FittedModel
 from windvane.runtime.models.sklearn_estimator import FittedSklearn, read_estimator, sklearn_features, write_estimator
-from windvane.runtime.serialization import check_digest, digest, reading
+from windvane.runtime.serialization import check_digest, digest
 
 _FIRST_CHECKPOINT = 8
 _PATIENCE = 32  # iterations without improvement that are always allowed
@@ -42,7 +40,7 @@ Space = Mapping[str, Param] | Callable[[Task], Mapping[str, Param]]
 Parameters = Callable[[Config, Any, NDArray[Any]], Mapping[str, Any]]
 
 
-class SklearnFamily:
+class SklearnFamily(BaseFamily):
     """A family of models made of a scikit-learn classifier, a regressor, or one of each.
 
     The family takes care of what surrounds the estimator: encoding, scaling the target of a regression, classes that
@@ -57,7 +55,7 @@ class SklearnFamily:
     classifier, regressor
         An unfitted estimator, or a function without arguments that makes one. None where the family does not
         support such tasks.
-    space
+    search_space
         The hyperparameters, or a function that makes them for a task. They are parameters of the estimator, as
         ``set_params`` takes them, unless `parameters` translates them.
     parameters
@@ -84,11 +82,14 @@ class SklearnFamily:
     >>> from optuna.distributions import FloatDistribution
     >>> from sklearn.naive_bayes import GaussianNB
     >>> from windvane import AutoClassifier, SklearnFamily
-    >>> from windvane.models.base import Param
+    >>> from windvane.models.base import Config, DataSplit, Param, TrainingContext
+    from windvane.models.base_model import BaseFamily, BaseModel, open_model
     >>> smoothing = Param(FloatDistribution(1e-9, 1.0, log=True), 1e-9)
     >>> bayes = SklearnFamily("bayes", classifier=GaussianNB(), search_space={"var_smoothing": smoothing})
     >>> model = AutoClassifier(families=[bayes, "lightgbm"])
     """
+
+    kind = "sklearn"
 
     def __init__(
         self,
@@ -108,7 +109,7 @@ class SklearnFamily:
         if classifier is None and regressor is None:
             raise InputError(f"SklearnFamily({name!r}) has neither a classifier nor a regressor. Allowed: one or both.")
         self.name = name
-        self.encoding, self.iterations, self.max_iterations = encoding, iterations, max_iterations
+        self._encoding, self.iterations, self.max_iterations = encoding, iterations, max_iterations
         self.min_class_size = min_class_size
         self._classifier, self._regressor = classifier, regressor
         self._search_space, self._parameters, self._supports, self._trusted = (
@@ -139,10 +140,14 @@ class SklearnFamily:
             return False
         return self._supports is None or self._supports(task, table)
 
+    def own_search_space(self, task: Task) -> dict[str, Param]:
+        """The hyperparameters given, those of the estimator."""
+        return dict(self._search_space(task) if callable(self._search_space) else self._search_space)
+
     def search_space(self, task: Task) -> dict[str, Param]:
         """The hyperparameters given, and those of encoding where they belong to the search."""
-        own = dict(self._search_space(task) if callable(self._search_space) else self._search_space)
-        if self.encoding is None:
+        own = self.own_search_space(task)
+        if self._encoding is None:
             own |= {**preprocessing_space("standard"), **class_weight_space(task)}
         return own
 
@@ -153,34 +158,16 @@ class SklearnFamily:
             totals.insert(0, totals[0] // 2)
         return (1,) if self.iterations is None else tuple(totals)
 
-    def create_model(
-        self,
-        config: Config,
-        train: DataSplit,
-        validation: DataSplit,
-        context: TrainingContext,
-        checkpoint: Path | None = None,
-    ) -> SklearnModel:
-        """Encode, and restore the estimator of a checkpoint."""
-        config = fill_defaults(config, self.search_space(context.task))
-        encoder, features = fit_encoder(
-            encoder_settings(config) if self.encoding is None else self.encoding,
-            train.table,
-            train.target,
-            context.task,
-        )
-        target_scaler = TargetScaler.of(train.target, train.weight, context.task)
-        model = SklearnModel(self, encoder, target_scaler, context)
-        if checkpoint is not None:
-            model.resume(checkpoint)
-        given = self._search_space(context.task) if callable(self._search_space) else self._search_space
-        own = {name: value for name, value in config.items() if name in given}
-        model.prepare(own, features, balance_class_weights(config, train), validation)
-        return model
+    def encoding(self, config: Config, table: Table) -> EncoderSettings:
+        """As given, else as the configuration wants."""
+        return self._encoding or encoder_settings(config)
+
+    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> SklearnModel:
+        return SklearnModel(self, encoder, target_scaler, context)
 
     def load(self, folder: Path, context: TrainingContext) -> Fitted:
         """Open a checkpoint for prediction."""
-        model: Fitted = open_model(folder, context, "sklearn", self.trusted_types(context.task))
+        model: Fitted = open_model(folder, context, self.kind, self.trusted_types(context.task))
         return model
 
     def create_estimator(self, task: Task) -> Estimator:
@@ -199,7 +186,9 @@ class SklearnFamily:
 
 
 class SklearnModel(BaseModel):
-    """One estimator being trained; see `windvane.models.base.Model`."""
+    """One estimator being trained."""
+
+    kind = "sklearn"
 
     def __init__(
         self, family: SklearnFamily, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext
@@ -208,19 +197,17 @@ class SklearnModel(BaseModel):
         self.best_loss = np.inf
         self.estimator: Estimator = None  # what predicts: as it was after the best iteration
         self._current: Estimator = None  # what is trained further
-        self.family = family
+        self.family, self.max_iterations = family, family.max_iterations
         self._seconds = 0.0  # of an iteration of the last warm start
 
-    def resume(self, folder: Path) -> None:
-        """Take over the estimators of a checkpoint."""
-        state, trusted = self.restore(folder), self.family.trusted_types(self.context.task)
-        fitted = open_model(folder, self.context, "sklearn", trusted)
-        with reading(folder):
-            self.encoder, self.estimator, self.best_loss = fitted.encoder, fitted.estimator, float(state["best_loss"])
-            if state["sha256"] is not None:
-                check_digest(folder / "training.skops", state["sha256"])
+    def _trusted_types(self) -> Sequence[str]:
+        return self.family.trusted_types(self.context.task)
+
+    def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
+        self.estimator, self.best_loss = fitted.estimator, float(state["best_loss"])
         if state["sha256"] is not None:
-            self._current = read_estimator(folder / "training.skops", trusted)
+            check_digest(folder / "training.skops", state["sha256"])
+            self._current = read_estimator(folder / "training.skops", self._trusted_types())
 
     def prepare(self, config: Config, features: Any, train: DataSplit, validation: DataSplit) -> None:
         """Choose the rows to learn from, and make or open the estimator that learns."""
@@ -247,7 +234,8 @@ class SklearnModel(BaseModel):
 
             estimator = DummyClassifier()
         else:
-            estimator = self._configured(estimator, config)
+            own = family.own_search_space(task)
+            estimator = self._configured(estimator, {name: value for name, value in config.items() if name in own})
         if self._current is None:
             self._current = estimator if self.estimator is None else deepcopy(self.estimator)
 
@@ -271,20 +259,17 @@ class SklearnModel(BaseModel):
             estimator = CalibratedClassifierCV(estimator, cv=folds, ensemble=False)
         return estimator
 
-    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
-        """Train up to this many iterations; the clock is asked before each, or before a few of a warm start."""
-        goal = min(iterations, self.family.max_iterations)
-        while self.iterations < goal and not self.finished and time.monotonic() < deadline:
-            known = len(np.unique(self._target)) if self.context.task.is_classification else 2
-            if self.family.iterations is None or known == 1:
-                self._fit()
-                self.iterations, self.finished = 1, True
-            elif self.family.iterations == "partial_fit":
-                self._one_pass()
-            else:
-                self._warm_start(goal, deadline)
-            if self.best_loss == np.inf:  # nothing was evaluated yet
-                self.estimator, self.best_iteration = self._current, self.iterations
+    def _train_iterations(self, goal: int, deadline: float) -> None:
+        known = len(np.unique(self._target)) if self.context.task.is_classification else 2
+        if self.family.iterations is None or known == 1:
+            self._fit()
+            self.iterations, self.finished = 1, True
+        elif self.family.iterations == "partial_fit":
+            self._one_pass()
+        else:
+            self._warm_start(goal, deadline)
+        if self.best_loss == np.inf:  # nothing was evaluated yet
+            self.estimator, self.best_iteration = self._current, self.iterations
 
     def _one_pass(self) -> None:
         seeds = np.random.SeedSequence([self.context.seed, self.iterations])
@@ -344,7 +329,7 @@ class SklearnModel(BaseModel):
     def fitted(self) -> FittedModel:
         """Return the estimator as it was after the best iteration."""
         if self.estimator is None:
-            raise RuntimeError("the model has not grown yet")
+            raise RuntimeError("the model is not trained yet")
         return self._fitted(self.estimator)
 
     def _fitted(self, estimator: Estimator) -> FittedSklearn:
@@ -359,15 +344,13 @@ class SklearnModel(BaseModel):
             trusted=self.family.trusted_types(self.context.task),
         )
 
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint, with the estimator that is trained further, where that is another."""
-        self.fitted().save(folder)
+    def _save_training(self, folder: Path) -> Mapping[str, Any]:
+        """Write the estimator that is trained further, where that is another."""
         sha256 = None
         if not self.finished and self._current is not self.estimator:
-            trusted = self.family.trusted_types(self.context.task)
-            write_estimator(folder / "training.skops", self._current, trusted, self.family.name)
+            write_estimator(folder / "training.skops", self._current, self._trusted_types(), self.family.name)
             sha256 = digest(folder / "training.skops")
-        self.save_training(folder, {"best_loss": self.best_loss, "sha256": sha256})
+        return {"best_loss": self.best_loss, "sha256": sha256}
 
 
 def repeat_by_weight(rows: NDArray[np.intp], weight: Floats) -> NDArray[np.intp]:

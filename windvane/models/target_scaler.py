@@ -18,15 +18,10 @@ class TargetScaler:
 
     Penalties then mean the same on every data set, and libraries that keep targets as float32 lose no digits of
     numbers that vary little around a large mean.
-
-    Attributes
-    ----------
-    mean, scale
-        Mean and standard deviation of the training target; 0 and 1 for classes.
     """
 
-    mean: float = 0.0
-    scale: float = 1.0
+    mean: float = 0.0  # of the training target; 0 for classes
+    scale: float = 1.0  # its standard deviation; 1 for classes
 
     @classmethod
     def of(cls, target: NDArray[Any], weight: Floats | None, task: Task) -> TargetScaler:
@@ -40,7 +35,3 @@ class TargetScaler:
     def transform(self, target: NDArray[Any]) -> NDArray[Any]:
         """Turn a target into these units."""
         return target if (self.mean, self.scale) == (0.0, 1.0) else (target - self.mean) / self.scale
-
-    def inverse_transform(self, found: NDArray[Any]) -> Floats:
-        """Turn predictions back."""
-        return np.asarray(found * self.scale + self.mean)

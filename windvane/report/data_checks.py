@@ -109,9 +109,9 @@ def find_identifiers(schema: Schema, table: Table, columns: Mapping[str, Sequenc
     found = []
     for column in schema.columns:
         if column.kind == "category" and n >= RARE_CLASS_ROWS:
-            if (column.distinct or 0) >= NEARLY_ALL * max(n - column.missing, 1):
+            if (column.n_unique or 0) >= NEARLY_ALL * max(n - column.n_missing, 1):
                 found.append(column.name)
-        elif column.kind == "number" and column.missing == 0 and n > MANY_VALUES:
+        elif column.kind == "number" and column.n_missing == 0 and n > MANY_VALUES:
             values = np.asarray(table.matrix[:, columns[column.name][0]])
             counting = values.max() - values.min() < 1.5 * n and (values == np.floor(values)).all()
             if counting and len(np.unique(values)) == n:
@@ -168,15 +168,15 @@ def _column_issues(problem: Problem, schema: Schema) -> list[str]:
     if dropped:
         texts.append(f"{_named(dropped)}: constant or empty, not used.")
     many = [
-        f"{column.name} ({column.distinct:,} values)"
+        f"{column.name} ({column.n_unique:,} values)"
         for column in schema.columns
         if column.kind == "category"
         and column.name not in ids
-        and (column.distinct or 0) > max(MANY_VALUES, MANY_DISTINCT * n)
+        and (column.n_unique or 0) > max(MANY_VALUES, MANY_DISTINCT * n)
     ]
     if many:
         texts.append(f"{_named(many)}: many distinct values for {n:,} rows; new ones count as unknown at prediction.")
-    gone = [f"{column.name} ({column.missing / n:.0%})" for column in schema.columns if column.missing > 0.5 * n]
+    gone = [f"{column.name} ({column.n_missing / n:.0%})" for column in schema.columns if column.n_missing > 0.5 * n]
     if gone:
         texts.append(f"{_named(gone)}: more than half of the values are missing.")
     return texts

@@ -129,10 +129,10 @@ def _target_figure(target: Floats) -> Html:
 
 
 def _missing_figure(schema: Schema, n_rows: int) -> Html | None:
-    columns = sorted((column for column in schema.columns if column.missing), key=lambda column: -column.missing)
+    columns = sorted((column for column in schema.columns if column.n_missing), key=lambda column: -column.n_missing)
     if not columns:
         return None
-    entries = [(one.name, float(one.missing), f"{one.missing / n_rows:.1%}") for one in columns[:MAX_MISSING]]
+    entries = [(one.name, float(one.n_missing), f"{one.n_missing / n_rows:.1%}") for one in columns[:MAX_MISSING]]
     if len(columns) > MAX_MISSING:
         entries.append((f"{len(columns) - MAX_MISSING} more columns", -1.0, "fewer"))
     return figure("Missing values", bars(entries, label="Share of missing values", full=n_rows))
@@ -142,8 +142,8 @@ def _column_table(schema: Schema, column_scores: Mapping[str, float], measure: s
     rows: list[list[object]] = []
     for column in schema.columns[:MAX_COLUMNS]:
         score = f"{column_scores[column.name]:.3f}" if column.name in column_scores else ""
-        distinct = "" if column.distinct is None else f"{column.distinct:,}"
-        rows.append([column.name, KIND_NAMES[column.kind], distinct, column.missing, score, column.reason or ""])
+        distinct = "" if column.n_unique is None else f"{column.n_unique:,}"
+        rows.append([column.name, KIND_NAMES[column.kind], distinct, column.n_missing, score, column.reason or ""])
     header = ["column", "kind", "distinct", "missing", "alone", "note"]
     text = f"“alone”: {measure} of a small tree on this column only, on rows it did not learn from."
     if len(schema.columns) > MAX_COLUMNS:

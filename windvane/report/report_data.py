@@ -105,7 +105,7 @@ def out_of_fold(predictor: Predictor, problem: Problem, directory: RunDirectory)
     blend = np.zeros(shape)  # (n, k) or (n,)
     for member in ensemble.members:
         try:
-            prediction = np.load(directory.checkpoint(member.number, member.step) / "valid.npy")
+            prediction = np.load(directory.checkpoint(member.number, member.checkpoint) / "valid.npy")
         except (OSError, ValueError):
             return None
         if prediction.shape != shape:
@@ -133,7 +133,7 @@ class _OutOfFoldPredictor:
     def of(cls, predictor: Predictor, problem: Problem, directory: RunDirectory) -> Self | None:
         """Load the models of all folds; None if other models predict (after a refit) or a family is the user's."""
         members = predictor.ensemble.members
-        checkpoints = [directory.checkpoint(member.number, member.step) for member in members]
+        checkpoints = [directory.checkpoint(member.number, member.checkpoint) for member in members]
         as_searched = all(
             folder.parent == checkpoint
             for folders, checkpoint in zip(predictor.folders, checkpoints, strict=True)

@@ -16,7 +16,7 @@ class Member:
     """A checkpoint of a trial with its share of the ensemble."""
 
     number: int  # of the trial
-    step: str  # the checkpoint
+    checkpoint: str  # its name
     family: str
     weight: float  # above 0
     folds: tuple[int, ...] = ()  # whose models predict, ascending; empty for all

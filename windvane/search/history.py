@@ -18,7 +18,7 @@ from windvane.evaluation.metrics import Metric
 from windvane.runtime.ensemble import Ensemble
 from windvane.search.trial import Trial
 
-Curve = list[tuple[float, float, float]]  # seconds of the run, loss of the best trial, loss of the ensemble
+PerformanceCurve = list[tuple[float, float, float]]  # seconds of the run, loss of the best trial, loss of the ensemble
 
 
 class History:

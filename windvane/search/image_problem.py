@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.images.decode import ImageCheck, Pixels, check_images, decode_squares
+from windvane.data.images.checks import ImageCheck, check_images, decode_squares
 from windvane.data.images.duplicates import find_duplicates, find_near_duplicates
 from windvane.data.images.listing import ImageListing, Skipped
 from windvane.data.images.read import list_labelled
@@ -31,6 +31,7 @@ from windvane.evaluation.metrics import get_metric
 from windvane.models.base import Family
 from windvane.runtime.columns.schema import Column, Schema
 from windvane.runtime.columns.table import PIXELS, FeatureView, ImageColumn, Integers, Table
+from windvane.runtime.images import Pixels
 from windvane.search.problem import ImageSource, PreparedProblem, Problem, supported_families
 from windvane.search.strategy.policy import Policy, make_policy
 from windvane.settings import Settings

@@ -29,7 +29,7 @@ from windvane.errors import RunError, RunLockedError
 from windvane.persistence import FEATURES, FORMAT, read_manifest, replace_json
 from windvane.runtime.ensemble import Ensemble
 from windvane.search.checkpoint import read_checkpoint
-from windvane.search.history import Curve, History
+from windvane.search.history import History, PerformanceCurve
 
 
 class RunDirectory:
@@ -136,7 +136,7 @@ class RunDirectory:
                 history.records.append(replace(trial, status="stopped", ended=ended))
         return history
 
-    def write_ensemble(self, ensemble: Ensemble, curve: Curve) -> None:
+    def write_ensemble(self, ensemble: Ensemble, curve: PerformanceCurve) -> None:
         """Write the ensemble and the losses over time."""
         replace_json(self.root / "ensemble.json", {**ensemble.to_json(), "curve": curve})
 
@@ -147,10 +147,10 @@ class RunDirectory:
         if not record:
             return None
         ensemble = Ensemble.from_json(record)
-        complete = all(self.checkpoint(member.number, member.step).exists() for member in ensemble.members)
+        complete = all(self.checkpoint(member.number, member.checkpoint).exists() for member in ensemble.members)
         return ensemble if complete else None
 
-    def read_curve(self) -> Curve:
+    def read_curve(self) -> PerformanceCurve:
         """Read the losses over time of earlier fits."""
         return [(float(a), float(b), float(c)) for a, b, c in self._ensemble_record().get("curve", [])]
 
@@ -164,7 +164,7 @@ class RunDirectory:
         """Return, for each member, the folders of the fold models that predict."""
         folders = []
         for member in ensemble.members:
-            checkpoint = self.checkpoint(member.number, member.step)
+            checkpoint = self.checkpoint(member.number, member.checkpoint)
             folds = member.folds or range(len(list(checkpoint.glob("fold_*"))))
             folders.append([checkpoint / f"fold_{fold}" for fold in folds])
         return folders

@@ -19,7 +19,7 @@ from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.predictor import classes_from_json
 from windvane.search.ensemble_selection import EnsembleBuilder
-from windvane.search.history import Curve, describe_failures
+from windvane.search.history import PerformanceCurve, describe_failures
 from windvane.search.problem import (
     ImageSource,
     PreparedProblem,
@@ -50,7 +50,7 @@ class SearchResult:
 
     predictor: Predictor
     trials: list[Trial]
-    curve: Curve
+    curve: PerformanceCurve
     policy: Policy
 
 

@@ -13,7 +13,7 @@ from windvane.errors import WorkerError
 from windvane.runtime.ensemble import Ensemble
 from windvane.search.checkpoint import read_checkpoint
 from windvane.search.ensemble_selection import EnsembleBuilder
-from windvane.search.history import Curve
+from windvane.search.history import PerformanceCurve
 from windvane.search.scheduler import Scheduler
 from windvane.search.trial import Trial
 from windvane.search.workers.dask_pool import DaskPool
@@ -76,7 +76,7 @@ class Search:
         self.history = scheduler.history
         self.callbacks, self.idle_callback = callbacks, idle_callback
         self.listener = SearchListener() if listener is None else listener
-        self.curve: Curve = []
+        self.curve: PerformanceCurve = []
         self.error = ""  # why the workers could not continue
         self._stopped = False
         self._started: dict[int, float] = {}  # by number of the trial

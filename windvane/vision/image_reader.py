@@ -11,12 +11,13 @@ from warnings import warn
 
 import numpy as np
 
-from windvane.data.images.decode import Pixels, decode_squares
+from windvane.data.images.checks import decode_squares
 from windvane.data.images.listing import ImageListing, Skipped
 from windvane.data.images.sources import Columns, list_images
 from windvane.data.images.summary import describe_skipped
 from windvane.errors import InputError
 from windvane.runtime.columns.table import FeatureView, Floats, ImageColumn, Table
+from windvane.runtime.images import Pixels
 from windvane.vision.transfer.frozen_features import FeatureExtractor
 
 CHUNK = 1024  # images that are decoded at once for a prediction

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from windvane.data.images import decode
-from windvane.data.images.decode import check_images, decode_image, eight_bit_factor, map_blocks, to_rgb
+from windvane.data.images import checks
+from windvane.data.images.checks import check_images, map_blocks
 from windvane.errors import InputError
+from windvane.runtime.images import decode_image, eight_bit_factor, to_rgb
 
 
 def colors(height: int = 12, width: int = 20, seed: int = 0) -> NDArray[np.uint8]:
@@ -196,7 +197,7 @@ def test_the_check_of_a_large_photo_decodes_a_smaller_copy_and_is_remembered(mon
     def never(*args: Any) -> Any:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(decode, "_decode", never)
+    monkeypatch.setattr(checks, "decode_with_size", never)
     assert check_images([photo]) == [look]
 
 
@@ -209,11 +210,11 @@ def test_a_changed_file_is_looked_at_again(tmp_path: Path) -> None:
 
 
 def test_remembered_checks_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "MAX_REMEMBERED", 3)
-    monkeypatch.setattr(decode, "_checks", {})
+    monkeypatch.setattr(checks, "MAX_REMEMBERED", 3)
+    monkeypatch.setattr(checks, "_checks", {})
     contents = [encoded(colors(seed=seed)) for seed in range(8)]
     assert len({look.digest for look in check_images(contents)}) == 8
-    assert len(decode._checks) <= 3
+    assert len(checks._checks) <= 3
 
 
 def test_digest_tells_shapes_apart() -> None:

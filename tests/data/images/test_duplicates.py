@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from windvane.data.images.decode import Item, check_images
+from windvane.data.images.checks import check_images
 from windvane.data.images.duplicates import Duplicate, find_duplicates
+from windvane.runtime.images import Item
 
 
 def encoded(pixels: Any, kind: str, **options: Any) -> bytes:

@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from windvane.data.images.decode import decode_image
 from windvane.data.images.sources import Columns, list_images
 from windvane.errors import InputError
+from windvane.runtime.images import decode_image
 
 
 def encoded(seed: int = 0) -> bytes:

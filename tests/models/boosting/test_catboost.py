@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cases import Case, Ticking, make_case
 
-from windvane.models import FAMILIES
+from windvane.models import FAMILIES, base_model
 from windvane.models.boosting import catboost as catboost_family
 
 FAMILY = FAMILIES["catboost"]
@@ -42,7 +42,9 @@ def test_the_curve_is_the_loss_of_the_validation_part(case: Case) -> None:
 
 
 def test_it_continues_from_the_moment_that_the_clock_stopped_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catboost_family, "time", Ticking())
+    clock = Ticking()
+    for module in (base_model, catboost_family):
+        monkeypatch.setattr(module, "time", clock)
     case = make_case("binary", n=3000)
     one, two = case.create_model(FAMILY), case.create_model(FAMILY)
     one.train_until(64, deadline=6.0)  # one look before the first tree, one after each

@@ -142,9 +142,9 @@ def test_sparse_features_give_what_dense_ones_give() -> None:
 
 def test_squashed_numbers_stay_within_their_bounds() -> None:
     features = np.array([[0.0, 1e-4, 5], [1.0, 3e-4, 5], [-1e38, 2e-4, 5]], dtype=np.float32)
-    stretch = fit_input_scale(features)
-    np.testing.assert_allclose(stretch, [1, 5000, 1], rtol=1e-4)
-    found = smooth_clip(features, stretch)
+    input_scale = fit_input_scale(features)
+    np.testing.assert_allclose(input_scale, [1, 5000, 1], rtol=1e-4)
+    found = smooth_clip(features, input_scale)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found[1, 0], 1 / np.sqrt(1 + 1 / 9), rtol=1e-6)
     np.testing.assert_allclose(found[2, 0], -3, rtol=1e-6)

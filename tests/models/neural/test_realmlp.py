@@ -125,7 +125,7 @@ def test_smoothed_labels_make_it_less_sure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "name"), [("model.npz", "parameters"), ("model.npz", "stretch"), ("training.npz", "exp_avg")]
+    ("file", "name"), [("model.npz", "parameters"), ("model.npz", "input_scale"), ("training.npz", "exp_avg")]
 )
 def test_arrays_that_do_not_go_together_are_refused(file: str, name: str, tmp_path: Path) -> None:
     case = make_case("binary", n=200)

@@ -34,7 +34,7 @@ CELLS = st.one_of(
     ],
 )
 def test_canonical(value, text):
-    assert values.canonical(value) == text
+    assert values.to_canonical_text(value) == text
 
 
 @pytest.mark.parametrize("value", [None, np.nan, np.float32("nan"), pd.NA, pd.NaT])
@@ -58,7 +58,7 @@ def test_codes_equal_a_look_up_of_each_value(cells):
         if cell is None or cell != cell or cell == "":
             assert np.isnan(code)
         else:
-            text = values.canonical(cell)
+            text = values.to_canonical_text(cell)
             assert code == (vocabulary.index(text) if text in vocabulary else 4.0)
 
 
@@ -69,9 +69,9 @@ def test_distinct_texts(cells):
     assert len(set(texts)) == len(texts)
     for cell, code in zip(cells, codes, strict=True):
         if code < 0:
-            assert values.is_missing(cell) or values.canonical(cell) in values.MISSING_TEXTS
+            assert values.is_missing(cell) or values.to_canonical_text(cell) in values.MISSING_TEXTS
         else:
-            assert texts[code] == values.canonical(cell)
+            assert texts[code] == values.to_canonical_text(cell)
 
 
 def test_booleans_and_digits_stand_for_each_other():

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from windvane.data.images.decode import Item, Pixels, decode_image, map_blocks, resize_square
+from windvane.data.images.checks import map_blocks
 from windvane.data.images.duplicates import Duplicate
 from windvane.data.images.listing import Skipped
 from windvane.data.images.summary import describe_balance, describe_duplicates, describe_sizes, describe_skipped
 from windvane.errors import InputError
 from windvane.runtime.columns.table import Integers
-
-CENTER_SHARE = 7 / 8  # of the short side, that the central square keeps: 224 of 256 pixels
+from windvane.runtime.images import CENTER_SHARE, Item, Pixels, crop_center, decode_image, resize_square
 
 _PURPOSES = {"train": "to train", "valid": "to validate", "test": "to test"}
 
@@ -114,14 +113,3 @@ class ImageSplits:
             lines.append(describe_balance(self.train.labels, self.train.classes))
         lines += describe_skipped(self.skipped) + describe_duplicates(self.duplicates)
         return "\n".join([*lines, *self.notes])
-
-
-def crop_center(pixels: Pixels, size: int) -> Pixels:
-    """Resize the short side of RGB bytes (h, w, 3) to 8/7 of a size, and crop the central square (size, size, 3)."""
-    from PIL import Image
-
-    height, width = pixels.shape[:2]
-    side = CENTER_SHARE * min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)  # the rest need not be resized
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=3.0))

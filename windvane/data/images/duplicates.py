@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from windvane.data.images.decode import ImageCheck, Item, Pixels, decode_image, map_blocks
+from windvane.data.images.checks import ImageCheck, map_blocks
 from windvane.errors import InputError
+from windvane.runtime.images import Item, Pixels, decode_image
 
 _HASH_SIDE = 16  # the hash has a bit for each of 16 x 16 pairs of neighbouring cells
 _MAX_BITS = 12  # that differ between images that look the same

@@ -16,8 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from windvane.data.images.decode import Item
 from windvane.errors import InputError
+from windvane.runtime.images import Item
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),

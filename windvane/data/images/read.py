@@ -15,8 +15,8 @@ from warnings import warn
 import numpy as np
 from numpy.typing import NDArray
 
+from windvane.data.images.checks import ImageCheck, check_images
 from windvane.data.images.dataset import ImageDataset, ImageSplits
-from windvane.data.images.decode import ImageCheck, check_images
 from windvane.data.images.duplicates import Duplicate, find_duplicates
 from windvane.data.images.labels import encode_labels, spread_labels
 from windvane.data.images.listing import ImageListing, Skipped

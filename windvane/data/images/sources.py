@@ -17,9 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from windvane.data.files import READABLE, read_frame
-from windvane.data.images.decode import Item, Pixels, eight_bit_factor, to_rgb
 from windvane.data.images.listing import ImageListing, list_files, list_folder, normalize_split_name
 from windvane.errors import InputError, unknown_name_error
+from windvane.runtime.images import Item, Pixels, eight_bit_factor, to_rgb
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
 CHANNELS = (1, 3, 4)  # by which the channel axis is recognized
@@ -245,7 +245,7 @@ def _from_pillow(image: Any) -> tuple[Item, str]:
     try:
         image.load()
         return to_rgb(image), ""
-    except Exception as error:  # as in windvane.data.images.decode: decoders raise whatever damaged bytes lead to
+    except Exception as error:  # as in windvane.data.images.checks: decoders raise whatever damaged bytes lead to
         return b"", str(error) or type(error).__name__
 
 

@@ -10,25 +10,22 @@ from __future__ import annotations
 import shutil
 import time
 import weakref
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-import numpy as np
-
 from windvane.data.task import Task
-from windvane.models.base import BaseModel, Config, DataSplit, Param, TrainingContext, open_model
-from windvane.models.boosting.cost import WIDE, is_slow
+from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base_model import BaseModel
+from windvane.models.boosting.boosting_family import WIDE, BoostingFamily
 from windvane.models.early_stopping import EarlyStopping
-from windvane.models.encoding import NATIVE, fit_encoder
-from windvane.models.search_space import fill_defaults
 from windvane.models.target_scaler import TargetScaler
-from windvane.runtime.columns.encoder import Encoder
+from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import CatBoostColumns, FittedCatBoost
-from windvane.runtime.models.fitted import Fitted, FittedModel
-from windvane.runtime.serialization import check_digest, digest, read_json, reading
+from windvane.runtime.models.fitted import FittedModel
+from windvane.runtime.serialization import check_digest, digest
 
 _STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _PATIENCE = 50  # as for LightGBM
@@ -36,10 +33,11 @@ _MOST_COLUMNS = 500
 _LOSSES = {"binary": "Logloss", "multiclass": "MultiClass", "regression": "RMSE"}
 
 
-class CatBoost:
+class CatBoost(BoostingFamily):
     """Symmetric boosted trees; categories by ordered target statistics, missing values native."""
 
-    name = "catboost"
+    name = kind = "catboost"
+    steps = _STEPS
 
     def supports(self, task: Task, table: Table) -> bool:
         """Everything but sparse parts: CatBoost takes no categories beside them."""
@@ -69,100 +67,64 @@ class CatBoost:
             "features": Param(Choice(["raw", "generated"]), "raw"),
         }
 
-    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """4 or 16 to 1024 trees."""
-        return _STEPS if is_slow(task) else _STEPS[2:]
-
-    def create_model(
-        self,
-        config: Config,
-        train: DataSplit,
-        validation: DataSplit,
-        context: TrainingContext,
-        checkpoint: Path | None = None,
-    ) -> CatBoostModel:
-        """Encode; take over the model and the snapshot of a checkpoint."""
-        config = fill_defaults(config, self.search_space(context.task))
-        encoder, features = fit_encoder(
-            replace(NATIVE, generated=config["features"] == "generated"), train.table, train.target, context.task
-        )
-        target_scaler = TargetScaler.of(train.target, train.weight, context.task)
-        model = CatBoostModel(encoder, target_scaler, context)
-        if checkpoint is not None:
-            model.resume(checkpoint)
-        model.prepare(_parameters(config, context), features, train, validation)
-        if checkpoint is not None:
-            model.take_snapshot(checkpoint)
-        return model
-
-    def load(self, folder: Path, context: TrainingContext) -> Fitted:
-        """Open a checkpoint for prediction."""
-        model: Fitted = open_model(folder, context, "catboost")
-        return model
+    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> CatBoostModel:
+        return CatBoostModel(encoder, target_scaler, context)
 
 
 class CatBoostModel(BaseModel):
-    """One ensemble of trees being grown; see `windvane.models.base.Model`."""
+    """One ensemble of trees being trained."""
+
+    kind = "catboost"
+    patience = _PATIENCE
+    max_iterations = _STEPS[-1]
 
     def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
         super().__init__(encoder, target_scaler, context)
-        self.early_stopping = EarlyStopping(_PATIENCE)
         self.booster: Any = None
         self._columns = CatBoostColumns(encoder.n_numbers, encoder.cardinalities)
-
-    def resume(self, folder: Path) -> None:
-        """Take over the trees of a checkpoint."""
-        state, fitted = self.restore(folder), open_model(folder, self.context, "catboost")
-        with reading(folder):
-            self.early_stopping = EarlyStopping(_PATIENCE, state["losses"])
-            self.encoder, self.booster = fitted.encoder, fitted.booster
-
-    def prepare(self, parameters: dict[str, Any], features: Any, train: DataSplit, validation: DataSplit) -> None:
-        """Make the pools to learn from and to be evaluated on, and a folder for the snapshot."""
-        from catboost import Pool
-
         folder = mkdtemp(prefix="windvane-catboost-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._snapshot = Path(folder, "snapshot")
-        self._parameters = {**parameters, "train_dir": folder, "snapshot_file": str(self._snapshot)}
+
+    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
+        """Make the pools to learn from and to be evaluated on."""
+        from catboost import Pool
+
+        self._parameters = _parameters(config, self.context) | {
+            "train_dir": str(self._snapshot.parent),
+            "snapshot_file": str(self._snapshot),
+        }
         known = self.encoder.transform(validation.table)
         self._train = Pool(self._columns(features), self.target_scaler.transform(train.target), weight=train.weight)
         self._valid = Pool(
             self._columns(known), self.target_scaler.transform(validation.target), weight=validation.weight
         )
 
-    def take_snapshot(self, folder: Path) -> None:
-        """Take over the snapshot of a checkpoint."""
-        if not self.iterations:
-            return
-        check_digest(folder / "training.snapshot", read_json(folder / "training.json").get("sha256"))
-        shutil.copyfile(folder / "training.snapshot", self._snapshot)
-
-    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
+    def _train_iterations(self, goal: int, deadline: float) -> None:
         """Raise the number of trees; a callback looks at patience and the clock after each."""
         from catboost import CatBoost
 
-        goal = min(iterations, _STEPS[-1])
-        if self.finished or self.iterations >= goal or time.monotonic() >= deadline:
-            return
         watch = _Watch(self.early_stopping, _LOSSES[self.context.task.kind], deadline)
         self.booster = CatBoost({**self._parameters, "iterations": goal})
         self.booster.fit(self._train, eval_set=self._valid, callbacks=[watch])
-        self.iterations, self.best_iteration = len(self.early_stopping.losses), self.early_stopping.best
-        self.finished = self.early_stopping.should_stop or self.iterations >= _STEPS[-1]
+        self._after_evaluation()
 
     def fitted(self) -> FittedModel:
         """Return the trees up to the best iteration."""
         if self.booster is None:
-            raise RuntimeError("the model has not grown yet")
+            raise RuntimeError("the model is not trained yet")
         return FittedCatBoost(self.encoder, self.output(), self.booster, self.best_iteration, self.context.threads)
 
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint, with CatBoost's own snapshot to resume from."""
-        self.fitted().save(folder)
+    def _save_training(self, folder: Path) -> Mapping[str, Any]:
+        """Copy CatBoost's own snapshot, from which it resumes."""
         shutil.copyfile(self._snapshot, folder / "training.snapshot")
-        sha256 = digest(folder / "training.snapshot")
-        self.save_training(folder, {"losses": self.early_stopping.losses, "sha256": sha256})
+        return {"sha256": digest(folder / "training.snapshot")}
+
+    def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
+        self.booster = fitted.booster
+        if self.iterations:
+            check_digest(folder / "training.snapshot", state["sha256"])
+            shutil.copyfile(folder / "training.snapshot", self._snapshot)
 
 
 class _Watch:

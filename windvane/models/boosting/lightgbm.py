@@ -1,6 +1,6 @@
 """Gradient boosting with LightGBM.
 
-A model grows through segments that end after 4, 8, 16 ... rounds. Each segment has its own random seeds and starts
+A model is trained in segments that end after 4, 8, 16 ... rounds. Each segment has its own random seeds and starts
 from the trees before it, so a model that is continued from a checkpoint is bit for bit the model that was never
 interrupted, however its growth was divided. (Going on from a file within a segment would begin LightGBM's random
 streams, which no file holds, again.) One more pass of the training rows through each tree is the price, about a tenth.
@@ -8,24 +8,20 @@ streams, which no file holds, again.) One more pass of the training rows through
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from windvane.data.task import Task
-from windvane.models.base import BaseModel, Config, DataSplit, Param, TrainingContext, open_model
-from windvane.models.boosting.cost import WIDE, is_slow
-from windvane.models.early_stopping import EarlyStopping
-from windvane.models.encoding import NATIVE, fit_encoder
-from windvane.models.search_space import fill_defaults
+from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base_model import BaseModel
+from windvane.models.boosting.boosting_family import WIDE, BoostingFamily
 from windvane.models.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
-from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import FittedLightGBM
-from windvane.runtime.models.fitted import Fitted, FittedModel
+from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.serialization import check_digest, digest, reading
 
 _STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
@@ -36,14 +32,11 @@ _STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 _PATIENCE = 50
 
 
-class LightGBM:
+class LightGBM(BoostingFamily):
     """Leaf-wise boosted trees; categories and missing values are native."""
 
-    name = "lightgbm"
-
-    def supports(self, task: Task, table: Table) -> bool:
-        """Every task and table."""
-        return True
+    name = kind = "lightgbm"
+    steps = _STEPS
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of TabArena; the default is the one tuned in "Better by default", arXiv 2407.04491, table LGBM-TD."""
@@ -68,72 +61,35 @@ class LightGBM:
             "features": Param(Choice(["raw", "generated"]), "raw"),
         }
 
-    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """4 or 16 to 2048 rounds of one tree (for each class, where there are more than two)."""
-        return _STEPS if is_slow(task) else _STEPS[2:]
-
-    def create_model(
-        self,
-        config: Config,
-        train: DataSplit,
-        validation: DataSplit,
-        context: TrainingContext,
-        checkpoint: Path | None = None,
-    ) -> LightGBMModel:
-        """Encode, bin, and take over the trees of a checkpoint."""
-        task = context.task
-        config = fill_defaults(config, self.search_space(context.task))
-        encoder, features = fit_encoder(
-            replace(NATIVE, generated=config["features"] == "generated"), train.table, train.target, task
-        )
-        target_scaler = TargetScaler.of(train.target, train.weight, task)
-        model = LightGBMModel(encoder, target_scaler, context)
-        if checkpoint is not None:
-            model.resume(checkpoint)
-        model.prepare(_parameters(config, train, context), features, train, validation)
-        return model
-
-    def load(self, folder: Path, context: TrainingContext) -> Fitted:
-        """Open a checkpoint for prediction."""
-        model: Fitted = open_model(folder, context, "lightgbm")
-        return model
+    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> LightGBMModel:
+        return LightGBMModel(encoder, target_scaler, context)
 
 
 class LightGBMModel(BaseModel):
-    """One booster being grown; see `windvane.models.base.Model`."""
+    """One booster being trained."""
+
+    kind = "lightgbm"
+    patience = _PATIENCE
+    max_iterations = _STEPS[-1]
 
     def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
         super().__init__(encoder, target_scaler, context)
-        self.early_stopping = EarlyStopping(_PATIENCE)
         self.booster: Any = None
-        self._parameters: dict[str, Any] = {}
         self._live = False  # whether the booster can be updated: it was not read from a file
 
-    def resume(self, folder: Path) -> None:
-        """Take over the trees of a checkpoint: all of them, also those after the best iteration."""
-        import lightgbm as lgb
-
-        state, fitted = self.restore(folder), open_model(folder, self.context, "lightgbm")
-        with reading(folder, lgb.basic.LightGBMError):
-            self.early_stopping = EarlyStopping(_PATIENCE, state["losses"])
-            self.encoder, self.booster = fitted.encoder, fitted.booster
-            if state["sha256"] is not None:
-                check_digest(folder / "training.txt", state["sha256"])
-                self.booster = lgb.Booster(model_file=folder / "training.txt")
-
-    def prepare(self, parameters: dict[str, Any], features: Encoded, train: DataSplit, validation: DataSplit) -> None:
+    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
         """Bin the rows to learn from and to be evaluated on."""
         import lightgbm as lgb
 
         p, c = self.encoder.n_numbers, len(train.table.cardinalities)
-        self._parameters = parameters
+        self._parameters = _parameters(config, train, self.context)
         # The raw features stay: the trees of earlier segments are run over them where a segment begins.
         self._train = lgb.Dataset(
             features,
             self.target_scaler.transform(train.target),
             weight=train.weight,
             categorical_feature=list(range(p, p + c)),
-            params=parameters,
+            params=self._parameters,
             free_raw_data=False,
         ).construct()
         self._valid = self._train.create_valid(
@@ -142,12 +98,7 @@ class LightGBMModel(BaseModel):
             weight=validation.weight,
         )
 
-    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
-        """Boost up to this many rounds; the clock is asked before each."""
-        while self.iterations < min(iterations, _STEPS[-1]) and not self.finished and time.monotonic() < deadline:
-            self._boost()
-
-    def _boost(self) -> None:
+    def _train_iterations(self, goal: int, deadline: float) -> None:
         import lightgbm as lgb
 
         if self._live and self.iterations not in _STEPS:
@@ -166,23 +117,30 @@ class LightGBMModel(BaseModel):
             self.finished = True  # no split is left, and LightGBM dropped the tree
             return
         self.early_stopping.update(self.booster.eval_valid()[0][2])
-        self.iterations, self.best_iteration = len(self.early_stopping.losses), self.early_stopping.best
-        self.finished = self.early_stopping.should_stop or self.iterations >= _STEPS[-1]
+        self._after_evaluation()
 
     def fitted(self) -> FittedModel:
         """Return the trees up to the best iteration."""
         if self.booster is None:
-            raise RuntimeError("the model has not grown yet")
+            raise RuntimeError("the model is not trained yet")
         return FittedLightGBM(self.encoder, self.output(), self.booster, self.best_iteration, self.context.threads)
 
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint; where there are trees after the best iteration, all of them in ``training.txt``."""
-        self.fitted().save(folder)
+    def _save_training(self, folder: Path) -> Mapping[str, Any]:
+        """Write all trees to ``training.txt`` where some came after the best iteration."""
         sha256 = None
         if self.best_iteration < self.booster.current_iteration():
             self.booster.save_model(folder / "training.txt", num_iteration=-1)
             sha256 = digest(folder / "training.txt")
-        self.save_training(folder, {"losses": self.early_stopping.losses, "sha256": sha256})
+        return {"sha256": sha256}
+
+    def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
+        import lightgbm as lgb
+
+        self.booster = fitted.booster
+        if state["sha256"] is not None:
+            check_digest(folder / "training.txt", state["sha256"])
+            with reading(folder, lgb.basic.LightGBMError):
+                self.booster = lgb.Booster(model_file=folder / "training.txt")
 
 
 def _parameters(config: Config, train: DataSplit, context: TrainingContext) -> dict[str, Any]:

@@ -16,34 +16,16 @@ _FIRST, _SECOND, _SMALL = 0.9, 0.95, 1e-8  # decay of the moments (RealMLP's) an
 
 @dataclass(frozen=True)
 class ParamGroup:
-    """Neighbouring parameters that learn alike.
+    """Neighbouring parameters that learn alike."""
 
-    Attributes
-    ----------
-    where
-        Their place in the flat array.
-    rate
-        Learning rate, as a multiple of the common one.
-    decay
-        Share that each unit of the common learning rate takes away from them.
-    """
-
-    where: slice
-    rate: float
-    decay: float = 0.0
+    where: slice  # their place in the flat array
+    rate: float  # learning rate, as a multiple of the common one
+    decay: float = 0.0  # share that each unit of the common learning rate takes away from them
 
 
 @dataclass
 class Adam:
-    """Parameters with their moments.
-
-    Attributes
-    ----------
-    now, means, squares
-        Parameters and running means of gradients and their squares; float32, of one shape.
-    updates
-        Steps so far.
-    """
+    """Parameters with the running means of their gradients and squared gradients; float32, of one shape."""
 
     parameters: Single
     exp_avg: Single = field(default_factory=lambda: np.zeros(0, np.float32))
@@ -67,10 +49,10 @@ class Adam:
         step = np.sqrt(self.exp_avg_sq, out=gradient)
         step += _SMALL
         np.divide(self.exp_avg, step, out=step)
-        for stretch in groups:
-            step[stretch.where] *= rate * stretch.rate * math.sqrt(second) / first
-            if stretch.decay:
-                self.parameters[stretch.where] *= 1 - rate * stretch.decay
+        for group in groups:
+            step[group.where] *= rate * group.rate * math.sqrt(second) / first
+            if group.decay:
+                self.parameters[group.where] *= 1 - rate * group.decay
         self.parameters -= step
 
 

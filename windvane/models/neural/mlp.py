@@ -6,7 +6,7 @@ growing in steps, or from a checkpoint, is exactly one training.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,17 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from windvane.data.task import Task
-from windvane.models.base import BaseModel, Config, DataSplit, Param, TrainingContext, open_model
-from windvane.models.early_stopping import EarlyStopping
+from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base_model import BaseFamily, BaseModel
 from windvane.models.encoding import (
-    balance_class_weights,
     class_weight_space,
-    encoder_settings,
-    fit_encoder,
     preprocessing_space,
 )
-from windvane.models.search_space import fill_defaults
 from windvane.models.target_scaler import TargetScaler
-from windvane.runtime.columns.encoder import Encoder, float32
-from windvane.runtime.columns.table import Table
-from windvane.runtime.models.fitted import Fitted, FittedModel
+from windvane.runtime.columns.encoder import Encoded, Encoder, float32
+from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.mlp import FittedMLP, logits, mlp_scores
-from windvane.runtime.serialization import read_arrays, reading, write_arrays
+from windvane.runtime.serialization import read_arrays, write_arrays
 
 Single = NDArray[np.float32]
 
@@ -41,14 +36,10 @@ _BATCHES = ((1024, 64), (8192, 128), (30_000, 256), (100_000, 512))
 _LARGEST_BATCH = 1024
 
 
-class MLP:
+class MLP(BaseFamily):
     """Fully connected networks."""
 
-    name = "mlp"
-
-    def supports(self, task: Task, table: Table) -> bool:
-        """Every task and table."""
-        return True
+    name = kind = "mlp"
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of Auto-Sklearn 2.0; wider by default, with a learning rate that cannot diverge so easily."""
@@ -70,73 +61,39 @@ class MLP:
         """4 to 512 epochs."""
         return _STEPS
 
-    def create_model(
-        self,
-        config: Config,
-        train: DataSplit,
-        validation: DataSplit,
-        context: TrainingContext,
-        checkpoint: Path | None = None,
-    ) -> MLPModel:
-        """Encode, and take over weights and moments of a checkpoint."""
-        task = context.task
-        config = fill_defaults(config, self.search_space(task))
-        encoder, features = fit_encoder(encoder_settings(config), train.table, train.target, task)
-        features = float32(features)
-        target_scaler = TargetScaler.of(train.target, train.weight, task)
-        model = MLPModel(encoder, target_scaler, context)
-        if checkpoint is not None:
-            model.resume(checkpoint)
-        model.prepare(
-            _network(config, len(train.target), task), features, balance_class_weights(config, train), validation
-        )
-        return model
-
-    def load(self, folder: Path, context: TrainingContext) -> Fitted:
-        """Open a checkpoint for prediction."""
-        model: Fitted = open_model(folder, context, "mlp")
-        return model
+    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> MLPModel:
+        return MLPModel(encoder, target_scaler, context)
 
 
 class MLPModel(BaseModel):
-    """One network being trained; see `windvane.models.base.Model`.
+    """One network being trained: weights, then biases of all layers, with Adam's moments of the same shapes."""
 
-    Attributes
-    ----------
-    best, now
-        Weights, then biases of all layers: of the best epoch, and of the last.
-    means, squares
-        Adam's moments of the same shapes, after so many ``updates``.
-    activation
-        "relu" or "tanh".
-    """
+    kind = "mlp"
+    patience = _PATIENCE
+    max_iterations = _STEPS[-1]
 
     def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
         super().__init__(encoder, target_scaler, context)
-        self.early_stopping = EarlyStopping(_PATIENCE)
         self.activation, self.updates = "relu", 0
-        self.best: list[Single] = []
-        self.parameters: list[Single] = []
+        self.best: list[Single] = []  # of the best epoch
+        self.parameters: list[Single] = []  # of the last one
         self.exp_avg: list[Single] = []
         self.exp_avg_sq: list[Single] = []
 
-    def resume(self, folder: Path) -> None:
-        """Take over weights and moments of a checkpoint."""
-        state, fitted = self.restore(folder), open_model(folder, self.context, "mlp")
+    def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
         arrays = read_arrays(folder / "training.npz")
-        with reading(folder):
-            self.early_stopping = EarlyStopping(_PATIENCE, state["losses"])
-            self.encoder, self.best, self.activation = fitted.encoder, fitted.arrays, fitted.activation
-            self.updates = int(state["updates"])
-            for name in ("parameters", "exp_avg", "exp_avg_sq"):
-                saved = [arrays[f"{name}_{i}"].astype(np.float32, casting="safe") for i in range(len(self.best))]
-                if [array.shape for array in saved] != [array.shape for array in self.best]:
-                    raise ValueError("weights and moments do not go together")
-                setattr(self, name, saved)
+        self.best, self.activation = fitted.arrays, fitted.activation
+        self.updates = int(state["updates"])
+        for name in ("parameters", "exp_avg", "exp_avg_sq"):
+            saved = [arrays[f"{name}_{i}"].astype(np.float32, casting="safe") for i in range(len(self.best))]
+            if [array.shape for array in saved] != [array.shape for array in self.best]:
+                raise ValueError("weights and moments do not go together")
+            setattr(self, name, saved)
 
-    def prepare(self, network: Any, features: Any, train: DataSplit, validation: DataSplit) -> None:
+    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
         """Encode the validation set; put weights and moments that were kept into the network."""
-        self._network, self._features, self._train = network, features, train
+        network = _network(config, len(train.target), self.context.task)
+        self._network, self._features, self._train = network, float32(features), train
         target = self.target_scaler.transform(train.target)
         # Float32 like the features, or scikit-learn would compute in float64.
         self._target = target if self.context.task.is_classification else target.astype(np.float32)
@@ -151,12 +108,7 @@ class MLPModel(BaseModel):
                 np.copyto(array, values)
         network._optimizer.t = self.updates
 
-    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
-        """Train up to this many epochs; the clock is asked before each."""
-        while self.iterations < min(iterations, _STEPS[-1]) and not self.finished and time.monotonic() < deadline:
-            self._epoch()
-
-    def _epoch(self) -> None:
+    def _train_iterations(self, goal: int, deadline: float) -> None:
         seeds = np.random.SeedSequence([self.context.seed, self.iterations])
         self._network.random_state = int(seeds.generate_state(1)[0])
         try:
@@ -177,8 +129,7 @@ class MLPModel(BaseModel):
         )
         if self.early_stopping.update(self._loss()):
             self.best = [array.copy() for array in parameters]
-        self.iterations, self.best_iteration = len(self.early_stopping.losses), self.early_stopping.best
-        self.finished = self.early_stopping.should_stop or self.iterations >= _STEPS[-1]
+        self._after_evaluation()
 
     def _learn(self, rows: slice) -> None:
         # Float32 as well: scikit-learn would make the network float64.
@@ -204,13 +155,12 @@ class MLPModel(BaseModel):
         """Return the weights of the best epoch."""
         return FittedMLP(self.encoder, self.output(), self.best, self.activation)
 
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint, with the weights of the last epoch and Adam's moments to resume from."""
-        self.fitted().save(folder)
+    def _save_training(self, folder: Path) -> Mapping[str, Any]:
+        """Write the weights of the last epoch and Adam's moments."""
         groups = {"parameters": self.parameters, "exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
         arrays = {f"{name}_{i}": array for name, group in groups.items() for i, array in enumerate(group)}
         write_arrays(folder / "training.npz", arrays)
-        self.save_training(folder, {"losses": self.early_stopping.losses, "updates": self.updates})
+        return {"updates": self.updates}
 
 
 def _network(config: Config, n_rows: int, task: Task) -> Any:

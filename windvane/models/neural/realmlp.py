@@ -7,8 +7,7 @@ a finished training, and going on from it is the training of the next. Sources: 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,10 @@ from scipy import sparse as sp
 from scipy.special import log_softmax
 
 from windvane.data.task import Task
-from windvane.models.base import BaseModel, Config, DataSplit, Param, TrainingContext, open_model
-from windvane.models.early_stopping import EarlyStopping
+from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base_model import BaseFamily, BaseModel
 from windvane.models.encoding import (
-    balance_class_weights,
     class_weight_space,
-    encoder_settings,
-    fit_encoder,
     preprocessing_space,
 )
 from windvane.models.neural.adam import Adam, ParamGroup, coslog_schedule, schedule_minima
@@ -35,13 +31,11 @@ from windvane.models.neural.gradients import (
     initial_parameters,
     squared_error_gradient,
 )
-from windvane.models.search_space import fill_defaults
 from windvane.models.target_scaler import TargetScaler
-from windvane.runtime.columns.encoder import Encoder, float32
-from windvane.runtime.columns.table import Table
-from windvane.runtime.models.fitted import Fitted, FittedModel
+from windvane.runtime.columns.encoder import Encoded, Encoder, float32
+from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.realmlp import FittedRealMLP, NetworkSpec, Single, find_scores, forward, smooth_clip
-from windvane.runtime.serialization import read_arrays, reading, write_arrays
+from windvane.runtime.serialization import read_arrays, write_arrays
 
 _ENDS = schedule_minima(511)
 # Training ends after a cycle that lowers the validation loss by less than this share, though not before so many epochs.
@@ -54,14 +48,11 @@ _LARGEST_BATCH = 512
 _SCALE_RATE, _BIAS_RATE, _EMBEDDING_RATE = 6.0, 0.1, 0.1  # RealMLP's, as multiples of the learning rate
 
 
-class RealMLP:
+class RealMLP(BaseFamily):
     """Fully connected networks with embeddings."""
 
     name = "network"
-
-    def supports(self, task: Task, table: Table) -> bool:
-        """Every task and table."""
-        return True
+    kind = "realmlp"
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of TabArena's RealMLP, narrower for the sake of the clock."""
@@ -89,70 +80,35 @@ class RealMLP:
         """3 to 511 epochs."""
         return _ENDS[1:]
 
-    def create_model(
-        self,
-        config: Config,
-        train: DataSplit,
-        validation: DataSplit,
-        context: TrainingContext,
-        checkpoint: Path | None = None,
-    ) -> RealMLPModel:
-        """Encode, and take over weights and moments of a checkpoint."""
-        config = fill_defaults(config, self.search_space(context.task))
-        encoder, features = fit_encoder(encoder_settings(config), train.table, train.target, context.task)
-        features = float32(features)
-        target_scaler = TargetScaler.of(train.target, train.weight, context.task)
-        model = RealMLPModel(encoder, target_scaler, context)
-        if checkpoint is not None:
-            model.resume(checkpoint)
-        model.prepare(config, features, balance_class_weights(config, train), validation)
-        return model
-
-    def load(self, folder: Path, context: TrainingContext) -> Fitted:
-        """Open a checkpoint for prediction."""
-        model: Fitted = open_model(folder, context, "realmlp")
-        return model
+    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> RealMLPModel:
+        return RealMLPModel(encoder, target_scaler, context)
 
 
 class RealMLPModel(BaseModel):
-    """One network being trained; see `windvane.models.base.Model`.
+    """One network being trained."""
 
-    Attributes
-    ----------
-    spec, best
-        What it is made of, and the parameters of the best cycle's end, (spec.size,).
-    adam
-        Parameters of the last epoch with their moments.
-    stretch
-        Of the encoded columns, (q,); see `windvane.models.neural.gradients.find_stretch`.
-    low, high
-        Range of the training target in its units, which predictions never leave; 0 for classes.
-    """
+    kind = "realmlp"
+    max_iterations = _ENDS[-1]
 
     spec: NetworkSpec
-    best: Single
-    adam: Adam
-    stretch: Single
+    best: Single  # the parameters of the best cycle's end, shape (spec.size,)
+    adam: Adam  # parameters of the last epoch with their moments
+    input_scale: Single  # of the encoded columns, shape (q,)
 
     def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
         super().__init__(encoder, target_scaler, context)
-        self.early_stopping = EarlyStopping(0)
-        self.low = self.high = 0.0
+        self.low = self.high = 0.0  # range of the scaled training target, which predictions never leave
 
-    def resume(self, folder: Path) -> None:
-        """Take over parameters and moments of a checkpoint."""
-        state, fitted = self.restore(folder), open_model(folder, self.context, "realmlp")
+    def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
         arrays = read_arrays(folder / "training.npz")
-        with reading(folder):
-            self.early_stopping = EarlyStopping(0, state["losses"])
-            self.encoder, self.spec, self.stretch = fitted.encoder, fitted.spec, fitted.stretch
-            self.best, (self.low, self.high) = fitted.parameters, fitted.limits
-            saved = {name: array.astype(np.float32, casting="safe") for name, array in arrays.items()}
-            self.adam = Adam(saved["parameters"], saved["exp_avg"], saved["exp_avg_sq"], int(state["updates"]))
-            if {len(array) for array in saved.values()} != {self.spec.size}:
-                raise ValueError("parameters and moments do not go together")
+        self.spec, self.best, self.input_scale = fitted.spec, fitted.parameters, fitted.input_scale
+        self.low, self.high = fitted.limits
+        saved = {name: array.astype(np.float32, casting="safe") for name, array in arrays.items()}
+        self.adam = Adam(saved["parameters"], saved["exp_avg"], saved["exp_avg_sq"], int(state["updates"]))
+        if {len(array) for array in saved.values()} != {self.spec.size}:
+            raise ValueError("parameters and moments do not go together")
 
-    def prepare(self, config: Config, features: Any, train: DataSplit, validation: DataSplit) -> None:
+    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
         """Take what is needed to train; without a checkpoint, draw the first parameters."""
         task, rows = self.context.task, len(train.target)
         self._dropout, self._rate = float(config["dropout"]), float(config["learning_rate"])
@@ -163,12 +119,13 @@ class RealMLPModel(BaseModel):
             train.target if task.is_classification else self.target_scaler.transform(train.target).astype(np.float32)
         )
         self._weight = None if train.weight is None else (train.weight / train.weight.mean()).astype(np.float32)
+        features = float32(features)
         if not self.iterations:
-            self.stretch = fit_input_scale(features)
-            self._draw(config, smooth_clip(features, self.stretch))
-        self._features = smooth_clip(features, self.stretch)
+            self.input_scale = fit_input_scale(features)
+            self._draw(config, smooth_clip(features, self.input_scale))
+        self._features = smooth_clip(features, self.input_scale)
         self._known, self._valid = (
-            smooth_clip(float32(self.encoder.transform(validation.table)), self.stretch),
+            smooth_clip(float32(self.encoder.transform(validation.table)), self.input_scale),
             validation,
         )
         self._param_groups = list(_param_groups(self.spec, float(config["weight_decay"])))
@@ -194,12 +151,7 @@ class RealMLPModel(BaseModel):
         self.adam = Adam(initial_parameters(self.spec, features, float(config.get("sigma", 0.0)), last, rng))
         self.best = self.adam.parameters.copy()
 
-    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
-        """Train up to this many epochs; the clock is asked before each."""
-        while self.iterations < min(iterations, _ENDS[-1]) and not self.finished and time.monotonic() < deadline:
-            self._epoch()
-
-    def _epoch(self) -> None:
+    def _train_iterations(self, goal: int, deadline: float) -> None:
         rng = np.random.default_rng([self.context.seed, self.iterations])
         parts, gradient = self.spec.views(self.adam.parameters), np.zeros_like(self.adam.parameters)
         into = self.spec.views(gradient)
@@ -256,14 +208,13 @@ class RealMLPModel(BaseModel):
     def fitted(self) -> FittedModel:
         """Return the parameters of the best cycle's end."""
         limits = (self.low, self.high)
-        return FittedRealMLP(self.encoder, self.output(), self.spec, self.best, self.stretch, limits)
+        return FittedRealMLP(self.encoder, self.output(), self.spec, self.best, self.input_scale, limits)
 
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint, with the parameters of the last epoch and Adam's moments to resume from."""
-        self.fitted().save(folder)
+    def _save_training(self, folder: Path) -> Mapping[str, Any]:
+        """Write the parameters of the last epoch and Adam's moments."""
         arrays = {"parameters": self.adam.parameters, "exp_avg": self.adam.exp_avg, "exp_avg_sq": self.adam.exp_avg_sq}
         write_arrays(folder / "training.npz", arrays)
-        self.save_training(folder, {"losses": self.early_stopping.losses, "updates": self.adam.updates})
+        return {"updates": self.adam.updates}
 
 
 def _param_groups(spec: NetworkSpec, decay: float) -> Iterator[ParamGroup]:

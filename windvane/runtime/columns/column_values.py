@@ -52,7 +52,7 @@ def kind_of(values: pd.Series) -> str:
     return {"string": "text", "empty": "empty"}.get(inferred, "mixed")
 
 
-def canonical(value: object) -> str:
+def to_canonical_text(value: object) -> str:
     """Write a value as a text that does not depend on its type."""
     if isinstance(value, str):
         return value.strip()
@@ -79,7 +79,7 @@ def distinct_texts(
     positions: dict[str, int] = {}
     found = [
         -1 if text in tokens else positions.setdefault(text, len(positions))
-        for text in map(canonical, np.asarray(raw, dtype=object))
+        for text in map(to_canonical_text, np.asarray(raw, dtype=object))
     ]
     return np.array([*found, -1], dtype=np.int64)[codes], list(positions)
 
@@ -88,7 +88,7 @@ def _hashable(values: pd.Series) -> Any:
     """Turn objects of several types into texts: to a hash table 1, 1.0 and True are one, and a list is an error."""
     if values.dtype != object or types.infer_dtype(values.to_numpy(), skipna=True) == "string":
         return values.array
-    return np.array([None if is_missing(value) else canonical(value) for value in values], dtype=object)
+    return np.array([None if is_missing(value) else to_canonical_text(value) for value in values], dtype=object)
 
 
 def vocabulary_index(vocabulary: tuple[str, ...]) -> dict[str, float]:
@@ -111,7 +111,7 @@ def codes_of(values: Iterable[object], index: Mapping[str, float], unseen: float
     """Translate a few values to category codes, one by one."""
     codes = []
     for value in values:
-        text = "" if is_missing(value) else canonical(value)
+        text = "" if is_missing(value) else to_canonical_text(value)
         # A declared category may be called "?": the vocabulary is asked before the texts for missing.
         codes.append(index.get(text, np.nan if text in MISSING_TEXTS else unseen))
     return codes
@@ -136,7 +136,7 @@ def to_numbers(values: pd.Series) -> Floats:  # (n,)
     doubtful = np.flatnonzero(np.isnan(numbers) & values.notna().to_numpy())
     if len(doubtful):
         numbers = numbers.copy()
-        texts = [canonical(value) for value in values.iloc[doubtful]]
+        texts = [to_canonical_text(value) for value in values.iloc[doubtful]]
         numbers[doubtful] = [_BOOLEANS.get(text.lower(), np.nan) for text in texts]
         wrong = np.isnan(numbers[doubtful]) & [text not in MISSING_TEXTS for text in texts]
         _refuse_where(wrong, values.iloc[doubtful], "number")
@@ -195,7 +195,7 @@ def to_seconds(values: pd.Series) -> Floats:  # (n,)
 
 def to_texts(values: pd.Series) -> NDArray[np.object_]:  # (n,)
     """Translate a column to canonical texts; the empty string is missing."""
-    texts = ["" if is_missing(value) else canonical(value) for value in values]
+    texts = ["" if is_missing(value) else to_canonical_text(value) for value in values]
     return np.array(["" if text in MISSING_TEXTS else text for text in texts], dtype=object)
 
 

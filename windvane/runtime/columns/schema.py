@@ -46,10 +46,10 @@ class Column:
 
     name: str
     kind: Kind  # what it is read as
-    missing: int = 0  # how many values were missing in training
-    distinct: int | None = None  # how many distinct values there were; None where they were not counted (numbers)
+    n_missing: int = 0  # how many values were missing in training
+    n_unique: int | None = None  # how many distinct values there were; None where they were not counted (numbers)
     vocabulary: tuple[str, ...] = ()  # the texts of a category; a code is a position in it
-    form: str | None = None  # the format of dates written as texts
+    date_format: str | None = None  # the format of dates written as texts
     timezone: str | None = None  # the time zone in which dates are taken apart; None where they have none
     parts: tuple[str, ...] = ()  # the numbers made of a date: those of `column_values.PARTS` that varied in training
     reason: str | None = None  # why the column was dropped
@@ -68,12 +68,12 @@ class Column:
         """Make a column of what `to_json` wrote."""
         given: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
         column = cls(**given)
-        lists, texts = (column.vocabulary, column.parts), (column.form, column.timezone, column.reason)
+        lists, texts = (column.vocabulary, column.parts), (column.date_format, column.timezone, column.reason)
         sound = (
             isinstance(column.name, str)
             and column.kind in get_args(Kind)
-            and type(column.missing) is int
-            and (column.distinct is None or type(column.distinct) is int)
+            and type(column.n_missing) is int
+            and (column.n_unique is None or type(column.n_unique) is int)
             and all(isinstance(items, tuple) and all(isinstance(item, str) for item in items) for items in lists)
             and all(text is None or isinstance(text, str) for text in texts)
             and set(column.parts) <= set(PARTS)
@@ -193,7 +193,7 @@ class Schema:
         made = []
         for i in self._of_kind["date"]:
             column = self.columns[i]
-            parts = date_parts(to_dates(self._series(frame, places, i), column.form, column.timezone))
+            parts = date_parts(to_dates(self._series(frame, places, i), column.date_format, column.timezone))
             made += [parts[part] for part in column.parts]
         return made + [to_seconds(self._series(frame, places, i)) for i in self._of_kind["duration"]]
 

@@ -110,13 +110,13 @@ class Trail:
     scores: Any  # shape (n, k)
 
 
-def smooth_clip(features: Any, stretch: NDArray[Any]) -> Any:
+def smooth_clip(features: Any, input_scale: NDArray[Any]) -> Any:
     """Stretch columns, and bend them so that no value is beyond -3 .. 3: x / sqrt(1 + (x / 3)^2)."""
     if isinstance(features, sp.csr_matrix):
         bent = features.copy()
         bent.data = bent.data / np.hypot(1, bent.data / CLIP)
         return bent
-    scaled = features * stretch.astype(features.dtype)
+    scaled = features * input_scale.astype(features.dtype)
     return scaled / np.hypot(1, scaled / CLIP)
 
 
@@ -196,11 +196,11 @@ class FittedRealMLP(FittedModel):
         output: Output,
         spec: NetworkSpec,
         parameters: Single,
-        stretch: Single,
+        input_scale: Single,
         limits: tuple[float, float],
     ) -> None:
         super().__init__(encoder, output)
-        self.spec, self.parameters, self.stretch = spec, parameters, stretch  # (spec.size,), (q,)
+        self.spec, self.parameters, self.input_scale = spec, parameters, input_scale  # (spec.size,), (q,)
         self.limits = limits  # of the training target in its units, which predictions never leave
         # Converting them for each row would cost more than the row.
         self._double = spec.views(parameters.astype(np.float64))
@@ -210,21 +210,21 @@ class FittedRealMLP(FittedModel):
         arrays = read_arrays(folder / "model.npz")
         with reading(folder):
             spec = NetworkSpec.from_json(content["spec"])
-            parameters, stretch = (
-                arrays[name].astype(np.float32, casting="safe") for name in ("parameters", "stretch")
+            parameters, input_scale = (
+                arrays[name].astype(np.float32, casting="safe") for name in ("parameters", "input_scale")
             )
-            if parameters.shape != (spec.size,) or stretch.shape != (spec.inputs,):
+            if parameters.shape != (spec.size,) or input_scale.shape != (spec.inputs,):
                 raise ValueError("parameters and network do not go together")
             low, high = map(float, content["limits"])
-            return cls(encoder, output, spec, parameters, stretch, (low, high))
+            return cls(encoder, output, spec, parameters, input_scale, (low, high))
 
     def predict(self, table: Table) -> Floats:
-        features = smooth_clip(float32(self.encoder.transform(table)).astype(np.float64), self.stretch)
+        features = smooth_clip(float32(self.encoder.transform(table)).astype(np.float64), self.input_scale)
         scores = find_scores(self.spec, self._double, features)
         if not self.output.n_classes:
             return self.output.from_values(np.clip(scores[:, 0], *self.limits))
         return np.asarray(softmax(scores, axis=1))
 
     def save(self, folder: Path) -> None:
-        write_arrays(folder / "model.npz", {"parameters": self.parameters, "stretch": self.stretch})
+        write_arrays(folder / "model.npz", {"parameters": self.parameters, "input_scale": self.input_scale})
         self._save(folder, {"spec": self.spec.to_json(), "limits": list(self.limits)})

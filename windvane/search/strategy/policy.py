@@ -26,44 +26,23 @@ _CONFIGURATIONS = 5  # fewer than these say little about which one is best
 
 @dataclass(frozen=True)
 class Policy:
-    """How to validate and how to spend.
+    """How to validate and how to spend."""
 
-    Attributes
-    ----------
-    name
-        Out of `windvane.settings.POLICIES`, never "auto".
-    n_folds
-        1 for hold-out.
-    halving
-        Whether trials are cut by successive halving.
-    reason
-        Why, in words.
-    """
-
-    name: str
-    n_folds: int
-    halving: bool
-    reason: str
+    name: str  # out of `windvane.settings.POLICIES`, never "auto"
+    n_folds: int  # 1 for hold-out
+    halving: bool  # whether trials are cut by successive halving
+    reason: str  # in words
 
 
 @dataclass(frozen=True)
 class PolicyTable:
-    """The policy that suits tables of some size, for a budget that carries it.
+    """The policy that suits tables of some size, for a budget that carries it."""
 
-    Attributes
-    ----------
-    rows, columns
-        Lower edges of the r x c cells, ascending; the first cell of each reaches down to 0, the last is open.
-    policies
-        Names, r times c.
-    reasons
-        For each name, why, in words.
-    """
-
+    # Lower edges of the r x c cells, ascending; the first cell of each reaches down to 0, the last is open.
     rows: tuple[int, ...]
     columns: tuple[int, ...]
-    policies: tuple[tuple[str, ...], ...]
-    reasons: Mapping[str, str]
+    policies: tuple[tuple[str, ...], ...]  # names, r times c
+    reasons: Mapping[str, str]  # of each name, in words
 
     def choose(self, task: Task) -> Policy:
         """Look up the cell of a task."""

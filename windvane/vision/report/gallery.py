@@ -6,8 +6,8 @@ import base64
 import io
 from collections.abc import Sequence
 
-from windvane.data.images.decode import Pixels
 from windvane.pages.html_builder import Html, tag
+from windvane.runtime.images import Pixels
 
 SIDE = 120  # pixels of the longer side at most; twice what is shown, for high-resolution screens
 SMALL = 48  # up to this size an image stays as it is, and is shown with its pixels

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from timm.models import get_pretrained_cfg
 
-from windvane.data.images.decode import Pixels, resize_square
 from windvane.runtime.columns.table import PIXELS, FeatureView
+from windvane.runtime.images import Pixels, resize_square
 from windvane.torch_utils import map_batches
 from windvane.vision.augment.batch import normalize
 from windvane.vision.networks.weights import load_pretrained_model, with_pretrained_normalization
