@@ -11,7 +11,7 @@ import pytest
 from picture_folders import KINDS, pictures, tiny_weights, write_pictures
 from typer.testing import CliRunner
 
-from windvane import AutoImageClassifier, InputError, RunError, load
+from windvane import AutoImageClassifier, InputError, load
 from windvane.cli import app
 from windvane.errors import RunMismatchError
 
@@ -50,6 +50,17 @@ def test_the_best_of_a_folder(fitted: AutoImageClassifier, folder: Path) -> None
     assert fitted.score(folder / "test") == pytest.approx(fitted.test_score_)
     assert len(fitted.leaderboard()) == 2
     assert fitted.policy_.name == "cv5"  # few images
+
+
+def test_the_report_shows_classes_and_pictures(fitted: AutoImageClassifier, folder: Path, tmp_path: Path) -> None:
+    page = fitted.report(tmp_path / "valid.html").read_text(encoding="utf-8")
+    for words in ("60 images of 3 classes", "test_efficientnet", "F1", "most confident", "linear", "images/"):
+        assert words in page
+    assert page.count("data:image/") >= 3
+    assert "Importance" not in page
+    page = fitted.report(tmp_path / "test.html", folder / "test").read_text(encoding="utf-8")
+    assert "that the search did not see" in page
+    assert "of 15 images are right" in page
 
 
 def test_every_source_is_predicted_alike(fitted: AutoImageClassifier, folder: Path) -> None:
@@ -110,8 +121,7 @@ def test_arrays_with_labels_and_a_network_beside(tmp_path: Path) -> None:
         120, weights=[], families=["linear", "from_scratch"], n_trials=4, n_jobs=1, random_state=0, verbose=0
     )
     labels = np.array([list(KINDS).index(kind) for kind in kinds])
-    with pytest.warns(UserWarning, match="No pretrained weights"):
-        model.fit(pixels, labels, valid=0.2)
+    model.fit(pixels, labels, valid=0.2)
     assert {trial.family for trial in model.trials_ if trial.usable} == {"linear", "from_scratch"}
     found = model.predict(pixels)
     assert found.dtype.kind == "i"

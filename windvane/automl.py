@@ -12,6 +12,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -732,7 +733,10 @@ class AutoImageClassifier(ClassifierMixin, AutoML):
         started = clock.monotonic()
         usable = valid is None or (isinstance(valid, int | float) and 0 < valid < 1)
         check_usable("valid", valid, usable, "a share above 0 and below 1, or None")
-        options = ImageOptions(y, groups, valid, columns or Columns(), self._image_weights())
+        if find_spec("timm") is None:
+            raise InputError("Images need torch and timm: pip install 'windvane[images]'.")
+        weights = self._image_weights()
+        options = ImageOptions(y, groups, valid, columns or Columns(), weights, wants_weights=self.weights is None)
         listing, digest = list_training_images(X, options)
         scratch = temporary_directory()
 

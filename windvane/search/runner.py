@@ -186,6 +186,7 @@ def run_search(
         callbacks=callbacks,
         listener=listener,
         idle_callback=persistence.preload,
+        opening_seconds=0.0 if prepared.images is None else prepared.images.opening_seconds,
     )
     ensemble = search.run()
     directory.drop(directory.temporary)

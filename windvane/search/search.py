@@ -71,11 +71,13 @@ class Search:
         callbacks: Sequence[Callback] = (),
         listener: SearchListener | None = None,
         idle_callback: Callable[[], None] | None = None,
+        opening_seconds: float = 0.0,
     ) -> None:
         self.scheduler, self.pool, self.builder, self.budget = scheduler, pool, builder, budget
         self.history = scheduler.history
         self.callbacks, self.idle_callback = callbacks, idle_callback
         self.listener = SearchListener() if listener is None else listener
+        self.opening_seconds = opening_seconds  # kept back for models that take long to open
         self.curve: PerformanceCurve = []
         self.error = ""  # why the workers could not continue
         self._stopped = False
@@ -111,7 +113,8 @@ class Search:
     def seconds_left(self) -> float:
         """Seconds left to search. The grace of a budget is used only while there is no model at all."""
         # Kept back for the last ensemble and for opening its models.
-        reserve = min(0.12 * self.budget.seconds, 0.15 + 0.003 * self.budget.seconds + 2 * self.builder.seconds)
+        reserve = 0.15 + 0.003 * self.budget.seconds + 2 * self.builder.seconds + self.opening_seconds
+        reserve = min(0.12 * self.budget.seconds, reserve)
         seconds = self.budget.left(reserve)
         if self._live or any(trial.usable for trial in self.history.records):
             return seconds

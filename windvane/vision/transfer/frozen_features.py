@@ -31,7 +31,7 @@ from windvane.vision.training.device import find_device
 from windvane.vision.transfer.finetune import finetune_recipe
 
 SIZES = (64, 96, 128, 160, 192, 224)  # of views, in pixels
-FIRST_SIZE = 96  # of the first view, if its time allows it
+USUAL_SIZE = 96  # of a view where nothing may depend on the clock; enlarging to it always makes sense
 MAX_ENLARGEMENT = 5  # images are enlarged up to so many times
 MIN_GROWTH = 1.3  # of the image size from the first view to the second
 PIXEL_SIZE = 12  # width and height of the copies whose pixels are features where there is no network
@@ -73,17 +73,22 @@ class FeatureExtractor:
     def __init__(self, names: Sequence[str], folder: Path) -> None:
         self.names, self.folder = list(names), folder
         self._networks: dict[str, TrainedModel] = {}
+        self.load_seconds = 0.0  # that a network took at most
 
     def network(self, weights: str) -> TrainedModel:
         """Return a network on the device, loaded and saved the first time."""
         if weights not in self._networks:
+            started = time.monotonic()
             folder = self.folder / str(self.names.index(weights))
-            if not folder.exists():
-                save_frozen_network(load_frozen_network(weights), folder)
             device = find_device(None, "float32").device
-            model = load_model(folder, str(device))
-            model.network.to(memory_format=torch.channels_last)
+            if folder.exists():
+                model = load_model(folder, str(device))
+            else:
+                model = load_frozen_network(weights)
+                save_frozen_network(model, folder)
+            model.network.to(device).to(memory_format=torch.channels_last)
             self._networks[weights] = model
+            self.load_seconds = max(self.load_seconds, time.monotonic() - started)
         return self._networks[weights]
 
     def compute(
@@ -124,21 +129,20 @@ def compute_views(
 ) -> tuple[NDArray[np.float64], tuple[FeatureView, ...]]:
     """Return the features of images (n, s, s, 3), shape (m, p), and the views that they are of.
 
-    The first view may take `first_seconds`; where even its smallest size takes longer, only the first m < n images have
-    features. Larger views and other networks follow while all together take less than `seconds`; none with infinity,
-    so that nothing depends on the clock. Without networks the pixels of small copies are the features.
+    The first view is of the smallest size and may take `first_seconds`; where it takes longer, only the first m < n
+    images have features. A larger view and other networks follow while all together take less than `seconds`. With
+    infinity nothing depends on the clock: there is one view of the usual size. Without networks the pixels of small
+    copies are the features.
     """
     started = time.monotonic()
     if not extractor.names:
         view = FeatureView(PIXELS, PIXEL_SIZE, 0, PIXEL_SIZE**2 * 3)
         return extractor.compute(view, pixels).astype(np.float64), (view,)
     sizes, cheapest = view_sizes(pixels.shape[1]), extractor.names[0]
-    for size in (FIRST_SIZE, sizes[0]):
-        before = time.monotonic()
-        view = _view_after((), extractor, cheapest, size)
-        first = extractor.compute(view, pixels, started + first_seconds, keep_part=size == sizes[0])
-        if len(first):
-            break
+    size = sizes[0] if math.isfinite(seconds) else USUAL_SIZE
+    view = _view_after((), extractor, cheapest, size)
+    before = time.monotonic()
+    first = extractor.compute(view, pixels, started + first_seconds, keep_part=True)
     pace = (time.monotonic() - before) / (len(first) * view.size**2)  # seconds for a pixel of an image
     found, views = [first], [view]
     if math.isinf(seconds) or len(first) < len(pixels):
@@ -163,7 +167,7 @@ def compute_views(
 
 def view_sizes(side: int) -> list[int]:
     """Return the image sizes to consider for images that are stored with this side."""
-    return [size for size in SIZES if size <= max(FIRST_SIZE, MAX_ENLARGEMENT * side)]
+    return [size for size in SIZES if size <= max(USUAL_SIZE, MAX_ENLARGEMENT * side)]
 
 
 def _view_after(views: Sequence[FeatureView], extractor: FeatureExtractor, weights: str, size: int) -> FeatureView:
