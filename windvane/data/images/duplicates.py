@@ -19,6 +19,7 @@ from windvane.runtime.images import Item, Pixels, decode_image
 
 _HASH_SIDE = 16  # the hash has a bit for each of 16 x 16 pairs of neighbouring cells
 _MAX_BITS = 12  # that differ between images that look the same
+_MARGIN = 2.0  # of brightness between neighbours; less is noise
 _MAX_GRAY = 5.0  # mean difference of their cells, of 255
 _MIN_CONTRAST = 4.0  # standard deviation of the cells below which a hash is noise
 _MAX_BUCKET = 64  # images that share a band of the hash and are compared with each other
@@ -66,13 +67,13 @@ def _whole_digest(item: Item, i: int) -> Hashable:
 def find_near_duplicates(pixels: Pixels) -> list[list[int]]:
     """Return positions of images that look the same, in clusters; `pixels` has the shape (n, s, s, 3).
 
-    Two images look the same if the brightness of few neighbouring cells is in another order (dHash, of 256 bits), and
-    their cells are about equally bright.
+    Two images look the same if brightness rises between other cells at few places (dHash, of 256 bits), and their
+    cells are about equally bright.
     """
     cells = np.array(map_blocks(lambda block: [_gray_cells(pixels[i]) for i in block], len(pixels)), dtype=np.float32)
     if len(cells) < 2:
         return []
-    bits = (cells[:, :, 1:] > cells[:, :, :-1]).reshape(len(cells), -1)  # (n, 256)
+    bits = (cells[:, :, 1:] > cells[:, :, :-1] + _MARGIN).reshape(len(cells), -1)  # (n, 256)
     sharp = np.flatnonzero(cells.std(axis=(1, 2)) >= _MIN_CONTRAST)
     # At most 12 bits differ, so at least 4 of the 16 bands are equal.
     bands = np.packbits(bits, axis=1).view(np.uint16).astype(np.int32)  # (n, 16)
