@@ -53,13 +53,13 @@ docs: $(VENV)/docs.stamp  ## build the documentation site into docs/_build/index
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/.doctrees docs docs/_build
 
 portfolio: $(VENV)/dev.stamp  ## learn the portfolios that ship again from the committed matrix
-	$(BIN)/python benchmarks/portfolio.py build
+	$(BIN)/python -m benchmarks.metalearning.portfolio build
 
 bench: $(VENV)/dev.stamp  ## the script behind the comparison in the README: hours, on a quiet machine
-	$(BIN)/python benchmarks/peers.py setup
-	$(BIN)/python benchmarks/peers.py run --systems autosklearn2 autogluon flaml
-	$(BIN)/python benchmarks/peers.py run --systems windvane --seeds 0 1 2
-	$(BIN)/python benchmarks/peers.py table
+	$(BIN)/python -m benchmarks.peers.compare setup
+	$(BIN)/python -m benchmarks.peers.compare run --systems autosklearn2 autogluon flaml
+	$(BIN)/python -m benchmarks.peers.compare run --systems windvane --seeds 0 1 2
+	$(BIN)/python -m benchmarks.peers.compare table
 
 clean:  ## remove all that is made here
 	rm -rf $(VENV) .venv-3.* docs/_build docs/reference/generated build dist *.egg-info demo_run report.html catboost_info .pytest_cache .mypy_cache .ruff_cache .hypothesis

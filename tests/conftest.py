@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))  # the misbehaving families serve tests and benchmarks
+sys.path.insert(0, str(ROOT))  # benchmarks: their families that misbehave serve the tests too
 sys.path.insert(0, str(ROOT / "tests"))  # toys.py
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a suite that a shell runs in the background

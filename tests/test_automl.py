@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from bad_families import BadFamily
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_classification
 from sklearn.metrics import log_loss, roc_auc_score
@@ -18,6 +17,7 @@ from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from benchmarks.engine.bad_families import BadFamily
 from windvane import AutoClassifier, AutoRegressor, InputError, Metric, NoModelError, RunError, load
 from windvane.errors import MissingColumnsError, RunLockedError, RunMismatchError
 
@@ -304,3 +304,33 @@ def test_bad_targets_get_one_clear_error() -> None:
             AutoClassifier(**QUICK).fit(X, target)
     with pytest.raises(InputError, match="infinite"):
         AutoRegressor(**QUICK).fit(X, np.where(y == 0, np.inf, y))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"X_test": lambda X: X.drop(columns="mean radius")}, "X_test and y_test cannot be used: .*mean radius"),
+        ({"y_test": lambda y: y.replace({0: 7})}, "X_test and y_test cannot be used: .*7"),
+        ({"y_test": lambda y: y.iloc[:-1]}, "X_test and y_test have different lengths"),
+        ({"sample_weight": lambda w: w[:-1]}, "sample_weight has the shape"),
+        ({"groups": lambda g: g[:-1]}, "groups"),
+        ({"split": lambda _: [([0, 1], [5, 10**6])]}, "split"),
+    ],
+)
+def test_what_cannot_be_used_is_said_before_any_model_is_trained(cancer, change, message, tmp_path: Path) -> None:
+    X, X_test, y, y_test = cancer
+    given = {"X_test": X_test, "y_test": y_test, "sample_weight": np.ones(len(y)), "groups": np.arange(len(y))}
+    given |= {"split": 0}
+    changed = {name: make(given[name]) for name, make in change.items()}
+    test = {"X_test": X_test, "y_test": y_test} if {"X_test", "y_test"} & set(changed) else {}
+    with pytest.raises(InputError, match=message):
+        AutoClassifier(200, n_jobs=1, verbose=0, run_dir=tmp_path / "run").fit(X, y, **(test | changed))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_memory_limit_decides_how_many_workers_there_are(cancer) -> None:
+    X, _, y, _ = cancer
+    with pytest.raises(InputError, match="memory_limit=50 is too small: one worker process needs"):
+        AutoClassifier(60, memory_limit=50, verbose=0).fit(X, y)
+    with pytest.warns(UserWarning, match="memory_limit=450 MB is enough for 2 worker processes, not for n_jobs=4"):
+        AutoClassifier(memory_limit=450, **{**QUICK, "n_jobs": 4, "families": ["linear"]}).fit(X, y)

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "windvane"
 
 # A folder or top file imports only from what stands before it.
 ORDER = (
-    *("runtime", "errors", "version", "settings", "pages", "torch_utils", "data", "evaluation"),
+    *("runtime", "errors", "version", "settings", "stop_signals", "pages", "torch_utils", "data", "evaluation"),
     *("curvature", "vision", "models", "persistence", "search", "metalearning", "export", "progress"),
     *("inspect", "report", "automl", "cli", "__main__"),
 )

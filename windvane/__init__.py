@@ -8,7 +8,7 @@ The public names:
 - `Trial`: one configuration and its result
 - `FAMILIES`: the families of models, by name
 - `SklearnFamily`: a family made of any scikit-learn estimator
-- `WindvaneError`, `InputError`, `RunError`, `ModelFileError`, `NoModelError`: what can go wrong
+- `WindvaneError`, `DiskError`, `InputError`, `RunError`, `ModelFileError`, `NoModelError`: what can go wrong
 - `__version__`
 
 The layout; each imports only from what stands above it::
@@ -17,6 +17,7 @@ The layout; each imports only from what stands above it::
     errors.py     the exceptions, drawn as a tree
     version.py    the version, in one place
     settings.py   frozen run-wide choices, passed whole
+    stop_signals.py  Ctrl-C and SIGTERM as a request to stop
     pages/        self-contained HTML pages from escaped elements, charts as SVG
     torch_utils.py  helpers for torch networks: wrappers, devices
     data/         any table -> typed columns; images; files, targets, folds
@@ -37,7 +38,7 @@ The layout; each imports only from what stands above it::
 """
 
 from windvane.automl import AutoClassifier, AutoImageClassifier, AutoRegressor, load
-from windvane.errors import InputError, ModelFileError, NoModelError, RunError, WindvaneError
+from windvane.errors import DiskError, InputError, ModelFileError, NoModelError, RunError, WindvaneError
 from windvane.evaluation.metrics import Metric
 from windvane.models import FAMILIES
 from windvane.models.sklearn_family import SklearnFamily
@@ -49,6 +50,7 @@ __all__ = [
     "AutoClassifier",
     "AutoImageClassifier",
     "AutoRegressor",
+    "DiskError",
     "InputError",
     "Metric",
     "ModelFileError",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import time as clock
 import warnings
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -33,11 +32,12 @@ from windvane.models import FAMILIES, IMAGE_DEFAULT
 from windvane.models.base import DataSplit
 from windvane.models.image_network import FineTune, check_weights, installed_weights
 from windvane.persistence import Predictor
-from windvane.progress import Progress
+from windvane.progress import CountProgress, Progress
 from windvane.runtime.columns.table import Table
+from windvane.runtime.serialization import delete_with, temporary_folder
 from windvane.search.history import leaderboard, performance_over_time
 from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
-from windvane.search.problem import PreparedProblem, choose_families, prepare_problem
+from windvane.search.problem import PreparedProblem, check_test_rows, choose_families, prepare_problem
 from windvane.search.refit import refit_ensemble
 from windvane.search.run_directory import RunDirectory
 from windvane.search.runner import (
@@ -47,15 +47,15 @@ from windvane.search.runner import (
     open_run,
     read_result,
     run_search,
-    temporary_directory,
 )
 from windvane.search.search import Callback
 from windvane.search.strategy.policy import Policy
 from windvane.search.strategy.portfolio import PortfolioEntry, read_portfolio
 from windvane.search.trial import Trial
 from windvane.search.workers.dask_pool import DaskPool
-from windvane.search.workers.pool import WorkerPool
+from windvane.search.workers.pool import WorkerPool, affordable_workers
 from windvane.settings import Settings, parse_seconds, resolve_jobs
+from windvane.stop_signals import StopRequest, stop_on_signal
 
 
 class AutoML(BaseEstimator):
@@ -63,7 +63,7 @@ class AutoML(BaseEstimator):
 
     _goal: TaskType
     _directory: RunDirectory  # of the run
-    _finalizer: weakref.finalize[Any, Any]  # deletes a temporary directory
+    _finalizer: Callable[[], object]  # deletes a temporary directory
 
     def __init__(
         self,
@@ -114,8 +114,9 @@ class AutoML(BaseEstimator):
     ) -> Self:
         """Search for the best model within the time budget.
 
-        Ctrl-C ends the search early and returns fitted; a second one raises. If ``run_dir`` holds a run of the same
-        data, metric, policy, families and seed, it is resumed.
+        Ctrl-C or SIGTERM ends the search early and returns fitted; a second one raises, and so does one before there is
+        a model. Nothing is deleted then: the exception names the folder of what there is, and `load` opens it. If
+        ``run_dir`` holds a run of the same data, metric, policy, families and seed, it is resumed.
 
         Parameters
         ----------
@@ -152,13 +153,15 @@ class AutoML(BaseEstimator):
             If ``run_dir`` is in use, or holds another run.
         NoModelError
             If no model was trained; says what failed and why.
+        DiskError
+            If ``run_dir`` cannot be written before there is a model.
         """
         started = clock.monotonic()
         if (X_test is None) != (y_test is None):
             raise InputError("X_test and y_test belong together; only one of them was given.")
 
         def prepare(settings: Settings) -> PreparedProblem:
-            return prepare_problem(
+            prepared = prepare_problem(
                 X,
                 y,
                 self._goal,
@@ -171,6 +174,9 @@ class AutoML(BaseEstimator):
                 sample_weight=sample_weight,
                 owner=type(self).__name__,
             )
+            if X_test is not None:
+                check_test_rows(prepared, X_test, y_test, type(self).__name__)
+            return prepared
 
         self._fit(prepare, started, callbacks, dask_client)
         if X_test is not None:
@@ -194,17 +200,19 @@ class AutoML(BaseEstimator):
             for warning in prepared.warnings:
                 warnings.warn(warning, UserWarning, stacklevel=3)
             portfolio = self._read_portfolio(prepared, settings)
-            directory = create_run(type(self).__name__, prepared, settings, own_metric=not isinstance(self.metric, str))
-            result = self._run_search(prepared, settings, portfolio, pool, directory, started, callbacks)
-        except BaseException:
-            if directory is not None and self.run_dir is None:
-                _delete(directory.root)
+            own_metric = not isinstance(self.metric, str)
+            with stop_on_signal() as stop:
+                directory = create_run(type(self).__name__, prepared, settings, own_metric)
+                result = self._run_search(prepared, settings, portfolio, pool, directory, started, callbacks, stop)
+                self._set_result(result, directory)
+        except BaseException as error:
+            if directory is not None:
+                self._leave(directory, error)
             raise
         finally:
             pool.close()
             if directory is not None:
                 directory.unlock()
-        self._set_result(result, directory)
 
     def resume(
         self,
@@ -244,11 +252,12 @@ class AutoML(BaseEstimator):
             prepared = open_run(directory, self._families_to_search(), self._own_metric)
             settings = replace(settings, seed=prepared.problem.seed, n_jobs=pool.n_workers)
             portfolio = self._read_portfolio(prepared, settings)
-            result = self._run_search(prepared, settings, portfolio, pool, directory, started, callbacks)
+            with stop_on_signal() as stop:
+                result = self._run_search(prepared, settings, portfolio, pool, directory, started, callbacks, stop)
+                self._set_result(result, directory)
         finally:
             pool.close()
             directory.unlock()
-        self._set_result(result, directory)
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -334,7 +343,9 @@ class AutoML(BaseEstimator):
         metric = self._predictor.metric
         return performance_over_time(self.curve_, metric)
 
-    def feature_importance(self, X: Any, y: Any, *, n_repeats: int = 5) -> pd.DataFrame:
+    def feature_importance(
+        self, X: Any, y: Any, *, n_repeats: int = 5, time_budget: float | str = "1m"
+    ) -> pd.DataFrame:
         """Measure how much the score drops when a column is shuffled.
 
         Parameters
@@ -343,14 +354,18 @@ class AutoML(BaseEstimator):
             Rows to measure on, preferably rows that were not trained on.
         n_repeats
             Shuffles of each column.
+        time_budget
+            Seconds, or a text such as "10m", after which it returns with what it has, and a warning.
 
         Returns
         -------
         pandas.DataFrame
-            Columns importance and std, one row for each column, largest first.
+            Columns importance and std, one row for each column, largest first; those without a value are last.
         """
         predictor = self._predictor_of_tables("feature_importance")
-        return feature_importance(predictor, predictor.metric, X, y, n_repeats)
+        seconds = parse_seconds(time_budget)
+        with CountProgress("windvane: columns shuffled", quiet=self.verbose == 0) as progress:
+            return feature_importance(predictor, predictor.metric, X, y, n_repeats, seconds, progress.update)
 
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
         """Write one self-contained page on the run: scores, data, search, errors.
@@ -429,7 +444,15 @@ class AutoML(BaseEstimator):
 
     def _start_workers(self, settings: Settings, dask_client: Any) -> WorkerPool | DaskPool:
         if dask_client is None and self.scheduler is None:
-            return WorkerPool(settings.n_jobs, settings.memory_limit)
+            n_workers = affordable_workers(settings.n_jobs, settings.memory_limit)
+            if n_workers < settings.n_jobs:
+                warnings.warn(
+                    f"memory_limit={settings.memory_limit:.0f} MB is enough for {n_workers} worker processes, not for "
+                    f"n_jobs={settings.n_jobs}.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            return WorkerPool(n_workers, settings.memory_limit)
         return DaskPool.connect(self.scheduler, dask_client, n_jobs=self.n_jobs, memory_limit=self.memory_limit)
 
     def _run_search(
@@ -441,13 +464,31 @@ class AutoML(BaseEstimator):
         directory: RunDirectory,
         started: float,
         callbacks: Sequence[Callback],
+        stop: StopRequest,
     ) -> SearchResult:
         seconds_left = settings.time_budget - (clock.monotonic() - started)
         with Progress(quiet=settings.verbose == 0) as progress:
             progress.start(seconds_left if settings.n_trials is None else None, settings.n_jobs)
             return run_search(
-                prepared, settings, portfolio, pool, directory, started, callbacks=callbacks, listener=progress
+                prepared,
+                settings,
+                portfolio,
+                pool,
+                directory,
+                started,
+                callbacks=callbacks,
+                listener=progress,
+                stop=stop,
             )
+
+    def _leave(self, directory: RunDirectory, error: BaseException) -> None:
+        """Say where a run is that an error ended; without one trial, a temporary one is deleted."""
+        if any(directory.trials.glob("*/checkpoint_*")):
+            error.add_note(
+                f"The run so far is in {str(directory.root)!r}: windvane.load opens it, resume continues it."
+            )
+        elif self.run_dir is None:
+            directory.drop(directory.root)
 
     def _to_table(self, X: Any) -> Table:
         return self._predictor.table(X, owner=type(self).__name__)
@@ -469,7 +510,7 @@ class AutoML(BaseEstimator):
         if hasattr(self, "_finalizer") and earlier is not None and earlier.root != directory.root:
             self._finalizer()  # deletes the temporary directory of an earlier fit
         if self.run_dir is None and earlier is not directory:
-            self._finalizer = weakref.finalize(self, _delete, directory.root)
+            self._finalizer = delete_with(self, directory.root)
         self._directory = directory
         self._forget_test_score()
         self.trials_: list[Trial] = result.trials
@@ -492,8 +533,8 @@ class AutoML(BaseEstimator):
     def _folder(self) -> Path:
         """Return the folder of this object's files; a temporary one is deleted with the object."""
         if getattr(self, "_directory", None) is None:
-            self._directory = RunDirectory(temporary_directory())
-            self._finalizer = weakref.finalize(self, _delete, self._directory.root)
+            self._directory = RunDirectory(temporary_folder())
+            self._finalizer = delete_with(self, self._directory.root)
         return self._directory.root
 
     def __getstate__(self) -> dict[str, Any]:
@@ -738,13 +779,13 @@ class AutoImageClassifier(ClassifierMixin, AutoML):
         weights = self._image_weights()
         options = ImageOptions(y, groups, valid, columns or Columns(), weights, wants_weights=self.weights is None)
         listing, digest = list_training_images(X, options)
-        scratch = temporary_directory()
+        scratch = temporary_folder()
 
         def prepare(settings: Settings) -> PreparedProblem:
             families = choose_families(self._families_to_search(), IMAGE_DEFAULT)
             directory = None if settings.run_dir is None else RunDirectory(settings.run_dir)
             if directory is not None and (directory.data / "task.json").exists() and directory.exists():
-                same = directory.manifest()["data"] == digest
+                same = directory.manifest().get("source") == digest
                 if same:
                     return open_run(directory, list(families.values()), self._own_metric)
             metric = "log_loss" if self.metric == "auto" else self.metric
@@ -755,7 +796,7 @@ class AutoImageClassifier(ClassifierMixin, AutoML):
         try:
             self._fit(prepare, started, callbacks)
         finally:
-            _delete(scratch)
+            shutil.rmtree(scratch, ignore_errors=True)
         tests = [i for i, split in enumerate(listing.splits) if split == "test" and listing.labels[i] is not None]
         if tests:
             self.test_score_ = self.score([listing.items[i] for i in tests], [listing.labels[i] for i in tests])
@@ -917,7 +958,7 @@ def load(
     >>> model.predict(X[:3])  # doctest: +SKIP
     array(['no', 'yes', 'no'], dtype=object)
     """
-    folder = Path(path)
+    folder = Path(path).absolute()  # the process may change its working directory later
     manifest = persistence.read_manifest(folder / "manifest.json")
     kinds: dict[str, type[AutoClassifier] | type[AutoRegressor] | type[AutoImageClassifier]]
     kinds = {kind.__name__: kind for kind in (AutoClassifier, AutoRegressor, AutoImageClassifier)}
@@ -945,7 +986,3 @@ def load(
             stacklevel=2,
         )
     return model
-
-
-def _delete(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,7 @@
     │   ├── RunLockedError           another living process works on it
     │   ├── RunMismatchError         it holds other data, another metric, policy, set of families or seed
     │   └── VersionError             it was written by a version that this one cannot read
+    ├── DiskError (OSError)          a file cannot be written: the disk is full, read-only or gone; says what is safe
     ├── ModelFileError               a model file is missing, damaged or not trusted; nothing in it was executed
     ├── NoModelError                 the search ended without one usable model: says what failed and why
     ├── NotFiniteError               training a network came to a number that is not finite
@@ -29,9 +30,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Integral
 
-from windvane.runtime.errors import InputError, MissingColumnsError, ModelFileError, WindvaneError
+from windvane.runtime.errors import DiskError, InputError, MissingColumnsError, ModelFileError, WindvaneError
 
 __all__ = [
+    "DiskError",
     "InputError",
     "MissingColumnsError",
     "ModelFileError",
@@ -47,7 +49,7 @@ __all__ = [
     "unknown_name_error",
 ]
 
-for _error in (InputError, MissingColumnsError, ModelFileError, WindvaneError):
+for _error in (DiskError, InputError, MissingColumnsError, ModelFileError, WindvaneError):
     _error.__module__ = __name__  # as messages show them
 del _error
 

@@ -9,10 +9,8 @@ import contextlib
 import importlib
 import io
 import json
-import os
 import platform
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,14 +30,21 @@ from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.ensemble import Ensemble
-from windvane.runtime.predictor import EnsemblePredictor, check_files, classes_from_json, member_folders
-from windvane.runtime.serialization import digest, new_folder
+from windvane.runtime.predictor import UNCHECKED, EnsemblePredictor, classes_from_json, member_folders
+from windvane.runtime.serialization import (
+    check_files,
+    file_digests,
+    new_folder,
+    temporary_folder,
+    unseal,
+    write_sealed,
+)
 from windvane.version import VERSION
 
 if TYPE_CHECKING:
     from windvane.vision.image_reader import ImageReader
 
-FORMAT = 3  # of runs and saved models
+FORMAT = 4  # of runs and saved models
 FEATURES = "features"  # folder of the networks that make features of images, in runs and saved models
 
 _OPENERS = ("lightgbm", "catboost")
@@ -110,12 +115,9 @@ def write_model(manifest: Mapping[str, Any], predictor: Predictor, path: Path, a
     """Write what predicts into a new folder, to which the caller may add; it takes its place at the end."""
     with new_folder(path, argument) as making:
         write_members(predictor, making)
-        hashes = {
-            file.relative_to(making).as_posix(): digest(file) for file in sorted(making.rglob("*")) if file.is_file()
-        }
-        content = {**manifest, "kind": "model", "ensemble": predictor.ensemble.to_json(), "files": hashes}
-        replace_json(making / "manifest.json", content)
         yield making
+        content = {**manifest, "kind": "model", "ensemble": predictor.ensemble.to_json()}
+        write_sealed(making / "manifest.json", {**content, "files": file_digests(making, UNCHECKED)})
 
 
 def write_members(predictor: Predictor, folder: Path) -> None:
@@ -123,6 +125,11 @@ def write_members(predictor: Predictor, folder: Path) -> None:
     for member, folders in zip(predictor.ensemble.members, predictor.folders, strict=True):
         for one in folders:
             to = folder / "members" / f"{member.number:05d}" / one.name
+            if not one.is_dir():
+                raise ModelFileError(
+                    f"The files of this model are gone: {str(one)!r} was deleted. It still predicts in this process, "
+                    "but it cannot be saved, exported or copied to another one."
+                )
             shutil.copytree(one, to, ignore=shutil.ignore_patterns("training.*"))
     if predictor.images is not None:
         shutil.copytree(predictor.images.folder, folder / FEATURES)
@@ -135,7 +142,7 @@ def read_predictor(path: Path, families: Mapping[str, Family], metric: Any = Non
     default metric scores. `threads` models predict at once.
     """
     manifest = read_manifest(path / "manifest.json")
-    check_files(path, manifest)
+    check_files(path, manifest.get("files"), UNCHECKED)
     ensemble = Ensemble.from_json(manifest.get("ensemble"))
     folders = member_folders(path, ensemble)
     resolved = resolve_metric(manifest, metric)
@@ -209,10 +216,14 @@ def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:
 def to_bytes(manifest: Mapping[str, Any], predictor: Predictor) -> bytes:
     """Pack a predictor into one value, for copies and other processes: a zip archive of the saved folder."""
     buffer = io.BytesIO()
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(buffer, "w") as archive:
-        write_predictor(manifest, predictor, Path(folder) / "model")
-        for file in sorted(Path(folder, "model").rglob("*")):
-            archive.write(file, file.relative_to(Path(folder, "model")).as_posix())
+    folder = temporary_folder()
+    try:
+        write_predictor(manifest, predictor, folder / "model")
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for file in sorted((folder / "model").rglob("*")):
+                archive.write(file, file.relative_to(folder / "model").as_posix())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return buffer.getvalue()
 
 
@@ -223,7 +234,11 @@ def from_bytes(content: bytes, folder: Path) -> None:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read a ``manifest.json``; raises RunError if it is missing or damaged, VersionError if it has another format."""
+    """Read a ``manifest.json``, of which no bit has changed.
+
+    Raises RunError if it is missing or no JSON, VersionError if it has another format, ModelFileError if its content is
+    not that of its hash.
+    """
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -233,11 +248,4 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         theirs = manifest.get("windvane", "unknown") if isinstance(manifest, dict) else "unknown"
         raise VersionError(f"{str(path.parent)!r} was written by windvane {theirs}; this is windvane {VERSION}.")
-    return manifest
-
-
-def replace_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all; an earlier one is replaced."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    return unseal(manifest, path)

@@ -7,6 +7,7 @@ search.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -138,3 +139,32 @@ class Progress(SearchListener):
             write()
         except (OSError, ValueError):  # a closed pipe, a closed file
             self._quiet = True
+
+
+class CountProgress:
+    """Shows how many of a number of steps are done, in a terminal; a context manager around them."""
+
+    def __init__(self, title: str, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self._title = title
+        self._stream = sys.stderr if stream is None else stream
+        self._is_shown = not quiet and self._stream.isatty()
+        self._percent = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._percent >= 0:
+            self._write("\r" + " " * (len(self._title) + 8) + "\r")
+
+    def update(self, done: int, total: int) -> None:
+        """Show a share of the steps, if it is another percentage than before."""
+        percent = 100 * done // total
+        if self._is_shown and percent != self._percent:
+            self._percent = percent
+            self._write(f"\r{self._title}: {percent} %")
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a terminal that is gone ends nothing
+            self._stream.write(text)
+            self._stream.flush()

@@ -188,7 +188,7 @@ def _resolve_path(argument: str, path: Any, what: str) -> Path | None:
         return None
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise InputError(f"{argument}={path!r} is not usable. Allowed: the path of {what}, or None.")
-    return Path(path)
+    return Path(path).absolute()  # the process may change its working directory later
 
 
 def _resolve_seed(random_state: Any) -> int:

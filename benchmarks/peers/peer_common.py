@@ -1,7 +1,7 @@
 """What the drivers of all systems share: reading the task, timing, writing the outcome.
 
 A driver is started as ``python peer_SYSTEM.py FOLDER`` with the python of that system's
-environment. The folder holds the split that ``benchmarks/peers.py`` wrote (``task.json``,
+environment. The folder holds the split that ``compare.py`` wrote (``task.json``,
 ``train.parquet``, ``test.parquet``, ``y_train.npy``); the driver leaves ``outcome.json`` and
 ``prediction.npy`` there. It never sees the labels of the test part. The file runs on every
 Python from 3.9 on, because the oldest system needs that version.

@@ -8,9 +8,8 @@ from typing import Any
 
 import peer_common
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import engine
-
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from benchmarks.engine.engine import facts_of
 from windvane import AutoClassifier, AutoRegressor
 
 packages = ("windvane", "scikit-learn", "numpy", "pandas")
@@ -28,8 +27,8 @@ def fit(task: peer_common.Task) -> Any:
 
 
 def facts(model: Any, task: peer_common.Task) -> dict[str, Any]:
-    """Read off what `benchmarks/engine.py` reports of a run."""
-    return engine.facts(model, task.budget, task.jobs)
+    """Read off what `benchmarks/engine/engine.py` reports of a run."""
+    return facts_of(model, task.budget, task.jobs)
 
 
 def predictor(model: Any, task: peer_common.Task) -> peer_common.Predict:

@@ -143,3 +143,13 @@ def test_matrix_columns_follow_the_encoded_table() -> None:
     assert set(np.unique(table.matrix[:, found["c"][0]])) == {0.0, 1.0}
     assert len(found["when"]) > 2
     assert "k" not in found
+
+
+def test_a_limit_in_time_leaves_columns_without_a_value_and_says_so() -> None:
+    X, y = make(60)
+    shown: list[tuple[int, int]] = []
+    with pytest.warns(UserWarning, match=r"ended after 0 seconds: \d+ of \d+ columns are without a value"):
+        found = feature_importance(Sum(X), SHARE, X, y, 5, 1e-9, lambda done, total: shown.append((done, total)))
+    assert set(found.index) == set(X.columns) and found["importance"].isna().all() and shown == []
+    feature_importance(Sum(X), SHARE, X, y, 2, on_column=lambda done, total: shown.append((done, total)))
+    assert shown[-1] == (2 * X.shape[1], 2 * X.shape[1])

@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from leaving import CLASSES, PAIRS, changed, export, families_of, make_frame, make_predictor, make_target, program, same
+from leaving import (
+    CLASSES,
+    PAIRS,
+    changed,
+    export,
+    families_of,
+    make_frame,
+    make_predictor,
+    make_target,
+    program,
+    same,
+    tolerance_of,
+)
 
 from windvane.data.files import to_frame
 from windvane.data.task import Kind, Task
@@ -46,7 +58,7 @@ def each_agrees(predictor: Predictor, X: Any, folder: Path) -> None:
     plain = to_sklearn(predictor)
     rows = plain[:1].transform(X)
     for found, model in zip(wanted, plain["vote"].estimators_, strict=True):
-        same(getattr(model, "predict_proba", model.predict)(rows), found)
+        same(getattr(model, "predict_proba", model.predict)(rows), found, tolerance_of(predictor))
 
 
 @pytest.mark.parametrize("kind", CLASSES)

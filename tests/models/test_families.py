@@ -19,7 +19,7 @@ from windvane.models.search_space import fill_defaults, sample, validate
 
 SEVERAL = [name for name in FAMILIES if name not in ("linear", "kernel", "neighbours", "discriminant")]
 # One row or many: other orders of addition, of float32 for networks, of large terms that cancel for kernels.
-TOLERANCE = {"mlp": 1e-5, "kernel": 1e-8, "neighbours": 1e-6}
+TOLERANCE = {"mlp": 1e-5, "network": 1e-5, "kernel": 1e-8, "neighbours": 1e-6}
 SLOW = {
     **{name: {"learning_rate": 0.01} for name in ("lightgbm", "catboost", "hist_gradient_boosting")},
     "sgd": {"learning_rate": "constant", "eta0": 1e-6},

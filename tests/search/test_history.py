@@ -17,6 +17,7 @@ def write(path: Path, records: list[Trial]) -> bytes:
     history = History(path)
     for trial in records:
         history.append(trial)
+        history.write([trial])
     return path.read_bytes()
 
 
@@ -47,7 +48,7 @@ def test_a_file_cut_anywhere_loses_its_torn_line_alone(records: list[Trial], lat
         whole = sum(end <= cut for end in ends)
         history = History(path)
         assert history.records == records[:whole]
-        history.append(late)
+        history.write([late])
         assert History(path).records == [*records[:whole], late]
 
 
@@ -65,6 +66,7 @@ def test_a_write_that_fails_half_way_spoils_no_later_line(tmp_path: Path, monkey
     path = tmp_path / "h.jsonl"
     history = History(path)
     history.append(make_trial(0))
+    history.write([make_trial(0)])
 
     def full(descriptor: int) -> None:
         os.ftruncate(descriptor, path.stat().st_size - 20)
@@ -72,7 +74,6 @@ def test_a_write_that_fails_half_way_spoils_no_later_line(tmp_path: Path, monkey
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
         patch.setattr(os, "fsync", full)
-        history.append(make_trial(1))
-    assert history.trials == [make_trial(0), make_trial(1)]
-    history.append(make_trial(2))
+        history.write([make_trial(1)])
+    history.write([make_trial(2)])
     assert History(path).records == [make_trial(0), make_trial(2)]

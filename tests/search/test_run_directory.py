@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,8 +16,9 @@ from scipy import sparse as sp
 from toys import make_problem
 
 from windvane.errors import RunError, RunLockedError, VersionError
-from windvane.persistence import FORMAT, read_manifest, replace_json
+from windvane.persistence import FORMAT, read_manifest
 from windvane.runtime.columns.table import Table
+from windvane.runtime.serialization import read_sealed, write_sealed
 from windvane.search.problem import Problem
 from windvane.search.run_directory import RunDirectory
 from windvane.version import VERSION
@@ -176,10 +176,11 @@ def test_within_one_process_a_run_is_claimed_once_at_a_time(tmp_path: Path) -> N
 
 def test_json_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "facts.json"
-    replace_json(path, {"a": [1, None, "ü"]})
+    write_sealed(path, {"a": [1, None, "ü"]})
     with pytest.raises(TypeError):
-        replace_json(path, {"a": object()})
-    assert json.loads(path.read_text(encoding="utf-8")) == {"a": [1, None, "ü"]}
+        write_sealed(path, {"a": object()})
+    assert read_sealed(path) == {"a": [1, None, "ü"]}
+    assert [one.name for one in tmp_path.iterdir()] == ["facts.json"]
 
 
 def test_folders_of_a_run_can_be_dropped(tmp_path: Path) -> None:

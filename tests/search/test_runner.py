@@ -103,14 +103,12 @@ def test_a_full_disk_ends_the_search_and_not_the_fit(tmp_path: Path, data) -> No
         from windvane import AutoClassifier
         from windvane.search.history import History
         X, y = load_breast_cancer(return_X_y=True, as_frame=True)
-        append, count = History.append, [0]
-        def full(self, trial):
-            count[0] += 1
-            if count[0] == 3:
-                self.records.append(trial)
+        write = History.write
+        def full(self, trials):
+            if len(self.records) >= 3:
                 raise OSError(28, "No space left on device")
-            append(self, trial)
-        History.append = full
+            write(self, trials)
+        History.write = full
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model = AutoClassifier(time_budget=60, n_jobs=2, verbose=0).fit(X, y)

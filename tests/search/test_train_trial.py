@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
@@ -17,9 +16,11 @@ from toys import CLASSES, ToyFamily, ToyModel, make_problem
 
 import windvane.search.train_trial as module
 from windvane.data.task import Kind
+from windvane.errors import DiskError
 from windvane.models.base import TrainingContext
 from windvane.runtime.columns.table import Floats, Table
-from windvane.search.checkpoint import latest_checkpoint
+from windvane.runtime.serialization import read_sealed, write_sealed
+from windvane.search.checkpoint import is_whole, latest_checkpoint
 from windvane.search.problem import Problem
 from windvane.search.train_trial import train_trial
 from windvane.search.trial import Trial
@@ -55,10 +56,11 @@ def run(
 
 
 def assert_kept(trial: Trial, problem: Problem, folder: Path) -> None:
-    """The one checkpoint of a trial gives its losses exactly, and the model of each fold predicts just that."""
+    """The last checkpoint of a trial gives its losses exactly, and the model of each fold predicts just that."""
     assert trial.checkpoint is not None
-    assert [path.name for path in folder.iterdir()] == [trial.checkpoint]
     checkpoint = folder / trial.checkpoint
+    assert latest_checkpoint(folder) == checkpoint
+    assert is_whole(checkpoint)
     valid = np.load(checkpoint / "valid.npy")
     assert problem.loss(valid.astype(np.float64), problem.validation_rows) == trial.loss
     pieces = np.split(valid, np.cumsum([len(fold.validation) for fold in problem.folds])[:-1])
@@ -271,18 +273,20 @@ def test_resuming_a_checkpoint_is_as_one_training(kind: Kind, shares: tuple[floa
 
 def test_seconds_of_a_resumed_trial_add_up(tmp_path: Path) -> None:
     first, _ = run(ToyFamily(), tmp_path, submitted=replace(TRIAL, iteration_fraction=0.5))
-    checkpoint = tmp_path / str(first.checkpoint) / "trial.json"
-    checkpoint.write_text(json.dumps({**first.to_json(), "fit_seconds": 100.0, "cpu_seconds": 90.0}))
+    path = tmp_path / str(first.checkpoint) / "trial.json"
+    record = read_sealed(path)
+    record["trial"] |= {"fit_seconds": 100.0, "cpu_seconds": 90.0}
+    write_sealed(path, record)
     second, _ = run(ToyFamily(), tmp_path)
     assert second.fit_seconds > 100 and second.cpu_seconds > 90
 
 
 def test_an_unfinished_checkpoint_is_ignored(tmp_path: Path) -> None:
-    first, _ = run(ToyFamily(hook=raising(OSError(28, "No space left on device"), "save", least=4)), tmp_path)
-    assert (tmp_path / "temporary").exists()
-    assert first.checkpoint == "checkpoint_0001" and latest_checkpoint(tmp_path) == tmp_path / "checkpoint_0001"
-    assert "No space left" in (first.error or "")
-    shutil.rmtree(tmp_path / "temporary")
+    full = ToyFamily(hook=raising(OSError(28, "No space left on device"), "save", least=4))
+    with pytest.raises(DiskError, match=rf"{tmp_path}.*No space left.*[Ee]arlier checkpoints .* are safe"):
+        run(full, tmp_path)
+    assert latest_checkpoint(tmp_path) == tmp_path / "checkpoint_0001" and is_whole(tmp_path / "checkpoint_0001")
+    assert not list(tmp_path.glob("temporary*"))
     (tmp_path / "temporary" / "fold_0").mkdir(parents=True)
     (tmp_path / "temporary" / "junk").write_text("torn")
     second, _ = run(ToyFamily(), tmp_path)

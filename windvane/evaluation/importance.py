@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,11 +84,12 @@ def permutation_importance(
     max_rows: int = MAX_ROWS,
     max_seconds: float = math.inf,
     seed: int = 0,
+    on_column: Callable[[int, int], None] = lambda done, total: None,
 ) -> Importance | None:
     """Shuffle one column after the other, `n_repeats` times each, on at most `max_rows` rows.
 
-    With a time limit every column is shuffled once before any is shuffled again, in the order of `columns`. None if
-    nothing can be shuffled.
+    With a time limit every column is shuffled once before any is shuffled again, in the order of `columns`. `on_column`
+    is told how many shuffles of how many are done. None if nothing can be shuffled.
     """
     if predictions.predict is None or not columns:
         return None
@@ -95,7 +97,7 @@ def permutation_importance(
     table = some.table.take(some.rows)
     loss = some.predict_again(table).loss(metric)
     drops: dict[str, list[float]] = {}
-    end = time.monotonic() + max_seconds
+    end, done = time.monotonic() + max_seconds, 0
     for order in _permutations(table.n_rows, n_repeats, seed):
         started = time.monotonic()
         for name, column in columns.items():
@@ -103,6 +105,8 @@ def permutation_importance(
                 break
             drop = some.predict_again(_shuffled(table, column, order)).loss(metric) - loss if column.is_read else 0.0
             drops.setdefault(name, []).append(drop)
+            done += 1
+            on_column(done, len(columns) * n_repeats)
         if time.monotonic() + (time.monotonic() - started) > end:  # the next round would not end in time
             break
     found = {name: (float(np.mean(values)), float(np.std(values))) for name, values in drops.items()}
@@ -110,8 +114,19 @@ def permutation_importance(
     return Importance(ranked, table.n_rows, min(map(len, drops.values()), default=0), len(columns) - len(drops))
 
 
-def feature_importance(model: FittedEnsemble, metric: Metric, X: Any, y: Any, n_repeats: int) -> pd.DataFrame:
-    """Importance of every column of X, one row each, largest first; 0 for columns that the model does not read."""
+def feature_importance(
+    model: FittedEnsemble,
+    metric: Metric,
+    X: Any,
+    y: Any,
+    n_repeats: int,
+    max_seconds: float = math.inf,
+    on_column: Callable[[int, int], None] = lambda done, total: None,
+) -> pd.DataFrame:
+    """Importance of every column of X, one row each, largest first; 0 for columns that the model does not read.
+
+    Columns for which the time does not suffice come last, without a value, and a warning counts them.
+    """
     frame = to_frame(X)
     if not isinstance(frame, pd.DataFrame):
         raise InputError("X is a sparse matrix, whose columns cannot be shuffled one by one. Allowed: a dense table.")
@@ -120,9 +135,20 @@ def feature_importance(model: FittedEnsemble, metric: Metric, X: Any, y: Any, n_
     known = model.schema.feature_names if not model.schema.named or is_unnamed(frame) else names
     predictions = Predictions.of_test(model, frame, y)
     columns = {name: places.get(key, EncodedColumn()) for name, key in zip(names, known, strict=True)}
-    found = permutation_importance(predictions, metric, columns, n_repeats=n_repeats)
+    found = permutation_importance(
+        predictions, metric, columns, n_repeats=n_repeats, max_seconds=max_seconds, on_column=on_column
+    )
     assert found is not None
-    return found.to_frame()
+    if found.n_omitted or found.n_repeats < n_repeats:
+        left = f"{found.n_omitted} of {len(columns)} columns are without a value" if found.n_omitted else ""
+        often = f"columns were shuffled {found.n_repeats} times, not n_repeats={n_repeats}" if not left else ""
+        warnings.warn(
+            f"feature_importance ended after {max_seconds:.0f} seconds: {left or often}. A larger time_budget or fewer "
+            "rows, does more.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return found.to_frame().reindex([*found.drops, *(name for name in columns if name not in found.drops)])
 
 
 def _permutations(n_rows: int, n_repeats: int, seed: int) -> list[Integers]:

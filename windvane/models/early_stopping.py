@@ -48,5 +48,5 @@ def validation_loss(found: Floats, validation: DataSplit, task: Task, target_sca
     if task.is_classification:
         losses = -np.log(np.maximum(found[np.arange(len(found)), validation.target], _SMALLEST))
     else:
-        losses = ((found - validation.target) / target_scaler.scale) ** 2
+        losses = ((found - validation.target) / (target_scaler.scale or 1.0)) ** 2
     return float(np.average(losses, weights=validation.weight))

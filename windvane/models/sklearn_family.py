@@ -82,8 +82,7 @@ class SklearnFamily(BaseFamily):
     >>> from optuna.distributions import FloatDistribution
     >>> from sklearn.naive_bayes import GaussianNB
     >>> from windvane import AutoClassifier, SklearnFamily
-    >>> from windvane.models.base import Config, DataSplit, Param, TrainingContext
-    from windvane.models.base_model import BaseFamily, BaseModel, open_model
+    >>> from windvane.models.base import Param
     >>> smoothing = Param(FloatDistribution(1e-9, 1.0, log=True), 1e-9)
     >>> bayes = SklearnFamily("bayes", classifier=GaussianNB(), search_space={"var_smoothing": smoothing})
     >>> model = AutoClassifier(families=[bayes, "lightgbm"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Literal
 
 from windvane.errors import InputError
 from windvane.pages.svg_charts import Series
+from windvane.runtime.serialization import replace_file, writing
 from windvane.version import VERSION
 
 Tone = Literal["plain", "good", "warn"]
@@ -81,12 +81,9 @@ class Page:
 def write_page(page: Page, path: Path) -> Path:
     """Write a page, completely or not at all, and return its absolute path; raises as `check_path` does."""
     check_path(path)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(page.to_html(), encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    html = page.to_html()
+    with writing(path, "An earlier page is unchanged."), replace_file(path) as part:
+        part.write_text(html, encoding="utf-8")
     return path.absolute()
 
 

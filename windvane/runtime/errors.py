@@ -17,3 +17,7 @@ class MissingColumnsError(InputError):
 
 class ModelFileError(WindvaneError):
     """A model file is missing, damaged or not trusted."""
+
+
+class DiskError(WindvaneError, OSError):
+    """A file cannot be written: the disk is full, read-only or gone."""

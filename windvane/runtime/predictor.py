@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,14 @@ from scipy import sparse as sp
 from .columns.schema import Frame, Schema, is_unnamed
 from .columns.table import Floats, Table
 from .ensemble import Ensemble, apply_temperature
-from .errors import InputError, ModelFileError
+from .errors import InputError
 from .models import load_model
 from .models.fitted import Fitted
-from .serialization import digest, read_json, reading
+from .serialization import check_files, read_sealed, reading
 
 # A prediction is cut into pieces of this many rows, so that memory does not grow with the table.
 CHUNK_ROWS = 50_000
-BESIDE = ("manifest.json", "predictor.py", "runtime", "README.txt", "requirements.txt", "__pycache__")
+UNCHECKED = ("manifest.json", "README.txt", "requirements.txt")  # the manifest checks itself; texts are for people
 FEW_ROWS = 500  # up to here starting threads costs more than it saves
 
 
@@ -84,8 +84,8 @@ def load_predictor(folder: Path, threads: int = 1) -> EnsemblePredictor:
 
     ModelFileError where a file is missing or damaged, or a model is not of one of windvane's own families.
     """
-    manifest = read_json(folder / "manifest.json")
-    check_files(folder, manifest)
+    manifest = read_sealed(folder / "manifest.json")
+    check_files(folder, manifest.get("files"), UNCHECKED)
     ensemble = Ensemble.from_json(manifest.get("ensemble"))
     models: list[list[Fitted]] = []
     for folders in member_folders(folder, ensemble):
@@ -93,19 +93,6 @@ def load_predictor(folder: Path, threads: int = 1) -> EnsemblePredictor:
     with reading(folder / "manifest.json"):
         schema, classes = Schema.from_json(manifest["schema"]), classes_from_json(manifest["classes"])
     return EnsemblePredictor(schema, classes, ensemble, models, threads)
-
-
-def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Raise ModelFileError where the files, but for a program, are not those of a manifest, by name and hash."""
-    listed = manifest.get("files")
-    names = (file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-    found = {name for name in names if name.partition("/")[0] not in BESIDE}
-    if not isinstance(listed, dict) or found != set(listed):
-        odd = sorted(found.symmetric_difference(listed if isinstance(listed, dict) else ()))
-        raise ModelFileError(f"{str(folder)!r} is not whole: its manifest and its files differ ({', '.join(odd[:3])}).")
-    for name, expected in listed.items():
-        if digest(folder / name) != expected:
-            raise ModelFileError(f"{str(folder / name)!r} is damaged: its hash is not that of the manifest.")
 
 
 def member_folders(folder: Path, ensemble: Ensemble) -> list[list[Path]]:

@@ -1,6 +1,7 @@
 """The checkpoint of a trial: a folder with its record, its validation predictions and the model of every fold.
 
-A new checkpoint is renamed into place before the earlier one goes, so whatever happens a whole one is on disk.
+The record holds the hashes of the other files. A new checkpoint is renamed into place, and the earlier one goes only
+when the disk is sure to hold the new one (`windvane.search.history_writer`), so whatever happens a whole one is there.
 """
 
 from __future__ import annotations
@@ -10,33 +11,82 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from windvane.errors import ModelFileError
 from windvane.models.base import Model
-from windvane.persistence import replace_json
+from windvane.runtime.serialization import check_files, file_digests, read_sealed, seal, writing
 from windvane.search.trial import Trial
 
 Predictions = NDArray[np.floating[Any]]
 
+_RECORD = "trial.json"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in a trial's folder, which need not exist, the last one first."""
+    return sorted(folder.glob("checkpoint_*"), key=lambda path: path.name, reverse=True)
+
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """Return the last checkpoint in a trial's folder, which need not exist."""
-    return max(folder.glob("checkpoint_*"), default=None, key=lambda path: path.name)
+    return next(iter(checkpoints(folder)), None)
 
 
 def read_checkpoint(folder: Path) -> Trial | None:
     """Return the record of the last checkpoint; None if it is missing or cannot be read."""
     checkpoint = latest_checkpoint(folder)
-    if checkpoint is None:
-        return None
+    return None if checkpoint is None else _read_record(checkpoint)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file of a checkpoint is as it was written."""
     try:
-        return Trial.from_json(json.loads((checkpoint / "trial.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, KeyError):
+        check_files(checkpoint, read_sealed(checkpoint / _RECORD).get("files"), [_RECORD])
+    except ModelFileError:
+        return False
+    return True
+
+
+def read_whole_checkpoint(folder: Path, known: str | None) -> Trial | None:
+    """Return the record of the last checkpoint that is whole; None if it is the one that is known already."""
+    for checkpoint in checkpoints(folder):
+        if checkpoint.name == known:
+            return None
+        trial = _read_record(checkpoint)
+        if trial is not None and is_whole(checkpoint):
+            return trial
+    return None
+
+
+def drop_damaged(folder: Path, known: str | None) -> None:
+    """Delete the checkpoints in a trial's folder that a power cut left incomplete, up to a known or whole one."""
+    for torn in folder.glob("temporary*"):
+        shutil.rmtree(torn, ignore_errors=True)
+    for checkpoint in checkpoints(folder):
+        if checkpoint.name == known or is_whole(checkpoint):
+            return
+        shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def drop_earlier(folder: Path, name: str) -> None:
+    """Delete the checkpoints before one that the disk is sure to hold."""
+    for checkpoint in checkpoints(folder):
+        if checkpoint.name < name:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _read_record(checkpoint: Path) -> Trial | None:
+    try:
+        return Trial.from_json(read_sealed(checkpoint / _RECORD)["trial"])
+    except (ModelFileError, ValueError, TypeError, KeyError):
         return None
 
 
@@ -47,39 +97,45 @@ def next_name(folder: Path) -> str:
 
 
 def write_checkpoint(folder: Path, trial: Trial, models: Sequence[Model], predictions: Predictions) -> None:
-    """Write a checkpoint whole or not at all, then delete the earlier one.
+    """Write a checkpoint, whole or not at all; raises DiskError if the disk is full or read-only.
 
     `predictions` has the shape (v, n_classes) or (v,), the validation rows of all folds one after the other.
     """
     assert trial.checkpoint is not None
-    temporary = _new_temporary(folder)
-    temporary.mkdir(parents=True)
-    np.save(temporary / "valid.npy", predictions)
-    for i, model in enumerate(models):
-        (temporary / f"fold_{i}").mkdir()
-        model.save(temporary / f"fold_{i}")
-    replace_json(temporary / "trial.json", trial.to_json())
-    _move_into_place(temporary, folder / trial.checkpoint)
+    with _writing_checkpoint(folder) as temporary:
+        temporary.mkdir(parents=True)
+        np.save(temporary / "valid.npy", predictions)
+        for i, model in enumerate(models):
+            (temporary / f"fold_{i}").mkdir()
+            model.save(temporary / f"fold_{i}")
+        record = {"trial": trial.to_json(), "files": file_digests(temporary)}
+        (temporary / _RECORD).write_text(json.dumps(seal(record)), encoding="utf-8")
+        _move_into_place(temporary, folder / trial.checkpoint)
 
 
 def write_received_checkpoint(folder: Path, name: str, archive: bytes) -> None:
-    """Write a checkpoint that another machine packed, whole or not at all, then delete the earlier one."""
-    temporary = _new_temporary(folder)
-    unpack_folder(archive, temporary)
-    _move_into_place(temporary, folder / name)
+    """Write a checkpoint that another machine packed, whole or not at all."""
+    with _writing_checkpoint(folder) as temporary:
+        unpack_folder(archive, temporary)
+        _move_into_place(temporary, folder / name)
 
 
-def _new_temporary(folder: Path) -> Path:
-    temporary = folder / "temporary"
-    shutil.rmtree(temporary, ignore_errors=True)
-    return temporary
+@contextmanager
+def _writing_checkpoint(folder: Path) -> Iterator[Path]:
+    # Of this attempt alone: a frozen machine of a cluster may still train the same trial.
+    temporary = folder / f"temporary-{uuid.uuid4().hex[:8]}"
+    try:
+        with writing(folder, "Earlier checkpoints and all trials that have ended are safe."):
+            yield temporary
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)  # leaves room for the history on a full disk
+        raise
 
 
 def _move_into_place(temporary: Path, checkpoint: Path) -> None:
-    earlier = latest_checkpoint(checkpoint.parent)
+    if checkpoint.exists():  # of another attempt, from the same configuration, rows and seed; or a torn one
+        shutil.rmtree(checkpoint)
     os.replace(temporary, checkpoint)
-    if earlier is not None and earlier.name != checkpoint.name:
-        shutil.rmtree(earlier, ignore_errors=True)
 
 
 def pack_folder(folder: Path) -> bytes:

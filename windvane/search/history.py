@@ -1,7 +1,7 @@
 """Every trial on disk: append-only JSON lines, and tables of them.
 
-A line is a `Trial`; a later line with the same number replaces an earlier one (a resumed trial). A line torn by a kill
-is skipped, wherever it stands, and the next record starts on a new line.
+A line is a `Trial` with a hash of itself; a later line with the same number replaces an earlier one (a resumed trial).
+A line that was torn by a kill or damaged is skipped, wherever it stands, and the next record starts on a new line.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from windvane.errors import ModelFileError
 from windvane.evaluation.metrics import Metric
 from windvane.runtime.ensemble import Ensemble
+from windvane.runtime.serialization import seal, sync, unseal
 from windvane.search.trial import Trial
 
 PerformanceCurve = list[tuple[float, float, float]]  # seconds of the run, loss of the best trial, loss of the ensemble
@@ -33,10 +35,9 @@ class History:
             self._ends_with_newline = text.endswith("\n") or not text
             for line in text.splitlines():
                 try:
-                    trial = Trial.from_json(json.loads(line))
-                except (ValueError, TypeError, KeyError):
-                    continue  # torn by a kill
-                self.records.append(trial)
+                    self.records.append(Trial.from_json(unseal(json.loads(line), path)))
+                except (ModelFileError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+                    continue  # torn by a kill, or damaged
 
     @property
     def trials(self) -> list[Trial]:
@@ -45,16 +46,22 @@ class History:
         return [latest[number] for number in sorted(latest)]
 
     def append(self, trial: Trial) -> None:
-        """Add a trial; if the file cannot be written, OSError is raised and the trial is in memory all the same."""
+        """Add a trial in memory; `write` brings it to the disk."""
         self.records.append(trial)
-        line = json.dumps(trial.to_json()) + "\n"
+
+    def write(self, trials: Sequence[Trial]) -> None:
+        """Add lines to the file, safe from a power cut; raises OSError if the file cannot be written."""
+        lines = "".join(json.dumps(seal(trial.to_json())) + "\n" for trial in trials)
         if not self._ends_with_newline:
-            line = "\n" + line
-        self._ends_with_newline = False  # until the line is safe
+            lines = "\n" + lines
+        is_new = not self.path.exists()
+        self._ends_with_newline = False  # until the lines are safe
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(line)
+            file.write(lines)
             file.flush()
             os.fsync(file.fileno())
+        if is_new:
+            sync(self.path.parent)
         self._ends_with_newline = True
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from windvane.models.base import DataSplit, Family
 from windvane.models.sklearn_family import SklearnFamily
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
+from windvane.runtime.serialization import writing
 from windvane.search.strategy.policy import Policy, make_policy, select_policy
 from windvane.settings import Settings
 
@@ -91,12 +94,28 @@ class Problem:
         arrays: list[NDArray[Any]] = [table.matrix, self.target]
         arrays += [] if self.weight is None else [self.weight]
         arrays += [] if sparse is None else [sparse.data, sparse.indices, sparse.indptr]
+        arrays += [] if table.images is None else [table.images.pixels, table.images.rows]
         texts = [text.tolist() for text in table.texts]
         return array_digest(arrays, [table.n_numbers, table.cardinalities, self.weight is None, texts, terms])
 
     def write(self, folder: Path) -> None:
-        """Write everything but the metric, which the session sends."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write everything but the metric, which the session sends; whole or not at all.
+
+        Raises DiskError if the disk is full or read-only.
+        """
+        temporary = folder.with_name(folder.name + ".tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            with writing(folder, "The data of the run do not fit there; no trial was begun."):
+                temporary.mkdir(parents=True)
+                self._write(temporary)
+                os.replace(temporary, folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+    def _write(self, folder: Path) -> None:
         write_table(self.table, folder)
         np.save(folder / "target.npy", self.target)
         if self.weight is not None:
@@ -197,6 +216,18 @@ def prepare_problem(
         policy = Policy(policy.name, len(folds), policy.halving, "the splitter that was given")
     problem = Problem(task, resolved, table, target, weight, tuple(folds), settings.seed)
     return PreparedProblem(problem, schema, classes, policy, supported_families(chosen, task, table), tuple(notes))
+
+
+def check_test_rows(prepared: PreparedProblem, X_test: Any, y_test: Any, owner: str) -> None:
+    """Raise InputError if test rows cannot be predicted and scored, before any time is spent on training."""
+    try:
+        goal: TaskType = "regression" if prepared.classes is None else "classification"
+        target, _ = encode_target(y_test, goal, classes=prepared.classes)
+        n_rows = prepared.schema.transform(to_frame(X_test), owner=owner).n_rows
+    except InputError as error:
+        raise type(error)(f"X_test and y_test cannot be used: {error}") from error
+    if n_rows != len(target):
+        raise InputError(f"X_test and y_test have different lengths: {n_rows} and {len(target)}.")
 
 
 def choose_families(families: Any, default: Sequence[str] = DEFAULT) -> dict[str, Family]:

@@ -6,7 +6,8 @@
       manifest.json     versions, task, metric, policy, families, seed, schema of the columns, fingerprint of the data
       lock              held by the living process that works on the run
       history.jsonl     every trial
-      data/             table, target, weights and folds, memory-mapped by the workers; pixels of images, their names
+      data/             table, target, weights and folds, memory-mapped by the workers; the pixels of images
+      image_names.json  names of the images, for reports
       features/         networks whose features of images are the table; a folder for each
       trials/00012/checkpoint_0003/   validation predictions and the model of every fold
       ensemble.json     weights of the members, temperature, decision weights; losses over time
@@ -25,10 +26,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from windvane.errors import RunError, RunLockedError
-from windvane.persistence import FEATURES, FORMAT, read_manifest, replace_json
+from windvane.errors import ModelFileError, RunError, RunLockedError
+from windvane.persistence import FEATURES, FORMAT, read_manifest
 from windvane.runtime.ensemble import Ensemble
-from windvane.search.checkpoint import read_checkpoint
+from windvane.runtime.serialization import read_sealed, sync, write_sealed, writing
+from windvane.search.checkpoint import drop_damaged, is_whole, read_whole_checkpoint
 from windvane.search.history import History, PerformanceCurve
 
 
@@ -55,9 +57,11 @@ class RunDirectory:
         """
         if not self.exists() and self.root.exists() and any(p.name != "lock" for p in self.root.iterdir()):
             raise RunError(f"run_dir={str(self.root)!r} is not empty and holds no run. Allowed: a new or empty folder.")
-        self.root.mkdir(parents=True, exist_ok=True)
-        replace_json(self.root / "manifest.json", {"format": FORMAT, **manifest})
-        self.trials.mkdir(exist_ok=True)
+        with writing(self.root, "No run was begun there."):
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.trials.mkdir(exist_ok=True)
+            write_sealed(self.root / "manifest.json", {"format": FORMAT, **manifest})
+            sync(self.root.parent)
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest; see `read_manifest` for the errors."""
@@ -65,14 +69,14 @@ class RunDirectory:
 
     def write_images(self, networks: Path, names: Sequence[str]) -> None:
         """Copy the networks that made features of images, and write the names of the images."""
-        self.data.mkdir(exist_ok=True)
-        (self.data / "image_names.json").write_text(json.dumps(list(names)), encoding="utf-8")
-        shutil.copytree(networks, self.root / FEATURES, dirs_exist_ok=True)
+        with writing(self.root, "The networks of the run do not fit there; no trial was begun."):
+            (self.root / "image_names.json").write_text(json.dumps(list(names)), encoding="utf-8")
+            shutil.copytree(networks, self.root / FEATURES, dirs_exist_ok=True)
 
     def read_image_names(self) -> tuple[str, ...]:
         """Read the names of the images, a row of the table each; empty where they were not kept."""
         try:
-            return tuple(map(str, json.loads((self.data / "image_names.json").read_text(encoding="utf-8"))))
+            return tuple(map(str, json.loads((self.root / "image_names.json").read_text(encoding="utf-8"))))
         except (OSError, ValueError):
             return ()
 
@@ -115,7 +119,8 @@ class RunDirectory:
     def unlock(self) -> None:
         """Release the run."""
         if self._lock is not None:
-            self._lock.close()  # releases the lock
+            _release(self._lock)  # closing alone would leave it to a fork that holds the same open file
+            self._lock.close()
             self._lock = None
 
     def drop(self, folder: Path) -> None:
@@ -127,18 +132,17 @@ class RunDirectory:
         history = History(self.history)
         known = {trial.number: trial for trial in history.trials}
         for folder in sorted(self.trials.glob("*")):
-            trial = read_checkpoint(folder)
-            if trial is None:
-                continue
-            earlier = known.get(trial.number)
-            if earlier is None or earlier.checkpoint != trial.checkpoint:
+            earlier = known.get(int(folder.name)) if folder.name.isdecimal() else None
+            trial = read_whole_checkpoint(folder, None if earlier is None else earlier.checkpoint)
+            if trial is not None:
                 ended = max((t.ended for t in known.values()), default=0.0) if earlier is None else earlier.ended
                 history.records.append(replace(trial, status="stopped", ended=ended))
         return history
 
     def write_ensemble(self, ensemble: Ensemble, curve: PerformanceCurve) -> None:
-        """Write the ensemble and the losses over time."""
-        replace_json(self.root / "ensemble.json", {**ensemble.to_json(), "curve": curve})
+        """Write the ensemble and the losses over time; raises DiskError if the disk is full or read-only."""
+        with writing(self.root / "ensemble.json", "All trials and their checkpoints are safe."):
+            write_sealed(self.root / "ensemble.json", {**ensemble.to_json(), "curve": curve})
 
     def read_ensemble(self) -> Ensemble | None:
         """Read the last ensemble; None if no fit came to its end or one of its checkpoints is missing."""
@@ -147,8 +151,17 @@ class RunDirectory:
         if not record:
             return None
         ensemble = Ensemble.from_json(record)
-        complete = all(self.checkpoint(member.number, member.checkpoint).exists() for member in ensemble.members)
-        return ensemble if complete else None
+        return None if self.damaged_members(ensemble) else ensemble
+
+    def damaged_members(self, ensemble: Ensemble) -> set[int]:
+        """Return the numbers of the trials whose checkpoint is not as it was written, every file of it."""
+        return {m.number for m in ensemble.members if not is_whole(self.checkpoint(m.number, m.checkpoint))}
+
+    def drop_damaged(self, history: History) -> None:
+        """Delete the checkpoints later than those of the history that a power cut left incomplete."""
+        known = {self.trial(trial.number): trial.checkpoint for trial in history.trials}
+        for folder in self.trials.glob("*"):
+            drop_damaged(folder, known.get(folder))
 
     def read_curve(self) -> PerformanceCurve:
         """Read the losses over time of earlier fits."""
@@ -156,8 +169,8 @@ class RunDirectory:
 
     def _ensemble_record(self) -> dict[str, Any]:
         try:
-            return dict(json.loads((self.root / "ensemble.json").read_text()))
-        except (OSError, ValueError):
+            return read_sealed(self.root / "ensemble.json")
+        except ModelFileError:
             return {}
 
     def model_folders(self, ensemble: Ensemble) -> list[list[Path]]:
@@ -168,6 +181,13 @@ class RunDirectory:
             folds = member.folds or range(len(list(checkpoint.glob("fold_*"))))
             folders.append([checkpoint / f"fold_{fold}" for fold in folds])
         return folders
+
+
+def _release(file: IO[str]) -> None:
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(file.fileno(), fcntl.LOCK_UN)
 
 
 def _claim(file: IO[str]) -> None:

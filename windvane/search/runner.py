@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from windvane import persistence
-from windvane.errors import NoModelError, RunError, RunMismatchError
+from windvane.errors import DiskError, NoModelError, RunError, RunMismatchError
+from windvane.evaluation.metrics import Metric
 from windvane.models import FAMILIES
 from windvane.models.base import Family
 from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
+from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.predictor import classes_from_json
+from windvane.runtime.serialization import temporary_folder
 from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.history import PerformanceCurve, describe_failures
 from windvane.search.problem import (
@@ -39,6 +41,7 @@ from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.messages import RunContext, pack_objects, session_objects
 from windvane.search.workers.pool import WorkerPool
 from windvane.settings import Settings, available_cores
+from windvane.stop_signals import NEVER, StopRequest
 
 # Rows x columns x outputs on which the first models of large data train: about a second of boosting.
 INITIAL_CELLS = 3e6
@@ -69,13 +72,11 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
     `estimator` is the name of the estimator's class; `own_metric`: the metric has no name in windvane. Raises
     RunMismatchError if the directory holds a run of other data or settings; nothing of it is changed.
     """
-    directory = RunDirectory(settings.run_dir if settings.run_dir is not None else temporary_directory())
+    directory = RunDirectory(settings.run_dir if settings.run_dir is not None else temporary_folder())
     problem = prepared.problem
-    labels = None if prepared.classes is None else prepared.classes.tolist()
     images = prepared.images
     identity = {
-        "data": images.digest if images is not None else problem.fingerprint([prepared.schema.to_json(), labels]),
-        "folds": array_digest(rows for fold in problem.folds for rows in (fold.train, fold.validation)),
+        **_data_identity(prepared),
         "metric": problem.metric.name,
         "policy": prepared.policy.name,
         "families": sorted(prepared.families),
@@ -92,16 +93,54 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
             more: dict[str, Any] = {"kind": "run", "policy": asdict(prepared.policy)}
             more |= {"families": list(prepared.families)}
             if images is not None:
-                more |= {"images": images.reader.to_json()}
+                more |= {"images": images.reader.to_json(), "source": images.digest}
             directory.create({**manifest, **identity, **more})
-        if not (directory.data / "task.json").exists():
+        if not _are_data_whole(directory, prepared):
             if images is not None:
                 directory.write_images(images.reader.folder, images.names)
             problem.write(directory.data)
     except BaseException:
         directory.unlock()
+        if settings.run_dir is None:
+            directory.drop(directory.root)
         raise
     return directory
+
+
+def _data_identity(prepared: PreparedProblem) -> dict[str, str]:
+    """Return the digests of a run's data and of its folds."""
+    problem = prepared.problem
+    labels = None if prepared.classes is None else prepared.classes.tolist()
+    return {
+        "data": problem.fingerprint([prepared.schema.to_json(), labels]),
+        "folds": array_digest(rows for fold in problem.folds for rows in (fold.train, fold.validation)),
+    }
+
+
+def _are_data_whole(directory: RunDirectory, prepared: PreparedProblem) -> bool:
+    """Whether the data on disk are those of the problem, every bit."""
+    if not directory.data.exists():
+        return False
+    try:
+        on_disk = replace(prepared, problem=Problem.read(directory.data, prepared.problem.metric))
+    except RunError:
+        return False
+    same_task = (on_disk.problem.task, on_disk.problem.seed) == (prepared.problem.task, prepared.problem.seed)
+    return same_task and _data_identity(on_disk) == _data_identity(prepared)
+
+
+def _read_data(directory: RunDirectory, manifest: Mapping[str, Any], metric: Metric) -> Problem:
+    """Read the data of a run; raises RunError if one bit is not as it was when the run began."""
+    problem = Problem.read(directory.data, metric)
+    schema, classes = Schema.from_json(manifest["schema"]), classes_from_json(manifest["classes"])
+    identity = _data_identity(PreparedProblem(problem, schema, classes, Policy(**manifest["policy"]), {}))
+    same_task = (asdict(problem.task), problem.seed) == (manifest["task"], manifest["seed"])
+    if not same_task or any(manifest.get(key) != value for key, value in identity.items()):
+        raise RunError(
+            f"The data in {str(directory.data)!r} are not those that the run began with: a file is damaged. Delete "
+            "that folder and call fit with the same data and run_dir: it writes them again and resumes the run."
+        )
+    return problem
 
 
 def _check_same(directory: RunDirectory, identity: Mapping[str, Any]) -> None:
@@ -129,7 +168,7 @@ def open_run(directory: RunDirectory, families: Any, metric: Any) -> PreparedPro
         raise RunError(f"The run in {str(directory.root)!r} kept no data (keep_data=False); give them to fit again.")
     if manifest.get("own_metric") and metric is None:
         raise RunError(f"The run's metric {manifest['metric']!r} was the user's own: load(path, metric=...) brings it.")
-    problem = Problem.read(directory.data, persistence.resolve_metric(manifest, metric))
+    problem = _read_data(directory, manifest, persistence.resolve_metric(manifest, metric))
     known = {**FAMILIES, **choose_families(families)}
     missing = [name for name in manifest["families"] if name not in known]
     if missing:
@@ -142,7 +181,7 @@ def open_run(directory: RunDirectory, families: Any, metric: Any) -> PreparedPro
         classes_from_json(manifest["classes"]),
         Policy(**manifest["policy"]),
         chosen,
-        images=None if reader is None else ImageSource(reader, directory.read_image_names(), manifest["data"]),
+        images=None if reader is None else ImageSource(reader, directory.read_image_names(), manifest["source"]),
     )
 
 
@@ -156,6 +195,7 @@ def run_search(
     *,
     callbacks: Sequence[Callback] = (),
     listener: SearchListener | None = None,
+    stop: StopRequest = NEVER,
 ) -> SearchResult:
     """Search in a locked directory and open the ensemble; `pool` is closed at the end.
 
@@ -165,6 +205,7 @@ def run_search(
     objects = pack_objects(session_objects(problem.metric, prepared.families))
     pool.open(RunContext(directory.root.absolute(), directory.log.absolute(), settings.memory_limit, objects))
     history, curve = directory.read_history(), directory.read_curve()
+    directory.drop_damaged(history)
     earlier = max([trial.ended for trial in history.trials] + [point[0] for point in curve], default=0.0)
     n_train = min(len(fold.train) for fold in problem.folds)
     # Networks and linear models on features learn from all images from the start.
@@ -187,15 +228,24 @@ def run_search(
         listener=listener,
         idle_callback=persistence.preload,
         opening_seconds=0.0 if prepared.images is None else prepared.images.opening_seconds,
+        stop=stop,
     )
     ensemble = search.run()
     directory.drop(directory.temporary)
+    if ensemble is not None and (earlier or search.error):  # files of another day, or a disk with errors
+        ensemble = _whole_ensemble(ensemble, history.trials, directory, search.builder)
     if ensemble is None:
+        if search.interrupted:
+            raise KeyboardInterrupt
         reasons = search.error or describe_failures(history.trials)
         raise NoModelError(f"No model came out of {time.monotonic() - started:.0f} s:\n{reasons}")
     last = (search.budget.now(), min(t.loss for t in history.trials if t.usable), ensemble.loss)
     curve = [*curve, *search.curve, last]
-    directory.write_ensemble(ensemble, curve)
+    try:
+        directory.write_ensemble(ensemble, curve)
+    except DiskError as error:
+        if not search.error:  # else said already
+            warnings.warn(f"{error} The model in memory predicts, and save() keeps it elsewhere.", stacklevel=2)
     predictor = persistence.open_predictor(
         directory.manifest(),
         ensemble,
@@ -228,8 +278,9 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
         raise NoModelError(f"The run in {str(directory.root)!r} has no ensemble, and its data were not kept.")
     resolved = persistence.resolve_metric(manifest, metric)
     if ensemble is None:
-        problem = Problem.read(directory.data, resolved)
-        ensemble = EnsembleBuilder(problem, directory, 25).build(history.trials, finish=True)
+        builder = EnsembleBuilder(_read_data(directory, manifest, resolved), directory, 25)
+        ensemble = builder.build(history.trials, finish=True)
+        ensemble = ensemble and _whole_ensemble(ensemble, history.trials, directory, builder)
     if ensemble is None:
         raise NoModelError(
             f"The run in {str(directory.root)!r} has no usable model yet:\n" + describe_failures(history.trials)
@@ -241,6 +292,17 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
     return SearchResult(predictor, history.trials, directory.read_curve(), Policy(**manifest["policy"]))
 
 
-def temporary_directory() -> Path:
-    """Create a directory for a run that is deleted with its estimator."""
-    return Path(tempfile.mkdtemp(prefix="windvane-"))
+def _whole_ensemble(
+    ensemble: Ensemble, trials: Sequence[Trial], directory: RunDirectory, builder: EnsembleBuilder
+) -> Ensemble | None:
+    """Build an ensemble again without the trials whose files are damaged; None if no trial is left."""
+    left, found = list(trials), ensemble
+    while damaged := directory.damaged_members(found):
+        numbers = ", ".join(map(str, sorted(damaged)))
+        warnings.warn(f"Files of trial {numbers} are damaged; the ensemble does without.", stacklevel=2)
+        left = [trial for trial in left if trial.number not in damaged]
+        again = builder.build(left, finish=True)
+        if again is None:
+            return None
+        found = again
+    return found

@@ -14,10 +14,12 @@ from windvane.runtime.ensemble import Ensemble
 from windvane.search.checkpoint import read_checkpoint
 from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.history import PerformanceCurve
+from windvane.search.history_writer import HistoryWriter
 from windvane.search.scheduler import Scheduler
 from windvane.search.trial import Trial
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.pool import WorkerPool
+from windvane.stop_signals import NEVER, StopRequest
 
 TICK_SECONDS = 0.2
 SECONDS_FOR_OPENING = 0.3  # of the grace that are left for opening the models
@@ -72,14 +74,17 @@ class Search:
         listener: SearchListener | None = None,
         idle_callback: Callable[[], None] | None = None,
         opening_seconds: float = 0.0,
+        stop: StopRequest = NEVER,
     ) -> None:
         self.scheduler, self.pool, self.builder, self.budget = scheduler, pool, builder, budget
         self.history = scheduler.history
-        self.callbacks, self.idle_callback = callbacks, idle_callback
+        self.callbacks, self.idle_callback, self.stop = callbacks, idle_callback, stop
         self.listener = SearchListener() if listener is None else listener
         self.opening_seconds = opening_seconds  # kept back for models that take long to open
         self.curve: PerformanceCurve = []
-        self.error = ""  # why the workers could not continue
+        self.error = ""  # why the search could not continue
+        self.interrupted = False
+        self.writer = HistoryWriter(builder.directory, self.history)
         self._stopped = False
         self._started: dict[int, float] = {}  # by number of the trial
         self._live: dict[int, Trial] = {}  # last checkpoints of running trials
@@ -90,6 +95,9 @@ class Search:
         """Search until the time or the trials end, a callback says so, or Ctrl-C; None if no trial is usable."""
         try:
             while not self._is_finished():
+                if self.writer.error is not None:
+                    self.error = f"The run cannot be written: {self.writer.error}."
+                    break
                 self._submit_trials()
                 if self._ensemble_is_due:  # only now that every worker is busy
                     self._update_ensemble()
@@ -101,13 +109,27 @@ class Search:
                     break
                 elif event.trial is not None:
                     self._on_trial(event.trial, finished=event.kind == "finished")
-        except KeyboardInterrupt:
-            self._stopped = True  # fit returns with the trials so far; a second one raises
         except WorkerError as error:
             self.error = str(error)
-            warnings.warn(f"The search ended early: {error}", stacklevel=2)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and not self.stop.requested:
+                self.interrupted = True  # fit returns with the trials so far
+            else:  # a second signal, or an error of a callback
+                self._stop_running()
+                self.writer.close(1.0)
+                raise
         self._stop_running()
-        return self.builder.build(self.history.trials, finish=True)
+        ensemble = self.builder.build(self.history.trials, finish=True)
+        self.writer.close(max(1.0, self.budget.left()))
+        if self.writer.error is not None and not self.error:
+            self.error = f"The run cannot be written: {self.writer.error}."
+        if self.error and ensemble is not None:
+            warnings.warn(
+                f"The search ended early: {self.error} The model of the trials so far is returned; in memory it "
+                "predicts, and save() keeps it elsewhere.",
+                stacklevel=2,
+            )
+        return ensemble
 
     @property
     def seconds_left(self) -> float:
@@ -125,7 +147,8 @@ class Search:
         return self.scheduler.n_trials is None
 
     def _is_finished(self) -> bool:
-        if self._stopped or self.seconds_left <= 0:
+        self.interrupted |= self.stop.requested
+        if self._stopped or self.interrupted or self.seconds_left <= 0:
             return True
         return not self.pool.running and (self.scheduler.is_exhausted or not self.scheduler.active_families)
 
@@ -156,17 +179,16 @@ class Search:
         if finished:
             del self._live[trial.number]
             self._record(trial)
+        else:
+            self.writer.put(trial, ended=False)
         # Interim ensembles may cost 2 % of the time.
         pause = max(2.0, 50 * self.builder.seconds)
         is_time = time.monotonic() - self._ensemble_updated > pause
         self._ensemble_is_due |= is_first or (finished and trial.usable and is_time)
 
     def _record(self, trial: Trial) -> None:
-        try:
-            self.history.append(trial)
-        except OSError as error:
-            warnings.warn(f"The history of the run cannot be written ({error}); the search ends.", stacklevel=2)
-            self._stopped = True
+        self.history.append(trial)
+        self.writer.put(trial, ended=True)
         self.listener.trial(trial)
         self._announce()
         for callback in self.callbacks:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from windvane.errors import DiskError
 from windvane.models.base import Family, Model, TrainingContext
 from windvane.runtime.columns.table import Integers
 from windvane.search.checkpoint import Predictions, latest_checkpoint, next_name, read_checkpoint, write_checkpoint
@@ -62,6 +63,7 @@ def train_trial(
 
     A checkpoint in `folder`, the trial's own, is resumed. `on_checkpoint` is called after each new one. `deadline` is a
     `time.monotonic` instant. An error of the model is a status, never an exception, and earlier checkpoints count.
+    Raises DiskError if a checkpoint cannot be written: no other trial could write one either.
     """
     submitted = trial.without_results()
     trial = replace(submitted, status="stopped", error="no checkpoint was written for every fold in its time")
@@ -119,6 +121,8 @@ def train_trial(
             seconds_per_iteration = (timer.fit - seconds_before) / max(1, iterations - before)
             while len(targets) > 1 and (targets[0] - iterations) * seconds_per_iteration < MIN_STAGE_SECONDS:
                 targets.pop(0)
+    except DiskError:
+        raise
     except MemoryError as error:
         return replace(trial, status="out_of_memory", error=f"out of memory: {error}".rstrip(": "))
     except Exception as error:  # an error of a library or of a user's family ends this trial only

@@ -71,7 +71,7 @@ _WEIGHT_DECAY, _DROPOUT = 0.1, 0.1  # the paper compares dropout and stochastic 
 PARTS = ("transfer", "level", "regularization", "weight_decay")
 PAPER = "the paper"
 OURS = "a rule of ours that gives the authors' published defaults"
-MEASURED = "measured by us on small sets (benchmarks/miniature.py)"
+MEASURED = "measured by us on small sets (benchmarks/vision/miniature.py)"
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from windvane.errors import InputError, ModelFileError
-from windvane.runtime.serialization import digest, read_json, reading, write_json
+from windvane.runtime.serialization import digest, read_json, reading, unseal, write_sealed, writing
 from windvane.version import VERSION
 from windvane.vision.networks.create import create_model
 from windvane.vision.recipe import Recipe, recipe_from_json
 from windvane.vision.training.checkpoint import write_tensors
 
-FORMAT = 2
+FORMAT = 3
 KIND = "image_model"
 MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
 _LIBRARIES = ("torch", "timm", "torchvision", "numpy")
@@ -51,9 +51,8 @@ def save_model(
         "weights": digest(folder / WEIGHTS),
         **facts,
     }
-    part = folder / f"{MANIFEST}.part"
-    write_json(part, content)
-    part.replace(folder / MANIFEST)
+    with writing(folder, "An earlier model is unchanged."):
+        write_sealed(folder / MANIFEST, content)
 
 
 def load_model(folder: str | Path, device: str = "cpu") -> TrainedModel:
@@ -88,6 +87,7 @@ def load_model(folder: str | Path, device: str = "cpu") -> TrainedModel:
     manifest = read_json(folder / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise ModelFileError(f"{str(folder)!r} was written by windvane {manifest.get('windvane')}; this is {VERSION}.")
+    manifest = unseal(manifest, folder / MANIFEST)
     with reading(folder / MANIFEST):
         recipe, classes = recipe_from_json(manifest["recipe"]), tuple(map(str, manifest["classes"]))
     if digest(folder / WEIGHTS) != manifest.get("weights"):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,15 +16,15 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from bad_families import BadFamily
 from sklearn.datasets import load_iris
 from toys import ToyFamily, make_problem
 
+from benchmarks.engine.bad_families import BadFamily
 from windvane import AutoClassifier, InputError, Metric
 from windvane.errors import WorkerError
 from windvane.search.run_directory import RunDirectory
 from windvane.search.trial import Trial
-from windvane.search.workers import dask_pool
+from windvane.search.workers import dask_members, dask_pool
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.messages import RunContext, pack_objects
 from windvane.search.workers.pool import Event
@@ -49,7 +52,7 @@ def dask() -> Iterator[Any]:
 def sight(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Whether the Dask workers see the run directory; where not, steps are carried."""
     if request.param == "carried":
-        monkeypatch.setattr(dask_pool, "check_worker", lambda witness: (VERSION, False))
+        monkeypatch.setattr(dask_members, "check_worker", lambda witness: (VERSION, False))
     return str(request.param)
 
 
@@ -136,9 +139,10 @@ def test_an_address_an_own_metric_and_a_budget(dask: Any) -> None:
 
 def test_limits_hold_there_and_nothing_is_left(dask: Any, tmp_path: Path) -> None:
     pool = DaskPool(dask, -1, MEMORY)
-    assert pool.n_workers == 2 and pool.has_idle_worker
+    assert pool.n_workers == 2
     try:
         pool.open(make_context(tmp_path, BadFamily("hang", good_steps=1), BadFamily("segfault")))
+        assert pool.has_idle_worker
         pool.submit(Trial(0, "bad_hang", {}, "portfolio", 0), 1.0, 0.5)
         assert [trial.number for trial in pool.running] == [0] and pool.has_idle_worker
         trial = events(pool, "finished").trial
@@ -198,9 +202,9 @@ def test_a_trial_outlives_its_dask_worker_and_resumes_its_checkpoint(dask: Any, 
         # are carried, Dask's own attempt starts again, and may still train while it is cancelled, in the same process.
         resumed = [sizes for sizes in grown.values() if sizes[-6:] == ["2"] * 3 + ["8"] * 3]
         assert resumed, f"the checkpoint was not resumed: {grown}"
-        assert not list((tmp_path / "run").glob("cluster-*"))
     finally:
         pool.close()
+    assert not list((tmp_path / "run").glob("cluster-*"))
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "no such place", 8786])
@@ -214,7 +218,7 @@ def test_a_bad_address_is_one_clear_error(address: Any, monkeypatch: pytest.Monk
 
 
 def test_other_versions_are_refused(dask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dask_pool, "check_worker", lambda witness: ("0.0.0", True))
+    monkeypatch.setattr(dask_members, "check_worker", lambda witness: ("0.0.0", True))
     pool = DaskPool(dask, 1, MEMORY)
     try:
         with pytest.raises(WorkerError, match=r"have windvane 0\.0\.0; here it is"):
@@ -247,3 +251,68 @@ def test_a_scheduler_that_goes_away_ends_the_search_with_what_there_is() -> None
     assert any("The search ended early" in str(w.message) for w in caught)
     assert len(model.trials_) >= 3
     assert model.score(X, y) > -0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "during"])
+@pytest.mark.parametrize("frozen", ["worker", "scheduler"])
+def test_what_is_frozen_never_hangs_a_fit(frozen: str, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_members, "SILENT_SECONDS", 4.0)
+    X, y = load_iris(return_X_y=True)
+    with Cluster() as cluster, distributed.Client(cluster.address) as client:
+        client.wait_for_workers(2)
+        victim = cluster.processes[0 if frozen == "scheduler" else 1].pid
+        if when == "before":
+            os.kill(victim, signal.SIGSTOP)
+
+        def freeze(trial: Trial) -> None:
+            if trial.number == 1:
+                os.kill(victim, signal.SIGSTOP)
+
+        started = time.monotonic()
+        model = AutoClassifier(45, families=["linear", "extra_trees"], verbose=0, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                model.fit(X, y, dask_client=client, callbacks=[freeze])
+                assert model.score(X, y) > -0.5
+                if frozen == "worker":
+                    assert len(model.trials_) > 2
+            except WorkerError as error:
+                assert (frozen, when) == ("scheduler", "before") and "does not answer" in str(error)
+            finally:
+                seconds = time.monotonic() - started
+                os.kill(victim, signal.SIGCONT)
+        assert seconds < 45 + 8  # on a busy machine
+
+
+class Cluster:
+    """A scheduler and two workers, each a process of its own that can be frozen."""
+
+    def __enter__(self) -> Cluster:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.address = f"tcp://127.0.0.1:{port}"
+        base = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", str(port), "--no-dashboard"]
+        worker = [sys.executable, "-m", "distributed.cli.dask_worker", self.address, "--nthreads", "1", "--no-nanny"]
+        commands = [[*base, "--host", "127.0.0.1"], *[[*worker, "--no-dashboard"]] * 2]
+        self.processes = [
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in commands
+        ]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait()
+
+
+def test_a_call_that_never_returns_ends_in_time() -> None:
+    started = time.monotonic()
+    with pytest.raises(TimeoutError, match="did not answer within 0 seconds"):
+        dask_members.within(0.2, lambda: time.sleep(5))
+    assert time.monotonic() - started < 2
+    assert dask_members.within(5, lambda: 7 // 2) == 3
+    with pytest.raises(ZeroDivisionError):
+        dask_members.within(5, lambda: 7 // 0)

@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
+ROOT = Path(__file__).resolve().parents[3]
 
 # No `__main__` guard on purpose; the hang never returns to Python.
 SCRIPT = textwrap.dedent("""
     import signal, sys, time, threading
-    sys.path.insert(0, {benchmarks!r})
-    from bad_families import BadFamily
+    sys.path.insert(0, {root!r})
+    from benchmarks.engine.bad_families import BadFamily
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it, and so would this
     from sklearn.datasets import load_iris
     from windvane import AutoClassifier
@@ -33,7 +33,7 @@ SCRIPT = textwrap.dedent("""
 
 def spawn(how: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(benchmarks=str(BENCHMARKS), how=how)],
+        [sys.executable, "-c", SCRIPT.format(root=str(ROOT), how=how)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

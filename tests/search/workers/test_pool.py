@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from bad_families import BadFamily
 from sklearn.datasets import load_iris
 
+from benchmarks.engine.bad_families import BadFamily
 from windvane.data.splits import make_folds
 from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric

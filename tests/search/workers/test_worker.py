@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from windvane.data.splits import make_folds
 from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric
 from windvane.runtime.columns.table import Table
+from windvane.runtime.serialization import read_sealed
 from windvane.search.problem import Problem
 from windvane.search.run_directory import RunDirectory
 from windvane.search.trial import Trial
@@ -59,8 +59,8 @@ def test_it_trains_until_its_input_ends(program: subprocess.Popen[bytes], direct
     trial = Trial.from_json(done["trial"])
     assert (trial.number, trial.status) == (7, "done")
     assert trial.loss < 0.3
-    record = json.loads((directory.checkpoint(7, trial.checkpoint or "") / "trial.json").read_text())
-    assert record["loss"] == trial.loss
+    record = read_sealed(directory.checkpoint(7, trial.checkpoint or "") / "trial.json")
+    assert record["trial"]["loss"] == trial.loss
     program.stdin.close()
     assert program.wait(20) == 0
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from pictures import image_set, noise, tiny_recipe
 
-from windvane.data.images.dataset import ImageDataset, crop_center, resize_square
+from windvane.data.images.dataset import ImageDataset
+from windvane.runtime.images import crop_center, resize_square
 from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.loader import (
     EpochSampler,

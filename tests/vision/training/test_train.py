@@ -19,11 +19,12 @@ from pictures import digits, image_set, noise, parts, tiny_recipe
 
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError, NotFiniteError, RunMismatchError
+from windvane.stop_signals import SIGNALS, stop_on_signal
 from windvane.vision.predict import predict_proba
 from windvane.vision.saved_model import load_model
 from windvane.vision.training.checkpoint import CHECKPOINT
 from windvane.vision.training.run import TrainingRun
-from windvane.vision.training.train import SIGNALS, stop_on_signal, train
+from windvane.vision.training.train import train
 from windvane.vision.training.training_log import Evaluation
 
 ROOT = Path(__file__).resolve().parents[2]

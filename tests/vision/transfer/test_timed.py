@@ -14,12 +14,13 @@ import torch
 from pictures import digits, image_set, parts, tiny_recipe
 
 from windvane.errors import InputError, RunMismatchError
+from windvane.stop_signals import StopRequest
 from windvane.vision.networks.profiling import Timing
 from windvane.vision.predict import predict_proba
 from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import load_model
 from windvane.vision.training.run import TrainingRun
-from windvane.vision.training.train import StopRequest, run_training, train
+from windvane.vision.training.train import run_training, train
 from windvane.vision.training.training_log import ProgressLogger
 from windvane.vision.transfer.finetune import finetune_recipe
 from windvane.vision.transfer.timed import PLAN, finetune_timed

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import shutil
 import time
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from windvane.data.task import Task
@@ -25,7 +23,7 @@ from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import CatBoostColumns, FittedCatBoost
 from windvane.runtime.models.fitted import FittedModel
-from windvane.runtime.serialization import check_digest, digest
+from windvane.runtime.serialization import check_digest, delete_with, digest, temporary_folder
 
 _STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _PATIENCE = 50  # as for LightGBM
@@ -82,9 +80,9 @@ class CatBoostModel(BaseModel):
         super().__init__(encoder, target_scaler, context)
         self.booster: Any = None
         self._columns = CatBoostColumns(encoder.n_numbers, encoder.cardinalities)
-        folder = mkdtemp(prefix="windvane-catboost-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._snapshot = Path(folder, "snapshot")
+        folder = temporary_folder("windvane-catboost-")
+        delete_with(self, folder)
+        self._snapshot = folder / "snapshot"
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
         """Make the pools to learn from and to be evaluated on."""
@@ -94,6 +92,8 @@ class CatBoostModel(BaseModel):
             "train_dir": str(self._snapshot.parent),
             "snapshot_file": str(self._snapshot),
         }
+        if self.context.task.kind == "binary" and (train.target == train.target[0]).all():
+            self._parameters["class_names"] = [0, 1]  # it would not know the other class
         known = self.encoder.transform(validation.table)
         self._train = Pool(self._columns(features), self.target_scaler.transform(train.target), weight=train.weight)
         self._valid = Pool(
@@ -152,6 +152,7 @@ def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
         "boosting_type": "Plain",
         "bootstrap_type": "Bernoulli",
         "use_best_model": False,
+        "allow_const_label": True,
         "random_seed": context.seed,
         "thread_count": context.threads,
         "logging_level": "Silent",

@@ -184,7 +184,8 @@ class WideLookup:
         self._columns = [j for j, _ in tables]
         heights = [len(table) for _, table in tables]
         self._offsets = np.cumsum([0, *heights[:-1]]).astype(np.intp)  # first row of each table in the stack
-        self._stack: sp.csr_matrix = sp.csr_matrix(sp.block_diag([table for _, table in tables], format="csr"))
+        blocks = [sp.csr_matrix(table) for _, table in tables]  # of dense ones scipy will make another type
+        self._stack: sp.csr_matrix = sp.csr_matrix(sp.block_diag(blocks, format="csr"))
 
     def __call__(self, numbers: Floats, codes: Floats, rows: NDArray[np.intp]) -> sp.csr_matrix:
         picked = rows[:, self._columns] + self._offsets  # (n, number of tables)

@@ -202,8 +202,7 @@ class FittedRealMLP(FittedModel):
         super().__init__(encoder, output)
         self.spec, self.parameters, self.input_scale = spec, parameters, input_scale  # (spec.size,), (q,)
         self.limits = limits  # of the training target in its units, which predictions never leave
-        # Converting them for each row would cost more than the row.
-        self._double = spec.views(parameters.astype(np.float64))
+        self._parts = spec.views(parameters)
 
     @classmethod
     def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedRealMLP:
@@ -219,8 +218,9 @@ class FittedRealMLP(FittedModel):
             return cls(encoder, output, spec, parameters, input_scale, (low, high))
 
     def predict(self, table: Table) -> Floats:
-        features = smooth_clip(float32(self.encoder.transform(table)).astype(np.float64), self.input_scale)
-        scores = find_scores(self.spec, self._double, features)
+        # In single precision, as in training: half the time of double precision.
+        features = smooth_clip(float32(self.encoder.transform(table)), self.input_scale)
+        scores = find_scores(self.spec, self._parts, features).astype(np.float64)
         if not self.output.n_classes:
             return self.output.from_values(np.clip(scores[:, 0], *self.limits))
         return np.asarray(softmax(scores, axis=1))

@@ -18,7 +18,7 @@ from windvane.data.task import Task
 from windvane.settings import VALIDATIONS
 
 # One round of boosting on one core costs about this many seconds for each cell (rows x columns), and a
-# useful model has about this many rounds; measured in benchmarks/engine.py, good to a factor of two.
+# useful model has about this many rounds; measured in benchmarks/engine/engine.py, good to a factor of two.
 _SECONDS_PER_CELL = 1.5e-8
 _ROUNDS = 200
 _CONFIGURATIONS = 5  # fewer than these say little about which one is best

@@ -1,13 +1,12 @@
 """The workers of a fit on a Dask cluster: a task for each trial, which runs a worker process on its machine.
 
-If a Dask worker dies, Dask starts its task again on another one. The fit notices, since each attempt reports its name
-first: in a shared run directory the new attempt resumes the checkpoint by itself; otherwise it is cancelled, and the
-trial is sent again with the checkpoint in the run directory.
+Each trial is sent to one Dask worker, out of those that answer (`windvane.search.workers.dask_members`). If that worker
+dies or is silent, the trial is sent to another one with its checkpoint. No call waits for the cluster without a limit:
+a scheduler that is frozen leaves the fit with what it has, at the end of its budget.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import queue
 import threading
@@ -23,22 +22,22 @@ from windvane.errors import InputError, WorkerError
 from windvane.search.checkpoint import latest_checkpoint, pack_folder, read_checkpoint, write_received_checkpoint
 from windvane.search.run_directory import RunDirectory
 from windvane.search.trial import Trial
-from windvane.search.workers.dask_task import RunData, TaskMessage, TrialTask, check_worker, run_trial_task
+from windvane.search.workers.dask_members import ANSWER_SECONDS, CLUSTER_ERRORS, DaskMembers, within
+from windvane.search.workers.dask_task import RunData, TaskMessage, TrialTask, run_trial_task
 from windvane.search.workers.messages import RunContext
 from windvane.search.workers.pool import Event
 from windvane.settings import resolve_jobs
-from windvane.version import VERSION
 
 CONNECT_SECONDS = 5.0
 POLL_SECONDS = 0.1
-COUNT_SECONDS = 2.0  # between looks at how many threads the cluster has
+COUNT_SECONDS = 1.0  # between looks at who is there
+GREET_SECONDS = 3.0  # for the workers' first answers, which need imports; later ones count from then on
 EMPTY_SECONDS = 60.0  # after so long without a worker the cluster is given up
-FETCH_SECONDS = 10.0  # for a task's result
+FETCH_SECONDS = 5.0  # for a task's result
 END_SECONDS = 1.0  # for tasks to kill their processes
 MAX_DEATHS = 3  # of Dask workers under one trial
 MAX_ERRORS = 3  # tasks in a row that end outside a trial
 
-_CLUSTER_ERRORS = (Exception, asyncio.CancelledError)  # a client raises these when its cluster goes away
 _GONE = "The Dask scheduler is gone."
 
 
@@ -46,6 +45,7 @@ _GONE = "The Dask scheduler is gone."
 class _Running:
     task: TrialTask
     future: Any = None
+    worker: str = ""  # address of its Dask worker
     attempt: str | None = None  # the last one that reported
     deaths: int = 0
 
@@ -62,17 +62,19 @@ class DaskPool:
         from distributed import Queue
 
         self._client, self._n_jobs, self._owned = client, n_jobs, owned
+        self._members = DaskMembers(client)
         self.n_workers = self._count()
         self._memory = None if memory_limit is None else float(memory_limit) / self.n_workers
         self._context: RunContext | None = None
-        self._data: Any = None  # a future of RunData; None if the run directory is shared
+        self._witness: Path | None = None
+        self._data: dict[str, Any] = {}  # by Dask worker: a future of RunData, if not all see the run directory
         self._running: dict[int, _Running] = {}
         self._errors = 0
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()  # futures
         # Messages of tasks, futures of ended tasks with their results, errors of the cluster.
         self._inbox: queue.SimpleQueue[TaskMessage | tuple[Any, TaskMessage | None] | WorkerError] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._messages = Queue(f"windvane-{uuid.uuid4().hex}", client=client)
+        self._messages = within(ANSWER_SECONDS, lambda: Queue(f"windvane-{uuid.uuid4().hex}", client=client))
         self._listener = threading.Thread(target=self._listen, daemon=True, name="windvane-cluster")
         self._listener.start()
 
@@ -92,7 +94,7 @@ class DaskPool:
         if not isinstance(address, str):
             raise InputError(f"scheduler={address!r} is not usable. Allowed: an address such as 'tcp://host:8786'.")
         try:
-            client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+            client = within(2 * CONNECT_SECONDS, lambda: Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(
                 f"scheduler={address!r} cannot be reached: {error}. Allowed: the address of a Dask scheduler that runs."
@@ -100,7 +102,8 @@ class DaskPool:
         try:
             return cls(client, n_jobs, memory_limit, owned=True)
         except BaseException:
-            client.close()
+            with contextlib.suppress(*CLUSTER_ERRORS):
+                within(2.0, client.close)
             raise
 
     def open(self, context: RunContext) -> None:
@@ -111,23 +114,13 @@ class DaskPool:
         self._context = context
         witness = context.root / f"cluster-{uuid.uuid4().hex}"
         witness.touch()
-        try:
-            answers = self._client.run(check_worker, str(witness))
-        except _CLUSTER_ERRORS as error:
-            raise WorkerError(f"The Dask workers cannot run windvane: {type(error).__name__}: {error}") from error
-        finally:
-            witness.unlink()
-        others = {version for version, _ in answers.values()} - {VERSION}
-        if others:
-            raise WorkerError(f"The Dask workers have windvane {', '.join(sorted(others))}; here it is {VERSION}.")
-        if not all(seen for _, seen in answers.values()):
-            # A separate task and not scattered: what is scattered is lost with the Dask workers that hold it.
-            self._data = self._submit(RunData, pack_folder(context.root / "data"), name="data")
+        self._witness = witness  # stays, for workers that answer late
+        self._members.greet(str(witness), GREET_SECONDS)
 
     @property
     def has_idle_worker(self) -> bool:
         """Whether a trial may be submitted."""
-        return len(self._running) < self.n_workers
+        return len(self._running) < self.n_workers and self._free_worker() is not None
 
     @property
     def running(self) -> list[Trial]:
@@ -150,6 +143,9 @@ class DaskPool:
         while True:
             if self._client.status != "running":
                 raise WorkerError(_GONE)
+            event = self._send_elsewhere()
+            if event is not None:
+                return event
             try:
                 item = self._inbox.get(timeout=max(0.0, end - time.monotonic()))
             except queue.Empty:
@@ -171,20 +167,23 @@ class DaskPool:
         try:
             if self._client.status == "running":
                 self._cancel()
-                self._messages.close()
+                within(END_SECONDS, self._messages.close)
             elif self._running:
                 time.sleep(END_SECONDS)  # the Dask workers notice that the scheduler is gone, and end their tasks
-        except _CLUSTER_ERRORS:
-            pass  # gone in this moment
-        self._running, self._data = {}, None
+        except CLUSTER_ERRORS:
+            pass  # gone in this moment, or frozen
+        self._running, self._data = {}, {}
+        if self._witness is not None:
+            self._witness.unlink(missing_ok=True)
         if self._owned:
-            with contextlib.suppress(*_CLUSTER_ERRORS):
-                self._client.close(timeout=2)
+            with contextlib.suppress(*CLUSTER_ERRORS):
+                within(1.0, lambda: self._client.close(timeout=1))
 
     def _cancel(self) -> None:
         """Cancel what runs, and wait for the last message of each task: no checkpoint changes any more."""
         left = {r.future.key: r for r in self._running.values() if r.future.status == "pending"}
-        self._client.cancel([running.future for running in self._running.values()])
+        futures = [running.future for running in self._running.values()]
+        within(END_SECONDS, lambda: self._client.cancel(futures))
         self._listener.join(END_SECONDS)
         end = time.monotonic() + END_SECONDS
         while left and time.monotonic() < end:
@@ -203,7 +202,7 @@ class DaskPool:
             time.sleep(0.02)
 
     def _get_messages(self) -> list[TaskMessage]:
-        return [TaskMessage(**message) for message in self._messages.get(batch=True)]
+        return [TaskMessage(**message) for message in within(ANSWER_SECONDS, lambda: self._messages.get(batch=True))]
 
     def _folder(self, trial: Trial) -> Path:
         assert self._context is not None
@@ -213,22 +212,63 @@ class DaskPool:
         """Send a trial, with its checkpoint if the run directory is not shared."""
         trial, checkpoint = running.task.trial, None
         latest = latest_checkpoint(self._folder(trial))
-        if self._data is not None and latest is not None:
+        if latest is not None and not self._members.must_see:
             checkpoint = (latest.name, pack_folder(latest))
         try:
             if running.future is not None:
-                self._client.cancel([running.future])
+                with contextlib.suppress(TimeoutError):
+                    within(END_SECONDS, lambda: self._client.cancel([running.future]))
             name = f"trial-{trial.number}"
-            running.future = self._submit(run_trial_task, running.task, self._data, checkpoint, name=name)
+            running.worker = self._free_worker(but=running.worker) or ""  # any, while none has answered
+            data = self._data_for(running.worker)
+            running.future = self._submit(
+                run_trial_task,
+                running.task,
+                data,
+                checkpoint,
+                name=name,
+                workers=[running.worker] if running.worker else None,
+            )
             running.attempt = None
             running.future.add_done_callback(self._ended.put)
-        except _CLUSTER_ERRORS as error:
+        except CLUSTER_ERRORS as error:
             raise WorkerError(_GONE) from error
 
-    def _submit(self, work: Callable[..., Any], *parts: Any, name: str) -> Any:
+    def _submit(self, work: Callable[..., Any], *parts: Any, name: str, workers: list[str] | None = None) -> Any:
+        key = f"windvane-{name}-{uuid.uuid4().hex}"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a table is large, and Dask says so
-            return self._client.submit(work, *parts, key=f"windvane-{name}-{uuid.uuid4().hex}", pure=False)
+            return self._client.submit(work, *parts, key=key, pure=False, workers=workers)  # waits for nothing
+
+    def _data_for(self, worker: str) -> Any:
+        """Return a future of the run's data on one Dask worker; None if all see the run directory."""
+        assert self._context is not None
+        if self._members.must_see:
+            return None
+        if worker not in self._data:
+            # A task and not scattered, and of this worker alone: nothing waits for one that is frozen.
+            archive = pack_folder(self._context.root / "data")
+            self._data[worker] = self._submit(RunData, archive, name="data", workers=[worker] if worker else None)
+        return self._data[worker]
+
+    def _free_worker(self, but: str = "") -> str | None:
+        """Return the usable Dask worker with most threads to spare, another one than `but` if there is one."""
+        free = self._members.usable
+        for running in self._running.values():
+            if running.worker in free:
+                free[running.worker] -= 1
+        free = {address: threads for address, threads in free.items() if threads > 0}
+        return max(free, key=lambda address: (address != but, free[address]), default=None)
+
+    def _send_elsewhere(self) -> Event | None:
+        """Send the trials again whose Dask worker is gone or silent, as soon as another one is free."""
+        usable = self._members.usable
+        for running in list(self._running.values()):
+            if running.worker and running.worker not in usable and self._free_worker(but=running.worker) is not None:
+                event = self._on_death(running, send_again=True)
+                if event is not None:
+                    return event
+        return None
 
     def _on_message(self, message: TaskMessage) -> Event | None:
         running = self._find(message.key)
@@ -237,7 +277,7 @@ class DaskPool:
         before, running.attempt = running.attempt, message.attempt
         if before not in (None, running.attempt):
             # Without a shared run directory the new attempt does not know the checkpoint.
-            return self._on_death(running, send_again=self._data is not None)
+            return self._on_death(running, send_again=not self._members.must_see)
         return Event("checkpoint", self._receive(message)) if message.kind == "checkpoint" else None
 
     def _on_result(self, future: Any, message: TaskMessage | None) -> Event | None:
@@ -249,9 +289,12 @@ class DaskPool:
         # Without a message, others cancelled the task, or its result was lost with its Dask worker.
         if message is None or message.kind == "cancelled":
             return self._on_death(running, send_again=True)
-        self._errors = 0
         if message.kind == "worker_error":
-            return Event("worker_error", error=message.error)
+            self._errors += 1
+            if self._errors > MAX_ERRORS or len(self._members.usable) < 2:
+                return Event("worker_error", error=message.error)
+            return self._give_up(running, f"its Dask worker cannot train: {message.error}")
+        self._errors = 0
         del self._running[running.task.trial.number]
         return Event("finished", self._receive(message))
 
@@ -270,7 +313,9 @@ class DaskPool:
 
     def _on_error(self, running: _Running) -> Event:
         """Give up a task that failed outside the trial, or that Dask gave up."""
-        error = running.future.exception()
+        error: object = None
+        with contextlib.suppress(*CLUSTER_ERRORS):
+            error = within(FETCH_SECONDS, running.future.exception)
         self._errors += 1
         if self._errors > MAX_ERRORS:
             raise WorkerError(f"The Dask workers cannot run windvane: {type(error).__name__}: {error}")
@@ -279,8 +324,8 @@ class DaskPool:
     def _give_up(self, running: _Running, error: str) -> Event:
         trial = running.task.trial
         del self._running[trial.number]
-        with contextlib.suppress(*_CLUSTER_ERRORS):
-            self._client.cancel([running.future])
+        with contextlib.suppress(*CLUSTER_ERRORS):
+            within(END_SECONDS, lambda: self._client.cancel([running.future]))
         trial = read_checkpoint(self._folder(trial)) or trial.without_results()
         return Event("finished", replace(trial, status="crashed", error=error))
 
@@ -298,10 +343,11 @@ class DaskPool:
     def _count(self) -> int:
         """Count the trials that may run at once."""
         try:
-            self._client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+            within(CONNECT_SECONDS + 1, lambda: self._client.wait_for_workers(1, timeout=CONNECT_SECONDS))
+            self._members.refresh()
         except TimeoutError as error:
-            raise WorkerError("The Dask cluster has no workers.") from error
-        threads = int(sum(self._client.nthreads().values()))
+            raise WorkerError("The Dask cluster has no workers, or its scheduler does not answer.") from error
+        threads = self._members.n_threads
         return min(threads, resolve_jobs(self._n_jobs, threads))
 
     def _listen(self) -> None:
@@ -312,15 +358,20 @@ class DaskPool:
             with contextlib.suppress(queue.Empty):
                 ended.append(self._ended.get(timeout=POLL_SECONDS))
             try:
-                for message in self._get_messages():  # a task sends all its messages before it ends
-                    self._inbox.put(message)
                 if time.monotonic() - counted > COUNT_SECONDS:
-                    counted, threads = time.monotonic(), sum(self._client.nthreads().values())
+                    self._members.refresh()
+                    counted, threads = time.monotonic(), self._members.n_threads
                     seen = counted if threads else seen
                     self.n_workers = min(threads, resolve_jobs(self._n_jobs, max(1, threads)))
                     if counted - seen > EMPTY_SECONDS:
                         raise WorkerError("The Dask cluster has no workers any more.")
-            except _CLUSTER_ERRORS as error:
+                for message in self._get_messages():  # a task sends all its messages before it ends
+                    self._inbox.put(message)
+            except TimeoutError:
+                for future in ended:  # the scheduler is frozen for now
+                    self._ended.put(future)
+                continue
+            except CLUSTER_ERRORS as error:
                 if not self._closing.is_set():
                     self._inbox.put(WorkerError(str(error) or _GONE))
                 return
@@ -331,7 +382,7 @@ class DaskPool:
 def _result(future: Any) -> TaskMessage | None:
     """Return the result of a task; None if it is lost."""
     if future.status == "finished":
-        with contextlib.suppress(*_CLUSTER_ERRORS):  # a Dask worker that has just died
+        with contextlib.suppress(*CLUSTER_ERRORS):  # a Dask worker that has just died
             result: TaskMessage = future.result(timeout=FETCH_SECONDS)
             return result
     return None

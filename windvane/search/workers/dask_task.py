@@ -7,17 +7,16 @@ Checkpoints are reported through a distributed queue, with their files if that m
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 import threading
 import uuid
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from windvane.search.checkpoint import pack_checkpoint, unpack_folder
+from windvane.runtime.serialization import delete_with
+from windvane.search.checkpoint import drop_earlier, pack_checkpoint, unpack_folder
 from windvane.search.run_directory import RunDirectory
 from windvane.search.trial import Trial
 from windvane.search.workers.messages import RunContext
@@ -50,7 +49,7 @@ class RunData:
         with self._lock:
             if self._root is None:
                 root = Path(tempfile.mkdtemp(prefix="windvane-", dir=parent))
-                weakref.finalize(self, shutil.rmtree, root, ignore_errors=True)
+                delete_with(self, root)
                 unpack_folder(self.archive, root / "data")
                 self._root = root
             return self._root
@@ -117,6 +116,8 @@ def run_trial_task(task: TrialTask, data: RunData | None, checkpoint: tuple[str,
                     return message
                 messages.put(asdict(message))
                 sent = name
+                if files is not None and name is not None:  # the fit has it
+                    drop_earlier(folder, name)
         finally:
             pool.close()
     cancelled = replace(started, kind="cancelled")

@@ -58,9 +58,9 @@ class OrphanReaper:
                 self._write(f"-{pid}")
 
     def close(self) -> None:
-        """End the program."""
+        """End the program; the one of the parent of a fork stays."""
         with self._lock:
-            if self._process is not None and self._process.stdin is not None:
+            if self._owner == os.getpid() and self._process is not None and self._process.stdin is not None:
                 with contextlib.suppress(OSError):
                     self._process.stdin.close()
                 with contextlib.suppress(subprocess.TimeoutExpired):

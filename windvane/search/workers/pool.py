@@ -12,28 +12,33 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import IO, Any, Literal
 
 import psutil
 
-from windvane.errors import WorkerError
+from windvane.errors import InputError, WorkerError
 from windvane.search.checkpoint import read_checkpoint
 from windvane.search.run_directory import RunDirectory
 from windvane.search.trial import Trial
 from windvane.search.workers import messages
 from windvane.search.workers.messages import RunContext
 from windvane.search.workers.orphan_reaper import OrphanReaper, kill_group
-from windvane.settings import MEGABYTE
+from windvane.settings import MEGABYTE, available_cores
 
 IDLE_SECONDS = 60.0
 WATCH_SECONDS = 0.1
 START_SECONDS = 60.0  # a process that is not ready by then never will be
-MAX_FAILED_STARTS = 3  # in a row
+MAX_IDLE_DEATHS = 3  # of workers in a row that trained nothing
+LOG_LINES = 12  # of a worker that died, in messages
+WORKER_MEGABYTES = 200.0  # that a worker needs before it trains anything
 
 # Not by `-m`: the process must find the packages that this process found, wherever they are.
 _PROGRAM = (
@@ -61,17 +66,21 @@ class WorkerProcess:
         separate: dict[str, Any] = (
             {"creationflags": 0x200} if sys.platform == "win32" else {"start_new_session": True}
         )  # 0x200: CREATE_NEW_PROCESS_GROUP
+        self._last_lines: list[str] = []
+        self._errors = _scratch_file()  # what it prints before it opens a run; afterwards that goes to the run's log
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM, json.dumps([path or os.getcwd() for path in sys.path])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL if self._errors is None else self._errors,
                 env=environment,
                 **separate,
             )
         except OSError as error:
-            raise WorkerError(f"A worker process could not be started: {error}") from error
+            raise WorkerError(
+                f"A worker process could not be started: {error}. Allow more processes or fewer workers (n_jobs)."
+            ) from error
         orphan_reaper.add(self.process.pid)
         self._inbox: Inbox = queue.SimpleQueue()
         self._inbox_lock = threading.Lock()
@@ -125,6 +134,15 @@ class WorkerProcess:
         except psutil.Error:
             return 0.0
 
+    def describe_death(self, log: Path | None) -> str:
+        """Return exit code or signal, the last lines that it printed, and what to do."""
+        lines = self._last_lines or _tail(log)
+        shown = "".join(f"\n  | {line}" for line in lines) or " It printed nothing."
+        code = self.process.returncode
+        if code is None:
+            return f"it closed its pipes but did not end.{shown}"
+        return f"{describe_exit(code)}.{shown}"
+
     def kill(self) -> None:
         """End it and what it started, at once."""
         if self.process.poll() is None:
@@ -132,10 +150,60 @@ class WorkerProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
         orphan_reaper.remove(self.process.pid)
-        for pipe in (self.process.stdin, self.process.stdout):
+        if self._errors is not None and not self._errors.closed:
+            self._errors.seek(0)
+            self._last_lines = _last_lines(self._errors.read())
+        for pipe in (self.process.stdin, self.process.stdout, self._errors):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+
+def _tail(log: Path | None) -> list[str]:
+    with contextlib.suppress(OSError):
+        if log is not None:
+            return _last_lines(log.read_bytes()[-20_000:])
+    return []
+
+
+def _last_lines(output: bytes) -> list[str]:
+    lines = output.decode(errors="replace").splitlines()
+    return [line[:300] for line in lines if line.strip()][-LOG_LINES:]
+
+
+def _scratch_file() -> IO[bytes] | None:
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:  # no place for temporary files
+        return None
+
+
+def describe_exit(code: int) -> str:
+    """Return how a process ended, and what a user can do."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    advice = {
+        "SIGKILL": "the system kills so when memory runs out: lower n_jobs or memory_limit, or free memory",
+        "SIGSEGV": "a library failed in native code: leave its family out with families=[...]",
+        "SIGILL": "a library was built for another processor: install it again for this one",
+        "SIGXCPU": "a limit on CPU seconds was reached: raise it with ulimit -t",
+    }
+    advice["SIGBUS"] = advice["SIGABRT"] = advice["SIGFPE"] = advice["SIGSEGV"]
+    return f"exit code {code}, signal {name}" + (f"; {advice[name]}" if name in advice else "")
+
+
+def affordable_workers(n_jobs: int, memory_limit: float) -> int:
+    """Return how many workers fit into a limit of megabytes; raises InputError if not even one does."""
+    if memory_limit < WORKER_MEGABYTES:
+        raise InputError(
+            f"memory_limit={memory_limit:.0f} is too small: one worker process needs {WORKER_MEGABYTES:.0f} MB before "
+            f"it trains anything. Allowed: at least {WORKER_MEGABYTES:.0f}, better 1000 and more."
+        )
+    return min(n_jobs, int(memory_limit / WORKER_MEGABYTES))
 
 
 class WorkerCache:
@@ -148,7 +216,7 @@ class WorkerCache:
         self._thread: threading.Thread | None = None
 
     def take(self, count: int) -> list[WorkerProcess]:
-        """Return idle workers, and start as many as are missing."""
+        """Return idle workers, as many as there are up to a number."""
         with self._lock:
             if self._owner != os.getpid():  # a fork: the workers belong to the parent
                 self.workers, self._owner = [], os.getpid()
@@ -158,7 +226,7 @@ class WorkerCache:
         for _, worker in rest:
             if worker.process.poll() is not None:
                 worker.kill()  # died while it waited: its pipes are closed
-        return taken + [WorkerProcess() for _ in range(count - len(taken))]
+        return taken
 
     def put(self, worker: WorkerProcess) -> None:
         """Keep an idle worker; it ends if nobody takes it for a minute."""
@@ -192,7 +260,7 @@ worker_cache = WorkerCache()
 
 @atexit.register
 def shut_down() -> None:
-    """End the idle workers and the orphan reaper when this process exits."""
+    """End the idle workers and the orphan reaper when this process exits; a fork has none."""
     worker_cache.clear()
     orphan_reaper.close()
 
@@ -205,10 +273,18 @@ class WorkerPool:
         self.memory_limit = memory_limit  # megabytes for all workers together
         self._context: RunContext | None = None
         self._inbox: Inbox = queue.SimpleQueue()
-        self._failed_starts = 0
+        self._idle_deaths = 0
+        self._startable = available_cores()  # workers that may be starting at once; more would only slow each other
         self._lock = threading.RLock()
         self._closing = threading.Event()
-        self.workers = [self._adopt(worker) for worker in worker_cache.take(n_workers)]
+        self.workers: list[WorkerProcess] = []
+        for worker in worker_cache.take(n_workers):
+            self._adopt(worker)
+        try:
+            self._start_workers()
+        except BaseException:
+            self.close()
+            raise
         threading.Thread(target=self._enforce_limits, daemon=True, name="windvane-limits").start()
 
     def open(self, context: RunContext) -> None:
@@ -259,6 +335,9 @@ class WorkerPool:
         self._closing.set()
         with self._lock:
             for worker in self.workers:
+                if worker.trial is not None or not worker.ready:
+                    kill_group(worker.process.pid)  # all at once, before the first is waited for
+            for worker in self.workers:
                 if keep and worker.trial is None and worker.ready and worker.process.poll() is None:
                     worker.send({"do": "close"})
                     worker_cache.put(worker)
@@ -266,16 +345,25 @@ class WorkerPool:
                     worker.kill()
             self.workers = []
 
-    def _adopt(self, worker: WorkerProcess) -> WorkerProcess:
+    def _start_workers(self) -> None:
+        """Start the workers that are missing, as many at once as there are cores."""
+        while len(self.workers) < self.n_workers and sum(not w.ready for w in self.workers) < self._startable:
+            self._adopt(WorkerProcess())
+
+    def _adopt(self, worker: WorkerProcess) -> None:
+        with self._lock:
+            self.workers.append(worker)
+            if not worker.ready:
+                worker.deadline = time.monotonic() + START_SECONDS
         worker.report_to(self._inbox)
-        if not worker.ready:
-            worker.deadline = time.monotonic() + START_SECONDS
-        return worker
+        if self._context is not None:
+            worker.send(messages.open_message(self._context))
 
     def _on_message(self, worker: WorkerProcess, message: dict[str, Any]) -> Event | None:
         kind = message.get("event")
         if kind == "worker_ready":
             worker.ready, worker.deadline = True, float("inf")
+            self._start_workers()
             return Event("worker_ready")
         if kind == "worker_error":
             # The run that the worker opened before may be gone by the time it reads the message.
@@ -285,6 +373,7 @@ class WorkerPool:
             trial = Trial.from_json(message["trial"])
             if worker.trial is None or trial.number != worker.trial.number:
                 return None
+            self._idle_deaths = 0
             if kind == "checkpoint":
                 return Event("checkpoint", trial)
             with self._lock:
@@ -295,20 +384,30 @@ class WorkerPool:
     def _on_death(self, worker: WorkerProcess) -> Event | None:
         """Replace a worker that died or was killed; the last checkpoint of its trial counts."""
         worker.kill()
-        self._failed_starts = 0 if worker.ready else self._failed_starts + 1
-        if self._failed_starts > MAX_FAILED_STARTS:
-            raise WorkerError("Worker processes end before they are ready; their Python may lack windvane's libraries.")
+        death = worker.describe_death(None if self._context is None else self._context.log)
+        if worker.killed == "timeout" and not worker.ready:
+            death = f"it was not ready after {START_SECONDS:.0f} seconds and was killed."
+        elif worker.killed == "out_of_memory":
+            death = (
+                f"all workers together were above the memory limit of {self.memory_limit:.0f} MB: raise memory_limit, "
+                "or lower n_jobs."
+            )
+        self._idle_deaths = self._idle_deaths + 1 if worker.trial is None else 0
+        if self._idle_deaths > MAX_IDLE_DEATHS:
+            raise WorkerError(
+                f"{self._idle_deaths} worker processes in a row ended before they trained anything. The last one: "
+                f"{death}"
+            )
         with self._lock:
-            self.workers[self.workers.index(worker)] = fresh = self._adopt(WorkerProcess())
-        if self._context is not None:
-            fresh.send(messages.open_message(self._context))
+            self.workers.remove(worker)
+        self._start_workers()
         if worker.trial is None:
             return None
         status = worker.killed or "crashed"
         error = {
             "timeout": "killed: it did not stop at its time limit",
             "out_of_memory": f"killed: all workers together were above the memory limit of {self.memory_limit:.0f} MB",
-            "crashed": f"the worker process died (exit code {worker.process.returncode})",
+            "crashed": f"the worker process died: {death}",
         }[status]
         trial = worker.trial.without_results()
         if self._context is not None:  # a checkpoint on disk may be newer than the last message

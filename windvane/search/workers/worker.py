@@ -17,8 +17,10 @@ import warnings
 from pathlib import Path
 from typing import IO, Any
 
+from windvane.errors import DiskError, WindvaneError
 from windvane.models import FAMILIES
 from windvane.models.base import Family
+from windvane.runtime.serialization import writing
 from windvane.search.problem import Problem
 from windvane.search.run_directory import RunDirectory
 from windvane.search.train_trial import train_trial
@@ -38,7 +40,8 @@ class _Run:
         objects = unpack_objects(message["objects"])
         self.directory = RunDirectory(Path(message["root"]))
         # Scratch files of a killed worker are deleted with the run.
-        self.directory.temporary.mkdir(exist_ok=True)
+        with writing(self.directory.temporary, "Nothing was trained."):
+            self.directory.temporary.mkdir(exist_ok=True)
         tempfile.tempdir = str(self.directory.temporary)
         self.problem = Problem.read(self.directory.data, objects["metric"])
         self.families: dict[str, Family] = {**FAMILIES, **objects["families"]}
@@ -60,9 +63,10 @@ def main() -> None:
             run = None
             try:
                 run = _Run(message)
+            except WindvaneError as error:
+                _send_error(events, message["root"], str(error))
             except Exception:  # an own metric or family that does not load here ends the fit
-                error = traceback.format_exc(limit=-3)
-                send(events, {"event": "worker_error", "root": message["root"], "error": error})
+                _send_error(events, message["root"], traceback.format_exc(limit=-3))
         elif action == "close":
             run = None
         elif action == "train" and run is not None:
@@ -76,22 +80,31 @@ def _train(message: dict[str, Any], run: _Run, events: IO[bytes]) -> None:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):  # sums in another order would be another result
-        trial = train_trial(
-            trial,
-            run.problem,
-            run.families[trial.family],
-            run.directory.trial(trial.number),
-            lambda so_far: send(events, {"event": "checkpoint", "trial": so_far.to_json()}),
-            deadline=deadline,
-        )
+        try:
+            trial = train_trial(
+                trial,
+                run.problem,
+                run.families[trial.family],
+                run.directory.trial(trial.number),
+                lambda so_far: send(events, {"event": "checkpoint", "trial": so_far.to_json()}),
+                deadline=deadline,
+            )
+        except DiskError as error:
+            _send_error(events, str(run.directory.root), str(error))
+            return
     send(events, {"event": "finished", "trial": trial.to_json()})
+
+
+def _send_error(events: IO[bytes], root: str, error: str) -> None:
+    """Report an error that ends the fit."""
+    send(events, {"event": "worker_error", "root": root, "error": error})
 
 
 def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
     """Keep the two pipes for messages, so that output of libraries cannot mix with them."""
     requests, events = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
+    for standard in (0, 1):  # errors go where the pool can read them, until a run has a log
         os.dup2(nothing, standard)
     os.close(nothing)
     return requests, events

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from windvane.runtime.serialization import reading
+from windvane.runtime.serialization import reading, replace_file, writing
 
 CHECKPOINT = "checkpoint.safetensors"  # in the folder of a run
 
@@ -60,10 +60,9 @@ def load_checkpoint(path: Path, *, with_tensors: bool = True) -> dict[str, Any]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:
-    """Write tensors of any device as a safetensors file; it appears whole or not at all."""
+    """Write tensors of any device as a safetensors file, whole or not at all, safe from a power cut."""
     from safetensors.torch import save_file
 
-    part = path.with_name(path.name + ".part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, part, metadata=None if header is None else dict(header))
-    part.replace(path)
+    with writing(path, "An earlier file is unchanged."), replace_file(path) as part:
+        save_file(plain, part, metadata=None if header is None else dict(header))

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import torch
@@ -18,6 +14,7 @@ from torch import nn
 
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError
+from windvane.stop_signals import NEVER, StopRequest, stop_on_signal
 from windvane.vision.augment.batch import augment_batch
 from windvane.vision.recipe import Recipe
 from windvane.vision.training.checkpoint import CHECKPOINT
@@ -28,24 +25,7 @@ from windvane.vision.training.run import TrainingResult, TrainingRun
 from windvane.vision.training.schedule import learning_rate_at
 from windvane.vision.training.training_log import ProgressLogger, write_metrics, write_tensorboard
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class StopRequest:
-    """Whether a signal asked a run to stop."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal; a second one interrupts at once."""
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-
-
 SILENT = ProgressLogger(quiet=True)
-NEVER = StopRequest()
 
 
 def train(
@@ -214,22 +194,3 @@ def check_output_folder(out: str | Path | None, resume: bool) -> Path | None:
     if folder.is_dir() and any(folder.iterdir()) and not resume:
         raise InputError(f"out={str(folder)!r} is not empty. Allowed: a new or empty folder, or resume=True.")
     return folder
-
-
-@contextmanager
-def stop_on_signal(processes: int = 1) -> Iterator[StopRequest]:
-    """Turn Ctrl-C and SIGTERM into a stop request, if Python allows it: in the main thread."""
-    # Several processes are interrupted as usual, since they would not stop at the same step.
-    stop = StopRequest()
-    if processes > 1 or threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    handled = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}  # as nohup sets
-    for number in handled:
-        signal.signal(number, stop.handle)
-    try:
-        yield stop
-    finally:
-        for number, handler in handled.items():
-            signal.signal(number, handler or signal.SIG_DFL)  # None: not set by Python

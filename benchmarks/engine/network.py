@@ -1,0 +1,182 @@
+"""The family "network" against "mlp" at equal CPU seconds, on tables that no other benchmark uses.
+
+Claim: see docs/decisions.md; "table" prints log loss or root mean squared error of "network" divided by that of "mlp",
+at the same CPU seconds for all folds together (fits alone, one thread; encoding counts, prediction does not).
+Hardware: any; CPU seconds are counted. Repeats: 1; five folds of three quarters of each table, the rest is for test.
+Commands:
+    python -m benchmarks.engine.network run mlp network
+    python -m benchmarks.engine.network run --folds 2 --tables vowel 'network {"width": 256}'
+    python -m benchmarks.engine.network table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
+
+from benchmarks.data import RESERVED, TABLES
+from benchmarks.result_table import ResultTable
+from windvane.data.column_types import infer_schema
+from windvane.data.target import encode_target
+from windvane.data.task import Task
+from windvane.models import FAMILIES
+from windvane.models.base import DataSplit, TrainingContext
+
+RESULTS = ResultTable(Path(__file__).with_name("network.jsonl"), ("table", "folds", "entry"))
+NAMES = (
+    *("arrhythmia", "cnae9", "coil20_images", "credit_approval", "har_dumbbell", "leaf_flavia", "lending_club"),
+    *("madelon", "texture", "vowel", "airfare", "bank32nh", "fifa_value", "life_expectancy", "puma32H", "stock"),
+)
+if RESERVED.intersection(NAMES):
+    raise SystemExit("tables of the benchmarks must not be learned from")
+BUDGETS = (1, 2, 5)  # CPU seconds of all folds
+FOLDS = 2  # of the five, in the results
+# Configurations of the network that ran on some tables, beside its defaults: tables -> configurations.
+MISH, WITH_DROPOUT = '{"activation": "mish"}', '{"activation": "mish", "dropout": 0.15'
+VARIED = {
+    ("arrhythmia", "cnae9", "credit_approval", "leaf_flavia", "lending_club", "vowel"): (
+        *('{"dropout": 0.0}', '{"embedding": "none"}', '{"learning_rate": 0.015}', MISH),
+        *('{"width": 256}', '{"scale": "quantile"}'),
+    ),
+    ("airfare", "puma32H", "stock"): (
+        *(MISH, WITH_DROPOUT + "}", WITH_DROPOUT + ', "embedding": "none"}', WITH_DROPOUT + ', "width": 256}'),
+        *(WITH_DROPOUT + ', "scale": "quantile"}', WITH_DROPOUT + ', "learning_rate": 0.03}'),
+    ),
+    ("life_expectancy",): (MISH, WITH_DROPOUT + "}"),
+    ("bank32nh",): (MISH,),
+}
+
+
+def plan() -> list[tuple[Any, ...]]:
+    """Return the runs behind the decision."""
+    varied = [(table, FOLDS, f"network {one}") for tables, ones in VARIED.items() for table in tables for one in ones]
+    return [*product(NAMES, (FOLDS,), ("mlp", "network")), *varied]
+
+
+def load(name: str) -> tuple[Task, DataSplit, DataSplit]:
+    """Read a table; three quarters to learn from and a quarter to test."""
+    index: Any = pd.read_csv(TABLES / "index.csv").set_index("name").loc[name]
+    frame = pd.read_parquet(TABLES / index["file"])
+    X, y = frame.drop(columns=[index["target"]]), frame[index["target"]]
+    classes = index["task"] != "regression"
+    rows, test = train_test_split(np.arange(len(y)), test_size=0.25, random_state=0, stratify=y if classes else None)
+    schema = infer_schema(X.iloc[rows])
+    table = schema.transform(X)
+    target, labels = encode_target(y, "classification" if classes else "regression")
+    task = Task(index["task"], len(rows), table.n_columns, len(labels) if labels is not None else 0)
+    learn, judge = (DataSplit(table.take(chosen), target[chosen]) for chosen in (rows, test))
+    return task, learn, judge
+
+
+def find_loss(found: Any, target: Any, task: Task) -> float:
+    """Log loss, or root mean squared error in units of the target's standard deviation."""
+    if task.is_classification:
+        return float(-np.mean(np.log(np.maximum(found[np.arange(len(target)), target], 1e-15))))
+    return float(np.sqrt(np.mean((found - target) ** 2)) / np.std(target))
+
+
+def measure(name: str, family: str, config: dict[str, Any], n_folds: int, most: float) -> list[dict[str, float]]:
+    """Grow five folds step by step: CPU seconds, out-of-fold loss and test loss after each."""
+    task, learn, judge = load(name)
+    kind = StratifiedKFold if task.is_classification else KFold
+    folds = list(kind(5, shuffle=True, random_state=0).split(learn.target, learn.target))[:n_folds]
+    seconds, models, curve = 0.0, [], []
+    for i, (train, valid) in enumerate(folds):
+        parts = [DataSplit(learn.table.take(rows), learn.target[rows]) for rows in (train, valid)]
+        begin = time.process_time()
+        models.append(
+            (FAMILIES[family].create_model(config, parts[0], parts[1], TrainingContext(task, i, 1, 5)), parts[1])
+        )
+        seconds += time.process_time() - begin
+    for step in FAMILIES[family].checkpoint_iterations(config, task):
+        begin = time.process_time()
+        for model, _ in models:
+            model.train_until(step)
+        seconds += time.process_time() - begin
+        valid = [find_loss(model.predict(part.table), part.target, task) for model, part in models]
+        test = np.mean([model.predict(judge.table) for model, _ in models], axis=0)
+        curve.append(
+            {"step": step, "cpu": seconds, "valid": np.mean(valid), "test": find_loss(test, judge.target, task)}
+        )
+        curve[-1]["best"] = float(np.mean([model.best_iteration for model, _ in models]))
+        if seconds > most or all(model.finished for model, _ in models):
+            break
+    return curve
+
+
+def run(names: list[str], entries: list[str], n_folds: int, most: float) -> None:
+    """Measure what has not been measured yet."""
+    for name, entry in product(names, entries):
+        family, _, config = entry.partition(" ")
+        if RESULTS.find(name, n_folds, entry) is None:
+            curve = measure(name, family, json.loads(config or "{}"), n_folds, most)
+            RESULTS.put({"table": name, "folds": n_folds, "entry": entry, "curve": curve})
+            print(name, entry, {key: round(value, 4) for key, value in curve[-1].items()}, flush=True)
+
+
+def at(curve: list[dict[str, float]], budget: float, key: str) -> float:
+    """Return the value at the last step within a budget."""
+    within = [point[key] for point in curve if point["cpu"] <= budget]
+    return within[-1] if within else np.nan
+
+
+def table(n_folds: int, key: str, reference: str) -> None:
+    """Print ratios of losses as markdown, a line for each table, and their geometric means."""
+    rows = []
+    for name in NAMES:
+        known = {
+            row["entry"]: row["curve"] for row in RESULTS.rows() if (row["table"], row["folds"]) == (name, n_folds)
+        }
+        for entry in known:
+            if entry != reference and reference in known:
+                ratios = [at(known[entry], b, key) / at(known[reference], b, key) for b in (*BUDGETS, np.inf)]
+                seconds = [known[chosen][-1]["cpu"] for chosen in (reference, entry)]
+                rows.append([entry, name, at(known[reference], np.inf, key), *ratios, *seconds])
+    columns = ["entry", "table", reference, *(f"{b} s" for b in BUDGETS), "end", "cpu of reference", "cpu"]
+    found = pd.DataFrame(rows, columns=columns).round(3)
+    show(found)
+    compared = found.set_index("entry")[[*(f"{b} s" for b in BUDGETS), "end"]]
+    means = np.exp(compared.map(np.log).groupby(level=0).mean()).round(3)
+    better, worse = ((compared < 0.995).groupby(level=0).sum(), (compared > 1.005).groupby(level=0).sum())
+    texts: Any = means.astype(str) + " (" + better.astype(str) + " : " + worse.astype(str) + ")"
+    show(texts.reset_index())
+
+
+def show(found: pd.DataFrame) -> None:
+    """Print markdown."""
+    for line in (list(found.columns), ["---"] * len(found.columns), *found.to_numpy().tolist()):
+        print(f"| {' | '.join(map(str, line))} |")
+    print()
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("command", choices=["run", "table"])
+    parser.add_argument("entries", nargs="*", default=["mlp", "network"], help="family, then its configuration as JSON")
+    parser.add_argument("--tables", nargs="+", default=list(NAMES))
+    parser.add_argument("--folds", type=int, default=FOLDS)
+    parser.add_argument("--most", type=float, default=30.0, help="CPU seconds after which no further step begins")
+    parser.add_argument("--key", choices=["valid", "test"], default="test")
+    parser.add_argument("--reference", default="mlp")
+    given = parser.parse_args(words)
+    if given.command == "run":
+        run(given.tables, given.entries, given.folds, given.most)
+    else:
+        table(given.folds, given.key, given.reference)
+
+
+if __name__ == "__main__":
+    main()

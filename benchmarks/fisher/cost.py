@@ -1,0 +1,197 @@
+"""What the tracker and the penalty cost: time of a step and peak memory, beside plain steps of the same run.
+
+Claim: with finite differences every 10 steps a step takes at most 1.25 times as long as a plain one (goal 1.2), with
+the tracker every 50 steps at most 1.02 times (CNN with batch norm, vision transformer with fused attention).
+Hardware: 2 cores, no GPU, nothing else running; or the GPU that torch finds. Repeats: so many rounds, in each of which
+every variant runs a whole cycle (10 steps; 50 with the tracker) in turn, in an order that changes; the figure is the
+median over rounds of the ratio to the plain steps of the same round, with its quartiles.
+Memory: the largest resident set of a program of its own for each variant (on a GPU, torch's peak), over plain.
+
+    python -m benchmarks.fisher.cost run
+    python -m benchmarks.fisher.cost run --rounds 9 --nets cnn      other networks' results are kept
+    python -m benchmarks.fisher.cost table
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from benchmarks.data import ROOT
+from benchmarks.fisher.nets import norm_cnn, vit
+from benchmarks.result_table import ResultTable
+from windvane.curvature import FisherPenalty, FisherTracker
+
+NETS: dict[str, Callable[[], nn.Module]] = {"cnn": norm_cnn, "vit": vit}
+VARIANTS = {
+    "plain": "plain",
+    "finite differences every 10": "finite_difference",
+    "double backward every 10": "double_backward",
+    "tracker every 50": "tracker",
+}
+BATCH, THREADS = 128, 2
+RESULTS = ResultTable(
+    Path(__file__).with_name("cost.jsonl"), ("device", "net", "variant"), {"batch": BATCH, "threads": THREADS}
+)
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def plan() -> list[tuple[Any, ...]]:
+    """Return the measurements behind the page."""
+    return [("cpu", net, variant) for net in NETS for variant in VARIANTS]
+
+
+class Loop:
+    """Training steps of one variant on one batch."""
+
+    def __init__(self, net: str, variant: str, batch: int) -> None:
+        torch.manual_seed(0)
+        self.model = NETS[net]().to(DEVICE).to(memory_format=torch.channels_last)
+        self.x = torch.randn(batch, 3, 32, 32, device=DEVICE).contiguous(memory_format=torch.channels_last)
+        self.y = torch.randint(10, (batch,), device=DEVICE)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), 0.01, momentum=0.9)
+        kind = VARIANTS[variant]
+        self.tracker = FisherTracker(self.model, every=50) if kind == "tracker" else None
+        self.penalty = None
+        if kind in ("finite_difference", "double_backward"):
+            self.penalty = FisherPenalty(self.model, 0.01, mode=kind)  # type: ignore[arg-type]
+        self.cycle = 50 if kind == "tracker" else 10
+        self.kernels = [SDPBackend.MATH] if kind == "double_backward" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
+        self.count = 0
+
+    def steps(self, n: int) -> float:
+        """Seconds of so many steps."""
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+        begin = time.perf_counter()
+        for _ in range(n):
+            self.one()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - begin
+
+    def one(self) -> None:
+        """Train one step."""
+        logits = self.model(self.x)
+        if self.tracker is not None:
+            self.tracker.update(logits, self.count)
+        self.optimizer.zero_grad()
+        functional.cross_entropy(logits, self.y).backward()
+        if self.penalty is not None:
+            computed = self.count % 10 == 0
+            with sdpa_kernel(self.kernels) if computed else torch.enable_grad():
+                self.penalty(self.forward)
+        self.optimizer.step()
+        self.count += 1
+
+    def forward(self) -> Tensor:
+        """Compute the logits of the batch."""
+        logits: Tensor = self.model(self.x)
+        return logits
+
+
+def ratios(net: str, batch: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Time of each variant over the plain steps beside it."""
+    loops = {name: Loop(net, name, batch) for name in VARIANTS}
+    for loop in loops.values():
+        for _ in range(loop.cycle):  # whole cycles: what is measured begins where one begins
+            loop.one()
+    random = np.random.default_rng(0)
+    found: dict[str, list[float]] = {name: [] for name in VARIANTS if name != "plain"}
+    plain = []
+    for _ in range(rounds):
+        for name in random.permutation(list(found)):
+            loop, beside = loops[name], loops["plain"]
+            seconds, reference = 0.0, 0.0
+            for _ in range(loop.cycle // 10):  # ten steps of one, ten of the other: what else happens hits both
+                reference += beside.steps(5)
+                seconds += loop.steps(10)
+                reference += beside.steps(5)
+            found[name].append(seconds / reference)
+            plain.append(reference / loop.cycle)
+        print(net, {name: round(values[-1], 3) for name, values in found.items()}, flush=True)
+    quartiles = {name: np.quantile(values, (0.25, 0.5, 0.75)) for name, values in found.items()}
+    result = {name: dict(zip(("low", "median", "high"), map(float, q), strict=True)) for name, q in quartiles.items()}
+    return {"plain": {"seconds": float(np.median(plain))}, **result}
+
+
+def resident() -> float:
+    """MiB at most of this program; `resource` would also count what the one that started it had."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
+
+
+def peak(net: str, variant: str, batch: int) -> float:
+    """MiB at most of a program that trains 12 steps."""
+    command = [
+        *(sys.executable, "-m", "benchmarks.fisher.cost", "one", net, variant),
+        *("--batch", str(batch), "--threads", str(torch.get_num_threads())),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return float(done.stdout.splitlines()[-1])
+
+
+def run(nets: list[str], rounds: int, batch: int) -> None:
+    """Measure networks again."""
+    for net in nets:
+        for name, found in ratios(net, batch, rounds).items():
+            found["peak_mib"] = peak(net, name, batch)
+            RESULTS.put({"device": DEVICE.type, "net": net, "variant": name, "rounds": rounds, **found})
+
+
+def table() -> None:
+    """Print times and memory, as ratios to the plain steps and as they were."""
+    rows = {RESULTS.key_of(row): row for row in RESULTS.rows()}
+    print("| network | variant | time / plain (quartiles) | peak memory MiB | rounds |\n|---|---|---|---|---|")
+    for key in [key for device in ("cpu", "cuda") for key in ((device, *one[1:]) for one in plan()) if key in rows]:
+        found = rows[key]
+        shown = (
+            f"{found['median']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+            if "median" in found
+            else f"{found['seconds']:.3f} s"
+        )
+        print(f"| {key[1]} | {key[2]} | {shown} | {found['peak_mib']:.0f} | {found['rounds']} |", flush=True)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["run", "table", "one"])
+    parser.add_argument(
+        "variant", nargs="*", metavar="NET VARIANT", help="of one, which prints the memory of a variant"
+    )
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--threads", type=int, default=THREADS)
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
+    arguments = parser.parse_args(words)
+    if arguments.command == "table":
+        table()
+        return
+    torch.set_num_threads(arguments.threads)
+    if arguments.command == "one":
+        net, variant = arguments.variant
+        Loop(net, variant, arguments.batch).steps(12)
+        on_gpu = DEVICE.type == "cuda"
+        print(torch.cuda.max_memory_allocated() / 2**20 if on_gpu else resident())
+        return
+    if (arguments.batch, arguments.threads) != (BATCH, THREADS):
+        parser.error(f"results are those of batches of {BATCH} and {THREADS} threads")
+    run(arguments.nets, arguments.rounds, arguments.batch)
+    table()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,338 @@
+"""The paper's row for SimpleCNN on CIFAR-10 without augmentation, and what it says of the Fisher trace.
+
+Claim: with a learning rate well below the best one, the Fisher trace rises higher early on and test accuracy is lower;
+the Fisher Penalty lowers the one and gains back the other (Jastrzebski et al., arXiv 2012.14193, table 1: best rate
+76.9, a tenth 71.3, FP 79.7, GP_r 79.8, GP 75.7 with 50,000 images and 300 epochs).
+Recipe: SGD, momentum 0.9, batch 128, rate x0.1 after 80 % and 90 % of the epochs, no weight decay, no augmentation;
+10,000 training images (2,000 others choose rates and alphas, nothing else), 40 epochs, three seeds. Rates and alphas
+are chosen by whole runs of one seed (in a quarter of the epochs the lowest alpha is always best).
+The low rate is a third of the best: 40 epochs at a tenth do not fit the training images, and a penalty has nothing to
+win then. `long` is four times as long, at the tenth of the paper.
+Training and judging compute products in bfloat16, which halves the time; the Hessian is computed in float32. The
+penalty's gradient in bfloat16 has a cosine of 0.98 to 1.00 with that in float32 at the same labels.
+Hardware: one thread of a CPU for each run; `plan` says how long. Times are of the processor, so that neighbours hardly
+count. Repeats: 3 seeds.
+Resumable: each run is a line of runs.jsonl, with its history; what exists is not run again, and several of these
+programs may work at once.
+
+    python -m benchmarks.fisher.replication plan               what is done, what is left, how long it takes
+    python -m benchmarks.fisher.replication time               seconds of an epoch, by method
+    python -m benchmarks.fisher.replication run rates          choose the best rate
+    python -m benchmarks.fisher.replication run alphas         choose alpha of all penalties at the low rate
+    python -m benchmarks.fisher.replication run row            the paper's row: 5 settings x 3 seeds, 2 with one
+    python -m benchmarks.fisher.replication run long           160 epochs: best rate, a tenth, FP there
+    python -m benchmarks.fisher.replication run noise          25 % wrong labels: plain, FP, Mixup, SAM
+    python -m benchmarks.fisher.replication run when           FP early, late, from epoch 1, 2, 4 ... on
+    python -m benchmarks.fisher.replication run equal_time     FP, GP, SAM, GNP within the same processor time
+    python -m benchmarks.fisher.replication run alarm          a grid of rates and batch sizes, for the alarm
+    python -m benchmarks.fisher.replication run all            all of these, in this order
+    python -m benchmarks.fisher.replication run all --seeds 1  the same with one seed only, as a first pass
+    python -m benchmarks.fisher.replication table              all tables
+    python -m benchmarks.fisher.replication pictures           draws the pictures of docs/findings/fisher.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.data import ROOT
+from benchmarks.fisher.pictures import draw
+from benchmarks.fisher.runs import (
+    EARLY_LOSS,
+    FALLS,
+    GRID,
+    HESSIAN_IMAGES,
+    HESSIAN_PROBES,
+    METHODS,
+    STANDARD,
+    VALID,
+    Run,
+    Trainer,
+    lower,
+)
+from benchmarks.fisher.tables import tables
+from benchmarks.result_table import ResultTable, nest
+
+RESULTS = ResultTable(
+    Path(__file__).with_name("runs.jsonl"),
+    tuple(f"run.{one.name}" for one in fields(Run)),
+    {"valid": VALID, "falls": FALLS, "early_loss": EARLY_LOSS}
+    | {"hessian_images": HESSIAN_IMAGES, "hessian_probes": HESSIAN_PROBES},
+)
+CLAIMS = ROOT / "build" / "fisher_replication"
+PICTURES = ROOT / "docs" / "findings"
+GROUPS = ("rates", "alphas", "row", "long", "noise", "when", "equal_time", "alarm")
+RATES = GRID[3:]
+ALPHAS = {  # weights of the penalties; the radius of SAM; the share of GNP
+    **dict.fromkeys(METHODS, (0.001, 0.00316, 0.01)),
+    "SAM": (0.05, 0.1, 0.2),
+    "GNP": (0.5, 0.8),
+}
+LONG_ALPHAS = (0.01,)
+BEYOND = 3.162  # where the first or last weight of a penalty is the best, one more is tried
+LONGER = 4  # times the epochs, for the runs at a tenth of the best rate
+ONSETS = (1, 2, 4, 8, 16)  # epochs from which the penalty acts
+COSTS = {"plain": 1.0, "Mixup": 1.0, "FP": 1.22, "GP_r": 1.22, "GP": 1.22, "SAM": 2.0, "GNP": 2.0}  # of a plain step
+SEEDS = 3
+SECONDS = 0.42e-3  # for an image in a plain run, where no run says it
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best rate and the best alpha of each method, by the validation images of one seed."""
+
+    rate: float
+    alphas: Mapping[str, float]
+
+
+def finished(group: str) -> list[dict[str, Any]]:
+    """Read the runs of a group that are done."""
+    return [nest(row) for row in RESULTS.rows() if row["run.group"] == group]
+
+
+def is_done(run: Run) -> bool:
+    """Whether a run has a result."""
+    return RESULTS.find(*asdict(run).values()) is not None
+
+
+def best(group: str, method: str) -> dict[str, Any] | None:
+    """Find what did best on the validation part in a group."""
+    found = [one for one in finished(group) if one["run"]["method"] == method]
+    return max(found, key=lambda one: one["valid"])["run"] if found else None
+
+
+def choice() -> Choice | None:
+    """Read what was chosen; None where the rate is not yet, and no alphas where one of them is not."""
+    rate = best("rates", "plain")
+    if rate is None or len(finished("rates")) < len(RATES):
+        return None
+    if not all({*values, *beyond(method)} <= tried(method).keys() for method, values in ALPHAS.items()):
+        return Choice(rate["rate"], {})
+    alphas = {method: max(tried(method).items(), key=lambda one: one[1])[0] for method in ALPHAS}
+    return Choice(rate["rate"], alphas)
+
+
+def tried(method: str) -> dict[float, float]:
+    """Read the validation accuracy of each alpha of a method."""
+    return {one["run"]["alpha"]: one["valid"] for one in finished("alphas") if one["run"]["method"] == method}
+
+
+def planned(group: str, base: Run, chosen: Choice | None, seeds: int) -> Iterator[Run]:
+    """List the runs of a group, the first seed of all settings first; those that can be named already."""
+    base = replace(base, group=group)
+    if group == "rates":
+        yield from (replace(base, rate=rate) for rate in RATES)
+    elif chosen is None:
+        return
+    elif group == "alphas":
+        low = replace(base, rate=lower(chosen.rate, 1))
+        for method, values in ALPHAS.items():
+            one = replace(low if method in METHODS else within(limit(), low), method=method)
+            yield from (replace(one, alpha=alpha) for alpha in (*values, *beyond(method)))
+    elif group == "alarm":
+        near = [lower(chosen.rate, by) for by in (2, 1, 0, -1)]
+        yield from (replace(base, rate=rate, batch=batch) for batch in (128, 512, 32) for rate in near)
+    elif group == "long":
+        longer = replace(base, epochs=LONGER * base.epochs)
+        tenth = replace(longer, rate=lower(chosen.rate, 2))
+        settings = [replace(tenth, method="FP", alpha=alpha) for alpha in LONG_ALPHAS]
+        settings += [tenth, replace(longer, rate=chosen.rate)]
+        yield from (replace(one, seed=seed) for seed in range(seeds) for one in settings)
+    elif chosen.alphas:
+        settings = _settings(group, base, chosen)
+        yield from (replace(one, seed=seed) for seed in range(seeds) for one in settings)
+        if group == "row":  # two more, with one seed
+            low = replace(base, rate=lower(chosen.rate, 1), method="FP", alpha=chosen.alphas["FP"])
+            yield from (replace(low, mode="double_backward"), replace(base, rate=lower(chosen.rate, 2)))
+
+
+def beyond(method: str) -> list[float]:
+    """One more weight of a penalty, where all were tried and the best stands at an end."""
+    values, found = ALPHAS[method], tried(method)
+    if method not in METHODS or not set(values) <= set(found):
+        return []
+    top = max(values, key=lambda alpha: found[alpha])
+    more = {values[0]: values[0] / BEYOND, values[-1]: values[-1] * BEYOND}
+    return [round(more[top], 4)] if top in more else []
+
+
+def _settings(group: str, base: Run, chosen: Choice) -> list[Run]:
+    """List what is run with several seeds."""
+    plain, low = (replace(base, rate=lower(chosen.rate, by)) for by in (0, 1))
+    others = {method: replace(low, method=method, alpha=alpha) for method, alpha in chosen.alphas.items()}
+    fp = others["FP"]
+    if group == "row":
+        return [plain, low, *(others[method] for method in METHODS)]
+    if group == "noise":
+        settings = [low, replace(low, method="Mixup"), plain, fp, others["SAM"]]
+        return [replace(one, noise=0.25) for one in settings]
+    if group == "when":
+        early = base.epochs // 4
+        onsets = [replace(fp, first=epoch) for epoch in ONSETS if epoch < base.epochs]
+        return [replace(fp, last=early), replace(fp, first=early), *onsets]
+    # Equal time; plain runs are those of the row.
+    limited = {method: within(limit(), others[method]) for method in ("SAM", "GNP", "FP", "GP")}
+    return [*limited.values(), *(replace(limited[method], rate=plain.rate) for method in ("SAM", "FP"))]
+
+
+def limit() -> float:
+    """Seconds for runs of equal time: of those that there are, else of plain runs to the end."""
+    known = [one["run"]["seconds"] for group in ("alphas", "equal_time") for one in finished(group)]
+    plain = [one["seconds"] for one in finished("rates") if len(one["history"]) == one["run"]["epochs"]]
+    fallback = round(float(np.median(plain)), 1) if plain else math.nan
+    return next((seconds for seconds in known if seconds is not None), fallback)
+
+
+def within(seconds: float, run: Run) -> Run:
+    """Let a run end by the clock of the processor."""
+    return replace(run, seconds=seconds, epochs=10 * run.epochs)
+
+
+def twin(run: Run) -> dict[str, Any] | None:
+    """Find the same run in another group."""
+    for row in RESULTS.rows():
+        if RESULTS.key_of(row)[1:] == tuple(asdict(run).values())[1:]:
+            return nest(row | {"run.group": run.group})
+    return None
+
+
+@contextmanager
+def claimed(run: Run) -> Iterator[bool]:
+    """Keep a run for this program; False where another one that lives has it."""
+    claim = CLAIMS / run.name
+    CLAIMS.mkdir(parents=True, exist_ok=True)
+    try:
+        claim.open("x").write(str(os.getpid()))
+    except FileExistsError:
+        if _lives(claim.read_text()):
+            yield False
+            return
+        claim.write_text(str(os.getpid()))
+    try:
+        yield True
+    finally:
+        claim.unlink(missing_ok=True)
+
+
+def _lives(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    return True
+
+
+def run_group(group: str, base: Run, seeds: int, deadline: float) -> None:
+    """Run what of a group is not done yet and ends before a deadline on the monotonic clock."""
+    if not list(planned(group, base, choice(), seeds)):
+        raise SystemExit(f"{group} needs what is chosen by 'run rates' and 'run alphas'.")
+    while run := next(_open(group, base, seeds, deadline), None):
+        with claimed(run) as mine:
+            if not mine or is_done(run):
+                continue
+            record = twin(run) or Trainer(run)()
+            RESULTS.put(record)
+        print(
+            f"{run.name}: test {100 * record['test']:.2f}, peak Tr(F) {record['peak_trace']:.2f}, "
+            f"{record['seconds']:.0f} s",
+            flush=True,
+        )
+
+
+def _open(group: str, base: Run, seeds: int, deadline: float) -> Iterator[Run]:
+    """List what is left; planned again each time, since what is done decides what else to try."""
+    for run in planned(group, base, choice(), seeds):
+        claim = CLAIMS / run.name
+        if is_done(run) or (claim.exists() and _lives(claim.read_text())):
+            continue
+        if time.monotonic() + estimate(run) <= deadline:
+            yield run
+
+
+def estimate(run: Run) -> float:
+    """Seconds of a run, by those that are done."""
+    if twin(run):
+        return 0.0
+    if run.seconds is not None:
+        return 1.1 * run.seconds
+    seconds = [
+        one["seconds"] / (len(one["history"]) * one["run"]["images"] * COSTS[one["run"]["method"]])
+        for group in ("rates", "row")
+        for one in finished(group)
+        if one["run"]["mode"] == "finite_difference"
+    ]
+    for_image = float(np.median(seconds)) if seconds else SECONDS
+    return 1.1 * for_image * COSTS[run.method] * run.epochs * run.images
+
+
+def plan() -> list[tuple[Any, ...]]:
+    """Return the runs behind the page."""
+    base, chosen = Run("", epochs=STANDARD["epochs"], images=STANDARD["images"]), choice()
+    return [tuple(asdict(run).values()) for group in GROUPS for run in planned(group, base, chosen, SEEDS)]
+
+
+def print_plan(base: Run, seeds: int) -> None:
+    """Print what is done and how long the rest takes."""
+    chosen = choice() or Choice(0.1, {})
+    chosen = replace(chosen, alphas=chosen.alphas or dict.fromkeys(ALPHAS, 0.1))
+    print("| group | done | left | minutes on one thread |\n|---|---|---|---|")
+    for group in GROUPS:
+        runs = list(planned(group, base, chosen, seeds))
+        left = [run for run in runs if not is_done(run)]
+        print(f"| {group} | {len(runs) - len(left)} | {len(left)} | {sum(map(estimate, left)) / 60:.0f} |")
+
+
+def time_it(base: Run) -> None:
+    """Seconds of an epoch by method."""
+    for method in COSTS:
+        trainer = Trainer(replace(base, method=method, alpha=0.1))
+        rows = torch.randperm(base.images).split(base.batch)[:21]
+        trainer.one_step(rows[0])
+        begin = time.process_time()
+        for batch in rows[1:]:
+            trainer.step += 1
+            trainer.one_step(batch)
+        seconds = (time.process_time() - begin) * base.images / (20 * base.batch)
+        print(f"{method}: {seconds:.1f} s for an epoch of {base.images} images", flush=True)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Parse and call."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("plan", "time", "run", "table", "pictures"))
+    parser.add_argument("group", nargs="?", choices=(*GROUPS, "all"))
+    parser.add_argument("--epochs", type=int, default=STANDARD["epochs"])
+    parser.add_argument("--images", type=int, default=STANDARD["images"])
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run that would end later")
+    arguments = parser.parse_args(words)
+    base = Run("", epochs=arguments.epochs, images=arguments.images)
+    if arguments.command == "table":
+        print(tables(finished, (best("rates", "plain") or {}).get("rate")))
+    elif arguments.command == "pictures":
+        print("\n\n".join(f"![{said}]({path.name})" for path, said in draw(finished, PICTURES).items()))
+    elif arguments.command == "plan":
+        print_plan(base, arguments.seeds)
+    elif arguments.command == "time":
+        time_it(base)
+    elif arguments.group is None:
+        parser.error("run needs a group")
+    else:
+        deadline = time.monotonic() + 60 * arguments.minutes
+        for group in GROUPS if arguments.group == "all" else (arguments.group,):
+            run_group(group, base, arguments.seeds, deadline)
+
+
+if __name__ == "__main__":
+    main()

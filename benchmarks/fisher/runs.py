@@ -1,0 +1,242 @@
+"""One training run of `replication.py`: SimpleCNN on CIFAR-10 without augmentation, on one thread."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks.fisher.nets import cifar, simple_cnn
+from windvane.curvature import FisherPenalty, FisherTracker, hessian_trace, memorization
+from windvane.curvature.autograd import Mode
+
+METHODS = {"FP": "sampled", "GP_r": "uniform", "GP": "true"}
+STANDARD = {"epochs": 40, "images": 10_000}
+GRID = (0.000316, 0.001, 0.00316, 0.01, 0.0316, 0.1, 0.3162, 1.0)  # of rates
+VALID = 2000  # images that choose
+FALLS = (0.8, 0.9)  # of the run, where the rate falls to a tenth; the paper's 300 epochs leave low rates time enough
+EARLY_LOSS = 1.2  # the epoch whose mean loss first falls to this tells the early trace (the paper's for CIFAR-10)
+LOOK_EVERY = 5  # epochs from one look at the validation images to the next; with wrong labels every epoch counts
+HESSIAN_IMAGES, HESSIAN_PROBES = 256, 10
+GNP_RADIUS = 0.1  # how far the penalty on the gradient norm looks ahead
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    `method` is plain, FP, GP_r, GP, Mixup, SAM or GNP; `alpha` the weight of the penalty (GNP: its share, SAM: its
+    radius); `mode` how a penalty is differentiated; `first` and `last` the epochs in which it acts; `seconds` a limit
+    of processor time instead of epochs.
+    """
+
+    group: str
+    method: str = "plain"
+    rate: float = 0.1
+    alpha: float = 0.0
+    seed: int = 0
+    batch: int = 128
+    noise: float = 0.0
+    first: int = 0
+    last: int | None = None
+    epochs: int = STANDARD["epochs"]
+    images: int = STANDARD["images"]
+    seconds: float | None = None
+    mode: Mode = "finite_difference"
+
+    @property
+    def name(self) -> str:
+        """Of its claim and in messages."""
+        return "-".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in asdict(self).items())
+
+
+@cache
+def data(images: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Training, validation and test part; the test part is never trained on nor chosen by."""
+    x, y = cifar("train", images + VALID)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(x)))
+    x, y = x[order].contiguous(memory_format=torch.channels_last), y[order]
+    return (x[:images], y[:images]), (x[images:], y[images:]), cifar("test")
+
+
+def lower(rate: float, by: int) -> float:
+    """Go down so many steps of the grid: one is a third of the rate, two are a tenth."""
+    return GRID[GRID.index(rate) - by]
+
+
+def logits_of(model: nn.Module, x: Tensor) -> Tensor:
+    """Compute logits, with products of bfloat16 numbers."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits: Tensor = model(x)
+        return logits.float()
+
+
+def accuracy(model: nn.Module, part: tuple[Tensor, Tensor]) -> float:
+    """Share of right predictions."""
+    with torch.no_grad():
+        batches = zip(part[0].split(500), part[1].split(500), strict=True)
+        right = [(logits_of(model, x).argmax(1) == y).sum().item() for x, y in batches]
+    return float(sum(right)) / len(part[1])
+
+
+def wrong_labels(y: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Give a share of the examples a label drawn from the other classes; labels and which are wrong."""
+    generator = torch.Generator().manual_seed(seed + 1000)
+    noisy = torch.rand(len(y), generator=generator) < share
+    return torch.where(noisy, (y + torch.randint(1, 10, y.shape, generator=generator)) % 10, y), noisy
+
+
+def ascent(model: nn.Module, loss: Callable[[], Tensor], share: float, radius: float) -> float:
+    """Put (1 - share) g(here) + share g(here + radius g / ||g||) into the gradients: SAM with share 1, else GNP."""
+    parameters: list[Tensor] = list(model.parameters())
+    value = loss()
+    here = torch.autograd.grad(value, parameters)
+    length = radius / torch.stack([g.norm() for g in here]).norm().item()
+    kept = [p.detach().clone() for p in parameters]
+    with torch.no_grad():
+        torch._foreach_add_(parameters, here, alpha=length)
+    ahead = torch.autograd.grad(loss(), parameters)
+    with torch.no_grad():
+        torch._foreach_copy_(parameters, kept)
+    for p, a, b in zip(parameters, here, ahead, strict=True):
+        p.grad = (1 - share) * a + share * b
+    return value.item()
+
+
+def mixed(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mixup with Beta(1, 1)."""
+    share = torch.rand((), generator=generator)
+    other = torch.randperm(len(x), generator=generator)
+    one_hot = functional.one_hot(y, 10).float()
+    return share * x + (1 - share) * x[other], share * one_hot + (1 - share) * one_hot[other]
+
+
+class Trainer:
+    """One run from its start to its record."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        torch.set_num_threads(1)
+        torch.manual_seed(run.seed)
+        self.train, self.valid, self.test = data(run.images)
+        self.labels, self.noisy = wrong_labels(self.train[1], run.noise, run.seed)
+        self.model = simple_cnn().to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), run.rate, momentum=0.9)
+        self.generator = torch.Generator().manual_seed(run.seed)
+        self.per_epoch = math.ceil(run.images / run.batch)
+        self.tracker = FisherTracker(self.model, every=20, random_state=run.seed)
+        self.penalty = self._penalty()
+        self.history: list[dict[str, Any]] = []
+        self.memory: list[dict[str, Any]] = []
+        self.step, self.best_valid, self.best_test = 0, -1.0, math.nan
+
+    def _penalty(self) -> FisherPenalty | None:
+        if self.run.method not in METHODS:
+            return None
+        return FisherPenalty(
+            self.model,
+            self.run.alpha,
+            mode=self.run.mode,
+            labels=METHODS[self.run.method],  # type: ignore[arg-type]
+            start_step=self.run.first * self.per_epoch,
+            stop_step=None if self.run.last is None else self.run.last * self.per_epoch,
+            random_state=self.run.seed,
+        )
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Compute logits of the network in training."""
+        return logits_of(self.model, x)
+
+    def one_step(self, rows: Tensor) -> float:
+        """Train on some rows; the loss."""
+        x, y = self.train[0][rows], self.labels[rows]
+        if self.run.method in ("SAM", "GNP"):
+            if self.step % self.tracker.every == 0:
+                self.tracker.update(self.logits(x), self.step)
+            share, radius = (1.0, self.run.alpha) if self.run.method == "SAM" else (self.run.alpha, GNP_RADIUS)
+            loss = ascent(self.model, lambda: functional.cross_entropy(self.logits(x), y), share, radius)
+            self.optimizer.step()
+            return loss
+        targets: Tensor = y
+        if self.run.method == "Mixup":
+            x, targets = mixed(x, y, self.generator)
+        logits = self.logits(x)
+        self.tracker.update(logits, self.step)
+        if self.run.noise and self.step % 100 == 0 and self.run.method != "Mixup":
+            self.memory.append(asdict(memorization(self.model, logits, y, self.noisy[rows], self.step)))
+        value = functional.cross_entropy(logits, targets)
+        self.optimizer.zero_grad()
+        value.backward()
+        if self.penalty is not None:
+            self.penalty(lambda: self.logits(x), y)
+        self.optimizer.step()
+        return value.item()
+
+    def __call__(self) -> dict[str, Any]:
+        """Train to the end."""
+        spent, epoch = 0.0, 0
+        while epoch < self.run.epochs and (self.run.seconds is None or spent < self.run.seconds):
+            begin = time.process_time()
+            done = epoch / self.run.epochs if self.run.seconds is None else spent / self.run.seconds
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.run.rate * 0.1 ** sum(done >= part for part in FALLS)
+            losses = []
+            for rows in torch.randperm(self.run.images, generator=self.generator).split(self.run.batch):
+                losses.append(self.one_step(rows))
+                self.step += 1
+            spent += time.process_time() - begin
+            epoch += 1
+            self.history.append({"epoch": epoch, "loss": float(np.mean(losses)), "seconds": spent})
+            self._look(epoch)
+            if not math.isfinite(losses[-1]):
+                break  # it diverged
+        return self._record()
+
+    def _look(self, epoch: int) -> None:
+        """Judge by the validation images; with wrong labels the best epoch by them counts."""
+        if not self.run.noise and epoch % LOOK_EVERY:
+            return
+        self.history[-1]["valid"] = valid = accuracy(self.model, self.valid)
+        if self.run.noise and valid > self.best_valid:
+            self.best_valid, self.best_test = valid, accuracy(self.model, self.test)
+
+    def _record(self) -> dict[str, Any]:
+        fit = {"clean": accuracy(self.model, (self.train[0][~self.noisy], self.labels[~self.noisy]))}
+        if self.run.noise:
+            fit["noisy"] = accuracy(self.model, (self.train[0][self.noisy], self.labels[self.noisy]))
+        traces = [(r.step / self.per_epoch, r.trace) for r in self.tracker.records_]
+        late = [trace for epoch, trace in traces if epoch >= 1]
+        peaks = [float(np.mean(late[i : i + 5])) for i in range(max(1, len(late) - 4))] if late else [math.nan]
+        fits = next((h["epoch"] for h in self.history if h["loss"] <= EARLY_LOSS), math.nan)
+        early = [trace for epoch, trace in traces if fits - 1 <= epoch < fits]
+        return {
+            "run": asdict(self.run),
+            "test": accuracy(self.model, self.test),
+            "valid": accuracy(self.model, self.valid),
+            "best_epoch_test": self.best_test if self.run.noise else None,
+            "peak_trace": max(peaks),
+            "early_trace": float(np.mean(early)) if early else math.nan,
+            "hessian": self._flatness(),
+            "train_fit": fit,
+            "seconds": self.history[-1]["seconds"],
+            "history": self.history,
+            "records": [[r.step, round(r.trace, 5)] for r in self.tracker.records_],
+            "layers": [{name: round(v, 5) for name, v in r.per_layer.items()} for r in self.tracker.records_[::10]],
+            "memorisation": self.memory,
+        }
+
+    def _flatness(self) -> list[float] | None:
+        """Tr(H) and its error, in float32; of the runs of the row and those that may be taken over by it."""
+        if self.run.group not in ("rates", "alphas", "row", "long"):
+            return None
+        x, y = self.train[0][:HESSIAN_IMAGES], self.labels[:HESSIAN_IMAGES]
+        flat = hessian_trace(self.model, lambda: functional.cross_entropy(self.model(x), y), probes=HESSIAN_PROBES)
+        return [flat.trace, flat.standard_error]

@@ -1,0 +1,292 @@
+"""The analyses of `inside_networks.py`: each finding of the paper, and whether it holds here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+from benchmarks.inspect import inside_training as training
+from windvane.inspect import (
+    Examples,
+    ProbeSettings,
+    Sampling,
+    attention_distance,
+    compare,
+    drift,
+    head_similarity,
+    localization,
+    partition,
+    probe,
+    receptive_fields,
+    skip_ratios,
+)
+
+KINDS = ["residual", "attention", "mlp", "norm"]
+OF_RESNET = ["residual", "norm", "block"]
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of the table."""
+
+    finding: str  # what is compared
+    paper: str
+    ours: str
+    agrees: bool  # whether the sign is that of the paper
+    picture: str = ""  # file name, if there is one
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The trained networks and the images of the analyses."""
+
+    networks: dict[str, nn.Module]
+    accuracy: dict[str, float]  # of each network, on its first 4 x `Size.n_inspected` test images
+    images: Tensor  # normalized test images, (n, 3, 32, 32)
+    train: Examples  # for probes
+    test: Examples
+    folder: Path  # of the figures
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return self.networks[name]
+
+    def draw(self, name: str, result: Any) -> str:
+        """Write a figure and return its file name."""
+        result.plot().savefig(self.folder / f"{name}.png", dpi=90)
+        return f"{name}.png"
+
+
+def similarity_within(has: Trained) -> list[Finding]:
+    """Figure 1: each network with itself."""
+    ends = {}
+    for name in ("vit", "resnet"):
+        layers = KINDS if name == "vit" else OF_RESNET
+        found = compare(has[name], has[name], has.images, layers, sampling=Sampling(batch_size=BATCH)).renamed(
+            name, name
+        )
+        third = len(found.layers[0]) // 3
+        ends[name] = float(np.nanmean(found.values[:third, -third:]))
+        has.draw(f"self_{name}", found)
+    return [
+        Finding(
+            "Lower and higher layers of one network: similarity of the first and the last third",
+            "ViT high (uniform map), ResNet low (stages)",
+            f"ViT {ends['vit']:.2f}, ResNet {ends['resnet']:.2f}",
+            ends["vit"] > ends["resnet"],
+            "self_vit.png",
+        )
+    ]
+
+
+def similarity_across(has: Trained) -> list[Finding]:
+    """Figure 2: which layers of the ResNet the lower part of the ViT is like."""
+    layers = (KINDS, OF_RESNET)
+    found = compare(has["vit"], has["resnet"], has.images, layers, sampling=Sampling(batch_size=BATCH))
+    found = found.renamed("vit", "resnet")
+    depth = found.matches()["depth"].to_numpy()
+    half = float(np.median(depth[: len(depth) // 2]))
+    best = np.nanmax(found.values, axis=1)
+    thirds = [float(part.mean()) for part in np.array_split(best, 3)]
+    return [
+        Finding(
+            "Lower half of the ResNet: where in the ViT its matches lie (median depth)",
+            "in the lowest quarter: 60 of 120 layers of R50 for a quarter of ViT-L",
+            f"{half:.2f}",
+            half < 0.35,
+            has.draw("cross", found),
+        ),
+        Finding(
+            "Highest third of the ViT: similarity to the most similar layer of the ResNet",
+            "unlike every layer",
+            f"{thirds[-1]:.2f}; first third {thirds[0]:.2f}, second {thirds[1]:.2f}",
+            thirds[-1] < min(thirds[:-1]),
+            "cross.png",
+        ),
+    ]
+
+
+def attention(has: Trained) -> list[Finding]:
+    """Figures 3 and 4 and their appendix: local and global heads, and what little data does to them."""
+    found, little = (attention_distance(has[name], has.images, batch_size=BATCH) for name in ("vit", "vit_3"))
+    first, last = found.distances[0], found.distances[-1]
+    nearest = [float(one.distances[0].min()) / one.uniform_distance for one in (found, little)]
+    heads = head_similarity((has["vit"], has["resnet"]), has.images[:1024], ["layer1.?", "layer2.?"], batch_size=BATCH)
+    rank = float(np.mean([spearmanr(heads.distance, one).statistic for one in heads.similarity.T]))
+    has.draw("heads", heads)
+    return [
+        Finding(
+            "Attention distance in the first block: from the most local to the most global head",
+            "both local and global heads; the highest blocks all global",
+            f"{first.min():.1f} to {first.max():.1f} pixels; last block {last.min():.1f} to {last.max():.1f}; "
+            f"uniform {found.uniform_distance:.1f}",
+            bool(first.min() < last.min() and np.ptp(first) > np.ptp(last)),
+            has.draw("attention_distance", found),
+        ),
+        Finding(
+            "The most local head of the first block on 3 % of the data",
+            "with little data the low blocks of large ViTs have no local heads; B/32 keeps them",
+            f"{nearest[1]:.2f} of uniform attention; {nearest[0]:.2f} on all data",
+            nearest[1] > nearest[0],
+        ),
+        Finding(
+            "Heads of the first block beside early ResNet layers: rank correlation of distance and similarity",
+            "falls monotonically, 0.60 to 0.25",
+            f"{rank:.2f}",
+            rank < 0,
+            "heads.png",
+        ),
+    ]
+
+
+def fields(has: Trained) -> list[Finding]:
+    """Figure 6: effective receptive fields, with and without the residual."""
+    look = has.images[:128]
+    vit, resnet = (receptive_fields(has[name], look, "residual", n_images=len(look)) for name in ("vit", "resnet"))
+    branch = receptive_fields(has["vit"], look, "attention", n_images=len(look))
+    whole = 2 * (len(vit.layers) // 2) - 1
+    spikes = float(vit.center_concentration(training.PATCH)[0]), float(branch.center_concentration(training.PATCH)[0])
+    has.draw("fields_resnet", resnet)
+    return [
+        Finding(
+            "Half of the receptive field lies in this share of the image: first sum",
+            "ViT larger than ResNet",
+            f"ViT {vit.half_area[0]:.3f}, ResNet {resnet.half_area[0]:.3f}",
+            vit.half_area[0] > resnet.half_area[0],
+            has.draw("fields_vit", vit),
+        ),
+        Finding(
+            "The same, middle and last sum",
+            "ViT global from the middle on; ResNet grows slowly",
+            f"ViT {vit.half_area[whole // 2]:.3f}, {vit.half_area[whole]:.3f}; "
+            f"ResNet {resnet.half_area[len(resnet.layers) // 2]:.3f}, {resnet.half_area[-1]:.3f}",
+            vit.half_area[whole // 2] > resnet.half_area[len(resnet.layers) // 2],
+            "fields_resnet.png",
+        ),
+        Finding(
+            "The unit's own patch in the first block: density of the field there over that of the image",
+            "a strong spike after the residual, none before it",
+            f"with the residual {spikes[0]:.1f}, attention alone {spikes[1]:.1f}",
+            spikes[0] > 1.5 * spikes[1],
+        ),
+    ]
+
+
+def skips(has: Trained) -> list[Finding]:
+    """Figures 7 to 9: what skip connections carry, and the network without one."""
+    vit, resnet = (skip_ratios(has[name], has.images, batch_size=BATCH) for name in ("vit", "resnet"))
+    frame = vit.to_frame()
+    means = {
+        (tokens, half): float(np.median(rows["ratio"]))
+        for tokens in ("cls", "spatial")
+        for half, rows in enumerate(_halves(frame[frame["tokens"] == tokens]))
+    }
+    ratios = [float(np.median([np.median(one) for one in part.ratio])) for part in (vit, resnet)]
+    block = f"blocks.{len(vit.sublayers) // 4}"
+    sampling = Sampling(batch_size=BATCH)
+    gaps = {}
+    for name in ("vit", "vit_no_skip"):
+        found = partition(compare(has[name], has[name], has.images, KINDS, sampling=sampling), block)
+        gaps[name] = found.gap
+        has.draw(f"partition_{name}", found)
+    lost = 100 * (has.accuracy["vit"] - has.accuracy["vit_no_skip"])
+    return [
+        Finding(
+            "||skip|| / ||branch||: class token and places, first and second half (medians)",
+            "class token high then low, places low then high",
+            f"class {means['cls', 0]:.1f}, {means['cls', 1]:.1f}; places {means['spatial', 0]:.1f}, "
+            f"{means['spatial', 1]:.1f}",
+            means["cls", 0] > means["spatial", 0] and means["cls", 1] < means["spatial", 1],
+            has.draw("skips", vit),
+        ),
+        Finding(
+            "The ratio in both networks (median)",
+            "ViT above ResNet",
+            f"ViT {ratios[0]:.1f}, ResNet {ratios[1]:.1f}",
+            ratios[0] > ratios[1],
+        ),
+        Finding(
+            f"Trained without the skips of {block}: similarity within minus across the two parts",
+            "the map falls into two groups; about 4 % less accurate",
+            f"{gaps['vit_no_skip']:.2f}, with all skips {gaps['vit']:.2f}; {lost:.1f} % less accurate",
+            gaps["vit_no_skip"] > gaps["vit"] + 0.1,
+            "partition_vit_no_skip.png",
+        ),
+    ]
+
+
+def _halves(frame: Any) -> tuple[Any, Any]:
+    middle = frame["depth"].max() / 2
+    return frame[frame["depth"] <= middle], frame[frame["depth"] > middle]
+
+
+def places(has: Trained) -> list[Finding]:
+    """Figures 10 to 15: localization of tokens, and probes on single tokens."""
+    found = {name: localization(has[name], has.images, batch_size=BATCH) for name in ("vit", "vit_average")}
+    settings = ProbeSettings(shots=(10, None), batch_size=BATCH)
+    probes = {name: probe(has[name], has.train, has.test, settings=settings) for name in ("vit", "vit_average")}
+    for name in found:
+        has.draw(f"localization_{name}", found[name])
+        has.draw(f"probes_{name}", probes[name])
+    drop, last = {}, {}
+    for name, one in probes.items():
+        mean = dict(zip(one.poolings, one.accuracy[-1, :, -1].mean(-1), strict=True))
+        drop[name] = float(mean["mean"] - mean["center"])
+        last[name] = mean
+    return [
+        Finding(
+            "Tokens of the last block: similarity to their own patch minus to the others",
+            "with a class token clear, with average pooling much less",
+            f"class token {found['vit'].contrast:.2f}, average {found['vit_average'].contrast:.2f}",
+            found["vit"].contrast > 2 * found["vit_average"].contrast,
+            "localization_vit.png",
+        ),
+        Finding(
+            "Probe on one token of the last block: what it loses against the average of all",
+            "class-token ViT nearly everything, average-pooling ViT hardly anything",
+            f"class token {100 * drop['vit']:.0f} points ({last['vit']['center']:.2f}), "
+            f"average {100 * drop['vit_average']:.0f} points ({last['vit_average']['center']:.2f})",
+            drop["vit"] > 2 * drop["vit_average"],
+            "probes_vit.png",
+        ),
+    ]
+
+
+def scale(has: Trained) -> list[Finding]:
+    """Figures 16 and 21: less data, and fine-tuning, block by block."""
+    less = drift(
+        has["vit"], {f"{share} %": has[f"vit_{share}"] for share in training.SHARES}, has.images, batch_size=BATCH
+    )
+    tuned = drift(
+        has["vit"], {n: has[f"tuned_{n}"] for n in ("flowers", "traffic_signs")}, has.images, batch_size=BATCH
+    )
+    third = max(1, len(less.layers) // 3)
+    low, high = float(less.similarity[0, :third].mean()), float(less.similarity[0, -third:].mean())
+    kept = {
+        name: (float(row[:third].mean()), float(row[-1]))
+        for name, row in zip(tuned.networks, tuned.similarity, strict=True)
+    }
+    return [
+        Finding(
+            "3 % of the data beside all of it: similarity of the lowest and the highest third",
+            "low layers are learned from 3 %, high layers need more",
+            f"{low:.2f} and {high:.2f}",
+            low > high,
+            has.draw("data_scale", less),
+        ),
+        Finding(
+            "Fine-tuning: similarity of the lowest third and of the last block before and after",
+            "low layers stay, high ones change; natural images less than others",
+            "; ".join(f"{name} {first:.2f}, {last:.2f}" for name, (first, last) in kept.items()),
+            all(first > last for first, last in kept.values()) and kept["flowers"][1] > kept["traffic_signs"][1],
+            has.draw("fine_tuning", tuned),
+        ),
+    ]
+
+
+PARTS = (similarity_within, similarity_across, attention, fields, skips, places, scale)

@@ -1,0 +1,245 @@
+"""The networks of `inside_networks.py`: created and trained, each resumable from its last checkpoint.
+
+The training loop is small on purpose, so that the networks hardly depend on the package that inspects them.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from timm.models.resnet import BasicBlock, ResNet
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from windvane.inspect import without_skip
+
+SIDE, PATCH = 32, 4
+CHECKPOINT_EVERY = 200  # steps between two checkpoints
+CHECK_EVERY = 50  # steps between two evaluations on the held-out images, for networks that stop early
+HELD_OUT = 2000
+SHARES = (3, 10, 30)  # % of the training images
+
+
+@dataclass(frozen=True)
+class Size:
+    """Sizes of networks, training and data."""
+
+    width: int  # of the vision transformers
+    depth: int
+    heads: int
+    channels: tuple[int, ...]  # of each stage of the residual network
+    blocks: tuple[int, ...]
+    n_train: int  # images of CIFAR-10
+    batch: int
+    steps: int
+    tuning_steps: int  # of fine-tuning
+    n_inspected: int  # test images for the analyses
+
+
+SIZES = {
+    "toy": Size(24, 4, 3, (8, 8, 16, 16), (1, 1, 1, 1), 600, 128, 6, 3, 128),
+    "cpu": Size(64, 6, 4, (16, 32, 64, 128), (2, 2, 2, 2), 48_000, 128, 600, 100, 1024),
+    "longer": Size(64, 6, 4, (16, 32, 64, 128), (2, 2, 2, 2), 48_000, 128, 3_000, 300, 1024),
+    "gpu": Size(192, 12, 6, (32, 64, 128, 256), (3, 3, 3, 3), 48_000, 512, 6_000, 500, 5120),
+}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images as uint8 (n, 3, 32, 32), and classes (n,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def part(self, start: int, stop: int) -> Labelled:
+        """Images from `start` to before `stop`."""
+        return Labelled(self.images[start:stop], self.labels[start:stop])
+
+    def to(self, device: torch.device) -> Labelled:
+        """Move them to a device."""
+        return Labelled(self.images.to(device), self.labels.to(device))
+
+    @property
+    def scaled(self) -> Tensor:
+        """Normalized images: float32 from -2 to 2."""
+        return self.images.float() / 63.75 - 2
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One network to train."""
+
+    name: str  # of its checkpoint
+    make: Callable[[], nn.Module]  # creates it, with random weights or those of another
+    data: Labelled
+    batch: int
+    steps: int  # at most
+    until: float | None = None  # held-out accuracy at which it stops; None trains to the end
+    flip: bool = True  # whether mirrored images are of the same class
+
+
+def read_images(name: str, split: str, folder: Path, cache: Path) -> Labelled:
+    """Decode a set once, in an order drawn with seed 0; later calls read the decoded copy."""
+    path = cache / f"{name}-{split}.npz"
+    if not path.exists():
+        from PIL import Image
+
+        frame = pd.read_parquet(folder / f"{name}.parquet")
+        frame = frame[frame["split"] == split].sample(frac=1, random_state=0)
+        decoded = [Image.open(io.BytesIO(one)).convert("RGB").resize((SIDE, SIDE)) for one in frame["image"]]
+        pixels = np.stack([np.asarray(one).transpose(2, 0, 1) for one in decoded])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{os.getpid()}-{path.name}")
+        np.savez(part, images=pixels, labels=frame["label"].astype("category").cat.codes.to_numpy(np.int64))
+        part.replace(path)
+    with np.load(path) as arrays:
+        return Labelled(torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]))
+
+
+def make_vit(size: Size, *, pool: str = "token", seed: int = 0) -> nn.Module:
+    """Make a vision transformer with a class token, or with average pooling ("avg")."""
+    torch.manual_seed(seed)
+    model: nn.Module = VisionTransformer(
+        img_size=SIDE,
+        patch_size=PATCH,
+        embed_dim=size.width,
+        depth=size.depth,
+        num_heads=size.heads,
+        mlp_ratio=2,
+        num_classes=10,
+        class_token=pool == "token",
+        global_pool=pool,
+    )
+    return model
+
+
+def make_resnet(size: Size, seed: int = 0) -> nn.Module:
+    """Make a residual network for small images: no stride and no pooling before the first stage."""
+    torch.manual_seed(seed)
+    stem = size.channels[0] // 2
+    model: Any = ResNet(BasicBlock, size.blocks, 10, stem_width=stem, stem_type="deep", channels=size.channels)
+    model.conv1[0].stride = (1, 1)
+    model.maxpool = nn.Identity()
+    made: nn.Module = model
+    return made
+
+
+def make_without_skip(size: Size) -> nn.Module:
+    """Make the vision transformer without the skips of its middle block."""
+    return without_skip(make_vit(size), f"blocks.{size.depth // 2}")
+
+
+def with_new_head(model: nn.Module, n_classes: int) -> nn.Module:
+    """Replace the classifier of a vision transformer."""
+    torch.manual_seed(0)
+    model.reset_classifier(n_classes)  # type: ignore[operator]
+    return model
+
+
+def draw_batch(spec: Spec, step: int) -> tuple[Tensor, Tensor]:
+    """Draw a batch that depends on the step alone, shifted by up to 4 pixels and mirrored."""
+    data, n = spec.data, spec.batch
+    draw = torch.Generator().manual_seed(step)
+    index = torch.randint(len(data.labels), (n,), generator=draw)
+    shifts = torch.randint(0, 9, (2, n, 1), generator=draw)
+    mirrored = torch.rand(n, generator=draw) < 0.5
+    device = data.images.device
+    x = F.pad(data.images[index.to(device)], (4, 4, 4, 4))
+    rows, columns = (shifts + torch.arange(SIDE)).to(device)  # (batch, side) each
+    at = torch.arange(n, device=device)[:, None, None]
+    x = x.permute(0, 2, 3, 1)[at, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    if spec.flip:
+        x = torch.where(mirrored.to(device)[:, None, None, None], x.flip(3), x)
+    return x.float() / 63.75 - 2, data.labels[index.to(device)]
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, data: Labelled) -> float:
+    """Fraction of images that a network classifies correctly."""
+    was = model.training
+    model.eval()
+    right = [(model(part.scaled).argmax(1) == part.labels).sum() for part in _parts(data, 500)]
+    model.train(was)
+    return float(torch.stack(right).sum()) / len(data.labels)
+
+
+def _parts(data: Labelled, n: int) -> list[Labelled]:
+    return [data.part(start, start + n) for start in range(0, len(data.labels), n)]
+
+
+def train(spec: Spec, held_out: Labelled, folder: Path, deadline: float = math.inf) -> nn.Module:
+    """Train a network, resuming from its checkpoint if there is one.
+
+    Exits with a checkpoint at a deadline on the monotonic clock.
+    """
+    device = spec.data.images.device
+    model = spec.make().to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
+    path, step = folder / f"{spec.name}.pt", 0
+    if path.exists():
+        state = torch.load(path, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        step = state["step"]
+    model.train()
+    while step < spec.steps:
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * _learning_rate_factor(step, spec.steps)
+        _one_step(model, optimizer, spec, step)
+        step += 1
+        if spec.until is not None and step % CHECK_EVERY == 0 and accuracy(model, held_out) >= spec.until:
+            step = spec.steps
+        late = time.monotonic() > deadline
+        if step % CHECKPOINT_EVERY == 0 or step >= spec.steps or late:
+            _save_checkpoint({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, path)
+        if late and step < spec.steps:
+            raise SystemExit(
+                f"{spec.name} has taken {step} of {spec.steps} steps; run the same command again to resume."
+            )
+    return model.eval()
+
+
+def _one_step(model: nn.Module, optimizer: torch.optim.Optimizer, spec: Spec, step: int) -> None:
+    x, y = draw_batch(spec, step)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
+        loss = F.cross_entropy(model(x), y)
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+
+
+def seconds_of_a_step(spec: Spec) -> float:
+    """Seconds per training step without the first one; by processor time, which other programs hardly change."""
+    model = spec.make().to(spec.data.images.device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    _one_step(model, optimizer, spec, 0)
+    clock = time.monotonic if spec.data.images.is_cuda else time.process_time
+    begin = clock()
+    for step in range(1, spec.steps):
+        _one_step(model, optimizer, spec, step)
+    return (clock() - begin) / (spec.steps - 1) / (1 if spec.data.images.is_cuda else torch.get_num_threads())
+
+
+def _learning_rate_factor(step: int, steps: int) -> float:
+    """Factor of the learning rate: linear warmup over the first twentieth, then a cosine."""
+    warm = max(1, steps // 20)
+    return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * max(0, step - warm) / max(1, steps - warm))))
+
+
+def _save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(path)

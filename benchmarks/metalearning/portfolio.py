@@ -1,0 +1,202 @@
+"""The portfolio, learned from many tables: collect cells, pack them into a matrix, build from it, compare.
+
+Claim: the learned order beats the defaults alone, a random order and the greedy builder of the paper on tables left
+    out; `compare` prints the scores.
+Data: ../shared/data/tables without the tables of the peers' benchmark. A quarter of each table is test rows.
+Score: log(test loss of the ensemble / best known on the table) at each budget, two workers, replayed from kept
+    predictions; mean over tables. A tenth of a point is about 0.1 %.
+Hardware: costs are CPU seconds of one thread. Repeats: 1; seed 0.
+Commands:
+    python -m benchmarks.metalearning.portfolio collect --minutes 600    # resumes; what is committed is not repeated
+                                                                         # once cells.jsonl is copied to --cells
+    python -m benchmarks.metalearning.portfolio pack       # cells and predictions -> matrix.parquet
+    python -m benchmarks.metalearning.portfolio compare    # writes compare.csv, minutes
+    python -m benchmarks.metalearning.portfolio table
+    python -m benchmarks.metalearning.portfolio build      # writes windvane/search/strategy/learned/portfolio_*.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.data import RESERVED, ROOT, TABLES
+from windvane.metalearning.build_portfolio import BuildPlan
+from windvane.metalearning.candidates import GUESSES, LARGE, read_published
+from windvane.metalearning.collect import CollectSettings, SourceTable, collect
+from windvane.metalearning.learn import complete_tables, entries_of, learn_portfolio, leave_out
+from windvane.metalearning.replay import TableReplay, entry_id, read_matrix, read_replays, write_matrix
+from windvane.models import DEFAULT, FAMILIES
+from windvane.search.strategy.portfolio import PortfolioEntry, write_portfolio
+
+ASKL2 = TABLES.parent / "askl2"
+RESULTS = Path(__file__).resolve().parent
+MATRIX = RESULTS / "matrix.parquet"
+COMPARE = RESULTS / "compare.csv"
+LEARNED = ROOT / "windvane" / "search" / "strategy" / "learned"
+MIN_ROWS, MAX_ROWS = 300, 4_000  # more rows are sampled down, but for the large tables
+LARGE_ROWS = 20_000  # tables from here on are collected whole too, with the quick configurations of LARGE
+MIN_CELLS = 8  # of a table, before it is added to the matrix
+KEPT_ROWS = 300  # of validation and test predictions in the matrix
+SIMPLE = ("lightgbm", "linear", "catboost", "extra_trees", "network", "mlp", "random_forest")
+
+
+def sources(large: bool) -> list[SourceTable]:
+    """Return the tables to learn from: two of classification, one of regression, in a fixed random order."""
+    index = pd.read_csv(TABLES / "index.csv")
+    low = LARGE_ROWS if large else MIN_ROWS
+    index = index[(index["n_rows"] >= low) & ~index["name"].isin(RESERVED)].set_index("name")
+    rng = np.random.default_rng(5)
+    kinds = [index[index["task"] != "regression"], index[index["task"] == "regression"]]
+    classes, numbers = (list(rng.permutation(kind.index)) for kind in kinds)
+    order = []
+    while classes or numbers:
+        order += [*classes[:2], *numbers[:1]]
+        classes, numbers = classes[2:], numbers[1:]
+    found = []
+    for name in order:
+        row = index.loc[name]
+        goal = "regression" if row["task"] == "regression" else "classification"
+        table = SourceTable(name, TABLES / row["file"], row["target"], goal, MAX_ROWS)  # type: ignore[arg-type]
+        found.append(replace(table, name=f"{name}_whole", max_rows=None) if large else table)
+    return found
+
+
+def collect_all(arguments: argparse.Namespace) -> None:
+    """Evaluate the cells that are missing: the guesses on all tables, then published configurations."""
+    settings = CollectSettings(cpu_seconds=arguments.cpu_seconds, cache=arguments.cells.parent / "cache")
+    published = read_published(ASKL2, {name: FAMILIES[name] for name in DEFAULT}, arguments.published)
+    entries = LARGE if arguments.large else [*GUESSES, *published]
+    deadline = time.monotonic() + 60 * arguments.minutes
+    collect(sources(arguments.large), entries, settings, arguments.cells, workers=arguments.workers, deadline=deadline)
+
+
+def pack(arguments: argparse.Namespace) -> None:
+    """Add what was collected to the matrix that is committed, and keep the cells beside it."""
+    tables, entries = read_matrix(MATRIX) if MATRIX.exists() else ([], {})
+    known = {table.name: table for table in tables}
+    for table in read_replays(arguments.cells, arguments.cells.parent / "cache", max_rows=KEPT_ROWS):
+        if table.name in known:
+            known[table.name].curves.update(table.curves)
+        elif len(table.curves) >= MIN_CELLS:
+            known[table.name] = table
+    write_matrix(list(known.values()), entries | entries_of(arguments.cells), MATRIX)
+    shutil.copyfile(arguments.cells, RESULTS / "cells.jsonl")
+    print(f"{len(known)} tables, {sum(len(table.curves) for table in known.values())} cells -> {MATRIX}")
+
+
+def is_large(table: TableReplay) -> bool:
+    """Whether a table was collected whole."""
+    return table.name.endswith("_whole")
+
+
+def paper_order(tables: Sequence[TableReplay], candidates: Sequence[str], size: int) -> list[str]:
+    """Build as Auto-Sklearn 2.0 does: for the mean normalized loss of the best single model."""
+    losses = np.array(
+        [[t.curves[c].test_loss[-1] if c in t.curves else np.inf for c in candidates] for t in tables]
+    )  # (t, c)
+    low, high = np.nanmin(losses, axis=1, keepdims=True), np.array([[t.constant] for t in tables])
+    scaled = np.clip((losses - low) / np.maximum(high - low, 1e-12), 0, 1)
+    chosen: list[int] = []
+    best = np.ones(len(tables))
+    while len(chosen) < min(size, len(candidates)):
+        means = np.minimum(best[:, None], scaled).mean(axis=0)
+        means[chosen] = np.inf
+        chosen.append(int(np.argmin(means)))
+        best = np.minimum(best, scaled[:, chosen[-1]])
+    return [candidates[c] for c in chosen]
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Print the scores of orders on tables left out."""
+    tables, entries = read_matrix(MATRIX)
+    small = complete_tables([t for t in tables if not is_large(t)])
+    defaults = {entry: one for entry, one in entries.items() if one.family in DEFAULT}
+    candidates = [entry for entry in defaults if entry in small[0].curves]
+    guesses = [entry_id(e.family, e.config) for e in GUESSES]
+    orders = {
+        "defaults of the families": [entry_id(name, {}) for name in SIMPLE],
+        "hand-written (shipped before)": [entry_id(e.family, e.config) for e in HAND_WRITTEN],
+        "hand-written without mlp": [entry_id(e.family, e.config) for e in HAND_WRITTEN if e.family != "mlp"],
+        "all, in the order listed": guesses,
+        "all without mlp": candidates,
+        "all without network": [e for e in guesses if entries[e].family != "network"],
+        "all without generated features": [e for e in guesses if entries[e].config.get("features") != "generated"],
+        "random": list(np.random.default_rng(0).permutation(candidates)),
+        "paper's builder (in sample)": paper_order(small, candidates, 20),
+    }
+    scores = leave_out(small, candidates, BuildPlan(), orders)
+    scores.to_csv(COMPARE, index=False, float_format="%.5f")
+    table(arguments)
+
+
+def table(_: argparse.Namespace) -> None:
+    """Print the mean scores of `compare`, and the learned order against the one that it replaced."""
+    scores = pd.read_csv(COMPARE)
+    means = 100 * scores.drop(columns="table").groupby("order").mean().sort_values("60 s")
+    print(f"{scores['table'].nunique()} tables of at most {MAX_ROWS:,} rows; score in %, lower is better\n")
+    print(f"| order | {' | '.join(map(str, means))} |\n|---{'|---' * means.shape[1]}|")
+    for order, row in means.iterrows():
+        print(f"| {order} | {' | '.join(f'{value:.1f}' for value in row)} |")
+    at_60 = scores.pivot(index="table", columns="order", values="60 s")
+    print("\n| at 60 s | mean difference | standard error | better | worse |\n|---|---|---|---|---|")
+    for first, second in PAIRS:
+        gap = 100 * (at_60[first] - at_60[second])
+        better, worse = int((gap < -TIE).sum()), int((gap > TIE).sum())
+        error = gap.std(ddof=1) / np.sqrt(len(gap))
+        print(f"| {first} - {second} | {gap.mean():.2f} | {error:.2f} | {better} | {worse} |")
+
+
+def build_all(arguments: argparse.Namespace) -> None:
+    """Build the portfolios from the matrix and write them."""
+    tables, entries = read_matrix(MATRIX)
+    entries = {entry: one for entry, one in entries.items() if one.family in DEFAULT}
+    small = complete_tables([t for t in tables if not is_large(t)])
+    learned = learn_portfolio(small, [t for t in tables if is_large(t)], entries, BuildPlan())
+    for name in ("classification", "regression"):
+        write_portfolio(LEARNED / f"portfolio_{name}.json", learned.cases, learned.made)
+    for case in learned.cases:
+        print(case.kinds, case.max_rows, *(json.dumps([e.family, dict(e.config)]) for e in case.entries), sep="\n  ")
+
+
+PAIRS = (("learned", "hand-written (shipped before)"), ("all without mlp", "all, in the order listed"))
+TIE = 0.05  # points of the score
+
+# What shipped before portfolios were learned.
+HAND_WRITTEN = (
+    *(PortfolioEntry(name, {}) for name in SIMPLE[:6]),
+    PortfolioEntry("lightgbm", GUESSES[7].config),
+    PortfolioEntry("catboost", {"depth": 5, "learning_rate": 0.06, "l2_leaf_reg": 3.0}),
+    PortfolioEntry("mlp", {"depth": 1, "width": 256, "alpha": 0.01, "learning_rate": 0.0005, "scale": "standard"}),
+    PortfolioEntry("lightgbm", GUESSES[12].config),
+    PortfolioEntry("random_forest", {}),
+    PortfolioEntry("lightgbm", GUESSES[16].config),
+    PortfolioEntry("extra_trees", {"max_features": 0.8, "min_samples_leaf": 2}),
+)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["collect", "pack", "compare", "table", "build"])
+    parser.add_argument("--cells", type=Path, default=Path.home() / ".cache" / "windvane-metalearning" / "cells.jsonl")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="no cell is begun after these")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--cpu-seconds", type=float, default=20.0, help="after which a cell grows no further")
+    parser.add_argument("--published", type=int, default=0, help="configurations of Auto-Sklearn 2.0")
+    parser.add_argument("--large", action="store_true", help="collect whole tables of 20,000 rows and more")
+    arguments = parser.parse_args(words)
+    commands = {"collect": collect_all, "pack": pack, "compare": compare, "table": table, "build": build_all}
+    commands[arguments.command](arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""What timm's own training script does where it is left at its defaults, in a few calls of timm.
+
+The script is not part of timm's package, so that others have to repeat it: `create_transform` with a random area from
+8 %, colour jitter of 0.4 and mirroring (what `create_loader` does for training), SGD with Nesterov momentum 0.9 at a
+rate of 0.1 for 256 images a step, weight decay 2e-5 but for biases and norms, a cosine over epochs after 5 epochs of
+warmup from 1e-5, label smoothing of 0.1, batches of 128, images in the range of the network's configuration, the best
+epoch by validation accuracy. What a user has to say is how many epochs: here as many as fit into the time, by the speed
+of the first steps; the warmup is at most a tenth of them. Settings are those of timm 1.0 (train.py); no line is copied.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from timm.data import create_loader, resolve_data_config
+from timm.loss import LabelSmoothingCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+import windvane.vision  # noqa: F401 - timm then knows ViT-Lite and CCT
+from windvane.data.images import ImageDataset, ImageSplits
+
+BATCH, EPOCHS_OF_WARMUP, WARMUP_RATE = 128, 5, 1e-5
+RATE, RATE_BATCH = 0.1, 256
+SMOOTHING, WEIGHT_DECAY = 0.1, 2e-5
+_TRIED = 20  # steps that give the speed
+_KEPT = 0.02  # share of the time that is left unused, so that the last epoch ends within it
+
+
+class Pictures(Dataset[tuple[object, int]]):
+    """A set of windvane as timm's loaders want it: images of Pillow, decoded when asked."""
+
+    def __init__(self, images: ImageDataset) -> None:
+        self._images = images
+        self.transform: object = None  # set by the loader
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[object, int]:
+        labels = self._images.labels
+        picture = Image.fromarray(self._images.decode(index))
+        return self.transform(picture), int(labels[index])  # type: ignore[operator, index]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a training: its network, its best validation accuracy, its epochs, seconds, images a second."""
+
+    network: nn.Module
+    valid_accuracy: float
+    epochs: int
+    seconds: float
+    images_per_second: float
+
+
+def loader_of(images: ImageDataset, model: nn.Module, training: bool, workers: int) -> object:
+    """Make timm's loader, with its defaults for training or for evaluation."""
+    config = resolve_data_config({}, model=model)
+    return create_loader(
+        Pictures(images),
+        input_size=config["input_size"],
+        batch_size=BATCH,
+        is_training=training,
+        scale=(0.08, 1.0) if training else None,
+        ratio=(3 / 4, 4 / 3) if training else None,
+        hflip=0.5,
+        color_jitter=0.4,
+        interpolation="random" if training else config["interpolation"],
+        mean=config["mean"],
+        std=config["std"],
+        num_workers=workers,
+        crop_pct=1.0,  # whole small images; timm would enlarge and cut them
+        use_prefetcher=False,
+        persistent_workers=workers > 0,
+        device=torch.device("cpu"),
+    )
+
+
+def train_timm(name: str, data: ImageSplits, seconds: float, seed: int, workers: int = 1) -> Outcome:
+    """Train as timm's script does, for about so many seconds."""
+    began = time.monotonic()
+    torch.manual_seed(seed)
+    network = timm.create_model(name, num_classes=len(data.train.classes))
+    optimizer = create_optimizer_v2(
+        network, opt="sgd", lr=RATE * BATCH / RATE_BATCH, momentum=0.9, weight_decay=WEIGHT_DECAY
+    )
+    classification_loss = LabelSmoothingCrossEntropy(SMOOTHING)
+    assert data.valid is not None
+    train, valid = loader_of(data.train, network, True, workers), loader_of(data.valid, network, False, workers)
+    tried = copy.deepcopy(network)  # the first steps give the speed; they are not counted as training
+    pace = _seconds_a_step(tried, iter(train), classification_loss)  # type: ignore[call-overload]
+    judging = time.monotonic()
+    _accuracy(tried, valid)
+    epoch = pace * len(train) + time.monotonic() - judging  # type: ignore[arg-type]
+    epochs = max(1, math.floor(((1 - _KEPT) * seconds - (time.monotonic() - began)) / epoch))
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        "cosine",
+        num_epochs=epochs,
+        warmup_epochs=min(EPOCHS_OF_WARMUP, epochs // 10),
+        warmup_lr=WARMUP_RATE,
+    )
+    best, weights, images, stepping = -1.0, network.state_dict(), 0, 0.0
+    for number in range(epochs):
+        network.train()
+        start = time.monotonic()
+        for pixels, labels in train:  # type: ignore[attr-defined]
+            images += _step(network, pixels, labels, classification_loss, optimizer)
+        stepping += time.monotonic() - start
+        accuracy = _accuracy(network, valid)
+        if accuracy > best:
+            best, weights = accuracy, copy.deepcopy(network.state_dict())
+        scheduler.step(number + 1, accuracy)
+        print(f"epoch {number + 1} of {epochs}: validation accuracy {accuracy:.4f}", flush=True)
+    network.load_state_dict(weights)
+    return Outcome(network.eval(), best, epochs, time.monotonic() - began, images / stepping)
+
+
+def predict_timm(network: nn.Module, images: ImageDataset) -> NDArray[np.int64]:
+    """Give the most probable class of each image."""
+    return torch.cat(list(_predictions(network, loader_of(images, network, False, 0)))).numpy()
+
+
+def _step(network: nn.Module, pixels: Tensor, labels: Tensor, classification_loss: nn.Module, optimizer: object) -> int:
+    loss = classification_loss(network(pixels), labels)
+    optimizer.zero_grad()  # type: ignore[attr-defined]
+    loss.backward()
+    optimizer.step()  # type: ignore[attr-defined]
+    return len(labels)
+
+
+def _seconds_a_step(
+    network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], classification_loss: nn.Module
+) -> float:
+    network.train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
+    _step(network, *next(batches), classification_loss, optimizer)
+    start, steps = time.monotonic(), 0
+    for steps, (pixels, labels) in enumerate(batches, 1):
+        _step(network, pixels, labels, classification_loss, optimizer)
+        if steps == _TRIED:
+            break
+    return (time.monotonic() - start) / max(1, steps)
+
+
+def _predictions(network: nn.Module, loader: object) -> Iterator[Tensor]:
+    network.eval()
+    with torch.inference_mode():
+        for pixels, _ in loader:  # type: ignore[attr-defined]
+            yield network(pixels).argmax(dim=1)
+
+
+def _accuracy(network: nn.Module, loader: object) -> float:
+    labels = torch.tensor(loader.dataset._images.labels)  # type: ignore[attr-defined]
+    return float((torch.cat(list(_predictions(network, loader))) == labels).float().mean())
