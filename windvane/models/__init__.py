@@ -10,7 +10,7 @@ from windvane.models.neural.mlp import MLP
 from windvane.models.neural.realmlp import RealMLP
 from windvane.models.sklearn_catalog import discriminant, hist_gradient_boosting, kernel, neighbours, sgd
 
-FAMILIES: dict[str, Family] = {
+TABLE_FAMILIES: dict[str, Family] = {
     "lightgbm": LightGBM(),
     "catboost": CatBoost(),
     "random_forest": Forest("random_forest"),
@@ -23,9 +23,9 @@ FAMILIES: dict[str, Family] = {
     "kernel": kernel(),
     "neighbours": neighbours(),
     "discriminant": discriminant(),
-    "finetune": FineTune(),
-    "from_scratch": FromScratch(),
 }
+IMAGE_FAMILIES: dict[str, Family] = {"finetune": FineTune(), "from_scratch": FromScratch()}
+FAMILIES: dict[str, Family] = {**TABLE_FAMILIES, **IMAGE_FAMILIES}
 
 # What a search evaluates if no families are named: what the ensemble is better with than without (docs/decisions.md).
 DEFAULT = ("lightgbm", "catboost", "random_forest", "extra_trees", "linear", "network")

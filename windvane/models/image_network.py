@@ -134,8 +134,9 @@ class FineTune(_ImageFamily):
         from optuna.distributions import FloatDistribution as Float
         from optuna.distributions import IntDistribution as Int
 
+        names = self.weights or tuple(WEIGHT_PACKAGES)
         return {
-            "weights": Param(Choice(self.weights), self.weights[0]),
+            "weights": Param(Choice(names), names[0]),
             "image_size": Param(Choice(FINETUNE_SIZES), 160),
             "epochs": Param(Int(2, 40, log=True), 12),
             "learning_rate": Param(Float(1e-3, 0.1, log=True), 0.01),

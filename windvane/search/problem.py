@@ -266,7 +266,7 @@ def supported_families(chosen: Mapping[str, Family], task: Task, table: Table) -
     supported = {name: family for name, family in chosen.items() if family.supports(task, table)}
     if not supported:
         raise InputError(
-            f"families={list(chosen)!r}: none of them supports this table. Allowed: {', '.join(FAMILIES)}."
+            f"families={list(chosen)!r}: none of them supports these data. Allowed: {', '.join(FAMILIES)}."
         )
     return supported
 
