@@ -1,7 +1,7 @@
 """AutoImageClassifier in two minutes against frozen EfficientNet-Lite0 features with logistic regression.
 
-Claim: none yet. The runs that are here share two cores with a dozen other programs; what a search reaches in two minutes on
-a quiet machine is to be measured. Hardware: 2 cores, no GPU; the load when a run began is in its row. Repeats: one seed.
+Claim: none yet. These runs shared two cores with a dozen other programs; what a search reaches on a quiet machine is to
+be measured. Hardware: 2 cores, no GPU; the load when a run began is in its row. Repeats: one seed.
 
     python -m benchmarks.vision.image_search run
     python -m benchmarks.vision.image_search table
