@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_classification
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -304,6 +305,80 @@ def test_bad_targets_get_one_clear_error() -> None:
             AutoClassifier(**QUICK).fit(X, target)
     with pytest.raises(InputError, match="infinite"):
         AutoRegressor(**QUICK).fit(X, np.where(y == 0, np.inf, y))
+
+
+def test_weights_that_are_scaled_or_zero_change_nothing() -> None:
+    X, y = make_classification(160, 5, random_state=0)
+    weight = 1.0 + np.arange(160) % 3
+    weight[::4] = 0.0
+    kept = weight > 0
+    options = {**QUICK, "policy": "holdout", "n_trials": 3, "families": ["linear", "lightgbm", "mlp"]}
+    wanted = AutoClassifier(**options).fit(X[kept], y[kept], sample_weight=weight[kept])
+    model = AutoClassifier(**options).fit(X, y, sample_weight=1e-6 * weight)
+    np.testing.assert_allclose(model.predict_proba(X), wanted.predict_proba(X), rtol=0, atol=1e-9)
+    assert model.score(X, y, 1e3 * weight) == pytest.approx(wanted.score(X[kept], y[kept], weight[kept]))
+    model.refit(X, y, sample_weight=weight)
+    wanted.refit(X[kept], y[kept], sample_weight=weight[kept])
+    np.testing.assert_allclose(model.predict_proba(X), wanted.predict_proba(X), rtol=0, atol=1e-9)
+
+
+def test_a_target_in_another_order_is_reported(fitted: AutoClassifier, cancer) -> None:
+    _, X_test, _, y_test = cancer
+    other = y_test.iloc[::-1]
+    with pytest.warns(UserWarning, match="y has the index labels of X in another order"):
+        assert fitted.score(X_test, other) < 0.9
+    assert fitted.score(X_test, other.loc[X_test.index]) > 0.98
+    with pytest.warns(UserWarning, match="y has the index labels of X in another order"):
+        fitted.feature_importance(X_test, other, n_repeats=1)
+
+
+def test_the_positive_class_is_kept(tmp_path: Path, cancer) -> None:
+    X, X_test, y, y_test = cancer
+    y, y_test = y.map({0: "malignant", 1: "benign"}), y_test.map({0: "malignant", 1: "benign"})
+    options = {**QUICK, "n_trials": 1, "policy": "holdout", "families": ["linear"], "metric": "f1"}
+    model = AutoClassifier(**options, run_dir=tmp_path / "run", positive_class="benign").fit(X, y)
+    assert model.positive_class_ == "benign"
+
+    def expected(of: AutoClassifier) -> float:
+        return f1_score(y_test, of.predict(X_test), pos_label=str(of.positive_class_))
+
+    assert model.score(X_test, y_test) == pytest.approx(expected(model))
+    model.save(tmp_path / "saved")
+    for again in (load(tmp_path / "saved"), load(tmp_path / "run"), pickle.loads(pickle.dumps(model))):
+        assert again.positive_class_ == "benign"
+        assert again.score(X_test, y_test) == model.score(X_test, y_test)
+    page = model.report(tmp_path / "report.html", X_test, y_test).read_text()
+    assert "Test f1 of “benign”" in page
+    assert "“benign” against the other class" in page
+    same = AutoClassifier(**options, run_dir=tmp_path / "run").fit(X, y)
+    assert same.positive_class_ == "benign"  # of the run
+    with pytest.raises(RunMismatchError, match="positive_class: 'benign' there, 'malignant' here"):
+        AutoClassifier(**options, run_dir=tmp_path / "run", positive_class="malignant").fit(X, y)
+    with pytest.raises(InputError, match="positive_class='x' is no class"):
+        AutoClassifier(**options, positive_class="x").fit(X, y)
+    assert clone(model).positive_class == "benign"
+
+
+def test_settings_of_the_session_change_nothing(fitted: AutoClassifier, cancer) -> None:
+    _, X_test, _, y_test = cancer
+    expected = fitted.predict_proba(X_test)
+    with config_context(transform_output="pandas"), np.errstate(all="raise"):
+        np.testing.assert_array_equal(fitted.predict_proba(X_test), expected)
+        assert fitted.score(X_test, y_test) > 0.98
+        row = X_test.iloc[0]
+        np.testing.assert_allclose(fitted.predict_proba(row), expected[:1])
+        np.testing.assert_allclose(fitted.predict_proba(row.to_dict()), expected[:1])
+        pickle.loads(pickle.dumps(fitted)).refit(X_test, y_test)
+
+
+def test_labels_that_json_cannot_hold_come_back(tmp_path: Path) -> None:
+    X, number = load_diabetes(return_X_y=True, as_frame=True)
+    y = pd.cut(number, [0, 150, 1000])
+    model = AutoClassifier(**{**QUICK, "n_trials": 1}, families=["linear"], policy="holdout").fit(X, y)
+    model.save(tmp_path / "saved")
+    for one in (model, load(tmp_path / "saved")):
+        assert set(one.predict(X)) == set(y.cat.categories)
+        assert one.score(X, y) > 0.8
 
 
 @pytest.mark.parametrize(

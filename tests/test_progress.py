@@ -116,3 +116,12 @@ def test_closed_stream_does_not_end_the_search() -> None:
 )
 def test_span(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize("stream", [None, object()])
+def test_a_program_without_a_console(stream: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", stream)
+    with Progress() as progress:
+        progress.start(60.0, 2)
+        progress.note("a line")
+        progress.trial(trial(0, 0.25))

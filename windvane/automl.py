@@ -24,7 +24,8 @@ from sklearn.utils.validation import check_is_fitted
 from windvane import persistence
 from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns
-from windvane.data.target import TaskType, check_sample_weight, encode_target
+from windvane.data.rows import order_notes, take_rows
+from windvane.data.target import TaskType, counted_rows, encode_target
 from windvane.errors import InputError, RunError, check_usable
 from windvane.evaluation.importance import feature_importance
 from windvane.evaluation.predictions import Predictions
@@ -44,6 +45,7 @@ from windvane.search.runner import (
     SearchResult,
     create_run,
     inherit_settings,
+    inherited_positive_class,
     open_run,
     read_result,
     run_search,
@@ -56,6 +58,9 @@ from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.pool import WorkerPool, affordable_workers
 from windvane.settings import Settings, parse_seconds, resolve_jobs
 from windvane.stop_signals import StopRequest, stop_on_signal
+
+# NumPy's own settings, whatever the user's session has set.
+_numpy_defaults = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 
 
 class AutoML(BaseEstimator):
@@ -98,6 +103,7 @@ class AutoML(BaseEstimator):
         self.portfolio = portfolio
         self.scheduler = scheduler
 
+    @_numpy_defaults
     def fit(
         self,
         X: Any,
@@ -123,7 +129,7 @@ class AutoML(BaseEstimator):
         X
             The columns, n rows: pandas, polars, pyarrow, numpy, lists or a scipy sparse matrix.
         y
-            The target, n values.
+            The target, n values. Rows are matched by position; labels of X in another order raise a warning.
         groups
             n labels; rows of one group are never in both the training and the validation set of a fold.
         time
@@ -131,7 +137,7 @@ class AutoML(BaseEstimator):
         split
             A scikit-learn splitter, or pairs of training and validation positions, instead of the policy's folds.
         sample_weight
-            n weights for training and metric.
+            n weights for training and metric. Only their ratios count; a row of weight 0 is left out of everything.
         X_test, y_test
             Rows that nothing is learned or chosen from; their score, computed after the budget's end, becomes
             ``test_score_``.
@@ -172,6 +178,7 @@ class AutoML(BaseEstimator):
                 time=time,
                 split=split,
                 sample_weight=sample_weight,
+                positive_class=self._positive_label(settings),
                 owner=type(self).__name__,
             )
             if X_test is not None:
@@ -214,6 +221,7 @@ class AutoML(BaseEstimator):
             if directory is not None:
                 directory.unlock()
 
+    @_numpy_defaults
     def resume(
         self,
         time_budget: float | str | None = None,
@@ -260,6 +268,7 @@ class AutoML(BaseEstimator):
             directory.unlock()
         return self
 
+    @_numpy_defaults
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict labels or numbers.
 
@@ -275,6 +284,7 @@ class AutoML(BaseEstimator):
         """
         return self._predictor.predict_table(self._to_table(X))
 
+    @_numpy_defaults
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Evaluate the ensemble with the run's metric.
 
@@ -295,6 +305,7 @@ class AutoML(BaseEstimator):
         score = predictions.score(predictor.metric)
         return score if predictor.metric.greater_is_better else -score
 
+    @_numpy_defaults
     def refit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
         """Train the ensemble's configurations once on all rows, instead of averaging the models of the folds.
 
@@ -314,11 +325,15 @@ class AutoML(BaseEstimator):
             With the new models.
         """
         predictor = self._predictor_of_tables("refit")
-        target, _ = encode_target(y, self._goal, classes=predictor.classes)
+        for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
+            warnings.warn(warning, UserWarning, stacklevel=2)
         table = self._to_table(X)
+        weight, rows = counted_rows(sample_weight, table.n_rows)
+        if rows is not None:
+            y, table = take_rows(y, rows, table.n_rows, "y"), table.take(rows)
+        target, _ = encode_target(y, self._goal, classes=predictor.classes)
         if len(target) != table.n_rows:
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
-        weight = None if sample_weight is None else check_sample_weight(sample_weight, table.n_rows)
         folder = self._folder() / "refit"
         families = {**FAMILIES, **choose_families(self.families)}
         self._forget_test_score()
@@ -343,6 +358,7 @@ class AutoML(BaseEstimator):
         metric = self._predictor.metric
         return performance_over_time(self.curve_, metric)
 
+    @_numpy_defaults
     def feature_importance(
         self, X: Any, y: Any, *, n_repeats: int = 5, time_budget: float | str = "1m"
     ) -> pd.DataFrame:
@@ -367,6 +383,7 @@ class AutoML(BaseEstimator):
         with CountProgress("windvane: columns shuffled", quiet=self.verbose == 0) as progress:
             return feature_importance(predictor, predictor.metric, X, y, n_repeats, seconds, progress.update)
 
+    @_numpy_defaults
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
         """Write one self-contained page on the run: scores, data, search, errors.
 
@@ -409,6 +426,7 @@ class AutoML(BaseEstimator):
 
         write_folder(self._manifest(), self._predictor_of_tables("export"), Path(folder))
 
+    @_numpy_defaults
     def to_sklearn(self) -> Any:
         """Convert the ensemble to objects of scikit-learn and the boosters' libraries; none is windvane's.
 
@@ -442,6 +460,11 @@ class AutoML(BaseEstimator):
     def _read_portfolio(self, prepared: PreparedProblem, settings: Settings) -> list[PortfolioEntry]:
         return read_portfolio(prepared.problem.task, prepared.families, settings.portfolio)
 
+    def _positive_label(self, settings: Settings) -> Any:
+        """The positive class that the user chose, now or when the run was created."""
+        given = getattr(self, "positive_class", None)
+        return inherited_positive_class(settings) if given is None else given
+
     def _start_workers(self, settings: Settings, dask_client: Any) -> WorkerPool | DaskPool:
         if dask_client is None and self.scheduler is None:
             n_workers = affordable_workers(settings.n_jobs, settings.memory_limit)
@@ -469,6 +492,8 @@ class AutoML(BaseEstimator):
         seconds_left = settings.time_budget - (clock.monotonic() - started)
         with Progress(quiet=settings.verbose == 0) as progress:
             progress.start(seconds_left if settings.n_trials is None else None, settings.n_jobs)
+            for note in prepared.notes:
+                progress.note(note)
             return run_search(
                 prepared,
                 settings,
@@ -491,7 +516,9 @@ class AutoML(BaseEstimator):
             directory.drop(directory.root)
 
     def _to_table(self, X: Any) -> Table:
-        return self._predictor.table(X, owner=type(self).__name__)
+        predictor = self._predictor
+        one = X if predictor.images is not None else predictor.schema.one_row(X)
+        return predictor.table(one, owner=type(self).__name__)
 
     def _manifest(self) -> dict[str, Any]:
         predictor = self._predictor
@@ -522,6 +549,8 @@ class AutoML(BaseEstimator):
         self.predictor_ = predictor
         if predictor.classes is not None:
             self.classes_ = predictor.classes
+            if predictor.metric.positive is not None:
+                self.positive_class_ = predictor.classes[predictor.metric.positive]
         self.n_features_in_ = len(predictor.schema.feature_names)
         if predictor.schema.named:
             self.feature_names_in_ = np.array(predictor.schema.feature_names, dtype=object)
@@ -599,11 +628,16 @@ class AutoClassifier(ClassifierMixin, AutoML):
         that ships.
     scheduler
         Address of a Dask scheduler, as in "tcp://host:8786", whose cluster trains the trials; None for this machine.
+    positive_class
+        Of two classes the one that f1, precision, recall and average_precision are about, and the curves of the report;
+        None for 1 or True as in scikit-learn, and for the rarer class where the labels are others.
 
     Attributes
     ----------
     classes_
         Labels in the order of the columns of `predict_proba`.
+    positive_class_
+        The positive one of two classes.
     trials_
         Every `windvane.Trial` of the run.
     policy_
@@ -623,6 +657,44 @@ class AutoClassifier(ClassifierMixin, AutoML):
     _goal: TaskType = "classification"
     score = AutoML.score  # with the run's metric; the mixin has the accuracy
 
+    def __init__(
+        self,
+        time_budget: float | str = 600,
+        *,
+        metric: Any = "auto",
+        n_jobs: int | None = -1,
+        memory_limit: float | None = None,
+        policy: str = "auto",
+        families: Sequence[Any] | None = None,
+        ensemble_size: int = 25,
+        n_trials: int | None = None,
+        run_dir: str | Path | None = None,
+        random_state: Any = None,
+        verbose: int = 1,
+        keep_data: bool = True,
+        portfolio: str | Path | None = None,
+        scheduler: str | None = None,
+        positive_class: Any = None,
+    ) -> None:
+        super().__init__(
+            time_budget,
+            metric=metric,
+            n_jobs=n_jobs,
+            memory_limit=memory_limit,
+            policy=policy,
+            families=families,
+            ensemble_size=ensemble_size,
+            n_trials=n_trials,
+            run_dir=run_dir,
+            random_state=random_state,
+            verbose=verbose,
+            keep_data=keep_data,
+            portfolio=portfolio,
+            scheduler=scheduler,
+        )
+        self.positive_class = positive_class
+
+    @_numpy_defaults
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Predict probabilities.
 

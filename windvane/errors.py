@@ -4,7 +4,8 @@
 
     WindvaneError
     ├── InputError (ValueError)      an argument or a column is not usable: what came, what is allowed
-    │   └── MissingColumnsError      a table to predict lacks columns that the model was trained on
+    │   ├── MissingColumnsError      a table to predict lacks columns that the model was trained on
+    │   └── MetricError              a metric of the user raised an error or returned no number
     ├── RunError                     a run directory cannot be used
     │   ├── RunLockedError           another living process works on it
     │   ├── RunMismatchError         it holds other data, another metric, policy, set of families or seed
@@ -35,6 +36,7 @@ from windvane.runtime.errors import DiskError, InputError, MissingColumnsError, 
 __all__ = [
     "DiskError",
     "InputError",
+    "MetricError",
     "MissingColumnsError",
     "ModelFileError",
     "NoModelError",
@@ -70,6 +72,10 @@ class RunMismatchError(RunError):
 
 class VersionError(RunError):
     """A file was written by a version of windvane that this one cannot read."""
+
+
+class MetricError(InputError):
+    """A metric of the user raised an error or returned no number."""
 
 
 class NoModelError(WindvaneError):

@@ -30,6 +30,7 @@ from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.ensemble import Ensemble
+from windvane.runtime.labels import labels_to_json
 from windvane.runtime.predictor import UNCHECKED, EnsemblePredictor, classes_from_json, member_folders
 from windvane.runtime.serialization import (
     check_files,
@@ -97,8 +98,9 @@ def build_manifest(
         "libraries": {name: version(name) for name in _LIBRARIES},
         "estimator": estimator,
         "task": asdict(task),
-        "classes": None if classes is None else {"dtype": classes.dtype.str, "values": classes.tolist()},
+        "classes": None if classes is None else labels_to_json(classes),
         "metric": metric.name,
+        "positive_class": metric.positive,  # its code
         "own_metric": own_metric,
         "schema": schema.to_json(),
     }
@@ -208,9 +210,11 @@ def open_reader(manifest: Mapping[str, Any], root: Path) -> ImageReader | None:
 def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:
     """Return the metric of a manifest; without the user's own metric, the default metric of the task."""
     name = "auto" if manifest["own_metric"] else manifest["metric"]
-    return get_metric(
-        own if own is not None else name, Task(**manifest["task"]), classes_from_json(manifest["classes"])
-    )
+    task, classes = Task(**manifest["task"]), classes_from_json(manifest["classes"])
+    positive = manifest.get("positive_class")
+    if positive is not None and (task.kind != "binary" or positive not in (0, 1)):
+        raise ModelFileError(f"The manifest is damaged: positive_class is {positive!r}.")
+    return get_metric(own if own is not None else name, task, classes, positive)
 
 
 def to_bytes(manifest: Mapping[str, Any], predictor: Predictor) -> bytes:

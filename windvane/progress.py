@@ -31,8 +31,8 @@ class Progress(SearchListener):
     def __init__(
         self, *, quiet: bool = False, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._quiet = quiet
         self._stream = sys.stderr if stream is None else stream
+        self._quiet = quiet or self._stream is None  # as in programs without a console
         self._clock = clock
         self._live: Live | None = None
         self._begun = self._shown = clock()
@@ -42,7 +42,7 @@ class Progress(SearchListener):
         self._best: Trial | None = None
 
     def __enter__(self) -> Self:
-        if not self._quiet and self._stream.isatty():
+        if not self._quiet and getattr(self._stream, "isatty", bool)():
             from rich.console import Console
             from rich.live import Live
 
@@ -62,6 +62,10 @@ class Progress(SearchListener):
         self._begun, self._budget = self._clock(), budget_seconds
         budget = "no time limit" if budget_seconds is None else format_duration(budget_seconds)
         self._print(f"windvane: {budget}, {n_workers} worker{'s' * (n_workers != 1)}")
+
+    def note(self, text: str) -> None:
+        """Print a line on how the data were read."""
+        self._print(text)
 
     def running(self, families: Sequence[str]) -> None:
         """Show the families of the trials that run."""
@@ -137,7 +141,7 @@ class Progress(SearchListener):
             return
         try:
             write()
-        except (OSError, ValueError):  # a closed pipe, a closed file
+        except (OSError, ValueError, AttributeError):  # no stream of text, a closed pipe, a closed file
             self._quiet = True
 
 

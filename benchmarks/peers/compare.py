@@ -57,7 +57,10 @@ CACHE = Path(os.environ.get("WINDVANE_PEERS", Path.home() / ".cache" / "windvane
 SYSTEMS = ("windvane", "autosklearn2", "autogluon", "flaml")
 TABLES = {"classification": CLASSIFICATION, "regression": REGRESSION}
 # Random states of windvane's results, by kind and budget in seconds; the other systems run once, for 60 s.
-OWN_SEEDS = {"classification": {10: (0, 1, 2), 60: (0,)}, "regression": {60: (0,)}}
+OWN_SEEDS: dict[str, dict[int, tuple[int, ...]]] = {
+    "classification": {10: (0, 1, 2), 60: (0,)},
+    "regression": {60: (0,)},
+}
 BUDGET = 60
 METRICS = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 JOBS, SPLIT_SEED, TEST_SHARE, POLL_S = 2, 0, 0.25, 2.0

@@ -56,6 +56,15 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
+def test_the_positive_class_is_passed_on(recorder: type[Recorder], table: Path) -> None:
+    words = ["fit", table, "--target", "label", "--out", "run", "--positive", "yes", "--metric", "f1"]
+    done = shell(*words, "--test", table)
+    assert recorder.made[0].settings["positive_class"] == "yes"
+    assert done.stdout.endswith("chose nothing: 0.75 (f1 of yes)\n")
+    done = shell(*words, "--task", "regression")
+    assert (done.exit_code, "--positive='yes' is for two classes" in done.stderr) == (2, True)
+
+
 def test_fit_passes_on_what_it_was_given(recorder: type[Recorder], table: Path) -> None:
     options = "--time 30s --metric log_loss --policy cv5 --families lightgbm,catboost --jobs 2 --memory 900 --seed 7"
     columns = "--groups who --time-column day --weight size"

@@ -42,7 +42,6 @@ def test_numbers(values):
         (["b ", " a", "?", "a"], ("a", "b")),
         (np.array([1, "a", 2.5, True, None], dtype=object), ("1", "2.5", "True", "a")),
         (np.array([[1], [2], None], dtype=object), ("[1]", "[2]")),
-        (["1", "1,5", None], ("1", "1,5")),
         (["10", "9", "1_0", None], ("10", "1_0", "9")),
         (pd.Categorical([10, 9, 9, None]), ("9", "10")),
         (pd.Categorical(["x", None, "y"], categories=["z", "y", "x"]), ("x", "y")),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from scipy import sparse as sp
 
+from windvane.data.column_types import infer_schema
 from windvane.data.files import READABLE, WRITABLE, read_frame, to_frame, write_frame
 from windvane.errors import InputError
 from windvane.runtime.columns.schema import is_unnamed
@@ -101,7 +102,7 @@ def test_arff_with_gzip(tmp_path):
         ("t.csv", b"\n\n", "cannot be read as csv: No columns to parse from file"),
         ("t.csv", b"a,b\n", "has columns but no rows."),
         ("t.csv", b"a,a,b\n1,2,3\n", "two columns have the same name: 'a'"),
-        ("t.csv", b"\x89PNG\r\n\x1a\n\0\0\0", "cannot be read as csv: it is no text in UTF-8 or Latin-1"),
+        ("t.csv", b"\x89PNG\r\n\x1a\n\0\0\0", "cannot be read as csv: it is no text in UTF-8, UTF-16 or Latin-1"),
         ("t.csv", b"a,b\n1,2\n1,2,3\n", "cannot be read as csv: Error tokenizing data"),
         ("t.csv", b"text\none, two\nthree\n", "cannot be read as csv: Length of header or names does not match"),
         ("t.csv", b"a,b\n1,2,3\n4,5,6\n", "cannot be read as csv: Length of header or names does not match"),
@@ -222,7 +223,7 @@ def test_names_become_strings():
         (pd.DataFrame({"a": [1 + 1j]}), "Complex data not supported"),
         (sp.csr_matrix([[1 + 1j]]), "Complex data not supported"),
         (pd.DataFrame([[1, 2, 3]], columns=["a", "b", "a"]), "two columns have the same name: 'a'"),
-        (pd.DataFrame([[1, 2]], columns=[1, "1"]), "two columns have the same name: '1'"),
+        (pd.DataFrame([[1, 2]], columns=[1, "1"]), "two columns have the same name: '1' (1, '1', matched as texts)."),
         (None, "X is of type NoneType, but must be a table"),
         ("train.csv", "X is of type str, but must be a table"),
         (pl.LazyFrame({"a": [1]}), "X is of type LazyFrame, but must be a table"),
@@ -234,3 +235,62 @@ def test_errors_of_tables(table, message):
     with pytest.raises(InputError) as caught:
         to_frame(table)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pa.table({"b": [1, 2], "a": pa.array([[1], [2, 3]])}),
+        pa.table({"b": [1, 2], "a": pa.array([{"x": 1}, {"x": 2}])}),
+        pa.table({"b": [1, 2], "a": pa.array([[("x", 1)], []], type=pa.map_(pa.string(), pa.int64()))}),
+        pl.DataFrame({"b": [1, 2], "a": [[1], [2, 3]]}),
+        pl.DataFrame({"b": [1, 2], "a": [{"x": 1}, {"x": 2}]}),
+        pl.DataFrame({"b": [1, 2], "a": [[1, 2], [3, 4]]}, schema={"b": pl.Int64, "a": pl.Array(pl.Int64, 2)}),
+        pa.table({"b": [1, 2], "a": pa.array([[1], [2, 3]])}).to_pandas(types_mapper=pd.ArrowDtype),
+        pa.table({"b": [1, 2], "a": pa.array([{"x": 1}, {"x": 2}])}).to_pandas(types_mapper=pd.ArrowDtype),
+    ],
+)
+def test_columns_of_lists_and_structs_are_refused_by_name(table):
+    with pytest.raises(InputError, match="column 'a' is of type"):
+        to_frame(table)
+
+
+@pytest.mark.parametrize("dtype", [">f8", ">i4", "<f2", "f4", "u8", np.longdouble])
+@pytest.mark.parametrize("make", [np.asarray, pd.DataFrame, sp.csr_matrix])
+def test_numbers_of_any_kind_of_storage(dtype, make):
+    X = np.arange(12).reshape(6, 2).astype(dtype)
+    X.setflags(write=False)
+    if make is sp.csr_matrix:
+        X = X.astype(X.dtype.newbyteorder("="))  # SciPy knows no other order of bytes
+        if X.dtype in (np.float16, np.longdouble):
+            pytest.skip("SciPy has no such matrices")
+    frame = to_frame(make(X))
+    table = infer_schema(frame).transform(frame)
+    found = table.matrix if table.sparse is None else table.sparse.toarray()
+    np.testing.assert_array_equal(found, np.arange(12.0).reshape(6, 2))
+
+
+def test_integers_beyond_64_bits_and_halves_of_surrogates():
+    frame = to_frame(pd.DataFrame({"a": pd.Series([2**70, 1, None], dtype=object)}))
+    np.testing.assert_array_equal(infer_schema(frame).transform(frame).matrix[:, 0], [2.0**70, 1, np.nan])
+    with pytest.raises(InputError, match="Column 'a' holds an integer beyond the range of float64"):
+        infer_schema(to_frame(pd.DataFrame({"a": pd.Series([10**400, 1], dtype=object)})))
+    for table in (pd.DataFrame({"a": pd.Series(["\ud800", "b"], dtype=object)}), [["\ud800"], ["b"]]):
+        schema = infer_schema(to_frame(table))
+        assert schema.columns[0].vocabulary == ("\\ud800", "b")
+        assert schema.transform(to_frame(table)).matrix[:, 0].tolist() == [0, 1]
+
+
+def test_structured_arrays_have_names():
+    rows = [(1, 2.5), (3, 4.5)]
+    for X in (np.array(rows, dtype=[("a", "i4"), ("b", "f8")]), np.rec.array(rows, dtype=[("a", "i4"), ("b", "f8")])):
+        assert_frame_equal(to_frame(X), pd.DataFrame({"a": [1, 3], "b": [2.5, 4.5]}), check_dtype=False)
+
+
+def test_one_row():
+    frame = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"], "day": pd.to_datetime(["2024-01-01", "2024-02-03"])})
+    schema = infer_schema(frame)
+    expected = schema.transform(frame.iloc[[1]]).matrix
+    for row in ({"a": 2.0, "b": "y", "day": pd.Timestamp("2024-02-03")}, frame.iloc[1], frame.iloc[1][::-1]):
+        np.testing.assert_array_equal(schema.transform(to_frame(schema.one_row(row))).matrix, expected)
+    assert schema.one_row(frame["a"]) is frame["a"] or schema.one_row(frame["a"]).equals(frame["a"])

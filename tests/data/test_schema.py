@@ -150,7 +150,7 @@ def test_plain_arrays_go_by_position():
     schema = infer_schema(to_frame(X))
     assert not schema.named
     assert schema.feature_names == ["x0", "x1", "x2"]
-    for table in (X, X.tolist(), pd.DataFrame(X, columns=list("cba")), sp.csr_matrix(X), X.astype(object)):
+    for table in (X, X.tolist(), pd.DataFrame(X), sp.csr_matrix(X), X.astype(object)):
         np.testing.assert_array_equal(schema.transform(to_frame(table)).matrix, X)
     named = infer_schema(pd.DataFrame(X, columns=list("cba")))
     np.testing.assert_array_equal(named.transform(to_frame(X)).matrix, X)
@@ -288,3 +288,123 @@ def test_speed():
     assert processor_seconds(lambda: schema.transform(mixed.iloc[:1]), 20) < 0.02
     wide = to_frame(RNG.normal(size=(50, 5_000)))
     assert processor_seconds(lambda: infer_schema(wide).transform(wide), 3) < 1.0
+
+
+def some_names(kind, width):
+    """Names of one kind, as a practitioner would have them."""
+    return {
+        "integers": list(range(3, 3 + width)),
+        "from zero": pd.Index(range(width)).tolist(),
+        "range": pd.RangeIndex(width),
+        "floats": [0.5 + i for i in range(width)],
+        "mixed": [i if i % 2 else f"c{i}" for i in range(width)],
+        "tuples": [("a" if i % 2 else "b", i) for i in range(width)],
+        "levels": pd.MultiIndex.from_tuples([("a" if i % 2 else "b", i) for i in range(width)]),
+        "dates": pd.date_range("2024-01-01", periods=width),
+        "booleans": [False, True, None, 3][:width],
+        "categories": pd.CategoricalIndex(list("dcba")[:width]),
+        "numpy": [np.int64(i) if i % 2 else np.str_(i) for i in range(width)],
+    }[kind]
+
+
+@pytest.mark.parametrize("order", [[3, 0, 2, 1], [2, 1, 0, 3]])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("integers", "from zero", "range", "floats", "mixed", "tuples", "levels"),
+        *("dates", "booleans", "categories", "numpy"),
+    ],
+)
+def test_names_of_any_type_are_matched(kind, order):
+    frame = pd.DataFrame(RNG.normal(size=(6, 4)))
+    frame.columns = some_names(kind, 4)
+    schema = infer_schema(to_frame(frame))
+    expected = schema.transform(to_frame(frame)).matrix
+    np.testing.assert_array_equal(expected, frame)
+    changed = frame.iloc[:, order]
+    np.testing.assert_array_equal(schema.transform(to_frame(changed)).matrix, expected)
+    np.testing.assert_array_equal(schema.transform(to_frame(frame.to_numpy())).matrix, expected)  # by position
+    learned = infer_schema(to_frame(changed))  # trained on the columns in another order
+    np.testing.assert_array_equal(learned.transform(to_frame(frame)).matrix, changed)
+    np.testing.assert_array_equal(learned.transform(to_frame(changed.to_numpy())).matrix, changed)
+    with pytest.raises(MissingColumnsError):
+        learned.transform(to_frame(changed.iloc[:, :3].assign(other=1.0) if kind != "levels" else changed.iloc[:, :3]))
+    again = Schema.from_json(json.loads(json.dumps(learned.to_json())))
+    np.testing.assert_array_equal(again.transform(to_frame(frame)).matrix, changed)
+
+
+def test_numbers_as_names_of_another_type():
+    frame = pd.DataFrame(RNG.normal(size=(5, 3)), columns=[2, 0, 1])
+    schema = infer_schema(to_frame(frame))
+    for names in (["2", "0", "1"], [2.0, 0.0, 1.0], np.array([2, 0, 1], dtype="uint8")):
+        changed = frame.set_axis(names, axis=1).iloc[:, ::-1]
+        np.testing.assert_array_equal(schema.transform(to_frame(changed)).matrix, frame)
+
+
+def test_a_numbered_frame_is_matched_by_position_where_training_had_other_names():
+    X = RNG.normal(size=(6, 3))
+    named = infer_schema(pd.DataFrame(X, columns=list("cba")))
+    np.testing.assert_array_equal(named.transform(to_frame(pd.DataFrame(X))).matrix, X)
+    with pytest.raises(InputError, match="X has 2 features"):
+        named.transform(to_frame(pd.DataFrame(X[:, :2])))
+
+
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_matrix])
+def test_names_are_reported_where_training_had_none(make):
+    X = RNG.normal(size=(6, 3))
+    schema = infer_schema(to_frame(make(X)))
+    with pytest.warns(UserWarning, match="trained on a table without names: they are matched by position, 'c', 'b'"):
+        table = schema.transform(to_frame(pd.DataFrame(X, columns=list("cba"))))
+    np.testing.assert_array_equal(table.matrix if table.sparse is None else table.sparse.toarray(), X)
+    numbered = schema.transform(to_frame(pd.DataFrame(X)[[2, 0, 1]]))
+    np.testing.assert_array_equal(numbered.matrix if numbered.sparse is None else numbered.sparse.toarray(), X)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "Float32", "float[pyarrow]", "float64"])
+def test_categories_of_narrow_floats(dtype):
+    values = pd.Series([0.1, 0.2, 0.7, 0.1], dtype=dtype)
+    frame = pd.DataFrame({"c": values.astype("category"), "x": [1.0, 2.0, 3.0, 4.0]})
+    schema = infer_schema(frame)
+    assert schema.columns[0].vocabulary == ("0.1", "0.2", "0.7")
+    for changed in (frame, frame.assign(c=values), frame.assign(c=[0.1, 0.2, 0.7, 0.1])):
+        whole = schema.transform(changed).matrix
+        assert whole[:, 1].tolist() == [0, 1, 2, 0]
+        for i in range(4):  # one row, a few, many
+            np.testing.assert_array_equal(schema.transform(changed.iloc[[i]]).matrix, whole[[i]])
+        many = pd.concat([changed] * 100, ignore_index=True)
+        np.testing.assert_array_equal(schema.transform(many).matrix, np.tile(whole, (100, 1)))
+
+
+def test_masked_values_are_missing():
+    numbers = np.ma.masked_array([[1, 2], [3, 4], [5, 7]], mask=[[0, 1], [0, 0], [1, 0]])
+    expected = [[1, np.nan], [3, 4], [np.nan, 7]]
+    for X in (numbers, numbers.astype(float), numbers.astype(object)):
+        schema = infer_schema(to_frame(X))
+        np.testing.assert_array_equal(schema.transform(to_frame(X)).matrix, expected)
+    texts = np.ma.masked_array([["a", "b"], ["c", "d"]], mask=[[0, 1], [0, 0]])
+    frame = to_frame(texts)
+    assert frame.isna().to_numpy().tolist() == [[False, True], [False, False]]
+
+
+def test_one_number_beside_missing_ones_says_only_that_it_is_there():
+    day, span = pd.Timestamp("2024-05-01"), pd.Timedelta("2h")
+    frame = pd.DataFrame(
+        {
+            "number": [7.0, np.nan, 7.0],
+            "date": [day, pd.NaT, day],
+            "duration": [span, pd.NaT, span],
+            "written": ["1,5", None, "1,5"],
+            "x": [1.0, 2.0, 3.0],
+        }
+    )
+    schema = infer_schema(to_frame(frame))
+    expected = schema.transform(frame).matrix
+    assert np.isnan(expected[1, :4]).sum() == 2 + (schema.columns[1].kind == "date")
+    changed = frame.assign(
+        number=[9.0, np.nan, -1e9],
+        written=["2,5", None, "3"],
+        date=[day + span, pd.NaT, day - span * 1000],
+        duration=[span * 2, pd.NaT, span * 3],
+    )
+    np.testing.assert_array_equal(schema.transform(changed).matrix, expected)
+    assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema

@@ -5,9 +5,13 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from sklearn.exceptions import DataConversionWarning
 
-from windvane.data.target import check_sample_weight, encode_target
+from windvane.data.splits import SplitOptions, make_folds
+from windvane.data.target import choose_positive, counted_rows, encode_target
 from windvane.errors import InputError
 
 
@@ -111,9 +115,28 @@ def test_labels_that_training_never_saw(y):
 
 @pytest.mark.parametrize("weight", [[1, 0, 2], np.array([1, 0, 2], dtype=np.int8), pd.Series([1.0, 0.0, 2.0])])
 def test_weights(weight):
-    checked = check_sample_weight(weight, 3)
+    checked, rows = counted_rows(weight, 3)
     assert checked.dtype == np.float64
-    assert checked.tolist() == [1.0, 0.0, 2.0]
+    assert checked.tolist() == pytest.approx([2 / 3, 4 / 3], abs=1e-7)
+    assert rows.tolist() == [0, 2]
+    assert counted_rows(None, 3) == (None, None)
+
+
+@given(
+    arrays(np.float64, 6, elements=st.floats(0.01, 100)).filter(lambda weight: len(set(weight)) > 1),
+    st.floats(1e-200, 1e200),
+)
+def test_a_factor_of_the_weights_is_nothing(weight, factor):
+    expected, rows = counted_rows(weight, 6)
+    assert rows is None
+    assert expected.mean() == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(expected / expected[0], weight / weight[0], rtol=1e-6)
+    np.testing.assert_array_equal(counted_rows(weight * factor, 6)[0], expected)
+
+
+@pytest.mark.parametrize("one", [1.0, 1 / 3, 1e-6, 1e308])
+def test_equal_weights_are_none(one):
+    assert counted_rows([one] * 7, 7) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -131,5 +154,55 @@ def test_weights(weight):
 )
 def test_errors_of_weights(weight, message):
     with pytest.raises(InputError) as caught:
-        check_sample_weight(weight, 3)
+        counted_rows(weight, 3)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("classes", "target", "given", "found"),
+    [
+        ([0, 1], [1, 1, 0], None, (1, "as in scikit-learn")),
+        ([False, True], [1, 1, 0], None, (1, "as in scikit-learn")),
+        ([-1.0, 1.0], [1, 1, 0], None, (1, "as in scikit-learn")),
+        ([1, 2], [1, 1, 0], None, (0, "as in scikit-learn")),
+        ([2, 5], [1, 1, 0], None, (0, "the rarer one")),
+        (["no", "yes"], [0, 0, 1], None, (1, "the rarer one")),
+        (["no", "yes"], [1, 1, 0], None, (0, "the rarer one")),
+        (["no", "yes"], [1, 0], None, (1, "the rarer one")),
+        (["no", "yes"], [1, 1, 0], "yes", (1, "as chosen")),
+        ([0, 1], [1, 0], "0", (0, "as chosen")),
+        ([False, True], [1, 0], "False", (0, "as chosen")),
+        ([0, 1], [1, 0], np.int64(0), (0, "as chosen")),
+        (["a", "b", "c"], [0, 1, 2], None, (None, "")),
+    ],
+)
+def test_the_positive_class(classes, target, given, found):
+    assert choose_positive(given, np.array(classes), np.array(target)) == found
+
+
+def test_a_positive_class_that_is_none():
+    with pytest.raises(InputError, match=r"positive_class='maybe' is no class. Allowed: 'no' or 'yes'\."):
+        choose_positive("maybe", np.array(["no", "yes"]), np.array([0, 1]))
+    with pytest.raises(InputError, match="positive_class=1 is for two classes, but there are 3"):
+        choose_positive(1, np.array([1, 2, 3]), np.array([0, 1, 2]))
+
+
+def test_masked_targets_and_weights():
+    with pytest.raises(InputError, match="y has 1 missing value, the first in row 1"):
+        encode_target(np.ma.masked_array([1.0, 2.0, 3.0], mask=[0, 1, 0]), "regression")
+    with pytest.raises(InputError, match="y has 1 missing value, the first in row 1"):
+        encode_target(np.ma.masked_array(["a", "b", "a"], mask=[0, 1, 0]), "classification")
+    assert encode_target(np.ma.masked_array([1, 0, 1]), "classification")[0].tolist() == [1, 0, 1]
+    with pytest.raises(InputError, match="sample_weight contains NaN"):
+        counted_rows(np.ma.masked_array([1.0, 2.0], mask=[0, 1]), 2)
+
+
+def test_targets_of_any_kind_of_storage():
+    for dtype in (">i8", "<f2", ">f4", "u8"):
+        codes, classes = encode_target(np.array([0, 1, 1], dtype=dtype), "classification")
+        assert (codes.tolist(), classes.tolist()) == ([0, 1, 1], [0, 1])
+    assert encode_target([2**70, 2**71, 2**70], "classification")[0].tolist() == [0, 1, 0]
+    codes, classes = encode_target(pd.Series(["\ud800", "b"], dtype=object), "classification")
+    assert (codes.tolist(), classes.tolist()) == ([1, 0], ["b", "\ud800"])
+    folds, _ = make_folds(np.arange(9.0), 2, seed=0, by=SplitOptions(groups=np.repeat([1, 2, 3], 3).astype(">i4")))
+    assert len(folds) == 2

@@ -1,15 +1,29 @@
 import pickle
+import re
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, fbeta_score, get_scorer, get_scorer_names, log_loss, make_scorer
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    fbeta_score,
+    get_scorer,
+    get_scorer_names,
+    jaccard_score,
+    log_loss,
+    make_scorer,
+    precision_score,
+    recall_score,
+)
 
 from windvane.data.task import Task
-from windvane.errors import InputError
-from windvane.evaluation.metrics import Metric, get_metric
+from windvane.errors import InputError, MetricError
+from windvane.evaluation.metrics import Metric, check_own_metric, get_metric, significant_digits
 
 TASKS = {
     "binary": Task("binary", 60, 4, 2),
@@ -135,7 +149,7 @@ def test_own_metric_of_labels_sees_the_users_labels():
     metric = get_metric(Metric("share", share), TASKS["binary"], np.array(["no", "yes"]))
     loss = metric.loss(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]), np.ones(3))
     assert seen == [(["no", "yes", "yes"], ["no", "no", "yes"])]
-    assert loss == pytest.approx(1 / 3)
+    assert loss == pytest.approx(-2 / 3)
     assert metric.score(loss) == pytest.approx(2 / 3)
 
 
@@ -154,18 +168,7 @@ def test_own_metric_of_probabilities_gets_weights_where_it_takes_them():
 
 def test_own_metric_without_a_signature():
     metric = get_metric(Metric("largest", max, needs="values"), TASKS["regression"])
-    assert metric.loss(np.array(1.0), np.array(2.0), np.ones(1)) == -1.0
-
-
-def test_what_an_own_metric_raises_comes_through():
-    def broken(y_true, y_pred):
-        raise ZeroDivisionError("mine")
-
-    metric = get_metric(Metric("broken", broken, needs="values"), TASKS["regression"])
-    with pytest.raises(ZeroDivisionError, match="mine"):
-        metric.loss(np.zeros(2), np.zeros(2))
-    nan = get_metric(Metric("nan", lambda y_true, y_pred: np.nan, needs="values"), TASKS["regression"])
-    assert np.isnan(nan.loss(np.zeros(2), np.zeros(2)))
+    assert metric.loss(np.array(1.0), np.array(2.0), np.ones(1)) == -2.0
 
 
 def test_scorer_objects_see_labels_and_the_positive_column():
@@ -249,3 +252,113 @@ def test_errors_of_the_constructor(arguments, message):
     with pytest.raises(InputError) as caught:
         Metric(*arguments)
     assert message in str(caught.value)
+
+
+BINARY_TASK = Task("binary", 200, 3, 2)
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+@pytest.mark.parametrize("labels", [["no", "yes"], [0, 1], [False, True], [2, 5]])
+@pytest.mark.parametrize("name", ["f1", "precision", "recall", "jaccard", "average_precision"])
+def test_the_positive_class_is_the_one_asked_for(name: str, labels: list[Any], positive: int) -> None:
+    rng = np.random.default_rng(3)
+    target = (rng.random(200) < 0.3).astype(int)
+    second = np.clip(0.5 * target + 0.7 * rng.random(200), 0, 1)
+    probabilities = np.column_stack([1 - second, second])
+    weight = rng.random(200)
+    classes = np.array(labels)
+    functions: dict[str, Any] = {"f1": f1_score, "precision": precision_score, "recall": recall_score}
+    functions |= {"jaccard": jaccard_score, "average_precision": average_precision_score}
+    prediction = probabilities[:, positive] if name == "average_precision" else classes[probabilities.argmax(axis=1)]
+    expected = functions[name](classes[target], prediction, pos_label=classes[positive], sample_weight=weight)
+    named = get_metric(name, BINARY_TASK, classes, positive)
+    assert (named.positive, named.uses_positive) == (positive, True)
+    assert named.score(named.loss(target, probabilities, weight)) == pytest.approx(expected)
+    scorer = get_metric(get_scorer(name), BINARY_TASK, classes, positive)
+    assert scorer.uses_positive
+    assert scorer.score(scorer.loss(target, probabilities, weight)) == pytest.approx(expected)
+
+
+def test_metrics_that_know_no_positive_class() -> None:
+    target = np.array([0, 1, 1, 0, 1])
+    probabilities = np.column_stack([[0.6, 0.3, 0.4, 0.7, 0.9], [0.4, 0.7, 0.6, 0.3, 0.1]])
+    for name in ("roc_auc", "log_loss", "accuracy", "f1_macro", "matthews_corrcoef"):
+        first, second = (get_metric(name, BINARY_TASK, None, positive) for positive in (0, 1))
+        assert (first.positive, first.uses_positive) == (0, False)
+        assert first.loss(target, probabilities) == second.loss(target, probabilities)
+    macro = get_metric(make_scorer(f1_score, average="macro"), BINARY_TASK, np.array(["a", "b"]), 0)
+    assert not macro.uses_positive
+    chosen = get_metric(make_scorer(f1_score, pos_label="a"), BINARY_TASK, np.array(["a", "b"]), 1)
+    assert (chosen.positive, chosen.uses_positive) == (0, True)  # what the scorer says is what it is about
+    assert get_metric("accuracy", Task("multiclass", 9, 2, 3)).positive is None
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-12, 1.0, 1e12])
+def test_own_scores_of_any_scale_keep_their_differences(scale: float) -> None:
+    metric = get_metric(
+        Metric("gain", lambda y, p: scale * float((y == p).mean()), "labels"), BINARY_TASK, np.arange(2)
+    )
+    good, bad = np.eye(2)[[0, 1, 1]], np.eye(2)[[0, 1, 0]]
+    target = np.array([0, 1, 1])
+    losses = [metric.loss(target, prediction) for prediction in (good, bad)]
+    assert losses == [-scale, pytest.approx(-scale * 2 / 3)]
+    assert metric.score(losses[0]) == scale
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda y, p: None, "The metric 'mine' returned None, but must return a number"),
+        (lambda y, p: float("nan"), "The metric 'mine' returned nan, but must return a number"),
+        (lambda y, p: "high", "The metric 'mine' returned 'high', but must return a number"),
+        (lambda y, p: np.ones(2), "The metric 'mine' returned array"),
+        (lambda y, p: 1 / 0, "The metric 'mine' raised ZeroDivisionError: division by zero"),
+        (lambda y: 1.0, "The metric 'mine' raised TypeError"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+def test_faults_of_own_metrics_are_named(kind: str, function: Any, message: str) -> None:
+    target, prediction = problem(kind)
+    needs = "values" if kind == "regression" else "probabilities"
+    metric = get_metric(
+        Metric("mine", function, needs), TASKS[kind], None if kind == "regression" else np.arange(TASKS[kind].n_classes)
+    )
+    with pytest.raises(MetricError, match=re.escape(message)):
+        metric.loss(target, prediction)
+    with pytest.raises(MetricError, match=re.escape(message)):
+        check_own_metric(metric, target, TASKS[kind], None)
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+def test_own_metrics_are_checked_with_a_plausible_prediction(kind: str) -> None:
+    target, _ = problem(kind)
+    seen: list[Any] = []
+
+    def function(y: Any, p: Any, sample_weight: Any = None) -> float:
+        seen.append((y, p, sample_weight))
+        return 0.5
+
+    needs = "values" if kind == "regression" else "probabilities"
+    weight = np.arange(1.0, 61.0)
+    check_own_metric(
+        get_metric(Metric("mine", function, needs), TASKS[kind], None if kind == "regression" else np.arange(3)),
+        target,
+        TASKS[kind],
+        weight,
+    )
+    ((y, p, given),) = seen
+    assert sorted(given) == weight.tolist()
+    assert sorted(y) == sorted(target)
+    if kind == "regression":
+        assert sorted(p) == sorted(target)
+    else:
+        np.testing.assert_allclose(p.sum(axis=1), 1)
+        assert (p >= 0).all() and p.shape == (60, TASKS[kind].n_classes)
+
+
+def test_significant_digits() -> None:
+    assert significant_digits(np.array([0.3, 0.2, np.inf])) == 6
+    assert significant_digits(np.array([1e-12, 2e-12])) == 6
+    assert significant_digits(np.array([1000.001, 1000.002])) == 11
+    assert significant_digits(np.array([5.0, 5.0])) == significant_digits(np.array([np.inf])) == 6
+    assert significant_digits(np.array([1.0, 1.0 + 1e-15])) == 14

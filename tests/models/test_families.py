@@ -16,6 +16,7 @@ from windvane.errors import ModelFileError
 from windvane.models import TABLE_FAMILIES
 from windvane.models.base import DataSplit
 from windvane.models.search_space import fill_defaults, sample, validate
+from windvane.runtime.columns.table import Table
 
 SEVERAL = [name for name in TABLE_FAMILIES if name not in ("linear", "kernel", "neighbours", "discriminant")]
 # One row or many: other orders of addition, of float32 for networks, of large terms that cancel for kernels.
@@ -240,3 +241,19 @@ def test_random_configurations_of_the_space_work(name: str, case: Case) -> None:
 def test_steps_about_double(name: str, case: Case) -> None:
     steps = TABLE_FAMILIES[name].checkpoint_iterations({}, case.context.task)
     assert all(1.5 <= later / earlier <= 2.5 for earlier, later in itertools.pairwise(steps))
+
+
+@pytest.mark.parametrize("value", [5.0, np.nan])
+def test_a_column_that_was_constant_in_training_changes_nothing(name: str, case: Case, value: float) -> None:
+    def with_first(table: Table, first: Any) -> Table:
+        matrix = table.matrix.copy()
+        matrix[:, 0] = first
+        return replace(table, matrix=matrix)
+
+    train, valid = (replace(part, table=with_first(part.table, value)) for part in (case.train, case.validation))
+    model = replace(case, train=train, validation=valid).create_model(TABLE_FAMILIES[name])
+    model.train_until(few(name, case)[0])
+    expected = model.predict(with_first(case.test.table, value))
+    for other in (5.5, -1e6, 1e6):
+        found = model.predict(with_first(case.test.table, other))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE.get(name, 1e-9))

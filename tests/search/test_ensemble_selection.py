@@ -259,3 +259,18 @@ def test_weights_that_are_all_zero_where_it_counts_are_ignored(tmp_path: Path) -
     bench.keep_some(3)
     ensemble = EnsembleBuilder(bench.problem, bench.directory, 5).build(bench.trials, finish=True)
     assert ensemble == EnsembleBuilder(plain, bench.directory, 5).build(bench.trials, finish=True)
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(0.0, 1e-12), (0.0, 1e-200), (1e3, 1e-3), (-7.0, 1e-9)])
+def test_losses_of_any_scale_are_told_apart(offset: float, scale: float) -> None:
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=200)
+    predictions = target + rng.normal(size=(5, 200)) * np.array([2.0, 1.0, 1.5, 1.2, 0.9])[:, None]
+
+    def plain(blend: Any) -> float:
+        return float(np.mean((blend - target) ** 2))
+
+    expected = greedy_selection(predictions, plain, 20)
+    found = greedy_selection(predictions, lambda blend: offset + scale * plain(blend), 20)
+    np.testing.assert_allclose(found, expected, atol=0.051)
+    assert (expected > 0).sum() > 1

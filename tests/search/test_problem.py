@@ -112,8 +112,8 @@ def test_rare_classes_are_told_of() -> None:
 
 
 def test_weights_and_metrics_of_the_user() -> None:
-    prepared = run(frame(), labels(), sample_weight=np.arange(60), metric="accuracy")
-    np.testing.assert_array_equal(prepared.problem.weight, np.arange(60.0))
+    prepared = run(frame(), labels(), sample_weight=np.arange(1, 61), metric="accuracy")
+    np.testing.assert_allclose(prepared.problem.weight, np.arange(1, 61) / 30.5, rtol=1e-6)
     assert prepared.problem.metric.name == "accuracy"
     own = Metric("hits", lambda y_true, y_pred: float((y_true == y_pred).mean()))
     metric = run(frame(), labels(), metric=own).problem.metric
@@ -223,3 +223,58 @@ def test_the_problem_survives_the_disk(tmp_path: Path) -> None:
     again = type(problem).read(tmp_path, problem.metric)
     np.testing.assert_array_equal(again.table.matrix, problem.table.matrix)
     assert again.task == problem.task
+
+
+@pytest.mark.parametrize("options", [{}, {"groups": np.repeat(np.arange(20), 3)}, {"time": np.arange(60)[::-1]}])
+@pytest.mark.parametrize(
+    "make", [pd.DataFrame, lambda X: X["one"].to_numpy()[:, None], lambda X: sp.csr_matrix(X[["one"]])]
+)
+def test_a_row_of_weight_zero_is_no_row(make: Any, options: dict[str, Any]) -> None:
+    X, y = frame(), labels()
+    X["one"] = np.arange(60.0)
+    weight = np.where(np.arange(60) % 4 == 1, 0.0, 1.0 + np.arange(60) % 3)
+    rows = np.flatnonzero(weight)
+    y_odd = [None if w == 0 else label for w, label in zip(weight, y, strict=True)]  # nobody reads the others
+    X_odd = X.copy()
+    X_odd.loc[weight == 0, "one"] = 1e9
+    found = run(make(X_odd), y_odd, sample_weight=weight, **options)
+    less = {name: values[rows] for name, values in options.items()}
+    wanted = run(make(X.iloc[rows]), [y[i] for i in rows], sample_weight=weight[rows], **less)
+    assert found.schema == wanted.schema
+    assert found.problem.task == wanted.problem.task
+    assert found.problem.fingerprint() == wanted.problem.fingerprint()
+    for fold, other in zip(found.problem.folds, wanted.problem.folds, strict=True):
+        np.testing.assert_array_equal(fold.train, other.train)
+        np.testing.assert_array_equal(fold.validation, other.validation)
+
+
+def test_a_split_of_rows_some_of_which_have_weight_zero() -> None:
+    weight = np.where(np.arange(60) % 4 == 1, 0.0, 1.0)
+    pairs = [(np.arange(60) < 40, np.arange(40, 60))]
+    problem = run(frame(), labels(), sample_weight=weight, split=pairs).problem
+    assert problem.weight is None  # the others count the same
+    assert (problem.folds[0].train.tolist(), len(problem.folds[0].validation)) == (list(range(30)), 15)
+    with pytest.raises(InputError, match="groups has 59 values, but there are 60 rows"):
+        run(frame(), labels(), sample_weight=weight, groups=np.arange(59))
+
+
+@pytest.mark.parametrize("name", ["y", "groups", "time", "sample_weight"])
+def test_another_order_of_the_same_labels_is_reported(name: str) -> None:
+    values = {"y": pd.Series(labels()), name: pd.Series(1 + np.arange(60) // 2)}
+    if name == "y":
+        values["y"] = pd.Series(labels())
+    values[name] = values[name].sample(frac=1, random_state=0)
+    (warning,) = run(frame(), values.pop("y"), **values).warnings
+    assert warning.startswith(f"{name} has the index labels of X in another order")
+
+
+def test_how_the_table_was_read_is_said() -> None:
+    table = frame().assign(price=["1,5 €", "2.000 €"] * 30, day=["01/02/2024", "03/04/2024"] * 30)
+    prepared = run(table, ["1,5", "2"] * 30, goal="regression")
+    assert prepared.notes == (
+        "The target is read as numbers written like 1.234,5.",
+        "1 column is read as numbers written like 1.234,5 €: 'price'.",
+        "1 column left out (constant): 'one'.",
+    )
+    (warning,) = prepared.warnings
+    assert "no value decides between the orders: 'day'" in warning

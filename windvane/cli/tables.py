@@ -47,6 +47,7 @@ def fit(
     weights: Annotated[
         str | None, typer.Option(help="Of images: pretrained networks, as in efficientnet_lite0,timm/resnet18.")
     ] = None,
+    positive: Annotated[str | None, typer.Option(help="Of two classes the one that f1, recall ... are about.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Search for the best ensemble and save it in a run directory.
@@ -70,18 +71,30 @@ def fit(
                 random_state=seed,
                 verbose=0 if quiet else 1,
             )
-            _refuse_options({"--task": task, "--time-column": time_column, "--weight": weight, "--test": test})
+            of_tables = {"--task": task, "--time-column": time_column, "--weight": weight, "--test": test}
+            _refuse_options({**of_tables, "--positive": positive})
             images.fit(train, groups=_image_groups(train, groups), valid=valid)
             _print_result(images, out)
             return
         _refuse_options({"--valid": valid, "--weights": weights}, "images, whose TRAIN has no --target")
+        import pandas as pd
+
         from windvane import AutoClassifier, AutoRegressor
         from windvane.data.files import read_frame
+        from windvane.errors import InputError
 
         named = {"--target": target, "--groups": groups, "--time-column": time_column, "--weight": weight}
-        X, columns = _take_columns(read_frame(train), named)
-        X_test, test_columns = (None, {}) if test is None else _take_columns(read_frame(test), {"--target": target})
+        table = read_frame(train)
+        X, columns = _take_columns(table, named)
+        X_test: pd.DataFrame | None = None
+        test_columns: dict[str, Any] = {}
+        if test is not None:  # what is a text in training stays one
+            texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name].dtype)]
+            X_test, test_columns = _take_columns(read_frame(test, texts), {"--target": target})
         kind = AutoClassifier if _choose_task(task, columns["--target"], quiet) == "classification" else AutoRegressor
+        if positive is not None and kind is AutoRegressor:
+            raise InputError(f"--positive={positive!r} is for two classes, but a number is learned.")
+        options: dict[str, Any] = {} if positive is None else {"positive_class": positive}
         model = kind(
             parse_time(time),
             metric=metric,
@@ -93,6 +106,7 @@ def fit(
             run_dir=out,
             random_state=seed,
             verbose=0 if quiet else 1,
+            **options,
         )
         model.fit(
             X,
@@ -105,7 +119,8 @@ def fit(
         )
         _print_result(model, out)
         if test is not None:
-            typer.echo(f"score on {test}, which chose nothing: {model.test_score_:.5g}")
+            about = f" ({metric} of {positive})" if positive is not None else ""
+            typer.echo(f"score on {test}, which chose nothing: {model.test_score_:.5g}{about}")
 
 
 def predict(
@@ -135,13 +150,13 @@ def predict(
         if isinstance(model, AutoImageClassifier):
             write_frame(model.prediction_table(table, proba=proba), out)
             return
-        X = read_frame(table)
-        if not proba:
-            frame = pd.DataFrame({"prediction": model.predict(X)})
-        elif isinstance(model, AutoClassifier):
-            frame = pd.DataFrame(model.predict_proba(X), columns=[str(label) for label in model.classes_])
-        else:
+        if proba and not isinstance(model, AutoClassifier):
             raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
+        X = read_frame(table, model.predictor_.schema.text_columns)
+        if not isinstance(model, AutoClassifier) or not proba:
+            frame = pd.DataFrame({"prediction": model.predict(X)})
+        else:
+            frame = pd.DataFrame(model.predict_proba(X), columns=[str(label) for label in model.classes_])
         write_frame(frame, out)
 
 
@@ -201,7 +216,8 @@ def report(
             return
         if (test is None) != (target is None):
             raise InputError("--test and --target belong together; only one of them was given.")
-        X, columns = (None, {}) if test is None else _take_columns(read_frame(test), {"--target": target})
+        texts = model.predictor_.schema.text_columns
+        X, columns = (None, {}) if test is None else _take_columns(read_frame(test, texts), {"--target": target})
         typer.echo(model.report(out, X, columns.get("--target")))
 
 

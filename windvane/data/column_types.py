@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
@@ -11,17 +13,21 @@ import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 
 from windvane.data.files import Frame
+from windvane.data.number_columns import number_forms
 from windvane.errors import InputError
 from windvane.runtime.columns.column_values import (
     PARTS,
     date_parts,
     distinct_texts,
     kind_of,
+    order_of,
+    swapped_order,
     to_dates,
     to_numbers,
     to_seconds,
 )
-from windvane.runtime.columns.schema import Column, Schema, is_unnamed, listed, plain_columns, to_block
+from windvane.runtime.columns.number_texts import Evidence, NumberForm
+from windvane.runtime.columns.schema import Column, Schema, is_unnamed, listed, name_text, plain_columns, to_block
 from windvane.runtime.columns.table import Floats
 
 MIN_WORDS = 4.0  # texts have at least as many words on average
@@ -36,14 +42,27 @@ def recognise_numbers(names: list[str], block: Floats) -> list[Column]:
     # Most columns vary within their first rows; only the others are read as a whole.
     for j in np.flatnonzero((block[:SAMPLE] == block[:1]).all(axis=0) & (missing == 0)):
         constant[j] = (block[:, j] == block[0, j]).all()
-    return [
+    columns = [
         _dropped(name, len(block), gone) if same else Column(name, "number", n_missing=gone)
         for name, gone, same in zip(names, missing.tolist(), constant.tolist(), strict=True)
     ]
+    for j in np.flatnonzero((missing > 0) & ~constant):
+        present = block[np.isfinite(block[:, j]), j]
+        if (present[:SAMPLE] == present[0]).all() and (present == present[0]).all():
+            columns[j] = dataclasses.replace(columns[j], constant=float(present[0]))
+    return columns
 
 
-def recognise(values: pd.Series) -> Column:
-    """Infer one column of any type."""
+@dataclass(frozen=True)
+class Habit:
+    """How the other columns of a table are written; None where they do not say."""
+
+    decimal: str | None = None  # the decimal mark of numbers
+    order: str | None = None  # "day/month" or "month/day"
+
+
+def recognise(values: pd.Series, habit: Habit = Habit()) -> Column:
+    """Infer one column of any type; the habit decides where its own values do not."""
     name, kind = str(values.name), kind_of(values)
     if kind == "number":
         return recognise_numbers([name], to_numbers(values)[:, None])[0]
@@ -52,7 +71,7 @@ def recognise(values: pd.Series) -> Column:
     if kind == "duration":
         seconds = recognise_numbers([name], to_seconds(values)[:, None])[0]
         return dataclasses.replace(seconds, kind="duration") if seconds.kind == "number" else seconds
-    if kind == "text" and _begins_with_numbers(values):
+    if kind == "text" and _begins_with_numbers(values) and habit.decimal != ",":
         try:
             return recognise_numbers([name], to_numbers(values)[:, None])[0]
         except InputError:
@@ -62,11 +81,16 @@ def recognise(values: pd.Series) -> Column:
     if len(texts) == 0 or (len(texts) == 1 and missing == 0):
         return _dropped(name, len(values), missing)
     if kind != "category":
-        if not np.isnan(_numbers(texts)).any():
+        evidence = number_forms(values) if habit.decimal == "," else Evidence((), False)
+        if not np.isnan(_numbers(texts)).any() and not evidence.doubtful:
             return Column(name, "number", n_missing=missing)
-        form = _date_format(texts)
+        evidence = evidence if evidence.forms else number_forms(values)
+        if evidence.forms:
+            likely = next((form for form in evidence.forms if form.decimal == habit.decimal), evidence.forms[0])
+            return _written_number(values, str(likely), evidence.doubtful)
+        form, doubtful = date_format(texts, habit)
         if form is not None:
-            return _date(values, form)
+            return dataclasses.replace(_date(values, form), doubtful=doubtful)
         words = np.mean([len(text.split()) for text in texts[:SAMPLE]])
         if words >= MIN_WORDS and len(texts) >= MIN_DISTINCT * (len(values) - missing):
             return Column(name, "text", n_missing=missing, n_unique=len(texts))
@@ -99,28 +123,45 @@ def _ordered(values: pd.Series, texts: list[str]) -> tuple[str, ...]:
     return tuple(text for _, text in sorted(zip(numbers.tolist(), texts, strict=True)))
 
 
-def _date_format(texts: list[str]) -> str | None:
-    """Find the one format in which all the texts are dates.
-
-    The first texts are looked at before skrub, which takes a second to import, decides on all of them.
-    """
-    if not all(len(re.findall(r"\d", text)) >= 3 and _is_date(text) for text in texts[:5]):
-        return None
-    from skrub import ToDatetime
-    from skrub.core import RejectColumn
-
-    reader = ToDatetime()
-    try:
-        reader.fit_transform(pd.Series(texts, name="texts"))
-    except RejectColumn:
-        return None
-    return str(reader.format_)
+def _written_number(values: pd.Series, form: str, doubtful: bool) -> Column:
+    """Describe a column of numbers that are written in a form."""
+    column = recognise_numbers([str(values.name)], to_numbers(values, form)[:, None])[0]
+    return dataclasses.replace(column, number_format=form, doubtful=doubtful) if column.kind == "number" else column
 
 
-def _is_date(text: str) -> bool:
+def date_format(texts: list[str], habit: Habit) -> tuple[str | None, bool]:
+    """Find the one format in which all the texts are dates, and whether day and month could be exchanged."""
+    first = texts[:5]
+    if not all(len(re.findall(r"\d", text)) >= 3 and _guesses(text) for text in first):
+        return None, False
+    guesses = dict.fromkeys(form for text in first for form in _guesses(text))
+    both = [(form, swapped_order(form)) if order_of(form) is not None else (form,) for form in guesses]
+    forms = list(dict.fromkeys(form for one in both for form in one))
+    for some in (texts[:SAMPLE], texts):
+        forms = [form for form in forms if _are_dates(some, form)]
+    orders = {order: form for form in reversed(forms) if (order := order_of(form)) is not None}
+    if len(orders) < 2:
+        return (forms[0] if forms else None), False
+    usual = "month/day" if "/" in forms[0] else "day/month"  # 31.12. and 31-12- are the usual orders of these marks
+    order = habit.order or ("day/month" if habit.decimal == "," else usual)
+    return orders[order], "." not in forms[0]
+
+
+def _are_dates(texts: list[str], form: str) -> bool:
+    parsed = pd.to_datetime(pd.Series(texts, dtype=object), format=form, errors="coerce", utc="%z" in form)
+    return not parsed.isna().any()
+
+
+def _guesses(text: str) -> list[str]:
+    """The formats that a text may have as a date."""
+    short = re.fullmatch(r"\d\d([.-])\d\d\1\d\d|\d{1,2}(/)\d{1,2}/\d\d", text)
+    if short:  # with a year of two digits, at which pandas does not guess
+        mark = short[1] or short[2]
+        return [mark.join(parts) for parts in (("%d", "%m", "%y"), ("%m", "%d", "%y"), ("%y", "%m", "%d"))]
     with catch_warnings():
         simplefilter("ignore", UserWarning)  # of the order of day and month, which is tried both ways
-        return any(guess_datetime_format(text, dayfirst=dayfirst) is not None for dayfirst in (False, True))
+        guesses = [guess_datetime_format(text, dayfirst=dayfirst) for dayfirst in (False, True)]
+    return [guess for guess in guesses if guess is not None]
 
 
 def _date(values: pd.Series, form: str | None) -> Column:
@@ -137,7 +178,9 @@ def _date(values: pd.Series, form: str | None) -> Column:
         parts = tuple(column.name for column in columns if column.kind == "number") or parts
     if not parts or missing == len(dates):
         return _dropped(name, len(dates), missing)
-    return Column(name, "date", missing, len(np.unique(present)), date_format=form, timezone=timezone, parts=parts)
+    distinct = len(np.unique(present))
+    days = float(date_parts(present[:1])["days"][0]) if distinct == 1 else None  # beside missing ones
+    return Column(name, "date", missing, distinct, date_format=form, timezone=timezone, parts=parts, constant=days)
 
 
 def infer_schema(frame: Frame) -> Schema:
@@ -148,19 +191,75 @@ def infer_schema(frame: Frame) -> Schema:
     if not isinstance(frame, pd.DataFrame):
         return Schema(columns=(), named=False, n_sparse=frame.shape[1])
     unnamed = is_unnamed(frame)
-    names = [f"x{i}" if unnamed else str(name) for i, name in enumerate(frame.columns)]
+    names = [f"x{i}" if unnamed else name_text(name) for i, name in enumerate(frame.columns)]
     plain = plain_columns(frame)
     columns: list[Column | None] = [None] * len(names)
     found = recognise_numbers([names[i] for i in plain], to_block(frame, plain)) if len(plain) else []
     for i, column in zip(plain, found, strict=True):
         columns[i] = column
-    learned = tuple(column or recognise(frame.iloc[:, i].rename(names[i])) for i, column in enumerate(columns))
+    learned = [column or recognise(frame.iloc[:, i].rename(names[i])) for i, column in enumerate(columns)]
+    habit = _habit(learned, frame.attrs.get("decimal"))
+    for i, column in enumerate(learned):
+        as_python = (
+            column.kind == "number" and column.number_format is None and columns[i] is None and habit.decimal == ","
+        )
+        if column.doubtful or as_python:
+            learned[i] = recognise(frame.iloc[:, i].rename(names[i]), habit)
     if all(column.kind == "dropped" for column in learned):
         raise InputError(
             f"X has no column to learn from: each of the {len(learned)} is constant or has no value "
             f"in {len(frame)} sample(s)."
         )
-    return Schema(columns=learned, named=not unnamed)
+    return Schema(columns=tuple(learned), named=not unnamed)
+
+
+def _habit(columns: Sequence[Column], decimal: str | None) -> Habit:
+    """What the columns that leave no doubt have in common; `decimal` is what the file itself suggests."""
+    sure = [column for column in columns if not column.doubtful]
+    marks = {NumberForm.from_text(column.number_format).decimal for column in sure if column.number_format is not None}
+    orders = {order_of(column.date_format) for column in sure if column.date_format is not None} - {None}
+    return Habit(marks.pop() if len(marks) == 1 else decimal, orders.pop() if len(orders) == 1 else None)
+
+
+def reading_notes(schema: Schema) -> tuple[str, ...]:
+    """Say which texts are read as numbers, in which form."""
+    notes = []
+    forms = dict.fromkeys(column.number_format for column in schema.columns if column.number_format is not None)
+    for form in forms:
+        names = [column.name for column in schema.columns if column.number_format == form]
+        notes.append(f"{_columns(names)} read as numbers written like {form}: {listed(names)}.")
+    return tuple(notes)
+
+
+def doubts(schema: Schema) -> tuple[str, ...]:
+    """Say which texts are read in one of two ways that their values do not decide."""
+    notes = []
+    for decimal, reading in ((".", "1,234 as 1234"), (",", "1,234 as 1.234 and 1.234 as 1234")):
+        names = [
+            column.name
+            for column in schema.columns
+            if column.doubtful
+            and column.number_format is not None
+            and NumberForm.from_text(column.number_format).decimal == decimal
+        ]
+        if names:
+            notes.append(
+                f"{_columns(names)} read as numbers whose commas and points could mean either thousands or decimals: "
+                f"{listed(names)}. Read is {reading}; if that is wrong, convert to numbers before."
+            )
+    for order, reading in (("day/month", "3 April"), ("month/day", "4 March")):
+        names = [c.name for c in schema.columns if c.doubtful and c.date_format and order_of(c.date_format) == order]
+        if names:
+            notes.append(
+                f"{_columns(names)} read as dates in the order {order}, but no value decides between the orders: "
+                f"{listed(names)}. 03/04 is the {reading}; if that is wrong, convert with "
+                "pandas.to_datetime(..., format=...) before."
+            )
+    return tuple(notes)
+
+
+def _columns(names: Sequence[str]) -> str:
+    return f"{len(names)} columns are" if len(names) > 1 else "1 column is"
 
 
 def dropped_notes(schema: Schema) -> tuple[str, ...]:
@@ -183,6 +282,6 @@ def describe_columns(schema: Schema) -> pd.DataFrame:
             "kind": [column.kind for column in columns],
             "distinct": pd.array([column.n_unique for column in columns], dtype="Int64"),
             "missing": [column.n_missing for column in columns],
-            "note": [column.reason or "" for column in columns],
+            "note": [column.reason or column.number_format or column.date_format or "" for column in columns],
         }
     )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
+import functools
 import gzip
 import io
 import os
+import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
@@ -21,8 +25,9 @@ from scipy import sparse as sp
 from sklearn.utils.validation import check_array
 
 from windvane.data.arff import parse_arff
+from windvane.data.number_columns import number_forms
 from windvane.errors import InputError
-from windvane.runtime.columns.schema import is_unnamed
+from windvane.runtime.columns.schema import is_one_row, of_array, with_text_names
 
 Frame = pd.DataFrame | sp.csr_matrix
 
@@ -30,11 +35,14 @@ READABLE = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".feather", ".arff
 WRITABLE = (".csv", ".csv.gz", ".parquet", ".feather")
 
 _DELIMITERS = ",;\t|"
+_DECLARED_DELIMITER = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+_ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")
 _SNIFFED_BYTES, _SNIFFED_ROWS = 1 << 16, 50
+_SNIFFED_NUMBERS = 1000  # rows that show how a file writes numbers
 
 
-def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a table from a file."""
+def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a table from a file; in CSV and TSV the columns `texts` stay texts."""
     file = Path(path)
     kind = _suffix(file, READABLE)
     if not file.is_file():
@@ -47,7 +55,7 @@ def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
         elif kind.startswith(".arff"):
             frame = parse_arff(_decode(_read_bytes(file)))
         else:
-            frame = _read_delimited(file)
+            frame = _read_delimited(file, texts)
         _refuse_duplicates(frame.columns)
     except (OSError, EOFError, ValueError, zlib.error, ParserWarning) as error:
         raise InputError(f"{file} cannot be read as {kind[1:]}: {str(error).strip()}") from error
@@ -80,13 +88,16 @@ def to_frame(X: Any) -> Frame:
     if sp.issparse(X):
         return sp.csr_matrix(_check(X))
     if hasattr(X, "to_pandas"):  # polars, Arrow and others
+        _refuse_nested(_foreign_types(X))
         X = X.to_pandas()
     if isinstance(X, pd.Series):
         X = X.to_frame()
-    elif isinstance(X, Mapping) or (isinstance(X, list) and X and all(isinstance(row, Mapping) for row in X)):
+    elif is_one_row(X):
+        X = pd.DataFrame([X])
+    elif _has_names(X):
         X = pd.DataFrame(X)
     if not isinstance(X, pd.DataFrame):
-        return pd.DataFrame(_check(_to_array(X)), copy=False)
+        return of_array(_check(_to_array(X)))
     return _check_frame(X)
 
 
@@ -109,23 +120,64 @@ def _check(X: Any) -> Any:
 
 def _check_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """Hold a frame to the same rules as arrays, and make the names of its columns strings."""
-    if any(getattr(dtype, "kind", "") == "c" for dtype in set(frame.dtypes)):
+    types = set(frame.dtypes)
+    if any(isinstance(dtype, pd.ArrowDtype) for dtype in types):
+        _refuse_nested(
+            (name, dtype.pyarrow_dtype)
+            for name, dtype in zip(frame.columns, frame.dtypes, strict=True)
+            if isinstance(dtype, pd.ArrowDtype)
+        )
+    if any(getattr(dtype, "kind", "") == "c" for dtype in types):
         raise InputError("Complex data not supported: X has columns of complex numbers.")
     for size, what in zip(frame.shape, ("sample", "feature"), strict=True):
         if size == 0:
             raise InputError(f"Found array with 0 {what}(s) (shape={frame.shape}) while a minimum of 1 is required.")
-    if is_unnamed(frame):
-        return frame
-    if frame.columns.inferred_type != "string" or frame.columns.hasnans:
-        frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
-    try:
-        _refuse_duplicates(frame.columns)
-    except ValueError as error:
-        raise InputError(f"X cannot be used: {error}") from error
-    return frame
+    named = with_text_names(frame)
+    if not named.columns.is_unique:
+        twice = named.columns[named.columns.duplicated()][0]
+        given = [name for name, text in zip(frame.columns, named.columns, strict=True) if text == twice]
+        different = "" if len(set(map(repr, given))) == 1 else f" ({', '.join(map(repr, given))}, matched as texts)"
+        raise InputError(f"X cannot be used: two columns have the same name: {twice!r}{different}.")
+    return named
+
+
+def _refuse_nested(types: Iterable[tuple[object, object]]) -> None:
+    """Raise for columns of lists and structs, given names and the types of Arrow or polars."""
+    for name, dtype in types:
+        if str(dtype).lower().startswith(("list", "large_list", "fixed_size_list", "struct", "map<", "array(")):
+            raise InputError(
+                f"X cannot be used: column {name!r} is of type {dtype}. Take lists and structs apart into columns of "
+                "numbers or texts before."
+            )
+
+
+def _has_names(X: Any) -> bool:
+    """Whether the columns of a dictionary, a list of dictionaries or a structured array have names."""
+    if isinstance(X, np.ndarray):
+        return X.dtype.names is not None
+    return isinstance(X, Mapping) or (isinstance(X, list) and bool(X) and all(isinstance(row, Mapping) for row in X))
+
+
+def _foreign_types(X: Any) -> Iterable[tuple[object, object]]:
+    """Names and types of a table of Arrow or polars."""
+    schema = getattr(X, "schema", None)
+    if isinstance(schema, Mapping):  # polars
+        return list(schema.items())
+    return list(zip(getattr(schema, "names", ()), getattr(schema, "types", ()), strict=True))
+
+
+def unmask(values: np.ma.MaskedArray[Any, Any]) -> NDArray[Any]:
+    """Make what is masked missing: NaN, or None beside other things than numbers."""
+    if values.dtype.kind in "biuf":
+        return np.where(np.ma.getmaskarray(values), np.nan, values.data.astype(np.float64))
+    objects: NDArray[Any] = values.data.astype(object)
+    objects[np.ma.getmaskarray(values)] = None
+    return objects
 
 
 def _to_array(X: Any) -> NDArray[Any]:
+    if isinstance(X, np.ma.MaskedArray):
+        X = unmask(X)
     try:
         array = np.asarray(X)
         if isinstance(X, list | tuple) and array.dtype.kind in "US":
@@ -161,24 +213,49 @@ def _decode(content: bytes) -> str:
         return content.decode("latin-1")
 
 
-def _read_delimited(file: Path) -> pd.DataFrame:
+def _read_delimited(file: Path, texts: Iterable[str]) -> pd.DataFrame:
     """Read CSV or TSV with pandas' C parser, after a look at the beginning."""
     beginning = _read_bytes(file, _SNIFFED_BYTES)
-    if b"\0" in beginning:
-        raise ValueError("it is no text in UTF-8 or Latin-1")
-    if len(beginning) == _SNIFFED_BYTES:
+    encodings = ("utf-16",) if beginning[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else _ENCODINGS
+    if b"\0" in beginning and encodings == _ENCODINGS:
+        raise ValueError("it is no text in UTF-8, UTF-16 or Latin-1")
+    if len(beginning) == _SNIFFED_BYTES and encodings == _ENCODINGS:
         beginning = beginning[: beginning.rfind(b"\n") + 1] or beginning
-    text = beginning.decode("utf-8-sig", errors="replace")
-    delimiter, header = _find_delimiter(text)
+    text = beginning.decode("utf-16" if encodings != _ENCODINGS else "utf-8-sig", errors="replace")
+    declared = _DECLARED_DELIMITER.match(text)  # the first line of what Excel writes
+    delimiter, header = _find_delimiter(text[declared.end() :] if declared else text)
+    if declared:
+        delimiter = declared[1]
     _refuse_duplicates(name for name in header if name)  # pandas would rename them
-    with catch_warnings():
-        simplefilter("error", ParserWarning)  # rows longer than the header
-        for encoding in ("utf-8-sig", "latin-1"):
-            try:
-                return pd.read_csv(file, sep=delimiter, encoding=encoding, index_col=False, low_memory=False)
-            except UnicodeDecodeError:
-                continue
-    raise ValueError("it is no text in UTF-8 or Latin-1")
+    read: Callable[..., Any] = functools.partial(
+        pd.read_csv, file, sep=delimiter, index_col=False, low_memory=False, skiprows=1 if declared else 0
+    )
+    for encoding in encodings:
+        with catch_warnings(), contextlib.suppress(UnicodeDecodeError):
+            simplefilter("error", ParserWarning)  # rows longer than the header
+            frame = read(encoding=encoding, dtype=dict.fromkeys(texts, "str"))
+            return _with_parted_thousands(frame, delimiter, functools.partial(read, encoding=encoding, dtype="str"))
+    raise ValueError("it is no text in UTF-8, UTF-16 or Latin-1")
+
+
+def _with_parted_thousands(frame: pd.DataFrame, delimiter: str, read_texts: Callable[..., Any]) -> pd.DataFrame:
+    """In a file with decimal commas, make texts of the numbers whose points part thousands: 12.500 is no 12.5."""
+    forms = [
+        evidence.forms[0]
+        for name in frame.columns[[pd.api.types.is_string_dtype(dtype) for dtype in frame.dtypes]]
+        if (evidence := number_forms(frame[name].iloc[:_SNIFFED_NUMBERS].dropna())).forms and not evidence.doubtful
+    ]
+    if delimiter == ";" or (forms and all(form.decimal == "," for form in forms)):
+        frame.attrs["decimal"] = ","  # Excel writes semicolons where commas are decimal
+    if not forms or not all(form.decimal == "," for form in forms):
+        return frame
+    names = [name for name in frame.columns if frame[name].dtype.kind == "f"]
+    texts = read_texts(usecols=names) if names else frame[[]]
+    for name in names:
+        evidence = number_forms(texts[name].dropna())
+        if evidence.doubtful and any(form.decimal == "," for form in evidence.forms):
+            frame[name] = texts[name]
+    return frame
 
 
 def _find_delimiter(text: str) -> tuple[str, list[str]]:

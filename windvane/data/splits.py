@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pandas.api import types
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 
+from windvane.data.column_types import Habit, date_format
 from windvane.errors import InputError
 from windvane.runtime.columns.table import Integers
 
@@ -146,9 +147,11 @@ def grouped_folds(target: Integers, groups: Integers, n_folds: int, *, seed: int
 def _ranks(name: str, labels: Any, n_rows: int) -> Integers:  # (n_rows,)
     """Replace groups or times by their position among the sorted distinct ones."""
     try:
+        if isinstance(labels, np.ndarray):
+            labels = labels.astype(labels.dtype.newbyteorder("="))  # pandas knows no other order of bytes
         series = pd.Series(labels.to_pandas() if hasattr(labels, "to_pandas") else labels)
         if name == "time" and types.infer_dtype(series, skipna=True) == "string":
-            series = pd.to_datetime(series, format="ISO8601")
+            series = _read_times(series)
         codes, _ = pd.factorize(series, sort=True)
     except (TypeError, ValueError) as error:
         allowed = "a label for each row" if name == "groups" else "numbers, dates, or texts such as 2024-12-31"
@@ -158,6 +161,19 @@ def _ranks(name: str, labels: Any, n_rows: int) -> Integers:  # (n_rows,)
     if (codes < 0).any():
         raise InputError(f"{name} has {int((codes < 0).sum())} missing, the first in row {int(np.argmax(codes < 0))}.")
     return codes.astype(np.int64)
+
+
+def _read_times(series: pd.Series) -> Any:
+    """Read times that are written as texts: numbers as Python writes them, or dates of one unmistakable format."""
+    if series.notna().all() and pd.to_numeric(series, errors="coerce").notna().all():
+        return pd.to_numeric(series)
+    form, doubtful = date_format(list(dict.fromkeys(series.dropna())), Habit())
+    if doubtful:
+        raise InputError(
+            f"time holds texts such as {series.dropna().iloc[0]!r}, in which day and month could be exchanged: convert "
+            "them with pandas.to_datetime(..., format=...) before."
+        )
+    return pd.to_datetime(series, format=form or "ISO8601", utc=form is not None and "%z" in form)
 
 
 def _strata(target: NDArray[Any], n_folds: int) -> Integers:  # (n,)

@@ -11,13 +11,17 @@ from pandas.api import types
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_array, column_or_1d
 
+from windvane.data.files import unmask
+from windvane.data.number_columns import number_forms
 from windvane.errors import InputError
-from windvane.runtime.columns.table import Floats
+from windvane.runtime.columns.column_values import to_canonical_text, to_numbers
+from windvane.runtime.columns.table import Floats, Integers
 
 TaskType = Literal["classification", "regression"]
 
 MAX_INTEGER_CLASSES = 20  # integers with more distinct values are taken for amounts
 MIN_ROWS_PER_CLASS = 3
+_WEIGHT_STEPS = 2.0**24  # weights are rounded to the precision of float32, so that the noise of a factor is gone
 
 
 def encode_target(
@@ -37,9 +41,34 @@ def encode_target(
     return _codes(column, classes)
 
 
+def choose_positive(given: Any, classes: NDArray[Any], target: NDArray[Any]) -> tuple[int | None, str]:
+    """Return the code of the positive one of two classes, and why it is that; None for more classes.
+
+    By default the class 1 or True as in scikit-learn, otherwise the rarer class.
+    """
+    labels = classes.tolist()
+    if len(labels) != 2:
+        if given is not None:
+            raise InputError(f"positive_class={given!r} is for two classes, but there are {len(labels)}.")
+        return None, ""
+    if given is not None:
+        for same in (lambda label: label == given, lambda label: to_canonical_text(label) == to_canonical_text(given)):
+            matches = [code for code, label in enumerate(labels) if same(label)]
+            if len(matches) == 1:
+                return matches[0], "as chosen"
+        raise InputError(f"positive_class={given!r} is no class. Allowed: {labels[0]!r} or {labels[1]!r}.")
+    if classes.dtype.kind in "biuf" and 1 in labels:
+        return labels.index(1), "as in scikit-learn"
+    counts = np.bincount(target, minlength=2)
+    return int(counts[1] <= counts[0]), "the rarer one"
+
+
 def infer_task(target: pd.Series) -> tuple[TaskType, str]:
     """The task that the values of a target suggest, and the reason in words; missing values are ignored."""
     present = target.dropna()
+    form = written_form(present)
+    if form is not None:
+        present = pd.Series(to_numbers(present, form)).dropna()
     distinct = int(present.nunique())
     if not types.is_numeric_dtype(present.dtype) or types.is_bool_dtype(present.dtype):
         return "classification", f"{distinct} distinct values that are not numbers"
@@ -50,10 +79,64 @@ def infer_task(target: pd.Series) -> tuple[TaskType, str]:
     return "regression", f"{distinct} distinct whole numbers in {len(present)} rows"
 
 
-def check_sample_weight(sample_weight: Any, n_rows: int) -> Floats:  # (n_rows,)
-    """Float64 weights of shape (n_rows,); InputError if they are not one finite number >= 0 per row, or all zero."""
+def written_form(values: Any) -> str | None:
+    """How numbers are written where they are texts that Python does not read, as in "1.234,5 €"; None otherwise."""
+    column = pd.Series(np.asarray(values).ravel(), dtype=object)
+    if types.infer_dtype(column, skipna=True) not in ("string", "mixed", "mixed-integer"):
+        return None
+    forms = number_forms(column).forms
+    return None if not forms or _are_plain(column) else str(forms[0])
+
+
+def _are_plain(column: pd.Series) -> bool:
+    return bool(pd.to_numeric(column.dropna(), errors="coerce").notna().all())
+
+
+def written_numbers(values: Any, name: str) -> Floats | None:  # (n,)
+    """Read numbers that are written as texts; None if they are none, InputError where there are two readings."""
+    form = written_form(values)
+    if form is None:
+        return None
+    column = pd.Series(np.asarray(values).ravel(), name=name, dtype=object)
+    evidence = number_forms(column)
+    if evidence.doubtful:
+        texts = [text for text in column if isinstance(text, str)]
+        text = next(text for text in texts if len({one.read(text) for one in evidence.forms}) > 1)
+        readings = " or ".join(f"{one.read(text):g}" for one in evidence.forms)
+        raise InputError(
+            f"{name} holds texts such as {text!r}, which may be {readings}, and no value decides: convert them to "
+            "numbers before."
+        )
+    return to_numbers(column, form)
+
+
+def counted_rows(sample_weight: Any, n_rows: int) -> tuple[Floats | None, Integers | None]:
+    """Weights of the rows that count, and the positions of these rows.
+
+    The weights have the mean 1, and are None where all rows count the same; the positions are None where all rows
+    count. A constant factor changes nothing. InputError if the weights are not one finite number >= 0
+    for each row, or all zero.
+    """
+    if sample_weight is None:
+        return None, None
+    weight = _check_weights(sample_weight, n_rows)
+    weight = weight / weight.max()  # so that neither the sum overflows nor the quotient
+    rows = np.flatnonzero(weight)
+    weight = weight[rows] / weight[rows].mean()
+    mantissa, exponent = np.frexp(weight)
+    weight = np.ldexp(np.round(mantissa * _WEIGHT_STEPS) / _WEIGHT_STEPS, exponent)
+    same = bool((weight == weight[0]).all())
+    return None if same else weight, None if len(rows) == n_rows else rows
+
+
+def _check_weights(sample_weight: Any, n_rows: int) -> Floats:  # (n_rows,)
+    if isinstance(sample_weight, np.ma.MaskedArray):
+        sample_weight = unmask(sample_weight)
+    written = written_numbers(sample_weight, "sample_weight")
     try:
-        weight = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+        weight = check_array(
+            sample_weight if written is None else written, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+        )
     except (TypeError, ValueError) as error:
         raise InputError(f"sample_weight cannot be used: {error}") from error
     if weight.shape != (n_rows,):
@@ -72,6 +155,8 @@ def _column(y: Any) -> NDArray[Any]:  # (n,)
     """One-dimensional array of the simplest type."""
     if y is None:
         raise InputError("fit requires y to be passed, but the target y is None.")
+    if isinstance(y, np.ma.MaskedArray):
+        y = unmask(y) if y.mask.any() else y.data
     try:
         array = np.asarray(y)
         if array.dtype.kind == "U" and isinstance(y, list | tuple) and not all(isinstance(label, str) for label in y):
@@ -80,9 +165,12 @@ def _column(y: Any) -> NDArray[Any]:  # (n,)
     except ValueError as error:
         raise InputError(f"y cannot be used: {error}") from error
     if array.dtype != object:
-        return np.asarray(array)
+        return np.asarray(array, dtype=array.dtype.newbyteorder("="))  # pandas knows no other order of bytes
     # Nullable and categorical columns of pandas come as objects.
-    return np.asarray(pd.Series(array, dtype=object).infer_objects())
+    try:
+        return np.asarray(pd.Series(array, dtype=object).infer_objects())
+    except UnicodeEncodeError:  # halves of surrogate pairs, which stay objects
+        return np.asarray(array)
 
 
 def _refuse(wrong: NDArray[np.bool_], what: str) -> None:
@@ -104,12 +192,19 @@ def _numbers(column: NDArray[Any]) -> Floats:  # (n,)
         return np.asarray(column, dtype=np.float64)
     if column.dtype.kind in "mM":
         raise InputError(f"y holds values of type {column.dtype}, but a regressor needs numbers.")
+    written = written_numbers(column, "y")
+    if written is not None:
+        column = written.astype(object)
     numbers = pd.to_numeric(pd.Series(column, dtype=object), errors="coerce").to_numpy(dtype=np.float64)
     wrong = ~np.isfinite(numbers)
     if wrong.any():
         first = int(np.argmax(wrong))
         raise InputError(f"y holds {_shown(column, first)} in row {first}, but a regressor needs finite numbers.")
     return np.asarray(numbers)
+
+
+def _index(labels: NDArray[Any]) -> Any:
+    return pd.Index(labels, dtype=object) if labels.dtype == object else pd.Index(labels)
 
 
 def _codes(column: NDArray[Any], known: NDArray[Any] | None) -> tuple[NDArray[np.int64], NDArray[Any]]:  # (n,), (k,)
@@ -121,7 +216,7 @@ def _codes(column: NDArray[Any], known: NDArray[Any] | None) -> tuple[NDArray[np
         found = sorted({type(value).__name__ for value in column})
         raise InputError(f"y has labels of several types ({inferred}: {', '.join(found)}), but must have one type.")
     if known is not None:
-        codes = pd.Index(known).get_indexer(pd.Index(column))
+        codes = _index(known).get_indexer(_index(column))
         if (codes < 0).any():
             first = int(np.argmax(codes < 0))
             labels = ", ".join(map(repr, known.tolist()[:10]))

@@ -54,8 +54,8 @@ class ClassificationFigures:
     accuracy: float
     confusion: Confusion
     top_confusions: Sequence[tuple[str, str, int, float]]  # true, predicted, rows, share of the true class
-    curves: Sequence[ClassCurves]  # the hardest classes first; of two classes only the second
-    calibration: Points  # of two classes: second class; of more: whether the largest probability is right
+    curves: Sequence[ClassCurves]  # the hardest classes first; of two classes only the positive one
+    calibration: Points  # of two classes: the positive one; of more: whether the largest probability is right
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,14 @@ class RegressionFigures:
     group_errors: tuple[Floats, Floats, Floats]  # quartiles of the errors of each group, (g,) each
 
 
-def classification_figures(predictions: Predictions, labels: Sequence[str]) -> ClassificationFigures:
-    """Compute the figures of class probabilities; `labels` are the names of the classes."""
+def classification_figures(predictions: Predictions, labels: Sequence[str], positive: int = 1) -> ClassificationFigures:
+    """Compute the figures of class probabilities.
+
+    `labels` are the names of the classes; of two classes that with the code `positive` gets the curves.
+    """
     target, predicted, probabilities = predictions.target, predictions.labels, predictions.prediction
     if len(labels) == 2:
-        calibration = calibration_curve(target == 1, np.clip(probabilities[:, 1], 0.0, 1.0))
+        calibration = calibration_curve(target == positive, np.clip(probabilities[:, positive], 0.0, 1.0))
     else:
         is_right = probabilities.argmax(axis=1) == target
         calibration = calibration_curve(is_right, np.clip(probabilities.max(axis=1), 0.0, 1.0))
@@ -81,7 +84,7 @@ def classification_figures(predictions: Predictions, labels: Sequence[str]) -> C
         accuracy=float(np.mean(predicted == target)),
         confusion=confusion(target, predicted, labels),
         top_confusions=top_confusions(target, predicted, labels),
-        curves=class_curves(target, probabilities, labels),
+        curves=class_curves(target, probabilities, labels, positive),
         calibration=calibration,
     )
 
@@ -104,10 +107,12 @@ def regression_figures(predictions: Predictions, seed: int) -> RegressionFigures
     )
 
 
-def class_curves(target: Integers, probabilities: Floats, labels: Sequence[str]) -> list[ClassCurves]:
-    """Curves of the at most `MAX_CURVES` classes that are hardest to separate; of two classes the second."""
+def class_curves(
+    target: Integers, probabilities: Floats, labels: Sequence[str], positive: int = 1
+) -> list[ClassCurves]:
+    """Curves of the at most `MAX_CURVES` classes that are hardest to separate; of two classes the positive one."""
     counts = np.bincount(target, minlength=len(labels))
-    largest = [1] if len(labels) == 2 else np.argsort(-counts, kind="stable")[:MAX_RANKED].tolist()
+    largest = [positive] if len(labels) == 2 else np.argsort(-counts, kind="stable")[:MAX_RANKED].tolist()
     areas = {
         code: float(roc_auc_score(target == code, probabilities[:, code]))
         for code in largest

@@ -21,7 +21,7 @@ from windvane.data.files import to_frame
 from windvane.errors import InputError
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.predictions import FittedEnsemble, Predictions
-from windvane.runtime.columns.schema import Schema, is_unnamed
+from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Integers, Table
 
 MAX_ROWS = 5_000
@@ -130,11 +130,14 @@ def feature_importance(
     frame = to_frame(X)
     if not isinstance(frame, pd.DataFrame):
         raise InputError("X is a sparse matrix, whose columns cannot be shuffled one by one. Allowed: a dense table.")
-    places = encoded_columns(model.schema)
-    names = [str(name) for name in frame.columns]
-    known = model.schema.feature_names if not model.schema.named or is_unnamed(frame) else names
     predictions = Predictions.of_test(model, frame, y)
-    columns = {name: places.get(key, EncodedColumn()) for name, key in zip(names, known, strict=True)}
+    schema = model.schema
+    encoded = encoded_columns(schema)
+    places: list[int] = schema.places(frame).tolist() if schema.columns else []
+    known = dict(zip(places, schema.feature_names, strict=False))
+    columns = {
+        str(name): encoded.get(known.get(place, ""), EncodedColumn()) for place, name in enumerate(frame.columns)
+    }
     found = permutation_importance(
         predictions, metric, columns, n_repeats=n_repeats, max_seconds=max_seconds, on_column=on_column
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from windvane.data.task import Task
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, MetricError, unknown_name_error
 from windvane.evaluation.metric_functions import (
     accuracy,
     average_precision,
@@ -33,6 +34,9 @@ from windvane.evaluation.metric_functions import (
     root_mean_squared_error,
 )
 from windvane.runtime.columns.table import Floats
+
+DIGITS, MAX_DIGITS = 6, 14  # significant ones of losses that are compared
+MAX_CHECKED_ROWS = 10_000
 
 Needs = Literal["probabilities", "labels", "values"]
 
@@ -52,9 +56,16 @@ class Metric:
         What `function` takes as prediction: "probabilities" of shape (n, k) with classes in sorted order, "labels" of
         shape (n,), or, for regression, "values" of shape (n,).
     greater_is_better
-        Whether it is a score. The loss is then one minus the score, otherwise the value itself.
+        Whether it is a score. The loss is then minus the score, otherwise the value itself; windvane's and
+        scikit-learn's scores become one minus the score.
     classes
         Labels by code; set by `get_metric`. None if `function` takes codes.
+    positive
+        Code of the positive one of two classes; set by `get_metric`.
+    uses_positive
+        Whether the metric would be another one with the other class as positive; set by `get_metric`.
+    own
+        Whether it is the user's own; False for the metrics that have names.
 
     Raises
     ------
@@ -69,7 +80,7 @@ class Metric:
     ...     return (abs(y_pred - y_true) <= 0.1 * abs(y_true)).mean()
     >>> metric = Metric("within 10 %", within_10_percent, needs="values")
     >>> metric.loss(np.array([1.0, 2.0]), np.array([1.05, 3.0]))
-    0.5
+    -0.5
     """
 
     name: str
@@ -77,6 +88,9 @@ class Metric:
     needs: Needs = "labels"
     greater_is_better: bool = True
     classes: NDArray[Any] | None = field(default=None, repr=False, compare=False)
+    positive: int | None = field(default=None, repr=False, compare=False)
+    uses_positive: bool = field(default=False, repr=False, compare=False)
+    own: bool = field(default=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not callable(self.function):
@@ -100,6 +114,11 @@ class Metric:
         -------
         float
             Lower is better; infinite if the prediction has NaN or infinite values.
+
+        Raises
+        ------
+        MetricError
+            If the user's own function raises an error or returns no number.
         """
         if not np.isfinite(prediction).all():
             return float("inf")
@@ -107,11 +126,24 @@ class Metric:
         if self.classes is not None:
             target = self.classes[target]
             answer = self.classes[answer] if self.needs == "labels" else answer
-        if weight is not None and weight.any() and _takes(self.function, "sample_weight"):
-            value = float(self.function(target, answer, sample_weight=weight))
-        else:
-            value = float(self.function(target, answer))
-        return 1.0 - value if self.greater_is_better else value
+        elif self.uses_positive and self.positive == 0:  # the function takes 1 for the positive class
+            target = 1 - target
+            answer = 1 - answer if self.needs == "labels" else answer[:, ::-1]
+        weighted = weight is not None and weight.any() and _takes(self.function, "sample_weight")
+        arguments: dict[str, Any] = {"sample_weight": weight} if weighted else {}
+        if not self.own:
+            return self._direction(float(self.function(target, answer, **arguments)))
+        try:
+            value = self.function(target, answer, **arguments)
+        except Exception as error:
+            raise MetricError(f"The metric {self.name!r} raised {type(error).__name__}: {error}") from error
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if math.isnan(number):
+            raise MetricError(f"The metric {self.name!r} returned {value!r}, but must return a number.")
+        return self._direction(number)
 
     def score(self, loss: float) -> float:
         """Value of the metric for a loss.
@@ -126,31 +158,47 @@ class Metric:
         float
             In the direction of `function`.
         """
-        return 1.0 - loss if self.greater_is_better else loss
+        return self._direction(loss)
+
+    def _direction(self, value: float) -> float:
+        """Turn a value into a loss, and a loss into a value."""
+        if not self.greater_is_better:
+            return value
+        # The user's may be tiny beside 1, where nothing would be left of the differences.
+        return -value if self.own else 1.0 - value
+
+
+def _named_metric(name: str, function: Callable[..., float], needs: Needs = "labels", *, error: bool = False) -> Metric:
+    return Metric(name, function, needs, greater_is_better=not error, own=False)
 
 
 CLASSIFICATION = {
     metric.name: metric
     for metric in (
-        Metric("roc_auc", roc_auc, "probabilities"),
-        Metric("log_loss", log_loss, "probabilities", greater_is_better=False),
-        Metric("balanced_accuracy", balanced_accuracy),
-        Metric("accuracy", accuracy),
-        Metric("average_precision", average_precision, "probabilities"),
-        Metric("f1", f1),
-        Metric("f1_macro", f1_macro),
-        Metric("f1_weighted", f1_weighted),
+        _named_metric("roc_auc", roc_auc, "probabilities"),
+        _named_metric("log_loss", log_loss, "probabilities", error=True),
+        _named_metric("balanced_accuracy", balanced_accuracy),
+        _named_metric("accuracy", accuracy),
+        _named_metric("average_precision", average_precision, "probabilities"),
+        _named_metric("f1", f1),
+        _named_metric("f1_macro", f1_macro),
+        _named_metric("f1_weighted", f1_weighted),
     )
 }
 REGRESSION = {
     metric.name: metric
     for metric in (
-        Metric("rmse", root_mean_squared_error, "values", greater_is_better=False),
-        Metric("mae", mean_absolute_error, "values", greater_is_better=False),
-        Metric("mse", mean_squared_error, "values", greater_is_better=False),
-        Metric("r2", r2, "values"),
+        _named_metric("rmse", root_mean_squared_error, "values", error=True),
+        _named_metric("mae", mean_absolute_error, "values", error=True),
+        _named_metric("mse", mean_squared_error, "values", error=True),
+        _named_metric("r2", r2, "values"),
     )
 }
+# Metrics that would be others with the other class as positive.
+ONE_SIDED = (
+    *("f1", "average_precision", "precision", "recall", "jaccard"),
+    *("positive_likelihood_ratio", "negative_likelihood_ratio"),
+)
 # Metrics for two classes, and what to use for more.
 BINARY = {name: f"{name}_macro" for name in ("f1", "precision", "recall", "jaccard")} | dict.fromkeys(
     ("positive_likelihood_ratio", "negative_likelihood_ratio", "neg_negative_likelihood_ratio"), "balanced_accuracy"
@@ -173,18 +221,23 @@ ALIASES = {
 }
 
 
-def get_metric(metric: Any, task: Task, classes: NDArray[Any] | None = None) -> Metric:
+def get_metric(metric: Any, task: Task, classes: NDArray[Any] | None = None, positive: int | None = None) -> Metric:
     """Return the metric for a name, a scikit-learn scorer or a `Metric`; InputError if it does not fit the task.
+
+    `positive` is the code of the positive one of two classes; None for the second one.
 
     "auto" is roc_auc for two classes, log_loss for more and rmse for numbers. roc_auc and average_precision of more
     than two classes are the mean over the classes, each against the rest.
     """
+    positive = (1 if positive is None else positive) if task.kind == "binary" else None
     if isinstance(metric, str):
-        return _named(metric, task)
+        found = _named(metric, task)
+        uses_positive = positive is not None and found.name.removeprefix("neg_") in ONE_SIDED
+        return dataclasses.replace(found, positive=positive, uses_positive=uses_positive, own=False)
     if isinstance(metric, Metric):
-        found = dataclasses.replace(metric, classes=classes)
+        found = dataclasses.replace(metric, classes=classes, positive=positive)
     elif hasattr(metric, "_score_func") and hasattr(metric, "_response_method"):
-        found = _of_scorer(metric, metric._score_func.__name__, task, classes)
+        found = _of_scorer(metric, _name_of(metric._score_func), task, classes, positive)
     else:
         wrap = ": wrap it as windvane.Metric(name, function, needs=...)" if callable(metric) else ""
         raise InputError(f"metric={metric!r} is not a name, scikit-learn scorer or windvane.Metric{wrap}.")
@@ -228,27 +281,39 @@ def _is_for_numbers(scorer: Any) -> bool:
     return bool(scorer._score_func.__module__ == "sklearn.metrics._regression")
 
 
-def _of_scorer(scorer: Any, name: str, task: Task, classes: NDArray[Any] | None) -> Metric:
+def _name_of(function: Any) -> str:
+    """Name of a function, of the one inside a `functools.partial`, or of the class of a callable object."""
+    inner = getattr(function, "func", function)
+    return str(getattr(inner, "__name__", type(inner).__name__))
+
+
+def _of_scorer(scorer: Any, name: str, task: Task, classes: NDArray[Any] | None, positive: int | None = None) -> Metric:
     """Metric of a scorer; without classes its function receives codes, of which some may be absent."""
     response = scorer._response_method
     methods = (response,) if isinstance(response, str) else tuple(response)
     arguments = dict(scorer._kwargs)
-    column = None
+    column, uses_positive = None, False
+    if classes is not None and positive is not None and _takes(scorer._score_func, "pos_label"):
+        uses_positive = arguments.get("average", "binary") == "binary"
+        if uses_positive and arguments.get("pos_label") is None:
+            arguments["pos_label"] = classes[positive]
     needs: Needs = "labels" if task.is_classification and not _is_for_numbers(scorer) else "values"
     if "predict" not in methods:
         if "predict_proba" not in methods:
             raise InputError(f"metric={name!r} needs {response}, but models only have 'predict' and 'predict_proba'.")
         needs = "probabilities"
         if task.kind == "binary":
-            positive = arguments.get("pos_label")
-            column = 0 if classes is not None and positive is not None and positive == classes[0] else 1
+            column = 0 if uses_positive and classes is not None and arguments["pos_label"] == classes[0] else 1
     if classes is None:
         if _takes(scorer._score_func, "zero_division"):
             arguments["zero_division"] = 0.0
         if needs == "probabilities" and _takes(scorer._score_func, "labels"):
             arguments["labels"] = np.arange(task.n_classes)
     function = ScorerFunction(scorer._score_func, arguments, column)
-    return Metric(name, function, needs, greater_is_better=scorer._sign > 0, classes=classes)
+    metric = Metric(name, function, needs, greater_is_better=scorer._sign > 0, classes=classes)
+    if not uses_positive or classes is None:
+        return dataclasses.replace(metric, positive=positive)
+    return dataclasses.replace(metric, positive=int(arguments["pos_label"] == classes[1]), uses_positive=True)
 
 
 @dataclass(frozen=True)
@@ -266,9 +331,32 @@ class ScorerFunction:
         return self.function(y_true, answer, **self.arguments)
 
 
-def round_loss(loss: float) -> float:
-    """Six significant digits, so that float noise decides nothing."""
-    return float(f"{loss:.6g}")
+def check_own_metric(metric: Metric, target: NDArray[Any], task: Task, weight: Floats | None) -> None:
+    """Compute a metric of the user once, of a prediction that a model could make; raises MetricError."""
+    if not metric.own:
+        return
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(len(target))[:MAX_CHECKED_ROWS]
+    other = target[rng.permutation(rows)]
+    prediction: Floats = other.astype(np.float64)
+    if task.is_classification:
+        shares = np.bincount(target, minlength=task.n_classes) / len(target)
+        prediction = (np.eye(task.n_classes)[other] + shares) / 2
+    metric.loss(target[rows], prediction, None if weight is None else weight[rows])
+
+
+def significant_digits(losses: Floats) -> int:
+    """Digits to which losses are compared: six, and more where all are nearly equal, as beside a large constant."""
+    finite = losses[np.isfinite(losses)]
+    spread, scale = float(np.ptp(finite)) if len(finite) else 0.0, float(np.abs(finite).max(initial=0.0))
+    if spread == 0 or scale / spread == np.inf:
+        return DIGITS
+    return int(np.clip(DIGITS - 2 + math.ceil(math.log10(scale / spread)), DIGITS, MAX_DIGITS))
+
+
+def round_loss(loss: float, digits: int = DIGITS) -> float:
+    """Few significant digits, so that float noise decides nothing."""
+    return float(f"{loss:.{digits}g}")
 
 
 def _takes(function: Callable[..., float], parameter: str) -> bool:

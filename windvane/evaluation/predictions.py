@@ -5,6 +5,7 @@ Notation: n rows, k classes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
@@ -12,7 +13,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.target import check_sample_weight, encode_target
+from windvane.data.rows import order_notes, take_rows
+from windvane.data.target import counted_rows, encode_target
 from windvane.errors import InputError
 from windvane.evaluation.bootstrap import bootstrap
 from windvane.evaluation.metrics import CLASSIFICATION, REGRESSION, Metric
@@ -53,9 +55,13 @@ class Predictions:
     @classmethod
     def of_test(cls, model: FittedEnsemble, X: Any, y: Any, sample_weight: Any = None, *, owner: str = "") -> Self:
         """Predict rows that the model did not train on; raises InputError if they do not fit the model."""
-        target, _ = encode_target(y, "regression" if model.classes is None else "classification", classes=model.classes)
-        weight = None if sample_weight is None else check_sample_weight(sample_weight, len(target))
+        for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
+            warnings.warn(warning, UserWarning, stacklevel=3)
         table = model.table(X, owner or "the model")
+        weight, rows = counted_rows(sample_weight, table.n_rows)
+        if rows is not None:
+            y, table = take_rows(y, rows, table.n_rows, "y"), table.take(rows)
+        target, _ = encode_target(y, "regression" if model.classes is None else "classification", classes=model.classes)
         if table.n_rows != len(target):
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
         return cls(
@@ -100,7 +106,7 @@ class Predictions:
         None for metrics of the user, which may not accept resampled rows, and for so many rows that resampling takes
         long: there the interval is narrow.
         """
-        if metric not in (*CLASSIFICATION.values(), *REGRESSION.values()):
+        if not any(metric.function is known.function for known in (*CLASSIFICATION.values(), *REGRESSION.values())):
             return None
         values = self._decided if metric.needs == "labels" else self.prediction
 

@@ -79,6 +79,10 @@ def _impute(step: Any, arrays: Any) -> SimpleImputer:
     return imputer
 
 
+def _clip(step: Any, arrays: Any) -> FunctionTransformer:
+    return FunctionTransformer(np.clip, kw_args={"a_min": arrays["low"], "a_max": arrays["high"]})
+
+
 def _affine(step: Any, arrays: Any) -> StandardScaler:
     scaler = StandardScaler()
     scaler.mean_, scaler.scale_, scaler.n_features_in_ = arrays["center"], arrays["scale"], len(arrays["scale"])
@@ -113,6 +117,7 @@ def _row_norm(step: Any, arrays: Any) -> Normalizer:
 
 
 NUMBERS = {
+    "clip": _clip,
     "impute": _impute,
     "affine": _affine,
     "range": _range,

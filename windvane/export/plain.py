@@ -104,6 +104,9 @@ def _table_obstacles(predictor: Predictor) -> list[str]:
         names = [repr(column.name) for column in schema.columns if column.kind == kind]
         if names:
             found.append(f"columns of {kind}s ({', '.join(names)})")
+    written = [repr(column.name) for column in schema.columns if column.number_format is not None]
+    if written:
+        found.append(f"numbers written as texts ({', '.join(written)}): convert these columns to numbers before fit")
     odd = [repr(c.name) for c in schema.columns if c.kind == "category" and _MISSING_NAMES & set(c.vocabulary)]
     if odd:
         found.append(f"categories called as missing values are ({', '.join(odd)})")

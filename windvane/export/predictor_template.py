@@ -41,7 +41,8 @@ def main() -> None:
     parser.add_argument("table", help="a CSV file with the columns of training")
     parser.add_argument("--proba", action="store_true", help="a column of probabilities for each class")
     options = parser.parse_args()
-    X = pd.read_csv(options.table, index_col=False, low_memory=False)
+    texts = dict.fromkeys(load_model().schema.text_columns, "str")  # 007 is no 7 where training had 007
+    X = pd.read_csv(options.table, index_col=False, low_memory=False, dtype=texts)
     if options.proba:
         found = pd.DataFrame(predict_proba(X), columns=[str(label) for label in load_model().classes])
     else:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse as sp
+from sklearn import config_context
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
@@ -55,6 +56,7 @@ _WIDE, _MOSTLY_ZERO = 256, 0.1
 _BUCKETS = 2**13
 # Singular values below this share of the largest are rounding errors.
 _NOISE = 1e-6
+SAMPLE = 1000  # rows that show that most columns are not constant
 # Mean number of characters up to which a text is a name or a code, whose pieces say more than its words.
 _SHORT_TEXT = 40
 
@@ -135,6 +137,13 @@ def fit_transformers(
     settings: EncoderSettings, table: Table, target: NDArray[Any], task: Task
 ) -> tuple[FittedTransformers, Encoded]:
     """Fit scikit-learn's transformers on a training set; return them with the encoded set."""
+    with config_context(transform_output="default"):  # whatever the user's session has set
+        return _fit_transformers(settings, table, target, task)
+
+
+def _fit_transformers(
+    settings: EncoderSettings, table: Table, target: NDArray[Any], task: Task
+) -> tuple[FittedTransformers, Encoded]:
     columns = _columns(settings, table, target, task)
     matrix: Encoded = table.matrix
     if columns is not None:
@@ -159,6 +168,7 @@ def describe_transformers(fitted: FittedTransformers, generated: GeneratedFeatur
     if fitted.columns is None:
         learned.append(({"op": "matrix"}, {}))
     else:
+        learned += _constant_steps(fitted.columns, table.matrix[:, : table.n_numbers])
         learned += _column_steps(fitted.columns, table.n_numbers, table.cardinalities)
     for i, pipeline in enumerate(fitted.texts):
         if pipeline is not None:
@@ -167,9 +177,33 @@ def describe_transformers(fitted: FittedTransformers, generated: GeneratedFeatur
             arrays = {"idf": parts["tfidf"].idf_, "components": np.ascontiguousarray(parts["svd"].components_.T)}
             learned.append(({"op": "text", "text": i, **options}, arrays))
     if table.sparse is not None:
-        learned.append(({"op": "sparse"}, {} if fitted.sparse is None else {"largest": fitted.sparse.scale_}))
+        # A column without a number in training gets none at prediction.
+        largest = None if fitted.sparse is None else np.where(fitted.sparse.max_abs_ == 0, np.inf, fitted.sparse.scale_)
+        learned.append(({"op": "sparse"}, {} if largest is None else {"largest": largest}))
     arrays = {f"{i}_{name}": np.asarray(array) for i, (_, held) in enumerate(learned) for name, array in held.items()}
     return Encoder([step for step, _ in learned], arrays, table.n_numbers, table.cardinalities)
+
+
+def _constant_steps(columns: ColumnTransformer, numbers: Floats) -> list[tuple[Step, dict[str, Any]]]:
+    """Hold numbers to the one value that they had in training, of whose change the model cannot know anything.
+
+    Trees ignore such a column; scaled by a spread of 1, a new value would move every other model.
+    """
+    chain = {name: transformer for name, transformer, _ in columns.transformers_}.get("numbers")
+    if not isinstance(chain, Pipeline) or "impute" not in chain.named_steps:
+        return []
+    first = numbers[:SAMPLE]  # most columns vary within their first rows
+    low, high = np.full(numbers.shape[1], -np.inf), np.full(numbers.shape[1], np.inf)
+    for j in np.flatnonzero((np.isnan(first) | (first == _first_numbers(first))).all(axis=0)):
+        present = numbers[~np.isnan(numbers[:, j]), j]
+        if len(present) == 0 or (present == present[0]).all():  # what is always missing is imputed by 0
+            low[j] = high[j] = present[0] if len(present) else 0.0
+    return [({"op": "clip"}, {"low": low, "high": high})] if np.isfinite(low).any() else []
+
+
+def _first_numbers(numbers: Floats) -> Floats:  # (n, p) -> (p,)
+    """The first number of each column that is not missing; NaN where all are."""
+    return np.asarray(numbers[np.isnan(numbers).argmin(axis=0), np.arange(numbers.shape[1])])
 
 
 def _column_steps(
@@ -186,7 +220,7 @@ def _column_steps(
             learned += [part for _, step in steps for part in _number_steps(step)]
             learned.append(({"op": "numbers"}, {}))
         elif name == "missing":
-            learned.append(({"op": "missing"}, {"columns": transformer.features_}))
+            learned.append(({"op": "missing"}, {"columns": np.asarray(chosen)[transformer.features_]}))
         elif isinstance(transformer, OneHotEncoder | Pipeline):
             onehot = isinstance(transformer, OneHotEncoder)
             top = np.array([cardinalities[j] for j in places], dtype=float)
@@ -235,8 +269,10 @@ def _columns(settings: EncoderSettings, table: Table, target: NDArray[Any], task
     steps: list[tuple[str, Any, list[int]]] = []
     if numbers:
         steps.append(("numbers", _number_transformer(settings, table.n_rows), numbers))
-        if settings.impute != "none" and np.isnan(table.matrix[:, :p]).any():
-            steps.append(("missing", MissingIndicator(features="missing-only", error_on_new=False), numbers))
+        missing = np.isnan(table.matrix[:, :p]).mean(axis=0)
+        marked = np.flatnonzero((missing > 0) & (missing < 1)).tolist()  # what is always missing says nothing
+        if settings.impute != "none" and marked:
+            steps.append(("missing", MissingIndicator(features="missing-only", error_on_new=False), marked))
     if codes:
         steps.append(("codes", "passthrough", codes))
     if small:

@@ -90,8 +90,9 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
     if predictions is None:
         return []
     if data.task.is_classification:
-        figures = classification_figures(predictions, data.labels)
-        sections = [classification_section(figures, predictions, data.labels)]
+        positive = 1 if data.metric.positive is None else data.metric.positive
+        figures = classification_figures(predictions, data.labels, positive)
+        sections = [classification_section(figures, predictions, data.labels, positive)]
         if data.predictor.images is not None:
             return sections + examples_sections(data, predictions)
     else:
@@ -106,7 +107,7 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
         seed=SEED,
     )
     if importance is not None:
-        sections.append(importance_section(importance, predictions, data.metric.name))
+        sections.append(importance_section(importance, predictions, data.metric_title))
     return sections
 
 
@@ -126,7 +127,7 @@ def _use_section(data: ReportData) -> Section:
     names = data.schema.feature_names
     first = ", ".join(name[:MAX_NAME_LENGTH] for name in names[:MAX_NAMED_COLUMNS])
     more = f" and {len(names) - MAX_NAMED_COLUMNS:,} more" if len(names) > MAX_NAMED_COLUMNS else ""
-    matched = "by name, in any order" if data.schema.named else "by position"
+    matched = "by name, in any order" if data.schema.named else "by position, or by number where X has these as names"
     content.append(paragraph(f"X needs the columns of training, matched {matched}: {first}{more}."))
     return Section("Use it", content)
 

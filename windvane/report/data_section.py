@@ -144,7 +144,16 @@ def _column_table(schema: Schema, column_scores: Mapping[str, float], measure: s
     for column in schema.columns[:MAX_COLUMNS]:
         score = f"{column_scores[column.name]:.3f}" if column.name in column_scores else ""
         distinct = "" if column.n_unique is None else f"{column.n_unique:,}"
-        rows.append([column.name, KIND_NAMES[column.kind], distinct, column.n_missing, score, column.reason or ""])
+        rows.append(
+            [
+                column.name,
+                KIND_NAMES[column.kind],
+                distinct,
+                column.n_missing,
+                score,
+                column.reason or column.number_format or column.date_format or "",
+            ]
+        )
     header = ["column", "kind", "distinct", "missing", "alone", "note"]
     text = f"“alone”: {measure} of a small tree on this column only, on rows it did not learn from."
     if len(schema.columns) > MAX_COLUMNS:

@@ -58,9 +58,9 @@ def headline(data: ReportData, scores: HeadlineScores) -> list[Html]:
             interval = f"95 % interval {number(scores.interval[0])} to {number(scores.interval[1])}; "
         n_rows = "" if data.test is None else f"{len(data.test):,} "
         remark = f"{interval}{n_rows}rows that the search did not see; {direction}"
-        entries.append((f"Test {metric.name}", number(scores.test), remark))
+        entries.append((f"Test {data.metric_title}", number(scores.test), remark))
     remark = "selected the model, so it is optimistic" + ("" if entries else f"; {direction}")
-    entries.append((f"Validation {metric.name}", number(scores.validation), remark))
+    entries.append((f"Validation {data.metric_title}", number(scores.validation), remark))
     if scores.constant is not None:
         target = "class frequencies" if task.is_classification else "median" if metric.name == "mae" else "mean"
         entries.append(("Constant prediction", number(scores.constant), f"{target} of the training target"))
@@ -71,7 +71,7 @@ def headline(data: ReportData, scores: HeadlineScores) -> list[Html]:
     n_members = len(data.ensemble.members)
     entries.append(("Ensemble", f"{n_members} member{'s' * (n_members != 1)}", "models that predict together"))
     kind = "Regression" if task.kind == "regression" else f"Classification, {task.n_classes:,} classes"
-    content = [paragraph(f"{kind}, evaluated by {metric.name}."), metric_cards(entries)]
+    content = [paragraph(f"{kind}, evaluated by {data.metric_title}."), metric_cards(entries)]
     if scores.test is None:
         hint = "There is no unbiased score yet. Pass rows that the search did not see: "
         content.append(note(hint + "model.report(path, X_test, y_test) or windvane report --test."))
@@ -82,7 +82,9 @@ def headline(data: ReportData, scores: HeadlineScores) -> list[Html]:
     return content
 
 
-def classification_section(figures: ClassificationFigures, predictions: Predictions, labels: Sequence[str]) -> Section:
+def classification_section(
+    figures: ClassificationFigures, predictions: Predictions, labels: Sequence[str], positive: int = 1
+) -> Section:
     """How a classifier errs: confusion, curves, calibration."""
     content = [_about_rows(predictions), _confusion_figure(figures.confusion, figures.accuracy, len(labels))]
     if len(labels) > 2 and figures.top_confusions:
@@ -93,7 +95,9 @@ def classification_section(figures: ClassificationFigures, predictions: Predicti
         content.append(figure("Most frequent confusions", table(header, rows, label="Most frequent confusions")))
     is_binary = len(labels) == 2
     curves = _curve_figures(figures.curves, is_binary) if figures.curves else []
-    content.append(side_by_side(*curves, _calibration_figure(figures.calibration, labels[1] if is_binary else None)))
+    content.append(
+        side_by_side(*curves, _calibration_figure(figures.calibration, labels[positive] if is_binary else None))
+    )
     return Section("Predictions", content)
 
 

@@ -79,6 +79,14 @@ class ReportData:
         return self.predictor.metric
 
     @property
+    def metric_title(self) -> str:
+        """Name of the metric, with the positive class if it depends on that."""
+        metric = self.metric
+        if not metric.uses_positive or metric.positive is None:
+            return metric.name
+        return f"{metric.name} of “{self.labels[metric.positive]}”"
+
+    @property
     def schema(self) -> Schema:
         return self.predictor.schema
 

@@ -144,7 +144,7 @@ def _over_time(data: ReportData) -> Html:
     ]
     # The first models may be far worse than all others and would flatten the curve.
     scores = frame[["best_single", "ensemble"]].to_numpy()
-    shown = Axis.around(f"validation {data.metric.name}", _without_worst(scores, data.metric))
+    shown = Axis.around(f"validation {data.metric_title}", _without_worst(scores, data.metric))
     inside = [Series(s.x, np.clip(s.y, shown.low, shown.high), s.kind, s.color, s.name) for s in series]
     words = f"Validation score over {seconds[-1]:.0f} seconds"
     caption = f"These scores select the model ({describe_direction(data.metric)})."

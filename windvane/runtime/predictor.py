@@ -13,10 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse as sp
 
-from .columns.schema import Frame, Schema, is_unnamed
+from .columns.schema import Frame, Schema, is_one_row, of_array, with_text_names
 from .columns.table import Floats, Table
 from .ensemble import Ensemble, apply_temperature
 from .errors import InputError
+from .labels import labels_from_json
 from .models import load_model
 from .models.fitted import Fitted
 from .serialization import check_files, read_sealed, reading
@@ -70,13 +71,13 @@ class EnsemblePredictor:
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the rows of a DataFrame, an array or a sparse matrix: labels or numbers."""
-        return self.predict_table(self.schema.transform(as_frame(X)))
+        return self.predict_table(self.schema.transform(as_frame(self.schema.one_row(X))))
 
     def predict_proba(self, X: Any) -> Floats:
         """Predict probabilities, columns in the order of `classes`."""
         if self.classes is None:
             raise TypeError("the model predicts a number, which has no probabilities of classes")
-        return self.predict_raw(self.schema.transform(as_frame(X)))
+        return self.predict_raw(self.schema.transform(as_frame(self.schema.one_row(X))))
 
 
 def load_predictor(folder: Path, threads: int = 1) -> EnsemblePredictor:
@@ -108,7 +109,7 @@ def member_folders(folder: Path, ensemble: Ensemble) -> list[list[Path]]:
 
 def classes_from_json(record: Any) -> NDArray[Any] | None:
     """Read the labels of a manifest; an object dtype means texts."""
-    return None if record is None else np.array(record["values"], dtype=np.dtype(record["dtype"]))
+    return None if record is None else labels_from_json(record)
 
 
 def as_frame(X: Any) -> Frame:
@@ -116,9 +117,8 @@ def as_frame(X: Any) -> Frame:
     if sp.issparse(X):
         matrix: Any = X
         return sp.csr_matrix(matrix, dtype=np.float64)
-    frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
+    X = pd.DataFrame([X]) if is_one_row(X) else X
+    frame = with_text_names(X) if isinstance(X, pd.DataFrame) else of_array(X)
     if frame.ndim != 2 or frame.shape[1] == 0:
         raise InputError(f"X has the shape {frame.shape}. Allowed: rows with at least one column.")
-    if is_unnamed(frame) or frame.columns.inferred_type == "string":
-        return frame
-    return frame.set_axis([str(name) for name in frame.columns], axis=1)
+    return frame

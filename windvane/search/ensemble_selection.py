@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.data.task import Task
+from windvane.errors import MetricError
 from windvane.evaluation.bootstrap import bootstrap_standard_error
 from windvane.evaluation.calibration import Loss, fit_decision_weights, fit_temperature
-from windvane.evaluation.metrics import round_loss
+from windvane.evaluation.metrics import round_loss, significant_digits
 from windvane.runtime.columns.table import Floats
 from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
 from windvane.search.problem import Problem
@@ -41,8 +42,11 @@ def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
     counts = np.zeros(len(predictions))
     best_counts, best_loss = counts, np.inf
     total = np.zeros(predictions.shape[1:])  # (v,) or (v, k)
+    digits = 0
     for taken in range(1, size + 1):
-        losses = np.array([round_loss(loss((total + single) / taken)) for single in predictions])
+        exact = np.array([loss((total + single) / taken) for single in predictions])
+        digits = digits or significant_digits(exact)
+        losses = np.array([round_loss(value, digits) for value in exact.tolist()])
         # Among equals, one that is in already keeps the ensemble small and quick.
         chosen = int(np.lexsort((np.arange(len(losses)), counts == 0, losses))[0])
         counts[chosen] += 1
@@ -159,12 +163,19 @@ class EnsembleBuilder:
     def _spread(self, blend: Floats) -> float:
         weight = self._weight
         return bootstrap_standard_error(
-            lambda rows: self._metric.loss(self._target[rows], blend[rows], None if weight is None else weight[rows]),
+            lambda rows: self._loss_of(self._target[rows], blend[rows], None if weight is None else weight[rows]),
             self._target,
         )
 
     def _loss(self, blend: Floats) -> float:
-        return self._metric.loss(self._target, blend, self._weight)
+        return self._loss_of(self._target, blend, self._weight)
+
+    def _loss_of(self, target: NDArray[Any], blend: Floats, weight: Floats | None) -> float:
+        """Loss of a metric; infinite where the user's own one fails, of which its trial has told."""
+        try:
+            return self._metric.loss(target, blend, weight)
+        except MetricError:
+            return float("inf")
 
     def _reduced(self, singles: Singles) -> tuple[Singles, Loss]:
         """Log loss looks at the probability of the true class alone: k times less to add up."""

@@ -167,7 +167,7 @@ def prepare_image_problem(
         policy,
         supported_families(families, task, table),
         tuple(warnings),
-        ImageSource(reader, tuple(listing.names[i] for i in rows), digest, extractor.load_seconds),
+        images=ImageSource(reader, tuple(listing.names[i] for i in rows), digest, extractor.load_seconds),
     )
 
 

@@ -13,21 +13,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from windvane.data.column_types import infer_schema
+from windvane.data.column_types import doubts, dropped_notes, infer_schema, reading_notes
 from windvane.data.files import to_frame
+from windvane.data.rows import order_notes, take_rows, take_split
 from windvane.data.splits import Fold, SplitOptions, make_folds
 from windvane.data.table_io import read_table, write_table
-from windvane.data.target import TaskType, check_sample_weight, encode_target
+from windvane.data.target import TaskType, choose_positive, counted_rows, encode_target, written_form
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, RunError, unknown_name_error
-from windvane.evaluation.metrics import Metric, get_metric
+from windvane.evaluation.metrics import Metric, check_own_metric, get_metric
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import DataSplit, Family
 from windvane.models.sklearn_family import SklearnFamily
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
+from windvane.runtime.labels import labels_to_json
 from windvane.runtime.serialization import writing
 from windvane.search.strategy.policy import Policy, make_policy, select_policy
 from windvane.settings import Settings
@@ -160,7 +163,8 @@ class PreparedProblem:
     classes: NDArray[Any] | None  # labels in the order of their codes; None for regression
     policy: Policy
     families: Mapping[str, Family]  # by name, those that support the problem
-    warnings: tuple[str, ...] = ()  # for the user
+    warnings: tuple[str, ...] = ()  # for the user: what may be a mistake
+    notes: tuple[str, ...] = ()  # for the user: how the table was read
     images: ImageSource | None = None  # where the table was made of images
 
 
@@ -186,6 +190,7 @@ def prepare_problem(
     time: Any = None,
     split: Any = None,
     sample_weight: Any = None,
+    positive_class: Any = None,
     owner: str = "estimator",
 ) -> PreparedProblem:
     """Infer the column types, encode the target, choose policy and folds.
@@ -195,19 +200,30 @@ def prepare_problem(
     """
     chosen = choose_families(families)
     frame = to_frame(X)
-    target, classes = encode_target(y, goal)
     n_rows = int(frame.shape[0])
+    reordered = order_notes(X, {"y": y, "groups": groups, "time": time, "sample_weight": sample_weight})
+    weight, rows = counted_rows(sample_weight, n_rows)
+    if rows is not None:  # a row of weight 0 is no row
+        frame = frame.iloc[rows] if isinstance(frame, pd.DataFrame) else frame[rows]
+        y, groups, time = (
+            take_rows(values, rows, n_rows, name) for name, values in (("y", y), ("groups", groups), ("time", time))
+        )
+        split, n_rows = take_split(split, rows, n_rows), len(rows)
+    target, classes = encode_target(y, goal)
+    if classes is not None:
+        labels_to_json(classes)  # refuses what no file can keep, before the search
     if len(target) != n_rows:
         raise InputError(
             f"X and y have different lengths: {n_rows} and {len(target)} "
             f"(inconsistent numbers of samples: [{n_rows}, {len(target)}]). Allowed: one target for each row."
         )
-    weight = None if sample_weight is None else check_sample_weight(sample_weight, n_rows)
     schema = infer_schema(frame)
     table = schema.transform(frame, owner=owner)
     kind: Kind = "regression" if classes is None else "binary" if len(classes) == 2 else "multiclass"
     task = Task(kind, n_rows, table.n_columns, 0 if classes is None else len(classes))
-    resolved = get_metric(metric, task, classes)
+    positive, why = (None, "") if classes is None else choose_positive(positive_class, classes, target)
+    resolved = get_metric(metric, task, classes, positive)
+    check_own_metric(resolved, target, task, weight)
     policy = _choose_policy(settings, task)
     by = SplitOptions(groups, time, split)
     labels = None if classes is None else classes.tolist()
@@ -215,7 +231,28 @@ def prepare_problem(
     if split is not None:
         policy = Policy(policy.name, len(folds), policy.halving, "the splitter that was given")
     problem = Problem(task, resolved, table, target, weight, tuple(folds), settings.seed)
-    return PreparedProblem(problem, schema, classes, policy, supported_families(chosen, task, table), tuple(notes))
+    form = written_form(y) if goal == "regression" else None
+    return PreparedProblem(
+        problem,
+        schema,
+        classes,
+        policy,
+        supported_families(chosen, task, table),
+        warnings=(*reordered, *doubts(schema), *notes),
+        notes=(
+            *_positive_notes(resolved, classes, why),
+            *([] if form is None else [f"The target is read as numbers written like {form}."]),
+            *reading_notes(schema),
+            *dropped_notes(schema),
+        ),
+    )
+
+
+def _positive_notes(metric: Metric, classes: NDArray[Any] | None, why: str) -> list[str]:
+    """Say which class is the positive one where the metric depends on it."""
+    if classes is None or metric.positive is None or not metric.uses_positive:
+        return []
+    return [f"{metric.name}: the positive class is {classes.tolist()[metric.positive]!r} ({why})."]
 
 
 def check_test_rows(prepared: PreparedProblem, X_test: Any, y_test: Any, owner: str) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from windvane import persistence
-from windvane.errors import DiskError, NoModelError, RunError, RunMismatchError
+from windvane.errors import DiskError, MetricError, NoModelError, RunError, RunMismatchError
 from windvane.evaluation.metrics import Metric
 from windvane.models import FAMILIES
 from windvane.models.base import Family
 from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble
+from windvane.runtime.labels import labels_from_json, labels_to_json
 from windvane.runtime.predictor import classes_from_json
 from windvane.runtime.serialization import temporary_folder
 from windvane.search.ensemble_selection import EnsembleBuilder
@@ -66,6 +67,16 @@ def inherit_settings(settings: Settings, seed_is_given: bool) -> Settings:
     return replace(settings, policy=policy, seed=settings.seed if seed_is_given else int(manifest["seed"]))
 
 
+def inherited_positive_class(settings: Settings) -> Any:
+    """Return the label of the positive class of an existing run; None without one."""
+    if settings.run_dir is None or not RunDirectory(settings.run_dir).exists():
+        return None
+    manifest = RunDirectory(settings.run_dir).manifest()
+    code = manifest.get("positive_class")
+    classes = classes_from_json(manifest["classes"])
+    return None if code is None or classes is None else classes[code]
+
+
 def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, own_metric: bool) -> RunDirectory:
     """Create the directory of a run, or open the existing one, and lock it.
 
@@ -78,6 +89,7 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
     identity = {
         **_data_identity(prepared),
         "metric": problem.metric.name,
+        "positive_class": problem.metric.positive,
         "policy": prepared.policy.name,
         "families": sorted(prepared.families),
         "seed": settings.seed,
@@ -110,7 +122,7 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
 def _data_identity(prepared: PreparedProblem) -> dict[str, str]:
     """Return the digests of a run's data and of its folds."""
     problem = prepared.problem
-    labels = None if prepared.classes is None else prepared.classes.tolist()
+    labels = None if prepared.classes is None else labels_to_json(prepared.classes)["values"]
     return {
         "data": problem.fingerprint([prepared.schema.to_json(), labels]),
         "folds": array_digest(rows for fold in problem.folds for rows in (fold.train, fold.validation)),
@@ -151,10 +163,14 @@ def _check_same(directory: RunDirectory, identity: Mapping[str, Any]) -> None:
     if len(different) > 1 and "folds" in different:
         different.remove("folds")  # they follow from the others
     if different:
+        for values in (earlier, identity := dict(identity)):
+            if values["positive_class"] is not None:
+                values["positive_class"] = labels_from_json(manifest["classes"]).tolist()[values["positive_class"]]
         shown = "; ".join(f"{key}: {earlier[key]!r} there, {identity[key]!r} here" for key in different)
         raise RunMismatchError(
             f"run_dir={str(directory.root)!r} holds a run with other {', '.join(different)} ({shown}). "
-            "Allowed: the same data, groups, split, metric, policy, families and seed, or another run_dir."
+            "Allowed: the same data, groups, split, metric, positive class, policy, families and seed, or another "
+            "run_dir."
         )
 
 
@@ -238,6 +254,9 @@ def run_search(
         if search.interrupted:
             raise KeyboardInterrupt
         reasons = search.error or describe_failures(history.trials)
+        failed = [trial.error or "" for trial in history.trials if not trial.usable]
+        if failed and all(error.startswith(MetricError.__name__) for error in failed):
+            raise NoModelError(f"The models were trained, but the metric could not be computed for any:\n{reasons}")
         raise NoModelError(f"No model came out of {time.monotonic() - started:.0f} s:\n{reasons}")
     last = (search.budget.now(), min(t.loss for t in history.trials if t.usable), ensemble.loss)
     curve = [*curve, *search.curve, last]

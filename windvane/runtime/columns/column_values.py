@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pandas.api import types
 
 from ..errors import InputError
+from .number_texts import NumberForm
 from .table import Floats, Integers
 
 # Texts that stand for no value. A declared category may have them as values all the same.
@@ -22,6 +23,8 @@ MISSING_TEXTS = frozenset(
     ("", "-", "?", "<NA>", "#N/A", "N/A", "n/a", "NA", "NULL", "null", "NaN", "nan", "NaT", "None")
 )
 PARTS = ("days", "year", "month", "day", "weekday", "hour")
+
+NARROW = {"float32": np.float32, "float[pyarrow]": np.float32, "float16": np.float16, "halffloat[pyarrow]": np.float16}
 
 _BOOLEANS = {"true": 1.0, "false": 0.0}
 _NUMERIC = frozenset(("integer", "floating", "mixed-integer-float", "boolean", "decimal"))
@@ -55,7 +58,9 @@ def kind_of(values: pd.Series) -> str:
 def to_canonical_text(value: object) -> str:
     """Write a value as a text that does not depend on its type."""
     if isinstance(value, str):
-        return value.strip()
+        text = value.strip()
+        # Halves of surrogate pairs, which no file can hold.
+        return text if text.isascii() else text.encode("utf-8", errors="backslashreplace").decode("utf-8")
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
     if isinstance(value, float | np.floating) and float(value).is_integer():
@@ -79,9 +84,16 @@ def distinct_texts(
     positions: dict[str, int] = {}
     found = [
         -1 if text in tokens else positions.setdefault(text, len(positions))
-        for text in map(to_canonical_text, np.asarray(raw, dtype=object))
+        for text in map(to_canonical_text, scalars(raw))
     ]
     return np.array([*found, -1], dtype=np.int64)[codes], list(positions)
+
+
+def scalars(values: Any) -> Any:
+    """The values of an array one by one; float32 and float16 stay what they are, so that 0.1 is written 0.1."""
+    dtype = values.categories.dtype if isinstance(values, pd.Categorical) else values.dtype
+    narrow = NARROW.get(str(dtype).lower())
+    return np.asarray(values, dtype=object) if narrow is None else list(np.asarray(values, dtype=narrow))
 
 
 def _hashable(values: pd.Series) -> Any:
@@ -104,7 +116,7 @@ def vocabulary_index(vocabulary: tuple[str, ...]) -> dict[str, float]:
 def to_codes(values: pd.Series, index: Mapping[str, float], unseen: float) -> Floats:  # (n,)
     """Translate a column to category codes: NaN is missing, `unseen` any text that is not in the index."""
     codes, raw = pd.factorize(_hashable(values))
-    return np.array([*codes_of(np.asarray(raw, dtype=object), index, unseen), np.nan])[codes]
+    return np.array([*codes_of(scalars(raw), index, unseen), np.nan])[codes]
 
 
 def codes_of(values: Iterable[object], index: Mapping[str, float], unseen: float) -> list[float]:
@@ -117,8 +129,13 @@ def codes_of(values: Iterable[object], index: Mapping[str, float], unseen: float
     return codes
 
 
-def to_numbers(values: pd.Series) -> Floats:  # (n,)
-    """Translate a column to float64; InputError names the first value that is neither a number nor missing."""
+def to_numbers(values: pd.Series, form: str | None = None) -> Floats:  # (n,)
+    """Translate a column to float64; InputError names the first value that is neither a number nor missing.
+
+    Texts have the form `form`; without one they are written as in Python, which also reads what is no text.
+    """
+    if form is not None and not types.is_numeric_dtype(values.dtype):
+        return _written_numbers(values, form)
     if types.is_numeric_dtype(values.dtype):
         return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
     if isinstance(values.dtype, pd.CategoricalDtype):
@@ -128,6 +145,8 @@ def to_numbers(values: pd.Series) -> Floats:  # (n,)
     if values.dtype == object:
         try:  # the quick way: Python's own numbers and None
             return values.to_numpy().astype(np.float64)
+        except OverflowError as error:
+            raise InputError(f"Column {values.name!r} holds an integer beyond the range of float64.") from error
         except (TypeError, ValueError):
             _refuse_kinds(values, {"date", "duration"}, "number")
     else:
@@ -141,6 +160,49 @@ def to_numbers(values: pd.Series) -> Floats:  # (n,)
         wrong = np.isnan(numbers[doubtful]) & [text not in MISSING_TEXTS for text in texts]
         _refuse_where(wrong, values.iloc[doubtful], "number")
     return numbers
+
+
+def _written_numbers(values: pd.Series, form: str) -> Floats:  # (n,)
+    """Read texts as numbers of a form; what is no text is a number or missing."""
+    codes, raw = pd.factorize(values.to_numpy(dtype=object))
+    texts = [value for value in raw if isinstance(value, str)]
+    others = iter(to_numbers(pd.Series([v for v in raw if not isinstance(v, str)], name=values.name, dtype=object)))
+    read = NumberForm.from_text(form).read
+    numbers = np.array([*(read(v) if isinstance(v, str) else next(others) for v in raw), np.nan])
+    wrong = [text for text in texts if np.isnan(read(text)) and text.strip() not in MISSING_TEXTS]
+    if wrong:
+        raise InputError(
+            f"Column {values.name!r} holds {wrong[0]!r}, but must be a number written like {form} as in training."
+        )
+    return numbers[codes]
+
+
+def swapped_order(form: str) -> str:
+    """The format of dates with day and month in each other's place."""
+    return form.replace("%d", "%\0").replace("%m", "%d").replace("%\0", "%m")
+
+
+def order_of(form: str) -> str | None:
+    """Whether a format of dates has "day/month" or "month/day" as numbers; None where there is no mistaking them."""
+    day, month, year = form.find("%d"), form.find("%m"), max(form.find("%Y"), form.find("%y"))
+    if min(day, month) < 0 or -1 < year < min(day, month):
+        return None
+    return "day/month" if day < month else "month/day"
+
+
+def _refuse_dates(wrong: NDArray[np.bool_], texts: pd.Series, form: str | None) -> None:
+    """Raise for the first text that is no date of a format, with what it would be in the other order."""
+    order = None if form is None else order_of(form)
+    if wrong.any() and form is not None and order is not None:
+        text = str(texts[wrong].iloc[0])
+        other = pd.to_datetime(text, format=swapped_order(form), errors="coerce")
+        if not pd.isna(other):
+            reverse = "month/day" if order == "day/month" else "day/month"
+            raise InputError(
+                f"Column {texts.name!r} holds {text!r}, which is no date in the order {order} of training ({form}); as "
+                f"{reverse} it would be {other.day} {other:%B %Y}. Write all its dates in one order."
+            )
+    _refuse_where(wrong, texts, "date")
 
 
 def to_dates(values: pd.Series, form: str | None, timezone: str | None) -> NDArray[np.datetime64]:  # (n,)
@@ -159,7 +221,7 @@ def to_dates(values: pd.Series, form: str | None, timezone: str | None) -> NDArr
         # Texts of a zone with summer time have two offsets, which pandas reads as UTC or not at all.
         utc = timezone is not None or (form is not None and "%z" in form)
         parsed = pd.to_datetime(pd.Series(texts, dtype=object), format=form or "ISO8601", errors="coerce", utc=utc)
-        _refuse_where(parsed.isna().to_numpy(), pd.Series(texts, name=values.name, dtype=object), "date")
+        _refuse_dates(parsed.isna().to_numpy(), pd.Series(texts, name=values.name, dtype=object), form)
         dates = parsed.reindex(codes).reset_index(drop=True)  # -1 is no label: NaT
     if dates.dt.tz is not None:
         dates = dates.dt.tz_convert(timezone)

@@ -42,7 +42,7 @@ class Encoder:
 
     - "generate": features generated from pairs of columns are added to the table
     - "matrix": numbers and codes stay as they are; or a selection of
-    - "impute", "affine", "range", "quantile", "power", "row_norm", "numbers": the numbers, one after the other
+    - "clip", "impute", "affine", "range", "quantile", "power", "row_norm", "numbers": the numbers, one after the other
     - "missing": which numbers were missing; "codes": codes of some categories; "lookup": a table for each category
     - "text": hashed terms, weighted by tf-idf and projected; "sparse": the sparse columns
     """
@@ -231,6 +231,16 @@ class Impute:
         return np.where(np.isnan(numbers), self._values, numbers)
 
 
+class Clip:
+    """Numbers are cut off at a lowest and a highest value."""
+
+    def __init__(self, step: Step, arrays: Arrays) -> None:
+        self._low, self._high = arrays["low"], arrays["high"]
+
+    def __call__(self, numbers: Floats) -> Floats:
+        return np.asarray(np.clip(numbers, self._low, self._high))
+
+
 class Affine:
     """Subtract a centre, divide by a scale."""
 
@@ -317,6 +327,7 @@ class RowNorm:
 
 
 NUMBER_STEPS: Mapping[str, Callable[[Step, Arrays], Callable[[Floats], Floats]]] = {
+    "clip": Clip,
     "impute": Impute,
     "affine": Affine,
     "range": Range,

@@ -2,7 +2,9 @@
 
 `windvane.data.column_types.infer_schema` learns them.
 
-A table without names (an array, a list, a frame numbered 0, 1, 2 ...) is known by position, any other by name.
+Columns are matched by name, whatever the type of the names: 1, 1.0 and "1" are one name, and so are equal tuples. An
+array or a list is matched by position. A frame numbered 0, 1, 2 ... is what pandas makes of an array: its numbers are
+names where training had such names, else positions.
 Infinite numbers count as missing. The matrix of a table holds first what is a number in training, then the parts of
 dates and the seconds of durations, then the category codes.
 """
@@ -10,7 +12,8 @@ dates and the seconds of durations, then the category codes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -21,9 +24,12 @@ from scipy import sparse as sp
 
 from ..errors import InputError, MissingColumnsError, ModelFileError
 from .column_values import (
+    NARROW,
     PARTS,
     codes_of,
     date_parts,
+    scalars,
+    to_canonical_text,
     to_codes,
     to_dates,
     to_numbers,
@@ -31,6 +37,7 @@ from .column_values import (
     to_texts,
     vocabulary_index,
 )
+from .number_texts import NumberForm
 from .table import Floats, Integers, Table
 
 FEW_ROWS = 300  # up to here values are looked up one by one: making a hash table of each column costs more
@@ -38,6 +45,7 @@ Kind = Literal["number", "category", "date", "duration", "text", "dropped"]
 Frame = pd.DataFrame | sp.csr_matrix
 
 MAX_NAMED = 10  # columns named in a note or an error
+ARRAY = "windvane: positions of an array"  # the name of the columns' index of a frame that was an array
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,11 @@ class Column:
     n_unique: int | None = None  # how many distinct values there were; None where they were not counted (numbers)
     vocabulary: tuple[str, ...] = ()  # the texts of a category; a code is a position in it
     date_format: str | None = None  # the format of dates written as texts
+    number_format: str | None = None  # how numbers are written as texts (`number_texts.NumberForm`)
+    doubtful: bool = False  # whether the texts have another format just as well
     timezone: str | None = None  # the time zone in which dates are taken apart; None where they have none
     parts: tuple[str, ...] = ()  # the numbers made of a date: those of `column_values.PARTS` that varied in training
+    constant: float | None = None  # the one number that was there in training beside missing ones; others count as it
     reason: str | None = None  # why the column was dropped
 
     def to_json(self) -> dict[str, Any]:
@@ -63,12 +74,26 @@ class Column:
             if value != default
         }
 
+    @property
+    def is_text(self) -> bool:
+        """Whether the column means its texts, and not the numbers that a reader of files would make of some."""
+        if self.kind == "category":  # 007 and 1.50 are such levels, 7 is none
+            numbers = pd.to_numeric(pd.Series(self.vocabulary, dtype=object), errors="coerce").to_numpy(
+                dtype=np.float64
+            )
+            read = zip(self.vocabulary, numbers.tolist(), strict=True)
+            return any(to_canonical_text(number) != text for text, number in read if number == number)
+        return self.kind == "text" or self.number_format is not None or self.date_format is not None
+
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Column:
         """Make a column of what `to_json` wrote."""
         given: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
         column = cls(**given)
-        lists, texts = (column.vocabulary, column.parts), (column.date_format, column.timezone, column.reason)
+        lists, texts = (
+            (column.vocabulary, column.parts),
+            (column.date_format, column.number_format, column.timezone, column.reason),
+        )
         sound = (
             isinstance(column.name, str)
             and column.kind in get_args(Kind)
@@ -76,6 +101,11 @@ class Column:
             and (column.n_unique is None or type(column.n_unique) is int)
             and all(isinstance(items, tuple) and all(isinstance(item, str) for item in items) for items in lists)
             and all(text is None or isinstance(text, str) for text in texts)
+            and isinstance(column.doubtful, bool)
+            and (column.constant is None or isinstance(column.constant, float))
+            and (
+                column.number_format is None or str(NumberForm.from_text(column.number_format)) == column.number_format
+            )
             and set(column.parts) <= set(PARTS)
         )
         if not sound:
@@ -99,8 +129,8 @@ class Schema:
         if self.n_sparse:
             return self._transform_sparse(frame, owner)
         if not isinstance(frame, pd.DataFrame):
-            frame = pd.DataFrame(frame.toarray())
-        places = self._places(frame, owner)
+            frame = of_array(frame.toarray())
+        places = self.places(frame, owner)
         made = self._made_numbers(frame, places)
         numbers, categories = self._of_kind["number"], self._of_kind["category"]
         n_numbers = len(numbers) + len(made)
@@ -108,6 +138,8 @@ class Schema:
         self._fill_numbers(frame, places, matrix[:, : len(numbers)])
         for j, number in enumerate(made, start=len(numbers)):
             matrix[:, j] = number
+        for j, constant in self._constants:
+            matrix[~np.isnan(matrix[:, j]), j] = constant
         self._fill_codes(frame, places, matrix[:, n_numbers:])
         return Table(
             matrix=matrix,
@@ -116,10 +148,52 @@ class Schema:
             texts=tuple(to_texts(self._series(frame, places, i)) for i in self._of_kind["text"]),
         )
 
+    def one_row(self, X: Any) -> Any:
+        """Make a frame of a row of a frame, whose index are the names of the columns; other things stay."""
+        if not isinstance(X, pd.Series) or len(self.columns) < 2:
+            return X
+        known = {name_text(name) for name in X.index}
+        is_row = all(
+            name in known for name, column in zip(self._index, self.columns, strict=True) if column.kind != "dropped"
+        )
+        return X.to_frame().T.infer_objects() if is_row else X
+
+    def places(self, frame: pd.DataFrame, owner: str = "the model") -> Integers:  # (len(self.columns),)
+        """Where each column stands in a frame; -1 for a dropped one that is not there."""
+        if is_array(frame) or (is_unnamed(frame) and not self.named):
+            _check_width(frame.shape[1], len(self.columns), owner)
+            return np.arange(len(self.columns))
+        if frame.columns.equals(self._index):
+            return np.arange(len(self.columns))
+        names = pd.Index(list(map(str, frame.columns))) if is_unnamed(frame) else frame.columns
+        places = names.get_indexer(self._index)
+        if is_unnamed(frame) != (not self.named) and (places < 0).all():  # one of the two has no names
+            _check_width(frame.shape[1], len(self.columns), owner)
+            if not self.named:
+                warnings.warn(
+                    f"X has named columns, but {owner} was trained on a table without names: they are matched by "
+                    f"position, {listed(names.tolist())}.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            return np.arange(len(self.columns))
+        missing = [i for i in np.flatnonzero(places < 0).tolist() if self.columns[i].kind != "dropped"]
+        if missing:
+            raise MissingColumnsError(
+                f"X lacks {len(missing)} of the {len(self.columns)} columns that {owner} was trained on: "
+                f"{listed([self._index[i] for i in missing])}."
+            )
+        return np.asarray(places, dtype=np.int64)
+
     @property
     def feature_names(self) -> list[str]:
         """Names of the columns of training, dropped ones included; "x0", "x1" ... where they had none."""
         return [column.name for column in self.columns] or [f"x{i}" for i in range(self.n_sparse)]
+
+    @property
+    def text_columns(self) -> list[str]:
+        """Columns that a reader of files must leave as texts: as numbers they would lose what training saw."""
+        return [column.name for column in self.columns if column.is_text]
 
     def to_json(self) -> dict[str, Any]:
         """Describe the schema in JSON's types."""
@@ -145,30 +219,23 @@ class Schema:
         return {kind: np.flatnonzero(kinds == kind) for kind in get_args(Kind)}
 
     @cached_property
+    def _constants(self) -> list[tuple[int, float]]:
+        """Places in the matrix of the columns with one number, and that number."""
+        kinds = (*self._of_kind["number"], *self._of_kind["date"], *self._of_kind["duration"])
+        widths = [max(1, len(self.columns[i].parts)) for i in kinds]
+        starts = np.cumsum([0, *widths]).tolist()
+        held = [(start, self.columns[i].constant) for start, i in zip(starts, kinds, strict=False)]
+        return [(start, constant) for start, constant in held if constant is not None]
+
+    @cached_property
     def _index(self) -> pd.Index:
-        """The names, as pandas looks them up."""
-        return pd.Index([column.name for column in self.columns])
+        """The names as pandas looks them up; positions where training had no names."""
+        return pd.Index([column.name if self.named else str(i) for i, column in enumerate(self.columns)])
 
     @cached_property
     def _codes(self) -> list[dict[str, float]]:
         """For each category, text -> code."""
         return [vocabulary_index(self.columns[i].vocabulary) for i in self._of_kind["category"]]
-
-    def _places(self, frame: pd.DataFrame, owner: str) -> Integers:  # (len(self.columns),)
-        """Where each column stands in a frame; -1 for a dropped one that is not there."""
-        if not self.named or is_unnamed(frame):
-            _check_width(frame.shape[1], len(self.columns), owner)
-            return np.arange(len(self.columns))
-        if frame.columns.equals(self._index):
-            return np.arange(len(self.columns))
-        places = frame.columns.get_indexer(self._index)
-        missing = [self.columns[i].name for i in np.flatnonzero(places < 0) if self.columns[i].kind != "dropped"]
-        if missing:
-            raise MissingColumnsError(
-                f"X lacks {len(missing)} of the {len(self.columns)} columns that {owner} was trained on: "
-                f"{listed(missing)}."
-            )
-        return np.asarray(places, dtype=np.int64)
 
     def _series(self, frame: pd.DataFrame, places: Integers, i: int) -> pd.Series:
         series: pd.Series = frame.iloc[:, int(places[i])]
@@ -183,7 +250,7 @@ class Schema:
         else:
             out[:, plain] = to_block(frame, places[numbers[plain]])
             for j in np.flatnonzero(~plain):
-                out[:, j] = to_numbers(self._series(frame, places, numbers[j]))
+                out[:, j] = to_numbers(self._series(frame, places, numbers[j]), self.columns[numbers[j]].number_format)
         infinite = np.isinf(out)
         if infinite.any():
             out[infinite] = np.nan
@@ -210,10 +277,10 @@ class Schema:
             out[:, j] = to_codes(self._series(frame, places, i), index, len(self.columns[i].vocabulary))
 
     def _transform_sparse(self, frame: Frame, owner: str) -> Table:
-        _check_width(frame.shape[1], self.n_sparse, owner)
         if isinstance(frame, pd.DataFrame):
-            columns = [to_numbers(frame.iloc[:, i].rename(f"x{i}")) for i in range(self.n_sparse)]
-            frame = sp.csr_matrix(np.stack(columns, axis=1))
+            dense = Schema(tuple(Column(name, "number") for name in self.feature_names), named=False)
+            frame = sp.csr_matrix(dense.transform(frame, owner).matrix)
+        _check_width(frame.shape[1], self.n_sparse, owner)
         data = np.where(np.isinf(frame.data), np.nan, frame.data).astype(np.float64, copy=False)
         matrix = sp.csr_matrix((data, frame.indices, frame.indptr), shape=frame.shape)  # (n, s)
         return Table(matrix=np.empty((frame.shape[0], 0)), n_numbers=0, sparse=matrix)
@@ -233,8 +300,23 @@ def to_block(frame: pd.DataFrame, places: Integers) -> Floats:  # (n, len(places
 def _cells(frame: pd.DataFrame, places: Integers) -> list[Sequence[Any]]:
     """Give the values of some columns, column by column."""
     if len(frame) == 1:
-        return [[frame.iat[0, i]] for i in places]
-    return list(frame.take(places, axis=1).to_numpy(dtype=object).T)
+        return [[_cell(frame, int(i))] for i in places]
+    some = frame.take(places, axis=1)
+    cells: list[Sequence[Any]] = list(some.to_numpy(dtype=object).T)
+    for j, dtype in enumerate(some.dtypes):
+        held = dtype.categories.dtype if isinstance(dtype, pd.CategoricalDtype) else dtype
+        if str(held).lower() in NARROW:
+            codes, raw = pd.factorize(some.iloc[:, j].array)
+            cells[j] = [*scalars(raw), None]
+            cells[j] = [cells[j][code] for code in codes]
+    return cells
+
+
+def _cell(frame: pd.DataFrame, place: int) -> Any:
+    """The value of a column in the only row."""
+    value = frame.iat[0, place]
+    # Arrow's float32 comes as Python's float.
+    return scalars(frame.iloc[:, place].array)[0] if type(value) is float and value == value else value
 
 
 def _check_width(given: int, expected: int, owner: str) -> None:
@@ -248,7 +330,45 @@ def listed(names: list[str]) -> str:
     return ", ".join(repr(name) for name in names[:MAX_NAMED]) + more
 
 
+def of_array(array: Any) -> pd.DataFrame:
+    """Make a frame of a table that has no names; it stays recognizable by `is_array`."""
+    try:
+        frame = pd.DataFrame(array, copy=False)
+    except UnicodeEncodeError:  # halves of surrogate pairs
+        clean = [[to_canonical_text(cell) if isinstance(cell, str) else cell for cell in row] for row in array]
+        frame = pd.DataFrame(clean, dtype=object)
+    frame.columns = pd.RangeIndex(frame.shape[1], name=ARRAY)
+    return frame
+
+
+def is_one_row(X: Any) -> bool:
+    """Whether a dictionary is one row: name -> value, not name -> column."""
+    return isinstance(X, Mapping) and len(X) > 0 and all(pd.api.types.is_scalar(value) for value in X.values())
+
+
+def is_array(frame: pd.DataFrame) -> bool:
+    """Whether a frame was made by `of_array`: its columns have positions alone."""
+    return is_unnamed(frame) and frame.columns.name == ARRAY
+
+
 def is_unnamed(frame: pd.DataFrame) -> bool:
-    """Whether the columns of a frame are merely numbered 0, 1, 2 ... and thus known by position alone."""
+    """Whether the columns of a frame are merely numbered 0, 1, 2 ..."""
     columns = frame.columns
     return isinstance(columns, pd.RangeIndex) and columns.start == 0 and columns.step == 1
+
+
+def with_text_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """Write the names of columns as texts; frames that are merely numbered stay so."""
+    if is_unnamed(frame) or (frame.columns.inferred_type == "string" and not frame.columns.hasnans):
+        return frame
+    return frame.set_axis([name_text(name) for name in frame.columns], axis=1)
+
+
+def name_text(name: object) -> str:
+    """Write a name as a text that does not depend on its type: numbers as `to_canonical_text`, tuples part by part."""
+    if isinstance(name, str):
+        return str(name)
+    if isinstance(name, tuple):
+        parts = [repr(str(part)) if isinstance(part, str) else name_text(part) for part in name]
+        return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
+    return to_canonical_text(name)
