@@ -1,6 +1,6 @@
 # Everything a developer or CI does. `make demo` and `make test` start from a machine with nothing but Python 3.11.
 
-.PHONY: help demo test test-slow test-all check format docs portfolio bench campaign clean
+.PHONY: help demo demo-images test test-slow test-all check format docs portfolio bench campaign clean
 .DEFAULT_GOAL := help
 
 # The first Python that is new enough; `make test PYTHON=/path/to/python` takes another.
@@ -20,6 +20,9 @@ help:  ## list these commands
 
 demo: $(VENV)/core.stamp  ## train on a table that scikit-learn ships, print the leaderboard, write report.html
 	WINDVANE_EXAMPLE_REPORT=report.html $(BIN)/python examples/01_classify.py
+
+demo-images: $(VENV)/images.stamp  ## search over small images of digits and print the leaderboard
+	$(BIN)/python examples/13_images.py
 
 test: check  ## what CI runs
 	$(BIN)/python -m pytest
@@ -68,6 +71,10 @@ clean:  ## remove all that is made here
 $(VENV)/core.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
 	touch $@
+
+$(VENV)/images.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[images]'
+	touch $@ $(VENV)/core.stamp
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'

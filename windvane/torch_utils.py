@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
@@ -26,6 +30,23 @@ def to_device(batch: Any, device: torch.device | str) -> Any:
     if isinstance(batch, Tensor):
         return batch.to(device)
     return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+
+
+def map_batches(work: Callable[[A], B], batches: Sequence[A], device: torch.device) -> Iterator[B]:
+    """Yield the results of work on each batch, in order; on a CPU with as many batches at once as torch has threads.
+
+    A network that shares one batch between threads waits for the slowest of them after every layer, which takes several
+    times as long where other programs use the cores.
+    """
+    n_threads = torch.get_num_threads()
+    if device.type != "cpu" or n_threads == 1:
+        yield from map(work, batches)
+        return
+    pool = ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield from pool.map(work, batches)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _wrappers(model: nn.Module) -> Iterator[nn.Module]:

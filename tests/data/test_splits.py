@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, ShuffleSplit, TimeSeriesSplit
 
 from windvane.data import splits
-from windvane.data.splits import Fold, SplitOptions, hold_out, make_folds
+from windvane.data.splits import Fold, SplitOptions, grouped_folds, hold_out, make_folds
 from windvane.errors import InputError
 
 
@@ -345,3 +345,28 @@ def test_hold_out_keeps_a_class_that_is_everywhere_the_smaller() -> None:
     target[4:] = np.where(groups[4:] < 29, 0, target[4:])
     fold = hold_out(target, 0.4, seed=1, groups=groups)
     assert set(target[fold.train]) == {0, 1}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 5))
+def test_grouped_folds_hold_every_row_once_and_groups_together(seed: int, n_folds: int) -> None:
+    rng = np.random.default_rng(seed)
+    target = rng.integers(0, 3, 60)
+    target[:3] = range(3)
+    groups = rng.integers(0, 25, 60)
+    folds = grouped_folds(target, groups, n_folds, seed=seed)
+    assert len(folds) == n_folds
+    for fold in folds:
+        assert not set(groups[fold.train]) & set(groups[fold.validation])
+        assert set(target[fold.train]) == set(target)
+        assert len(np.intersect1d(fold.train, fold.validation)) == 0
+    counted = np.bincount(np.concatenate([fold.validation for fold in folds]), minlength=60)
+    assert counted.max() <= 1
+
+
+def test_grouped_folds_are_stratified_without_large_groups() -> None:
+    target = np.arange(90) % 3
+    for fold in grouped_folds(target, np.arange(90), 5, seed=0):
+        assert np.bincount(target[fold.validation]).tolist() == [6, 6, 6]
+    with pytest.raises(InputError, match="distinct"):
+        grouped_folds(target, np.zeros(90, dtype=np.int64), 2, seed=0)

@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse as sp
 
 from windvane.data.table_io import read_table, write_table
-from windvane.runtime.columns.table import Table
+from windvane.runtime.columns.table import FeatureView, ImageColumn, Table
 
 
 @pytest.fixture
@@ -65,3 +65,21 @@ def test_rows_are_taken_from_every_part_as_copies(table: Table) -> None:
 
 def test_columns_of_all_kinds_are_counted(table: Table) -> None:
     assert (table.n_rows, table.n_columns) == (20, 5 + 2 + 30)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_images_stay_in_one_file(mapped: bool, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
+    if mapped:
+        np.save(tmp_path / "made.npy", pixels)
+        pixels = np.load(tmp_path / "made.npy", mmap_mode="r")
+    images = ImageColumn(pixels, np.array([5, 0, 3]), (FeatureView("network", 64, 0, 2),))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_table(Table(np.arange(6.0).reshape(3, 2), 2, images=images), folder)
+    taken = read_table(folder).take([2, 0])
+    assert taken.images is not None
+    np.testing.assert_array_equal(taken.images.pixels[taken.images.rows], pixels[[3, 5]])
+    np.testing.assert_array_equal(taken.matrix, [[4, 5], [0, 1]])
+    assert taken.images.views == images.views
+    assert isinstance(taken.images.pixels, np.memmap)

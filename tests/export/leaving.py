@@ -18,7 +18,7 @@ from windvane.data.target import encode_target
 from windvane.data.task import Kind, Task
 from windvane.evaluation.metrics import get_metric
 from windvane.export.folder import write_folder
-from windvane.models import FAMILIES
+from windvane.models import TABLE_FAMILIES
 from windvane.models.base import DataSplit, TrainingContext
 from windvane.persistence import Predictor, build_manifest
 from windvane.runtime.columns.table import Table
@@ -27,7 +27,9 @@ from windvane.runtime.ensemble import Ensemble, Member
 CLASSES: dict[Kind, list[Any]] = {"binary": ["no", "yes"], "multiclass": [3, 5, 8], "regression": []}
 KINDS = list(CLASSES)
 # Every family with every kind of task that it is for.
-PAIRS = [(family, kind) for family in FAMILIES for kind in KINDS if (family, kind) != ("discriminant", "regression")]
+PAIRS = [
+    (family, kind) for family in TABLE_FAMILIES for kind in KINDS if (family, kind) != ("discriminant", "regression")
+]
 
 # Runs where importing windvane is an error: folder or file, table, result.
 BLOCKED = """
@@ -132,10 +134,10 @@ def make_predictor(
         for i, place in enumerate(places):
             place.mkdir(parents=True)
             train, valid = (part(table, target, np.flatnonzero(chosen), weight) for chosen in (fold != i, fold == i))
-            model = FAMILIES[family].create_model(config, train, valid, TrainingContext(task, seed=i))
+            model = TABLE_FAMILIES[family].create_model(config, train, valid, TrainingContext(task, seed=i))
             model.train_until(iterations)
             model.save(place)
-        models.append([FAMILIES[family].load(place, TrainingContext(task, 0)) for place in places])
+        models.append([TABLE_FAMILIES[family].load(place, TrainingContext(task, 0)) for place in places])
         folders.append(places)
         records.append(Member(number, "checkpoint_0000", family, float(weights[number])))
     metric = get_metric("auto", task, classes)

@@ -29,13 +29,13 @@ from windvane.data.task import Kind, Task
 from windvane.errors import InputError
 from windvane.export.builders import BUILDERS
 from windvane.export.plain import to_sklearn
-from windvane.models import FAMILIES
+from windvane.models import TABLE_FAMILIES
 from windvane.models.search_space import sample
 from windvane.persistence import Predictor
 from windvane.runtime.models import LOADERS
 
 SCALES = ["standard", "robust", "quantile", "minmax", "power", "normalise", "none"]
-SCALED = [name for name in FAMILIES if name not in ("lightgbm", "catboost", "random_forest", "extra_trees")]
+SCALED = [name for name in TABLE_FAMILIES if name not in ("lightgbm", "catboost", "random_forest", "extra_trees")]
 SCALED.remove("hist_gradient_boosting")
 
 
@@ -80,7 +80,7 @@ def test_every_configuration_of_every_family(pair: tuple[str, Kind], seed: int, 
     if family == "catboost":  # numbers alone: scikit-learn has no word for its categories
         X, other = X[["size", "count", "flag"]], other[["flag", "size", "count"]]
     task = Task(kind, n, X.shape[1], len(CLASSES[kind]))
-    config = sample(FAMILIES[family].search_space(task), np.random.default_rng(seed))
+    config = sample(TABLE_FAMILIES[family].search_space(task), np.random.default_rng(seed))
     with tempfile.TemporaryDirectory() as work:
         y = make_target(make_frame(n, seed), kind)
         predictor = make_predictor(Path(work) / "kept", X, y, kind, [(family, config)], iterations=64, folds=1)

@@ -8,7 +8,7 @@ import pytest
 
 from windvane.data.task import Task
 from windvane.metalearning.candidates import GUESSES, make_candidates, read_published, translate
-from windvane.models import FAMILIES
+from windvane.models import TABLE_FAMILIES
 from windvane.models.search_space import fill_defaults, validate
 from windvane.search.strategy.portfolio import PortfolioEntry
 
@@ -29,24 +29,24 @@ NETWORK: dict[str, Any] = {
 
 @pytest.mark.parametrize("task", [BINARY, NUMBERS])
 def test_candidates_are_guesses_the_defaults_and_random_ones(task: Task) -> None:
-    candidates = make_candidates(task, FAMILIES, dict.fromkeys(FAMILIES, 3), seed=0)
+    candidates = make_candidates(task, TABLE_FAMILIES, dict.fromkeys(TABLE_FAMILIES, 3), seed=0)
     assert candidates[: len(GUESSES)] == list(GUESSES)
-    assert {entry.family for entry in candidates[len(GUESSES) :]} == set(FAMILIES)
-    whole = [(e.family, fill_defaults(e.config, FAMILIES[e.family].search_space(task))) for e in candidates]
-    assert all((name, fill_defaults({}, family.search_space(task))) in whole for name, family in FAMILIES.items())
+    assert {entry.family for entry in candidates[len(GUESSES) :]} == set(TABLE_FAMILIES)
+    whole = [(e.family, fill_defaults(e.config, TABLE_FAMILIES[e.family].search_space(task))) for e in candidates]
+    assert all((name, fill_defaults({}, family.search_space(task))) in whole for name, family in TABLE_FAMILIES.items())
     assert all(pair not in whole[:i] for i, pair in enumerate(whole)), "the same model stands there twice"
     for entry in candidates:
-        validate(entry.config, FAMILIES[entry.family].search_space(task))
+        validate(entry.config, TABLE_FAMILIES[entry.family].search_space(task))
         assert json.loads(json.dumps(entry.config)) == entry.config
     assert (
-        make_candidates(task, FAMILIES, dict.fromkeys(FAMILIES, 3), seed=0)
+        make_candidates(task, TABLE_FAMILIES, dict.fromkeys(TABLE_FAMILIES, 3), seed=0)
         == candidates
-        != make_candidates(task, FAMILIES, dict.fromkeys(FAMILIES, 3), seed=1)
+        != make_candidates(task, TABLE_FAMILIES, dict.fromkeys(TABLE_FAMILIES, 3), seed=1)
     )
 
 
 def test_only_families_that_are_asked_for() -> None:
-    few = {"linear": FAMILIES["linear"]}
+    few = {"linear": TABLE_FAMILIES["linear"]}
     published = [PortfolioEntry("mlp", {}), PortfolioEntry("linear", {"C": 0.5})]
     candidates = make_candidates(BINARY, few, {"linear": 2, "mlp": 2}, seed=0, published=published)
     assert {entry.family for entry in candidates} == {"linear"}
@@ -54,7 +54,7 @@ def test_only_families_that_are_asked_for() -> None:
 
 
 def test_a_published_network_in_our_words() -> None:
-    entry = translate(NETWORK, FAMILIES)
+    entry = translate(NETWORK, TABLE_FAMILIES)
     assert entry == PortfolioEntry(
         "mlp",
         {
@@ -80,13 +80,13 @@ def test_a_published_forest_in_our_words() -> None:
         "classifier:extra_trees:min_samples_split": 3,
     }
     same = {"criterion": "entropy", "max_features": 0.9959, "min_samples_split": 3, "min_samples_leaf": 1}
-    assert translate(forest, FAMILIES) == PortfolioEntry("extra_trees", {**same, "bootstrap": False})
+    assert translate(forest, TABLE_FAMILIES) == PortfolioEntry("extra_trees", {**same, "bootstrap": False})
 
 
 def test_what_has_no_counterpart_here_is_left_out() -> None:
-    assert translate({**NETWORK, "classifier:mlp:learning_rate_init": 0.4}, FAMILIES) is None  # beyond our space
-    assert translate({"classifier:__choice__": "passive_aggressive"}, FAMILIES) is None
-    assert translate(NETWORK, {"linear": FAMILIES["linear"]}) is None
+    assert translate({**NETWORK, "classifier:mlp:learning_rate_init": 0.4}, TABLE_FAMILIES) is None  # beyond our space
+    assert translate({"classifier:__choice__": "passive_aggressive"}, TABLE_FAMILIES) is None
+    assert translate(NETWORK, {"linear": TABLE_FAMILIES["linear"]}) is None
 
 
 def test_portfolios_are_read_rank_by_rank(tmp_path: Path) -> None:
@@ -94,15 +94,15 @@ def test_portfolios_are_read_rank_by_rank(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         portfolio = {str(i): {**NETWORK, "classifier:mlp:hidden_layer_depth": d} for i, d in enumerate(depths)}
         (tmp_path / name / "portfolio_x.json").write_text(json.dumps({"portfolio": portfolio}))
-    assert [entry.config["depth"] for entry in read_published(tmp_path, FAMILIES, 9)] == [1, 3, 2]
-    assert [entry.config["depth"] for entry in read_published(tmp_path, FAMILIES, 2)] == [1, 3]
+    assert [entry.config["depth"] for entry in read_published(tmp_path, TABLE_FAMILIES, 9)] == [1, 3, 2]
+    assert [entry.config["depth"] for entry in read_published(tmp_path, TABLE_FAMILIES, 2)] == [1, 3]
 
 
 def test_what_was_published_is_understood(shared_tables: Path) -> None:
-    found = read_published(shared_tables.parent / "askl2", FAMILIES, 1000)
-    counts = {name: sum(entry.family == name for entry in found) for name in FAMILIES}
+    found = read_published(shared_tables.parent / "askl2", TABLE_FAMILIES, 1000)
+    counts = {name: sum(entry.family == name for entry in found) for name in TABLE_FAMILIES}
     assert counts["mlp"] > 50 and counts["extra_trees"] > 20 and counts["lightgbm"] > 50
     for entry in found:
-        space = FAMILIES[entry.family].search_space(BINARY)
+        space = TABLE_FAMILIES[entry.family].search_space(BINARY)
         validate(entry.config, space)
         assert set(entry.config) <= set(fill_defaults(entry.config, space))

@@ -13,12 +13,12 @@ import pytest
 from cases import Case, make_case, take, unseen
 
 from windvane.errors import ModelFileError
-from windvane.models import FAMILIES
+from windvane.models import TABLE_FAMILIES
 from windvane.models.base import DataSplit
 from windvane.models.search_space import fill_defaults, sample, validate
 from windvane.runtime.columns.table import Table
 
-SEVERAL = [name for name in FAMILIES if name not in ("linear", "kernel", "neighbours", "discriminant")]
+SEVERAL = [name for name in TABLE_FAMILIES if name not in ("linear", "kernel", "neighbours", "discriminant")]
 # One row or many: other orders of addition, of float32 for networks, of large terms that cancel for kernels.
 TOLERANCE = {"mlp": 1e-5, "network": 1e-5, "kernel": 1e-8, "neighbours": 1e-6}
 SLOW = {
@@ -27,23 +27,23 @@ SLOW = {
 }
 
 
-@pytest.fixture(params=list(FAMILIES))
+@pytest.fixture(params=list(TABLE_FAMILIES))
 def name(request: pytest.FixtureRequest) -> str:
     if "case" in request.fixturenames:
         case: Case = request.getfixturevalue("case")
-        if not FAMILIES[request.param].supports(case.context.task, case.train.table):
+        if not TABLE_FAMILIES[request.param].supports(case.context.task, case.train.table):
             pytest.skip(f"{request.param} does not support {case.context.task.kind}")
     return request.param
 
 
 def few(name: str, case: Case) -> list[int]:
     """Give the totals to grow to in a test: the first steps, and one between them."""
-    steps = FAMILIES[name].checkpoint_iterations({}, case.context.task)[:2]
+    steps = TABLE_FAMILIES[name].checkpoint_iterations({}, case.context.task)[:2]
     return [steps[0], *([steps[0] + 3, steps[1]] if len(steps) > 1 else [])]
 
 
 def test_beats_a_constant_and_gives_probabilities(name: str, case: Case) -> None:
-    model = case.create_model(FAMILIES[name])
+    model = case.create_model(TABLE_FAMILIES[name])
     assert (model.iterations, model.finished) == (0, False)
     model.train_until(few(name, case)[-1])
     found = model.predict(case.test.table)
@@ -59,7 +59,7 @@ def test_beats_a_constant_and_gives_probabilities(name: str, case: Case) -> None
 
 def test_growing_in_steps_is_one_fit(name: str, case: Case) -> None:
     totals = few(name, case)
-    one, stepwise = case.create_model(FAMILIES[name]), case.create_model(FAMILIES[name])
+    one, stepwise = case.create_model(TABLE_FAMILIES[name]), case.create_model(TABLE_FAMILIES[name])
     one.train_until(totals[-1])
     for total in totals:
         # A deadline far away must change nothing either.
@@ -72,7 +72,7 @@ def test_growing_in_steps_is_one_fit(name: str, case: Case) -> None:
 def test_a_kept_state_predicts_the_same_and_goes_on_as_if_never_interrupted(
     name: str, case: Case, tmp_path: Path
 ) -> None:
-    family = FAMILIES[name]
+    family = TABLE_FAMILIES[name]
     first, *_, last = [*few(name, case), few(name, case)[-1]]
     model = case.create_model(family)
     model.train_until(first)
@@ -95,7 +95,7 @@ def test_a_kept_state_predicts_the_same_and_goes_on_as_if_never_interrupted(
 
 def test_a_deadline_in_the_past_stops_at_once(name: str) -> None:
     case = make_case("binary")
-    model = case.create_model(FAMILIES[name])
+    model = case.create_model(TABLE_FAMILIES[name])
     model.train_until(10**6, deadline=time.monotonic() - 1)
     assert model.iterations == 0 and not model.finished
     model.train_until(few(name, case)[0])
@@ -111,20 +111,20 @@ def test_a_deadline_in_the_past_stops_at_once(name: str) -> None:
 def test_a_deadline_stops_between_iterations(name: str, tmp_path: Path) -> None:
     case = make_case("binary", n=8000)
     slow: dict[str, Any] = SLOW.get(name, {})
-    model = case.create_model(FAMILIES[name], slow)
+    model = case.create_model(TABLE_FAMILIES[name], slow)
     begin = time.monotonic()
     model.train_until(10**6, deadline=begin + 0.1)
     assert time.monotonic() - begin < 5.0
-    last = FAMILIES[name].checkpoint_iterations({}, case.context.task)[-1]
+    last = TABLE_FAMILIES[name].checkpoint_iterations({}, case.context.task)[-1]
     assert 0 < model.iterations < last and not model.finished
     model.save(tmp_path)
-    continued = case.create_model(FAMILIES[name], slow, checkpoint=tmp_path)
+    continued = case.create_model(TABLE_FAMILIES[name], slow, checkpoint=tmp_path)
     continued.train_until(model.iterations + 2)
     assert continued.iterations == model.iterations + 2
 
 
 def test_what_training_never_saw_is_predicted(name: str, case: Case) -> None:
-    model = case.create_model(FAMILIES[name])
+    model = case.create_model(TABLE_FAMILIES[name])
     model.train_until(few(name, case)[0])
     found = model.predict(unseen(case.test.table))
     assert np.isfinite(found).all()
@@ -140,25 +140,25 @@ def test_what_training_never_saw_is_predicted(name: str, case: Case) -> None:
 @pytest.mark.parametrize(("texts", "sparse"), [(True, False), (False, True), (True, True)])
 def test_texts_and_sparse_parts(name: str, texts: bool, sparse: bool, tmp_path: Path) -> None:
     case = make_case("multiclass", n=200, texts=texts, sparse=sparse)
-    if not FAMILIES[name].supports(case.context.task, case.train.table):
+    if not TABLE_FAMILIES[name].supports(case.context.task, case.train.table):
         assert sparse
         return
-    model = case.create_model(FAMILIES[name])
+    model = case.create_model(TABLE_FAMILIES[name])
     model.train_until(few(name, case)[0])
     found = model.predict(case.test.table)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
     model.save(tmp_path)
-    np.testing.assert_array_equal(FAMILIES[name].load(tmp_path, case.context).predict(case.test.table), found)
+    np.testing.assert_array_equal(TABLE_FAMILIES[name].load(tmp_path, case.context).predict(case.test.table), found)
 
 
 def test_a_weighed_model_is_kept(name: str, case: Case, tmp_path: Path) -> None:
     weighed = replace(case.train, weight=np.linspace(0.5, 2, len(case.train.target)))
-    model = replace(case, train=weighed).create_model(FAMILIES[name])
+    model = replace(case, train=weighed).create_model(TABLE_FAMILIES[name])
     model.train_until(few(name, case)[0])
     model.save(tmp_path)
     found = model.predict(case.test.table)
-    np.testing.assert_array_equal(FAMILIES[name].load(tmp_path, case.context).predict(case.test.table), found)
-    again = replace(case, train=weighed).create_model(FAMILIES[name], checkpoint=tmp_path)
+    np.testing.assert_array_equal(TABLE_FAMILIES[name].load(tmp_path, case.context).predict(case.test.table), found)
+    again = replace(case, train=weighed).create_model(TABLE_FAMILIES[name], checkpoint=tmp_path)
     again.train_until(few(name, case)[-1])
     model.train_until(few(name, case)[-1])
     np.testing.assert_allclose(again.predict(case.test.table), model.predict(case.test.table), rtol=1e-6, atol=1e-6)
@@ -174,7 +174,7 @@ def test_weights_count(name: str, case: Case) -> None:
     losses = []
     for given in (weight, None):
         spoilt = replace(case, train=DataSplit(case.train.table, target, given))
-        model = spoilt.create_model(FAMILIES[name])
+        model = spoilt.create_model(TABLE_FAMILIES[name])
         model.train_until(few(name, case)[-1])
         losses.append(case.loss(model.predict(case.test.table)))
     assert losses[0] < losses[1]
@@ -183,7 +183,7 @@ def test_weights_count(name: str, case: Case) -> None:
 def test_a_class_that_the_training_part_lacks(name: str) -> None:
     case = make_case("multiclass")
     present = take(case.train, np.flatnonzero(case.train.target != 1))
-    model = replace(case, train=present).create_model(FAMILIES[name])
+    model = replace(case, train=present).create_model(TABLE_FAMILIES[name])
     model.train_until(few(name, case)[0])
     found = model.predict(case.test.table)
     assert found.shape == (len(case.test.target), 3)
@@ -196,17 +196,17 @@ def test_a_training_part_of_one_class(name: str, tmp_path: Path) -> None:
     if name in ("lightgbm", "catboost", "mlp"):
         pytest.skip("its library decides what to make of it")
     single = take(case.train, np.flatnonzero(case.train.target == 1))
-    model = replace(case, train=single).create_model(FAMILIES[name])
+    model = replace(case, train=single).create_model(TABLE_FAMILIES[name])
     model.train_until(few(name, case)[0])
     found = model.predict(case.test.table)
     assert found[:, 1].min() > 0.9
     model.save(tmp_path)
-    np.testing.assert_array_equal(FAMILIES[name].load(tmp_path, case.context).predict(case.test.table), found)
+    np.testing.assert_array_equal(TABLE_FAMILIES[name].load(tmp_path, case.context).predict(case.test.table), found)
 
 
 def test_every_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
     case = make_case("binary", n=200, texts=True)
-    model = case.create_model(FAMILIES[name])
+    model = case.create_model(TABLE_FAMILIES[name])
     model.train_until(few(name, case)[0])
     model.save(tmp_path)
     for path in sorted(tmp_path.iterdir()):
@@ -218,28 +218,28 @@ def test_every_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
             if damaged is not None:
                 path.write_bytes(damaged)
             with pytest.raises(ModelFileError):
-                case.create_model(FAMILIES[name], checkpoint=tmp_path)
+                case.create_model(TABLE_FAMILIES[name], checkpoint=tmp_path)
             if not path.name.startswith("training"):  # which only continuing needs
                 with pytest.raises(ModelFileError):
-                    FAMILIES[name].load(tmp_path, case.context)
+                    TABLE_FAMILIES[name].load(tmp_path, case.context)
             path.write_bytes(whole)
-    FAMILIES[name].load(tmp_path, case.context)
+    TABLE_FAMILIES[name].load(tmp_path, case.context)
 
 
 def test_random_configurations_of_the_space_work(name: str, case: Case) -> None:
-    space = FAMILIES[name].search_space(case.context.task)
+    space = TABLE_FAMILIES[name].search_space(case.context.task)
     validate(fill_defaults({}, space), space)
     small = replace(case, train=take(case.train, np.arange(100)))
     for seed in range(3):
         config = sample(space, np.random.default_rng(seed))
         validate(config, space)
-        model = small.create_model(FAMILIES[name], config)
+        model = small.create_model(TABLE_FAMILIES[name], config)
         model.train_until(2)
         assert np.isfinite(model.predict(case.test.table)).all()
 
 
 def test_steps_about_double(name: str, case: Case) -> None:
-    steps = FAMILIES[name].checkpoint_iterations({}, case.context.task)
+    steps = TABLE_FAMILIES[name].checkpoint_iterations({}, case.context.task)
     assert all(1.5 <= later / earlier <= 2.5 for earlier, later in itertools.pairwise(steps))
 
 
@@ -251,7 +251,7 @@ def test_a_column_that_was_constant_in_training_changes_nothing(name: str, case:
         return replace(table, matrix=matrix)
 
     train, valid = (replace(part, table=with_first(part.table, value)) for part in (case.train, case.validation))
-    model = replace(case, train=train, validation=valid).create_model(FAMILIES[name])
+    model = replace(case, train=train, validation=valid).create_model(TABLE_FAMILIES[name])
     model.train_until(few(name, case)[0])
     expected = model.predict(with_first(case.test.table, value))
     for other in (5.5, -1e6, 1e6):

@@ -213,7 +213,7 @@ def test_families_that_do_not_fit_are_left_out() -> None:
     table = run(sp.random(60, 5, 0.5, format="csr", random_state=0), labels()).problem
     own = {"toy": ToyFamily(), "linear": FAMILIES["linear"]}
     assert list(supported_families(own, table.task, table.table)) == ["linear"]
-    with pytest.raises(InputError, match=r"families=\['toy'\]: none of them supports this table. Allowed: lightgbm"):
+    with pytest.raises(InputError, match=r"families=\['toy'\]: none of them supports these data. Allowed: lightgbm"):
         supported_families({"toy": ToyFamily()}, table.task, table.table)
 
 

@@ -17,7 +17,7 @@ from sklearn.datasets import load_iris
 from windvane.data.splits import make_folds
 from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric
-from windvane.models import FAMILIES
+from windvane.models import TABLE_FAMILIES
 from windvane.models.linear import Linear
 from windvane.runtime.columns.table import Table
 from windvane.search.ensemble_selection import EnsembleBuilder
@@ -54,7 +54,7 @@ class FakePool:
         self.n_workers, self.newest_first = n_workers, newest_first
         self.running: list[Trial] = []
         self.submitted: list[Trial] = []
-        self.families = {**FAMILIES, "failing": Failing()}
+        self.families = {**TABLE_FAMILIES, "failing": Failing()}
 
     @property
     def has_idle_worker(self) -> bool:

@@ -1,4 +1,4 @@
-"""Commands for tables; `predict` and `export` take runs of networks too."""
+"""Commands for tables and for searches over images; `predict` and `export` take runs of networks too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from windvane.cli.common import Device, Quiet, Run, Time, holds_network, report_
 if TYPE_CHECKING:
     import pandas as pd
 
-    from windvane import AutoClassifier, AutoRegressor
+    from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
     from windvane.evaluation.metrics import Metric
 
 LEADERBOARD_ROWS = 10  # printed after a search
@@ -23,9 +23,13 @@ MIN_FAMILY, MAX_TITLE = 6, 12
 
 
 def fit(
-    train: Annotated[Path, typer.Argument(metavar="TRAIN", help="CSV (also .gz), Parquet, Feather or ARFF.")],
+    train: Annotated[
+        Path, typer.Argument(metavar="TRAIN", help="CSV (also .gz), Parquet, Feather, ARFF; or a folder of images.")
+    ],
     *,
-    target: Annotated[str, typer.Option(help="Column to learn.")],
+    target: Annotated[
+        str | None, typer.Option(help="Column to learn; without it TRAIN is a folder or a table of images.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Directory of the run; a run of the same data and settings is resumed.")],
     time: Time = "10m",
     task: Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")] = None,
@@ -38,9 +42,16 @@ def fit(
     n_trials: Annotated[int | None, typer.Option(help="Limit on trials, beside that on time.")] = None,
     seed: Annotated[int | None, typer.Option(help="Root of all randomness.")] = None,
     test: Annotated[Path | None, typer.Option(help="Rows the search does not see, for an unbiased score.")] = None,
-    groups: Annotated[str | None, typer.Option(help="Column: rows of one value stay in one fold.")] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(help="Column: rows of one value stay in one fold. Of images also a pattern: what it matches."),
+    ] = None,
     time_column: Annotated[str | None, typer.Option(help="Column: later rows validate earlier ones.")] = None,
     weight: Annotated[str | None, typer.Option(help="Column: how much a row counts.")] = None,
+    valid: Annotated[float | None, typer.Option(help="Of images: the share that validates.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Of images: pretrained networks, as in efficientnet_lite0,timm/resnet18.")
+    ] = None,
     positive: Annotated[str | None, typer.Option(help="Of two classes the one that f1, recall ... are about.")] = None,
     ignore: Annotated[list[str] | None, typer.Option(help="Column that is not learned from; may be repeated.")] = None,
     id_column: Annotated[
@@ -57,12 +68,33 @@ def fit(
     like identifiers and say nothing about other rows.
     """
     with report_errors():
+        if target is None:
+            from windvane import AutoImageClassifier
+
+            images = AutoImageClassifier(
+                parse_time(time),
+                metric=metric,
+                weights=None if weights is None else [name.strip() for name in weights.split(",") if name.strip()],
+                n_jobs=jobs,
+                memory_limit=memory,
+                policy=policy,
+                families=None if families is None else [name.strip() for name in families.split(",")],
+                portfolio=portfolio,
+                run_dir=out,
+                random_state=seed,
+                verbose=0 if quiet else 1,
+            )
+            of_tables = {"--task": task, "--time-column": time_column, "--weight": weight, "--test": test}
+            _refuse_options({**of_tables, "--positive": positive})
+            images.fit(train, groups=_image_groups(train, groups), valid=valid)
+            _print_result(images, out)
+            return
+        _refuse_options({"--valid": valid, "--weights": weights}, "images, whose TRAIN has no --target")
         import pandas as pd
 
         from windvane import AutoClassifier, AutoRegressor
         from windvane.data.files import read_frame
         from windvane.errors import InputError
-        from windvane.settings import parse_seconds
 
         named = {"--target": target, "--groups": groups, "--time-column": time_column, "--weight": weight}
         table = read_frame(train)
@@ -77,7 +109,7 @@ def fit(
             raise InputError(f"--positive={positive!r} is for two classes, but a number is learned.")
         options: dict[str, Any] = {} if positive is None else {"positive_class": positive}
         model = kind(
-            parse_seconds(time, "--time"),
+            parse_time(time),
             metric=metric,
             n_jobs=jobs,
             memory_limit=memory,
@@ -119,7 +151,7 @@ def predict(
     with report_errors():
         import pandas as pd
 
-        from windvane import AutoClassifier, load
+        from windvane import AutoClassifier, AutoImageClassifier, load
         from windvane.data.rows_to_predict import predict_rows, read_rows
         from windvane.errors import InputError
 
@@ -132,6 +164,9 @@ def predict(
             _write(vision.prediction_table(network, read_unlabelled(table), proba=proba), out)
             return
         model = load(run)
+        if isinstance(model, AutoImageClassifier):
+            _write(model.prediction_table(table, proba=proba), out)
+            return
         if proba and not isinstance(model, AutoClassifier):
             raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
         X, faults = read_rows(table, model.predictor_.schema.text_columns)
@@ -191,9 +226,8 @@ def resume(
     """Continue a run for some more time."""
     with report_errors():
         from windvane import load
-        from windvane.settings import parse_seconds
 
-        seconds = parse_seconds(time, "--time")
+        seconds = parse_time(time)
         model = load(run)
         model.set_params(verbose=0 if quiet else 1)
         model.resume(seconds, n_trials=n_trials)
@@ -203,18 +237,21 @@ def resume(
 def report(
     run: Run,
     out: Annotated[Path, typer.Option(help="Page to write; ends in .html.")] = Path("report.html"),
-    test: Annotated[Path | None, typer.Option(help="Rows the search did not see, for an unbiased score.")] = None,
-    target: Annotated[str | None, typer.Option(help="Column of --test that was learned.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Rows or images the search did not see, to score it.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column of --test that was learned; not for images.")] = None,
 ) -> None:
     """Write one self-contained page on a run."""
     with report_errors():
-        from windvane import load
+        from windvane import AutoImageClassifier, load
         from windvane.data.files import read_frame
         from windvane.errors import InputError
 
         if test is None and target is not None:
             raise InputError("--target is a column of --test, which was not given.")
         model = load(run)
+        if isinstance(model, AutoImageClassifier):
+            typer.echo(model.report(out, test))
+            return
         X = None if test is None else read_frame(test, model.predictor_.schema.text_columns)
         y: pd.Series | None = None
         if X is not None and target is not None:
@@ -249,6 +286,43 @@ def _take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd
     return frame.drop(columns=list(given.values())), {option: frame[name] for option, name in given.items()}
 
 
+def parse_time(time: str) -> float:
+    """Read the option --time."""
+    from windvane.settings import parse_seconds
+
+    return parse_seconds(time, "--time")
+
+
+def _refuse_options(given: dict[str, object], whose: str = "tables, whose TRAIN has a --target") -> None:
+    """Raise for an option of the other kind of data."""
+    from windvane.errors import InputError
+
+    for option, value in given.items():
+        if value is not None:
+            raise InputError(f"{option} is for {whose}.")
+
+
+def _image_groups(images: Path, groups: str | None) -> Any:
+    """Return a column of a table of images as it is; else a function that finds what a pattern matches in a name."""
+    import re
+
+    from windvane.data.files import READABLE
+    from windvane.errors import InputError
+
+    if groups is None or images.name.lower().endswith(READABLE):
+        return groups
+    try:
+        pattern = re.compile(groups)
+    except re.error as error:
+        raise InputError(f"--groups={groups!r} is not a pattern: {error}.") from error
+
+    def group_of(name: str) -> str:
+        found = pattern.search(name)
+        return name if found is None else "|".join(part or "" for part in (found.groups() or (found.group(),)))
+
+    return group_of
+
+
 def _choose_task(task: str | None, target: pd.Series, quiet: bool) -> str:
     """Take the task that was asked for, or guess it and say so."""
     from windvane.data.target import infer_task
@@ -263,7 +337,7 @@ def _choose_task(task: str | None, target: pd.Series, quiet: bool) -> str:
     return task
 
 
-def _print_result(model: AutoClassifier | AutoRegressor, run: Path) -> None:
+def _print_result(model: AutoClassifier | AutoRegressor | AutoImageClassifier, run: Path) -> None:
     from windvane.evaluation.score_text import natural_score, score_text
 
     metric, ensemble = model.predictor_.metric, model.predictor_.ensemble

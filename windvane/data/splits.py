@@ -125,6 +125,29 @@ def hold_out(target: Integers, share: float, *, seed: int, groups: Any = None) -
     return _with_every_class([fold], target, sizes[codes], codes, None)[0][0]
 
 
+def grouped_folds(target: Integers, groups: Integers, n_folds: int, *, seed: int) -> list[Fold]:
+    """Split the rows into folds, each class evenly; rows of a group stay together, however many groups there are.
+
+    InputError if there are fewer groups than folds.
+    """
+    n_groups = len(np.unique(groups))
+    if n_groups < n_folds:
+        raise InputError(f"groups has {n_groups} distinct value(s), but {n_folds} are needed.")
+    _, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(n_groups)
+    rows_of = np.split(np.argsort(codes, kind="stable"), np.cumsum(sizes)[:-1])
+    counts = np.zeros((n_folds, int(target.max()) + 1), dtype=np.int64)  # rows of each class in each fold
+    fold_of = np.empty(len(target), dtype=np.int64)
+    for group in order[np.argsort(-sizes[order], kind="stable")].tolist():  # large groups first
+        classes = np.bincount(target[rows_of[group]], minlength=counts.shape[1])
+        fold = int(np.lexsort((counts.sum(axis=1), counts @ classes))[0])
+        counts[fold] += classes
+        fold_of[rows_of[group]] = fold
+    folds = [Fold(np.flatnonzero(fold_of != i), np.flatnonzero(fold_of == i)) for i in range(n_folds)]
+    sizes_of_rows = sizes[codes]
+    return _with_every_class(folds, target, sizes_of_rows, codes, None)[0]
+
+
 def _ranks(name: str, labels: Any, n_rows: int) -> Integers:  # (n_rows,)
     """Replace groups or times by their position among the sorted distinct ones."""
     try:

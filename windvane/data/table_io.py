@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse as sp
 
-from windvane.runtime.columns.table import Table
+from windvane.runtime.columns.table import FeatureView, ImageColumn, Table
 
 
 def write_table(table: Table, folder: Path) -> None:
@@ -24,6 +28,8 @@ def write_table(table: Table, folder: Path) -> None:
         _write_texts(table.texts, folder / "texts.arrow")
     if table.sparse is not None:
         sp.save_npz(folder / "sparse.npz", table.sparse, compressed=False)
+    if table.images is not None:
+        _write_images(table.images, folder)
 
 
 def read_table(folder: Path) -> Table:
@@ -37,6 +43,7 @@ def read_table(folder: Path) -> Table:
         cardinalities=cardinalities,
         texts=_read_texts(texts) if texts.exists() else (),
         sparse=sp.csr_matrix(sp.load_npz(sparse)) if sparse.exists() else None,
+        images=_read_images(folder) if (folder / "images.json").exists() else None,
     )
 
 
@@ -54,3 +61,23 @@ def _read_texts(path: Path) -> tuple[NDArray[np.object_], ...]:
     with pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
     return tuple(column.to_numpy().astype(object) for column in table.columns)
+
+
+def _write_images(images: ImageColumn, folder: Path) -> None:
+    pixels, path = images.pixels, folder / "pixels.npy"
+    np.save(folder / "image_rows.npy", images.rows)
+    (folder / "images.json").write_text(json.dumps([asdict(view) for view in images.views]))
+    if not isinstance(pixels, np.memmap) or pixels.filename is None:
+        np.save(path, pixels)
+        return
+    path.unlink(missing_ok=True)
+    try:
+        os.link(pixels.filename, path)
+    except OSError:  # another file system
+        shutil.copyfile(pixels.filename, path)
+
+
+def _read_images(folder: Path) -> ImageColumn:
+    views = tuple(FeatureView(**view) for view in json.loads((folder / "images.json").read_text()))
+    pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+    return ImageColumn(pixels, np.load(folder / "image_rows.npy"), views)

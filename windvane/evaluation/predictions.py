@@ -13,7 +13,6 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.files import to_frame
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.target import counted_rows, encode_target
 from windvane.errors import InputError
@@ -35,6 +34,7 @@ class FittedEnsemble(Protocol):
     def classes(self) -> NDArray[Any] | None: ...
     @property
     def ensemble(self) -> Any: ...
+    def table(self, X: Any, owner: str = "the model") -> Table: ...
     def predict_raw(self, table: Table) -> Floats: ...
 
 
@@ -57,7 +57,7 @@ class Predictions:
         """Predict rows that the model did not train on; raises InputError if they do not fit the model."""
         for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
             warnings.warn(warning, UserWarning, stacklevel=3)
-        table = model.schema.transform(to_frame(X), owner=owner or "the model")
+        table = model.table(X, owner or "the model")
         weight, rows = counted_rows(sample_weight, table.n_rows)
         if rows is not None:
             y, table = take_rows(y, rows, table.n_rows, "y"), table.take(rows)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from windvane.errors import InputError, ModelFileError
-from windvane.models import FAMILIES
+from windvane.models import TABLE_FAMILIES
 from windvane.persistence import Predictor, write_model
 from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.sklearn_estimator import read_estimator
@@ -74,7 +74,7 @@ def _check_exportable(predictor: Predictor) -> None:
         if not all(isinstance(model, FittedModel) for model in models):
             raise InputError(
                 f"The ensemble holds {member.family!r}, which export does not know how to write. "
-                f"Allowed: {', '.join(FAMILIES)}. Give these as families=[...] to fit, or use save and load."
+                f"Allowed: {', '.join(TABLE_FAMILIES)}. Give these as families=[...] to fit, or use save and load."
             )
         for model, folder in zip(models, folders, strict=True):
             if getattr(model, "kind", "") == "sklearn":

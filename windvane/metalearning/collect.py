@@ -26,7 +26,7 @@ from windvane.data.files import read_frame, to_frame
 from windvane.data.target import TaskType, encode_target
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.metalearning.cells import Cell, append_cell, cell_id, read_cells
-from windvane.models import FAMILIES
+from windvane.models import TABLE_FAMILIES
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.table import Floats, Table
 from windvane.search.problem import PreparedProblem, Problem, prepare_problem
@@ -180,7 +180,7 @@ class _Evaluator:
             verbose=0,
             keep_data=False,
         )
-        prepared = prepare_problem(X, y, source.goal, run, families=list(FAMILIES), owner="the collection")
+        prepared = prepare_problem(X, y, source.goal, run, families=list(TABLE_FAMILIES), owner="the collection")
         test = prepared.schema.transform(to_frame(X_test))
         target, _ = encode_target(y_test, source.goal, prepared.classes)
         task = prepared.problem.task

@@ -4,12 +4,13 @@ from windvane.models.base import Family
 from windvane.models.boosting.catboost import CatBoost
 from windvane.models.boosting.lightgbm import LightGBM
 from windvane.models.forest import Forest
+from windvane.models.image_network import FineTune, FromScratch
 from windvane.models.linear import Linear
 from windvane.models.neural.mlp import MLP
 from windvane.models.neural.realmlp import RealMLP
 from windvane.models.sklearn_catalog import discriminant, hist_gradient_boosting, kernel, neighbours, sgd
 
-FAMILIES: dict[str, Family] = {
+TABLE_FAMILIES: dict[str, Family] = {
     "lightgbm": LightGBM(),
     "catboost": CatBoost(),
     "random_forest": Forest("random_forest"),
@@ -23,6 +24,10 @@ FAMILIES: dict[str, Family] = {
     "neighbours": neighbours(),
     "discriminant": discriminant(),
 }
+IMAGE_FAMILIES: dict[str, Family] = {"finetune": FineTune(), "from_scratch": FromScratch()}
+FAMILIES: dict[str, Family] = {**TABLE_FAMILIES, **IMAGE_FAMILIES}
 
 # What a search evaluates if no families are named: what the ensemble is better with than without (docs/decisions.md).
 DEFAULT = ("lightgbm", "catboost", "random_forest", "extra_trees", "linear", "network")
+# The same for images, whose features the families of tables read.
+IMAGE_DEFAULT = ("linear", "finetune", "kernel", "network", "extra_trees", "from_scratch")

@@ -13,6 +13,7 @@ from windvane.pages.html_builder import Page, Section, check_path, code, note, p
 from windvane.report.data_checks import count_shared_rows, find_data_issues, single_column_scores
 from windvane.report.data_section import data_section, shift_section
 from windvane.report.dataset_shift import measure_dataset_shift
+from windvane.report.images_section import examples_sections, images_section
 from windvane.report.predictions_section import (
     HeadlineScores,
     classification_section,
@@ -40,6 +41,8 @@ def write_report(model: Any, path: Path, X_test: Any = None, y_test: Any = None)
 
 def build_report(data: ReportData) -> Page:
     """Compute everything on the page; what is unknown is left out."""
+    if data.predictor.images is not None:
+        return _page(data, [images_section(data)], {})
     problem = data.problem
     columns = matrix_columns(data.schema)
     column_scores = {} if problem is None else single_column_scores(problem, columns, SEED)
@@ -51,6 +54,12 @@ def build_report(data: ReportData) -> Page:
         shift = measure_dataset_shift(problem.table, data.other_rows, names, SEED)
         n_shared = count_shared_rows(problem.table, data.other_rows)
         sections.append(shift_section(shift, n_shared, data.other_rows.n_rows))
+    return _page(data, sections, column_scores)
+
+
+def _page(data: ReportData, first: list[Section | None], column_scores: dict[str, float]) -> Page:
+    """Put the sections that tables and images share behind the first ones."""
+    sections = list(first)
     if data.trials:
         sections.append(search_section(data))
     sections += [
@@ -88,6 +97,8 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
         positive = 1 if data.metric.positive is None else data.metric.positive
         figures = classification_figures(predictions, data.labels, positive)
         sections = [classification_section(figures, predictions, data.labels, positive)]
+        if data.predictor.images is not None:
+            return sections + examples_sections(data, predictions)
     else:
         sections = [regression_section(regression_figures(predictions, SEED), predictions)]
     columns = {name: column for name, column in encoded_columns(data.schema).items() if column.is_read}
@@ -110,9 +121,13 @@ def _use_section(data: ReportData) -> Section:
     lines = f"from windvane import load\n\nmodel = load({str(run or 'model')!r})\nmodel.predict(X){probabilities}"
     content = [code(lines)]
     if run is not None:
-        content.append(code(f"windvane predict {run} table.csv --out predictions.csv"))
+        source = "table.csv" if data.predictor.images is None else "images/"
+        content.append(code(f"windvane predict {run} {source} --out predictions.csv"))
     else:
         content.insert(0, paragraph("Save the model first: model.save('model')."))
+    if data.predictor.images is not None:
+        content.append(paragraph("X is a folder, a list of paths or arrays, or a table with a column of images."))
+        return Section("Use it", content)
     names = data.schema.feature_names
     first = ", ".join(name[:MAX_NAME_LENGTH] for name in names[:MAX_NAMED_COLUMNS])
     more = f" and {len(names) - MAX_NAMED_COLUMNS:,} more" if len(names) > MAX_NAMED_COLUMNS else ""

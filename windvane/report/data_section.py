@@ -61,7 +61,7 @@ def data_section(data: ReportData, issues: Sequence[str] | None, column_scores: 
         )
     figures = []
     if problem is not None and task.is_classification:
-        figures.append(_class_figure(problem.target, data.labels))
+        figures.append(class_figure(problem.target, data.labels))
     elif problem is not None:
         figures.append(_target_figure(problem.target))
     missing = _missing_figure(schema, task.n_rows)
@@ -111,7 +111,8 @@ def shift_section(shift: DatasetShift | None, n_shared: int, n_test: int) -> Sec
     return Section("Train and test", content)
 
 
-def _class_figure(target: Integers, labels: Sequence[str]) -> Html:
+def class_figure(target: Integers, labels: Sequence[str], title: str = "Rows of each class") -> Html:
+    """Bars of the sizes of the classes, the largest first."""
     counts = np.bincount(target, minlength=len(labels))
     order = np.argsort(-counts, kind="stable")
     entries = [(labels[i], float(counts[i]), f"{counts[i]:,} · {counts[i] / len(target):.1%}") for i in order]
@@ -119,7 +120,7 @@ def _class_figure(target: Integers, labels: Sequence[str]) -> Html:
         rest = int(counts[order[MAX_CLASSES:]].sum())
         more = f"{len(entries) - MAX_CLASSES} more"
         entries = [*entries[:MAX_CLASSES], (more, -1.0, f"{rest:,} · {rest / len(target):.1%}")]
-    return figure("Rows of each class", bars(entries, label="Rows of each class"))
+    return figure(title, bars(entries, label=title))
 
 
 def _target_figure(target: Floats) -> Html:

@@ -64,7 +64,10 @@ def headline(data: ReportData, scores: HeadlineScores) -> list[Html]:
     if scores.constant is not None:
         target = "class frequencies" if task.is_classification else "median" if metric.name == "mae" else "mean"
         entries.append(("Constant prediction", number(scores.constant), f"{target} of the training target"))
-    entries.append(("Data", f"{task.n_rows:,} x {len(data.schema.feature_names):,}", "rows x columns"))
+    if data.predictor.images is None:
+        entries.append(("Data", f"{task.n_rows:,} x {len(data.schema.feature_names):,}", "rows x columns"))
+    else:
+        entries.append(("Data", f"{task.n_rows:,}", "images"))
     n_members = len(data.ensemble.members)
     entries.append(("Ensemble", f"{n_members} member{'s' * (n_members != 1)}", "models that predict together"))
     kind = "Regression" if task.kind == "regression" else f"Classification, {task.n_classes:,} classes"

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,9 @@ from windvane.runtime.labels import labels_to_json
 from windvane.runtime.serialization import writing
 from windvane.search.strategy.policy import Policy, make_policy, select_policy
 from windvane.settings import Settings
+
+if TYPE_CHECKING:
+    from windvane.vision.image_reader import ImageReader
 
 FAMILY_METHODS = ("name", "supports", "search_space", "checkpoint_iterations", "create_model", "load")
 
@@ -95,6 +98,7 @@ class Problem:
         arrays: list[NDArray[Any]] = [table.matrix, self.target]
         arrays += [] if self.weight is None else [self.weight]
         arrays += [] if sparse is None else [sparse.data, sparse.indices, sparse.indptr]
+        arrays += [] if table.images is None else [table.images.pixels, table.images.rows]
         texts = [text.tolist() for text in table.texts]
         return array_digest(arrays, [table.n_numbers, table.cardinalities, self.weight is None, texts, terms])
 
@@ -162,6 +166,17 @@ class PreparedProblem:
     families: Mapping[str, Family]  # by name, those that support the problem
     warnings: tuple[str, ...] = ()  # for the user: what may be a mistake
     notes: tuple[str, ...] = ()  # for the user: how the table was read
+    images: ImageSource | None = None  # where the table was made of images
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """What a run of images keeps beside its table."""
+
+    reader: ImageReader  # reads new images in the same way
+    names: tuple[str, ...]  # of the images, for reports
+    digest: str  # of the images and labels as they were given
+    opening_seconds: float = 0.0  # that opening a network took at most
 
 
 def prepare_problem(
@@ -290,14 +305,14 @@ def check_test_rows(prepared: PreparedProblem, X_test: Any, y_test: Any, owner: 
         raise InputError(f"X_test and y_test have different lengths: {n_rows} and {len(target)}.")
 
 
-def choose_families(families: Any) -> dict[str, Family]:
+def choose_families(families: Any, default: Sequence[str] = DEFAULT) -> dict[str, Family]:
     """Return the families that the argument ``families`` names, by name.
 
-    None means the default ones. Otherwise names, scikit-learn estimators (each becomes a `SklearnFamily` named after
+    None means the `default` ones. Otherwise names, scikit-learn estimators (each becomes a `SklearnFamily` named after
     its class) and own `Family` objects; raises InputError for anything else.
     """
     if families is None:
-        return {name: FAMILIES[name] for name in DEFAULT}
+        return {name: FAMILIES[name] for name in default}
     if isinstance(families, str):
         families = [families]
     if not isinstance(families, Sequence) or not families:
@@ -326,7 +341,7 @@ def supported_families(chosen: Mapping[str, Family], task: Task, table: Table) -
     supported = {name: family for name, family in chosen.items() if family.supports(task, table)}
     if not supported:
         raise InputError(
-            f"families={list(chosen)!r}: none of them supports this table. Allowed: {', '.join(FAMILIES)}."
+            f"families={list(chosen)!r}: none of them supports these data. Allowed: {', '.join(FAMILIES)}."
         )
     return supported
 

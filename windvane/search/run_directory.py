@@ -6,7 +6,9 @@
       manifest.json     versions, task, metric, policy, families, seed, schema of the columns, fingerprint of the data
       lock              held by the living process that works on the run
       history.jsonl     every trial
-      data/             table, target, weights and folds, memory-mapped by the workers
+      data/             table, target, weights and folds, memory-mapped by the workers; the pixels of images
+      image_names.json  names of the images, for reports
+      features/         networks whose features of images are the table; a folder for each
       trials/00012/checkpoint_0003/   validation predictions and the model of every fold
       ensemble.json     weights of the members, temperature, decision weights; losses over time
       log.txt           what the libraries print in the workers
@@ -16,16 +18,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 from windvane.errors import ModelFileError, RunError, RunLockedError
-from windvane.persistence import FORMAT, read_manifest
+from windvane.persistence import FEATURES, FORMAT, read_manifest
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.serialization import read_sealed, sync, write_sealed, writing
 from windvane.search.checkpoint import drop_damaged, is_whole, read_whole_checkpoint
@@ -65,6 +68,19 @@ class RunDirectory:
     def manifest(self) -> dict[str, Any]:
         """Read the manifest; see `read_manifest` for the errors."""
         return read_manifest(self.root / "manifest.json")
+
+    def write_images(self, networks: Path, names: Sequence[str]) -> None:
+        """Copy the networks that made features of images, and write the names of the images."""
+        with writing(self.root, "The networks of the run do not fit there; no trial was begun."):
+            (self.root / "image_names.json").write_text(json.dumps(list(names)), encoding="utf-8")
+            shutil.copytree(networks, self.root / FEATURES, dirs_exist_ok=True)
+
+    def read_image_names(self) -> tuple[str, ...]:
+        """Read the names of the images, a row of the table each; empty where they were not kept."""
+        try:
+            return tuple(map(str, json.loads((self.root / "image_names.json").read_text(encoding="utf-8"))))
+        except (OSError, ValueError):
+            return ()
 
     def trial(self, number: int) -> Path:
         """Return the folder of a trial."""

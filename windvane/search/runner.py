@@ -23,7 +23,14 @@ from windvane.runtime.predictor import classes_from_json
 from windvane.runtime.serialization import temporary_folder
 from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.history import PerformanceCurve, describe_failures
-from windvane.search.problem import PreparedProblem, Problem, array_digest, choose_families, supported_families
+from windvane.search.problem import (
+    ImageSource,
+    PreparedProblem,
+    Problem,
+    array_digest,
+    choose_families,
+    supported_families,
+)
 from windvane.search.run_directory import RunDirectory
 from windvane.search.scheduler import Scheduler
 from windvane.search.search import Budget, Callback, Search, SearchListener
@@ -78,6 +85,7 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
     """
     directory = RunDirectory(settings.run_dir if settings.run_dir is not None else temporary_folder())
     problem = prepared.problem
+    images = prepared.images
     identity = {
         **_data_identity(prepared),
         "metric": problem.metric.name,
@@ -94,9 +102,14 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
             manifest = persistence.build_manifest(
                 estimator, problem.task, prepared.schema, prepared.classes, problem.metric, own_metric
             )
-            more = {"kind": "run", "policy": asdict(prepared.policy), "families": list(prepared.families)}
+            more: dict[str, Any] = {"kind": "run", "policy": asdict(prepared.policy)}
+            more |= {"families": list(prepared.families)}
+            if images is not None:
+                more |= {"images": images.reader.to_json(), "source": images.digest}
             directory.create({**manifest, **identity, **more})
         if not _are_data_whole(directory, prepared):
+            if images is not None:
+                directory.write_images(images.reader.folder, images.names)
             problem.write(directory.data)
     except BaseException:
         directory.unlock()
@@ -177,12 +190,14 @@ def open_run(directory: RunDirectory, families: Any, metric: Any) -> PreparedPro
     if missing:
         raise RunError(f"The run uses the user's own families {missing}: load(path, families=[...]) brings them.")
     chosen = supported_families({name: known[name] for name in manifest["families"]}, problem.task, problem.table)
+    reader = persistence.open_reader(manifest, directory.root)
     return PreparedProblem(
         problem,
         Schema.from_json(manifest["schema"]),
         classes_from_json(manifest["classes"]),
         Policy(**manifest["policy"]),
         chosen,
+        images=None if reader is None else ImageSource(reader, directory.read_image_names(), manifest["source"]),
     )
 
 
@@ -209,7 +224,9 @@ def run_search(
     directory.drop_damaged(history)
     earlier = max([trial.ended for trial in history.trials] + [point[0] for point in curve], default=0.0)
     n_train = min(len(fold.train) for fold in problem.folds)
-    rungs = make_rungs(n_train, prepared.policy.halving, problem.initial_sample_size(INITIAL_CELLS))
+    # Networks and linear models on features learn from all images from the start.
+    first_rows = None if prepared.images is not None else problem.initial_sample_size(INITIAL_CELLS)
+    rungs = make_rungs(n_train, prepared.policy.halving, first_rows)
     search = Search(
         Scheduler(
             problem.task,
@@ -226,6 +243,7 @@ def run_search(
         callbacks=callbacks,
         listener=listener,
         idle_callback=persistence.preload,
+        opening_seconds=0.0 if prepared.images is None else prepared.images.opening_seconds,
         stop=stop,
     )
     ensemble = search.run()
@@ -251,6 +269,7 @@ def run_search(
         directory.manifest(),
         ensemble,
         directory.model_folders(ensemble),
+        root=directory.root,
         families=prepared.families,
         metric=problem.metric,
         threads=min(settings.n_jobs, available_cores()),
@@ -293,7 +312,7 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
         )
     folders = directory.model_folders(ensemble)
     predictor = persistence.open_predictor(
-        manifest, ensemble, folders, families=families, metric=resolved, threads=threads
+        manifest, ensemble, folders, root=directory.root, families=families, metric=resolved, threads=threads
     )
     return SearchResult(predictor, history.trials, directory.read_curve(), Policy(**manifest["policy"]))
 
@@ -321,7 +340,13 @@ def select_without(
         return None
     folders = directory.model_folders(ensemble)
     return persistence.open_predictor(
-        manifest, ensemble, folders, families=own_families, metric=predictor.metric, threads=predictor.threads
+        manifest,
+        ensemble,
+        folders,
+        root=directory.root,
+        families=own_families,
+        metric=predictor.metric,
+        threads=predictor.threads,
     )
 
 

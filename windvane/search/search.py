@@ -23,6 +23,8 @@ from windvane.stop_signals import NEVER, StopRequest
 
 TICK_SECONDS = 0.2
 SECONDS_FOR_OPENING = 0.3  # of the grace that are left for opening the models
+# Of the budget that a trial may take; the `budget_fraction` of a family says otherwise for new ones.
+NEW_TRIAL_FRACTION, RESUMED_TRIAL_FRACTION = 0.3, 0.6
 MIN_TRIAL_SECONDS = 0.5  # a trial with less time is not started
 
 Callback = Callable[[Trial], object]
@@ -71,12 +73,14 @@ class Search:
         callbacks: Sequence[Callback] = (),
         listener: SearchListener | None = None,
         idle_callback: Callable[[], None] | None = None,
+        opening_seconds: float = 0.0,
         stop: StopRequest = NEVER,
     ) -> None:
         self.scheduler, self.pool, self.builder, self.budget = scheduler, pool, builder, budget
         self.history = scheduler.history
         self.callbacks, self.idle_callback, self.stop = callbacks, idle_callback, stop
         self.listener = SearchListener() if listener is None else listener
+        self.opening_seconds = opening_seconds  # kept back for models that take long to open
         self.curve: PerformanceCurve = []
         self.error = ""  # why the search could not continue
         self.interrupted = False
@@ -132,7 +136,8 @@ class Search:
     def seconds_left(self) -> float:
         """Seconds left to search. The grace of a budget is used only while there is no model at all."""
         # Kept back for the last ensemble and for opening its models.
-        reserve = min(0.12 * self.budget.seconds, 0.15 + 0.003 * self.budget.seconds + 2 * self.builder.seconds)
+        reserve = 0.15 + 0.003 * self.budget.seconds + 2 * self.builder.seconds + self.opening_seconds
+        reserve = min(0.12 * self.budget.seconds, reserve)
         seconds = self.budget.left(reserve)
         if self._live or any(trial.usable for trial in self.history.records):
             return seconds
@@ -158,7 +163,10 @@ class Search:
             seconds = np.inf
             if self._has_clock:
                 # No trial may take the whole of a budget; a resumed one has proved its worth.
-                fraction = 0.3 if trial.number == self.scheduler.next_number else 0.6
+                fraction = max(
+                    getattr(self.scheduler.families[trial.family], "budget_fraction", NEW_TRIAL_FRACTION),
+                    0.0 if trial.number == self.scheduler.next_number else RESUMED_TRIAL_FRACTION,
+                )
                 seconds = max(MIN_TRIAL_SECONDS, min(self.seconds_left * 0.97 - 0.2, fraction * self.budget.seconds))
             self.pool.submit(replace(trial, status="running"), seconds, grace=1.0 + 0.05 * self.budget.seconds)
             self.scheduler.register(trial)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from windvane.data.images.checks import check_images
-from windvane.data.images.duplicates import Duplicate, find_duplicates
+from windvane.data.images.duplicates import Duplicate, find_duplicates, find_near_duplicates
 from windvane.runtime.images import Item
 
 
@@ -42,3 +42,14 @@ def test_large_photos_are_compared_whole() -> None:
 def test_leaks() -> None:
     assert Duplicate(("a", "b"), ("train", "test"), True).leaks
     assert not Duplicate(("a", "b"), ("test", "test"), True).leaks
+
+
+def test_images_that_look_the_same_are_found() -> None:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+    different = coarse.repeat(4, axis=1).repeat(4, axis=2)  # (12, 32, 32, 3)
+    noisy = np.clip(different[:3] + rng.normal(0, 3, (3, 32, 32, 3)), 0, 255).astype(np.uint8)
+    flat = np.full((4, 32, 32, 3), 128, np.uint8)  # their hash is noise
+    assert find_near_duplicates(np.concatenate([different, noisy, flat])) == [[0, 12], [1, 13], [2, 14]]
+    assert find_near_duplicates(different[:1]) == []
+    assert find_near_duplicates(flat) == []

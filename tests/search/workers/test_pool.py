@@ -19,7 +19,7 @@ from windvane.search.problem import Problem
 from windvane.search.run_directory import RunDirectory
 from windvane.search.trial import Trial
 from windvane.search.workers.messages import RunContext, pack_objects
-from windvane.search.workers.pool import Event, WorkerPool
+from windvane.search.workers.pool import WATCH_SECONDS, Event, WorkerPool
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +180,17 @@ def test_objects_that_do_not_load_are_reported(root: Path) -> None:
         assert "KeyError" in event.error
     finally:
         pool.close()
+
+
+def test_a_worker_that_waits_for_its_data_is_not_a_failed_start() -> None:
+    pool = WorkerPool(1, 10_000.0)
+    worker = pool.workers[0]
+    try:
+        while not worker.ready:  # nobody reads the events meanwhile
+            time.sleep(0.1)
+        worker.deadline = time.monotonic()
+        time.sleep(3 * WATCH_SECONDS)
+        assert worker.killed is None
+        assert worker.process.poll() is None
+    finally:
+        pool.close(keep=False)

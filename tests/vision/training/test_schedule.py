@@ -141,3 +141,19 @@ def test_a_stopped_schedule_is_at_its_end() -> None:
     schedule = Schedule(time_budget=10.0, clock=Clock())
     schedule.stop()
     assert schedule.finished and schedule.evaluation_due()
+
+
+@given(st.integers(2, 400), st.floats(0.01, 2.0), st.floats(1.0, 300.0))
+@settings(max_examples=60, deadline=None)
+def test_a_number_of_steps_ends_by_an_instant(steps: int, seconds: float, available: float) -> None:
+    clock = Clock()
+    schedule = Schedule(steps=steps, clock=clock)
+    schedule.finish_by(clock.now + available)
+    started = clock.now
+    midpoints = run(schedule, clock, lambda _: seconds, 0.1 * seconds)
+    assert schedule.progress == 1.0
+    assert schedule.step <= steps
+    assert clock.now - started <= available + 2.5 * seconds  # the step and the evaluation that were begun
+    assert midpoints == sorted(midpoints)
+    if 1.3 * (steps + 20) * seconds < available:
+        assert midpoints == pytest.approx([(i + 0.5) / steps for i in range(steps)])

@@ -75,13 +75,13 @@ def test_larger_C_is_not_tried_when_time_is_over_or_it_gets_worse() -> None:
     assert fit_head(network, train, train)[0] > fit_head(network, train, train, seconds=0.0)[0] == C_VALUES[0]
 
 
-def test_classes_without_an_image_never_win() -> None:
+def test_classes_without_an_image_hardly_win() -> None:
     pixels = np.stack(noise(40).items)
     images = image_set(pixels, np.arange(40) % 2 * 2, 4)  # classes 0 and 2 out of 4
     probed = linear_probe(tiny_recipe(), images)
     found = predict_proba(probed.model, images)
     assert found.shape == (40, 4)
-    assert not found[:, [1, 3]].any()
+    assert found[:, [1, 3]].min() > 0 and found[:, [1, 3]].max() < 1e-3  # the log loss of such an image is finite
     assert np.isnan(probed.valid_accuracy)
 
 

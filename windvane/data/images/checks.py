@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -13,7 +15,8 @@ from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
-from windvane.runtime.images import Item, decode_with_size, describe_problem, warning_filters
+from windvane.runtime.columns.table import Integers
+from windvane.runtime.images import Item, Pixels, decode_with_size, describe_problem, resize_square, warning_filters
 from windvane.settings import available_cores
 
 T = TypeVar("T")
@@ -44,6 +47,26 @@ def check_images(items: Any) -> list[ImageCheck]:
         return map_blocks(lambda block: [_check(items[i]) for i in block], len(items))
 
 
+def decode_squares(
+    items: Sequence[Item], out: Pixels, positions: Integers, deadline: float = math.inf
+) -> list[ImageCheck | None]:
+    """Decode the images at `positions`, in that order and in threads, to squares in `out`, of shape (n, s, s, 3).
+
+    Returns a result for each position; None for those that were not reached before `deadline`, a `time.monotonic`
+    instant. What cannot be decoded stays as it is in `out`.
+    """
+
+    def decode_block(block: range) -> list[ImageCheck | None]:
+        return [
+            None if time.monotonic() >= deadline else _decode_square(items[i], out[i])
+            for i in positions[block.start : block.stop].tolist()
+        ]
+
+    with warning_filters, catch_warnings():
+        simplefilter("ignore")
+        return map_blocks(decode_block, len(positions))
+
+
 def map_blocks(work: Callable[[range], list[T]], n: int) -> list[T]:
     """Apply a function to blocks of the numbers 0 to n - 1, one thread per core; it returns one result per number."""
     blocks = [range(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
@@ -58,10 +81,7 @@ def _check(item: Item) -> ImageCheck:
     if key is not None and key in _checks:
         return _checks[key]
     try:
-        pixels, (height, width) = decode_with_size(item, CHECKED_SIZE)
-        exact = pixels.shape[:2] == (height, width)
-        digest = blake2b(np.ascontiguousarray(pixels).data, digest_size=16, key=b"%dx%d" % (height, width)).digest()
-        check = ImageCheck(height, width, digest, exact)
+        check = _check_of(*decode_with_size(item, CHECKED_SIZE))
     except Exception as error:  # as in decode_image
         check = ImageCheck(0, 0, b"", True, describe_problem(item, error))
     if key is not None:
@@ -70,6 +90,23 @@ def _check(item: Item) -> ImageCheck:
                 _checks.clear()
             _checks[key] = check
     return check
+
+
+def _decode_square(item: Item, out: Pixels) -> ImageCheck:
+    size = len(out)
+    try:
+        pixels, shape = decode_with_size(item, size)
+        out[:] = resize_square(pixels, size)
+        return _check_of(pixels, shape)
+    except Exception as error:  # as in decode_image
+        return ImageCheck(0, 0, b"", True, describe_problem(item, error))
+
+
+def _check_of(pixels: Pixels, shape: tuple[int, int]) -> ImageCheck:
+    """Describe an image of this height and width, given the pixels that were decoded of it."""
+    height, width = shape
+    digest = blake2b(np.ascontiguousarray(pixels).data, digest_size=16, key=b"%dx%d" % (height, width)).digest()
+    return ImageCheck(height, width, digest, pixels.shape[:2] == (height, width))
 
 
 _checks: dict[Any, ImageCheck] = {}

@@ -1,4 +1,4 @@
-"""Find images with equal pixels, whatever their name or encoding."""
+"""Find images with equal pixels, whatever their name or encoding, and images that look the same."""
 
 from __future__ import annotations
 
@@ -6,10 +6,23 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import pairwise
 
-from windvane.data.images.checks import ImageCheck
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from windvane.data.images.checks import ImageCheck, map_blocks
 from windvane.errors import InputError
-from windvane.runtime.images import Item, decode_image
+from windvane.runtime.images import Item, Pixels, decode_image
+
+_HASH_SIDE = 16  # the hash has a bit for each of 16 x 16 pairs of neighbouring cells
+_MAX_BITS = 12  # that differ between images that look the same
+_MARGIN = 2.0  # of brightness between neighbours; less is noise
+_MAX_GRAY = 5.0  # mean difference of their cells, of 255
+_MIN_CONTRAST = 4.0  # standard deviation of the cells below which a hash is noise
+_MAX_BUCKET = 64  # images that share a band of the hash and are compared with each other
 
 
 @dataclass(frozen=True)
@@ -49,3 +62,51 @@ def _whole_digest(item: Item, i: int) -> Hashable:
         return blake2b(decode_image(item).tobytes(), digest_size=16).digest()
     except InputError:
         return i
+
+
+def find_near_duplicates(pixels: Pixels) -> list[list[int]]:
+    """Return positions of images that look the same, in clusters; `pixels` has the shape (n, s, s, 3).
+
+    Two images look the same if brightness rises between other cells at few places (dHash, of 256 bits), and their
+    cells are about equally bright.
+    """
+    cells = np.array(map_blocks(lambda block: [_gray_cells(pixels[i]) for i in block], len(pixels)), dtype=np.float32)
+    if len(cells) < 2:
+        return []
+    bits = (cells[:, :, 1:] > cells[:, :, :-1] + _MARGIN).reshape(len(cells), -1)  # (n, 256)
+    sharp = np.flatnonzero(cells.std(axis=(1, 2)) >= _MIN_CONTRAST)
+    # At most 12 bits differ, so at least 4 of the 16 bands are equal.
+    bands = np.packbits(bits, axis=1).view(np.uint16).astype(np.int32)  # (n, 16)
+    pairs: list[tuple[int, int]] = []
+    for band in bands.T:
+        order = sharp[np.argsort(band[sharp], kind="stable")]
+        starts = np.flatnonzero(np.diff(band[order], prepend=-1, append=-1))
+        for start, stop in pairwise(starts.tolist()):
+            bucket = order[start : min(stop, start + _MAX_BUCKET)]
+            if len(bucket) > 1:
+                pairs += _alike_pairs(bucket, bits, cells)
+    if not pairs:
+        return []
+    left, right = np.array(sorted(set(pairs))).T
+    links = coo_matrix((np.ones(len(left)), (left, right)), shape=(len(cells), len(cells)))
+    labels = connected_components(links, directed=False)[1]
+    return _alike(range(len(cells)), labels.tolist())
+
+
+def _alike_pairs(
+    bucket: NDArray[np.intp], bits: NDArray[np.bool_], cells: NDArray[np.float32]
+) -> list[tuple[int, int]]:
+    differing = (bits[bucket][:, None] != bits[bucket][None]).sum(axis=2)  # (b, b)
+    found = []
+    for i, j in zip(*np.nonzero(np.triu(differing <= _MAX_BITS, k=1)), strict=True):
+        one, other = int(bucket[i]), int(bucket[j])
+        if np.abs(cells[one] - cells[other]).mean() <= _MAX_GRAY:
+            found.append((one, other))
+    return found
+
+
+def _gray_cells(pixels: Pixels) -> NDArray[np.uint8]:  # (16, 17)
+    from PIL import Image
+
+    size = (_HASH_SIDE + 1, _HASH_SIDE)
+    return np.asarray(Image.fromarray(pixels).convert("L").resize(size, Image.Resampling.BOX))

@@ -73,7 +73,7 @@ def read_images(
     columns = columns or Columns()
     usable = valid is None or (isinstance(valid, int | float) and 0 <= valid < 1)
     check_usable("valid", valid, usable, "a share from 0 (none) to below 1, or None")
-    listing = _with_labels(source, labels, columns)
+    listing = list_labelled(source, labels, columns)
     splits = np.array(listing.splits)
     checks, problems = _check(listing)
     fine = np.array([not problem for problem in problems], dtype=np.bool_)
@@ -137,8 +137,8 @@ def read_unlabelled(source: Any, *, columns: Columns | None = None) -> ImageData
     return ImageDataset(tuple(listing.items[i] for i in kept), None, (), tuple(listing.names[i] for i in kept), sizes)
 
 
-def _with_labels(source: Any, labels: Any, columns: Columns) -> ImageListing:
-    """List the images, with the labels that are passed separately."""
+def list_labelled(source: Any, labels: Any, columns: Columns) -> ImageListing:
+    """List the images of a source for training, with labels that are passed separately, or None."""
     listing = list_images(source, columns)
     if labels is None:
         return listing

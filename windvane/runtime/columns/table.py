@@ -15,6 +15,33 @@ from scipy import sparse as sp
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+PIXELS = "pixels"
+
+
+@dataclass(frozen=True)
+class FeatureView:
+    """Columns of the matrix that a frozen network, or the pixels themselves, made of images."""
+
+    weights: str  # of the network; PIXELS for the pixels of small copies
+    size: int  # width and height in pixels of what the network saw
+    start: int  # the columns are start .. stop - 1
+    stop: int
+
+
+@dataclass(frozen=True, eq=False)
+class ImageColumn:
+    """The images of n rows: positions in an array that all rows of a run share."""
+
+    pixels: NDArray[np.uint8]  # (m, s, s, 3), RGB; may be mapped into memory
+    rows: Integers  # (n,)
+    views: tuple[FeatureView, ...] = ()
+    unreadable: NDArray[np.bool_] | None = None  # (n,): there was no image to decode, and its pixels mean nothing
+
+    def take(self, rows: Any) -> ImageColumn:
+        """Return some rows; no pixel is copied."""
+        unreadable = None if self.unreadable is None else self.unreadable[rows]
+        return replace(self, rows=self.rows[rows], unreadable=unreadable)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -27,6 +54,7 @@ class Table:
     cardinalities: tuple[int, ...] = ()  # size of the vocabulary of each of the c categories
     texts: tuple[NDArray[np.object_], ...] = ()  # t arrays of strings, each (n,); the empty string is missing
     sparse: sp.csr_matrix | None = None  # (n, s)
+    images: ImageColumn | None = None  # the images that the numbers are features of
 
     @property
     def n_rows(self) -> int:
@@ -46,4 +74,5 @@ class Table:
             matrix=np.asarray(self.matrix[rows]),  # (len(rows), p + c)
             texts=tuple(text[rows] for text in self.texts),
             sparse=None if self.sparse is None else self.sparse[rows],
+            images=None if self.images is None else self.images.take(rows),
         )

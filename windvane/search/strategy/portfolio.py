@@ -46,13 +46,17 @@ class Case:
         return task.kind in self.kinds and (self.max_rows is None or task.n_rows <= self.max_rows)
 
 
-def read_portfolio(task: Task, families: Mapping[str, Family], path: Path | None = None) -> list[PortfolioEntry]:
+def read_portfolio(
+    task: Task, families: Mapping[str, Family], path: Path | None = None, kind: str | None = None
+) -> list[PortfolioEntry]:
     """Return the entries for a task, in the order in which they are to be evaluated.
 
     Families that the run lacks are left out; a family that the portfolio does not know (a user's own) comes first with
-    its defaults. `path` names a file other than the one that ships; InputError where it cannot be used.
+    its defaults. `path` names a file other than the one that ships; InputError where it cannot be used. `kind` is that
+    of the data, as in the name of the file that ships; None for tables.
     """
-    cases = _read_shipped(task) if path is None else read_cases(path)
+    kind = kind or ("classification" if task.is_classification else "regression")
+    cases = _read_shipped(kind) if path is None else read_cases(path)
     case = next((case for case in cases if case.holds(task)), None)
     if case is None:
         raise InputError(
@@ -98,8 +102,7 @@ def _read_case(case: Mapping[str, Any]) -> Case:
     return Case(entries, kinds, None if max_rows is None else int(max_rows))
 
 
-def _read_shipped(task: Task) -> list[Case]:
-    kind = "classification" if task.is_classification else "regression"
+def _read_shipped(kind: str) -> list[Case]:
     with_path = files("windvane.search.strategy") / "learned" / f"portfolio_{kind}.json"
     return [_read_case(case) for case in json.loads(with_path.read_text(encoding="utf-8"))["cases"]]
 

@@ -105,6 +105,8 @@ class WorkerProcess:
                 message = messages.receive(self.process.stdout)
             except (OSError, ValueError):
                 message = None
+            if message is not None and message.get("event") == "worker_ready":
+                self.ready = True  # now: preparing the data may take longer than a start may
             with self._inbox_lock:
                 self._inbox.put((self, message))
 
@@ -417,7 +419,8 @@ class WorkerPool:
             with self._lock:
                 now = time.monotonic()
                 for worker in self.workers:
-                    if now > worker.deadline and worker.killed is None:
+                    waits = worker.ready and worker.trial is None
+                    if now > worker.deadline and worker.killed is None and not waits:
                         worker.killed = "timeout"
                         kill_group(worker.process.pid)
                 living = [worker for worker in self.workers if worker.killed is None]

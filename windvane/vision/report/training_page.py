@@ -38,7 +38,7 @@ from windvane.vision.networks.profiling import count_parameters
 from windvane.vision.predict import predict_proba
 from windvane.vision.recipe import Recipe
 from windvane.vision.report.classification import EvaluatedImages
-from windvane.vision.report.gallery import gallery
+from windvane.vision.report.examples import examples_section, scores_by_class
 from windvane.vision.training.fisher import check_explosion
 from windvane.vision.training.run import TrainingResult
 
@@ -47,7 +47,6 @@ MAX_MATRIX = 26  # classes in a confusion matrix
 MAX_PAIRS = 12
 MAX_BARS = 20
 MAX_OPEN_ROWS = 12  # classes in a table that need not be opened
-SHOTS, SHOTS_PER_CLASS = 18, 3  # examples, and of one predicted class
 MAX_TICKS = 7  # of a log scale
 FEW = 3  # evaluations that are drawn as points
 
@@ -113,7 +112,7 @@ def write_report(result: TrainingResult, data: ImageSplits, path: str | Path | N
 def make_page(result: TrainingResult, data: ImageSplits, evaluated: Sequence[EvaluatedImages]) -> Page:
     """Return the page; its errors are those on test images if there are any, else on validation images."""
     first = min(evaluated, key=lambda one: one.used_for_selection, default=None)
-    sections = [] if first is None else [_errors(first), _examples(first)]
+    sections = [] if first is None else [_errors(first), examples_section(first)]
     sections += [_training(result), _data(data), _use(result.folder), _versions(result)]
     title = f"windvane: {result.model.recipe.model if result.folder is None else result.folder.name}"
     return Page(title, _headline(result, data, evaluated), sections, f"Written by windvane {VERSION}.")
@@ -175,7 +174,7 @@ def _errors(one: EvaluatedImages) -> Section:
         ]
         caption = "Rows: true class. Columns: predicted class. Shade: share of the row."
         content.append(figure("Confusion matrix", heatmap(classes, classes, cells, label="Confusion matrix"), caption))
-    tables = [] if len(classes) > MAX_OPEN_ROWS else [_scores_by_class(one)]
+    tables = [] if len(classes) > MAX_OPEN_ROWS else [scores_by_class(one)]
     pairs = one.confused_pairs()[:MAX_PAIRS]
     if len(classes) > 2 and pairs:
         sizes = matrix.sum(axis=1)
@@ -184,48 +183,8 @@ def _errors(one: EvaluatedImages) -> Section:
         tables.append(figure("Most frequent confusions", table(header, rows, label="Most frequent confusions")))
     content.append(side_by_side(*tables))
     if len(classes) > MAX_OPEN_ROWS:
-        content.append(details(f"All {len(classes)} classes", _scores_by_class(one)))
+        content.append(details(f"All {len(classes)} classes", scores_by_class(one)))
     return Section("Errors", content)
-
-
-def _scores_by_class(one: EvaluatedImages) -> Html:
-    def share(value: float) -> str:
-        return "-" if np.isnan(value) else f"{value:.1%}"
-
-    sizes = one.confusion.sum(axis=1)
-    rows = [
-        [one.images.classes[i], int(sizes[i]), share(one.recall[i]), share(one.precision[i])]
-        for i in np.argsort(one.recall)
-    ]
-    caption = "Recall: share of the images of the class that are found. Precision: share of its predictions that hold."
-    header = ["class", "images", "recall", "precision"]
-    return figure("Each class, the hardest first", table(header, rows, label="Scores of each class"), caption)
-
-
-def _examples(one: EvaluatedImages) -> Section:
-    content = []
-    for correct, title in (
-        (False, "Wrong, and most confident"),
-        (True, "Correct, and most confident"),
-    ):
-        chosen = one.most_confident(correct=correct, n=SHOTS, per_class=SHOTS_PER_CLASS)
-        if not chosen:
-            content.append(paragraph("None is wrong." if not correct else "None is correct."))
-            continue
-        shots = [(one.images.decode(i), _caption(one, i), one.images.names[i]) for i in chosen]
-        content.append(figure(title, gallery(shots, label=title)))
-    words = (
-        "Below each image: the predicted class, its probability, and the label if that differs. At most "
-        f"{SHOTS_PER_CLASS} of each predicted class are shown. Errors of high confidence are often wrong labels: look "
-        "at them."
-    )
-    return Section("Examples", [paragraph(words), *content])
-
-
-def _caption(one: EvaluatedImages, i: int) -> str:
-    classes = one.images.classes
-    predicted = f"{classes[one.predicted[i]]} ({one.confidence[i]:.0%})"
-    return predicted if one.correct[i] else f"{predicted}, is {classes[one.target[i]]}"
 
 
 # Training.

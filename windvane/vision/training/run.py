@@ -119,7 +119,7 @@ class TrainingRun:
         self.metrics = RunningMetrics(device)
         self.history: list[Evaluation] = []
         self.best: Evaluation | None = None
-        self._best_weights: dict[str, Tensor] = {}
+        self.best_weights: dict[str, Tensor] = {}
         self._best_is_saved = False
         self._explosion_reported = False
 
@@ -171,7 +171,7 @@ class TrainingRun:
         # Of equally good networks the last is kept: it learned at the lowest rate.
         if self.best is None or self.valid_loader is None or evaluation.valid_accuracy >= self.best.valid_accuracy:
             self.best, self._best_is_saved = evaluation, False
-            self._best_weights = {name: value.cpu().clone() for name, value in network.state_dict().items()}
+            self.best_weights = {name: value.cpu().clone() for name, value in network.state_dict().items()}
         schedule.start_evaluation()
         self.metrics.reset(schedule.elapsed)
         self.set_train_mode()
@@ -233,7 +233,7 @@ class TrainingRun:
         """Write the best model, if it is new, then the checkpoint, so that a kill in between repeats an evaluation."""
         if self.best is not None and not self._best_is_saved:
             best = {name: value for name, value in asdict(self.best).items() if value == value}
-            save_model(folder, self._best_weights, self.recipe, self.classes, {"best": best})
+            save_model(folder, self.best_weights, self.recipe, self.classes, {"best": best})
             self._best_is_saved = True
         save_checkpoint(folder / CHECKPOINT, self.state_dict())
 
@@ -247,13 +247,13 @@ class TrainingRun:
         with reading(folder / CHECKPOINT, Exception):
             self.load_state_dict(state)
         if self.best is not None:
-            self._best_weights, self._best_is_saved = read_state_dict(folder / WEIGHTS), True
+            self.best_weights, self._best_is_saved = read_state_dict(folder / WEIGHTS), True
 
     def result(self, folder: Path | None = None) -> TrainingResult:
         """Return the result, after at least one evaluation; the network then has its best weights."""
         if self.best is None:
             raise RuntimeError("the run has not been evaluated")
-        self.network.load_state_dict(self._best_weights)
+        self.network.load_state_dict(self.best_weights)
         return TrainingResult(
             model=TrainedModel(self.network.requires_grad_(True).eval(), self.recipe, self.classes),
             history=tuple(self.history),

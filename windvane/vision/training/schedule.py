@@ -47,6 +47,8 @@ class Schedule:
         self._steps, self._time_budget = steps, time_budget
         self._started = clock() if started is None else started
         self._steps_left = float(steps) if steps is not None else _ASSUMED_STEPS
+        self._deadline = math.inf
+        self._limited_seconds = math.inf  # from `finish_by` to its deadline
         self._last_measured: tuple[float, int] = (clock(), 0)  # time, step
         self._seconds_per_step: float | None = None
         self._evaluation_seconds: float | None = None
@@ -92,6 +94,10 @@ class Schedule:
         """Go to the end, whatever is left."""
         self.progress = 1.0
 
+    def finish_by(self, deadline: float) -> None:
+        """Reach the end of a number of steps by an instant of the clock, in fewer steps if these take too long."""
+        self._deadline, self._limited_seconds = deadline, max(0.0, deadline - self._clock())
+
     def measure_speed(self) -> None:
         """Measure the speed and correct what is left; call it when the device has caught up."""
         now, (then, step) = self._clock(), self._last_measured
@@ -107,6 +113,12 @@ class Schedule:
             left = self._time_budget - self.elapsed - ending - self._remaining_evaluation_seconds
             self._steps_left = max(0.0, left / max(self._seconds_per_step, 1e-9))
             if left < 0.5 * self._seconds_per_step:
+                self.progress = 1.0
+        if self._steps is not None and self._seconds_per_step is not None and math.isfinite(self._deadline):
+            left = self._deadline - now - self._remaining_evaluation_seconds
+            affordable = left / max(self._seconds_per_step, 1e-9)
+            self._steps_left = max(0.0, min(float(self._steps - self.step), affordable))
+            if affordable < 0.5 and self.step < self._steps:
                 self.progress = 1.0
 
     def evaluation_due(self) -> bool:
@@ -158,7 +170,8 @@ class Schedule:
 
     @property
     def _n_evaluations(self) -> int:
-        if self._time_budget is None or self._seconds_per_evaluation == 0.0:
+        seconds = self._limited_seconds if self._time_budget is None else self._time_budget
+        if math.isinf(seconds) or self._seconds_per_evaluation == 0.0:
             return EVALUATIONS
-        affordable = EVALUATION_SHARE * self._time_budget / self._seconds_per_evaluation
+        affordable = EVALUATION_SHARE * seconds / self._seconds_per_evaluation
         return max(1, int(min(EVALUATIONS, affordable)))

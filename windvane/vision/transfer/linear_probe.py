@@ -33,6 +33,7 @@ BATCH_SIZE = 128
 _MAX_ITERATIONS = 200
 _MIN_SPREAD = 1e-6  # a feature that varies less is not scaled
 _PATIENCE = 2  # values of C in a row that are worse than the best: larger ones will be too
+_UNSEEN_MARGIN = 10.0  # of the logit of a class without images below the smallest intercept
 _SLOWDOWN = 3.0  # times that a regression may take as long as the one before it
 
 
@@ -153,7 +154,7 @@ def _fit(features: NDArray[np.float64], labels: NDArray[np.int64], C: float) -> 
 def _write_head(
     network: nn.Module, fitted: LogisticRegression, mean: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> None:
-    """Make the classifier layer compute the regression of standardized features; classes without images never win."""
+    """Make the classifier layer compute the regression of standardized features; classes without images hardly win."""
     weight, bias = fitted.coef_ / scale, fitted.intercept_ - (fitted.coef_ / scale) @ mean
     if len(fitted.classes_) == 2:  # scikit-learn has one row for both
         weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
@@ -162,7 +163,7 @@ def _write_head(
         raise InputError(f"model={type(network).__name__} has a head without a bias. Allowed: networks with one.")
     with torch.no_grad():
         layer.weight.zero_()
-        layer.bias.fill_(-1e9)
+        layer.bias.fill_(float(bias.min()) - _UNSEEN_MARGIN)
         rows = torch.from_numpy(fitted.classes_)
         layer.weight[rows] = torch.from_numpy(weight).to(layer.weight).reshape(-1, *layer.weight.shape[1:])
         layer.bias[rows] = torch.from_numpy(bias).to(layer.bias)

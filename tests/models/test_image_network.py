@@ -1,0 +1,117 @@
+"""Networks as families of the search: they learn, resume bit for bit, and keep their deadlines."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from picture_folders import KINDS, pictures, tiny_weights
+
+from windvane.data.task import Task
+from windvane.errors import InputError
+from windvane.models.base import Config, DataSplit, TrainingContext
+from windvane.models.image_network import FineTune, FromScratch, check_weights, image_dataset
+from windvane.runtime.columns.table import FeatureView, ImageColumn, Table
+
+TASK = Task("multiclass", 48, 3, 3)
+CONTEXT = TrainingContext(TASK, seed=3)
+SCRATCH: Config = {"epochs": 10, "image_size": 32}
+
+
+def splits() -> tuple[DataSplit, DataSplit]:
+    pixels, kinds = pictures(66)
+    target = np.array([list(KINDS).index(kind) for kind in kinds])
+    table = Table(np.zeros((66, 3)), 3, images=ImageColumn(pixels[:, :10], np.arange(66)))
+    return tuple(DataSplit(table.take(rows), target[rows]) for rows in (np.arange(48), np.arange(48, 66)))  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+def test_a_network_from_scratch_learns_and_resumes_bit_for_bit(tmp_path: Path) -> None:
+    train, validation = splits()
+    whole = FromScratch().create_model(SCRATCH, train, validation, CONTEXT)
+    whole.train_until(2)
+    first = FromScratch().create_model(SCRATCH, train, validation, CONTEXT)
+    first.train_until(1)
+    first.save(tmp_path)
+    resumed = FromScratch().create_model(SCRATCH, train, validation, CONTEXT, tmp_path)
+    assert resumed.iterations == 1
+    np.testing.assert_array_equal(resumed.predict(validation.table), first.predict(validation.table))
+    resumed.train_until(2)
+    assert (whole._run is not None) and (resumed._run is not None)
+    for name, value in whole._run.network.state_dict().items():
+        np.testing.assert_array_equal(value, resumed._run.network.state_dict()[name], name)
+    probabilities = whole.predict(validation.table)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+    assert (probabilities.argmax(axis=1) == validation.target).mean() > 0.5
+
+
+def test_a_fine_tuned_network_starts_as_good_as_its_probe_and_opens_without_its_weights(
+    weights: str, tmp_path: Path
+) -> None:
+    train, validation = splits()
+    family = FineTune((weights,))
+    model = family.create_model({"epochs": 2, "image_size": 64}, train, validation, CONTEXT)
+    model.train_until(1)
+    assert model._run is not None
+    history = model._run.history
+    assert history[0].step == 0  # the probe
+    assert max(one.valid_accuracy for one in history) >= history[0].valid_accuracy > 0.6
+    model.save(tmp_path)
+    loaded = FineTune().load(tmp_path, CONTEXT)
+    np.testing.assert_array_equal(loaded.predict(validation.table), model.predict(validation.table))
+
+
+def test_the_probe_is_that_of_the_columns_where_they_are_of_the_same_network(weights: str) -> None:
+    train, validation = splits()
+    model = FineTune((weights,)).create_model({}, train, validation, CONTEXT)
+    images = train.table.images
+    assert images is not None
+    view = FeatureView(weights, 64, 0, 3)
+    table = Table(np.arange(144.0).reshape(48, 3), 3, images=ImageColumn(images.pixels, images.rows, (view,)))
+    found = model._features(None, DataSplit(table, train.target))
+    np.testing.assert_array_equal(found.values, table.matrix)
+
+
+def test_a_deadline_ends_the_training_with_a_finished_network() -> None:
+    train, validation = splits()
+    model = FromScratch().create_model({"epochs": 300, "image_size": 32}, train, validation, CONTEXT)
+    started = time.monotonic()
+    model.train_until(300, started + 4.0)
+    assert time.monotonic() - started < 30  # the machine may be busy
+    assert model.finished
+    assert 1 <= model.iterations < 300
+
+
+def test_families_of_images_leave_tables_alone(weights: str) -> None:
+    table = Table(np.zeros((4, 1)), 1)
+    images = splits()[0].table
+    assert not FromScratch().supports(TASK, table)
+    assert not FineTune((weights,)).supports(TASK, table)
+    assert not FineTune().supports(TASK, images)
+    assert FineTune((weights,)).supports(TASK, images)
+
+
+def test_epochs_of_checkpoints() -> None:
+    assert FromScratch().checkpoint_iterations({"epochs": 40}, TASK) == (10, 20, 40)
+    assert FromScratch().checkpoint_iterations({"epochs": 10}, TASK) == (3, 5, 10)
+
+
+def test_images_are_not_copied() -> None:
+    images = splits()[0].table.images
+    assert images is not None
+    dataset = image_dataset(images, None, 3)
+    assert np.shares_memory(dataset.items[5], images.pixels)
+
+
+def test_weights_are_checked(tmp_path: Path) -> None:
+    assert check_weights(["timm/resnet18", "timm/resnet18"]) == ("timm/resnet18",)
+    assert check_weights([]) == ()
+    for wrong in (["nothing"], 3, [3], [f"resnet18={tmp_path / 'none.pth'}"]):
+        with pytest.raises(InputError, match="weights="):
+            check_weights(wrong)

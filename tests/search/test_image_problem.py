@@ -1,0 +1,111 @@
+"""From listed images to a problem: order of decoding, folds, what is left out and said."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from picture_folders import pictures
+
+from windvane import AutoImageClassifier
+from windvane.errors import InputError
+from windvane.models import FAMILIES
+from windvane.search import image_problem
+from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
+from windvane.search.problem import PreparedProblem
+from windvane.settings import Settings
+
+
+def prepare(folder: Path, source: object, options: ImageOptions, **settings: object) -> PreparedProblem:
+    chosen = Settings.check(AutoImageClassifier(**{"n_trials": 1, "random_state": 0, **settings}))  # type: ignore[arg-type]
+    listing, digest = list_training_images(source, options)
+    folder.mkdir()
+    families = {"linear": FAMILIES["linear"]}
+    return prepare_image_problem(
+        listing, digest, options, chosen, families, metric="log_loss", folder=folder, started=time.monotonic()
+    )
+
+
+def test_copies_and_groups_stay_on_one_side(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    different = rng.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8).repeat(4, axis=1).repeat(4, axis=2)
+    copies = np.clip(different[:20] + rng.normal(0, 2, (20, 32, 32, 3)), 0, 255).astype(np.uint8)
+    y = np.arange(80) % 20 % 2  # a copy has the label of its original
+    groups = np.concatenate([np.arange(60) // 2, np.arange(100, 120)])
+    options = ImageOptions(y, groups, 0.3)
+    prepared = prepare(tmp_path / "a", list(np.concatenate([different, copies])), options)
+    assert prepared.images is not None
+    assert "look the same" in prepared.policy.reason
+    number = np.array([int(name.split()[1]) for name in prepared.images.names])
+    (fold,) = prepared.problem.folds
+    sides = (set(number[fold.train].tolist()), set(number[fold.validation].tolist()))
+    for one, other in [(i, i + 60) for i in range(20)] + [(i, i + 1) for i in range(0, 60, 2)]:
+        assert any({one, other} <= side for side in sides)
+
+
+def test_rows_lead_to_their_pixels_and_labels(tmp_path: Path) -> None:
+    pixels, kinds = pictures(31)
+    source: list[object] = list(pixels)
+    source[4] = b"damaged"
+    prepared = prepare(tmp_path / "a", source, ImageOptions(kinds, wants_weights=False))
+    assert "image 4" in prepared.warnings[0]
+    images, classes = prepared.problem.table.images, prepared.classes
+    assert images is not None and classes is not None and prepared.images is not None
+    assert prepared.problem.table.n_rows == 30
+    number = np.array([int(name.split()[1]) for name in prepared.images.names])
+    assert sorted(number.tolist()) == [i for i in range(31) if i != 4]
+    np.testing.assert_array_equal(classes[prepared.problem.target], kinds[number])
+    brightness = images.pixels[images.rows].mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(brightness, pixels[number].mean(axis=(1, 2, 3)), atol=3)
+    again = prepare(tmp_path / "b", source, ImageOptions(kinds, wants_weights=False))
+    np.testing.assert_array_equal(again.problem.table.matrix, prepared.problem.table.matrix)
+
+
+def test_every_class_is_decoded_however_short_the_time_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_problem, "DECODE_SHARE", 0.0)
+    pixels, kinds = pictures(900)
+    prepared = prepare(tmp_path / "a", pixels, ImageOptions(kinds), n_trials=None, time_budget=60)
+    assert prepared.problem.table.n_rows == 3 * image_problem.FIRST_OF_CLASS
+    assert set(np.bincount(prepared.problem.target)) == {image_problem.FIRST_OF_CLASS}
+    assert any("The time carries 24 of 900" in words for words in prepared.warnings)
+    assert image_problem.NO_WEIGHTS in prepared.warnings
+
+
+def test_a_given_split_validates(tmp_path: Path) -> None:
+    pixels, kinds = pictures(30)
+    parts = {"train": pixels[:20], "valid": pixels[20:]}
+    listing, _ = list_training_images(parts, ImageOptions())
+    listing.labels = kinds.tolist()
+    options = ImageOptions(wants_weights=False)
+    chosen = Settings.check(AutoImageClassifier(n_trials=1, random_state=0))
+    (tmp_path / "a").mkdir()
+    families = {"linear": FAMILIES["linear"]}
+    prepared = prepare_image_problem(
+        listing, "", options, chosen, families, metric="log_loss", folder=tmp_path / "a", started=time.monotonic()
+    )
+    (fold,) = prepared.problem.folds
+    assert prepared.images is not None
+    assert {prepared.images.names[i].split("/")[0] for i in fold.validation} == {"valid"}
+    assert len(fold.train) == 20
+    with pytest.raises(InputError, match="validation split"):
+        (tmp_path / "b").mkdir()
+        prepare_image_problem(
+            listing,
+            "",
+            ImageOptions(valid=0.2),
+            chosen,
+            families,
+            metric="log_loss",
+            folder=tmp_path / "b",
+            started=time.monotonic(),
+        )
+
+
+def test_the_same_images_have_the_same_digest() -> None:
+    pixels, kinds = pictures(6)
+    digest = list_training_images(pixels, ImageOptions(kinds))[1]
+    assert digest == list_training_images(list(pixels), ImageOptions(kinds.tolist()))[1]
+    assert digest != list_training_images(pixels, ImageOptions(kinds[::-1]))[1]
+    assert digest != list_training_images(pixels[::-1], ImageOptions(kinds))[1]

