@@ -28,6 +28,7 @@ SOUND: dict[str, Any] = {
     "verbose": 1,
     "keep_data": True,
     "portfolio": None,
+    "keep_ids": False,
 }
 
 
@@ -37,7 +38,7 @@ def check(**changes: Any) -> Settings:
 
 def test_sound_choices_come_out_resolved() -> None:
     found = check(time_budget="10m", n_trials=np.int64(3), run_dir="runs/a", random_state=np.int32(7), verbose=False)
-    assert found == Settings(600.0, 1, 1000.0, "auto", 25, 3, Path("runs/a"), 7, 0, True)
+    assert found == Settings(600.0, 1, 1000.0, "auto", 25, 3, Path("runs/a").absolute(), 7, 0, True)
     with pytest.raises(AttributeError):
         found.seed = 1  # type: ignore[misc]
 

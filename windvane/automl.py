@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time as clock
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -23,9 +23,10 @@ from windvane import persistence
 from windvane.data.files import to_frame
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.target import TaskType, counted_rows, encode_target
-from windvane.errors import InputError, RunError
+from windvane.errors import DiskError, InputError, RunError, check_integer
 from windvane.evaluation.importance import feature_importance
 from windvane.evaluation.predictions import Predictions
+from windvane.evaluation.score_text import natural_score
 from windvane.models import FAMILIES
 from windvane.models.base import DataSplit
 from windvane.persistence import Predictor
@@ -34,6 +35,7 @@ from windvane.runtime.columns.table import Table
 from windvane.runtime.serialization import delete_with, temporary_folder
 from windvane.search.history import leaderboard, performance_over_time
 from windvane.search.problem import PreparedProblem, check_test_rows, choose_families, prepare_problem
+from windvane.search.record import RunRecord
 from windvane.search.refit import refit_ensemble
 from windvane.search.run_directory import RunDirectory
 from windvane.search.runner import (
@@ -44,11 +46,13 @@ from windvane.search.runner import (
     open_run,
     read_result,
     run_search,
+    select_without,
 )
 from windvane.search.search import Callback
 from windvane.search.strategy.policy import Policy
 from windvane.search.strategy.portfolio import PortfolioEntry, read_portfolio
 from windvane.search.trial import Trial
+from windvane.search.unseen_rows import read_test_rows, read_test_score, update_test_score, write_test_rows
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.pool import WorkerPool, affordable_workers
 from windvane.settings import Settings, parse_seconds, resolve_jobs
@@ -82,6 +86,7 @@ class AutoML(BaseEstimator):
         keep_data: bool = True,
         portfolio: str | Path | None = None,
         scheduler: str | None = None,
+        keep_ids: bool = False,
     ) -> None:
         self.time_budget = time_budget
         self.metric = metric
@@ -97,6 +102,7 @@ class AutoML(BaseEstimator):
         self.keep_data = keep_data
         self.portfolio = portfolio
         self.scheduler = scheduler
+        self.keep_ids = keep_ids
 
     @_numpy_defaults
     def fit(
@@ -110,6 +116,8 @@ class AutoML(BaseEstimator):
         sample_weight: Any = None,
         X_test: Any = None,
         y_test: Any = None,
+        ignore: str | Sequence[str] | None = None,
+        id_columns: str | Sequence[str] | None = None,
         callbacks: Sequence[Callback] = (),
         dask_client: Any = None,
     ) -> Self:
@@ -136,6 +144,10 @@ class AutoML(BaseEstimator):
         X_test, y_test
             Rows that nothing is learned or chosen from; their score, computed after the budget's end, becomes
             ``test_score_``.
+        ignore
+            Names of columns that are not learned from; tables to predict need not have them.
+        id_columns
+            Names of columns that name a row: not learned from, and written beside its prediction in a shell.
         callbacks
             Each is called with every finished `windvane.Trial`; one that returns True ends the search.
         dask_client
@@ -176,6 +188,8 @@ class AutoML(BaseEstimator):
                 time=time,
                 split=split,
                 sample_weight=sample_weight,
+                ignore=ignore,
+                id_columns=id_columns,
                 positive_class=self._positive_label(settings),
                 owner=type(self).__name__,
             )
@@ -189,6 +203,7 @@ class AutoML(BaseEstimator):
                 directory = create_run(type(self).__name__, prepared, settings, own_metric)
                 result = self._run_search(prepared, settings, portfolio, pool, directory, started, callbacks, stop)
                 self._set_result(result, directory)
+                self._score_test(directory, X_test, y_test)
         except BaseException as error:
             if directory is not None:
                 self._leave(directory, error)
@@ -197,8 +212,6 @@ class AutoML(BaseEstimator):
             pool.close()
             if directory is not None:
                 directory.unlock()
-        if X_test is not None:
-            self.test_score_ = self.score(X_test, y_test)
         return self
 
     @_numpy_defaults
@@ -206,6 +219,7 @@ class AutoML(BaseEstimator):
         self,
         time_budget: float | str | None = None,
         *,
+        n_trials: int | None = None,
         callbacks: Sequence[Callback] = (),
         dask_client: Any = None,
     ) -> Self:
@@ -215,6 +229,8 @@ class AutoML(BaseEstimator):
         ----------
         time_budget
             Seconds to add, or a text such as "10m"; None for the constructor's.
+        n_trials
+            Limit on the trials that are added; None for no limit but time.
         callbacks, dask_client
             As in `fit`.
 
@@ -226,14 +242,17 @@ class AutoML(BaseEstimator):
         Raises
         ------
         RunError
-            If the run does not exist any more, or its data were not kept.
+            If the run does not exist any more, its data were not kept, or the model was saved without them.
         """
         started = clock.monotonic()
-        directory = getattr(self, "_directory", None)
-        if directory is None or not directory.exists():
-            raise RunError("There is no run to resume: fit first, or load a run directory (a saved model is not one).")
+        directory = self._run_directory
+        if directory is None:
+            raise RunError(f"There is no run to resume. {self._where_the_run_is()}")
         seconds = parse_seconds(self.time_budget if time_budget is None else time_budget)
-        settings = replace(Settings.check(self), time_budget=seconds, n_trials=None, run_dir=directory.root)
+        if n_trials is not None:
+            check_integer("n_trials", n_trials)
+            n_trials = int(n_trials) + len(directory.read_history().trials)
+        settings = replace(Settings.check(self), time_budget=seconds, n_trials=n_trials, run_dir=directory.root)
         pool = self._start_workers(settings, dask_client)
         try:
             directory.lock()
@@ -243,6 +262,7 @@ class AutoML(BaseEstimator):
             with stop_on_signal() as stop:
                 result = self._run_search(prepared, settings, portfolio, pool, directory, started, callbacks, stop)
                 self._set_result(result, directory)
+                self._score_test(directory)
         finally:
             pool.close()
             directory.unlock()
@@ -314,6 +334,9 @@ class AutoML(BaseEstimator):
         target, _ = encode_target(y, self._goal, classes=predictor.classes)
         if len(target) != table.n_rows:
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
+        known = {trial.number for trial in self.trials_}
+        if not known.issuperset(member.number for member in predictor.ensemble.members):
+            raise RunError(f"refit needs the configurations of the trials. {self._where_the_run_is()}")
         folder = self._folder() / "refit"
         families = {**FAMILIES, **choose_families(self.families)}
         self._forget_test_score()
@@ -330,12 +353,16 @@ class AutoML(BaseEstimator):
             ensemble, so it is optimistic.
         """
         ensemble = self._predictor.ensemble  # raises first if the model is not fitted
+        if not self.trials_:
+            raise RunError(f"There is no leaderboard without trials. {self._where_the_run_is()}")
         return leaderboard(self.trials_, ensemble)
 
     @property
     def performance_over_time_(self) -> pd.DataFrame:
         """Validation score of the best single model and of the ensemble, over seconds."""
         metric = self._predictor.metric
+        if not self.curve_:
+            raise RunError(f"There are no losses over time. {self._where_the_run_is()}")
         return performance_over_time(self.curve_, metric)
 
     @_numpy_defaults
@@ -372,7 +399,8 @@ class AutoML(BaseEstimator):
         path
             A name that ends in .html; an earlier page is replaced, any other file is left alone.
         X_test, y_test
-            Rows that the search did not see, for an unbiased score.
+            Rows that the search did not see, for an unbiased score; without ``y_test`` the page compares their columns
+            with those of training.
 
         Returns
         -------
@@ -384,14 +412,14 @@ class AutoML(BaseEstimator):
         return write_report(self, Path(path), X_test, y_test)
 
     def save(self, path: str | Path) -> None:
-        """Save the predictor alone in a new folder; `windvane.load` opens it.
+        """Save the predictor and the records of its trials, without data, in a new folder; `windvane.load` opens it.
 
         Parameters
         ----------
         path
             Must not exist, or be an empty folder; nothing is overwritten.
         """
-        manifest = self._manifest()
+        manifest = {**self._manifest(), "run": self._record().to_json()}
         persistence.write_predictor(manifest, self._predictor, Path(path))
 
     def export(self, folder: str | Path) -> None:
@@ -404,7 +432,7 @@ class AutoML(BaseEstimator):
         """
         from windvane.export.folder import write_folder
 
-        write_folder(self._manifest(), self._predictor, Path(folder))
+        write_folder({**self._manifest(), "run": self._record().to_json()}, self._predictor, Path(folder))
 
     @_numpy_defaults
     def to_sklearn(self) -> Any:
@@ -413,16 +441,75 @@ class AutoML(BaseEstimator):
         Returns
         -------
         Pipeline or FixedThresholdClassifier
-            Fitted, with the same predictions; an `InputError` names what scikit-learn cannot express.
+            Fitted, with the same predictions. Where scikit-learn cannot express a model, another ensemble is selected
+            without it, and a warning states its loss; an `InputError` names what in the table cannot be expressed.
         """
         from windvane.export.plain import to_sklearn
 
-        return to_sklearn(self._predictor)
+        return to_sklearn(self._predictor, self._select_without)
 
     @property
     def _predictor(self) -> Predictor:
         check_is_fitted(self, "predictor_")
         return self.predictor_
+
+    def _select_without(self, families: Collection[str], numbers: Collection[int]) -> Predictor | None:
+        directory = self._run_directory
+        if directory is None or self._is_refitted:
+            return None
+        known = choose_families(self.families)
+        return select_without(directory, self._predictor, self.ensemble_size, known, families, numbers)
+
+    @property
+    def _run_directory(self) -> RunDirectory | None:
+        """The directory of the run; None for a model that was saved, pickled, or whose directory is gone."""
+        directory: RunDirectory | None = getattr(self, "_directory", None)
+        is_run = directory is not None and directory.exists() and directory.manifest().get("kind") == "run"
+        return directory if is_run else None
+
+    def __getattr__(self, name: str) -> Any:
+        """Say why what a fit has is not here; called for names that are missing alone."""
+        if name == "policy_" and "predictor_" in self.__dict__:
+            raise AttributeError(f"There is no policy_. {self._where_the_run_is()}")
+        if name == "test_score_" and "predictor_" in self.__dict__:
+            raise AttributeError("There is no test_score_: fit was called without X_test and y_test.")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _where_the_run_is(self) -> str:
+        """Say what would have what is missing here."""
+        directory: RunDirectory | None = getattr(self, "_directory", None)
+        if "policy_" in self.__dict__ and directory is not None and not directory.exists():
+            return f"Its directory, {str(directory.root)!r}, is gone; call fit again."
+        return (
+            "This model was saved or copied without it: load the run directory, which has the data (data/) and the "
+            "trials (history.jsonl, trials/), or call fit."
+        )
+
+    def _record(self) -> RunRecord:
+        return RunRecord(self.trials_, self.curve_, getattr(self, "policy_", None), self.__dict__.get("test_score_"))
+
+    def _score_test(self, directory: RunDirectory, X_test: Any = None, y_test: Any = None) -> None:
+        """Score rows that the search did not see: given now, or kept when the run began."""
+        predictor = self._predictor
+        if X_test is not None:
+            found = Predictions.of_test(predictor, X_test, y_test, owner=type(self).__name__)
+        elif (kept := read_test_rows(directory.test, predictor)) is not None:
+            found = kept
+        else:
+            return
+        self.test_score_ = natural_score(predictor.metric, found.score(predictor.metric))
+        try:
+            if X_test is not None:
+                write_test_rows(directory.test, found, predictor.ensemble, self.test_score_, keep=bool(self.keep_data))
+            else:
+                update_test_score(directory.test, predictor.ensemble, self.test_score_)
+        except DiskError as error:
+            warnings.warn(str(error), UserWarning, stacklevel=3)
+
+    @property
+    def _is_refitted(self) -> bool:
+        folders = [folder for folders in self._predictor.folders for folder in folders]
+        return any(self._directory.trials not in folder.parents for folder in folders)
 
     @property
     def _own_metric(self) -> Any:
@@ -459,7 +546,8 @@ class AutoML(BaseEstimator):
     ) -> SearchResult:
         seconds_left = settings.time_budget - (clock.monotonic() - started)
         with Progress(quiet=settings.verbose == 0) as progress:
-            progress.start(seconds_left if settings.n_trials is None else None, settings.n_jobs)
+            progress.start(seconds_left, settings.n_jobs, prepared.problem.metric)
+            progress.resume(directory.read_history().trials)
             for note in prepared.notes:
                 progress.note(note)
             return run_search(
@@ -580,7 +668,8 @@ class AutoClassifier(ClassifierMixin, AutoML):
     ensemble_size
         Rounds of the greedy ensemble selection.
     n_trials
-        Limit on trials. With it and a seed the result is the same on every run, for one worker or several.
+        Limit on trials, beside the time budget: whichever is reached first ends the search. Where it is this one, the
+        result is the same on every run with the same seed, for one worker or several.
     run_dir
         Directory of the run; None for a temporary one that is deleted with the object.
     random_state
@@ -597,6 +686,9 @@ class AutoClassifier(ClassifierMixin, AutoML):
     positive_class
         Of two classes the one that f1, precision, recall and average_precision are about, and the curves of the report;
         None for 1 or True as in scikit-learn, and for the rarer class where the labels are others.
+    keep_ids
+        Whether to learn from columns that look like identifiers (another value in nearly every row) and say nothing
+        about rows that were not learned from; by default they are left out.
 
     Attributes
     ----------
@@ -640,6 +732,7 @@ class AutoClassifier(ClassifierMixin, AutoML):
         keep_data: bool = True,
         portfolio: str | Path | None = None,
         scheduler: str | None = None,
+        keep_ids: bool = False,
         positive_class: Any = None,
     ) -> None:
         super().__init__(
@@ -657,6 +750,7 @@ class AutoClassifier(ClassifierMixin, AutoML):
             keep_data=keep_data,
             portfolio=portfolio,
             scheduler=scheduler,
+            keep_ids=keep_ids,
         )
         self.positive_class = positive_class
 
@@ -695,7 +789,7 @@ def load(
     Parameters
     ----------
     path
-        A folder from ``save``, or a run directory.
+        A folder from ``save`` or ``export``, or a run directory.
     metric
         The user's own metric if the run had one; no file can hold it. Without it ``score`` is that of
         ``metric="auto"``, and a warning says so.
@@ -727,6 +821,15 @@ def load(
     array(['no', 'yes', 'no'], dtype=object)
     """
     folder = Path(path).absolute()  # the process may change its working directory later
+    try:
+        return _load(folder, metric, families, n_jobs)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, OSError, MemoryError, RecursionError) as error:
+        raise RunError(f"{str(folder)!r} is damaged: {error!r}") from error
+
+
+def _load(
+    folder: Path, metric: Any, families: Sequence[Any] | None, n_jobs: int | None
+) -> AutoClassifier | AutoRegressor:
     manifest = persistence.read_manifest(folder / "manifest.json")
     kinds: dict[str, type[AutoClassifier] | type[AutoRegressor]]
     kinds = {"AutoClassifier": AutoClassifier, "AutoRegressor": AutoRegressor}
@@ -743,14 +846,22 @@ def load(
     if is_run:
         directory = RunDirectory(folder)
         model._set_result(read_result(directory, known, metric, resolve_jobs(n_jobs)), directory)
+        score = read_test_score(directory.test, model.predictor_.ensemble)
+        if score is not None and not (manifest.get("own_metric") and metric is None):
+            model.test_score_ = score
     else:
-        model.trials_, model.curve_ = [], []
+        record = RunRecord.from_json(manifest["run"]) if "run" in manifest else RunRecord([], [], None)
+        model.trials_, model.curve_ = list(record.trials), record.curve
+        if record.policy is not None:
+            model.policy_ = record.policy
+        if record.test_score is not None:
+            model.test_score_ = record.test_score
         model._set_predictor(persistence.read_predictor(folder, known, metric, threads=resolve_jobs(n_jobs)))
     if manifest.get("own_metric") and metric is None:
         warnings.warn(
             f"The metric {manifest['metric']!r} was the user's own, and no file can hold it: score() is that of "
             f"{model.predictor_.metric.name!r} now. load(path, metric=...) brings it.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return model

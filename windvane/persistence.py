@@ -10,6 +10,7 @@ import importlib
 import io
 import json
 import platform
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,8 @@ from windvane.runtime.serialization import (
 from windvane.version import VERSION
 
 FORMAT = 4  # of runs and saved models
+
+MAX_MANIFEST_BYTES = 2**30
 
 _OPENERS = ("lightgbm", "catboost")
 _LIBRARIES = ("numpy", "scikit-learn", "lightgbm", "catboost")
@@ -203,6 +206,11 @@ def from_bytes(content: bytes, folder: Path) -> None:
         archive.extractall(folder)
 
 
+def _numbers(version_text: object) -> list[int]:
+    """The numbers of a version, so that 0.10 is later than 0.9."""
+    return [int(number) for number in re.findall(r"[0-9]{1,9}", str(version_text))]
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read a ``manifest.json``, of which no bit has changed.
 
@@ -210,12 +218,26 @@ def read_manifest(path: Path) -> dict[str, Any]:
     not that of its hash.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no regular file")
+        if path.is_file() and path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise OSError(f"it has more than {MAX_MANIFEST_BYTES:,} bytes")
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"{str(path.parent)!r} holds no run and no saved model (no manifest.json).") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise RunError(f"{str(path)!r} is damaged: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        if isinstance(manifest, dict) and manifest.get("kind") == "image_model":
+            raise RunError(
+                f"{str(path.parent)!r} is a run of a network on images: windvane predict and windvane export open it, "
+                "windvane train --resume and finetune --resume continue it, and in Python windvane.vision.load_model."
+            )
         theirs = manifest.get("windvane", "unknown") if isinstance(manifest, dict) else "unknown"
-        raise VersionError(f"{str(path.parent)!r} was written by windvane {theirs}; this is windvane {VERSION}.")
+        later = _numbers(theirs) > _numbers(VERSION)
+        advice = "Install that version or a later one." if later else "Call fit again, or install that version."
+        raise VersionError(
+            f"{str(path.parent)!r} was written by windvane {theirs}, in a format that windvane {VERSION} does not "
+            f"read. {advice}"
+        )
     return unseal(manifest, path)

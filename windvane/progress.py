@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self, TextIO
 
+from windvane.evaluation.metrics import Metric
+from windvane.evaluation.score_text import score_text
 from windvane.search.search import SearchListener
 from windvane.search.trial import Trial
 from windvane.settings import format_duration
@@ -40,6 +42,7 @@ class Progress(SearchListener):
         self._running: tuple[str, ...] = ()
         self._usable: dict[int, bool] = {}  # by number: a resumed trial ends twice
         self._best: Trial | None = None
+        self._metric: Metric | None = None
 
     def __enter__(self) -> Self:
         if not self._quiet and getattr(self._stream, "isatty", bool)():
@@ -57,11 +60,17 @@ class Progress(SearchListener):
             self._live = None
         self._print(f"windvane: {self._counts()} in {format_duration(self._elapsed)}, {self._quality()}")
 
-    def start(self, budget_seconds: float | None, n_workers: int) -> None:
-        """Print that the search begins; the budget (None: only the number of trials is limited) counts from here."""
-        self._begun, self._budget = self._clock(), budget_seconds
+    def start(self, budget_seconds: float | None, n_workers: int, metric: Metric | None = None) -> None:
+        """Print that the search begins; the budget (None: there is none) counts from here."""
+        self._begun, self._budget, self._metric = self._clock(), budget_seconds, metric
         budget = "no time limit" if budget_seconds is None else format_duration(budget_seconds)
         self._print(f"windvane: {budget}, {n_workers} worker{'s' * (n_workers != 1)}")
+
+    def resume(self, trials: Sequence[Trial]) -> None:
+        """Print the best of earlier trials of the run, which later ones are compared with."""
+        self._best = min((trial for trial in trials if trial.usable), key=lambda trial: trial.loss, default=None)
+        if self._best is not None:
+            self._print(f"windvane: {len(trials)} trial{'s' * (len(trials) != 1)} so far, {self._quality()}")
 
     def note(self, text: str) -> None:
         """Print a line on how the data were read."""
@@ -120,7 +129,11 @@ class Progress(SearchListener):
         return f"{n_trials} trial{'s' * (n_trials != 1)}" + f" ({n_failed} failed)" * bool(n_failed)
 
     def _quality(self) -> str:
-        return "no model yet" if self._best is None else f"best loss {self._best.loss:.5g} ({self._best.family})"
+        best, metric = self._best, self._metric
+        if best is None:
+            return "no model yet"
+        quality = f"loss {best.loss:.5g}" if metric is None else score_text(metric, metric.score(best.loss))
+        return f"best {quality} ({best.family})"
 
     def _left(self) -> str:
         return "" if self._budget is None else f"{format_duration(max(0.0, self._budget - self._elapsed))} left"

@@ -42,6 +42,7 @@ class Choices(Protocol):
     verbose: Any
     keep_data: Any
     portfolio: Any
+    keep_ids: Any
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Settings:
     verbose: int  # 0: silent, 1: progress
     keep_data: bool  # whether the run directory keeps the data when the fit has ended
     portfolio: Path | None = None
+    keep_ids: bool = False  # whether columns that look like identifiers are learned from
 
     @classmethod
     def check(cls, choices: Choices) -> Settings:
@@ -78,6 +80,7 @@ class Settings:
             verbose=int(choices.verbose) if isinstance(choices.verbose, bool) else _whole("verbose", choices.verbose),
             keep_data=bool(choices.keep_data),
             portfolio=_resolve_path("portfolio", choices.portfolio, "a file"),
+            keep_ids=bool(choices.keep_ids),
         )
 
 
@@ -184,7 +187,7 @@ def _resolve_memory(memory_limit: Any) -> float:
 def _resolve_path(argument: str, path: Any, what: str) -> Path | None:
     if path is None:
         return None
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in str(path):
         raise InputError(f"{argument}={path!r} is not usable. Allowed: the path of {what}, or None.")
     return Path(path).absolute()  # the process may change its working directory later
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,6 +19,10 @@ from typer.testing import CliRunner
 
 import windvane
 from windvane.cli import app
+from windvane.evaluation.metrics import CLASSIFICATION, REGRESSION
+from windvane.runtime.ensemble import Ensemble, Member
+from windvane.search.history import leaderboard
+from windvane.search.trial import Trial
 from windvane.version import VERSION
 
 
@@ -27,7 +34,10 @@ class Recorder:
     """Takes the place of an estimator and remembers how it was used."""
 
     made: ClassVar[list[Recorder]] = []
-    test_score_ = 0.75
+    test_score_ = -26453.6
+    predictor_ = SimpleNamespace(
+        metric=REGRESSION["rmse"], ensemble=Ensemble((Member(0, "c", "linear", 1.0),), loss=31234.5)
+    )
 
     def __init__(self, time_budget: float, **settings: Any) -> None:
         self.settings = {"time_budget": time_budget, **settings}
@@ -38,7 +48,17 @@ class Recorder:
         return self
 
     def leaderboard(self) -> pd.DataFrame:
-        return pd.DataFrame({"validation_loss": np.full(12, 0.1234567)}, index=pd.RangeIndex(1, 13, name="rank"))
+        trials = [
+            replace(
+                Trial(i, FAMILIES[i % 3], {}, "portfolio", 0), status=STATUS[i % 3], loss=31234.5, fit_seconds=123.4
+            )
+            for i in range(12)
+        ]
+        return leaderboard(trials, self.predictor_.ensemble)
+
+
+FAMILIES = ["linear", "hist_gradient_boosting", "a family of one's own with a name of fifty letters"]
+STATUS: list[Any] = ["done", "out_of_memory", "stopped"]
 
 
 @pytest.fixture
@@ -56,21 +76,32 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_positive_class_is_passed_on(recorder: type[Recorder], table: Path) -> None:
+def test_the_positive_class_is_passed_on(
+    recorder: type[Recorder], table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = SimpleNamespace(
+        metric=replace(CLASSIFICATION["f1"], uses_positive=True), ensemble=Recorder.predictor_.ensemble
+    )
+    monkeypatch.setattr(recorder, "predictor_", predictor)
+    monkeypatch.setattr(recorder, "positive_class_", "yes", raising=False)
     words = ["fit", table, "--target", "label", "--out", "run", "--positive", "yes", "--metric", "f1"]
     done = shell(*words, "--test", table)
     assert recorder.made[0].settings["positive_class"] == "yes"
-    assert done.stdout.endswith("chose nothing: 0.75 (f1 of yes)\n")
+    assert done.stdout.endswith("on rows that chose nothing (f1 of yes)\nkept in run\n")
     done = shell(*words, "--task", "regression")
     assert (done.exit_code, "--positive='yes' is for two classes" in done.stderr) == (2, True)
 
 
 def test_fit_passes_on_what_it_was_given(recorder: type[Recorder], table: Path) -> None:
     options = "--time 30s --metric log_loss --policy cv5 --families lightgbm,catboost --jobs 2 --memory 900 --seed 7"
-    columns = "--groups who --time-column day --weight size"
+    columns = "--groups who --time-column day --weight size --n-trials 9"
     done = shell("fit", table, "--target", "label", "--out", "run", "--test", table, *options.split(), *columns.split())
     assert done.exit_code == 0, done.output
-    assert done.stdout.endswith(f"score on {table}, which chose nothing: 0.75\n")
+    assert done.stdout.splitlines()[-3:] == [
+        "validation RMSE 31,234 of the ensemble of 1 trial, which it selected",
+        "test RMSE 26,454 on rows that chose nothing",
+        "kept in run",
+    ]
     (model,) = recorder.made
     assert model.settings == {
         "time_budget": 30.0,
@@ -81,8 +112,10 @@ def test_fit_passes_on_what_it_was_given(recorder: type[Recorder], table: Path) 
         "families": ["lightgbm", "catboost"],
         "portfolio": None,
         "run_dir": Path("run"),
+        "n_trials": 9,
         "random_state": 7,
         "verbose": 1,
+        "keep_ids": False,
     }
     assert list(model.X.columns) == []
     assert list(model.y) == ["no", "yes"] * 20
@@ -97,10 +130,13 @@ def test_fit_says_what_it_guessed_and_prints_the_best(recorder: type[Recorder], 
         "windvane: classification, as the target has 2 distinct values that are not numbers; --task says otherwise\n"
     )
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["rank", "validation_loss"]
-    assert lines[10].split() == ["10", "0.12346"]
-    assert lines[11:] == ["kept in run"]
-    assert recorder.made[0].columns == dict.fromkeys(("groups", "time", "sample_weight", "X_test", "y_test"))
+    assert lines[0].split() == ["trial", "family", "weight", "RMSE", "fit", "s", "pred", "s", "status", "source"]
+    assert lines[1].split()[:5] == ["1", "0", "linear", "1.00", "31,234"]
+    assert lines[10].split()[0] == "10" and lines[11].startswith("validation RMSE")
+    assert max(map(len, lines)) <= 80 and "…" in lines[3]
+    assert recorder.made[0].columns == dict.fromkeys(
+        ("groups", "time", "sample_weight", "X_test", "y_test", "ignore", "id_columns")
+    )
 
 
 def test_quiet(recorder: type[Recorder], table: Path) -> None:
@@ -158,7 +194,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame = X.assign(label=y.map({0: "malignant", 1: "benign"}))
     frame.iloc[::2].to_csv(folder / "train.csv", index=False)
     frame.iloc[1::2].to_csv(folder / "test.csv", index=False)
-    options = ["--time", "5s", "--jobs", "1", "--seed", "0", "--families", "linear,extra_trees"]
+    options = ["--time", "60s", "--n-trials", "2", "--jobs", "1", "--seed", "0", "--families", "linear,extra_trees"]
     done = shell("fit", folder / "train.csv", "--target", "label", "--out", folder / "run", *options)
     assert done.exit_code == 0, done.output
     return folder
@@ -176,6 +212,40 @@ def test_session_predicts(session: Path) -> None:
         else:
             labels = predicted["prediction"]
         assert (labels == pd.read_csv(session / "test.csv")["label"]).mean() > 0.9
+
+
+def test_bad_rows_come_back_marked(session: Path, tmp_path: Path) -> None:
+    lines = (session / "test.csv").read_text().splitlines()
+    lines[3], lines[5], lines[7] = "", lines[5] + ",1,2", "many" + lines[7][lines[7].index(",") :]
+    (tmp_path / "bad.csv").write_text("\n".join(lines) + "\n")
+    done = shell("predict", session / "run", tmp_path / "bad.csv", "--out", "-")
+    assert done.exit_code == 0, done.output
+    assert "3 of 284 rows cannot be predicted" in done.stderr
+    found = pd.read_csv(io.StringIO(done.stdout))
+    wanted = shell("predict", session / "run", session / "test.csv", "--out", "-")
+    whole = pd.read_csv(io.StringIO(wanted.stdout))
+    assert list(whole.columns) == ["prediction"]
+    assert found.index[found["error"].notna()].tolist() == [2, 4, 6]
+    good = found["error"].isna()
+    assert (found["prediction"][good] == whole["prediction"][good]).all() and found["prediction"][~good].isna().all()
+
+
+def test_ids_are_carried(session: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(session / "train.csv")
+    frame["patient"] = [f"p{i}" for i in range(len(frame))]
+    frame["row"] = np.random.default_rng(0).permutation(len(frame))
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    options = ["--time", "60s", "--n-trials", "1", "--jobs", "1", "--families", "linear", "--id", "patient", "--ignore"]
+    done = shell("fit", tmp_path / "train.csv", "--target", "label", "--out", tmp_path / "run", *options, "mean radius")
+    assert done.exit_code == 0, done.output
+    assert "'row'" in done.stderr and "identifier" in done.stderr
+    test = frame.drop(columns=["row", "mean radius", "label"]).iloc[:7]
+    test.to_csv(tmp_path / "test.csv", index=False)
+    done = shell("predict", tmp_path / "run", tmp_path / "test.csv", "--out", tmp_path / "found.csv")
+    assert done.exit_code == 0, done.output
+    found = pd.read_csv(tmp_path / "found.csv")
+    assert list(found.columns) == ["patient", "prediction"]
+    assert found["patient"].tolist() == [f"p{i}" for i in range(7)]
 
 
 def test_session_exports(session: Path, tmp_path: Path) -> None:
@@ -198,10 +268,12 @@ def test_session_is_reported(session: Path) -> None:
         done = shell("report", session / "run", "--out", page, *options)
         assert (done.exit_code, done.stdout) == (0, f"{page}\n"), done.output
         assert ("Test roc_<wbr>auc" in page.read_text(encoding="utf-8")) == bool(options)
-    for options in (["--test", session / "test.csv"], ["--target", "label"]):
-        done = shell("report", session / "run", "--out", page, *options)
-        assert done.exit_code == 2
-        assert done.stderr == "windvane: --test and --target belong together; only one of them was given.\n"
+    done = shell("report", session / "run", "--out", page, "--test", session / "test.csv")
+    assert done.exit_code == 0, done.output
+    assert "without --target there is no score" in done.stderr
+    assert "no shift is visible" in page.read_text(encoding="utf-8")
+    done = shell("report", session / "run", "--out", page, "--target", "label")
+    assert (done.exit_code, done.stderr) == (2, "windvane: --target is a column of --test, which was not given.\n")
     done = shell("report", session / "run", "--out", session / "train.csv")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "ends in .html" in done.stderr
@@ -209,8 +281,9 @@ def test_session_is_reported(session: Path) -> None:
 
 def test_session_goes_on(session: Path) -> None:
     before = json.loads(shell("leaderboard", session / "run", "--json").stdout)
-    done = shell("resume", session / "run", "--time", "4s", "--quiet")
+    done = shell("resume", session / "run", "--time", "60s", "--n-trials", "1")
     assert done.exit_code == 0, done.output
+    assert "2 trials so far, best ROC AUC 0.9" in done.stderr
     assert done.stdout.endswith(f"kept in {session / 'run'}\n")
     after = shell("leaderboard", session / "run").stdout.splitlines()
     assert len(after) - 1 > len(before) > 0

@@ -170,6 +170,52 @@ def test_time(kind):
     assert set(time[fold.train]) == set(range(40))
 
 
+@pytest.mark.parametrize("recurring", ["never", "some", "always"])
+@pytest.mark.parametrize("n_folds", [1, 4])
+def test_groups_and_time(recurring, n_folds):
+    rng = np.random.default_rng(0)
+    n = 400
+    time = rng.permutation(n)
+    group = {"never": time // 8, "some": np.where(rng.random(n) < 0.3, rng.integers(0, 20, n), 100 + time // 8)}
+    groups = group.get(recurring, rng.integers(0, 30, n))
+    for target in (rng.normal(size=n), rng.integers(0, 3, n)):
+        folds, notes = make_folds(target, n_folds, seed=0, by=SplitOptions(groups=groups, time=time))
+        assert len(folds) == n_folds
+        for fold in folds:
+            assert time[fold.train].max() < time[fold.validation].min()
+            assert not set(groups[fold.train]) & set(groups[fold.validation])
+            assert len(fold.train) >= 10 and len(fold.validation) >= 10
+        whole, _ = make_folds(target, n_folds, seed=0, by=SplitOptions(time=time))
+        n_rows, n_whole = (sum(len(f.train) + len(f.validation) for f in some) for some in (folds, whole))
+        assert any("before and after" in note for note in notes) == (n_rows < n_whole)
+
+
+def test_groups_and_time_with_a_late_class():
+    time, groups = np.arange(60), np.arange(60) // 3
+    target = (time >= 50).astype(int)
+    for fold in make_folds(target, 2, seed=0, by=SplitOptions(groups=groups, time=time))[0]:
+        assert set(target[fold.train]) == {0, 1}
+        assert not set(groups[fold.train]) & set(groups[fold.validation])
+
+
+FORMATS = ["%Y-%m-%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y-%m-%d %H:%M:%S", "%Y%m%d", "%d %B %Y", "%b %d, %Y"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_texts_of_times_are_read_as_columns_are(form):
+    days = pd.date_range("2023-11-05", periods=90)
+    order = np.random.default_rng(0).permutation(90)
+    texts = [f"{day:{form}}" for day in days[order]]
+    (fold,), _ = make_folds(np.zeros(90), 1, seed=0, by=SplitOptions(time=texts))
+    assert set(order[fold.validation]) == set(range(60, 90))
+
+
+def test_numbers_written_as_texts_are_times_too():
+    time = np.random.default_rng(0).permutation(30)
+    (fold,), _ = make_folds(np.zeros(30), 1, seed=0, by=SplitOptions(time=[str(value) for value in time]))
+    assert set(time[fold.validation]) == set(range(20, 30))
+
+
 def test_rows_of_one_time_are_not_divided():
     time = np.repeat([1, 2, 3, 4, 5, 6], [10, 3, 11, 5, 9, 2])
     for n_folds in (1, 2):
@@ -223,7 +269,7 @@ TEN = np.arange(10) % 2
         (TEN, 0, SplitOptions(), "n_folds=0 does not go with 10 row(s)"),
         (TEN[:1], 1, SplitOptions(), "n_folds=1 does not go with 1 row(s): at least 2"),
         (np.arange(6), 3, SplitOptions(), "Fold 0 of 3 has no row left to validate"),
-        (TEN, 2, SplitOptions(groups=TEN, time=TEN), "time and groups are both given"),
+        (TEN, 1, SplitOptions(groups=np.zeros(10), time=np.arange(10)), "groups and time leave fold 0 of 1 no row"),
         (TEN, 2, SplitOptions(splitter=KFold(2), time=TEN), "time and split are both given"),
         (TEN, 2, SplitOptions(groups=TEN[:9]), "groups has 9 values, but there are 10 rows."),
         (TEN, 2, SplitOptions(groups=[1.0] * 8 + [np.nan] * 2), "groups has 2 missing, the first in row 8."),
@@ -232,7 +278,8 @@ TEN = np.arange(10) % 2
         (TEN, 1, SplitOptions(groups=TEN * 0), "groups has 1 distinct value(s), but 2 are needed."),
         (TEN, 2, SplitOptions(time=range(9)), "time has 9 values, but there are 10 rows."),
         (TEN, 2, SplitOptions(time=[None, *range(9)]), "time has 1 missing, the first in row 0."),
-        (TEN, 2, SplitOptions(time=["01/02/2023"] * 10), "time cannot be used"),
+        (TEN, 2, SplitOptions(time=["01/02/2023"] * 10), "time has too few distinct values"),
+        (TEN, 2, SplitOptions(time=["soon", "later"] * 5), "time cannot be used: 'soon', 'later' ... are neither"),
         (TEN, 2, SplitOptions(time=TEN), "time has too few distinct values, or too unevenly spread, for 2 fold(s)."),
         (TEN, 1, SplitOptions(time=TEN * 0), "time has too few distinct values"),
         (TEN, 1, SplitOptions(splitter=5), "split=5 is not a splitter"),

@@ -81,6 +81,7 @@ def test_the_program_is_small_and_the_runtime_whole(mixed: Predictor, tmp_path: 
     sources = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.py")}
     runtime = Path(windvane.__file__).parent / "runtime"
     assert sources == {
+        "__init__.py",
         "predictor.py",
         *(f"runtime/{path.relative_to(runtime).as_posix()}" for path in runtime.rglob("*.py")),
     }
@@ -174,6 +175,59 @@ def command(folder: Path, *options: str) -> pd.DataFrame:
     with (folder / "predictions.csv").open("w") as file:
         subprocess.run(words, check=True, stdout=file)
     return pd.read_csv(folder / "predictions.csv")
+
+
+@pytest.mark.parametrize("way", ["package", "file", "path"])
+def test_two_models_in_one_process(way: str, tmp_path: Path) -> None:
+    """In each way of importing two folders, each answers for itself."""
+    X = pd.DataFrame({"a": np.arange(40.0), "b": np.arange(40) % 3})
+    for name, factor in (("first", 1.0), ("second", -5.0)):
+        predictor = make_predictor(tmp_path / f"kept_{name}", X, factor * X["a"], "regression", [("linear", {})])
+        export(predictor, tmp_path / name)
+    (tmp_path / "program.py").write_text(TWO_MODELS)
+    words = [sys.executable, str(tmp_path / "program.py"), way]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, cwd=tmp_path)
+    first, second = json.loads(done.stdout)
+    assert 25 < first < 35 and -175 < second < -125
+
+
+TWO_MODELS = """
+import importlib, importlib.util, json, pathlib, sys
+import pandas as pd
+here, models = pathlib.Path(__file__).parent, []
+for name in ("first", "second"):
+    if sys.argv[1] == "package":
+        models.append(importlib.import_module(name))
+    elif sys.argv[1] == "file":
+        spec = importlib.util.spec_from_file_location(name, here / name / "predictor.py")
+        models.append(importlib.util.module_from_spec(spec))
+        spec.loader.exec_module(models[-1])
+    else:
+        sys.path.insert(0, str(here / name))
+        sys.modules.pop("predictor", None)
+        models.append(importlib.import_module("predictor"))
+print(json.dumps([float(model.predict(pd.DataFrame({"a": [30.0], "b": [0]}))[0]) for model in models]))
+"""
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|", ","])
+def test_command_finds_the_delimiter(small: Predictor, delimiter: str, tmp_path: Path) -> None:
+    export(small, tmp_path / "out")
+    frame = pd.DataFrame({"a": [1.0, 30.0], "b": [0, 1], "ä": ["x", "y"]})
+    frame.to_csv(tmp_path / "table.csv", index=False, sep=delimiter, encoding="latin-1")
+    same(command(tmp_path)["prediction"].to_numpy(), ours(small, frame)[0])
+
+
+@pytest.mark.parametrize("content", [None, b"a,c\n1,2\n", b"a,b\n1,x\n", b"a,b\n1,2,3\n4,5,6\n", b"", b"\0\1"])
+def test_a_mistake_is_one_line(small: Predictor, content: bytes | None, tmp_path: Path) -> None:
+    export(small, tmp_path / "out")
+    if content is not None:
+        (tmp_path / "table.csv").write_bytes(content)
+    words = [sys.executable, str(tmp_path / "out" / "predictor.py"), str(tmp_path / "table.csv")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    more = subprocess.run([*words, "--traceback"], capture_output=True, text=True)
+    assert more.returncode == 1 and "Traceback" in more.stderr
 
 
 @pytest.fixture(scope="module")

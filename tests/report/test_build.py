@@ -83,9 +83,9 @@ def test_a_saved_model_alone(binary: Any, tmp_path: Path) -> None:
     model, X, y, _ = binary
     model.save(tmp_path / "model")
     html = written(load(tmp_path / "model"), tmp_path)
-    assert headings(html) == ALWAYS
+    assert headings(html) == ["Data", "Search", *ALWAYS[1:]]
     html = written(load(tmp_path / "model"), tmp_path, X, y)
-    assert headings(html) == [*ALWAYS[:2], "Predictions", "Columns that matter", *ALWAYS[2:]]
+    assert headings(html) == ["Data", "Search", ALWAYS[1], "Predictions", "Columns that matter", *ALWAYS[2:]]
 
 
 def test_data_that_were_not_kept(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_data_that_were_not_kept(tmp_path: Path) -> None:
     y = X[:, 0] + rng.normal(size=120)
     model = AutoRegressor(run_dir=tmp_path / "run", keep_data=False, **settings).fit(X, y, X_test=X, y_test=y)
     html = written(model, tmp_path)
-    assert "data were not kept" in html
+    assert "a saved model has none, nor a run with keep_data=False" in html
     assert "Test rmse" in html
     assert headings(html) == ["Data", "Search", *ALWAYS[1:]]
     model.refit(X, y)
@@ -118,6 +118,6 @@ def test_a_path_is_refused_before_the_work(binary: Any, tmp_path: Path) -> None:
     (tmp_path / "notes.html").write_text("mine")
     with pytest.raises(InputError, match="windvane did not write it"):
         model.report(tmp_path / "notes.html")
-    with pytest.raises(InputError, match="belong together"):
-        model.report(tmp_path / "report.html", X)
+    with pytest.raises(InputError, match="y_test belongs to X_test"):
+        model.report(tmp_path / "report.html", None, X.iloc[:, 0])
     assert [path.name for path in tmp_path.iterdir()] == ["notes.html"]

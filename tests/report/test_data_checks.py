@@ -136,7 +136,7 @@ def test_rows_that_train_and_test_share() -> None:
     [
         (np.arange(N) + 1000, "like an identifier"),
         ([f"user{i}" for i in range(N)], "like an identifier"),
-        (["same"] * N, "constant or empty"),
+        (["same"] * N, "constant, not used"),
         (np.where(np.arange(N) < 300, np.nan, RNG.normal(size=N)), "more than half of the values are missing"),
         ([f"v{i // 2}" for i in range(N)], "many distinct values for 400 rows"),
     ],

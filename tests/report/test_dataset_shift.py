@@ -36,6 +36,14 @@ def test_the_shifted_column_is_named(shift: float) -> None:
         assert found.auc > (0.95 if shift == 3.0 else 0.6)
 
 
+def test_columns_that_are_not_named_do_not_count() -> None:
+    train, test = sides(3.0)
+    schema = infer_schema(train)
+    columns = {name: places for name, places in matrix_columns(schema).items() if name != "b"}
+    found = measure_dataset_shift(schema.transform(train), schema.transform(test), columns, seed=0)
+    assert found is not None and not found.is_visible
+
+
 def test_noise_is_that_of_the_statistic() -> None:
     rng = np.random.default_rng(0)
     train, test = sides(0.0, n=50)

@@ -63,11 +63,11 @@ def test_score_is_that_of_the_metric(binary: Any, regression: Any) -> None:
 @pytest.mark.parametrize(
     ("rows", "columns", "message"),
     [
-        (slice(None), None, "belong together"),
+        (None, slice(0, 4), "y_test belongs to X_test"),
         (slice(0, 5), slice(0, 4), "different lengths: 5 and 4"),
     ],
 )
-def test_a_test_set_that_cannot_be_used(binary: Any, rows: slice, columns: slice | None, message: str) -> None:
+def test_a_test_set_that_cannot_be_used(binary: Any, rows: slice | None, columns: slice, message: str) -> None:
     model, X, y, _ = binary
     with pytest.raises(InputError, match=message):
-        ReportData.of(model, X[rows], None if columns is None else y[columns])
+        ReportData.of(model, None if rows is None else X[rows], y[columns])

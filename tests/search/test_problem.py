@@ -48,6 +48,32 @@ def run(
     return prepare_problem(X, y, goal, settings(**(changes or {})), owner="Auto", **given)
 
 
+def test_identifiers_are_left_out_unless_they_are_wanted() -> None:
+    n = 200
+    X = frame(n).assign(customer_id=np.random.default_rng(1).permutation(n))
+    prepared = run(X, labels(n))
+    assert [column.name for column in prepared.schema.columns if column.kind == "dropped"] == ["one", "customer_id"]
+    assert prepared.problem.table.n_columns == 2
+    assert any("'customer_id'" in note and "identifier" in note for note in prepared.notes)
+    assert run(X, labels(n), {"keep_ids": True}).problem.table.n_columns == 3
+    y = X["customer_id"].to_numpy() + 0.5  # of use
+    kept = run(X, y, goal="regression")
+    assert kept.problem.table.n_columns == 3
+    assert any("'customer_id'" in warning and "predicts the target" in warning for warning in kept.warnings)
+    assert run(X[["customer_id"]], labels(n)).problem.table.n_columns == 1  # there is nothing else
+
+
+def test_named_columns_are_left_out() -> None:
+    X = frame().assign(row=[f"r{i}" for i in range(60)])
+    schema = run(X, labels(), ignore=["colour"], id_columns="row").schema
+    assert schema.id_columns == ["row"]
+    assert [column.kind for column in schema.columns] == ["number", "dropped", "dropped", "dropped"]
+    with pytest.raises(InputError, match=r"ignore='color' is not known. Did you mean 'colour'"):
+        run(X, labels(), ignore=["color"])
+    with pytest.raises(InputError, match="no column to learn from"):
+        run(X[["a", "row"]], labels(), ignore=["a", "row"])
+
+
 def test_a_table_and_labels_become_a_problem() -> None:
     prepared = run(frame(), labels())
     problem = prepared.problem

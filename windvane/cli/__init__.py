@@ -35,7 +35,10 @@ app.add_typer(portfolio.app, name="portfolio")
 
 
 @app.callback(invoke_without_command=True)
-def options(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error comes from.")] = False,
+) -> None:
     """Handle the options that come before a command."""
     if version:
         from windvane.version import VERSION

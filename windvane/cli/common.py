@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,8 @@ RENAMED = {
     "--size": "--image-size",
 }
 
+TRACEBACK = "--traceback"  # shows where an error comes from; any command takes it
+
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or a saved model.")]
 Time = Annotated[str, typer.Option(help="How long to search: seconds, or as in 60s, 10m, 1h30m.")]
 Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; by default a GPU if there is one.")]
@@ -26,6 +30,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 class Commands(TyperGroup):
     """Accepts the old names of commands and options, with one line that names the new one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take --traceback wherever it stands."""
+        rest = super().parse_args(ctx, [arg for arg in args if arg != TRACEBACK])
+        return list(rest)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Replace old names before the command is looked up."""
@@ -44,14 +53,50 @@ def _new_name(word: str) -> str:
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Print an error of windvane as one message and exit with code 2."""
+    """Print an error as one message and exit with code 2: of windvane, of files, of memory, of texts.
+
+    SIGTERM exits with code 143, after temporary files are removed.
+    """
     from windvane.errors import WindvaneError
 
     try:
-        yield
-    except WindvaneError as error:
-        typer.echo(f"windvane: {error}", err=True)
+        with _exit_on_sigterm():
+            yield
+    except BrokenPipeError:  # the reader of the output has ended
+        raise
+    except (WindvaneError, OSError, MemoryError, UnicodeError, RecursionError) as error:
+        if TRACEBACK in sys.argv:
+            traceback.print_exc()
+        text = str(error) if isinstance(error, WindvaneError) else _describe(error)
+        typer.echo(f"windvane: {text}", err=True)
         raise typer.Exit(2) from error
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "the memory does not suffice"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into an exit that removes what is temporary, where Python allows it: in the main thread."""
+    import signal
+    import threading
+
+    def exit_at_once(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, exit_at_once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def holds_network(run: Path) -> bool:

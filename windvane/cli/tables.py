@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from windvane import AutoClassifier, AutoRegressor
+    from windvane.evaluation.metrics import Metric
 
 LEADERBOARD_ROWS = 10  # printed after a search
 TASKS = ("classification", "regression")
+WIDTH = 80  # of a leaderboard in a terminal
+FAMILY, TEXTS = 2, (2, 7, 8)  # columns of it: the one that may be cut, those that are texts
+MIN_FAMILY, MAX_TITLE = 6, 12
 
 
 def fit(
@@ -31,17 +35,26 @@ def fit(
     portfolio: Annotated[Path | None, typer.Option(help="Configurations to evaluate first: an own portfolio.")] = None,
     jobs: Annotated[int, typer.Option(help="Worker processes; -1 for all cores.")] = -1,
     memory: Annotated[int | None, typer.Option(help="Limit for all workers together, in MB.")] = None,
+    n_trials: Annotated[int | None, typer.Option(help="Limit on trials, beside that on time.")] = None,
     seed: Annotated[int | None, typer.Option(help="Root of all randomness.")] = None,
     test: Annotated[Path | None, typer.Option(help="Rows the search does not see, for an unbiased score.")] = None,
     groups: Annotated[str | None, typer.Option(help="Column: rows of one value stay in one fold.")] = None,
     time_column: Annotated[str | None, typer.Option(help="Column: later rows validate earlier ones.")] = None,
     weight: Annotated[str | None, typer.Option(help="Column: how much a row counts.")] = None,
     positive: Annotated[str | None, typer.Option(help="Of two classes the one that f1, recall ... are about.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="Column that is not learned from; may be repeated.")] = None,
+    id_column: Annotated[
+        list[str] | None, typer.Option("--id", help="Column that names a row: written beside its prediction.")
+    ] = None,
+    keep_ids: Annotated[
+        bool, typer.Option("--keep-ids", help="Learn from columns that look like identifiers, too.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Search for the best ensemble and save it in a run directory.
 
-    The columns of --groups, --time-column and --weight are not learned from.
+    The columns of --groups, --time-column, --weight, --ignore and --id are not learned from, nor are columns that look
+    like identifiers and say nothing about other rows.
     """
     with report_errors():
         import pandas as pd
@@ -72,8 +85,10 @@ def fit(
             families=None if families is None else [name.strip() for name in families.split(",")],
             portfolio=portfolio,
             run_dir=out,
+            n_trials=n_trials,
             random_state=seed,
             verbose=0 if quiet else 1,
+            keep_ids=keep_ids,
             **options,
         )
         model.fit(
@@ -84,26 +99,28 @@ def fit(
             sample_weight=columns.get("--weight"),
             X_test=X_test,
             y_test=test_columns.get("--target"),
+            ignore=ignore,
+            id_columns=id_column,
         )
         _print_result(model, out)
-        if test is not None:
-            about = f" ({metric} of {positive})" if positive is not None else ""
-            typer.echo(f"score on {test}, which chose nothing: {model.test_score_:.5g}{about}")
 
 
 def predict(
     run: Run,
     table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows with the columns of training, or images.")],
-    out: Annotated[Path, typer.Option(help="File to write: CSV, Parquet or Feather.")],
+    out: Annotated[Path, typer.Option(help="CSV, Parquet or Feather file to write; - for CSV on the standard output.")],
     proba: Annotated[bool, typer.Option("--proba", help="A column of probabilities for each class.")] = False,
     device: Device = None,
 ) -> None:
-    """Predict the rows of a table, or images where the run is one of a network."""
+    """Predict the rows of a table, or images where the run is one of a network.
+
+    Rows that cannot be predicted come back without a prediction; a column "error" says why.
+    """
     with report_errors():
         import pandas as pd
 
         from windvane import AutoClassifier, load
-        from windvane.data.files import read_frame, write_frame
+        from windvane.data.rows_to_predict import predict_rows, read_rows
         from windvane.errors import InputError
 
         if holds_network(run):
@@ -112,17 +129,27 @@ def predict(
             from windvane.vision.training.device import find_device
 
             network = vision.load_model(run, str(find_device(device, "auto").device))
-            write_frame(vision.prediction_table(network, read_unlabelled(table), proba=proba), out)
+            _write(vision.prediction_table(network, read_unlabelled(table), proba=proba), out)
             return
         model = load(run)
         if proba and not isinstance(model, AutoClassifier):
             raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
-        X = read_frame(table, model.predictor_.schema.text_columns)
-        if not isinstance(model, AutoClassifier) or not proba:
-            frame = pd.DataFrame({"prediction": model.predict(X)})
-        else:
-            frame = pd.DataFrame(model.predict_proba(X), columns=[str(label) for label in model.classes_])
-        write_frame(frame, out)
+        X, faults = read_rows(table, model.predictor_.schema.text_columns)
+
+        def predict_frame(frame: pd.DataFrame) -> pd.DataFrame:
+            if proba and isinstance(model, AutoClassifier):
+                return pd.DataFrame(model.predict_proba(frame), columns=[str(label) for label in model.classes_])
+            return pd.DataFrame({"prediction": model.predict(frame)})
+
+        found = predict_rows(predict_frame, model.predictor_.schema, X, faults)
+        if "error" in found:
+            reasons = found["error"].dropna()
+            typer.echo(
+                f"windvane: warning: {len(reasons)} of {len(found)} rows cannot be predicted; the column error says "
+                f"why. The first is row {reasons.index[0]}: {reasons.iloc[0]}",
+                err=True,
+            )
+        _write(found, out)
 
 
 def leaderboard(
@@ -132,8 +159,12 @@ def leaderboard(
     with report_errors():
         from windvane import load
 
-        board = load(run).leaderboard()
-        typer.echo(board.reset_index().to_json(orient="records", indent=2) if as_json else _as_text(board))
+        model = load(run)
+        board = model.leaderboard()
+        if as_json:
+            typer.echo(board.reset_index().to_json(orient="records", indent=2))
+        else:
+            typer.echo(_as_text(board, model.predictor_.metric))
 
 
 def export(run: Run, out: Annotated[Path, typer.Option(help="Folder to write; nothing is written over.")]) -> None:
@@ -151,7 +182,12 @@ def export(run: Run, out: Annotated[Path, typer.Option(help="Folder to write; no
         typer.echo(f"exported to {out}; see its README.txt")
 
 
-def resume(run: Run, time: Time, quiet: Quiet = False) -> None:
+def resume(
+    run: Run,
+    time: Time,
+    n_trials: Annotated[int | None, typer.Option(help="Limit on the trials that are added.")] = None,
+    quiet: Quiet = False,
+) -> None:
     """Continue a run for some more time."""
     with report_errors():
         from windvane import load
@@ -160,7 +196,7 @@ def resume(run: Run, time: Time, quiet: Quiet = False) -> None:
         seconds = parse_seconds(time, "--time")
         model = load(run)
         model.set_params(verbose=0 if quiet else 1)
-        model.resume(seconds)
+        model.resume(seconds, n_trials=n_trials)
         _print_result(model, run)
 
 
@@ -176,12 +212,30 @@ def report(
         from windvane.data.files import read_frame
         from windvane.errors import InputError
 
-        if (test is None) != (target is None):
-            raise InputError("--test and --target belong together; only one of them was given.")
+        if test is None and target is not None:
+            raise InputError("--target is a column of --test, which was not given.")
         model = load(run)
-        texts = model.predictor_.schema.text_columns
-        X, columns = (None, {}) if test is None else _take_columns(read_frame(test, texts), {"--target": target})
-        typer.echo(model.report(out, X, columns.get("--target")))
+        X = None if test is None else read_frame(test, model.predictor_.schema.text_columns)
+        y: pd.Series | None = None
+        if X is not None and target is not None:
+            X, columns = _take_columns(X, {"--target": target})
+            y = columns["--target"]
+        elif X is not None:
+            typer.echo(
+                f"windvane: without --target there is no score on {test}; the report compares its columns alone",
+                err=True,
+            )
+        typer.echo(model.report(out, X, y))
+
+
+def _write(frame: pd.DataFrame, out: Path) -> None:
+    """Write predictions to a file, or as CSV to the standard output where the name is "-"."""
+    from windvane.data.files import write_frame
+
+    if str(out) == "-":
+        typer.echo(frame.to_csv(index=False, lineterminator="\n"), nl=False)
+    else:
+        write_frame(frame, out)
 
 
 def _take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
@@ -210,9 +264,53 @@ def _choose_task(task: str | None, target: pd.Series, quiet: bool) -> str:
 
 
 def _print_result(model: AutoClassifier | AutoRegressor, run: Path) -> None:
-    typer.echo(_as_text(model.leaderboard().head(LEADERBOARD_ROWS)))
+    from windvane.evaluation.score_text import natural_score, score_text
+
+    metric, ensemble = model.predictor_.metric, model.predictor_.ensemble
+    typer.echo(_as_text(model.leaderboard().head(LEADERBOARD_ROWS), metric))
+    n = len(ensemble.members)
+    about = f" ({metric.name} of {model.positive_class_})" if metric.uses_positive else ""
+    quality = score_text(metric, metric.score(ensemble.loss))
+    typer.echo(f"validation {quality} of the ensemble of {n} trial{'s' * (n != 1)}, which it selected")
+    if hasattr(model, "test_score_"):
+        typer.echo(
+            f"test {score_text(metric, natural_score(metric, model.test_score_))} on rows that chose nothing{about}"
+        )
     typer.echo(f"kept in {run}")
 
 
-def _as_text(board: pd.DataFrame) -> str:
-    return board.reset_index().to_string(index=False, float_format=lambda value: f"{value:.5g}")
+def _as_text(board: pd.DataFrame, metric: Metric) -> str:
+    """Write a leaderboard in at most `WIDTH` columns; long names of families are cut."""
+    from windvane.evaluation.score_text import metric_name, score_number
+
+    title = metric_name(metric)[:MAX_TITLE]
+    rows = [("", "trial", "family", "weight", title, "fit s", "pred s", "status", "source")]
+    rows += [
+        (
+            str(rank),
+            str(row["trial"]),
+            str(row["family"]),
+            f"{row['ensemble_weight']:.2f}",
+            score_number(metric.score(row["validation_loss"])),
+            f"{row['fit_seconds']:.3g}",
+            f"{row['predict_seconds']:.2g}",
+            str(row["status"]),
+            str(row["source"]),
+        )
+        for rank, row in board.iterrows()
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    left = WIDTH - (sum(widths) - widths[FAMILY]) - 2 * (len(widths) - 1)
+    widths[FAMILY] = max(MIN_FAMILY, min(widths[FAMILY], left))
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if i in TEXTS else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(map(_cut, row, widths), widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

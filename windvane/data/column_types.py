@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from warnings import catch_warnings, simplefilter
 
@@ -262,10 +262,23 @@ def _columns(names: Sequence[str]) -> str:
     return f"{len(names)} columns are" if len(names) > 1 else "1 column is"
 
 
+def leave_out(schema: Schema, reasons: Mapping[str, str]) -> Schema:
+    """Drop columns, given name -> reason; InputError if an argument names no column, or no column is left."""
+    columns = tuple(
+        Column(column.name, "dropped", column.n_missing, reason=reasons[column.name])
+        if column.name in reasons
+        else column
+        for column in schema.columns
+    )
+    if all(column.kind == "dropped" for column in columns):
+        raise InputError(f"X has no column to learn from: each of the {len(columns)} is left out or constant.")
+    return dataclasses.replace(schema, columns=columns)
+
+
 def dropped_notes(schema: Schema) -> tuple[str, ...]:
     """Say which columns were left out, and why."""
     notes = []
-    for reason in ("constant", "no value"):
+    for reason in dict.fromkeys(column.reason for column in schema.columns if column.kind == "dropped"):
         names = [column.name for column in schema.columns if column.reason == reason]
         if names:
             plural = "s" if len(names) > 1 else ""

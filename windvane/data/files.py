@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import csv
 import functools
 import gzip
-import io
 import os
-import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -28,16 +25,15 @@ from windvane.data.arff import parse_arff
 from windvane.data.number_columns import number_forms
 from windvane.errors import InputError
 from windvane.runtime.columns.schema import is_one_row, of_array, with_text_names
+from windvane.runtime.delimited import DECLARED_DELIMITER, find_header
 
 Frame = pd.DataFrame | sp.csr_matrix
 
 READABLE = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".feather", ".arff", ".arff.gz")
 WRITABLE = (".csv", ".csv.gz", ".parquet", ".feather")
 
-_DELIMITERS = ",;\t|"
-_DECLARED_DELIMITER = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 _ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")
-_SNIFFED_BYTES, _SNIFFED_ROWS = 1 << 16, 50
+_SNIFFED_BYTES = 1 << 16
 _SNIFFED_NUMBERS = 1000  # rows that show how a file writes numbers
 
 
@@ -45,7 +41,7 @@ def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.Da
     """Read a table from a file; in CSV and TSV the columns `texts` stay texts."""
     file = Path(path)
     kind = _suffix(file, READABLE)
-    if not file.is_file():
+    if not os.path.isfile(file):  # False also for names that are too long
         raise InputError(f"{file} {'is a folder, not a file' if file.is_dir() else 'does not exist'}.")
     try:
         if kind == ".parquet":
@@ -213,6 +209,17 @@ def _decode(content: bytes) -> str:
         return content.decode("latin-1")
 
 
+def read_text(file: Path) -> str | None:
+    """Read a text file, compressed or not; None if it is none."""
+    try:
+        content = _read_bytes(file)
+    except (OSError, EOFError, zlib.error):
+        return None
+    if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return content.decode("utf-16", errors="replace")
+    return None if b"\0" in content else _decode(content)
+
+
 def _read_delimited(file: Path, texts: Iterable[str]) -> pd.DataFrame:
     """Read CSV or TSV with pandas' C parser, after a look at the beginning."""
     beginning = _read_bytes(file, _SNIFFED_BYTES)
@@ -222,8 +229,8 @@ def _read_delimited(file: Path, texts: Iterable[str]) -> pd.DataFrame:
     if len(beginning) == _SNIFFED_BYTES and encodings == _ENCODINGS:
         beginning = beginning[: beginning.rfind(b"\n") + 1] or beginning
     text = beginning.decode("utf-16" if encodings != _ENCODINGS else "utf-8-sig", errors="replace")
-    declared = _DECLARED_DELIMITER.match(text)  # the first line of what Excel writes
-    delimiter, header = _find_delimiter(text[declared.end() :] if declared else text)
+    declared = DECLARED_DELIMITER.match(text)  # the first line of what Excel writes
+    delimiter, header = find_header(text[declared.end() :] if declared else text)
     if declared:
         delimiter = declared[1]
     _refuse_duplicates(name for name in header if name)  # pandas would rename them
@@ -256,17 +263,3 @@ def _with_parted_thousands(frame: pd.DataFrame, delimiter: str, read_texts: Call
         if evidence.doubtful and any(form.decimal == "," for form in evidence.forms):
             frame[name] = texts[name]
     return frame
-
-
-def _find_delimiter(text: str) -> tuple[str, list[str]]:
-    """Find the delimiter that splits the first rows most evenly, and the header it gives."""
-    best: tuple[tuple[bool, float, int], str, list[str]] = ((False, 0.0, 1), ",", text.splitlines()[:1])
-    for delimiter in _DELIMITERS:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        rows = [row for row, _ in zip(reader, range(_SNIFFED_ROWS), strict=False) if row]
-        if rows:
-            width, times = Counter(map(len, rows)).most_common(1)[0]
-            rating = (width == len(rows[0]), times / len(rows), width)
-            if width > 1 and rating > best[0]:
-                best = (rating, delimiter, rows[0])
-    return best[1], best[2]

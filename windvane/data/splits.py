@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pandas.api import types
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 
-from windvane.data.column_types import Habit, date_format
+from windvane.data.column_types import infer_schema
 from windvane.errors import InputError
 from windvane.runtime.columns.table import Integers
 
@@ -58,31 +58,35 @@ def make_folds(
     By default rows are shuffled, and stratified by class or by quantiles of the target. One fold is a hold-out of a
     third of the rows, at most `MAX_HOLDOUT_ROWS`. In time order a hold-out is the last third, and k folds are k + 1
     blocks of rows, each validated after training on all blocks before it (as in scikit-learn's TimeSeriesSplit): the
-    rows of the first block are never validated, and rows of equal time stay together. A splitter has its own number of
-    folds.
+    rows of the first block are never validated, and rows of equal time stay together. With groups and time, a group
+    that occurs on both sides of a cut counts on one side alone; its other rows are in neither set of that fold. A
+    splitter has its own number of folds.
     InputError if there are too few rows, or if groups, time or splitter cannot be used or contradict each other.
     """
     by = by or SplitOptions()
     n_rows = len(target)
     if n_folds < 1 or max(2, n_folds) > n_rows:
         raise InputError(f"n_folds={n_folds} does not go with {n_rows} row(s): at least 2, and at least one a fold.")
-    if by.time is not None and (by.groups is not None or by.splitter is not None):
-        raise InputError(f"time and {'split' if by.groups is None else 'groups'} are both given; give one of them.")
+    if by.time is not None and by.splitter is not None:
+        raise InputError("time and split are both given; give one of them.")
     groups = None if by.groups is None else _ranks("groups", by.groups, n_rows)
     # Where a class must be added to a training set, the row of least rank is: the smallest group, the earliest time.
     rank = np.zeros(n_rows, dtype=np.int64) if groups is None else np.bincount(groups)[groups]
+    notes: list[str] = []
     if by.splitter is not None:
         folds = _own_folds(by.splitter, target, groups)
     elif by.time is not None:
         rank = _ranks("time", by.time, n_rows)
         folds = _time_folds(rank, n_folds)
+        notes += [] if groups is None else _part_groups(folds, groups, seed)
     else:
         strata = _strata(target, n_folds)
         valids = _spread(strata, n_folds, seed) if groups is None else _spread_groups(strata, groups, n_folds, seed)
         folds = [Fold(np.flatnonzero(~validation), np.flatnonzero(validation)) for validation in valids]
     if target.dtype.kind not in "iu":
-        return folds, ()
-    return _with_every_class(folds, target, rank, groups, classes)
+        return folds, tuple(notes)
+    folds, more = _with_every_class(folds, target, rank, groups, classes, in_time=by.time is not None)
+    return folds, (*notes, *more)
 
 
 def hold_out(target: Integers, share: float, *, seed: int, groups: Any = None) -> Fold:
@@ -127,11 +131,11 @@ def _ranks(name: str, labels: Any, n_rows: int) -> Integers:  # (n_rows,)
         if isinstance(labels, np.ndarray):
             labels = labels.astype(labels.dtype.newbyteorder("="))  # pandas knows no other order of bytes
         series = pd.Series(labels.to_pandas() if hasattr(labels, "to_pandas") else labels)
-        if name == "time" and types.infer_dtype(series, skipna=True) == "string":
+        if name == "time" and types.infer_dtype(series, skipna=True) in ("string", "mixed", "mixed-integer"):
             series = _read_times(series)
         codes, _ = pd.factorize(series, sort=True)
     except (TypeError, ValueError) as error:
-        allowed = "a label for each row" if name == "groups" else "numbers, dates, or texts such as 2024-12-31"
+        allowed = "a label for each row" if name == "groups" else "numbers, dates, or texts of them as in a column of X"
         raise InputError(f"{name} cannot be used: {error}. Allowed: {allowed}.") from error
     if len(codes) != n_rows:
         raise InputError(f"{name} has {len(codes)} values, but there are {n_rows} rows.")
@@ -140,17 +144,22 @@ def _ranks(name: str, labels: Any, n_rows: int) -> Integers:  # (n_rows,)
     return codes.astype(np.int64)
 
 
-def _read_times(series: pd.Series) -> Any:
-    """Read times that are written as texts: numbers as Python writes them, or dates of one unmistakable format."""
-    if series.notna().all() and pd.to_numeric(series, errors="coerce").notna().all():
-        return pd.to_numeric(series)
-    form, doubtful = date_format(list(dict.fromkeys(series.dropna())), Habit())
-    if doubtful:
+def _read_times(series: pd.Series) -> pd.Series:
+    """Read texts as a column of X is read: as numbers, dates or durations."""
+    distinct = series.dropna().astype(str).unique()
+    if len(distinct) < 2:
+        return series
+    frame = pd.DataFrame({"time": series.reset_index(drop=True)})
+    schema = infer_schema(frame)
+    column = schema.columns[0]
+    if column.kind not in ("number", "date", "duration"):
+        raise ValueError(f"{distinct[0]!r}, {distinct[1]!r} ... are neither numbers nor dates of one format")
+    if column.doubtful and column.kind == "date":
         raise InputError(
-            f"time holds texts such as {series.dropna().iloc[0]!r}, in which day and month could be exchanged: convert "
-            "them with pandas.to_datetime(..., format=...) before."
+            f"time holds texts such as {distinct[0]!r}, in which day and month could be exchanged: convert them with "
+            "pandas.to_datetime(..., format=...) before."
         )
-    return pd.to_datetime(series, format=form or "ISO8601", utc=form is not None and "%z" in form)
+    return pd.Series(schema.transform(frame).matrix[:, 0])  # of a date the days, with fractions
 
 
 def _strata(target: NDArray[Any], n_folds: int) -> Integers:  # (n,)
@@ -216,6 +225,36 @@ def _time_folds(time: Integers, n_folds: int) -> list[Fold]:
     return [Fold(np.sort(order[:cut]), np.sort(order[cut:end])) for cut, end in zip(cuts.tolist(), ends, strict=True)]
 
 
+def _part_groups(folds: list[Fold], groups: Integers, seed: int) -> list[str]:
+    """Have each group on one side of the cuts of folds in time order, changing the folds; returns a note.
+
+    Of the groups on both sides of a cut, the third with the largest share of rows after it is validated.
+    """
+    n_left = 0
+    for i, fold in enumerate(folds):
+        before, after = (
+            np.bincount(groups[rows], minlength=groups.max() + 1) for rows in (fold.train, fold.validation)
+        )
+        both = np.random.default_rng([seed, i]).permutation(np.flatnonzero((before > 0) & (after > 0)))
+        order = both[np.argsort(-after[both] / (before[both] + after[both]), kind="stable")]
+        count = round(len(both) * HOLDOUT)
+        if len(both) > 1 and not ((before == 0) & (after > 0)).any():
+            count = max(1, count)
+        train = fold.train[~np.isin(groups[fold.train], order[:count])]
+        validation = fold.validation[~np.isin(groups[fold.validation], order[count:])]
+        if not len(train) or not len(validation):
+            raise InputError(
+                f"groups and time leave fold {i} of {len(folds)} no row to {'validate' if len(train) else 'train on'}: "
+                f"{len(both)} group(s) occur both before and after its cut. Allowed: one of them, or more groups."
+            )
+        n_left += len(fold.train) + len(fold.validation) - len(train) - len(validation)
+        folds[i] = Fold(train, validation)
+    if not n_left:
+        return []
+    n_rows = round(n_left / len(folds))
+    return [f"Groups occur before and after the cuts in time; {n_rows:,} rows of a fold are left out, to part them."]
+
+
 def _own_folds(splitter: Any, target: NDArray[Any], groups: Integers | None) -> list[Fold]:
     """The folds of the user's splitter, checked."""
     if isinstance(splitter, int | str):
@@ -255,9 +294,15 @@ def _rows(part: Any, n_rows: int, name: str) -> Integers:
 
 
 def _with_every_class(
-    folds: list[Fold], target: Integers, rank: Integers, groups: Integers | None, classes: Sequence[Any] | None
+    folds: list[Fold],
+    target: Integers,
+    rank: Integers,
+    groups: Integers | None,
+    classes: Sequence[Any] | None,
+    *,
+    in_time: bool = False,
 ) -> tuple[list[Fold], tuple[str, ...]]:
-    """Add a row, or a group, of each class that a training set lacks."""
+    """Add a row, or a group, of each class that a training set lacks; in time order the earliest row alone."""
     there = np.bincount(target) > 0  # (k,)
     lacking = [there & (np.bincount(target[fold.train], minlength=len(there)) == 0) for fold in folds]
     rare = np.flatnonzero(np.any(lacking, axis=0)).tolist()
@@ -270,9 +315,12 @@ def _with_every_class(
     kept = []
     for i, (fold, lacks) in enumerate(zip(folds, lacking, strict=True)):
         if lacks.any():
-            rows = first[lacks] if groups is None else np.flatnonzero(np.isin(groups, groups[first[lacks]]))
+            rows = group = first[lacks] if groups is None else np.flatnonzero(np.isin(groups, groups[first[lacks]]))
+            if in_time:
+                rows = first[lacks]
             place = np.zeros(len(target), dtype=np.int8)  # 1 trains, 2 validates
             place[fold.validation] = 2
+            place[group] = 0
             place[fold.train] = place[rows] = 1
             fold = Fold(np.flatnonzero(place == 1), np.flatnonzero(place == 2))
             if len(fold.validation) == 0:

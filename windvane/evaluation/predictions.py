@@ -64,6 +64,11 @@ class Predictions:
         target, _ = encode_target(y, "regression" if model.classes is None else "classification", classes=model.classes)
         if table.n_rows != len(target):
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
+        return cls.of_table(model, table, target, weight)
+
+    @classmethod
+    def of_table(cls, model: FittedEnsemble, table: Table, target: NDArray[Any], weight: Floats | None = None) -> Self:
+        """Predict typed rows, with class codes or numbers as target."""
         return cls(
             table,
             np.arange(table.n_rows),

@@ -3,6 +3,7 @@
 ::
 
     predictor.py      predict, predict_proba, and a command
+    __init__.py       makes the folder a package, so that several can be imported at once
     runtime/          a copy of `windvane.runtime`
     manifest.json     columns, classes, members with their weights, hashes of all files
     members/          a folder for each model of each member
@@ -29,15 +30,19 @@ from windvane.version import VERSION
 
 # What each kind of model needs beside numpy, pandas and scipy.
 _PACKAGES = {"lightgbm": ("lightgbm",), "catboost": ("catboost",), "sklearn": ("scikit-learn", "skops")}
+INIT = """from .predictor import predict, predict_proba
+
+__all__ = ["predict", "predict_proba"]
+"""
 _MOST_LISTED = 20  # columns in README.txt
 _README = """A model found by windvane {version}, which it does not need any more.
 
     pip install -r requirements.txt
     python predictor.py table.csv > predictions.csv{proba}
 
-or, in Python with this folder on the path:
+or, in Python, where this folder is called churn and is beside your program:
 
-    from predictor import {names}
+    from churn import {names}
     predict(frame)    # a pandas DataFrame with the columns of training
 
 It predicts {what}.
@@ -60,6 +65,7 @@ def write_folder(manifest: Mapping[str, Any], predictor: Predictor, path: Path) 
         shutil.copytree(runtime, making / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
         template = (Path(str(files("windvane"))) / "export" / "predictor_template.py").read_text(encoding="utf-8")
         (making / "predictor.py").write_text(template, encoding="utf-8")
+        (making / "__init__.py").write_text(INIT, encoding="utf-8")
         _write_texts(predictor, making)
 
 

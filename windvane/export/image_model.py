@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windvane.errors import InputError
+from windvane.export.folder import INIT
 from windvane.runtime.serialization import new_folder, write_json
 from windvane.version import VERSION
 
@@ -34,9 +35,9 @@ _README = """{name}, trained by windvane {version}, which it does not need any m
     pip install -r requirements.txt
     python predictor.py images/ > predictions.csv    # with --proba a column for each class
 
-or, in Python with this folder on the path:
+or, in Python, where this folder is called birds and is beside your program:
 
-    from predictor import predict, predict_proba
+    from birds import predict, predict_proba
     predict(["photo.jpg"])
 
 It distinguishes {n} classes; model.json lists them in the order of the probabilities.
@@ -81,6 +82,7 @@ def write_program(folder: Path) -> None:
     """Write the program that predicts image files, with the part of the runtime that it needs."""
     package = Path(str(files("windvane")))
     shutil.copyfile(package / "export" / "image_predictor.py", folder / "predictor.py")
+    (folder / "__init__.py").write_text(INIT, encoding="utf-8")
     (folder / "runtime").mkdir()
     for name in _RUNTIME:
         shutil.copyfile(package / "runtime" / name, folder / "runtime" / name)

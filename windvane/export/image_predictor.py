@@ -1,13 +1,17 @@
 """Classify images with a network that windvane trained; windvane itself is not needed.
 
-from predictor import predict, predict_proba    # of a list of image files
-python predictor.py images/ > predictions.csv    # --proba for the probability of each class
+from birds import predict, predict_proba    # of a list of image files, where this folder is called birds
+python birds/predictor.py images/ > predictions.csv    # --proba for the probability of each class
+
+Several such folders can be imported in one program.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
+import importlib.util
 import json
 import math
 import sys
@@ -19,12 +23,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from runtime.images import CENTER_SHARE, crop_center, decode_image, resize_square  # type: ignore[import-not-found]
-
 HERE = Path(__file__).resolve().parent
 BATCH_SIZE = 32
+
+
+def import_runtime(name: str) -> Any:
+    """Import a module of the folder `runtime`, under a name of its own: other exported folders have one, too."""
+    package = f"runtime_{hashlib.sha256(str(HERE).encode()).hexdigest()[:16]}"
+    if package not in sys.modules:
+        places = [str(HERE / "runtime")]
+        spec = importlib.util.spec_from_file_location(
+            package, HERE / "runtime" / "__init__.py", submodule_search_locations=places
+        )
+        assert spec is not None and spec.loader is not None
+        sys.modules[package] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[package])
+    return importlib.import_module(f"{package}.{name}")
 
 
 @cache
@@ -44,12 +58,14 @@ def open_session() -> Any:
 
 def predict_proba(files: Sequence[str | Path]) -> NDArray[np.float32]:
     """Return probabilities (n, n_classes) of n files, in the order of the classes in model.json."""
-    size, found = read_settings()["image_size"], []
-    to_square, least = resize_square, size
+    size, found, images = read_settings()["image_size"], [], import_runtime("images")
+    to_square, least = images.resize_square, size
     if read_settings()["crop"] == "center":
-        to_square, least = crop_center, math.ceil(size / CENTER_SHARE)
+        to_square, least = images.crop_center, math.ceil(size / images.CENTER_SHARE)
     for start in range(0, len(files), BATCH_SIZE):
-        squares = [to_square(decode_image(Path(file), least), size) for file in files[start : start + BATCH_SIZE]]
+        squares = [
+            to_square(images.decode_image(Path(file), least), size) for file in files[start : start + BATCH_SIZE]
+        ]
         pixels = np.stack(squares).transpose(0, 3, 1, 2)  # (b, 3, s, s)
         found.append(open_session().run(None, {"images": pixels})[0])
     return np.concatenate(found)

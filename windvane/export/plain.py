@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,39 +37,47 @@ from windvane.runtime.columns.column_values import MISSING_TEXTS, vocabulary_ind
 from windvane.runtime.columns.schema import Column, Schema
 from windvane.runtime.models.fitted import FittedModel
 
+# Selects an ensemble without some families and some trials; None where that cannot be done.
+SelectAgain = Callable[[Collection[str], Collection[int]], Predictor | None]
 # What missing values are called when they are made texts.
 _MISSING_NAMES = frozenset(("nan", "None", "<NA>", "NaT"))
 
 
-def to_sklearn(predictor: Predictor) -> Any:
+def to_sklearn(predictor: Predictor, select_again: SelectAgain = lambda families, numbers: None) -> Any:
     """Build a predictor from scikit-learn's objects.
 
-    Members that scikit-learn cannot express are left out, with a warning; InputError if none is left, or if the table
-    itself cannot be expressed.
+    If scikit-learn cannot express a member, `select_again` selects another ensemble without some families and trials,
+    and a warning states its loss; where it returns None, the member is left out of this one. InputError if no member is
+    left, or if the table itself cannot be expressed.
     """
-    obstacles = _table_obstacles(predictor)
-    left_out = dict[str, str]()
-    kept = []
-    for i, (member, models) in enumerate(zip(predictor.ensemble.members, predictor.models, strict=True)):
-        reason = _member_obstacle(predictor, member.family, models)
-        if reason is None:
-            kept.append(i)
-        else:
-            left_out[f"{member.family} #{member.number} (weight {member.weight:.2f})"] = reason
-    if obstacles or not kept:
-        reasons = [*obstacles, *dict.fromkeys(left_out.values())]
+    obstacles, left_out = _table_obstacles(predictor), _left_out(predictor)
+    if left_out and not obstacles:
+        other = _expressible(predictor, select_again)
+        named = "; ".join(f"{name}: {reason}" for name, reason in left_out.values())
+        text = f"scikit-learn cannot express {len(left_out)} of {len(predictor.models)} members ({named}). "
+        if other is not None:
+            metric, losses = predictor.metric, (other.ensemble.loss, predictor.ensemble.loss)
+            scores = [f"{metric.score(loss):.5g} (loss {loss:.5g})" for loss in losses]
+            text += (
+                f"A second ensemble without them was selected on the validation rows: {metric.name} {scores[0]} there, "
+                f"{scores[1]} for the whole ensemble. export(folder) keeps all members."
+            )
+            predictor, left_out = other, {}
+        elif len(left_out) < len(predictor.models):
+            text += (
+                "The converted ensemble leaves them out, so it predicts differently, with a loss that is not known "
+                "here: only a run directory with its data has the predictions to select another ensemble on. "
+                "export(folder) keeps all members."
+            )
+            predictor = _only(predictor, [i for i in range(len(predictor.models)) if i not in left_out])
+            left_out = {}
+        if not left_out:
+            warnings.warn(text, UserWarning, stacklevel=3)
+    if obstacles or left_out:
+        reasons = [*obstacles, *dict.fromkeys(reason for _, reason in left_out.values())]
         raise InputError(
             f"scikit-learn cannot say this model: {'; '.join(reasons)}. export(folder) may: see docs/guide/export.md."
         )
-    if left_out:
-        named = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        warnings.warn(
-            f"scikit-learn cannot express {len(left_out)} of {len(predictor.models)} members ({named}). The converted "
-            "ensemble leaves them out, so it predicts differently. export(folder) keeps all members.",
-            UserWarning,
-            stacklevel=3,
-        )
-        predictor = _only(predictor, kept)
     steps = [("columns", _front(predictor.schema)), *_back(predictor)]
     pipeline, decision_weights = Pipeline(steps), predictor.ensemble.decision_weights
     if decision_weights is None or predictor.classes is None:
@@ -79,6 +87,31 @@ def to_sklearn(predictor: Predictor) -> Any:
     label = predictor.classes[1:].tolist()[0]
     whole = FixedThresholdClassifier(frozen, threshold=threshold, pos_label=label, response_method="predict_proba")
     return whole.fit(np.zeros((2, 1)), predictor.classes)
+
+
+def _left_out(predictor: Predictor) -> dict[int, tuple[str, str]]:
+    """Position -> name and reason of each member that scikit-learn cannot express."""
+    found = {}
+    for i, (member, models) in enumerate(zip(predictor.ensemble.members, predictor.models, strict=True)):
+        reason = _member_obstacle(predictor, member.family, models)
+        if reason is not None:
+            found[i] = f"{member.family} #{member.number} (weight {member.weight:.2f})", reason
+    return found
+
+
+def _expressible(predictor: Predictor, select_again: SelectAgain) -> Predictor | None:
+    """Select ensembles until scikit-learn can express every member."""
+    families: set[str] = set()
+    numbers: set[int] = set()
+    found: Predictor | None = predictor
+    while found is not None and (left_out := _left_out(found)):
+        for i in left_out:
+            member, models = found.ensemble.members[i], found.models[i]
+            numbers.add(member.number)
+            if _family_obstacle(found, member.family, models) is not None:
+                families.add(member.family)
+        found = select_again(families, numbers)
+    return None if found is None or _table_obstacles(found) else found
 
 
 def _only(predictor: Predictor, kept: Sequence[int]) -> Predictor:
@@ -117,15 +150,23 @@ def _table_obstacles(predictor: Predictor) -> list[str]:
 
 def _member_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -> str | None:
     """Name what scikit-learn has no word for in the models of a member."""
+    of_family = _family_obstacle(predictor, family, models)
+    if of_family is not None:
+        return of_family
+    if any(isinstance(model, FittedModel) and model.encoder.generated is not None for model in models):
+        return "features generated from pairs of columns"
+    if any(0 < len(getattr(model, "classes", ())) < predictor.task.n_classes for model in models):
+        return "a model whose fold had not all classes"
+    return None
+
+
+def _family_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -> str | None:
+    """Name what scikit-learn has no word for in any model of a family on this table."""
     kinds = {getattr(model, "kind", "") for model in models}
     if not kinds <= set(BUILDERS):
         return f"the family {family!r}"
     if "catboost" in kinds and any(column.kind == "category" for column in predictor.schema.columns):
         return "CatBoost with categories, which it wants as texts beside numbers"
-    if any(isinstance(model, FittedModel) and model.encoder.generated is not None for model in models):
-        return "features generated from pairs of columns"
-    if any(0 < len(getattr(model, "classes", ())) < predictor.task.n_classes for model in models):
-        return "a model whose fold had not all classes"
     return None
 
 

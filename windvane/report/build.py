@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from windvane.evaluation.curves import classification_figures, regression_figures
+from windvane.evaluation.identifiers import find_identifiers
 from windvane.evaluation.importance import encoded_columns, matrix_columns, permutation_importance
 from windvane.pages.html_builder import Page, Section, check_path, code, note, paragraph, table, write_page
 from windvane.report.data_checks import count_shared_rows, find_data_issues, single_column_scores
@@ -44,9 +45,12 @@ def build_report(data: ReportData) -> Page:
     column_scores = {} if problem is None else single_column_scores(problem, columns, SEED)
     issues = None if problem is None else find_data_issues(problem, data.schema, column_scores, data.labels)
     sections: list[Section | None] = [data_section(data, issues, column_scores)]
-    if problem is not None and data.test is not None:
-        shift = measure_dataset_shift(problem.table, data.test.table, columns, SEED)
-        sections.append(shift_section(shift, count_shared_rows(problem.table, data.test.table), len(data.test)))
+    if problem is not None and data.other_rows is not None:
+        ids = find_identifiers(data.schema, problem.table)  # new rows have new ones: that is no shift
+        names = {name: places for name, places in columns.items() if name not in ids}
+        shift = measure_dataset_shift(problem.table, data.other_rows, names, SEED)
+        n_shared = count_shared_rows(problem.table, data.other_rows)
+        sections.append(shift_section(shift, n_shared, data.other_rows.n_rows))
     if data.trials:
         sections.append(search_section(data))
     sections += [

@@ -13,23 +13,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from windvane.evaluation.importance import matrix_columns
-from windvane.evaluation.metric_functions import r2, roc_auc
+from windvane.evaluation.identifiers import MAX_TREE_ROWS, find_identifiers, score_column
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.search.problem import Problem
 
 MAX_ROWS = 200_000  # compared for duplicates
-MAX_TREE_ROWS = 4_000  # for a tree on one column: one half to learn from, the other to evaluate
-MAX_SECONDS = 5.0  # for all these trees
+MAX_SECONDS = 5.0  # for the trees on one column each
 NEARLY_PERFECT = 0.99  # ROC AUC or R2 of one column alone
 RARE_CLASS_ROWS = 20
 IMBALANCE = 0.02  # rows of the rarest class over those of the most frequent one
 MAX_NAMED = 8
 MANY_VALUES, MANY_DISTINCT = 100, 0.1  # of a category: values, and their share of the rows
-NEARLY_ALL = 0.95
 
 
 @dataclass(frozen=True)
@@ -88,34 +84,7 @@ def single_column_scores(problem: Problem, columns: Mapping[str, Sequence[int]],
     for name, positions in columns.items():
         if time.monotonic() > end:
             break
-        found[name] = _tree_score(matrix[:, positions], target, half, problem.task.n_classes)
-    return found
-
-
-def _tree_score(values: Floats, target: NDArray[Any], half: NDArray[np.bool_], n_classes: int) -> float:
-    settings = {"min_samples_leaf": 3, "max_leaf_nodes": max(32, 2 * n_classes), "random_state": 0}
-    if n_classes == 0:
-        tree = DecisionTreeRegressor(**settings).fit(values[half], target[half])
-        return r2(target[~half].astype(float), tree.predict(values[~half]))
-    tree = DecisionTreeClassifier(**settings).fit(values[half], target[half])
-    probabilities = np.zeros(((~half).sum(), n_classes))
-    probabilities[:, tree.classes_] = tree.predict_proba(values[~half])
-    return roc_auc(target[~half], probabilities)
-
-
-def find_identifiers(schema: Schema, table: Table, columns: Mapping[str, Sequence[int]]) -> list[str]:
-    """Categories with another value in nearly every row, and whole numbers that count the rows."""
-    n = table.n_rows
-    found = []
-    for column in schema.columns:
-        if column.kind == "category" and n >= RARE_CLASS_ROWS:
-            if (column.n_unique or 0) >= NEARLY_ALL * max(n - column.n_missing, 1):
-                found.append(column.name)
-        elif column.kind == "number" and column.n_missing == 0 and n > MANY_VALUES:
-            values = np.asarray(table.matrix[:, columns[column.name][0]])
-            counting = values.max() - values.min() < 1.5 * n and (values == np.floor(values)).all()
-            if counting and len(np.unique(values)) == n:
-                found.append(column.name)
+        found[name] = score_column(matrix[:, positions], target, half, problem.task.n_classes)
     return found
 
 
@@ -161,12 +130,13 @@ def _duplicate_issues(found: DuplicateRows) -> list[str]:
 
 def _column_issues(problem: Problem, schema: Schema) -> list[str]:
     n, texts = problem.table.n_rows, []
-    ids = find_identifiers(schema, problem.table, matrix_columns(schema))
+    ids = find_identifiers(schema, problem.table)
     if ids:
-        texts.append(f"{_named(ids)}: another value in (nearly) every row, like an identifier. Remove it if it is one.")
-    dropped = [column.name for column in schema.columns if column.kind == "dropped"]
-    if dropped:
-        texts.append(f"{_named(dropped)}: constant or empty, not used.")
+        texts.append(f"{_named(ids)}: another value in (nearly) every row, like an identifier. Ignore it if it is one.")
+    reasons = dict.fromkeys(column.reason or "" for column in schema.columns if column.kind == "dropped")
+    for reason in reasons:
+        dropped = [column.name for column in schema.columns if column.kind == "dropped" and column.reason == reason]
+        texts.append(f"{_named(dropped)}: {reason}, not used.")
     many = [
         f"{column.name} ({column.n_unique:,} values)"
         for column in schema.columns

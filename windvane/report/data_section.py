@@ -54,7 +54,11 @@ def data_section(data: ReportData, issues: Sequence[str] | None, column_scores: 
             note("No issues: no duplicates, identifiers, columns that reveal the target, rare classes.", "good")
         )
     else:
-        content.append(note("The data were not kept in the run directory, so they were not checked for issues."))
+        content.append(
+            note(
+                "The data are not here: a saved model has none, nor a run with keep_data=False. They were not checked."
+            )
+        )
     figures = []
     if problem is not None and task.is_classification:
         figures.append(_class_figure(problem.target, data.labels))

@@ -56,6 +56,9 @@ def measure_dataset_shift(
     first, second = (
         np.asarray(table.matrix[np.sort(rng.choice(table.n_rows, m, replace=False))]) for table in (train, test)
     )
+    places = [place for positions in columns.values() for place in positions]
+    columns = {name: [places.index(place) for place in positions] for name, positions in columns.items()}
+    first, second = first[:, places], second[:, places]
     matrix, is_test = np.concatenate([first, second]), np.repeat([0, 1], m)  # (2m, p), (2m,)
     forest = RandomForestClassifier(N_TREES, min_samples_leaf=5, random_state=seed)
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed)

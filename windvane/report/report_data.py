@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from windvane.data.files import to_frame
 from windvane.data.task import Task
 from windvane.errors import InputError, RunError
 from windvane.evaluation.metrics import Metric
@@ -23,6 +24,7 @@ from windvane.search.problem import Problem
 from windvane.search.run_directory import RunDirectory
 from windvane.search.strategy.policy import Policy
 from windvane.search.trial import Trial
+from windvane.search.unseen_rows import read_test_rows
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class ReportData:
     problem: Problem | None = None  # the training data, if they were kept
     validation: Predictions | None = None  # out of fold
     test: Predictions | None = None
+    other_rows: Table | None = None  # rows that the search did not see, with or without their target
 
     @classmethod
     def of(cls, model: Any, X_test: Any = None, y_test: Any = None) -> Self:
@@ -48,8 +51,8 @@ class ReportData:
         Raises NotFittedError, and InputError if the test set does not fit the model.
         """
         check_is_fitted(model, "predictor_")
-        if (X_test is None) != (y_test is None):
-            raise InputError("X_test and y_test belong together; only one of them was given.")
+        if X_test is None and y_test is not None:
+            raise InputError("y_test belongs to X_test, which was not given.")
         predictor, directory = model.predictor_, getattr(model, "_directory", None)
         data = cls(
             predictor,
@@ -59,11 +62,18 @@ class ReportData:
             directory,
             is_permanent=model.run_dir is not None,
             test_score=getattr(model, "test_score_", None),
-            test=None if X_test is None else Predictions.of_test(predictor, X_test, y_test),
+            test=None if y_test is None else Predictions.of_test(predictor, X_test, y_test),
         )
-        if directory is None or not directory.exists():
+        if data.test is not None:
+            data = replace(data, other_rows=data.test.table)
+        elif X_test is not None:
+            data = replace(data, other_rows=predictor.schema.transform(to_frame(X_test)))
+        if directory is None or not directory.exists() or directory.manifest().get("kind") != "run":
             return data
         data = replace(data, manifest=directory.manifest())
+        if X_test is None and data.test_score is not None:  # the rows that fit was given
+            kept = read_test_rows(directory.test, predictor)
+            data = replace(data, test=kept, other_rows=None if kept is None else kept.table)
         try:
             problem = Problem.read(directory.data, predictor.metric)
         except RunError:  # keep_data=False
@@ -114,7 +124,7 @@ def out_of_fold(predictor: Predictor, problem: Problem, directory: RunDirectory)
     for member in ensemble.members:
         try:
             prediction = np.load(directory.checkpoint(member.number, member.checkpoint) / "valid.npy")
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError, MemoryError):
             return None
         if prediction.shape != shape:
             return None

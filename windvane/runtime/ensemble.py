@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from .columns.table import Floats
 from .errors import ModelFileError
+
+MAX_NUMBER = 2**31  # of a trial
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,15 @@ class Member:
     family: str
     weight: float  # above 0
     folds: tuple[int, ...] = ()  # whose models predict, ascending; empty for all
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether a record of it can be true; the name of a checkpoint is no path to elsewhere."""
+        names = (self.checkpoint, self.family)
+        named = all(isinstance(name, str) and not set(name) & set("/\\\0") for name in names)
+        weighed = isinstance(self.weight, int | float) and 0 < self.weight <= 1 + 1e-9
+        numbered = all(0 <= number < MAX_NUMBER for number in (self.number, *self.folds))
+        return named and self.checkpoint not in (".", "..") and weighed and numbered
 
 
 @dataclass(frozen=True)
@@ -52,8 +64,10 @@ class Ensemble:
                 raise ValueError(f"weights {weights.tolist()} are not above 0 with the sum 1")
             if not (np.all(factors > 0) and np.all(np.isfinite(factors))):
                 raise ValueError("temperature and decision weights are not finite and above 0")
+            if not all(member.is_sound for member in members) or not 0 < ensemble.temperature < math.inf:
+                raise ValueError("a member or the temperature is out of range")
             return replace(ensemble, members=members, decision_weights=decision_weights)
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ModelFileError(f"The record of the ensemble is damaged: {error!r}") from error
 
 

@@ -86,7 +86,7 @@ def drop_earlier(folder: Path, name: str) -> None:
 def _read_record(checkpoint: Path) -> Trial | None:
     try:
         return Trial.from_json(read_sealed(checkpoint / _RECORD)["trial"])
-    except (ModelFileError, ValueError, TypeError, KeyError):
+    except (ModelFileError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
 
 

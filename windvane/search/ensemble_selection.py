@@ -104,6 +104,7 @@ class EnsembleBuilder:
 
     def __init__(self, problem: Problem, directory: RunDirectory, size: int, max_seconds: float = float("inf")) -> None:
         self.directory, self.size, self.max_seconds = directory, size, max_seconds
+        self.counts_time = True  # False: the clock has no say unless the time would not suffice
         self._task: Task = problem.task
         self._metric = problem.metric
         self._train_sizes = [len(fold.train) for fold in problem.folds]
@@ -158,7 +159,8 @@ class EnsembleBuilder:
             return np.inf
         started = time.perf_counter()
         self._loss(single.astype(float))
-        return self.max_seconds / max(time.perf_counter() - started, 1e-9)
+        calls = self.max_seconds / max(time.perf_counter() - started, 1e-9)
+        return np.inf if not self.counts_time and calls > 2 * self.size * MAX_CANDIDATES else calls
 
     def _spread(self, blend: Floats) -> float:
         weight = self._weight
@@ -189,7 +191,7 @@ class EnsembleBuilder:
         if key not in self._predictions:
             try:
                 array: Singles = np.load(self.directory.checkpoint(*key) / "valid.npy")
-            except (OSError, ValueError):
+            except (OSError, ValueError, EOFError, MemoryError):
                 return None  # a newer checkpoint has replaced it, or it is damaged
             if array.shape[0] != len(self._target):
                 return None

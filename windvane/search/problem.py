@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from windvane.data.column_types import doubts, dropped_notes, infer_schema, reading_notes
+from windvane.data.column_types import doubts, dropped_notes, infer_schema, leave_out, reading_notes
 from windvane.data.files import to_frame
 from windvane.data.rows import order_notes, take_rows, take_split
 from windvane.data.splits import Fold, SplitOptions, make_folds
@@ -24,11 +24,12 @@ from windvane.data.table_io import read_table, write_table
 from windvane.data.target import TaskType, choose_positive, counted_rows, encode_target, written_form
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, RunError, unknown_name_error
+from windvane.evaluation.identifiers import find_identifiers, useless_columns
 from windvane.evaluation.metrics import Metric, check_own_metric, get_metric
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import DataSplit, Family
 from windvane.models.sklearn_family import SklearnFamily
-from windvane.runtime.columns.schema import Schema
+from windvane.runtime.columns.schema import CARRIED, IDENTIFIER, IGNORED, Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.runtime.labels import labels_to_json
 from windvane.runtime.serialization import writing
@@ -146,7 +147,7 @@ class Problem:
                 folds=folds,
                 seed=seed,
             )
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, MemoryError, zipfile.BadZipFile) as error:
             raise RunError(f"The data of the run in {folder.parent} cannot be read: {error}") from error
 
 
@@ -175,6 +176,8 @@ def prepare_problem(
     time: Any = None,
     split: Any = None,
     sample_weight: Any = None,
+    ignore: Any = None,
+    id_columns: Any = None,
     positive_class: Any = None,
     owner: str = "estimator",
 ) -> PreparedProblem:
@@ -202,8 +205,13 @@ def prepare_problem(
             f"X and y have different lengths: {n_rows} and {len(target)} "
             f"(inconsistent numbers of samples: [{n_rows}, {len(target)}]). Allowed: one target for each row."
         )
-    schema = infer_schema(frame)
+    schema = _leave_out_named(infer_schema(frame), {"ignore": ignore, "id_columns": id_columns})
     table = schema.transform(frame, owner=owner)
+    suspects: list[str] = []
+    if not settings.keep_ids:
+        kept, suspects = _leave_out_identifiers(schema, table, target, 0 if classes is None else len(classes))
+        if kept is not schema:
+            schema, table = kept, kept.transform(frame, owner=owner)
     kind: Kind = "regression" if classes is None else "binary" if len(classes) == 2 else "multiclass"
     task = Task(kind, n_rows, table.n_columns, 0 if classes is None else len(classes))
     positive, why = (None, "") if classes is None else choose_positive(positive_class, classes, target)
@@ -223,7 +231,7 @@ def prepare_problem(
         classes,
         policy,
         supported_families(chosen, task, table),
-        warnings=(*reordered, *doubts(schema), *notes),
+        warnings=(*reordered, *doubts(schema), *suspects, *notes),
         notes=(
             *_positive_notes(resolved, classes, why),
             *([] if form is None else [f"The target is read as numbers written like {form}."]),
@@ -231,6 +239,36 @@ def prepare_problem(
             *dropped_notes(schema),
         ),
     )
+
+
+def _leave_out_named(schema: Schema, given: Mapping[str, Any]) -> Schema:
+    """Drop the columns that the arguments ``ignore`` and ``id_columns`` name."""
+    reasons: dict[str, str] = {}
+    for argument, names in given.items():
+        if names is None:
+            continue
+        for name in [names] if isinstance(names, str) else list(names):
+            if str(name) not in schema.feature_names or not schema.columns:
+                raise unknown_name_error(argument, name, schema.feature_names)
+            reasons[str(name)] = IGNORED if argument == "ignore" else CARRIED
+    return leave_out(schema, reasons) if reasons else schema
+
+
+def _leave_out_identifiers(
+    schema: Schema, table: Table, target: NDArray[Any], n_classes: int
+) -> tuple[Schema, list[str]]:
+    """Drop what looks like an identifier and is of no use on rows that were not learned from; also what is doubtful."""
+    found = find_identifiers(schema, table)
+    useless = useless_columns(found, schema, table, target, n_classes)
+    if useless and all(column.kind == "dropped" or column.name in useless for column in schema.columns):
+        return schema, []  # nothing else could be learned from
+    doubts = [
+        f"Column {name!r} looks like an identifier, but predicts the target, as the number of a row does in a sorted "
+        "table. It is learned from; ignore= (--ignore) leaves it out."
+        for name in found
+        if name not in useless
+    ]
+    return leave_out(schema, dict.fromkeys(useless, IDENTIFIER)) if useless else schema, doubts
 
 
 def _positive_notes(metric: Metric, classes: NDArray[Any] | None, why: str) -> list[str]:

@@ -10,6 +10,7 @@
       trials/00012/checkpoint_0003/   validation predictions and the model of every fold
       ensemble.json     weights of the members, temperature, decision weights; losses over time
       log.txt           what the libraries print in the workers
+      test/             rows that the search did not see, and the score on them
       tmp/              scratch files of the workers; deleted when a fit ends
 """
 
@@ -37,6 +38,7 @@ class RunDirectory:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.data = root / "data"
+        self.test = root / "test"
         self.trials = root / "trials"
         self.history = root / "history.jsonl"
         self.log = root / "log.txt"
@@ -45,7 +47,7 @@ class RunDirectory:
 
     def exists(self) -> bool:
         """Whether a run was started here."""
-        return (self.root / "manifest.json").exists()
+        return os.path.exists(self.root / "manifest.json")  # False also for names that are too long
 
     def create(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest of a new run; raises RunError if the directory holds something else.

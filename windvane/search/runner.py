@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -150,9 +150,9 @@ def _check_same(directory: RunDirectory, identity: Mapping[str, Any]) -> None:
     if len(different) > 1 and "folds" in different:
         different.remove("folds")  # they follow from the others
     if different:
-        for values in (earlier, identity := dict(identity)):
-            if values["positive_class"] is not None:
-                values["positive_class"] = labels_from_json(manifest["classes"]).tolist()[values["positive_class"]]
+        if different == ["positive_class"]:
+            labels = labels_from_json(manifest["classes"]).tolist()
+            earlier, identity = ({"positive_class": labels[values["positive_class"]]} for values in (earlier, identity))
         shown = "; ".join(f"{key}: {earlier[key]!r} there, {identity[key]!r} here" for key in different)
         raise RunMismatchError(
             f"run_dir={str(directory.root)!r} holds a run with other {', '.join(different)} ({shown}). "
@@ -296,6 +296,33 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
         manifest, ensemble, folders, families=families, metric=resolved, threads=threads
     )
     return SearchResult(predictor, history.trials, directory.read_curve(), Policy(**manifest["policy"]))
+
+
+def select_without(
+    directory: RunDirectory,
+    predictor: Predictor,
+    size: int,
+    own_families: Mapping[str, Family],
+    families: Collection[str],
+    numbers: Collection[int],
+) -> Predictor | None:
+    """Select an ensemble of a run without some families and trials, on the same validation predictions.
+
+    None if the run kept no data or no other trial is usable.
+    """
+    if not (directory.data / "task.json").exists():
+        return None
+    manifest = directory.manifest()
+    left = [t for t in directory.read_history().trials if t.family not in families and t.number not in numbers]
+    builder = EnsembleBuilder(_read_data(directory, manifest, predictor.metric), directory, size)
+    ensemble = builder.build(left, finish=True)
+    ensemble = ensemble and _whole_ensemble(ensemble, left, directory, builder)
+    if ensemble is None:
+        return None
+    folders = directory.model_folders(ensemble)
+    return persistence.open_predictor(
+        manifest, ensemble, folders, families=own_families, metric=predictor.metric, threads=predictor.threads
+    )
 
 
 def _whole_ensemble(

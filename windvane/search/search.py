@@ -115,6 +115,7 @@ class Search:
                 self.writer.close(1.0)
                 raise
         self._stop_running()
+        self._limit_builder()
         ensemble = self.builder.build(self.history.trials, finish=True)
         self.writer.close(max(1.0, self.budget.left()))
         if self.writer.error is not None and not self.error:
@@ -188,11 +189,18 @@ class Search:
 
     def _update_ensemble(self) -> None:
         trials = [*self.history.trials, *self._live.values()]
+        self._limit_builder()
         ensemble = self.builder.build(trials)
         self._ensemble_updated, self._ensemble_is_due = time.monotonic(), False
         if ensemble is not None:
             best = min(trial.loss for trial in trials if trial.usable)
             self.curve.append((self.budget.now(), best, ensemble.loss))
+
+    def _limit_builder(self) -> None:
+        """With a limit on trials an ensemble may take the time that is left: only a budget that ends cuts it."""
+        if not self._has_clock:
+            self.builder.counts_time = False
+            self.builder.max_seconds = max(0.02 * self.budget.seconds, self.budget.left())
 
     def _on_idle(self) -> None:
         self.listener.tick()

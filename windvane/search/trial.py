@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -114,6 +115,11 @@ class Trial:
     def from_json(cls, record: Mapping[str, Any]) -> Trial:
         """Read the result of `to_json`; raises KeyError, TypeError or ValueError if it is not the record of a trial."""
         trial = cls(**record)
+        texts = (trial.family, trial.status, trial.source)
+        sound = type(trial.number) is int and trial.number >= 0 and all(isinstance(text, str) for text in texts)
+        named = trial.checkpoint is None or re.fullmatch(r"\w+", trial.checkpoint)  # no path to elsewhere
+        if not sound or not named or not isinstance(trial.config, Mapping):
+            raise ValueError("a field of the trial has a value that it cannot have")
         return replace(
             trial,
             loss=math.inf if trial.loss is None else float(trial.loss),

@@ -44,6 +44,10 @@ FEW_ROWS = 300  # up to here values are looked up one by one: making a hash tabl
 Kind = Literal["number", "category", "date", "duration", "text", "dropped"]
 Frame = pd.DataFrame | sp.csr_matrix
 
+# Why a column is not learned from, beside being constant or without a value.
+IGNORED = "ignored"
+IDENTIFIER = "like an identifier, and of no use for other rows"
+CARRIED = "carried into the predictions"
 MAX_NAMED = 10  # columns named in a note or an error
 ARRAY = "windvane: positions of an array"  # the name of the columns' index of a frame that was an array
 
@@ -189,6 +193,11 @@ class Schema:
     def feature_names(self) -> list[str]:
         """Names of the columns of training, dropped ones included; "x0", "x1" ... where they had none."""
         return [column.name for column in self.columns] or [f"x{i}" for i in range(self.n_sparse)]
+
+    @property
+    def id_columns(self) -> list[str]:
+        """Names of the columns that name the rows of a table, and stand beside their predictions."""
+        return [column.name for column in self.columns if column.reason == CARRIED]
 
     @property
     def text_columns(self) -> list[str]:

@@ -1,0 +1,141 @@
+"""Tables to predict, of which no row is lost: what cannot be read is named row by row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from windvane.data.files import read_frame, read_text
+from windvane.errors import InputError, MissingColumnsError
+from windvane.runtime.columns.schema import Column, Schema, is_unnamed
+from windvane.runtime.delimited import DECLARED_DELIMITER, find_header
+
+READ = ("number", "date", "duration")  # kinds of columns whose values can be wrong
+MAX_BAD_VALUES = 1_000  # of a column; with more the table is another one
+_TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_EMPTY_LINE = re.compile(r"\n[ \t]*\r?\n[\s]*\S|\A\s*\n")
+
+
+def read_rows(path: str | os.PathLike[str], texts: Sequence[str] = ()) -> tuple[pd.DataFrame, dict[int, str]]:
+    """Read a table as `read_frame` does, the columns `texts` as texts, with the reason why a row is bad, by position.
+
+    Empty lines and lines with too many fields become rows.
+    """
+    file = Path(path)
+    text = read_text(file) if file.name.lower().endswith(_TEXT) and os.path.isfile(file) else None
+    try:
+        frame = read_frame(file, texts)
+        if text is None or not _EMPTY_LINE.search(text):
+            return frame, {}
+    except InputError:
+        if text is None:
+            raise
+    declared = DECLARED_DELIMITER.match(text)
+    text = text[declared.end() :] if declared else text
+    delimiter, header = find_header(text)
+    delimiter = declared[1] if declared else delimiter
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error:
+        return read_frame(file, texts), {}  # which says why
+    while lines and not lines[-1]:
+        lines.pop()
+    width = len(header)
+    faults = {i: _fault(line, width) for i, line in enumerate(lines[1:]) if len(line) > width or not line}
+    if width == 1:  # an empty line is a row with a missing value
+        faults = {i: fault for i, fault in faults.items() if lines[i + 1]}
+    if not faults and width > 1:
+        return read_frame(file, texts), {}
+    with tempfile.TemporaryDirectory(prefix="windvane-") as folder:
+        cleaned = Path(folder) / ("rows.tsv" if delimiter == "\t" else "rows.csv")
+        with cleaned.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+            writer.writerows([""] * width if i in faults or not line else line for i, line in enumerate(lines, -1))
+        return read_frame(cleaned, texts), faults
+
+
+def find_bad_rows(schema: Schema, frame: pd.DataFrame) -> dict[int, str]:
+    """Position -> reason of each row with a value that its column cannot have."""
+    by_name = schema.named and not is_unnamed(frame)
+    found: dict[int, str] = {}
+    for i, column in enumerate(schema.columns):
+        if column.kind not in READ:
+            continue
+        values: pd.Series = frame[column.name] if by_name else frame.iloc[:, i]
+        for row, reason in _bad_values(column, values.rename(column.name).reset_index(drop=True)):
+            found.setdefault(row, reason)
+    return found
+
+
+def predict_rows(
+    predict: Callable[[pd.DataFrame], pd.DataFrame], schema: Schema, frame: pd.DataFrame, faults: dict[int, str]
+) -> pd.DataFrame:
+    """Predict what can be predicted; where there are bad rows, these are empty, and a column "error" says why.
+
+    Columns that name the rows stand first, as they are. InputError if no row can be predicted.
+    """
+    carried = [name for name in schema.id_columns if name in frame.columns]
+    beside = frame[carried].reset_index(drop=True)
+    try:
+        if not faults:
+            return pd.concat([beside, predict(frame)], axis=1)
+        bad = faults
+        found = predict(frame.iloc[_others(bad, len(frame))])
+    except MissingColumnsError:
+        raise
+    except InputError:
+        bad = {**find_bad_rows(schema, frame), **faults}
+        if not bad or len(bad) == len(frame):
+            raise
+        found = predict(frame.iloc[_others(bad, len(frame))])
+    rows = pd.RangeIndex(len(frame))
+    found = found.astype(object).set_axis(_others(bad, len(frame)), axis=0).reindex(rows)
+    texts = [bad.get(row) for row in rows]
+    return pd.concat([beside, found.infer_objects(), pd.Series(texts, name="error", dtype=object)], axis=1)
+
+
+def _others(bad: dict[int, str], n_rows: int) -> list[int]:
+    return [row for row in range(n_rows) if row not in bad]
+
+
+def _fault(line: Sequence[str], width: int) -> str:
+    return f"the line has {len(line)} fields, the header {width}" if line else "the line is empty"
+
+
+def _bad_values(column: Column, values: pd.Series) -> list[tuple[int, str]]:
+    """Find rows of a column that it cannot have, looking at each distinct value once."""
+    one = Schema(columns=(column,), named=True)
+
+    def fault_of(some: pd.Series) -> str | None:
+        try:
+            one.transform(some.to_frame())
+        except InputError as error:
+            return str(error)
+        return None
+
+    if fault_of(values) is None:
+        return []
+    try:
+        codes, _ = pd.factorize(values, use_na_sentinel=False)
+    except TypeError:  # lists and the like
+        codes = np.arange(len(values))
+    first = np.unique(codes, return_index=True)[1]  # (k,), a row of each distinct value
+    reasons: dict[int, str] = {}
+    parts: list[Any] = [first]
+    while parts and len(reasons) < MAX_BAD_VALUES:
+        part = parts.pop()
+        reason = fault_of(values.iloc[part])
+        if reason is not None and len(part) == 1:
+            reasons[int(codes[part[0]])] = reason
+        elif reason is not None:
+            parts += np.array_split(part, 2)
+    return [(row, reasons[code]) for row, code in enumerate(codes.tolist()) if code in reasons]

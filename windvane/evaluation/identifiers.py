@@ -1,0 +1,107 @@
+"""Columns that name a row, such as a customer's number: another value in nearly every row, and no use on new rows.
+
+Notation: n rows, k classes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from windvane.evaluation.importance import matrix_columns
+from windvane.evaluation.metric_functions import r2, roc_auc
+from windvane.runtime.columns.schema import Column, Schema
+from windvane.runtime.columns.table import Floats, Table
+
+NEARLY_ALL = 0.95  # share of the values of a column that are distinct
+MIN_ROWS, MIN_COUNTED_ROWS = 20, 100  # fewer values are often distinct by chance: of texts, of whole numbers
+MIN_DIGITS = 7  # of numbers that are all equally long, as the numbers of customers are
+MAX_TREE_ROWS = 4_000  # for a tree on one column: one half to learn from, the other to evaluate
+SEED = 20_261_130  # no seed of a user, whose shuffled numbers would follow the halves
+MIN_Z = 3.0  # standard errors from chance
+_NAMES = "id|ids|uid|uuid|guid|key|index|idx|serial|rowid|row|nr|number|nummer|account|unnamed: 0"
+_NAMED_SO = re.compile(rf"(?:^|[^a-z])(?:{_NAMES})(?:$|[^a-z])")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")  # customerId, customerID
+
+
+def find_identifiers(schema: Schema, table: Table) -> list[str]:
+    """Names of the columns that look like identifiers: texts and whole numbers that (nearly) all differ."""
+    places = matrix_columns(schema)
+    return [
+        column.name
+        for column in schema.columns
+        if column.kind in ("category", "number") and _looks_like_one(column, table.matrix[:, places[column.name][0]])
+    ]
+
+
+def useless_columns(names: Sequence[str], schema: Schema, table: Table, target: NDArray[Any], k: int) -> list[str]:
+    """Keep the columns that say nothing about the target on rows that were not learned from; k = 0 for regression."""
+    rng = np.random.default_rng(SEED)
+    rows = np.sort(rng.permutation(table.n_rows)[:MAX_TREE_ROWS])
+    half = rng.permutation(len(rows)) < len(rows) // 2  # (m,), rows to learn from
+    matrix, places = np.asarray(table.matrix[rows]), matrix_columns(schema)
+    return [name for name in names if not _is_useful(matrix[:, places[name]], target[rows], half, k)]
+
+
+def score_column(values: Floats, target: NDArray[Any], half: NDArray[np.bool_], n_classes: int) -> float:
+    """ROC AUC (mean of each class against the rest), or R2, of a small tree that learned from one half of the rows."""
+    predicted = _predict_half(values, target, half, n_classes)
+    return roc_auc(target[~half], predicted) if n_classes else r2(target[~half].astype(float), predicted)
+
+
+def _predict_half(values: Floats, target: NDArray[Any], half: NDArray[np.bool_], n_classes: int) -> Floats:
+    settings: Mapping[str, Any]
+    settings = {"min_samples_leaf": 3, "max_leaf_nodes": max(32, 2 * n_classes), "random_state": 0}
+    if n_classes == 0:
+        tree = DecisionTreeRegressor(**settings).fit(values[half], target[half])
+        return np.asarray(tree.predict(values[~half]))
+    classifier = DecisionTreeClassifier(**settings).fit(values[half], target[half])
+    probabilities = np.zeros(((~half).sum(), n_classes))
+    probabilities[:, classifier.classes_] = classifier.predict_proba(values[~half])
+    return probabilities
+
+
+def _is_useful(values: Floats, target: NDArray[Any], half: NDArray[np.bool_], n_classes: int) -> bool:
+    """Whether either half predicts the other better than chance."""
+    for learned in (half, ~half):
+        if n_classes and len(np.unique(target[learned])) < 2:
+            continue
+        predicted, left = _predict_half(values, target, learned, n_classes), target[~learned]
+        if n_classes:
+            rarest = min(count for count in np.bincount(left, minlength=n_classes) if count)
+            error = float(np.sqrt((len(left) + 1) / (12 * max(1, rarest) * max(1, len(left) - rarest))))
+            useful = roc_auc(left, predicted) > 0.5 + MIN_Z * error
+        else:
+            spread = float(np.std(predicted) * np.std(left.astype(float)))
+            covariance = float(np.mean((predicted - predicted.mean()) * (left - left.mean())))
+            useful = spread > 0 and covariance / spread > MIN_Z / np.sqrt(len(left))
+        if useful:
+            return True
+    return False
+
+
+def _looks_like_one(column: Column, values: Floats) -> bool:
+    n_rows = len(values)
+    present = values[np.isfinite(values)]
+    if column.kind == "category":
+        return n_rows >= MIN_ROWS and (column.n_unique or 0) >= NEARLY_ALL * max(n_rows - column.n_missing, 1)
+    named_so = _NAMED_SO.search(_HUMP.sub("_", column.name).lower()) is not None
+    if len(present) < (MIN_ROWS if named_so else MIN_COUNTED_ROWS) or (present != np.floor(present)).any():
+        return False
+    distinct = np.unique(present)
+    if len(distinct) < NEARLY_ALL * len(present):
+        return False
+    if named_so:
+        return True
+    # Measured numbers repeat by chance: as often, at least, as draws from a range of this width.
+    width = float(distinct[-1] - distinct[0] + 1)
+    expected = len(present) + width * np.expm1(len(present) * np.log1p(-1 / width)) if width > 1 else 0.0
+    if expected - (len(present) - len(distinct)) > MIN_Z * np.sqrt(max(expected, 1.0)):
+        return True
+    digits = np.floor(np.log10(np.maximum(np.abs(distinct[[0, -1]]), 1)))
+    return bool(len(distinct) == len(present) and distinct[0] > 0 and digits[0] == digits[1] >= MIN_DIGITS - 1)

@@ -1,0 +1,81 @@
+"""Rows that a run does not see, kept with it so that whatever ensemble it has later is scored on them.
+
+::
+
+    test/
+      score.json        the score, of which ensemble; hashes of the files below
+      matrix.npy ...    the typed table, as in data/
+      target.npy
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from windvane.data.table_io import read_table, write_table
+from windvane.errors import ModelFileError
+from windvane.evaluation.predictions import Predictions
+from windvane.persistence import Predictor
+from windvane.runtime.ensemble import Ensemble
+from windvane.runtime.serialization import check_files, file_digests, read_sealed, reading, write_sealed, writing
+
+_SCORE = "score.json"
+
+
+def write_test_rows(folder: Path, predictions: Predictions, ensemble: Ensemble, score: float, *, keep: bool) -> None:
+    """Write the score of an ensemble on test rows, and, to `keep` them, the rows; an earlier folder is replaced.
+
+    Raises DiskError if the disk is full or read-only.
+    """
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with writing(folder, "The model and its test score are in memory all the same."):
+            temporary.mkdir(parents=True)
+            if keep:
+                write_table(predictions.table, temporary)
+                np.save(temporary / "target.npy", predictions.target)
+            _write_score(temporary, ensemble, score)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def update_test_score(folder: Path, ensemble: Ensemble, score: float) -> None:
+    """Write the score of another ensemble on the same rows."""
+    with writing(folder, "The model and its test score are in memory all the same."):
+        _write_score(folder, ensemble, score)
+
+
+def read_test_score(folder: Path, ensemble: Ensemble) -> float | None:
+    """Read the score of an ensemble (higher is better); None if there is none of this ensemble, or it is damaged."""
+    try:
+        record = read_sealed(folder / _SCORE)
+        with reading(folder / _SCORE):
+            return float(record["score"]) if Ensemble.from_json(record["ensemble"]) == ensemble else None
+    except ModelFileError:
+        return None
+
+
+def read_test_rows(folder: Path, predictor: Predictor) -> Predictions | None:
+    """Predict the rows that were kept; None if none were, or a file is damaged."""
+    if not (folder / "target.npy").exists():
+        return None
+    try:
+        check_files(folder, read_sealed(folder / _SCORE).get("files"), (_SCORE,))
+        with reading(folder):
+            table, target = read_table(folder), np.load(folder / "target.npy")
+            return Predictions.of_table(predictor, table, target)
+    except ModelFileError:
+        return None
+
+
+def _write_score(folder: Path, ensemble: Ensemble, score: float) -> None:
+    content: dict[str, Any] = {"score": score, "ensemble": ensemble.to_json()}
+    write_sealed(folder / _SCORE, {**content, "files": file_digests(folder, (_SCORE,))})
