@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -186,6 +187,7 @@ CUTS = 30  # of one fit
 def _cut_disks(fit: int) -> tuple[Path, ...]:
     """Copies of the file behind a mounted ext4, taken during a fit: what a disk holds when the power goes."""
     folder = Path(tempfile.mkdtemp(prefix="windvane-power-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     image = folder / "disk"
     with image.open("wb") as file:
         file.truncate(48 * 2**20)

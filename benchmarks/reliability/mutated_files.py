@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
 import tempfile
@@ -50,6 +51,7 @@ def subject() -> Subject:
     )
     y = np.where(frame["number"] + (frame["color"] == "red") + rng.normal(0, 0.5, n) > 0.3, "yes", "no")
     root = Path(tempfile.mkdtemp(prefix="windvane-campaign-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     model = windvane.AutoClassifier(
         n_trials=8, n_jobs=2, random_state=0, verbose=0, families=FAMILIES, policy="cv3", run_dir=root / "run"
     ).fit(frame, y)
