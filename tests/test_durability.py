@@ -25,9 +25,9 @@ from sklearn.datasets import load_breast_cancer, load_iris
 from windvane import AutoClassifier, ModelFileError, RunError, load
 from windvane.errors import DiskError
 from windvane.runtime import serialization
-from windvane.search.checkpoint import is_whole
-from windvane.search.history import History
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.checkpoint import is_whole
+from windvane.search.run.history import History
+from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
 
 QUICK: dict[str, Any] = {

@@ -14,7 +14,7 @@ import pytest
 
 from windvane import AutoRegressor, ModelFileError, RunError, load
 from windvane.runtime.serialization import read_sealed, write_sealed
-from windvane.search import unseen_rows
+from windvane.search.run import unseen_rows
 
 
 def made(n: int = 240, seed: int = 0) -> tuple[pd.DataFrame, Any]:

@@ -37,12 +37,13 @@ from windvane.persistence import Predictor
 from windvane.progress import CountProgress, Progress
 from windvane.runtime.columns.table import Table
 from windvane.runtime.serialization import delete_with, temporary_folder
-from windvane.search.history import leaderboard, performance_over_time
 from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
 from windvane.search.problem import PreparedProblem, check_test_rows, choose_families, prepare_problem
-from windvane.search.record import RunRecord
 from windvane.search.refit import refit_ensemble
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.history import leaderboard, performance_over_time
+from windvane.search.run.record import RunRecord
+from windvane.search.run.run_directory import RunDirectory
+from windvane.search.run.unseen_rows import read_test_rows, read_test_score, update_test_score, write_test_rows
 from windvane.search.runner import (
     SearchResult,
     create_run,
@@ -57,7 +58,6 @@ from windvane.search.search import Callback
 from windvane.search.strategy.policy import Policy
 from windvane.search.strategy.portfolio import PortfolioEntry, read_portfolio
 from windvane.search.trial import Trial
-from windvane.search.unseen_rows import read_test_rows, read_test_score, update_test_score, write_test_rows
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.pool import WorkerPool, affordable_workers
 from windvane.settings import Settings, parse_seconds, resolve_jobs

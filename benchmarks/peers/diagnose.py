@@ -78,7 +78,7 @@ def run_windvane(split: Any, budget: int) -> dict[str, Any]:
     from windvane.data.files import to_frame
     from windvane.models import FAMILIES as MODELS
     from windvane.models.base import TrainingContext
-    from windvane.search.run_directory import RunDirectory
+    from windvane.search.run.run_directory import RunDirectory
 
     kind = AutoRegressor if split.kind == "regression" else AutoClassifier
     with tempfile.TemporaryDirectory() as folder:

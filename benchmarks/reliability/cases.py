@@ -18,9 +18,9 @@ from sklearn.datasets import load_breast_cancer
 
 import windvane
 from windvane import NoModelError, RunError, WindvaneError
-from windvane.search.checkpoint import is_whole
-from windvane.search.history import History
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.checkpoint import is_whole
+from windvane.search.run.history import History
+from windvane.search.run.run_directory import RunDirectory
 
 # A case takes a seed and an empty folder and returns a word on what happened. A WindvaneError means that the package
 # refused, a Failure that it broke a promise; whatever else is raised is a raw traceback.

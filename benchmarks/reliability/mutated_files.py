@@ -18,7 +18,7 @@ import pandas as pd
 import windvane
 from benchmarks.reliability.cases import Failure
 from windvane.runtime.predictor import load_predictor
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.run_directory import RunDirectory
 from windvane.search.runner import open_run
 
 FAMILIES = ("linear", "lightgbm", "extra_trees", "mlp", "network", "catboost")

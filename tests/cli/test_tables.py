@@ -21,7 +21,7 @@ import windvane
 from windvane.cli import app
 from windvane.evaluation.metrics import CLASSIFICATION, REGRESSION
 from windvane.runtime.ensemble import Ensemble, Member
-from windvane.search.history import leaderboard
+from windvane.search.run.history import leaderboard
 from windvane.search.trial import Trial
 from windvane.version import VERSION
 

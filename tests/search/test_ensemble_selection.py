@@ -24,7 +24,7 @@ from windvane.search.ensemble_selection import (
     max_candidates_per_family,
 )
 from windvane.search.problem import Problem
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
 
 Losses = Callable[[Floats], float]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import make_trial, trials
 
-from windvane.search.history import History, describe_failures
+from windvane.search.run.history import History, describe_failures
 from windvane.search.trial import Trial
 
 

@@ -9,7 +9,7 @@ from toys import make_trial
 from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric
 from windvane.runtime.ensemble import Ensemble, Member
-from windvane.search.history import leaderboard, performance_over_time
+from windvane.search.run.history import leaderboard, performance_over_time
 
 
 def test_leaderboard_ranks_all_trials() -> None:

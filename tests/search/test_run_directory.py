@@ -20,7 +20,7 @@ from windvane.persistence import FORMAT, read_manifest
 from windvane.runtime.columns.table import Table
 from windvane.runtime.serialization import read_sealed, write_sealed
 from windvane.search.problem import Problem
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.run_directory import RunDirectory
 from windvane.version import VERSION
 
 
@@ -139,7 +139,7 @@ def test_a_file_is_no_run(tmp_path: Path) -> None:
 OWNER = """
 import sys, time
 from pathlib import Path
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.run_directory import RunDirectory
 directory = RunDirectory(Path(sys.argv[1])); directory.lock()
 print("HELD", flush=True)
 time.sleep(60)

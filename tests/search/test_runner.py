@@ -17,7 +17,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 from windvane import AutoClassifier, NoModelError, RunError, load
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.run_directory import RunDirectory
 
 SCRIPT = textwrap.dedent("""
     from sklearn.datasets import load_breast_cancer
@@ -101,7 +101,7 @@ def test_a_full_disk_ends_the_search_and_not_the_fit(tmp_path: Path, data) -> No
         import warnings
         from sklearn.datasets import load_breast_cancer
         from windvane import AutoClassifier
-        from windvane.search.history import History
+        from windvane.search.run.history import History
         X, y = load_breast_cancer(return_X_y=True, as_frame=True)
         write = History.write
         def full(self, trials):

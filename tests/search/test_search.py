@@ -21,13 +21,13 @@ from windvane.models import TABLE_FAMILIES
 from windvane.models.linear import Linear
 from windvane.runtime.columns.table import Table
 from windvane.search.ensemble_selection import EnsembleBuilder
-from windvane.search.history import History, describe_failures
 from windvane.search.problem import Problem
-from windvane.search.run_directory import RunDirectory
-from windvane.search.scheduler import RESULT_LAG, Scheduler
+from windvane.search.run.history import History, describe_failures
+from windvane.search.run.run_directory import RunDirectory
 from windvane.search.search import Budget, Search
 from windvane.search.strategy.halving import Rung, make_rungs
 from windvane.search.strategy.portfolio import PortfolioEntry
+from windvane.search.strategy.scheduler import RESULT_LAG, Scheduler
 from windvane.search.train_trial import train_trial
 from windvane.search.trial import Trial
 from windvane.search.workers.pool import Event

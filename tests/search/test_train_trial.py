@@ -20,8 +20,8 @@ from windvane.errors import DiskError
 from windvane.models.base import TrainingContext
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.serialization import read_sealed, write_sealed
-from windvane.search.checkpoint import is_whole, latest_checkpoint
 from windvane.search.problem import Problem
+from windvane.search.run.checkpoint import is_whole, latest_checkpoint
 from windvane.search.train_trial import train_trial
 from windvane.search.trial import Trial
 

@@ -21,10 +21,10 @@ from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.runtime.ensemble import Ensemble, apply_temperature
 from windvane.search.problem import Problem
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.run_directory import RunDirectory
+from windvane.search.run.unseen_rows import read_test_rows
 from windvane.search.strategy.policy import Policy
 from windvane.search.trial import Trial
-from windvane.search.unseen_rows import read_test_rows
 
 
 @dataclass(frozen=True)

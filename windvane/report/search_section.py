@@ -24,7 +24,7 @@ from windvane.pages.svg_charts import Axis, Series, plot
 from windvane.report.report_data import ReportData
 from windvane.runtime.columns.table import Floats
 from windvane.runtime.ensemble import Ensemble
-from windvane.search.history import leaderboard, performance_over_time
+from windvane.search.run.history import leaderboard, performance_over_time
 from windvane.search.trial import Trial
 from windvane.settings import format_duration
 

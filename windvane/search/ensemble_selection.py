@@ -22,7 +22,7 @@ from windvane.evaluation.metrics import round_loss, significant_digits
 from windvane.runtime.columns.table import Floats
 from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
 from windvane.search.problem import Problem
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
 
 Singles = NDArray[np.floating[Any]]

@@ -22,7 +22,6 @@ from windvane.runtime.labels import labels_from_json, labels_to_json
 from windvane.runtime.predictor import classes_from_json
 from windvane.runtime.serialization import temporary_folder
 from windvane.search.ensemble_selection import EnsembleBuilder
-from windvane.search.history import PerformanceCurve, describe_failures
 from windvane.search.problem import (
     ImageSource,
     PreparedProblem,
@@ -31,12 +30,13 @@ from windvane.search.problem import (
     choose_families,
     supported_families,
 )
-from windvane.search.run_directory import RunDirectory
-from windvane.search.scheduler import Scheduler
+from windvane.search.run.history import PerformanceCurve, describe_failures
+from windvane.search.run.run_directory import RunDirectory
 from windvane.search.search import Budget, Callback, Search, SearchListener
 from windvane.search.strategy.halving import make_rungs
 from windvane.search.strategy.policy import Policy
 from windvane.search.strategy.portfolio import PortfolioEntry
+from windvane.search.strategy.scheduler import Scheduler
 from windvane.search.trial import Trial
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.messages import RunContext, pack_objects, session_objects

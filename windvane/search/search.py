@@ -11,11 +11,11 @@ import numpy as np
 
 from windvane.errors import WorkerError
 from windvane.runtime.ensemble import Ensemble
-from windvane.search.checkpoint import read_checkpoint
 from windvane.search.ensemble_selection import EnsembleBuilder
-from windvane.search.history import PerformanceCurve
-from windvane.search.history_writer import HistoryWriter
-from windvane.search.scheduler import Scheduler
+from windvane.search.run.checkpoint import read_checkpoint
+from windvane.search.run.history import PerformanceCurve
+from windvane.search.run.history_writer import HistoryWriter
+from windvane.search.strategy.scheduler import Scheduler
 from windvane.search.trial import Trial
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.pool import WorkerPool

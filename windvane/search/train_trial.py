@@ -18,8 +18,8 @@ import numpy as np
 from windvane.errors import DiskError
 from windvane.models.base import Family, Model, TrainingContext
 from windvane.runtime.columns.table import Integers
-from windvane.search.checkpoint import Predictions, latest_checkpoint, next_name, read_checkpoint, write_checkpoint
 from windvane.search.problem import Problem
+from windvane.search.run.checkpoint import Predictions, latest_checkpoint, next_name, read_checkpoint, write_checkpoint
 from windvane.search.trial import Trial
 
 # Stages that take less than this are merged: a checkpoint of each would cost more than repeating it.

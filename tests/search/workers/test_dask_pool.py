@@ -22,7 +22,7 @@ from toys import ToyFamily, make_problem
 from benchmarks.engine.bad_families import BadFamily
 from windvane import AutoClassifier, InputError, Metric
 from windvane.errors import WorkerError
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
 from windvane.search.workers import dask_members, dask_pool
 from windvane.search.workers.dask_pool import DaskPool

@@ -16,7 +16,7 @@ from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric
 from windvane.runtime.columns.table import Table
 from windvane.search.problem import Problem
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
 from windvane.search.workers.messages import RunContext, pack_objects
 from windvane.search.workers.pool import WATCH_SECONDS, Event, WorkerPool

@@ -17,7 +17,7 @@ from windvane.evaluation.metrics import get_metric
 from windvane.runtime.columns.table import Table
 from windvane.runtime.serialization import read_sealed
 from windvane.search.problem import Problem
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
 from windvane.search.workers import messages
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from windvane.runtime.serialization import delete_with
-from windvane.search.checkpoint import drop_earlier, pack_checkpoint, unpack_folder
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.checkpoint import drop_earlier, pack_checkpoint, unpack_folder
+from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
 from windvane.search.workers.messages import RunContext
 from windvane.search.workers.pool import Event, WorkerPool

@@ -25,8 +25,8 @@ from typing import IO, Any, Literal
 import psutil
 
 from windvane.errors import InputError, WorkerError
-from windvane.search.checkpoint import read_checkpoint
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.checkpoint import read_checkpoint
+from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
 from windvane.search.workers import messages
 from windvane.search.workers.messages import RunContext

@@ -22,7 +22,7 @@ from windvane.models import FAMILIES
 from windvane.models.base import Family
 from windvane.runtime.serialization import writing
 from windvane.search.problem import Problem
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.run_directory import RunDirectory
 from windvane.search.train_trial import train_trial
 from windvane.search.trial import Trial
 from windvane.search.workers.messages import receive, send, unpack_objects

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from windvane.errors import ModelFileError
-from windvane.search.history import PerformanceCurve
+from windvane.search.run.history import PerformanceCurve
 from windvane.search.strategy.policy import Policy
 from windvane.search.trial import Trial
 

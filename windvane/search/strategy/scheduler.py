@@ -13,7 +13,7 @@ import numpy as np
 
 from windvane.data.task import Task
 from windvane.models.base import Config, Family
-from windvane.search.history import History
+from windvane.search.run.history import History
 from windvane.search.strategy.halving import Rung, promote, promotion
 from windvane.search.strategy.portfolio import PortfolioEntry
 from windvane.search.strategy.sampler import ConfigSampler

@@ -1,7 +1,7 @@
 """The checkpoint of a trial: a folder with its record, its validation predictions and the model of every fold.
 
 The record holds the hashes of the other files. A new checkpoint is renamed into place, and the earlier one goes only
-when the disk is sure to hold the new one (`windvane.search.history_writer`), so whatever happens a whole one is there.
+when the disk is sure to hold the new one (see `history_writer`), so whatever happens a whole one is there.
 """
 
 from __future__ import annotations

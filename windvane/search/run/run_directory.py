@@ -31,8 +31,8 @@ from windvane.errors import ModelFileError, RunError, RunLockedError
 from windvane.persistence import FEATURES, FORMAT, read_manifest
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.serialization import read_sealed, sync, write_sealed, writing
-from windvane.search.checkpoint import drop_damaged, is_whole, read_whole_checkpoint
-from windvane.search.history import History, PerformanceCurve
+from windvane.search.run.checkpoint import drop_damaged, is_whole, read_whole_checkpoint
+from windvane.search.run.history import History, PerformanceCurve
 
 
 class RunDirectory:

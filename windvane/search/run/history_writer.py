@@ -12,9 +12,9 @@ import threading
 import time
 
 from windvane.runtime.serialization import sync, sync_folder
-from windvane.search.checkpoint import drop_earlier
-from windvane.search.history import History
-from windvane.search.run_directory import RunDirectory
+from windvane.search.run.checkpoint import drop_earlier
+from windvane.search.run.history import History
+from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
 
 

@@ -1,0 +1,1 @@
+"""Files of a run: its directory, history, checkpoints, records and test rows."""
