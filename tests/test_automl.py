@@ -366,8 +366,8 @@ def test_settings_of_the_session_change_nothing(fitted: AutoClassifier, cancer) 
         np.testing.assert_array_equal(fitted.predict_proba(X_test), expected)
         assert fitted.score(X_test, y_test) > 0.98
         row = X_test.iloc[0]
-        np.testing.assert_allclose(fitted.predict_proba(row), expected[:1])
-        np.testing.assert_allclose(fitted.predict_proba(row.to_dict()), expected[:1])
+        np.testing.assert_allclose(fitted.predict_proba(row), expected[:1], atol=1e-6)
+        np.testing.assert_allclose(fitted.predict_proba(row.to_dict()), expected[:1], atol=1e-6)
         pickle.loads(pickle.dumps(fitted)).refit(X_test, y_test)
 
 

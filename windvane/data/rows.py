@@ -69,7 +69,7 @@ def take_split(split: Any, rows: Integers, n_rows: int) -> Any:
 
 
 def _translate(part: Any, kept: Integers) -> NDArray[Any]:
-    """Positions among all rows -> positions among those kept, where `kept` is not -1; what is no position stays."""
+    """Positions among all rows -> positions among those kept, where `kept` is not -1; anything else stays."""
     positions = np.asarray(part)
     if positions.dtype == bool and positions.shape == kept.shape:
         positions = np.flatnonzero(positions)

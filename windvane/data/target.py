@@ -93,7 +93,7 @@ def _are_plain(column: pd.Series) -> bool:
 
 
 def written_numbers(values: Any, name: str) -> Floats | None:  # (n,)
-    """Read numbers that are written as texts; None if they are none, InputError where there are two readings."""
+    """Read numbers that are written as texts; None if they are not numbers, InputError where there are two readings."""
     form = written_form(values)
     if form is None:
         return None

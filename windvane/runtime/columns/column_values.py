@@ -132,7 +132,7 @@ def codes_of(values: Iterable[object], index: Mapping[str, float], unseen: float
 def to_numbers(values: pd.Series, form: str | None = None) -> Floats:  # (n,)
     """Translate a column to float64; InputError names the first value that is neither a number nor missing.
 
-    Texts have the form `form`; without one they are written as in Python, which also reads what is no text.
+    Texts have the form `form`; without one they are written as in Python, which also reads other values.
     """
     if form is not None and not types.is_numeric_dtype(values.dtype):
         return _written_numbers(values, form)
@@ -163,7 +163,7 @@ def to_numbers(values: pd.Series, form: str | None = None) -> Floats:  # (n,)
 
 
 def _written_numbers(values: pd.Series, form: str) -> Floats:  # (n,)
-    """Read texts as numbers of a form; what is no text is a number or missing."""
+    """Read texts as numbers of a form; other values are numbers or missing."""
     codes, raw = pd.factorize(values.to_numpy(dtype=object))
     texts = [value for value in raw if isinstance(value, str)]
     others = iter(to_numbers(pd.Series([v for v in raw if not isinstance(v, str)], name=values.name, dtype=object)))

@@ -75,7 +75,7 @@ class NumberForm:
         return f"{EXAMPLES[self.decimal]} {self.unit}".strip()
 
     def read(self, text: str) -> float:
-        """Return the number that a text stands for, NaN where it is none in this form."""
+        """Return the number that a text stands for, NaN if it is not a number in this form."""
         found = _match(self._pattern, text)
         if (
             found is None
@@ -99,7 +99,7 @@ class Evidence:
 
 
 def find_forms(texts: Iterable[str]) -> Evidence:
-    """Find the forms in which all of some texts are numbers; codes, telephone numbers and versions are none."""
+    """Find the forms in which all of some texts are numbers; not codes, telephone numbers or versions."""
     given = list(texts)
     forms, values = [], []
     for decimal, pattern in _PATTERNS.items():

@@ -81,7 +81,7 @@ class Column:
     @property
     def is_text(self) -> bool:
         """Whether the column means its texts, and not the numbers that a reader of files would make of some."""
-        if self.kind == "category":  # 007 and 1.50 are such levels, 7 is none
+        if self.kind == "category":  # such as 007 and 1.50, but not 7
             numbers = pd.to_numeric(pd.Series(self.vocabulary, dtype=object), errors="coerce").to_numpy(
                 dtype=np.float64
             )
