@@ -894,6 +894,7 @@ class AutoImageClassifier(ClassifierMixin, AutoML):
         self.keep_data = keep_data
         self.portfolio = portfolio
 
+    @_numpy_defaults
     def fit(  # type: ignore[override]  # images instead of a table
         self,
         X: Any,
@@ -990,6 +991,7 @@ class AutoImageClassifier(ClassifierMixin, AutoML):
         assert predictor.classes is not None
         return np.asarray(predictor.classes[predictor.weighted(self.predict_proba(X)).argmax(axis=1)])
 
+    @_numpy_defaults
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Predict probabilities.
 
