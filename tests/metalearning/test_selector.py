@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import selector as benchmark
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.metalearning import selector as benchmark
 from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.metalearning.selector import PairForest, Selector, elect, is_covered, tabulate
