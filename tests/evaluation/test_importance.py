@@ -33,6 +33,9 @@ class Sum:
     def __init__(self, X: Any) -> None:
         self.schema, self.seen = infer_schema(to_frame(X)), list[int]()
 
+    def table(self, X: Any, owner: str = "") -> Table:
+        return self.schema.transform(to_frame(X), owner=owner)
+
     def predict_raw(self, table: Table) -> Floats:
         self.seen.append(table.n_rows)
         return np.asarray(2 * table.matrix[:, 0] + table.matrix[:, 1])
