@@ -860,6 +860,7 @@ class AutoImageClassifier(ClassifierMixin, AutoML):
 
     _goal: TaskType = "classification"
     scheduler = None  # images are trained on this machine
+    keep_ids = True  # features have no identifiers
 
     def __init__(
         self,
