@@ -493,7 +493,7 @@ class AutoML(BaseEstimator):
 
     def __getattr__(self, name: str) -> Any:
         """Say why what a fit has is not here; called for names that are missing alone."""
-        if name == "_predictor":  # the property's NotFittedError is an AttributeError, too
+        if isinstance(getattr(type(self), name, None), property):  # whose NotFittedError is an AttributeError, too
             check_is_fitted(self, "predictor_")
         if name == "policy_" and "predictor_" in self.__dict__:
             raise AttributeError(f"There is no policy_. {self._where_the_run_is()}")

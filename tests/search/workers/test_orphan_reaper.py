@@ -65,7 +65,7 @@ def test_no_orphan_when_the_parent_is_killed(name: str) -> None:
 
 def test_no_orphan_when_a_thread_fits_and_the_script_raises() -> None:
     process = spawn(
-        "threading.Thread(target=lambda: model.fit(X, y, callbacks=[ready]), daemon=True).create_model(); "
+        "threading.Thread(target=lambda: model.fit(X, y, callbacks=[ready]), daemon=True).start(); "
         "time.sleep(6); raise RuntimeError('the script fails')"
     )
     children = children_when_ready(process)
