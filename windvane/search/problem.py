@@ -227,6 +227,8 @@ def prepare_problem(
         kept, suspects = _leave_out_identifiers(schema, table, target, 0 if classes is None else len(classes))
         if kept is not schema:
             schema, table = kept, kept.transform(frame, owner=owner)
+        if time is not None:  # rows in the order of time have trends, and validation looks ahead anyway
+            suspects = []
     kind: Kind = "regression" if classes is None else "binary" if len(classes) == 2 else "multiclass"
     task = Task(kind, n_rows, table.n_columns, 0 if classes is None else len(classes))
     positive, why = (None, "") if classes is None else choose_positive(positive_class, classes, target)
