@@ -192,7 +192,7 @@ class AutoML(BaseEstimator):
                 sample_weight=sample_weight,
                 ignore=ignore,
                 id_columns=id_columns,
-                positive_class=self._positive_label(settings),
+                positive_class=self._positive_label(settings, y),
                 owner=type(self).__name__,
             )
             if X_test is not None:
@@ -553,10 +553,13 @@ class AutoML(BaseEstimator):
     def _read_portfolio(self, prepared: PreparedProblem, settings: Settings) -> list[PortfolioEntry]:
         return read_portfolio(prepared.problem.task, prepared.families, settings.portfolio)
 
-    def _positive_label(self, settings: Settings) -> Any:
-        """The positive class that the user chose, now or when the run was created."""
+    def _positive_label(self, settings: Settings, y: Any) -> Any:
+        """The positive class that the user chose, now or when the run was created, if it is one of these labels."""
         given = getattr(self, "positive_class", None)
-        return inherited_positive_class(settings) if given is None else given
+        if given is not None:
+            return given
+        inherited = inherited_positive_class(settings)
+        return inherited if str(inherited) in np.asarray(y).astype(str) else None
 
     def _start_workers(self, settings: Settings, dask_client: Any) -> WorkerPool | DaskPool:
         if dask_client is None and self.scheduler is None:
