@@ -75,6 +75,7 @@ class _ImageFamily:
 
     # Networks learn for as long as they can: a trial may take more of a budget than those of other families.
     budget_fraction = 0.55
+    refits = False  # their epochs are the cost of the search; all time goes into validated networks
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Make the search space."""
