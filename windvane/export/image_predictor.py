@@ -71,9 +71,15 @@ def predict_proba(files: Sequence[str | Path]) -> NDArray[np.float32]:
     return np.concatenate(found)
 
 
-def predict(files: Sequence[str | Path]) -> NDArray[np.str_]:
-    """Return the most probable class of each file."""
-    return np.asarray(np.array(read_settings()["classes"])[predict_proba(files).argmax(axis=1)])
+def predict(files: Sequence[str | Path]) -> NDArray[Any]:
+    """Return the class of each file."""
+    return np.asarray(np.array(read_settings()["classes"])[weighted(predict_proba(files)).argmax(axis=1)])
+
+
+def weighted(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Apply the decision weights, if there are any, to probabilities (n, n_classes); the largest decides."""
+    weights = read_settings().get("decision_weights")
+    return probabilities if weights is None else np.asarray(probabilities * np.asarray(weights))
 
 
 def main() -> None:
@@ -92,7 +98,8 @@ def main() -> None:
         except ValueError as error:
             print(f"{file} is left out: {error}", file=sys.stderr)
             continue
-        said = shares.tolist() if given.proba else [classes[int(shares.argmax())], float(shares.max())]
+        best = int(weighted(shares[None])[0].argmax())
+        said = shares.tolist() if given.proba else [classes[best], float(shares[best])]
         table.writerow([file.relative_to(given.images).as_posix() if folder else file.name, *said])
 
 
