@@ -344,4 +344,3 @@ class _Forest(nn.Module):
             node = self.child[2 * node + right.to(torch.int64)]
         found: Tensor = self.probabilities(self.values[node].mean(dim=1))
         return found
-

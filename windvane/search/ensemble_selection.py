@@ -213,9 +213,9 @@ class EnsembleBuilder:
         """Log loss looks at the probability of the true class alone: k times less to add up."""
         if self._metric.name != "log_loss":
             return singles, self._loss
-        return self._true_class(singles), lambda p: (
-            -float(np.average(np.log(np.clip(p, 1e-15, 1.0)), weights=self._weight))
-        )
+        return self._true_class(
+            singles
+        ), lambda p: -float(np.average(np.log(np.clip(p, 1e-15, 1.0)), weights=self._weight))
 
     def _true_class(self, singles: Singles) -> Singles:
         """Return the probability of each row's class, shape (m, v)."""

@@ -127,7 +127,9 @@ def train_trial(
             while len(targets) > 1 and (targets[0] - iterations) * seconds_per_iteration < MIN_STAGE_SECONDS:
                 targets.pop(0)
         if trial.status == "done" and _may_refit(trial, problem, family, deadline):
-            trial = _refit(trial, problem, family, folder, models, np.concatenate(list(final.values())), deadline, timer)
+            trial = _refit(
+                trial, problem, family, folder, models, np.concatenate(list(final.values())), deadline, timer
+            )
     except DiskError:
         raise
     except MemoryError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 import time
 from pathlib import Path
 
@@ -77,7 +79,7 @@ def test_a_view_that_is_too_slow_makes_way_for_a_smaller_one(
     monkeypatch.setattr(frozen_features.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(frozen_features, "map_batches", lambda work, batches, _: map(work, batches))
     matrix, views = compute_views(extractor, pixels, first_seconds=100, seconds=60)
-    assert [view.size for view in views] == [64, 160]
+    assert [view.size for view in views] == [160]
     assert len(matrix) == len(pixels)
     assert clock[0] < 60
 
@@ -101,3 +103,17 @@ def test_batches_come_in_order_and_leave_the_threads_of_torch_alone() -> None:
     found = list(map_batches(lambda i: i * i, range(20), torch.device("cpu")))
     assert found == [i * i for i in range(20)]
     assert torch.get_num_threads() == before
+
+
+def test_other_networks_see_the_size_of_the_largest_view(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    first = tiny_weights(tmp_path / "weights")
+    other = f"test_efficientnet={shutil.copy(first.partition('=')[2], tmp_path / 'weights' / 'other.safetensors')}"
+    pixels = np.ascontiguousarray(pictures(12)[0][:, :10])
+    matrix, views = compute_views(
+        FeatureExtractor((first, other), tmp_path / "features"), pixels, first_seconds=300, seconds=300
+    )
+    assert [(view.weights, view.size) for view in views] == [(first, 64), (first, 96), (other, 96)]
+    for before, after in itertools.pairwise(views):
+        assert before.stop == after.start
+    np.testing.assert_array_equal(*(matrix[:, view.start : view.stop] for view in views[1:]))

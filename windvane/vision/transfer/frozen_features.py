@@ -35,6 +35,8 @@ SIZES = (64, 96, 128, 160, 192, 224)  # of views, in pixels
 USUAL_SIZE = 96  # of a view where nothing may depend on the clock; enlarging to it always makes sense
 MAX_ENLARGEMENT = 5  # images are enlarged up to so many times
 MIN_GROWTH = 1.3  # of the image size from the first view to the second
+# From this growth on the first view only adds columns that say less than those of the second.
+USELESS_GROWTH = 2.0
 PIXEL_SIZE = 12  # width and height of the copies whose pixels are features where there is no network
 # Pixels that a batch has at most: the activations of larger ones leave the caches and take twice the time.
 BATCH_PIXELS, MIN_BATCH, MAX_BATCH, GPU_BATCH = 2**18, 4, 32, 256
@@ -139,8 +141,8 @@ def compute_views(
     """Return the features of images (n, s, s, 3), shape (m, p), and the views that they are of.
 
     The first view is of the smallest size and may take `first_seconds`; where it takes longer, only the first m < n
-    images have features. The largest view that all together take less than `seconds` for follows, and the same of each
-    other network. With infinity nothing depends on the clock: there is one view of the usual size. Without networks the
+    images have features. The largest view that all together take less than `seconds` for follows, and takes the place of
+    the first where it is much larger; then a view of the same size of each other network. With infinity nothing depends on the clock: there is one view of the usual size. Without networks the
     pixels of small copies are the features.
     """
     started = time.monotonic()
@@ -149,24 +151,31 @@ def compute_views(
         return extractor.compute(view, pixels).astype(np.float64), (view,)
     sizes, cheapest = view_sizes(pixels.shape[1]), extractor.names[0]
     size = sizes[0] if math.isfinite(seconds) else USUAL_SIZE
-    view = _view_after((), extractor, cheapest, size)
+    view = _view(extractor, cheapest, size)
     first = extractor.compute(view, pixels, started + first_seconds, keep_part=True)
-    found, views = [first], [view]
+    found = [(view, first)]
     if math.isinf(seconds) or len(first) < len(pixels):
         return first.astype(np.float64), (view,)
+    largest = size
     for weights in extractor.names:
-        least = MIN_GROWTH * view.size if weights == cheapest else view.size
-        for one in reversed([one for one in sizes if one >= least]):
+        # Of other networks only a view of the same size is worth its columns.
+        larger_sizes = [one for one in sizes if one >= MIN_GROWTH * size]
+        for one in reversed(larger_sizes if weights == cheapest else [largest]):
             expected = extractor.pace * len(pixels) * one**2
             if time.monotonic() + _MARGIN * expected > started + seconds:
                 continue
-            larger = _view_after(views, extractor, weights, one)
+            larger = _view(extractor, weights, one)
             features = extractor.compute(larger, pixels, started + seconds)
             if len(features):
-                found.append(features)
-                views.append(larger)
+                if weights == cheapest:
+                    largest = one
+                    if one >= USELESS_GROWTH * size:
+                        found.clear()
+                found.append((larger, features))
                 break
-    return np.concatenate(found, axis=1).astype(np.float64), tuple(views)
+    ends = np.cumsum([features.shape[1] for _, features in found]).tolist()
+    views = [replace(one, start=end - one.stop, stop=end) for (one, _), end in zip(found, ends, strict=True)]
+    return np.concatenate([features for _, features in found], axis=1).astype(np.float64), tuple(views)
 
 
 def view_sizes(side: int) -> list[int]:
@@ -180,15 +189,14 @@ def _batch_size(size: int, device: torch.device) -> int:
     return min(MAX_BATCH, max(MIN_BATCH, BATCH_PIXELS // size**2))
 
 
-def _view_after(views: Sequence[FeatureView], extractor: FeatureExtractor, weights: str, size: int) -> FeatureView:
-    """Describe the view that stands to the right of others."""
+def _view(extractor: FeatureExtractor, weights: str, size: int) -> FeatureView:
+    """Describe a view that is the first of a table."""
     model = extractor.network(weights)
     network: Any = model.network
     cfg = get_pretrained_cfg(model.recipe.model)
     if cfg is not None and cfg.fixed_input_size:
         size = model.recipe.image_size
-    start = views[-1].stop if views else 0
-    return FeatureView(weights, size, start, start + int(network.head_hidden_size))
+    return FeatureView(weights, size, 0, int(network.head_hidden_size))
 
 
 def _features(model: TrainedModel, pixels: Pixels, size: int) -> NDArray[np.float32]:
