@@ -34,8 +34,10 @@ from windvane.version import VERSION
 if TYPE_CHECKING:
     from torch import nn
 
-    from windvane.export.image_ensemble import ImageEnsemble, SelectAgain
+    from windvane.export.plain import SelectAgain
     from windvane.persistence import Predictor
+    from windvane.runtime.ensemble import Member
+    from windvane.vision.networks.ensemble import ImageEnsemble
     from windvane.vision.saved_model import TrainedModel
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -104,9 +106,11 @@ def image_ensemble(predictor: Predictor, select_again: SelectAgain) -> tuple[Ima
 
     A warning states the loss where that is another ensemble, because a member cannot be a network.
     """
-    from windvane.export.image_ensemble import build_image_ensemble
+    from windvane.vision.networks.ensemble import ImageEnsemble
 
-    network, found = build_image_ensemble(predictor, select_again)
+    found = _expressible(predictor, select_again)
+    assert found.classes is not None and found.images is not None
+    network = ImageEnsemble(found.ensemble, found.models, found.classes, found.images).eval()
     if found is not predictor:
         left_out = {m.family for m in predictor.ensemble.members} - {m.family for m in found.ensemble.members}
         warn(
@@ -120,6 +124,28 @@ def image_ensemble(predictor: Predictor, select_again: SelectAgain) -> tuple[Ima
     if not difference <= _TOLERANCE:
         raise WindvaneError(f"The network computes something else: a probability differs by {difference:.2g}.")
     return network, found
+
+
+def _expressible(predictor: Predictor, select_again: SelectAgain) -> Predictor:
+    """Return the predictor, or that of another ensemble where a member cannot be a network."""
+    from windvane.vision.networks.ensemble import is_expressible
+
+    numbers: set[int] = set()
+    found: Predictor | None = predictor
+    odd: list[Member] = []
+    while found is not None:
+        pairs = zip(found.ensemble.members, found.models, strict=True)
+        odd = [member for member, models in pairs if not all(map(is_expressible, models))]
+        if not odd:
+            return found
+        numbers |= {member.number for member in odd}
+        found = select_again((), numbers)
+    names = ", ".join(dict.fromkeys(member.family for member in odd))
+    raise InputError(
+        f"torch has no network for these models of the ensemble: {names}. Allowed: linear, network, kernel (rbf and "
+        "polynomial), random_forest, extra_trees, finetune and from_scratch, with the scales standard, robust, minmax, "
+        "normalise and none. save and load keep every model."
+    )
 
 
 def _difference(network: ImageEnsemble, predictor: Predictor) -> float:

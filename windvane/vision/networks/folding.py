@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -26,7 +27,7 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
 def _fold_children(module: nn.Module) -> int:
     children = list(module.named_children())
     n_folded = 0
-    for (conv_name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
+    for (conv_name, conv), (norm_name, norm) in pairwise(children):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and conv.out_channels == norm.num_features:
             setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
             # timm's BatchNormAct2d has an activation of its own.

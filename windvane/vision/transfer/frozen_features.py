@@ -141,9 +141,10 @@ def compute_views(
     """Return the features of images (n, s, s, 3), shape (m, p), and the views that they are of.
 
     The first view is of the smallest size and may take `first_seconds`; where it takes longer, only the first m < n
-    images have features. The largest view that all together take less than `seconds` for follows, and takes the place of
-    the first where it is much larger; then a view of the same size of each other network. With infinity nothing depends on the clock: there is one view of the usual size. Without networks the
-    pixels of small copies are the features.
+    images have features. The largest view that all together take less than `seconds` for follows, and takes the place
+    of the first where it is much larger; then a view of the same size of each other network. With infinity nothing
+    depends on the clock: there is one view of the usual size. Without networks the pixels of small copies are the
+    features.
     """
     started = time.monotonic()
     if not extractor.names:

@@ -9,47 +9,44 @@ Notation: n images of s x s pixels, p features, q encoded features, k classes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
-from windvane.errors import InputError
-from windvane.models.image_network import FittedImageNetwork
-from windvane.persistence import Predictor
 from windvane.runtime.columns.encoder import Encoder
 from windvane.runtime.columns.table import PIXELS, FeatureView
+from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.models.linear import FittedLinear
 from windvane.runtime.models.realmlp import CLIP, FittedRealMLP
 from windvane.runtime.models.sklearn_estimator import FittedSklearn
 from windvane.runtime.models.trees import FittedForest, ForestPredictor
 from windvane.runtime.output import Output
-from windvane.vision.export import PixelNetwork
+from windvane.vision.export import pixel_network
 from windvane.vision.image_reader import ImageReader
+from windvane.vision.saved_model import TrainedModel
 
-SelectAgain = Callable[[Collection[str], Collection[int]], Predictor | None]
 _REDUCING_GAP = 3.0  # as in `windvane.runtime.images.resize_square`
 
 
 class ImageEnsemble(nn.Module):
     """Maps uint8 images (n, 3, s, s) to probabilities (n, k)."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(
+        self, ensemble: Ensemble, models: Sequence[Sequence[Any]], classes: NDArray[Any], reader: ImageReader
+    ) -> None:
         super().__init__()
-        reader = predictor.images
-        assert reader is not None and predictor.classes is not None
         self.image_size = reader.size
-        self.classes = [str(label) for label in predictor.classes.tolist()]
-        self.temperature = predictor.ensemble.temperature
+        self.classes = [str(label) for label in classes.tolist()]
+        self.temperature = ensemble.temperature
         built = [
-            (member.weight / len(models), _build(model, reader.size))
-            for member, models in zip(predictor.ensemble.members, predictor.models, strict=True)
-            for model in models
+            (member.weight / len(of_folds), _build(model, reader.size))
+            for member, of_folds in zip(ensemble.members, models, strict=True)
+            for model in of_folds
         ]
         on_pixels = [(weight, model) for weight, model in built if isinstance(model, _OfPixels)]
         on_features = [(weight, model) for weight, model in built if not isinstance(model, _OfPixels)]
@@ -71,39 +68,21 @@ class ImageEnsemble(nn.Module):
         return torch.softmax(blend.clamp(1e-15, 1.0).log() / self.temperature, dim=1)
 
 
-def build_image_ensemble(predictor: Predictor, select_again: SelectAgain) -> tuple[ImageEnsemble, Predictor]:
-    """Return the network of a predictor, and the predictor that it is equal to.
-
-    Where a member cannot be a network, `select_again` selects another ensemble without; InputError where it cannot.
-    """
-    numbers: set[int] = set()
-    found: Predictor | None = predictor
-    while found is not None:
-        odd = [
-            member
-            for member, models in zip(found.ensemble.members, found.models, strict=True)
-            if not all(_is_expressible(model) for model in models)
-        ]
-        if not odd:
-            return ImageEnsemble(found).eval(), found
-        numbers |= {member.number for member in odd}
-        found = select_again((), numbers)
-    names = ", ".join(dict.fromkeys(member.family for member in odd))
-    raise InputError(
-        f"torch has no network for these models of the ensemble: {names}. Allowed: linear, network, kernel (rbf and "
-        "polynomial), random_forest, extra_trees, finetune and from_scratch, with the scales standard, robust, minmax, "
-        "normalise and none. save and load keep every model."
-    )
-
-
-def _is_expressible(model: Any) -> bool:
-    if isinstance(model, FittedImageNetwork):
+def is_expressible(model: Any) -> bool:
+    """Whether a fitted model can be a part of the network."""
+    if _trained(model) is not None:
         return True
     if not isinstance(model, FittedLinear | FittedRealMLP | FittedForest | FittedSklearn):
         return False
     if any(step["op"] not in ("matrix", "numbers", *_STEPS) for step in model.encoder.steps):
         return False
     return not isinstance(model, FittedSklearn) or _is_kernel(model.estimator)
+
+
+def _trained(model: Any) -> TrainedModel | None:
+    """Return the network of a fitted image network."""
+    trained = getattr(model, "model", None)
+    return trained if isinstance(trained, TrainedModel) else None
 
 
 def _is_kernel(estimator: Any) -> bool:
@@ -113,11 +92,10 @@ def _is_kernel(estimator: Any) -> bool:
 
 def _build(model: Any, size: int) -> nn.Module:
     """Return the network of a fitted model: of pixels for image networks, else of features."""
-    if isinstance(model, FittedImageNetwork):
-        network = copy.deepcopy(model.model.network).cpu()
-        trained = model.model.recipe
-        rest = PixelNetwork(type(model.model)(network, trained, model.model.classes))
-        return _OfPixels(_Resize(_pillow_matrix(size, trained.image_size), rounded=True), rest)
+    trained = _trained(model)
+    if trained is not None:
+        resize = _Resize(_pillow_matrix(size, trained.recipe.image_size), rounded=True)
+        return _OfPixels(resize, pixel_network(trained))
     kinds = {FittedLinear: _Linear, FittedRealMLP: _RealMLP, FittedForest: _Forest, FittedSklearn: _Kernel}
     built: nn.Module = next(made(model) for kind, made in kinds.items() if isinstance(model, kind))
     return built
@@ -154,6 +132,8 @@ class _OfPixels(nn.Sequential):
 def _pillow_matrix(before: int, after: int) -> Tensor | None:  # (after, before)
     if before == after:
         return None
+    from PIL import Image
+
     unit = Image.fromarray(np.eye(before, dtype=np.float32))
     rows = unit.resize((before, after), Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP)
     return _tensor(np.asarray(rows))

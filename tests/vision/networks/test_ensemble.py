@@ -14,7 +14,7 @@ from picture_folders import pictures, tiny_weights
 from windvane import AutoImageClassifier, InputError
 from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric
-from windvane.export.image_ensemble import ImageEnsemble, build_image_ensemble
+from windvane.export.image_model import image_ensemble
 from windvane.models import FAMILIES
 from windvane.models.base import DataSplit, TrainingContext
 from windvane.models.image_network import FromScratch
@@ -23,6 +23,7 @@ from windvane.runtime.columns.table import ImageColumn, Table
 from windvane.runtime.ensemble import Ensemble, Member
 from windvane.search.image_problem import feature_schema
 from windvane.vision.image_reader import ImageReader
+from windvane.vision.networks.ensemble import ImageEnsemble
 from windvane.vision.transfer.frozen_features import FeatureExtractor, compute_views
 
 CONFIGS: list[tuple[str, dict[str, Any]]] = [
@@ -101,7 +102,7 @@ def fixture(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize(("family", "config"), CONFIGS)
 def test_a_network_of_each_family(family: str, config: dict[str, Any], fixture: Fixture) -> None:
     predictor = fixture.predictor((family, config))
-    network, same = build_image_ensemble(predictor, lambda families, numbers: None)
+    network, same = image_ensemble(predictor, lambda families, numbers: None)
     assert same is predictor
     assert fixture.difference(network, predictor) < (0.02 if family == "extra_trees" else 3e-3)
 
@@ -109,7 +110,8 @@ def test_a_network_of_each_family(family: str, config: dict[str, Any], fixture: 
 def test_a_blend_with_a_temperature_and_a_class_that_training_lacked(fixture: Fixture) -> None:
     predictor = fixture.predictor(("linear", {}), ("network", {}), ("kernel", {"n_components": 64}), classes=2)
     predictor = replace(predictor, ensemble=replace(predictor.ensemble, temperature=1.7))
-    assert fixture.difference(ImageEnsemble(predictor), predictor) < 3e-3
+    network, _ = image_ensemble(predictor, lambda families, numbers: None)
+    assert fixture.difference(network, predictor) < 3e-3
 
 
 def test_what_torch_cannot_express_makes_way(fixture: Fixture) -> None:
@@ -121,10 +123,11 @@ def test_what_torch_cannot_express_makes_way(fixture: Fixture) -> None:
         asked.append(set(numbers))
         return other
 
-    assert build_image_ensemble(odd, select_again)[1] is other
+    with pytest.warns(UserWarning, match="loss 0.1 there"):
+        assert image_ensemble(odd, select_again)[1] is other
     assert asked == [{0}]
     with pytest.raises(InputError, match="no network for these models of the ensemble: linear"):
-        build_image_ensemble(odd, lambda families, numbers: None)
+        image_ensemble(odd, lambda families, numbers: None)
 
 
 def test_pixels_are_features_where_there_are_no_weights(tmp_path: Path) -> None:
