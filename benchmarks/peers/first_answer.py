@@ -37,21 +37,24 @@ from windvane import AutoClassifier, AutoRegressor
 SECONDS = 5
 RESULTS = ResultTable(Path(__file__).with_name("first_answer.jsonl"), ("table",), {"seconds": SECONDS, "jobs": 2})
 NAMES = (
-    "acs_income airfare arrests autos_symboling bangladesh_contraception beijing_pm25 bfi_gender biomed "
-    "blood_brain bodyfat breast_cancer_ljubljana bupa_liver charity_response chile_vote cnae9 college_gpa "
-    "compas_two_year covid_testing credit_approval cylinder_bands delta_elevators doctor_visits_nmes elevators "
-    "epa_mpg fishing_mode fried gm_car_prices guatemala_immun har_dumbbell health_insurance heart_hungarian "
-    "horse_colic house_8L irish_school krk_zero-one_vs_draw lecture_rating lending_club lrs_spectrometer madelon "
-    "marvel_align michigan_math4 mnist_5k mothers_work movie_rating mushroom new_thyroid no2 nonvoters oil_spill "
-    "penguins politician_reply primary_tumor puma32H resume_callback river_flow_rf1 sa_heart schizo shuttle "
-    "socmob sonar stackoverflow_remote storm_status tecator tic_tac_toe uk_smoking us_colleges verbal_aggression "
-    "vietnam_insurance waveform5000 wheat_seeds wind_dublin wvs_poverty"
-).split()
+    *("acs_income", "airfare", "arrests", "autos_symboling", "bangladesh_contraception", "beijing_pm25"),
+    *("bfi_gender", "biomed", "blood_brain", "bodyfat", "breast_cancer_ljubljana", "bupa_liver"),
+    *("charity_response", "chile_vote", "cnae9", "college_gpa", "compas_two_year", "covid_testing"),
+    *("credit_approval", "cylinder_bands", "delta_elevators", "doctor_visits_nmes", "elevators", "epa_mpg"),
+    *("fishing_mode", "fried", "gm_car_prices", "guatemala_immun", "har_dumbbell", "health_insurance"),
+    *("heart_hungarian", "horse_colic", "house_8L", "irish_school", "krk_zero-one_vs_draw", "lecture_rating"),
+    *("lending_club", "lrs_spectrometer", "madelon", "marvel_align", "michigan_math4", "mnist_5k"),
+    *("mothers_work", "movie_rating", "mushroom", "new_thyroid", "no2", "nonvoters", "oil_spill", "penguins"),
+    *("politician_reply", "primary_tumor", "puma32H", "resume_callback", "river_flow_rf1", "sa_heart"),
+    *("schizo", "shuttle", "socmob", "sonar", "stackoverflow_remote", "storm_status", "tecator", "tic_tac_toe"),
+    *("uk_smoking", "us_colleges", "verbal_aggression", "vietnam_insurance", "waveform5000", "wheat_seeds"),
+    *("wind_dublin", "wvs_poverty"),
+)
 
 
-def plan() -> list[Row]:
+def plan() -> list[tuple[str, ...]]:
     """List the tables."""
-    return [{"table": name} for name in NAMES]
+    return [(name,) for name in NAMES]
 
 
 def run_table(name: str) -> Row:
@@ -114,9 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if parser.parse_args(arguments).command == "run":
         warnings.simplefilter("ignore")
         finished = {row["table"] for row in RESULTS.rows()}
-        for row in plan():
-            if row["table"] not in finished:
-                result = run_table(row["table"])
+        for name in NAMES:
+            if name not in finished:
+                result = run_table(name)
                 RESULTS.put(result)
                 print(_line(result), flush=True)
     else:
