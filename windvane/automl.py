@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time as clock
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -123,6 +123,8 @@ class AutoML(BaseEstimator):
         y_test: Any = None,
         ignore: str | Sequence[str] | None = None,
         id_columns: str | Sequence[str] | None = None,
+        column_types: Mapping[str, str] | None = None,
+        date_formats: Mapping[str, str] | None = None,
         callbacks: Sequence[Callback] = (),
         dask_client: Any = None,
     ) -> Self:
@@ -153,6 +155,10 @@ class AutoML(BaseEstimator):
             Names of columns that are not learned from; tables to predict need not have them.
         id_columns
             Names of columns that name a row: not learned from, and written beside its prediction in a shell.
+        column_types
+            How to read columns that are not what their values suggest: name -> "number", "category", "date" or "text".
+        date_formats
+            Formats of dates written as texts: name -> format, as in ``"%d.%m.%Y"``.
         callbacks
             Each is called with every finished `windvane.Trial`; one that returns True ends the search.
         dask_client
@@ -192,6 +198,8 @@ class AutoML(BaseEstimator):
                 sample_weight=sample_weight,
                 ignore=ignore,
                 id_columns=id_columns,
+                column_types=column_types,
+                date_formats=date_formats,
                 positive_class=self._positive_label(settings, y),
                 owner=type(self).__name__,
             )
