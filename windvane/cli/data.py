@@ -50,8 +50,8 @@ def describe(
             task=task,
             ignore=ignore,
             id_columns=id_column,
-            column_types=read_pairs("--type", types),
-            date_formats=read_pairs("--date-format", date_formats),
+            column_types=read_pairs("--type", types) or None,
+            date_formats=read_pairs("--date-format", date_formats) or None,
         )
         typer.echo(json.dumps(found.to_json(), indent=2) if as_json else str(found))
         if out is not None:

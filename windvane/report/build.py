@@ -12,10 +12,12 @@ from windvane.pages.html_builder import Page, Section, check_path, code, note, p
 from windvane.report.data_checks import find_data_issues, single_column_scores
 from windvane.report.data_section import data_section, shift_section
 from windvane.report.description import Description
+from windvane.report.explanation_section import explain_sample, explanation_section
 from windvane.report.images_section import examples_sections, images_section
 from windvane.report.predictions_section import (
     HeadlineScores,
     classification_section,
+    describe_rows,
     headline,
     importance_section,
     regression_section,
@@ -116,6 +118,10 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
     )
     if importance is not None:
         sections.append(importance_section(importance, predictions, data.metric_title))
+    if data.problem is not None and data.schema.columns:
+        some = predictions.table.take(predictions.rows)
+        found = explain_sample(data.predictor, some, data.problem.table, SEED)
+        sections.append(explanation_section(found, describe_rows(predictions).partition(" (")[0]))
     return sections
 
 

@@ -106,7 +106,8 @@ def data_section(data: DataFacts) -> Section:
     if figures:
         content.append(side_by_side(*figures))
     if schema.columns:
-        content.append(details(f"All {len(schema.columns):,} columns", *_column_table(data)))
+        shown = _column_table(data)
+        content += shown if data.examples else [details(f"All {len(schema.columns):,} columns", *shown)]
     return Section("Data", content)
 
 
