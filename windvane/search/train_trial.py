@@ -181,8 +181,7 @@ def _refit(
         model = train_on_all(family, trial.config, rows, iterations, context, deadline)
     if not (model.finished or model.iterations >= iterations):
         return trial
-    name, seconds = next_name(folder), {"fit_seconds": timer.fit, "cpu_seconds": timer.cpu}
-    reached = replace(trial, checkpoint=name, **seconds)
+    reached = replace(trial, checkpoint=next_name(folder), fit_seconds=timer.fit, cpu_seconds=timer.cpu)
     write_checkpoint(folder, reached, models, predictions, refitted=model)
     return reached
 

@@ -118,11 +118,11 @@ class _Resize(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         if self.matrix is None:
             return pixels
-        wide = self._to_bytes(pixels @ self.matrix.T)
-        return self._to_bytes(self.matrix @ wide) if self.rounded else (self.matrix @ wide).clamp(0, 255)
-
-    def _to_bytes(self, pixels: Tensor) -> Tensor:
-        return torch.floor(pixels + 0.5).clamp(0, 255) if self.rounded else pixels
+        wide = pixels @ self.matrix.T
+        if self.rounded:
+            wide = torch.floor(wide + 0.5).clamp(0, 255)
+        resized: Tensor = self.matrix @ wide
+        return (torch.floor(resized + 0.5) if self.rounded else resized).clamp(0, 255)
 
 
 class _OfPixels(nn.Sequential):
