@@ -168,7 +168,8 @@ class _View(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         resized = self.resize(pixels)
         if self.network is None:
-            return resized.permute(0, 2, 3, 1).flatten(1) / 255
+            flat: Tensor = resized.permute(0, 2, 3, 1).flatten(1)
+            return flat / 255
         hidden = self.network.forward_features((resized - self.mean) / self.std)
         found: Tensor = self.network.forward_head(hidden, pre_logits=True).flatten(1)
         return found
