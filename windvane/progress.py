@@ -61,7 +61,7 @@ class Progress(SearchListener):
         self._print(f"windvane: {self._counts()} in {format_duration(self._elapsed)}, {self._quality()}")
 
     def start(self, budget_seconds: float | None, n_workers: int, metric: Metric | None = None) -> None:
-        """Print that the search begins; the budget (None: there is none) counts from here."""
+        """Print that the search begins; the budget (None: no limit) counts from here."""
         self._begun, self._budget, self._metric = self._clock(), budget_seconds, metric
         budget = "no time limit" if budget_seconds is None else format_duration(budget_seconds)
         self._print(f"windvane: {budget}, {n_workers} worker{'s' * (n_workers != 1)}")

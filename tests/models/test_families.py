@@ -71,7 +71,7 @@ def test_growing_in_steps_is_one_fit(name: str, case: Case) -> None:
     np.testing.assert_array_equal(stepwise.predict(case.test.table), one.predict(case.test.table))
 
 
-def test_a_kept_state_predicts_the_same_and_goes_on_as_if_never_interrupted(
+def test_a_checkpoint_predicts_the_same_and_resumes_as_if_never_interrupted(
     name: str, case: Case, tmp_path: Path
 ) -> None:
     family = TABLE_FAMILIES[name]
@@ -182,7 +182,7 @@ def test_weights_count(name: str, case: Case) -> None:
     assert losses[0] < losses[1]
 
 
-def test_a_class_that_the_training_part_lacks(name: str) -> None:
+def test_a_class_that_the_training_set_lacks(name: str) -> None:
     case = make_case("multiclass")
     present = take(case.train, np.flatnonzero(case.train.target != 1))
     model = replace(case, train=present).create_model(TABLE_FAMILIES[name])
@@ -193,7 +193,7 @@ def test_a_class_that_the_training_part_lacks(name: str) -> None:
     assert found[:, 1].max() < 0.2
 
 
-def test_a_training_part_of_one_class(name: str, tmp_path: Path) -> None:
+def test_a_training_set_of_one_class(name: str, tmp_path: Path) -> None:
     case = make_case("multiclass")
     if name in ("lightgbm", "catboost", "mlp"):
         pytest.skip("its library decides what to make of it")
