@@ -161,9 +161,8 @@ class Progress(SearchListener):
 class CountProgress:
     """Shows how many of a number of steps are done, in a terminal; a context manager around them."""
 
-    def __init__(self, title: str, *, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self._title = title
-        self._stream = sys.stderr if stream is None else stream
+    def __init__(self, title: str, *, quiet: bool = False) -> None:
+        self._title, self._stream = title, sys.stderr
         self._is_shown = not quiet and self._stream.isatty()
         self._percent = -1
 

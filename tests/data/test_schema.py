@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse as sp
 
-from windvane.data.column_types import describe_columns, dropped_notes, infer_schema
+from windvane.data.column_types import dropped_notes, infer_schema
 from windvane.data.files import to_frame
 from windvane.errors import InputError, MissingColumnsError, ModelFileError
 from windvane.runtime.columns import schema as module
@@ -165,7 +165,6 @@ def test_sparse():
     np.testing.assert_array_equal(table.sparse.toarray(), X.toarray())
     np.testing.assert_array_equal(schema.transform(to_frame(X.toarray())).sparse.toarray(), X.toarray())
     assert schema.feature_names == ["x0", "x1", "x2", "x3", "x4"]
-    assert describe_columns(schema)["kind"].tolist() == ["number"] * 5
     assert Schema.from_json(schema.to_json()) == schema
 
 
@@ -233,12 +232,12 @@ def test_notes_tell_what_is_left_out():
     assert dropped_notes(infer_schema(FRAME[["whole"]])) == ()
 
 
-def test_describe():
-    described = describe_columns(SCHEMA).set_index("column")
-    assert described.loc["category", "distinct"] == 2
-    assert described.loc["category", "missing"] == FRAME["category"].isin(["a", "b"]).value_counts()[False]
-    assert pd.isna(described.loc["float", "distinct"])
-    assert described.loc["constant", "note"] == "constant"
+def test_counts_of_columns():
+    columns = {column.name: column for column in SCHEMA.columns}
+    assert columns["category"].n_unique == 2
+    assert columns["category"].n_missing == FRAME["category"].isin(["a", "b"]).value_counts()[False]
+    assert columns["float"].n_unique is None
+    assert columns["constant"].reason == "constant"
 
 
 def test_json():

@@ -238,17 +238,3 @@ def dropped_notes(schema: Schema) -> tuple[str, ...]:
             plural = "s" if len(names) > 1 else ""
             notes.append(f"{len(names)} column{plural} left out ({reason}): {listed(names)}.")
     return tuple(notes)
-
-
-def describe_columns(schema: Schema) -> pd.DataFrame:
-    """Tabulate the columns: column, kind, distinct (not counted for numbers), missing, note."""
-    columns = schema.columns or [Column(name, "number") for name in schema.feature_names]
-    return pd.DataFrame(
-        {
-            "column": [column.name for column in columns],
-            "kind": [column.kind for column in columns],
-            "distinct": pd.array([column.n_unique for column in columns], dtype="Int64"),
-            "missing": [column.n_missing for column in columns],
-            "note": [column.reason or column.number_format or column.date_format or "" for column in columns],
-        }
-    )
