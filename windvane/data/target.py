@@ -69,7 +69,7 @@ def choose_positive(
 
 
 def _code_of(given: Any, labels: Sequence[Any]) -> int | None:
-    """Position of the one label that equals a value, or else is written like it; None if there is none."""
+    """Position of the one label that equals a value, or else is written like it; None without a match."""
     for same in (lambda label: label == given, lambda label: to_canonical_text(label) == to_canonical_text(given)):
         matches = [code for code, label in enumerate(labels) if same(label)]
         if len(matches) == 1:
