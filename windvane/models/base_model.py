@@ -95,12 +95,12 @@ class BaseModel:
     def resume(self, folder: Path) -> None:
         """Continue from a checkpoint."""
         fitted = open_model(folder, self.context, self.kind, self._trusted_types())
-        state = self._take_over(folder)
+        state = self._read_progress(folder)
         with reading(folder):
             self.encoder = fitted.encoder
             self._resume_training(folder, state, fitted)
 
-    def _take_over(self, folder: Path) -> Mapping[str, Any]:
+    def _read_progress(self, folder: Path) -> Mapping[str, Any]:
         """Read how far a checkpoint is."""
         state = read_json(folder / "training.json")
         with reading(folder):
@@ -124,7 +124,7 @@ class FinishedModel(BaseModel):
     def __init__(self, folder: Path, fitted: Any, context: TrainingContext) -> None:
         super().__init__(fitted.encoder, TargetScaler(), context)
         self._fitted = fitted
-        self._take_over(folder)
+        self._read_progress(folder)
 
     def fitted(self) -> FittedModel:
         """Return the model that was read."""
