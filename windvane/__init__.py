@@ -5,6 +5,8 @@ The public names:
 - `AutoClassifier`, `AutoRegressor`, `AutoImageClassifier`: search for the best model in a time budget
 - `load`: open a saved model or a run directory
 - `Metric`: your own metric
+- `Evaluation`: how well a model predicts rows with a known target
+- `DecisionTuning`, `Calibration`: a tuned threshold, calibrated probabilities
 - `Trial`: one configuration and its result
 - `FAMILIES`: the families of models, by name
 - `SklearnFamily`: a family made of any scikit-learn estimator
@@ -39,7 +41,10 @@ The layout; each imports only from what stands above it::
 
 from windvane.automl import AutoClassifier, AutoImageClassifier, AutoRegressor, load
 from windvane.errors import DiskError, InputError, ModelFileError, NoModelError, RunError, WindvaneError
+from windvane.evaluation.calibration import Calibration
+from windvane.evaluation.evaluation import Evaluation
 from windvane.evaluation.metrics import Metric
+from windvane.evaluation.thresholds import DecisionTuning
 from windvane.models import FAMILIES
 from windvane.models.sklearn_family import SklearnFamily
 from windvane.search.trial import Trial
@@ -50,7 +55,10 @@ __all__ = [
     "AutoClassifier",
     "AutoImageClassifier",
     "AutoRegressor",
+    "Calibration",
+    "DecisionTuning",
     "DiskError",
+    "Evaluation",
     "InputError",
     "Metric",
     "ModelFileError",

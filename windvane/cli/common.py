@@ -7,10 +7,15 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
 
 # Renamed commands and options of image runs that people may still type.
 RENAMED = {
@@ -97,6 +102,39 @@ def _exit_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def read_labelled(
+    model: AutoClassifier | AutoRegressor | AutoImageClassifier,
+    data: Path,
+    target: str | None,
+    weight: str | None = None,
+) -> tuple[Any, Any, Any]:
+    """Read rows with their target and weights as `evaluate` takes them; of images the source is all there is."""
+    from windvane import AutoImageClassifier
+    from windvane.data.files import read_frame
+    from windvane.errors import InputError
+
+    if isinstance(model, AutoImageClassifier):
+        if target is not None or weight is not None:
+            raise InputError("--target and --weight are for tables; images have their labels with them.")
+        return data, None, None
+    if target is None:
+        raise InputError(f"--target is missing: the column of {data} that the model predicts.")
+    X = read_frame(data, model.predictor_.schema.text_columns)
+    X, columns = take_columns(X, {"--target": target, "--weight": weight})
+    return X, columns["--target"], columns.get("--weight")
+
+
+def take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
+    """Take columns (option -> name, None where it was not given) out of a table: the rest, and option -> column."""
+    from windvane.errors import unknown_name_error
+
+    given = {option: name for option, name in named.items() if name is not None}
+    for option, name in given.items():
+        if name not in frame.columns:
+            raise unknown_name_error(option, name, map(str, frame.columns))
+    return frame.drop(columns=list(given.values())), {option: frame[name] for option, name in given.items()}
 
 
 def holds_network(run: Path) -> bool:
