@@ -141,7 +141,7 @@ def test_a_threshold_goes_everywhere(model: Any, cancer: Data, tmp_path: Path) -
         assert again.tuning_.to_json() == tuning.to_json()
     assert load(tmp_path / "run").test_score_ == pytest.approx(model.score(X, y))
     page = model.report(tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "chosen for precision &gt;= 0.97" in page
+    assert "for precision &gt;= 0.97" in page
 
 
 def test_validation_scores_are_those_of_the_decision(model: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ from windvane.evaluation.predictions import Predictions
 from windvane.evaluation.thresholds import (
     DecisionTuning,
     check_costs,
+    chosen_by_hand,
     mean_cost,
     threshold_curve,
     threshold_of,
@@ -171,6 +173,20 @@ def test_goals_that_cannot_be_reached() -> None:
         tune_decision(predictions, CLASSES, 1, metric=get_metric("roc_auc", TASK))
     with pytest.raises(InputError, match="rows of both classes"):
         tune_decision(predictions.take(np.flatnonzero(predictions.target == 0)), CLASSES, 1, recall=0.5)
+
+
+def test_a_threshold_that_was_set() -> None:
+    predictions = make()
+    found, tuning = chosen_by_hand(PLAIN, 0.7, 1, predictions)
+    assert tuning is not None and tuning.curve is not None
+    chosen = predictions.prediction[:, 1] > 0.7
+    assert tuning.score == pytest.approx(sk.f1_score(predictions.target, chosen))
+    assert str(tuning).startswith(f"threshold 0.7 set by hand: f1 {tuning.score:.4g}, for the most probable class")
+    same, unknown = chosen_by_hand(PLAIN, 0.7, 1, None)
+    assert unknown is not None and same == found
+    again = DecisionTuning.from_json(json.loads(json.dumps(unknown.to_json(), allow_nan=False)))
+    assert again is not None and np.isnan(again.score) and str(again) == "threshold 0.7 set by hand"
+    assert chosen_by_hand(found, None, 1, predictions) == (PLAIN, None)
 
 
 def test_a_tuning_in_json() -> None:

@@ -152,7 +152,7 @@ def evaluate(
     classes: NDArray[Any] | None,
     *,
     metrics: Any = None,
-    segments: Mapping[str, NDArray[Any]] | None = None,
+    segments: Mapping[str, Any] | None = None,
     columns: pd.DataFrame | None = None,
     n_worst: int = N_WORST,
     max_seconds: float = MAX_SECONDS,
@@ -268,7 +268,7 @@ def worst_rows(
 def segment_table(
     predictions: Predictions,
     metric: Metric,
-    segments: Mapping[str, NDArray[Any]],
+    segments: Mapping[str, Any],
     positive: int | None,
     seed: int,
     max_seconds: float,
@@ -363,7 +363,7 @@ def _choose_metrics(
             found.append(replace(CALIBRATION_ERROR, positive=metric.positive))
         elif (predictions.target > 0).all():
             found.append(get_metric("mean_absolute_percentage_error", task))
-    return list({one.name: one for one in reversed(found)}.values())[::-1]
+    return [one for i, one in enumerate(found) if one.name not in [earlier.name for earlier in found[:i]]]
 
 
 def _score(predictions: Predictions, metric: Metric) -> float:
@@ -397,25 +397,25 @@ def _bound(value: Any) -> str:
     return f"{value:%Y-%m-%d}" if isinstance(value, pd.Timestamp) else f"{value:.4g}"
 
 
-def columns_for_segments(by: Any, frame: pd.DataFrame | None, n_rows: int) -> dict[str, NDArray[Any]]:
+def columns_for_segments(by: Any, frame: pd.DataFrame | None, n_rows: int) -> dict[str, Any]:
     """Return the values of the columns `by`: names of columns of a frame, or n values; InputError for anything else."""
     if by is None:
         return {}
     names = None if frame is None else list(frame.columns)
-    if isinstance(by, str | int):
-        by = [by]
+    is_name = isinstance(by, str | int)
+    by = [by] if is_name else by
     if names is not None and isinstance(by, list | tuple) and all(isinstance(one, str | int) for one in by):
         known = {str(name): name for name in names}
         unknown = [one for one in by if str(one) not in known]
         if not unknown:
             assert frame is not None
-            return {str(one): frame[known[str(one)]].array for one in by}  # type: ignore[misc]
-        if len(by) != n_rows:
+            return {str(one): frame[known[str(one)]].array for one in by}
+        if is_name or len(by) != n_rows:
             raise unknown_name_error("by", unknown[0], map(str, names))
     length = len(by) if hasattr(by, "__len__") else None
-    if length != n_rows or isinstance(by, pd.DataFrame):
+    if is_name or length != n_rows or isinstance(by, pd.DataFrame):
         raise InputError(
             f"by must be the name of a column of X, several names, or a value for each of the {n_rows} rows; "
-            f"{'it has ' + str(length) + ' values' if length is not None else repr(by)} came."
+            f"{f'{length} values' if length is not None and not is_name else repr(by)} came."
         )
-    return {str(getattr(by, "name", None) or "by"): pd.Series(by).array}  # type: ignore[dict-item]
+    return {str(getattr(by, "name", None) or "by"): pd.Series(by).array}

@@ -137,7 +137,7 @@ def calibration_figure(evaluation: Evaluation) -> Html:
     return figure("Calibration", plot(series, x, y, "Calibration"), caption)
 
 
-def threshold_figures(curve: pd.DataFrame, threshold: float, goal: str) -> list[Html]:
+def threshold_figures(curve: pd.DataFrame, threshold: float, reason: str) -> list[Html]:
     """Draw precision, recall and F1 over the threshold, the chosen one as a dashed line."""
     x = curve["threshold"].to_numpy()
     series = [
@@ -145,7 +145,7 @@ def threshold_figures(curve: pd.DataFrame, threshold: float, goal: str) -> list[
     ]
     chosen = Series(np.array([threshold, threshold]), UNIT, "dashed", 4)
     axes = Axis("threshold", 0.0, 1.0), Axis("", 0.0, 1.0)
-    caption = f"Dashed: the threshold in force, {number(threshold, 3)}, chosen for {goal}."
+    caption = f"Dashed: the threshold in force, {number(threshold, 3)}, {reason}."
     return [
         figure(
             "Threshold", plot([chosen, *series], *axes, "Precision, recall and F1 over the threshold"), caption, series

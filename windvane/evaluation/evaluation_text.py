@@ -64,7 +64,7 @@ def metrics_text(evaluation: Evaluation) -> str:
     rows = [
         [
             row["metric"] + " *" * (row["metric"] == evaluation.metric),
-            score_number(row["score"]),
+            "-" if math.isnan(row["score"]) else score_number(row["score"]),
             interval_text(row["low"], row["high"]),
         ]
         for row in evaluation.metrics.to_dict("records")

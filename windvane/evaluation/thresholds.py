@@ -35,12 +35,13 @@ class DecisionTuning:
     Attributes
     ----------
     goal
-        What was asked for, in words: "f1", "precision >= 0.9", "costs".
+        What was asked for, in words: "f1", "precision >= 0.9", "costs", "set by hand".
     threshold
         Probability of the positive class above which it is predicted; None for more than two classes.
     score, default_score
         The goal's value with the new decision, and where the most probable class is predicted. Of costs, the mean
-        cost of a row; of a condition, the other one of precision and recall.
+        cost of a row; of a condition, the other one of precision and recall; of a threshold that was set, F1. NaN
+        where there were no rows to compute them on.
     n_rows
         Rows that it was tuned on. They chose it, so the score is optimistic.
     out_of_fold
@@ -59,28 +60,41 @@ class DecisionTuning:
     curve: pd.DataFrame | None = None
 
     def __str__(self) -> str:
+        what = "decision" if self.threshold is None else f"threshold {self.threshold:.4g}"
+        if not self.n_rows:
+            return f"{what} {self.reason}"
+        condition, _, limit = self.goal.partition(" >= ")
+        if limit:
+            name = {"precision": "recall", "recall": "precision"}[condition]
+        else:
+            name = {"costs": "mean cost", BY_HAND: "f1"}.get(self.goal, self.goal)
         rows = f"{self.n_rows:,} {'validation rows (out of fold)' if self.out_of_fold else 'rows'}"
-        of_what = {"precision": "recall", "recall": "precision", "costs": "mean cost"}.get(
-            self.goal.split(" ")[0] if ">=" in self.goal else self.goal, self.goal
+        return (
+            f"{what} {self.reason}: {name} {self.score:.4g}, for the most probable class {self.default_score:.4g}; "
+            f"on {rows}"
         )
-        text = f"{of_what} {self.score:.4g}, for the most probable class {self.default_score:.4g}; on {rows}"
-        if self.threshold is None:
-            return f"decision for {self.goal}: {text}"
-        return f"threshold {self.threshold:.4g} for {self.goal}: {text}"
+
+    @property
+    def reason(self) -> str:
+        """Why it is this decision, in words."""
+        return self.goal if self.goal == BY_HAND else f"for {self.goal}"
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that JSON can hold."""
-        content = {name: getattr(self, name) for name in ("goal", "threshold", "score", "default_score", "n_rows")}
+        content = {name: getattr(self, name) for name in ("goal", "threshold", "n_rows", "out_of_fold")}
+        scores = {name: getattr(self, name) for name in ("score", "default_score")}
+        content |= {name: float(score) if np.isfinite(score) else None for name, score in scores.items()}
         curve = None if self.curve is None else {str(name): self.curve[name].tolist() for name in self.curve}
-        return {**content, "out_of_fold": self.out_of_fold, "curve": curve}
+        return {**content, "curve": curve}
 
     @classmethod
     def from_json(cls, record: Any) -> Self | None:
         """Read what `to_json` wrote; None stays None."""
         if record is None:
             return None
-        curve = record["curve"]
-        return cls(**{**record, "curve": None if curve is None else pd.DataFrame(curve, dtype=np.float64)})
+        curve = None if record["curve"] is None else pd.DataFrame(record["curve"], dtype=np.float64)
+        scores = {name: np.nan if record[name] is None else record[name] for name in ("score", "default_score")}
+        return cls(**{**record, **scores, "curve": curve})
 
 
 def threshold_of(ensemble: Ensemble | None, positive: int) -> float:
@@ -283,8 +297,8 @@ def _tune_threshold(
         raise InputError("A threshold can only be tuned on rows of both classes; y holds one of them.")
     curve = threshold_curve(predictions, positive, costs)
     limit = precision if precision is not None else recall
+    kept, sought = ("precision", "recall") if precision is not None else ("recall", "precision")
     if limit is not None:
-        kept, sought = ("precision", "recall") if precision is not None else ("recall", "precision")
         check_number(kept, limit, above=0)
         goal, score = f"{kept} >= {limit:g}", curve[sought].to_numpy()
         meets = (curve[kept] >= limit).to_numpy() & (curve["selected"] > 0).to_numpy()
@@ -301,15 +315,17 @@ def _tune_threshold(
         assert metric is not None
         if metric.needs != "labels":
             raise _no_labels(metric)
-        goal, curve, score = metric.name, *_metric_curve(predictions, positive, metric, curve)
+        goal = metric.name
+        curve, score = _metric_curve(predictions, positive, metric, curve)
         utility = np.array([-metric.score(value) for value in score])  # a score becomes its loss
     best = np.flatnonzero(utility >= utility.max() - 1e-12)
     place = int(best[len(best) // 2])
     found = with_threshold(predictions.ensemble, float(curve["threshold"].iloc[place]), positive)
-    half = label_rates(predictions, positive, costs)
-    before = {"precision": half["recall"], "recall": half["precision"]}.get(goal.split(" ")[0] if limit else "")
-    if before is None:
-        before = half["cost"] if costs is not None else predictions.score(metric)  # type: ignore[arg-type]
+    if metric is not None:
+        before = predictions.score(metric)
+    else:  # of the most probable class
+        at_half = label_rates(predictions, positive, costs)
+        before = at_half["cost" if costs is not None else sought]
     kept_rows = np.unique(np.append(np.linspace(0, len(curve) - 1, MAX_CURVE).astype(np.int64), place))
     shown = curve.drop(columns="cost", errors="ignore").assign(score=score).iloc[kept_rows].reset_index(drop=True)
     threshold = threshold_of(found, positive)

@@ -99,7 +99,7 @@ def evaluation_section(evaluation: Evaluation, predictions: Predictions, tuning:
         text += " These rows selected the models, so the scores are optimistic, and the intervals do not cover that."
     pictures = figures(evaluation)
     if tuning is not None and tuning.curve is not None and tuning.threshold is not None:
-        pictures += threshold_figures(tuning.curve, tuning.threshold, tuning.goal)
+        pictures += threshold_figures(tuning.curve, tuning.threshold, tuning.reason)
     content = [paragraph(text), metrics_table(evaluation), *class_tables(evaluation)]
     content += [side_by_side(*pictures)] if pictures else []
     worst = worst_rows_table(evaluation)

@@ -90,7 +90,7 @@ def ensemble_section(data: ReportData) -> Section:
         content.append(details("Costs of errors", table(header, cells, label="Costs of errors")))
     elif ensemble.decision_weights is not None and positive is not None:
         threshold = number(threshold_of(ensemble, positive))
-        chosen = "" if data.tuning is None else f", chosen for {data.tuning.goal}"
+        chosen = "" if data.tuning is None else f", {data.tuning.reason}"
         content.append(paragraph(f"“{data.labels[positive]}” is predicted above the probability {threshold}{chosen}."))
     elif ensemble.decision_weights is not None:
         factors = ", ".join(f"{a} x {f:.2f}" for a, f in zip(data.labels[:12], ensemble.decision_weights, strict=False))
