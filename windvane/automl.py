@@ -574,8 +574,33 @@ class AutoML(BaseEstimator):
         directory = self._run_directory
         if directory is None or self._is_refitted:
             return None
-        known = choose_families(self.families)
-        return select_without(directory, self._predictor, self.ensemble_size, known, families, numbers)
+        known, chosen = choose_families(self.families), self._predictor.ensemble
+        found = select_without(directory, self._predictor, self.ensemble_size, known, families, numbers)
+        if found is None or self.tuning_ is None:
+            return found
+        # The user's decision holds for any ensemble.
+        decided = replace(
+            found.ensemble,
+            temperature=chosen.temperature,
+            calibration=chosen.calibration,
+            decision_weights=chosen.decision_weights,
+            costs=chosen.costs,
+        )
+        found = replace(found, ensemble=decided)
+        validation = self._out_of_fold(found)
+        loss = float("nan") if validation is None else validation.loss(found.metric)
+        return replace(found, ensemble=replace(decided, loss=loss))
+
+    def _out_of_fold(self, predictor: Predictor) -> Predictions | None:
+        """Predict the validation rows by models that did not train on them; None if they were not kept."""
+        directory = self._run_directory
+        if directory is None:
+            return None
+        try:
+            problem = Problem.read(directory.data, predictor.metric)
+        except RunError:  # keep_data=False
+            return None
+        return out_of_fold(predictor, problem, directory, can_predict=False)
 
     @property
     def _run_directory(self) -> RunDirectory | None:
@@ -826,9 +851,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
                 )
             ensemble, tuning = replace(predictor.ensemble, decision_weights=None, costs=None), None
         else:
-            ensemble, tuning = chosen_by_hand(
-                predictor.ensemble, value, positive, self._out_of_fold(predictor.ensemble)
-            )
+            ensemble, tuning = chosen_by_hand(predictor.ensemble, value, positive, self._out_of_fold(predictor))
         self._set_decision(ensemble, tuning)
         return self
 
@@ -944,12 +967,12 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         """Return the user's rows, or the validation rows, predicted by this ensemble."""
         if (X is None) != (y is None):
             raise InputError("X and y belong together; only one of them was given.")
+        predictor = replace(self._predictor, ensemble=ensemble)
         if X is not None:
-            predictor = replace(self._predictor, ensemble=ensemble)
             return Predictions.of_test(predictor, X, y, sample_weight, owner=type(self).__name__)
         if sample_weight is not None:
             raise InputError("sample_weight belongs to X and y, which were not given.")
-        found = self._out_of_fold(ensemble)
+        found = self._out_of_fold(predictor)
         if found is None:
             raise RunError(
                 f"{method} needs the validation rows, which only a run directory has that kept its data; or pass X and "
@@ -957,22 +980,10 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
             )
         return found
 
-    def _out_of_fold(self, ensemble: Ensemble) -> Predictions | None:
-        """Return the validation rows, predicted by models that did not train on them; None if they were not kept."""
-        directory = self._run_directory
-        if directory is None:
-            return None
-        predictor = replace(self._predictor, ensemble=ensemble)
-        try:
-            problem = Problem.read(directory.data, predictor.metric)
-        except RunError:  # keep_data=False
-            return None
-        return out_of_fold(predictor, problem, directory, can_predict=False)
-
     def _set_decision(self, ensemble: Ensemble, tuning: DecisionTuning | None) -> None:
         """Use an ensemble with another decision or calibration, and have the run directory keep it."""
         metric = self._predictor.metric
-        validation = self._out_of_fold(ensemble)
+        validation = self._out_of_fold(replace(self._predictor, ensemble=ensemble))
         if validation is not None:
             ensemble = replace(ensemble, loss=validation.loss(metric))
         elif ensemble != self._predictor.ensemble:

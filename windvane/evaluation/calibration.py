@@ -111,7 +111,7 @@ CALIBRATION_ERROR = Metric(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Calibration:
     """The result of `windvane.AutoClassifier.calibrate`.
 
@@ -139,7 +139,7 @@ class Calibration:
     temperature: float = 1.0
     knots: Knots | None = None
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         losses = ", ".join(f"{name} {loss:.4f}" for name, loss in self.log_losses.items())
         return (
             f"{self.method.replace('_', '-')} on {self.n_rows:,} rows; cross-validated log loss: {losses}; "

@@ -23,6 +23,7 @@ from windvane.data.task import Kind, Task
 from windvane.errors import InputError, check_integer, unknown_name_error
 from windvane.evaluation.calibration import CALIBRATION_ERROR, reliability
 from windvane.evaluation.curves import confusion
+from windvane.evaluation.evaluation_tables import EvaluationTables
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.evaluation.predictions import NEED_TWO_CLASSES, Predictions
 from windvane.evaluation.thresholds import threshold_of
@@ -42,13 +43,13 @@ USUAL: dict[Kind, tuple[str, ...]] = {
 }
 N_WORST = 10
 N_LIFT_GROUPS = 10
-MAX_SECONDS = 10.0  # for all intervals of the metrics, and again for those of the segments
+MAX_SECONDS = 30.0  # for all intervals of the metrics, and again for those of the segments
 MAX_SEGMENTS, N_SEGMENT_BINS = 12, 5
 OTHERS, MISSING = "(others)", "(missing)"
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(EvaluationTables):
     """How well a model predicts rows with a known target.
 
     Printed, it is a text of at most 80 columns; in a notebook, tables and charts.
@@ -83,20 +84,6 @@ class Evaluation:
     positive_class, threshold
         Of two classes; None otherwise.
     """
-
-    metric: str
-    task: Kind
-    n_rows: int
-    is_test: bool
-    metrics: pd.DataFrame
-    classes: pd.DataFrame | None
-    confusion: pd.DataFrame | None
-    segments: pd.DataFrame
-    worst_rows: pd.DataFrame
-    lift: pd.DataFrame | None
-    calibration: pd.DataFrame | None
-    positive_class: Any = None
-    threshold: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold: tables as lists of records, NaN as None."""
@@ -134,7 +121,7 @@ class Evaluation:
 
         return write_page(evaluation_page(self), Path(path))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         from windvane.evaluation.evaluation_text import evaluation_text
 
         return evaluation_text(self)

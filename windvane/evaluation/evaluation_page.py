@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from windvane.evaluation.evaluation_tables import EvaluationTables
 from windvane.evaluation.evaluation_text import headline
 from windvane.pages.html_builder import Html, Page, Section, details, figure, number, paragraph, side_by_side, table
 from windvane.pages.svg_charts import Axis, Series, plot
 from windvane.version import VERSION
-
-if TYPE_CHECKING:
-    from windvane.evaluation.evaluation import Evaluation
 
 MAX_CLASSES = 12  # shown before a click
 MAX_COLUMNS = 12  # of the worst rows
 UNIT = np.array([0.0, 1.0])
 
 
-def evaluation_page(evaluation: Evaluation) -> Page:
+def evaluation_page(evaluation: EvaluationTables) -> Page:
     """Build a page of its own."""
     named = [
         ("Metrics", [metrics_table(evaluation)]),
@@ -36,7 +34,7 @@ def evaluation_page(evaluation: Evaluation) -> Page:
     )
 
 
-def evaluation_fragment(evaluation: Evaluation) -> Html:
+def evaluation_fragment(evaluation: EvaluationTables) -> Html:
     """Return the tables alone, for a notebook."""
     parts = [
         paragraph(headline(evaluation), "."),
@@ -48,13 +46,13 @@ def evaluation_fragment(evaluation: Evaluation) -> Html:
     return Html("".join(parts))
 
 
-def figures(evaluation: Evaluation) -> list[Html]:
+def figures(evaluation: EvaluationTables) -> list[Html]:
     """Draw the reliability diagram, and gain over the share of rows of two classes."""
     found = [calibration_figure(evaluation)] if evaluation.calibration is not None else []
     return found + gain_figures(evaluation)
 
 
-def metrics_table(evaluation: Evaluation) -> Html:
+def metrics_table(evaluation: EvaluationTables) -> Html:
     """Scores with their intervals; the run's metric is the first."""
     rows = [
         [row["metric"], row["score"], interval(row["low"], row["high"])]
@@ -63,7 +61,7 @@ def metrics_table(evaluation: Evaluation) -> Html:
     return table(["metric", "score", "95 % interval"], rows, label="Metrics")
 
 
-def class_tables(evaluation: Evaluation) -> list[Html]:
+def class_tables(evaluation: EvaluationTables) -> list[Html]:
     """Scores of each class; of many classes the largest come first, the others on a click."""
     if evaluation.classes is None:
         return []
@@ -80,7 +78,7 @@ def class_tables(evaluation: Evaluation) -> list[Html]:
     return shown
 
 
-def segment_tables(evaluation: Evaluation) -> list[Html]:
+def segment_tables(evaluation: EvaluationTables) -> list[Html]:
     """One table for each column."""
     found = []
     for column, of_column in evaluation.segments.groupby("column", sort=False):
@@ -94,7 +92,7 @@ def segment_tables(evaluation: Evaluation) -> list[Html]:
     return found
 
 
-def worst_rows_table(evaluation: Evaluation) -> list[Html]:
+def worst_rows_table(evaluation: EvaluationTables) -> list[Html]:
     """Return the rows with the largest loss."""
     worst = evaluation.worst_rows
     if worst.empty:
@@ -104,7 +102,7 @@ def worst_rows_table(evaluation: Evaluation) -> list[Html]:
     return [table(["row", *map(str, names)], rows, label="Rows with the largest loss")]
 
 
-def gain_figures(evaluation: Evaluation) -> list[Html]:
+def gain_figures(evaluation: EvaluationTables) -> list[Html]:
     """Draw the share of the positives among the rows with the highest probabilities."""
     lift = evaluation.lift
     if lift is None or lift["gain"].isna().any():
@@ -118,7 +116,7 @@ def gain_figures(evaluation: Evaluation) -> list[Html]:
     return [figure("Gain", plot(series, *axes, "Gain over the share of the rows"), caption)]
 
 
-def calibration_figure(evaluation: Evaluation) -> Html:
+def calibration_figure(evaluation: EvaluationTables) -> Html:
     """Draw the reliability diagram."""
     points = evaluation.calibration
     assert points is not None

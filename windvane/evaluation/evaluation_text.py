@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from windvane.evaluation.evaluation_tables import EvaluationTables
 from windvane.evaluation.score_text import score_number
-
-if TYPE_CHECKING:
-    from windvane.evaluation.evaluation import Evaluation
 
 WIDTH = 80
 MAX_TEXT = 24  # characters of a cell
@@ -19,7 +17,7 @@ MAX_CLASSES = 20  # shown
 KIND = {"binary": "two classes", "multiclass": "classes", "regression": "regression"}
 
 
-def evaluation_text(evaluation: Evaluation) -> str:
+def evaluation_text(evaluation: EvaluationTables) -> str:
     """Write the tables below each other, each under its heading."""
     parts = [headline(evaluation), metrics_text(evaluation)]
     classes = evaluation.classes
@@ -49,7 +47,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
     return "\n\n".join(parts)
 
 
-def headline(evaluation: Evaluation) -> str:
+def headline(evaluation: EvaluationTables) -> str:
     """Say in a line what was evaluated."""
     text = f"{evaluation.n_rows:,} rows"
     if evaluation.classes is not None:
@@ -59,7 +57,7 @@ def headline(evaluation: Evaluation) -> str:
     return text
 
 
-def metrics_text(evaluation: Evaluation) -> str:
+def metrics_text(evaluation: EvaluationTables) -> str:
     """Write the scores with their intervals."""
     rows = [
         [

@@ -60,8 +60,6 @@ class Predictions:
         for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
             warnings.warn(warning, UserWarning, stacklevel=3)
         table = model.table(X, owner or "the model")
-        if table.n_rows == 0:
-            raise InputError("X has no rows; there is nothing to evaluate.")
         weight, rows = counted_rows(sample_weight, table.n_rows)
         if rows is not None:
             y = take_rows(y, rows, table.n_rows, "y")

@@ -28,7 +28,7 @@ BY_HAND = "set by hand"
 SMALLEST = 1e-9  # threshold, and its distance from 1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DecisionTuning:
     """The result of `windvane.AutoClassifier.tune_threshold`.
 
@@ -59,7 +59,7 @@ class DecisionTuning:
     out_of_fold: bool
     curve: pd.DataFrame | None = None
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         what = "decision" if self.threshold is None else f"threshold {self.threshold:.4g}"
         if not self.n_rows:
             return f"{what} {self.reason}"
