@@ -94,7 +94,8 @@ def headline(data: ReportData, scores: HeadlineScores) -> list[Html]:
 
 def evaluation_section(evaluation: Evaluation, predictions: Predictions, tuning: DecisionTuning | None) -> Section:
     """Every usual metric with its interval, each class, gain, calibration, the threshold, the worst rows."""
-    text = f"On {len(predictions):,} {describe_rows(predictions)}; weighted as they are."
+    text = f"On {len(predictions):,} {describe_rows(predictions)}"
+    text += "." if predictions.weight is None else ", with their weights."
     if not predictions.is_test:
         text += " These rows selected the models, so the scores are optimistic, and the intervals do not cover that."
     pictures = figures(evaluation)
