@@ -710,7 +710,7 @@ class AutoML(BaseEstimator):
             progress.resume(directory.read_history().trials)
             for note in prepared.notes:
                 progress.note(note)
-            return run_search(
+            result = run_search(
                 prepared,
                 settings,
                 portfolio,
@@ -721,6 +721,13 @@ class AutoML(BaseEstimator):
                 listener=progress,
                 stop=stop,
             )
+            ended = sum(trial.status != "stopped" for trial in result.trials)
+            if settings.n_trials is not None and ended < settings.n_trials and not stop.requested:
+                progress.note(
+                    f"The time budget ended after {ended} of {settings.n_trials} trials: another run with this seed "
+                    "may differ."
+                )
+            return result
 
     def _leave(self, directory: RunDirectory, error: BaseException) -> None:
         """Say where a run is that an error ended; without one trial, a temporary one is deleted."""
