@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,7 +80,7 @@ def leaderboard(
     """
     weights = {member.number: member.weight for member in ensemble.members}
     baselines = baseline_numbers(trials)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "trial": trial.number,
             "family": trial.family,
