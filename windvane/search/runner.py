@@ -311,8 +311,11 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
     if ensemble is None and not directory.data.exists():
         raise NoModelError(f"The run in {str(directory.root)!r} has no ensemble, and its data were not kept.")
     resolved = persistence.resolve_metric(manifest, metric)
+    constant = directory.read_constant()
     if ensemble is None:
-        builder = EnsembleBuilder(_read_data(directory, manifest, resolved), directory, 25)
+        problem = _read_data(directory, manifest, resolved)
+        constant = constant_baseline(problem)
+        builder = EnsembleBuilder(problem, directory, 25)
         # A later fit may have replaced a checkpoint of the ensemble and ended without one; that is no damage.
         known = {} if recorded is None else {member.number: member.checkpoint for member in recorded.members}
         replaced = {trial.number for trial in history.trials if trial.checkpoint != known.get(trial.number)}
@@ -328,7 +331,7 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
         manifest, ensemble, folders, root=directory.root, families=families, metric=resolved, threads=threads
     )
     tuning = directory.read_tuning() if ensemble == recorded else None
-    policy, constant = Policy(**manifest["policy"]), directory.read_constant()
+    policy = Policy(**manifest["policy"])
     return SearchResult(predictor, history.trials, directory.read_curve(), policy, constant, tuning)
 
 
