@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time as clock
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +30,7 @@ from windvane.data.target import TaskType, counted_rows, encode_target
 from windvane.errors import DiskError, InputError, RunError, check_integer, check_usable
 from windvane.evaluation.calibration import Calibration, fit_calibration
 from windvane.evaluation.evaluation import Evaluation, columns_for_segments, evaluate
+from windvane.evaluation.explanation import Explanation, Sampling, explain
 from windvane.evaluation.importance import feature_importance
 from windvane.evaluation.metrics import get_metric
 from windvane.evaluation.predictions import Predictions
@@ -138,6 +139,8 @@ class AutoML(BaseEstimator):
         y_test: Any = None,
         ignore: str | Sequence[str] | None = None,
         id_columns: str | Sequence[str] | None = None,
+        column_types: Mapping[str, str] | None = None,
+        date_formats: Mapping[str, str] | None = None,
         callbacks: Sequence[Callback] = (),
         dask_client: Any = None,
     ) -> Self:
@@ -168,6 +171,10 @@ class AutoML(BaseEstimator):
             Names of columns that are not learned from; tables to predict need not have them.
         id_columns
             Names of columns that name a row: not learned from, and written beside its prediction in a shell.
+        column_types
+            How to read columns that are not what their values suggest: name -> "number", "category", "date" or "text".
+        date_formats
+            Formats of dates written as texts: name -> format, as in ``"%d.%m.%Y"``.
         callbacks
             Each is called with every finished `windvane.Trial`; one that returns True ends the search.
         dask_client
@@ -207,6 +214,8 @@ class AutoML(BaseEstimator):
                 sample_weight=sample_weight,
                 ignore=ignore,
                 id_columns=id_columns,
+                column_types=column_types,
+                date_formats=date_formats,
                 positive_class=self._positive_label(settings, y),
                 owner=type(self).__name__,
             )
@@ -493,6 +502,59 @@ class AutoML(BaseEstimator):
         seconds = parse_seconds(time_budget)
         with CountProgress("windvane: columns shuffled", quiet=self.verbose == 0) as progress:
             return feature_importance(predictor, predictor.metric, X, y, n_repeats, seconds, progress.update)
+
+    @_numpy_defaults
+    def explain(
+        self, X: Any, *, label: Any = None, background: Any = None, time_budget: float | str = "1m"
+    ) -> Explanation:
+        """Say how much each column moves each prediction (Shapley values), for numbers or the probability of a class.
+
+        Parameters
+        ----------
+        X
+            n rows to explain.
+        label
+            The class whose probability is explained; None for the positive one of two, and for the one that is
+            predicted for each row among more.
+        background
+            Rows whose values stand for not knowing a column; None for those that the run learned from.
+        time_budget
+            Seconds, or a text such as "10m"; more of them make the values more precise.
+
+        Returns
+        -------
+        Explanation
+            ``values`` has a contribution for each row and column, which add up to the prediction less ``base``;
+            ``importance()`` ranks the columns, ``row(i)`` explains one row, ``standard_error`` says how precise it is.
+
+        Raises
+        ------
+        InputError
+            If an argument cannot be used, or the data of the run are not here and no background is given.
+        """
+        predictor = self._predictor_of_tables("explain")
+        seconds = parse_seconds(time_budget)
+        with CountProgress("windvane: rounds", quiet=self.verbose == 0) as progress:
+            return explain(
+                predictor,
+                X,
+                self._training_rows() if background is None else self._to_table(background),
+                label,
+                positive=1 if predictor.metric.positive is None else predictor.metric.positive,
+                sampling=Sampling(max_seconds=seconds, on_round=progress.update),
+            )
+
+    def _training_rows(self) -> Table:
+        """Read the rows that the run learned from."""
+        directory = self._run_directory
+        try:
+            if directory is None:
+                raise RunError("the model was saved without them")
+            return Problem.read(directory.data, self._predictor.metric).table
+        except RunError as error:
+            raise InputError(
+                f"background is needed, as the training data are not here: {error}. Allowed: some hundred rows of them."
+            ) from error
 
     @_numpy_defaults
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:

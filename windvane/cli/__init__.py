@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli import evaluation, images, portfolio, tables
+from windvane.cli import data, evaluation, images, portfolio, tables
 from windvane.cli.common import Commands
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find the best ensemble of models for a table within a time budget.",
 )
+app.command()(data.describe)
 app.command()(tables.fit)
 app.command()(images.train)
 app.command()(images.finetune)
@@ -30,6 +31,7 @@ app.command()(tables.leaderboard)
 app.command()(evaluation.evaluate)
 app.command()(evaluation.threshold)
 app.command()(evaluation.calibrate)
+app.command()(tables.explain)
 app.command()(tables.export)
 app.command()(tables.resume)
 app.command()(tables.report)

@@ -30,6 +30,14 @@ TRACEBACK = "--traceback"  # shows where an error comes from; any command takes 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or a saved model.")]
 Time = Annotated[str, typer.Option(help="How long to search: seconds, or as in 60s, 10m, 1h30m.")]
 Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; by default a GPU if there is one.")]
+Types = Annotated[
+    list[str] | None,
+    typer.Option("--type", metavar="COLUMN=KIND", help="Read a column as number, category, date or text; repeatable."),
+]
+DateFormats = Annotated[
+    list[str] | None,
+    typer.Option("--date-format", metavar="COLUMN=FORMAT", help="Format of dates, as in day=%d.%m.%Y; repeatable."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 
@@ -145,3 +153,16 @@ def holds_network(run: Path) -> bool:
         return bool(json.loads((run / "manifest.json").read_text(encoding="utf-8"))["kind"] == "image_model")
     except (OSError, ValueError, LookupError, TypeError):
         return False
+
+
+def read_pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    """Read an option of the form COLUMN=VALUE that may be repeated."""
+    from windvane.errors import InputError
+
+    pairs = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"{option}={text!r} is not usable. Allowed: COLUMN=VALUE.")
+        pairs[name] = value
+    return pairs

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from windvane.cli.common import (
+    DateFormats,
     Device,
     Quiet,
     Run,
     Time,
+    Types,
     holds_network,
     read_labelled,
+    read_pairs,
     report_errors,
     take_columns,
 )
@@ -66,6 +69,8 @@ def fit(
     id_column: Annotated[
         list[str] | None, typer.Option("--id", help="Column that names a row: written beside its prediction.")
     ] = None,
+    types: Types = None,
+    date_formats: DateFormats = None,
     keep_ids: Annotated[
         bool, typer.Option("--keep-ids", help="Learn from columns that look like identifiers, too.")
     ] = False,
@@ -93,8 +98,14 @@ def fit(
                 random_state=seed,
                 verbose=0 if quiet else 1,
             )
-            of_tables = {"--task": task, "--time-column": time_column, "--weight": weight, "--test": test}
-            _refuse_options({**of_tables, "--positive": positive})
+            of_tables: dict[str, object] = {
+                "--task": task,
+                "--time-column": time_column,
+                "--weight": weight,
+                "--test": test,
+            }
+            of_tables |= {"--positive": positive, "--type": types, "--date-format": date_formats}
+            _refuse_options(of_tables)
             images.fit(train, groups=_image_groups(train, groups), valid=valid)
             _print_result(images, out)
             return
@@ -142,6 +153,8 @@ def fit(
             y_test=test_columns.get("--target"),
             ignore=ignore,
             id_columns=id_column,
+            column_types=read_pairs("--type", types) or None,
+            date_formats=read_pairs("--date-format", date_formats) or None,
         )
         _print_result(model, out)
 
@@ -219,6 +232,34 @@ def leaderboard(
             typer.echo(board.reset_index().to_json(orient="records", indent=2))
         else:
             typer.echo(_as_text(board, model.predictor_.metric))
+
+
+def explain(
+    run: Run,
+    table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows to explain, with the columns of training.")],
+    *,
+    label: Annotated[str | None, typer.Option(help="Class whose probability is explained.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV, Parquet or Feather file: a contribution a column.")] = None,
+    background: Annotated[Path | None, typer.Option(help="Rows for not knowing a column; training by default.")] = None,
+    time: Annotated[str, typer.Option(help="For how long: seconds, or as in 60s, 10m.")] = "1m",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one record a row.")] = False,
+) -> None:
+    """Say how much each column moves each prediction (Shapley values).
+
+    Example: windvane explain run customers.csv --out contributions.csv
+    """
+    with report_errors():
+        from windvane import load
+        from windvane.data.files import read_frame
+
+        model = load(run)
+        texts = model.predictor_.schema.text_columns
+        rows = None if background is None else read_frame(background, texts)
+        found = model.explain(read_frame(table, texts), label=label, background=rows, time_budget=parse_time(time))
+        values = found.values.assign(base=found.base, prediction=found.prediction)
+        typer.echo(values.to_json(orient="records", indent=2) if as_json else str(found))
+        if out is not None:
+            _write(values, out)
 
 
 def export(run: Run, out: Annotated[Path, typer.Option(help="Folder to write; nothing is written over.")]) -> None:
