@@ -87,8 +87,10 @@ class AutoML(BaseEstimator):
     """What both estimators share; the constructor stores, `fit` learns."""
 
     _goal: TaskType
-    _directory: RunDirectory  # of the run
+    _directory: RunDirectory | None = None  # of the run
     _finalizer: Callable[[], object]  # deletes a temporary directory
+    _policy: Policy | None = None
+    _test_score: float | None = None
 
     def __init__(
         self,
@@ -216,7 +218,8 @@ class AutoML(BaseEstimator):
                 id_columns=id_columns,
                 column_types=column_types,
                 date_formats=date_formats,
-                positive_class=self._positive_label(settings, y),
+                positive_class=getattr(self, "positive_class", None),
+                earlier_positive_class=inherited_positive_class(settings),
                 owner=type(self).__name__,
             )
             if X_test is not None:
@@ -348,8 +351,7 @@ class AutoML(BaseEstimator):
         """
         predictor = self._predictor
         predictions = Predictions.of_test(predictor, X, y, sample_weight, owner=type(self).__name__)
-        score = predictions.score(predictor.metric)
-        return score if predictor.metric.greater_is_better else -score
+        return natural_score(predictor.metric, predictions.score(predictor.metric))
 
     @_numpy_defaults
     def refit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
@@ -385,7 +387,7 @@ class AutoML(BaseEstimator):
             raise RunError(f"refit needs the configurations of the trials. {self._where_the_run_is()}")
         folder = self._folder() / "refit"
         families = {**FAMILIES, **choose_families(self.families)}
-        self._forget_test_score()
+        self._test_score = None
         self.predictor_ = refit_ensemble(predictor, self.trials_, families, DataSplit(table, target, weight), folder)
         return self
 
@@ -469,6 +471,22 @@ class AutoML(BaseEstimator):
             raise InputError("X_test and y_test belong together; only one of them was given.")
         scores = None if X_test is None else self._score_trials(X_test, y_test)
         return leaderboard(self.trials_, ensemble, self.constant_, scores)
+
+    @property
+    def policy_(self) -> Policy:
+        """How the run was validated, with the reason in words."""
+        check_is_fitted(self, "predictor_")
+        if self._policy is None:
+            raise AttributeError(f"There is no policy_. {self._where_the_run_is()}")
+        return self._policy
+
+    @property
+    def test_score_(self) -> float:
+        """Score of the ensemble on ``X_test``, which chose nothing: an unbiased estimate."""
+        check_is_fitted(self, "predictor_")
+        if self._test_score is None:
+            raise AttributeError("There is no test_score_: fit was called without X_test and y_test.")
+        return self._test_score
 
     @property
     def performance_over_time_(self) -> pd.DataFrame:
@@ -634,7 +652,7 @@ class AutoML(BaseEstimator):
 
     def _select_without(self, families: Collection[str], numbers: Collection[int]) -> Predictor | None:
         directory = self._run_directory
-        if directory is None or self._is_refitted:
+        if directory is None or self._is_refitted(directory):
             return None
         known, chosen = choose_families(self.families), self._predictor.ensemble
         found = select_without(directory, self._predictor, self.ensemble_size, known, families, numbers)
@@ -653,6 +671,11 @@ class AutoML(BaseEstimator):
         loss = float("nan") if validation is None else validation.loss(found.metric)
         return replace(found, ensemble=replace(decided, loss=loss))
 
+    def _is_refitted(self, directory: RunDirectory) -> bool:
+        """Whether other models predict than those of the run's trials."""
+        folders = [folder for folders in self._predictor.folders for folder in folders]
+        return any(directory.trials not in folder.parents for folder in folders)
+
     def _out_of_fold(self, predictor: Predictor) -> Predictions | None:
         """Predict the validation rows by models that did not train on them; None if they were not kept."""
         directory = self._run_directory
@@ -667,33 +690,21 @@ class AutoML(BaseEstimator):
     @property
     def _run_directory(self) -> RunDirectory | None:
         """The directory of the run; None for a model that was saved, pickled, or whose directory is gone."""
-        directory: RunDirectory | None = getattr(self, "_directory", None)
+        directory = self._directory
         is_run = directory is not None and directory.exists() and directory.manifest().get("kind") == "run"
         return directory if is_run else None
 
-    def __getattr__(self, name: str) -> Any:
-        """Say why what a fit has is not here; called for names that are missing alone."""
-        if isinstance(getattr(type(self), name, None), property):  # whose NotFittedError is an AttributeError, too
-            check_is_fitted(self, "predictor_")
-        if name == "policy_" and "predictor_" in self.__dict__:
-            raise AttributeError(f"There is no policy_. {self._where_the_run_is()}")
-        if name == "test_score_" and "predictor_" in self.__dict__:
-            raise AttributeError("There is no test_score_: fit was called without X_test and y_test.")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
     def _where_the_run_is(self) -> str:
         """Say what would have what is missing here."""
-        directory: RunDirectory | None = getattr(self, "_directory", None)
-        if "policy_" in self.__dict__ and directory is not None and not directory.exists():
-            return f"Its directory, {str(directory.root)!r}, is gone; call fit again."
+        if self._policy is not None and self._directory is not None and not self._directory.exists():
+            return f"Its directory, {str(self._directory.root)!r}, is gone; call fit again."
         return (
             "This model was saved or copied without it: load the run directory, which has the data (data/) and the "
             "trials (history.jsonl, trials/), or call fit."
         )
 
     def _record(self) -> RunRecord:
-        policy, test_score = getattr(self, "policy_", None), self.__dict__.get("test_score_")
-        return RunRecord(self.trials_, self.curve_, policy, test_score, self.constant_, self.tuning_)
+        return RunRecord(self.trials_, self.curve_, self._policy, self._test_score, self.constant_, self.tuning_)
 
     def _score_test(self, directory: RunDirectory, X_test: Any = None, y_test: Any = None) -> None:
         """Score rows that the search did not see: given now, or kept when the run began."""
@@ -704,19 +715,14 @@ class AutoML(BaseEstimator):
             found = kept
         else:
             return
-        self.test_score_ = natural_score(predictor.metric, found.score(predictor.metric))
+        self._test_score = natural_score(predictor.metric, found.score(predictor.metric))
         try:
             if X_test is not None:
-                write_test_rows(directory.test, found, predictor.ensemble, self.test_score_, keep=bool(self.keep_data))
+                write_test_rows(directory.test, found, predictor.ensemble, self._test_score, keep=bool(self.keep_data))
             else:
-                update_test_score(directory.test, predictor.ensemble, self.test_score_)
+                update_test_score(directory.test, predictor.ensemble, self._test_score)
         except DiskError as error:
             warnings.warn(str(error), UserWarning, stacklevel=3)
-
-    @property
-    def _is_refitted(self) -> bool:
-        folders = [folder for folders in self._predictor.folders for folder in folders]
-        return any(self._directory.trials not in folder.parents for folder in folders)
 
     def _predictor_of_tables(self, method: str) -> Predictor:
         if self._predictor.images is not None:
@@ -733,14 +739,6 @@ class AutoML(BaseEstimator):
 
     def _read_portfolio(self, prepared: PreparedProblem, settings: Settings) -> list[PortfolioEntry]:
         return read_portfolio(prepared.problem.task, prepared.families, settings.portfolio)
-
-    def _positive_label(self, settings: Settings, y: Any) -> Any:
-        """The positive class that the user chose, now or when the run was created, if it is one of these labels."""
-        given = getattr(self, "positive_class", None)
-        if given is not None:
-            return given
-        inherited = inherited_positive_class(settings)
-        return inherited if str(inherited) in np.asarray(y).astype(str) else None
 
     def _start_workers(self, settings: Settings, dask_client: Any) -> WorkerPool | DaskPool:
         if dask_client is None and self.scheduler is None:
@@ -818,16 +816,16 @@ class AutoML(BaseEstimator):
         return manifest if predictor.images is None else {**manifest, "images": predictor.images.to_json()}
 
     def _set_result(self, result: SearchResult, directory: RunDirectory) -> None:
-        earlier: RunDirectory | None = getattr(self, "_directory", None)
+        earlier = self._directory
         if hasattr(self, "_finalizer") and earlier is not None and earlier.root != directory.root:
             self._finalizer()  # deletes the temporary directory of an earlier fit
         if self.run_dir is None and earlier is not directory:
             self._finalizer = delete_with(self, directory.root)
         self._directory = directory
-        self._forget_test_score()
+        self._test_score = None
         self.trials_: list[Trial] = result.trials
         self.curve_ = result.curve
-        self.policy_: Policy = result.policy
+        self._policy = result.policy
         self.constant_, self.tuning_ = result.constant, result.tuning
         self._set_predictor(result.predictor)
 
@@ -841,13 +839,9 @@ class AutoML(BaseEstimator):
         if predictor.schema.named:
             self.feature_names_in_ = np.array(predictor.schema.feature_names, dtype=object)
 
-    def _forget_test_score(self) -> None:
-        """Remove the test score of an earlier ensemble."""
-        self.__dict__.pop("test_score_", None)
-
     def _folder(self) -> Path:
         """Return the folder of this object's files; a temporary one is deleted with the object."""
-        if getattr(self, "_directory", None) is None:
+        if self._directory is None:
             self._directory = RunDirectory(temporary_folder())
             self._finalizer = delete_with(self, self._directory.root)
         return self._directory.root
@@ -1062,19 +1056,18 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         is_same_score &= ensemble.temperature == before.temperature
         self.predictor_ = replace(self._predictor, ensemble=ensemble)
         self.tuning_ = tuning
-        score = self.__dict__.get("test_score_")
         if not is_same_score:
-            self._forget_test_score()
+            self._test_score = None
         directory = self._run_directory
-        if directory is None or self._is_refitted:
+        if directory is None or self._is_refitted(directory):
             return
         directory.lock()
         try:
             directory.write_ensemble(ensemble, self.curve_, self.constant_, tuning)
             if not is_same_score:
                 self._score_test(directory)
-            elif score is not None:
-                update_test_score(directory.test, ensemble, score)
+            elif self._test_score is not None:
+                update_test_score(directory.test, ensemble, self._test_score)
         finally:
             directory.unlock()
 
@@ -1367,7 +1360,7 @@ class AutoImageClassifier(AutoMLClassifier):
             shutil.rmtree(scratch, ignore_errors=True)
         tests = [i for i, split in enumerate(listing.splits) if split == "test" and listing.labels[i] is not None]
         if tests:
-            self.test_score_ = self.score([listing.items[i] for i in tests], [listing.labels[i] for i in tests])
+            self._test_score = self.score([listing.items[i] for i in tests], [listing.labels[i] for i in tests])
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -1614,15 +1607,12 @@ def _load(
         model._set_result(read_result(directory, known, metric, resolve_jobs(n_jobs)), directory)
         score = read_test_score(directory.test, model.predictor_.ensemble)
         if score is not None and not (manifest.get("own_metric") and metric is None):
-            model.test_score_ = score
+            model._test_score = score
     else:
         record = RunRecord.from_json(manifest["run"]) if "run" in manifest else RunRecord([], [], None)
         model.trials_, model.curve_ = list(record.trials), record.curve
+        model._policy, model._test_score = record.policy, record.test_score
         model.constant_, model.tuning_ = record.constant, record.tuning
-        if record.policy is not None:
-            model.policy_ = record.policy
-        if record.test_score is not None:
-            model.test_score_ = record.test_score
         model._set_predictor(persistence.read_predictor(folder, known, metric, threads=resolve_jobs(n_jobs)))
     if manifest.get("own_metric") and metric is None:
         warnings.warn(

@@ -79,7 +79,7 @@ class EnsemblePredictor:
         return self.predict_raw(self.schema.transform(as_frame(self.schema.one_row(X))))
 
 
-def load_predictor(folder: Path, threads: int = 1) -> EnsemblePredictor:
+def load_predictor(folder: Path) -> EnsemblePredictor:
     """Open a saved or exported folder.
 
     ModelFileError where a file is missing or damaged, or a model is not of one of windvane's own families.
@@ -92,7 +92,7 @@ def load_predictor(folder: Path, threads: int = 1) -> EnsemblePredictor:
         models.append([load_model(one, n_bagged=len(folders)) for one in folders])
     with reading(folder / "manifest.json"):
         schema, classes = Schema.from_json(manifest["schema"]), classes_from_json(manifest["classes"])
-    return EnsemblePredictor(schema, classes, ensemble, models, threads)
+    return EnsemblePredictor(schema, classes, ensemble, models)
 
 
 def member_folders(folder: Path, ensemble: Ensemble) -> list[list[Path]]:
