@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,12 @@ def table() -> None:
         print(f"| {method.replace('_', '-')} | {error:.4f} | {losses[:, i].mean():.4f} | {best} | {chosen} |")
 
 
-if __name__ == "__main__":
+def main(words: Sequence[str] | None = None) -> None:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["run", "table"])
-    {"run": run, "table": table}[parser.parse_args().command]()
+    {"run": run, "table": table}[parser.parse_args(words).command]()
+
+
+if __name__ == "__main__":
+    main()
