@@ -284,7 +284,7 @@ def _decode(content: bytes) -> str:
 
 
 def read_text(file: Path) -> str | None:
-    """Read a text file, compressed or not; None if it is none."""
+    """Read a text file, compressed or not; None if it holds something else."""
     try:
         content = _read_bytes(file)
     except (OSError, EOFError, zlib.error):

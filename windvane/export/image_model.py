@@ -94,8 +94,7 @@ def export_image_ensemble(predictor: Predictor, select_again: SelectAgain, folde
     network, predictor = image_ensemble(predictor, select_again)
     members = ", ".join(dict.fromkeys(member.family for member in predictor.ensemble.members))
     assert predictor.classes is not None
-    weights = predictor.ensemble.decision_weights
-    facts = {"decision_weights": None if weights is None else list(weights)}
+    facts = {"decision_weights": predictor.ensemble.decision_weights, "costs": predictor.ensemble.costs}
     classes = predictor.classes.tolist()
     name = f"An ensemble ({members})"
     return _write(_Exported(network, network.image_size, "squeeze", classes, name, facts), Path(folder))

@@ -73,12 +73,14 @@ def predict_proba(files: Sequence[str | Path]) -> NDArray[np.float32]:
 
 def predict(files: Sequence[str | Path]) -> NDArray[Any]:
     """Return the class of each file."""
-    return np.asarray(np.array(read_settings()["classes"])[weighted(predict_proba(files)).argmax(axis=1)])
+    return np.asarray(np.array(read_settings()["classes"])[decision_values(predict_proba(files)).argmax(axis=1)])
 
 
-def weighted(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Apply the decision weights, if there are any, to probabilities (n, n_classes); the largest decides."""
-    weights = read_settings().get("decision_weights")
+def decision_values(probabilities: NDArray[np.float32]) -> NDArray[Any]:
+    """Return the values whose largest in each row is the predicted class: by costs, or by a weight of each class."""
+    costs, weights = (read_settings().get(name) for name in ("costs", "decision_weights"))
+    if costs is not None:
+        return np.asarray(-(probabilities @ np.asarray(costs)))
     return probabilities if weights is None else np.asarray(probabilities * np.asarray(weights))
 
 
@@ -98,7 +100,7 @@ def main() -> None:
         except ValueError as error:
             print(f"{file} is left out: {error}", file=sys.stderr)
             continue
-        best = int(weighted(shares[None])[0].argmax())
+        best = int(decision_values(shares[None])[0].argmax())
         said = shares.tolist() if given.proba else [classes[best], float(shares[best])]
         table.writerow([file.relative_to(given.images).as_posix() if folder else file.name, *said])
 

@@ -15,7 +15,7 @@ from scipy import sparse as sp
 
 from .columns.schema import Frame, Schema, is_one_row, of_array, with_text_names
 from .columns.table import Floats, Table
-from .ensemble import Ensemble, apply_temperature
+from .ensemble import Ensemble
 from .errors import InputError
 from .labels import labels_from_json
 from .models import load_model
@@ -57,17 +57,16 @@ class EnsemblePredictor:
         else:
             for weight, model in shares:
                 blend += weight * model.predict(table)
-        return blend if self.classes is None else apply_temperature(blend, self.ensemble.temperature)
+        return blend if self.classes is None else self.ensemble.calibrate(blend)
 
-    def weighted(self, probabilities: Floats) -> Floats:
-        """Apply the decision weights to probabilities of shape (n, n_classes); the largest of a row decides."""
-        decision_weights = self.ensemble.decision_weights
-        return probabilities if decision_weights is None else probabilities * np.asarray(decision_weights)
+    def decide(self, probabilities: Floats) -> NDArray[np.intp]:
+        """Return the codes of the predicted classes, shape (n,), by the ensemble's threshold, weights or costs."""
+        return np.asarray(self.ensemble.decision_values(probabilities).argmax(axis=1))
 
     def predict_table(self, table: Table) -> NDArray[Any]:
-        """Predict labels, chosen with the decision weights, or numbers; shape (n,)."""
+        """Predict labels or numbers; shape (n,)."""
         raw = self.predict_raw(table)
-        return raw if self.classes is None else np.asarray(self.classes[self.weighted(raw).argmax(axis=1)])
+        return raw if self.classes is None else np.asarray(self.classes[self.decide(raw)])
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the rows of a DataFrame, an array or a sparse matrix: labels or numbers."""
@@ -80,7 +79,7 @@ class EnsemblePredictor:
         return self.predict_raw(self.schema.transform(as_frame(self.schema.one_row(X))))
 
 
-def load_predictor(folder: Path, threads: int = 1) -> EnsemblePredictor:
+def load_predictor(folder: Path) -> EnsemblePredictor:
     """Open a saved or exported folder.
 
     ModelFileError where a file is missing or damaged, or a model is not of one of windvane's own families.
@@ -93,7 +92,7 @@ def load_predictor(folder: Path, threads: int = 1) -> EnsemblePredictor:
         models.append([load_model(one, n_bagged=len(folders)) for one in folders])
     with reading(folder / "manifest.json"):
         schema, classes = Schema.from_json(manifest["schema"]), classes_from_json(manifest["classes"])
-    return EnsemblePredictor(schema, classes, ensemble, models, threads)
+    return EnsemblePredictor(schema, classes, ensemble, models)
 
 
 def member_folders(folder: Path, ensemble: Ensemble) -> list[list[Path]]:

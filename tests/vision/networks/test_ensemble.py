@@ -23,7 +23,7 @@ from windvane.runtime.columns.table import ImageColumn, Table
 from windvane.runtime.ensemble import Ensemble, Member
 from windvane.search.image_problem import feature_schema
 from windvane.vision.image_reader import ImageReader
-from windvane.vision.networks.ensemble import ImageEnsemble
+from windvane.vision.networks.ensemble import ImageEnsemble, _Calibration
 from windvane.vision.transfer.frozen_features import FeatureExtractor, compute_views
 
 CONFIGS: list[tuple[str, dict[str, Any]]] = [
@@ -112,6 +112,16 @@ def test_a_blend_with_a_temperature_and_a_class_that_training_lacked(fixture: Fi
     predictor = replace(predictor, ensemble=replace(predictor.ensemble, temperature=1.7))
     network, _ = image_ensemble(predictor, lambda families, numbers: None)
     assert fixture.difference(network, predictor) < 3e-3
+
+
+@pytest.mark.parametrize("knots", [(0.2, 0.5), (0.05, 0.3, 0.31, 0.9), (0.0, 0.4, 1.0)])
+def test_calibrated_probabilities(knots: tuple[float, ...]) -> None:
+    values = tuple(np.linspace(0.1, 0.95, len(knots)).tolist())
+    ensemble = Ensemble((Member(0, "c", "linear", 1.0),), 0.1, calibration=(knots, values))
+    second = np.concatenate([np.linspace(0, 1, 101), knots])
+    blend = np.column_stack([1 - second, second])
+    found = _Calibration(ensemble)(torch.from_numpy(blend.astype(np.float32))).numpy()
+    np.testing.assert_allclose(found, ensemble.calibrate(blend), atol=1e-5)
 
 
 def test_what_torch_cannot_express_makes_way(fixture: Fixture) -> None:

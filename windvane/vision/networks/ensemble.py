@@ -42,7 +42,7 @@ class ImageEnsemble(nn.Module):
         super().__init__()
         self.image_size = reader.size
         self.classes = [str(label) for label in classes.tolist()]
-        self.temperature = ensemble.temperature
+        self.calibration = _Calibration(ensemble)
         built = [
             (member.weight / len(of_folds), _build(model, reader.size))
             for member, of_folds in zip(ensemble.members, models, strict=True)
@@ -62,7 +62,30 @@ class ImageEnsemble(nn.Module):
         if len(self.views):
             features = torch.cat([view(pixels) for view in self.views], dim=1)  # (n, p)
             found += [w * model(features) for w, model in zip(self.feature_weights, self.feature_models, strict=True)]
-        blend = torch.stack(found).sum(dim=0)
+        probabilities: Tensor = self.calibration(torch.stack(found).sum(dim=0))
+        return probabilities
+
+
+class _Calibration(nn.Module):
+    """What `Ensemble.calibrate` does."""
+
+    knots: Tensor
+    values: Tensor
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        super().__init__()
+        self.temperature = ensemble.temperature
+        self.has_knots = ensemble.calibration is not None
+        for name, row in zip(("knots", "values"), ensemble.calibration or ((), ()), strict=True):
+            self.register_buffer(name, _tensor(row))
+
+    def forward(self, blend: Tensor) -> Tensor:
+        if self.has_knots:  # straight lines between the knots, level beyond the last
+            second = blend[:, 1]
+            i = (second[:, None] >= self.knots[1:-1]).sum(dim=1)
+            share = (second - self.knots[i]) / (self.knots[i + 1] - self.knots[i])
+            second = self.values[i] + share.clamp(0, 1) * (self.values[i + 1] - self.values[i])
+            return torch.stack([1 - second, second], dim=1)
         if self.temperature == 1.0:
             return blend
         return torch.softmax(blend.clamp(1e-15, 1.0).log() / self.temperature, dim=1)
