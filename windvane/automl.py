@@ -26,7 +26,7 @@ from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.target import TaskType, counted_rows, encode_target
-from windvane.errors import DiskError, InputError, RunError, check_integer, check_usable
+from windvane.errors import DiskError, InputError, RunError, WindvaneError, check_integer, check_usable
 from windvane.evaluation.importance import feature_importance
 from windvane.evaluation.predictions import Predictions
 from windvane.evaluation.score_text import natural_score
@@ -36,7 +36,7 @@ from windvane.models.image_network import FineTune, check_weights, installed_wei
 from windvane.persistence import Predictor
 from windvane.progress import CountProgress, Progress
 from windvane.runtime.columns.table import Table
-from windvane.runtime.serialization import delete_with, temporary_folder
+from windvane.runtime.serialization import DAMAGE, delete_with, temporary_folder
 from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
 from windvane.search.problem import PreparedProblem, check_test_rows, choose_families, prepare_problem
 from windvane.search.refit import refit_ensemble
@@ -1139,7 +1139,9 @@ def load(
     folder = Path(path).absolute()  # the process may change its working directory later
     try:
         return _load(folder, metric, families, n_jobs)
-    except (LookupError, TypeError, AttributeError, ArithmeticError, OSError, MemoryError, RecursionError) as error:
+    except WindvaneError:
+        raise
+    except DAMAGE as error:
         raise RunError(f"{str(folder)!r} is damaged: {error!r}") from error
 
 

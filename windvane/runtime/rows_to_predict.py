@@ -14,24 +14,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from windvane.data.files import read_frame, read_text
-from windvane.errors import InputError, MissingColumnsError
-from windvane.runtime.columns.schema import Column, Schema, is_unnamed
-from windvane.runtime.delimited import DECLARED_DELIMITER, find_header
+from .columns.schema import Column, Schema, is_unnamed
+from .delimited import DECLARED_DELIMITER, find_header, read_delimited, read_text
+from .errors import InputError, MissingColumnsError
 
 READ = ("number", "date", "duration")  # kinds of columns whose values can be wrong
 MAX_BAD_VALUES = 1_000  # of a column; with more the table is another one
-_TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_NO_LINES = (".parquet", ".feather", ".arff", ".arff.gz")  # files whose rows are no lines
 _EMPTY_LINE = re.compile(r"\n[ \t]*\r?\n[\s]*\S|\A\s*\n")
 
 
-def read_rows(path: str | os.PathLike[str], texts: Sequence[str] = ()) -> tuple[pd.DataFrame, dict[int, str]]:
-    """Read a table as `read_frame` does, the columns `texts` as texts, with the reason why a row is bad, by position.
+def read_rows(
+    path: str | os.PathLike[str],
+    texts: Sequence[str] = (),
+    read_frame: Callable[[Path, Sequence[str]], pd.DataFrame] = read_delimited,
+) -> tuple[pd.DataFrame, dict[int, str]]:
+    """Read a table, the columns `texts` as texts, with the reason why a row is bad, by position.
 
-    Empty lines and lines with too many fields become rows.
+    Empty lines and lines with too many fields become rows. `read_frame` reads a file that has none of these.
     """
     file = Path(path)
-    text = read_text(file) if file.name.lower().endswith(_TEXT) and os.path.isfile(file) else None
+    text = read_text(file) if os.path.isfile(file) and not file.name.lower().endswith(_NO_LINES) else None
     try:
         frame = read_frame(file, texts)
         if text is None or not _EMPTY_LINE.search(text):
@@ -61,6 +64,15 @@ def read_rows(path: str | os.PathLike[str], texts: Sequence[str] = ()) -> tuple[
             writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
             writer.writerows([""] * width if i in faults or not line else line for i, line in enumerate(lines, -1))
         return read_frame(cleaned, texts), faults
+
+
+def describe_errors(found: pd.DataFrame) -> str:
+    """Describe how many rows of the result of `predict_rows` have an error, and the first."""
+    reasons = found["error"].dropna()
+    return (
+        f"{len(reasons)} of {len(found)} rows cannot be predicted; the column error says why. The first is row "
+        f"{reasons.index[0]}: {reasons.iloc[0]}"
+    )
 
 
 def find_bad_rows(schema: Schema, frame: pd.DataFrame) -> dict[int, str]:
