@@ -30,9 +30,10 @@ from windvane.errors import DiskError, InputError, RunError, WindvaneError, chec
 from windvane.evaluation.importance import feature_importance
 from windvane.evaluation.predictions import Predictions
 from windvane.evaluation.score_text import natural_score
-from windvane.models import FAMILIES, IMAGE_DEFAULT
+from windvane.models import FAMILIES, IMAGE_DEFAULT, LAST_RESORT
 from windvane.models.base import DataSplit
 from windvane.models.image_network import FineTune, check_weights, installed_weights
+from windvane.models.search_space import import_optuna
 from windvane.persistence import Predictor
 from windvane.progress import CountProgress, Progress
 from windvane.runtime.columns.table import Table
@@ -216,6 +217,7 @@ class AutoML(BaseEstimator):
         settings = replace(settings, n_jobs=pool.n_workers)
         directory = None
         try:
+            import_optuna()
             prepared = prepare(settings)
             for warning in prepared.warnings:
                 warnings.warn(warning, UserWarning, stacklevel=3)
@@ -277,6 +279,7 @@ class AutoML(BaseEstimator):
         settings = replace(Settings.check(self), time_budget=seconds, n_trials=n_trials, run_dir=directory.root)
         pool = self._start_workers(settings, dask_client)
         try:
+            import_optuna()
             directory.lock()
             prepared = open_run(directory, self._families_to_search(), self._own_metric)
             settings = replace(settings, seed=prepared.problem.seed, n_jobs=pool.n_workers)
@@ -360,7 +363,8 @@ class AutoML(BaseEstimator):
         if not known.issuperset(member.number for member in predictor.ensemble.members):
             raise RunError(f"refit needs the configurations of the trials. {self._where_the_run_is()}")
         folder = self._folder() / "refit"
-        families = {**FAMILIES, **choose_families(self.families)}
+        families = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **choose_families(self.families)}
+        import_optuna()
         self._forget_test_score()
         self.predictor_ = refit_ensemble(predictor, self.trials_, families, DataSplit(table, target, weight), folder)
         return self

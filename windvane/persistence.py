@@ -26,7 +26,7 @@ from windvane.data.files import to_frame
 from windvane.data.task import Task
 from windvane.errors import ModelFileError, RunError, VersionError
 from windvane.evaluation.metrics import Metric, get_metric
-from windvane.models import FAMILIES
+from windvane.models import FAMILIES, LAST_RESORT
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Table
@@ -176,7 +176,7 @@ def open_predictor(
     """
     task, classes = _read_task(manifest)
     schema = Schema.from_json(manifest.get("schema"))
-    known = {**FAMILIES, **families}
+    known = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **families}
     models = []
     for member, folds in zip(ensemble.members, folders, strict=True):
         if member.family not in known:
