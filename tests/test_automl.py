@@ -22,7 +22,8 @@ from benchmarks.engine.bad_families import BadFamily
 from windvane import AutoClassifier, AutoRegressor, InputError, Metric, NoModelError, RunError, load
 from windvane.errors import MissingColumnsError, RunLockedError, RunMismatchError
 
-QUICK = {"n_trials": 2, "random_state": 0, "verbose": 0, "n_jobs": 1}
+# A trial limit makes results repeatable only where the time does not end first, however busy the machine is.
+QUICK = {"time_budget": 3600, "n_trials": 2, "random_state": 0, "verbose": 0, "n_jobs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def cancer() -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
 def fitted(cancer, tmp_path_factory) -> AutoClassifier:
     X, _, y, _ = cancer
     run_dir = tmp_path_factory.mktemp("runs") / "run"
-    return AutoClassifier(n_trials=4, random_state=0, verbose=0, n_jobs=2, run_dir=run_dir).fit(X, y)
+    return AutoClassifier(3600, n_trials=4, random_state=0, verbose=0, n_jobs=2, run_dir=run_dir).fit(X, y)
 
 
 def test_the_budget_holds_and_the_model_is_good(cancer) -> None:
@@ -75,9 +76,15 @@ def test_columns_may_come_in_any_order_but_not_be_missing(fitted: AutoClassifier
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_with_a_trial_limit_the_result_is_always_the_same(fitted: AutoClassifier, cancer, n_jobs: int) -> None:
     X, X_test, y, _ = cancer
-    again = AutoClassifier(n_trials=4, random_state=0, verbose=0, n_jobs=n_jobs).fit(X, y)
+    again = AutoClassifier(3600, n_trials=4, random_state=0, verbose=0, n_jobs=n_jobs).fit(X, y)
     np.testing.assert_array_equal(again.predict_proba(X_test), fitted.predict_proba(X_test))
     assert [t.loss for t in again.trials_] == [t.loss for t in fitted.trials_]
+
+
+def test_a_budget_that_ends_before_the_trial_limit_is_said(cancer, capsys) -> None:
+    X, _, y, _ = cancer
+    AutoClassifier(4, n_trials=1000, random_state=0, n_jobs=1).fit(X, y)
+    assert "of 1000 trials: another run with this seed may differ" in capsys.readouterr().err
 
 
 def test_suggestions_are_the_same_for_one_worker_and_two() -> None:

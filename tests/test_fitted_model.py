@@ -11,7 +11,7 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 
-from windvane import AutoClassifier, load
+from windvane import AutoClassifier, InputError, load
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def model() -> AutoClassifier:
     return AutoClassifier(n_trials=2, random_state=0, families=["linear"], verbose=0).fit(X, y)
 
 
-@pytest.mark.parametrize("name", ["leaderboard", "report", "save", "export", "to_sklearn"])
+@pytest.mark.parametrize("name", ["leaderboard", "report", "save", "export", "to_sklearn", "explain"])
 def test_a_model_that_is_not_fitted_raises(name: str, tmp_path: Path) -> None:
     words: list[Any] = [] if name in ("leaderboard", "to_sklearn") else [tmp_path / "new.html"]
     with pytest.raises(NotFittedError):
@@ -61,3 +61,15 @@ assert alive() is None
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_predictions_are_explained_with_and_without_the_data(model: AutoClassifier, tmp_path: Path) -> None:
+    X, _ = load_iris(return_X_y=True)
+    found = model.explain(X[:5], label=2, time_budget=1)
+    np.testing.assert_allclose(found.base + found.values.sum(axis=1), model.predict_proba(X[:5])[:, 2], atol=1e-9)
+    assert list(found.values) == ["x0", "x1", "x2", "x3"]
+    saved = load(model.save(tmp_path / "model") or tmp_path / "model")
+    with pytest.raises(InputError, match="background is needed"):
+        saved.explain(X[:5])
+    again = saved.explain(X[:5], label=2, background=X, time_budget=1)
+    np.testing.assert_allclose(again.prediction, found.prediction, atol=1e-9)

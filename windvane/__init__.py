@@ -3,6 +3,7 @@
 The public names:
 
 - `AutoClassifier`, `AutoRegressor`, `AutoImageClassifier`: search for the best model in a time budget
+- `describe`: look at a table before anything is learned from it
 - `load`: open a saved model or a run directory
 - `Metric`: your own metric
 - `Trial`: one configuration and its result
@@ -42,6 +43,7 @@ from windvane.errors import DiskError, InputError, ModelFileError, NoModelError,
 from windvane.evaluation.metrics import Metric
 from windvane.models import FAMILIES
 from windvane.models.sklearn_family import SklearnFamily
+from windvane.report.description import describe
 from windvane.search.trial import Trial
 from windvane.version import VERSION as __version__
 
@@ -60,5 +62,6 @@ __all__ = [
     "Trial",
     "WindvaneError",
     "__version__",
+    "describe",
     "load",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time as clock
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +27,7 @@ from windvane.data.images.sources import Columns
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.target import TaskType, counted_rows, encode_target
 from windvane.errors import DiskError, InputError, RunError, WindvaneError, check_integer, check_usable
+from windvane.evaluation.explanation import Explanation, Sampling, explain
 from windvane.evaluation.importance import feature_importance
 from windvane.evaluation.predictions import Predictions
 from windvane.evaluation.score_text import natural_score
@@ -39,7 +40,7 @@ from windvane.progress import CountProgress, Progress
 from windvane.runtime.columns.table import Table
 from windvane.runtime.serialization import DAMAGE, delete_with, temporary_folder
 from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
-from windvane.search.problem import PreparedProblem, check_test_rows, choose_families, prepare_problem
+from windvane.search.problem import PreparedProblem, Problem, check_test_rows, choose_families, prepare_problem
 from windvane.search.refit import refit_ensemble
 from windvane.search.run.history import leaderboard, performance_over_time
 from windvane.search.run.record import RunRecord
@@ -124,6 +125,8 @@ class AutoML(BaseEstimator):
         y_test: Any = None,
         ignore: str | Sequence[str] | None = None,
         id_columns: str | Sequence[str] | None = None,
+        column_types: Mapping[str, str] | None = None,
+        date_formats: Mapping[str, str] | None = None,
         callbacks: Sequence[Callback] = (),
         dask_client: Any = None,
     ) -> Self:
@@ -154,6 +157,10 @@ class AutoML(BaseEstimator):
             Names of columns that are not learned from; tables to predict need not have them.
         id_columns
             Names of columns that name a row: not learned from, and written beside its prediction in a shell.
+        column_types
+            How to read columns that are not what their values suggest: name -> "number", "category", "date" or "text".
+        date_formats
+            Formats of dates written as texts: name -> format, as in ``"%d.%m.%Y"``.
         callbacks
             Each is called with every finished `windvane.Trial`; one that returns True ends the search.
         dask_client
@@ -193,6 +200,8 @@ class AutoML(BaseEstimator):
                 sample_weight=sample_weight,
                 ignore=ignore,
                 id_columns=id_columns,
+                column_types=column_types,
+                date_formats=date_formats,
                 positive_class=self._positive_label(settings, y),
                 owner=type(self).__name__,
             )
@@ -417,6 +426,59 @@ class AutoML(BaseEstimator):
             return feature_importance(predictor, predictor.metric, X, y, n_repeats, seconds, progress.update)
 
     @_numpy_defaults
+    def explain(
+        self, X: Any, *, label: Any = None, background: Any = None, time_budget: float | str = "1m"
+    ) -> Explanation:
+        """Say how much each column moves each prediction (Shapley values), for numbers or the probability of a class.
+
+        Parameters
+        ----------
+        X
+            n rows to explain.
+        label
+            The class whose probability is explained; None for the positive one of two, and for the one that is
+            predicted for each row among more.
+        background
+            Rows whose values stand for not knowing a column; None for those that the run learned from.
+        time_budget
+            Seconds, or a text such as "10m"; more of them make the values more precise.
+
+        Returns
+        -------
+        Explanation
+            ``values`` has a contribution for each row and column, which add up to the prediction less ``base``;
+            ``importance()`` ranks the columns, ``row(i)`` explains one row, ``standard_error`` says how precise it is.
+
+        Raises
+        ------
+        InputError
+            If an argument cannot be used, or the data of the run are not here and no background is given.
+        """
+        predictor = self._predictor_of_tables("explain")
+        seconds = parse_seconds(time_budget)
+        with CountProgress("windvane: rounds", quiet=self.verbose == 0) as progress:
+            return explain(
+                predictor,
+                X,
+                self._training_rows() if background is None else self._to_table(background),
+                label,
+                positive=1 if predictor.metric.positive is None else predictor.metric.positive,
+                sampling=Sampling(max_seconds=seconds, on_round=progress.update),
+            )
+
+    def _training_rows(self) -> Table:
+        """Read the rows that the run learned from."""
+        directory = self._run_directory
+        try:
+            if directory is None:
+                raise RunError("the model was saved without them")
+            return Problem.read(directory.data, self._predictor.metric).table
+        except RunError as error:
+            raise InputError(
+                f"background is needed, as the training data are not here: {error}. Allowed: some hundred rows of them."
+            ) from error
+
+    @_numpy_defaults
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
         """Write one self-contained page on the run: scores, data, search, errors.
 
@@ -595,7 +657,7 @@ class AutoML(BaseEstimator):
             progress.resume(directory.read_history().trials)
             for note in prepared.notes:
                 progress.note(note)
-            return run_search(
+            result = run_search(
                 prepared,
                 settings,
                 portfolio,
@@ -606,6 +668,13 @@ class AutoML(BaseEstimator):
                 listener=progress,
                 stop=stop,
             )
+            ended = sum(trial.status != "stopped" for trial in result.trials)
+            if settings.n_trials is not None and ended < settings.n_trials and not stop.requested:
+                progress.note(
+                    f"The time budget ended after {ended} of {settings.n_trials} trials: another run with this seed "
+                    "may differ."
+                )
+            return result
 
     def _leave(self, directory: RunDirectory, error: BaseException) -> None:
         """Say where a run is that an error ended; without one trial, a temporary one is deleted."""

@@ -20,7 +20,7 @@ from .errors import InputError, MissingColumnsError
 
 READ = ("number", "date", "duration")  # kinds of columns whose values can be wrong
 MAX_BAD_VALUES = 1_000  # of a column; with more the table is another one
-_NO_LINES = (".parquet", ".feather", ".arff", ".arff.gz")  # files whose rows are no lines
+_TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")  # of the files of `read_frame` those whose rows are lines
 _EMPTY_LINE = re.compile(r"\n[ \t]*\r?\n[\s]*\S|\A\s*\n")
 
 
@@ -34,7 +34,8 @@ def read_rows(
     Empty lines and lines with too many fields become rows. `read_frame` reads a file that has none of these.
     """
     file = Path(path)
-    text = read_text(file) if os.path.isfile(file) and not file.name.lower().endswith(_NO_LINES) else None
+    has_lines = read_frame is read_delimited or file.name.lower().endswith(_TEXT)
+    text = read_text(file) if has_lines and os.path.isfile(file) else None
     try:
         frame = read_frame(file, texts)
         if text is None or not _EMPTY_LINE.search(text):

@@ -193,6 +193,8 @@ def prepare_problem(
     sample_weight: Any = None,
     ignore: Any = None,
     id_columns: Any = None,
+    column_types: Mapping[str, str] | None = None,
+    date_formats: Mapping[str, str] | None = None,
     positive_class: Any = None,
     owner: str = "estimator",
 ) -> PreparedProblem:
@@ -220,11 +222,15 @@ def prepare_problem(
             f"X and y have different lengths: {n_rows} and {len(target)} "
             f"(inconsistent numbers of samples: [{n_rows}, {len(target)}]). Allowed: one target for each row."
         )
-    schema = _leave_out_named(infer_schema(frame), {"ignore": ignore, "id_columns": id_columns})
+    schema = leave_out_named(
+        infer_schema(frame, column_types, date_formats), {"ignore": ignore, "id_columns": id_columns}
+    )
     table = schema.transform(frame, owner=owner)
     suspects: list[str] = []
     if not settings.keep_ids:
-        kept, suspects = _leave_out_identifiers(schema, table, target, 0 if classes is None else len(classes))
+        n_classes = 0 if classes is None else len(classes)
+        found = [name for name in find_identifiers(schema, table) if name not in (column_types or ())]
+        kept, suspects = leave_out_identifiers(schema, found, table, target, n_classes)
         if kept is not schema:
             schema, table = kept, kept.transform(frame, owner=owner)
         if time is not None:  # rows in the order of time have trends, and validation looks ahead anyway
@@ -258,7 +264,7 @@ def prepare_problem(
     )
 
 
-def _leave_out_named(schema: Schema, given: Mapping[str, Any]) -> Schema:
+def leave_out_named(schema: Schema, given: Mapping[str, Any]) -> Schema:
     """Drop the columns that the arguments ``ignore`` and ``id_columns`` name."""
     reasons: dict[str, str] = {}
     for argument, names in given.items():
@@ -271,11 +277,10 @@ def _leave_out_named(schema: Schema, given: Mapping[str, Any]) -> Schema:
     return leave_out(schema, reasons) if reasons else schema
 
 
-def _leave_out_identifiers(
-    schema: Schema, table: Table, target: NDArray[Any], n_classes: int
+def leave_out_identifiers(
+    schema: Schema, found: Sequence[str], table: Table, target: NDArray[Any], n_classes: int
 ) -> tuple[Schema, list[str]]:
     """Drop what looks like an identifier and is of no use on rows that were not learned from; also what is doubtful."""
-    found = find_identifiers(schema, table)
     useless = useless_columns(found, schema, table, target, n_classes)
     if useless and all(column.kind == "dropped" or column.name in useless for column in schema.columns):
         return schema, []  # nothing else could be learned from

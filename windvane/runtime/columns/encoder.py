@@ -81,7 +81,7 @@ class Encoder:
         elif op == "numbers":
             self._blocks.append(Numbers(list(chain)))
         elif op == "missing":
-            self._blocks.append(Missing(self._places(arrays["columns"], self.n_numbers)))
+            self._blocks.append(Missing(self._places(arrays["columns"].tolist(), self.n_numbers)))
         elif op == "codes":
             self._blocks.append(Codes(self._places(step["columns"], len(self.cardinalities))))
         elif op == "lookup":

@@ -60,7 +60,7 @@ _SIMPLE = {
     )
     for mark, other in ((".", ","), (",", r"\."))
 }
-_TO_PYTHON = {".": {ord(","): None}, ",": {ord("."): None, ord(","): "."}}
+_TO_PYTHON: dict[str, dict[int, str | None]] = {".": {ord(","): None}, ",": {ord("."): None, ord(","): "."}}
 
 
 @dataclass(frozen=True)
