@@ -54,7 +54,7 @@ class DelimitedFile:
         refuse_duplicates(name for name in header if name)  # pandas would rename them
         return cls(path, declared[1] if declared else delimiter, bool(declared), ("utf-16",) if wide else _ENCODINGS)
 
-    def read(self, **options: Any) -> pd.DataFrame:
+    def read(self, dtype: Any, usecols: Sequence[str] | None = None) -> pd.DataFrame:
         """Read the file with pandas' C parser."""
         for encoding in self.encodings:
             with catch_warnings(), contextlib.suppress(UnicodeDecodeError):
@@ -66,7 +66,8 @@ class DelimitedFile:
                     index_col=False,
                     low_memory=False,
                     skiprows=1 if self.declared else 0,
-                    **options,
+                    dtype=dtype,
+                    usecols=usecols,
                 )
                 return frame
         raise ValueError("it is no text in UTF-8, UTF-16 or Latin-1")
