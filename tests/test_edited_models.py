@@ -137,7 +137,7 @@ def try_it(folder: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", DEFAULT)
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_an_edited_model_predicts_or_is_refused(
     family: str, kind: str, saved: Callable[[str, str], Path], tmp_path_factory: pytest.TempPathFactory, data: Any

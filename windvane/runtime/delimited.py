@@ -54,7 +54,7 @@ class DelimitedFile:
         refuse_duplicates(name for name in header if name)  # pandas would rename them
         return cls(path, declared[1] if declared else delimiter, bool(declared), ("utf-16",) if wide else _ENCODINGS)
 
-    def read(self, dtype: Any, usecols: Sequence[str] | None = None) -> pd.DataFrame:
+    def read(self, dtype: Any, usecols: list[str] | None = None) -> pd.DataFrame:
         """Read the file with pandas' C parser."""
         for encoding in self.encodings:
             with catch_warnings(), contextlib.suppress(UnicodeDecodeError):

@@ -98,6 +98,8 @@ def predict_rows(
     """
     carried = [name for name in schema.id_columns if name in frame.columns]
     beside = frame[carried].reset_index(drop=True)
+    if len(faults) == len(frame):
+        raise InputError(f"No row can be predicted. The first is row {min(faults)}: {faults[min(faults)]}.")
     try:
         if not faults:
             return pd.concat([beside, predict(frame)], axis=1)
