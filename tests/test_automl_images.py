@@ -48,7 +48,9 @@ def test_the_best_of_a_folder(fitted: AutoImageClassifier, folder: Path) -> None
     assert fitted.classes_.tolist() == sorted(KINDS)
     assert fitted.test_score_ > -np.log(3)  # better than a guess by frequency
     assert fitted.score(folder / "test") == pytest.approx(fitted.test_score_)
-    assert len(fitted.leaderboard()) == 2
+    assert fitted.leaderboard()["family"].tolist().count("constant") == 1 and len(fitted.leaderboard()) == 3
+    found = fitted.evaluate(folder / "test")
+    assert found.metrics["score"].iloc[0] == pytest.approx(-fitted.test_score_) and found.classes is not None
     assert fitted.policy_.name == "cv5"  # few images
 
 

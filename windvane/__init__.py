@@ -6,6 +6,8 @@ The public names:
 - `describe`: look at a table before anything is learned from it
 - `load`: open a saved model or a run directory
 - `Metric`: your own metric
+- `Evaluation`: how well a model predicts rows with a known target
+- `DecisionTuning`, `Calibration`: a tuned threshold, calibrated probabilities
 - `Trial`: one configuration and its result
 - `FAMILIES`: the families of models, by name
 - `SklearnFamily`: a family made of any scikit-learn estimator
@@ -38,21 +40,32 @@ The layout; each imports only from what stands above it::
     __main__.py   the same by python -m windvane
 """
 
-from windvane.automl import AutoClassifier, AutoImageClassifier, AutoRegressor, load
-from windvane.errors import DiskError, InputError, ModelFileError, NoModelError, RunError, WindvaneError
-from windvane.evaluation.metrics import Metric
-from windvane.models import FAMILIES
-from windvane.models.sklearn_family import SklearnFamily
-from windvane.report.description import describe
-from windvane.search.trial import Trial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from windvane.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from windvane.automl import AutoClassifier, AutoImageClassifier, AutoRegressor, load
+    from windvane.errors import DiskError, InputError, ModelFileError, NoModelError, RunError, WindvaneError
+    from windvane.evaluation.calibration import Calibration
+    from windvane.evaluation.evaluation import Evaluation
+    from windvane.evaluation.metrics import Metric
+    from windvane.evaluation.thresholds import DecisionTuning
+    from windvane.models import FAMILIES
+    from windvane.models.sklearn_family import SklearnFamily
+    from windvane.report.description import describe
+    from windvane.search.trial import Trial
 
 __all__ = [
     "FAMILIES",
     "AutoClassifier",
     "AutoImageClassifier",
     "AutoRegressor",
+    "Calibration",
+    "DecisionTuning",
     "DiskError",
+    "Evaluation",
     "InputError",
     "Metric",
     "ModelFileError",
@@ -65,3 +78,30 @@ __all__ = [
     "describe",
     "load",
 ]
+
+# Public name -> its module, imported when the name is first used: workers and the help of the shell do without most.
+_MODULES = {
+    **dict.fromkeys(("AutoClassifier", "AutoImageClassifier", "AutoRegressor", "load"), "automl"),
+    **dict.fromkeys(
+        ("DiskError", "InputError", "ModelFileError", "NoModelError", "RunError", "WindvaneError"), "errors"
+    ),
+    "Calibration": "evaluation.calibration",
+    "DecisionTuning": "evaluation.thresholds",
+    "Evaluation": "evaluation.evaluation",
+    "Metric": "evaluation.metrics",
+    "FAMILIES": "models",
+    "SklearnFamily": "models.sklearn_family",
+    "describe": "report.description",
+    "Trial": "search.trial",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'windvane' has no attribute {name!r}")
+    globals()[name] = found = getattr(import_module(f"windvane.{_MODULES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

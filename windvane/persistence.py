@@ -40,6 +40,7 @@ from windvane.runtime.serialization import (
     temporary_folder,
     unseal,
     write_sealed,
+    writing,
 )
 from windvane.version import VERSION
 
@@ -123,6 +124,13 @@ def write_model(manifest: Mapping[str, Any], predictor: Predictor, path: Path, a
         yield making
         content = {**manifest, "kind": "model", "ensemble": predictor.ensemble.to_json()}
         write_sealed(making / "manifest.json", {**content, "files": file_digests(making, UNCHECKED)})
+
+
+def update_ensemble(path: Path, ensemble: Ensemble, run: Mapping[str, Any]) -> None:
+    """Give a saved model another decision or calibration, with the record of its run; raises DiskError."""
+    manifest = read_manifest(path / "manifest.json")
+    with writing(path / "manifest.json", "The model there is unchanged."):
+        write_sealed(path / "manifest.json", {**manifest, "ensemble": ensemble.to_json(), "run": dict(run)})
 
 
 def write_members(predictor: Predictor, folder: Path) -> None:

@@ -57,7 +57,7 @@ class Recorder:
         return leaderboard(trials, self.predictor_.ensemble)
 
 
-FAMILIES = ["linear", "hist_gradient_boosting", "a family of one's own with a name of fifty letters"]
+FAMILIES = ["linear", "hist_gradient_boosting", "a user's family with a name that has fifty letters"]
 STATUS: list[Any] = ["done", "out_of_memory", "stopped"]
 
 

@@ -11,12 +11,11 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli import data, images, portfolio, tables
+from windvane.cli import data, evaluation, images, portfolio, tables
 from windvane.cli.common import Commands
 
 app = typer.Typer(
     cls=Commands,
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -28,6 +27,9 @@ app.command()(images.train)
 app.command()(images.finetune)
 app.command()(tables.predict)
 app.command()(tables.leaderboard)
+app.command()(evaluation.evaluate)
+app.command()(evaluation.threshold)
+app.command()(evaluation.calibrate)
 app.command()(tables.explain)
 app.command()(tables.export)
 app.command()(tables.resume)

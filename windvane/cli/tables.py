@@ -15,6 +15,7 @@ from windvane.cli.common import (
     Time,
     Types,
     holds_network,
+    read_labelled,
     read_pairs,
     report_errors,
     take_columns,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 LEADERBOARD_ROWS = 10  # printed after a search
 TASKS = ("classification", "regression")
 WIDTH = 80  # of a leaderboard in a terminal
-FAMILY, TEXTS = 2, (2, 7, 8)  # columns of it: the one that may be cut, those that are texts
+FAMILY = 2  # the column of it that may be cut
 MIN_FAMILY, MAX_TITLE = 6, 12
 
 
@@ -205,14 +206,24 @@ def predict(
 
 
 def leaderboard(
-    run: Run, as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one record a trial.")] = False
+    run: Run,
+    *,
+    test: Annotated[
+        Path | None, typer.Option(help="Rows or images the search did not see: scores every trial.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Column of --test that was learned; not for images.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one record a trial.")] = False,
 ) -> None:
-    """Print every trial of a run, the best first."""
+    """Print every trial of a run and a constant prediction, the best first.
+
+    The source "baseline" marks the constant, a linear model and LightGBM by default.
+    """
     with report_errors():
         from windvane import load
 
         model = load(run)
-        board = model.leaderboard()
+        X_test, y_test, _ = (None, None, None) if test is None else read_labelled(model, test, target)
+        board = model.leaderboard(X_test, y_test)
         if as_json:
             typer.echo(board.reset_index().to_json(orient="records", indent=2))
         else:
@@ -389,31 +400,34 @@ def _print_result(model: AutoClassifier | AutoRegressor | AutoImageClassifier, r
 
 def _as_text(board: pd.DataFrame, metric: Metric) -> str:
     """Write a leaderboard in at most `WIDTH` columns; long names of families are cut."""
-    from windvane.evaluation.score_text import metric_name, score_number
+    from windvane.evaluation.score_text import metric_name, natural_score, score_number
 
     title = metric_name(metric)[:MAX_TITLE]
-    rows = [("", "trial", "family", "weight", title, "fit s", "pred s", "status", "source")]
+    tests = ["test"] if "test_score" in board else []
+    rows = [["", "trial", "family", "weight", title, *tests, "fit s", "pred s", "status", "source"]]
     rows += [
-        (
+        [
             str(rank),
-            str(row["trial"]),
+            "" if str(row["trial"]) == "<NA>" else str(row["trial"]),
             str(row["family"]),
             f"{row['ensemble_weight']:.2f}",
             score_number(metric.score(row["validation_loss"])),
+            *(score_number(natural_score(metric, row["test_score"])) for _ in tests),
             f"{row['fit_seconds']:.3g}",
             f"{row['predict_seconds']:.2g}",
             str(row["status"]),
-            str(row["source"]),
-        )
+            "baseline" if row["baseline"] else str(row["source"]),
+        ]
         for rank, row in board.iterrows()
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     left = WIDTH - (sum(widths) - widths[FAMILY]) - 2 * (len(widths) - 1)
     widths[FAMILY] = max(MIN_FAMILY, min(widths[FAMILY], left))
+    texts = (FAMILY, len(widths) - 2, len(widths) - 1)
     lines = []
     for row in rows:
         cells = [
-            cell.ljust(width) if i in TEXTS else cell.rjust(width)
+            cell.ljust(width) if i in texts else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(map(_cut, row, widths), widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import pandas as pd
-from pandas.tseries.api import guess_datetime_format
 
+from windvane.data.date_formats import find_date_format
 from windvane.data.files import Frame
 from windvane.data.number_columns import number_forms
 from windvane.errors import InputError, unknown_name_error
-from windvane.runtime.columns.column_values import (
-    PARTS,
-    date_parts,
-    distinct_texts,
-    kind_of,
-    order_of,
-    swapped_order,
-    to_dates,
-    to_numbers,
-    to_seconds,
-)
+from windvane.runtime.columns.column_values import distinct_texts, kind_of, to_numbers
+from windvane.runtime.columns.dates import PARTS, date_parts, order_of, to_dates, to_seconds
 from windvane.runtime.columns.number_texts import Evidence, NumberForm
 from windvane.runtime.columns.schema import Column, Schema, is_unnamed, listed, name_text, plain_columns, to_block
 from windvane.runtime.columns.table import Floats
@@ -89,7 +78,7 @@ def recognise(values: pd.Series, habit: Habit = Habit()) -> Column:
         if evidence.forms:
             likely = next((form for form in evidence.forms if form.decimal == habit.decimal), evidence.forms[0])
             return _written_number(values, str(likely), evidence.doubtful)
-        form, doubtful = date_format(texts, habit)
+        form, doubtful = find_date_format(texts, habit.order or ("day/month" if habit.decimal == "," else None))
         if form is not None:
             return dataclasses.replace(_date(values, form), doubtful=doubtful)
         words = np.mean([len(text.split()) for text in texts[:SAMPLE]])
@@ -128,41 +117,6 @@ def _written_number(values: pd.Series, form: str, doubtful: bool) -> Column:
     """Describe a column of numbers that are written in a form."""
     column = recognise_numbers([str(values.name)], to_numbers(values, form)[:, None])[0]
     return dataclasses.replace(column, number_format=form, doubtful=doubtful) if column.kind == "number" else column
-
-
-def date_format(texts: list[str], habit: Habit) -> tuple[str | None, bool]:
-    """Find the one format in which all the texts are dates, and whether day and month could be exchanged."""
-    first = texts[:5]
-    if not all(len(re.findall(r"\d", text)) >= 3 and _guesses(text) for text in first):
-        return None, False
-    guesses = dict.fromkeys(form for text in first for form in _guesses(text))
-    both = [(form, swapped_order(form)) if order_of(form) is not None else (form,) for form in guesses]
-    forms = list(dict.fromkeys(form for one in both for form in one))
-    for some in (texts[:SAMPLE], texts):
-        forms = [form for form in forms if _are_dates(some, form)]
-    orders = {order: form for form in reversed(forms) if (order := order_of(form)) is not None}
-    if len(orders) < 2:
-        return (forms[0] if forms else None), False
-    usual = "month/day" if "/" in forms[0] else "day/month"  # 31.12. and 31-12- are the usual orders of these marks
-    order = habit.order or ("day/month" if habit.decimal == "," else usual)
-    return orders[order], "." not in forms[0]
-
-
-def _are_dates(texts: list[str], form: str) -> bool:
-    parsed = pd.to_datetime(pd.Series(texts, dtype=object), format=form, errors="coerce", utc="%z" in form)
-    return not parsed.isna().any()
-
-
-def _guesses(text: str) -> list[str]:
-    """The formats that a text may have as a date."""
-    short = re.fullmatch(r"\d\d([.-])\d\d\1\d\d|\d{1,2}(/)\d{1,2}/\d\d", text)
-    if short:  # with a year of two digits, at which pandas does not guess
-        mark = short[1] or short[2]
-        return [mark.join(parts) for parts in (("%d", "%m", "%y"), ("%m", "%d", "%y"), ("%y", "%m", "%d"))]
-    with catch_warnings():
-        simplefilter("ignore", UserWarning)  # of the order of day and month, which is tried both ways
-        guesses = [guess_datetime_format(text, dayfirst=dayfirst) for dayfirst in (False, True)]
-    return [guess for guess in guesses if guess is not None]
 
 
 def _date(values: pd.Series, form: str | None) -> Column:
@@ -268,7 +222,7 @@ def _plain_number(values: pd.Series) -> Column:
 
 
 def _guess_date_format(values: pd.Series) -> str:
-    form, _ = date_format(distinct_texts(values)[1], Habit())
+    form, _ = find_date_format(distinct_texts(values)[1], None)
     if form is None:
         raise InputError("its values have no common format; date_formats can name one, as in '%d.%m.%Y'.")
     return form

@@ -27,7 +27,7 @@ from windvane.report.dataset_shift import measure_dataset_shift
 from windvane.runtime.columns.column_values import kind_of
 from windvane.runtime.columns.schema import Schema, listed, name_text
 from windvane.runtime.columns.table import Table
-from windvane.search.problem import leave_out_identifiers, leave_out_named
+from windvane.search.problem import identifier_doubts, leave_out_identifiers, leave_out_named
 from windvane.version import VERSION
 
 SEED = 0  # of every sample
@@ -199,7 +199,7 @@ def describe(
         schema=read,
         labels=labels,
         target=target,
-        issues=[*find_data_issues(table, schema, target, scores, labels, ids), *doubtful],
+        issues=[*find_data_issues(table, schema, target, scores, labels, ids), *identifier_doubts(doubtful)],
         notes=[*notes, *reading_notes(schema), *doubts(schema), *dropped_notes(left_out)],
         column_scores=scores,
         examples=_examples(frame, schema),

@@ -15,7 +15,7 @@ from scipy import sparse as sp
 
 from .columns.schema import Frame, Schema, is_one_row, of_array, with_text_names
 from .columns.table import Floats, Table
-from .ensemble import Ensemble, apply_temperature
+from .ensemble import Ensemble
 from .errors import InputError, ModelFileError
 from .labels import labels_from_json
 from .models import load_model
@@ -57,17 +57,16 @@ class EnsemblePredictor:
         else:
             for weight, model in shares:
                 blend += weight * model.predict(table)
-        return blend if self.classes is None else apply_temperature(blend, self.ensemble.temperature)
+        return blend if self.classes is None else self.ensemble.calibrate(blend)
 
-    def weighted(self, probabilities: Floats) -> Floats:
-        """Apply the decision weights to probabilities of shape (n, n_classes); the largest of a row decides."""
-        decision_weights = self.ensemble.decision_weights
-        return probabilities if decision_weights is None else probabilities * np.asarray(decision_weights)
+    def decide(self, probabilities: Floats) -> NDArray[np.intp]:
+        """Return the codes of the predicted classes, shape (n,), by the ensemble's threshold, weights or costs."""
+        return np.asarray(self.ensemble.decision_values(probabilities).argmax(axis=1))
 
     def predict_table(self, table: Table) -> NDArray[Any]:
-        """Predict labels, chosen with the decision weights, or numbers; shape (n,)."""
+        """Predict labels or numbers; shape (n,)."""
         raw = self.predict_raw(table)
-        return raw if self.classes is None else np.asarray(self.classes[self.weighted(raw).argmax(axis=1)])
+        return raw if self.classes is None else np.asarray(self.classes[self.decide(raw)])
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the rows of a DataFrame, an array or a sparse matrix: labels or numbers."""
@@ -80,7 +79,7 @@ class EnsemblePredictor:
         return self.predict_raw(self.schema.transform(as_frame(self.schema.one_row(X))))
 
 
-def load_predictor(folder: Path, threads: int = 1) -> EnsemblePredictor:
+def load_predictor(folder: Path) -> EnsemblePredictor:
     """Open a saved or exported folder.
 
     ModelFileError where a file is missing or damaged, or a model is not of one of windvane's own families.
@@ -92,7 +91,7 @@ def load_predictor(folder: Path, threads: int = 1) -> EnsemblePredictor:
     models: list[list[Fitted]] = [[load_model(one, n_bagged=len(folds)) for one in folds] for folds in folders]
     with reading(folder / "manifest.json"):
         schema, classes = Schema.from_json(manifest["schema"]), classes_from_json(manifest["classes"])
-    predictor = EnsemblePredictor(schema, classes, ensemble, models, threads)
+    predictor = EnsemblePredictor(schema, classes, ensemble, models)
     check_predictor(predictor, folder / "manifest.json", folders)
     return predictor
 
@@ -102,16 +101,19 @@ def check_predictor(predictor: EnsemblePredictor, manifest: Path, folders: Seque
 
     Each model predicts a few rows with missing, usual and unseen values. `folders` are those of the models.
     """
-    classes, weights = predictor.classes, predictor.ensemble.decision_weights
+    classes = predictor.classes
     with reading(manifest):
         table = predictor.schema.example()
         if classes is not None and (classes.ndim != 1 or not pd.Index(classes).is_unique):
             raise ValueError(f"classes {classes.tolist()}")
-        if weights is not None and (classes is None or len(weights) != len(classes)):
-            raise ValueError(f"decision weights {weights}")
         if not all(folders):
             raise ValueError("a member of the ensemble has no model")
-    shape = (table.n_rows,) if classes is None else (table.n_rows, len(classes))
+        shape = (table.n_rows,) if classes is None else (table.n_rows, len(classes))
+        if classes is not None:
+            calibrated = predictor.ensemble.calibrate(np.full(shape, 1 / len(classes)))
+            decisive = predictor.ensemble.decision_values(calibrated)
+            if not calibrated.shape == decisive.shape == shape or not np.isfinite([calibrated, decisive]).all():
+                raise ValueError(f"calibration and decisions are not those of {len(classes)} classes")
     for models, folds in zip(predictor.models, folders, strict=True):
         for model, folder in zip(models, folds, strict=True):
             if not isinstance(model, FittedModel):  # of a family of the user's own
