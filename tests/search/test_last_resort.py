@@ -1,4 +1,4 @@
-"""A budget that ends before any worker has trained a model."""
+"""Budgets that end before any worker has trained a model, and those of machines that have too much to do."""
 
 from __future__ import annotations
 
@@ -122,3 +122,12 @@ def test_six_seconds_give_a_model_on_a_loaded_machine() -> None:
     model = AutoClassifier(6, n_jobs=2, verbose=0, random_state=0).fit(X, y)
     assert time.monotonic() - started < 6 + 2 + 6  # the promise, and a margin for a machine that others use
     assert model.predict_proba(X).shape == (150, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:No model was trained")
+def test_many_more_workers_than_cores_keep_to_the_budget() -> None:
+    X, y = load_iris(return_X_y=True)
+    started = time.monotonic()
+    AutoClassifier(10, n_jobs=32, verbose=0, random_state=0).fit(X, y)
+    assert time.monotonic() - started < 10 + 2 + 3  # the promise, and a margin for a machine that others use
