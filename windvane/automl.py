@@ -27,7 +27,7 @@ from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.target import TaskType, counted_rows, encode_target
-from windvane.errors import DiskError, InputError, RunError, check_integer, check_usable
+from windvane.errors import DiskError, InputError, RunError, WindvaneError, check_integer, check_usable
 from windvane.evaluation.calibration import Calibration, fit_calibration
 from windvane.evaluation.evaluation import Evaluation, columns_for_segments, evaluate
 from windvane.evaluation.explanation import Explanation, Sampling, explain
@@ -43,14 +43,15 @@ from windvane.evaluation.thresholds import (
     transfer_decision,
     tune_decision,
 )
-from windvane.models import FAMILIES, IMAGE_DEFAULT
+from windvane.models import FAMILIES, IMAGE_DEFAULT, LAST_RESORT
 from windvane.models.base import DataSplit
 from windvane.models.image_network import FineTune, check_weights, installed_weights
+from windvane.models.search_space import import_optuna
 from windvane.persistence import Predictor
 from windvane.progress import CountProgress, Progress
 from windvane.runtime.columns.table import Table
 from windvane.runtime.ensemble import Ensemble
-from windvane.runtime.serialization import delete_with, temporary_folder
+from windvane.runtime.serialization import DAMAGE, delete_with, temporary_folder
 from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
 from windvane.search.out_of_fold import out_of_fold
 from windvane.search.problem import PreparedProblem, Problem, check_test_rows, choose_families, prepare_problem
@@ -243,6 +244,7 @@ class AutoML(BaseEstimator):
         settings = replace(settings, n_jobs=pool.n_workers)
         directory = None
         try:
+            import_optuna()
             prepared = prepare(settings)
             for warning in prepared.warnings:
                 warnings.warn(warning, UserWarning, stacklevel=3)
@@ -304,6 +306,7 @@ class AutoML(BaseEstimator):
         settings = replace(Settings.check(self), time_budget=seconds, n_trials=n_trials, run_dir=directory.root)
         pool = self._start_workers(settings, dask_client)
         try:
+            import_optuna()
             directory.lock()
             prepared = open_run(directory, self._families_to_search(), self._own_metric)
             settings = replace(settings, seed=prepared.problem.seed, n_jobs=pool.n_workers)
@@ -386,7 +389,8 @@ class AutoML(BaseEstimator):
         if not known.issuperset(member.number for member in predictor.ensemble.members):
             raise RunError(f"refit needs the configurations of the trials. {self._where_the_run_is()}")
         folder = self._folder() / "refit"
-        families = {**FAMILIES, **choose_families(self.families)}
+        families = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **choose_families(self.families)}
+        import_optuna()
         self._test_score = None
         self.predictor_ = refit_ensemble(predictor, self.trials_, families, DataSplit(table, target, weight), folder)
         return self
@@ -1582,7 +1586,9 @@ def load(
     folder = Path(path).absolute()  # the process may change its working directory later
     try:
         return _load(folder, metric, families, n_jobs)
-    except (LookupError, TypeError, AttributeError, ArithmeticError, OSError, MemoryError, RecursionError) as error:
+    except WindvaneError:
+        raise
+    except DAMAGE as error:
         raise RunError(f"{str(folder)!r} is damaged: {error!r}") from error
 
 

@@ -174,8 +174,9 @@ def predict(
         import pandas as pd
 
         from windvane import AutoClassifier, AutoImageClassifier, load
-        from windvane.data.rows_to_predict import predict_rows, read_rows
+        from windvane.data.files import read_frame
         from windvane.errors import InputError
+        from windvane.runtime.rows_to_predict import describe_errors, predict_rows, read_rows
 
         if holds_network(run):
             from windvane import vision
@@ -191,7 +192,7 @@ def predict(
             return
         if proba and not isinstance(model, AutoClassifier):
             raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
-        X, faults = read_rows(table, model.predictor_.schema.text_columns)
+        X, faults = read_rows(table, model.predictor_.schema.text_columns, read_frame)
 
         def predict_frame(frame: pd.DataFrame) -> pd.DataFrame:
             if proba and isinstance(model, AutoClassifier):
@@ -200,12 +201,7 @@ def predict(
 
         found = predict_rows(predict_frame, model.predictor_.schema, X, faults)
         if "error" in found:
-            reasons = found["error"].dropna()
-            typer.echo(
-                f"windvane: warning: {len(reasons)} of {len(found)} rows cannot be predicted; the column error says "
-                f"why. The first is row {reasons.index[0]}: {reasons.iloc[0]}",
-                err=True,
-            )
+            typer.echo(f"windvane: warning: {describe_errors(found)}", err=True)
         _write(found, out)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windvane.errors import InputError
-from windvane.export.folder import INIT
+from windvane.export.folder import INIT, program_text
 from windvane.runtime.serialization import new_folder, write_json
 from windvane.version import VERSION
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _PACKAGES = ("numpy", "onnxruntime", "pillow")  # that the program imports
-_RUNTIME = ("__init__.py", "errors.py", "images.py")
+_RUNTIME = ("__init__.py", "errors.py", "images.py", "program.py")
 _README = """{name}, trained by windvane {version}, which it does not need any more.
 
     pip install -r requirements.txt
@@ -81,7 +81,7 @@ def export_image_model(model: TrainedModel, folder: str | Path) -> Path:
 def write_program(folder: Path) -> None:
     """Write the program that predicts image files, with the part of the runtime that it needs."""
     package = Path(str(files("windvane")))
-    shutil.copyfile(package / "export" / "image_predictor.py", folder / "predictor.py")
+    (folder / "predictor.py").write_text(program_text("image_predictor.py"), encoding="utf-8")
     (folder / "__init__.py").write_text(INIT, encoding="utf-8")
     (folder / "runtime").mkdir()
     for name in _RUNTIME:

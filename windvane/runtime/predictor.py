@@ -16,10 +16,10 @@ from scipy import sparse as sp
 from .columns.schema import Frame, Schema, is_one_row, of_array, with_text_names
 from .columns.table import Floats, Table
 from .ensemble import Ensemble
-from .errors import InputError
+from .errors import InputError, ModelFileError
 from .labels import labels_from_json
 from .models import load_model
-from .models.fitted import Fitted
+from .models.fitted import Fitted, FittedModel
 from .serialization import check_files, read_sealed, reading
 
 # A prediction is cut into pieces of this many rows, so that memory does not grow with the table.
@@ -87,12 +87,48 @@ def load_predictor(folder: Path) -> EnsemblePredictor:
     manifest = read_sealed(folder / "manifest.json")
     check_files(folder, manifest.get("files"), UNCHECKED)
     ensemble = Ensemble.from_json(manifest.get("ensemble"))
-    models: list[list[Fitted]] = []
-    for folders in member_folders(folder, ensemble):
-        models.append([load_model(one, n_bagged=len(folders)) for one in folders])
+    folders = member_folders(folder, ensemble)
+    models: list[list[Fitted]] = [[load_model(one, n_bagged=len(folds)) for one in folds] for folds in folders]
     with reading(folder / "manifest.json"):
         schema, classes = Schema.from_json(manifest["schema"]), classes_from_json(manifest["classes"])
-    return EnsemblePredictor(schema, classes, ensemble, models)
+    predictor = EnsemblePredictor(schema, classes, ensemble, models)
+    check_predictor(predictor, folder / "manifest.json", folders)
+    return predictor
+
+
+def check_predictor(predictor: EnsemblePredictor, manifest: Path, folders: Sequence[Sequence[Path]]) -> None:
+    """Raise ModelFileError where the columns, classes and models of a folder do not belong together.
+
+    Each model predicts a few rows with missing, usual and unseen values. `folders` are those of the models.
+    """
+    classes = predictor.classes
+    with reading(manifest):
+        table = predictor.schema.example()
+        if classes is not None and (classes.ndim != 1 or not pd.Index(classes).is_unique):
+            raise ValueError(f"classes {classes.tolist()}")
+        if not all(folders):
+            raise ValueError("a member of the ensemble has no model")
+        shape = (table.n_rows,) if classes is None else (table.n_rows, len(classes))
+        if classes is not None:
+            calibrated = predictor.ensemble.calibrate(np.full(shape, 1 / len(classes)))
+            decisive = predictor.ensemble.decision_values(calibrated)
+            if not calibrated.shape == decisive.shape == shape or not np.isfinite([calibrated, decisive]).all():
+                raise ValueError(f"calibration and decisions are not those of {len(classes)} classes")
+    for models, folds in zip(predictor.models, folders, strict=True):
+        for model, folder in zip(models, folds, strict=True):
+            if not isinstance(model, FittedModel):  # of a family of the user's own
+                continue
+            with reading(folder / "encoder.json"):
+                model.encoder.check(table)
+            try:
+                with np.errstate(all="ignore"):
+                    found = model.predict(table)
+                if found.shape != shape or not np.isfinite(found).all():
+                    raise ValueError(f"predictions of the shape {found.shape}, or not finite, for {shape}")
+            except Exception as error:  # the libraries have exceptions of their own
+                raise ModelFileError(
+                    f"{folder / 'model.json'} does not belong to {manifest.name}, or is damaged: {error!r}."
+                ) from error
 
 
 def member_folders(folder: Path, ensemble: Ensemble) -> list[list[Path]]:

@@ -103,7 +103,7 @@ class EnsembleBuilder:
     """
 
     def __init__(self, problem: Problem, directory: RunDirectory, size: int, max_seconds: float = float("inf")) -> None:
-        self.directory, self.size, self.max_seconds = directory, size, max_seconds
+        self.problem, self.directory, self.size, self.max_seconds = problem, directory, size, max_seconds
         self.counts_time = True  # False: the clock has no say unless the time would not suffice
         self._task: Task = problem.task
         self._metric = problem.metric

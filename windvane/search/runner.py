@@ -21,7 +21,7 @@ from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.labels import labels_from_json, labels_to_json
-from windvane.runtime.predictor import classes_from_json
+from windvane.runtime.predictor import check_predictor, classes_from_json
 from windvane.runtime.serialization import temporary_folder
 from windvane.search.constant import constant_baseline
 from windvane.search.ensemble_selection import EnsembleBuilder
@@ -330,6 +330,8 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
     predictor = persistence.open_predictor(
         manifest, ensemble, folders, root=directory.root, families=families, metric=resolved, threads=threads
     )
+    if predictor.images is None:
+        check_predictor(predictor, directory.root / "manifest.json", folders)
     tuning = directory.read_tuning() if ensemble == recorded else None
     policy = Policy(**manifest["policy"])
     return SearchResult(predictor, history.trials, directory.read_curve(), policy, constant, tuning)
