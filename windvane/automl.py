@@ -1496,6 +1496,44 @@ class AutoImageClassifier(AutoMLClassifier):
         listing = list_labelled(X, y, reader.columns)
         return listing.items, listing.labels
 
+    @_numpy_defaults
+    def to_torch(self) -> Any:
+        """Convert the ensemble to one network with its preprocessing.
+
+        Returns
+        -------
+        torch.nn.Module
+            Maps uint8 images of shape (n, 3, s, s), where s is its ``image_size``, to probabilities in the order of its
+            ``classes``. It was compared with `predict_proba`. Where a member cannot be a network, another ensemble is
+            selected without it, and a warning states its loss.
+        """
+        from windvane.export.image_model import image_ensemble
+
+        return image_ensemble(self._predictor, self._select_without)[0]
+
+    @_numpy_defaults
+    def export(self, folder: str | Path) -> None:
+        """Write a folder that predicts without windvane and torch: ONNX, torch.export and a `predictor.py`.
+
+        Parameters
+        ----------
+        folder
+            Must not exist, or be an empty folder; nothing is overwritten.
+        """
+        from windvane.export.image_model import export_image_ensemble
+
+        export_image_ensemble(self._predictor, self._select_without, folder)
+
+    def refit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
+        """Raise `InputError`: models on features have learned from all images, those that validated them among them.
+
+        Networks that learned from pixels would have to be trained again for as long.
+        """
+        raise InputError(
+            "refit is for tables. Models on frozen features have learned from all images of fit already; to learn from "
+            "more images call fit with all of them."
+        )
+
     def prediction_table(self, X: Any, *, proba: bool = False) -> pd.DataFrame:
         """Predict a table with one row for each image.
 

@@ -136,8 +136,8 @@ def update_ensemble(path: Path, ensemble: Ensemble, run: Mapping[str, Any]) -> N
 def write_members(predictor: Predictor, folder: Path) -> None:
     """Copy what predicts of the checkpoints of an ensemble; what only resuming reads stays behind."""
     for member, folders in zip(predictor.ensemble.members, predictor.folders, strict=True):
-        for one in folders:
-            to = folder / "members" / f"{member.number:05d}" / one.name
+        for i, one in enumerate(folders):
+            to = folder / "members" / f"{member.number:05d}" / f"fold_{i}"
             if not one.is_dir():
                 raise ModelFileError(
                     f"The files of this model are gone: {str(one)!r} was deleted. It still predicts in this process, "

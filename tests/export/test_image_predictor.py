@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from windvane.export.image_model import write_program
+from windvane.runtime.ensemble import Ensemble, Member
 
 
 class Session:
@@ -51,6 +52,24 @@ def files(tmp_path: Path, module: Any) -> list[Path]:
         made.append(tmp_path / "images" / f"{i:03}.png")
         Image.new("RGB", (9, 5), tuple(colour)).save(made[-1])
     return made
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        {"decision_weights": (1e-3, 1.0, 1.0), "costs": None},
+        {"decision_weights": None, "costs": ((0.0, 1.0, 1.0), (5.0, 0.0, 0.1), (900.0, 1.0, 0.0))},
+    ],
+)
+def test_labels_follow_the_decision_of_the_ensemble(
+    decision: dict[str, Any], module: Any, files: list[Path], tmp_path: Path
+) -> None:
+    content = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**content, **decision}))
+    probabilities = module.predict_proba(files)
+    expected = Ensemble((Member(0, "c", "linear", 1.0),), 0.1, **decision).decision_values(probabilities).argmax(axis=1)
+    assert module.predict(files).tolist() == [content["classes"][i] for i in expected]
+    assert (expected != probabilities.argmax(axis=1)).any()
 
 
 def test_files_are_classified_in_order(module: Any, files: list[Path]) -> None:

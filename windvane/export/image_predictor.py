@@ -31,7 +31,7 @@ def read_settings() -> dict[str, Any]:
     """Read classes and image size once."""
     try:
         content: dict[str, Any] = json.loads((HERE / "model.json").read_text(encoding="utf-8"))
-        return {name: content[name] for name in ("classes", "image_size", "crop")}
+        return {**content, **{name: content[name] for name in ("classes", "image_size", "crop")}}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise _damaged("model.json", error) from error
 
@@ -73,9 +73,17 @@ def _decode(file: Path, at_least: int) -> NDArray[np.uint8]:
     return pixels
 
 
-def predict(files: Sequence[str | Path]) -> NDArray[np.str_]:
-    """Return the most probable class of each file."""
-    return np.asarray(np.array(read_settings()["classes"])[predict_proba(files).argmax(axis=1)])
+def predict(files: Sequence[str | Path]) -> NDArray[Any]:
+    """Return the class of each file."""
+    return np.asarray(np.array(read_settings()["classes"])[decision_values(predict_proba(files)).argmax(axis=1)])
+
+
+def decision_values(probabilities: NDArray[np.float32]) -> NDArray[Any]:
+    """Return the values whose largest in each row is the predicted class: by costs, or by a weight of each class."""
+    costs, weights = (read_settings().get(name) for name in ("costs", "decision_weights"))
+    if costs is not None:
+        return np.asarray(-(probabilities @ np.asarray(costs)))
+    return probabilities if weights is None else np.asarray(probabilities * np.asarray(weights))
 
 
 def predict_images(options: argparse.Namespace) -> None:
@@ -95,7 +103,8 @@ def predict_images(options: argparse.Namespace) -> None:
             rows.append([name, *[""] * (len(classes) if options.proba else 2)])
             errors.append(str(error))
             continue
-        told = found.tolist() if options.proba else [classes[int(found.argmax())], float(found.max())]
+        best = int(decision_values(found[None])[0].argmax())
+        told = found.tolist() if options.proba else [classes[best], float(found[best])]
         rows.append([name, *told])
         errors.append("")
     bad = [error for error in errors if error]

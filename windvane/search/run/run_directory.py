@@ -33,7 +33,7 @@ from windvane.evaluation.thresholds import DecisionTuning
 from windvane.persistence import FEATURES, FORMAT, read_manifest
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.serialization import read_sealed, sync, write_sealed, writing
-from windvane.search.run.checkpoint import drop_damaged, is_whole, read_whole_checkpoint
+from windvane.search.run.checkpoint import REFITTED, drop_damaged, is_whole, read_whole_checkpoint
 from windvane.search.run.history import History, PerformanceCurve
 
 
@@ -195,10 +195,13 @@ class RunDirectory:
             return {}
 
     def model_folders(self, ensemble: Ensemble) -> list[list[Path]]:
-        """Return, for each member, the folders of the fold models that predict."""
+        """Return, for each member, the folders of the models that predict: those of folds, or the one of all rows."""
         folders = []
         for member in ensemble.members:
             checkpoint = self.checkpoint(member.number, member.checkpoint)
+            if (checkpoint / REFITTED).is_dir():
+                folders.append([checkpoint / REFITTED])
+                continue
             folds = member.folds or range(len(list(checkpoint.glob("fold_*"))))
             folders.append([checkpoint / f"fold_{fold}" for fold in folds])
         return folders
