@@ -495,6 +495,9 @@ class AutoML(BaseEstimator):
         """Say why what a fit has is not here; called for names that are missing alone."""
         if isinstance(getattr(type(self), name, None), property):  # whose NotFittedError is an AttributeError, too
             check_is_fitted(self, "predictor_")
+        if name in ("predict_interval", "predict_set"):
+            kind, other = ("numbers", "predict_set") if name == "predict_interval" else ("classes", "predict_interval")
+            raise AttributeError(f"{name} is for {kind}. Allowed for {type(self).__name__}: {other}.")
         if name == "policy_" and "predictor_" in self.__dict__:
             raise AttributeError(f"There is no policy_. {self._where_the_run_is()}")
         if name == "test_score_" and "predictor_" in self.__dict__:
@@ -820,6 +823,53 @@ class AutoClassifier(ClassifierMixin, AutoML):
         """
         return self._predictor.predict_raw(self._to_table(X))
 
+    @_numpy_defaults
+    def predict_set(
+        self, X: Any, coverage: float = 0.9, *, by_class: bool = False, allow_empty: bool = False
+    ) -> NDArray[np.bool_]:
+        """Predict sets of classes that hold the class of a new row with a wanted probability.
+
+        A class is in the set if its probability is at least a limit, which is learned from the validation rows, each
+        predicted by models that did not train on it: the sets with the fewest classes on average [1]_. The coverage is
+        a mean over rows like those of training: see the user guide. A changed threshold or calibration leaves the sets
+        as they are.
+
+        Parameters
+        ----------
+        X
+            n rows, as in `predict`.
+        coverage
+            Share of new rows whose class is to be in its set, above 0 and below 1.
+        by_class
+            Whether each class by itself is to have the coverage, so that a rare one is not missed more often. Sets are
+            larger, and each class needs enough validation rows.
+        allow_empty
+            Whether a set may be empty, where no class is probable enough; otherwise it holds the most probable class.
+
+        Returns
+        -------
+        ndarray of bool
+            Shape (n, n_classes), columns in the order of ``classes_``: whether the class is in the set.
+
+        Raises
+        ------
+        InputError
+            If the coverage needs more validation rows than there are.
+        ModelFileError
+            If the model is of an earlier version, which kept no probabilities.
+
+        References
+        ----------
+        .. [1] Sadinle, Lei & Wasserman (2019), Least ambiguous set-valued classifiers with bounded error levels,
+           Journal of the American Statistical Association 114.
+
+        Examples
+        --------
+        >>> sets = model.predict_set(X, coverage=0.9)  # doctest: +SKIP
+        >>> [model.classes_[row].tolist() for row in sets]  # doctest: +SKIP
+        """
+        return self._predictor.table_sets(self._to_table(X), coverage, by_class, allow_empty)
+
 
 class AutoRegressor(RegressorMixin, AutoML):
     """Finds the best regressor that a time budget allows.
@@ -829,6 +879,46 @@ class AutoRegressor(RegressorMixin, AutoML):
 
     _goal: TaskType = "regression"
     score = AutoML.score  # with the run's metric; the mixin has R2
+
+    @_numpy_defaults
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> NDArray[np.float64]:
+        """Predict intervals that hold the target of a new row with a wanted probability.
+
+        They are learned from the errors on the validation rows, each predicted by models that did not train on it
+        (cross-conformal prediction [1]_). Intervals are wider where errors are larger for similar predictions, if that
+        has the better cross-validated interval score, and else of constant width; each side has its own width, as in
+        [2]_. The coverage is a mean over rows like those of training: see the user guide.
+
+        Parameters
+        ----------
+        X
+            n rows, as in `predict`.
+        coverage
+            Share of new rows whose target is to be in its interval, above 0 and below 1.
+
+        Returns
+        -------
+        ndarray
+            Shape (n, 2): lower and upper ends. The prediction is between them.
+
+        Raises
+        ------
+        InputError
+            If the coverage needs more validation rows than there are.
+        ModelFileError
+            If the model is of an earlier version, which kept no errors.
+
+        References
+        ----------
+        .. [1] Barber, Candès, Ramdas & Tibshirani (2021), Predictive inference with the jackknife+, Annals of
+           Statistics 49.
+        .. [2] Romano, Patterson & Candès (2019), Conformalized quantile regression, NeurIPS.
+
+        Examples
+        --------
+        >>> lower, upper = model.predict_interval(X, coverage=0.9).T  # doctest: +SKIP
+        """
+        return self._predictor.table_intervals(self._to_table(X), coverage)
 
 
 class AutoImageClassifier(ClassifierMixin, AutoML):
@@ -1020,6 +1110,49 @@ class AutoImageClassifier(ClassifierMixin, AutoML):
             of the classes in training, and a warning names it.
         """
         return self._predictor.predict_images(X)
+
+    @_numpy_defaults
+    def predict_set(
+        self, X: Any, coverage: float = 0.9, *, by_class: bool = False, allow_empty: bool = False
+    ) -> NDArray[np.bool_]:
+        """Predict sets of classes that hold the class of a new image with a wanted probability.
+
+        A class is in the set if its probability is at least a limit, which is learned from the validation rows, each
+        predicted by models that did not train on it: the sets with the fewest classes on average [1]_. The coverage is
+        a mean over images like those of training: see the user guide. A changed threshold or calibration leaves the
+        sets as they are.
+
+        Parameters
+        ----------
+        X
+            n images, as in `predict`.
+        coverage
+            Share of new images whose class is to be in its set, above 0 and below 1.
+        by_class
+            Whether each class by itself is to have the coverage, so that a rare one is not missed more often. Sets are
+            larger, and each class needs enough validation rows.
+        allow_empty
+            Whether a set may be empty, where no class is probable enough; otherwise it holds the most probable class.
+
+        Returns
+        -------
+        ndarray of bool
+            Shape (n, n_classes), columns in the order of ``classes_``: whether the class is in the set. An image that
+            cannot be read has all classes.
+
+        Raises
+        ------
+        InputError
+            If the coverage needs more validation rows than there are.
+        ModelFileError
+            If the model is of an earlier version, which kept no probabilities.
+
+        References
+        ----------
+        .. [1] Sadinle, Lei & Wasserman (2019), Least ambiguous set-valued classifiers with bounded error levels,
+           Journal of the American Statistical Association 114.
+        """
+        return self._predictor.image_sets(X, coverage, by_class, allow_empty)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Evaluate the ensemble with the run's metric.

@@ -38,6 +38,7 @@ from windvane.search.strategy.policy import Policy
 from windvane.search.strategy.portfolio import PortfolioEntry
 from windvane.search.strategy.scheduler import Scheduler
 from windvane.search.trial import Trial
+from windvane.search.uncertainty import learn_uncertainty
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.messages import RunContext, pack_objects, session_objects
 from windvane.search.workers.pool import WorkerPool
@@ -260,7 +261,10 @@ def run_search(
         raise NoModelError(f"No model came out of {time.monotonic() - started:.0f} s:\n{reasons}")
     last = (search.budget.now(), min(t.loss for t in history.trials if t.usable), ensemble.loss)
     curve = [*curve, *search.curve, last]
+    uncertainty = learn_uncertainty(search.builder, problem, ensemble)
     try:
+        if uncertainty is not None:
+            directory.write_uncertainty(uncertainty, ensemble)
         directory.write_ensemble(ensemble, curve)
     except DiskError as error:
         if not search.error:  # else said already
@@ -276,6 +280,7 @@ def run_search(
     )
     if not settings.keep_data:
         directory.drop(directory.data)
+    predictor = replace(predictor, uncertainty=uncertainty)
     return SearchResult(predictor, history.trials, curve, prepared.policy)
 
 
@@ -298,14 +303,17 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
     if ensemble is None and not directory.data.exists():
         raise NoModelError(f"The run in {str(directory.root)!r} has no ensemble, and its data were not kept.")
     resolved = persistence.resolve_metric(manifest, metric)
+    uncertainty = None
     if ensemble is None:
-        builder = EnsembleBuilder(_read_data(directory, manifest, resolved), directory, 25)
+        problem = _read_data(directory, manifest, resolved)
+        builder = EnsembleBuilder(problem, directory, 25)
         # A later fit may have replaced a checkpoint of the ensemble and ended without one; that is no damage.
         known = {} if recorded is None else {member.number: member.checkpoint for member in recorded.members}
         replaced = {trial.number for trial in history.trials if trial.checkpoint != known.get(trial.number)}
         left = _without_damaged(history.trials, damaged - replaced)
         ensemble = builder.build(left, finish=True)
         ensemble = ensemble and _whole_ensemble(ensemble, left, directory, builder)
+        uncertainty = ensemble and learn_uncertainty(builder, problem, ensemble)
     if ensemble is None:
         raise NoModelError(
             f"The run in {str(directory.root)!r} has no usable model yet:\n" + describe_failures(history.trials)
@@ -314,6 +322,8 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
     predictor = persistence.open_predictor(
         manifest, ensemble, folders, root=directory.root, families=families, metric=resolved, threads=threads
     )
+    uncertainty = uncertainty or directory.read_uncertainty(ensemble, predictor.task.n_classes)
+    predictor = replace(predictor, uncertainty=uncertainty)
     return SearchResult(predictor, history.trials, directory.read_curve(), Policy(**manifest["policy"]))
 
 
