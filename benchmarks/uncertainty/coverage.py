@@ -93,7 +93,7 @@ def by_rule(data: Arrays, is_regression: bool) -> list[Any]:
     X, X_test, y, _ = data
     X, X_test = as_numbers(X, X_test)
     classes, codes = np.unique(y, return_inverse=True)
-    target = np.asarray(y, dtype=float) if is_regression else codes
+    target: Any = np.asarray(y, dtype=float) if is_regression else codes
     k = () if is_regression else (len(classes),)
     out_of_fold, mean = np.zeros((len(X), *k)), np.zeros((len(X_test), *k))
     for train, validation in folds(is_regression).split(X, target):

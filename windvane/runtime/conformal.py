@@ -48,7 +48,7 @@ class Scores:
         return float(self.values[at])
 
     def _most(self) -> float:
-        return math.floor(self.coverages[-1] * 1e6) / 1e6
+        return math.floor(float(self.coverages[-1]) * 1e6) / 1e6
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that JSON can hold."""
