@@ -41,13 +41,8 @@ PAGES = (
 EXPERIMENTS = (  # each has RESULTS, the table of its results, and plan(), the runs that should be in it
     *("engine.ablation", "engine.engine", "engine.network", "engine.over_time", "fisher.cost", "fisher.estimator"),
     *("fisher.replication", "inspect.cka_speed", "inspect.inside_networks", "metalearning.selector", "peers.compare"),
-    *(
-        "peers.diagnose",
-        "throughput.augmentation",
-        "throughput.images_per_second",
-        "uncertainty.coverage",
-        "vision.checkpoint_regret",
-    ),
+    *("peers.diagnose", "peers.first_answer", "throughput.augmentation", "throughput.images_per_second"),
+    *("uncertainty.coverage", "vision.checkpoint_regret"),
     *("vision.cifar_ten_minutes", "vision.image_search", "vision.miniature", "vision.transfer_or_scratch"),
 )
 END = "<!-- end of output -->"

@@ -1,7 +1,7 @@
 """Optimise what a decision costs: a metric of your own.
 
 A missed malignant tumour is taken to cost ten times a false alarm. The function is an ordinary one of this script; it
-needs no module of its own and no ``if __name__ == "__main__"``.
+needs no separate module and no ``if __name__ == "__main__"``.
 
 WINDVANE_EXAMPLE_SECONDS is the budget, 20 where it is not set.
 """

@@ -1,4 +1,4 @@
-"""Watch the Fisher trace and keep it low, in a training loop of one's own: two lines."""
+"""Watch the Fisher trace and keep it low, in your own training loop: two lines."""
 
 import torch
 from sklearn.datasets import load_digits

@@ -6,7 +6,7 @@ import warnings
 import torch
 from sklearn.datasets import load_digits
 
-warnings.simplefilter("ignore")  # of transformers, on settings of its own
+warnings.simplefilter("ignore")  # of transformers, on its settings
 from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification  # noqa: E402
 
 from windvane.curvature import FisherPenalty, FisherTracker  # noqa: E402

@@ -1,4 +1,4 @@
-"""Every example runs as a user runs it, in a program of its own, with a small budget."""
+"""Every example runs as a user runs it, in a separate process, with a small budget."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 
-from windvane import AutoClassifier, load
+from windvane import AutoClassifier, InputError, load
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def model() -> AutoClassifier:
     return AutoClassifier(n_trials=2, random_state=0, families=["linear"], verbose=0).fit(X, y)
 
 
-@pytest.mark.parametrize("name", ["leaderboard", "report", "save", "export", "to_sklearn"])
+@pytest.mark.parametrize("name", ["leaderboard", "report", "save", "export", "to_sklearn", "explain"])
 def test_a_model_that_is_not_fitted_raises(name: str, tmp_path: Path) -> None:
     words: list[Any] = [] if name in ("leaderboard", "to_sklearn") else [tmp_path / "new.html"]
     with pytest.raises(NotFittedError):
@@ -42,3 +42,15 @@ def test_each_way_out_predicts_the_same(model: AutoClassifier, tmp_path: Path) -
     np.testing.assert_array_equal(load(tmp_path / "saved").predict_proba(X), wanted)
     np.testing.assert_allclose(model.to_sklearn().predict_proba(X), wanted, rtol=0, atol=1e-12)
     assert model.report(tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_predictions_are_explained_with_and_without_the_data(model: AutoClassifier, tmp_path: Path) -> None:
+    X, _ = load_iris(return_X_y=True)
+    found = model.explain(X[:5], label=2, time_budget=1)
+    np.testing.assert_allclose(found.base + found.values.sum(axis=1), model.predict_proba(X[:5])[:, 2], atol=1e-9)
+    assert list(found.values) == ["x0", "x1", "x2", "x3"]
+    saved = load(model.save(tmp_path / "model") or tmp_path / "model")
+    with pytest.raises(InputError, match="background is needed"):
+        saved.explain(X[:5])
+    again = saved.explain(X[:5], label=2, background=X, time_budget=1)
+    np.testing.assert_allclose(again.prediction, found.prediction, atol=1e-9)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import windvane
+
 ROOT = Path(__file__).resolve().parents[1]
 DATA_FILES = ("py.typed", ".css", ".json")
 
@@ -66,3 +68,16 @@ print(model.predict(X[:2]).shape)
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "(2,)"
+
+
+def test_public_names_are_found_when_they_are_used() -> None:
+    code = (
+        "import sys, windvane; before = 'pandas' in sys.modules; "
+        "assert set(windvane.__all__) <= set(dir(windvane)); "
+        "assert all(getattr(windvane, name) is not None for name in windvane.__all__); "
+        "print(before, 'pandas' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+    with pytest.raises(AttributeError, match="module 'windvane' has no attribute 'AutoClasifier'"):
+        _ = windvane.AutoClasifier

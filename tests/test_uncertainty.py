@@ -206,9 +206,9 @@ def test_bad_calls(call: Callable[[Any, Any], Any], message: str, regressor: Aut
 
 def test_the_other_method_is_named(regressor: AutoRegressor, classifier: AutoClassifier) -> None:
     assert not hasattr(regressor, "predict_set") and not hasattr(classifier, "predict_interval")
-    with pytest.raises(AttributeError, match=r"predict_set is for classes\. Allowed for AutoRegressor: predict_int"):
+    with pytest.raises(AttributeError, match=r"predict_set is for classes\. Allowed for numbers: predict_interval"):
         getattr(regressor, "predict_set")  # noqa: B009
-    with pytest.raises(AttributeError, match=r"predict_interval is for numbers\. Allowed for AutoClassifier"):
+    with pytest.raises(AttributeError, match=r"predict_interval is for numbers\. Allowed for classes: predict_set"):
         getattr(classifier, "predict_interval")  # noqa: B009
     with pytest.raises(InputError, match="predict_interval is for numbers"):
         classifier.predictor_.predict_interval(wine()[0])

@@ -3,6 +3,7 @@
 The public names:
 
 - `AutoClassifier`, `AutoRegressor`, `AutoImageClassifier`: search for the best model in a time budget
+- `describe`: look at a table before anything is learned from it
 - `load`: open a saved model or a run directory
 - `Metric`: your own metric
 - `Trial`: one configuration and its result
@@ -37,13 +38,19 @@ The layout; each imports only from what stands above it::
     __main__.py   the same by python -m windvane
 """
 
-from windvane.automl import AutoClassifier, AutoImageClassifier, AutoRegressor, load
-from windvane.errors import DiskError, InputError, ModelFileError, NoModelError, RunError, WindvaneError
-from windvane.evaluation.metrics import Metric
-from windvane.models import FAMILIES
-from windvane.models.sklearn_family import SklearnFamily
-from windvane.search.trial import Trial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from windvane.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from windvane.automl import AutoClassifier, AutoImageClassifier, AutoRegressor, load
+    from windvane.errors import DiskError, InputError, ModelFileError, NoModelError, RunError, WindvaneError
+    from windvane.evaluation.metrics import Metric
+    from windvane.models import FAMILIES
+    from windvane.models.sklearn_family import SklearnFamily
+    from windvane.report.description import describe
+    from windvane.search.trial import Trial
 
 __all__ = [
     "FAMILIES",
@@ -60,5 +67,30 @@ __all__ = [
     "Trial",
     "WindvaneError",
     "__version__",
+    "describe",
     "load",
 ]
+
+# Public name -> its module, imported when the name is first used: workers and the help of the shell do without most.
+_MODULES = {
+    **dict.fromkeys(("AutoClassifier", "AutoImageClassifier", "AutoRegressor", "load"), "automl"),
+    **dict.fromkeys(
+        ("DiskError", "InputError", "ModelFileError", "NoModelError", "RunError", "WindvaneError"), "errors"
+    ),
+    "Metric": "evaluation.metrics",
+    "FAMILIES": "models",
+    "SklearnFamily": "models.sklearn_family",
+    "describe": "report.description",
+    "Trial": "search.trial",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'windvane' has no attribute {name!r}")
+    globals()[name] = found = getattr(import_module(f"windvane.{_MODULES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

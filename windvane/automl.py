@@ -9,11 +9,11 @@ from __future__ import annotations
 import shutil
 import time as clock
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from windvane.data.images.sources import Columns
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.target import TaskType, counted_rows, encode_target
 from windvane.errors import DiskError, InputError, RunError, check_integer, check_usable
+from windvane.evaluation.explanation import Explanation, Sampling, explain
 from windvane.evaluation.importance import feature_importance
 from windvane.evaluation.predictions import Predictions
 from windvane.evaluation.score_text import natural_score
@@ -38,7 +39,7 @@ from windvane.progress import CountProgress, Progress
 from windvane.runtime.columns.table import Table
 from windvane.runtime.serialization import delete_with, temporary_folder
 from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
-from windvane.search.problem import PreparedProblem, check_test_rows, choose_families, prepare_problem
+from windvane.search.problem import PreparedProblem, Problem, check_test_rows, choose_families, prepare_problem
 from windvane.search.refit import refit_ensemble
 from windvane.search.run.history import leaderboard, performance_over_time
 from windvane.search.run.record import RunRecord
@@ -63,6 +64,8 @@ from windvane.search.workers.pool import WorkerPool, affordable_workers
 from windvane.settings import Settings, parse_seconds, resolve_jobs
 from windvane.stop_signals import StopRequest, stop_on_signal
 
+_NOT_FOR_CLASSES = "predict_interval is for numbers. Allowed for classes: predict_set."
+
 # NumPy's own settings, whatever the user's session has set.
 _numpy_defaults = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 
@@ -71,8 +74,10 @@ class AutoML(BaseEstimator):
     """What both estimators share; the constructor stores, `fit` learns."""
 
     _goal: TaskType
-    _directory: RunDirectory  # of the run
+    _directory: RunDirectory | None = None  # of the run
     _finalizer: Callable[[], object]  # deletes a temporary directory
+    _policy: Policy | None = None
+    _test_score: float | None = None
 
     def __init__(
         self,
@@ -123,6 +128,8 @@ class AutoML(BaseEstimator):
         y_test: Any = None,
         ignore: str | Sequence[str] | None = None,
         id_columns: str | Sequence[str] | None = None,
+        column_types: Mapping[str, str] | None = None,
+        date_formats: Mapping[str, str] | None = None,
         callbacks: Sequence[Callback] = (),
         dask_client: Any = None,
     ) -> Self:
@@ -153,6 +160,10 @@ class AutoML(BaseEstimator):
             Names of columns that are not learned from; tables to predict need not have them.
         id_columns
             Names of columns that name a row: not learned from, and written beside its prediction in a shell.
+        column_types
+            How to read columns that are not what their values suggest: name -> "number", "category", "date" or "text".
+        date_formats
+            Formats of dates written as texts: name -> format, as in ``"%d.%m.%Y"``.
         callbacks
             Each is called with every finished `windvane.Trial`; one that returns True ends the search.
         dask_client
@@ -192,7 +203,10 @@ class AutoML(BaseEstimator):
                 sample_weight=sample_weight,
                 ignore=ignore,
                 id_columns=id_columns,
-                positive_class=self._positive_label(settings, y),
+                column_types=column_types,
+                date_formats=date_formats,
+                positive_class=getattr(self, "positive_class", None),
+                earlier_positive_class=inherited_positive_class(settings),
                 owner=type(self).__name__,
             )
             if X_test is not None:
@@ -324,8 +338,7 @@ class AutoML(BaseEstimator):
         """
         predictor = self._predictor
         predictions = Predictions.of_test(predictor, X, y, sample_weight, owner=type(self).__name__)
-        score = predictions.score(predictor.metric)
-        return score if predictor.metric.greater_is_better else -score
+        return natural_score(predictor.metric, predictions.score(predictor.metric))
 
     @_numpy_defaults
     def refit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
@@ -361,7 +374,7 @@ class AutoML(BaseEstimator):
             raise RunError(f"refit needs the configurations of the trials. {self._where_the_run_is()}")
         folder = self._folder() / "refit"
         families = {**FAMILIES, **choose_families(self.families)}
-        self._forget_test_score()
+        self._test_score = None
         self.predictor_ = refit_ensemble(predictor, self.trials_, families, DataSplit(table, target, weight), folder)
         return self
 
@@ -378,6 +391,22 @@ class AutoML(BaseEstimator):
         if not self.trials_:
             raise RunError(f"There is no leaderboard without trials. {self._where_the_run_is()}")
         return leaderboard(self.trials_, ensemble)
+
+    @property
+    def policy_(self) -> Policy:
+        """How the run was validated, with the reason in words."""
+        check_is_fitted(self, "predictor_")
+        if self._policy is None:
+            raise AttributeError(f"There is no policy_. {self._where_the_run_is()}")
+        return self._policy
+
+    @property
+    def test_score_(self) -> float:
+        """Score of the ensemble on ``X_test``, which chose nothing: an unbiased estimate."""
+        check_is_fitted(self, "predictor_")
+        if self._test_score is None:
+            raise AttributeError("There is no test_score_: fit was called without X_test and y_test.")
+        return self._test_score
 
     @property
     def performance_over_time_(self) -> pd.DataFrame:
@@ -411,6 +440,59 @@ class AutoML(BaseEstimator):
         seconds = parse_seconds(time_budget)
         with CountProgress("windvane: columns shuffled", quiet=self.verbose == 0) as progress:
             return feature_importance(predictor, predictor.metric, X, y, n_repeats, seconds, progress.update)
+
+    @_numpy_defaults
+    def explain(
+        self, X: Any, *, label: Any = None, background: Any = None, time_budget: float | str = "1m"
+    ) -> Explanation:
+        """Say how much each column moves each prediction (Shapley values), for numbers or the probability of a class.
+
+        Parameters
+        ----------
+        X
+            n rows to explain.
+        label
+            The class whose probability is explained; None for the positive one of two, and for the one that is
+            predicted for each row among more.
+        background
+            Rows whose values stand for not knowing a column; None for those that the run learned from.
+        time_budget
+            Seconds, or a text such as "10m"; more of them make the values more precise.
+
+        Returns
+        -------
+        Explanation
+            ``values`` has a contribution for each row and column, which add up to the prediction less ``base``;
+            ``importance()`` ranks the columns, ``row(i)`` explains one row, ``standard_error`` says how precise it is.
+
+        Raises
+        ------
+        InputError
+            If an argument cannot be used, or the data of the run are not here and no background is given.
+        """
+        predictor = self._predictor_of_tables("explain")
+        seconds = parse_seconds(time_budget)
+        with CountProgress("windvane: rounds", quiet=self.verbose == 0) as progress:
+            return explain(
+                predictor,
+                X,
+                self._training_rows() if background is None else self._to_table(background),
+                label,
+                positive=1 if predictor.metric.positive is None else predictor.metric.positive,
+                sampling=Sampling(max_seconds=seconds, on_round=progress.update),
+            )
+
+    def _training_rows(self) -> Table:
+        """Read the rows that the run learned from."""
+        directory = self._run_directory
+        try:
+            if directory is None:
+                raise RunError("the model was saved without them")
+            return Problem.read(directory.data, self._predictor.metric).table
+        except RunError as error:
+            raise InputError(
+                f"background is needed, as the training data are not here: {error}. Allowed: some hundred rows of them."
+            ) from error
 
     @_numpy_defaults
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
@@ -479,7 +561,8 @@ class AutoML(BaseEstimator):
 
     def _select_without(self, families: Collection[str], numbers: Collection[int]) -> Predictor | None:
         directory = self._run_directory
-        if directory is None or self._is_refitted:
+        folders = [folder for folders in self._predictor.folders for folder in folders]
+        if directory is None or any(directory.trials not in folder.parents for folder in folders):  # after refit
             return None
         known = choose_families(self.families)
         return select_without(directory, self._predictor, self.ensemble_size, known, families, numbers)
@@ -487,35 +570,21 @@ class AutoML(BaseEstimator):
     @property
     def _run_directory(self) -> RunDirectory | None:
         """The directory of the run; None for a model that was saved, pickled, or whose directory is gone."""
-        directory: RunDirectory | None = getattr(self, "_directory", None)
+        directory = self._directory
         is_run = directory is not None and directory.exists() and directory.manifest().get("kind") == "run"
         return directory if is_run else None
 
-    def __getattr__(self, name: str) -> Any:
-        """Say why what a fit has is not here; called for names that are missing alone."""
-        if isinstance(getattr(type(self), name, None), property):  # whose NotFittedError is an AttributeError, too
-            check_is_fitted(self, "predictor_")
-        if name in ("predict_interval", "predict_set"):
-            kind, other = ("numbers", "predict_set") if name == "predict_interval" else ("classes", "predict_interval")
-            raise AttributeError(f"{name} is for {kind}. Allowed for {type(self).__name__}: {other}.")
-        if name == "policy_" and "predictor_" in self.__dict__:
-            raise AttributeError(f"There is no policy_. {self._where_the_run_is()}")
-        if name == "test_score_" and "predictor_" in self.__dict__:
-            raise AttributeError("There is no test_score_: fit was called without X_test and y_test.")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
     def _where_the_run_is(self) -> str:
         """Say what would have what is missing here."""
-        directory: RunDirectory | None = getattr(self, "_directory", None)
-        if "policy_" in self.__dict__ and directory is not None and not directory.exists():
-            return f"Its directory, {str(directory.root)!r}, is gone; call fit again."
+        if self._policy is not None and self._directory is not None and not self._directory.exists():
+            return f"Its directory, {str(self._directory.root)!r}, is gone; call fit again."
         return (
             "This model was saved or copied without it: load the run directory, which has the data (data/) and the "
             "trials (history.jsonl, trials/), or call fit."
         )
 
     def _record(self) -> RunRecord:
-        return RunRecord(self.trials_, self.curve_, getattr(self, "policy_", None), self.__dict__.get("test_score_"))
+        return RunRecord(self.trials_, self.curve_, self._policy, self._test_score)
 
     def _score_test(self, directory: RunDirectory, X_test: Any = None, y_test: Any = None) -> None:
         """Score rows that the search did not see: given now, or kept when the run began."""
@@ -526,19 +595,14 @@ class AutoML(BaseEstimator):
             found = kept
         else:
             return
-        self.test_score_ = natural_score(predictor.metric, found.score(predictor.metric))
+        self._test_score = natural_score(predictor.metric, found.score(predictor.metric))
         try:
             if X_test is not None:
-                write_test_rows(directory.test, found, predictor.ensemble, self.test_score_, keep=bool(self.keep_data))
+                write_test_rows(directory.test, found, predictor.ensemble, self._test_score, keep=bool(self.keep_data))
             else:
-                update_test_score(directory.test, predictor.ensemble, self.test_score_)
+                update_test_score(directory.test, predictor.ensemble, self._test_score)
         except DiskError as error:
             warnings.warn(str(error), UserWarning, stacklevel=3)
-
-    @property
-    def _is_refitted(self) -> bool:
-        folders = [folder for folders in self._predictor.folders for folder in folders]
-        return any(self._directory.trials not in folder.parents for folder in folders)
 
     def _predictor_of_tables(self, method: str) -> Predictor:
         if self._predictor.images is not None:
@@ -555,14 +619,6 @@ class AutoML(BaseEstimator):
 
     def _read_portfolio(self, prepared: PreparedProblem, settings: Settings) -> list[PortfolioEntry]:
         return read_portfolio(prepared.problem.task, prepared.families, settings.portfolio)
-
-    def _positive_label(self, settings: Settings, y: Any) -> Any:
-        """The positive class that the user chose, now or when the run was created, if it is one of these labels."""
-        given = getattr(self, "positive_class", None)
-        if given is not None:
-            return given
-        inherited = inherited_positive_class(settings)
-        return inherited if str(inherited) in np.asarray(y).astype(str) else None
 
     def _start_workers(self, settings: Settings, dask_client: Any) -> WorkerPool | DaskPool:
         if dask_client is None and self.scheduler is None:
@@ -640,16 +696,16 @@ class AutoML(BaseEstimator):
         return manifest if predictor.images is None else {**manifest, "images": predictor.images.to_json()}
 
     def _set_result(self, result: SearchResult, directory: RunDirectory) -> None:
-        earlier: RunDirectory | None = getattr(self, "_directory", None)
+        earlier = self._directory
         if hasattr(self, "_finalizer") and earlier is not None and earlier.root != directory.root:
             self._finalizer()  # deletes the temporary directory of an earlier fit
         if self.run_dir is None and earlier is not directory:
             self._finalizer = delete_with(self, directory.root)
         self._directory = directory
-        self._forget_test_score()
+        self._test_score = None
         self.trials_: list[Trial] = result.trials
         self.curve_ = result.curve
-        self.policy_: Policy = result.policy
+        self._policy = result.policy
         self._set_predictor(result.predictor)
 
     def _set_predictor(self, predictor: Predictor) -> None:
@@ -662,13 +718,9 @@ class AutoML(BaseEstimator):
         if predictor.schema.named:
             self.feature_names_in_ = np.array(predictor.schema.feature_names, dtype=object)
 
-    def _forget_test_score(self) -> None:
-        """Remove the test score of an earlier ensemble."""
-        self.__dict__.pop("test_score_", None)
-
     def _folder(self) -> Path:
         """Return the folder of this object's files; a temporary one is deleted with the object."""
-        if getattr(self, "_directory", None) is None:
+        if self._directory is None:
             self._directory = RunDirectory(temporary_folder())
             self._finalizer = delete_with(self, self._directory.root)
         return self._directory.root
@@ -870,6 +922,11 @@ class AutoClassifier(ClassifierMixin, AutoML):
         """
         return self._predictor.table_sets(self._to_table(X), coverage, by_class, allow_empty)
 
+    @property
+    def predict_interval(self) -> NoReturn:
+        """Is for numbers; use `predict_set`."""
+        raise AttributeError(_NOT_FOR_CLASSES)
+
 
 class AutoRegressor(RegressorMixin, AutoML):
     """Finds the best regressor that a time budget allows.
@@ -919,6 +976,11 @@ class AutoRegressor(RegressorMixin, AutoML):
         >>> lower, upper = model.predict_interval(X, coverage=0.9).T  # doctest: +SKIP
         """
         return self._predictor.table_intervals(self._to_table(X), coverage)
+
+    @property
+    def predict_set(self) -> NoReturn:
+        """Is for classes; use `predict_interval`."""
+        raise AttributeError("predict_set is for classes. Allowed for numbers: predict_interval.")
 
 
 class AutoImageClassifier(ClassifierMixin, AutoML):
@@ -1073,7 +1135,7 @@ class AutoImageClassifier(ClassifierMixin, AutoML):
             shutil.rmtree(scratch, ignore_errors=True)
         tests = [i for i, split in enumerate(listing.splits) if split == "test" and listing.labels[i] is not None]
         if tests:
-            self.test_score_ = self.score([listing.items[i] for i in tests], [listing.labels[i] for i in tests])
+            self._test_score = self.score([listing.items[i] for i in tests], [listing.labels[i] for i in tests])
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -1153,6 +1215,11 @@ class AutoImageClassifier(ClassifierMixin, AutoML):
            Journal of the American Statistical Association 114.
         """
         return self._predictor.image_sets(X, coverage, by_class, allow_empty)
+
+    @property
+    def predict_interval(self) -> NoReturn:
+        """Is for numbers; use `predict_set`."""
+        raise AttributeError(_NOT_FOR_CLASSES)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Evaluate the ensemble with the run's metric.
@@ -1304,14 +1371,11 @@ def _load(
         model._set_result(read_result(directory, known, metric, resolve_jobs(n_jobs)), directory)
         score = read_test_score(directory.test, model.predictor_.ensemble)
         if score is not None and not (manifest.get("own_metric") and metric is None):
-            model.test_score_ = score
+            model._test_score = score
     else:
         record = RunRecord.from_json(manifest["run"]) if "run" in manifest else RunRecord([], [], None)
         model.trials_, model.curve_ = list(record.trials), record.curve
-        if record.policy is not None:
-            model.policy_ = record.policy
-        if record.test_score is not None:
-            model.test_score_ = record.test_score
+        model._policy, model._test_score = record.policy, record.test_score
         model._set_predictor(persistence.read_predictor(folder, known, metric, threads=resolve_jobs(n_jobs)))
     if manifest.get("own_metric") and metric is None:
         warnings.warn(

@@ -61,7 +61,7 @@ class Progress(SearchListener):
         self._print(f"windvane: {self._counts()} in {format_duration(self._elapsed)}, {self._quality()}")
 
     def start(self, budget_seconds: float | None, n_workers: int, metric: Metric | None = None) -> None:
-        """Print that the search begins; the budget (None: there is none) counts from here."""
+        """Print that the search begins; the budget (None: no limit) counts from here."""
         self._begun, self._budget, self._metric = self._clock(), budget_seconds, metric
         budget = "no time limit" if budget_seconds is None else format_duration(budget_seconds)
         self._print(f"windvane: {budget}, {n_workers} worker{'s' * (n_workers != 1)}")
@@ -161,9 +161,8 @@ class Progress(SearchListener):
 class CountProgress:
     """Shows how many of a number of steps are done, in a terminal; a context manager around them."""
 
-    def __init__(self, title: str, *, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self._title = title
-        self._stream = sys.stderr if stream is None else stream
+    def __init__(self, title: str, *, quiet: bool = False) -> None:
+        self._title, self._stream = title, sys.stderr
         self._is_shown = not quiet and self._stream.isatty()
         self._percent = -1
 

@@ -2,7 +2,7 @@
 
 Claim: partial results, portfolio and ensemble each lower the test loss at 60 s. The sampler does not within that
 time, and on these tables, by one run, ten folds with halving beat what "auto" chooses (16 other tables say no).
-Hardware: no GPU; one worker on a core of its own, two runs beside each other, each bound to its core, and nothing else.
+Hardware: no GPU; one worker on a dedicated core, two runs beside each other, each bound to its core, and nothing else.
 Repeats: 1 a table and variant, the same split and random state.
 
     taskset -c 0 python -m benchmarks.engine.ablation run --tables attrition car_evaluation eucalyptus isolet_1560

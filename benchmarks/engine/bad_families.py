@@ -81,7 +81,7 @@ class BadFamily:
         return BadModel(self.behaviour, self.good_steps, context)
 
     def load(self, folder: Path, context: TrainingContext) -> BadModel:
-        """Open a kept state."""
+        """Open a checkpoint."""
         return BadModel(self.behaviour, self.good_steps, context)
 
 

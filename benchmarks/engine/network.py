@@ -76,8 +76,8 @@ def load(name: str) -> tuple[Task, DataSplit, DataSplit]:
     table = schema.transform(X)
     target, labels = encode_target(y, "classification" if classes else "regression")
     task = Task(index["task"], len(rows), table.n_columns, len(labels) if labels is not None else 0)
-    learn, judge = (DataSplit(table.take(chosen), target[chosen]) for chosen in (rows, test))
-    return task, learn, judge
+    learn, held_out = (DataSplit(table.take(chosen), target[chosen]) for chosen in (rows, test))
+    return task, learn, held_out
 
 
 def find_loss(found: Any, target: Any, task: Task) -> float:
@@ -89,7 +89,7 @@ def find_loss(found: Any, target: Any, task: Task) -> float:
 
 def measure(name: str, family: str, config: dict[str, Any], n_folds: int, most: float) -> list[dict[str, float]]:
     """Grow five folds step by step: CPU seconds, out-of-fold loss and test loss after each."""
-    task, learn, judge = load(name)
+    task, learn, held_out = load(name)
     kind = StratifiedKFold if task.is_classification else KFold
     folds = list(kind(5, shuffle=True, random_state=0).split(learn.target, learn.target))[:n_folds]
     seconds, models, curve = 0.0, [], []
@@ -106,9 +106,9 @@ def measure(name: str, family: str, config: dict[str, Any], n_folds: int, most: 
             model.train_until(step)
         seconds += time.process_time() - begin
         valid = [find_loss(model.predict(part.table), part.target, task) for model, part in models]
-        test = np.mean([model.predict(judge.table) for model, _ in models], axis=0)
+        test = np.mean([model.predict(held_out.table) for model, _ in models], axis=0)
         curve.append(
-            {"step": step, "cpu": seconds, "valid": np.mean(valid), "test": find_loss(test, judge.target, task)}
+            {"step": step, "cpu": seconds, "valid": np.mean(valid), "test": find_loss(test, held_out.target, task)}
         )
         curve[-1]["best"] = float(np.mean([model.best_iteration for model, _ in models]))
         if seconds > most or all(model.finished for model, _ in models):

@@ -2,7 +2,7 @@
 
 Claim: a fifth of what can be gained is still missing after 2 s, 4 % after 5 s, 1 % after 15 s and 0.1 % after 60 s.
 Score: the test loss of a table, normalised: 1 is a constant prediction, 0 the best of all budgets on that table.
-Hardware: one core of its own, one worker. Repeats: 1 a table and budget, the same split and random state.
+Hardware: one dedicated core, one worker. Repeats: 1 a table and budget, the same split and random state.
 
     taskset -c 0 python -m benchmarks.engine.over_time run --tables churn_modelling pendigits    # resumes
     python -m benchmarks.engine.over_time table

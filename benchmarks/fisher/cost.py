@@ -5,7 +5,7 @@ the tracker every 50 steps at most 1.02 times (CNN with batch norm, vision trans
 Hardware: 2 cores, no GPU, nothing else running; or the GPU that torch finds. Repeats: so many rounds, in each of which
 every variant runs a whole cycle (10 steps; 50 with the tracker) in turn, in an order that changes; the figure is the
 median over rounds of the ratio to the plain steps of the same round, with its quartiles.
-Memory: the largest resident set of a program of its own for each variant (on a GPU, torch's peak), over plain.
+Memory: the largest resident set of a separate process for each variant (on a GPU, torch's peak), over plain.
 
     python -m benchmarks.fisher.cost run
     python -m benchmarks.fisher.cost run --rounds 9 --nets cnn      other networks' results are kept

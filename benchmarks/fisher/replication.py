@@ -8,7 +8,7 @@ Recipe: SGD, momentum 0.9, batch 128, rate x0.1 after 80 % and 90 % of the epoch
 are chosen by whole runs of one seed (in a quarter of the epochs the lowest alpha is always best).
 The low rate is a third of the best: 40 epochs at a tenth do not fit the training images, and a penalty has nothing to
 win then. `long` is four times as long, at the tenth of the paper.
-Training and judging compute products in bfloat16, which halves the time; the Hessian is computed in float32. The
+Training and evaluation compute products in bfloat16, which halves the time; the Hessian is computed in float32. The
 penalty's gradient in bfloat16 has a cosine of 0.98 to 1.00 with that in float32 at the same labels.
 Hardware: one thread of a CPU for each run; `plan` says how long. Times are of the processor, so that neighbours hardly
 count. Repeats: 3 seeds.
@@ -107,7 +107,7 @@ def is_done(run: Run) -> bool:
 
 
 def best(group: str, method: str) -> dict[str, Any] | None:
-    """Find what did best on the validation part in a group."""
+    """Find what did best on the validation set in a group."""
     found = [one for one in finished(group) if one["run"]["method"] == method]
     return max(found, key=lambda one: one["valid"])["run"] if found else None
 

@@ -242,7 +242,7 @@ class Watch:
 
 
 def execute(job: Job, folder: Path) -> dict[str, Any]:
-    """Run the driver in a session of its own; return what was seen from outside."""
+    """Run the driver in a separate session; return what was seen from outside."""
     driver = HERE / f"peer_{job.system}.py"
     log = CACHE / f"{'-'.join(map(str, job))}.log"
     limit = job.budget * 3 + 300

@@ -44,7 +44,7 @@ class Task:
     X_train, X_test : pandas.DataFrame
         Features; categories have the pandas category type.
     y_train : numpy.ndarray
-        Labels of the training part.
+        Labels of the training set.
     seed : int
         The system's random state, where it takes one.
     budget : int

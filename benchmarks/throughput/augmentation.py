@@ -4,7 +4,7 @@ Claim: on one core windvane augments batches of 32-pixel images at least 5 times
     PIL images and as torchvision's does on tensors, at the same layers and magnitude; at 224 pixels about as fast as
     timm's, in batches.
 What is timed: uint8 batch to uint8 batch for windvane, image by image for the others (PIL to PIL, tensor to tensor), as
-    neither has operations of its own for each image of a batch; decoding, crops and Mixup are left out. timm is asked
+    neither has separate operations for each image of a batch; decoding, crops and Mixup are left out. timm is asked
     for the same magnitudes, nearest interpolation and no chance of sparing an image; for 3 instead of 0, where it asks
     for 0 bits, which Pillow 13 refuses. torchvision's scale ends at 30.
 Hardware: one thread of a 2-core machine, no GPU. Repeats: 7 rounds, systems in turn; the median, with the extremes.

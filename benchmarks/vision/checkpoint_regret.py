@@ -12,7 +12,7 @@ Hardware: one thread. Repeats: 8 trainings of about two minutes, 24 adaptations 
     python -m benchmarks.vision.checkpoint_regret table
 
 Upstream score: accuracy on 5,000 held-out images of CIFAR-10. Downstream, a tenth or more of the training images (whole
-tracks of traffic signs) chooses, and the test images judge. Weights lie in build/checkpoint_regret.
+tracks of traffic signs) chooses, and the test images evaluate. Weights lie in build/checkpoint_regret.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def run(model: str, choices: list[str], seeds: list[int], seconds: float) -> Non
             continue
         advised = RESULTS.find(model, "advised", seed, seconds)
         ours = [recipe_of(model, one, data, seconds, seed) for one in ("advised", "none")]
-        if choice == "none" and ours[0] == ours[1] and advised is not None:  # what is advised is none: the same run
+        if choice == "none" and ours[0] == ours[1] and advised is not None:  # advised is "none": the same run
             RESULTS.put({**advised, "choice": choice})
             continue
         found = (

@@ -1,7 +1,7 @@
 """The study of "How to train your ViT" (arXiv 2106.10270) in miniature, on CIFAR-10.
 
-Claim: with 5,000 images and 30 epochs the best of AugReg's levels is none, by 12 points, and regularisation loses 2;
-with 300 epochs light augmentation gains. `windvane.vision.advice` was corrected by it.
+Claim: with 5,000 images and 30 epochs no augmentation is the best of AugReg's levels, by 12 points, and regularisation
+loses 2; with 300 epochs light augmentation gains. `windvane.vision.advice` was corrected by it.
 Plans: "cpu" is one small vision transformer on 5,000 images, 7 levels x 2 regularisations x 2 seeds (28 runs), level
 none on other numbers of images for as many steps (6 runs, for the worth of the augmentation), four levels again with
 ten times the steps (4 runs, one seed), and three of them on a quarter of the images (3 runs). "gpu" is three sizes x 7
@@ -14,8 +14,8 @@ seeds, and one.
     python -m benchmarks.vision.miniature run --plan cpu --most 5      # the next five that have none
     python -m benchmarks.vision.miniature table --plan cpu
 
-A run that is interrupted goes on where it was: its state lies in build/miniature, the results in miniature.jsonl.
-Images come from the official training part; the 5,000 that validate are never trained on. The state after the last
+Interrupted runs resume: the state lies in build/miniature, the results in miniature.jsonl.
+Images come from the official training set; the 5,000 that validate are never trained on. The state after the last
 step counts, as in the paper. The best level is chosen by the validation images; all accuracies in the report are those
 on the 10,000 test images.
 """

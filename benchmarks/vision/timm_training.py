@@ -101,9 +101,9 @@ def train_timm(name: str, data: ImageSplits, seconds: float, seed: int, workers:
     train, valid = loader_of(data.train, network, True, workers), loader_of(data.valid, network, False, workers)
     tried = copy.deepcopy(network)  # the first steps give the speed; they are not counted as training
     pace = _seconds_a_step(tried, iter(train), classification_loss)  # type: ignore[call-overload]
-    judging = time.monotonic()
+    evaluation_start = time.monotonic()
     _accuracy(tried, valid)
-    epoch = pace * len(train) + time.monotonic() - judging  # type: ignore[arg-type]
+    epoch = pace * len(train) + time.monotonic() - evaluation_start  # type: ignore[arg-type]
     epochs = max(1, math.floor(((1 - _KEPT) * seconds - (time.monotonic() - began)) / epoch))
     scheduler, _ = create_scheduler_v2(
         optimizer,

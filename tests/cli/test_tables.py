@@ -57,7 +57,7 @@ class Recorder:
         return leaderboard(trials, self.predictor_.ensemble)
 
 
-FAMILIES = ["linear", "hist_gradient_boosting", "a family of one's own with a name of fifty letters"]
+FAMILIES = ["linear", "hist_gradient_boosting", "a user's family with a name that has fifty letters"]
 STATUS: list[Any] = ["done", "out_of_memory", "stopped"]
 
 
@@ -135,7 +135,7 @@ def test_fit_says_what_it_guessed_and_prints_the_best(recorder: type[Recorder], 
     assert lines[10].split()[0] == "10" and lines[11].startswith("validation RMSE")
     assert max(map(len, lines)) <= 80 and "…" in lines[3]
     assert recorder.made[0].columns == dict.fromkeys(
-        ("groups", "time", "sample_weight", "X_test", "y_test", "ignore", "id_columns")
+        ("groups", "time", "sample_weight", "X_test", "y_test", "ignore", "id_columns", "column_types", "date_formats")
     )
 
 

@@ -275,7 +275,7 @@ def test_bfloat16_autocast() -> None:
 
 
 def test_called_under_autocast() -> None:
-    """Autocast keeps parameters that it has cast; the moved ones must be cast anew, and the old ones afterwards."""
+    """Autocast keeps parameters that it has cast; the moved ones must be cast again, and the old ones afterwards."""
     one = network("mlp", 64, dtype=torch.float32)
     exact = gradient_of(one, FisherPenalty(one.model, 0.1, mode="double_backward", labels="true"))
     penalty = FisherPenalty(one.model, 0.1, every=1, labels="true")

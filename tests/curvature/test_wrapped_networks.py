@@ -84,7 +84,7 @@ def check(one: Any, compiled: Any) -> None:
     found = added(one.model, lambda: penalty(lambda: compiled(one.x)))
     assert cosine(found, expected) > 0.99
     assert all(map(torch.equal, buffers, one.model.buffers()))
-    functional.cross_entropy(compiled(one.x), one.y).backward()  # training goes on
+    functional.cross_entropy(compiled(one.x), one.y).backward()  # training continues
 
 
 def test_same_as_without() -> None:

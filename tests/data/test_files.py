@@ -1,4 +1,7 @@
+import contextlib
 import gzip
+import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -96,7 +99,7 @@ def test_arff_with_gzip(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.xlsx", b"", f"has no known suffix; allowed are {', '.join(READABLE)}."),
+        ("t.docx", b"", f"has no known suffix; allowed are {', '.join(READABLE)}."),
         ("t.csv", None, "does not exist."),
         ("t.csv", b"", "cannot be read as csv: No columns to parse from file"),
         ("t.csv", b"\n\n", "cannot be read as csv: No columns to parse from file"),
@@ -126,7 +129,7 @@ def test_errors_of_reading(tmp_path, name, content, message):
 
 def test_errors_of_folders(tmp_path):
     (tmp_path / "t.csv").mkdir()
-    with pytest.raises(InputError, match=r"is a folder, not a file\."):
+    with pytest.raises(InputError, match=r"is a folder, not a file, and holds none of"):
         read_frame(tmp_path / "t.csv")
     with pytest.raises(InputError, match=r"has no known suffix; allowed are \.csv, \.csv\.gz, \.parquet, \.feather\."):
         write_frame(FRAME, tmp_path / "t.arff")
@@ -294,3 +297,49 @@ def test_one_row():
     for row in ({"a": 2.0, "b": "y", "day": pd.Timestamp("2024-02-03")}, frame.iloc[1], frame.iloc[1][::-1]):
         np.testing.assert_array_equal(schema.transform(to_frame(schema.one_row(row))).matrix, expected)
     assert schema.one_row(frame["a"]) is frame["a"] or schema.one_row(frame["a"]).equals(frame["a"])
+
+
+def test_spreadsheets_are_read_by_sheet(tmp_path):
+    with pd.ExcelWriter(tmp_path / "book.xlsx", engine="openpyxl") as book:
+        FRAME.drop(columns="text").to_excel(book, sheet_name="June", index=False)
+        FRAME[["whole"]].to_excel(book, sheet_name="July", index=False)
+    assert_frame_equal(read_frame(tmp_path / "book.xlsx"), FRAME.drop(columns="text"))
+    assert_frame_equal(read_frame(tmp_path / "book.xlsx?July"), FRAME[["whole"]])
+    with pytest.raises(InputError, match=r"sheet='May' is not known.*Allowed: June, July"):
+        read_frame(tmp_path / "book.xlsx?May")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".ndjson", ".jsonl.gz"])
+def test_json_is_read(tmp_path, suffix):
+    frame = FRAME.assign(
+        code=["007", "1", "2"], large=[2**60 + 1, 5, 6], day=["2024-01-31", "2024-02-01", "2024-02-02"]
+    )
+    frame.to_json(tmp_path / f"table{suffix}", orient="records", lines=suffix != ".json")
+    assert_frame_equal(read_frame(tmp_path / f"table{suffix}"), frame)
+
+
+def test_databases_are_read_by_table(tmp_path, monkeypatch):
+    with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
+        FRAME[["number", "text", "whole"]].to_sql("all orders", connection, index=False)
+    frame = FRAME[["number", "text", "whole"]]
+    monkeypatch.chdir(tmp_path)
+    for name in ("shop.db", "sqlite:///shop.db?all orders", f"sqlite:///{tmp_path}/shop.db", Path("sqlite:///shop.db")):
+        assert_frame_equal(read_frame(name), frame)
+    with contextlib.closing(sqlite3.connect("shop.db")) as connection:
+        connection.execute("CREATE TABLE customers (name TEXT)")
+    with pytest.raises(InputError, match=r"holds 2 tables. Allowed: one of them, as in shop.db\?all orders"):
+        read_frame("shop.db")
+    with pytest.raises(InputError, match="table='invoices' is not known"):
+        read_frame("shop.db?invoices")
+    Path("broken.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(InputError, match=r"broken\.db cannot be read as db"):
+        read_frame("broken.db")
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "feather", "csv"])
+def test_a_folder_of_files_is_one_table(tmp_path, suffix):
+    for year in (2023, 2024):
+        (tmp_path / "sales" / f"year={year}").mkdir(parents=True)
+        write_frame(FRAME[["number", "whole"]], tmp_path / "sales" / f"year={year}" / f"part.{suffix}")
+    frame = pd.concat([FRAME[["number", "whole"]]] * 2, ignore_index=True).assign(year=[2023] * 3 + [2024] * 3)
+    assert_frame_equal(read_frame(tmp_path / "sales"), frame, check_dtype=False)

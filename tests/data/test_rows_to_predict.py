@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from windvane.data.column_types import infer_schema, leave_out
@@ -33,6 +33,7 @@ def doubled(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"prediction": 2 * table.matrix[:, 0]})
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["1", "2.5", "big", "", "?"]), min_size=1, max_size=30))
 def test_bad_numbers_are_marked(sizes: list[str]) -> None:
     frame = pd.DataFrame({"row": "a", "size": sizes, "day": "2024-02-03", "colour": "red"}).astype(object)

@@ -408,3 +408,44 @@ def test_one_number_beside_missing_ones_says_only_that_it_is_there():
     )
     np.testing.assert_array_equal(schema.transform(changed).matrix, expected)
     assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
+
+
+def test_the_users_word_on_columns_goes_first():
+    frame = pd.DataFrame(
+        {
+            "zip": [8001, 3012, 8001, 4051],
+            "note": ["a b c d", "e f g h", "i j k l", "m n o p"],
+            "day": ["01/02/2024", "02/02/2024", "03/02/2024", "04/03/2024"],
+            "price": ["1,5", "2,5", "3,5", "10,0"],
+        }
+    )
+    types = {"zip": "category", "note": "category", "price": "category"}
+    schema = infer_schema(frame, types, {"day": "%d/%m/%Y"})
+    assert [column.kind for column in schema.columns] == ["category", "category", "date", "category"]
+    assert schema.columns[0].vocabulary == ("3012", "4051", "8001")
+    assert schema.columns[2].date_format == "%d/%m/%Y"
+    assert not schema.columns[2].doubtful
+    codes = schema.transform(frame).matrix[:, -3]
+    assert codes.tolist() == [2.0, 0.0, 2.0, 1.0]
+    assert infer_schema(frame, {"note": "text"}).columns[1].kind == "text"
+    assert infer_schema(frame, {"price": "number"}).columns[3].number_format is not None
+    assert Schema.from_json(schema.to_json()) == schema
+
+
+@pytest.mark.parametrize(
+    ("types", "formats", "said"),
+    [
+        ({"zipp": "category"}, {}, r"column_types='zipp' is not known. Did you mean 'zip'\?"),
+        ({"zip": "kategorie"}, {}, "Allowed: number, category, date, text"),
+        ({"note": "number"}, {}, "'note' cannot be read as a number: Column 'note' holds 'a b'"),
+        ({"zip": "date"}, {}, "'zip' cannot be read as a date"),
+        ({"note": "date"}, {}, "its values have no common format"),
+        ({}, {"note": "%Y"}, "'note' cannot be read as a date"),
+        ({"note": "text"}, {"note": "%Y"}, "but date_formats has a format for it"),
+        (["zip"], {}, "is no mapping"),
+    ],
+)
+def test_a_wrong_word_on_columns_is_said(types, formats, said):
+    frame = pd.DataFrame({"zip": [8001, 3012, 8001], "note": ["a b", "c d", "e f"]})
+    with pytest.raises(InputError, match=said):
+        infer_schema(frame, types, formats)

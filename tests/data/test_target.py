@@ -180,6 +180,22 @@ def test_the_positive_class(classes, target, given, found):
     assert choose_positive(given, np.array(classes), np.array(target)) == found
 
 
+@pytest.mark.parametrize(
+    ("classes", "earlier", "found"),
+    [
+        (["no", "yes"], "no", (0, "as in the run so far")),
+        ([0, 1], np.int64(0), (0, "as in the run so far")),
+        ([0, 1], "no", (1, "as in scikit-learn")),  # other data: the run will say so
+        (["a", "b", "c"], "a", (None, "")),
+    ],
+)
+def test_the_positive_class_of_the_run_that_is_resumed(classes, earlier, found):
+    target = np.arange(len(classes))
+    assert choose_positive(None, np.array(classes), target, earlier) == found
+    if len(classes) == 2:
+        assert choose_positive(classes[1], np.array(classes), target, earlier) == (1, "as chosen")
+
+
 def test_a_positive_class_that_is_none():
     with pytest.raises(InputError, match=r"positive_class='maybe' is no class. Allowed: 'no' or 'yes'\."):
         choose_positive("maybe", np.array(["no", "yes"]), np.array([0, 1]))

@@ -1,4 +1,4 @@
-"""Numbers and dates that files and spreadsheets write in ways of their own."""
+"""Numbers and dates as files and spreadsheets write them, in other ways than Python."""
 
 import json
 

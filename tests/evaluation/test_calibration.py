@@ -53,6 +53,15 @@ def test_temperature_is_the_best_of_a_grid(scale: float) -> None:
     assert temperature == pytest.approx(scale, rel=0.1)
 
 
+def test_few_rows_that_are_all_right_sharpen_little() -> None:
+    y = np.arange(200) % 3
+    p = np.full((200, 3), 0.005)
+    p[np.arange(200), y] = 0.99
+    assert 0.7 < fit_temperature(p, lambda q: float(sk.log_loss(y, q))) < 0.95
+    y, p = np.tile(y, 500), np.tile(p, (500, 1))  # as much evidence as speaks for it
+    assert fit_temperature(p, lambda q: float(sk.log_loss(y, q))) < 0.45
+
+
 def test_temperature_is_one_where_it_gains_nothing() -> None:
     p = np.full((10, 2), 0.5)
     assert fit_temperature(p, lambda q: 0.3) == 1.0

@@ -163,7 +163,7 @@ def test_own_metric_of_probabilities_gets_weights_where_it_takes_them():
     y, p = np.array([0, 1, 1]), np.full((3, 2), 0.5)
     assert metric.loss(y, p, np.full(3, 2.0)) == 6.0
     assert metric.loss(y, p) == -1.0
-    assert metric.loss(y, p, np.zeros(3)) == -1.0  # a part without weight is judged without
+    assert metric.loss(y, p, np.zeros(3)) == -1.0  # rows without any weight are evaluated unweighted
 
 
 def test_own_metric_without_a_signature():

@@ -26,9 +26,13 @@ from windvane.runtime.ensemble import Ensemble, Member
 
 CLASSES: dict[Kind, list[Any]] = {"binary": ["no", "yes"], "multiclass": [3, 5, 8], "regression": []}
 KINDS = list(CLASSES)
+SMALL = Table(np.zeros((9, 1)), n_numbers=1, cardinalities=())
 # Every family with every kind of task that it is for.
 PAIRS = [
-    (family, kind) for family in TABLE_FAMILIES for kind in KINDS if (family, kind) != ("discriminant", "regression")
+    (name, kind)
+    for name, family in TABLE_FAMILIES.items()
+    for kind, classes in CLASSES.items()
+    if family.supports(Task(kind, SMALL.n_rows, SMALL.n_columns, len(classes)), SMALL)
 ]
 
 # Runs where importing windvane is an error: folder or file, table, result.

@@ -49,7 +49,7 @@ def exported(model: TrainedModel, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images of several kinds: large JPEG, grey, palette, transparent, 16 bits, turned; and one that is none."""
+    """Images of several kinds: large JPEG, grey, palette, transparent, 16 bits, turned; and a file without an image."""
     folder = tmp_path_factory.mktemp("photos")
     pixels = np.asarray(Image.fromarray(noise(1, 8).items[0]).resize((70, 50)))
     picture = Image.fromarray(pixels)

@@ -20,7 +20,7 @@ CLASSES: dict[Kind, int] = {"binary": 2, "multiclass": 3, "regression": 0}
 
 @dataclass(frozen=True)
 class Case:
-    """A training part, a validation part and rows to predict, of one problem."""
+    """A training set, a validation set and rows to predict, of one problem."""
 
     context: TrainingContext
     train: DataSplit

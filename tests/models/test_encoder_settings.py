@@ -99,8 +99,8 @@ def test_rare_levels_are_merged_and_unseen_ones_join_them() -> None:
     np.testing.assert_array_equal(encoder.transform(Table(np.array([[4.0], [5.0]]), 0, (5,))), np.eye(3)[[2, 2]])
 
 
-def test_a_row_of_the_training_part_never_sees_its_own_target() -> None:
-    # Each row has a level of its own, so that only its own target could tell anything.
+def test_a_row_of_the_training_set_never_sees_its_own_target() -> None:
+    # Each row has another level, so only its own target could reveal anything.
     n = 100
     target, task = make_target("regression", n)
     table = Table(np.arange(n, dtype=float)[:, None], 0, (n,))

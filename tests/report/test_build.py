@@ -38,7 +38,7 @@ def test_a_test_score_is_the_headline(binary: Any, tmp_path: Path) -> None:
     assert cards[1][0] == "Validation roc_auc"
     assert "selected the model" in cards[1][2]
     assert cards[2][:2] == ("Constant prediction", "0.5000")
-    middle = ["Data", "Train and test", "Search", "Ensemble", "Predictions", "Columns that matter", "Use it"]
+    middle = ["Data", "Train and test", "Search", "Ensemble", "Predictions", "Columns that matter", "Why", "Use it"]
     assert headings(html) == [*middle, "Versions and settings"]
     assert "no shift is visible" in html
 

@@ -50,7 +50,11 @@ def make(frame: Any, target: Any) -> tuple[Problem, Schema]:
 def said(frame: Any, target: Any) -> list[str]:
     problem, schema = make(frame, target)
     labels = [f"class {i}" for i in range(problem.task.n_classes)]
-    return find_data_issues(problem, schema, single_column_scores(problem, matrix_columns(schema), 0), labels)
+    return find_data_issues(problem.table, schema, problem.target, alone(problem, schema), labels)
+
+
+def alone(problem: Problem, schema: Schema) -> dict[str, float]:
+    return single_column_scores(problem.table, problem.target, problem.task.n_classes, matrix_columns(schema), 0)
 
 
 def sound() -> tuple[pd.DataFrame, Any]:
@@ -79,13 +83,13 @@ def test_a_column_that_gives_the_target_away(goal: str) -> None:
 def test_a_column_score_is_that_on_rows_that_the_tree_did_not_see() -> None:
     X, y = sound()
     problem, schema = make(X, y)
-    alone = single_column_scores(problem, matrix_columns(schema), 0)
+    scores = alone(problem, schema)
     rows = np.sort(np.random.default_rng(0).permutation(N))
     half = np.random.default_rng(1).permutation(N) < N // 2
     values = X[["a"]].to_numpy()[rows]
     tree = DecisionTreeClassifier(min_samples_leaf=3, max_leaf_nodes=32, random_state=0).fit(values[half], y[half])
-    assert alone["a"] == pytest.approx(roc_auc_score(y[~half], tree.predict_proba(values[~half])[:, 1]))
-    assert alone["b"] < 0.65 < alone["a"]
+    assert scores["a"] == pytest.approx(roc_auc_score(y[~half], tree.predict_proba(values[~half])[:, 1]))
+    assert scores["b"] < 0.65 < scores["a"]
     assert r2_score([1, 2, 3], [1, 2, 3]) == 1.0
 
 
@@ -164,4 +168,4 @@ def test_odd_numbers_to_predict() -> None:
 def test_time_for_the_columns_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_checks, "MAX_SECONDS", -1.0)
     problem, schema = make(*sound())
-    assert single_column_scores(problem, matrix_columns(schema), 0) == {}
+    assert alone(problem, schema) == {}

@@ -41,12 +41,12 @@ def draw(kind: str, m: int, v: int, seed: int) -> tuple[Floats, Losses]:
     k = 2 if kind == "roc_auc" else 3
     y = np.arange(v) % k
     singles = softmax(skill * np.eye(k)[y] + rng.normal(size=(m, v, k)), axis=2)
-    judge: dict[str, Losses] = {
+    losses: dict[str, Losses] = {
         "log_loss": lambda p: float(sk.log_loss(y, p)),
         "roc_auc": lambda p: 1 - float(sk.roc_auc_score(y, p[:, 1])),
         "balanced_accuracy": lambda p: 1 - float(sk.balanced_accuracy_score(y, p.argmax(axis=1))),
     }
-    return singles, judge[kind]
+    return singles, losses[kind]
 
 
 KINDS = ["log_loss", "roc_auc", "balanced_accuracy", "rmse"]
@@ -103,7 +103,7 @@ def test_twins_add_no_member() -> None:
     np.testing.assert_array_equal(greedy_selection(np.repeat(singles, 5, axis=0), loss, 10), [1, 0, 0, 0, 0])
 
 
-def test_candidates_that_cannot_be_judged_still_give_weights() -> None:
+def test_candidates_that_cannot_be_evaluated_still_give_weights() -> None:
     weights = greedy_selection(np.ones((3, 4)), lambda _: float("nan"), 4)
     assert weights.sum() == 1
 

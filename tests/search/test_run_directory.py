@@ -175,7 +175,7 @@ def test_within_one_process_a_run_is_claimed_once_at_a_time(tmp_path: Path) -> N
     first.unlock()
     second.lock()
     second.unlock()
-    second.unlock()  # once more does nothing
+    second.unlock()  # a second time does nothing
 
 
 def test_json_is_there_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -11,22 +11,23 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli import images, portfolio, tables
+from windvane.cli import data, images, portfolio, tables
 from windvane.cli.common import Commands
 
 app = typer.Typer(
     cls=Commands,
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Find the best ensemble of models for a table within a time budget.",
 )
+app.command()(data.describe)
 app.command()(tables.fit)
 app.command()(images.train)
 app.command()(images.finetune)
 app.command()(tables.predict)
 app.command()(tables.leaderboard)
+app.command()(tables.explain)
 app.command()(tables.export)
 app.command()(tables.resume)
 app.command()(tables.report)

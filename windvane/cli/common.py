@@ -7,10 +7,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Renamed commands and options of image runs that people may still type.
 RENAMED = {
@@ -25,6 +28,14 @@ TRACEBACK = "--traceback"  # shows where an error comes from; any command takes 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or a saved model.")]
 Time = Annotated[str, typer.Option(help="How long to search: seconds, or as in 60s, 10m, 1h30m.")]
 Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; by default a GPU if there is one.")]
+Types = Annotated[
+    list[str] | None,
+    typer.Option("--type", metavar="COLUMN=KIND", help="Read a column as number, category, date or text; repeatable."),
+]
+DateFormats = Annotated[
+    list[str] | None,
+    typer.Option("--date-format", metavar="COLUMN=FORMAT", help="Format of dates, as in day=%d.%m.%Y; repeatable."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 
@@ -107,3 +118,27 @@ def holds_network(run: Path) -> bool:
         return bool(json.loads((run / "manifest.json").read_text(encoding="utf-8"))["kind"] == "image_model")
     except (OSError, ValueError, LookupError, TypeError):
         return False
+
+
+def take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
+    """Take columns (option -> name, None where it was not given) out of a table: the rest, and option -> column."""
+    from windvane.errors import unknown_name_error
+
+    given = {option: name for option, name in named.items() if name is not None}
+    for option, name in given.items():
+        if name not in frame.columns:
+            raise unknown_name_error(option, name, map(str, frame.columns))
+    return frame.drop(columns=list(given.values())), {option: frame[name] for option, name in given.items()}
+
+
+def read_pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    """Read an option of the form COLUMN=VALUE that may be repeated."""
+    from windvane.errors import InputError
+
+    pairs = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"{option}={text!r} is not usable. Allowed: COLUMN=VALUE.")
+        pairs[name] = value
+    return pairs

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from windvane.cli.common import Device, Quiet, Run, Time, holds_network, report_errors
+from windvane.cli.common import (
+    DateFormats,
+    Device,
+    Quiet,
+    Run,
+    Time,
+    Types,
+    holds_network,
+    read_pairs,
+    report_errors,
+    take_columns,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +68,8 @@ def fit(
     id_column: Annotated[
         list[str] | None, typer.Option("--id", help="Column that names a row: written beside its prediction.")
     ] = None,
+    types: Types = None,
+    date_formats: DateFormats = None,
     keep_ids: Annotated[
         bool, typer.Option("--keep-ids", help="Learn from columns that look like identifiers, too.")
     ] = False,
@@ -84,8 +97,14 @@ def fit(
                 random_state=seed,
                 verbose=0 if quiet else 1,
             )
-            of_tables = {"--task": task, "--time-column": time_column, "--weight": weight, "--test": test}
-            _refuse_options({**of_tables, "--positive": positive})
+            of_tables: dict[str, object] = {
+                "--task": task,
+                "--time-column": time_column,
+                "--weight": weight,
+                "--test": test,
+            }
+            of_tables |= {"--positive": positive, "--type": types, "--date-format": date_formats}
+            _refuse_options(of_tables)
             images.fit(train, groups=_image_groups(train, groups), valid=valid)
             _print_result(images, out)
             return
@@ -98,12 +117,12 @@ def fit(
 
         named = {"--target": target, "--groups": groups, "--time-column": time_column, "--weight": weight}
         table = read_frame(train)
-        X, columns = _take_columns(table, named)
+        X, columns = take_columns(table, named)
         X_test: pd.DataFrame | None = None
         test_columns: dict[str, Any] = {}
         if test is not None:  # what is a text in training stays one
             texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name].dtype)]
-            X_test, test_columns = _take_columns(read_frame(test, texts), {"--target": target})
+            X_test, test_columns = take_columns(read_frame(test, texts), {"--target": target})
         kind = AutoClassifier if _choose_task(task, columns["--target"], quiet) == "classification" else AutoRegressor
         if positive is not None and kind is AutoRegressor:
             raise InputError(f"--positive={positive!r} is for two classes, but a number is learned.")
@@ -133,6 +152,8 @@ def fit(
             y_test=test_columns.get("--target"),
             ignore=ignore,
             id_columns=id_column,
+            column_types=read_pairs("--type", types) or None,
+            date_formats=read_pairs("--date-format", date_formats) or None,
         )
         _print_result(model, out)
 
@@ -154,6 +175,8 @@ def predict(
     """Predict the rows of a table, or images where the run is one of a network.
 
     Rows that cannot be predicted come back without a prediction; a column "error" says why.
+
+    Example: windvane predict run test.csv --out predictions.csv --interval 0.9
     """
     with report_errors():
         import pandas as pd
@@ -230,6 +253,34 @@ def leaderboard(
             typer.echo(_as_text(board, model.predictor_.metric))
 
 
+def explain(
+    run: Run,
+    table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows to explain, with the columns of training.")],
+    *,
+    label: Annotated[str | None, typer.Option(help="Class whose probability is explained.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV, Parquet or Feather file: a contribution a column.")] = None,
+    background: Annotated[Path | None, typer.Option(help="Rows for not knowing a column; training by default.")] = None,
+    time: Annotated[str, typer.Option(help="For how long: seconds, or as in 60s, 10m.")] = "1m",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one record a row.")] = False,
+) -> None:
+    """Say how much each column moves each prediction (Shapley values).
+
+    Example: windvane explain run customers.csv --out contributions.csv
+    """
+    with report_errors():
+        from windvane import load
+        from windvane.data.files import read_frame
+
+        model = load(run)
+        texts = model.predictor_.schema.text_columns
+        rows = None if background is None else read_frame(background, texts)
+        found = model.explain(read_frame(table, texts), label=label, background=rows, time_budget=parse_time(time))
+        values = found.values.assign(base=found.base, prediction=found.prediction)
+        typer.echo(values.to_json(orient="records", indent=2) if as_json else str(found))
+        if out is not None:
+            _write(values, out)
+
+
 def export(run: Run, out: Annotated[Path, typer.Option(help="Folder to write; nothing is written over.")]) -> None:
     """Write a folder that predicts without windvane."""
     with report_errors():
@@ -283,7 +334,7 @@ def report(
         X = None if test is None else read_frame(test, model.predictor_.schema.text_columns)
         y: pd.Series | None = None
         if X is not None and target is not None:
-            X, columns = _take_columns(X, {"--target": target})
+            X, columns = take_columns(X, {"--target": target})
             y = columns["--target"]
         elif X is not None:
             typer.echo(
@@ -301,17 +352,6 @@ def _write(frame: pd.DataFrame, out: Path) -> None:
         typer.echo(frame.to_csv(index=False, lineterminator="\n"), nl=False)
     else:
         write_frame(frame, out)
-
-
-def _take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
-    """Take columns (option -> name, None where it was not given) out of a table: the rest, and option -> column."""
-    from windvane.errors import unknown_name_error
-
-    given = {option: name for option, name in named.items() if name is not None}
-    for option, name in given.items():
-        if name not in frame.columns:
-            raise unknown_name_error(option, name, map(str, frame.columns))
-    return frame.drop(columns=list(given.values())), {option: frame[name] for option, name in given.items()}
 
 
 def parse_time(time: str) -> float:

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import pandas as pd
-from pandas.tseries.api import guess_datetime_format
 
+from windvane.data.date_formats import find_date_format
 from windvane.data.files import Frame
 from windvane.data.number_columns import number_forms
-from windvane.errors import InputError
-from windvane.runtime.columns.column_values import (
-    PARTS,
-    date_parts,
-    distinct_texts,
-    kind_of,
-    order_of,
-    swapped_order,
-    to_dates,
-    to_numbers,
-    to_seconds,
-)
+from windvane.errors import InputError, unknown_name_error
+from windvane.runtime.columns.column_values import distinct_texts, kind_of, to_numbers
+from windvane.runtime.columns.dates import PARTS, date_parts, order_of, to_dates, to_seconds
 from windvane.runtime.columns.number_texts import Evidence, NumberForm
 from windvane.runtime.columns.schema import Column, Schema, is_unnamed, listed, name_text, plain_columns, to_block
 from windvane.runtime.columns.table import Floats
@@ -33,6 +22,7 @@ from windvane.runtime.columns.table import Floats
 MIN_WORDS = 4.0  # texts have at least as many words on average
 MIN_DISTINCT = 0.5  # and at least this share of them is distinct
 SAMPLE = 1000  # texts whose words are counted
+READABLE_KINDS = ("number", "category", "date", "text")  # that a user can ask for
 
 
 def recognise_numbers(names: list[str], block: Floats) -> list[Column]:
@@ -88,7 +78,7 @@ def recognise(values: pd.Series, habit: Habit = Habit()) -> Column:
         if evidence.forms:
             likely = next((form for form in evidence.forms if form.decimal == habit.decimal), evidence.forms[0])
             return _written_number(values, str(likely), evidence.doubtful)
-        form, doubtful = date_format(texts, habit)
+        form, doubtful = find_date_format(texts, habit.order or ("day/month" if habit.decimal == "," else None))
         if form is not None:
             return dataclasses.replace(_date(values, form), doubtful=doubtful)
         words = np.mean([len(text.split()) for text in texts[:SAMPLE]])
@@ -129,41 +119,6 @@ def _written_number(values: pd.Series, form: str, doubtful: bool) -> Column:
     return dataclasses.replace(column, number_format=form, doubtful=doubtful) if column.kind == "number" else column
 
 
-def date_format(texts: list[str], habit: Habit) -> tuple[str | None, bool]:
-    """Find the one format in which all the texts are dates, and whether day and month could be exchanged."""
-    first = texts[:5]
-    if not all(len(re.findall(r"\d", text)) >= 3 and _guesses(text) for text in first):
-        return None, False
-    guesses = dict.fromkeys(form for text in first for form in _guesses(text))
-    both = [(form, swapped_order(form)) if order_of(form) is not None else (form,) for form in guesses]
-    forms = list(dict.fromkeys(form for one in both for form in one))
-    for some in (texts[:SAMPLE], texts):
-        forms = [form for form in forms if _are_dates(some, form)]
-    orders = {order: form for form in reversed(forms) if (order := order_of(form)) is not None}
-    if len(orders) < 2:
-        return (forms[0] if forms else None), False
-    usual = "month/day" if "/" in forms[0] else "day/month"  # 31.12. and 31-12- are the usual orders of these marks
-    order = habit.order or ("day/month" if habit.decimal == "," else usual)
-    return orders[order], "." not in forms[0]
-
-
-def _are_dates(texts: list[str], form: str) -> bool:
-    parsed = pd.to_datetime(pd.Series(texts, dtype=object), format=form, errors="coerce", utc="%z" in form)
-    return not parsed.isna().any()
-
-
-def _guesses(text: str) -> list[str]:
-    """The formats that a text may have as a date."""
-    short = re.fullmatch(r"\d\d([.-])\d\d\1\d\d|\d{1,2}(/)\d{1,2}/\d\d", text)
-    if short:  # with a year of two digits, at which pandas does not guess
-        mark = short[1] or short[2]
-        return [mark.join(parts) for parts in (("%d", "%m", "%y"), ("%m", "%d", "%y"), ("%y", "%m", "%d"))]
-    with catch_warnings():
-        simplefilter("ignore", UserWarning)  # of the order of day and month, which is tried both ways
-        guesses = [guess_datetime_format(text, dayfirst=dayfirst) for dayfirst in (False, True)]
-    return [guess for guess in guesses if guess is not None]
-
-
 def _date(values: pd.Series, form: str | None) -> Column:
     """Describe a column of dates, leaving out the parts that do not vary."""
     timezone = str(zone) if (zone := getattr(values.dtype, "tz", None)) is not None else None
@@ -183,12 +138,17 @@ def _date(values: pd.Series, form: str | None) -> Column:
     return Column(name, "date", missing, distinct, date_format=form, timezone=timezone, parts=parts, constant=days)
 
 
-def infer_schema(frame: Frame) -> Schema:
-    """Find out what the columns of a training table are.
+def infer_schema(
+    frame: Frame, column_types: Mapping[str, str] | None = None, date_formats: Mapping[str, str] | None = None
+) -> Schema:
+    """Find out what the columns of a training table are; the user's word goes first.
 
-    Raises InputError where no column is left because each is constant or has no value.
+    Raises InputError where no column is left because each is constant or has no value, or a column is not what the user
+    says.
     """
     if not isinstance(frame, pd.DataFrame):
+        if column_types or date_formats:
+            raise InputError("column_types and date_formats are for tables with columns; X is a sparse matrix.")
         return Schema(columns=(), named=False, n_sparse=frame.shape[1])
     unnamed = is_unnamed(frame)
     names = [f"x{i}" if unnamed else name_text(name) for i, name in enumerate(frame.columns)]
@@ -197,13 +157,17 @@ def infer_schema(frame: Frame) -> Schema:
     found = recognise_numbers([names[i] for i in plain], to_block(frame, plain)) if len(plain) else []
     for i, column in zip(plain, found, strict=True):
         columns[i] = column
+    given = _check_types(names, column_types or {}, date_formats or {})
+    for name, kind in given.items():
+        values = frame.iloc[:, names.index(name)].rename(name)
+        columns[names.index(name)] = _read_as(values, kind, (date_formats or {}).get(name))
     learned = [column or recognise(frame.iloc[:, i].rename(names[i])) for i, column in enumerate(columns)]
     habit = _habit(learned, frame.attrs.get("decimal"))
     for i, column in enumerate(learned):
         as_python = (
             column.kind == "number" and column.number_format is None and columns[i] is None and habit.decimal == ","
         )
-        if column.doubtful or as_python:
+        if (column.doubtful or as_python) and names[i] not in given:
             learned[i] = recognise(frame.iloc[:, i].rename(names[i]), habit)
     if all(column.kind == "dropped" for column in learned):
         raise InputError(
@@ -211,6 +175,57 @@ def infer_schema(frame: Frame) -> Schema:
             f"in {len(frame)} sample(s)."
         )
     return Schema(columns=tuple(learned), named=not unnamed)
+
+
+def _check_types(
+    names: Sequence[str], column_types: Mapping[str, str], date_formats: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the kind of each column that the user names."""
+    for argument, given in (("column_types", column_types), ("date_formats", date_formats)):
+        if not isinstance(given, Mapping):
+            raise InputError(f"{argument}={given!r} is no mapping. Allowed: the name of a column -> a text.")
+        for name in given:
+            if str(name) not in names:
+                raise unknown_name_error(argument, name, names)
+    for name, kind in column_types.items():
+        if kind not in READABLE_KINDS:
+            raise unknown_name_error(f"column_types[{name!r}]", kind, READABLE_KINDS)
+        if kind != "date" and name in date_formats:
+            raise InputError(f"column_types[{name!r}]={kind!r}, but date_formats has a format for it.")
+    return {str(name): "date" for name in date_formats} | {str(name): kind for name, kind in column_types.items()}
+
+
+def _read_as(values: pd.Series, kind: str, date_format: str | None) -> Column:
+    """Describe a column that is of a kind because the user says so."""
+    name, missing = str(values.name), int(values.isna().sum())
+    try:
+        if kind == "number":
+            forms = number_forms(values).forms if kind_of(values) == "text" else ()
+            return _written_number(values, str(forms[0]), False) if forms else _plain_number(values)
+        if kind == "date":
+            found = values if date_format is None and kind_of(values) == "text" else None
+            form = date_format if found is None else _guess_date_format(found)
+            return _date(values, form)
+    except InputError as error:
+        said = str(error).replace(" as in training", "")
+        raise InputError(f"{name!r} cannot be read as a {kind}: {said}") from error
+    _, texts = distinct_texts(values)
+    if len(texts) == 0 or (len(texts) == 1 and missing == 0):
+        return _dropped(name, len(values), missing)
+    if kind == "text":
+        return Column(name, "text", n_missing=missing, n_unique=len(texts))
+    return Column(name, "category", missing, len(texts), vocabulary=_ordered(values, texts))
+
+
+def _plain_number(values: pd.Series) -> Column:
+    return recognise_numbers([str(values.name)], to_numbers(values)[:, None])[0]
+
+
+def _guess_date_format(values: pd.Series) -> str:
+    form, _ = find_date_format(distinct_texts(values)[1], None)
+    if form is None:
+        raise InputError("its values have no common format; date_formats can name one, as in '%d.%m.%Y'.")
+    return form
 
 
 def _habit(columns: Sequence[Column], decimal: str | None) -> Habit:

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import gzip
 import os
+import sqlite3
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -23,13 +24,16 @@ from sklearn.utils.validation import check_array
 
 from windvane.data.arff import parse_arff
 from windvane.data.number_columns import number_forms
-from windvane.errors import InputError
+from windvane.errors import InputError, unknown_name_error
 from windvane.runtime.columns.schema import is_one_row, of_array, with_text_names
 from windvane.runtime.delimited import DECLARED_DELIMITER, find_header
 
 Frame = pd.DataFrame | sp.csr_matrix
 
-READABLE = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".feather", ".arff", ".arff.gz")
+READABLE = (
+    *(".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".feather", ".arff", ".arff.gz"),
+    *(".json", ".json.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".xlsx", ".xls", ".ods", ".db", ".sqlite"),
+)
 WRITABLE = (".csv", ".csv.gz", ".parquet", ".feather")
 
 _ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")
@@ -38,26 +42,96 @@ _SNIFFED_NUMBERS = 1000  # rows that show how a file writes numbers
 
 
 def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.DataFrame:
-    """Read a table from a file; in CSV and TSV the columns `texts` stay texts."""
-    file = Path(path)
-    kind = _suffix(file, READABLE)
-    if not os.path.isfile(file):  # False also for names that are too long
-        raise InputError(f"{file} {'is a folder, not a file' if file.is_dir() else 'does not exist'}.")
+    """Read a table from a file; in CSV and TSV the columns `texts` stay texts.
+
+    The name of a sheet or of a table of a database may follow the name of the file: ``book.xlsx?June``,
+    ``sqlite:///shop.db?orders``. A folder of Parquet, Feather or CSV files is one table.
+    """
+    file, part = _without_part(Path(path))
+    kind = "folder" if file.is_dir() else _suffix(file, READABLE)
+    if kind != "folder" and not os.path.isfile(file):  # False also for names that are too long
+        raise InputError(f"{file} does not exist.")
     try:
-        if kind == ".parquet":
+        if kind == "folder":
+            frame = _read_folder(file)
+        elif kind == ".parquet":
             frame = pd.read_parquet(file)
         elif kind == ".feather":
             frame = pd.read_feather(file)
         elif kind.startswith(".arff"):
             frame = parse_arff(_decode(_read_bytes(file)))
+        elif kind in (".xlsx", ".xls", ".ods"):
+            frame = _read_sheet(file, part)
+        elif kind in (".db", ".sqlite"):
+            frame = _read_database(file, part)
+        elif "js" in kind:
+            lines = not kind.startswith(".json") or kind.startswith(".jsonl")
+            frame = pd.read_json(file, lines=lines, orient="records", dtype=False, precise_float=True)
         else:
             frame = _read_delimited(file, texts)
         _refuse_duplicates(frame.columns)
-    except (OSError, EOFError, ValueError, zlib.error, ParserWarning) as error:
-        raise InputError(f"{file} cannot be read as {kind[1:]}: {str(error).strip()}") from error
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, zlib.error, ParserWarning, sqlite3.Error) as error:
+        raise InputError(f"{file} cannot be read as {kind.removeprefix('.')}: {str(error).strip()}") from error
     if len(frame) == 0:
         raise InputError(f"{file} has columns but no rows.")
     return frame
+
+
+def _without_part(path: Path) -> tuple[Path, str | None]:
+    """Take the name of a sheet or of a table, and that of the protocol, off the name of a file."""
+    name, part = os.fspath(path), ""
+    if "?" in name and not path.exists():
+        name, _, part = name.rpartition("?")
+    if name.startswith("sqlite:"):
+        name = name.removeprefix("sqlite:").lstrip("/")
+        name = name if os.path.exists(name) else f"/{name}"  # `Path` has made one slash of three and of four
+    return Path(name), part or None
+
+
+def _read_folder(folder: Path) -> pd.DataFrame:
+    """Read a dataset of Arrow: files of one format, the names of folders such as ``year=2024`` being columns."""
+    import pyarrow.dataset as arrow
+
+    kinds = {".parquet": "parquet", ".feather": "feather", ".arrow": "ipc", ".csv": "csv"}
+    found = Counter(file.suffix.lower() for file in folder.rglob("*") if file.suffix.lower() in kinds)
+    if not found:
+        raise InputError(f"{folder} is a folder, not a file, and holds none of {', '.join(kinds)}.")
+    suffix = found.most_common(1)[0][0]
+    files = sorted(str(file) for file in folder.rglob("*") if file.suffix.lower() == suffix)
+    parts = arrow.partitioning(flavor="hive")
+    data = arrow.dataset(files, format=kinds[suffix], partitioning=parts, partition_base_dir=str(folder))
+    frame: pd.DataFrame = data.to_table().to_pandas()
+    return frame
+
+
+def _read_sheet(file: Path, sheet: str | None) -> pd.DataFrame:
+    try:
+        from python_calamine import CalamineError, load_workbook
+    except ImportError as error:
+        raise InputError(f"{file} is a spreadsheet; pip install 'windvane[excel]' reads those.") from error
+    try:
+        names = load_workbook(str(file)).sheet_names
+        if sheet is not None and sheet not in names:
+            raise unknown_name_error("sheet", sheet, names)
+        return pd.read_excel(file, sheet_name=sheet or 0, engine="calamine")
+    except CalamineError as error:
+        raise ValueError(error) from error
+
+
+def _read_database(file: Path, table: str | None) -> pd.DataFrame:
+    """Read a table, or the only one, of a database of SQLite, which is not written to."""
+    with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        kinds = "type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
+        names = [name for (name,) in connection.execute(f"SELECT name FROM sqlite_master WHERE {kinds}")]
+        if table is None and len(names) != 1:
+            named = f" Allowed: one of them, as in {file}?{names[0]}." if names else ""
+            raise InputError(f"{file} holds {len(names)} tables.{named}")
+        if table is not None and table not in names:
+            raise unknown_name_error("table", table, names)
+        quoted = (table or names[0]).replace('"', '""')
+        return pd.read_sql_query(f'SELECT * FROM "{quoted}"', connection)
 
 
 def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
@@ -210,7 +284,7 @@ def _decode(content: bytes) -> str:
 
 
 def read_text(file: Path) -> str | None:
-    """Read a text file, compressed or not; None if it is none."""
+    """Read a text file, compressed or not; None if it holds something else."""
     try:
         content = _read_bytes(file)
     except (OSError, EOFError, zlib.error):

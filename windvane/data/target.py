@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -41,10 +42,13 @@ def encode_target(
     return _codes(column, classes)
 
 
-def choose_positive(given: Any, classes: NDArray[Any], target: NDArray[Any]) -> tuple[int | None, str]:
+def choose_positive(
+    given: Any, classes: NDArray[Any], target: NDArray[Any], earlier: Any = None
+) -> tuple[int | None, str]:
     """Return the code of the positive one of two classes, and why it is that; None for more classes.
 
-    By default the class 1 or True as in scikit-learn, otherwise the rarer class.
+    By default that of the `earlier` run if it is one of the classes, else the class 1 or True as in scikit-learn, else
+    the rarer one.
     """
     labels = classes.tolist()
     if len(labels) != 2:
@@ -52,15 +56,25 @@ def choose_positive(given: Any, classes: NDArray[Any], target: NDArray[Any]) -> 
             raise InputError(f"positive_class={given!r} is for two classes, but there are {len(labels)}.")
         return None, ""
     if given is not None:
-        for same in (lambda label: label == given, lambda label: to_canonical_text(label) == to_canonical_text(given)):
-            matches = [code for code, label in enumerate(labels) if same(label)]
-            if len(matches) == 1:
-                return matches[0], "as chosen"
-        raise InputError(f"positive_class={given!r} is no class. Allowed: {labels[0]!r} or {labels[1]!r}.")
+        code = _code_of(given, labels)
+        if code is None:
+            raise InputError(f"positive_class={given!r} is no class. Allowed: {labels[0]!r} or {labels[1]!r}.")
+        return code, "as chosen"
+    if earlier is not None and (code := _code_of(earlier, labels)) is not None:
+        return code, "as in the run so far"
     if classes.dtype.kind in "biuf" and 1 in labels:
         return labels.index(1), "as in scikit-learn"
     counts = np.bincount(target, minlength=2)
     return int(counts[1] <= counts[0]), "the rarer one"
+
+
+def _code_of(given: Any, labels: Sequence[Any]) -> int | None:
+    """Position of the one label that equals a value, or else is written like it; None without a match."""
+    for same in (lambda label: label == given, lambda label: to_canonical_text(label) == to_canonical_text(given)):
+        matches = [code for code, label in enumerate(labels) if same(label)]
+        if len(matches) == 1:
+            return matches[0]
+    return None
 
 
 def infer_task(target: pd.Series) -> tuple[TaskType, str]:

@@ -66,11 +66,6 @@ def make_scores(tables: Sequence[TableReplay], plan: BuildPlan) -> list[AnytimeS
     return found
 
 
-def mean_score(order: Sequence[str], scores: Sequence[AnytimeScore]) -> float:
-    """Return the mean over budgets and tables."""
-    return float(np.mean([score.scores(order) for score in scores]))
-
-
 def build(tables: Sequence[TableReplay], candidates: Sequence[str], plan: BuildPlan) -> list[tuple[str, float]]:
     """Choose entries greedily; return them in order with the mean score after each."""
     scores = make_scores(tables, plan)
@@ -78,7 +73,7 @@ def build(tables: Sequence[TableReplay], candidates: Sequence[str], plan: BuildP
     left = list(candidates)
     while left and len(chosen) < plan.size:
         order = [entry for entry, _ in chosen]
-        means = {entry: mean_score([*order, entry], scores) for entry in left}
+        means = {entry: float(np.mean([score.scores([*order, entry]) for score in scores])) for entry in left}
         best = min(left, key=means.__getitem__)
         left.remove(best)
         chosen.append((best, means[best]))

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+MIN_STEP = 0.25  # CPU seconds between two checkpoints that are measured; a real run joins such steps too
+
 
 @dataclass
 class Cell:
@@ -36,15 +38,6 @@ class Cell:
         error = f"the process ended with exit code {exit_code} while it read and divided the table"
         return cls(table, "", 0, 0, 0, 0.0, policy, seed, "", {}, "unreadable", error, {}, [])
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the line as a dictionary."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Cell:
-        """Read what `to_json` returned; TypeError where fields are missing or unknown."""
-        return cls(**record)
-
 
 def cell_id(table: str, family: str, config: Mapping[str, Any]) -> str:
     """Return a short name of a cell that is the same in every process."""
@@ -58,7 +51,7 @@ def read_cells(path: Path) -> list[Cell]:
     if path.exists():
         for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                cells.append(Cell.from_json(json.loads(text)))
+                cells.append(Cell(**json.loads(text)))
             except (ValueError, TypeError):
                 continue
     return cells
@@ -71,6 +64,6 @@ def append_cell(path: Path, cell: Cell) -> None:
         if torn:
             file.seek(-1, os.SEEK_END)
             torn = file.read(1) != b"\n"
-        file.write(b"\n" * torn + json.dumps(cell.to_json()).encode() + b"\n")
+        file.write(b"\n" * torn + json.dumps(asdict(cell)).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())

@@ -13,7 +13,7 @@ import math
 import multiprocessing
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from sklearn.model_selection import train_test_split
 from windvane.data.files import read_frame, to_frame
 from windvane.data.target import TaskType, encode_target
 from windvane.evaluation.metrics import Metric, get_metric
-from windvane.metalearning.cells import Cell, append_cell, cell_id, read_cells
+from windvane.metalearning.cells import MIN_STEP, Cell, append_cell, cell_id, read_cells
 from windvane.models import TABLE_FAMILIES
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.table import Floats, Table
@@ -40,7 +40,6 @@ METRICS = {
 }
 MIN_CLASS_ROWS = 8  # rows of rarer classes are left out: every fold and the test rows need some
 MAX_TEST_ROWS = 5_000
-MIN_STEP = 0.25  # CPU seconds between two checkpoints that are measured; a real run joins such steps too
 MAX_KEPT_ROWS = 2_000  # of predictions that are kept for replays, validation and test each
 
 
@@ -116,7 +115,7 @@ def collect(
             del running[table]
             begun = _begun_file(path, table)
             if process.exitcode != 0 and begun.exists():
-                append_cell(path, Cell.from_json(json.loads(begun.read_text())))
+                append_cell(path, Cell(**json.loads(begun.read_text())))
                 begun.unlink()
                 waiting.insert(0, table)
             elif process.exitcode != 0:
@@ -142,7 +141,7 @@ def _collect_table(
     for entry in missing:
         if time.time() >= deadline:
             return
-        begun.write_text(json.dumps(evaluator.cell(entry, "crashed", "the process died").to_json()))
+        begun.write_text(json.dumps(asdict(evaluator.cell(entry, "crashed", "the process died"))))
         with threadpool_limits(1):  # costs are those of one thread; a library may have been loaded by the cell before
             cell = evaluator.evaluate(entry)
         append_cell(path, cell)
@@ -194,13 +193,14 @@ class _Evaluator:
     def cell(self, entry: PortfolioEntry, status: str, error: str | None = None) -> Cell:
         """Return the record of an entry, without checkpoints yet."""
         problem = self.prepared.problem
+        classes = problem.task.n_classes
         return Cell(
             table=self.source.name,
             kind=problem.task.kind,
             rows=problem.task.n_rows,
             columns=problem.task.n_columns,
-            classes=problem.task.n_classes,
-            minority_share=self._minority_share(),
+            classes=classes,
+            minority_share=float(np.bincount(problem.target).min() / len(problem.target)) if classes else 0.0,
             policy=self.prepared.policy.name,
             seed=self.settings.seed,
             family=entry.family,
@@ -287,7 +287,6 @@ class _Evaluator:
         rows = self._kept_rows(len(target))
         arrays[f"valid_{number}"] = self._small(valid[rows])
         arrays[f"test_{number}"] = self._small(test[:MAX_KEPT_ROWS])
-        arrays[f"first_{number}"] = self._small(tests[0][:MAX_KEPT_ROWS])
 
     def _small(self, prediction: Floats) -> NDArray[np.float16]:
         if not self.prepared.problem.task.is_classification:  # standardised, or float16 would not hold the digits
@@ -310,25 +309,12 @@ class _Evaluator:
         problem = self.prepared.problem
         validation_rows = problem.validation_rows
         rows = self._kept_rows(len(validation_rows))
-        sizes = [len(fold.validation) for fold in problem.folds]
-        fold_of = np.repeat(np.arange(len(sizes)), sizes)[rows]
         target = problem.target.astype(np.float64)
         test = self.test_target[:MAX_KEPT_ROWS].astype(np.float64)
         if not problem.task.is_classification:
             mean, spread = target.mean(), target.std() or 1.0
             target, test = (target - mean) / spread, (test - mean) / spread
-        np.savez(
-            self._folder() / "targets.npz",
-            valid=target[validation_rows][rows],
-            test=test,
-            fold=fold_of,
-        )
-
-    def _minority_share(self) -> float:
-        problem = self.prepared.problem
-        if not problem.task.is_classification:
-            return 0.0
-        return float(np.bincount(problem.target).min() / len(problem.target))
+        np.savez(self._folder() / "targets.npz", valid=target[validation_rows][rows], test=test)
 
 
 def _constant_prediction(problem: Problem, n_rows: int) -> Floats:

@@ -20,7 +20,9 @@ from windvane.metalearning.replay import TableReplay, entry_id
 from windvane.search.strategy.portfolio import KINDS, Case, PortfolioEntry
 
 MIN_TABLES = 30  # of a task kind, before it gets its own order
+COMPLETE = 0.8  # of the entries of the table with most, for a table that is learned from
 LARGE_ROWS = 12_000  # from here on tables that were collected whole decide
+N_PARTS = 5  # of the tables, each left out once
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".feather", ".arff")
 
 
@@ -58,10 +60,10 @@ def entries_of(path: Path) -> dict[str, PortfolioEntry]:
     return {entry_id(entry.family, entry.config): entry for entry in found}
 
 
-def complete_tables(tables: Sequence[TableReplay], share: float = 0.8) -> list[TableReplay]:
+def complete_tables(tables: Sequence[TableReplay]) -> list[TableReplay]:
     """Keep the tables on which most of the entries were evaluated: others are still being collected."""
     most = max((len(table.curves) for table in tables), default=0)
-    return [table for table in tables if len(table.curves) >= share * most]
+    return [table for table in tables if len(table.curves) >= COMPLETE * most]
 
 
 def learn_portfolio(
@@ -117,20 +119,16 @@ def full_order(tables: Sequence[TableReplay], candidates: Sequence[str], plan: B
 
 
 def leave_out(
-    tables: Sequence[TableReplay],
-    candidates: Sequence[str],
-    plan: BuildPlan,
-    orders: Mapping[str, Sequence[str]],
-    n_parts: int = 5,
+    tables: Sequence[TableReplay], candidates: Sequence[str], plan: BuildPlan, orders: Mapping[str, Sequence[str]]
 ) -> pd.DataFrame:
-    """Compare orders on tables left out, part by part; "learned" is built without the tables of the part.
+    """Compare orders on tables left out, a fifth at a time; "learned" is built without the tables of the part.
 
     Returns one row a table and order, with a score for each budget (`AnytimeScore.scores`).
     """
     permuted = [tables[i] for i in np.random.default_rng(0).permutation(len(tables))]
     rows = []
-    for part in range(n_parts):
-        held_out = permuted[part::n_parts]
+    for part in range(N_PARTS):
+        held_out = permuted[part::N_PARTS]
         rest = [table for table in tables if table not in held_out]
         learned = full_order(rest, candidates, plan)
         for score in make_scores(held_out, plan):

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from windvane.metalearning.cells import Cell, cell_id, read_cells
+from windvane.metalearning.cells import MIN_STEP, Cell, cell_id, read_cells
 from windvane.runtime.columns.table import Floats
 from windvane.search.ensemble_selection import greedy_selection, max_candidates_per_family
 from windvane.search.strategy.portfolio import PortfolioEntry
@@ -75,32 +75,24 @@ def entry_id(family: str, config: Mapping[str, Any]) -> str:
     return cell_id("", family, config)
 
 
-def read_replays(
-    path: Path, cache: Path, metrics: Mapping[str, str] = AUTO, max_rows: int = 1000, *, holdout: bool = False
-) -> list[TableReplay]:
-    """Read the tables of a collection, with at most so many rows of predictions each.
-
-    With `holdout` the first fold stands for the whole: its validation rows, its model's test predictions, its cost.
-    """
+def read_replays(path: Path, cache: Path, max_rows: int = 1000) -> list[TableReplay]:
+    """Read the tables of a collection, with at most so many rows of predictions each."""
     tables: dict[str, TableReplay] = {}
-    kept: dict[str, NDArray[np.intp]] = {}  # validation rows that count
     for cell in read_cells(path):
         folder = cache / cell.table
         if cell.status == "unreadable" or not (folder / "targets.npz").exists():
             continue
-        metric = metrics[cell.kind]
+        metric = AUTO[cell.kind]
         if cell.table not in tables:
             with np.load(folder / "targets.npz") as targets:
-                valid, test = targets["valid"][:], targets["test"][:]
-                kept[cell.table] = np.flatnonzero(targets["fold"] == 0) if holdout else np.arange(len(valid))
-            valid = valid[kept[cell.table]]
+                valid, test = targets["valid"], targets["test"]
             if cell.kind != "regression":
                 valid, test = valid.astype(np.int64), test.astype(np.int64)
             tables[cell.table] = TableReplay(
                 *(cell.table, cell.kind, cell.rows, cell.columns, cell.classes, metric),
                 *(valid[_some(len(valid), max_rows)], test[_some(len(test), max_rows)], cell.constant[metric]),
             )
-        curve = _read_curve(cell, folder, metric, kept[cell.table], max_rows, holdout)
+        curve = _read_curve(cell, folder, metric, max_rows)
         if curve is not None:
             tables[cell.table].curves[entry_id(cell.family, cell.config)] = curve
     return list(tables.values())
@@ -110,24 +102,21 @@ def _some(n_rows: int, max_rows: int) -> NDArray[np.intp]:
     return np.sort(np.random.default_rng(1).permutation(n_rows)[:max_rows])
 
 
-def _read_curve(
-    cell: Cell, folder: Path, metric: str, kept: NDArray[np.intp], max_rows: int, holdout: bool
-) -> LearningCurve | None:
+def _read_curve(cell: Cell, folder: Path, metric: str, max_rows: int) -> LearningCurve | None:
     file = folder / f"{entry_id(cell.family, cell.config)}.npz"
     if not cell.checkpoints or not file.exists():
         return None
     with np.load(file) as arrays:
         count = len(cell.checkpoints)
-        valid = [arrays[f"valid_{i}"][kept] for i in range(count)]
-        test = [arrays[f"{'first' if holdout else 'test'}_{i}"] for i in range(count)]
+        valid, test = ([arrays[f"{name}_{i}"] for i in range(count)] for name in ("valid", "test"))
     rows, test_rows = _some(len(valid[0]), max_rows), _some(len(test[0]), max_rows)
     losses = np.array([point["losses"][metric] for point in cell.checkpoints], dtype=np.float64)  # (p, 4)
-    cpu = np.array([point["cpu_first" if holdout else "cpu"] for point in cell.checkpoints])
+    cpu = np.array([point["cpu"] for point in cell.checkpoints])
     return LearningCurve(
         family=cell.family,
         cpu=cpu,
-        valid_loss=losses[:, 2 if holdout else 0],
-        test_loss=losses[:, 3 if holdout else 1],
+        valid_loss=losses[:, 0],
+        test_loss=losses[:, 1],
         valid=tuple(prediction[rows].astype(np.float32) for prediction in valid),
         test=tuple(prediction[test_rows].astype(np.float32) for prediction in test),
         done=cell.status == "done",
@@ -209,13 +198,11 @@ def score_run(reached: Sequence[tuple[str, int]], table: TableReplay, select: Se
     return float(losses_of(blend[None], table.test_target, table.metric)[0])
 
 
-def write_matrix(
-    tables: Sequence[TableReplay], entries: Mapping[str, PortfolioEntry], path: Path, min_step: float = 0.25
-) -> None:
+def write_matrix(tables: Sequence[TableReplay], entries: Mapping[str, PortfolioEntry], path: Path) -> None:
     """Write replays small enough to be kept with the project: one Parquet row for each table, entry and checkpoint.
 
     Predictions are reduced to what the losses look at (the probability of the positive or of the true class, as one
-    byte of its logit; standardized values as float16). A checkpoint less than `min_step` CPU seconds before the next
+    byte of its logit; standardized values as float16). A checkpoint less than `MIN_STEP` CPU seconds before the next
     one is left out, as a real run joins such steps.
     """
     rows = []
@@ -228,7 +215,7 @@ def write_matrix(
         for entry, curve in table.curves.items():
             config = json.dumps(dict(entries[entry].config), sort_keys=True)
             for i, cpu in enumerate(curve.cpu):
-                if i + 1 < len(curve.cpu) and curve.cpu[i + 1] - cpu < min_step:
+                if i + 1 < len(curve.cpu) and curve.cpu[i + 1] - cpu < MIN_STEP:
                     continue
                 parts = [
                     _to_bytes(one, target, table.kind)

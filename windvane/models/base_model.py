@@ -118,6 +118,7 @@ class BaseFamily:
     name: str
     kind: ClassVar[str]  # of the fitted models
     scales_target: ClassVar[bool] = True  # in a regression
+    steps: ClassVar[tuple[int, ...]] = (1,)  # totals of iterations of the checkpoints
 
     def supports(self, task: Task, table: Table) -> bool:
         """Every task and table."""
@@ -126,6 +127,10 @@ class BaseFamily:
     def search_space(self, task: Task) -> dict[str, Param]:
         """Return the hyperparameters by name."""
         raise NotImplementedError
+
+    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
+        """Return `steps`."""
+        return self.steps
 
     def encoding(self, config: Config, table: Table) -> EncoderSettings:
         """Return how tables are encoded; here by the hyperparameters of `preprocessing_space`."""

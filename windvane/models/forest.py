@@ -42,6 +42,7 @@ class Forest(BaseFamily):
     """
 
     kind = "forest"
+    steps = _STEPS
     scales_target = False
 
     def __init__(self, name: str) -> None:
@@ -66,10 +67,6 @@ class Forest(BaseFamily):
             "max_samples": Param(Float(0.5, 1.0), 1.0, when={"bootstrap": (True,)}),
             "large_categories": Param(Choice(["target", "codes"]), "target"),
         }
-
-    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """8 to 128 trees."""
-        return _STEPS
 
     def encoding(self, config: Config, table: Table) -> EncoderSettings:
         """Small categories one-hot, large ones as the configuration wants."""

@@ -48,10 +48,6 @@ class Linear(BaseFamily):
             **class_weight_space(task),
         }
 
-    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """One."""
-        return (1,)
-
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> LinearModel:
         return LinearModel(encoder, target_scaler, context)
 

@@ -22,6 +22,7 @@ WIDTH, HEIGHT = 360.0, 250.0
 CHARACTER_WIDTH = 6.1  # of a tick label
 LONGEST_LABEL = 20  # characters of a tick label
 N_COLORS = 5
+N_TICKS = 5  # on an axis, about
 
 # Okabe and Ito's palette, distinct with every kind of color vision: for matplotlib figures (here, CSS classes).
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -79,10 +80,10 @@ def plot(series: Sequence[Series], x: Axis, y: Axis, description: str, *, height
     return "".join([*parts, "</svg>"])
 
 
-def round_ticks(low: float, high: float, about: int = 5) -> list[tuple[float, str]]:
-    """About `about` ticks between low and high, one, two or five times a power of ten apart, with labels."""
-    power = 10.0 ** math.floor(math.log10((high - low) / about))
-    step = next(power * factor for factor in (1, 2, 5, 10) if (high - low) / (power * factor) <= about + 1)
+def round_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """About five ticks between low and high, one, two or five times a power of ten apart, with labels."""
+    power = 10.0 ** math.floor(math.log10((high - low) / N_TICKS))
+    step = next(power * factor for factor in (1, 2, 5, 10) if (high - low) / (power * factor) <= N_TICKS + 1)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     values = [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     large = max(map(abs, values), default=0.0) >= 1e6 or decimals > 6

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from windvane.evaluation.curves import classification_figures, regression_figures
-from windvane.evaluation.identifiers import find_identifiers
 from windvane.evaluation.importance import encoded_columns, matrix_columns, permutation_importance
 from windvane.pages.html_builder import Page, Section, check_path, code, note, paragraph, table, write_page
-from windvane.report.data_checks import count_shared_rows, find_data_issues, single_column_scores
+from windvane.report.data_checks import find_data_issues, single_column_scores
 from windvane.report.data_section import data_section, shift_section
-from windvane.report.dataset_shift import measure_dataset_shift
+from windvane.report.description import Description
+from windvane.report.explanation_section import explain_sample, explanation_section
 from windvane.report.images_section import examples_sections, images_section
 from windvane.report.predictions_section import (
     HeadlineScores,
     classification_section,
+    describe_rows,
     headline,
     importance_section,
     regression_section,
@@ -43,18 +44,23 @@ def build_report(data: ReportData) -> Page:
     """Compute everything on the page; what is unknown is left out."""
     if data.predictor.images is not None:
         return _page(data, [images_section(data)], {})
-    problem = data.problem
-    columns = matrix_columns(data.schema)
-    column_scores = {} if problem is None else single_column_scores(problem, columns, SEED)
-    issues = None if problem is None else find_data_issues(problem, data.schema, column_scores, data.labels)
-    sections: list[Section | None] = [data_section(data, issues, column_scores)]
-    if problem is not None and data.other_rows is not None:
-        ids = find_identifiers(data.schema, problem.table)  # new rows have new ones: that is no shift
-        names = {name: places for name, places in columns.items() if name not in ids}
-        shift = measure_dataset_shift(problem.table, data.other_rows, names, SEED)
-        n_shared = count_shared_rows(problem.table, data.other_rows)
-        sections.append(shift_section(shift, n_shared, data.other_rows.n_rows))
-    return _page(data, sections, column_scores)
+    description = _describe(data)
+    sections: list[Section | None] = [data_section(description)]
+    if description.n_test:
+        sections.append(shift_section(description))
+    return _page(data, sections, dict(description.column_scores))
+
+
+def _describe(data: ReportData) -> Description:
+    """Describe the data of a run as they were learned from, and the rows that the search did not see."""
+    schema, labels, problem = data.schema, data.labels, data.problem
+    if problem is None:
+        return Description(data.task.n_rows, schema, labels)
+    columns, table, target = matrix_columns(schema), problem.table, problem.target
+    scores = single_column_scores(table, target, problem.task.n_classes, columns, SEED)
+    issues = find_data_issues(table, schema, target, scores, labels)
+    description = Description(data.task.n_rows, schema, labels, target, issues, column_scores=scores)
+    return description if data.other_rows is None else description.compare(table, data.other_rows)
 
 
 def _page(data: ReportData, first: list[Section | None], column_scores: dict[str, float]) -> Page:
@@ -112,6 +118,10 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
     )
     if importance is not None:
         sections.append(importance_section(importance, predictions, data.metric_title))
+    if data.problem is not None and data.schema.columns:
+        some = predictions.table.take(predictions.rows)
+        found = explain_sample(data.predictor, some, data.problem.table, SEED)
+        sections.append(explanation_section(found, describe_rows(predictions).partition(" (")[0]))
     return sections
 
 

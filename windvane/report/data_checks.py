@@ -6,8 +6,9 @@ Notation: n rows. `columns` maps the name of a column to its positions in the ma
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 from windvane.evaluation.identifiers import MAX_TREE_ROWS, find_identifiers, score_column
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
-from windvane.search.problem import Problem
 
 MAX_ROWS = 200_000  # compared for duplicates
 MAX_SECONDS = 5.0  # for the trees on one column each
@@ -68,40 +68,52 @@ def count_shared_rows(table: Table, other: Table) -> int:
     return int(np.isin(row_hashes(other), row_hashes(table.take(few))).sum())
 
 
-def single_column_scores(problem: Problem, columns: Mapping[str, Sequence[int]], seed: int) -> dict[str, float]:
+def single_column_scores(
+    table: Table, target: NDArray[Any], n_classes: int, columns: Mapping[str, Sequence[int]], seed: int
+) -> dict[str, float]:
     """How well each column alone predicts the target: ROC AUC (mean of each class against the rest) or R2.
 
     A small tree learns from one half of a sample and is evaluated on the other. Columns for which the time does not
     suffice are missing.
     """
-    rows = np.random.default_rng(seed).permutation(problem.table.n_rows)[:MAX_TREE_ROWS]
-    matrix, target = np.asarray(problem.table.matrix[np.sort(rows)]), problem.target[np.sort(rows)]
+    rows = np.random.default_rng(seed).permutation(table.n_rows)[:MAX_TREE_ROWS]
+    matrix, target = np.asarray(table.matrix[np.sort(rows)]), target[np.sort(rows)]
     half = np.random.default_rng(seed + 1).permutation(len(rows)) < len(rows) // 2  # (m,), rows to learn from
-    if problem.task.is_classification and len(np.unique(target[half])) < 2:
+    if n_classes and len(np.unique(target[half])) < 2:
         return {}
     found: dict[str, float] = {}
     end = time.monotonic() + MAX_SECONDS
     for name, positions in columns.items():
         if time.monotonic() > end:
             break
-        found[name] = score_column(matrix[:, positions], target, half, problem.task.n_classes)
+        found[name] = score_column(matrix[:, positions], target, half, n_classes)
     return found
 
 
 def find_data_issues(
-    problem: Problem, schema: Schema, column_scores: Mapping[str, float], labels: Sequence[str]
+    table: Table,
+    schema: Schema,
+    target: NDArray[Any] | None = None,
+    column_scores: Mapping[str, float] = MappingProxyType({}),
+    labels: Sequence[str] = (),
+    known_ids: Collection[str] = (),
 ) -> list[str]:
-    """One or two sentences for each issue, the most serious first."""
+    """One or two sentences for each issue, the most serious first; without a target, of the columns alone.
+
+    Nothing is said of columns that are known to be like identifiers.
+    """
+    columns = _column_issues(table, schema, known_ids)
+    if target is None:
+        return [*_duplicate_issues(find_duplicates(table, np.zeros(table.n_rows))), *columns]
     return [
-        *_leak_issues(problem, column_scores),
-        *_duplicate_issues(find_duplicates(problem.table, problem.target)),
-        *_column_issues(problem, schema),
-        *(_class_issues(problem.target, labels) if labels else _regression_target_issues(problem.target)),
+        *_leak_issues(column_scores, "ROC AUC" if labels else "R²"),
+        *_duplicate_issues(find_duplicates(table, target)),
+        *columns,
+        *(_class_issues(target, labels) if labels else _regression_target_issues(target)),
     ]
 
 
-def _leak_issues(problem: Problem, column_scores: Mapping[str, float]) -> list[str]:
-    measure = "ROC AUC" if problem.task.is_classification else "R²"
+def _leak_issues(column_scores: Mapping[str, float], measure: str) -> list[str]:
     leaks = [name for name, score in column_scores.items() if score >= NEARLY_PERFECT]
     leaks.sort(key=lambda name: -column_scores[name])
     issues = [
@@ -128,9 +140,9 @@ def _duplicate_issues(found: DuplicateRows) -> list[str]:
     return [text]
 
 
-def _column_issues(problem: Problem, schema: Schema) -> list[str]:
-    n, texts = problem.table.n_rows, []
-    ids = find_identifiers(schema, problem.table)
+def _column_issues(table: Table, schema: Schema, known_ids: Collection[str]) -> list[str]:
+    n, texts = table.n_rows, []
+    ids = [name for name in find_identifiers(schema, table) if name not in known_ids]
     if ids:
         texts.append(f"{_named(ids)}: another value in (nearly) every row, like an identifier. Ignore it if it is one.")
     reasons = dict.fromkeys(column.reason or "" for column in schema.columns if column.kind == "dropped")

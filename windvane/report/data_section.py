@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
+from windvane.data.column_types import describe_columns
 from windvane.pages.html_builder import (
     Html,
     Section,
@@ -21,7 +26,6 @@ from windvane.pages.html_builder import (
 )
 from windvane.pages.svg_charts import Axis, Series, plot
 from windvane.report.dataset_shift import CLEAR_SHIFT, DatasetShift
-from windvane.report.report_data import ReportData
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers
 
@@ -41,15 +45,47 @@ KIND_NAMES = {
 }
 
 
-def data_section(data: ReportData, issues: Sequence[str] | None, column_scores: Mapping[str, float]) -> Section:
-    """Kinds of columns, issues (None if the data were not kept), target, missing values, and a table of all columns."""
-    task, schema, problem = data.task, data.schema, data.problem
+@dataclass(frozen=True, eq=False)
+class DataFacts:
+    """What is known of a table before, or without, a model."""
+
+    n_rows: int
+    schema: Schema  # how the columns are read
+    labels: Sequence[str] = ()  # of the classes, by code; empty for numbers, and without a target
+    target: NDArray[Any] | None = None  # codes of classes or numbers, shape (n,); None without a target
+    issues: Sequence[str] | None = None  # what looks suspicious, the most serious first; None: not looked at
+    notes: Sequence[str] = ()  # how columns are read, and which are left out
+    column_scores: Mapping[str, float] = field(default_factory=dict)  # how well a column alone predicts the target
+    examples: Mapping[str, str] = field(default_factory=dict)  # values of a column, in words
+    shift: DatasetShift | None = None  # against the other rows; None without any, or with too few
+    n_shared: int = 0  # of the other rows, those that equal one of these
+    n_test: int = 0  # other rows
+
+    @property
+    def measure(self) -> str:
+        """What the scores of columns are."""
+        return "ROC AUC" if self.labels else "R²"
+
+    @property
+    def columns(self) -> pd.DataFrame:
+        """One row for each column: its kind, distinct and missing values, score alone, values, and a note."""
+        table = describe_columns(self.schema)
+        if self.column_scores:
+            table.insert(4, "alone", [self.column_scores.get(name, np.nan) for name in table["column"]])
+        if self.examples:
+            table.insert(len(table.columns) - 1, "values", [self.examples.get(name, "") for name in table["column"]])
+        return table
+
+
+def data_section(data: DataFacts) -> Section:
+    """Kinds of columns, issues, target, missing values, and a table of all columns."""
+    schema, n_rows = data.schema, data.n_rows
     content = [
-        paragraph(f"{task.n_rows:,} rows, {len(schema.feature_names):,} columns: {count_kinds(schema)}."),
+        paragraph(f"{n_rows:,} rows, {len(schema.feature_names):,} columns: {count_kinds(schema)}."),
     ]
-    if issues:
-        content.append(bullet_list(issues, "warn"))
-    elif issues is not None:
+    if data.issues:
+        content.append(bullet_list(data.issues, "warn"))
+    elif data.issues is not None:
         content.append(
             note("No issues: no duplicates, identifiers, columns that reveal the target, rare classes.", "good")
         )
@@ -59,19 +95,19 @@ def data_section(data: ReportData, issues: Sequence[str] | None, column_scores: 
                 "The data are not here: a saved model has none, nor a run with keep_data=False. They were not checked."
             )
         )
+    if data.notes:
+        content.append(bullet_list(data.notes))
     figures = []
-    if problem is not None and task.is_classification:
-        figures.append(class_figure(problem.target, data.labels))
-    elif problem is not None:
-        figures.append(_target_figure(problem.target))
-    missing = _missing_figure(schema, task.n_rows)
+    if data.target is not None:
+        figures.append(class_figure(data.target, data.labels) if data.labels else _target_figure(data.target))
+    missing = _missing_figure(schema, n_rows)
     if missing is not None:
         figures.append(missing)
     if figures:
         content.append(side_by_side(*figures))
     if schema.columns:
-        columns = _column_table(schema, column_scores, "ROC AUC" if task.is_classification else "R²")
-        content.append(details(f"All {len(schema.columns):,} columns", *columns))
+        shown = _column_table(data)
+        content += shown if data.examples else [details(f"All {len(schema.columns):,} columns", *shown)]
     return Section("Data", content)
 
 
@@ -83,9 +119,9 @@ def count_kinds(schema: Schema) -> str:
     return ", ".join(f"{counts[kind]:,} {name}" for kind, name in KIND_NAMES.items() if counts[kind])
 
 
-def shift_section(shift: DatasetShift | None, n_shared: int, n_test: int) -> Section:
+def shift_section(data: DataFacts) -> Section:
     """What differs between training data and test set, and how many test rows are also training rows."""
-    content = []
+    content, shift, n_shared, n_test = [], data.shift, data.n_shared, data.n_test
     if n_shared:
         text = f"{n_shared:,} of {n_test:,} test rows ({n_shared / n_test:.1%}) equal a training row in every column."
         many = n_shared >= MANY_SHARED_ROWS * n_test
@@ -143,23 +179,23 @@ def _missing_figure(schema: Schema, n_rows: int) -> Html | None:
     return figure("Missing values", bars(entries, label="Share of missing values", full=n_rows))
 
 
-def _column_table(schema: Schema, column_scores: Mapping[str, float], measure: str) -> list[Html]:
-    rows: list[list[object]] = []
-    for column in schema.columns[:MAX_COLUMNS]:
-        score = f"{column_scores[column.name]:.3f}" if column.name in column_scores else ""
-        distinct = "" if column.n_unique is None else f"{column.n_unique:,}"
-        rows.append(
-            [
-                column.name,
-                KIND_NAMES[column.kind],
-                distinct,
-                column.n_missing,
-                score,
-                column.reason or column.number_format or column.date_format or "",
-            ]
-        )
-    header = ["column", "kind", "distinct", "missing", "alone", "note"]
-    text = f"“alone”: {measure} of a small tree on this column only, on rows it did not learn from."
-    if len(schema.columns) > MAX_COLUMNS:
+def _column_table(data: DataFacts) -> list[Html]:
+    columns = data.columns.head(MAX_COLUMNS)
+    text = ""
+    if data.column_scores:
+        text = f"“alone”: {data.measure} of a small tree on this column only, on rows it did not learn from."
+    if len(data.schema.columns) > MAX_COLUMNS:
         text += f" The first {MAX_COLUMNS} columns are listed."
-    return [paragraph(text), table(header, rows, label="All columns")]
+    shown = table(list(columns.columns), _texts(columns).to_numpy().tolist(), label="All columns")
+    return [paragraph(text), shown] if text else [shown]
+
+
+def _texts(columns: pd.DataFrame) -> pd.DataFrame:
+    """Write the numbers of a table of columns."""
+    forms = {"alone": "{:.3f}", "distinct": "{:,}", "missing": "{:,}"}
+    written = {
+        name: ["" if pd.isna(value) else form.format(value) for value in columns[name]]
+        for name, form in forms.items()
+        if name in columns
+    }
+    return columns.assign(**written)

@@ -119,7 +119,7 @@ class EnsemblePredictor:
         return self.table_sets(table, coverage, by_class, allow_empty)
 
 
-def load_predictor(folder: Path, threads: int = 1) -> EnsemblePredictor:
+def load_predictor(folder: Path) -> EnsemblePredictor:
     """Open a saved or exported folder.
 
     ModelFileError where a file is missing or damaged, or a model is not of one of windvane's own families.
@@ -133,7 +133,7 @@ def load_predictor(folder: Path, threads: int = 1) -> EnsemblePredictor:
     with reading(folder / "manifest.json"):
         schema, classes = Schema.from_json(manifest["schema"]), classes_from_json(manifest["classes"])
     uncertainty = read_uncertainty(folder / FILE, ensemble, 0 if classes is None else len(classes))
-    return EnsemblePredictor(schema, classes, ensemble, models, threads, uncertainty)
+    return EnsemblePredictor(schema, classes, ensemble, models, uncertainty=uncertainty)
 
 
 def member_folders(folder: Path, ensemble: Ensemble) -> list[list[Path]]:

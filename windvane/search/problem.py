@@ -193,13 +193,16 @@ def prepare_problem(
     sample_weight: Any = None,
     ignore: Any = None,
     id_columns: Any = None,
+    column_types: Mapping[str, str] | None = None,
+    date_formats: Mapping[str, str] | None = None,
     positive_class: Any = None,
+    earlier_positive_class: Any = None,
     owner: str = "estimator",
 ) -> PreparedProblem:
     """Infer the column types, encode the target, choose policy and folds.
 
-    The arguments are those of `AutoML` and of its `fit`, as the user passed them; `owner` is the name of the estimator,
-    for messages. Raises InputError if one cannot be used.
+    The arguments are those of `AutoML` and of its `fit`, as the user passed them; `earlier_positive_class` is that of
+    the run that is resumed, `owner` the name of the estimator, for messages. Raises InputError if one cannot be used.
     """
     chosen = choose_families(families)
     frame = to_frame(X)
@@ -220,18 +223,24 @@ def prepare_problem(
             f"X and y have different lengths: {n_rows} and {len(target)} "
             f"(inconsistent numbers of samples: [{n_rows}, {len(target)}]). Allowed: one target for each row."
         )
-    schema = _leave_out_named(infer_schema(frame), {"ignore": ignore, "id_columns": id_columns})
+    schema = leave_out_named(
+        infer_schema(frame, column_types, date_formats), {"ignore": ignore, "id_columns": id_columns}
+    )
     table = schema.transform(frame, owner=owner)
-    suspects: list[str] = []
+    n_classes = 0 if classes is None else len(classes)
+    kept_identifiers: list[str] = []
     if not settings.keep_ids:
-        kept, suspects = _leave_out_identifiers(schema, table, target, 0 if classes is None else len(classes))
+        found = [name for name in find_identifiers(schema, table) if name not in (column_types or ())]
+        kept, kept_identifiers = leave_out_identifiers(schema, found, table, target, n_classes)
         if kept is not schema:
             schema, table = kept, kept.transform(frame, owner=owner)
-        if time is not None:  # rows in the order of time have trends, and validation looks ahead anyway
-            suspects = []
     kind: Kind = "regression" if classes is None else "binary" if len(classes) == 2 else "multiclass"
-    task = Task(kind, n_rows, table.n_columns, 0 if classes is None else len(classes))
-    positive, why = (None, "") if classes is None else choose_positive(positive_class, classes, target)
+    task = Task(kind, n_rows, table.n_columns, n_classes)
+    positive, why = (
+        (None, "")
+        if classes is None
+        else choose_positive(positive_class, classes, target, earlier=earlier_positive_class)
+    )
     resolved = get_metric(metric, task, classes, positive)
     check_own_metric(resolved, target, task, weight)
     policy = _choose_policy(settings, task)
@@ -248,7 +257,8 @@ def prepare_problem(
         classes,
         policy,
         supported_families(chosen, task, table),
-        warnings=(*reordered, *doubts(schema), *suspects, *notes),
+        # Rows in the order of time have trends, and validation on later rows is not deceived by the number of a row.
+        warnings=(*reordered, *doubts(schema), *(identifier_doubts(kept_identifiers) if time is None else ()), *notes),
         notes=(
             *_positive_notes(resolved, classes, why),
             *([] if form is None else [f"The target is read as numbers written like {form}."]),
@@ -258,7 +268,7 @@ def prepare_problem(
     )
 
 
-def _leave_out_named(schema: Schema, given: Mapping[str, Any]) -> Schema:
+def leave_out_named(schema: Schema, given: Mapping[str, Any]) -> Schema:
     """Drop the columns that the arguments ``ignore`` and ``id_columns`` name."""
     reasons: dict[str, str] = {}
     for argument, names in given.items():
@@ -271,21 +281,24 @@ def _leave_out_named(schema: Schema, given: Mapping[str, Any]) -> Schema:
     return leave_out(schema, reasons) if reasons else schema
 
 
-def _leave_out_identifiers(
-    schema: Schema, table: Table, target: NDArray[Any], n_classes: int
+def leave_out_identifiers(
+    schema: Schema, found: Sequence[str], table: Table, target: NDArray[Any], n_classes: int
 ) -> tuple[Schema, list[str]]:
-    """Drop what looks like an identifier and is of no use on rows that were not learned from; also what is doubtful."""
-    found = find_identifiers(schema, table)
+    """Drop those of the columns found that are of no use on rows that were not learned from; also name the rest."""
     useless = useless_columns(found, schema, table, target, n_classes)
     if useless and all(column.kind == "dropped" or column.name in useless for column in schema.columns):
         return schema, []  # nothing else could be learned from
-    doubts = [
+    useful = [name for name in found if name not in useless]
+    return leave_out(schema, dict.fromkeys(useless, IDENTIFIER)) if useless else schema, useful
+
+
+def identifier_doubts(names: Sequence[str]) -> list[str]:
+    """Say which columns look like identifiers and are learned from all the same."""
+    return [
         f"Column {name!r} looks like an identifier, but predicts the target, as the number of a row does in a sorted "
         "table. It is learned from; ignore= (--ignore) leaves it out."
-        for name in found
-        if name not in useless
+        for name in names
     ]
-    return leave_out(schema, dict.fromkeys(useless, IDENTIFIER)) if useless else schema, doubts
 
 
 def _positive_notes(metric: Metric, classes: NDArray[Any] | None, why: str) -> list[str]:

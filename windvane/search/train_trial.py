@@ -57,7 +57,6 @@ def train_trial(
     on_checkpoint: Callable[[Trial], None],
     *,
     deadline: float = np.inf,
-    n_threads: int = 1,
 ) -> Trial:
     """Train a configuration on every fold and return the trial with its result.
 
@@ -74,9 +73,7 @@ def train_trial(
             trial = replace(saved, iteration_fraction=submitted.iteration_fraction, status="stopped", error=None)
             timer = Timer(saved.fit_seconds, saved.predict_seconds, saved.cpu_seconds)
         # A checkpoint whose record cannot be read is not resumed.
-        models = _create_models(
-            submitted, problem, family, None if saved is None else latest_checkpoint(folder), timer, n_threads
-        )
+        models = _create_models(submitted, problem, family, None if saved is None else latest_checkpoint(folder), timer)
         all_targets = family.checkpoint_iterations(submitted.config, problem.task)
         last = max(1, round(all_targets[-1] * submitted.iteration_fraction))
         iterations = min((m.iterations for m in models if not _is_complete(m, last)), default=last)
@@ -131,12 +128,12 @@ def train_trial(
 
 
 def _create_models(
-    trial: Trial, problem: Problem, family: Family, checkpoint: Path | None, timer: Timer, n_threads: int
+    trial: Trial, problem: Problem, family: Family, checkpoint: Path | None, timer: Timer
 ) -> list[Model]:
     models = []
     for i, fold in enumerate(problem.folds):
         seed = int(np.random.SeedSequence([trial.seed, i]).generate_state(1)[0] % 2**31)
-        context = TrainingContext(problem.task, seed, n_threads)
+        context = TrainingContext(problem.task, seed)
         fold_folder = None if checkpoint is None else checkpoint / f"fold_{i}"
         with timer.fitting():
             rows = fold.train if trial.n_rows is None else problem.sample_rows(fold.train, trial.n_rows)

@@ -14,7 +14,7 @@ from windvane.curvature.integrations.huggingface import fisher_trainer
 from windvane.errors import InputError
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")  # remarks of transformers on settings of its own
+pytestmark = pytest.mark.filterwarnings("ignore")  # remarks of transformers on its settings
 
 
 class Classifier(nn.Module):

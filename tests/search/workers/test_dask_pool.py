@@ -287,7 +287,7 @@ def test_what_is_frozen_never_hangs_a_fit(frozen: str, when: str, monkeypatch: p
 
 
 class Cluster:
-    """A scheduler and two workers, each a process of its own that can be frozen."""
+    """A scheduler and two workers, each a separate process that can be frozen."""
 
     def __enter__(self) -> Cluster:
         with socket.socket() as probe:

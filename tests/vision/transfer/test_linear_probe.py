@@ -81,7 +81,7 @@ def test_classes_without_an_image_hardly_win() -> None:
     probed = linear_probe(tiny_recipe(), images)
     found = predict_proba(probed.model, images)
     assert found.shape == (40, 4)
-    assert found[:, [1, 3]].min() > 0 and found[:, [1, 3]].max() < 1e-3  # the log loss of such an image is finite
+    assert found[:, [1, 3]].min() > 0 and found[:, [1, 3]].max() < 1e-3  # finite log loss of the absent classes
     assert np.isnan(probed.valid_accuracy)
 
 

@@ -67,13 +67,13 @@ def decode_squares(
         return map_blocks(decode_block, len(positions))
 
 
-def map_blocks(work: Callable[[range], list[T]], n: int) -> list[T]:
+def map_blocks(function: Callable[[range], list[T]], n: int) -> list[T]:
     """Apply a function to blocks of the numbers 0 to n - 1, one thread per core; it returns one result per number."""
     blocks = [range(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
     if len(blocks) <= 1:
-        return [result for block in blocks for result in work(block)]
+        return [result for block in blocks for result in function(block)]
     with ThreadPoolExecutor(min(available_cores(), len(blocks))) as threads:
-        return [result for results in threads.map(work, blocks) for result in results]
+        return [result for results in threads.map(function, blocks) for result in results]
 
 
 def _check(item: Item) -> ImageCheck:

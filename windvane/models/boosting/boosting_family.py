@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
 
 from windvane.data.task import Task
 from windvane.models.base import Config
@@ -21,10 +20,8 @@ _SLOW = 3000
 class BoostingFamily(BaseFamily):
     """Boosted trees that take numbers, missing values and category codes as they are."""
 
-    steps: ClassVar[tuple[int, ...]]  # rounds of the checkpoints; the first two only where rounds are slow
-
     def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """4 or 16 to all rounds; a round is one tree, for each class where there are more than two."""
+        """4 (16 where rounds are quick) to all rounds; one is a tree, for each class where there are more than two."""
         slow = task.n_columns * max(1, task.n_classes) > _SLOW
         return self.steps if slow else self.steps[2:]
 

@@ -40,6 +40,7 @@ class MLP(BaseFamily):
     """Fully connected networks."""
 
     name = kind = "mlp"
+    steps = _STEPS
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of Auto-Sklearn 2.0; wider by default, with a learning rate that cannot diverge so easily."""
@@ -56,10 +57,6 @@ class MLP(BaseFamily):
             **preprocessing_space("quantile"),
             **class_weight_space(task),
         }
-
-    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """4 to 512 epochs."""
-        return _STEPS
 
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> MLPModel:
         return MLPModel(encoder, target_scaler, context)

@@ -53,6 +53,7 @@ class RealMLP(BaseFamily):
 
     name = "network"
     kind = "realmlp"
+    steps = _ENDS[1:]
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of TabArena's RealMLP, narrower for the sake of the clock."""
@@ -75,10 +76,6 @@ class RealMLP(BaseFamily):
             **preprocessing_space("robust"),
             **class_weight_space(task),
         }
-
-    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """3 to 511 epochs."""
-        return _ENDS[1:]
 
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> RealMLPModel:
         return RealMLPModel(encoder, target_scaler, context)

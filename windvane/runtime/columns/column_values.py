@@ -1,4 +1,4 @@
-"""One column of raw values -> numbers, canonical texts, category codes or dates.
+"""One column of raw values -> numbers, canonical texts or category codes; `dates` has those of time.
 
 Both what learns a schema and what applies it stand on these functions, so that a value means the same at training
 and at prediction whatever type it came in: the category ``1`` is "1" as an integer, a float, a text or a category.
@@ -22,7 +22,6 @@ from .table import Floats, Integers
 MISSING_TEXTS = frozenset(
     ("", "-", "?", "<NA>", "#N/A", "N/A", "n/a", "NA", "NULL", "null", "NaN", "nan", "NaT", "None")
 )
-PARTS = ("days", "year", "month", "day", "weekday", "hour")
 
 NARROW = {"float32": np.float32, "float[pyarrow]": np.float32, "float16": np.float16, "halffloat[pyarrow]": np.float16}
 
@@ -148,9 +147,9 @@ def to_numbers(values: pd.Series, form: str | None = None) -> Floats:  # (n,)
         except OverflowError as error:
             raise InputError(f"Column {values.name!r} holds an integer beyond the range of float64.") from error
         except (TypeError, ValueError):
-            _refuse_kinds(values, {"date", "duration"}, "number")
+            refuse_kinds(values, {"date", "duration"}, "number")
     else:
-        _refuse_kinds(values, {"date", "duration"}, "number")
+        refuse_kinds(values, {"date", "duration"}, "number")
     numbers = pd.to_numeric(values.astype(object), errors="coerce").to_numpy(dtype=np.float64)
     doubtful = np.flatnonzero(np.isnan(numbers) & values.notna().to_numpy())
     if len(doubtful):
@@ -158,7 +157,7 @@ def to_numbers(values: pd.Series, form: str | None = None) -> Floats:  # (n,)
         texts = [to_canonical_text(value) for value in values.iloc[doubtful]]
         numbers[doubtful] = [_BOOLEANS.get(text.lower(), np.nan) for text in texts]
         wrong = np.isnan(numbers[doubtful]) & [text not in MISSING_TEXTS for text in texts]
-        _refuse_where(wrong, values.iloc[doubtful], "number")
+        refuse_where(wrong, values.iloc[doubtful], "number")
     return numbers
 
 
@@ -177,99 +176,21 @@ def _written_numbers(values: pd.Series, form: str) -> Floats:  # (n,)
     return numbers[codes]
 
 
-def swapped_order(form: str) -> str:
-    """The format of dates with day and month in each other's place."""
-    return form.replace("%d", "%\0").replace("%m", "%d").replace("%\0", "%m")
-
-
-def order_of(form: str) -> str | None:
-    """Whether a format of dates has "day/month" or "month/day" as numbers; None where there is no mistaking them."""
-    day, month, year = form.find("%d"), form.find("%m"), max(form.find("%Y"), form.find("%y"))
-    if min(day, month) < 0 or -1 < year < min(day, month):
-        return None
-    return "day/month" if day < month else "month/day"
-
-
-def _refuse_dates(wrong: NDArray[np.bool_], texts: pd.Series, form: str | None) -> None:
-    """Raise for the first text that is no date of a format, with what it would be in the other order."""
-    order = None if form is None else order_of(form)
-    if wrong.any() and form is not None and order is not None:
-        text = str(texts[wrong].iloc[0])
-        other = pd.to_datetime(text, format=swapped_order(form), errors="coerce")
-        if not pd.isna(other):
-            reverse = "month/day" if order == "day/month" else "day/month"
-            raise InputError(
-                f"Column {texts.name!r} holds {text!r}, which is no date in the order {order} of training ({form}); as "
-                f"{reverse} it would be {other.day} {other:%B %Y}. Write all its dates in one order."
-            )
-    _refuse_where(wrong, texts, "date")
-
-
-def to_dates(values: pd.Series, form: str | None, timezone: str | None) -> NDArray[np.datetime64]:  # (n,)
-    """Translate a column to wall-clock times in the time zone of training, in microseconds; NaT is missing.
-
-    Texts have the format `form`. Dates without a zone are taken for UTC where training had a zone. InputError names the
-    first value that is neither a date nor missing.
-    """
-    if _refuse_kinds(values, {"number", "duration"}, "date") == "date":
-        try:
-            dates = pd.to_datetime(values)
-        except ValueError:  # objects of several time zones
-            dates = pd.to_datetime(values, utc=True)
-    else:
-        codes, texts = distinct_texts(values)
-        # Texts of a zone with summer time have two offsets, which pandas reads as UTC or not at all.
-        utc = timezone is not None or (form is not None and "%z" in form)
-        parsed = pd.to_datetime(pd.Series(texts, dtype=object), format=form or "ISO8601", errors="coerce", utc=utc)
-        _refuse_dates(parsed.isna().to_numpy(), pd.Series(texts, name=values.name, dtype=object), form)
-        dates = parsed.reindex(codes).reset_index(drop=True)  # -1 is no label: NaT
-    if dates.dt.tz is not None:
-        dates = dates.dt.tz_convert(timezone)
-    elif timezone is not None:
-        dates = dates.dt.tz_localize("UTC").dt.tz_convert(timezone)
-    return np.asarray(dates.dt.tz_localize(None).to_numpy(dtype="datetime64[us]"))
-
-
-def date_parts(dates: NDArray[np.datetime64]) -> dict[str, Floats]:
-    """Take dates apart into the numbers of `PARTS`, each of shape (n,); NaN where a date is missing."""
-    day, month, year = (dates.astype(f"datetime64[{unit}]") for unit in "DMY")
-    seconds = (dates - day) / np.timedelta64(1, "s")  # since midnight; NaT gives NaN
-    numbers = {
-        "days": day.astype(np.int64) + seconds / 86400,
-        "year": year.astype(np.int64) + 1970.0,
-        "month": month.astype(np.int64) % 12 + 1.0,
-        "day": (day - month.astype("datetime64[D]")).astype(np.int64) + 1.0,
-        "weekday": (day.astype(np.int64) + 3) % 7 * 1.0,  # 1 January 1970 was a Thursday
-        "hour": seconds // 3600,
-    }
-    return {part: np.where(np.isnat(dates), np.nan, number) for part, number in numbers.items()}
-
-
-def to_seconds(values: pd.Series) -> Floats:  # (n,)
-    """Translate durations, or texts such as "1 days 02:00:00", to seconds; NaN is missing."""
-    if _refuse_kinds(values, {"number", "date"}, "duration") == "duration":
-        return np.asarray(pd.to_timedelta(values).dt.total_seconds().to_numpy(dtype=np.float64))
-    codes, texts = distinct_texts(values)
-    spans = pd.to_timedelta(pd.Series(texts, dtype=object), errors="coerce")
-    _refuse_where(spans.isna().to_numpy(), pd.Series(texts, name=values.name, dtype=object), "duration")
-    return np.append(spans.dt.total_seconds().to_numpy(dtype=np.float64), np.nan)[codes]
-
-
 def to_texts(values: pd.Series) -> NDArray[np.object_]:  # (n,)
     """Translate a column to canonical texts; the empty string is missing."""
     texts = ["" if is_missing(value) else to_canonical_text(value) for value in values]
     return np.array(["" if text in MISSING_TEXTS else text for text in texts], dtype=object)
 
 
-def _refuse_kinds(values: pd.Series, kinds: set[str], wanted: str) -> str:
-    """Raise where a column of one of these kinds has a value; otherwise give its kind."""
+def refuse_kinds(values: pd.Series, kinds: set[str], wanted: str) -> str:
+    """Raise where a column of one of these kinds has a value; otherwise return its kind."""
     kind = kind_of(values)
     if kind in kinds:
-        _refuse_where(values.notna().to_numpy(), values, wanted)
+        refuse_where(values.notna().to_numpy(), values, wanted)
     return kind
 
 
-def _refuse_where(wrong: NDArray[np.bool_], values: pd.Series, wanted: str) -> None:
+def refuse_where(wrong: NDArray[np.bool_], values: pd.Series, wanted: str) -> None:
     """Raise for the first value that is wrong, if there is one."""
     if wrong.any():
         value = values.iloc[[int(np.argmax(wrong))]].tolist()[0]

@@ -25,18 +25,15 @@ from scipy import sparse as sp
 from ..errors import InputError, MissingColumnsError, ModelFileError
 from .column_values import (
     NARROW,
-    PARTS,
     codes_of,
-    date_parts,
     scalars,
     to_canonical_text,
     to_codes,
-    to_dates,
     to_numbers,
-    to_seconds,
     to_texts,
     vocabulary_index,
 )
+from .dates import PARTS, date_parts, to_dates, to_seconds
 from .number_texts import NumberForm
 from .table import Floats, Integers, Table
 
@@ -65,7 +62,7 @@ class Column:
     number_format: str | None = None  # how numbers are written as texts (`number_texts.NumberForm`)
     doubtful: bool = False  # whether the texts have another format just as well
     timezone: str | None = None  # the time zone in which dates are taken apart; None where they have none
-    parts: tuple[str, ...] = ()  # the numbers made of a date: those of `column_values.PARTS` that varied in training
+    parts: tuple[str, ...] = ()  # the numbers made of a date: those of `dates.PARTS` that varied in training
     constant: float | None = None  # the one number that was there in training beside missing ones; others count as it
     reason: str | None = None  # why the column was dropped
 

@@ -54,7 +54,7 @@ def update_test_score(folder: Path, ensemble: Ensemble, score: float) -> None:
 
 
 def read_test_score(folder: Path, ensemble: Ensemble) -> float | None:
-    """Read the score of an ensemble (higher is better); None if there is none of this ensemble, or it is damaged."""
+    """Read the score of an ensemble (higher is better); None if it is damaged or that of another ensemble."""
     try:
         record = read_sealed(folder / _SCORE)
         with reading(folder / _SCORE):

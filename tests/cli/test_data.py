@@ -1,0 +1,59 @@
+"""`windvane describe` as typed in a shell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sklearn.datasets import load_iris
+from typer.testing import CliRunner
+
+from windvane.cli import app
+
+
+@pytest.fixture
+def iris(tmp_path: Path) -> Path:
+    frame = load_iris(as_frame=True).frame
+    frame.to_csv(tmp_path / "iris.csv", index=False)
+    frame.head(60).to_csv(tmp_path / "other.csv", index=False)
+    return tmp_path / "iris.csv"
+
+
+def run(*words: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["describe", *map(str, words)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_a_table_is_described(iris: Path) -> None:
+    code, out, _ = run(
+        iris, "--target", "target", "--test", iris.with_name("other.csv"), "--out", iris.with_suffix(".html")
+    )
+    assert code == 0
+    assert "target: 3 classes, 0 33.3%, 1 33.3%, 2 33.3%" in out
+    assert "60 of 60 rows equal a row of the first table" in out
+    assert out.rstrip().endswith("iris.html")
+    assert iris.with_suffix(".html").exists()
+
+
+def test_json_is_all_that_is_printed(iris: Path) -> None:
+    code, out, _ = run(iris, "--target", "target", "--json")
+    assert code == 0
+    assert json.loads(out)["rows"] == len(pd.read_csv(iris))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--target", "weight"], "--target='weight' is not known"),
+        (["--out", "page.txt"], "ends in .html"),
+        (["--task", "clustering", "--target", "target"], "task='clustering'"),
+        (["--test", "nowhere.csv"], "nowhere.csv does not exist"),
+    ],
+)
+def test_mistakes_are_one_line(iris: Path, words: list[str], said: str) -> None:
+    code, out, err = run(iris, *words)
+    assert code == 2
+    assert said in err
+    assert len((out + err).strip().splitlines()) == 1

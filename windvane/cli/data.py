@@ -1,0 +1,58 @@
+"""The command that looks at a table before anything is learned from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from windvane.cli.common import DateFormats, Types, read_pairs, report_errors, take_columns
+
+
+def describe(
+    table: Annotated[Path, typer.Argument(metavar="DATA", help="CSV (also .gz), Parquet, Feather or ARFF.")],
+    *,
+    target: Annotated[str | None, typer.Option(help="Column to learn; may be absent.")] = None,
+    task: Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Other rows that are compared with these.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="Column that is not learned from; may be repeated.")] = None,
+    id_column: Annotated[list[str] | None, typer.Option("--id", help="Column that names a row.")] = None,
+    types: Types = None,
+    date_formats: DateFormats = None,
+    out: Annotated[Path | None, typer.Option(help="Page to write, as in data.html.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say how a table is read and what looks suspicious in it, before anything is learned.
+
+    Types of columns, missing values, the target, columns that reveal it, duplicates, identifiers, what is left out, and
+    how another table differs.
+
+    Example: windvane describe customers.csv --target churn --test new_customers.csv
+    """
+    with report_errors():
+        import json
+
+        from windvane import describe as describe_table
+        from windvane.data.files import read_frame
+        from windvane.pages.html_builder import check_path
+
+        if out is not None:
+            check_path(out)
+        X, columns = take_columns(read_frame(table), {"--target": target})
+        other = None if test is None else read_frame(test)
+        if other is not None and target in other.columns:
+            other = other.drop(columns=[target])
+        found = describe_table(
+            X,
+            columns.get("--target"),
+            other,
+            task=task,
+            ignore=ignore,
+            id_columns=id_column,
+            column_types=read_pairs("--type", types) or None,
+            date_formats=read_pairs("--date-format", date_formats) or None,
+        )
+        typer.echo(json.dumps(found.to_json(), indent=2) if as_json else str(found))
+        if out is not None:
+            typer.echo(found.write_html(out), err=as_json)

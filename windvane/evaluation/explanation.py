@@ -1,0 +1,221 @@
+"""Shapley values: how much each column moves the prediction of a row away from the mean prediction.
+
+Sampled over orders of the columns, each taken forwards and backwards (Mitchell et al., Sampling Permutations for
+Shapley Value Estimation, JMLR 2022), on the output of the whole ensemble: members of every kind, their weights and
+calibration included, and the sum is exact whatever is sampled. "Missing" columns have the values of rows of the
+training data (interventional; Lundberg and Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017).
+
+Notation: n rows, b background rows, p columns.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from windvane.data.files import to_frame
+from windvane.errors import InputError, unknown_name_error
+from windvane.evaluation.importance import EncodedColumn, encoded_columns
+from windvane.evaluation.predictions import FittedEnsemble
+from windvane.runtime.columns.column_values import to_canonical_text
+from windvane.runtime.columns.table import Floats, Integers, Table
+
+MAX_ROWS_AT_ONCE = 20_000  # that are predicted
+MAX_ROUNDS = 128  # of one order of the columns, forwards and backwards, and one background row
+
+# The number of each row that is explained; also of the n rows several times in a row: (m n) rows -> shape (m n,).
+Output = Callable[[Table], Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why rows are predicted as they are: each prediction is ``base`` plus the sum of its row of ``values``."""
+
+    values: pd.DataFrame  # contributions, one row for each row of X, one column for each column, shape (n, p)
+    standard_error: pd.DataFrame  # of the contributions, from the rounds; NaN after one round
+    prediction: pd.Series  # the number that is explained, shape (n,)
+    base: pd.Series  # its mean over the background rows, shape (n,); one number unless each row has its own class
+    data: pd.DataFrame  # what stood in the columns, shape (n, p)
+    output: str  # what is explained, in words
+
+    def importance(self) -> pd.Series:
+        """Return the mean absolute contribution of each column, largest first."""
+        return self.values.abs().mean().sort_values(ascending=False).rename("importance")
+
+    def row(self, position: int) -> pd.DataFrame:
+        """Return the contributions to one prediction with the values of the columns, largest first."""
+        found = pd.DataFrame(
+            {
+                "value": self.data.iloc[position].astype(object),
+                "contribution": self.values.iloc[position],
+                "standard_error": self.standard_error.iloc[position],
+            }
+        )
+        return found.loc[found["contribution"].abs().sort_values(ascending=False).index]
+
+    def __str__(self) -> str:
+        lines = [f"{self.output} of {len(self.values):,} rows; {self.base.mean():.4g} on average, the columns unknown"]
+        lines += ["", "mean absolute contribution"]
+        lines += [f"  {value:10.4g}  {name}" for name, value in self.importance().head(15).items()]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How long to sample, and from which seed."""
+
+    max_rounds: int = MAX_ROUNDS
+    max_seconds: float = math.inf  # after which no round begins; one is always made
+    seed: int = 0
+    on_round: Callable[[int, int], None] = lambda done, total: None  # rounds that are done, of how many
+
+
+def shapley_values(
+    output: Output, table: Table, background: Table, columns: Sequence[EncodedColumn], sampling: Sampling = Sampling()
+) -> tuple[Floats, Floats, Floats]:  # (n, p), (n, p), (n,)
+    """Sample the contributions of p columns to the output of n rows, their standard errors, and the mean output.
+
+    Each round takes another background row, the same for all rows, so that contributions add up to the output less the
+    mean output of these background rows.
+    """
+    rng = np.random.default_rng(sampling.seed)
+    chosen = rng.permutation(background.n_rows)[: sampling.max_rounds]
+    final = output(table)  # (n,)
+    found: list[Floats] = []
+    starts: list[Floats] = []
+    end = time.monotonic() + sampling.max_seconds
+    for i, row in enumerate(chosen):
+        begun = time.monotonic()
+        without = background.take(np.full(table.n_rows, row))
+        start = output(without)  # (n,)
+        order = rng.permutation(len(columns))
+        both = [_walk(output, table, without, columns, one, start, final) for one in (order, order[::-1])]
+        found.append(np.mean(both, axis=0))
+        starts.append(start)
+        sampling.on_round(i + 1, len(chosen))
+        if time.monotonic() + (time.monotonic() - begun) > end:
+            break
+    rounds = np.array(found)  # (r, n, p)
+    error = rounds.std(axis=0, ddof=1) / math.sqrt(len(rounds)) if len(rounds) > 1 else np.full(rounds[0].shape, np.nan)
+    return rounds.mean(axis=0), error, np.mean(starts, axis=0)
+
+
+def _walk(
+    output: Output,
+    table: Table,
+    without: Table,
+    columns: Sequence[EncodedColumn],
+    order: Integers,
+    start: Floats,
+    final: Floats,
+) -> Floats:  # (n, p)
+    """Give the background rows one column of the table after the other; return what each step changes."""
+    n, p = table.n_rows, len(columns)
+    levels = np.empty((p + 1, n))
+    levels[0], levels[p] = start, final
+    at_once = max(1, MAX_ROWS_AT_ONCE // max(n, 1))
+    mixed, steps = without, list[Table]()
+    for step in range(1, p):
+        mixed = _with_column(mixed, table, columns[order[step - 1]])
+        steps.append(mixed)
+        if len(steps) == at_once or step == p - 1:
+            levels[step - len(steps) + 1 : step + 1] = output(_stacked(steps)).reshape(len(steps), n)
+            steps = []
+    changes = np.empty((n, p))
+    changes[:, order] = np.diff(levels, axis=0).T
+    return changes
+
+
+def _with_column(table: Table, other: Table, column: EncodedColumn) -> Table:
+    if column.text is not None:
+        texts = list(table.texts)
+        texts[column.text] = other.texts[column.text]
+        return replace(table, texts=tuple(texts))
+    matrix = table.matrix.copy()
+    positions = list(column.matrix)
+    matrix[:, positions] = other.matrix[:, positions]
+    return replace(table, matrix=matrix)
+
+
+def _stacked(tables: Sequence[Table]) -> Table:
+    first = tables[0]
+    texts = tuple(np.concatenate([table.texts[j] for table in tables]) for j in range(len(first.texts)))
+    return replace(first, matrix=np.concatenate([table.matrix for table in tables]), texts=texts)
+
+
+def explain(
+    model: FittedEnsemble,
+    X: Any,
+    background: Table,
+    label: Any = None,
+    *,
+    positive: int = 1,
+    sampling: Sampling = Sampling(),
+) -> Explanation:
+    """Explain the predicted numbers, or the probabilities of a class.
+
+    That is `label`; else of two classes the one at `positive`, of more the one that is predicted for each row.
+    """
+    frame = to_frame(X)
+    if not isinstance(frame, pd.DataFrame) or not model.schema.columns:
+        raise InputError("X is a sparse matrix, whose columns cannot be explained one by one. Allowed: a dense table.")
+    encoded, places = encoded_columns(model.schema), model.schema.places(frame).tolist()
+    read = {
+        name: place for name, place in zip(model.schema.feature_names, places, strict=True) if encoded[name].is_read
+    }
+    data = frame.iloc[:, list(read.values())].set_axis(list(read), axis=1)
+    return explain_table(model, model.table(frame), data, background, label, positive=positive, sampling=sampling)
+
+
+def explain_table(
+    model: FittedEnsemble,
+    table: Table,
+    data: pd.DataFrame,
+    background: Table,
+    label: Any = None,
+    *,
+    positive: int = 1,
+    sampling: Sampling = Sampling(),
+) -> Explanation:
+    """Explain the rows of a table; `data` holds the same rows as the user has them, in the columns that are read."""
+    classes = model.classes
+    encoded = encoded_columns(model.schema)
+    columns = {name: encoded[name] for name in model.schema.feature_names if encoded[name].is_read}
+    output: Output = model.predict_raw
+    said = "prediction"
+    if classes is not None:
+        known = {to_canonical_text(value): code for code, value in enumerate(classes.tolist())}
+        if label is not None and to_canonical_text(label) not in known:
+            raise unknown_name_error("label", label, known)
+        codes = model.predict_raw(table).argmax(axis=1)  # (n,)
+        said = "probability of the class that is predicted for each"
+        if label is not None or len(classes) == 2:
+            code = positive if label is None else known[to_canonical_text(label)]
+            codes, said = np.full(table.n_rows, code), f"probability of {classes[code]!s} for each"
+
+        def probability(rows: Table) -> Floats:
+            chosen = np.tile(codes, rows.n_rows // len(codes))
+            return np.asarray(model.predict_raw(rows)[np.arange(rows.n_rows), chosen])
+
+        output = probability
+    elif label is not None:
+        raise InputError(f"label={label!r} is for classes, but a number is predicted. Allowed: None.")
+    values, error, base = shapley_values(output, table, background, list(columns.values()), sampling)
+
+    def framed(array: Floats) -> pd.DataFrame:
+        return pd.DataFrame(array, index=data.index, columns=pd.Index(list(columns)))
+
+    return Explanation(
+        framed(values),
+        framed(error),
+        pd.Series(base + values.sum(axis=1), index=data.index, name="prediction"),
+        pd.Series(base, index=data.index, name="base"),
+        data,
+        said,
+    )
