@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import pandas as pd
@@ -79,6 +79,8 @@ from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.pool import WorkerPool, affordable_workers
 from windvane.settings import Settings, parse_seconds, resolve_jobs
 from windvane.stop_signals import StopRequest, stop_on_signal
+
+_NOT_FOR_CLASSES = "predict_interval is for numbers. Allowed for classes: predict_set."
 
 # NumPy's own settings, whatever the user's session has set.
 _numpy_defaults = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
@@ -1201,6 +1203,58 @@ class AutoClassifier(AutoMLClassifier):
         """
         return self._predictor.predict_raw(self._to_table(X))
 
+    @_numpy_defaults
+    def predict_set(
+        self, X: Any, coverage: float = 0.9, *, by_class: bool = False, allow_empty: bool = False
+    ) -> NDArray[np.bool_]:
+        """Predict sets of classes that hold the class of a new row with a wanted probability.
+
+        A class is in the set if its probability is at least a limit, which is learned from the validation rows, each
+        predicted by models that did not train on it: the sets with the fewest classes on average [1]_. The coverage is
+        a mean over rows like those of training: see the user guide. A changed threshold or calibration leaves the sets
+        as they are.
+
+        Parameters
+        ----------
+        X
+            n rows, as in `predict`.
+        coverage
+            Share of new rows whose class is to be in its set, above 0 and below 1.
+        by_class
+            Whether each class by itself is to have the coverage, so that a rare one is not missed more often. Sets are
+            larger, and each class needs enough validation rows.
+        allow_empty
+            Whether a set may be empty, where no class is probable enough; otherwise it holds the most probable class.
+
+        Returns
+        -------
+        ndarray of bool
+            Shape (n, n_classes), columns in the order of ``classes_``: whether the class is in the set.
+
+        Raises
+        ------
+        InputError
+            If the coverage needs more validation rows than there are.
+        ModelFileError
+            If the model is of an earlier version, which kept no probabilities.
+
+        References
+        ----------
+        .. [1] Sadinle, Lei & Wasserman (2019), Least ambiguous set-valued classifiers with bounded error levels,
+           Journal of the American Statistical Association 114.
+
+        Examples
+        --------
+        >>> sets = model.predict_set(X, coverage=0.9)  # doctest: +SKIP
+        >>> [model.classes_[row].tolist() for row in sets]  # doctest: +SKIP
+        """
+        return self._predictor.table_sets(self._to_table(X), coverage, by_class, allow_empty)
+
+    @property
+    def predict_interval(self) -> NoReturn:
+        """Is for numbers; use `predict_set`."""
+        raise AttributeError(_NOT_FOR_CLASSES)
+
 
 class AutoRegressor(RegressorMixin, AutoML):
     """Finds the best regressor that a time budget allows.
@@ -1210,6 +1264,51 @@ class AutoRegressor(RegressorMixin, AutoML):
 
     _goal: TaskType = "regression"
     score = AutoML.score  # with the run's metric; the mixin has R2
+
+    @_numpy_defaults
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> NDArray[np.float64]:
+        """Predict intervals that hold the target of a new row with a wanted probability.
+
+        They are learned from the errors on the validation rows, each predicted by models that did not train on it
+        (cross-conformal prediction [1]_). Intervals are wider where errors are larger for similar predictions, if that
+        has the better cross-validated interval score, and else of constant width; each side has its own width, as in
+        [2]_. The coverage is a mean over rows like those of training: see the user guide.
+
+        Parameters
+        ----------
+        X
+            n rows, as in `predict`.
+        coverage
+            Share of new rows whose target is to be in its interval, above 0 and below 1.
+
+        Returns
+        -------
+        ndarray
+            Shape (n, 2): lower and upper ends. The prediction is between them.
+
+        Raises
+        ------
+        InputError
+            If the coverage needs more validation rows than there are.
+        ModelFileError
+            If the model is of an earlier version, which kept no errors.
+
+        References
+        ----------
+        .. [1] Barber, Candès, Ramdas & Tibshirani (2021), Predictive inference with the jackknife+, Annals of
+           Statistics 49.
+        .. [2] Romano, Patterson & Candès (2019), Conformalized quantile regression, NeurIPS.
+
+        Examples
+        --------
+        >>> lower, upper = model.predict_interval(X, coverage=0.9).T  # doctest: +SKIP
+        """
+        return self._predictor.table_intervals(self._to_table(X), coverage)
+
+    @property
+    def predict_set(self) -> NoReturn:
+        """Is for classes; use `predict_interval`."""
+        raise AttributeError("predict_set is for classes. Allowed for numbers: predict_interval.")
 
 
 class AutoImageClassifier(AutoMLClassifier):
@@ -1401,6 +1500,54 @@ class AutoImageClassifier(AutoMLClassifier):
             of the classes in training, and a warning names it.
         """
         return self._predictor.predict_images(X)
+
+    @_numpy_defaults
+    def predict_set(
+        self, X: Any, coverage: float = 0.9, *, by_class: bool = False, allow_empty: bool = False
+    ) -> NDArray[np.bool_]:
+        """Predict sets of classes that hold the class of a new image with a wanted probability.
+
+        A class is in the set if its probability is at least a limit, which is learned from the validation rows, each
+        predicted by models that did not train on it: the sets with the fewest classes on average [1]_. The coverage is
+        a mean over images like those of training: see the user guide. A changed threshold or calibration leaves the
+        sets as they are.
+
+        Parameters
+        ----------
+        X
+            n images, as in `predict`.
+        coverage
+            Share of new images whose class is to be in its set, above 0 and below 1.
+        by_class
+            Whether each class by itself is to have the coverage, so that a rare one is not missed more often. Sets are
+            larger, and each class needs enough validation rows.
+        allow_empty
+            Whether a set may be empty, where no class is probable enough; otherwise it holds the most probable class.
+
+        Returns
+        -------
+        ndarray of bool
+            Shape (n, n_classes), columns in the order of ``classes_``: whether the class is in the set. An image that
+            cannot be read has all classes.
+
+        Raises
+        ------
+        InputError
+            If the coverage needs more validation rows than there are.
+        ModelFileError
+            If the model is of an earlier version, which kept no probabilities.
+
+        References
+        ----------
+        .. [1] Sadinle, Lei & Wasserman (2019), Least ambiguous set-valued classifiers with bounded error levels,
+           Journal of the American Statistical Association 114.
+        """
+        return self._predictor.image_sets(X, coverage, by_class, allow_empty)
+
+    @property
+    def predict_interval(self) -> NoReturn:
+        """Is for numbers; use `predict_set`."""
+        raise AttributeError(_NOT_FOR_CLASSES)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Evaluate the ensemble with the run's metric.

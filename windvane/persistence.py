@@ -14,7 +14,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,8 @@ from windvane.models import FAMILIES, LAST_RESORT
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Table
+from windvane.runtime.conformal import FILE as UNCERTAINTY
+from windvane.runtime.conformal import Masks, read_uncertainty, write_uncertainty
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.labels import labels_to_json
 from windvane.runtime.predictor import UNCHECKED, EnsemblePredictor, check_predictor, classes_from_json, member_folders
@@ -75,6 +77,19 @@ class Predictor(EnsemblePredictor):
         """Predict images as a user has them, chunk by chunk; a warning names those that cannot be read."""
         assert self.images is not None
         return np.concatenate([self.predict_raw(table) for table in self.images.tables(source)])
+
+    def image_sets(self, source: Any, coverage: Any, by_class: bool, allow_empty: bool) -> Masks:
+        """Predict sets of classes of images as a user has them, as `predict_images` does."""
+        assert self.images is not None
+        sets = [self.table_sets(table, coverage, by_class, allow_empty) for table in self.images.tables(source)]
+        return np.concatenate(sets)
+
+    def table_sets(self, table: Table, coverage: Any, by_class: bool, allow_empty: bool) -> Masks:
+        """Predict sets of classes; an image that cannot be read may be of any class."""
+        sets = super().table_sets(table, coverage, by_class, allow_empty)
+        if self.images is not None and table.images is not None and table.images.unreadable is not None:
+            sets[table.images.unreadable] = True
+        return sets
 
     def predict_raw(self, table: Table) -> Floats:
         """Blend the members; images that cannot be read have the frequencies of the classes."""
@@ -144,6 +159,8 @@ def write_members(predictor: Predictor, folder: Path) -> None:
                     "but it cannot be saved, exported or copied to another one."
                 )
             shutil.copytree(one, to, ignore=shutil.ignore_patterns("training.*"))
+    if predictor.uncertainty is not None:
+        write_uncertainty(folder / UNCERTAINTY, predictor.uncertainty, predictor.ensemble)
     if predictor.images is not None:
         shutil.copytree(predictor.images.folder, folder / FEATURES)
 
@@ -164,7 +181,7 @@ def read_predictor(path: Path, families: Mapping[str, Family], metric: Any = Non
     )
     if predictor.images is None:
         check_predictor(predictor, path / "manifest.json", folders)
-    return predictor
+    return replace(predictor, uncertainty=read_uncertainty(path / UNCERTAINTY, ensemble, predictor.task.n_classes))
 
 
 def open_predictor(
