@@ -28,14 +28,10 @@ from windvane.data.images.sources import Columns
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.target import TaskType, counted_rows, encode_target
 from windvane.errors import DiskError, InputError, RunError, WindvaneError, check_integer, check_usable
-from windvane.evaluation.calibration import Calibration, fit_calibration
-from windvane.evaluation.evaluation import Evaluation, columns_for_segments, evaluate
-from windvane.evaluation.explanation import Explanation, Sampling, explain
-from windvane.evaluation.importance import feature_importance
-from windvane.evaluation.metrics import get_metric
-from windvane.evaluation.predictions import Predictions
-from windvane.evaluation.score_text import natural_score
-from windvane.evaluation.thresholds import (
+from windvane.evaluation.columns.explanation import Explanation, Sampling, explain
+from windvane.evaluation.columns.importance import feature_importance
+from windvane.evaluation.decisions.calibration import Calibration, fit_calibration
+from windvane.evaluation.decisions.thresholds import (
     DecisionTuning,
     check_costs,
     chosen_by_hand,
@@ -43,6 +39,10 @@ from windvane.evaluation.thresholds import (
     transfer_decision,
     tune_decision,
 )
+from windvane.evaluation.evaluation import Evaluation, columns_for_segments, evaluate
+from windvane.evaluation.metrics import get_metric
+from windvane.evaluation.predictions import Predictions
+from windvane.evaluation.score_text import natural_score
 from windvane.models import FAMILIES, IMAGE_DEFAULT, LAST_RESORT
 from windvane.models.base import DataSplit
 from windvane.models.image_network import FineTune, check_weights, installed_weights

@@ -31,7 +31,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
 from benchmarks.data import REGRESSION, TABLES
 from benchmarks.result_table import ResultTable
-from windvane.evaluation.conformal import fit_class_sets, fit_intervals, interval_score
+from windvane.evaluation.decisions.conformal import fit_class_sets, fit_intervals, interval_score
 from windvane.runtime.columns.table import Floats
 
 RESULTS = ResultTable(Path(__file__).with_name("coverage.jsonl"), ("table", "system", "asked"))

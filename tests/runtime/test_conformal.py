@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from windvane.errors import InputError, ModelFileError
-from windvane.evaluation.conformal import rank_scores
+from windvane.evaluation.decisions.conformal import rank_scores
 from windvane.runtime.conformal import (
     ClassSets,
     Intervals,

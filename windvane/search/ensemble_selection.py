@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from windvane.data.task import Task
 from windvane.errors import MetricError
 from windvane.evaluation.bootstrap import bootstrap_standard_error
-from windvane.evaluation.calibration import Loss, fit_decision_weights, fit_temperature
+from windvane.evaluation.decisions.calibration import Loss, fit_decision_weights, fit_temperature
 from windvane.evaluation.metrics import round_loss, significant_digits
 from windvane.models.linear import Linear
 from windvane.runtime.columns.table import PIXELS, Floats

@@ -13,8 +13,8 @@ import numpy as np
 from windvane import persistence
 from windvane.errors import DiskError, MetricError, NoModelError, RunError, RunMismatchError
 from windvane.evaluation.baseline import ConstantBaseline
+from windvane.evaluation.decisions.thresholds import DecisionTuning
 from windvane.evaluation.metrics import Metric
-from windvane.evaluation.thresholds import DecisionTuning
 from windvane.models import FAMILIES
 from windvane.models.base import Family
 from windvane.persistence import Predictor

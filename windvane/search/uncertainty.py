@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from windvane.evaluation.conformal import fit_class_sets, fit_intervals
+from windvane.evaluation.decisions.conformal import fit_class_sets, fit_intervals
 from windvane.runtime.conformal import Uncertainty
 from windvane.runtime.ensemble import Ensemble
 from windvane.search.ensemble_selection import EnsembleBuilder

@@ -30,7 +30,7 @@ from typing import IO, Any
 
 from windvane.errors import ModelFileError, RunError, RunLockedError
 from windvane.evaluation.baseline import ConstantBaseline
-from windvane.evaluation.thresholds import DecisionTuning
+from windvane.evaluation.decisions.thresholds import DecisionTuning
 from windvane.persistence import FEATURES, FORMAT, read_manifest
 from windvane.runtime.conformal import FILE as UNCERTAINTY
 from windvane.runtime.conformal import Uncertainty, read_uncertainty, write_uncertainty

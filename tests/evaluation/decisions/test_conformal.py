@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import mean_pinball_loss
 
-from windvane.evaluation.conformal import (
+from windvane.evaluation.decisions.conformal import (
     GROUP_ROWS,
     MAX_CLASSES,
     cross_fitted,
