@@ -85,8 +85,8 @@ _MODULES = {
     **dict.fromkeys(
         ("DiskError", "InputError", "ModelFileError", "NoModelError", "RunError", "WindvaneError"), "errors"
     ),
-    "Calibration": "evaluation.calibration",
-    "DecisionTuning": "evaluation.thresholds",
+    "Calibration": "evaluation.decisions.calibration",
+    "DecisionTuning": "evaluation.decisions.thresholds",
     "Evaluation": "evaluation.evaluation",
     "Metric": "evaluation.metrics",
     "FAMILIES": "models",
