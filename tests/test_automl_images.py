@@ -217,3 +217,20 @@ def test_the_shell(folder: Path, weights: str, tmp_path: Path) -> None:
     done = shell.invoke(app, ["fit", str(folder), "--out", str(tmp_path / "x"), "--task", "regression"])
     assert done.exit_code == 2
     assert "--task is for tables" in done.output
+
+
+def test_sets_of_classes(fitted: AutoImageClassifier, folder: Path, tmp_path: Path) -> None:
+    sets = fitted.predict_set(folder / "test", coverage=0.8)
+    assert sets.shape == (15, 3) and sets.any(axis=1).all()
+    most_probable = fitted.predict_proba(folder / "test").argmax(axis=1)
+    assert sets[np.arange(15), most_probable].all()
+    assert not hasattr(fitted, "predict_interval")
+    done = CliRunner().invoke(
+        app, ["predict", str(fitted.run_dir), str(folder / "test"), "--out", str(tmp_path / "a.csv"), "--set", "0.8"]
+    )
+    assert done.exit_code == 0, done.output
+    found = pd.read_csv(tmp_path / "a.csv")
+    assert list(found.columns) == ["name", "prediction", "probability", "set"]
+    assert found["set"].tolist() == ["|".join(fitted.classes_[row]) for row in sets]
+    with pytest.warns(UserWarning, match=r"damaged\.png"):
+        assert fitted.predict_set([folder / "train" / "dark" / "damaged.png"]).all()  # it may be anything

@@ -48,10 +48,10 @@ from windvane.version import VERSION as __version__
 if TYPE_CHECKING:
     from windvane.automl import AutoClassifier, AutoImageClassifier, AutoRegressor, load
     from windvane.errors import DiskError, InputError, ModelFileError, NoModelError, RunError, WindvaneError
-    from windvane.evaluation.calibration import Calibration
+    from windvane.evaluation.decisions.calibration import Calibration
+    from windvane.evaluation.decisions.thresholds import DecisionTuning
     from windvane.evaluation.evaluation import Evaluation
     from windvane.evaluation.metrics import Metric
-    from windvane.evaluation.thresholds import DecisionTuning
     from windvane.models import FAMILIES
     from windvane.models.sklearn_family import SklearnFamily
     from windvane.report.description import describe
@@ -85,8 +85,8 @@ _MODULES = {
     **dict.fromkeys(
         ("DiskError", "InputError", "ModelFileError", "NoModelError", "RunError", "WindvaneError"), "errors"
     ),
-    "Calibration": "evaluation.calibration",
-    "DecisionTuning": "evaluation.thresholds",
+    "Calibration": "evaluation.decisions.calibration",
+    "DecisionTuning": "evaluation.decisions.thresholds",
     "Evaluation": "evaluation.evaluation",
     "Metric": "evaluation.metrics",
     "FAMILIES": "models",

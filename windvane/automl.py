@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import pandas as pd
@@ -27,15 +27,11 @@ from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.target import TaskType, counted_rows, encode_target
-from windvane.errors import DiskError, InputError, RunError, check_integer, check_usable
-from windvane.evaluation.calibration import Calibration, fit_calibration
-from windvane.evaluation.evaluation import Evaluation, columns_for_segments, evaluate
-from windvane.evaluation.explanation import Explanation, Sampling, explain
-from windvane.evaluation.importance import feature_importance
-from windvane.evaluation.metrics import get_metric
-from windvane.evaluation.predictions import Predictions
-from windvane.evaluation.score_text import natural_score
-from windvane.evaluation.thresholds import (
+from windvane.errors import DiskError, InputError, RunError, WindvaneError, check_integer, check_usable
+from windvane.evaluation.columns.explanation import Explanation, Sampling, explain
+from windvane.evaluation.columns.importance import feature_importance
+from windvane.evaluation.decisions.calibration import Calibration, fit_calibration
+from windvane.evaluation.decisions.thresholds import (
     DecisionTuning,
     check_costs,
     chosen_by_hand,
@@ -43,14 +39,19 @@ from windvane.evaluation.thresholds import (
     transfer_decision,
     tune_decision,
 )
-from windvane.models import FAMILIES, IMAGE_DEFAULT
+from windvane.evaluation.evaluation import Evaluation, columns_for_segments, evaluate
+from windvane.evaluation.metrics import get_metric
+from windvane.evaluation.predictions import Predictions
+from windvane.evaluation.score_text import natural_score
+from windvane.models import FAMILIES, IMAGE_DEFAULT, LAST_RESORT
 from windvane.models.base import DataSplit
 from windvane.models.image_network import FineTune, check_weights, installed_weights
+from windvane.models.search_space import import_optuna
 from windvane.persistence import Predictor
 from windvane.progress import CountProgress, Progress
 from windvane.runtime.columns.table import Table
 from windvane.runtime.ensemble import Ensemble
-from windvane.runtime.serialization import delete_with, temporary_folder
+from windvane.runtime.serialization import DAMAGE, delete_with, temporary_folder
 from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
 from windvane.search.out_of_fold import out_of_fold
 from windvane.search.problem import PreparedProblem, Problem, check_test_rows, choose_families, prepare_problem
@@ -78,6 +79,8 @@ from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.pool import WorkerPool, affordable_workers
 from windvane.settings import Settings, parse_seconds, resolve_jobs
 from windvane.stop_signals import StopRequest, stop_on_signal
+
+_NOT_FOR_CLASSES = "predict_interval is for numbers. Allowed for classes: predict_set."
 
 # NumPy's own settings, whatever the user's session has set.
 _numpy_defaults = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
@@ -243,6 +246,7 @@ class AutoML(BaseEstimator):
         settings = replace(settings, n_jobs=pool.n_workers)
         directory = None
         try:
+            import_optuna()
             prepared = prepare(settings)
             for warning in prepared.warnings:
                 warnings.warn(warning, UserWarning, stacklevel=3)
@@ -304,6 +308,7 @@ class AutoML(BaseEstimator):
         settings = replace(Settings.check(self), time_budget=seconds, n_trials=n_trials, run_dir=directory.root)
         pool = self._start_workers(settings, dask_client)
         try:
+            import_optuna()
             directory.lock()
             prepared = open_run(directory, self._families_to_search(), self._own_metric)
             settings = replace(settings, seed=prepared.problem.seed, n_jobs=pool.n_workers)
@@ -386,7 +391,8 @@ class AutoML(BaseEstimator):
         if not known.issuperset(member.number for member in predictor.ensemble.members):
             raise RunError(f"refit needs the configurations of the trials. {self._where_the_run_is()}")
         folder = self._folder() / "refit"
-        families = {**FAMILIES, **choose_families(self.families)}
+        families = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **choose_families(self.families)}
+        import_optuna()
         self._test_score = None
         self.predictor_ = refit_ensemble(predictor, self.trials_, families, DataSplit(table, target, weight), folder)
         return self
@@ -1197,6 +1203,58 @@ class AutoClassifier(AutoMLClassifier):
         """
         return self._predictor.predict_raw(self._to_table(X))
 
+    @_numpy_defaults
+    def predict_set(
+        self, X: Any, coverage: float = 0.9, *, by_class: bool = False, allow_empty: bool = False
+    ) -> NDArray[np.bool_]:
+        """Predict sets of classes that hold the class of a new row with a wanted probability.
+
+        A class is in the set if its probability is at least a limit, which is learned from the validation rows, each
+        predicted by models that did not train on it: the sets with the fewest classes on average [1]_. The coverage is
+        a mean over rows like those of training: see the user guide. A changed threshold or calibration leaves the sets
+        as they are.
+
+        Parameters
+        ----------
+        X
+            n rows, as in `predict`.
+        coverage
+            Share of new rows whose class is to be in its set, above 0 and below 1.
+        by_class
+            Whether each class by itself is to have the coverage, so that a rare one is not missed more often. Sets are
+            larger, and each class needs enough validation rows.
+        allow_empty
+            Whether a set may be empty, where no class is probable enough; otherwise it holds the most probable class.
+
+        Returns
+        -------
+        ndarray of bool
+            Shape (n, n_classes), columns in the order of ``classes_``: whether the class is in the set.
+
+        Raises
+        ------
+        InputError
+            If the coverage needs more validation rows than there are.
+        ModelFileError
+            If the model is of an earlier version, which kept no probabilities.
+
+        References
+        ----------
+        .. [1] Sadinle, Lei & Wasserman (2019), Least ambiguous set-valued classifiers with bounded error levels,
+           Journal of the American Statistical Association 114.
+
+        Examples
+        --------
+        >>> sets = model.predict_set(X, coverage=0.9)  # doctest: +SKIP
+        >>> [model.classes_[row].tolist() for row in sets]  # doctest: +SKIP
+        """
+        return self._predictor.table_sets(self._to_table(X), coverage, by_class, allow_empty)
+
+    @property
+    def predict_interval(self) -> NoReturn:
+        """Is for numbers; use `predict_set`."""
+        raise AttributeError(_NOT_FOR_CLASSES)
+
 
 class AutoRegressor(RegressorMixin, AutoML):
     """Finds the best regressor that a time budget allows.
@@ -1206,6 +1264,51 @@ class AutoRegressor(RegressorMixin, AutoML):
 
     _goal: TaskType = "regression"
     score = AutoML.score  # with the run's metric; the mixin has R2
+
+    @_numpy_defaults
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> NDArray[np.float64]:
+        """Predict intervals that hold the target of a new row with a wanted probability.
+
+        They are learned from the errors on the validation rows, each predicted by models that did not train on it
+        (cross-conformal prediction [1]_). Intervals are wider where errors are larger for similar predictions, if that
+        has the better cross-validated interval score, and else of constant width; each side has its own width, as in
+        [2]_. The coverage is a mean over rows like those of training: see the user guide.
+
+        Parameters
+        ----------
+        X
+            n rows, as in `predict`.
+        coverage
+            Share of new rows whose target is to be in its interval, above 0 and below 1.
+
+        Returns
+        -------
+        ndarray
+            Shape (n, 2): lower and upper ends. The prediction is between them.
+
+        Raises
+        ------
+        InputError
+            If the coverage needs more validation rows than there are.
+        ModelFileError
+            If the model is of an earlier version, which kept no errors.
+
+        References
+        ----------
+        .. [1] Barber, Candès, Ramdas & Tibshirani (2021), Predictive inference with the jackknife+, Annals of
+           Statistics 49.
+        .. [2] Romano, Patterson & Candès (2019), Conformalized quantile regression, NeurIPS.
+
+        Examples
+        --------
+        >>> lower, upper = model.predict_interval(X, coverage=0.9).T  # doctest: +SKIP
+        """
+        return self._predictor.table_intervals(self._to_table(X), coverage)
+
+    @property
+    def predict_set(self) -> NoReturn:
+        """Is for classes; use `predict_interval`."""
+        raise AttributeError("predict_set is for classes. Allowed for numbers: predict_interval.")
 
 
 class AutoImageClassifier(AutoMLClassifier):
@@ -1397,6 +1500,54 @@ class AutoImageClassifier(AutoMLClassifier):
             of the classes in training, and a warning names it.
         """
         return self._predictor.predict_images(X)
+
+    @_numpy_defaults
+    def predict_set(
+        self, X: Any, coverage: float = 0.9, *, by_class: bool = False, allow_empty: bool = False
+    ) -> NDArray[np.bool_]:
+        """Predict sets of classes that hold the class of a new image with a wanted probability.
+
+        A class is in the set if its probability is at least a limit, which is learned from the validation rows, each
+        predicted by models that did not train on it: the sets with the fewest classes on average [1]_. The coverage is
+        a mean over images like those of training: see the user guide. A changed threshold or calibration leaves the
+        sets as they are.
+
+        Parameters
+        ----------
+        X
+            n images, as in `predict`.
+        coverage
+            Share of new images whose class is to be in its set, above 0 and below 1.
+        by_class
+            Whether each class by itself is to have the coverage, so that a rare one is not missed more often. Sets are
+            larger, and each class needs enough validation rows.
+        allow_empty
+            Whether a set may be empty, where no class is probable enough; otherwise it holds the most probable class.
+
+        Returns
+        -------
+        ndarray of bool
+            Shape (n, n_classes), columns in the order of ``classes_``: whether the class is in the set. An image that
+            cannot be read has all classes.
+
+        Raises
+        ------
+        InputError
+            If the coverage needs more validation rows than there are.
+        ModelFileError
+            If the model is of an earlier version, which kept no probabilities.
+
+        References
+        ----------
+        .. [1] Sadinle, Lei & Wasserman (2019), Least ambiguous set-valued classifiers with bounded error levels,
+           Journal of the American Statistical Association 114.
+        """
+        return self._predictor.image_sets(X, coverage, by_class, allow_empty)
+
+    @property
+    def predict_interval(self) -> NoReturn:
+        """Is for numbers; use `predict_set`."""
+        raise AttributeError(_NOT_FOR_CLASSES)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Evaluate the ensemble with the run's metric.
@@ -1620,7 +1771,9 @@ def load(
     folder = Path(path).absolute()  # the process may change its working directory later
     try:
         return _load(folder, metric, families, n_jobs)
-    except (LookupError, TypeError, AttributeError, ArithmeticError, OSError, MemoryError, RecursionError) as error:
+    except WindvaneError:
+        raise
+    except DAMAGE as error:
         raise RunError(f"{str(folder)!r} is damaged: {error!r}") from error
 
 

@@ -14,7 +14,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,13 +26,15 @@ from windvane.data.files import to_frame
 from windvane.data.task import Task
 from windvane.errors import ModelFileError, RunError, VersionError
 from windvane.evaluation.metrics import Metric, get_metric
-from windvane.models import FAMILIES
+from windvane.models import FAMILIES, LAST_RESORT
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Table
+from windvane.runtime.conformal import FILE as UNCERTAINTY
+from windvane.runtime.conformal import Masks, read_uncertainty, write_uncertainty
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.labels import labels_to_json
-from windvane.runtime.predictor import UNCHECKED, EnsemblePredictor, classes_from_json, member_folders
+from windvane.runtime.predictor import UNCHECKED, EnsemblePredictor, check_predictor, classes_from_json, member_folders
 from windvane.runtime.serialization import (
     check_files,
     file_digests,
@@ -75,6 +77,19 @@ class Predictor(EnsemblePredictor):
         """Predict images as a user has them, chunk by chunk; a warning names those that cannot be read."""
         assert self.images is not None
         return np.concatenate([self.predict_raw(table) for table in self.images.tables(source)])
+
+    def image_sets(self, source: Any, coverage: Any, by_class: bool, allow_empty: bool) -> Masks:
+        """Predict sets of classes of images as a user has them, as `predict_images` does."""
+        assert self.images is not None
+        sets = [self.table_sets(table, coverage, by_class, allow_empty) for table in self.images.tables(source)]
+        return np.concatenate(sets)
+
+    def table_sets(self, table: Table, coverage: Any, by_class: bool, allow_empty: bool) -> Masks:
+        """Predict sets of classes; an image that cannot be read may be of any class."""
+        sets = super().table_sets(table, coverage, by_class, allow_empty)
+        if self.images is not None and table.images is not None and table.images.unreadable is not None:
+            sets[table.images.unreadable] = True
+        return sets
 
     def predict_raw(self, table: Table) -> Floats:
         """Blend the members; images that cannot be read have the frequencies of the classes."""
@@ -144,6 +159,8 @@ def write_members(predictor: Predictor, folder: Path) -> None:
                     "but it cannot be saved, exported or copied to another one."
                 )
             shutil.copytree(one, to, ignore=shutil.ignore_patterns("training.*"))
+    if predictor.uncertainty is not None:
+        write_uncertainty(folder / UNCERTAINTY, predictor.uncertainty, predictor.ensemble)
     if predictor.images is not None:
         shutil.copytree(predictor.images.folder, folder / FEATURES)
 
@@ -159,7 +176,12 @@ def read_predictor(path: Path, families: Mapping[str, Family], metric: Any = Non
     ensemble = Ensemble.from_json(manifest.get("ensemble"))
     folders = member_folders(path, ensemble)
     resolved = resolve_metric(manifest, metric)
-    return open_predictor(manifest, ensemble, folders, root=path, families=families, metric=resolved, threads=threads)
+    predictor = open_predictor(
+        manifest, ensemble, folders, root=path, families=families, metric=resolved, threads=threads
+    )
+    if predictor.images is None:
+        check_predictor(predictor, path / "manifest.json", folders)
+    return replace(predictor, uncertainty=read_uncertainty(path / UNCERTAINTY, ensemble, predictor.task.n_classes))
 
 
 def open_predictor(
@@ -177,11 +199,9 @@ def open_predictor(
     `folders` holds, for each member, the folders of its fold models; `root` is that of the run or model.
     Raises ModelFileError if a model is damaged or its family is unknown in this session.
     """
-    with _understanding():
-        task = Task(**manifest["task"])
-        classes = classes_from_json(manifest["classes"])
-        schema = Schema.from_json(manifest["schema"])
-    known = {**FAMILIES, **families}
+    task, classes = _read_task(manifest)
+    schema = Schema.from_json(manifest.get("schema"))
+    known = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **families}
     models = []
     for member, folds in zip(ensemble.members, folders, strict=True):
         if member.family not in known:
@@ -218,21 +238,26 @@ def open_reader(manifest: Mapping[str, Any], root: Path) -> ImageReader | None:
 
 def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:
     """Return the metric of a manifest; without the user's own metric, the default metric of the task."""
-    with _understanding():
-        name = "auto" if manifest["own_metric"] else manifest["metric"]
-        task, classes = Task(**manifest["task"]), classes_from_json(manifest["classes"])
+    task, classes = _read_task(manifest)
+    name = "auto" if manifest.get("own_metric") else manifest.get("metric")
     positive = manifest.get("positive_class")
     if positive is not None and (task.kind != "binary" or positive not in (0, 1)):
         raise ModelFileError(f"The manifest is damaged: positive_class is {positive!r}.")
     return get_metric(own if own is not None else name, task, classes, positive)
 
 
-@contextlib.contextmanager
-def _understanding() -> Iterator[None]:
-    """Turn a manifest without some value, or with one of another type, into a ModelFileError."""
+def _read_task(manifest: Mapping[str, Any]) -> tuple[Task, NDArray[Any] | None]:
+    """Return the task of a manifest and the labels of its classes; ModelFileError where they do not go together."""
     try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        task, classes = Task(**manifest["task"]), classes_from_json(manifest["classes"])
+        n_classes = 0 if classes is None else len(classes)
+        counts = (task.n_rows, task.n_columns, task.n_classes)
+        kind = "regression" if classes is None else "binary" if n_classes == 2 else "multiclass"
+        sound = all(type(count) is int and count >= 0 for count in counts) and task.n_classes == n_classes
+        if not sound or task.kind != kind or (manifest["estimator"] == "AutoRegressor") != (classes is None):
+            raise ValueError(f"{task} with {n_classes} classes of {manifest['estimator']!r}")
+        return task, classes
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
         raise ModelFileError(f"The manifest is damaged: {error!r}") from error
 
 

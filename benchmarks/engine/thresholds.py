@@ -25,7 +25,7 @@ from sklearn.model_selection import train_test_split
 from benchmarks.data import RESERVED, TABLES
 from benchmarks.result_table import ResultTable
 from windvane import AutoClassifier
-from windvane.evaluation.calibration import METHODS, expected_calibration_error
+from windvane.evaluation.decisions.calibration import METHODS, expected_calibration_error
 
 NAMES = (
     *("actg175", "arrests", "bangladesh_contraception", "bfi_gender", "botswana_contraception", "ces11_abortion"),

@@ -17,6 +17,7 @@ from toys import HOSTILE_LABEL, HOSTILE_NAME, check_html
 
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError
+from windvane.evaluation.decisions.thresholds import with_threshold
 from windvane.evaluation.evaluation import (
     MAX_SEGMENTS,
     MISSING,
@@ -29,7 +30,6 @@ from windvane.evaluation.evaluation import (
 )
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.evaluation.predictions import Predictions
-from windvane.evaluation.thresholds import with_threshold
 from windvane.runtime.columns.table import Table
 from windvane.runtime.ensemble import Ensemble
 

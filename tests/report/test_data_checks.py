@@ -17,7 +17,7 @@ from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
 from windvane.data.splits import Fold
 from windvane.data.task import Task
-from windvane.evaluation.importance import matrix_columns
+from windvane.evaluation.columns.importance import matrix_columns
 from windvane.evaluation.metrics import get_metric
 from windvane.report import data_checks
 from windvane.report.data_checks import (

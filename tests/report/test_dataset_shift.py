@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import ks_2samp
 
 from windvane.data.column_types import infer_schema
-from windvane.evaluation.importance import matrix_columns
+from windvane.evaluation.columns.importance import matrix_columns
 from windvane.report.dataset_shift import measure_dataset_shift
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from windvane.evaluation import importance
-from windvane.evaluation.importance import N_REPEATS, encoded_columns, permutation_importance
+from windvane.evaluation.columns import importance
+from windvane.evaluation.columns.importance import N_REPEATS, encoded_columns, permutation_importance
 from windvane.report.report_data import ReportData
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from windvane.evaluation.columns.importance import Importance
 from windvane.evaluation.curves import classification_figures, regression_figures
-from windvane.evaluation.importance import Importance
 from windvane.evaluation.predictions import Predictions
 from windvane.report.build import build_report
 from windvane.report.predictions_section import (

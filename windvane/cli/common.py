@@ -71,6 +71,7 @@ def report_errors() -> Iterator[None]:
     SIGTERM exits with code 143, after temporary files are removed.
     """
     from windvane.errors import WindvaneError
+    from windvane.runtime.program import describe_error
 
     try:
         with _exit_on_sigterm():
@@ -80,17 +81,9 @@ def report_errors() -> Iterator[None]:
     except (WindvaneError, OSError, MemoryError, UnicodeError, RecursionError) as error:
         if TRACEBACK in sys.argv:
             traceback.print_exc()
-        text = str(error) if isinstance(error, WindvaneError) else _describe(error)
+        text = str(error) if isinstance(error, WindvaneError) else describe_error(error)
         typer.echo(f"windvane: {text}", err=True)
         raise typer.Exit(2) from error
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
-        return "the memory does not suffice"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager

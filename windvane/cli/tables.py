@@ -164,20 +164,39 @@ def predict(
     table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows with the columns of training, or images.")],
     out: Annotated[Path, typer.Option(help="CSV, Parquet or Feather file to write; - for CSV on the standard output.")],
     proba: Annotated[bool, typer.Option("--proba", help="A column of probabilities for each class.")] = False,
+    interval: Annotated[
+        float | None, typer.Option(metavar="COVERAGE", help="Columns lower and upper that hold the target, as in 0.9.")
+    ] = None,
+    class_set: Annotated[
+        float | None,
+        typer.Option("--set", metavar="COVERAGE", help="A column of the classes, joined by |, as in 0.9."),
+    ] = None,
     device: Device = None,
 ) -> None:
     """Predict the rows of a table, or images where the run is one of a network.
 
     Rows that cannot be predicted come back without a prediction; a column "error" says why.
+
+    Example: windvane predict run test.csv --out predictions.csv --interval 0.9
     """
     with report_errors():
         import pandas as pd
 
-        from windvane import AutoClassifier, AutoImageClassifier, load
-        from windvane.data.rows_to_predict import predict_rows, read_rows
+        from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor, load
+        from windvane.data.files import read_frame
         from windvane.errors import InputError
+        from windvane.runtime.conformal import check_coverage, join_labels
+        from windvane.runtime.rows_to_predict import describe_errors, predict_rows, read_rows
 
+        wanted = {"--proba": proba, "--interval": interval is not None, "--set": class_set is not None}
+        if sum(wanted.values()) > 1:
+            given = " and ".join(option for option, is_given in wanted.items() if is_given)
+            raise InputError(f"{given} do not go together. Allowed: one of them.")
+        for option, coverage in (("--interval", interval), ("--set", class_set)):
+            if coverage is not None:
+                check_coverage(coverage, option)
         if holds_network(run):
+            _refuse_options({"--interval": interval, "--set": class_set}, "searches, but RUN is one of a network")
             from windvane import vision
             from windvane.data.images import read_unlabelled
             from windvane.vision.training.device import find_device
@@ -186,26 +205,33 @@ def predict(
             _write(vision.prediction_table(network, read_unlabelled(table), proba=proba), out)
             return
         model = load(run)
+        if interval is not None and not isinstance(model, AutoRegressor):
+            raise InputError(f"--interval is for numbers, but {str(run)!r} predicts classes. Allowed: --set.")
         if isinstance(model, AutoImageClassifier):
-            _write(model.prediction_table(table, proba=proba), out)
+            found = model.prediction_table(table, proba=proba)
+            if class_set is not None:
+                found["set"] = join_labels(model.predict_set(table, class_set), model.classes_)
+            _write(found, out)
             return
         if proba and not isinstance(model, AutoClassifier):
             raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
-        X, faults = read_rows(table, model.predictor_.schema.text_columns)
+        if class_set is not None and not isinstance(model, AutoClassifier):
+            raise InputError(f"--set is for classes, but {str(run)!r} predicts a number. Allowed: --interval.")
+        X, faults = read_rows(table, model.predictor_.schema.text_columns, read_frame)
 
         def predict_frame(frame: pd.DataFrame) -> pd.DataFrame:
             if proba and isinstance(model, AutoClassifier):
                 return pd.DataFrame(model.predict_proba(frame), columns=[str(label) for label in model.classes_])
-            return pd.DataFrame({"prediction": model.predict(frame)})
+            predicted = pd.DataFrame({"prediction": model.predict(frame)})
+            if interval is not None and isinstance(model, AutoRegressor):
+                predicted["lower"], predicted["upper"] = model.predict_interval(frame, interval).T
+            if class_set is not None and isinstance(model, AutoClassifier):
+                predicted["set"] = join_labels(model.predict_set(frame, class_set), model.classes_)
+            return predicted
 
         found = predict_rows(predict_frame, model.predictor_.schema, X, faults)
         if "error" in found:
-            reasons = found["error"].dropna()
-            typer.echo(
-                f"windvane: warning: {len(reasons)} of {len(found)} rows cannot be predicted; the column error says "
-                f"why. The first is row {reasons.index[0]}: {reasons.iloc[0]}",
-                err=True,
-            )
+            typer.echo(f"windvane: warning: {describe_errors(found)}", err=True)
         _write(found, out)
 
 

@@ -21,12 +21,12 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, check_integer, unknown_name_error
-from windvane.evaluation.calibration import CALIBRATION_ERROR, reliability
 from windvane.evaluation.curves import confusion
+from windvane.evaluation.decisions.calibration import CALIBRATION_ERROR, reliability
+from windvane.evaluation.decisions.thresholds import threshold_of
 from windvane.evaluation.evaluation_tables import EvaluationTables
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.evaluation.predictions import NEED_TWO_CLASSES, Predictions
-from windvane.evaluation.thresholds import threshold_of
 from windvane.runtime.columns.table import Floats, Integers
 
 # The usual metrics of a task, by name.

@@ -7,6 +7,7 @@
     runtime/          a copy of `windvane.runtime`
     manifest.json     columns, classes, members with their weights, hashes of all files
     members/          a folder for each model of each member
+    uncertainty.json  scores of the validation rows, for prediction intervals and sets
     README.txt, requirements.txt
 
 Nothing that it reads is a pickle.
@@ -30,15 +31,15 @@ from windvane.version import VERSION
 
 # What each kind of model needs beside numpy, pandas and scipy.
 _PACKAGES = {"lightgbm": ("lightgbm",), "catboost": ("catboost",), "sklearn": ("scikit-learn", "skops")}
-INIT = """from .predictor import predict, predict_proba
+INIT = """from .predictor import predict, predict_interval, predict_proba, predict_set
 
-__all__ = ["predict", "predict_proba"]
+__all__ = ["predict", "predict_interval", "predict_proba", "predict_set"]
 """
 _MOST_LISTED = 20  # columns in README.txt
 _README = """A model found by windvane {version}, which it does not need any more.
 
     pip install -r requirements.txt
-    python predictor.py table.csv > predictions.csv{proba}
+    python predictor.py table.csv > predictions.csv{options}
 
 or, in Python, where this folder is called churn and is beside your program:
 
@@ -63,10 +64,18 @@ def write_folder(manifest: Mapping[str, Any], predictor: Predictor, path: Path) 
     with write_model(manifest, predictor, path, "folder") as making:
         runtime = Path(str(files("windvane"))) / "runtime"
         shutil.copytree(runtime, making / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
-        template = (Path(str(files("windvane"))) / "export" / "predictor_template.py").read_text(encoding="utf-8")
-        (making / "predictor.py").write_text(template, encoding="utf-8")
+        (making / "predictor.py").write_text(program_text("predictor_template.py"), encoding="utf-8")
         (making / "__init__.py").write_text(INIT, encoding="utf-8")
         _write_texts(predictor, making)
+
+
+def program_text(template: str) -> str:
+    """Return the text of a program of this folder with that of `import_runtime` in it."""
+    folder = Path(str(files("windvane"))) / "export"
+    own, shared = ((folder / name).read_text(encoding="utf-8") for name in (template, "import_runtime.py"))
+    before, line, after = own.partition("from windvane.export.import_runtime import HERE, import_runtime\n")
+    assert line, f"{template} imports import_runtime otherwise"
+    return before + shared.partition("from __future__ import annotations\n\n")[2].rstrip() + "\n" + after
 
 
 def _check_exportable(predictor: Predictor) -> None:
@@ -100,8 +109,10 @@ def _write_texts(predictor: Predictor, making: Path) -> None:
     more = f" and {len(columns) - _MOST_LISTED} more in manifest.json" if len(columns) > _MOST_LISTED else ""
     text = _README.format(
         version=VERSION,
-        proba="" if classes is None else "    # with --proba a column for each class",
-        names="predict" if classes is None else "predict, predict_proba",
+        options="    # --interval 0.9 for intervals"
+        if classes is None
+        else "    # --proba, --set 0.9 for sets of classes",
+        names="predict, predict_interval" if classes is None else "predict, predict_proba, predict_set",
         what="a number" if classes is None else f"one of {len(classes)} classes",
         columns=", ".join(columns[:_MOST_LISTED]) + more,
     )

@@ -27,7 +27,7 @@ from warnings import warn
 import numpy as np
 
 from windvane.errors import InputError, WindvaneError
-from windvane.export.folder import INIT
+from windvane.export.folder import INIT, program_text
 from windvane.runtime.serialization import new_folder, write_json
 from windvane.version import VERSION
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _PACKAGES = ("numpy", "onnxruntime", "pillow")  # that the program imports
-_RUNTIME = ("__init__.py", "errors.py", "images.py")
+_RUNTIME = ("__init__.py", "errors.py", "images.py", "program.py")
 _TOLERANCE = 0.01  # of a probability: images are resized to bytes, and trees decide by thresholds
 _COMPARED = 8  # images
 _README = """{name}, trained by windvane {version}, which it does not need any more.
@@ -189,7 +189,7 @@ def _write(exported: _Exported, folder: Path) -> Path:
 def write_program(folder: Path) -> None:
     """Write the program that predicts image files, with the part of the runtime that it needs."""
     package = Path(str(files("windvane")))
-    shutil.copyfile(package / "export" / "image_predictor.py", folder / "predictor.py")
+    (folder / "predictor.py").write_text(program_text("image_predictor.py"), encoding="utf-8")
     (folder / "__init__.py").write_text(INIT, encoding="utf-8")
     (folder / "runtime").mkdir()
     for name in _RUNTIME:

@@ -6,9 +6,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from windvane.evaluation.columns.importance import encoded_columns, matrix_columns, permutation_importance
 from windvane.evaluation.curves import classification_figures, regression_figures
 from windvane.evaluation.evaluation import evaluate
-from windvane.evaluation.importance import encoded_columns, matrix_columns, permutation_importance
 from windvane.pages.html_builder import Page, Section, check_path, code, note, paragraph, table, write_page
 from windvane.report.data_checks import find_data_issues, single_column_scores
 from windvane.report.data_section import data_section, shift_section

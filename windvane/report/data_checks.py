@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from windvane.evaluation.identifiers import MAX_TREE_ROWS, find_identifiers, score_column
+from windvane.evaluation.columns.identifiers import MAX_TREE_ROWS, find_identifiers, score_column
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
 

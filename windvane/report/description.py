@@ -18,8 +18,8 @@ from windvane.data.files import Frame, to_frame
 from windvane.data.rows import order_notes
 from windvane.data.target import TaskType, encode_target, infer_task
 from windvane.errors import InputError
-from windvane.evaluation.identifiers import find_identifiers
-from windvane.evaluation.importance import matrix_columns
+from windvane.evaluation.columns.identifiers import find_identifiers
+from windvane.evaluation.columns.importance import matrix_columns
 from windvane.pages.html_builder import Page, write_page
 from windvane.report.data_checks import count_shared_rows, find_data_issues, single_column_scores
 from windvane.report.data_section import DataFacts, count_kinds, data_section, shift_section

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from windvane.evaluation.explanation import Explanation, Sampling, explain_table
-from windvane.evaluation.importance import encoded_columns
+from windvane.evaluation.columns.explanation import Explanation, Sampling, explain_table
+from windvane.evaluation.columns.importance import encoded_columns
 from windvane.pages.html_builder import Html, Section, figure, paragraph, side_by_side
 from windvane.pages.svg_charts import Axis, Series, plot
 from windvane.persistence import Predictor

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from windvane.evaluation.columns.importance import Importance
 from windvane.evaluation.curves import ClassCurves, ClassificationFigures, Confusion, RegressionFigures
+from windvane.evaluation.decisions.thresholds import DecisionTuning
 from windvane.evaluation.evaluation import Evaluation
 from windvane.evaluation.evaluation_page import (
     class_tables,
@@ -20,9 +22,7 @@ from windvane.evaluation.evaluation_page import (
     threshold_figures,
     worst_rows_table,
 )
-from windvane.evaluation.importance import Importance
 from windvane.evaluation.predictions import Predictions
-from windvane.evaluation.thresholds import DecisionTuning
 from windvane.pages.html_builder import (
     Html,
     Section,

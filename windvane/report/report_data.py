@@ -12,9 +12,9 @@ from windvane.data.files import to_frame
 from windvane.data.task import Task
 from windvane.errors import InputError, RunError
 from windvane.evaluation.baseline import ConstantBaseline
+from windvane.evaluation.decisions.thresholds import DecisionTuning
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.predictions import Predictions
-from windvane.evaluation.thresholds import DecisionTuning
 from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Table

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from windvane.evaluation.baseline import ConstantBaseline
+from windvane.evaluation.decisions.thresholds import threshold_of
 from windvane.evaluation.metrics import Metric
-from windvane.evaluation.thresholds import threshold_of
 from windvane.pages.html_builder import (
     Html,
     Section,

@@ -15,17 +15,23 @@ from scipy import sparse as sp
 
 from .columns.schema import Frame, Schema, is_one_row, of_array, with_text_names
 from .columns.table import Floats, Table
+from .conformal import FILE, ClassSets, Intervals, Masks, Uncertainty, check_coverage, read_uncertainty
 from .ensemble import Ensemble
-from .errors import InputError
+from .errors import InputError, ModelFileError
 from .labels import labels_from_json
 from .models import load_model
-from .models.fitted import Fitted
+from .models.fitted import Fitted, FittedModel
 from .serialization import check_files, read_sealed, reading
 
 # A prediction is cut into pieces of this many rows, so that memory does not grow with the table.
 CHUNK_ROWS = 50_000
 UNCHECKED = ("manifest.json", "README.txt", "requirements.txt")  # the manifest checks itself; texts are for people
 FEW_ROWS = 500  # up to here starting threads costs more than it saves
+
+_NO_SCORES = (
+    f"{{method}} needs the scores of the validation rows ({FILE}), which this model does not have: it is of an earlier "
+    "version. Continue its run for a moment (resume, or windvane resume RUN --time 1s) and save it again, or call fit."
+)
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,18 @@ class EnsemblePredictor:
     ensemble: Ensemble
     models: Sequence[Sequence[Fitted]]  # for each member those of its folds, whose predictions are averaged
     threads: int = 1  # how many models predict at once, on more than a few rows
+    uncertainty: Uncertainty | None = None  # of a number its intervals, else sets of classes
 
     def predict_raw(self, table: Table) -> Floats:
         """Blend the members: probabilities of shape (n, n_classes), or numbers of shape (n,)."""
+        blend = self.blend(table)
+        return blend if self.classes is None else self.ensemble.calibrate(blend)
+
+    def blend(self, table: Table) -> Floats:
+        """Average the members, before the calibration; shape as of `predict_raw`."""
         if table.n_rows > CHUNK_ROWS:
             pieces = np.array_split(np.arange(table.n_rows), -(-table.n_rows // CHUNK_ROWS))
-            return np.concatenate([self.predict_raw(table.take(rows)) for rows in pieces])
+            return np.concatenate([self.blend(table.take(rows)) for rows in pieces])
         blend = np.zeros(table.n_rows if self.classes is None else (table.n_rows, len(self.classes)))
         shares = [
             (member.weight / len(folds), model)
@@ -57,7 +69,7 @@ class EnsemblePredictor:
         else:
             for weight, model in shares:
                 blend += weight * model.predict(table)
-        return blend if self.classes is None else self.ensemble.calibrate(blend)
+        return blend
 
     def decide(self, probabilities: Floats) -> NDArray[np.intp]:
         """Return the codes of the predicted classes, shape (n,), by the ensemble's threshold, weights or costs."""
@@ -78,6 +90,33 @@ class EnsemblePredictor:
             raise TypeError("the model predicts a number, which has no probabilities of classes")
         return self.predict_raw(self.schema.transform(as_frame(self.schema.one_row(X))))
 
+    def table_intervals(self, table: Table, coverage: Any) -> Floats:
+        """Predict lower and upper ends of intervals, shape (n, 2); InputError if there are none of this coverage."""
+        if self.classes is not None:
+            raise InputError("predict_interval is for numbers, but the model predicts classes. Allowed: predict_set.")
+        if not isinstance(self.uncertainty, Intervals):
+            raise ModelFileError(_NO_SCORES.format(method="predict_interval"))
+        limit = self.uncertainty.scores.limit(check_coverage(coverage))
+        return self.uncertainty.apply(self.predict_raw(table), limit)
+
+    def table_sets(self, table: Table, coverage: Any, by_class: bool, allow_empty: bool) -> Masks:
+        """Predict sets of classes, shape (n, n_classes); InputError if there are none of this coverage."""
+        if self.classes is None:
+            raise InputError("predict_set is for classes, but the model predicts numbers. Allowed: predict_interval.")
+        if not isinstance(self.uncertainty, ClassSets):
+            raise ModelFileError(_NO_SCORES.format(method="predict_set"))
+        limits = self.uncertainty.limits(check_coverage(coverage), self.classes, by_class)
+        return self.uncertainty.apply(self.blend(table), limits, allow_empty)
+
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> Floats:
+        """Predict the lower and upper ends of intervals, shape (n, 2)."""
+        return self.table_intervals(self.schema.transform(as_frame(self.schema.one_row(X))), coverage)
+
+    def predict_set(self, X: Any, coverage: float = 0.9, *, by_class: bool = False, allow_empty: bool = False) -> Masks:
+        """Predict whether a class is in the set of a row, shape (n, n_classes), columns in the order of `classes`."""
+        table = self.schema.transform(as_frame(self.schema.one_row(X)))
+        return self.table_sets(table, coverage, by_class, allow_empty)
+
 
 def load_predictor(folder: Path) -> EnsemblePredictor:
     """Open a saved or exported folder.
@@ -87,12 +126,49 @@ def load_predictor(folder: Path) -> EnsemblePredictor:
     manifest = read_sealed(folder / "manifest.json")
     check_files(folder, manifest.get("files"), UNCHECKED)
     ensemble = Ensemble.from_json(manifest.get("ensemble"))
-    models: list[list[Fitted]] = []
-    for folders in member_folders(folder, ensemble):
-        models.append([load_model(one, n_bagged=len(folders)) for one in folders])
+    folders = member_folders(folder, ensemble)
+    models: list[list[Fitted]] = [[load_model(one, n_bagged=len(folds)) for one in folds] for folds in folders]
     with reading(folder / "manifest.json"):
         schema, classes = Schema.from_json(manifest["schema"]), classes_from_json(manifest["classes"])
-    return EnsemblePredictor(schema, classes, ensemble, models)
+    uncertainty = read_uncertainty(folder / FILE, ensemble, 0 if classes is None else len(classes))
+    predictor = EnsemblePredictor(schema, classes, ensemble, models, uncertainty=uncertainty)
+    check_predictor(predictor, folder / "manifest.json", folders)
+    return predictor
+
+
+def check_predictor(predictor: EnsemblePredictor, manifest: Path, folders: Sequence[Sequence[Path]]) -> None:
+    """Raise ModelFileError where the columns, classes and models of a folder do not belong together.
+
+    Each model predicts a few rows with missing, usual and unseen values. `folders` are those of the models.
+    """
+    classes = predictor.classes
+    with reading(manifest):
+        table = predictor.schema.example()
+        if classes is not None and (classes.ndim != 1 or not pd.Index(classes).is_unique):
+            raise ValueError(f"classes {classes.tolist()}")
+        if not all(folders):
+            raise ValueError("a member of the ensemble has no model")
+        shape = (table.n_rows,) if classes is None else (table.n_rows, len(classes))
+        if classes is not None:
+            calibrated = predictor.ensemble.calibrate(np.full(shape, 1 / len(classes)))
+            decisive = predictor.ensemble.decision_values(calibrated)
+            if not calibrated.shape == decisive.shape == shape or not np.isfinite([calibrated, decisive]).all():
+                raise ValueError(f"calibration and decisions are not those of {len(classes)} classes")
+    for models, folds in zip(predictor.models, folders, strict=True):
+        for model, folder in zip(models, folds, strict=True):
+            if not isinstance(model, FittedModel):  # of a family of the user's own
+                continue
+            with reading(folder / "encoder.json"):
+                model.encoder.check(table)
+            try:
+                with np.errstate(all="ignore"):
+                    found = model.predict(table)
+                if found.shape != shape or not np.isfinite(found).all():
+                    raise ValueError(f"predictions of the shape {found.shape}, or not finite, for {shape}")
+            except Exception as error:  # the libraries have exceptions of their own
+                raise ModelFileError(
+                    f"{folder / 'model.json'} does not belong to {manifest.name}, or is damaged: {error!r}."
+                ) from error
 
 
 def member_folders(folder: Path, ensemble: Ensemble) -> list[list[Path]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from windvane.data.task import Task
 from windvane.errors import MetricError
 from windvane.evaluation.bootstrap import bootstrap_standard_error
-from windvane.evaluation.calibration import Loss, fit_decision_weights, fit_temperature
+from windvane.evaluation.decisions.calibration import Loss, fit_decision_weights, fit_temperature
 from windvane.evaluation.metrics import round_loss, significant_digits
 from windvane.models.linear import Linear
 from windvane.runtime.columns.table import PIXELS, Floats
@@ -129,7 +129,7 @@ class EnsembleBuilder:
     """
 
     def __init__(self, problem: Problem, directory: RunDirectory, size: int, max_seconds: float = float("inf")) -> None:
-        self.directory, self.size, self.max_seconds = directory, size, max_seconds
+        self.problem, self.directory, self.size, self.max_seconds = problem, directory, size, max_seconds
         self.counts_time = True  # False: the clock has no say unless the time would not suffice
         self._task: Task = problem.task
         self._metric = problem.metric
@@ -148,7 +148,9 @@ class EnsembleBuilder:
         `finish` also fits the temperature or the decision weights.
         """
         started = time.perf_counter()
-        pool = [(trial, self._read(trial)) for trial in candidates(trials, self._task.n_rows)]
+        pool = [
+            (trial, self._read(trial.number, trial.checkpoint or "")) for trial in candidates(trials, self._task.n_rows)
+        ]
         known = [(trial, single) for trial, single in pool if single is not None]
         most_calls = self._max_metric_calls(known[0][1]) if known else 0.0
         if most_calls < self.size * len(known):
@@ -182,6 +184,14 @@ class EnsembleBuilder:
         final_members = tuple(replace(member, folds=folds) for member, folds in zip(members, kept, strict=True))
         self.seconds = time.perf_counter() - started
         return Ensemble(final_members, final, temperature, decision_weights)
+
+    def blend(self, ensemble: Ensemble) -> Floats | None:
+        """Blend the validation predictions of an ensemble, before its temperature; None if a member has none."""
+        singles = [self._read(member.number, member.checkpoint) for member in ensemble.members]
+        known = [single for single in singles if single is not None]
+        if len(known) < len(singles):
+            return None
+        return np.asarray(np.tensordot([member.weight for member in ensemble.members], np.stack(known), axes=1))
 
     def _max_metric_calls(self, single: Singles) -> float:
         """Return how often the metric may be computed in one build."""
@@ -221,8 +231,8 @@ class EnsembleBuilder:
         """Return the probability of each row's class, shape (m, v)."""
         return np.ascontiguousarray(singles[:, np.arange(singles.shape[1]), self._target])
 
-    def _read(self, trial: Trial) -> Singles | None:
-        key = (trial.number, trial.checkpoint or "")
+    def _read(self, number: int, checkpoint: str) -> Singles | None:
+        key = (number, checkpoint)
         if key not in self._predictions:
             try:
                 array: Singles = np.load(self.directory.checkpoint(*key) / "valid.npy")

@@ -24,7 +24,7 @@ from windvane.data.table_io import read_table, write_table
 from windvane.data.target import TaskType, choose_positive, counted_rows, encode_target, written_form
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, RunError, unknown_name_error
-from windvane.evaluation.identifiers import find_identifiers, useless_columns
+from windvane.evaluation.columns.identifiers import find_identifiers, useless_columns
 from windvane.evaluation.metrics import Metric, check_own_metric, get_metric
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import DataSplit, Family

@@ -13,15 +13,15 @@ import numpy as np
 from windvane import persistence
 from windvane.errors import DiskError, MetricError, NoModelError, RunError, RunMismatchError
 from windvane.evaluation.baseline import ConstantBaseline
+from windvane.evaluation.decisions.thresholds import DecisionTuning
 from windvane.evaluation.metrics import Metric
-from windvane.evaluation.thresholds import DecisionTuning
 from windvane.models import FAMILIES
 from windvane.models.base import Family
 from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.labels import labels_from_json, labels_to_json
-from windvane.runtime.predictor import classes_from_json
+from windvane.runtime.predictor import check_predictor, classes_from_json
 from windvane.runtime.serialization import temporary_folder
 from windvane.search.constant import constant_baseline
 from windvane.search.ensemble_selection import EnsembleBuilder
@@ -41,6 +41,7 @@ from windvane.search.strategy.policy import Policy
 from windvane.search.strategy.portfolio import PortfolioEntry
 from windvane.search.strategy.scheduler import Scheduler
 from windvane.search.trial import Trial
+from windvane.search.uncertainty import learn_uncertainty
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.messages import RunContext, pack_objects, session_objects
 from windvane.search.workers.pool import WorkerPool
@@ -266,6 +267,7 @@ def run_search(
     last = (search.budget.now(), min(t.loss for t in history.trials if t.usable), ensemble.loss)
     curve = [*curve, *search.curve, last]
     constant = constant_baseline(problem)
+    uncertainty = learn_uncertainty(search.builder, problem, ensemble)
     if directory.read_tuning() is not None:
         warnings.warn(
             "The threshold or the costs that were set for the earlier ensemble do not hold for the new one: call "
@@ -274,6 +276,8 @@ def run_search(
             stacklevel=2,
         )
     try:
+        if uncertainty is not None:
+            directory.write_uncertainty(uncertainty, ensemble)
         directory.write_ensemble(ensemble, curve, constant)
     except DiskError as error:
         if not search.error:  # else said already
@@ -289,6 +293,7 @@ def run_search(
     )
     if not settings.keep_data:
         directory.drop(directory.data)
+    predictor = replace(predictor, uncertainty=uncertainty)
     return SearchResult(predictor, history.trials, curve, prepared.policy, constant)
 
 
@@ -311,7 +316,7 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
     if ensemble is None and not directory.data.exists():
         raise NoModelError(f"The run in {str(directory.root)!r} has no ensemble, and its data were not kept.")
     resolved = persistence.resolve_metric(manifest, metric)
-    constant = directory.read_constant()
+    constant, uncertainty = directory.read_constant(), None
     if ensemble is None:
         problem = _read_data(directory, manifest, resolved)
         constant = constant_baseline(problem)
@@ -322,6 +327,7 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
         left = _without_damaged(history.trials, damaged - replaced)
         ensemble = builder.build(left, finish=True)
         ensemble = ensemble and _whole_ensemble(ensemble, left, directory, builder)
+        uncertainty = ensemble and learn_uncertainty(builder, problem, ensemble)
     if ensemble is None:
         raise NoModelError(
             f"The run in {str(directory.root)!r} has no usable model yet:\n" + describe_failures(history.trials)
@@ -330,6 +336,10 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
     predictor = persistence.open_predictor(
         manifest, ensemble, folders, root=directory.root, families=families, metric=resolved, threads=threads
     )
+    if predictor.images is None:
+        check_predictor(predictor, directory.root / "manifest.json", folders)
+    uncertainty = uncertainty or directory.read_uncertainty(ensemble, predictor.task.n_classes)
+    predictor = replace(predictor, uncertainty=uncertainty)
     tuning = directory.read_tuning() if ensemble == recorded else None
     policy = Policy(**manifest["policy"])
     return SearchResult(predictor, history.trials, directory.read_curve(), policy, constant, tuning)

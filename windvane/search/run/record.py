@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from windvane.errors import ModelFileError
 from windvane.evaluation.baseline import ConstantBaseline
-from windvane.evaluation.thresholds import DecisionTuning
+from windvane.evaluation.decisions.thresholds import DecisionTuning
 from windvane.search.run.history import PerformanceCurve
 from windvane.search.strategy.policy import Policy
 from windvane.search.trial import Trial

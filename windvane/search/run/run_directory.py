@@ -11,6 +11,7 @@
       features/         networks whose features of images are the table; a folder for each
       trials/00012/checkpoint_0003/   validation predictions and the model of every fold
       ensemble.json     weights of the members, calibration, decision; losses over time, constant baseline
+      uncertainty.json  scores of the validation rows, for prediction intervals and sets
       log.txt           what the libraries print in the workers
       test/             rows that the search did not see, and the score on them
       tmp/              scratch files of the workers; deleted when a fit ends
@@ -29,8 +30,10 @@ from typing import IO, Any
 
 from windvane.errors import ModelFileError, RunError, RunLockedError
 from windvane.evaluation.baseline import ConstantBaseline
-from windvane.evaluation.thresholds import DecisionTuning
+from windvane.evaluation.decisions.thresholds import DecisionTuning
 from windvane.persistence import FEATURES, FORMAT, read_manifest
+from windvane.runtime.conformal import FILE as UNCERTAINTY
+from windvane.runtime.conformal import Uncertainty, read_uncertainty, write_uncertainty
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.serialization import read_sealed, sync, write_sealed, writing
 from windvane.search.run.checkpoint import REFITTED, drop_damaged, is_whole, read_whole_checkpoint
@@ -47,6 +50,7 @@ class RunDirectory:
         self.trials = root / "trials"
         self.history = root / "history.jsonl"
         self.log = root / "log.txt"
+        self.uncertainty = root / UNCERTAINTY
         self.temporary = root / "tmp"
         self._lock: IO[str] | None = None
 
@@ -165,6 +169,18 @@ class RunDirectory:
         for beside in ("curve", "constant", "tuning"):
             record.pop(beside, None)
         return Ensemble.from_json(record) if record else None
+
+    def write_uncertainty(self, uncertainty: Uncertainty, ensemble: Ensemble) -> None:
+        """Write what the intervals or sets of an ensemble need; raises DiskError if the disk is full or read-only."""
+        with writing(self.uncertainty, "All trials and their checkpoints are safe."):
+            write_uncertainty(self.uncertainty, uncertainty, ensemble)
+
+    def read_uncertainty(self, ensemble: Ensemble, n_classes: int) -> Uncertainty | None:
+        """Read it (`n_classes` is 0 for a number); None if there is none of this ensemble, or it is damaged."""
+        try:
+            return read_uncertainty(self.uncertainty, ensemble, n_classes)
+        except ModelFileError:
+            return None
 
     def damaged_members(self, ensemble: Ensemble) -> set[int]:
         """Return the numbers of the trials whose checkpoint is not as it was written, every file of it."""

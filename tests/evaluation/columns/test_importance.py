@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression
 from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
 from windvane.errors import InputError
-from windvane.evaluation.importance import MAX_ROWS, encoded_columns, feature_importance, matrix_columns
+from windvane.evaluation.columns.importance import MAX_ROWS, encoded_columns, feature_importance, matrix_columns
 from windvane.evaluation.metrics import Metric
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.ensemble import Ensemble

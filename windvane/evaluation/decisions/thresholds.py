@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 
 from windvane.errors import InputError, check_number
 from windvane.evaluation.bootstrap import bootstrap_standard_error
-from windvane.evaluation.calibration import fit_decision_weights
+from windvane.evaluation.decisions.calibration import fit_decision_weights
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.predictions import Predictions
 from windvane.runtime.columns.table import Floats

@@ -16,7 +16,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from windvane.errors import InputError
 from windvane.evaluation.bootstrap import bootstrap_standard_error
-from windvane.evaluation.calibration import (
+from windvane.evaluation.decisions.calibration import (
     apply_fitted,
     expected_calibration_error,
     fit_calibration,

@@ -16,10 +16,8 @@ from sklearn import metrics as sk
 
 from windvane.data.task import Task
 from windvane.errors import InputError
-from windvane.evaluation.calibration import fit_calibration
-from windvane.evaluation.metrics import get_metric
-from windvane.evaluation.predictions import Predictions
-from windvane.evaluation.thresholds import (
+from windvane.evaluation.decisions.calibration import fit_calibration
+from windvane.evaluation.decisions.thresholds import (
     DecisionTuning,
     check_costs,
     chosen_by_hand,
@@ -30,6 +28,8 @@ from windvane.evaluation.thresholds import (
     tune_decision,
     with_threshold,
 )
+from windvane.evaluation.metrics import get_metric
+from windvane.evaluation.predictions import Predictions
 from windvane.runtime.columns.table import Table
 from windvane.runtime.ensemble import Ensemble
 

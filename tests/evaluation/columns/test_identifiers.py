@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from windvane.data.column_types import infer_schema
-from windvane.evaluation.identifiers import find_identifiers, useless_columns
+from windvane.evaluation.columns.identifiers import find_identifiers, useless_columns
 
 N = 400
 RNG = np.random.default_rng(0)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from windvane.evaluation.importance import matrix_columns
+from windvane.evaluation.columns.importance import matrix_columns
 from windvane.evaluation.metric_functions import r2, roc_auc
 from windvane.runtime.columns.schema import Column, Schema
 from windvane.runtime.columns.table import Floats, Table

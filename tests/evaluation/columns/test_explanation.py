@@ -15,8 +15,8 @@ from scipy.special import softmax
 
 from windvane.data.column_types import infer_schema
 from windvane.errors import InputError
-from windvane.evaluation.explanation import Sampling, explain, shapley_values
-from windvane.evaluation.importance import encoded_columns
+from windvane.evaluation.columns.explanation import Sampling, explain, shapley_values
+from windvane.evaluation.columns.importance import encoded_columns
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Table
 

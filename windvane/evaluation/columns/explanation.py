@@ -21,7 +21,7 @@ import pandas as pd
 
 from windvane.data.files import to_frame
 from windvane.errors import InputError, unknown_name_error
-from windvane.evaluation.importance import EncodedColumn, encoded_columns
+from windvane.evaluation.columns.importance import EncodedColumn, encoded_columns
 from windvane.evaluation.predictions import FittedEnsemble
 from windvane.runtime.columns.column_values import to_canonical_text
 from windvane.runtime.columns.table import Floats, Integers, Table
