@@ -1564,7 +1564,7 @@ class AutoImageClassifier(AutoMLClassifier):
         float
             Higher is better; errors such as log loss are negative, as in scikit-learn.
         """
-        return super().score(*self._labelled(X, y), sample_weight)
+        return AutoML.score(self, *self._labelled(X, y), sample_weight)  # super() would be the mixin, with the accuracy
 
     def evaluate(
         self,

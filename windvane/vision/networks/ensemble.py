@@ -76,8 +76,9 @@ class _Calibration(nn.Module):
         super().__init__()
         self.temperature = ensemble.temperature
         self.has_knots = ensemble.calibration is not None
-        for name, row in zip(("knots", "values"), ensemble.calibration or ((), ()), strict=True):
-            self.register_buffer(name, _tensor(row))
+        if ensemble.calibration is not None:  # torch.export cannot write empty tensors
+            for name, row in zip(("knots", "values"), ensemble.calibration, strict=True):
+                self.register_buffer(name, _tensor(row))
 
     def forward(self, blend: Tensor) -> Tensor:
         if self.has_knots:  # straight lines between the knots, level beyond the last
