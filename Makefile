@@ -61,8 +61,10 @@ bench: $(VENV)/dev.stamp  ## the script behind the comparison in the README: hou
 	$(BIN)/python -m benchmarks.peers.compare run --systems windvane --seeds 0 1 2
 	$(BIN)/python -m benchmarks.peers.compare table
 
-campaign: $(VENV)/dev.stamp  ## faults, mutated files and odd tables that have no result yet: an hour or two
+campaign: $(VENV)/dev.stamp  ## faults, mutated files and odd tables that have no result yet, or a broken one: an hour
 	$(BIN)/python -m benchmarks.reliability.campaign run
+	$(BIN)/python -m benchmarks.reliability.campaign again
+	$(BIN)/python -m benchmarks.pages fill
 	$(BIN)/python -m benchmarks.reliability.campaign table
 
 clean:  ## remove all that is made here

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from typer.testing import CliRunner
 
 from windvane import AutoImageClassifier, InputError, load
 from windvane.cli import app
+from windvane.data.images.checks import decode_squares
 from windvane.errors import RunMismatchError
 
 
@@ -48,7 +52,9 @@ def test_the_best_of_a_folder(fitted: AutoImageClassifier, folder: Path) -> None
     assert fitted.classes_.tolist() == sorted(KINDS)
     assert fitted.test_score_ > -np.log(3)  # better than a guess by frequency
     assert fitted.score(folder / "test") == pytest.approx(fitted.test_score_)
-    assert len(fitted.leaderboard()) == 2
+    assert fitted.leaderboard()["family"].tolist().count("constant") == 1 and len(fitted.leaderboard()) == 3
+    found = fitted.evaluate(folder / "test")
+    assert found.metrics["score"].iloc[0] == pytest.approx(-fitted.test_score_) and found.classes is not None
     assert fitted.policy_.name == "cv5"  # few images
 
 
@@ -155,9 +161,35 @@ def test_bad_images_get_one_error(X: object, y: object, message: str, weights: s
         automl(weights).fit(X, y)
 
 
+def test_one_network_and_an_exported_folder_predict_the_same(
+    fitted: AutoImageClassifier, folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    import torch
+
+    files = sorted((folder / "test").rglob("*.png"))
+    expected = fitted.predict_proba(files)
+    network = fitted.to_torch()
+    assert network.classes == fitted.classes_.tolist()
+    squares = np.empty((len(files), network.image_size, network.image_size, 3), np.uint8)
+    decode_squares(files, squares, np.arange(len(files)))
+    with torch.inference_mode():
+        found = network(torch.from_numpy(squares).permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    fitted.export(tmp_path / "birds")
+    words = [sys.executable, "-I", str(tmp_path / "birds" / "predictor.py"), str(folder / "test")]
+    done = subprocess.run([*words, "--proba"], capture_output=True, text=True, check=True)
+    table = pd.read_csv(io.StringIO(done.stdout), index_col="name").loc[[f.parent.name + "/" + f.name for f in files]]
+    assert list(table) == fitted.classes_.tolist()
+    np.testing.assert_allclose(table.to_numpy(), expected, atol=1e-4)
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    labels = pd.read_csv(io.StringIO(done.stdout), index_col="name").loc[table.index, "prediction"]
+    assert labels.tolist() == fitted.predict(files).tolist()
+
+
 def test_what_is_for_tables_says_so(fitted: AutoImageClassifier, tmp_path: Path) -> None:
     for call in (
-        lambda: fitted.export(tmp_path / "out"),
         fitted.to_sklearn,
         lambda: fitted.refit([], []),
         lambda: fitted.feature_importance([], []),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,23 @@ def test_each_way_out_predicts_the_same(model: AutoClassifier, tmp_path: Path) -
     np.testing.assert_array_equal(load(tmp_path / "saved").predict_proba(X), wanted)
     np.testing.assert_allclose(model.to_sklearn().predict_proba(X), wanted, rtol=0, atol=1e-12)
     assert model.report(tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_the_first_fit_of_a_process_can_be_deleted() -> None:
+    """optuna keeps the errors of its first import, whose frames must not hold the estimator and its data."""
+    script = """
+import gc, weakref
+from sklearn.datasets import load_iris
+from windvane import AutoClassifier
+X, y = load_iris(return_X_y=True)
+model = AutoClassifier(n_trials=1, n_jobs=1, random_state=0, verbose=0, families=["linear"]).fit(X, y)
+alive = weakref.ref(model)
+del model
+gc.collect()
+assert alive() is None
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_predictions_are_explained_with_and_without_the_data(model: AutoClassifier, tmp_path: Path) -> None:

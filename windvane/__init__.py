@@ -6,6 +6,8 @@ The public names:
 - `describe`: look at a table before anything is learned from it
 - `load`: open a saved model or a run directory
 - `Metric`: your own metric
+- `Evaluation`: how well a model predicts rows with a known target
+- `DecisionTuning`, `Calibration`: a tuned threshold, calibrated probabilities
 - `Trial`: one configuration and its result
 - `FAMILIES`: the families of models, by name
 - `SklearnFamily`: a family made of any scikit-learn estimator
@@ -46,7 +48,10 @@ from windvane.version import VERSION as __version__
 if TYPE_CHECKING:
     from windvane.automl import AutoClassifier, AutoImageClassifier, AutoRegressor, load
     from windvane.errors import DiskError, InputError, ModelFileError, NoModelError, RunError, WindvaneError
+    from windvane.evaluation.calibration import Calibration
+    from windvane.evaluation.evaluation import Evaluation
     from windvane.evaluation.metrics import Metric
+    from windvane.evaluation.thresholds import DecisionTuning
     from windvane.models import FAMILIES
     from windvane.models.sklearn_family import SklearnFamily
     from windvane.report.description import describe
@@ -57,7 +62,10 @@ __all__ = [
     "AutoClassifier",
     "AutoImageClassifier",
     "AutoRegressor",
+    "Calibration",
+    "DecisionTuning",
     "DiskError",
+    "Evaluation",
     "InputError",
     "Metric",
     "ModelFileError",
@@ -77,6 +85,9 @@ _MODULES = {
     **dict.fromkeys(
         ("DiskError", "InputError", "ModelFileError", "NoModelError", "RunError", "WindvaneError"), "errors"
     ),
+    "Calibration": "evaluation.calibration",
+    "DecisionTuning": "evaluation.thresholds",
+    "Evaluation": "evaluation.evaluation",
     "Metric": "evaluation.metrics",
     "FAMILIES": "models",
     "SklearnFamily": "models.sklearn_family",

@@ -22,23 +22,38 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from windvane import persistence
+from windvane.data.files import to_frame
 from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.target import TaskType, counted_rows, encode_target
-from windvane.errors import DiskError, InputError, RunError, check_integer, check_usable
+from windvane.errors import DiskError, InputError, RunError, WindvaneError, check_integer, check_usable
+from windvane.evaluation.calibration import Calibration, fit_calibration
+from windvane.evaluation.evaluation import Evaluation, columns_for_segments, evaluate
 from windvane.evaluation.explanation import Explanation, Sampling, explain
 from windvane.evaluation.importance import feature_importance
+from windvane.evaluation.metrics import get_metric
 from windvane.evaluation.predictions import Predictions
 from windvane.evaluation.score_text import natural_score
-from windvane.models import FAMILIES, IMAGE_DEFAULT
+from windvane.evaluation.thresholds import (
+    DecisionTuning,
+    check_costs,
+    chosen_by_hand,
+    threshold_of,
+    transfer_decision,
+    tune_decision,
+)
+from windvane.models import FAMILIES, IMAGE_DEFAULT, LAST_RESORT
 from windvane.models.base import DataSplit
 from windvane.models.image_network import FineTune, check_weights, installed_weights
+from windvane.models.search_space import import_optuna
 from windvane.persistence import Predictor
 from windvane.progress import CountProgress, Progress
 from windvane.runtime.columns.table import Table
-from windvane.runtime.serialization import delete_with, temporary_folder
+from windvane.runtime.ensemble import Ensemble
+from windvane.runtime.serialization import DAMAGE, delete_with, temporary_folder
 from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
+from windvane.search.out_of_fold import out_of_fold
 from windvane.search.problem import PreparedProblem, Problem, check_test_rows, choose_families, prepare_problem
 from windvane.search.refit import refit_ensemble
 from windvane.search.run.history import leaderboard, performance_over_time
@@ -59,6 +74,7 @@ from windvane.search.search import Callback
 from windvane.search.strategy.policy import Policy
 from windvane.search.strategy.portfolio import PortfolioEntry, read_portfolio
 from windvane.search.trial import Trial
+from windvane.search.trial_scores import score_trials
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.pool import WorkerPool, affordable_workers
 from windvane.settings import Settings, parse_seconds, resolve_jobs
@@ -230,6 +246,7 @@ class AutoML(BaseEstimator):
         settings = replace(settings, n_jobs=pool.n_workers)
         directory = None
         try:
+            import_optuna()
             prepared = prepare(settings)
             for warning in prepared.warnings:
                 warnings.warn(warning, UserWarning, stacklevel=3)
@@ -291,6 +308,7 @@ class AutoML(BaseEstimator):
         settings = replace(Settings.check(self), time_budget=seconds, n_trials=n_trials, run_dir=directory.root)
         pool = self._start_workers(settings, dask_client)
         try:
+            import_optuna()
             directory.lock()
             prepared = open_run(directory, self._families_to_search(), self._own_metric)
             settings = replace(settings, seed=prepared.problem.seed, n_jobs=pool.n_workers)
@@ -373,24 +391,92 @@ class AutoML(BaseEstimator):
         if not known.issuperset(member.number for member in predictor.ensemble.members):
             raise RunError(f"refit needs the configurations of the trials. {self._where_the_run_is()}")
         folder = self._folder() / "refit"
-        families = {**FAMILIES, **choose_families(self.families)}
+        families = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **choose_families(self.families)}
+        import_optuna()
         self._test_score = None
         self.predictor_ = refit_ensemble(predictor, self.trials_, families, DataSplit(table, target, weight), folder)
         return self
 
-    def leaderboard(self) -> pd.DataFrame:
-        """Rank all trials of the run.
+    @_numpy_defaults
+    def evaluate(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        by: Any = None,
+        sample_weight: Any = None,
+        metrics: Any = None,
+        n_worst: int = 10,
+        random_state: int = 0,
+    ) -> Evaluation:
+        """Evaluate the model on rows with a known target: scores, classes, segments, worst rows.
+
+        Parameters
+        ----------
+        X, y
+            n rows with their target, preferably rows that were not trained on. Every class of y must be one of
+            training, and no value may be missing.
+        by
+            Name of a column of X, several names, or n values, for the score of each segment: values of few distinct
+            ones, else five bins of about equal counts. The column need not be one that the model reads.
+        sample_weight
+            n weights for every score, or None; rows of weight 0 do not count.
+        metrics
+            More metrics: names, scikit-learn scorers or `windvane.Metric`; None for the usual ones of the task. The
+            run's metric always comes first.
+        n_worst
+            Number of rows in ``worst_rows``.
+        random_state
+            Seed of the bootstrap.
+
+        Returns
+        -------
+        Evaluation
+            Prints as text, shows as HTML in notebooks; ``to_json()`` and ``report(path)`` write it.
+        """
+        predictor = self._predictor
+        test = Predictions.of_test(predictor, X, y, sample_weight, owner=type(self).__name__)
+        frame = to_frame(X) if predictor.images is None else None
+        columns = frame if isinstance(frame, pd.DataFrame) else None
+        found = columns_for_segments(by, columns, test.table.n_rows)
+        segments = {name: values[test.rows] for name, values in found.items()}
+        return evaluate(
+            test,
+            predictor.metric,
+            predictor.task,
+            predictor.classes,
+            metrics=metrics,
+            segments=segments,
+            columns=columns,
+            n_worst=n_worst,
+            seed=random_state,
+        )
+
+    @_numpy_defaults
+    def leaderboard(self, X_test: Any = None, y_test: Any = None) -> pd.DataFrame:
+        """Rank all trials of the run, and a constant prediction.
+
+        Parameters
+        ----------
+        X_test, y_test
+            Rows that the search did not see, for the score of every trial's models on them. A saved model has the
+            models of its ensemble alone; the others have no score.
 
         Returns
         -------
         pandas.DataFrame
             One row for each trial, best validation loss first, indexed by rank. That loss helped to choose the
-            ensemble, so it is optimistic.
+            ensemble, so it is optimistic. ``test_score`` is as in `score`: higher is better. ``baseline`` marks the
+            constant (class frequencies, mean or median; without a number), the first linear model and LightGBM by
+            default, all evaluated on the same folds.
         """
         ensemble = self._predictor.ensemble  # raises first if the model is not fitted
         if not self.trials_:
             raise RunError(f"There is no leaderboard without trials. {self._where_the_run_is()}")
-        return leaderboard(self.trials_, ensemble)
+        if (X_test is None) != (y_test is None):
+            raise InputError("X_test and y_test belong together; only one of them was given.")
+        scores = None if X_test is None else self._score_trials(X_test, y_test)
+        return leaderboard(self.trials_, ensemble, self.constant_, scores)
 
     @property
     def policy_(self) -> Policy:
@@ -554,6 +640,17 @@ class AutoML(BaseEstimator):
 
         return to_sklearn(self._predictor_of_tables("to_sklearn"), self._select_without)
 
+    def _score_trials(self, X_test: Any, y_test: Any) -> dict[int | None, float]:
+        """Score every trial, and the constant under None, on rows that the search did not see."""
+        predictor, metric = self._predictor, self._predictor.metric
+        test = Predictions.of_test(predictor, X_test, y_test, owner=type(self).__name__)
+        known = choose_families(self.families)
+        with CountProgress("windvane: trials scored", quiet=self.verbose == 0) as progress:
+            scores = score_trials(predictor, self.trials_, self._run_directory, known, test, progress.update)
+        if self.constant_ is not None:
+            scores[None] = natural_score(metric, test.constant_score(metric, self.constant_.values))
+        return scores
+
     @property
     def _predictor(self) -> Predictor:
         check_is_fitted(self, "predictor_")
@@ -561,11 +658,40 @@ class AutoML(BaseEstimator):
 
     def _select_without(self, families: Collection[str], numbers: Collection[int]) -> Predictor | None:
         directory = self._run_directory
-        folders = [folder for folders in self._predictor.folders for folder in folders]
-        if directory is None or any(directory.trials not in folder.parents for folder in folders):  # after refit
+        if directory is None or self._is_refitted(directory):
             return None
-        known = choose_families(self.families)
-        return select_without(directory, self._predictor, self.ensemble_size, known, families, numbers)
+        known, chosen = choose_families(self.families), self._predictor.ensemble
+        found = select_without(directory, self._predictor, self.ensemble_size, known, families, numbers)
+        if found is None or self.tuning_ is None:
+            return found
+        # The user's decision holds for any ensemble.
+        decided = replace(
+            found.ensemble,
+            temperature=chosen.temperature,
+            calibration=chosen.calibration,
+            decision_weights=chosen.decision_weights,
+            costs=chosen.costs,
+        )
+        found = replace(found, ensemble=decided)
+        validation = self._out_of_fold(found)
+        loss = float("nan") if validation is None else validation.loss(found.metric)
+        return replace(found, ensemble=replace(decided, loss=loss))
+
+    def _is_refitted(self, directory: RunDirectory) -> bool:
+        """Whether other models predict than those of the run's trials."""
+        folders = [folder for folders in self._predictor.folders for folder in folders]
+        return any(directory.trials not in folder.parents for folder in folders)
+
+    def _out_of_fold(self, predictor: Predictor) -> Predictions | None:
+        """Predict the validation rows by models that did not train on them; None if they were not kept."""
+        directory = self._run_directory
+        if directory is None:
+            return None
+        try:
+            problem = Problem.read(directory.data, predictor.metric)
+        except RunError:  # keep_data=False
+            return None
+        return out_of_fold(predictor, problem, directory, can_predict=False)
 
     @property
     def _run_directory(self) -> RunDirectory | None:
@@ -584,7 +710,7 @@ class AutoML(BaseEstimator):
         )
 
     def _record(self) -> RunRecord:
-        return RunRecord(self.trials_, self.curve_, self._policy, self._test_score)
+        return RunRecord(self.trials_, self.curve_, self._policy, self._test_score, self.constant_, self.tuning_)
 
     def _score_test(self, directory: RunDirectory, X_test: Any = None, y_test: Any = None) -> None:
         """Score rows that the search did not see: given now, or kept when the run began."""
@@ -706,6 +832,7 @@ class AutoML(BaseEstimator):
         self.trials_: list[Trial] = result.trials
         self.curve_ = result.curve
         self._policy = result.policy
+        self.constant_, self.tuning_ = result.constant, result.tuning
         self._set_predictor(result.predictor)
 
     def _set_predictor(self, predictor: Predictor) -> None:
@@ -752,7 +879,206 @@ class AutoML(BaseEstimator):
         return tags
 
 
-class AutoClassifier(ClassifierMixin, AutoML):
+class AutoMLClassifier(ClassifierMixin, AutoML):
+    """What the classifiers share beside `AutoML`: from probabilities to labels, and calibration."""
+
+    @property
+    def threshold_(self) -> float | None:
+        """Probability of the positive one of two classes above which it is predicted; None for more classes."""
+        predictor = self._predictor
+        positive = predictor.metric.positive
+        return None if positive is None else threshold_of(predictor.ensemble, positive)
+
+    def set_threshold(self, value: float | None) -> Self:
+        """Predict the positive class above another probability.
+
+        `save`, `export`, `report` and the run directory keep it; `predict_proba` does not change. `fit` and `resume`
+        choose another ensemble, for which it must be set again.
+
+        Parameters
+        ----------
+        value
+            Above 0 and below 1; None to predict the most probable class, also of more than two classes.
+
+        Returns
+        -------
+        self
+            With the new threshold.
+
+        Raises
+        ------
+        InputError
+            If the value is no such number, or there are more than two classes.
+        """
+        predictor = self._predictor
+        positive = predictor.metric.positive
+        if positive is None:
+            if value is not None:
+                raise InputError(
+                    f"set_threshold({value!r}) is for two classes, but there are {predictor.task.n_classes}. Allowed: "
+                    "None for the most probable class, or tune_threshold(costs=...)."
+                )
+            ensemble, tuning = replace(predictor.ensemble, decision_weights=None, costs=None), None
+        else:
+            ensemble, tuning = chosen_by_hand(predictor.ensemble, value, positive, self._out_of_fold(predictor))
+        self._set_decision(ensemble, tuning)
+        return self
+
+    @_numpy_defaults
+    def tune_threshold(
+        self,
+        metric: Any = None,
+        *,
+        precision: float | None = None,
+        recall: float | None = None,
+        costs: Any = None,
+        X: Any = None,
+        y: Any = None,
+        sample_weight: Any = None,
+    ) -> DecisionTuning:
+        """Find the decision that is best on the validation rows, predicted out of fold, and use it.
+
+        Of two classes this is a threshold for the probability of the positive one. Of more, a metric gets a factor for
+        each class, and costs choose the class with the least expected cost. `save`, `export`, `report` and the run
+        directory keep it; `predict_proba` does not change.
+
+        Parameters
+        ----------
+        metric
+            A metric of labels: "f1" (where nothing is given, for two classes; "balanced_accuracy" for more), any name
+            of scikit-learn, a scorer or a `windvane.Metric`.
+        precision, recall
+            Of two classes, the least precision (or recall): the threshold with the highest recall (or precision) that
+            has it.
+        costs
+            Costs of errors: a matrix with a row for each true class and a column for each predicted one, in the order
+            of ``classes_``; a DataFrame with the classes as index and columns; or a mapping of pairs (true, predicted)
+            to costs, in which other errors cost 1.
+        X, y, sample_weight
+            Rows to tune on instead of the validation rows; a saved model has no others.
+
+        Returns
+        -------
+        DecisionTuning
+            The threshold, its score beside that of the most probable class, and the curve over all thresholds.
+
+        Raises
+        ------
+        InputError
+            If more than one goal is given, or no threshold reaches the precision or recall.
+        RunError
+            If there are no validation rows: the model was saved, or the run kept no data.
+
+        Examples
+        --------
+        >>> model.tune_threshold("f1")  # doctest: +SKIP
+        >>> model.tune_threshold(precision=0.9)  # doctest: +SKIP
+        >>> model.tune_threshold(costs={("ill", "well"): 20})  # doctest: +SKIP
+        """
+        predictor = self._predictor
+        positive = predictor.metric.positive
+        goals = {"metric": metric, "precision": precision, "recall": recall, "costs": costs}
+        given = [name for name, value in goals.items() if value is not None]
+        if len(given) > 1:
+            raise InputError(f"tune_threshold has one goal, but {' and '.join(given)} came.")
+        if positive is None and (precision is not None or recall is not None):
+            raise InputError(
+                f"{given[0]} is for two classes, but there are {predictor.task.n_classes}. Allowed: metric or costs."
+            )
+        if not given:
+            metric = "f1" if positive is not None else "balanced_accuracy"
+        assert predictor.classes is not None
+        ensemble, tuning = tune_decision(
+            self._rows_to_tune("tune_threshold", predictor.ensemble, X, y, sample_weight),
+            predictor.classes,
+            positive,
+            metric=None if metric is None else get_metric(metric, predictor.task, predictor.classes, positive),
+            precision=precision,
+            recall=recall,
+            costs=None if costs is None else check_costs(costs, predictor.classes),
+        )
+        self._set_decision(ensemble, tuning)
+        return tuning
+
+    @_numpy_defaults
+    def calibrate(
+        self, method: str = "auto", *, X: Any = None, y: Any = None, sample_weight: Any = None
+    ) -> Calibration:
+        """Make the probabilities agree with frequencies, as learned from the validation rows, predicted out of fold.
+
+        The ranking of the rows by the probability of the positive class stays as it is, and so do the labels where a
+        threshold was tuned or set.
+
+        Parameters
+        ----------
+        method
+            "auto" takes what has the lowest cross-validated log loss, the simpler one where they are equal within the
+            noise; or "none", "temperature" (which a search for log loss learns by itself), and for two classes
+            "isotonic" and "venn_abers".
+        X, y, sample_weight
+            Rows to learn from instead of the validation rows; a saved model has no others.
+
+        Returns
+        -------
+        Calibration
+            The method, with log loss and expected calibration error before and after, cross-validated.
+        """
+        predictor = self._predictor
+        plain = replace(predictor.ensemble, temperature=1.0, calibration=None)
+        rows = self._rows_to_tune("calibrate", plain, X, y, sample_weight)
+        found = fit_calibration(rows.prediction, rows.target, rows.weight, method)
+        after = replace(plain, temperature=found.temperature, calibration=found.knots, decision_weights=None)
+        ensemble, tuning = transfer_decision(predictor.ensemble, after, self.tuning_)
+        self._set_decision(ensemble, tuning)
+        return found
+
+    def _rows_to_tune(self, method: str, ensemble: Ensemble, X: Any, y: Any, sample_weight: Any) -> Predictions:
+        """Return the user's rows, or the validation rows, predicted by this ensemble."""
+        if (X is None) != (y is None):
+            raise InputError("X and y belong together; only one of them was given.")
+        predictor = replace(self._predictor, ensemble=ensemble)
+        if X is not None:
+            return Predictions.of_test(predictor, X, y, sample_weight, owner=type(self).__name__)
+        if sample_weight is not None:
+            raise InputError("sample_weight belongs to X and y, which were not given.")
+        found = self._out_of_fold(predictor)
+        if found is None:
+            raise RunError(
+                f"{method} needs the validation rows, which only a run directory has that kept its data; or pass X and "
+                f"y, rows that were not trained on. {self._where_the_run_is()}"
+            )
+        return found
+
+    def _set_decision(self, ensemble: Ensemble, tuning: DecisionTuning | None) -> None:
+        """Use an ensemble with another decision or calibration, and have the run directory keep it."""
+        metric = self._predictor.metric
+        validation = self._out_of_fold(replace(self._predictor, ensemble=ensemble))
+        if validation is not None:
+            ensemble = replace(ensemble, loss=validation.loss(metric))
+        elif ensemble != self._predictor.ensemble:
+            ensemble = replace(ensemble, loss=float("nan"))  # of the new decision it is not known
+        before = self._predictor.ensemble
+        is_same_score = metric.needs != "labels" and ensemble.calibration == before.calibration
+        is_same_score &= ensemble.temperature == before.temperature
+        self.predictor_ = replace(self._predictor, ensemble=ensemble)
+        self.tuning_ = tuning
+        if not is_same_score:
+            self._test_score = None
+        directory = self._run_directory
+        if directory is None or self._is_refitted(directory):
+            return
+        directory.lock()
+        try:
+            directory.write_ensemble(ensemble, self.curve_, self.constant_, tuning)
+            if not is_same_score:
+                self._score_test(directory)
+            elif self._test_score is not None:
+                update_test_score(directory.test, ensemble, self._test_score)
+        finally:
+            directory.unlock()
+
+
+class AutoClassifier(AutoMLClassifier):
     """Finds the best classifier that a time budget allows.
 
     Parameters
@@ -801,6 +1127,8 @@ class AutoClassifier(ClassifierMixin, AutoML):
         Labels in the order of the columns of `predict_proba`.
     positive_class_
         The positive one of two classes.
+    threshold_
+        Probability of the positive class above which it is predicted.
     trials_
         Every `windvane.Trial` of the run.
     policy_
@@ -983,7 +1311,7 @@ class AutoRegressor(RegressorMixin, AutoML):
         raise AttributeError("predict_set is for classes. Allowed for numbers: predict_interval.")
 
 
-class AutoImageClassifier(ClassifierMixin, AutoML):
+class AutoImageClassifier(AutoMLClassifier):
     """Finds the best image classifier that a time budget allows.
 
     Features of frozen pretrained networks come first, for the families of `AutoClassifier`; networks are fine-tuned and
@@ -1154,7 +1482,7 @@ class AutoImageClassifier(ClassifierMixin, AutoML):
         """
         predictor = self._predictor
         assert predictor.classes is not None
-        return np.asarray(predictor.classes[predictor.weighted(self.predict_proba(X)).argmax(axis=1)])
+        return np.asarray(predictor.classes[predictor.decide(self.predict_proba(X))])
 
     @_numpy_defaults
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -1238,6 +1566,59 @@ class AutoImageClassifier(ClassifierMixin, AutoML):
         """
         return super().score(*self._labelled(X, y), sample_weight)
 
+    def evaluate(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        by: Any = None,
+        sample_weight: Any = None,
+        metrics: Any = None,
+        n_worst: int = 10,
+        random_state: int = 0,
+    ) -> Evaluation:
+        """Evaluate the model on images with known labels: scores, classes, segments, worst images.
+
+        Parameters
+        ----------
+        X, y
+            Images and labels, as in `fit`.
+        by
+            n values, for the score of each segment.
+        sample_weight, metrics, n_worst, random_state
+            As in `AutoClassifier.evaluate`.
+
+        Returns
+        -------
+        Evaluation
+            As for tables.
+        """
+        images, labels = self._labelled(X, y)
+        return super().evaluate(
+            images,
+            labels,
+            by=by,
+            sample_weight=sample_weight,
+            metrics=metrics,
+            n_worst=n_worst,
+            random_state=random_state,
+        )
+
+    def leaderboard(self, X_test: Any = None, y_test: Any = None) -> pd.DataFrame:
+        """Rank all trials of the run, and a constant prediction.
+
+        Parameters
+        ----------
+        X_test, y_test
+            Images and labels that the search did not see, as in `fit`, for the score of every trial on them.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As in `AutoClassifier.leaderboard`.
+        """
+        return super().leaderboard(*((None, None) if X_test is None else self._labelled(X_test, y_test)))
+
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
         """Write one self-contained page on the run: scores, images, search, errors.
 
@@ -1262,6 +1643,44 @@ class AutoImageClassifier(ClassifierMixin, AutoML):
         listing = list_labelled(X, y, reader.columns)
         return listing.items, listing.labels
 
+    @_numpy_defaults
+    def to_torch(self) -> Any:
+        """Convert the ensemble to one network with its preprocessing.
+
+        Returns
+        -------
+        torch.nn.Module
+            Maps uint8 images of shape (n, 3, s, s), where s is its ``image_size``, to probabilities in the order of its
+            ``classes``. It was compared with `predict_proba`. Where a member cannot be a network, another ensemble is
+            selected without it, and a warning states its loss.
+        """
+        from windvane.export.image_model import image_ensemble
+
+        return image_ensemble(self._predictor, self._select_without)[0]
+
+    @_numpy_defaults
+    def export(self, folder: str | Path) -> None:
+        """Write a folder that predicts without windvane and torch: ONNX, torch.export and a `predictor.py`.
+
+        Parameters
+        ----------
+        folder
+            Must not exist, or be an empty folder; nothing is overwritten.
+        """
+        from windvane.export.image_model import export_image_ensemble
+
+        export_image_ensemble(self._predictor, self._select_without, folder)
+
+    def refit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
+        """Raise `InputError`: models on features have learned from all images, those that validated them among them.
+
+        Networks that learned from pixels would have to be trained again for as long.
+        """
+        raise InputError(
+            "refit is for tables. Models on frozen features have learned from all images of fit already; to learn from "
+            "more images call fit with all of them."
+        )
+
     def prediction_table(self, X: Any, *, proba: bool = False) -> pd.DataFrame:
         """Predict a table with one row for each image.
 
@@ -1284,7 +1703,7 @@ class AutoImageClassifier(ClassifierMixin, AutoML):
         if proba:
             labels = [str(label) for label in predictor.classes.tolist()]
             return names.join(pd.DataFrame(probabilities, columns=labels))
-        chosen = predictor.weighted(probabilities).argmax(axis=1)
+        chosen = predictor.decide(probabilities)
         prediction = predictor.classes[chosen]
         return names.assign(prediction=prediction, probability=probabilities[np.arange(len(chosen)), chosen])
 
@@ -1302,6 +1721,12 @@ class AutoImageClassifier(ClassifierMixin, AutoML):
 
     def _read_portfolio(self, prepared: PreparedProblem, settings: Settings) -> list[PortfolioEntry]:
         return read_portfolio(prepared.problem.task, prepared.families, settings.portfolio, kind="images")
+
+
+def keep_decision(model: AutoClassifier | AutoRegressor | AutoImageClassifier, folder: Path) -> None:
+    """Write the decision and calibration of a loaded model into its folder; a run directory has them already."""
+    if persistence.read_manifest(folder / "manifest.json").get("kind") != "run":
+        persistence.update_ensemble(folder, model.predictor_.ensemble, model._record().to_json())
 
 
 def load(
@@ -1346,7 +1771,9 @@ def load(
     folder = Path(path).absolute()  # the process may change its working directory later
     try:
         return _load(folder, metric, families, n_jobs)
-    except (LookupError, TypeError, AttributeError, ArithmeticError, OSError, MemoryError, RecursionError) as error:
+    except WindvaneError:
+        raise
+    except DAMAGE as error:
         raise RunError(f"{str(folder)!r} is damaged: {error!r}") from error
 
 
@@ -1376,6 +1803,7 @@ def _load(
         record = RunRecord.from_json(manifest["run"]) if "run" in manifest else RunRecord([], [], None)
         model.trials_, model.curve_ = list(record.trials), record.curve
         model._policy, model._test_score = record.policy, record.test_score
+        model.constant_, model.tuning_ = record.constant, record.tuning
         model._set_predictor(persistence.read_predictor(folder, known, metric, threads=resolve_jobs(n_jobs)))
     if manifest.get("own_metric") and metric is None:
         warnings.warn(

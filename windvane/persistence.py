@@ -26,7 +26,7 @@ from windvane.data.files import to_frame
 from windvane.data.task import Task
 from windvane.errors import ModelFileError, RunError, VersionError
 from windvane.evaluation.metrics import Metric, get_metric
-from windvane.models import FAMILIES
+from windvane.models import FAMILIES, LAST_RESORT
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Table
@@ -34,7 +34,7 @@ from windvane.runtime.conformal import FILE as UNCERTAINTY
 from windvane.runtime.conformal import Masks, read_uncertainty, write_uncertainty
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.labels import labels_to_json
-from windvane.runtime.predictor import UNCHECKED, EnsemblePredictor, classes_from_json, member_folders
+from windvane.runtime.predictor import UNCHECKED, EnsemblePredictor, check_predictor, classes_from_json, member_folders
 from windvane.runtime.serialization import (
     check_files,
     file_digests,
@@ -42,6 +42,7 @@ from windvane.runtime.serialization import (
     temporary_folder,
     unseal,
     write_sealed,
+    writing,
 )
 from windvane.version import VERSION
 
@@ -140,11 +141,18 @@ def write_model(manifest: Mapping[str, Any], predictor: Predictor, path: Path, a
         write_sealed(making / "manifest.json", {**content, "files": file_digests(making, UNCHECKED)})
 
 
+def update_ensemble(path: Path, ensemble: Ensemble, run: Mapping[str, Any]) -> None:
+    """Give a saved model another decision or calibration, with the record of its run; raises DiskError."""
+    manifest = read_manifest(path / "manifest.json")
+    with writing(path / "manifest.json", "The model there is unchanged."):
+        write_sealed(path / "manifest.json", {**manifest, "ensemble": ensemble.to_json(), "run": dict(run)})
+
+
 def write_members(predictor: Predictor, folder: Path) -> None:
     """Copy what predicts of the checkpoints of an ensemble; what only resuming reads stays behind."""
     for member, folders in zip(predictor.ensemble.members, predictor.folders, strict=True):
-        for one in folders:
-            to = folder / "members" / f"{member.number:05d}" / one.name
+        for i, one in enumerate(folders):
+            to = folder / "members" / f"{member.number:05d}" / f"fold_{i}"
             if not one.is_dir():
                 raise ModelFileError(
                     f"The files of this model are gone: {str(one)!r} was deleted. It still predicts in this process, "
@@ -171,7 +179,10 @@ def read_predictor(path: Path, families: Mapping[str, Family], metric: Any = Non
     predictor = open_predictor(
         manifest, ensemble, folders, root=path, families=families, metric=resolved, threads=threads
     )
-    return replace(predictor, uncertainty=read_uncertainty(path / UNCERTAINTY, ensemble, predictor.task.n_classes))
+    predictor = replace(predictor, uncertainty=read_uncertainty(path / UNCERTAINTY, ensemble, predictor.task.n_classes))
+    if predictor.images is None:
+        check_predictor(predictor, path / "manifest.json", folders)
+    return predictor
 
 
 def open_predictor(
@@ -189,11 +200,9 @@ def open_predictor(
     `folders` holds, for each member, the folders of its fold models; `root` is that of the run or model.
     Raises ModelFileError if a model is damaged or its family is unknown in this session.
     """
-    with _understanding():
-        task = Task(**manifest["task"])
-        classes = classes_from_json(manifest["classes"])
-        schema = Schema.from_json(manifest["schema"])
-    known = {**FAMILIES, **families}
+    task, classes = _read_task(manifest)
+    schema = Schema.from_json(manifest.get("schema"))
+    known = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **families}
     models = []
     for member, folds in zip(ensemble.members, folders, strict=True):
         if member.family not in known:
@@ -230,21 +239,26 @@ def open_reader(manifest: Mapping[str, Any], root: Path) -> ImageReader | None:
 
 def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:
     """Return the metric of a manifest; without the user's own metric, the default metric of the task."""
-    with _understanding():
-        name = "auto" if manifest["own_metric"] else manifest["metric"]
-        task, classes = Task(**manifest["task"]), classes_from_json(manifest["classes"])
+    task, classes = _read_task(manifest)
+    name = "auto" if manifest.get("own_metric") else manifest.get("metric")
     positive = manifest.get("positive_class")
     if positive is not None and (task.kind != "binary" or positive not in (0, 1)):
         raise ModelFileError(f"The manifest is damaged: positive_class is {positive!r}.")
     return get_metric(own if own is not None else name, task, classes, positive)
 
 
-@contextlib.contextmanager
-def _understanding() -> Iterator[None]:
-    """Turn a manifest without some value, or with one of another type, into a ModelFileError."""
+def _read_task(manifest: Mapping[str, Any]) -> tuple[Task, NDArray[Any] | None]:
+    """Return the task of a manifest and the labels of its classes; ModelFileError where they do not go together."""
     try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        task, classes = Task(**manifest["task"]), classes_from_json(manifest["classes"])
+        n_classes = 0 if classes is None else len(classes)
+        counts = (task.n_rows, task.n_columns, task.n_classes)
+        kind = "regression" if classes is None else "binary" if n_classes == 2 else "multiclass"
+        sound = all(type(count) is int and count >= 0 for count in counts) and task.n_classes == n_classes
+        if not sound or task.kind != kind or (manifest["estimator"] == "AutoRegressor") != (classes is None):
+            raise ValueError(f"{task} with {n_classes} classes of {manifest['estimator']!r}")
+        return task, classes
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
         raise ModelFileError(f"The manifest is damaged: {error!r}") from error
 
 

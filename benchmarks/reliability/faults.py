@@ -27,8 +27,9 @@ from benchmarks.data import ROOT
 from benchmarks.reliability.cases import Failure, Unavailable, check_model, check_run, data, within
 from windvane import AutoClassifier, WindvaneError
 
-BUDGET = 12
+BUDGET = 8
 FAMILIES = ["linear", "extra_trees", "lightgbm"]
+SIGNALS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGSEGV, signal.SIGINT)
 OPTIONS: dict[str, Any] = {"n_jobs": 2, "verbose": 0, "families": FAMILIES, "n_trials": 16}
 
 
@@ -42,34 +43,57 @@ def _workers(process: psutil.Process) -> list[psutil.Process]:
     return found
 
 
-def disturb_worker(seed: int, folder: Path) -> str:
-    """Send a signal to a worker at a random instant of a fit in this process."""
-    rng = np.random.default_rng([5, seed])
-    number = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGSEGV, signal.SIGINT)[seed % 5]
-    wait = float(rng.uniform(0, 6))
+FAULTS = 3  # of the workers of one fit
+
+
+@lru_cache(maxsize=1)
+def _disturbed_fit(fit: int) -> tuple[tuple[str, ...], str | Exception]:
+    """Send signals to workers at random instants of a fit: what happened to whom, and how it ended."""
+    rng = np.random.default_rng([5, fit])
+    waits = np.sort(rng.uniform(0, BUDGET - 0.5, FAULTS))
     victims: list[psutil.Process] = []
+    words: list[str] = []
 
     def disturb() -> None:
-        time.sleep(wait)
-        if workers := _workers(psutil.Process()):
-            victims.append(workers[rng.integers(len(workers))])
-            with contextlib.suppress(psutil.Error):
-                victims[0].send_signal(number)
+        started = time.monotonic()
+        for i, wait in enumerate(waits):
+            time.sleep(max(0.0, started + wait - time.monotonic()))
+            number = SIGNALS[(fit * FAULTS + i) % len(SIGNALS)]
+            workers = _workers(psutil.Process())
+            words.append(f"{number.name} after {wait:.1f} s" if workers else "no worker to disturb")
+            if workers:
+                victims.append(workers[rng.integers(len(workers))])
+                with contextlib.suppress(psutil.Error):
+                    victims[-1].send_signal(number)
 
     thread = threading.Thread(target=disturb)
-    model = AutoClassifier(BUDGET, random_state=seed, run_dir=folder / "run", **OPTIONS)
-    thread.start()
-    try:
-        with within(BUDGET):
-            model.fit(*data())
-        check_model(model)
-    finally:
-        thread.join()
-        for victim in victims:
-            with contextlib.suppress(psutil.Error):
-                victim.kill()
-    word = f"{number.name} after {wait:.1f} s" if victims else "no worker to disturb"
-    return f"{word}: {check_run(folder / 'run', resume=seed % 4 == 0)}"
+    with tempfile.TemporaryDirectory(prefix="windvane-workers-") as folder:
+        run_dir = Path(folder) / "run"
+        model = AutoClassifier(BUDGET, random_state=fit, run_dir=run_dir, n_jobs=2, verbose=0, families=FAMILIES)
+        thread.start()
+        outcome: str | Exception
+        try:
+            with within(BUDGET):
+                model.fit(*data())
+            check_model(model)
+            thread.join()
+            outcome = check_run(run_dir, resume=fit % 2 == 0)
+        except Exception as error:  # each of the faults may be the reason
+            outcome = error
+        finally:
+            thread.join()
+            for victim in victims:
+                with contextlib.suppress(psutil.Error):
+                    victim.kill()
+    return tuple(words), outcome
+
+
+def disturb_worker(seed: int, folder: Path) -> str:
+    """Send a signal to a worker at a random instant of a fit in this process, which has to bear several."""
+    words, outcome = _disturbed_fit(seed // FAULTS)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return f"{words[seed % FAULTS]}: {outcome}"
 
 
 SCRIPT = """

@@ -88,11 +88,13 @@ def loader_of(images: ImageDataset, model: nn.Module, training: bool, workers: i
     )
 
 
-def train_timm(name: str, data: ImageSplits, seconds: float, seed: int, workers: int = 1) -> Outcome:
-    """Train as timm's script does, for about so many seconds."""
+def train_timm(
+    name: str, data: ImageSplits, seconds: float, seed: int, workers: int = 1, start: nn.Module | None = None
+) -> Outcome:
+    """Train as timm's script does, for about so many seconds; from random weights, or from those of `start`."""
     began = time.monotonic()
     torch.manual_seed(seed)
-    network = timm.create_model(name, num_classes=len(data.train.classes))
+    network = timm.create_model(name, num_classes=len(data.train.classes)) if start is None else start
     optimizer = create_optimizer_v2(
         network, opt="sgd", lr=RATE * BATCH / RATE_BATCH, momentum=0.9, weight_decay=WEIGHT_DECAY
     )
@@ -115,10 +117,10 @@ def train_timm(name: str, data: ImageSplits, seconds: float, seed: int, workers:
     best, weights, images, stepping = -1.0, network.state_dict(), 0, 0.0
     for number in range(epochs):
         network.train()
-        start = time.monotonic()
+        before = time.monotonic()
         for pixels, labels in train:  # type: ignore[attr-defined]
             images += _step(network, pixels, labels, classification_loss, optimizer)
-        stepping += time.monotonic() - start
+        stepping += time.monotonic() - before
         accuracy = _accuracy(network, valid)
         if accuracy > best:
             best, weights = accuracy, copy.deepcopy(network.state_dict())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability import campaign, cases
+from benchmarks.reliability import campaign, cases, faults
 from benchmarks.reliability.cases import BROKEN, Failure, evaluate
 from benchmarks.reliability.odd_tables import make_table
 from benchmarks.result_table import ResultTable
@@ -45,7 +45,7 @@ def test_a_campaign_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             raise ValueError("a bug")
         return "fine"
 
-    monkeypatch.setattr(campaign, "KINDS", {"some": campaign.Kind(case, 3, 10, "")})
+    monkeypatch.setattr(campaign, "KINDS", {"some": campaign.Kind(case, 3, 10, 1, "")})
     results = ResultTable(tmp_path / "results.jsonl", ("kind", "seed"))
     campaign.run(results, ["some"])
     campaign.run(results, ["some"])
@@ -54,6 +54,29 @@ def test_a_campaign_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     campaign.run(results, ["some"], again=True)
     assert ran == [0, 1, 2, 1]
     assert [row["outcome"] for row in results.rows()] == ["ok", "ok", "ok"]
+
+
+def test_the_time_left_follows_the_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    took: dict[str, list[float]] = {kind: [] for kind in campaign.KINDS}
+    expected = campaign.KINDS["disk"].seconds
+    assert campaign.seconds_left(["disk"] * 10, took) == 10 * expected
+    took["disk"] = [2 * expected] * 1000
+    assert campaign.seconds_left(["disk"] * 10, took) == pytest.approx(20 * expected, rel=0.01)
+    campaign.run(ResultTable(tmp_path / "results.jsonl", ("kind", "seed")), ["odd_table"], minutes=0)
+    assert capsys.readouterr().out == ""
+
+
+def test_the_faults_of_one_fit_share_its_outcome(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls = []
+
+    def fit(number: int) -> tuple[tuple[str, ...], str | Exception]:
+        calls.append(number)
+        return ("a", "b", "c"), Failure("lost", "a trial") if number == 1 else "fine"
+
+    monkeypatch.setattr(faults, "_disturbed_fit", fit)
+    assert [faults.disturb_worker(seed, tmp_path) for seed in range(3)] == ["a: fine", "b: fine", "c: fine"]
+    assert [evaluate(faults.disturb_worker, seed, tmp_path, 5)["outcome"] for seed in range(3, 6)] == ["lost"] * 3
+    assert calls == [0, 0, 0, 1, 1, 1]
 
 
 def test_any_beginning_of_the_plan_holds_every_kind() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 from windvane.cli import app
 from windvane.cli.common import RENAMED
+from windvane.cli.images import let_threads_sleep
 
 
 def shell(*words: object) -> Any:
@@ -133,3 +135,12 @@ def test_networks_are_exported(pictures: Path, tmp_path: Path) -> None:
     done = shell("export", tmp_path / "run", "--out", tmp_path / "folder")
     assert done.stdout == f"exported to {tmp_path / 'folder'}; see its README.txt\n"
     assert {"model.onnx", "model.pt2", "predictor.py"} < {file.name for file in (tmp_path / "folder").iterdir()}
+
+
+def test_threads_sleep_unless_the_user_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    let_threads_sleep()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    let_threads_sleep()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"

@@ -11,16 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn import metrics as sk
-from sklearn.calibration import calibration_curve as sklearn_calibration_curve
+from sklearn.calibration import calibration_curve
+from sklearn.isotonic import IsotonicRegression
 
+from windvane.errors import InputError
 from windvane.evaluation.bootstrap import bootstrap_standard_error
 from windvane.evaluation.calibration import (
-    calibration_curve,
+    apply_fitted,
+    expected_calibration_error,
+    fit_calibration,
     fit_decision_weights,
     fit_temperature,
+    reliability,
 )
 from windvane.runtime.columns.table import Floats
-from windvane.runtime.ensemble import apply_temperature
+from windvane.runtime.ensemble import Ensemble, apply_temperature
+
+MEMBER = {"number": 0, "checkpoint": "c", "family": "linear", "weight": 1.0}
+WHOLE: dict[str, Any] = {"members": [MEMBER], "loss": 0.0}
 
 
 @given(st.floats(0.2, 5), st.integers(0, 1000))
@@ -158,11 +166,95 @@ def test_many_rows_of_many_classes_are_not_searched() -> None:
     assert fit_decision_weights(p, never, never) is None
 
 
-def test_the_calibration_curve_is_that_of_scikit_learn() -> None:
+@pytest.mark.parametrize("decimals", [1, 8])
+def test_the_reliability_diagram_is_that_of_scikit_learn(decimals: int) -> None:
     rng = np.random.default_rng(0)
     true = rng.random(5000) < 0.3
-    score = np.clip(0.3 * true + 0.7 * rng.random(5000), 0, 1)
-    predicted, frequency = calibration_curve(true, score)
+    score = np.clip(0.3 * true + 0.7 * rng.random(5000), 0, 1).round(decimals)
+    found = reliability(true, score)
     np.testing.assert_allclose(
-        (frequency, predicted), sklearn_calibration_curve(true, score, n_bins=10, strategy="quantile")
+        (found.frequency, found.probability), calibration_curve(true, score, n_bins=10, strategy="quantile")
     )
+    assert found.n.sum() == 5000
+    assert found.error == pytest.approx(np.average(abs(found.frequency - found.probability), weights=found.n))
+
+
+def test_weights_count_like_copies_in_a_reliability_diagram() -> None:
+    rng = np.random.default_rng(1)
+    score = rng.choice([0.1, 0.5, 0.9], 60)
+    true, weight = rng.random(60) < score, rng.integers(1, 4, 60)
+    copies = np.repeat(np.arange(60), weight)
+    weighted, copied = reliability(true, score, weight.astype(float)), reliability(true[copies], score[copies])
+    np.testing.assert_allclose(weighted.frequency, copied.frequency)
+    assert weighted.error == pytest.approx(copied.error)
+
+
+def distorted(n: int, seed: int = 0) -> tuple[Floats, Any]:
+    """Probabilities that no temperature makes right, and the classes."""
+    rng = np.random.default_rng(seed)
+    true = rng.random(n)
+    second = np.clip(true**3, 1e-6, 1 - 1e-6)
+    return np.column_stack([1 - second, second]), (rng.random(n) < true).astype(np.int64)
+
+
+@pytest.mark.parametrize("method", ["temperature", "isotonic", "venn_abers"])
+def test_a_calibration_keeps_the_ranking(method: str) -> None:
+    p, y = distorted(600)
+    found = fit_calibration(p, y, method=method)
+    after = apply_fitted(p, found.temperature, found.knots)
+    np.testing.assert_allclose(after.sum(axis=1), 1)
+    order = np.argsort(p[:, 1])
+    assert (np.diff(after[order, 1])[np.diff(p[order, 1]) > 1e-5] > 0).all()
+    ensemble = Ensemble((), 0.0, found.temperature, calibration=found.knots)
+    np.testing.assert_array_equal(ensemble.calibrate(p), after)
+    if found.knots is not None:
+        assert Ensemble.from_json(WHOLE | {"calibration": found.knots}).calibration == found.knots
+
+
+def test_curves_win_where_a_temperature_cannot() -> None:
+    p, y = distorted(4000)
+    found = fit_calibration(p, y)
+    assert found.method in ("isotonic", "venn_abers")
+    fresh, true = distorted(4000, seed=1)
+    after = apply_fitted(fresh, found.temperature, found.knots)
+    assert expected_calibration_error(true, after) < 0.03 < 0.1 < expected_calibration_error(true, fresh)
+    assert sk.log_loss(true, after) == pytest.approx(found.log_losses[found.method], abs=0.02)
+
+
+def test_probabilities_that_are_right_stay() -> None:
+    rng = np.random.default_rng(0)
+    second = rng.random(2000)
+    p, y = np.column_stack([1 - second, second]), (rng.random(2000) < second).astype(np.int64)
+    found = fit_calibration(p, y)
+    assert (found.method, found.temperature, found.knots) == ("none", 1.0, None)
+    assert found.error == found.error_before
+
+
+def test_isotonic_regression_is_that_of_scikit_learn() -> None:
+    p, y = distorted(500)
+    knots = fit_calibration(p, y, method="isotonic").knots
+    assert knots is not None
+    reference = IsotonicRegression(out_of_bounds="clip", y_min=1 / 502, y_max=1 - 1 / 502).fit(p[:, 1], y)
+    np.testing.assert_allclose(np.interp(p[:, 1], *knots), reference.predict(p[:, 1]), atol=1e-5)
+
+
+def test_venn_abers_is_what_two_fits_with_one_more_row_give() -> None:
+    p, y = distorted(50)
+    knots = fit_calibration(p, y, method="venn_abers").knots
+    assert knots is not None
+    for second in p[:, 1]:
+        ends = [IsotonicRegression().fit([*p[:, 1], second], [*y, label]).predict([second])[0] for label in (0.0, 1.0)]
+        wanted = ends[1] / (1 - ends[0] + ends[1])
+        assert np.interp(second, *knots) == pytest.approx(np.clip(wanted, 1 / 52, 51 / 52), abs=1e-4)
+
+
+def test_what_cannot_be_calibrated() -> None:
+    p, y = distorted(100)
+    with pytest.raises(InputError, match=r"method='platt' is not known. .*Allowed: auto, none, temperature, isotonic"):
+        fit_calibration(p, y, method="platt")
+    with pytest.raises(InputError, match="at least two classes with 5 rows each"):
+        fit_calibration(p, np.zeros(100, dtype=np.int64))
+    three = np.full((30, 3), 1 / 3)
+    with pytest.raises(InputError, match="Allowed: auto, none, temperature"):
+        fit_calibration(three, np.arange(30) % 3, method="isotonic")
+    assert fit_calibration(three, np.arange(30) % 3).method == "none"

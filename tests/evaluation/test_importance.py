@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from windvane.errors import InputError
 from windvane.evaluation.importance import MAX_ROWS, encoded_columns, feature_importance, matrix_columns
 from windvane.evaluation.metrics import Metric
 from windvane.runtime.columns.table import Floats, Table
+from windvane.runtime.ensemble import Ensemble
 
 RNG = np.random.default_rng(0)
 N = 400
@@ -28,7 +28,7 @@ class Sum:
     """Predicts 2 a + b; c is noise."""
 
     classes = None
-    ensemble = SimpleNamespace(decision_weights=None)
+    ensemble = Ensemble((), 0.0)
 
     def __init__(self, X: Any) -> None:
         self.schema, self.seen = infer_schema(to_frame(X)), list[int]()

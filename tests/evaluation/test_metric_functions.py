@@ -29,17 +29,20 @@ def test_scores_of_classes_equal_scikit_learn(seed, k, weighted, decimals):
         "roc_auc": metrics.roc_auc_score(y, positive, multi_class="ovr", sample_weight=w),
         "average_precision": metrics.average_precision_score(y, positive, sample_weight=w),
         "log_loss": metrics.log_loss(y, p, sample_weight=w),
+        "brier_score": metrics.brier_score_loss(y, positive, sample_weight=w, labels=np.arange(k)),
     }
     for name, value in expected.items():
         assert getattr(metric_functions, name)(y, p, w) == pytest.approx(value, abs=1e-12), name
     expected = {
         "accuracy": metrics.accuracy_score(y, labels, sample_weight=w),
         "balanced_accuracy": metrics.balanced_accuracy_score(y, labels, sample_weight=w),
+        "matthews_corrcoef": metrics.matthews_corrcoef(y, labels, sample_weight=w),
         "f1_macro": metrics.f1_score(y, labels, **average),
         "f1_weighted": metrics.f1_score(y, labels, **(average | {"average": "weighted"})),
     }
     if k == 2:
-        expected["f1"] = metrics.f1_score(y, labels, **(average | {"average": "binary"}))
+        for name in ("f1", "precision", "recall"):
+            expected[name] = getattr(metrics, f"{name}_score")(y, labels, **(average | {"average": "binary"}))
     for name, value in expected.items():
         assert getattr(metric_functions, name)(y, labels, w) == pytest.approx(value, abs=1e-12), name
 

@@ -11,9 +11,11 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from windvane.data.task import Task
+from windvane.evaluation.baseline import constant_prediction
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.evaluation.predictions import Predictions
 from windvane.runtime.columns.table import Table
+from windvane.runtime.ensemble import Ensemble
 
 RNG = np.random.default_rng(0)
 BINARY = Task("binary", 100, 2, 2)
@@ -26,7 +28,9 @@ def make(target: Any, prediction: Any, weight: Any = None, **fields: Any) -> Pre
 
 def test_loss_is_that_of_labels_or_of_probabilities() -> None:
     y, weight, second = RNG.integers(0, 2, 40), RNG.random(40), RNG.random(40)
-    predictions = make(y, np.column_stack([1 - second, second]), weight, decision_weights=(0.25, 1.0))
+    predictions = make(
+        y, np.column_stack([1 - second, second]), weight, ensemble=Ensemble((), 0.0, decision_weights=(0.25, 1.0))
+    )
     loss = predictions.loss(get_metric("balanced_accuracy", BINARY))
     assert loss == pytest.approx(1 - balanced_accuracy_score(y, second > 0.2, sample_weight=weight))
     np.testing.assert_array_equal(predictions.labels, second > 0.2)
@@ -40,13 +44,14 @@ def test_baseline_is_that_of_a_dummy() -> None:
     target = RNG.choice(3, 200)
     metric = get_metric("log_loss", Task("multiclass", 300, 1, 3), None)
     dummy = DummyClassifier(strategy="prior").fit(np.zeros((300, 1)), known).predict_proba(np.zeros((200, 1)))
-    assert make(target, np.empty((200, 3))).baseline(metric, known) == pytest.approx(log_loss(target, dummy))
+    constant = constant_prediction(known, 3, metric)
+    assert make(target, np.empty((200, 3))).constant_score(metric, constant) == pytest.approx(log_loss(target, dummy))
     numbers, wanted = RNG.exponential(size=300), RNG.exponential(size=50)
     task = Task("regression", 300, 1)
     for name, strategy in (("rmse", "mean"), ("mae", "median")):
         middle = DummyRegressor(strategy=strategy).fit(np.zeros((300, 1)), numbers).predict(np.zeros((50, 1)))
         metric = get_metric(name, task, None)
-        found = make(wanted, np.empty(50)).baseline(metric, numbers)
+        found = make(wanted, np.empty(50)).constant_score(metric, constant_prediction(numbers, 0, metric))
         assert found == pytest.approx(metric.loss(wanted, middle))
 
 
@@ -60,9 +65,26 @@ def test_interval_of_a_mean_is_that_of_its_standard_error() -> None:
     assert low < predictions.score(metric) < high
 
 
-def test_metrics_of_the_user_have_no_interval() -> None:
-    metric = Metric("own", lambda y, p: float(np.mean(y == p)), needs="values")
-    assert make(np.zeros(5), np.zeros(5)).interval(metric, seed=0) is None
+def test_metrics_that_fail_on_resampled_rows_have_no_interval() -> None:
+    wanted = RNG.normal(size=50)
+
+    def own(y: Any, p: Any) -> float:
+        if len(np.unique(y)) < 50:
+            raise ValueError("a row stands twice")
+        return float(np.mean(np.abs(y - p)))
+
+    predictions = make(wanted, np.zeros(50))
+    assert predictions.interval(Metric("own", own, needs="values", greater_is_better=False), seed=0) is None
+    same = Metric("own", lambda y, p: float(np.mean(np.abs(y - p))), needs="values", greater_is_better=False)
+    mae = get_metric("mae", Task("regression", 50, 1), None)
+    assert predictions.interval(same, seed=0) == predictions.interval(mae, seed=0)
+
+
+def test_resamples_of_one_class_do_not_count() -> None:
+    target = np.array([0] * 9 + [1])
+    second = np.linspace(0, 1, 10)
+    interval = make(target, np.column_stack([1 - second, second])).interval(get_metric("roc_auc", BINARY), seed=0)
+    assert interval == (1.0, 1.0)
 
 
 def test_a_sample_keeps_rows_together() -> None:

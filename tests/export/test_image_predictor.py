@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from windvane.export.image_model import write_program
+from windvane.runtime.ensemble import Ensemble, Member
 
 
 class Session:
@@ -52,6 +54,24 @@ def files(tmp_path: Path, module: Any) -> list[Path]:
     return made
 
 
+@pytest.mark.parametrize(
+    "decision",
+    [
+        {"decision_weights": (1e-3, 1.0, 1.0), "costs": None},
+        {"decision_weights": None, "costs": ((0.0, 1.0, 1.0), (5.0, 0.0, 0.1), (900.0, 1.0, 0.0))},
+    ],
+)
+def test_labels_follow_the_decision_of_the_ensemble(
+    decision: dict[str, Any], module: Any, files: list[Path], tmp_path: Path
+) -> None:
+    content = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**content, **decision}))
+    probabilities = module.predict_proba(files)
+    expected = Ensemble((Member(0, "c", "linear", 1.0),), 0.1, **decision).decision_values(probabilities).argmax(axis=1)
+    assert module.predict(files).tolist() == [content["classes"][i] for i in expected]
+    assert (expected != probabilities.argmax(axis=1)).any()
+
+
 def test_files_are_classified_in_order(module: Any, files: list[Path]) -> None:
     wanted = [["red", "green", "blue"][i % 3] for i in range(len(files))]
     assert module.predict(files).tolist() == wanted
@@ -67,9 +87,42 @@ def test_the_command_prints_a_table(
     module.main()
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
-    assert lines[0] == "name,prediction,probability" and len(lines) == len(files) + 1
-    assert lines[2].startswith("001.png,green,0.99")
-    assert printed.err.endswith("empty.png is left out: it is empty\n")
+    assert lines[0] == "name,prediction,probability,error" and len(lines) == len(files) + 2
+    assert lines[2].startswith("001.png,green,0.99") and lines[2].endswith(",")
+    assert lines[-1].startswith("more/empty.png,,,") and lines[-1].endswith("empty.png cannot be read: it is empty")
+    assert f"1 of {len(files) + 1} images cannot be read" in printed.err and len(printed.err.splitlines()) == 1
     monkeypatch.setattr(sys, "argv", ["predictor.py", str(files[1]), "--proba"])
     module.main()
     assert capsys.readouterr().out.startswith("name,red,green,blue\n001.png,0.00")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["missing.png"], "does not exist"),
+        (["text.png"], "has no image that can be read. The first: {folder}/text.png cannot be read: it is no image"),
+        (["none"], "has no image that can be read"),
+        (["text.png", "--what"], "unrecognized arguments: --what"),
+        ([], "required: images"),
+        (["good.png"], "model.onnx is missing or damaged"),
+    ],
+)
+def test_an_error_is_one_line(words: list[str], told: str, module: Any, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "none").mkdir()
+    (tmp_path / "model.onnx").write_bytes(b"no network")
+    Image.new("RGB", (9, 5)).save(tmp_path / "good.png")
+    places = [word if word.startswith("--") else str(tmp_path / word) for word in words]
+    done = subprocess.run([sys.executable, module.__file__, *places], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "") and len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("predictor.py: ") and told.format(folder=tmp_path) in done.stderr
+
+
+def test_damaged_settings_are_one_line(module: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text("{")
+    Image.new("RGB", (9, 5)).save(tmp_path / "good.png")
+    words = [sys.executable, module.__file__, str(tmp_path / "good.png")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2 and "model.json is missing or damaged" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -95,6 +95,27 @@ def test_a_checkpoint_predicts_the_same_and_resumes_as_if_never_interrupted(
     )
 
 
+def test_a_finished_model_keeps_only_what_predicts(name: str, case: Case, tmp_path: Path) -> None:
+    family = TABLE_FAMILIES[name]
+    for folder in ("growing", "finished", "again"):
+        (tmp_path / folder).mkdir()
+    model = case.create_model(family)
+    model.train_until(few(name, case)[0])
+    model.finished = False  # those of one iteration are
+    model.save(tmp_path / "growing")
+    growing = {file.name for file in (tmp_path / "growing").iterdir()}
+    model.finished = True  # as by patience
+    model.save(tmp_path / "finished")
+    kept = {file.name for file in (tmp_path / "finished").iterdir()}
+    assert kept == {file for file in growing if not file.startswith("training.")} | {"training.json"}
+    again = case.create_model(family, checkpoint=tmp_path / "finished")
+    again.train_until(10**6)
+    assert (again.iterations, again.best_iteration, again.finished) == (model.iterations, model.best_iteration, True)
+    again.save(tmp_path / "again")
+    for found in (again, family.load(tmp_path / "again", case.context)):
+        np.testing.assert_array_equal(found.predict(case.test.table), model.predict(case.test.table))
+
+
 def test_a_deadline_in_the_past_stops_at_once(name: str) -> None:
     case = make_case("binary")
     model = case.create_model(TABLE_FAMILIES[name])

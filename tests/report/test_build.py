@@ -38,7 +38,8 @@ def test_a_test_score_is_the_headline(binary: Any, tmp_path: Path) -> None:
     assert cards[1][0] == "Validation roc_auc"
     assert "selected the model" in cards[1][2]
     assert cards[2][:2] == ("Constant prediction", "0.5000")
-    middle = ["Data", "Train and test", "Search", "Ensemble", "Predictions", "Columns that matter", "Why", "Use it"]
+    middle = ["Data", "Train and test", "Search", "Ensemble", "Evaluation", "Predictions", "Columns that matter", "Why"]
+    middle.append("Use it")
     assert headings(html) == [*middle, "Versions and settings"]
     assert "no shift is visible" in html
 
@@ -85,7 +86,15 @@ def test_a_saved_model_alone(binary: Any, tmp_path: Path) -> None:
     html = written(load(tmp_path / "model"), tmp_path)
     assert headings(html) == ["Data", "Search", *ALWAYS[1:]]
     html = written(load(tmp_path / "model"), tmp_path, X, y)
-    assert headings(html) == ["Data", "Search", ALWAYS[1], "Predictions", "Columns that matter", *ALWAYS[2:]]
+    assert headings(html) == [
+        "Data",
+        "Search",
+        ALWAYS[1],
+        "Evaluation",
+        "Predictions",
+        "Columns that matter",
+        *ALWAYS[2:],
+    ]
 
 
 def test_data_that_were_not_kept(tmp_path: Path) -> None:

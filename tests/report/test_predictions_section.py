@@ -51,7 +51,7 @@ def test_one_class_alone_has_no_curves(target: Any) -> None:
     raw = np.column_stack([np.linspace(0, 1, 5), np.linspace(1, 0, 5)])
     titles = re.findall(r"<figcaption>([^<]+)", classification_html(make(target, raw)))
     assert ("ROC" in titles) == (len(np.unique(target)) == 2)
-    assert "Calibration" in titles
+    assert "Confusion matrix" in titles
 
 
 def test_no_predictions_no_section(binary: Any) -> None:

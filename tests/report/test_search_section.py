@@ -71,7 +71,7 @@ def test_the_ensemble() -> None:
     html = text(ensemble_section(make(trials, temperature=1.25)).content)
     assert "3 members, 6 models in all" in html
     assert "temperature 1.250" in html
-    assert "no x 1.00, yes x 2.50" in html
+    assert "“yes” is predicted above the probability 0.2857." in html
     weights = re.findall(r"<b>([^<]+)</b>.*?width:([\d.]+)%.*?<em>([^<]+)</em>", html)
     assert weights[:3] == [("toy #0", "100.0", "50%"), ("toy #1", "60.0", "30%"), ("tree #2", "40.0", "20%")]
     assert weights[3:] == [("toy", "100.0", "80%"), ("tree", "25.0", "20%")]

@@ -14,14 +14,17 @@ from scipy.special import softmax
 from sklearn import metrics as sk
 from toys import make_problem, make_trial
 
-from windvane.runtime.columns.table import Floats
+from windvane.runtime.columns.table import PIXELS, FeatureView, Floats, ImageColumn
 from windvane.runtime.ensemble import apply_temperature
 from windvane.search.ensemble_selection import (
     MAX_CANDIDATES,
+    REFERENCE_ROWS,
     EnsembleBuilder,
     candidates,
     greedy_selection,
+    lean_towards,
     max_candidates_per_family,
+    reference_family,
 )
 from windvane.search.problem import Problem
 from windvane.search.run.run_directory import RunDirectory
@@ -274,3 +277,35 @@ def test_losses_of_any_scale_are_told_apart(offset: float, scale: float) -> None
     found = greedy_selection(predictions, lambda blend: offset + scale * plain(blend), 20)
     np.testing.assert_allclose(found, expected, atol=0.051)
     assert (expected > 0).sum() > 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 6), st.integers(5, 400), st.integers(0, 1000))
+def test_leaning_towards_a_reference_costs_no_more_than_chance(m: int, v: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    true_class = rng.uniform(0.01, 1.0, (m, v)) ** rng.uniform(0.2, 3.0, (m, 1))
+    weights = rng.dirichlet(np.ones(m))
+    found = lean_towards(weights, 0, true_class)
+    assert found.sum() == pytest.approx(1.0)
+    share = REFERENCE_ROWS / (REFERENCE_ROWS + v)
+    expected = (1 - share) * weights + share * np.eye(m)[0]
+    raised = -np.log(expected @ true_class) + np.log(weights @ true_class)
+    standard_error = np.std(raised) / np.sqrt(v)
+    assert found == pytest.approx(weights if raised.mean() > 2 * standard_error else expected)
+
+
+def test_a_reference_that_is_clearly_worse_gets_nothing() -> None:
+    true_class = np.stack([np.full(300, 0.2), np.full(300, 0.9)])
+    np.testing.assert_array_equal(lean_towards(np.array([0.0, 1.0]), 0, true_class), [0.0, 1.0])
+    equal = np.stack([np.full(300, 0.9), np.full(300, 0.9)])
+    np.testing.assert_allclose(lean_towards(np.array([0.0, 1.0]), 0, equal), [0.25, 0.75])
+
+
+@pytest.mark.parametrize("weights", ["efficientnet_lite0", PIXELS])
+def test_only_features_of_frozen_networks_have_a_reference(weights: str) -> None:
+    problem = make_problem("multiclass")
+    assert reference_family(problem) is None
+    images = ImageColumn(np.zeros((1, 4, 4, 3), np.uint8), np.zeros(problem.table.n_rows, np.int64))
+    images = replace(images, views=(FeatureView(weights, 64, 0, problem.table.n_numbers),))
+    with_images = replace(problem, table=replace(problem.table, images=images))
+    assert reference_family(with_images) == (None if weights == PIXELS else "linear")

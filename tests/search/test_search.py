@@ -49,6 +49,8 @@ class Failing(Linear):
 class FakePool:
     """Evaluates when it is waited for; `order` says which of the running jobs ends next."""
 
+    closing_seconds = 0.0
+
     def __init__(self, problem: Problem, directory: RunDirectory, n_workers: int, newest_first: bool = False) -> None:
         self.problem, self.directory = problem, directory
         self.n_workers, self.newest_first = n_workers, newest_first

@@ -19,9 +19,11 @@ from windvane.data.task import Kind
 from windvane.errors import DiskError
 from windvane.models.base import TrainingContext
 from windvane.runtime.columns.table import Floats, Table
+from windvane.runtime.ensemble import Ensemble, Member
 from windvane.runtime.serialization import read_sealed, write_sealed
 from windvane.search.problem import Problem
 from windvane.search.run.checkpoint import is_whole, latest_checkpoint
+from windvane.search.run.run_directory import RunDirectory
 from windvane.search.train_trial import train_trial
 from windvane.search.trial import Trial
 
@@ -349,3 +351,53 @@ def test_samples_are_nested_and_hold_every_class(few: int, more: int, seed: int,
         assert set(problem.target[small]) == set(problem.target[train])
     np.testing.assert_array_equal(problem.sample_rows(train, few), small)
     np.testing.assert_array_equal(problem.sample_rows(train, 10**9), train)
+
+
+def test_a_model_of_all_rows_predicts_where_the_problem_says_so(tmp_path: Path) -> None:
+    problem = replace(make_problem(n_folds=1), refits=True)
+    plain, _ = run(ToyFamily(), tmp_path / "plain", replace(problem, refits=False))
+    family = ToyFamily()
+    trial, steps = run(family, tmp_path / "t", problem)  # every checkpoint has the fold's model and its predictions
+    assert family.parts == [len(problem.folds[0].train), problem.table.n_rows]
+    assert (trial.loss, trial.best_iterations, trial.status) == (plain.loss, plain.best_iterations, "done")
+    assert [step.checkpoint for step in steps] == [f"checkpoint_{i:04d}" for i in range(4)]
+    assert trial.checkpoint == "checkpoint_0004"
+    everything = problem.part(np.arange(problem.table.n_rows))
+    seed = int(np.random.SeedSequence([TRIAL.seed, 0]).generate_state(1)[0] % 2**31)
+    expected = ToyFamily().create_model(TRIAL.config, everything, everything, TrainingContext(problem.task, seed))
+    expected.train_until(trial.best_iterations[0])
+    directory = RunDirectory(tmp_path)
+    shutil.move(tmp_path / "t", directory.trial(0))
+    member = Member(0, trial.checkpoint, "toy", 1.0, folds=(0,))
+    ((folder,),) = directory.model_folders(Ensemble((member,), trial.loss))
+    found = ToyFamily().load(folder, TrainingContext(problem.task, 0)).predict(problem.table)
+    np.testing.assert_array_equal(found, expected.predict(problem.table))
+
+
+@pytest.mark.parametrize(
+    ("n_folds", "submitted", "deadline"),
+    [
+        (3, TRIAL, np.inf),
+        (1, replace(TRIAL, n_rows=20), np.inf),
+        (1, replace(TRIAL, iteration_fraction=0.5), np.inf),
+        (1, TRIAL, 0.0),
+    ],
+)
+def test_folds_rungs_and_a_deadline_need_no_second_model(
+    n_folds: int, submitted: Trial, deadline: float, tmp_path: Path
+) -> None:
+    problem = replace(make_problem(n_folds=n_folds), refits=True)
+    family = ToyFamily()
+    run(family, tmp_path / "t", problem, submitted=submitted, deadline=time.monotonic() + deadline)
+    assert len(family.parts) == n_folds
+
+
+def test_a_trial_that_has_no_time_for_a_second_model_is_whole(tmp_path: Path) -> None:
+    def slow(event: str, iterations: int) -> None:
+        time.sleep(0.1 if event == "train_until" else 0)
+
+    problem = replace(make_problem(n_folds=1), refits=True)
+    family = ToyFamily(hook=slow)
+    trial, steps = run(family, tmp_path / "t", problem, deadline=time.monotonic() + 0.8)
+    assert len(family.parts) == 1
+    assert trial == steps[-1]

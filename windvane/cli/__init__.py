@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli import data, images, portfolio, tables
+from windvane.cli import data, evaluation, images, portfolio, tables
 from windvane.cli.common import Commands
 
 app = typer.Typer(
@@ -27,6 +27,9 @@ app.command()(images.train)
 app.command()(images.finetune)
 app.command()(tables.predict)
 app.command()(tables.leaderboard)
+app.command()(evaluation.evaluate)
+app.command()(evaluation.threshold)
+app.command()(evaluation.calibrate)
 app.command()(tables.explain)
 app.command()(tables.export)
 app.command()(tables.resume)

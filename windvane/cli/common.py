@@ -15,6 +15,8 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     import pandas as pd
 
+    from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
+
 # Renamed commands and options of image runs that people may still type.
 RENAMED = {
     "transfer": "finetune",
@@ -69,6 +71,7 @@ def report_errors() -> Iterator[None]:
     SIGTERM exits with code 143, after temporary files are removed.
     """
     from windvane.errors import WindvaneError
+    from windvane.runtime.program import describe_error
 
     try:
         with _exit_on_sigterm():
@@ -78,17 +81,9 @@ def report_errors() -> Iterator[None]:
     except (WindvaneError, OSError, MemoryError, UnicodeError, RecursionError) as error:
         if TRACEBACK in sys.argv:
             traceback.print_exc()
-        text = str(error) if isinstance(error, WindvaneError) else _describe(error)
+        text = str(error) if isinstance(error, WindvaneError) else describe_error(error)
         typer.echo(f"windvane: {text}", err=True)
         raise typer.Exit(2) from error
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
-        return "the memory does not suffice"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager
@@ -110,14 +105,26 @@ def _exit_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def holds_network(run: Path) -> bool:
-    """Whether a run is that of a network; torch is loaded for these alone."""
-    import json
+def read_labelled(
+    model: AutoClassifier | AutoRegressor | AutoImageClassifier,
+    data: Path,
+    target: str | None,
+    weight: str | None = None,
+) -> tuple[Any, Any, Any]:
+    """Read rows with their target and weights as `evaluate` takes them; of images the source is all there is."""
+    from windvane import AutoImageClassifier
+    from windvane.data.files import read_frame
+    from windvane.errors import InputError
 
-    try:
-        return bool(json.loads((run / "manifest.json").read_text(encoding="utf-8"))["kind"] == "image_model")
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
+    if isinstance(model, AutoImageClassifier):
+        if target is not None or weight is not None:
+            raise InputError("--target and --weight are for tables; images have their labels with them.")
+        return data, None, None
+    if target is None:
+        raise InputError(f"--target is missing: the column of {data} that the model predicts.")
+    X = read_frame(data, model.predictor_.schema.text_columns)
+    X, columns = take_columns(X, {"--target": target, "--weight": weight})
+    return X, columns["--target"], columns.get("--weight")
 
 
 def take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
@@ -129,6 +136,16 @@ def take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.
         if name not in frame.columns:
             raise unknown_name_error(option, name, map(str, frame.columns))
     return frame.drop(columns=list(given.values())), {option: frame[name] for option, name in given.items()}
+
+
+def holds_network(run: Path) -> bool:
+    """Whether a run is that of a network; torch is loaded for these alone."""
+    import json
+
+    try:
+        return bool(json.loads((run / "manifest.json").read_text(encoding="utf-8"))["kind"] == "image_model")
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def read_pairs(option: str, given: list[str] | None) -> dict[str, str]:

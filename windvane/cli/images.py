@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -132,11 +133,18 @@ def inspect(
         typer.echo(write_inspection_page([model, *second], folder, out, settings))
 
 
+def let_threads_sleep() -> None:
+    """Let the threads of torch sleep where they wait for each other, unless the user has chosen; before its import."""
+    # Spinning threads take the cores from those that they wait for where other programs run: 22 s instead of 2 a step.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into one message and exit code 130; checkpoints stay."""
     import signal
 
+    let_threads_sleep()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -15,6 +15,7 @@ from windvane.cli.common import (
     Time,
     Types,
     holds_network,
+    read_labelled,
     read_pairs,
     report_errors,
     take_columns,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 LEADERBOARD_ROWS = 10  # printed after a search
 TASKS = ("classification", "regression")
 WIDTH = 80  # of a leaderboard in a terminal
-FAMILY, TEXTS = 2, (2, 7, 8)  # columns of it: the one that may be cut, those that are texts
+FAMILY = 2  # the column of it that may be cut
 MIN_FAMILY, MAX_TITLE = 6, 12
 
 
@@ -182,9 +183,10 @@ def predict(
         import pandas as pd
 
         from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor, load
-        from windvane.data.rows_to_predict import predict_rows, read_rows
+        from windvane.data.files import read_frame
         from windvane.errors import InputError
         from windvane.runtime.conformal import check_coverage, join_labels
+        from windvane.runtime.rows_to_predict import describe_errors, predict_rows, read_rows
 
         wanted = {"--proba": proba, "--interval": interval is not None, "--set": class_set is not None}
         if sum(wanted.values()) > 1:
@@ -215,7 +217,7 @@ def predict(
             raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
         if class_set is not None and not isinstance(model, AutoClassifier):
             raise InputError(f"--set is for classes, but {str(run)!r} predicts a number. Allowed: --interval.")
-        X, faults = read_rows(table, model.predictor_.schema.text_columns)
+        X, faults = read_rows(table, model.predictor_.schema.text_columns, read_frame)
 
         def predict_frame(frame: pd.DataFrame) -> pd.DataFrame:
             if proba and isinstance(model, AutoClassifier):
@@ -229,24 +231,29 @@ def predict(
 
         found = predict_rows(predict_frame, model.predictor_.schema, X, faults)
         if "error" in found:
-            reasons = found["error"].dropna()
-            typer.echo(
-                f"windvane: warning: {len(reasons)} of {len(found)} rows cannot be predicted; the column error says "
-                f"why. The first is row {reasons.index[0]}: {reasons.iloc[0]}",
-                err=True,
-            )
+            typer.echo(f"windvane: warning: {describe_errors(found)}", err=True)
         _write(found, out)
 
 
 def leaderboard(
-    run: Run, as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one record a trial.")] = False
+    run: Run,
+    *,
+    test: Annotated[
+        Path | None, typer.Option(help="Rows or images the search did not see: scores every trial.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Column of --test that was learned; not for images.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one record a trial.")] = False,
 ) -> None:
-    """Print every trial of a run, the best first."""
+    """Print every trial of a run and a constant prediction, the best first.
+
+    The source "baseline" marks the constant, a linear model and LightGBM by default.
+    """
     with report_errors():
         from windvane import load
 
         model = load(run)
-        board = model.leaderboard()
+        X_test, y_test, _ = (None, None, None) if test is None else read_labelled(model, test, target)
+        board = model.leaderboard(X_test, y_test)
         if as_json:
             typer.echo(board.reset_index().to_json(orient="records", indent=2))
         else:
@@ -423,31 +430,34 @@ def _print_result(model: AutoClassifier | AutoRegressor | AutoImageClassifier, r
 
 def _as_text(board: pd.DataFrame, metric: Metric) -> str:
     """Write a leaderboard in at most `WIDTH` columns; long names of families are cut."""
-    from windvane.evaluation.score_text import metric_name, score_number
+    from windvane.evaluation.score_text import metric_name, natural_score, score_number
 
     title = metric_name(metric)[:MAX_TITLE]
-    rows = [("", "trial", "family", "weight", title, "fit s", "pred s", "status", "source")]
+    tests = ["test"] if "test_score" in board else []
+    rows = [["", "trial", "family", "weight", title, *tests, "fit s", "pred s", "status", "source"]]
     rows += [
-        (
+        [
             str(rank),
-            str(row["trial"]),
+            "" if str(row["trial"]) == "<NA>" else str(row["trial"]),
             str(row["family"]),
             f"{row['ensemble_weight']:.2f}",
             score_number(metric.score(row["validation_loss"])),
+            *(score_number(natural_score(metric, row["test_score"])) for _ in tests),
             f"{row['fit_seconds']:.3g}",
             f"{row['predict_seconds']:.2g}",
             str(row["status"]),
-            str(row["source"]),
-        )
+            "baseline" if row["baseline"] else str(row["source"]),
+        ]
         for rank, row in board.iterrows()
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     left = WIDTH - (sum(widths) - widths[FAMILY]) - 2 * (len(widths) - 1)
     widths[FAMILY] = max(MIN_FAMILY, min(widths[FAMILY], left))
+    texts = (FAMILY, len(widths) - 2, len(widths) - 1)
     lines = []
     for row in rows:
         cells = [
-            cell.ljust(width) if i in TEXTS else cell.rjust(width)
+            cell.ljust(width) if i in texts else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(map(_cut, row, widths), widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())

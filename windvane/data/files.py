@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import functools
-import gzip
 import os
 import sqlite3
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pandas.errors import ParserWarning
 from scipy import sparse as sp
 from sklearn.utils.validation import check_array
 
@@ -26,7 +21,15 @@ from windvane.data.arff import parse_arff
 from windvane.data.number_columns import number_forms
 from windvane.errors import InputError, unknown_name_error
 from windvane.runtime.columns.schema import is_one_row, of_array, with_text_names
-from windvane.runtime.delimited import DECLARED_DELIMITER, find_header
+from windvane.runtime.delimited import (
+    UNREADABLE,
+    DelimitedFile,
+    check_exists,
+    check_rows,
+    decode,
+    read_bytes,
+    refuse_duplicates,
+)
 
 Frame = pd.DataFrame | sp.csr_matrix
 
@@ -36,8 +39,6 @@ READABLE = (
 )
 WRITABLE = (".csv", ".csv.gz", ".parquet", ".feather")
 
-_ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")
-_SNIFFED_BYTES = 1 << 16
 _SNIFFED_NUMBERS = 1000  # rows that show how a file writes numbers
 
 
@@ -49,8 +50,8 @@ def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.Da
     """
     file, part = _without_part(Path(path))
     kind = "folder" if file.is_dir() else _suffix(file, READABLE)
-    if kind != "folder" and not os.path.isfile(file):  # False also for names that are too long
-        raise InputError(f"{file} does not exist.")
+    if kind != "folder":
+        check_exists(file)
     try:
         if kind == "folder":
             frame = _read_folder(file)
@@ -59,7 +60,7 @@ def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.Da
         elif kind == ".feather":
             frame = pd.read_feather(file)
         elif kind.startswith(".arff"):
-            frame = parse_arff(_decode(_read_bytes(file)))
+            frame = parse_arff(decode(read_bytes(file)))
         elif kind in (".xlsx", ".xls", ".ods"):
             frame = _read_sheet(file, part)
         elif kind in (".db", ".sqlite"):
@@ -69,13 +70,12 @@ def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.Da
             frame = pd.read_json(file, lines=lines, orient="records", dtype=False, precise_float=True)
         else:
             frame = _read_delimited(file, texts)
-        _refuse_duplicates(frame.columns)
+        refuse_duplicates(frame.columns)
     except InputError:
         raise
-    except (OSError, EOFError, ValueError, zlib.error, ParserWarning, sqlite3.Error) as error:
+    except (*UNREADABLE, sqlite3.Error) as error:
         raise InputError(f"{file} cannot be read as {kind.removeprefix('.')}: {str(error).strip()}") from error
-    if len(frame) == 0:
-        raise InputError(f"{file} has columns but no rows.")
+    check_rows(frame, file)
     return frame
 
 
@@ -262,61 +262,11 @@ def _to_array(X: Any) -> NDArray[Any]:
     return array
 
 
-def _refuse_duplicates(names: Iterable[object]) -> None:
-    # The index knows at once whether it has any; wide tables are predicted row by row.
-    if isinstance(names, pd.Index) and names.is_unique:
-        return
-    twice = [str(name) for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(f"two columns have the same name: {', '.join(map(repr, twice))}")
-
-
-def _read_bytes(file: Path, size: int = -1) -> bytes:
-    with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
-        return stream.read(size)
-
-
-def _decode(content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
-
-
-def read_text(file: Path) -> str | None:
-    """Read a text file, compressed or not; None if it holds something else."""
-    try:
-        content = _read_bytes(file)
-    except (OSError, EOFError, zlib.error):
-        return None
-    if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        return content.decode("utf-16", errors="replace")
-    return None if b"\0" in content else _decode(content)
-
-
 def _read_delimited(file: Path, texts: Iterable[str]) -> pd.DataFrame:
-    """Read CSV or TSV with pandas' C parser, after a look at the beginning."""
-    beginning = _read_bytes(file, _SNIFFED_BYTES)
-    encodings = ("utf-16",) if beginning[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else _ENCODINGS
-    if b"\0" in beginning and encodings == _ENCODINGS:
-        raise ValueError("it is no text in UTF-8, UTF-16 or Latin-1")
-    if len(beginning) == _SNIFFED_BYTES and encodings == _ENCODINGS:
-        beginning = beginning[: beginning.rfind(b"\n") + 1] or beginning
-    text = beginning.decode("utf-16" if encodings != _ENCODINGS else "utf-8-sig", errors="replace")
-    declared = DECLARED_DELIMITER.match(text)  # the first line of what Excel writes
-    delimiter, header = find_header(text[declared.end() :] if declared else text)
-    if declared:
-        delimiter = declared[1]
-    _refuse_duplicates(name for name in header if name)  # pandas would rename them
-    read: Callable[..., Any] = functools.partial(
-        pd.read_csv, file, sep=delimiter, index_col=False, low_memory=False, skiprows=1 if declared else 0
-    )
-    for encoding in encodings:
-        with catch_warnings(), contextlib.suppress(UnicodeDecodeError):
-            simplefilter("error", ParserWarning)  # rows longer than the header
-            frame = read(encoding=encoding, dtype=dict.fromkeys(texts, "str"))
-            return _with_parted_thousands(frame, delimiter, functools.partial(read, encoding=encoding, dtype="str"))
-    raise ValueError("it is no text in UTF-8, UTF-16 or Latin-1")
+    """Read CSV or TSV after a look at the beginning."""
+    found = DelimitedFile.find(file)
+    frame = found.read(dtype=dict.fromkeys(texts, "str"))
+    return _with_parted_thousands(frame, found.delimiter, functools.partial(found.read, dtype="str"))
 
 
 def _with_parted_thousands(frame: pd.DataFrame, delimiter: str, read_texts: Callable[..., Any]) -> pd.DataFrame:

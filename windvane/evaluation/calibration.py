@@ -1,19 +1,25 @@
-"""Corrections of predicted probabilities, learned on validation predictions: temperature and decision weights.
+"""Corrections of predicted probabilities, learned on validation predictions: calibration and decision weights.
 
 Notation: n rows, k classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from sklearn.isotonic import isotonic_regression
+from sklearn.model_selection import StratifiedKFold
 
-from windvane.evaluation.metrics import round_loss
-from windvane.runtime.columns.table import Floats
-from windvane.runtime.ensemble import apply_temperature
+from windvane.errors import InputError, check_choice
+from windvane.evaluation.metric_functions import log_loss
+from windvane.evaluation.metrics import Metric, round_loss
+from windvane.runtime.columns.table import Floats, Integers
+from windvane.runtime.ensemble import apply_calibration, apply_temperature
 
 N_BINS = 10  # of a calibration curve
 N_PASSES = 2  # over the classes, in search of decision weights
@@ -21,7 +27,13 @@ MIN_FACTORS, MAX_FACTORS = 5, 51  # tried for a class
 MAX_WORK = 2e8  # numbers looked at in that search: about a second
 TEMPERATURE_SPREAD = 0.3  # standard deviation of the logarithm of a temperature, before any row is seen
 
+N_FOLDS = 5  # that compare the methods of calibration
+N_KNOTS, MAX_KNOTS = 60, 200  # of a calibration: computed by Venn-Abers, kept of any
+MIN_GAP, SLOPE = 1e-6, 1e-6
+
 Loss = Callable[[Floats], float]
+Knots = tuple[tuple[float, ...], tuple[float, ...]]
+CalibrationMethod = Literal["none", "temperature", "isotonic", "venn_abers"]
 
 
 def fit_temperature(probabilities: Floats, loss: Loss) -> float:
@@ -67,9 +79,176 @@ def fit_decision_weights(
     return tuple(float(f) for f in factors)
 
 
-def calibration_curve(outcome: NDArray[np.bool_], probability: Floats) -> tuple[Floats, Floats]:
-    """Mean probability and frequency of the outcome in at most `N_BINS` bins of equal counts."""
-    from sklearn.calibration import calibration_curve as sklearn_curve
+@dataclass(frozen=True)
+class Reliability:
+    """A reliability diagram: at most `N_BINS` groups of rows with similar probabilities, of equal counts."""
 
-    frequency, predicted = sklearn_curve(outcome, probability, n_bins=N_BINS, strategy="quantile")
-    return predicted, frequency
+    probability: Floats  # mean of each group, (b,)
+    frequency: Floats  # of the outcome, (b,)
+    n: Integers  # rows, (b,)
+    error: float  # expected calibration error: mean distance of the two over the rows
+
+
+def reliability(outcome: NDArray[np.bool_], probability: Floats, weight: Floats | None = None) -> Reliability:
+    """Compare probabilities, (n,), with how often the outcome happens."""
+    weight = np.ones(len(outcome)) if weight is None else weight
+    edges = np.quantile(probability, np.linspace(0, 1, N_BINS + 1))
+    group = np.searchsorted(edges[1:-1], probability)  # (n,)
+    counts = np.bincount(group, minlength=N_BINS)
+    sizes = np.bincount(group, weights=weight, minlength=N_BINS)
+    there = sizes > 0
+    mean = np.bincount(group, weights=weight * probability, minlength=N_BINS)[there] / sizes[there]
+    frequency = np.bincount(group, weights=weight * outcome, minlength=N_BINS)[there] / sizes[there]
+    error = float(np.average(np.abs(mean - frequency), weights=sizes[there]))
+    return Reliability(mean, frequency, counts[there], error)
+
+
+def expected_calibration_error(y_true: Integers, y_pred: Floats, sample_weight: Floats | None = None) -> float:
+    """Mean distance of probability and frequency: of the second of two classes, or of the largest probability."""
+    if y_pred.shape[1] == 2:
+        return reliability(y_true == 1, np.clip(y_pred[:, 1], 0.0, 1.0), sample_weight).error
+    right = y_pred.argmax(axis=1) == y_true
+    return reliability(right, np.clip(y_pred.max(axis=1), 0.0, 1.0), sample_weight).error
+
+
+CALIBRATION_ERROR = Metric(
+    "expected_calibration_error", expected_calibration_error, "probabilities", greater_is_better=False, own=False
+)
+
+
+@dataclass(frozen=True, repr=False)
+class Calibration:
+    """The result of `windvane.AutoClassifier.calibrate`.
+
+    Attributes
+    ----------
+    method
+        "none", "temperature", "isotonic" or "venn_abers".
+    log_losses
+        Log loss of each method that was compared, cross-validated over the rows.
+    error, error_before
+        Expected calibration error of the method and without it, cross-validated too.
+    n_rows
+        Rows that it was learned from.
+    temperature
+        1 for methods without one.
+    knots
+        For two classes, probabilities of the second one and what they become; None for methods without them.
+    """
+
+    method: CalibrationMethod
+    log_losses: Mapping[str, float]
+    error: float
+    error_before: float
+    n_rows: int
+    temperature: float = 1.0
+    knots: Knots | None = None
+
+    def __repr__(self) -> str:
+        losses = ", ".join(f"{name} {loss:.4f}" for name, loss in self.log_losses.items())
+        return (
+            f"{self.method.replace('_', '-')} on {self.n_rows:,} rows; cross-validated log loss: {losses}; "
+            f"expected calibration error {self.error_before:.4f} -> {self.error:.4f}"
+        )
+
+
+def fit_calibration(
+    probabilities: Floats, target: Integers, weight: Floats | None = None, method: str = "auto", seed: int = 0
+) -> Calibration:
+    """Learn a calibration from validation predictions.
+
+    "auto" takes the simplest method whose cross-validated log loss no other beats by more than one standard error of
+    the difference; isotonic regression and Venn-Abers are for two classes.
+    """
+    n, k = probabilities.shape
+    known = list(METHODS) if k == 2 else ["none", "temperature"]
+    if method != "auto":
+        check_choice("method", method, ["auto", *known])
+    names = known if method == "auto" else list(dict.fromkeys(["none", method]))
+    if min(np.bincount(target, minlength=k)[np.unique(target)], default=0) < N_FOLDS or len(np.unique(target)) < 2:
+        raise InputError(f"calibrate needs at least two classes with {N_FOLDS} rows each; y has too few.")
+    held_out = {name: np.empty((n, k)) for name in names}
+    for train, test in StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed).split(target, target):
+        of_train = None if weight is None else weight[train]
+        for name in names:
+            fitted = METHODS[name](probabilities[train], target[train], of_train)
+            held_out[name][test] = apply_fitted(probabilities[test], *fitted)
+    losses = {name: -np.log(np.clip(p[np.arange(n), target], 1e-15, 1.0)) for name, p in held_out.items()}
+    means = {name: float(np.average(values, weights=weight)) for name, values in losses.items()}
+    best = names[0] if method == "auto" else method
+    for name in names if method == "auto" else ():
+        gain = losses[best] - losses[name]
+        if float(np.average(gain, weights=weight)) > float(np.std(gain)) / np.sqrt(n):
+            best = name
+    temperature, knots = METHODS[best](probabilities, target, weight)
+    errors = [expected_calibration_error(target, held_out[name], weight) for name in (best, "none")]
+    return Calibration(best, means, errors[0], errors[1], n, temperature, knots)  # type: ignore[arg-type]
+
+
+def apply_fitted(probabilities: Floats, temperature: float, knots: Knots | None) -> Floats:
+    """Apply what a method has learned."""
+    return apply_temperature(probabilities, temperature) if knots is None else apply_calibration(probabilities, *knots)
+
+
+def _nothing(probabilities: Floats, target: Integers, weight: Floats | None) -> tuple[float, Knots | None]:
+    return 1.0, None
+
+
+def _temperature(probabilities: Floats, target: Integers, weight: Floats | None) -> tuple[float, Knots | None]:
+    return fit_temperature(probabilities, lambda p: log_loss(target, p, weight)), None
+
+
+def _isotonic(probabilities: Floats, target: Integers, weight: Floats | None) -> tuple[float, Knots | None]:
+    x, mean, size = _pooled(probabilities, target, weight)
+    values = isotonic_regression(mean, sample_weight=size)
+    changes = np.flatnonzero(np.diff(values))  # only the ends of each level are needed
+    ends = np.unique(np.concatenate([[0], changes, changes + 1, [len(x) - 1]]))
+    return 1.0, _make_knots(x[ends], values[ends], len(target))
+
+
+def _venn_abers(probabilities: Floats, target: Integers, weight: Floats | None) -> tuple[float, Knots | None]:
+    """Inductive Venn-Abers (Vovk et al., 2015), merged to one probability, at quantiles of the probabilities."""
+    x, mean, size = _pooled(probabilities, target, weight)
+    places = np.unique(np.linspace(0, len(x) - 1, N_KNOTS).astype(np.int64))
+    values = []
+    for place in places.tolist():
+        ends = []
+        for label in (0.0, 1.0):  # one more row there, of either class
+            more, of = size.copy(), mean.copy()
+            more[place] += 1.0
+            of[place] = (mean[place] * size[place] + label) / more[place]
+            ends.append(float(isotonic_regression(of, sample_weight=more)[place]))
+        values.append(ends[1] / (1.0 - ends[0] + ends[1]))
+    return 1.0, _make_knots(x[places], np.maximum.accumulate(values), len(target))
+
+
+METHODS: dict[str, Callable[[Floats, Integers, Floats | None], tuple[float, Knots | None]]] = {
+    "none": _nothing,
+    "temperature": _temperature,
+    "isotonic": _isotonic,
+    "venn_abers": _venn_abers,
+}
+
+
+def _pooled(
+    probabilities: Floats, target: Integers, weight: Floats | None
+) -> tuple[Floats, Floats, Floats]:  # each (m,)
+    """Distinct probabilities of the second class, ascending, with the frequency of that class and the weight there."""
+    x, place = np.unique(np.clip(probabilities[:, 1], 0.0, 1.0), return_inverse=True)
+    size = np.bincount(place, weights=weight).astype(np.float64)
+    hits = np.bincount(place, weights=(target == 1) * (1.0 if weight is None else weight))
+    return x, hits / size, size
+
+
+def _make_knots(x: Floats, values: Floats, n_rows: int) -> Knots:
+    """Turn a non-decreasing function into one that keeps the order of all probabilities, from 0 to 1."""
+    inside = np.flatnonzero(np.diff(x, prepend=-1.0) > MIN_GAP)
+    x, values = x[inside], np.clip(values[inside], 1 / (n_rows + 2), 1 - 1 / (n_rows + 2))
+    if len(x) > MAX_KNOTS:
+        kept = np.unique(np.linspace(0, len(x) - 1, MAX_KNOTS).astype(np.int64))
+        x, values = x[kept], values[kept]
+    ends = [0.0] * bool(x[0] > MIN_GAP), [1.0] * bool(x[-1] < 1 - MIN_GAP)
+    knots = np.concatenate([ends[0], x, ends[1]])
+    # Level parts rise a little, so that no ranking is lost.
+    rising = (1 - SLOPE) * np.interp(knots, x, values) + SLOPE * knots
+    return tuple(knots.tolist()), tuple(rising.tolist())

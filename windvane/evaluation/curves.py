@@ -1,4 +1,4 @@
-"""The numbers behind the figures of a prediction: confusion, ROC, precision and recall, calibration, errors.
+"""The numbers behind the figures of a prediction: confusion, ROC, precision and recall, errors.
 
 Curves are scikit-learn's, thinned for drawing. Notation: n rows, k classes.
 """
@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_auc_score, roc_curve
 
-from windvane.evaluation.calibration import calibration_curve
 from windvane.evaluation.predictions import Predictions
 from windvane.runtime.columns.table import Floats, Integers
 
@@ -55,7 +54,6 @@ class ClassificationFigures:
     confusion: Confusion
     top_confusions: Sequence[tuple[str, str, int, float]]  # true, predicted, rows, share of the true class
     curves: Sequence[ClassCurves]  # the hardest classes first; of two classes only the positive one
-    calibration: Points  # of two classes: the positive one; of more: whether the largest probability is right
 
 
 @dataclass(frozen=True)
@@ -75,17 +73,11 @@ def classification_figures(predictions: Predictions, labels: Sequence[str], posi
     `labels` are the names of the classes; of two classes that with the code `positive` gets the curves.
     """
     target, predicted, probabilities = predictions.target, predictions.labels, predictions.prediction
-    if len(labels) == 2:
-        calibration = calibration_curve(target == positive, np.clip(probabilities[:, positive], 0.0, 1.0))
-    else:
-        is_right = probabilities.argmax(axis=1) == target
-        calibration = calibration_curve(is_right, np.clip(probabilities.max(axis=1), 0.0, 1.0))
     return ClassificationFigures(
         accuracy=float(np.mean(predicted == target)),
         confusion=confusion(target, predicted, labels),
         top_confusions=top_confusions(target, predicted, labels),
         curves=class_curves(target, probabilities, labels, positive),
-        calibration=calibration,
     )
 
 

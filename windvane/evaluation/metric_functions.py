@@ -66,6 +66,36 @@ def f1_weighted(y_true: Codes, y_pred: Codes, sample_weight: Floats | None = Non
     return float(np.average(scores, weights=sizes))
 
 
+def precision(y_true: Codes, y_pred: Codes, sample_weight: Floats | None = None) -> float:
+    """Share of the rows predicted as the second of two classes that are of it; 0 if there are none."""
+    hits, selected, _ = _second_class(y_true, y_pred, sample_weight)
+    return hits / selected if selected > 0 else 0.0
+
+
+def recall(y_true: Codes, y_pred: Codes, sample_weight: Floats | None = None) -> float:
+    """Share of the rows of the second of two classes that are predicted as it; 0 if there are none."""
+    hits, _, positives = _second_class(y_true, y_pred, sample_weight)
+    return hits / positives if positives > 0 else 0.0
+
+
+def matthews_corrcoef(y_true: Codes, y_pred: Codes, sample_weight: Floats | None = None) -> float:
+    """Correlation of true and predicted classes (Gorodkin, 2004); 0 if either is constant."""
+    k = int(max(y_true.max(), y_pred.max())) + 1
+    weight = np.ones(len(y_true)) if sample_weight is None else sample_weight
+    true, predicted = (np.bincount(codes, weights=weight, minlength=k) for codes in (y_true, y_pred))
+    n, hits = float(weight.sum()), float(weight[y_true == y_pred].sum())
+    variances = (n**2 - float(true @ true)) * (n**2 - float(predicted @ predicted))
+    return float((hits * n - true @ predicted) / np.sqrt(variances)) if variances > 0 else 0.0
+
+
+def brier_score(y_true: Codes, y_pred: Floats, sample_weight: Floats | None = None) -> float:
+    """Mean squared error of the probabilities: of the second of two classes, or summed over more."""
+    if y_pred.shape[1] == 2:
+        return _mean(np.square(y_pred[:, 1] - (y_true == 1)), sample_weight)
+    true = y_pred[np.arange(len(y_true)), y_true]
+    return _mean(np.square(y_pred).sum(axis=1) + 1.0 - 2.0 * true, sample_weight)
+
+
 def mean_squared_error(y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None) -> float:
     """Mean squared difference."""
     return _mean(np.square(y_true - y_pred), sample_weight)
@@ -92,6 +122,13 @@ def r2(y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None) -> f
 
 def _mean(values: NDArray[Any], weight: Floats | None) -> float:
     return float(np.mean(values) if weight is None else np.average(values, weights=weight))
+
+
+def _second_class(y_true: Codes, y_pred: Codes, weight: Floats | None) -> tuple[float, float, float]:
+    """Weight of the rows that are of the second class and predicted as it, predicted as it, and of it."""
+    weight = np.ones(len(y_true)) if weight is None else weight
+    true, predicted = y_true == 1, y_pred == 1
+    return float(weight[true & predicted].sum()), float(weight[predicted].sum()), float(weight[true].sum())
 
 
 def _f1_of_classes(

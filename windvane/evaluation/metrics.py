@@ -23,13 +23,17 @@ from windvane.evaluation.metric_functions import (
     accuracy,
     average_precision,
     balanced_accuracy,
+    brier_score,
     f1,
     f1_macro,
     f1_weighted,
     log_loss,
+    matthews_corrcoef,
     mean_absolute_error,
     mean_squared_error,
+    precision,
     r2,
+    recall,
     roc_auc,
     root_mean_squared_error,
 )
@@ -183,6 +187,10 @@ CLASSIFICATION = {
         _named_metric("f1", f1),
         _named_metric("f1_macro", f1_macro),
         _named_metric("f1_weighted", f1_weighted),
+        _named_metric("precision", precision),
+        _named_metric("recall", recall),
+        _named_metric("matthews_corrcoef", matthews_corrcoef),
+        _named_metric("brier_score", brier_score, "probabilities", error=True),
     )
 }
 REGRESSION = {
@@ -212,6 +220,8 @@ ALIASES = {
     "acc": "accuracy",
     "balanced_acc": "balanced_accuracy",
     "ap": "average_precision",
+    "neg_brier_score": "brier_score",
+    "brier_score_loss": "brier_score",
     "root_mean_squared_error": "rmse",
     "neg_root_mean_squared_error": "rmse",
     "mean_absolute_error": "mae",

@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.target import counted_rows, encode_target
-from windvane.errors import InputError
+from windvane.errors import InputError, MetricError
 from windvane.evaluation.bootstrap import bootstrap
-from windvane.evaluation.metrics import CLASSIFICATION, REGRESSION, Metric
+from windvane.evaluation.metrics import Metric
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
+from windvane.runtime.ensemble import Ensemble
 
 INTERVAL_RESAMPLES, MIN_INTERVAL_RESAMPLES = 200, 60
 MAX_INTERVAL_SECONDS = 2.0
+NEED_TWO_CLASSES = ("roc_auc", "average_precision")  # undefined where all rows are of one class
 
 
 class FittedEnsemble(Protocol):
@@ -33,7 +35,7 @@ class FittedEnsemble(Protocol):
     @property
     def classes(self) -> NDArray[Any] | None: ...
     @property
-    def ensemble(self) -> Any: ...
+    def ensemble(self) -> Ensemble: ...
     def table(self, X: Any, owner: str = "the model") -> Table: ...
     def predict_raw(self, table: Table) -> Floats: ...
 
@@ -48,7 +50,7 @@ class Predictions:
     prediction: Floats  # probabilities, (n, k), or numbers, (n,)
     weight: Floats | None = None  # (n,)
     fold: Integers | None = None  # whose models did not train on the row, (n,); None for a test set
-    decision_weights: tuple[float, ...] | None = None  # (k,)
+    ensemble: Ensemble | None = None  # whose threshold, weights or costs choose the labels; None: the most probable
     # Predicts changed rows, given their folds, by models that did not train on them; None if that is impossible.
     predict: Callable[[Table, Integers | None], Floats] | None = None
 
@@ -60,11 +62,13 @@ class Predictions:
         table = model.table(X, owner or "the model")
         weight, rows = counted_rows(sample_weight, table.n_rows)
         if rows is not None:
-            y, table = take_rows(y, rows, table.n_rows, "y"), table.take(rows)
+            y = take_rows(y, rows, table.n_rows, "y")
         target, _ = encode_target(y, "regression" if model.classes is None else "classification", classes=model.classes)
-        if table.n_rows != len(target):
+        if rows is None and table.n_rows != len(target):
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
-        return cls.of_table(model, table, target, weight)
+        if rows is None:
+            return cls.of_table(model, table, target, weight)
+        return replace(cls.of_table(model, table.take(rows), target, weight), table=table, rows=rows)
 
     @classmethod
     def of_table(cls, model: FittedEnsemble, table: Table, target: NDArray[Any], weight: Floats | None = None) -> Self:
@@ -75,7 +79,7 @@ class Predictions:
             target,
             model.predict_raw(table),
             weight,
-            decision_weights=model.ensemble.decision_weights,
+            ensemble=model.ensemble,
             predict=lambda table, _: model.predict_raw(table),
         )
 
@@ -95,7 +99,7 @@ class Predictions:
     @property
     def _decided(self) -> Floats:
         """The values whose largest in each row is the predicted class, (n, k)."""
-        return self.prediction if self.decision_weights is None else self.prediction * np.array(self.decision_weights)
+        return self.prediction if self.ensemble is None else self.ensemble.decision_values(self.prediction)
 
     def loss(self, metric: Metric) -> float:
         """Loss of the metric, lower is better."""
@@ -105,50 +109,55 @@ class Predictions:
         """Value of the metric, in its own direction."""
         return metric.score(self.loss(metric))
 
-    def interval(self, metric: Metric, seed: int) -> tuple[float, float] | None:
+    def interval(
+        self, metric: Metric, seed: int, max_seconds: float = MAX_INTERVAL_SECONDS
+    ) -> tuple[float, float] | None:
         """95 % bootstrap interval of the score.
 
-        None for metrics of the user, which may not accept resampled rows, and for so many rows that resampling takes
-        long: there the interval is narrow.
+        Resamples in which the metric is undefined do not count. None for metrics that do not accept resampled rows,
+        where a class may be missing, and for so many rows that resampling takes long: there the interval is narrow.
         """
-        if not any(metric.function is known.function for known in (*CLASSIFICATION.values(), *REGRESSION.values())):
-            return None
         values = self._decided if metric.needs == "labels" else self.prediction
 
         def loss_of(rows: Integers) -> float:
+            if metric.name in NEED_TWO_CLASSES and (self.target[rows] == self.target[rows[0]]).all():
+                return np.nan
             weight = None if self.weight is None else self.weight[rows]
             return metric.loss(self.target[rows], values[rows], weight)
 
-        losses = bootstrap(loss_of, len(self), INTERVAL_RESAMPLES, seed=seed, max_seconds=MAX_INTERVAL_SECONDS)
-        if len(losses) < MIN_INTERVAL_RESAMPLES:
+        try:
+            with warnings.catch_warnings():  # of scikit-learn, on classes that are missing
+                warnings.simplefilter("ignore")
+                losses = bootstrap(loss_of, len(self), INTERVAL_RESAMPLES, seed=seed, max_seconds=max_seconds)
+        except (MetricError, ValueError):
+            return None
+        losses = losses[~np.isnan(losses)]
+        if len(losses) < MIN_INTERVAL_RESAMPLES or not np.isfinite(losses).all():
             return None
         low, high = np.quantile([metric.score(loss) for loss in losses], [0.025, 0.975])
         return float(low), float(high)
 
-    def baseline(self, metric: Metric, training_target: NDArray[Any]) -> float:
-        """Score of a constant: class frequencies, or the mean (for mae the median) of the training target."""
-        constant: Floats
-        if self.prediction.ndim == 2:
-            counts = np.bincount(training_target.astype(np.int64), minlength=self.prediction.shape[1])
-            constant = np.tile(counts / len(training_target), (len(self), 1))
-        else:
-            center = np.median if metric.name == "mae" else np.mean
-            constant = np.full(len(self), float(center(training_target.astype(np.float64))))
-        return metric.score(metric.loss(self.target, constant, self.weight))
+    def constant_score(self, metric: Metric, constant: Floats) -> float:
+        """Score of one prediction for all rows, as `windvane.evaluation.baseline.constant_prediction` returns it."""
+        repeated = np.broadcast_to(constant, self.prediction.shape)
+        return metric.score(metric.loss(self.target, np.ascontiguousarray(repeated), self.weight))
+
+    def take(self, rows: Integers) -> Self:
+        """The rows at some positions."""
+        return replace(
+            self,
+            rows=self.rows[rows],
+            target=self.target[rows],
+            prediction=self.prediction[rows],
+            weight=None if self.weight is None else self.weight[rows],
+            fold=None if self.fold is None else self.fold[rows],
+        )
 
     def sample(self, max_rows: int, seed: int) -> Self:
         """At most `max_rows` rows, drawn at random."""
         if len(self) <= max_rows:
             return self
-        some = np.random.default_rng(seed).choice(len(self), max_rows, replace=False)
-        return replace(
-            self,
-            rows=self.rows[some],
-            target=self.target[some],
-            prediction=self.prediction[some],
-            weight=None if self.weight is None else self.weight[some],
-            fold=None if self.fold is None else self.fold[some],
-        )
+        return self.take(np.random.default_rng(seed).choice(len(self), max_rows, replace=False))
 
     def predict_again(self, table: Table) -> Self:
         """The same rows with the columns of `table`, (n, ...), predicted by models that did not train on them."""

@@ -64,10 +64,18 @@ def write_folder(manifest: Mapping[str, Any], predictor: Predictor, path: Path) 
     with write_model(manifest, predictor, path, "folder") as making:
         runtime = Path(str(files("windvane"))) / "runtime"
         shutil.copytree(runtime, making / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
-        template = (Path(str(files("windvane"))) / "export" / "predictor_template.py").read_text(encoding="utf-8")
-        (making / "predictor.py").write_text(template, encoding="utf-8")
+        (making / "predictor.py").write_text(program_text("predictor_template.py"), encoding="utf-8")
         (making / "__init__.py").write_text(INIT, encoding="utf-8")
         _write_texts(predictor, making)
+
+
+def program_text(template: str) -> str:
+    """Return the text of a program of this folder with that of `import_runtime` in it."""
+    folder = Path(str(files("windvane"))) / "export"
+    own, shared = ((folder / name).read_text(encoding="utf-8") for name in (template, "import_runtime.py"))
+    before, line, after = own.partition("from windvane.export.import_runtime import HERE, import_runtime\n")
+    assert line, f"{template} imports import_runtime otherwise"
+    return before + shared.partition("from __future__ import annotations\n\n")[2].rstrip() + "\n" + after
 
 
 def _check_exportable(predictor: Predictor) -> None:

@@ -1,4 +1,6 @@
-"""Export an image network: ONNX, a torch.export program, and a Python program that predicts files with the former.
+"""Export an image network, or the ensemble of a search over images, as files that need no windvane.
+
+That is ONNX, a torch.export program, and a Python program that predicts files with the former.
 
 ::
 
@@ -13,23 +15,36 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from warnings import warn
 
-from windvane.errors import InputError
-from windvane.export.folder import INIT
+import numpy as np
+
+from windvane.errors import InputError, WindvaneError
+from windvane.export.folder import INIT, program_text
 from windvane.runtime.serialization import new_folder, write_json
 from windvane.version import VERSION
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from windvane.export.plain import SelectAgain
+    from windvane.persistence import Predictor
+    from windvane.runtime.ensemble import Member
+    from windvane.vision.networks.ensemble import ImageEnsemble
     from windvane.vision.saved_model import TrainedModel
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _PACKAGES = ("numpy", "onnxruntime", "pillow")  # that the program imports
-_RUNTIME = ("__init__.py", "errors.py", "images.py")
+_RUNTIME = ("__init__.py", "errors.py", "images.py", "program.py")
+_TOLERANCE = 0.01  # of a probability: images are resized to bytes, and trees decide by thresholds
+_COMPARED = 8  # images
 _README = """{name}, trained by windvane {version}, which it does not need any more.
 
     pip install -r requirements.txt
@@ -49,39 +64,132 @@ when they were written. predictor.py reads images as windvane does: upright, on 
 """
 
 
+@dataclass(frozen=True)
+class _Exported:
+    """What a folder is made of."""
+
+    network: nn.Module  # maps uint8 images (n, 3, image_size, image_size) to probabilities
+    image_size: int
+    crop: str  # "center" or "squeeze": how an image becomes a square
+    classes: Sequence[Any]
+    name: str
+    facts: Mapping[str, Any]  # more values of model.json
+
+
 def export_image_model(model: TrainedModel, folder: str | Path) -> Path:
     """Export a model to a folder that predicts without windvane, timm and torch; it appears whole or not at all."""
+    _check_packages()
+    from windvane.vision.export import pixel_network
+
+    recipe = model.recipe
+    crop = "center" if recipe.crops_center else "squeeze"
+    facts = {"recipe": recipe.to_json()}
+    network = pixel_network(model)
+    return _write(_Exported(network, recipe.image_size, crop, model.classes, recipe.model, facts), Path(folder))
+
+
+def export_image_ensemble(predictor: Predictor, select_again: SelectAgain, folder: str | Path) -> Path:
+    """Export the ensemble of a search over images in the same form."""
+    _check_packages()
+    network, predictor = image_ensemble(predictor, select_again)
+    members = ", ".join(dict.fromkeys(member.family for member in predictor.ensemble.members))
+    assert predictor.classes is not None
+    facts = {"decision_weights": predictor.ensemble.decision_weights, "costs": predictor.ensemble.costs}
+    classes = predictor.classes.tolist()
+    name = f"An ensemble ({members})"
+    return _write(_Exported(network, network.image_size, "squeeze", classes, name, facts), Path(folder))
+
+
+def image_ensemble(predictor: Predictor, select_again: SelectAgain) -> tuple[ImageEnsemble, Predictor]:
+    """Return the network of an ensemble and the predictor that it was compared with.
+
+    A warning states the loss where that is another ensemble, because a member cannot be a network.
+    """
+    from windvane.vision.networks.ensemble import ImageEnsemble
+
+    found = _expressible(predictor, select_again)
+    assert found.classes is not None and found.images is not None
+    network = ImageEnsemble(found.ensemble, found.models, found.classes, found.images).eval()
+    if found is not predictor:
+        left_out = {m.family for m in predictor.ensemble.members} - {m.family for m in found.ensemble.members}
+        warn(
+            f"torch has no network for some members ({', '.join(sorted(left_out)) or 'of some configurations'}). A "
+            f"second ensemble without them was selected on the validation images: loss {found.ensemble.loss:.5g} "
+            f"there, {predictor.ensemble.loss:.5g} for the whole ensemble.",
+            UserWarning,
+            stacklevel=4,
+        )
+    difference = _difference(network, found)
+    if not difference <= _TOLERANCE:
+        raise WindvaneError(f"The network computes something else: a probability differs by {difference:.2g}.")
+    return network, found
+
+
+def _expressible(predictor: Predictor, select_again: SelectAgain) -> Predictor:
+    """Return the predictor, or that of another ensemble where a member cannot be a network."""
+    from windvane.vision.networks.ensemble import is_expressible
+
+    numbers: set[int] = set()
+    found: Predictor | None = predictor
+    odd: list[Member] = []
+    while found is not None:
+        pairs = zip(found.ensemble.members, found.models, strict=True)
+        odd = [member for member, models in pairs if not all(map(is_expressible, models))]
+        if not odd:
+            return found
+        numbers |= {member.number for member in odd}
+        found = select_again((), numbers)
+    names = ", ".join(dict.fromkeys(member.family for member in odd))
+    raise InputError(
+        f"torch has no network for these models of the ensemble: {names}. Allowed: linear, network, kernel (rbf and "
+        "polynomial), random_forest, extra_trees, finetune and from_scratch, with the scales standard, robust, minmax, "
+        "normalise and none. save and load keep every model."
+    )
+
+
+def _difference(network: ImageEnsemble, predictor: Predictor) -> float:
+    """Return the largest difference of a probability, on noise of several scales."""
+    import torch
+
+    assert predictor.images is not None
+    rng, size = np.random.default_rng(0), network.image_size
+    coarse = rng.integers(0, 256, (_COMPARED, -(-size // 8), -(-size // 8), 3), dtype=np.uint8)
+    pixels = np.ascontiguousarray(coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :size, :size])
+    pixels[::2] = rng.integers(0, 256, pixels[::2].shape, dtype=np.uint8)
+    expected = predictor.predict_raw(predictor.images.table(pixels, np.zeros(_COMPARED, dtype=np.bool_)))
+    with torch.inference_mode():
+        found = network(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()).numpy()
+    return float(np.abs(found - expected).max())
+
+
+def _check_packages() -> None:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise InputError(f"ONNX files are written and checked by {', '.join(missing)}: pip install {' '.join(missing)}")
-    from windvane.vision.export import export_onnx, export_torch
 
-    with new_folder(Path(folder), "folder") as making:
-        export_onnx(model, making / "model.onnx")
-        export_torch(model, making / "model.pt2")
-        size = model.recipe.image_size
-        crop = "center" if model.recipe.crops_center else "squeeze"
-        facts = {
-            "image_size": size,
-            "crop": crop,
-            "input": "images",
-            "output": "probabilities",
-            "recipe": model.recipe.to_json(),
-        }
-        write_json(making / "model.json", {"windvane": VERSION, "classes": list(model.classes), **facts})
+
+def _write(exported: _Exported, folder: Path) -> Path:
+    from windvane.vision.export import write_onnx, write_torch
+
+    size, crop = exported.image_size, exported.crop
+    with new_folder(folder, "folder") as making:
+        write_onnx(exported.network, size, making / "model.onnx")
+        write_torch(exported.network, size, making / "model.pt2")
+        facts = {"image_size": size, "crop": crop, "input": "images", "output": "probabilities", **exported.facts}
+        write_json(making / "model.json", {"windvane": VERSION, "classes": list(exported.classes), **facts})
         write_program(making)
         lines = [f"{name}=={version(name)}\n" for name in _PACKAGES]
         (making / "requirements.txt").write_text("".join(lines), encoding="utf-8")
         part = {"center": "the central square", "squeeze": "all, stretched to the square"}[crop]
-        text = _README.format(name=model.recipe.model, version=VERSION, n=len(model.classes), size=size, part=part)
+        text = _README.format(name=exported.name, version=VERSION, n=len(exported.classes), size=size, part=part)
         (making / "README.txt").write_text(text, encoding="utf-8")
-    return Path(folder)
+    return folder
 
 
 def write_program(folder: Path) -> None:
     """Write the program that predicts image files, with the part of the runtime that it needs."""
     package = Path(str(files("windvane")))
-    shutil.copyfile(package / "export" / "image_predictor.py", folder / "predictor.py")
+    (folder / "predictor.py").write_text(program_text("image_predictor.py"), encoding="utf-8")
     (folder / "__init__.py").write_text(INIT, encoding="utf-8")
     (folder / "runtime").mkdir()
     for name in _RUNTIME:

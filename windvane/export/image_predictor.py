@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
-import importlib.util
 import json
 import math
 import sys
@@ -23,29 +21,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-HERE = Path(__file__).resolve().parent
+from windvane.export.import_runtime import HERE, import_runtime
+
 BATCH_SIZE = 32
-
-
-def import_runtime(name: str) -> Any:
-    """Import a module of the folder `runtime`, under a name of its own: other exported folders have one, too."""
-    package = f"runtime_{hashlib.sha256(str(HERE).encode()).hexdigest()[:16]}"
-    if package not in sys.modules:
-        places = [str(HERE / "runtime")]
-        spec = importlib.util.spec_from_file_location(
-            package, HERE / "runtime" / "__init__.py", submodule_search_locations=places
-        )
-        assert spec is not None and spec.loader is not None
-        sys.modules[package] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[package])
-    return importlib.import_module(f"{package}.{name}")
 
 
 @cache
 def read_settings() -> dict[str, Any]:
     """Read classes and image size once."""
-    content: dict[str, Any] = json.loads((HERE / "model.json").read_text(encoding="utf-8"))
-    return content
+    try:
+        content: dict[str, Any] = json.loads((HERE / "model.json").read_text(encoding="utf-8"))
+        return {**content, **{name: content[name] for name in ("classes", "image_size", "crop")}}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise _damaged("model.json", error) from error
 
 
 @cache
@@ -53,7 +41,15 @@ def open_session() -> Any:
     """Load the network once."""
     import onnxruntime
 
-    return onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has exceptions of its own
+        raise _damaged("model.onnx", error) from error
+
+
+def _damaged(name: str, error: Exception) -> Exception:
+    failure: Exception = import_runtime("errors").ModelFileError(f"{HERE / name} is missing or damaged: {error!r}")
+    return failure
 
 
 def predict_proba(files: Sequence[str | Path]) -> NDArray[np.float32]:
@@ -63,37 +59,76 @@ def predict_proba(files: Sequence[str | Path]) -> NDArray[np.float32]:
     if read_settings()["crop"] == "center":
         to_square, least = images.crop_center, math.ceil(size / images.CENTER_SHARE)
     for start in range(0, len(files), BATCH_SIZE):
-        squares = [
-            to_square(images.decode_image(Path(file), least), size) for file in files[start : start + BATCH_SIZE]
-        ]
+        squares = [to_square(_decode(Path(file), least), size) for file in files[start : start + BATCH_SIZE]]
         pixels = np.stack(squares).transpose(0, 3, 1, 2)  # (b, 3, s, s)
         found.append(open_session().run(None, {"images": pixels})[0])
     return np.concatenate(found)
 
 
-def predict(files: Sequence[str | Path]) -> NDArray[np.str_]:
-    """Return the most probable class of each file."""
-    return np.asarray(np.array(read_settings()["classes"])[predict_proba(files).argmax(axis=1)])
+def _decode(file: Path, at_least: int) -> NDArray[np.uint8]:
+    try:
+        pixels: NDArray[np.uint8] = import_runtime("images").decode_image(file, at_least)
+    except ValueError as error:
+        raise import_runtime("errors").InputError(f"{file} cannot be read: {error}") from error
+    return pixels
+
+
+def predict(files: Sequence[str | Path]) -> NDArray[Any]:
+    """Return the class of each file."""
+    return np.asarray(np.array(read_settings()["classes"])[decision_values(predict_proba(files)).argmax(axis=1)])
+
+
+def decision_values(probabilities: NDArray[np.float32]) -> NDArray[Any]:
+    """Return the values whose largest in each row is the predicted class: by costs, or by a weight of each class."""
+    costs, weights = (read_settings().get(name) for name in ("costs", "decision_weights"))
+    if costs is not None:
+        return np.asarray(-(probabilities @ np.asarray(costs)))
+    return probabilities if weights is None else np.asarray(probabilities * np.asarray(weights))
+
+
+def predict_images(options: argparse.Namespace) -> None:
+    """Print a table of predictions; images that cannot be read have an error instead."""
+    if not options.images.exists():
+        raise import_runtime("errors").InputError(f"{options.images} does not exist.")
+    folder = options.images.is_dir()
+    files = sorted(file for file in options.images.rglob("*") if file.is_file()) if folder else [options.images]
+    classes = read_settings()["classes"]
+    rows: list[list[Any]] = []
+    errors: list[str] = []
+    for file in files:
+        name = file.relative_to(options.images).as_posix() if folder else file.name
+        try:
+            found = predict_proba([file])[0]
+        except import_runtime("errors").InputError as error:
+            rows.append([name, *[""] * (len(classes) if options.proba else 2)])
+            errors.append(str(error))
+            continue
+        best = int(decision_values(found[None])[0].argmax())
+        told = found.tolist() if options.proba else [classes[best], float(found[best])]
+        rows.append([name, *told])
+        errors.append("")
+    bad = [error for error in errors if error]
+    if len(bad) == len(files):
+        first = f" The first: {bad[0]}" if bad else ""
+        raise import_runtime("errors").InputError(f"{options.images} has no image that can be read.{first}")
+    if bad:
+        print(
+            f"predictor.py: warning: {len(bad)} of {len(files)} images cannot be read; the column error says why. "
+            f"The first: {bad[0]}",
+            file=sys.stderr,
+        )
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(["name", *(classes if options.proba else ["prediction", "probability"]), *["error"] * bool(bad)])
+    table.writerows([*row, *[error] * bool(bad)] for row, error in zip(rows, errors, strict=True))
 
 
 def main() -> None:
-    """Print a table of predictions; files that cannot be read are left out and named on the error stream."""
-    parser = argparse.ArgumentParser(description="Classify images.")
+    """Predict an image, or a folder of them; an error is one line and exit code 2."""
+    program = import_runtime("program")
+    parser = program.Parser("Classify images.")
     parser.add_argument("images", type=Path, help="an image, or a folder of them")
     parser.add_argument("--proba", action="store_true", help="a column of probabilities for each class")
-    given = parser.parse_args()
-    folder = given.images.is_dir()
-    files = sorted(file for file in given.images.rglob("*") if file.is_file()) if folder else [given.images]
-    table, classes = csv.writer(sys.stdout, lineterminator="\n"), read_settings()["classes"]
-    table.writerow(["name", *(classes if given.proba else ["prediction", "probability"])])
-    for file in files:
-        try:
-            shares = predict_proba([file])[0]
-        except ValueError as error:
-            print(f"{file} is left out: {error}", file=sys.stderr)
-            continue
-        said = shares.tolist() if given.proba else [classes[int(shares.argmax())], float(shares.max())]
-        table.writerow([file.relative_to(given.images).as_posix() if folder else file.name, *said])
+    program.run(predict_images, parser)
 
 
 if __name__ == "__main__":

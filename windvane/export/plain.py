@@ -145,6 +145,10 @@ def _table_obstacles(predictor: Predictor) -> list[str]:
         found.append(f"categories called as missing values are ({', '.join(odd)})")
     if ensemble.decision_weights is not None and len(ensemble.decision_weights) > 2:
         found.append(f"decision weights of {len(ensemble.decision_weights)} classes")
+    if ensemble.costs is not None:
+        found.append("costs of errors")
+    if ensemble.calibration is not None:
+        found.append("a calibration curve")
     return found
 
 

@@ -10,8 +10,6 @@ Several such folders can be imported in one program.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import importlib.util
 import sys
 from functools import cache
 from pathlib import Path
@@ -19,21 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-HERE = Path(__file__).resolve().parent
-
-
-def import_runtime(name: str) -> Any:
-    """Import a module of the folder `runtime`, under a name of its own: other exported folders have one, too."""
-    package = f"runtime_{hashlib.sha256(str(HERE).encode()).hexdigest()[:16]}"
-    if package not in sys.modules:
-        places = [str(HERE / "runtime")]
-        spec = importlib.util.spec_from_file_location(
-            package, HERE / "runtime" / "__init__.py", submodule_search_locations=places
-        )
-        assert spec is not None and spec.loader is not None
-        sys.modules[package] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[package])
-    return importlib.import_module(f"{package}.{name}")
+from windvane.export.import_runtime import HERE, import_runtime
 
 
 @cache
@@ -62,37 +46,41 @@ def predict_set(X: Any, coverage: float = 0.9, by_class: bool = False, allow_emp
     return load_model().predict_set(X, coverage, by_class=by_class, allow_empty=allow_empty)
 
 
+def predict_file(options: argparse.Namespace) -> None:
+    """Print the predictions of a CSV file; rows that cannot be predicted have an error instead."""
+    rows = import_runtime("rows_to_predict")
+    model = load_model()
+    if options.proba and model.classes is None:
+        raise import_runtime("errors").InputError("--proba is for classes, but a number is predicted.")
+
+    def predict_frame(frame: pd.DataFrame) -> pd.DataFrame:
+        if options.proba:
+            return pd.DataFrame(predict_proba(frame), columns=[str(label) for label in model.classes])
+        predicted = pd.DataFrame({"prediction": predict(frame)})
+        if options.interval is not None:
+            predicted["lower"], predicted["upper"] = predict_interval(frame, options.interval).T
+        if options.set is not None:
+            sets = predict_set(frame, options.set)
+            predicted["set"] = import_runtime("conformal").join_labels(sets, model.classes)
+        return predicted
+
+    X, faults = rows.read_rows(options.table, model.schema.text_columns)
+    found = rows.predict_rows(predict_frame, model.schema, X, faults)
+    if "error" in found:
+        print(f"predictor.py: warning: {rows.describe_errors(found)}", file=sys.stderr)
+    found.to_csv(sys.stdout, index=False, lineterminator="\n")
+
+
 def main() -> None:
     """Predict the rows of a CSV file; an error is one line and exit code 2."""
-    parser = argparse.ArgumentParser(description="Predict the rows of a table.")
+    program = import_runtime("program")
+    parser = program.Parser("Predict the rows of a table.")
     parser.add_argument("table", type=Path, help="a CSV file with the columns of training")
     added = parser.add_mutually_exclusive_group()
     added.add_argument("--proba", action="store_true", help="a column of probabilities for each class")
     added.add_argument("--interval", type=float, metavar="COVERAGE", help="columns lower and upper, as in 0.9")
     added.add_argument("--set", type=float, metavar="COVERAGE", help="a column of the classes that may be, as in 0.9")
-    parser.add_argument("--traceback", action="store_true", help="where an error comes from")
-    options = parser.parse_args()
-    errors = (import_runtime("errors").WindvaneError, OSError, MemoryError, ValueError, TypeError)
-    try:
-        X = import_runtime("delimited").read_delimited(options.table, load_model().schema.text_columns)
-        if options.proba:
-            found = pd.DataFrame(predict_proba(X), columns=[str(label) for label in load_model().classes])
-        else:
-            found = pd.DataFrame({"prediction": predict(X)})
-        if options.interval is not None:
-            found["lower"], found["upper"] = predict_interval(X, options.interval).T
-        if options.set is not None:
-            sets = predict_set(X, options.set)
-            found["set"] = import_runtime("conformal").join_labels(sets, load_model().classes)
-        names = [name for name in load_model().schema.id_columns if name in X.columns]
-        pd.concat([X[names], found], axis=1).to_csv(sys.stdout, index=False)
-        sys.stdout.flush()
-    except errors as error:
-        if options.traceback:
-            raise
-        text = " ".join(str(error).split()) or type(error).__name__
-        print(f"predictor.py: {text}", file=sys.stderr)
-        sys.exit(2)
+    program.run(predict_file, parser)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from windvane.models.base import Family
 from windvane.models.boosting.catboost import CatBoost
 from windvane.models.boosting.lightgbm import LightGBM
+from windvane.models.constant import Constant
 from windvane.models.forest import Forest
 from windvane.models.image_network import FineTune, FromScratch
 from windvane.models.linear import Linear
@@ -26,6 +27,7 @@ TABLE_FAMILIES: dict[str, Family] = {
 }
 IMAGE_FAMILIES: dict[str, Family] = {"finetune": FineTune(), "from_scratch": FromScratch()}
 FAMILIES: dict[str, Family] = {**TABLE_FAMILIES, **IMAGE_FAMILIES}
+LAST_RESORT = Constant()  # of a search whose time ended before any model was trained; nobody asks for it by name
 
 # What a search evaluates if no families are named: what the ensemble is better with than without (docs/decisions.md).
 DEFAULT = ("lightgbm", "catboost", "random_forest", "extra_trees", "linear", "network")

@@ -74,7 +74,7 @@ class BaseModel:
         return self.fitted().predict(table)
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; what only training needs is left out once it has finished."""
         self.fitted().save(folder)
         write_json(
             folder / "training.json",
@@ -84,7 +84,7 @@ class BaseModel:
                 "finished": self.finished,
                 "target_scaler": [self.target_scaler.mean, self.target_scaler.scale],
                 "losses": self.early_stopping.losses,
-                **self._save_training(folder),
+                **({} if self.finished else self._save_training(folder)),
             },
         )
 
@@ -94,15 +94,21 @@ class BaseModel:
 
     def resume(self, folder: Path) -> None:
         """Continue from a checkpoint."""
-        state = read_json(folder / "training.json")
         fitted = open_model(folder, self.context, self.kind, self._trusted_types())
+        state = self._read_progress(folder)
+        with reading(folder):
+            self.encoder = fitted.encoder
+            self._resume_training(folder, state, fitted)
+
+    def _read_progress(self, folder: Path) -> Mapping[str, Any]:
+        """Read how far a checkpoint is."""
+        state = read_json(folder / "training.json")
         with reading(folder):
             self.iterations, self.best_iteration = int(state["iterations"]), int(state["best_iteration"])
             self.finished = bool(state["finished"])
             self.target_scaler = TargetScaler(*map(float, state["target_scaler"]))
             self.early_stopping = EarlyStopping(self.patience, state["losses"])
-            self.encoder = fitted.encoder
-            self._resume_training(folder, state, fitted)
+        return state
 
     def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
         """Take over what `_save_training` wrote and what predicts."""
@@ -110,6 +116,20 @@ class BaseModel:
 
     def _trusted_types(self) -> Sequence[str]:
         return ()
+
+
+class FinishedModel(BaseModel):
+    """A model that trains no further, from its checkpoint."""
+
+    def __init__(self, folder: Path, fitted: Any, context: TrainingContext) -> None:
+        super().__init__(fitted.encoder, TargetScaler(), context)
+        self._fitted = fitted
+        self._read_progress(folder)
+
+    def fitted(self) -> FittedModel:
+        """Return the model that was read."""
+        model: FittedModel = self._fitted
+        return model
 
 
 class BaseFamily:
@@ -147,6 +167,8 @@ class BaseFamily:
         """Encode the training set and make a model, or resume one."""
         task = context.task
         config = fill_defaults(config, self.search_space(task))
+        if checkpoint is not None and read_json(checkpoint / "training.json").get("finished") is True:
+            return FinishedModel(checkpoint, self.load(checkpoint, context), context)
         encoder, features = fit_encoder(self.encoding(config, train.table), train.table, train.target, task)
         scaler = TargetScaler.of(train.target, train.weight, task) if self.scales_target else TargetScaler()
         model = self._new_model(encoder, scaler, context)

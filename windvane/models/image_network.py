@@ -75,6 +75,7 @@ class _ImageFamily:
 
     # Networks learn for as long as they can: a trial may take more of a budget than those of other families.
     budget_fraction = 0.55
+    refits = False  # their epochs are the cost of the search; all time goes into validated networks
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Make the search space."""
@@ -389,17 +390,17 @@ class FittedImageNetwork:
     """A trained network that predicts the images of a table."""
 
     def __init__(self, model: TrainedModel) -> None:
-        self._model = model
+        self.model = model
 
     def predict(self, table: Table) -> Floats:
         """Predict probabilities of shape (n, n_classes)."""
         from windvane.torch_utils import map_batches
         from windvane.vision.predict import predict_proba
 
-        images = image_dataset(_images(table), None, len(self._model.classes))
+        images = image_dataset(_images(table), None, len(self.model.classes))
         blocks = [np.arange(start, min(start + BLOCK, len(images))) for start in range(0, len(images), BLOCK)]
-        device = next(self._model.network.parameters()).device
-        found = map_batches(lambda rows: predict_proba(self._model, images.take(rows)), blocks, device)
+        device = next(self.model.network.parameters()).device
+        found = map_batches(lambda rows: predict_proba(self.model, images.take(rows)), blocks, device)
         return np.concatenate(list(found)).astype(np.float64)
 
 

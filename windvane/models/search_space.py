@@ -6,6 +6,9 @@ hyperparameters are active.
 
 from __future__ import annotations
 
+import importlib
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -42,6 +45,18 @@ def _walk(space: Space, choose: Callable[[str, Param], Value]) -> dict[str, Valu
         if all(parent in chosen and chosen[parent] in values for parent, values in (param.when or {}).items()):
             chosen[name] = choose(name, param)
     return chosen
+
+
+def import_optuna() -> None:
+    """Import optuna for the first time, in a thread whose frames hold nothing.
+
+    optuna keeps the ImportError of what it does without, and with it the frames of all callers: the first fit, with its
+    estimator and data, would stay in memory for ever.
+    """
+    if "optuna" not in sys.modules:
+        thread = threading.Thread(target=importlib.import_module, args=("optuna",), name="windvane-import")
+        thread.start()
+        thread.join()
 
 
 def _draw(distribution: Any, rng: np.random.Generator) -> Value:

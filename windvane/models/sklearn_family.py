@@ -346,7 +346,7 @@ class SklearnModel(BaseModel):
     def _save_training(self, folder: Path) -> Mapping[str, Any]:
         """Write the estimator that is trained further, where that is another."""
         sha256 = None
-        if not self.finished and self._current is not self.estimator:
+        if self._current is not self.estimator:
             write_estimator(folder / "training.skops", self._current, self._trusted_types(), self.family.name)
             sha256 = digest(folder / "training.skops")
         return {"best_loss": self.best_loss, "sha256": sha256}

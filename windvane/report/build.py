@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from windvane.evaluation.curves import classification_figures, regression_figures
+from windvane.evaluation.evaluation import evaluate
 from windvane.evaluation.importance import encoded_columns, matrix_columns, permutation_importance
 from windvane.pages.html_builder import Page, Section, check_path, code, note, paragraph, table, write_page
 from windvane.report.data_checks import find_data_issues, single_column_scores
@@ -18,6 +19,7 @@ from windvane.report.predictions_section import (
     HeadlineScores,
     classification_section,
     describe_rows,
+    evaluation_section,
     headline,
     importance_section,
     regression_section,
@@ -27,6 +29,7 @@ from windvane.report.search_section import ensemble_section, failure_section, se
 from windvane.version import VERSION
 
 SEED = 0  # of every sample on the page, which names it
+MAX_INTERVAL_SECONDS = 4.0  # for the intervals of all metrics
 MAX_IMPORTANCE_ROWS, MAX_IMPORTANCE_SECONDS = 1_000, 10.0
 MAX_NAMED_COLUMNS, MAX_NAME_LENGTH = 8, 60
 
@@ -90,8 +93,10 @@ def _headline_scores(data: ReportData) -> HeadlineScores:
     elif data.test_score is not None:
         test_score = data.test_score if metric.greater_is_better else -data.test_score
     constant = None
-    if data.problem is not None and data.predictions is not None:
-        constant = data.predictions.baseline(metric, data.problem.target)
+    if data.constant is not None and data.predictions is not None:
+        constant = data.predictions.constant_score(metric, data.constant.values)
+    elif data.constant is not None:
+        constant = metric.score(data.constant.loss)
     return HeadlineScores(metric.score(data.ensemble.loss), test_score, interval, constant)
 
 
@@ -99,14 +104,23 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
     predictions = data.predictions
     if predictions is None:
         return []
+    evaluation = evaluate(
+        predictions,
+        data.metric,
+        data.task,
+        data.predictor.classes,
+        max_seconds=MAX_INTERVAL_SECONDS,
+        seed=SEED,
+    )
+    evaluated = evaluation_section(evaluation, predictions, data.tuning)
     if data.task.is_classification:
         positive = 1 if data.metric.positive is None else data.metric.positive
         figures = classification_figures(predictions, data.labels, positive)
-        sections = [classification_section(figures, predictions, data.labels, positive)]
+        sections = [evaluated, classification_section(figures, predictions, data.labels, positive)]
         if data.predictor.images is not None:
             return sections + examples_sections(data, predictions)
     else:
-        sections = [regression_section(regression_figures(predictions, SEED), predictions)]
+        sections = [evaluated, regression_section(regression_figures(predictions, SEED), predictions)]
     columns = {name: column for name, column in encoded_columns(data.schema).items() if column.is_read}
     importance = permutation_importance(
         predictions,

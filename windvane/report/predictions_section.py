@@ -11,13 +11,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from windvane.evaluation.curves import ClassCurves, ClassificationFigures, Confusion, Points, RegressionFigures
+from windvane.evaluation.curves import ClassCurves, ClassificationFigures, Confusion, RegressionFigures
+from windvane.evaluation.evaluation import Evaluation
+from windvane.evaluation.evaluation_page import (
+    class_tables,
+    figures,
+    metrics_table,
+    threshold_figures,
+    worst_rows_table,
+)
 from windvane.evaluation.importance import Importance
 from windvane.evaluation.predictions import Predictions
+from windvane.evaluation.thresholds import DecisionTuning
 from windvane.pages.html_builder import (
     Html,
     Section,
     bars,
+    details,
     figure,
     heatmap,
     metric_cards,
@@ -82,10 +92,26 @@ def headline(data: ReportData, scores: HeadlineScores) -> list[Html]:
     return content
 
 
+def evaluation_section(evaluation: Evaluation, predictions: Predictions, tuning: DecisionTuning | None) -> Section:
+    """Every usual metric with its interval, each class, gain, calibration, the threshold, the worst rows."""
+    text = f"On {len(predictions):,} {describe_rows(predictions)}"
+    text += "." if predictions.weight is None else ", with their weights."
+    if not predictions.is_test:
+        text += " These rows selected the models, so the scores are optimistic, and the intervals do not cover that."
+    pictures = figures(evaluation)
+    if tuning is not None and tuning.curve is not None and tuning.threshold is not None:
+        pictures += threshold_figures(tuning.curve, tuning.threshold, tuning.reason)
+    content = [paragraph(text), metrics_table(evaluation), *class_tables(evaluation)]
+    content += [side_by_side(*pictures)] if pictures else []
+    worst = worst_rows_table(evaluation)
+    content += [details("The rows that are predicted worst", *worst)] if worst else []
+    return Section("Evaluation", content)
+
+
 def classification_section(
     figures: ClassificationFigures, predictions: Predictions, labels: Sequence[str], positive: int = 1
 ) -> Section:
-    """How a classifier errs: confusion, curves, calibration."""
+    """How a classifier errs: confusion and curves."""
     content = [_about_rows(predictions), _confusion_figure(figures.confusion, figures.accuracy, len(labels))]
     if len(labels) > 2 and figures.top_confusions:
         rows = [
@@ -95,9 +121,7 @@ def classification_section(
         content.append(figure("Most frequent confusions", table(header, rows, label="Most frequent confusions")))
     is_binary = len(labels) == 2
     curves = _curve_figures(figures.curves, is_binary) if figures.curves else []
-    content.append(
-        side_by_side(*curves, _calibration_figure(figures.calibration, labels[positive] if is_binary else None))
-    )
+    content += [side_by_side(*curves)] if curves else []
     return Section("Predictions", content)
 
 
@@ -204,20 +228,6 @@ def _curve_figures(curves: Sequence[ClassCurves], is_binary: bool) -> list[Html]
         figure("ROC", roc_plot, f"ROC of {classes} (area {areas}). Dashed: chance.", roc),
         figure("Precision and recall", precision_plot, f"Precision over recall of {classes}.{chance}", precision),
     ]
-
-
-def _calibration_figure(points: Points, positive: str | None) -> Html:
-    """Of the class `positive`, or of more classes the largest probability."""
-    if positive is not None:
-        x, y = Axis(f"probability of “{positive}”", 0.0, 1.0), Axis("share of the rows", 0.0, 1.0)
-        caption = "On the dashed line, 80 % of the rows with a probability of 80 % are of this class. "
-        caption += "Each point is a tenth of the rows."
-    else:
-        x, y = Axis("largest probability", 0.0, 1.0), Axis("share that is correct", 0.0, 1.0)
-        caption = "On the dashed line, 80 % of the rows with a probability of 80 % are correct. "
-        caption += "Below it, the model is overconfident."
-    series = [Series(UNIT, UNIT, "dashed", 4), Series(*points), Series(*points, "ring")]
-    return figure("Calibration", plot(series, x, y, "Calibration"), caption)
 
 
 def _grouped_errors_figure(figures: RegressionFigures) -> Html:

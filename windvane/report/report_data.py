@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from windvane.data.files import to_frame
 from windvane.data.task import Task
 from windvane.errors import InputError, RunError
+from windvane.evaluation.baseline import ConstantBaseline
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.predictions import Predictions
-from windvane.models import FAMILIES
-from windvane.models.base import TrainingContext
+from windvane.evaluation.thresholds import DecisionTuning
 from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
-from windvane.runtime.columns.table import Floats, Integers, Table
-from windvane.runtime.ensemble import Ensemble, apply_temperature
+from windvane.runtime.columns.table import Table
+from windvane.runtime.ensemble import Ensemble
+from windvane.search.out_of_fold import out_of_fold
 from windvane.search.problem import Problem
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.run.unseen_rows import read_test_rows
@@ -37,6 +37,8 @@ class ReportData:
     policy: Policy | None = None
     directory: RunDirectory | None = None
     is_permanent: bool = False  # whether the directory outlives the program
+    constant: ConstantBaseline | None = None
+    tuning: DecisionTuning | None = None  # of the threshold
     test_score: float | None = None  # of the test set given to `fit`, higher is better
     manifest: Mapping[str, Any] = field(default_factory=dict)  # versions and settings; empty without a directory
     problem: Problem | None = None  # the training data, if they were kept
@@ -61,6 +63,8 @@ class ReportData:
             getattr(model, "policy_", None),
             directory,
             is_permanent=model.run_dir is not None,
+            constant=model.constant_,
+            tuning=model.tuning_,
             test_score=getattr(model, "test_score_", None),
             test=None if y_test is None else Predictions.of_test(predictor, X_test, y_test),
         )
@@ -114,64 +118,3 @@ class ReportData:
     def predictions(self) -> Predictions | None:
         """The rows of all figures: the test set if there is one, otherwise the validation rows."""
         return self.test or self.validation
-
-
-def out_of_fold(predictor: Predictor, problem: Problem, directory: RunDirectory) -> Predictions | None:
-    """Blend the validation predictions of the members; None if a checkpoint is missing."""
-    ensemble, rows = predictor.ensemble, problem.validation_rows
-    shape = (len(rows), problem.task.n_classes) if problem.task.is_classification else (len(rows),)
-    blend = np.zeros(shape)  # (n, k) or (n,)
-    for member in ensemble.members:
-        try:
-            prediction = np.load(directory.checkpoint(member.number, member.checkpoint) / "valid.npy")
-        except (OSError, ValueError, EOFError, MemoryError):
-            return None
-        if prediction.shape != shape:
-            return None
-        blend += member.weight * prediction
-    return Predictions(
-        problem.table,
-        rows,
-        problem.target[rows],
-        apply_temperature(blend, ensemble.temperature) if problem.task.is_classification else blend,
-        None if problem.weight is None else problem.weight[rows],
-        np.repeat(np.arange(len(problem.folds)), [len(fold.validation) for fold in problem.folds]),
-        ensemble.decision_weights,
-        _OutOfFoldPredictor.of(predictor, problem, directory),
-    )
-
-
-@dataclass(frozen=True)
-class _OutOfFoldPredictor:
-    """Predicts each row with the models of its fold, which did not train on it."""
-
-    predictor: Predictor  # with the models of all folds
-
-    @classmethod
-    def of(cls, predictor: Predictor, problem: Problem, directory: RunDirectory) -> Self | None:
-        """Load the models of all folds; None if other models predict (after a refit) or a family is the user's."""
-        members = predictor.ensemble.members
-        checkpoints = [directory.checkpoint(member.number, member.checkpoint) for member in members]
-        as_searched = all(
-            folder.parent == checkpoint
-            for folders, checkpoint in zip(predictor.folders, checkpoints, strict=True)
-            for folder in folders
-        )
-        if not as_searched or any(member.family not in FAMILIES for member in members):
-            return None
-        context, folds = TrainingContext(problem.task, 0), range(len(problem.folds))
-        models = [
-            [FAMILIES[member.family].load(checkpoint / f"fold_{fold}", context) for fold in folds]
-            for member, checkpoint in zip(members, checkpoints, strict=True)
-        ]
-        return cls(replace(predictor, models=models))
-
-    def __call__(self, table: Table, fold_of: Integers | None) -> Floats:  # (n, k) or (n,)
-        assert fold_of is not None
-        task = self.predictor.task
-        prediction = np.empty((table.n_rows, task.n_classes) if task.is_classification else table.n_rows)
-        for fold in np.unique(fold_of):
-            rows = np.flatnonzero(fold_of == fold)
-            one = replace(self.predictor, models=[[models[fold]] for models in self.predictor.models])
-            prediction[rows] = one.predict_raw(table.take(rows))
-        return prediction

@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
+from windvane.evaluation.baseline import ConstantBaseline
 from windvane.evaluation.metrics import Metric
+from windvane.evaluation.thresholds import threshold_of
 from windvane.pages.html_builder import (
     Html,
     Section,
@@ -63,7 +66,7 @@ def search_section(data: ReportData) -> Section:
         pictures.append(strips)
     if pictures:
         content.append(side_by_side(*pictures))
-    content += _board(trials, data.ensemble, metric)
+    content += _board(trials, data.ensemble, metric, data.constant)
     return Section("Search", content)
 
 
@@ -75,9 +78,21 @@ def ensemble_section(data: ReportData) -> Section:
     content = [
         paragraph(f"{words}: each member averages the models of its folds, and the ensemble is their weighted average.")
     ]
-    if ensemble.temperature != 1.0:
+    if ensemble.calibration is not None:
+        content.append(paragraph("Probabilities are calibrated by a monotone curve that validation rows chose."))
+    elif ensemble.temperature != 1.0:
         content.append(paragraph(f"Probabilities are rescaled with the temperature {ensemble.temperature:.3f}."))
-    if ensemble.decision_weights is not None:
+    positive = data.metric.positive
+    if ensemble.costs is not None:
+        content.append(paragraph("The predicted class is the one with the least expected cost:"))
+        cells = [[name, *row] for name, row in zip(data.labels, ensemble.costs, strict=True)]
+        header = ["true class, predicted as", *data.labels]
+        content.append(details("Costs of errors", table(header, cells, label="Costs of errors")))
+    elif ensemble.decision_weights is not None and positive is not None:
+        threshold = number(threshold_of(ensemble, positive))
+        chosen = "" if data.tuning is None else f", {data.tuning.reason}"
+        content.append(paragraph(f"“{data.labels[positive]}” is predicted above the probability {threshold}{chosen}."))
+    elif ensemble.decision_weights is not None:
         factors = ", ".join(f"{a} x {f:.2f}" for a, f in zip(data.labels[:12], ensemble.decision_weights, strict=False))
         content.append(
             paragraph(f"The predicted class has the largest product of probability and decision weight: {factors}.")
@@ -193,23 +208,28 @@ def _fold_spread(trials: Sequence[Trial], ensemble: Ensemble, metric: Metric) ->
     return figure("Spread over folds", picture, "Trials whose points overlap differ by chance.", legend)
 
 
-def _board(trials: Sequence[Trial], ensemble: Ensemble, metric: Metric) -> list[Html]:
-    board = leaderboard(trials, ensemble)
+def _board(
+    trials: Sequence[Trial], ensemble: Ensemble, metric: Metric, constant: ConstantBaseline | None
+) -> list[Html]:
+    board = leaderboard(trials, ensemble, constant)
     rows: list[list[object]] = [
         [
             rank,
-            f"{row['family']} #{row['trial']}",
+            row["family"] if pd.isna(row["trial"]) else f"{row['family']} #{row['trial']}",
             metric.score(row["validation_loss"]),
             f"{row['ensemble_weight']:.0%}" if row["ensemble_weight"] else "",
             f"{row['fit_seconds']:.1f}",
             row["status"],
-            row["source"],
+            "baseline" if row["baseline"] else row["source"],
         ]
         for rank, row in enumerate(board.to_dict("records"), start=1)
     ]
     header = ["rank", "trial", f"validation {metric.name}", "weight", "seconds", "status", "source"]
-    shown = [table(header, rows[:SHOWN_TRIALS], label="Best trials")]
-    if len(rows) > SHOWN_TRIALS:
-        rest = table(header, rows[SHOWN_TRIALS:MAX_TRIALS], label="Other trials")
-        shown.append(details(f"The other {len(rows) - SHOWN_TRIALS:,} trials", rest))
+    # The baselines are shown wherever they rank.
+    first = [row for i, row in enumerate(rows) if i < SHOWN_TRIALS or row[-1] == "baseline"]
+    others = [row for i, row in enumerate(rows) if i >= SHOWN_TRIALS and row[-1] != "baseline"]
+    shown = [table(header, first, label="Best trials and baselines")]
+    if others:
+        rest = table(header, others[:MAX_TRIALS], label="Other trials")
+        shown.append(details(f"The other {len(others):,} trials", rest))
     return shown

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import gzip
 import io
+import os
 import re
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
@@ -19,34 +23,89 @@ from pandas.errors import ParserWarning
 from .errors import InputError
 
 DECLARED_DELIMITER = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # the first line of what Excel writes
+UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ParserWarning)  # what readers raise over a damaged file
 _ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")
+_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DELIMITERS = ",;\t|"
 _BYTES, _ROWS = 1 << 16, 50  # that are looked at
 
 
-def read_delimited(path: Path, texts: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a text file in UTF-8, UTF-16 or Latin-1, compressed or not; the columns `texts` stay texts."""
-    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
-        beginning = file.read(_BYTES)
-    encodings = ("utf-16",) if beginning[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else _ENCODINGS
-    if len(beginning) == _BYTES and encodings == _ENCODINGS:
-        beginning = beginning[: beginning.rfind(b"\n") + 1] or beginning
-    text = beginning.decode(encodings[0], errors="replace")
-    declared = DECLARED_DELIMITER.match(text)
-    delimiter = declared[1] if declared else find_header(text)[0]
-    options: dict[str, Any] = {"sep": delimiter, "index_col": False, "low_memory": False}
-    options |= {"skiprows": 1 if declared else 0, "dtype": dict.fromkeys(texts, "str")}
-    with catch_warnings():
-        simplefilter("error", ParserWarning)  # rows longer than the header
-        for encoding in encodings:
-            try:
-                frame: pd.DataFrame = pd.read_csv(path, encoding=encoding, **options)
+@dataclass(frozen=True)
+class DelimitedFile:
+    """How a text file is written: in UTF-8, UTF-16 or Latin-1, compressed or not."""
+
+    path: Path
+    delimiter: str
+    declared: bool  # whether the first line names the delimiter
+    encodings: tuple[str, ...]  # that are tried one after the other
+
+    @classmethod
+    def find(cls, path: Path) -> DelimitedFile:
+        """Look at the beginning of a file."""
+        beginning = read_bytes(path, _BYTES)
+        wide = beginning[:2] in _MARKS
+        if b"\0" in beginning and not wide:
+            raise ValueError("it is no text in UTF-8, UTF-16 or Latin-1")
+        if len(beginning) == _BYTES and not wide:
+            beginning = beginning[: beginning.rfind(b"\n") + 1] or beginning
+        text = beginning.decode("utf-16" if wide else "utf-8-sig", errors="replace")
+        declared = DECLARED_DELIMITER.match(text)
+        delimiter, header = find_header(text[declared.end() :] if declared else text)
+        refuse_duplicates(name for name in header if name)  # pandas would rename them
+        return cls(path, declared[1] if declared else delimiter, bool(declared), ("utf-16",) if wide else _ENCODINGS)
+
+    def read(self, dtype: Any, usecols: list[str] | None = None) -> pd.DataFrame:
+        """Read the file with pandas' C parser."""
+        for encoding in self.encodings:
+            with catch_warnings(), contextlib.suppress(UnicodeDecodeError):
+                simplefilter("error", ParserWarning)  # rows longer than the header
+                frame: pd.DataFrame = pd.read_csv(
+                    self.path,
+                    sep=self.delimiter,
+                    encoding=encoding,
+                    index_col=False,
+                    low_memory=False,
+                    skiprows=1 if self.declared else 0,
+                    dtype=dtype,
+                    usecols=usecols,
+                )
                 return frame
-            except UnicodeDecodeError:
-                continue
-            except ParserWarning as error:
-                raise InputError(f"{path} cannot be read: {str(error).strip()}") from error
-    raise InputError(f"{path} is no text in UTF-8, UTF-16 or Latin-1.")
+        raise ValueError("it is no text in UTF-8, UTF-16 or Latin-1")
+
+
+def read_delimited(path: str | os.PathLike[str], texts: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a text file, the columns `texts` as texts; InputError says why it cannot be read."""
+    file = Path(path)
+    check_exists(file)
+    try:
+        frame = DelimitedFile.find(file).read(dtype=dict.fromkeys(texts, "str"))
+        refuse_duplicates(frame.columns)
+    except UNREADABLE as error:
+        raise InputError(f"{file} cannot be read as a table: {str(error).strip()}") from error
+    check_rows(frame, file)
+    return frame
+
+
+def check_exists(file: Path) -> None:
+    """Raise InputError where there is no such file."""
+    if not os.path.isfile(file):  # False also for names that are too long
+        raise InputError(f"{file} {'is a folder, not a file' if file.is_dir() else 'does not exist'}.")
+
+
+def check_rows(frame: pd.DataFrame, file: Path) -> None:
+    """Raise InputError for a table without rows."""
+    if len(frame) == 0:
+        raise InputError(f"{file} has columns but no rows.")
+
+
+def refuse_duplicates(names: Iterable[object]) -> None:
+    """Raise ValueError where two columns have the same name."""
+    # The index knows at once whether it has any; wide tables are predicted row by row.
+    if isinstance(names, pd.Index) and names.is_unique:
+        return
+    twice = [str(name) for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"two columns have the same name: {', '.join(map(repr, twice))}")
 
 
 def find_header(text: str) -> tuple[str, list[str]]:
@@ -61,3 +120,28 @@ def find_header(text: str) -> tuple[str, list[str]]:
             if width > 1 and rating > best[0]:
                 best = (rating, delimiter, rows[0])
     return best[1], best[2]
+
+
+def read_bytes(file: Path, size: int = -1) -> bytes:
+    """Read a file, compressed or not, or its beginning."""
+    with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
+        return stream.read(size)
+
+
+def read_text(file: Path) -> str | None:
+    """Read a text file, compressed or not; None if it is none."""
+    try:
+        content = read_bytes(file)
+    except (OSError, EOFError, zlib.error):
+        return None
+    if content[:2] in _MARKS:
+        return content.decode("utf-16", errors="replace")
+    return None if b"\0" in content else decode(content)
+
+
+def decode(content: bytes) -> str:
+    """Decode a text in UTF-8 or Latin-1."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")

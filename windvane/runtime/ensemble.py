@@ -42,6 +42,22 @@ class Ensemble:
     loss: float  # of the blend on validation rows; it chose the ensemble, so it is optimistic
     temperature: float = 1.0  # the exponent 1 / temperature sharpens or flattens probabilities; 1 changes nothing
     decision_weights: tuple[float, ...] | None = None  # factor of each class before the largest probability decides
+    # Cost of each error, true class by predicted class; the class with the least expected cost is predicted.
+    costs: tuple[tuple[float, ...], ...] | None = None
+    # Of two classes: probabilities of the second one, ascending, and what they become; straight lines between them.
+    calibration: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+    def calibrate(self, probabilities: Floats) -> Floats:
+        """Correct the blended probabilities, shape (n, k), by the temperature or the calibration."""
+        if self.calibration is not None:
+            return apply_calibration(probabilities, *self.calibration)
+        return apply_temperature(probabilities, self.temperature)
+
+    def decision_values(self, probabilities: Floats) -> Floats:
+        """Return the values whose largest in each row is the predicted class, shape (n, k)."""
+        if self.costs is not None:
+            return np.asarray(-(probabilities @ np.asarray(self.costs)))
+        return probabilities if self.decision_weights is None else probabilities * np.asarray(self.decision_weights)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that JSON can hold."""
@@ -58,6 +74,7 @@ class Ensemble:
             )
             given = ensemble.decision_weights
             decision_weights = None if given is None else tuple(float(factor) for factor in given)
+            costs, calibration = _rows(ensemble.costs), _rows(ensemble.calibration)
             weights = np.array([member.weight for member in members], dtype=float)
             factors = np.array([ensemble.temperature, *(decision_weights or ())], dtype=float)
             if not (np.all(weights > 0) and abs(weights.sum() - 1) < 1e-6):  # NaN and infinity are neither
@@ -66,9 +83,36 @@ class Ensemble:
                 raise ValueError("temperature and decision weights are not finite and above 0")
             if not all(member.is_sound for member in members) or not 0 < ensemble.temperature < math.inf:
                 raise ValueError("a member or the temperature is out of range")
-            return replace(ensemble, members=members, decision_weights=decision_weights)
+            if costs is not None and not (len({len(costs), *map(len, costs)}) == 1 and np.isfinite(costs).all()):
+                raise ValueError("the costs are no square of finite numbers")
+            if calibration is not None and not _is_calibration(calibration):
+                raise ValueError("the calibration is not two ascending rows of probabilities")
+            return replace(
+                ensemble,
+                members=members,
+                decision_weights=decision_weights,
+                costs=costs,
+                calibration=None if calibration is None else (calibration[0], calibration[1]),
+            )
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ModelFileError(f"The record of the ensemble is damaged: {error!r}") from error
+
+
+def _rows(given: Any) -> tuple[tuple[float, ...], ...] | None:
+    return None if given is None else tuple(tuple(float(value) for value in row) for row in given)
+
+
+def _is_calibration(rows: tuple[tuple[float, ...], ...]) -> bool:
+    if len(rows) != 2 or len(rows[0]) != len(rows[1]) or len(rows[0]) < 2:
+        return False
+    knots = np.array(rows)
+    return bool(np.all(np.diff(knots, axis=1) > 0) and np.all(knots >= 0) and np.all(knots <= 1))
+
+
+def apply_calibration(probabilities: Floats, knots: tuple[float, ...], values: tuple[float, ...]) -> Floats:
+    """Map probabilities of two classes, shape (n, 2), by straight lines between knots; their order stays."""
+    second = np.interp(probabilities[:, 1], knots, values)
+    return np.column_stack([1.0 - second, second])
 
 
 def apply_temperature(probabilities: Floats, temperature: float) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,8 +24,12 @@ class Output:
     @classmethod
     def from_json(cls, content: Any) -> Output:
         """Read what `to_json` wrote; ValueError or TypeError where it is not that."""
-        output = cls(int(content["n_classes"]), tuple(map(int, content["classes"])), content["mean"], content["scale"])
-        if not set(output.classes) <= set(range(output.n_classes)):
+        mean, scale = float(content["mean"]), float(content["scale"])
+        output = cls(int(content["n_classes"]), tuple(map(int, content["classes"])), mean, scale)
+        if not (math.isfinite(mean) and math.isfinite(scale)):
+            raise ValueError(f"{mean=} and {scale=} of the target")
+        known = all(0 <= code < output.n_classes for code in output.classes)
+        if not known or list(output.classes) != sorted(set(output.classes)):
             raise ValueError(f"classes {output.classes} of {output.n_classes}")
         return output
 

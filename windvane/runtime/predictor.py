@@ -16,11 +16,11 @@ from scipy import sparse as sp
 from .columns.schema import Frame, Schema, is_one_row, of_array, with_text_names
 from .columns.table import Floats, Table
 from .conformal import FILE, ClassSets, Intervals, Masks, Uncertainty, check_coverage, read_uncertainty
-from .ensemble import Ensemble, apply_temperature
+from .ensemble import Ensemble
 from .errors import InputError, ModelFileError
 from .labels import labels_from_json
 from .models import load_model
-from .models.fitted import Fitted
+from .models.fitted import Fitted, FittedModel
 from .serialization import check_files, read_sealed, reading
 
 # A prediction is cut into pieces of this many rows, so that memory does not grow with the table.
@@ -48,10 +48,10 @@ class EnsemblePredictor:
     def predict_raw(self, table: Table) -> Floats:
         """Blend the members: probabilities of shape (n, n_classes), or numbers of shape (n,)."""
         blend = self.blend(table)
-        return blend if self.classes is None else apply_temperature(blend, self.ensemble.temperature)
+        return blend if self.classes is None else self.ensemble.calibrate(blend)
 
     def blend(self, table: Table) -> Floats:
-        """Average the members, before the temperature; shape as of `predict_raw`."""
+        """Average the members, before any calibration; shape as of `predict_raw`."""
         if table.n_rows > CHUNK_ROWS:
             pieces = np.array_split(np.arange(table.n_rows), -(-table.n_rows // CHUNK_ROWS))
             return np.concatenate([self.blend(table.take(rows)) for rows in pieces])
@@ -71,15 +71,14 @@ class EnsemblePredictor:
                 blend += weight * model.predict(table)
         return blend
 
-    def weighted(self, probabilities: Floats) -> Floats:
-        """Apply the decision weights to probabilities of shape (n, n_classes); the largest of a row decides."""
-        decision_weights = self.ensemble.decision_weights
-        return probabilities if decision_weights is None else probabilities * np.asarray(decision_weights)
+    def decide(self, probabilities: Floats) -> NDArray[np.intp]:
+        """Return the codes of the predicted classes, shape (n,), by the ensemble's threshold, weights or costs."""
+        return np.asarray(self.ensemble.decision_values(probabilities).argmax(axis=1))
 
     def predict_table(self, table: Table) -> NDArray[Any]:
-        """Predict labels, chosen with the decision weights, or numbers; shape (n,)."""
+        """Predict labels or numbers; shape (n,)."""
         raw = self.predict_raw(table)
-        return raw if self.classes is None else np.asarray(self.classes[self.weighted(raw).argmax(axis=1)])
+        return raw if self.classes is None else np.asarray(self.classes[self.decide(raw)])
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the rows of a DataFrame, an array or a sparse matrix: labels or numbers."""
@@ -127,13 +126,49 @@ def load_predictor(folder: Path) -> EnsemblePredictor:
     manifest = read_sealed(folder / "manifest.json")
     check_files(folder, manifest.get("files"), UNCHECKED)
     ensemble = Ensemble.from_json(manifest.get("ensemble"))
-    models: list[list[Fitted]] = []
-    for folders in member_folders(folder, ensemble):
-        models.append([load_model(one, n_bagged=len(folders)) for one in folders])
+    folders = member_folders(folder, ensemble)
+    models: list[list[Fitted]] = [[load_model(one, n_bagged=len(folds)) for one in folds] for folds in folders]
     with reading(folder / "manifest.json"):
         schema, classes = Schema.from_json(manifest["schema"]), classes_from_json(manifest["classes"])
     uncertainty = read_uncertainty(folder / FILE, ensemble, 0 if classes is None else len(classes))
-    return EnsemblePredictor(schema, classes, ensemble, models, uncertainty=uncertainty)
+    predictor = EnsemblePredictor(schema, classes, ensemble, models, uncertainty=uncertainty)
+    check_predictor(predictor, folder / "manifest.json", folders)
+    return predictor
+
+
+def check_predictor(predictor: EnsemblePredictor, manifest: Path, folders: Sequence[Sequence[Path]]) -> None:
+    """Raise ModelFileError where the columns, classes and models of a folder do not belong together.
+
+    Each model predicts a few rows with missing, usual and unseen values. `folders` are those of the models.
+    """
+    classes = predictor.classes
+    with reading(manifest):
+        table = predictor.schema.example()
+        if classes is not None and (classes.ndim != 1 or not pd.Index(classes).is_unique):
+            raise ValueError(f"classes {classes.tolist()}")
+        if not all(folders):
+            raise ValueError("a member of the ensemble has no model")
+        shape = (table.n_rows,) if classes is None else (table.n_rows, len(classes))
+        if classes is not None:
+            calibrated = predictor.ensemble.calibrate(np.full(shape, 1 / len(classes)))
+            decisive = predictor.ensemble.decision_values(calibrated)
+            if not calibrated.shape == decisive.shape == shape or not np.isfinite([calibrated, decisive]).all():
+                raise ValueError(f"calibration and decisions are not those of {len(classes)} classes")
+    for models, folds in zip(predictor.models, folders, strict=True):
+        for model, folder in zip(models, folds, strict=True):
+            if not isinstance(model, FittedModel):  # of a family of the user's own
+                continue
+            with reading(folder / "encoder.json"):
+                model.encoder.check(table)
+            try:
+                with np.errstate(all="ignore"):
+                    found = model.predict(table)
+                if found.shape != shape or not np.isfinite(found).all():
+                    raise ValueError(f"predictions of the shape {found.shape}, or not finite, for {shape}")
+            except Exception as error:  # the libraries have exceptions of their own
+                raise ModelFileError(
+                    f"{folder / 'model.json'} does not belong to {manifest.name}, or is damaged: {error!r}."
+                ) from error
 
 
 def member_folders(folder: Path, ensemble: Ensemble) -> list[list[Path]]:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from .errors import DiskError, InputError, ModelFileError
 
 # Whatever numpy, json, zipfile and code that meets wrong shapes or missing keys raise over a damaged file.
-_DAMAGE: tuple[type[Exception], ...] = (
+DAMAGE: tuple[type[Exception], ...] = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
     *(MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error),
 )
@@ -41,7 +41,7 @@ def reading(path: Path, *also: type[Exception]) -> Iterator[None]:
         yield
     except ModelFileError:
         raise
-    except (*_DAMAGE, *also) as error:
+    except (*DAMAGE, *also) as error:
         raise ModelFileError(f"{path} is missing, damaged or not trusted: {error!r}.") from error
 
 

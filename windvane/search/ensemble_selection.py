@@ -19,7 +19,8 @@ from windvane.errors import MetricError
 from windvane.evaluation.bootstrap import bootstrap_standard_error
 from windvane.evaluation.calibration import Loss, fit_decision_weights, fit_temperature
 from windvane.evaluation.metrics import round_loss, significant_digits
-from windvane.runtime.columns.table import Floats
+from windvane.models.linear import Linear
+from windvane.runtime.columns.table import PIXELS, Floats
 from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
 from windvane.search.problem import Problem
 from windvane.search.run.run_directory import RunDirectory
@@ -30,6 +31,9 @@ Singles = NDArray[np.floating[Any]]
 MAX_CANDIDATES = 40
 # Models of a whole ensemble, as a multiple of the folds.
 MODELS_PER_FOLD = 2.0
+# What the reference model adds to a selection counts as much as this many validation rows.
+REFERENCE_ROWS = 100
+_SIGNIFICANT = 2.0  # standard errors
 # Training sets that are smaller by less than this share of the largest count as large as it.
 _SIZE_TOLERANCE = 0.1
 
@@ -54,6 +58,21 @@ def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
         if taken == 1 or losses[chosen] < best_loss:
             best_counts, best_loss = counts.copy(), losses[chosen]
     return np.asarray(best_counts / best_counts.sum())
+
+
+def lean_towards(weights: Floats, reference: int, true_class: Singles) -> Floats:
+    """Return weights (m,) moved towards a reference candidate, the more the fewer the validation rows.
+
+    `true_class` holds the probability of each row's class, shape (m, v). The weights stay as they are where the move
+    raises the log loss by more than chance does.
+    """
+    share = REFERENCE_ROWS / (REFERENCE_ROWS + true_class.shape[1])
+    leaned = (1 - share) * weights
+    leaned[reference] += share
+    before, after = (-np.log(np.clip(one @ true_class, 1e-15, 1.0)) for one in (weights, leaned))  # (v,)
+    raised = after - before
+    is_worse = raised.mean() > _SIGNIFICANT * raised.std() / len(raised) ** 0.5
+    return weights if is_worse else leaned
 
 
 def max_candidates_per_family(n_rows: int) -> int:
@@ -95,6 +114,13 @@ def allocate_fold_models(weights: Sequence[float], train_sizes: Sequence[int]) -
     return chosen
 
 
+def reference_family(problem: Problem) -> str | None:
+    """Return the family whose best trial an ensemble leans towards: linear models on features of frozen networks."""
+    images = problem.table.images
+    from_networks = images is not None and any(view.weights != PIXELS for view in images.views)
+    return Linear.name if from_networks else None
+
+
 class EnsembleBuilder:
     """Builds the ensemble of a run; the predictions of its candidates stay in memory.
 
@@ -103,10 +129,11 @@ class EnsembleBuilder:
     """
 
     def __init__(self, problem: Problem, directory: RunDirectory, size: int, max_seconds: float = float("inf")) -> None:
-        self.directory, self.size, self.max_seconds = directory, size, max_seconds
+        self.problem, self.directory, self.size, self.max_seconds = problem, directory, size, max_seconds
         self.counts_time = True  # False: the clock has no say unless the time would not suffice
         self._task: Task = problem.task
         self._metric = problem.metric
+        self._reference = reference_family(problem)
         self._train_sizes = [len(fold.train) for fold in problem.folds]
         rows = problem.validation_rows
         self._target: NDArray[Any] = problem.target[rows]  # (v,)
@@ -135,6 +162,9 @@ class EnsembleBuilder:
         singles = np.stack([single for _, single in known])  # (m, v) or (m, v, k)
         reduced, loss = self._reduced(singles)
         weights = greedy_selection(reduced, loss, self.size)
+        reference = next((i for i, trial in enumerate(chosen) if trial.family == self._reference), None)
+        if reference is not None:
+            weights = lean_towards(weights, reference, self._true_class(singles))
         blend: Floats = np.tensordot(weights, singles, axes=1)  # (v,) or (v, k)
         temperature, decision_weights = 1.0, None
         if finish and self._task.is_classification:
@@ -193,8 +223,13 @@ class EnsembleBuilder:
         """Log loss looks at the probability of the true class alone: k times less to add up."""
         if self._metric.name != "log_loss":
             return singles, self._loss
-        true_class = np.ascontiguousarray(singles[:, np.arange(singles.shape[1]), self._target])  # (m, v)
-        return true_class, lambda p: -float(np.average(np.log(np.clip(p, 1e-15, 1.0)), weights=self._weight))
+        return self._true_class(
+            singles
+        ), lambda p: -float(np.average(np.log(np.clip(p, 1e-15, 1.0)), weights=self._weight))
+
+    def _true_class(self, singles: Singles) -> Singles:
+        """Return the probability of each row's class, shape (m, v)."""
+        return np.ascontiguousarray(singles[:, np.arange(singles.shape[1]), self._target])
 
     def _read(self, number: int, checkpoint: str) -> Singles | None:
         key = (number, checkpoint)

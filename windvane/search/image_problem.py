@@ -161,7 +161,7 @@ def prepare_image_problem(
     if options.wants_weights and not options.weights:
         warnings.append(NO_WEIGHTS)
     return PreparedProblem(
-        Problem(task, resolved, table, target, None, tuple(folds), settings.seed),
+        Problem(task, resolved, table, target, None, tuple(folds), settings.seed, refits=not given.any()),
         feature_schema(views),
         classes,
         policy,

@@ -53,6 +53,7 @@ class Problem:
     weight: Floats | None  # shape (n,)
     folds: tuple[Fold, ...]
     seed: int  # of the samples of rows
+    refits: bool = False  # whether models of a single fold are trained again, on all rows, to predict
 
     @property
     def validation_rows(self) -> Integers:
@@ -130,6 +131,7 @@ class Problem:
         np.savez(folder / "folds.npz", **arrays)
         task = {"kind": self.task.kind, "n_rows": self.task.n_rows}
         task |= {"n_columns": self.task.n_columns, "n_classes": self.task.n_classes, "seed": self.seed}
+        task |= {"refits": self.refits}
         (folder / "task.json").write_text(json.dumps(task))
 
     @classmethod
@@ -137,7 +139,7 @@ class Problem:
         """Read the files of `write`, the table memory-mapped; raises RunError if the folder is incomplete."""
         try:
             record = json.loads((folder / "task.json").read_text())
-            seed = int(record.pop("seed"))
+            seed, refits = int(record.pop("seed")), bool(record.pop("refits", False))
             weight = folder / "weight.npy"
             with np.load(folder / "folds.npz") as arrays:
                 count = len(arrays.files) // 2
@@ -150,6 +152,7 @@ class Problem:
                 weight=np.load(weight) if weight.exists() else None,
                 folds=folds,
                 seed=seed,
+                refits=refits,
             )
         except (OSError, EOFError, ValueError, KeyError, TypeError, MemoryError, zipfile.BadZipFile) as error:
             raise RunError(f"The data of the run in {folder.parent} cannot be read: {error}") from error

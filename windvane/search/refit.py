@@ -1,4 +1,4 @@
-"""Train the members of an ensemble again, on all rows."""
+"""Train models again on all rows, those that validated them among them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,29 @@ from pathlib import Path
 
 import numpy as np
 
-from windvane.models.base import DataSplit, Family, TrainingContext
+from windvane.models.base import Config, DataSplit, Family, Model, TrainingContext
 from windvane.persistence import Predictor
 from windvane.search.trial import Trial
 
 MAX_STOPPING_ROWS = 2_000
+
+
+def train_on_all(
+    family: Family,
+    config: Config,
+    rows: DataSplit,
+    iterations: int,
+    context: TrainingContext,
+    deadline: float = np.inf,
+) -> Model:
+    """Return a model that has learned from all rows for a number of iterations, fewer where the deadline ends it."""
+    few = np.arange(0, rows.table.n_rows, -(-rows.table.n_rows // MAX_STOPPING_ROWS))  # spread over sorted tables
+    # Early stopping looks at rows that are trained on, so that nothing stops before its number of iterations.
+    weight = None if rows.weight is None else rows.weight[few]
+    stopping = DataSplit(rows.table.take(few), rows.target[few], weight)
+    model = family.create_model(config, rows, stopping, context)
+    model.train_until(max(1, iterations), deadline)
+    return model
 
 
 def refit_ensemble(
@@ -25,19 +43,14 @@ def refit_ensemble(
     """
     temporary = folder.with_name(folder.name + ".temporary")
     shutil.rmtree(temporary, ignore_errors=True)
-    n_rows = train.table.n_rows
-    few = np.arange(0, n_rows, -(-n_rows // MAX_STOPPING_ROWS))  # spread over tables sorted by target
-    # Early stopping looks at rows that are trained on, so that nothing stops before its number of iterations.
-    weight = None if train.weight is None else train.weight[few]
-    validation = DataSplit(train.table.take(few), train.target[few], weight)
     trial_of = {trial.number: trial for trial in trials}
     members = predictor.ensemble.members
     settings = [TrainingContext(predictor.task, trial_of[member.number].seed) for member in members]
     names = [f"{member.number:05d}/fold_0" for member in members]
     for member, setting, name in zip(members, settings, names, strict=True):
         trial = trial_of[member.number]
-        model = families[member.family].create_model(trial.config, train, validation, setting)
-        model.train_until(max(1, round(float(np.mean(trial.best_iterations)))))
+        iterations = round(float(np.mean(trial.best_iterations)))
+        model = train_on_all(families[member.family], trial.config, train, iterations, setting)
         (temporary / name).mkdir(parents=True)
         model.save(temporary / name)
     shutil.rmtree(folder, ignore_errors=True)  # only now that all went well

@@ -12,15 +12,18 @@ import numpy as np
 
 from windvane import persistence
 from windvane.errors import DiskError, MetricError, NoModelError, RunError, RunMismatchError
+from windvane.evaluation.baseline import ConstantBaseline
 from windvane.evaluation.metrics import Metric
+from windvane.evaluation.thresholds import DecisionTuning
 from windvane.models import FAMILIES
 from windvane.models.base import Family
 from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.labels import labels_from_json, labels_to_json
-from windvane.runtime.predictor import classes_from_json
+from windvane.runtime.predictor import check_predictor, classes_from_json
 from windvane.runtime.serialization import temporary_folder
+from windvane.search.constant import constant_baseline
 from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.problem import (
     ImageSource,
@@ -57,6 +60,8 @@ class SearchResult:
     trials: list[Trial]
     curve: PerformanceCurve
     policy: Policy
+    constant: ConstantBaseline | None = None
+    tuning: DecisionTuning | None = None  # of the threshold, after the search
 
 
 def inherit_settings(settings: Settings, seed_is_given: bool) -> Settings:
@@ -261,11 +266,19 @@ def run_search(
         raise NoModelError(f"No model came out of {time.monotonic() - started:.0f} s:\n{reasons}")
     last = (search.budget.now(), min(t.loss for t in history.trials if t.usable), ensemble.loss)
     curve = [*curve, *search.curve, last]
+    constant = constant_baseline(problem)
+    if directory.read_tuning() is not None:
+        warnings.warn(
+            "The threshold or the costs that were set for the earlier ensemble do not hold for the new one: call "
+            "tune_threshold or set_threshold again.",
+            UserWarning,
+            stacklevel=2,
+        )
     uncertainty = learn_uncertainty(search.builder, problem, ensemble)
     try:
         if uncertainty is not None:
             directory.write_uncertainty(uncertainty, ensemble)
-        directory.write_ensemble(ensemble, curve)
+        directory.write_ensemble(ensemble, curve, constant)
     except DiskError as error:
         if not search.error:  # else said already
             warnings.warn(f"{error} The model in memory predicts, and save() keeps it elsewhere.", stacklevel=2)
@@ -281,7 +294,7 @@ def run_search(
     if not settings.keep_data:
         directory.drop(directory.data)
     predictor = replace(predictor, uncertainty=uncertainty)
-    return SearchResult(predictor, history.trials, curve, prepared.policy)
+    return SearchResult(predictor, history.trials, curve, prepared.policy, constant)
 
 
 def max_ensemble_seconds(settings: Settings) -> float:
@@ -304,8 +317,10 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
         raise NoModelError(f"The run in {str(directory.root)!r} has no ensemble, and its data were not kept.")
     resolved = persistence.resolve_metric(manifest, metric)
     uncertainty = None
+    constant = directory.read_constant()
     if ensemble is None:
         problem = _read_data(directory, manifest, resolved)
+        constant = constant_baseline(problem)
         builder = EnsembleBuilder(problem, directory, 25)
         # A later fit may have replaced a checkpoint of the ensemble and ended without one; that is no damage.
         known = {} if recorded is None else {member.number: member.checkpoint for member in recorded.members}
@@ -324,7 +339,11 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
     )
     uncertainty = uncertainty or directory.read_uncertainty(ensemble, predictor.task.n_classes)
     predictor = replace(predictor, uncertainty=uncertainty)
-    return SearchResult(predictor, history.trials, directory.read_curve(), Policy(**manifest["policy"]))
+    if predictor.images is None:
+        check_predictor(predictor, directory.root / "manifest.json", folders)
+    tuning = directory.read_tuning() if ensemble == recorded else None
+    policy = Policy(**manifest["policy"])
+    return SearchResult(predictor, history.trials, directory.read_curve(), policy, constant, tuning)
 
 
 def select_without(

@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from windvane.errors import WorkerError
+from windvane.errors import DiskError, WorkerError
+from windvane.models import LAST_RESORT
+from windvane.models.base import Family
 from windvane.runtime.ensemble import Ensemble
 from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.run.checkpoint import read_checkpoint
 from windvane.search.run.history import PerformanceCurve
 from windvane.search.run.history_writer import HistoryWriter
 from windvane.search.strategy.scheduler import Scheduler
+from windvane.search.train_trial import train_trial
 from windvane.search.trial import Trial
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.pool import WorkerPool
@@ -25,6 +28,8 @@ TICK_SECONDS = 0.2
 SECONDS_FOR_OPENING = 0.3  # of the grace that are left for opening the models
 # Of the budget that a trial may take; the `budget_fraction` of a family says otherwise for new ones.
 NEW_TRIAL_FRACTION, RESUMED_TRIAL_FRACTION = 0.3, 0.6
+# Size of the model that this process trains where no worker has sent one in time: it takes a tenth of a second.
+SMALL_CELLS, MIN_SMALL_ROWS, MAX_SMALL_ROWS = 50_000, 100, 1_000
 MIN_TRIAL_SECONDS = 0.5  # a trial with less time is not started
 
 Callback = Callable[[Trial], object]
@@ -90,6 +95,7 @@ class Search:
         self._live: dict[int, Trial] = {}  # last checkpoints of running trials
         self._ensemble_updated = 0.0  # instant of the last interim ensemble
         self._ensemble_is_due = False
+        self._tried_here = False
 
     def run(self) -> Ensemble | None:
         """Search until the time or the trials end, a callback says so, or Ctrl-C; None if no trial is usable."""
@@ -101,6 +107,10 @@ class Search:
                 self._submit_trials()
                 if self._ensemble_is_due:  # only now that every worker is busy
                     self._update_ensemble()
+                if self._has_grace_alone and not self._tried_here:
+                    self._tried_here = True
+                    self._train_small_model()
+                    continue
                 event = self.pool.next_event(min(TICK_SECONDS, max(0.0, self.seconds_left)))
                 if event is None:
                     self._on_idle()
@@ -119,6 +129,8 @@ class Search:
                 self.writer.close(1.0)
                 raise
         self._stop_running()
+        if self._ran_out_of_time:
+            self._predict_constant()
         self._limit_builder()
         ensemble = self.builder.build(self.history.trials, finish=True)
         self.writer.close(max(1.0, self.budget.left()))
@@ -135,13 +147,31 @@ class Search:
     @property
     def seconds_left(self) -> float:
         """Seconds left to search. The grace of a budget is used only while there is no model at all."""
-        # Kept back for the last ensemble and for opening its models.
+        # Kept back for the end of the workers, for the last ensemble and for opening its models.
         reserve = 0.15 + 0.003 * self.budget.seconds + 2 * self.builder.seconds + self.opening_seconds
-        reserve = min(0.12 * self.budget.seconds, reserve)
+        reserve = min(0.12 * self.budget.seconds, reserve + self.pool.closing_seconds)
         seconds = self.budget.left(reserve)
-        if self._live or any(trial.usable for trial in self.history.records):
+        if self._has_model:
             return seconds
-        return seconds + max(2.0, 0.05 * self.budget.seconds) - SECONDS_FOR_OPENING
+        grace = max(2.0, 0.05 * self.budget.seconds) - SECONDS_FOR_OPENING - self.pool.closing_seconds
+        return seconds + max(0.0, grace)
+
+    @property
+    def _has_model(self) -> bool:
+        return bool(self._live) or any(trial.usable for trial in self.history.records)
+
+    @property
+    def _has_grace_alone(self) -> bool:
+        """Whether the budget is over, and no worker has sent a model: the machine is busy, or the models are slow."""
+        return not self._has_model and self.budget.left() <= 0
+
+    @property
+    def _ran_out_of_time(self) -> bool:
+        """Whether there is no model because the time ended, and not because each one failed."""
+        failures = ("failed", "crashed", "out_of_memory")
+        ended = [trial.status for trial in self.history.records]
+        in_vain = bool(ended) and all(status in failures for status in ended)
+        return not (self._has_model or in_vain or self.error or self.interrupted or self._stopped)
 
     @property
     def _has_clock(self) -> bool:
@@ -216,6 +246,40 @@ class Search:
             self.idle_callback()
             self.idle_callback = None
         self.scheduler.suggest_in_advance()
+
+    def _train_small_model(self) -> None:
+        """Train a linear model on a few rows in this process: any real model is better than a constant."""
+        problem = self.builder.problem
+        if "linear" in self.scheduler.families and not problem.table.texts and self.scheduler.n_trials is None:
+            n_columns = max(1, problem.table.n_columns + sum(problem.table.cardinalities))
+            n_rows = int(np.clip(SMALL_CELLS / (n_columns * problem.task.n_outputs), MIN_SMALL_ROWS, MAX_SMALL_ROWS))
+            self._train_here(self.scheduler.families["linear"], n_rows)
+
+    def _predict_constant(self) -> None:
+        """Have a model at last, and say what it is."""
+        if self._train_here(LAST_RESORT, None):
+            what = "the frequencies of the classes" if self.builder.problem.task.is_classification else "the mean"
+            warnings.warn(
+                f"No model was trained within the time budget of {self.budget.seconds:g} s: this one predicts {what} "
+                "for every row. The machine may be busy, or the budget too short for the data: call resume, or give "
+                "more time.",
+                stacklevel=2,
+            )
+
+    def _train_here(self, family: Family, n_rows: int | None) -> bool:
+        """Train a configuration of defaults in this process; whether a model came out."""
+        number = max([self.scheduler.next_number, *(trial.number + 1 for trial in self.pool.running)])
+        trial = Trial(number, family.name, {}, "portfolio", seed=0, n_rows=n_rows)
+        started, folder = self.budget.now(), self.builder.directory.trial(number)
+        try:
+            trained = train_trial(trial, self.builder.problem, family, folder, lambda one: None)
+        except DiskError as error:
+            self.error = str(error)
+            return False
+        if trained.usable:
+            self.scheduler.register(trial)
+            self._record(replace(trained, started=started, ended=self.budget.now()))
+        return trained.usable
 
     def _announce(self) -> None:
         self.listener.running([trial.family for trial in self.pool.running])

@@ -1,5 +1,8 @@
 """Train one trial: all folds side by side, with a checkpoint after each stage.
 
+Where a problem says so, a trial with one fold ends with a second model that learns from all rows: it predicts, and the
+first one's validation predictions are those of the trial.
+
 Whatever ends a trial, its last checkpoint predicts all validation rows and can enter the ensemble (Auto-Sklearn 2.0,
 section 3.2: intermediate results are its largest single gain). This is the only place that catches errors of models.
 """
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +22,13 @@ from windvane.errors import DiskError
 from windvane.models.base import Family, Model, TrainingContext
 from windvane.runtime.columns.table import Integers
 from windvane.search.problem import Problem
+from windvane.search.refit import train_on_all
 from windvane.search.run.checkpoint import Predictions, latest_checkpoint, next_name, read_checkpoint, write_checkpoint
 from windvane.search.trial import Trial
 
 # Stages that take less than this are merged: a checkpoint of each would cost more than repeating it.
 MIN_STAGE_SECONDS = 1.0
+REFIT_SHARE = 0.5  # of the seconds left of a trial that training on all rows may be expected to take
 
 
 class Timer:
@@ -118,6 +123,10 @@ def train_trial(
             seconds_per_iteration = (timer.fit - seconds_before) / max(1, iterations - before)
             while len(targets) > 1 and (targets[0] - iterations) * seconds_per_iteration < MIN_STAGE_SECONDS:
                 targets.pop(0)
+        if trial.status == "done" and _may_refit(trial, problem, family, deadline):
+            trial = _refit(
+                trial, problem, family, folder, models, np.concatenate(list(final.values())), deadline, timer
+            )
     except DiskError:
         raise
     except MemoryError as error:
@@ -132,14 +141,50 @@ def _create_models(
 ) -> list[Model]:
     models = []
     for i, fold in enumerate(problem.folds):
-        seed = int(np.random.SeedSequence([trial.seed, i]).generate_state(1)[0] % 2**31)
-        context = TrainingContext(problem.task, seed)
+        context = TrainingContext(problem.task, _fold_seed(trial, i))
         fold_folder = None if checkpoint is None else checkpoint / f"fold_{i}"
         with timer.fitting():
             rows = fold.train if trial.n_rows is None else problem.sample_rows(fold.train, trial.n_rows)
             train, validation = problem.part(rows), problem.part(fold.validation)
             models.append(family.create_model(trial.config, train, validation, context, fold_folder))
     return models
+
+
+def _may_refit(trial: Trial, problem: Problem, family: Family, deadline: float) -> bool:
+    """Whether a second model that learns from all rows is wanted, and there is time for it."""
+    if not (problem.refits and getattr(family, "refits", True)) or len(problem.folds) > 1:
+        return False
+    if trial.n_rows is not None or trial.iteration_fraction < 1:  # a rung of successive halving
+        return False
+    expected = trial.fit_seconds * problem.task.n_rows / len(problem.folds[0].train)
+    return expected <= REFIT_SHARE * (deadline - time.monotonic())
+
+
+def _refit(
+    trial: Trial,
+    problem: Problem,
+    family: Family,
+    folder: Path,
+    models: Sequence[Model],
+    predictions: Predictions,
+    deadline: float,
+    timer: Timer,
+) -> Trial:
+    """Write a checkpoint with one more model, which learned from all rows and predicts in place of the first."""
+    context = TrainingContext(problem.task, _fold_seed(trial, 0))
+    with timer.fitting():
+        rows = problem.part(np.arange(problem.task.n_rows))
+        iterations = trial.best_iterations[0]
+        model = train_on_all(family, trial.config, rows, iterations, context, deadline)
+    if not (model.finished or model.iterations >= iterations):
+        return trial
+    reached = replace(trial, checkpoint=next_name(folder), fit_seconds=timer.fit, cpu_seconds=timer.cpu)
+    write_checkpoint(folder, reached, models, predictions, refitted=model)
+    return reached
+
+
+def _fold_seed(trial: Trial, fold: int) -> int:
+    return int(np.random.SeedSequence([trial.seed, fold]).generate_state(1)[0] % 2**31)
 
 
 def _is_complete(model: Model, last: int) -> bool:

@@ -68,11 +68,16 @@ def export_onnx(model: TrainedModel, path: str | Path) -> Path:
     --------
     >>> export_onnx(load_model("run"), "model.onnx")  # doctest: +SKIP
     """
-    file, network = _new_file(path, ".onnx"), _on_cpu(model)
+    return write_onnx(pixel_network(model), model.recipe.image_size, path)
+
+
+def write_onnx(network: nn.Module, size: int, path: str | Path) -> Path:
+    """Write a network of uint8 images (n, 3, size, size) as an ONNX file that computes the same."""
+    file = _new_file(path, ".onnx")
     with _quiet():
         torch.onnx.export(
             network,
-            (_random_images(model, _CHECKED[0]),),
+            (_random_images(size, _CHECKED[0]),),
             file,
             input_names=["images"],
             output_names=["probabilities"],
@@ -84,7 +89,7 @@ def export_onnx(model: TrainedModel, path: str | Path) -> Path:
         import onnxruntime
 
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    return _checked(file, network, model, lambda images: session.run(None, {"images": images.numpy()})[0])
+    return _checked(file, network, size, lambda images: session.run(None, {"images": images.numpy()})[0])
 
 
 def export_torch(model: TrainedModel, path: str | Path) -> Path:
@@ -112,14 +117,19 @@ def export_torch(model: TrainedModel, path: str | Path) -> Path:
     --------
     >>> export_torch(load_model("run"), "model.pt2")  # doctest: +SKIP
     """
-    file, network = _new_file(path, ".pt2"), _on_cpu(model)
+    return write_torch(pixel_network(model), model.recipe.image_size, path)
+
+
+def write_torch(network: nn.Module, size: int, path: str | Path) -> Path:
+    """Write a network of uint8 images (n, 3, size, size) as a torch.export program that computes the same."""
+    file = _new_file(path, ".pt2")
     with _quiet():
         program = torch.export.export(
-            network, (_random_images(model, _CHECKED[0]),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
+            network, (_random_images(size, _CHECKED[0]),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
         )
         torch.export.save(program, file)
         loaded = torch.export.load(file).module()
-    return _checked(file, network, model, lambda images: loaded(images).numpy())
+    return _checked(file, network, size, lambda images: loaded(images).numpy())
 
 
 def _new_file(path: str | Path, suffix: str) -> Path:
@@ -129,20 +139,20 @@ def _new_file(path: str | Path, suffix: str) -> Path:
     return file
 
 
-def _on_cpu(model: TrainedModel) -> PixelNetwork:
+def pixel_network(model: TrainedModel) -> PixelNetwork:
+    """Return a copy of a model, on the CPU, that maps pixels to probabilities."""
     return PixelNetwork(TrainedModel(copy.deepcopy(model.network).cpu(), model.recipe, model.classes)).eval()
 
 
-def _random_images(model: TrainedModel, n: int) -> Tensor:
-    """Return uint8 noise of shape (n, 3, s, s)."""
-    size = model.recipe.image_size
+def _random_images(size: int, n: int) -> Tensor:
+    """Return uint8 noise of shape (n, 3, size, size)."""
     return torch.randint(256, (n, 3, size, size), generator=torch.Generator().manual_seed(n)).to(torch.uint8)
 
 
-def _checked(file: Path, network: PixelNetwork, model: TrainedModel, predict: Callable[[Tensor], np.ndarray]) -> Path:
+def _checked(file: Path, network: nn.Module, size: int, predict: Callable[[Tensor], np.ndarray]) -> Path:
     """Return the file if what was read back from it computes what the network does."""
     for n in _CHECKED:
-        images = _random_images(model, n)
+        images = _random_images(size, n)
         with torch.inference_mode():
             difference = float(np.abs(predict(images) - network(images).numpy()).max())
         if not difference <= _TOLERANCE:

@@ -1,4 +1,6 @@
 import math
+import re
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -6,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from windvane.runtime.columns import number_texts
 from windvane.runtime.columns.number_texts import NumberForm, find_forms
 
 
@@ -115,3 +118,22 @@ def test_python_reads_the_same():
     texts = [f"{x:.3f}" for x in np.random.default_rng(0).normal(0, 100, 200)]
     expected = pd.to_numeric(pd.Series(texts))
     assert [NumberForm(".").read(text) for text in texts] == expected.tolist()
+
+
+@given(
+    st.sampled_from(["", "-", "+", "\u2212", "("]),
+    st.lists(st.sampled_from(["0", "1", "12", "123", "007", "\u0663"]), min_size=1, max_size=3),
+    st.sampled_from([",", ".", "", "'"]),
+    st.sampled_from(["", ".5", ",5", ".", ",25", ".e", ",1e3"]),
+    st.sampled_from(["", " ", "\u00a0"]),
+    st.sampled_from(["", "%", "\uff05", "€", "EUR", "kr.", "R$", "-", ")", "x"]),
+)
+def test_the_quick_way_reads_what_the_whole_pattern_reads(
+    sign: str, groups: list[str], mark: str, part: str, blank: str, unit: str
+) -> None:
+    text = sign + mark.join(groups) + part + blank + unit
+    never = {decimal: re.compile(r"(?!)") for decimal in number_texts.EXAMPLES}
+    for decimal in number_texts.EXAMPLES:
+        quick = number_texts._match(decimal, text)
+        with mock.patch.object(number_texts, "_SIMPLE", never):
+            assert number_texts._match(decimal, text) == quick, text

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +28,7 @@ from windvane.errors import WorkerError
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
 from windvane.search.workers import dask_members, dask_pool
+from windvane.search.workers.dask_members import DaskMembers
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.messages import RunContext, pack_objects
 from windvane.search.workers.pool import Event
@@ -306,6 +310,39 @@ class Cluster:
         for process in reversed(self.processes):
             process.kill()
             process.wait()
+
+
+def test_the_end_of_a_silent_cluster_has_a_limit_as_a_whole(tmp_path: Path) -> None:
+    """Each call of the client waits for ever, as where the scheduler is frozen in the moment in which a budget ends."""
+    release = threading.Event()
+    silent = types.SimpleNamespace(
+        status="running",
+        cancel=lambda futures: release.wait(60),
+        submit=lambda *parts, **more: types.SimpleNamespace(
+            key=more["key"], status="pending", add_done_callback=lambda done: None
+        ),
+        close=lambda **more: release.wait(60),
+    )
+    messages = types.SimpleNamespace(name="q", get=lambda **more: release.wait(60), close=lambda: release.wait(60))
+    pool = DaskPool.__new__(DaskPool)
+    pool._client, pool._owned, pool._messages, pool._witness = silent, True, messages, None
+    pool._members = DaskMembers(silent)
+    pool._closing, pool._running, pool._data, pool._inbox = threading.Event(), {}, {}, queue.SimpleQueue()
+    pool._ended, pool._memory = queue.SimpleQueue(), MEMORY
+    pool._context = make_context(tmp_path)
+    pool._listener = threading.Thread(target=lambda: release.wait(60), daemon=True)
+    pool._listener.start()
+    try:
+        for number in range(3):
+            pool.submit(Trial(number, "linear", {}, "random", seed=0), 5.0, 1.0)
+        started = time.monotonic()
+        pool._send(pool._running[0])  # cancels its task and sends another
+        assert time.monotonic() - started < 1.0
+        started = time.monotonic()
+        pool.close()
+        assert time.monotonic() - started < pool.closing_seconds + 1.0  # on a busy machine
+    finally:
+        release.set()
 
 
 def test_a_call_that_never_returns_ends_in_time() -> None:

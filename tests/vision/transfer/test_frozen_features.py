@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from picture_folders import pictures, tiny_weights
 
 from windvane.runtime.columns.table import PIXELS, FeatureView
+from windvane.runtime.images import Pixels
 from windvane.torch_utils import map_batches
+from windvane.vision.saved_model import TrainedModel
+from windvane.vision.transfer import frozen_features
 from windvane.vision.transfer.frozen_features import (
-    BATCH_SIZE,
+    MAX_BATCH,
     FeatureExtractor,
     compute_views,
     load_frozen_network,
@@ -28,7 +34,7 @@ def extractor(tmp_path: Path) -> FeatureExtractor:
 
 
 def test_features_are_what_the_classifier_layer_sees(extractor: FeatureExtractor) -> None:
-    pixels, _ = pictures(BATCH_SIZE + 3)
+    pixels, _ = pictures(MAX_BATCH + 3)
     square = np.ascontiguousarray(pixels[:, :10])
     matrix, (view,) = compute_views(extractor, square)
     assert (view.size, view.start, view.stop) == (96, 0, matrix.shape[1])
@@ -50,13 +56,32 @@ def test_more_time_gives_more_columns(extractor: FeatureExtractor) -> None:
 
 
 def test_a_short_time_leaves_the_first_images(extractor: FeatureExtractor) -> None:
-    pixels = np.ascontiguousarray(pictures(5 * BATCH_SIZE)[0][:, :10])
+    pixels = np.ascontiguousarray(pictures(5 * MAX_BATCH)[0][:, :10])
     matrix, (view,) = compute_views(extractor, pixels, first_seconds=0, seconds=0)
     assert view.size == 64
-    assert BATCH_SIZE <= len(matrix) < len(pixels)
+    assert MAX_BATCH <= len(matrix) < len(pixels)
     whole = extractor.compute(view, pixels)
     np.testing.assert_allclose(matrix, whole[: len(matrix)], rtol=1e-5, atol=1e-6)
     assert len(extractor.compute(view, pixels, time.monotonic())) == 0  # not even a part of what was not asked for
+
+
+def test_a_view_that_is_too_slow_makes_way_for_a_smaller_one(
+    extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.ascontiguousarray(pictures(8 * MAX_BATCH)[0][:, :10]).repeat(7, axis=1).repeat(7, axis=2)
+    clock, real = [0.0], frozen_features._features
+
+    def slow(model: TrainedModel, batch: Pixels, size: int) -> NDArray[np.float32]:
+        clock[0] += len(batch) * (0.001 if size < 224 else 0.3)  # far slower than planned
+        return real(model, batch[:, ::7, ::7], 10)
+
+    monkeypatch.setattr(frozen_features, "_features", slow)
+    monkeypatch.setattr(frozen_features.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(frozen_features, "map_batches", lambda work, batches, _: map(work, batches))
+    matrix, views = compute_views(extractor, pixels, first_seconds=100, seconds=60)
+    assert [view.size for view in views] == [160]
+    assert len(matrix) == len(pixels)
+    assert clock[0] < 60
 
 
 def test_without_networks_the_pixels_are_the_features(tmp_path: Path) -> None:
@@ -78,3 +103,17 @@ def test_batches_come_in_order_and_leave_the_threads_of_torch_alone() -> None:
     found = list(map_batches(lambda i: i * i, range(20), torch.device("cpu")))
     assert found == [i * i for i in range(20)]
     assert torch.get_num_threads() == before
+
+
+def test_other_networks_see_the_size_of_the_largest_view(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    first = tiny_weights(tmp_path / "weights")
+    other = f"test_efficientnet={shutil.copy(first.partition('=')[2], tmp_path / 'weights' / 'other.safetensors')}"
+    pixels = np.ascontiguousarray(pictures(12)[0][:, :10])
+    matrix, views = compute_views(
+        FeatureExtractor((first, other), tmp_path / "features"), pixels, first_seconds=300, seconds=300
+    )
+    assert [(view.weights, view.size) for view in views] == [(first, 64), (first, 96), (other, 96)]
+    for before, after in itertools.pairwise(views):
+        assert before.stop == after.start
+    np.testing.assert_array_equal(*(matrix[:, view.start : view.stop] for view in views[1:]))

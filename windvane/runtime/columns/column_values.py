@@ -164,15 +164,15 @@ def to_numbers(values: pd.Series, form: str | None = None) -> Floats:  # (n,)
 def _written_numbers(values: pd.Series, form: str) -> Floats:  # (n,)
     """Read texts as numbers of a form; other values are numbers or missing."""
     codes, raw = pd.factorize(values.to_numpy(dtype=object))
-    texts = [value for value in raw if isinstance(value, str)]
     others = iter(to_numbers(pd.Series([v for v in raw if not isinstance(v, str)], name=values.name, dtype=object)))
     read = NumberForm.from_text(form).read
     numbers = np.array([*(read(v) if isinstance(v, str) else next(others) for v in raw), np.nan])
-    wrong = [text for text in texts if np.isnan(read(text)) and text.strip() not in MISSING_TEXTS]
-    if wrong:
-        raise InputError(
-            f"Column {values.name!r} holds {wrong[0]!r}, but must be a number written like {form} as in training."
-        )
+    for at in np.flatnonzero(np.isnan(numbers[:-1])):
+        text = raw[at]
+        if isinstance(text, str) and text.strip() not in MISSING_TEXTS:
+            raise InputError(
+                f"Column {values.name!r} holds {text!r}, but must be a number written like {form} as in training."
+            )
     return numbers[codes]
 
 

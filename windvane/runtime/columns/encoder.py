@@ -75,15 +75,19 @@ class Encoder:
         elif op == "matrix":
             self._matrix_stays = True
         elif op in NUMBER_STEPS:
+            if any(array.shape[-1:] != (self.n_numbers,) for name, array in arrays.items() if name != "references"):
+                raise ValueError(f"the arrays of {op!r} are not those of {self.n_numbers} numbers")
             chain.append(NUMBER_STEPS[op](step, arrays))
         elif op == "numbers":
             self._blocks.append(Numbers(list(chain)))
         elif op == "missing":
-            self._blocks.append(Missing(arrays["columns"]))
+            self._blocks.append(Missing(self._places(arrays["columns"].tolist(), self.n_numbers)))
         elif op == "codes":
-            self._blocks.append(Codes(step["columns"]))
+            self._blocks.append(Codes(self._places(step["columns"], len(self.cardinalities))))
         elif op == "lookup":
-            tables = [(int(j), arrays[f"table_{j}"]) for j in step["columns"]]
+            tables = [(j, arrays[f"table_{j}"]) for j in self._places(step["columns"], len(self.cardinalities))]
+            if any(len(table) != self.cardinalities[j] + 2 for j, table in tables):
+                raise ValueError("a table has not a row for each level of its category")
             self._blocks.append(WideLookup(tables) if step["sparse"] else Lookup(tables))
         elif op == "text":
             self._texts.append((int(step["text"]), TextEmbedding(step, arrays["idf"], arrays["components"])))
@@ -91,6 +95,24 @@ class Encoder:
             self._largest = arrays.get("largest")
         else:
             raise ValueError(f"unknown step {op!r}")
+
+    def _places(self, columns: Sequence[int], count: int) -> list[int]:
+        places = [int(column) for column in columns]
+        if not all(0 <= place < count for place in places):
+            raise ValueError(f"columns {places} of {count}")
+        return places
+
+    def check(self, table: Table) -> None:
+        """Raise ValueError where a table has other columns than those of training."""
+        added = 0 if self.generated is None else self.generated.n_columns
+        expected = (self.n_numbers - added, self.cardinalities)
+        if expected != (table.n_numbers, table.cardinalities):
+            raise ValueError(f"numbers and levels are {expected}, the table has {table.n_numbers, table.cardinalities}")
+        if any(not 0 <= i < len(table.texts) for i, _ in self._texts):
+            raise ValueError(f"it reads more texts than the {len(table.texts)} of the table")
+        n_sparse = 0 if table.sparse is None else table.sparse.shape[1]
+        if self._largest is not None and len(self._largest) != n_sparse:
+            raise ValueError(f"it reads {len(self._largest)} sparse columns, the table has {n_sparse}")
 
     def transform(self, table: Table) -> Encoded:
         """Encode n rows: float64, shape (n, q), CSR where the table has a sparse part or one-hot encoding is wide."""
@@ -150,7 +172,7 @@ class Numbers:
 class Missing:
     """Whether some of the numbers were missing, as 0 and 1."""
 
-    def __init__(self, columns: NDArray[Any]) -> None:
+    def __init__(self, columns: list[int]) -> None:
         self._columns = columns
 
     def __call__(self, numbers: Floats, codes: Floats, rows: NDArray[np.intp]) -> Floats:
@@ -212,6 +234,8 @@ class TextEmbedding:
         )
         # tf-idf is linear in the counts but for the length, which is divided out after the projection.
         self._idf, self._components = idf, np.ascontiguousarray(components)  # (terms,), (terms, size)
+        if not len(idf) == len(components) == options["n_features"]:
+            raise ValueError(f"{len(idf)} and {len(components)} weights for {options['n_features']} terms")
 
     def __call__(self, texts: NDArray[np.object_]) -> Floats:
         counts: Any = self._hash.transform(texts)  # CSR (n, terms)
@@ -271,6 +295,8 @@ class Quantile:
         self._quantiles, self._references = arrays["quantiles"], arrays["references"]  # (q, p), (q,)
         self._shared: NDArray[Any] = np.asarray((np.diff(self._quantiles, axis=0) <= 0).any(axis=0))  # (p,)
         self._normal = bool(step["normal"])
+        if len(self._quantiles) != len(self._references):
+            raise ValueError(f"{len(self._quantiles)} quantiles for {len(self._references)} levels")
 
     def __call__(self, numbers: Floats) -> Floats:
         few = len(numbers) <= FEW_ROWS and len(self._references) > 1

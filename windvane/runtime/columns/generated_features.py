@@ -48,6 +48,11 @@ class GeneratedFeatures:
     crosses: tuple[Cross, ...]
     groups: tuple[Group, ...]
 
+    @property
+    def n_columns(self) -> int:
+        """How many columns are added."""
+        return len(self.arithmetic) + sum(len(cross.prior) for cross in self.crosses) + 2 * len(self.groups)
+
     def transform(self, table: Table) -> Table:
         """Return the table with the generated columns as further numbers."""
         codes = category_codes(table)
@@ -109,12 +114,11 @@ class GeneratedFeatures:
 
         `n_numbers` counts the generated columns, too.
         """
-        added = len(self.arithmetic) + sum(len(cross.prior) for cross in self.crosses) + 2 * len(self.groups)
         numbers = [j for _, *operands in self.arithmetic for j in operands] + [group.number for group in self.groups]
         categories = [j for cross in self.crosses for j in cross.categories]
         categories += [group.category for group in self.groups]
         sound = (
-            all(0 <= j < n_numbers - added for j in numbers)
+            all(0 <= j < n_numbers - self.n_columns for j in numbers)
             and all(0 <= j < len(cardinalities) for j in categories)
             and all(group.means.shape == (cardinalities[group.category] + 2,) for group in self.groups)
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 
 EXAMPLES = {".": "1,234.5", ",": "1.234,5"}  # by decimal mark
 MIN_THOUSANDS = (
@@ -54,6 +53,14 @@ _PATTERNS = {
     )
     for mark, grouped in _GROUPED.items()
 }
+# Digits with a minus, the decimal mark, the other mark between thousands, and a unit behind them.
+_SIMPLE = {
+    mark: re.compile(
+        rf"(-?(?:[1-9]\d{{0,2}}(?:{other}\d{{3}})+|0|[1-9]\d*)(?:{re.escape(mark)}\d+)?)(?:\s?({_UNIT}))?", re.ASCII
+    )
+    for mark, other in ((".", ","), (",", r"\."))
+}
+_TO_PYTHON: dict[str, dict[int, str | None]] = {".": {ord(","): None}, ",": {ord("."): None, ord(","): "."}}
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class NumberForm:
 
     def read(self, text: str) -> float:
         """Return the number that a text stands for, NaN if it is not a number in this form."""
-        found = _match(self._pattern, text)
+        found = _match(self.decimal, text)
         if (
             found is None
             or (found[1] and self.unit and found[1] != self.unit)
@@ -84,10 +91,6 @@ class NumberForm:
         ):
             return float("nan")
         return found[0]
-
-    @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        return _PATTERNS[self.decimal]
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,10 @@ def find_forms(texts: Iterable[str]) -> Evidence:
     """Find the forms in which all of some texts are numbers; not codes, telephone numbers or versions."""
     given = list(texts)
     forms, values = [], []
-    for decimal, pattern in _PATTERNS.items():
+    for decimal in EXAMPLES:
         found = []
         for text in given:
-            one = _match(pattern, text)
+            one = _match(decimal, text)
             if one is None:
                 break
             found.append(one)
@@ -124,9 +127,14 @@ def find_forms(texts: Iterable[str]) -> Evidence:
     return Evidence(tuple(sound), len(sound) == 2 and not _are_thousands(given))
 
 
-def _match(pattern: re.Pattern[str], text: str) -> tuple[float, str] | None:
-    """Return the number and the unit of a text."""
-    match = pattern.fullmatch(text.strip())
+def _match(decimal: str, text: str) -> tuple[float, str] | None:
+    """Return the number and the unit of a text, with this decimal mark."""
+    text = text.strip()
+    simple = _SIMPLE[decimal].fullmatch(text)
+    if simple is not None:  # as most are written: in a third of the time
+        number, unit = simple.groups()
+        return float(number.translate(_TO_PYTHON[decimal])), "" if unit is None else unit.replace("\uff05", "%")
+    match = _PATTERNS[decimal].fullmatch(text)
     if match is None or (match["open"] is None) != (match["close"] is None) or (match["before"] and match["after"]):
         return None
     if sum(match[sign] is not None for sign in ("open", "sign", "inner", "last")) > 1:
@@ -145,11 +153,11 @@ def _is_code(texts: list[str], decimal: str) -> bool:
 
     Commas part thousands alone; what has decimals is a number too.
     """
+    if any("," in text for text in texts):
+        return False
     marks = [re.findall(rf"[.'\u2019{_BLANKS}]", text.strip()) for text in texts]
     same = len({len(found) for found in marks}) == 1 and len(marks[0]) >= 2
-    return (
-        same and all("," not in text for text in texts) and (decimal == "," or all(found[-1] != "." for found in marks))
-    )
+    return same and (decimal == "," or all(found[-1] != "." for found in marks))
 
 
 def _groups_all(texts: list[str], decimal: str) -> bool:

@@ -103,7 +103,10 @@ class Column:
             and all(isinstance(items, tuple) and all(isinstance(item, str) for item in items) for items in lists)
             and all(text is None or isinstance(text, str) for text in texts)
             and isinstance(column.doubtful, bool)
-            and (column.constant is None or isinstance(column.constant, float))
+            and (column.constant is None or (isinstance(column.constant, float) and np.isfinite(column.constant)))
+            and (column.kind == "category" or not column.vocabulary)
+            and (column.kind == "date") == bool(column.parts)
+            and (column.constant is None or column.kind in ("number", "date", "duration"))
             and (
                 column.number_format is None or str(NumberForm.from_text(column.number_format)) == column.number_format
             )
@@ -111,6 +114,11 @@ class Column:
         )
         if not sound:
             raise ValueError(f"column {column.name!r} has a field of a wrong type")
+        # A format or a time zone that does not exist is an error here.
+        if column.date_format is not None:
+            pd.to_datetime(pd.Series(["?"], dtype=object), format=column.date_format, errors="coerce")
+        if column.timezone is not None:
+            pd.Timestamp(0, tz=column.timezone)
         return column
 
 
@@ -148,6 +156,21 @@ class Schema:
             cardinalities=tuple(len(self.columns[i].vocabulary) for i in categories),
             texts=tuple(to_texts(self._series(frame, places, i)) for i in self._of_kind["text"]),
         )
+
+    def example(self) -> Table:
+        """Make a table of a few rows: missing, first, last and unseen values."""
+        if self.n_sparse:
+            ends = sp.csr_matrix(([1.0, -1.0], ([1, 2], [0, self.n_sparse - 1])), shape=(4, self.n_sparse))
+            return self._transform_sparse(ends, "the model")
+        empty = pd.DataFrame(np.full((4, len(self.columns)), np.nan), columns=self._index)
+        table = self.transform(empty)
+        matrix = table.matrix
+        for row, number in enumerate((0.0, 1.0, -1.0)):
+            matrix[row, : table.n_numbers] = number
+        for row, codes in enumerate((0.0, np.maximum(table.cardinalities, 1) - 1.0, table.cardinalities)):
+            matrix[row, table.n_numbers :] = codes
+        texts = tuple(np.array(["", "a", "one two, three", "?"], dtype=object) for _ in table.texts)
+        return dataclasses.replace(table, texts=texts)
 
     def one_row(self, X: Any) -> Any:
         """Make a frame of a row of a frame, whose index are the names of the columns; other things stay."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,13 @@ class CatBoostColumns:
 
     def __init__(self, n_numbers: int, cardinalities: Sequence[int]) -> None:
         self._categories = slice(n_numbers, n_numbers + len(cardinalities))
-        # The name of each code; the last is for a missing one.
-        names = [str(code).encode() for code in range(max(cardinalities, default=0) + 1)]
-        self._names: NDArray[np.object_] = np.array([*names, b"missing"], dtype=object)
+        self._cardinalities = cardinalities
+
+    @cached_property
+    def _names(self) -> NDArray[np.object_]:
+        """The name of each code; the last is for a missing one."""
+        names = [str(code).encode() for code in range(max(self._cardinalities, default=0) + 1)]
+        return np.array([*names, b"missing"], dtype=object)
 
     def __call__(self, encoded: Any) -> Any:
         """Return a `catboost.FeaturesData` of n rows."""

@@ -152,6 +152,26 @@ class ForestPredictor:
             return self._many(features)
         return self._few(features.toarray() if isinstance(features, sp.csr_matrix) else features)
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what descends all trees: for each node its two children, feature, threshold and (leaves) values."""
+        values = self._trees.values[np.maximum(self._leaf_row, 0)].astype(np.float32)  # (N, k)
+        return {
+            "roots": self._roots,
+            "child": self._child,
+            "feature": self._feature.astype(np.int64),
+            "threshold": self._trees.threshold,
+            "values": values,
+        }
+
+    @property
+    def depth(self) -> int:
+        """Number of steps after which every row is in a leaf."""
+        level, steps = self._roots, 0
+        while (self._trees.feature[level] >= 0).any():
+            inner = level[self._trees.feature[level] >= 0]
+            level, steps = np.concatenate([self._child[2 * inner], self._child[2 * inner + 1]]), steps + 1
+        return steps
+
     def _few(self, features: NDArray[np.float32]) -> Floats:
         n, trees = len(features), self._trees
         flat, starts = features.ravel(), np.repeat(np.arange(n) * self._n_features, len(self._roots))

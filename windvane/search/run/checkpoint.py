@@ -1,5 +1,8 @@
 """The checkpoint of a trial: a folder with its record, its validation predictions and the model of every fold.
 
+Where a model that learned from all rows predicts in place of that of the only fold, it is in `REFITTED`; resuming and
+validation know the fold's alone.
+
 The record holds the hashes of the other files. A new checkpoint is renamed into place, and the earlier one goes only
 when the disk is sure to hold the new one (see `history_writer`), so whatever happens a whole one is there.
 """
@@ -28,6 +31,7 @@ from windvane.search.trial import Trial
 Predictions = NDArray[np.floating[Any]]
 
 _RECORD = "trial.json"
+REFITTED = "all_rows"
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -96,7 +100,9 @@ def next_name(folder: Path) -> str:
     return f"checkpoint_{0 if latest is None else int(latest.name.removeprefix('checkpoint_')) + 1:04d}"
 
 
-def write_checkpoint(folder: Path, trial: Trial, models: Sequence[Model], predictions: Predictions) -> None:
+def write_checkpoint(
+    folder: Path, trial: Trial, models: Sequence[Model], predictions: Predictions, refitted: Model | None = None
+) -> None:
     """Write a checkpoint, whole or not at all; raises DiskError if the disk is full or read-only.
 
     `predictions` has the shape (v, n_classes) or (v,), the validation rows of all folds one after the other.
@@ -108,6 +114,9 @@ def write_checkpoint(folder: Path, trial: Trial, models: Sequence[Model], predic
         for i, model in enumerate(models):
             (temporary / f"fold_{i}").mkdir()
             model.save(temporary / f"fold_{i}")
+        if refitted is not None:
+            (temporary / REFITTED).mkdir()
+            refitted.save(temporary / REFITTED)
         record = {"trial": trial.to_json(), "files": file_digests(temporary)}
         (temporary / _RECORD).write_text(json.dumps(seal(record)), encoding="utf-8")
         _move_into_place(temporary, folder / trial.checkpoint)

@@ -7,14 +7,17 @@ A line that was torn by a kill or damaged is skipped, wherever it stands, and th
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from windvane.errors import ModelFileError
+from windvane.evaluation.baseline import ConstantBaseline
 from windvane.evaluation.metrics import Metric
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.serialization import seal, sync, unseal
@@ -65,11 +68,19 @@ class History:
         self._ends_with_newline = True
 
 
-def leaderboard(trials: Sequence[Trial], ensemble: Ensemble) -> pd.DataFrame:
-    """Return one row for each trial, best validation loss first, indexed by rank."""
+def leaderboard(
+    trials: Sequence[Trial],
+    ensemble: Ensemble,
+    constant: ConstantBaseline | None = None,
+    test_scores: Mapping[int | None, float] | None = None,
+) -> pd.DataFrame:
+    """Return one row for each trial and one of the constant, best validation loss first, indexed by rank.
+
+    `test_scores` are by number of the trial, None for the constant.
+    """
     weights = {member.number: member.weight for member in ensemble.members}
-    ranked = sorted(trials, key=lambda trial: (trial.loss, trial.number))
-    rows = [
+    baselines = baseline_numbers(trials)
+    rows: list[dict[str, Any]] = [
         {
             "trial": trial.number,
             "family": trial.family,
@@ -79,10 +90,50 @@ def leaderboard(trials: Sequence[Trial], ensemble: Ensemble) -> pd.DataFrame:
             "predict_seconds": trial.predict_seconds,
             "status": trial.status,
             "source": trial.source,
+            "baseline": trial.number in baselines,
         }
-        for trial in ranked
+        for trial in sorted(trials, key=lambda trial: trial.number)
     ]
-    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="rank"))
+    if constant is not None:
+        rows.append(
+            {
+                "trial": pd.NA,
+                "family": "constant",
+                "ensemble_weight": 0.0,
+                "validation_loss": constant.loss if np.isfinite(constant.loss) else np.nan,
+                "fit_seconds": 0.0,
+                "predict_seconds": 0.0,
+                "status": "done",
+                "source": "baseline",
+                "baseline": True,
+            }
+        )
+    board = pd.DataFrame(rows).astype({"trial": "Int64"})
+    if test_scores is not None:
+        numbers = [None if pd.isna(number) else int(number) for number in board["trial"]]
+        board.insert(4, "test_score", [test_scores.get(number, np.nan) for number in numbers])
+    board = board.sort_values("validation_loss", kind="stable", na_position="last", ignore_index=True)
+    return board.set_index(pd.RangeIndex(1, len(board) + 1, name="rank"))
+
+
+def baseline_numbers(trials: Sequence[Trial]) -> set[int]:
+    """Return the numbers of the trials that are baselines: the first linear model, and LightGBM by default.
+
+    They are entries of the portfolio, evaluated on the same folds as every trial, so they are marked and not trained a
+    second time; there are none where the budget ends before their turn. With successive halving the trial on most rows
+    and iterations stands for its configuration.
+    """
+    found = set()
+    for family in ("linear", "lightgbm"):
+        tried = [trial for trial in trials if trial.family == family and trial.source == "portfolio"]
+        first = min(tried, key=lambda trial: trial.number, default=None)
+        # Of images the portfolio has no default linear model.
+        config = first.config if first is not None and family == "linear" else {}
+        same = [trial for trial in tried if trial.config == config]
+        if same:
+            best = max(same, key=lambda t: (t.usable, t.iteration_fraction, t.n_rows or math.inf, -t.number))
+            found.add(best.number)
+    return found
 
 
 def performance_over_time(curve: Sequence[tuple[float, float, float]], metric: Metric) -> pd.DataFrame:

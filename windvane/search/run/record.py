@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from windvane.errors import ModelFileError
+from windvane.evaluation.baseline import ConstantBaseline
+from windvane.evaluation.thresholds import DecisionTuning
 from windvane.search.run.history import PerformanceCurve
 from windvane.search.strategy.policy import Policy
 from windvane.search.trial import Trial
@@ -20,6 +22,8 @@ class RunRecord:
     curve: PerformanceCurve
     policy: Policy | None
     test_score: float | None = None  # higher is better
+    constant: ConstantBaseline | None = None
+    tuning: DecisionTuning | None = None  # of the threshold
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that JSON can hold."""
@@ -28,6 +32,8 @@ class RunRecord:
             "curve": [list(point) for point in self.curve],
             "policy": None if self.policy is None else asdict(self.policy),
             "test_score": self.test_score,
+            "constant": None if self.constant is None else self.constant.to_json(),
+            "tuning": None if self.tuning is None else self.tuning.to_json(),
         }
 
     @classmethod
@@ -40,6 +46,8 @@ class RunRecord:
                 [(float(a), float(b), float(c)) for a, b, c in record["curve"]],
                 None if record["policy"] is None else Policy(**record["policy"]),
                 None if score is None else float(score),
+                ConstantBaseline.from_json(record.get("constant")),
+                DecisionTuning.from_json(record.get("tuning")),
             )
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise ModelFileError(f"The record of the run is damaged: {error!r}") from error

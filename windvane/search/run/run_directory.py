@@ -10,7 +10,7 @@
       image_names.json  names of the images, for reports
       features/         networks whose features of images are the table; a folder for each
       trials/00012/checkpoint_0003/   validation predictions and the model of every fold
-      ensemble.json     weights of the members, temperature, decision weights; losses over time
+      ensemble.json     weights of the members, calibration, decision; losses over time, constant baseline
       uncertainty.json  scores of the validation rows, for prediction intervals and sets
       log.txt           what the libraries print in the workers
       test/             rows that the search did not see, and the score on them
@@ -29,12 +29,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from windvane.errors import ModelFileError, RunError, RunLockedError
+from windvane.evaluation.baseline import ConstantBaseline
+from windvane.evaluation.thresholds import DecisionTuning
 from windvane.persistence import FEATURES, FORMAT, read_manifest
 from windvane.runtime.conformal import FILE as UNCERTAINTY
 from windvane.runtime.conformal import Uncertainty, read_uncertainty, write_uncertainty
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.serialization import read_sealed, sync, write_sealed, writing
-from windvane.search.run.checkpoint import drop_damaged, is_whole, read_whole_checkpoint
+from windvane.search.run.checkpoint import REFITTED, drop_damaged, is_whole, read_whole_checkpoint
 from windvane.search.run.history import History, PerformanceCurve
 
 
@@ -145,15 +147,27 @@ class RunDirectory:
                 history.records.append(replace(trial, status="stopped", ended=ended))
         return history
 
-    def write_ensemble(self, ensemble: Ensemble, curve: PerformanceCurve) -> None:
-        """Write the ensemble and the losses over time; raises DiskError if the disk is full or read-only."""
+    def write_ensemble(
+        self,
+        ensemble: Ensemble,
+        curve: PerformanceCurve,
+        constant: ConstantBaseline | None = None,
+        tuning: DecisionTuning | None = None,
+    ) -> None:
+        """Write the ensemble and what is known beside it; raises DiskError if the disk is full or read-only."""
+        beside = {
+            "curve": curve,
+            "constant": None if constant is None else constant.to_json(),
+            "tuning": None if tuning is None else tuning.to_json(),
+        }
         with writing(self.root / "ensemble.json", "All trials and their checkpoints are safe."):
-            write_sealed(self.root / "ensemble.json", {**ensemble.to_json(), "curve": curve})
+            write_sealed(self.root / "ensemble.json", {**ensemble.to_json(), **beside})
 
     def read_ensemble(self) -> Ensemble | None:
         """Read the last ensemble, whose checkpoints may be damaged or replaced; None if no fit came to its end."""
         record = self._ensemble_record()
-        record.pop("curve", None)
+        for beside in ("curve", "constant", "tuning"):
+            record.pop(beside, None)
         return Ensemble.from_json(record) if record else None
 
     def write_uncertainty(self, uncertainty: Uncertainty, ensemble: Ensemble) -> None:
@@ -182,6 +196,14 @@ class RunDirectory:
         """Read the losses over time of earlier fits."""
         return [(float(a), float(b), float(c)) for a, b, c in self._ensemble_record().get("curve", [])]
 
+    def read_constant(self) -> ConstantBaseline | None:
+        """Read the constant baseline; None where a run has none."""
+        return ConstantBaseline.from_json(self._ensemble_record().get("constant"))
+
+    def read_tuning(self) -> DecisionTuning | None:
+        """Read how the threshold of the ensemble was tuned; None if it was not."""
+        return DecisionTuning.from_json(self._ensemble_record().get("tuning"))
+
     def _ensemble_record(self) -> dict[str, Any]:
         try:
             return read_sealed(self.root / "ensemble.json")
@@ -189,10 +211,13 @@ class RunDirectory:
             return {}
 
     def model_folders(self, ensemble: Ensemble) -> list[list[Path]]:
-        """Return, for each member, the folders of the fold models that predict."""
+        """Return, for each member, the folders of the models that predict: those of folds, or the one of all rows."""
         folders = []
         for member in ensemble.members:
             checkpoint = self.checkpoint(member.number, member.checkpoint)
+            if (checkpoint / REFITTED).is_dir():
+                folders.append([checkpoint / REFITTED])
+                continue
             folds = member.folds or range(len(list(checkpoint.glob("fold_*"))))
             folders.append([checkpoint / f"fold_{fold}" for fold in folds])
         return folders

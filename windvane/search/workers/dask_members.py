@@ -6,6 +6,7 @@ A worker that is frozen, or whose import takes long, is left out until it answer
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 import time
@@ -45,6 +46,16 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
         raise error
     answer: Result = result
     return answer
+
+
+def in_background(call: Callable[[], object]) -> None:
+    """Call what may wait for ever, and whose result and errors nobody needs."""
+
+    def work() -> None:
+        with contextlib.suppress(*CLUSTER_ERRORS):
+            call()
+
+    threading.Thread(target=work, daemon=True, name="windvane-cluster-call").start()
 
 
 @dataclass

@@ -22,7 +22,7 @@ from windvane.errors import InputError, WorkerError
 from windvane.search.run.checkpoint import latest_checkpoint, pack_folder, read_checkpoint, write_received_checkpoint
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
-from windvane.search.workers.dask_members import ANSWER_SECONDS, CLUSTER_ERRORS, DaskMembers, within
+from windvane.search.workers.dask_members import ANSWER_SECONDS, CLUSTER_ERRORS, DaskMembers, in_background, within
 from windvane.search.workers.dask_task import RunData, TaskMessage, TrialTask, run_trial_task
 from windvane.search.workers.messages import RunContext
 from windvane.search.workers.pool import Event
@@ -34,7 +34,7 @@ COUNT_SECONDS = 1.0  # between looks at who is there
 GREET_SECONDS = 3.0  # for the workers' first answers, which need imports; later ones count from then on
 EMPTY_SECONDS = 60.0  # after so long without a worker the cluster is given up
 FETCH_SECONDS = 5.0  # for a task's result
-END_SECONDS = 1.0  # for tasks to kill their processes
+CLOSE_SECONDS = 1.5  # for the whole end: tasks kill their processes, and the cluster is told
 MAX_DEATHS = 3  # of Dask workers under one trial
 MAX_ERRORS = 3  # tasks in a row that end outside a trial
 
@@ -57,6 +57,8 @@ class DaskPool:
     threads of the cluster; `memory_limit` is in megabytes for all worker processes together, None for 80 % of what each
     machine has.
     """
+
+    closing_seconds = CLOSE_SECONDS  # that `close` may take
 
     def __init__(self, client: Any, n_jobs: int | None, memory_limit: float | None, owned: bool = False) -> None:
         from distributed import Queue
@@ -164,12 +166,13 @@ class DaskPool:
         if self._closing.is_set():
             return
         self._closing.set()
+        end = time.monotonic() + CLOSE_SECONDS
         try:
             if self._client.status == "running":
-                self._cancel()
-                within(END_SECONDS, self._messages.close)
+                self._cancel(end)
+                in_background(self._messages.close)
             elif self._running:
-                time.sleep(END_SECONDS)  # the Dask workers notice that the scheduler is gone, and end their tasks
+                time.sleep(CLOSE_SECONDS)  # the Dask workers notice that the scheduler is gone, and end their tasks
         except CLUSTER_ERRORS:
             pass  # gone in this moment, or frozen
         self._running, self._data = {}, {}
@@ -177,20 +180,19 @@ class DaskPool:
             self._witness.unlink(missing_ok=True)
         if self._owned:
             with contextlib.suppress(*CLUSTER_ERRORS):
-                within(1.0, lambda: self._client.close(timeout=1))
+                within(max(0.1, end - time.monotonic()), lambda: self._client.close(timeout=1))
 
-    def _cancel(self) -> None:
+    def _cancel(self, end: float) -> None:
         """Cancel what runs, and wait for the last message of each task: no checkpoint changes any more."""
         left = {r.future.key: r for r in self._running.values() if r.future.status == "pending"}
         futures = [running.future for running in self._running.values()]
-        within(END_SECONDS, lambda: self._client.cancel(futures))
-        self._listener.join(END_SECONDS)
-        end = time.monotonic() + END_SECONDS
+        within(end - time.monotonic(), lambda: self._client.cancel(futures))
+        self._listener.join(max(0.0, end - time.monotonic()))
         while left and time.monotonic() < end:
             items = []
             while not self._inbox.empty():
                 items.append(self._inbox.get())
-            for item in [*items, *self._get_messages()]:
+            for item in [*items, *self._get_messages(end - time.monotonic())]:
                 if isinstance(item, TaskMessage) and item.key in left:
                     left[item.key].attempt = item.attempt
                     if item.kind == "cancelled":
@@ -201,8 +203,8 @@ class DaskPool:
                 return  # never started
             time.sleep(0.02)
 
-    def _get_messages(self) -> list[TaskMessage]:
-        return [TaskMessage(**message) for message in within(ANSWER_SECONDS, lambda: self._messages.get(batch=True))]
+    def _get_messages(self, seconds: float = ANSWER_SECONDS) -> list[TaskMessage]:
+        return [TaskMessage(**message) for message in within(seconds, lambda: self._messages.get(batch=True))]
 
     def _folder(self, trial: Trial) -> Path:
         assert self._context is not None
@@ -216,8 +218,7 @@ class DaskPool:
             checkpoint = (latest.name, pack_folder(latest))
         try:
             if running.future is not None:
-                with contextlib.suppress(TimeoutError):
-                    within(END_SECONDS, lambda: self._client.cancel([running.future]))
+                self._cancel_later(running.future)
             name = f"trial-{trial.number}"
             running.worker = self._free_worker(but=running.worker) or ""  # any, while none has answered
             data = self._data_for(running.worker)
@@ -233,6 +234,10 @@ class DaskPool:
             running.future.add_done_callback(self._ended.put)
         except CLUSTER_ERRORS as error:
             raise WorkerError(_GONE) from error
+
+    def _cancel_later(self, future: Any) -> None:
+        """Cancel a task that nothing waits for any more; the search does not wait for the scheduler, either."""
+        in_background(lambda: self._client.cancel([future]))
 
     def _submit(self, work: Callable[..., Any], *parts: Any, name: str, workers: list[str] | None = None) -> Any:
         key = f"windvane-{name}-{uuid.uuid4().hex}"
@@ -324,8 +329,7 @@ class DaskPool:
     def _give_up(self, running: _Running, error: str) -> Event:
         trial = running.task.trial
         del self._running[trial.number]
-        with contextlib.suppress(*CLUSTER_ERRORS):
-            within(END_SECONDS, lambda: self._client.cancel([running.future]))
+        self._cancel_later(running.future)
         trial = read_checkpoint(self._folder(trial)) or trial.without_results()
         return Event("finished", replace(trial, status="crashed", error=error))
 

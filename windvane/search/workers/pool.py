@@ -268,6 +268,8 @@ def shut_down() -> None:
 class WorkerPool:
     """The workers of one fit on this machine."""
 
+    closing_seconds = 0.0  # that `close` may take: processes are killed at once
+
     def __init__(self, n_workers: int, memory_limit: float) -> None:
         self.n_workers = n_workers  # trials that may run at once
         self.memory_limit = memory_limit  # megabytes for all workers together

@@ -1,8 +1,8 @@
 """Features of images from frozen pretrained networks, computed within a time budget, cheapest first.
 
 A view is one network at one image size; its features are columns of the table that all families of models read. The
-first view is small and quick. Its measured speed says which larger view the time carries, and a view that turns out to
-be too slow is given up.
+first view is small and quick. Its measured speed says which larger view the time carries. A view that turns out to be
+too slow is given up for a smaller one, which the speed measured until then chooses.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from windvane.runtime.columns.table import PIXELS, FeatureView
 from windvane.runtime.images import Pixels, resize_square
 from windvane.torch_utils import map_batches
 from windvane.vision.augment.batch import normalize
+from windvane.vision.networks.folding import fold_batch_norm
 from windvane.vision.networks.weights import load_pretrained_model, with_pretrained_normalization
 from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import TrainedModel, load_model, save_model
@@ -34,9 +35,13 @@ SIZES = (64, 96, 128, 160, 192, 224)  # of views, in pixels
 USUAL_SIZE = 96  # of a view where nothing may depend on the clock; enlarging to it always makes sense
 MAX_ENLARGEMENT = 5  # images are enlarged up to so many times
 MIN_GROWTH = 1.3  # of the image size from the first view to the second
+# From this growth on the first view only adds columns that say less than those of the second.
+USELESS_GROWTH = 2.0
 PIXEL_SIZE = 12  # width and height of the copies whose pixels are features where there is no network
-BATCH_SIZE = 32
-_WARM_BATCHES = 2  # before the speed is trusted
+# Pixels that a batch has at most: the activations of larger ones leave the caches and take twice the time.
+BATCH_PIXELS, MIN_BATCH, MAX_BATCH, GPU_BATCH = 2**18, 4, 32, 256
+_WARM_BATCHES, _TIMED_BATCHES = 2, 4  # before the clock runs, and then before its word counts
+_MARGIN = 1.2  # of the time that a view is expected to take
 
 
 def pretrained_recipe(weights: str) -> Recipe:
@@ -74,6 +79,7 @@ class FeatureExtractor:
         self.names, self.folder = list(names), folder
         self._networks: dict[str, TrainedModel] = {}
         self.load_seconds = 0.0  # that a network took at most
+        self.pace = math.nan  # seconds for a pixel of an image, measured last
 
     def network(self, weights: str) -> TrainedModel:
         """Return a network on the device, loaded and saved the first time."""
@@ -86,7 +92,8 @@ class FeatureExtractor:
             else:
                 model = load_frozen_network(weights)
                 save_frozen_network(model, folder)
-            model.network.to(device).to(memory_format=torch.channels_last)
+            network = fold_batch_norm(model.network).to(device).to(memory_format=torch.channels_last)
+            model = replace(model, network=network)
             self._networks[weights] = model
             self.load_seconds = max(self.load_seconds, time.monotonic() - started)
         return self._networks[weights]
@@ -102,22 +109,26 @@ class FeatureExtractor:
         if view.weights == PIXELS:
             small = [resize_square(one, view.size) for one in pixels]
             return np.reshape(small, (len(pixels), -1)).astype(np.float32) / np.float32(255)
-        model, found, warm = self.network(view.weights), list[NDArray[np.float32]](), math.nan
-        batches = range(0, len(pixels), BATCH_SIZE)
+        model, found = self.network(view.weights), list[NDArray[np.float32]]()
+        started = warm = time.monotonic()
+        device = next(model.network.parameters()).device
+        batch_size = _batch_size(view.size, device)
+        batches = range(0, len(pixels), batch_size)
         results = map_batches(
-            lambda start: _features(model, pixels[start : start + BATCH_SIZE], view.size),
-            batches,
-            next(model.network.parameters()).device,
+            lambda start: _features(model, pixels[start : start + batch_size], view.size), batches, device
         )
         for i, features in enumerate(results):
             found.append(features)
             now = time.monotonic()
-            if i + 1 == _WARM_BATCHES:
+            if i + 1 == min(_WARM_BATCHES, len(batches)):
                 warm = now
-            if now >= deadline and i + 1 < len(batches):
+                self.pace = (now - started) / ((i + 1) * batch_size * view.size**2)
+            done, left = i + 1 - _WARM_BATCHES, len(batches) - i - 1
+            if done > 0:
+                self.pace = (now - warm) / (done * batch_size * view.size**2)
+            if now >= deadline and left:
                 break
-            done = i + 1 - _WARM_BATCHES
-            if done > 0 and not keep_part and now + (now - warm) / done * (len(batches) - i - 1) > deadline:
+            if done >= _TIMED_BATCHES and not keep_part and now + (now - warm) / done * left > deadline:
                 break
         if len(found) < len(batches) and not keep_part:
             found = []
@@ -130,9 +141,10 @@ def compute_views(
     """Return the features of images (n, s, s, 3), shape (m, p), and the views that they are of.
 
     The first view is of the smallest size and may take `first_seconds`; where it takes longer, only the first m < n
-    images have features. A larger view and other networks follow while all together take less than `seconds`. With
-    infinity nothing depends on the clock: there is one view of the usual size. Without networks the pixels of small
-    copies are the features.
+    images have features. The largest view that all together take less than `seconds` for follows, and takes the place
+    of the first where it is much larger; then a view of the same size of each other network. With infinity nothing
+    depends on the clock: there is one view of the usual size. Without networks the pixels of small copies are the
+    features.
     """
     started = time.monotonic()
     if not extractor.names:
@@ -140,29 +152,31 @@ def compute_views(
         return extractor.compute(view, pixels).astype(np.float64), (view,)
     sizes, cheapest = view_sizes(pixels.shape[1]), extractor.names[0]
     size = sizes[0] if math.isfinite(seconds) else USUAL_SIZE
-    view = _view_after((), extractor, cheapest, size)
-    before = time.monotonic()
+    view = _view(extractor, cheapest, size)
     first = extractor.compute(view, pixels, started + first_seconds, keep_part=True)
-    pace = (time.monotonic() - before) / (len(first) * view.size**2)  # seconds for a pixel of an image
-    found, views = [first], [view]
+    found = [(view, first)]
     if math.isinf(seconds) or len(first) < len(pixels):
         return first.astype(np.float64), (view,)
-    deadline = started + seconds
-
-    def carries(size: int) -> bool:
-        return time.monotonic() + pace * len(pixels) * size**2 < deadline
-
-    larger = [one for one in sizes if one >= MIN_GROWTH * size and carries(one)]
-    wanted = [(cheapest, larger[-1])] if larger else []
-    wanted += [(other, size) for other in extractor.names[1:]]
-    for weights, one in wanted:
-        if carries(one):
-            view = _view_after(views, extractor, weights, one)
-            features = extractor.compute(view, pixels, deadline)
+    largest = size
+    for weights in extractor.names:
+        # Of other networks only a view of the same size is worth its columns.
+        larger_sizes = [one for one in sizes if one >= MIN_GROWTH * size]
+        for one in reversed(larger_sizes if weights == cheapest else [largest]):
+            expected = extractor.pace * len(pixels) * one**2
+            if time.monotonic() + _MARGIN * expected > started + seconds:
+                continue
+            larger = _view(extractor, weights, one)
+            features = extractor.compute(larger, pixels, started + seconds)
             if len(features):
-                found.append(features)
-                views.append(view)
-    return np.concatenate(found, axis=1).astype(np.float64), tuple(views)
+                if weights == cheapest:
+                    largest = one
+                    if one >= USELESS_GROWTH * size:
+                        found.clear()
+                found.append((larger, features))
+                break
+    ends = np.cumsum([features.shape[1] for _, features in found]).tolist()
+    views = [replace(one, start=end - one.stop, stop=end) for (one, _), end in zip(found, ends, strict=True)]
+    return np.concatenate([features for _, features in found], axis=1).astype(np.float64), tuple(views)
 
 
 def view_sizes(side: int) -> list[int]:
@@ -170,15 +184,20 @@ def view_sizes(side: int) -> list[int]:
     return [size for size in SIZES if size <= max(USUAL_SIZE, MAX_ENLARGEMENT * side)]
 
 
-def _view_after(views: Sequence[FeatureView], extractor: FeatureExtractor, weights: str, size: int) -> FeatureView:
-    """Describe the view that stands to the right of others."""
+def _batch_size(size: int, device: torch.device) -> int:
+    if device.type != "cpu":
+        return GPU_BATCH
+    return min(MAX_BATCH, max(MIN_BATCH, BATCH_PIXELS // size**2))
+
+
+def _view(extractor: FeatureExtractor, weights: str, size: int) -> FeatureView:
+    """Describe a view that is the first of a table."""
     model = extractor.network(weights)
     network: Any = model.network
     cfg = get_pretrained_cfg(model.recipe.model)
     if cfg is not None and cfg.fixed_input_size:
         size = model.recipe.image_size
-    start = views[-1].stop if views else 0
-    return FeatureView(weights, size, start, start + int(network.head_hidden_size))
+    return FeatureView(weights, size, 0, int(network.head_hidden_size))
 
 
 def _features(model: TrainedModel, pixels: Pixels, size: int) -> NDArray[np.float32]:

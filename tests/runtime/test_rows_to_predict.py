@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from windvane.data.column_types import infer_schema, leave_out
-from windvane.data.rows_to_predict import find_bad_rows, predict_rows, read_rows
 from windvane.errors import InputError, MissingColumnsError
 from windvane.runtime.columns.schema import CARRIED
+from windvane.runtime.rows_to_predict import find_bad_rows, predict_rows, read_rows
 
 TRAIN = pd.DataFrame(
     {
@@ -95,3 +95,10 @@ def test_sound_files_are_read_as_ever(tmp_path: Path) -> None:
     assert faults == {} and frame.shape == (2, 2)
     with pytest.raises(InputError, match="does not exist"):
         read_rows(tmp_path / "none.csv")
+
+
+def test_a_file_without_one_good_line_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("row,size,day,colour\na,1,2024-01-02,red,9\nb,2,2024-01-03,blue,9,9\n")
+    with pytest.raises(InputError, match=r"No row can be predicted\. The first is row 0: the line has 5 fields"):
+        predict_rows(doubled, SCHEMA, *read_rows(path))

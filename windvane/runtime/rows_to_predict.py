@@ -14,24 +14,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from windvane.data.files import read_frame, read_text
-from windvane.errors import InputError, MissingColumnsError
-from windvane.runtime.columns.schema import Column, Schema, is_unnamed
-from windvane.runtime.delimited import DECLARED_DELIMITER, find_header
+from .columns.schema import Column, Schema, is_unnamed
+from .delimited import DECLARED_DELIMITER, find_header, read_delimited, read_text
+from .errors import InputError, MissingColumnsError
 
 READ = ("number", "date", "duration")  # kinds of columns whose values can be wrong
 MAX_BAD_VALUES = 1_000  # of a column; with more the table is another one
-_TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")  # of the files of `read_frame` those whose rows are lines
 _EMPTY_LINE = re.compile(r"\n[ \t]*\r?\n[\s]*\S|\A\s*\n")
 
 
-def read_rows(path: str | os.PathLike[str], texts: Sequence[str] = ()) -> tuple[pd.DataFrame, dict[int, str]]:
-    """Read a table as `read_frame` does, the columns `texts` as texts, with the reason why a row is bad, by position.
+def read_rows(
+    path: str | os.PathLike[str],
+    texts: Sequence[str] = (),
+    read_frame: Callable[[Path, Sequence[str]], pd.DataFrame] = read_delimited,
+) -> tuple[pd.DataFrame, dict[int, str]]:
+    """Read a table, the columns `texts` as texts, with the reason why a row is bad, by position.
 
-    Empty lines and lines with too many fields become rows.
+    Empty lines and lines with too many fields become rows. `read_frame` reads a file that has none of these.
     """
     file = Path(path)
-    text = read_text(file) if file.name.lower().endswith(_TEXT) and os.path.isfile(file) else None
+    has_lines = read_frame is read_delimited or file.name.lower().endswith(_TEXT)
+    text = read_text(file) if has_lines and os.path.isfile(file) else None
     try:
         frame = read_frame(file, texts)
         if text is None or not _EMPTY_LINE.search(text):
@@ -63,6 +67,15 @@ def read_rows(path: str | os.PathLike[str], texts: Sequence[str] = ()) -> tuple[
         return read_frame(cleaned, texts), faults
 
 
+def describe_errors(found: pd.DataFrame) -> str:
+    """Describe how many rows of the result of `predict_rows` have an error, and the first."""
+    reasons = found["error"].dropna()
+    return (
+        f"{len(reasons)} of {len(found)} rows cannot be predicted; the column error says why. The first is row "
+        f"{reasons.index[0]}: {reasons.iloc[0]}"
+    )
+
+
 def find_bad_rows(schema: Schema, frame: pd.DataFrame) -> dict[int, str]:
     """Position -> reason of each row with a value that its column cannot have."""
     by_name = schema.named and not is_unnamed(frame)
@@ -85,6 +98,8 @@ def predict_rows(
     """
     carried = [name for name in schema.id_columns if name in frame.columns]
     beside = frame[carried].reset_index(drop=True)
+    if len(faults) == len(frame):
+        raise InputError(f"No row can be predicted. The first is row {min(faults)}: {faults[min(faults)]}.")
     try:
         if not faults:
             return pd.concat([beside, predict(frame)], axis=1)

@@ -1,0 +1,152 @@
+"""Commands for a model that is there: evaluate it, choose its threshold, calibrate its probabilities."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from windvane.cli.common import Run, read_labelled, report_errors
+
+if TYPE_CHECKING:
+    from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
+
+Data = Annotated[
+    Path | None, typer.Option(help="Rows or images to learn it from; without it the validation rows of the run.")
+]
+Target = Annotated[str | None, typer.Option(help="Column of the data that was learned; not for images.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def evaluate(
+    run: Run,
+    table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows with their target, or labelled images.")],
+    *,
+    target: Target = None,
+    by: Annotated[list[str] | None, typer.Option(help="Column: the score of each segment; may be repeated.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Column: how much a row counts.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Metric in place of the usual ones; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option(help="Page to write, too; ends in .html.")] = None,
+) -> None:
+    """Print how well a model predicts rows with a known target."""
+    with report_errors():
+        from windvane import load
+        from windvane.pages.html_builder import check_path
+
+        if out is not None:
+            check_path(out)
+        model: Any = load(run)
+        X, y, sample_weight = read_labelled(model, table, target, weight)
+        found = model.evaluate(X, y, by=by, sample_weight=sample_weight, metrics=metric)
+        typer.echo(found.to_json() if as_json else str(found))
+        if out is not None:
+            typer.echo(f"page: {found.report(out)}", err=True)
+
+
+def threshold(
+    run: Run,
+    *,
+    metric: Annotated[str | None, typer.Option(help="Best for a metric of labels, as in f1.")] = None,
+    precision: Annotated[float | None, typer.Option(help="Highest recall with at least this precision.")] = None,
+    recall: Annotated[float | None, typer.Option(help="Highest precision with at least this recall.")] = None,
+    cost: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TRUE:PREDICTED=COST", help="Cost of an error; may be repeated. Others cost 1."),
+    ] = None,
+    value: Annotated[float | None, typer.Option(help="This probability of the positive class.")] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Predict the most probable class again.")] = False,
+    data: Data = None,
+    target: Target = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose the probability above which the positive class is predicted, and keep it with the model.
+
+    Without an option it prints the threshold in force.
+    """
+    with report_errors():
+        from windvane.automl import keep_decision
+        from windvane.errors import InputError
+
+        goals = {"--metric": metric, "--precision": precision, "--recall": recall, "--cost": cost, "--value": value}
+        given = [option for option, one in goals.items() if one is not None] + ["--reset"] * reset
+        if len(given) > 1:
+            raise InputError(f"{' and '.join(given)} exclude each other.")
+        model = _load_classifier(run, "threshold")
+        if reset or value is not None:
+            model.set_threshold(value)
+        elif given:
+            X, y, _ = (None, None, None) if data is None else read_labelled(model, data, target)
+            costs = None if cost is None else _parse_costs(cost, model.classes_.tolist())
+            model.tune_threshold(metric, precision=precision, recall=recall, costs=costs, X=X, y=y)
+        if given:
+            keep_decision(model, run)
+        tuning = model.tuning_ if given else None
+        if as_json:
+            found = {"threshold": model.threshold_} if tuning is None else tuning.to_json()
+            typer.echo(json.dumps(found, indent=1))
+        elif tuning is not None and tuning.n_rows:
+            typer.echo(tuning)
+        elif model.threshold_ is not None:
+            typer.echo(f"{model.positive_class_} is predicted above {model.threshold_:.4g}")
+        else:
+            typer.echo("the most probable class is predicted" if reset else _rule(model))
+
+
+def calibrate(
+    run: Run,
+    *,
+    method: Annotated[str, typer.Option(help="auto, none, temperature, isotonic or venn_abers.")] = "auto",
+    data: Data = None,
+    target: Target = None,
+) -> None:
+    """Make the probabilities of a model agree with frequencies, and keep that with the model."""
+    with report_errors():
+        from windvane.automl import keep_decision
+
+        model = _load_classifier(run, "calibrate")
+        X, y, _ = (None, None, None) if data is None else read_labelled(model, data, target)
+        found = model.calibrate(method, X=X, y=y)
+        keep_decision(model, run)
+        typer.echo(found)
+
+
+def _load_classifier(run: Path, command: str) -> AutoClassifier | AutoImageClassifier:
+    from windvane import AutoRegressor, load
+    from windvane.errors import InputError
+
+    model: AutoClassifier | AutoRegressor | AutoImageClassifier = load(run)
+    if isinstance(model, AutoRegressor):
+        raise InputError(f"{command} is for classes, but {str(run)!r} predicts a number.")
+    return model
+
+
+def _rule(model: AutoClassifier | AutoImageClassifier) -> str:
+    ensemble = model.predictor_.ensemble
+    if ensemble.costs is not None:
+        return "the class with the least expected cost is predicted"
+    if ensemble.decision_weights is not None:
+        return "the class with the largest product of probability and factor is predicted"
+    return "the most probable class is predicted"
+
+
+def _parse_costs(given: list[str], labels: list[Any]) -> dict[tuple[str, str], float]:
+    """Read TRUE:PREDICTED=COST; labels may hold colons."""
+    from windvane.errors import InputError
+
+    pairs = {f"{true}:{predicted}": (str(true), str(predicted)) for true in labels for predicted in labels}
+    costs = {}
+    for text in given:
+        pair, _, cost = text.rpartition("=")
+        try:
+            costs[pairs[pair]] = float(cost)
+        except (KeyError, ValueError) as error:
+            known = ", ".join(map(str, labels[:10]))
+            raise InputError(
+                f"--cost={text!r} is not usable. Allowed: TRUE:PREDICTED=COST with the classes {known}."
+            ) from error
+    return costs

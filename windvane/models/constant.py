@@ -1,0 +1,84 @@
+"""A constant prediction: what a search falls back on when its time ended before any model was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from windvane.data.task import Task
+from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base_model import open_model
+from windvane.runtime.columns.encoder import Encoder
+from windvane.runtime.columns.table import Floats, Table
+from windvane.runtime.models.fitted import Fitted
+from windvane.runtime.models.linear import FittedLinear
+from windvane.runtime.output import Output
+
+
+class Constant:
+    """Frequencies of the classes, or the mean; kept as a linear model without coefficients."""
+
+    name = "constant"
+
+    def supports(self, task: Task, table: Table) -> bool:
+        """Every task and table."""
+        return True
+
+    def search_space(self, task: Task) -> dict[str, Param]:
+        """Nothing to choose."""
+        return {}
+
+    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
+        """One."""
+        return (1,)
+
+    def create_model(
+        self,
+        config: Config,
+        train: DataSplit,
+        validation: DataSplit,
+        context: TrainingContext,
+        checkpoint: Path | None = None,
+    ) -> ConstantModel:
+        """Make a model; there is nothing to resume."""
+        return ConstantModel(train, context.task)
+
+    def load(self, folder: Path, context: TrainingContext) -> Fitted:
+        """Open a checkpoint for prediction."""
+        model: Fitted = open_model(folder, context, FittedLinear.kind)
+        return model
+
+
+class ConstantModel:
+    """A model that looks at the target alone."""
+
+    def __init__(self, train: DataSplit, task: Task) -> None:
+        self.iterations, self.best_iteration, self.finished = 0, 0, False
+        table = train.table
+        # Of the columns only their number matters, and that nothing missing meets a coefficient.
+        steps, arrays = [{"op": "impute"}, {"op": "numbers"}], {"0_values": np.zeros(table.n_numbers)}
+        encoder = Encoder(steps, arrays, table.n_numbers, table.cardinalities)
+        n_features = max(1, table.n_numbers + (0 if table.sparse is None else table.sparse.shape[1]))
+        if not task.is_classification:
+            mean = float(np.average(train.target, weights=train.weight))
+            output, intercept = Output(0, mean=mean), np.zeros(1)
+        else:
+            counts = np.bincount(train.target, weights=train.weight, minlength=task.n_classes)
+            classes = np.flatnonzero(counts)
+            logs = np.log(counts[classes] / counts.sum())
+            output = Output(task.n_classes, tuple(classes.tolist()))
+            intercept = logs if len(classes) > 2 else logs[-1:] - logs[0]
+        self._fitted = FittedLinear(encoder, output, np.zeros((len(intercept), n_features)), intercept)
+
+    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
+        """Nothing is left to do, whatever the clock says."""
+        self.iterations, self.best_iteration, self.finished = 1, 1, True
+
+    def predict(self, table: Table) -> Floats:
+        """Predict the same for each row."""
+        return self._fitted.predict(table)
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint."""
+        self._fitted.save(folder)

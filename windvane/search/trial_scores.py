@@ -1,0 +1,69 @@
+"""The score of every trial on rows that the search did not see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from windvane.errors import MetricError, ModelFileError
+from windvane.evaluation.predictions import Predictions
+from windvane.models import FAMILIES
+from windvane.models.base import Family, TrainingContext
+from windvane.persistence import Predictor
+from windvane.runtime.ensemble import Ensemble, Member
+from windvane.search.run.run_directory import RunDirectory
+from windvane.search.trial import Trial
+
+
+def score_trials(
+    predictor: Predictor,
+    trials: Sequence[Trial],
+    directory: RunDirectory | None,
+    families: Mapping[str, Family],
+    test: Predictions,
+    on_trial: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[int | None, float]:
+    """Return the score (higher is better) of each trial whose models exist, by its number.
+
+    A trial predicts with the models of all its folds. Without the run directory only the members of the ensemble have
+    models, those that predict. `on_trial` is told how many of how many trials are done.
+    """
+    metric, table = predictor.metric, test.table.take(test.rows)
+    usable = [trial for trial in trials if trial.usable]
+    found: dict[int | None, float] = {}
+    for done, trial in enumerate(usable, start=1):
+        single = _of_trial(predictor, trial, directory, families)
+        if single is not None:
+            scored = replace(test, prediction=single.predict_raw(table), ensemble=None)
+            try:
+                loss = scored.loss(metric)
+            except MetricError:
+                loss = float("nan")
+            found[trial.number] = metric.score(loss) if metric.greater_is_better else -loss
+        on_trial(done, len(usable))
+    return found
+
+
+def _of_trial(
+    predictor: Predictor, trial: Trial, directory: RunDirectory | None, families: Mapping[str, Family]
+) -> Predictor | None:
+    """Return a predictor of one trial; None if its models are gone or damaged."""
+    alone = Ensemble((Member(trial.number, trial.checkpoint or "", trial.family, 1.0),), trial.loss)
+    known = {**FAMILIES, **families}
+    if (
+        directory is not None
+        and trial.family in known
+        and directory.checkpoint(trial.number, trial.checkpoint or "").is_dir()
+    ):
+        (folders,) = directory.model_folders(alone)
+        context = TrainingContext(predictor.task, 0, n_bagged_models=len(folders))
+        try:
+            loaded = [known[trial.family].load(folder, context) for folder in folders]
+        except (ModelFileError, OSError):
+            return None
+        return replace(predictor, ensemble=alone, models=[loaded], folders=[folders])
+    for i, member in enumerate(predictor.ensemble.members):
+        if member.number == trial.number:
+            models, kept = [predictor.models[i]], [predictor.folders[i]]
+            return replace(predictor, ensemble=alone, models=models, folders=kept)
+    return None
