@@ -85,7 +85,7 @@ def test_the_program_is_small_and_the_runtime_whole(mixed: Predictor, tmp_path: 
         "predictor.py",
         *(f"runtime/{path.relative_to(runtime).as_posix()}" for path in runtime.rglob("*.py")),
     }
-    assert len((tmp_path / "out" / "predictor.py").read_text().splitlines()) < 100
+    assert len((tmp_path / "out" / "predictor.py").read_text().splitlines()) < 120
 
 
 def test_no_file_can_execute_anything(mixed: Predictor, tmp_path: Path) -> None:
