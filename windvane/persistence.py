@@ -239,7 +239,10 @@ def open_reader(manifest: Mapping[str, Any], root: Path) -> ImageReader | None:
 def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:
     """Return the metric of a manifest; without the user's own metric, the default metric of the task."""
     task, classes = _read_task(manifest)
-    name = "auto" if manifest.get("own_metric") else manifest.get("metric")
+    name, is_own = manifest.get("metric"), manifest.get("own_metric")
+    if not isinstance(name, str) or not isinstance(is_own, bool):
+        raise ModelFileError(f"The manifest is damaged: metric is {name!r}, own_metric is {is_own!r}.")
+    name = "auto" if is_own else name
     positive = manifest.get("positive_class")
     if positive is not None and (task.kind != "binary" or positive not in (0, 1)):
         raise ModelFileError(f"The manifest is damaged: positive_class is {positive!r}.")
