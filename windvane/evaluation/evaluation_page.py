@@ -20,7 +20,7 @@ UNIT = np.array([0.0, 1.0])
 
 
 def evaluation_page(evaluation: EvaluationTables) -> Page:
-    """Build a page of its own."""
+    """Build a separate page."""
     named = [
         ("Metrics", [metrics_table(evaluation)]),
         ("Classes", class_tables(evaluation)),

@@ -67,13 +67,13 @@ def f1_weighted(y_true: Codes, y_pred: Codes, sample_weight: Floats | None = Non
 
 
 def precision(y_true: Codes, y_pred: Codes, sample_weight: Floats | None = None) -> float:
-    """Share of the rows predicted as the second of two classes that are of it; 0 if there are none."""
+    """Share of the rows predicted as the second of two classes that are of it; 0 without any such row."""
     hits, selected, _ = _second_class(y_true, y_pred, sample_weight)
     return hits / selected if selected > 0 else 0.0
 
 
 def recall(y_true: Codes, y_pred: Codes, sample_weight: Floats | None = None) -> float:
-    """Share of the rows of the second of two classes that are predicted as it; 0 if there are none."""
+    """Share of the rows of the second of two classes that are predicted as it; 0 without any such row."""
     hits, _, positives = _second_class(y_true, y_pred, sample_weight)
     return hits / positives if positives > 0 else 0.0
 

@@ -43,7 +43,7 @@ def open_session() -> Any:
 
     try:
         return onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has exceptions of its own
+    except Exception as error:  # onnxruntime has its own exceptions
         raise _damaged("model.onnx", error) from error
 
 

@@ -12,7 +12,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def import_runtime(name: str) -> Any:
-    """Import a module of the folder `runtime`, under a name of its own: other exported folders have one, too."""
+    """Import a module of the folder `runtime`, under a separate name: other exported folders have one, too."""
     package = f"runtime_{hashlib.sha256(str(HERE).encode()).hexdigest()[:16]}"
     if package not in sys.modules:
         places = [str(HERE / "runtime")]

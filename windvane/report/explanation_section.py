@@ -14,7 +14,7 @@ from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Table
 
 MAX_ROWS, MAX_SECONDS = 120, 5.0
-N_COLUMNS, N_CURVES = 8, 4  # with a line of dots, with a picture of their own
+N_COLUMNS, N_CURVES = 8, 4  # with a line of dots, with a separate picture
 HALF_WIDTH = 0.38  # of a line of dots
 LOW, HIGH, OTHER = 0, 1, 4  # colors
 

@@ -166,7 +166,7 @@ def write_uncertainty(path: Path, uncertainty: Uncertainty, ensemble: Ensemble) 
 def read_uncertainty(path: Path, ensemble: Ensemble, n_classes: int) -> Uncertainty | None:
     """Read the file of an ensemble; `n_classes` is 0 for a number.
 
-    None if there is none, or it is of other members; ModelFileError if it is damaged.
+    None if it is missing or of other members; ModelFileError if it is damaged.
     """
     if not path.exists():
         return None

@@ -129,7 +129,7 @@ def read_bytes(file: Path, size: int = -1) -> bytes:
 
 
 def read_text(file: Path) -> str | None:
-    """Read a text file, compressed or not; None if it is none."""
+    """Read a text file, compressed or not; None if it is not one."""
     try:
         content = read_bytes(file)
     except (OSError, EOFError, zlib.error):

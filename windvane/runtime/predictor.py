@@ -91,7 +91,7 @@ class EnsemblePredictor:
         return self.predict_raw(self.schema.transform(as_frame(self.schema.one_row(X))))
 
     def table_intervals(self, table: Table, coverage: Any) -> Floats:
-        """Predict lower and upper ends of intervals, shape (n, 2); InputError if there are none of this coverage."""
+        """Predict lower and upper ends of intervals, shape (n, 2); InputError if this coverage has no scores."""
         if self.classes is not None:
             raise InputError("predict_interval is for numbers, but the model predicts classes. Allowed: predict_set.")
         if not isinstance(self.uncertainty, Intervals):
@@ -100,7 +100,7 @@ class EnsemblePredictor:
         return self.uncertainty.apply(self.predict_raw(table), limit)
 
     def table_sets(self, table: Table, coverage: Any, by_class: bool, allow_empty: bool) -> Masks:
-        """Predict sets of classes, shape (n, n_classes); InputError if there are none of this coverage."""
+        """Predict sets of classes, shape (n, n_classes); InputError if this coverage has no scores."""
         if self.classes is None:
             raise InputError("predict_set is for classes, but the model predicts numbers. Allowed: predict_interval.")
         if not isinstance(self.uncertainty, ClassSets):
@@ -165,7 +165,7 @@ def check_predictor(predictor: EnsemblePredictor, manifest: Path, folders: Seque
                     found = model.predict(table)
                 if found.shape != shape or not np.isfinite(found).all():
                     raise ValueError(f"predictions of the shape {found.shape}, or not finite, for {shape}")
-            except Exception as error:  # the libraries have exceptions of their own
+            except Exception as error:  # the libraries have their own exceptions
                 raise ModelFileError(
                     f"{folder / 'model.json'} does not belong to {manifest.name}, or is damaged: {error!r}."
                 ) from error

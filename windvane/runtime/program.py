@@ -30,7 +30,7 @@ def run(command: Callable[[argparse.Namespace], None], parser: Parser) -> None:
     try:
         command(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of the output has ended; Python would flush once more
+    except BrokenPipeError:  # the reader of the output has ended; Python would flush again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:

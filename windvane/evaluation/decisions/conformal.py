@@ -20,7 +20,7 @@ from windvane.runtime.ensemble import apply_temperature
 
 MAX_SCORES = 1_000  # stored; coverages between two of them are rounded up, by at most 0.1 %
 MAX_CLASS_SCORES = 200  # of each class
-MAX_CLASSES = 50  # that have scores of their own
+MAX_CLASSES = 50  # with separate scores
 
 # Widths by prediction: how many rows a group has at least, how many groups there are, what share of the errors of a
 # group is within the width of a side, and how small a width may be, as a share of the mean absolute error.

@@ -30,7 +30,7 @@ def _fold_children(module: nn.Module) -> int:
     for (conv_name, conv), (norm_name, norm) in pairwise(children):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and conv.out_channels == norm.num_features:
             setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
-            # timm's BatchNormAct2d has an activation of its own.
+            # timm's BatchNormAct2d has its own activation.
             setattr(module, norm_name, getattr(norm, "act", None) or nn.Identity())
             n_folded += 1
     return n_folded
