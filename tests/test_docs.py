@@ -87,6 +87,16 @@ def test_reference_lists_every_public_name(package: str) -> None:
     assert listed == set(importlib.import_module(package).__all__) - {"__version__"}
 
 
+def test_names_in_the_reference_exist() -> None:
+    for page in (ROOT / "docs" / "reference").glob("*.rst"):
+        module = ""
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if found := re.fullmatch(r"\.\. currentmodule:: (\S+)", line):
+                module = found[1]
+            elif module and re.fullmatch(r"   [A-Za-z_]\w*", line):
+                assert hasattr(importlib.import_module(module), line.strip()), f"{page.name}: {module}.{line.strip()}"
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_examples_of_public_names(package: str) -> None:
     """The examples in docstrings return what they show."""
