@@ -1,7 +1,8 @@
 """AutoImageClassifier against frozen features, timm's fine-tuning and a ResNet-18 from scratch, in the same time.
 
-Claim: none yet. The rows of 120 s shared two cores with a dozen other programs; what a search reaches on a quiet
-machine is to be measured. Hardware: 2 cores, no GPU; the load when a run began is in its row. Repeats: by `--seeds`.
+Claim: none yet. The rows of 120 s of the first three sets shared the cores with a dozen programs; what a search reaches
+on a quiet machine is to be measured. Hardware: 2 cores, no GPU; the load when a run began is in its row.
+Repeats: by `--seeds`.
 
     python -m benchmarks.vision.image_search run --sets all --budgets 60 300 600 --seeds 0 1 2
     python -m benchmarks.vision.image_search compare --budgets 60 300 600 --seeds 0 1 2
@@ -45,7 +46,7 @@ SETS = ("trash", "flowers", "magnetic_tiles", "clothing", "traffic_signs", "math
 WAYS = ("search", "frozen", "timm", "resnet18")
 DONE_WAYS = ("search", "frozen")
 HELD_OUT = 0.1  # of the training images, by which timm's ways choose the epoch
-DONE_SETS = ("trash", "flowers", "magnetic_tiles")
+DONE_SETS = ("trash", "flowers", "magnetic_tiles", "traffic_signs", "math_symbols")
 GROUPS = {
     "traffic_signs": lambda name: name.rsplit("_", 1)[0],  # frames of a track
     "magnetic_tiles": lambda name: name.partition("_num_")[2],  # a tile at several exposures
