@@ -882,6 +882,62 @@ class AutoML(BaseEstimator):
 class AutoMLClassifier(ClassifierMixin, AutoML):
     """What the classifiers share beside `AutoML`: from probabilities to labels, and calibration."""
 
+    @_numpy_defaults
+    def predict_set(
+        self, X: Any, coverage: float = 0.9, *, by_class: bool = False, allow_empty: bool = False
+    ) -> NDArray[np.bool_]:
+        """Predict sets of classes that hold the class of a new row with a wanted probability.
+
+        A class is in the set if its probability is at least a limit, which is learned from the validation rows, each
+        predicted by models that did not train on it: the sets with the fewest classes on average [1]_. The coverage is
+        a mean over rows like those of training: see the user guide. A changed threshold or calibration leaves the sets
+        as they are.
+
+        Parameters
+        ----------
+        X
+            n rows or images, as in `predict`.
+        coverage
+            Share of new rows whose class is to be in its set, above 0 and below 1.
+        by_class
+            Whether each class by itself is to have the coverage, so that a rare one is not missed more often. Sets are
+            larger, and each class needs enough validation rows.
+        allow_empty
+            Whether a set may be empty, where no class is probable enough; otherwise it holds the most probable class.
+
+        Returns
+        -------
+        ndarray of bool
+            Shape (n, n_classes), columns in the order of ``classes_``: whether the class is in the set. An image that
+            cannot be read has all classes.
+
+        Raises
+        ------
+        InputError
+            If the coverage needs more validation rows than there are.
+        ModelFileError
+            If the model is of an earlier version, which kept no probabilities.
+
+        References
+        ----------
+        .. [1] Sadinle, Lei & Wasserman (2019), Least ambiguous set-valued classifiers with bounded error levels,
+           Journal of the American Statistical Association 114.
+
+        Examples
+        --------
+        >>> sets = model.predict_set(X, coverage=0.9)  # doctest: +SKIP
+        >>> [model.classes_[row].tolist() for row in sets]  # doctest: +SKIP
+        """
+        predictor = self._predictor
+        if predictor.images is not None:
+            return predictor.image_sets(X, coverage, by_class, allow_empty)
+        return predictor.table_sets(self._to_table(X), coverage, by_class, allow_empty)
+
+    @property
+    def predict_interval(self) -> NoReturn:
+        """Is for numbers; use `predict_set`."""
+        raise AttributeError(_NOT_FOR_CLASSES)
+
     @property
     def threshold_(self) -> float | None:
         """Probability of the positive one of two classes above which it is predicted; None for more classes."""
@@ -1203,58 +1259,6 @@ class AutoClassifier(AutoMLClassifier):
         """
         return self._predictor.predict_raw(self._to_table(X))
 
-    @_numpy_defaults
-    def predict_set(
-        self, X: Any, coverage: float = 0.9, *, by_class: bool = False, allow_empty: bool = False
-    ) -> NDArray[np.bool_]:
-        """Predict sets of classes that hold the class of a new row with a wanted probability.
-
-        A class is in the set if its probability is at least a limit, which is learned from the validation rows, each
-        predicted by models that did not train on it: the sets with the fewest classes on average [1]_. The coverage is
-        a mean over rows like those of training: see the user guide. A changed threshold or calibration leaves the sets
-        as they are.
-
-        Parameters
-        ----------
-        X
-            n rows, as in `predict`.
-        coverage
-            Share of new rows whose class is to be in its set, above 0 and below 1.
-        by_class
-            Whether each class by itself is to have the coverage, so that a rare one is not missed more often. Sets are
-            larger, and each class needs enough validation rows.
-        allow_empty
-            Whether a set may be empty, where no class is probable enough; otherwise it holds the most probable class.
-
-        Returns
-        -------
-        ndarray of bool
-            Shape (n, n_classes), columns in the order of ``classes_``: whether the class is in the set.
-
-        Raises
-        ------
-        InputError
-            If the coverage needs more validation rows than there are.
-        ModelFileError
-            If the model is of an earlier version, which kept no probabilities.
-
-        References
-        ----------
-        .. [1] Sadinle, Lei & Wasserman (2019), Least ambiguous set-valued classifiers with bounded error levels,
-           Journal of the American Statistical Association 114.
-
-        Examples
-        --------
-        >>> sets = model.predict_set(X, coverage=0.9)  # doctest: +SKIP
-        >>> [model.classes_[row].tolist() for row in sets]  # doctest: +SKIP
-        """
-        return self._predictor.table_sets(self._to_table(X), coverage, by_class, allow_empty)
-
-    @property
-    def predict_interval(self) -> NoReturn:
-        """Is for numbers; use `predict_set`."""
-        raise AttributeError(_NOT_FOR_CLASSES)
-
 
 class AutoRegressor(RegressorMixin, AutoML):
     """Finds the best regressor that a time budget allows.
@@ -1500,54 +1504,6 @@ class AutoImageClassifier(AutoMLClassifier):
             of the classes in training, and a warning names it.
         """
         return self._predictor.predict_images(X)
-
-    @_numpy_defaults
-    def predict_set(
-        self, X: Any, coverage: float = 0.9, *, by_class: bool = False, allow_empty: bool = False
-    ) -> NDArray[np.bool_]:
-        """Predict sets of classes that hold the class of a new image with a wanted probability.
-
-        A class is in the set if its probability is at least a limit, which is learned from the validation rows, each
-        predicted by models that did not train on it: the sets with the fewest classes on average [1]_. The coverage is
-        a mean over images like those of training: see the user guide. A changed threshold or calibration leaves the
-        sets as they are.
-
-        Parameters
-        ----------
-        X
-            n images, as in `predict`.
-        coverage
-            Share of new images whose class is to be in its set, above 0 and below 1.
-        by_class
-            Whether each class by itself is to have the coverage, so that a rare one is not missed more often. Sets are
-            larger, and each class needs enough validation rows.
-        allow_empty
-            Whether a set may be empty, where no class is probable enough; otherwise it holds the most probable class.
-
-        Returns
-        -------
-        ndarray of bool
-            Shape (n, n_classes), columns in the order of ``classes_``: whether the class is in the set. An image that
-            cannot be read has all classes.
-
-        Raises
-        ------
-        InputError
-            If the coverage needs more validation rows than there are.
-        ModelFileError
-            If the model is of an earlier version, which kept no probabilities.
-
-        References
-        ----------
-        .. [1] Sadinle, Lei & Wasserman (2019), Least ambiguous set-valued classifiers with bounded error levels,
-           Journal of the American Statistical Association 114.
-        """
-        return self._predictor.image_sets(X, coverage, by_class, allow_empty)
-
-    @property
-    def predict_interval(self) -> NoReturn:
-        """Is for numbers; use `predict_set`."""
-        raise AttributeError(_NOT_FOR_CLASSES)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Evaluate the ensemble with the run's metric.
