@@ -17,6 +17,7 @@ from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
 from windvane.data.splits import Fold
 from windvane.data.task import Task
+from windvane.evaluation.columns.identifiers import find_identifiers
 from windvane.evaluation.columns.importance import matrix_columns
 from windvane.evaluation.metrics import get_metric
 from windvane.report import data_checks
@@ -50,7 +51,8 @@ def make(frame: Any, target: Any) -> tuple[Problem, Schema]:
 def said(frame: Any, target: Any) -> list[str]:
     problem, schema = make(frame, target)
     labels = [f"class {i}" for i in range(problem.task.n_classes)]
-    return find_data_issues(problem.table, schema, problem.target, alone(problem, schema), labels)
+    ids = find_identifiers(schema, problem.table)
+    return find_data_issues(problem.table, schema, problem.target, alone(problem, schema), labels, ids=ids)
 
 
 def alone(problem: Problem, schema: Schema) -> dict[str, float]:

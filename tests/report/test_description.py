@@ -133,3 +133,10 @@ def test_rows_that_cannot_be_compared_are_said(frame: pd.DataFrame) -> None:
     assert "no column in common" in str(describe(X, None, pd.DataFrame({"z": [1, 2]})))
     unreadable = " ".join(describe(X, None, X.assign(age="old")).issues or ())
     assert "cannot be read as these are" in unreadable
+
+
+def test_an_identifier_of_letters_is_said_once(frame: pd.DataFrame) -> None:
+    coded = frame[["age", "sold"]].assign(code=[f"K-{number}" for number in frame["customer_id"]])
+    found = describe(coded.drop(columns="sold"), coded["sold"])
+    assert "code" not in " ".join(found.issues or ())
+    assert sum("'code'" in note for note in found.notes) == 1

@@ -6,6 +6,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from windvane.evaluation.columns.identifiers import find_identifiers
 from windvane.evaluation.columns.importance import encoded_columns, matrix_columns, permutation_importance
 from windvane.evaluation.curves import classification_figures, regression_figures
 from windvane.evaluation.evaluation import evaluate
@@ -61,9 +62,10 @@ def _describe(data: ReportData) -> Description:
         return Description(data.task.n_rows, schema, labels)
     columns, table, target = matrix_columns(schema), problem.table, problem.target
     scores = single_column_scores(table, target, problem.task.n_classes, columns, SEED)
-    issues = find_data_issues(table, schema, target, scores, labels)
+    ids = find_identifiers(schema, table)
+    issues = find_data_issues(table, schema, target, scores, labels, ids=ids)
     description = Description(data.task.n_rows, schema, labels, target, issues, column_scores=scores)
-    return description if data.other_rows is None else description.compare(table, data.other_rows)
+    return description if data.other_rows is None else description.compare(table, data.other_rows, ids)
 
 
 def _page(data: ReportData, first: list[Section | None], column_scores: dict[str, float]) -> Page:

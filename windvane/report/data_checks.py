@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from windvane.evaluation.columns.identifiers import MAX_TREE_ROWS, find_identifiers, score_column
+from windvane.evaluation.columns.identifiers import MAX_TREE_ROWS, score_column
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
 
@@ -96,13 +96,15 @@ def find_data_issues(
     target: NDArray[Any] | None = None,
     column_scores: Mapping[str, float] = MappingProxyType({}),
     labels: Sequence[str] = (),
-    known_ids: Collection[str] = (),
+    *,
+    ids: Sequence[str],
+    left_out_ids: Collection[str] = (),
 ) -> list[str]:
     """One or two sentences for each issue, the most serious first; without a target, of the columns alone.
 
-    Nothing is said of columns that are known to be like identifiers.
+    `ids` are the columns that look like identifiers; of `left_out_ids` nothing is said.
     """
-    columns = _column_issues(table, schema, known_ids)
+    columns = _column_issues(table, schema, ids, left_out_ids)
     if target is None:
         return [*_duplicate_issues(find_duplicates(table, np.zeros(table.n_rows))), *columns]
     return [
@@ -140,11 +142,13 @@ def _duplicate_issues(found: DuplicateRows) -> list[str]:
     return [text]
 
 
-def _column_issues(table: Table, schema: Schema, known_ids: Collection[str]) -> list[str]:
-    n, texts = table.n_rows, []
-    ids = [name for name in find_identifiers(schema, table) if name not in known_ids]
-    if ids:
-        texts.append(f"{_named(ids)}: another value in (nearly) every row, like an identifier. Ignore it if it is one.")
+def _column_issues(table: Table, schema: Schema, ids: Sequence[str], left_out_ids: Collection[str]) -> list[str]:
+    n, texts = table.n_rows, list[str]()
+    said = [name for name in ids if name not in left_out_ids]
+    if said:
+        texts.append(
+            f"{_named(said)}: another value in (nearly) every row, like an identifier. Ignore it if it is one."
+        )
     reasons = dict.fromkeys(column.reason or "" for column in schema.columns if column.kind == "dropped")
     for reason in reasons:
         dropped = [column.name for column in schema.columns if column.kind == "dropped" and column.reason == reason]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -40,9 +40,11 @@ MAX_LINES = 60  # columns printed in a terminal
 class Description(DataFacts):
     """What `describe` found. Printed, it is a summary of at most 80 columns."""
 
-    def compare(self, table: Table, rows: Table) -> Description:
-        """Compare the table that is described with other rows, both read by one schema."""
-        ids = find_identifiers(self.schema, table)  # new rows have new ones: that is no shift
+    def compare(self, table: Table, rows: Table, ids: Collection[str]) -> Description:
+        """Compare the table that is described with other rows, both read by one schema, in all columns but `ids`.
+
+        New rows have new identifiers: that is no shift.
+        """
         columns = {name: places for name, places in matrix_columns(self.schema).items() if name not in ids}
         return replace(
             self,
@@ -187,24 +189,26 @@ def describe(
         infer_schema(frame, column_types, date_formats), {"ignore": ignore, "id_columns": id_columns}
     )
     table = schema.transform(frame, owner="describe")
-    read, ids, doubtful = schema, list[str](), list[str]()
+    ids = find_identifiers(schema, table)
+    read, judged, doubtful = schema, list[str](), list[str]()
     if target is not None:
-        ids = [name for name in find_identifiers(schema, table) if name not in (column_types or ())]
-        read, doubtful = leave_out_identifiers(schema, ids, table, target, n_classes)
-    left_out = replace(read, columns=tuple(one for one in read.columns if one.name in ids and one.kind == "dropped"))
+        judged = [name for name in ids if name not in (column_types or ())]
+        read, doubtful = leave_out_identifiers(schema, judged, table, target, n_classes)
+    left_out = replace(read, columns=tuple(one for one in read.columns if one.name in judged and one.kind == "dropped"))
     columns = matrix_columns(schema)
     scores = {} if target is None else single_column_scores(table, target, n_classes, columns, SEED)
+    issues = find_data_issues(table, schema, target, scores, labels, ids=ids, left_out_ids=judged)
     found = Description(
         n_rows=table.n_rows,
         schema=read,
         labels=labels,
         target=target,
-        issues=[*find_data_issues(table, schema, target, scores, labels, ids), *identifier_doubts(doubtful)],
+        issues=[*issues, *identifier_doubts(doubtful)],
         notes=[*notes, *reading_notes(schema), *doubts(schema), *dropped_notes(left_out)],
         column_scores=scores,
         examples=_examples(frame, schema),
     )
-    return found if X_test is None else _compared(found, frame, schema, to_frame(X_test))
+    return found if X_test is None else _compared(found, frame, table, schema, to_frame(X_test), ids)
 
 
 def _with_target(frame: Frame, y: Any) -> tuple[Frame, pd.Series, list[str]]:
@@ -226,7 +230,9 @@ def _with_target(frame: Frame, y: Any) -> tuple[Frame, pd.Series, list[str]]:
     return kept, values[present], [note]
 
 
-def _compared(found: Description, frame: Frame, schema: Schema, other: Frame) -> Description:
+def _compared(
+    found: Description, frame: Frame, table: Table, schema: Schema, other: Frame, ids: Collection[str]
+) -> Description:
     """Compare with other rows, in the columns that both have."""
     issues = list(found.issues or ())
     if isinstance(other, pd.DataFrame) and schema.named:
@@ -237,11 +243,12 @@ def _compared(found: Description, frame: Frame, schema: Schema, other: Frame) ->
         if lacking:
             issues.append(f"The other rows lack {len(lacking)} column{'s' * (len(lacking) > 1)}: {listed(lacking)}.")
             schema = leave_out(schema, dict.fromkeys(lacking, "not in the other rows"))
+            table = schema.transform(frame, owner="describe")
     try:
         rows = schema.transform(other, owner="describe")
     except InputError as error:
         return replace(found, issues=[*issues, f"The other rows cannot be read as these are: {error}"])
-    compared = replace(found, schema=schema).compare(schema.transform(frame, owner="describe"), rows)
+    compared = replace(found, schema=schema).compare(table, rows, ids)
     return replace(compared, schema=found.schema, issues=[*issues, *_unseen(schema, rows)])
 
 
