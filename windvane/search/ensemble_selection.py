@@ -223,9 +223,11 @@ class EnsembleBuilder:
         """Log loss looks at the probability of the true class alone: k times less to add up."""
         if self._metric.name != "log_loss":
             return singles, self._loss
-        return self._true_class(
-            singles
-        ), lambda p: -float(np.average(np.log(np.clip(p, 1e-15, 1.0)), weights=self._weight))
+
+        def log_loss(true_class: Floats) -> float:
+            return -float(np.average(np.log(np.clip(true_class, 1e-15, 1.0)), weights=self._weight))
+
+        return self._true_class(singles), log_loss
 
     def _true_class(self, singles: Singles) -> Singles:
         """Return the probability of each row's class, shape (m, v)."""

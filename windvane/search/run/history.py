@@ -120,7 +120,7 @@ def baseline_numbers(trials: Sequence[Trial]) -> set[int]:
     """Return the numbers of the trials that are baselines: the first linear model, and LightGBM by default.
 
     They are entries of the portfolio, evaluated on the same folds as every trial, so they are marked and not trained a
-    second time; there are none where the budget ends before their turn. With successive halving the trial on most rows
+    second time; without them where the budget ends before their turn. With successive halving the trial on most rows
     and iterations stands for its configuration.
     """
     found = set()

@@ -176,7 +176,7 @@ class RunDirectory:
             write_uncertainty(self.uncertainty, uncertainty, ensemble)
 
     def read_uncertainty(self, ensemble: Ensemble, n_classes: int) -> Uncertainty | None:
-        """Read it (`n_classes` is 0 for a number); None if there is none of this ensemble, or it is damaged."""
+        """Read it (`n_classes` is 0 for a number); None if it is missing, of another ensemble, or damaged."""
         try:
             return read_uncertainty(self.uncertainty, ensemble, n_classes)
         except ModelFileError:
