@@ -1,6 +1,7 @@
-"""Classify images: arrays, a time budget, an ensemble of networks and of models on their features.
+"""Classify images: arrays, a time budget, an ensemble of networks and of models on their features, and the report.
 
-WINDVANE_EXAMPLE_SECONDS is a fifth of the budget, which is 60 s where it is not set.
+WINDVANE_EXAMPLE_SECONDS is a fifth of the budget, which is 60 s where it is not set. WINDVANE_EXAMPLE_REPORT names the
+page to write.
 """
 
 import os
@@ -21,3 +22,5 @@ model = AutoImageClassifier(seconds, weights=[], random_state=0).fit(X_train, y_
 print(f"{model.policy_.name}: {model.policy_.reason}")
 print(model.leaderboard().head(10).to_string())
 print(f"accuracy on {len(y_test)} images that the search did not see: {(model.predict(X_test) == y_test).mean():.1%}")
+if page := os.environ.get("WINDVANE_EXAMPLE_REPORT"):
+    print(f"report: {model.report(page, X_test, y_test)}")

@@ -72,5 +72,5 @@ class Pooling(nn.Module):
 def test_mistakes() -> None:
     with pytest.raises(InputError, match="no self-attention"):
         attention_rollout(nn.Conv2d(3, 4, 3), images(2))
-    with pytest.raises(InputError, match="second has 4 tokens, earlier ones have 16.*layers='first'"):
+    with pytest.raises(InputError, match=r"second has 4 tokens, earlier ones have 16.*layers='first'"):
         attention_rollout(Pooling(), images(2))

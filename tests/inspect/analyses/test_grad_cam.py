@@ -59,6 +59,8 @@ def test_the_last_maps_of_a_residual_network_have_the_closed_form() -> None:
     expected = torch.relu((chosen[:, :, None, None] * maps).sum(dim=1)) / maps[0, 0].numel()
     np.testing.assert_allclose(found.values, expected.numpy(), rtol=1e-3, atol=1e-6)
     assert found.values.shape == (2, 2, 2)
+    earlier = grad_cam(model, x, min_places=16)
+    assert earlier.values.shape == (2, 4, 4) and earlier.layer.startswith("layer4.0")  # before its stride
 
 
 def test_networks_without_gradients_are_read_and_left_as_they_are() -> None:
@@ -71,7 +73,7 @@ def test_networks_without_gradients_are_read_and_left_as_they_are() -> None:
 def test_maps_are_scaled_enlarged_listed_and_drawn() -> None:
     found = grad_cam(Small(), images(2), 2)
     large = found.upsampled(32, 16)
-    assert large.shape == (2, 32, 16) and 0 <= large.min() and large.max() <= 1
+    assert large.shape == (2, 32, 16) and large.min() >= 0 and large.max() <= 1
     assert found.scaled.max(axis=(1, 2)) == pytest.approx(1.0)
     frame = found.to_frame()
     assert list(frame) == ["image", "row", "column", "value"]

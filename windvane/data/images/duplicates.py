@@ -22,6 +22,7 @@ _MAX_BITS = 12  # that differ between images that look the same
 _MARGIN = 2.0  # of brightness between neighbours; less is noise
 _MAX_GRAY = 5.0  # mean difference of their cells, of 255
 _MIN_CONTRAST = 4.0  # standard deviation of the cells below which a hash is noise
+MAX_CLUSTER = 0.05  # of the images
 _MAX_BUCKET = 64  # images that share a band of the hash and are compared with each other
 
 
@@ -62,6 +63,18 @@ def _whole_digest(item: Item, i: int) -> Hashable:
         return blake2b(decode_image(item).tobytes(), digest_size=16).digest()
     except InputError:
         return i
+
+
+def find_copies(pixels: Pixels) -> list[list[int]]:
+    """Return the clusters of `find_near_duplicates` but those so large that they are a common look, not copies."""
+    return [one for one in find_near_duplicates(pixels) if len(one) <= max(2, MAX_CLUSTER * len(pixels))]
+
+
+def count_copies(pixels: Pixels, others: Pixels) -> int:
+    """Count the images that look like one of the others, by `find_copies`."""
+    clusters = find_copies(np.concatenate([pixels, others]))
+    n = len(pixels)
+    return sum(sum(i < n for i in one) for one in clusters if max(one) >= n)
 
 
 def find_near_duplicates(pixels: Pixels) -> list[list[int]]:

@@ -21,10 +21,10 @@ from windvane.inspect.layer_selection import spatial_layers
 from windvane.inspect.saliency import SaliencyMaps
 from windvane.inspect.tokens import as_tokens, prefix_counts
 
-MIN_PLACES = 2  # of a map; fewer have no place to show
 
-
-def grad_cam(model: nn.Module, images: Tensor, classes: Any = None, layer: str | None = None) -> SaliencyMaps:
+def grad_cam(
+    model: nn.Module, images: Tensor, classes: Any = None, layer: str | None = None, *, min_places: int = 2
+) -> SaliencyMaps:
     """Show which places of images raise the score of a class (Grad-CAM).
 
     Parameters
@@ -38,6 +38,9 @@ def grad_cam(model: nn.Module, images: Tensor, classes: Any = None, layer: str |
     layer
         A layer with places, as in `layer_names`; None for the last layer of the network that returns maps
         (n, channels, rows, columns).
+    min_places
+        Rows times columns that these maps have at least. Where the last maps are of 2 x 2 places, an earlier layer may
+        show more.
 
     Returns
     -------
@@ -62,14 +65,14 @@ def grad_cam(model: nn.Module, images: Tensor, classes: Any = None, layer: str |
     """
     images = images.to(device_of(model))
     counts, size = prefix_counts(model), image_size(images)
-    name = layer if layer is None else _only(spatial_layers(model, images, layer, counts, min_patches=MIN_PLACES))
+    name = layer if layer is None else _only(spatial_layers(model, images, layer, counts, min_patches=2))
     found: dict[str, tuple[str, Tensor, GradientEdge]] = {}
     scores: list[Tensor] = []
 
     def on_output(output: LayerOutput, tensor: Tensor) -> None:
         if output.module == "" and not output.is_sum and output.name.partition("[")[0] == OUTPUT:
             scores.append(tensor)
-        is_map = tensor.ndim == 4 and len(tensor) == len(images) and tensor[0, 0].numel() >= MIN_PLACES
+        is_map = tensor.ndim == 4 and len(tensor) == len(images) and tensor[0, 0].numel() >= min_places
         if (output.name == name or (name is None and is_map)) and tensor.requires_grad:
             # Later layers may write into the tensor: its values and its place in the graph are read now.
             found["layer"] = output.name, tensor.detach().clone(), get_gradient_edge(tensor)
@@ -78,8 +81,8 @@ def grad_cam(model: nn.Module, images: Tensor, classes: Any = None, layer: str |
     observe(model, pixels, on_output, gradients=True)
     if not found:
         raise InputError(
-            f"model: {type(model).__name__} has no layer of maps. Allowed: convolutional networks, a layer= with "
-            "places, or attention_rollout."
+            f"model: {type(model).__name__} has no layer of maps with {min_places} places. Allowed: convolutional "
+            "networks, a layer= with places, or attention_rollout."
         )
     layer_name, activations, edge = found["layer"]
     target = _targets(scores[0] if scores else pixels, classes)  # (n,)
