@@ -725,7 +725,7 @@ class AutoML(BaseEstimator):
         self._test_score = natural_score(predictor.metric, found.score(predictor.metric))
         try:
             if X_test is not None:
-                names = () if predictor.images is None else predictor.images.listing(X_test).names
+                names = () if predictor.images is None else predictor.images.short_names(X_test)
                 score, keep = self._test_score, bool(self.keep_data)
                 write_test_rows(directory.test, found, predictor.ensemble, score, keep=keep, names=names)
             else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self
 
 from sklearn.utils.validation import check_is_fitted
@@ -72,8 +71,7 @@ class ReportData:
             test=None if y_test is None else Predictions.of_test(predictor, X_test, y_test),
         )
         if data.test is not None and predictor.images is not None:
-            names = [Path(name).parts[-2:] for name in predictor.images.listing(X_test).names]
-            data = replace(data, test_names=tuple(map("/".join, names)))
+            data = replace(data, test_names=predictor.images.short_names(X_test))
         if data.test is not None:
             data = replace(data, other_rows=data.test.table)
         elif X_test is not None:

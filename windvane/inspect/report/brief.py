@@ -20,7 +20,7 @@ from windvane.pages.svg_charts import Axis, Series, plot
 
 MAX_IMAGES, MIN_IMAGES = 64, 8  # of similarity and attention; CKA of fewer says nothing
 FIELD_IMAGES, FIELD_LAYERS = 8, 8
-MAX_LAYERS = 16  # of the matrix
+MAX_LAYERS = 10  # of the matrix, which has this width on the page
 PASSES = 3.0  # the time of a pass with hooks, in times of a plain one
 
 

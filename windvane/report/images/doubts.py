@@ -84,7 +84,8 @@ def _copies(data: ReportData) -> list[Html]:
     content = [paragraph(words)]
     n_leaked = sum(int((uses[one] == TEST).sum()) for one in clusters if (uses[one] != TEST).any())
     if n_leaked:
-        leak = f"{n_leaked:,} test images look like training images, so the test score is optimistic."
+        images = "images look" if n_leaked > 1 else "image looks"
+        leak = f"{n_leaked:,} test {images} like training images, so the test score is optimistic."
         content.insert(0, note(leak, "warn"))
     names = [*_named(data.image_names, len(problem.target)), *_named(data.test_names, len(target))]
     shown = sorted(range(len(clusters)), key=lambda i: (not differ[i], i))[:MAX_COPIES]
