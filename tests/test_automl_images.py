@@ -36,10 +36,11 @@ def automl(weights: str, **settings: object) -> AutoImageClassifier:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on a folder with a damaged file and a test split."""
+    """A folder with a damaged file, and a test split with a copy of a training image."""
     root = tmp_path_factory.mktemp("images")
     write_pictures(root / "train", 60)
     write_pictures(root / "test", 15, seed=1)
+    shutil.copy(root / "train" / "dark" / "0.png", root / "test" / "dark" / "copy.png")
     (root / "train" / "dark" / "damaged.png").write_bytes(b"no image")
     return root
 
@@ -47,8 +48,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def fitted(weights: str, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> AutoImageClassifier:
     run = tmp_path_factory.mktemp("runs") / "run"
-    with pytest.warns(UserWarning, match="damaged.png"):
+    with pytest.warns(UserWarning, match="1 of 16 test images look like training"), warns_of_damage():
         return automl(weights, run_dir=run).fit(folder)
+
+
+def warns_of_damage() -> pytest.WarningsRecorder:
+    return pytest.warns(UserWarning, match=r"damaged\.png")
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +88,16 @@ def test_the_best_of_a_folder(fitted: AutoImageClassifier, folder: Path) -> None
 def test_the_report_of_a_run_with_test_images(fitted: AutoImageClassifier, folder: Path, tmp_path: Path) -> None:
     page = fitted.report(tmp_path / "kept.html").read_text(encoding="utf-8")  # the test split is kept with the run
     check_html(page)
-    told = ("60 images of 3 classes", "F1", "most confident", "linear", "images/", "Grad-CAM", "of 15 images are right")
+    told = ("60 images of 3 classes", "F1", "most confident", "linear", "images/", "Grad-CAM", "of 16 images are right")
     for words in told:
         assert words in page
     assert "that the search did not see" in page and "Importance" not in page
     assert page.count("data:image/") >= 12 and "light/2.png" in page
-    assert "Labels and copies" in page and "How far a unit sees" in page
+    assert "How far a unit sees" in page
+    assert "1 test image looks like training images" in page and "test and train and validate" in page
     assert len(page) < 1_000_000
     page = fitted.report(tmp_path / "given.html", folder / "test").read_text(encoding="utf-8")
-    assert "of 15 images are right" in page and "light/2.png" in page
+    assert "of 16 images are right" in page and "light/2.png" in page
 
 
 def test_the_report_of_a_run_with_networks(networks: AutoImageClassifier, tmp_path: Path) -> None:
@@ -120,7 +126,7 @@ def test_every_source_is_predicted_alike(fitted: AutoImageClassifier, folder: Pa
     for source in (frame, opened, np.stack(opened), [file.read_bytes() for file in files], list(map(str, files))):
         np.testing.assert_allclose(fitted.predict_proba(source), expected, atol=1e-7)
     np.testing.assert_array_equal(fitted.predict(files), fitted.classes_[expected.argmax(axis=1)])
-    assert len(fitted.predict(folder / "test")) == 15
+    assert len(fitted.predict(folder / "test")) == 16
     np.testing.assert_allclose(expected.sum(axis=1), 1)
 
 
@@ -177,10 +183,10 @@ def test_arrays_with_labels_and_a_network_beside(networks: AutoImageClassifier, 
 
 def test_the_clock_is_kept(weights: str, folder: Path) -> None:
     started = monotonic()
-    with pytest.warns(UserWarning, match="damaged.png"):
+    with warns_of_damage():
         model = automl(weights, time_budget=10, n_trials=None, families=None).fit(folder)
     assert monotonic() - started < 10 * 1.05 + 10  # the machine may be busy
-    assert len(model.predict(folder / "test")) == 15
+    assert len(model.predict(folder / "test")) == 16
 
 
 @pytest.mark.parametrize(
@@ -252,7 +258,7 @@ def test_the_shell(folder: Path, weights: str, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     table = pd.read_csv(out)
     assert list(table) == ["name", "prediction", "probability"]
-    assert len(table) == 15
+    assert len(table) == 16
     for option in (["--task", "regression"], ["--ignore", "a"], ["--id", "a"], ["--keep-ids"]):
         done = shell.invoke(app, ["fit", str(folder), "--out", str(tmp_path / "x"), *option])
         assert done.exit_code == 2
@@ -261,9 +267,9 @@ def test_the_shell(folder: Path, weights: str, tmp_path: Path) -> None:
 
 def test_sets_of_classes(fitted: AutoImageClassifier, folder: Path, tmp_path: Path) -> None:
     sets = fitted.predict_set(folder / "test", coverage=0.8)
-    assert sets.shape == (15, 3) and sets.any(axis=1).all()
+    assert sets.shape == (16, 3) and sets.any(axis=1).all()
     most_probable = fitted.predict_proba(folder / "test").argmax(axis=1)
-    assert sets[np.arange(15), most_probable].all()
+    assert sets[np.arange(16), most_probable].all()
     assert not hasattr(fitted, "predict_interval")
     done = CliRunner().invoke(
         app, ["predict", str(fitted.run_dir), str(folder / "test"), "--out", str(tmp_path / "a.csv"), "--set", "0.8"]

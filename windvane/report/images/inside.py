@@ -42,7 +42,7 @@ class _Explained:
 
 
 def inside_sections(data: ReportData, one: EvaluatedImages) -> list[Section]:
-    """Where the heaviest network looks on some images, and what its layers are like; empty where there is none."""
+    """Where the heaviest network looks on some images, and what its layers are like; empty without such a network."""
     found = _heaviest(data)
     if found is None:
         return []
