@@ -140,6 +140,18 @@ def test_test_images_of_unknown_classes_are_left_out_and_named() -> None:
     assert words.startswith("1 of 3 test images are of classes without a training image") and words.endswith(": c.")
 
 
+def test_few_images_get_the_folds_that_they_carry(tmp_path: Path) -> None:
+    pixels, kinds = pictures(7)
+    kinds[6] = "alone"
+    prepared = prepare(tmp_path / "a", pixels, ImageOptions(kinds, wants_weights=False))
+    assert prepared.policy.name == "cv3"  # five folds would leave one without a row to validate
+    assert "One image only of alone" in prepared.warnings[0]
+    with pytest.raises(InputError, match=r"2 images of 2 classes, in 2 groups .* too few to validate by holdout"):
+        prepare(tmp_path / "b", pixels[:2], ImageOptions(kinds[:2], wants_weights=False))
+    with pytest.raises(InputError, match=r"4 images of 3 classes.* too few to validate by cv5"):
+        prepare(tmp_path / "c", pixels[:4], ImageOptions(kinds[:4], wants_weights=False), policy="cv5")
+
+
 def test_the_same_images_have_the_same_digest() -> None:
     pixels, kinds = pictures(6)
     digest = list_training_images(pixels, ImageOptions(kinds))[1]

@@ -222,7 +222,8 @@ def _decode(
     """
     items = [listing.items[i] for i in rows]
     if not items:
-        raise InputError(" ".join(["source has no labelled image.", *describe_skipped(listing.skipped)]))
+        hint = "A folder has a sub-folder for each class, a table a column of labels; other sources need y."
+        raise InputError(" ".join(["source has no labelled image.", hint, *describe_skipped(listing.skipped)]))
     sides = [(check.height * check.width) ** 0.5 for check in check_images(items[:SAMPLED]) if not check.problem]
     size = int(np.clip(STEP * round(float(np.median(sides or [MAX_SIZE])) / STEP), MIN_SIZE, MAX_SIZE))
     while size > MIN_SIZE and len(items) * size**2 * 3 > MAX_PIXEL_BYTES:
@@ -251,19 +252,37 @@ def _make_folds(
         return [Fold(np.flatnonzero(~given), np.flatnonzero(given))], make_policy(
             "holdout", "the validation split given"
         )
-    name = settings.policy if valid is None else "holdout"
-    if name == "auto":
+    wanted = settings.policy if valid is None else "holdout"
+    names = [wanted]
+    if wanted == "auto":
         seconds = settings.time_budget * settings.n_jobs if settings.n_trials is None else np.inf
         fitting = [one for one, most, cost in FOLD_RULES if len(target) <= most and cost * len(target) <= seconds]
-        name = fitting[0] if fitting else "holdout"
+        names = [*fitting, "holdout"]
+    for name in names:
+        try:
+            return _folds_of(name, target, together, settings.seed, valid, stay)
+        except InputError as error:  # too few images of a class: fewer folds may do
+            if name == names[-1]:
+                n_classes = len(np.unique(target))
+                raise InputError(
+                    f"{len(target):,} images of {n_classes} classes, in {len(np.unique(together)):,} groups that stay "
+                    f"together, are too few to validate by {name}: {error} Allowed: several images of each class."
+                ) from error
+    raise AssertionError(names)
+
+
+def _folds_of(
+    name: str, target: Integers, together: Integers, seed: int, valid: float | None, stay: str
+) -> tuple[list[Fold], Policy]:
+    """Split by a policy; raises InputError if there are too few images."""
     policy = make_policy(name, "")
     if policy.n_folds == 1:
         share = valid if valid is not None else max(SHARE, min(MAX_SHARE, ENOUGH / len(target)))
-        fold = hold_out(target, share, seed=settings.seed, groups=together)
+        fold = hold_out(target, share, seed=seed, groups=together)
         reason = f"{len(fold.validation):,} of {len(target):,} images validate{stay}"
         return [fold], make_policy(name, reason)
     reason = f"{len(target):,} images are few, and the budget carries the folds{stay}"
-    return grouped_folds(target, together, policy.n_folds, seed=settings.seed), make_policy(name, reason)
+    return grouped_folds(target, together, policy.n_folds, seed=seed), make_policy(name, reason)
 
 
 def _warnings_about_splits(

@@ -106,5 +106,8 @@ class ImageReader:
 
 def describe_unreadable(skipped: list[Skipped]) -> str:
     """Say which images have the frequencies of the classes for a prediction, and why."""
-    lines = [line.replace("left out", "cannot be read") for line in describe_skipped(skipped)]
+    lines = [
+        line.replace("left out", "cannot be read").replace("Left out because", "Because")
+        for line in describe_skipped(skipped)
+    ]
     return " ".join(["Images that cannot be read are predicted by the frequencies of the classes.", *lines])

@@ -36,8 +36,8 @@ def attention_rollout(model: nn.Module, images: Tensor, layers: str | Sequence[s
     Returns
     -------
     SaliencyMaps
-        Shares of the patches in the class token at the end, or in the mean of the patches of networks without one. They say
-        nothing about single classes.
+        Shares of the patches in the class token at the end, or in the mean of the patches where a network has no class
+        token. They say nothing about single classes.
 
     Raises
     ------
