@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from windvane.errors import InputError
 from windvane.inspect.analyses.attention_distance import attention_distance
 from windvane.inspect.analyses.receptive_field import receptive_fields
 from windvane.inspect.batches import device_of
+from windvane.inspect.hooks import observe
 from windvane.inspect.layer_selection import layer_names
 from windvane.inspect.similarity.compare import Sampling, compare
 from windvane.pages.html_builder import Html, bars, figure, heatmap, paragraph, side_by_side
@@ -54,10 +54,9 @@ def inspect_briefly(model: nn.Module, images: Tensor, seconds: float) -> list[Ht
 
 
 def _seconds_per_image(model: nn.Module, images: Tensor) -> float:
-    with torch.inference_mode():
-        model.eval()(images[:1])  # the first pass is slow
-        started = time.monotonic()
-        model(images)
+    observe(model, images[:1])  # the first pass is slow
+    started = time.monotonic()
+    observe(model, images)
     return max(1e-6, time.monotonic() - started) / len(images)
 
 
