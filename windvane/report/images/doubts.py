@@ -59,8 +59,8 @@ def _doubtful_labels(data: ReportData, predictions: Predictions) -> list[Html]:
         for i, j in found[:MAX_DOUBTS]
     ]
     header = ["", "image", "label", "looks like", "with probability", "that of its label"]
-    title = "Labels that are probably wrong"
-    caption = f"The surest {len(cells)} of {len(found):,}." if len(found) > len(cells) else ""
+    title = "Labels to check, the surest first"
+    caption = f"{len(cells)} of {len(found):,}." if len(found) > len(cells) else ""
     return [paragraph(words), figure(title, table(header, cells, label=title), caption)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,19 +93,25 @@ def _examples(found: _Explained, one: EvaluatedImages) -> Section | None:
         maps = _saliency(found, pixels, one.predicted[chosen])
     except InputError:
         return None
+    if maps.method == "Grad-CAM":
+        what = f"Orange are the places that raise the score of the predicted class (Grad-CAM), in {found.name}."
+    else:  # every patch counts: what counts more than the others is shown
+        lowest, highest = (edge(maps.values, axis=(1, 2), keepdims=True) for edge in (np.min, np.max))
+        what = (
+            f"Orange are the patches that reach the output most by attention (attention rollout), whatever the class, in "
+            f"{found.name}: {float(np.median(highest / np.maximum(lowest, 1e-12))):.2g} times as much as the gray ones."
+        )
+        maps = replace(maps, values=maps.values - lowest)
     heat = maps.upsampled(SIDE, SIDE)
     shots = []
     for i, image, share in zip(chosen, pixels, heat, strict=True):
         predicted, label = one.images.classes[one.predicted[i]], one.images.classes[one.target[i]]
         caption = f"{predicted} ({one.confidence[i]:.0%})" + ("" if one.correct[i] else f", is {label}")
         shots.append((_beside(image, share), caption, one.images.names[i]))
-    what = {
-        "Grad-CAM": "Orange are the places that raise the score of the predicted class (Grad-CAM)",
-        "attention rollout": "Orange are the patches that reach the output by attention (attention rollout), whatever "
-        "the class",
-    }[maps.method]
-    words = f"{what}, in {found.name}. The most confident errors come first. {maps.grid.rows} x {maps.grid.columns} "
-    words += "places an image: edges are not exact."
+    words = (
+        f"{what} The most confident errors come first. {maps.grid.rows} x {maps.grid.columns} places an image: edges "
+    )
+    words += "are not exact."
     title = "What the model looks at"
     return Section(title, [paragraph(words), gallery(shots, label=title, side=2 * SIDE)])
 
