@@ -97,9 +97,10 @@ def _examples(found: _Explained, one: EvaluatedImages) -> Section | None:
         what = f"Orange are the places that raise the score of the predicted class (Grad-CAM), in {found.name}."
     else:  # every patch counts: what counts more than the others is shown
         lowest, highest = (edge(maps.values, axis=(1, 2), keepdims=True) for edge in (np.min, np.max))
+        ratio = float(np.median(highest / np.maximum(lowest, 1e-12)))
         what = (
-            f"Orange are the patches that reach the output most by attention (attention rollout), whatever the class, in "
-            f"{found.name}: {float(np.median(highest / np.maximum(lowest, 1e-12))):.2g} times as much as the gray ones."
+            f"Orange are the patches that reach the output most by attention (attention rollout), {ratio:.2g} times as "
+            f"much as the gray ones, whatever the class, in {found.name}."
         )
         maps = replace(maps, values=maps.values - lowest)
     heat = maps.upsampled(SIDE, SIDE)
