@@ -265,6 +265,8 @@ def test_the_shell(folder: Path, weights: str, tmp_path: Path) -> None:
     table = pd.read_csv(out)
     assert list(table) == ["name", "prediction", "probability"]
     assert len(table) == 16
+    done = shell.invoke(app, ["explain", str(run), str(folder / "test")])
+    assert (done.exit_code, "explain is for tables" in done.output) == (2, True)
     for option in (["--task", "regression"], ["--ignore", "a"], ["--id", "a"], ["--keep-ids"]):
         done = shell.invoke(app, ["fit", str(folder), "--out", str(tmp_path / "x"), *option])
         assert done.exit_code == 2

@@ -278,10 +278,13 @@ def explain(
     Example: windvane explain run customers.csv --out contributions.csv
     """
     with report_errors():
-        from windvane import load
+        from windvane import AutoImageClassifier, load
         from windvane.data.files import read_frame
+        from windvane.errors import InputError
 
         model = load(run)
+        if isinstance(model, AutoImageClassifier):
+            raise InputError("explain is for tables; the report on a run of images shows what its model looks at.")
         texts = model.predictor_.schema.text_columns
         rows = None if background is None else read_frame(background, texts)
         found = model.explain(read_frame(table, texts), label=label, background=rows, time_budget=parse_time(time))

@@ -43,6 +43,7 @@ CHECKPOINT_SHARES = (0.25, 0.5, 1.0)
 HEAD_SHARE = 0.1  # of the time, at most, for the regressions that start the classifier layer
 TIMED_SIZE = 96  # pixels at which a network is timed
 MIN_BATCHES = 8  # an epoch, where images are few
+FISHER_INTERVAL = 25  # steps: a measurement costs most of one
 BLOCK = 64  # images that are predicted at once
 FLIPPED_IMAGES = 200  # that decide whether images may be flipped
 SECONDS_TO_SAVE = 1.0  # kept back of a deadline, and the time of one more evaluation
@@ -203,7 +204,8 @@ class FromScratch(_ImageFamily):
         from windvane.vision.recipe import Recipe
 
         chosen: dict[str, Any] = dict(config)
-        chosen |= {"fisher_penalty": chosen["fisher_penalty"] or None, "eval_crop": "squeeze", "track_fisher": True}
+        chosen |= {"fisher_penalty": chosen["fisher_penalty"] or None, "eval_crop": "squeeze"}
+        chosen |= {"track_fisher": True, "fisher_interval": FISHER_INTERVAL}
         return Recipe(**chosen, batch_size=64, seed=seed)
 
 

@@ -21,7 +21,7 @@ from windvane.data.images.duplicates import find_copies, find_duplicates
 from windvane.data.images.listing import ImageListing, Skipped
 from windvane.data.images.read import list_labelled
 from windvane.data.images.series import Series, find_series, series_key
-from windvane.data.images.sources import Columns
+from windvane.data.images.sources import LABEL_COLUMNS, Columns
 from windvane.data.images.splits import group_images, keep_together
 from windvane.data.images.summary import describe_skipped
 from windvane.data.splits import Fold, grouped_folds, hold_out
@@ -222,7 +222,10 @@ def _decode(
     """
     items = [listing.items[i] for i in rows]
     if not items:
-        hint = "A folder has a sub-folder for each class, a table a column of labels; other sources need y."
+        hint = (
+            f"A folder has a sub-folder for each class; a table a column {', '.join(LABEL_COLUMNS[:-1])} or "
+            f"{LABEL_COLUMNS[-1]}, or one that columns=Columns(label=...) names; other sources need y."
+        )
         raise InputError(" ".join(["source has no labelled image.", hint, *describe_skipped(listing.skipped)]))
     sides = [(check.height * check.width) ** 0.5 for check in check_images(items[:SAMPLED]) if not check.problem]
     size = int(np.clip(STEP * round(float(np.median(sides or [MAX_SIZE])) / STEP), MIN_SIZE, MAX_SIZE))

@@ -109,10 +109,8 @@ def _examples(found: _Explained, one: EvaluatedImages) -> Section | None:
         predicted, label = one.images.classes[one.predicted[i]], one.images.classes[one.target[i]]
         caption = f"{predicted} ({one.confidence[i]:.0%})" + ("" if one.correct[i] else f", is {label}")
         shots.append((_beside(image, share), caption, one.images.names[i]))
-    words = (
-        f"{what} The most confident errors come first. {maps.grid.rows} x {maps.grid.columns} places an image: edges "
-    )
-    words += "are not exact."
+    size = f"{maps.grid.rows} x {maps.grid.columns}"
+    words = f"{what} The most confident errors come first. {size} places an image: edges are not exact."
     title = "What the model looks at"
     return Section(title, [paragraph(words), gallery(shots, label=title, side=2 * SIDE)])
 
