@@ -714,7 +714,7 @@ class AutoML(BaseEstimator):
         return RunRecord(self.trials_, self.curve_, self._policy, self._test_score, self.constant_, self.tuning_)
 
     def _score_test(self, directory: RunDirectory, X_test: Any = None, y_test: Any = None) -> Predictions | None:
-        """Score rows that the search did not see, given now or kept when the run began; None if there are none."""
+        """Score rows that the search did not see, given now or kept when the run began; None without any."""
         predictor = self._predictor
         if X_test is not None:
             found = Predictions.of_test(predictor, X_test, y_test, owner=type(self).__name__)
@@ -1486,7 +1486,7 @@ class AutoImageClassifier(AutoMLClassifier):
             return found
         if training is None:
             return found
-        n_copies = count_copies(found.table.images.pixels, training.pixels[training.rows])
+        n_copies = count_copies(found.table.images.each(), training.each())
         if n_copies:
             warnings.warn(
                 f"{n_copies:,} of {len(found):,} test images look like training images: the test score is too good.",
@@ -1601,14 +1601,15 @@ class AutoImageClassifier(AutoMLClassifier):
         return super().leaderboard(*((None, None) if X_test is None else self._labelled(X_test, y_test)))
 
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
-        """Write one self-contained page on the run: scores, images, search, errors.
+        """Write one self-contained page on the run: scores, errors, doubtful labels, copies, what networks look at.
 
         Parameters
         ----------
         path
             A name that ends in .html; an earlier page is replaced, any other file is left alone.
         X_test, y_test
-            Images and labels that the search did not see, as in `fit`, for an unbiased score.
+            Images and labels that the search did not see, as in `fit`, for an unbiased score; None for the test split
+            of `fit`, if there was one.
 
         Returns
         -------

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from picture_folders import pictures
+from picture_folders import pictures, write_pictures
+from PIL import Image
 
 from windvane import AutoImageClassifier
 from windvane.data.images.listing import ImageListing
@@ -138,6 +141,23 @@ def test_test_images_of_unknown_classes_are_left_out_and_named() -> None:
     tests, (words,) = labelled_tests(listing)
     assert tests == [2, 5]
     assert words.startswith("1 of 3 test images are of classes without a training image") and words.endswith(": c.")
+
+
+def test_sizes_modes_and_names_of_every_kind_are_read_and_damage_is_counted(tmp_path: Path) -> None:
+    pixels, kinds = pictures(18)
+    folder = write_pictures(tmp_path / "images", 6)
+    for i, mode in enumerate(("L", "LA", "RGBA", "P", "1", "CMYK")):
+        for j in range(2):
+            image = Image.fromarray(pixels[i + 6 * j]).resize((9 + i, 30 - i)).convert(mode)
+            image.save(folder / kinds[i + 6 * j] / f"{mode}{j}.{'tif' if mode == 'CMYK' else 'png'}")
+    shutil.copy(folder / "dark" / "0.png", os.fsencode(folder / "dark") + b"/caf\xe9.png")
+    (folder / "dark" / "cut.png").write_bytes((folder / "dark" / "0.png").read_bytes()[:60])
+    (folder / "light" / "empty.png").write_bytes(b"")
+    prepared = prepare(tmp_path / "a", folder, ImageOptions(wants_weights=False))
+    assert prepared.problem.table.n_rows == 19
+    assert prepared.images is not None and "dark/caf\ufffd.png" in prepared.images.names
+    (words,) = prepared.warnings
+    assert "2 left out" in words and "dark/cut.png" in words and "it is empty: light/empty.png" in words
 
 
 def test_few_images_get_the_folds_that_they_carry(tmp_path: Path) -> None:

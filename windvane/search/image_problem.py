@@ -141,7 +141,7 @@ def prepare_image_problem(
     task = Task(kind, len(rows), matrix.shape[1], len(classes))
     kept_checks = [check for i in places if (check := checks[i]) is not None]
     clusters = find_duplicates([listing.items[i] for i in rows], kept_checks)
-    alike = find_copies(pixels[places])
+    alike = find_copies([pixels[i] for i in places.tolist()])
     names = [listing.names[i] for i in rows]
     series = find_series(names, target, matrix, settings.seed) if options.groups is None else None
     by_group = np.arange(len(rows)) if series is None else series.groups

@@ -25,6 +25,8 @@ _MIN_CONTRAST = 4.0  # standard deviation of the cells below which a hash is noi
 MAX_CLUSTER = 0.05  # of the images
 _MAX_BUCKET = 64  # images that share a band of the hash and are compared with each other
 
+Images = Pixels | Sequence[Pixels]  # a sequence of parts of an array on disk is never read as a whole
+
 
 @dataclass(frozen=True)
 class Duplicate:
@@ -65,20 +67,19 @@ def _whole_digest(item: Item, i: int) -> Hashable:
         return i
 
 
-def find_copies(pixels: Pixels) -> list[list[int]]:
+def find_copies(pixels: Images) -> list[list[int]]:
     """Return the clusters of `find_near_duplicates` but those so large that they are a common look, not copies."""
     return [one for one in find_near_duplicates(pixels) if len(one) <= max(2, MAX_CLUSTER * len(pixels))]
 
 
-def count_copies(pixels: Pixels, others: Pixels) -> int:
+def count_copies(pixels: Images, others: Images) -> int:
     """Count the images that look like one of the others, by `find_copies`."""
-    clusters = find_copies(np.concatenate([pixels, others]))
-    n = len(pixels)
+    clusters, n = find_copies([*pixels, *others]), len(pixels)
     return sum(sum(i < n for i in one) for one in clusters if max(one) >= n)
 
 
-def find_near_duplicates(pixels: Pixels) -> list[list[int]]:
-    """Return positions of images that look the same, in clusters; `pixels` has the shape (n, s, s, 3).
+def find_near_duplicates(pixels: Images) -> list[list[int]]:
+    """Return positions of n images (s, s, 3) that look the same, in clusters.
 
     Two images look the same if brightness rises between other cells at few places (dHash, of 256 bits), and their
     cells are about equally bright.

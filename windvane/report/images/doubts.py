@@ -12,7 +12,6 @@ from windvane.evaluation.predictions import Predictions
 from windvane.pages.html_builder import Html, Section, figure, note, paragraph, table
 from windvane.report.images.overview import evaluated_images
 from windvane.report.report_data import ReportData
-from windvane.runtime.columns.table import Table
 from windvane.runtime.images import Pixels
 from windvane.search.problem import Problem
 
@@ -68,8 +67,10 @@ def _copies(data: ReportData) -> list[Html]:
     """The training images that look the same, and the test images that look like one of them."""
     problem, test = data.problem, data.test
     assert problem is not None
-    tables = [problem.table] if test is None else [problem.table, test.table.take(test.rows)]
-    pixels = np.concatenate([_pixels(one) for one in tables])[:MAX_COMPARED]
+    columns = [problem.table.images] + (
+        [] if test is None or test.table.images is None else [test.table.images.take(test.rows)]
+    )
+    pixels = [image for column in columns if column is not None for image in column.each()][:MAX_COMPARED]
     clusters = find_copies(pixels)
     if not clusters:
         return [paragraph(f"No two of {len(pixels):,} images look the same.")]
@@ -97,7 +98,11 @@ def _copies(data: ReportData) -> list[Html]:
 
 
 def _row(
-    cluster: Sequence[int], pixels: Pixels, names: Sequence[str], labels: Sequence[str], uses: NDArray[np.str_]
+    cluster: Sequence[int],
+    pixels: Sequence[Pixels],
+    names: Sequence[str],
+    labels: Sequence[str],
+    uses: NDArray[np.str_],
 ) -> list[object]:
     from windvane.vision.report.gallery import thumbnail
 
@@ -109,11 +114,6 @@ def _row(
         ", ".join(sorted({labels[i] for i in cluster})),
         " and ".join(sorted({str(uses[i]) for i in cluster})),
     ]
-
-
-def _pixels(part: Table) -> Pixels:
-    assert part.images is not None
-    return part.images.pixels[part.images.rows]
 
 
 def _named(names: Sequence[str], n: int) -> list[str]:
