@@ -61,8 +61,11 @@ def _seconds_per_image(model: nn.Module, images: Tensor) -> float:
 
 
 def _blocks(model: nn.Module, images: Tensor, most: int) -> tuple[str, ...]:
-    """Names of the blocks of a network, evenly chosen where there are more."""
-    names = layer_names(model, images, "block")
+    """Names of the blocks of a network, evenly chosen where there are more; of its normalizations without blocks."""
+    try:
+        names = layer_names(model, images, "block")
+    except InputError:
+        names = layer_names(model, images, "norm")
     chosen = np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int))
     return tuple(names[i] for i in chosen)
 

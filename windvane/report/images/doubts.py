@@ -67,9 +67,7 @@ def _copies(data: ReportData) -> list[Html]:
     """The training images that look the same, and the test images that look like one of them."""
     problem, test = data.problem, data.test
     assert problem is not None
-    columns = [problem.table.images] + (
-        [] if test is None or test.table.images is None else [test.table.images.take(test.rows)]
-    )
+    columns = [problem.table.images, None if test is None else test.table.take(test.rows).images]
     pixels = [image for column in columns if column is not None for image in column.each()][:MAX_COMPARED]
     clusters = find_copies(pixels)
     if not clusters:
