@@ -26,6 +26,7 @@ from windvane.data.files import to_frame
 from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns
 from windvane.data.rows import order_notes, take_rows
+from windvane.data.series.lags import keep_last, know_rows
 from windvane.data.target import TaskType, counted_rows, encode_target
 from windvane.errors import DiskError, InputError, RunError, WindvaneError, check_integer, check_usable
 from windvane.evaluation.columns.explanation import Explanation, Sampling, explain
@@ -139,6 +140,7 @@ class AutoML(BaseEstimator):
         groups: Any = None,
         time: Any = None,
         split: Any = None,
+        lags: Any = None,
         sample_weight: Any = None,
         X_test: Any = None,
         y_test: Any = None,
@@ -162,11 +164,17 @@ class AutoML(BaseEstimator):
         y
             The target, n values. Rows are matched by position; labels of X in another order raise a warning.
         groups
-            n labels; rows of one group are never in both the training and the validation set of a fold.
+            n labels; rows of one group are never in both the training and the validation set of a fold. A text is the
+            name of a column of X, which is not learned from then.
         time
-            n instants or numbers; validation rows are always later than the rows trained on.
+            n instants or numbers; validation rows are always later than the rows trained on. A text is the name of a
+            column of X, which is not learned from then.
         split
-            A scikit-learn splitter, or pairs of training and validation positions, instead of the policy's folds.
+            Instead of the policy's folds a `TimeSplit` (beside ``time``: gap, rolling windows, embargo), a
+            scikit-learn splitter, or pairs of training and validation positions.
+        lags
+            Earlier values as columns, beside the name of a column as ``time``: whole numbers for those of the target
+            so many steps before, or `Lags`. `predict` knows the rows of `fit` and of `update_lags`.
         sample_weight
             n weights for training and metric. Only their ratios count; a row of weight 0 is left out of everything.
         X_test, y_test
@@ -216,6 +224,7 @@ class AutoML(BaseEstimator):
                 groups=groups,
                 time=time,
                 split=split,
+                lags=lags,
                 sample_weight=sample_weight,
                 ignore=ignore,
                 id_columns=id_columns,
@@ -380,7 +389,11 @@ class AutoML(BaseEstimator):
         predictor = self._predictor_of_tables("refit")
         for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
             warnings.warn(warning, UserWarning, stacklevel=2)
-        table = self._to_table(X)
+        schema = predictor.schema
+        if schema.lags is not None:  # of rows that are all known
+            schema = know_rows(schema, X, encode_target(y, self._goal, classes=predictor.classes)[0], predictor.classes)
+            predictor = replace(predictor, schema=keep_last(schema))
+        table = self._to_table(X) if schema.lags is None else schema.transform(to_frame(X), type(self).__name__)
         weight, rows = counted_rows(sample_weight, table.n_rows)
         if rows is not None:
             y, table = take_rows(y, rows, table.n_rows, "y"), table.take(rows)
@@ -395,6 +408,34 @@ class AutoML(BaseEstimator):
         import_optuna()
         self._test_score = None
         self.predictor_ = refit_ensemble(predictor, self.trials_, families, DataSplit(table, target, weight), folder)
+        return self
+
+    def update_lags(self, X: Any, y: Any) -> Self:
+        """Let `predict` know further rows: later ones find their lags among them. No model changes.
+
+        `save` and `export` keep them; the run directory has the rows of `fit` alone.
+
+        Parameters
+        ----------
+        X, y
+            Rows with their target, in the columns of `fit`. They replace known rows of their series and time.
+
+        Returns
+        -------
+        self
+            With the last rows of each series.
+
+        Raises
+        ------
+        InputError
+            If the model was fitted without ``lags``, or a column is missing.
+        """
+        predictor = self._predictor_of_tables("update_lags")
+        if predictor.schema.lags is None:
+            raise InputError("update_lags is for models with lags; fit was called without lags=.")
+        target, _ = encode_target(y, self._goal, classes=predictor.classes)
+        schema = keep_last(know_rows(predictor.schema, X, target, predictor.classes))
+        self.predictor_ = replace(predictor, schema=schema)
         return self
 
     @_numpy_defaults
@@ -841,9 +882,9 @@ class AutoML(BaseEstimator):
             self.classes_ = predictor.classes
             if predictor.metric.positive is not None:
                 self.positive_class_ = predictor.classes[predictor.metric.positive]
-        self.n_features_in_ = len(predictor.schema.feature_names)
+        self.n_features_in_ = len(predictor.schema.input_names)
         if predictor.schema.named:
-            self.feature_names_in_ = np.array(predictor.schema.feature_names, dtype=object)
+            self.feature_names_in_ = np.array(predictor.schema.input_names, dtype=object)
 
     def _folder(self) -> Path:
         """Return the folder of this object's files; a temporary one is deleted with the object."""

@@ -117,9 +117,10 @@ def test_fit_passes_on_what_it_was_given(recorder: type[Recorder], table: Path) 
         "verbose": 1,
         "keep_ids": False,
     }
-    assert list(model.X.columns) == []
+    assert list(model.X.columns) == ["day"]
     assert list(model.y) == ["no", "yes"] * 20
-    assert [model.columns[name].name for name in ("groups", "time", "sample_weight")] == ["who", "day", "size"]
+    assert [model.columns[name].name for name in ("groups", "sample_weight")] == ["who", "size"]
+    assert model.columns["time"] == "day"  # a column of the table, which stays there
     assert "label" not in model.columns["X_test"].columns
     assert list(model.columns["y_test"]) == ["no", "yes"] * 20
 
@@ -135,7 +136,10 @@ def test_fit_says_what_it_guessed_and_prints_the_best(recorder: type[Recorder], 
     assert lines[10].split()[0] == "10" and lines[11].startswith("validation RMSE")
     assert max(map(len, lines)) <= 80 and "…" in lines[3]
     assert recorder.made[0].columns == dict.fromkeys(
-        ("groups", "time", "sample_weight", "X_test", "y_test", "ignore", "id_columns", "column_types", "date_formats")
+        (
+            *("groups", "time", "split", "lags", "sample_weight", "X_test", "y_test", "ignore", "id_columns"),
+            *("column_types", "date_formats"),
+        )
     )
 
 

@@ -165,6 +165,7 @@ def explain(
     frame = to_frame(X)
     if not isinstance(frame, pd.DataFrame) or not model.schema.columns:
         raise InputError("X is a sparse matrix, whose columns cannot be explained one by one. Allowed: a dense table.")
+    frame = model.schema.with_lags(frame)
     encoded, places = encoded_columns(model.schema), model.schema.places(frame).tolist()
     read = {
         name: place for name, place in zip(model.schema.feature_names, places, strict=True) if encoded[name].is_read

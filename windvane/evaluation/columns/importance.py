@@ -130,8 +130,9 @@ def feature_importance(
     frame = to_frame(X)
     if not isinstance(frame, pd.DataFrame):
         raise InputError("X is a sparse matrix, whose columns cannot be shuffled one by one. Allowed: a dense table.")
-    predictions = Predictions.of_test(model, frame, y)
     schema = model.schema
+    frame = schema.with_lags(frame)
+    predictions = Predictions.of_test(model, frame, y)
     encoded = encoded_columns(schema)
     places: list[int] = schema.places(frame).tolist() if schema.columns else []
     known = dict(zip(places, schema.feature_names, strict=False))
