@@ -57,6 +57,7 @@ from windvane.search.image_problem import ImageOptions, list_training_images, pr
 from windvane.search.out_of_fold import out_of_fold
 from windvane.search.problem import PreparedProblem, Problem, check_test_rows, choose_families, prepare_problem
 from windvane.search.refit import refit_ensemble
+from windvane.search.run.compact import compact_run, size_of
 from windvane.search.run.history import leaderboard, performance_over_time
 from windvane.search.run.record import RunRecord
 from windvane.search.run.run_directory import RunDirectory
@@ -652,6 +653,41 @@ class AutoML(BaseEstimator):
         """
         manifest = {**self._manifest(), "run": self._record().to_json()}
         persistence.write_predictor(manifest, self._predictor, Path(path))
+
+    def compact(self) -> tuple[int, int]:
+        """Delete from the run directory what the ensemble does not need, and return its bytes before and after.
+
+        Kept are the models and validation predictions of the ensemble's trials, the records of all trials, the data
+        and the test rows: `predict`, `evaluate`, `explain`, `report` and `leaderboard` work as before. Deleted are the
+        models and validation predictions of all other trials, and what continues the training of a model. `resume`
+        adds new trials, to which only those of the ensemble are compared; `leaderboard(X_test, y_test)` and
+        `to_sklearn` have the ensemble's models alone.
+
+        Returns
+        -------
+        tuple of int
+            Bytes before and after.
+
+        Raises
+        ------
+        RunError
+            If the run is not here, is in use, or has no whole ensemble on disk.
+        """
+        directory = self._run_directory
+        if directory is None:
+            raise RunError(f"There is no run to make smaller. {self._where_the_run_is()}")
+        before = size_of(directory.root)
+        directory.lock()
+        try:
+            ensemble = directory.read_ensemble()
+            if ensemble is None or directory.damaged_members(ensemble):
+                raise RunError(
+                    f"The run in {str(directory.root)!r} has no whole ensemble: resume it for a moment before."
+                )
+            compact_run(directory, ensemble)
+        finally:
+            directory.unlock()
+        return before, size_of(directory.root)
 
     def export(self, folder: str | Path) -> None:
         """Write a folder that predicts without windvane: native model files and a `predictor.py`.

@@ -333,6 +333,19 @@ def export(run: Run, out: Annotated[Path, typer.Option(help="Folder to write; no
         typer.echo(f"exported to {out}; see its README.txt")
 
 
+def compact(run: Run) -> None:
+    """Make a run smaller: delete what its ensemble does not need.
+
+    Kept are the ensemble, the records of all trials and the data: predict, report, evaluate and explain work as before.
+    The models of other trials go, and what continues their training: resume adds new trials to those of the ensemble.
+    """
+    with report_errors():
+        from windvane import load
+
+        before, after = (size / 1e6 for size in load(run).compact())
+        typer.echo(f"{run}: {before:,.1f} MB before, {after:,.1f} MB now")
+
+
 def resume(
     run: Run,
     time: Time,
