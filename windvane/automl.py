@@ -28,7 +28,15 @@ from windvane.data.images.sources import Columns
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.series.lags import keep_last, know_rows
 from windvane.data.target import TaskType, counted_rows, encode_target
-from windvane.errors import DiskError, InputError, RunError, WindvaneError, check_integer, check_usable
+from windvane.errors import (
+    DiskError,
+    InputError,
+    RunError,
+    WindvaneError,
+    check_integer,
+    check_usable,
+    unknown_name_error,
+)
 from windvane.evaluation.columns.explanation import Explanation, Sampling, explain
 from windvane.evaluation.columns.importance import feature_importance
 from windvane.evaluation.decisions.calibration import Calibration, fit_calibration
@@ -56,7 +64,7 @@ from windvane.runtime.serialization import DAMAGE, delete_with, temporary_folder
 from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
 from windvane.search.out_of_fold import out_of_fold
 from windvane.search.problem import PreparedProblem, Problem, check_test_rows, choose_families, prepare_problem
-from windvane.search.refit import refit_ensemble
+from windvane.search.refit import refit_ensemble, trainer_without
 from windvane.search.run.compact import compact_run, size_of
 from windvane.search.run.history import leaderboard, performance_over_time
 from windvane.search.run.record import RunRecord
@@ -546,9 +554,19 @@ class AutoML(BaseEstimator):
 
     @_numpy_defaults
     def feature_importance(
-        self, X: Any, y: Any, *, n_repeats: int = 5, time_budget: float | str = "1m"
+        self,
+        X: Any,
+        y: Any,
+        *,
+        n_repeats: int = 5,
+        time_budget: float | str = "1m",
+        groups: str | Mapping[str, Sequence[str]] | None = None,
+        method: str = "shuffle",
     ) -> pd.DataFrame:
-        """Measure how much the score drops when a column is shuffled.
+        """Measure how much the score drops when a column, or a group of columns, is shuffled or left out.
+
+        Columns that carry the same information hide each other: when one is shuffled, the others still tell. `groups`
+        shuffles them together.
 
         Parameters
         ----------
@@ -558,16 +576,46 @@ class AutoML(BaseEstimator):
             Shuffles of each column.
         time_budget
             Seconds, or a text such as "10m", after which it returns with what it has, and a warning.
+        groups
+            Name of a group -> names of its columns, or ``"correlated"`` for groups of numbers and dates of which any
+            two have a rank correlation of at least 0.8. Other columns stay alone.
+        method
+            ``"shuffle"`` asks the ensemble; ``"drop"`` trains its configuration of the largest weight again without
+            each column, on at most 10,000 rows of the run: what the column adds to the others.
 
         Returns
         -------
         pandas.DataFrame
-            Columns importance and std, one row for each column, largest first; those without a value are last.
+            Columns importance and std (NaN for "drop"), one row for each column or group, largest first; those without
+            a value are last.
+
+        Raises
+        ------
+        InputError
+            If an argument cannot be used, or the data of the run are not here for ``"drop"``.
         """
         predictor = self._predictor_of_tables("feature_importance")
         seconds = parse_seconds(time_budget)
-        with CountProgress("windvane: columns shuffled", quiet=self.verbose == 0) as progress:
-            return feature_importance(predictor, predictor.metric, X, y, n_repeats, seconds, progress.update)
+        if method not in ("shuffle", "drop"):
+            raise unknown_name_error("method", method, ("shuffle", "drop"))
+        without = None
+        if method == "drop":
+            families = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **choose_families(self.families)}
+            problem = self._training_problem("method='drop' trains again")
+            without = trainer_without(predictor, self.trials_, families, problem)
+        measured = "shuffled" if without is None else "left out"
+        with CountProgress(f"windvane: columns {measured}", quiet=self.verbose == 0) as progress:
+            return feature_importance(
+                predictor,
+                predictor.metric,
+                X,
+                y,
+                n_repeats,
+                seconds,
+                progress.update,
+                groups=groups,
+                predict_without=without,
+            )
 
     @_numpy_defaults
     def explain(
@@ -612,15 +660,17 @@ class AutoML(BaseEstimator):
 
     def _training_rows(self) -> Table:
         """Read the rows that the run learned from."""
+        return self._training_problem("background is needed", " Allowed: some hundred rows of them.").table
+
+    def _training_problem(self, needed_for: str, advice: str = "") -> Problem:
+        """Read the data that the run learned from."""
         directory = self._run_directory
         try:
             if directory is None:
                 raise RunError("the model was saved without them")
-            return Problem.read(directory.data, self._predictor.metric).table
+            return Problem.read(directory.data, self._predictor.metric)
         except RunError as error:
-            raise InputError(
-                f"background is needed, as the training data are not here: {error}. Allowed: some hundred rows of them."
-            ) from error
+            raise InputError(f"{needed_for}, but the training data are not here: {error}.{advice}") from error
 
     @_numpy_defaults
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:

@@ -283,6 +283,24 @@ def test_session_is_reported(session: Path) -> None:
     assert "ends in .html" in done.stderr
 
 
+def test_session_ranks_columns(session: Path) -> None:
+    words = ("importance", session / "run", session / "test.csv", "--target", "label", "--repeats", "1")
+    done = shell(*words, "--group", "size=mean area,mean radius,mean perimeter", "--json")
+    assert done.exit_code == 0, done.output
+    names = [record["column"] for record in json.loads(done.stdout)]
+    assert "size" in names and "mean area" not in names and len(names) == 28
+    done = shell(*words, "--correlated")
+    assert done.exit_code == 0 and "mean radius, mean perimeter" in done.stdout
+    for options, message in (
+        (("--group", "size=mean area", "--correlated"), "do not go together"),
+        (("--group", "size=meen area"), "groups['size']='meen area'"),
+        (("--group", "mean area"), "--group"),
+        (("--repeats", "0"), "--repeats=0"),
+    ):
+        done = shell(*words[:5], *options)
+        assert done.exit_code == 2 and message in done.stderr
+
+
 def test_session_goes_on(session: Path) -> None:
     before = json.loads(shell("leaderboard", session / "run", "--json").stdout)
     done = shell("resume", session / "run", "--time", "60s", "--n-trials", "1")

@@ -15,6 +15,7 @@ from windvane.cli.common import (
     Time,
     Types,
     holds_network,
+    parse_time,
     read_labelled,
     read_pairs,
     report_errors,
@@ -402,13 +403,6 @@ def _write(frame: pd.DataFrame, out: Path) -> None:
         typer.echo(frame.to_csv(index=False, lineterminator="\n"), nl=False)
     else:
         write_frame(frame, out)
-
-
-def parse_time(time: str) -> float:
-    """Read the option --time."""
-    from windvane.settings import parse_seconds
-
-    return parse_seconds(time, "--time")
 
 
 def _refuse_options(given: dict[str, object], whose: str = "tables, whose TRAIN has a --target") -> None:

@@ -80,8 +80,8 @@ def _values_of(table: Table, schema: Schema) -> pd.DataFrame:
     vocabularies = {column.name: [*column.vocabulary, "other"] for column in categories}
     found: dict[str, object] = {}
     for name, column in encoded_columns(schema).items():
-        if column.text is not None:
-            found[name] = table.texts[column.text]
+        if column.texts:
+            found[name] = table.texts[column.texts[0]]
         elif name in vocabularies:
             codes = table.matrix[:, column.matrix[0]]
             found[name] = [None if np.isnan(code) else vocabularies[name][int(code)] for code in codes]

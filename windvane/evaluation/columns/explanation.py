@@ -21,7 +21,7 @@ import pandas as pd
 
 from windvane.data.files import to_frame
 from windvane.errors import InputError, unknown_name_error
-from windvane.evaluation.columns.importance import EncodedColumn, encoded_columns
+from windvane.evaluation.columns.importance import EncodedColumn, encoded_columns, exchange
 from windvane.evaluation.predictions import FittedEnsemble
 from windvane.runtime.columns.column_values import to_canonical_text
 from windvane.runtime.columns.table import Floats, Integers, Table
@@ -122,7 +122,7 @@ def _walk(
     at_once = max(1, MAX_ROWS_AT_ONCE // max(n, 1))
     mixed, steps = without, list[Table]()
     for step in range(1, p):
-        mixed = _with_column(mixed, table, columns[order[step - 1]])
+        mixed = exchange(mixed, table, columns[order[step - 1]])
         steps.append(mixed)
         if len(steps) == at_once or step == p - 1:
             levels[step - len(steps) + 1 : step + 1] = output(_stacked(steps)).reshape(len(steps), n)
@@ -130,17 +130,6 @@ def _walk(
     changes = np.empty((n, p))
     changes[:, order] = np.diff(levels, axis=0).T
     return changes
-
-
-def _with_column(table: Table, other: Table, column: EncodedColumn) -> Table:
-    if column.text is not None:
-        texts = list(table.texts)
-        texts[column.text] = other.texts[column.text]
-        return replace(table, texts=tuple(texts))
-    matrix = table.matrix.copy()
-    positions = list(column.matrix)
-    matrix[:, positions] = other.matrix[:, positions]
-    return replace(table, matrix=matrix)
 
 
 def _stacked(tables: Sequence[Table]) -> Table:
