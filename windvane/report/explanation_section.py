@@ -13,7 +13,8 @@ from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Table
 
-MAX_ROWS, MAX_SECONDS = 120, 5.0
+MAX_ROWS, MIN_ROWS, MAX_SECONDS = 120, 10, 5.0
+MAX_CELLS = 1_000_000  # of the rows that are explained
 N_COLUMNS, N_CURVES = 8, 4  # with a line of dots, with a separate picture
 HALF_WIDTH = 0.38  # of a line of dots
 LOW, HIGH, OTHER = 0, 1, 4  # colors
@@ -21,7 +22,8 @@ LOW, HIGH, OTHER = 0, 1, 4  # colors
 
 def explain_sample(predictor: Predictor, table: Table, background: Table, seed: int) -> Explanation:
     """Explain some rows of a table, within a few seconds."""
-    rows = np.sort(np.random.default_rng(seed).permutation(table.n_rows)[:MAX_ROWS])
+    n_rows = min(MAX_ROWS, max(MIN_ROWS, MAX_CELLS // max(1, table.n_columns)))
+    rows = np.sort(np.random.default_rng(seed).permutation(table.n_rows)[:n_rows])
     some, positive = table.take(rows), predictor.metric.positive
     return explain_table(
         predictor,

@@ -288,7 +288,13 @@ def _permutations(n_rows: int, n_repeats: int, seed: int) -> list[Integers]:
 
 
 def _shuffled(table: Table, column: EncodedColumn, order: Integers) -> Table:
-    return exchange(table, table.take(order), column)
+    texts = tuple(text[order] if i in column.texts else text for i, text in enumerate(table.texts))
+    if not column.matrix:
+        return replace(table, texts=texts)
+    matrix = table.matrix.copy()
+    positions = np.array(column.matrix)
+    matrix[:, positions] = table.matrix[np.ix_(order, positions)]
+    return replace(table, matrix=matrix, texts=texts)
 
 
 def exchange(table: Table, other: Table, column: EncodedColumn) -> Table:
