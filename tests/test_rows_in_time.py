@@ -45,6 +45,7 @@ def test_folds_and_columns(model):
     problem = Problem.read(model._directory.data, model.predictor_.metric)
     days = SHOPS["day"].to_numpy()
     assert len(problem.folds) == model.policy_.n_folds == 2
+    assert model.policy_.reason == "in order of time, n_splits=2, gap='7d', max_train_size='15d'"
     for fold in problem.folds:
         gap = days[fold.validation].min() - days[fold.train].max()
         assert gap == np.timedelta64(7, "D")

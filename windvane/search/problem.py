@@ -20,7 +20,7 @@ from windvane.data.column_types import doubts, dropped_notes, infer_schema, leav
 from windvane.data.files import to_frame
 from windvane.data.rows import order_notes, take_rows, take_split
 from windvane.data.series.lags import describe_lags, keep_last, learn_lags, name_of_target, target_values
-from windvane.data.series.time_split import TimeSplit
+from windvane.data.series.time_split import TimeSplit, describe_split
 from windvane.data.splits import Fold, SplitOptions, make_folds
 from windvane.data.table_io import read_table, write_table
 from windvane.data.target import TaskType, choose_positive, counted_rows, encode_target, written_form
@@ -277,7 +277,8 @@ def prepare_problem(
     labels = None if classes is None else classes.tolist()
     folds, notes = make_folds(target, policy.n_folds, seed=settings.seed, by=by, classes=labels)
     if split is not None:
-        policy = Policy(policy.name, len(folds), policy.halving, "the splitter that was given")
+        reason = describe_split(split) if isinstance(split, TimeSplit) else "the splitter that was given"
+        policy = Policy(policy.name, len(folds), policy.halving, reason)
     flattering = None
     if time is None and split is None and groups is None:
         flattering = random_folds_flatter(schema, table, target, task, resolved)

@@ -5,7 +5,7 @@ Notation: n rows, m instants (the distinct times, in order); a block is a range 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
 
@@ -81,6 +81,13 @@ class TimeSplit:
                 "max_train_size and embargo are both given, but a window that rolls forward has no later rows. "
                 "Allowed: one of them."
             )
+
+
+def describe_split(split: TimeSplit) -> str:
+    """Say how rows in order of time are validated, with the settings that were given."""
+    values = {field.name: (getattr(split, field.name), field.default) for field in fields(split)}
+    given = ", ".join(f"{name}={value!r}" for name, (value, default) in values.items() if value != default)
+    return "in order of time" + (f", {given}" if given else "")
 
 
 def read_amount(name: str, value: Amount, least: int = 0) -> int | float:
