@@ -86,6 +86,8 @@ def train_small_booster(matrix: Floats, target: NDArray[Any], task: Task, catego
 
 def _gains(matrix: Floats, target: NDArray[Any], task: Task, categories: list[int], seed: int) -> Floats:
     """Return the gain of each column in a small LightGBM model, shape (q,)."""
+    if matrix.shape[1] == 0:  # a sparse table, or one of texts
+        return np.zeros(0)
     if len(matrix) > RANKING_ROWS:
         rows = np.random.default_rng(seed).choice(len(matrix), RANKING_ROWS, replace=False)
         matrix, target = matrix[rows], target[rows]

@@ -66,15 +66,23 @@ def random_folds_flatter(schema: Schema, table: Table, target: NDArray[Any], tas
 
 def _ordering_column(schema: Schema, table: Table) -> tuple[str, Floats] | None:  # name, (n,)
     """Return the dates that follow the order of rows best, as days."""
+    dates = [
+        column
+        for column in schema.columns
+        if column.kind == "date"
+        and "days" in column.parts
+        and (column.n_unique or 0) >= MIN_DATES
+        and column.n_missing <= MAX_MISSING * table.n_rows
+    ]
+    if not dates:
+        return None
     places = matrix_columns(schema)
     found: list[tuple[float, str, Floats]] = []
-    for column in schema.columns:
-        enough = (column.n_unique or 0) >= MIN_DATES and column.n_missing <= MAX_MISSING * table.n_rows
-        if column.kind == "date" and "days" in column.parts and enough:
-            days = np.asarray(table.matrix[:, places[column.name][column.parts.index("days")]])
-            known = np.flatnonzero(np.isfinite(days))
-            found.append((float(np.abs(np.corrcoef(days[known], known)[0, 1])), column.name, days))
-    return max(found, key=lambda one: one[0])[1:] if found else None
+    for column in dates:
+        days = np.asarray(table.matrix[:, places[column.name][column.parts.index("days")]])
+        known = np.flatnonzero(np.isfinite(days))
+        found.append((float(np.abs(np.corrcoef(days[known], known)[0, 1])), column.name, days))
+    return max(found, key=lambda one: one[0])[1:]
 
 
 def _errors(
