@@ -128,10 +128,10 @@ def test_objects_on_both_sides_of_given_splits_are_said(tmp_path: Path) -> None:
     prepared = prepare_listing(tmp_path / "a", listing)
     words = " ".join(prepared.warnings)
     assert "44 of 44 images of the validation split given look like training images" in words
-    assert "of the test split have names of series" not in words  # the tracks of the test are others
+    assert "of the test split have names of objects" not in words  # the tracks of the test are others
     listing.splits[8:12] = ["test"] * 2 + ["train"] * 2
     words = " ".join(prepare_listing(tmp_path / "b", listing).warnings)
-    assert "2 of 10 images of the test split have names of series that train, too" in words
+    assert "2 of 10 images of the test split have names of objects that train, too" in words
 
 
 def test_test_images_of_unknown_classes_are_left_out_and_named() -> None:

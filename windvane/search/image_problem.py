@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from windvane.data.images.checks import ImageCheck, check_images, decode_squares
 from windvane.data.images.duplicates import find_copies, find_duplicates
 from windvane.data.images.listing import ImageListing, Skipped
+from windvane.data.images.objects import ObjectGroups, find_object_groups, object_key
 from windvane.data.images.read import list_labelled
-from windvane.data.images.series import Series, find_series, series_key
 from windvane.data.images.sources import LABEL_COLUMNS, Columns
 from windvane.data.images.splits import group_images, keep_together
 from windvane.data.images.summary import describe_skipped
@@ -30,7 +30,8 @@ from windvane.data.task import Kind, Task
 from windvane.errors import InputError
 from windvane.evaluation.metrics import get_metric
 from windvane.models.base import Family
-from windvane.runtime.columns.schema import Column, Schema
+from windvane.runtime.columns.column import Column
+from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import FeatureView, ImageColumn, Integers, Table
 from windvane.runtime.images import Pixels
 from windvane.search.problem import ImageSource, PreparedProblem, Problem, supported_families
@@ -143,8 +144,8 @@ def prepare_image_problem(
     clusters = find_duplicates([listing.items[i] for i in rows], kept_checks)
     alike = find_copies([pixels[i] for i in places.tolist()])
     names = [listing.names[i] for i in rows]
-    series = find_series(names, target, matrix, settings.seed) if options.groups is None else None
-    by_group = np.arange(len(rows)) if series is None else series.groups
+    objects = find_object_groups(names, target, matrix, settings.seed) if options.groups is None else None
+    by_group = np.arange(len(rows)) if objects is None else objects.groups
     if options.groups is not None:
         by_group = group_images(options.groups, listing)[rows]
     together = keep_together(by_group, [*clusters, *alike])
@@ -164,7 +165,7 @@ def prepare_image_problem(
     resolved = get_metric(metric, task, classes)
     warnings = _warnings(skipped, n_late, target, classes)
     tests = [name for name, split in zip(listing.names, listing.splits, strict=True) if split == "test"]
-    warnings += _warnings_about_splits(together, given, series, names, tests)
+    warnings += _warnings_about_splits(together, given, objects, names, tests)
     if options.wants_weights and not options.weights:
         warnings.append(NO_WEIGHTS)
     return PreparedProblem(
@@ -289,17 +290,21 @@ def _folds_of(
 
 
 def _warnings_about_splits(
-    together: Integers, given: NDArray[np.bool_], series: Series | None, names: Sequence[str], tests: Sequence[str]
+    together: Integers,
+    given: NDArray[np.bool_],
+    objects: ObjectGroups | None,
+    names: Sequence[str],
+    tests: Sequence[str],
 ) -> list[str]:
     """Say which images were taken for one object, and which splits of the user share objects."""
     found = []
-    if series is not None and not given.any():
+    if objects is not None and not given.any():
         found.append(
-            f"{series.describe()} The {series.n_groups:,} groups stay on one side of the split. groups=... names "
+            f"{objects.describe()} The {objects.n_groups:,} groups stay on one side of the split. groups=... names "
             "others; groups=lambda name: name keeps every image apart."
         )
-    elif series is not None:
-        found.append(series.describe())
+    elif objects is not None:
+        found.append(objects.describe())
     on_both = np.isin(together, together[given]) & np.isin(together, together[~given])
     n_shared = int((on_both & given).sum())
     if n_shared:
@@ -307,12 +312,12 @@ def _warnings_about_splits(
             f"{n_shared:,} of {int(given.sum()):,} images of the validation split given look like training images, or "
             "show the same object: the validation score is too good. Without this split windvane keeps them together."
         )
-    keys = {series_key(name) for name in names} if series is not None else set()
-    n_shared = sum(series_key(name) in keys for name in tests if series_key(name))
+    keys = {object_key(name) for name in names} if objects is not None else set()
+    n_shared = sum(object_key(name) in keys for name in tests if object_key(name))
     if n_shared:
         found.append(
-            f"{n_shared:,} of {len(tests):,} images of the test split have names of series that train, too: if they "
-            "show the same objects, the test score is too good."
+            f"{n_shared:,} of {len(tests):,} images of the test split have names of objects that train, too: if they "
+            "are the same, the test score is too good."
         )
     return found
 

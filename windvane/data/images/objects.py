@@ -1,4 +1,4 @@
-"""Series: images whose names say that they show one object, such as frames of a track, if the images bear it out."""
+"""Images whose names say that they show one object, such as frames of a track, if the images bear it out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIN_LIFT, MIN_GAIN = 3.0, 0.25  # of the share of neighbours in the same group o
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
+class ObjectGroups:
     """Groups of images that show one object."""
 
     groups: Integers  # group number of each image, (n,)
@@ -37,12 +37,12 @@ class Series:
         )
 
 
-def series_key(name: str) -> str:
-    """Return what the names of a series share, without the last word; empty where that has no number.
+def object_key(name: str) -> str:
+    """Return what the names of images of one object share, all but the last word; empty where that has no number.
 
     Examples
     --------
-    >>> series_key("left/00007_00012_00003.ppm"), series_key("rose_12.jpg")
+    >>> object_key("left/00007_00012_00003.ppm"), object_key("rose_12.jpg")
     ('00007_00012', '')
     """
     words = re.split(r"[\W_]+", PurePath(name).stem.strip("()_ "))
@@ -50,7 +50,7 @@ def series_key(name: str) -> str:
     return start if re.search(r"\d", start) else ""
 
 
-def find_series(names: Sequence[str], target: Integers, features: Floats, seed: int = 0) -> Series | None:
+def find_object_groups(names: Sequence[str], target: Integers, features: Floats, seed: int = 0) -> ObjectGroups | None:
     """Group images by their names, if images of a group are more alike than others of their class.
 
     Parameters
@@ -66,10 +66,10 @@ def find_series(names: Sequence[str], target: Integers, features: Floats, seed: 
 
     Returns
     -------
-    Series or None
+    ObjectGroups or None
         None where names say nothing, or something that the images do not bear out.
     """
-    keys = np.array([series_key(name) for name in names])
+    keys = np.array([object_key(name) for name in names])
     stems = [PurePath(name).stem for name in names]
     if len(set(zip(stems, target.tolist(), strict=True))) > len(set(stems)):  # each class counts from the start
         keys = np.array([key and f"{code} {key}" for key, code in zip(keys, target, strict=True)])
@@ -83,7 +83,7 @@ def find_series(names: Sequence[str], target: Integers, features: Floats, seed: 
     if not share >= max(MIN_LIFT * chance, chance + MIN_GAIN):
         return None
     one, other = np.flatnonzero(groups == groups[np.flatnonzero(grouped)[0]])[:2].tolist()
-    return Series(groups.astype(np.int64), n_groups, (names[one], names[other]), share, chance)
+    return ObjectGroups(groups.astype(np.int64), n_groups, (names[one], names[other]), share, chance)
 
 
 def _same_group_neighbours(

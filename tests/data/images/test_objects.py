@@ -1,11 +1,11 @@
-"""Series are found by names where the images bear them out, and nowhere else."""
+"""Images of one object are found by names where the images bear them out, and nowhere else."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from windvane.data.images.series import find_series, series_key
+from windvane.data.images.objects import find_object_groups, object_key
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,8 @@ from windvane.data.images.series import find_series, series_key
         ("", ""),
     ],
 )
-def test_what_a_series_is_called(name: str, key: str) -> None:
-    assert series_key(name) == key
+def test_what_names_of_one_object_share(name: str, key: str) -> None:
+    assert object_key(name) == key
 
 
 def tracks(*, alike: bool, n_tracks: int = 20, frames: int = 5) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -35,7 +35,7 @@ def tracks(*, alike: bool, n_tracks: int = 20, frames: int = 5) -> tuple[list[st
 
 def test_frames_of_tracks_belong_together() -> None:
     names, target, features = tracks(alike=True)
-    found = find_series(names, target, features)
+    found = find_object_groups(names, target, features)
     assert found is not None
     assert found.n_groups == 20 and found.share > 0.9 and found.chance == pytest.approx(4 / 49)
     assert found.groups.tolist() == (np.arange(100) // 5).tolist()
@@ -43,13 +43,13 @@ def test_frames_of_tracks_belong_together() -> None:
 
 
 def test_names_alone_prove_nothing() -> None:
-    assert find_series(*tracks(alike=False)) is None
+    assert find_object_groups(*tracks(alike=False)) is None
 
 
 def test_the_neighbours_are_those_of_a_slow_loop() -> None:
     names, target, features = tracks(alike=True, n_tracks=12, frames=3)
     features = features + np.random.default_rng(1).normal(0, 0.6, features.shape)
-    found = find_series(names, target, features)
+    found = find_object_groups(names, target, features)
     assert found is not None
     unit = features - features.mean(axis=0)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
@@ -61,7 +61,7 @@ def test_the_neighbours_are_those_of_a_slow_loop() -> None:
     assert found.share == pytest.approx(np.mean(hits))
 
 
-def test_classes_days_and_numbers_are_no_series() -> None:
+def test_classes_days_and_numbers_are_no_objects() -> None:
     _, target, features = tracks(alike=True)
     for names in (
         [f"class{code}_{i}.png" for i, code in enumerate(target)],  # as many groups as classes
@@ -69,14 +69,14 @@ def test_classes_days_and_numbers_are_no_series() -> None:
         [f"{i}_x.png" for i in range(100)],  # each alone
         [f"2023_{i}.png" for i in range(100)],  # one group
     ):
-        assert find_series(names, target, features) is None
+        assert find_object_groups(names, target, features) is None
 
 
-def test_classes_that_count_from_the_start_have_separate_series() -> None:
+def test_classes_that_count_from_the_start_have_separate_objects() -> None:
     names, _, features = tracks(alike=True)
     half = len(names) // 2
     again = [f"a/{name.split('/')[1]}" for name in names[:half]] + [f"b/{name.split('/')[1]}" for name in names[:half]]
     target = np.arange(100) // half
-    found = find_series(again, target, features)
+    found = find_object_groups(again, target, features)
     assert found is not None and found.n_groups == 20
     assert not set(found.groups[:half]) & set(found.groups[half:])
