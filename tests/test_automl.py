@@ -73,7 +73,7 @@ def test_columns_may_come_in_any_order_but_not_be_missing(fitted: AutoClassifier
         fitted.predict(X_test.drop(columns="mean radius"))
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])  # the other run has 2
 def test_with_a_trial_limit_the_result_is_always_the_same(fitted: AutoClassifier, cancer, n_jobs: int) -> None:
     X, X_test, y, _ = cancer
     again = AutoClassifier(3600, n_trials=4, random_state=0, verbose=0, n_jobs=n_jobs).fit(X, y)
