@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli import data, evaluation, images, portfolio, tables
+from windvane.cli import data, evaluation, images, portfolio, serving, tables
 from windvane.cli.common import Commands
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ app.command()(tables.export)
 app.command()(tables.resume)
 app.command()(tables.report)
 app.command()(images.inspect)
+app.command()(serving.serve)
 app.add_typer(portfolio.app, name="portfolio")
 
 
