@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode
 
@@ -86,7 +87,7 @@ class Guard:
 def refusal(request: Request, status: int, text: str) -> Response:
     """A page for people, JSON for programs."""
     if "text/html" in request.headers.get("accept", ""):
-        return HTMLResponse(message_page("windvane", text).to_html(), status)
+        return HTMLResponse(message_page(HTTPStatus(status).phrase, text).to_html(), status)
     return JSONResponse({"error": text}, status)
 
 

@@ -79,7 +79,7 @@ def _row(run: Run) -> list[object]:
     link = Link(run.name, run_address(run.name)).to_html()
     content = run.content
     if isinstance(content, str):
-        return [link, run.status, content, "", "", ""]
+        return [link, run.status, "", "", "", ""]
     if isinstance(content, Network):
         best = content.manifest.get("best", {}).get("valid_accuracy")
         score = "" if best is None else f"accuracy {score_number(best)}"
@@ -319,4 +319,4 @@ def wait_page(run: Run, *, alone: bool) -> Page:
 
 def message_page(title: str, text: str) -> Page:
     """A page that says one thing, such as that there is no run of a name."""
-    return Page(title, [], [Section(title, [note(text, "warn")])], FOOT, [Link("Back", "/")])
+    return Page("windvane", [], [Section(title, [note(text, "warn")])], FOOT, [Link("All runs", "/")])

@@ -180,7 +180,7 @@ class RunFolder:
                 return self._read_search(name, folder)
             return Run(name, folder, "saved model", self._once("saved", [manifest], lambda: _read_saved(manifest)))
         except UNREADABLE as error:
-            text = str(error) if isinstance(error, WindvaneError) else f"It is damaged: {error!r}"
+            text = str(error) if isinstance(error, WindvaneError) else f"It is damaged: {error or type(error).__name__}"
             return Run(name, folder, "not readable", text)
 
     def _read_search(self, name: str, folder: Path) -> Run:

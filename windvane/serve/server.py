@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import uvicorn
 
@@ -40,8 +41,8 @@ def serve(
         raise InputError(f"The token is not usable. Allowed: {MIN_TOKEN} or more letters, digits and signs.")
     listener = listen(host, port)
     with listener:
-        address = listener.getsockname()
-        if token is None and not ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
+        name, number = listener.getsockname()[:2]
+        if token is None and not ipaddress.ip_address(name.partition("%")[0]).is_loopback:
             token = secrets.token_urlsafe(24)
         config = uvicorn.Config(
             create_app(root, token),
@@ -51,8 +52,8 @@ def serve(
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
-        ready(_url(address[0], address[1], token))
         with suppress(KeyboardInterrupt):
+            ready(address(name, number, token))
             uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -61,7 +62,7 @@ def listen(host: str, port: int | None) -> socket.socket:
     if port is not None and not 0 <= port < 2**16:
         raise InputError(f"port={port} is not usable. Allowed: a number from 0 to 65535; 0 for any free one.")
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, found = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
         raise InputError(
             f"host={host!r} is no address of this machine. Allowed: such as 127.0.0.1, 0.0.0.0."
@@ -72,7 +73,7 @@ def listen(host: str, port: int | None) -> socket.socket:
         try:
             if os.name == "posix":  # elsewhere it would take a port from another program
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((address[0], one, *address[2:]))
+            listener.bind((found[0], one, *found[2:]))
             listener.listen(128)
             return listener
         except OSError as error:
@@ -83,7 +84,7 @@ def listen(host: str, port: int | None) -> socket.socket:
     raise InputError(f"{tried} not free on {host} ({reason}). Allowed: another one, as in --port 9000.") from failure
 
 
-def _url(host: str, port: int, token: str | None) -> str:
-    """The address to open; of all addresses of this machine the name by which others know it."""
+def address(host: str, port: int, token: str | None) -> str:
+    """Return the address to open; of all addresses of this machine the name by which others know it."""
     name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}/" + (f"?token={token}" if token is not None else "")
+    return f"http://{name}:{port}/" + (f"?token={quote(token, safe='')}" if token is not None else "")
