@@ -17,7 +17,7 @@ _STYLE = "margin:0.4em 0"
 
 
 def estimator_html(model: Any) -> Html:
-    """Return what a notebook shows of an estimator; it needs no style of its own."""
+    """Return what a notebook shows of an estimator, in elements that every notebook has a style for."""
     parts = _result(model) if hasattr(model, "predictor_") else [paragraph("Not fitted: call fit."), _settings(model)]
     return tag("div", tag("b", type(model).__name__), *parts, attributes={"style": _STYLE})
 

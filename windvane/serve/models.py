@@ -56,7 +56,7 @@ class Models:
         return found[1] if found is not None and found[0] == run.signature else None
 
     async def report(self, run: Run) -> str:
-        """Compute the report of a run, on a model of its own, so that predictions need not wait."""
+        """Compute the report of a run, with a second copy of its model, so that predictions need not wait."""
         check_has_model(run)
         async with self._locks[f"report/{run.name}"]:  # no run has a slash in its name
             known = self.known_report(run)

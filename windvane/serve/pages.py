@@ -154,7 +154,8 @@ def _search_sections(run: Run, search: Search) -> list[Section]:
             of = f"the best trial, {search.best.family} #{search.best.number}"
         shown = score_number(metric.score(search.loss))
         entries.append((title, shown, f"of {of}; {describe_direction(metric)}"))
-    entries.append(("Trials", f"{len(search.trials):,}", f"{n_failed:,} without a model" if n_failed else "all usable"))
+    remark = f"{n_failed:,} without a model" if n_failed else "all usable" if search.trials else "none has ended yet"
+    entries.append(("Trials", f"{len(search.trials):,}", remark))
     if run.status == "running" and budget is not None:
         workers = f"{budget.n_workers} worker{'s' * (budget.n_workers != 1)}"
         entries.append(("Time", _time_left(search), f"of {format_duration(budget.seconds)}, {workers}"))

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Run a function in a thread of its own and wait for its result; Ctrl-C need not wait for it."""
+    """Run a function in a new thread and wait for its result; Ctrl-C need not wait for it."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
