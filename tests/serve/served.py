@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 from toys import HOSTILE_NAME
 
 from windvane.pages.html_builder import Page, write_page
+from windvane.runtime.serialization import write_sealed
 
 ORIGIN = "http://127.0.0.1:8321"
 ROW = {"size": 1.5, "colour": "red", "day": "24.12.2025", "price": "1.234,5", HOSTILE_NAME: 0.5}
@@ -34,7 +34,7 @@ def write_network(folder: Path) -> None:
     folder.mkdir()
     best = {"epoch": 2.0, "valid_accuracy": 0.75}
     content = {"format": 3, "kind": "image_model", "classes": ["cat", "dog"], "recipe": {"model": "vit"}, "best": best}
-    (folder / "manifest.json").write_text(json.dumps(content))
+    write_sealed(folder / "manifest.json", content)
     frame = pd.DataFrame({"epoch": [0.0, 1.0, 2.0], "progress": [0.0, 0.25, 0.5], "seconds": [1.0, 30.0, 62.0]})
     frame = frame.assign(images_per_second=[np.nan, 100.0, 101.0], train_loss=[np.nan, 0.6, 0.5])
     frame = frame.assign(train_accuracy=[np.nan, 0.6, 0.7], valid_loss=[0.7, 0.6, 0.5], valid_accuracy=[0.5, 0.7, 0.75])

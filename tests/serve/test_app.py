@@ -92,6 +92,19 @@ def test_network(client: TestClient) -> None:
     assert client.get("/runs/network/report").status_code == 404
 
 
+def test_damaged_network(tmp_path: Path, folder: Path) -> None:
+    shutil.copytree(folder / "network", tmp_path / "runs" / "a")
+    with TestClient(create_app(tmp_path / "runs"), base_url=ORIGIN) as client:
+        for text in ("epoch\n1\n", "", "\0", "epoch,progress\nx,y\n"):
+            (tmp_path / "runs" / "a" / "metrics.csv").write_text(text)
+            assert "75.0%" in client.get("/runs/a").text
+            assert "accuracy 0.75" in client.get("/").text
+        manifest = tmp_path / "runs" / "a" / "manifest.json"
+        manifest.write_text(manifest.read_text().replace("cat", "cow"))
+        assert "Not readable" in client.get("/runs/a").text
+        assert "not readable" in client.get("/").text
+
+
 def test_damaged_run(client: TestClient) -> None:
     assert "damaged" in client.get("/runs/damaged").text
     answer = post(client, "run=damaged", {})
@@ -282,7 +295,7 @@ def test_form_of_a_number_has_an_interval(client: TestClient) -> None:
     assert "90 % interval" in answer.text
 
 
-# Images; a network of torch is in tests/vision.
+# Images.
 
 
 def test_images(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +349,7 @@ def test_other_hosts_are_refused(client: TestClient, host: str) -> None:
         assert answer.status_code == 403
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:8321", "[::1]:9", "[::1]"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:8321", "127.0.0.2", "[::1]:9", "[::1]"])
 def test_own_hosts_are_answered(client: TestClient, host: str) -> None:
     assert client.get("/health", headers={"Host": host}).json()["status"] == "ok"
 

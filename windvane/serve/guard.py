@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import secrets
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
@@ -15,7 +16,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from windvane.serve.pages import message_page
 
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -54,7 +54,7 @@ class Guard:
     def _refuse(self, request: Request) -> Response | None:
         if self._token is None:
             # A page elsewhere can make its own name lead to this machine, but not change what a browser calls it.
-            if _host_name(request.headers) in LOOPBACK_NAMES:
+            if _is_this_machine(_host_name(request.headers)):
                 return None
             return refusal(request, 403, "This server answers to localhost and 127.0.0.1 only.")
         given = request.query_params.get("token")
@@ -89,6 +89,14 @@ def refusal(request: Request, status: int, text: str) -> Response:
     if "text/html" in request.headers.get("accept", ""):
         return HTMLResponse(message_page(HTTPStatus(status).phrase, text).to_html(), status)
     return JSONResponse({"error": text}, status)
+
+
+def _is_this_machine(name: str) -> bool:
+    """Whether a host is called as only this machine calls itself; any other name may have been made to lead here."""
+    try:
+        return name == "localhost" or ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _host_name(headers: Headers) -> str:

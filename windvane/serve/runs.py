@@ -6,7 +6,6 @@ are not followed, and a file is read again only when it has changed.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -27,7 +26,7 @@ from windvane.pages.html_builder import is_page
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.predictor import classes_from_json
-from windvane.runtime.serialization import DAMAGE
+from windvane.runtime.serialization import DAMAGE, unseal
 from windvane.search.run.history import History, PerformanceCurve
 from windvane.search.run.record import RunRecord
 from windvane.search.run.run_directory import FitBudget, RunDirectory
@@ -36,6 +35,10 @@ from windvane.search.trial import Trial
 
 MANIFEST = "manifest.json"
 MAX_PAGES = 20  # of a folder
+EVALUATED = (  # columns of metrics.csv that are shown
+    *("epoch", "progress", "seconds", "images_per_second"),
+    *("train_loss", "train_accuracy", "valid_loss", "valid_accuracy"),
+)
 MODEL_FILES = (MANIFEST, "ensemble.json", "uncertainty.json")
 
 UNREADABLE: tuple[type[Exception], ...] = (WindvaneError, *DAMAGE)  # what reading a damaged file raises
@@ -213,9 +216,8 @@ class RunFolder:
         return Run(name, folder, "running" if is_running else "ended early" if ensemble is None else "finished", search)
 
     def _read_network(self, folder: Path) -> Network:
-        manifest = self._once("manifest", [folder / MANIFEST], lambda: _read_object(folder / MANIFEST))
-        if not isinstance(manifest.get("classes"), list):
-            raise ValueError("the manifest names no classes")
+        path = folder / MANIFEST
+        manifest = self._once("manifest", [path], lambda: unseal(_read_object(path), path))
         metrics = folder / "metrics.csv"
         return Network(manifest, self._once("evaluations", [metrics], lambda: _read_evaluations(metrics)))
 
@@ -236,7 +238,15 @@ def list_pages(folder: Path) -> dict[str, Path]:
     except OSError:
         return {}
     pages = [name for name in sorted(names) if name.isprintable() and name.lower().endswith((".html", ".htm"))]
-    return {name: folder / name for name in pages[:MAX_PAGES] if is_page(folder / name)}
+    pages = pages[:MAX_PAGES]
+    return {name: folder / name for name in pages if _is_readable_page(folder / name)}
+
+
+def _is_readable_page(path: Path) -> bool:
+    try:
+        return is_page(path)
+    except OSError:
+        return False
 
 
 def _stat(path: Path) -> tuple[int, int, int] | None:
@@ -267,8 +277,11 @@ def _read_saved(path: Path) -> Search:
 
 
 def _read_evaluations(path: Path) -> pd.DataFrame:
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return pd.read_csv(io.StringIO(text)) if text.strip() else pd.DataFrame()
+    """The evaluations so far; none where the file is missing or damaged."""
+    try:
+        return pd.read_csv(path)[list(EVALUATED)].astype(np.float64)
+    except UNREADABLE:
+        return pd.DataFrame()
 
 
 def _metric(manifest: Mapping[str, Any]) -> Metric:
