@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 from pictures import tiny_recipe
 
 from windvane.data.images import ImageDataset
@@ -15,14 +14,12 @@ from windvane.runtime.columns.schema import Column, Schema
 from windvane.serve import pages, runs
 from windvane.serve.form import make_fields, read_form, typical_values
 from windvane.serve.predictions import Options, predict_images
+from windvane.vision.networks.create import create_model
+from windvane.vision.predict import predict_proba
+from windvane.vision.saved_model import TrainedModel
 
 
 def test_images_by_a_network() -> None:
-    pytest.importorskip("timm")
-    from windvane.vision.networks.create import create_model
-    from windvane.vision.predict import predict_proba
-    from windvane.vision.saved_model import TrainedModel
-
     recipe = tiny_recipe()
     model = TrainedModel(create_model(recipe, 3).eval(), recipe, ("a", "b", "c"))
     images = list(np.random.default_rng(0).integers(0, 256, (2, 20, 24, 3), dtype=np.uint8))
