@@ -25,11 +25,16 @@ def shown(model: Any) -> str:
 def test_settings_before_the_fit(kind: type[Any]) -> None:
     text = shown(kind(90, metric="<b>", n_jobs=-1, run_dir=Path("runs") / ("x" * 200), random_state=0))
     assert f"<b>{kind.__name__}</b>" in text and "Not fitted" in text
-    assert "<td>time_budget</td><td>&#x27;1 min 30 s&#x27;</td>" in text
+    assert "<td>time_budget</td><td>1 min 30 s</td>" in text
     assert "<td>metric</td><td>&#x27;&lt;b&gt;&#x27;</td>" in text
     assert "<td>random_state</td><td>0</td>" in text, "0 is not the default None"
     assert "n_jobs" not in text and "policy" not in text, "they are as by default"
     assert "…" in text and len(text) < 1000
+
+
+@pytest.mark.parametrize("budget", [float("inf"), float("nan"), -1, None, "10m", True, [1]])
+def test_settings_that_no_fit_takes(budget: Any) -> None:
+    assert "<td>time_budget</td>" in shown(AutoClassifier(budget))
 
 
 def test_result_after_the_fit(binary: Any, regression: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,15 @@ def estimator_html(model: Any) -> Html:
 def _settings(model: Any) -> Html:
     """The time budget and whatever is not as by default."""
     defaults = {name: one.default for name, one in inspect.signature(type(model)).parameters.items()}
-    chosen = {
-        name: value
-        for name, value in model.get_params(deep=False).items()
-        if name == "time_budget" or not (value is defaults[name] or _is_same(value, defaults[name]))
-    }
-    budget = chosen.get("time_budget")
-    if isinstance(budget, int | float) and not isinstance(budget, bool):
-        chosen["time_budget"] = format_duration(budget)
-    rows = [tag("tr", tag("td", name), tag("td", _short(value))) for name, value in chosen.items()]
+    given = model.get_params(deep=False)
+    budget = given.pop("time_budget")
+    # Nothing is checked before the fit.
+    is_number = isinstance(budget, int | float) and not isinstance(budget, bool) and math.isfinite(budget)
+    shown = {"time_budget": format_duration(budget) if is_number else str(budget)}
+    for name, value in given.items():
+        if not (value is defaults[name] or _is_same(value, defaults[name])):
+            shown[name] = _short(value)
+    rows = [tag("tr", tag("td", name), tag("td", text)) for name, text in shown.items()]
     return tag("table", tag("tbody", *rows))
 
 
