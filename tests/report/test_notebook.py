@@ -48,6 +48,7 @@ def test_result_after_the_fit(binary: Any, regression: Any) -> None:
 
 def test_link_to_the_report(binary: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = pickle.loads(pickle.dumps(binary[0]))
+    model._report_path = None  # that of another test
     assert "report(&quot;report.html&quot;)" in shown(model)
     monkeypatch.chdir(tmp_path)
     model.report("report.html")

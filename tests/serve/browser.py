@@ -70,7 +70,7 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def wait(self, script: str, seconds: float = 20) -> None:
+    def wait(self, script: str, seconds: float = 120) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + seconds
         while not self.run(script):
@@ -94,7 +94,7 @@ class Browser:
         message = {"id": self._number, "method": method, "params": values}
         message |= {} if session is None else {"sessionId": session}
         os.write(self._writing, json.dumps(message).encode() + b"\0")
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while True:
             answer = self._receive(end)
             if answer.get("id") == self._number:

@@ -44,7 +44,7 @@ def test_typical_values(tmp_path: Path) -> None:
     )
     schema = Schema(columns, named=True)
     # count, share, empty, moment (days, hour), day, weekday, length, colour
-    rows = [[1e6, 0.125, np.nan, 365.25, 6.0, 366.0, 2.0, 3600.0, 1.0]] * 2
+    rows = [[1e6, 12.5, np.nan, 365.25, 6.0, 366.0, 2.0, 3600.0, 1.0]] * 2
     rows += [[2e9, np.nan, np.nan, np.nan, np.nan, 9e3, 1.0, 7200.0, 2.0]]
     np.save(tmp_path / "matrix.npy", np.array(rows))
     fields = make_fields(schema, typical_values(tmp_path, schema))
@@ -61,7 +61,7 @@ def test_typical_values(tmp_path: Path) -> None:
     }
     row = read_form(schema, {field.name: field.value or None for field in fields})
     table = schema.transform(pd.DataFrame([row]))
-    np.testing.assert_allclose(table.matrix[0], [1e6, 0.125, np.nan, 365.25, 6.0, 366.0, np.nan, 3600.0, 1.0])
+    np.testing.assert_allclose(table.matrix[0], [1e6, 12.5, np.nan, 365.25, 6.0, 366.0, np.nan, 3600.0, 1.0])
     sent = {field.name: field.example for field in fields}
     assert (sent["count"], sent["day"], sent["share"], sent["empty"]) == (1_000_000, "02.01.1971", "12.5 %", None)
     assert typical_values(tmp_path / "none", schema) == {}

@@ -99,9 +99,10 @@ def test_other_machines_need_a_token(folder: Path) -> None:
         request = urllib.request.Request(health.partition("?")[0], headers={"Authorization": f"Bearer {url[-32:]}"})
         assert b'"status":"ok"' in urllib.request.urlopen(request).read()
         process.send_signal(signal.SIGINT)
-        assert (process.wait(10), process.stderr and process.stderr.read()) == (0, "")
+        assert (process.wait(60), process.stderr and process.stderr.read()) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_in_a_browser(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "running", tmp_path / "runs" / "running")
@@ -140,8 +141,8 @@ def test_in_a_browser(folder: Path, tmp_path: Path) -> None:
         assert browser.run(f"{field}.parentElement.querySelector('.error').innerText") == ""
 
         browser.open(f"{url}runs/classes/report")
-        browser.wait("document.body.innerText.includes('Versions and settings')", 60)
+        browser.wait("document.body.innerText.includes('Versions and settings')")
         expected = [one for one in browser.complaints if "400 (Bad Request)" not in one and "favicon" not in one]
         assert not expected
         process.send_signal(signal.SIGINT)
-        assert (process.wait(10), process.stderr and process.stderr.read()) == (0, "")
+        assert (process.wait(60), process.stderr and process.stderr.read()) == (0, "")

@@ -173,8 +173,7 @@ def _typical(column: Column, values: Floats) -> str | None:  # (n, 1), or (n, pa
     if column.number_format is None:
         return text
     form = NumberForm.from_text(column.number_format)
-    shown = number * 100 if form.unit == "%" else number
-    text = _written(shown).replace(".", form.decimal) + f" {form.unit}" * bool(form.unit)
+    text = _written(number).replace(".", form.decimal) + f" {form.unit}" * bool(form.unit)
     return text if np.isclose(form.read(text), number) else None
 
 
