@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from pictures import tiny_recipe
+from PIL import Image
+from served import ORIGIN
+from starlette.testclient import TestClient
 
 from windvane.data.images import ImageDataset
 from windvane.runtime.columns.schema import Column, Schema
 from windvane.serve import pages, runs
+from windvane.serve.app import create_app
 from windvane.serve.form import make_fields, read_form, typical_values
-from windvane.serve.predictions import Options, predict_images
 from windvane.vision.networks.create import create_model
 from windvane.vision.predict import predict_proba
-from windvane.vision.saved_model import TrainedModel
+from windvane.vision.saved_model import TrainedModel, save_model
 
 
-def test_images_by_a_network() -> None:
-    recipe = tiny_recipe()
-    model = TrainedModel(create_model(recipe, 3).eval(), recipe, ("a", "b", "c"))
+def test_images_by_a_network(tmp_path: Path) -> None:
+    recipe, labels = tiny_recipe(), ("a", "b", "c")
+    network = create_model(recipe, len(labels)).eval()
+    (tmp_path / "runs" / "net").mkdir(parents=True)
+    save_model(tmp_path / "runs" / "net", network.state_dict(), recipe, labels, {"best": {"valid_accuracy": 0.5}})
     images = list(np.random.default_rng(0).integers(0, 256, (2, 20, 24, 3), dtype=np.uint8))
-    answers = predict_images(model, images, Options(proba=True))
-    expected = predict_proba(model, ImageDataset(images, None, (), ("0", "1")))
-    np.testing.assert_allclose([list(one["probabilities"].values()) for one in answers], expected, rtol=1e-6)
-    assert [one["prediction"] for one in answers] == ["abc"[i] for i in expected.argmax(axis=1)]
+    expected = predict_proba(TrainedModel(network, recipe, labels), ImageDataset(images, None, (), ("0", "1")))
+    with TestClient(create_app(tmp_path / "runs"), base_url=ORIGIN) as client:
+        for pixels, shares in zip(images, expected, strict=True):
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "PNG")
+            content = {"Content-Type": "image/png"}
+            answer = client.post("/predict?proba=true", content=buffer.getvalue(), headers=content).json()
+            np.testing.assert_allclose(list(answer["probabilities"].values()), shares, rtol=1e-5)
+            assert answer["prediction"] == labels[shares.argmax()]
+        assert "50.0%" in client.get("/runs/net").text
 
 
 def test_typical_values(tmp_path: Path) -> None:
