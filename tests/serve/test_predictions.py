@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,13 @@ from served import ORIGIN
 from starlette.testclient import TestClient
 
 from windvane.data.images import ImageDataset
-from windvane.runtime.columns.schema import Column, Schema
+from windvane.runtime.columns.column import Column
+from windvane.runtime.columns.lag_features import LagFeatures, TimeGrid
+from windvane.runtime.columns.schema import Schema
 from windvane.serve import pages, runs
 from windvane.serve.app import create_app
 from windvane.serve.form import make_fields, read_form, typical_values
+from windvane.serve.predictions import input_columns
 from windvane.vision.networks.create import create_model
 from windvane.vision.predict import predict_proba
 from windvane.vision.saved_model import TrainedModel, save_model
@@ -77,6 +81,19 @@ def test_typical_values(tmp_path: Path) -> None:
     sent = {field.name: field.example for field in fields}
     assert (sent["count"], sent["day"], sent["share"], sent["empty"]) == (1_000_000, "02.01.1971", "12.5 %", None)
     assert typical_values(tmp_path / "none", schema) == {}
+
+
+def test_rows_with_lags_have_their_time_and_series() -> None:
+    grid = TimeGrid(Column("day", "date", parts=("days",)), step=86400.0, origin=0.0)
+    unused: Any = None  # the known rows
+    lags = LagFeatures(grid, ("shop",), (1,), ("sales",), unused)
+    columns = (
+        Column("size", "number"),
+        Column("shop", "dropped"),
+        Column("x", "dropped"),
+        Column("sales_lag_1", "number"),
+    )
+    assert list(input_columns(Schema(columns, named=True, lags=lags))) == ["size", "shop", "day"]
 
 
 def test_example_of_a_request_is_json() -> None:

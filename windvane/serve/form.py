@@ -13,10 +13,11 @@ import pandas as pd
 from windvane.errors import InputError
 from windvane.evaluation.columns.importance import matrix_columns
 from windvane.pages.html_builder import Html, tag
+from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.number_texts import NumberForm
-from windvane.runtime.columns.schema import Column, Schema
+from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats
-from windvane.serve.predictions import bad_columns, field_names
+from windvane.serve.predictions import bad_columns, input_columns
 from windvane.serve.runs import UNREADABLE
 
 MAX_FIELDS = 200
@@ -78,11 +79,10 @@ class Field:
 
 
 def make_fields(schema: Schema, typical: Mapping[str, str]) -> list[Field]:
-    """Make a field for each column that is learned from."""
+    """Make a field for each column that a row to predict has."""
     return [
         Field(name, column.name if schema.named else f"column {name}", column, typical.get(column.name, ""))
-        for name, column in zip(field_names(schema), schema.columns, strict=True)
-        if column.kind != "dropped"
+        for name, column in input_columns(schema).items()
     ]
 
 
@@ -121,11 +121,8 @@ def read_form(schema: Schema, given: Mapping[str, Any]) -> dict[str, Any]:
     """Make a row of what was filled in (name -> text, None for missing); raises FieldErrors."""
     row: dict[str, Any] = {}
     wrong: dict[str, str] = {}
-    for name, column in zip(field_names(schema), schema.columns, strict=True):
-        value = given.get(name)
-        if column.kind == "dropped":
-            continue
-        row[name] = value
+    for name, column in input_columns(schema).items():
+        row[name] = value = given.get(name)
         if column.kind == "date" and isinstance(value, str):  # a browser writes all dates in one way
             try:
                 row[name] = pd.Timestamp(value)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from windvane.automl import AutoClassifier, AutoImageClassifier, AutoRegressor
 from windvane.data.images import ImageDataset
 from windvane.errors import InputError, WindvaneError
+from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.conformal import check_coverage
 from windvane.runtime.images import Pixels, decode_image
@@ -112,11 +113,27 @@ def field_names(schema: Schema) -> list[str]:
     return names if schema.named else [str(i) for i in range(len(names))]
 
 
+def input_columns(schema: Schema) -> dict[str, Column]:
+    """Name -> column of what a row to predict has: what is learned from, and what its lags are found by."""
+    columns = dict(zip(field_names(schema), schema.columns, strict=False))  # of a sparse table there are none
+    if schema.lags is None:
+        return {name: column for name, column in columns.items() if column.kind != "dropped"}
+    time = schema.lags.grid.time
+    keys = {time.name, *schema.lags.by}
+    made = set(schema.lags.names)
+    found = {
+        name: column
+        for name, column in columns.items()
+        if name not in made and (column.kind != "dropped" or name in keys)
+    }
+    return {**found, time.name: time}
+
+
 def bad_columns(schema: Schema, row: pd.DataFrame) -> dict[str, str]:
     """Name -> what is wrong, of each column whose value in the only row cannot be read."""
     found = {}
-    for name, column in zip(field_names(schema), schema.columns, strict=True):
-        if column.kind == "dropped" or name not in row.columns:
+    for name, column in input_columns(schema).items():
+        if column.kind == "dropped":
             continue
         try:
             Schema(columns=(column,), named=True).transform(row[[name]].set_axis([column.name], axis=1))
