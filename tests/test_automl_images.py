@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from picture_folders import KINDS, pictures, tiny_weights, write_pictures
-from toys import check_html
 from starlette.testclient import TestClient
+from toys import check_html
 from typer.testing import CliRunner
 
 from windvane import AutoImageClassifier, InputError, load
