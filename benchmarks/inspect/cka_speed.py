@@ -46,6 +46,7 @@ CASES = {"resnet18": ("resnet18", "resnet18"), "vit-resnet50": ("vit_tiny_patch1
 IMAGES, BATCH, SIZE, THREADS, REPEATS = 512, 64, 224, 2, 3
 SHARE = {"torch_cka": 0.2}  # of the layers, and one batch alone
 GROWTH = ((0.125, 64), (0.25, 64), (0.5, 64), (1.0, 64), (1.0, 16), (1.0, 128), (1.0, 256))  # layers, batch
+GROWN = ("forward", "windvane", "pytorch-cka")
 SETTINGS = {"images": IMAGES, "batch": BATCH, "size": SIZE, "threads": THREADS}
 RESULTS = ResultTable(Path(__file__).with_name("cka_speed.jsonl"), ("case", "program"), SETTINGS)
 GROWTH_RESULTS = ResultTable(
@@ -60,6 +61,12 @@ Names = tuple[list[str], list[str]]
 def plan() -> list[tuple[Any, ...]]:
     """Return the measurements behind the page."""
     return list(product(CASES, PROGRAMS))
+
+
+def growth_plan() -> list[tuple[Any, ...]]:
+    """Return the measurements of the growth with layers and batches."""
+    n_layers = RESULTS.rows()[0]["n_layers"][0]
+    return [(round(share * n_layers), batch, program) for share, batch in GROWTH for program in GROWN]
 
 
 def networks(case: str) -> tuple[nn.Module, nn.Module]:
@@ -252,7 +259,7 @@ def _run(case: str, repeats: int, folder: Path) -> None:
 def growth(repeats: int) -> None:
     """Time with the number of layers and with the size of batches, ResNet-18 against itself, 256 images."""
     with tempfile.TemporaryDirectory() as folder:
-        for (share, batch), program in product(GROWTH, ("forward", "windvane", "pytorch-cka")):
+        for (share, batch), program in product(GROWTH, GROWN):
             out = Path(folder) / "scratch.npy"
             done = [measured("resnet18", program, out, IMAGES // 2, batch, share) for _ in range(repeats)]
             record = {"layers": done[0]["n_layers"][0], "batch": batch, "program": program}
