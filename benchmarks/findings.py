@@ -20,9 +20,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
@@ -84,9 +83,10 @@ def ablated(*worse: str, better: Sequence[str] = (ablation.WHOLE,)) -> Callable[
     def measure() -> Measured:
         rows = ablation.RESULTS.frame()
         losses = rows[rows["budget"] == ablation.BUDGET].pivot(index="table", columns="variant", values="loss")
-        losses = np.log(losses[[*worse, *better]].astype(float).clip(lower=1e-4))  # a loss of zero has no logarithm
-        less = losses[list(worse)].mean(axis=1) - losses[list(better)].mean(axis=1)
-        minutes = losses.size * ablation.BUDGET / 60
+        # A loss of zero has no logarithm.
+        logs = losses[[*worse, *better]].astype(float).clip(lower=1e-4).map(math.log)
+        less = logs[list(worse)].mean(axis=1) - logs[list(better)].mean(axis=1)
+        minutes = logs.size * ablation.BUDGET / 60
         return Measured(over_tables(less.tolist()), "tables", minutes, one_seed=True)
 
     return measure
@@ -251,7 +251,7 @@ def regret() -> Measured:
     rows = checkpoint_regret.RESULTS.frame()
     lost = []
     for network in checkpoint_regret.NETWORKS:
-        mine = rows[rows["network"] == network].set_index("level")
+        mine: Any = rows[rows["network"] == network].set_index("level")
         chosen = mine.loc[mine["set"] == checkpoint_regret.UPSTREAM, "upstream"].idxmax()
         for name in checkpoint_regret.SETS:
             adapted = mine[mine["set"] == name]
@@ -354,7 +354,7 @@ OF_AUGREG = (
 # --- Catastrophic Fisher Explosion
 
 
-def trained(group: str, method: str, by: int, **more: object) -> dict[int, Row]:
+def trained(group: str, method: str, by: int, **more: Any) -> dict[int, Row]:
     """Return runs by seed; `by` is how many steps of the grid the learning rate lies below the best one."""
     best = replication.best("rates", "plain")
     assert best is not None
@@ -369,7 +369,7 @@ def trained(group: str, method: str, by: int, **more: object) -> dict[int, Row]:
 Runs = tuple[str, str, int]  # group, method, steps below the best rate
 
 
-def compared(first: Runs, second: Runs, value: str = "test", **more: object) -> Callable[[], Measured]:
+def compared(first: Runs, second: Runs, value: str = "test", **more: Any) -> Callable[[], Measured]:
     """Compare two kinds of runs seed by seed: accuracies in points, traces by their ratio."""
 
     def measure() -> Measured:

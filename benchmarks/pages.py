@@ -194,6 +194,7 @@ def other_plans() -> Iterator[str]:
         script = importlib.import_module(f"benchmarks.{name}")
         yield from script.RESULTS.differences(script.plan())
     yield from cka_speed.GROWTH_RESULTS.differences(cka_speed.growth_plan())
+    yield from cka_speed.RATIO_RESULTS.differences(cka_speed.ratio_plan())
     planned = set(campaign.plan())  # what of it is missing stands on its page
     rows = campaign.RESULTS.rows()
     yield from (

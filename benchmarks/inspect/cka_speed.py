@@ -8,10 +8,12 @@ programs in turn; medians. Each measurement is a separate process, so that peak 
 takes hours for 512 images: it is timed on one batch of 64 and every fifth layer of both networks, and its time beyond
 the forward pass is multiplied by 25 for each of the 8 batches (it does the same work for every pair and every batch).
 Activations that write into their input are switched to copies, because both others would read the values written over;
-in-place sums remain, and those layers are counted, not compared.
+in-place sums remain, and those layers are counted, not compared. `ratio` is for a machine with other work: processor
+time of one thread, 128 images, the programs in turn in one process, medians of three rounds.
 
     python -m benchmarks.inspect.cka_speed run
     python -m benchmarks.inspect.cka_speed growth
+    python -m benchmarks.inspect.cka_speed ratio
     python -m benchmarks.inspect.cka_speed table
 """
 
@@ -54,6 +56,12 @@ GROWTH_RESULTS = ResultTable(
     ("layers", "batch", "program"),
     {**SETTINGS, "images": IMAGES // 2, "batch": "varies"},
 )
+RATIO_IMAGES, ROUNDS = 128, 3
+RATIO_RESULTS = ResultTable(
+    Path(__file__).with_name("cka_ratio.jsonl"),
+    ("program", "rounds"),
+    {**SETTINGS, "images": RATIO_IMAGES, "threads": 1},
+)
 
 Names = tuple[list[str], list[str]]
 
@@ -67,6 +75,11 @@ def growth_plan() -> list[tuple[Any, ...]]:
     """Return the measurements of the growth with layers and batches."""
     n_layers = RESULTS.rows()[0]["n_layers"][0]
     return [(round(share * n_layers), batch, program) for share, batch in GROWTH for program in GROWN]
+
+
+def ratio_plan() -> list[tuple[Any, ...]]:
+    """Return the measurements of `ratio`."""
+    return [(program, ROUNDS) for program in GROWN]
 
 
 def networks(case: str) -> tuple[nn.Module, nn.Module]:
@@ -269,8 +282,30 @@ def growth(repeats: int) -> None:
             print(record, flush=True)
 
 
+def ratio(rounds: int) -> None:
+    """Processor time of one thread, the programs in turn in one process, ResNet-18 with itself."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    models, x = networks("resnet18"), images(RATIO_IMAGES)
+    names = (layers(models[0]), layers(models[1]))
+    seconds: dict[str, list[float]] = {program: [] for program in GROWN}
+    for _ in range(rounds + 1):
+        for program, done in seconds.items():
+            began = time.process_time()
+            PROGRAMS[program](models, x, names, BATCH)
+            done.append(time.process_time() - began)
+    for program, done in seconds.items():
+        low, median, high = (round(float(np.quantile(done[1:], q)), 2) for q in (0.25, 0.5, 0.75))
+        RATIO_RESULTS.put({"program": program, "rounds": rounds, "low": low, "seconds": median, "high": high})
+
+
 def table() -> None:
     """Print the results as Markdown."""
+    print("| one thread | processor seconds, quartiles | times pytorch-cka |\n|---|---|---|")
+    timed = {row["program"]: row for row in RATIO_RESULTS.rows()}
+    for program, one in timed.items():
+        times = one["seconds"] / timed["pytorch-cka"]["seconds"]
+        print(f"| {program} | {one['seconds']} ({one['low']} to {one['high']}) | {times:.2f} |")
     print("\n| layers | batch | program | seconds | peak MB |\n|---|---|---|---|---|")
     for one in GROWTH_RESULTS.rows():
         print(f"| {one['layers']} | {one['batch']} | {one['program']} | {one['seconds']} | {one['peak_mb']} |")
@@ -299,6 +334,7 @@ def main(words: Sequence[str] | None = None) -> None:
     running.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     for one in (running, commands.add_parser("growth")):
         one.add_argument("--repeats", type=int, default=REPEATS)
+    commands.add_parser("ratio")
     commands.add_parser("table")
     single = commands.add_parser("measure")
     named = {"case": str, "program": str, "n_images": int, "batch": int, "share": float, "out": str}
@@ -310,6 +346,8 @@ def main(words: Sequence[str] | None = None) -> None:
             run(case, given.repeats)
     elif given.command == "growth":
         growth(given.repeats)
+    elif given.command == "ratio":
+        ratio(ROUNDS)
     elif given.command == "measure":
         measure(given.case, given.program, given.n_images, given.batch, given.share, given.out)
     else:

@@ -27,6 +27,9 @@ def train(
     time: Annotated[str | None, typer.Option(help="Time budget instead of epochs, such as 10m.")] = None,
     augreg: Annotated[str | None, typer.Option(help="AugReg level; by default the advised one.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 128,
+    micro_batch_size: Annotated[
+        int | None, typer.Option(help="Images at a time within a step, where the batch does not fit into memory.")
+    ] = None,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     flip: Annotated[bool, typer.Option(help="Flip half of the images left to right.")] = True,
     crop: Annotated[
@@ -72,6 +75,7 @@ def train(
             "eval_crop": crop,
             "fisher_penalty": fisher_penalty,
             "fisher_reference": fisher_reference,
+            "micro_batch_size": micro_batch_size,
             "track_fisher": track_fisher,
         }
         chosen = replace(chosen, **{k: v for k, v in asked.items() if v is not None})  # type: ignore[arg-type]

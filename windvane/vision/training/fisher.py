@@ -52,7 +52,7 @@ class FisherMonitor:
             if one is not None:
                 one.model = module
 
-    def measure(self, logits: Tensor, step: int, forward: Callable[[], Tensor]) -> None:
+    def measure(self, step: int, logits: Tensor, forward: Callable[[], Tensor]) -> None:
         """Measure the trace between the forward pass and ``backward``; `forward` recomputes the logits (n, k)."""
         if self._tracker is not None and is_measurement_step(step):
             # The graph of a compiled network can be walked only once.

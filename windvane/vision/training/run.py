@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,27 @@ class TrainingRun:
             logits: Tensor = module(pixels)
         return logits
 
+    def backward(
+        self,
+        module: nn.Module,
+        pixels: Tensor,
+        targets: Tensor,
+        measure: Callable[[Tensor, Callable[[], Tensor]], None] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Add the gradients of a batch, one micro-batch after the other; return its loss and logits (b, k)."""
+        # `measure` gets the logits of the first micro-batch before its backward pass, and how to compute them again.
+        size = self.recipe.micro_batch_size or len(pixels)
+        losses, outputs = [], []
+        for part, wanted in zip(pixels.split(size), targets.split(size), strict=True):
+            logits = self.forward(module, part)
+            if measure is not None and not outputs:
+                measure(logits, partial(self.forward, module, part))
+            loss = classification_loss(logits, wanted, self.recipe) * (len(part) / len(pixels))
+            loss.backward()
+            losses.append(loss.detach())
+            outputs.append(logits.detach())
+        return torch.stack(losses).sum(), torch.cat(outputs)
+
     def set_train_mode(self) -> None:
         """Set the network to training mode."""
         set_train_mode(self.network, from_weights=self.recipe.weights is not None)
@@ -193,9 +215,7 @@ class TrainingRun:
         def backward() -> Tensor:
             generator = self.step_generator(step)
             pixels, targets = augment_batch(images, labels, self.n_classes, self.augmentation, generator)
-            loss = classification_loss(self.forward(self.network, pixels), targets, self.recipe)
-            loss.backward()
-            return loss
+            return self.backward(self.network, pixels, targets)[0]
 
         name = find_nonfinite_tensor(self.network, backward)
         raise NotFiniteError(
