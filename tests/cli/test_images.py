@@ -40,7 +40,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_images_from_training_to_fine_tuning(pictures: Path, tmp_path: Path) -> None:
+def test_images_from_training_to_fine_tuning(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = ("--model", "cct_2_3x2", "--image-size", 8, "--batch-size", 32, "--no-flip", "--quiet")
     advised = shell("train", pictures, *model, "--advise")
     assert advised.exit_code == 0, advised.output
@@ -57,6 +57,12 @@ def test_images_from_training_to_fine_tuning(pictures: Path, tmp_path: Path) -> 
     assert (again.exit_code, again.stdout) == (2, "")
     assert "is not empty" in again.stderr
     assert shell(*words, "--resume").stdout == done.stdout
+    timed = ("train", pictures, *model, "--time", "1s", "--out", tmp_path / "timed")
+    assert shell(*timed).exit_code == 0
+    from windvane.vision import advice
+
+    monkeypatch.setattr(advice, "measure_training_speed", lambda *_: 1e9)  # another speed, which advises augmentation
+    assert shell(*timed, "--resume").exit_code == 0
     for options in ([], ["--proba"]):
         predicted = shell("predict", run, pictures, "--out", tmp_path / "pred.csv", *options)
         assert predicted.exit_code == 0, predicted.output

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from windvane.cli.common import Device, Quiet, report_errors
+
+if TYPE_CHECKING:
+    from windvane.vision.recipe import Recipe
 
 Images = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder with a folder for each class, or a table.")]
 
@@ -67,9 +70,14 @@ def train(
                 horizontal_flip=flip,
                 augreg=augreg,
                 seed=seed,
+                device=device,
             )
+            if resume and time is not None and augreg is None and (earlier := _recipe_of(out)) is not None:
+                # The advice rests on a measured speed, which differs from one call to the next.
+                advised = ("augreg", "dropout", "drop_path", "weight_decay")
+                chosen = replace(chosen, **{name: getattr(earlier, name) for name in advised})
         if advise:
-            typer.echo(vision.format_advice(chosen, data.train))
+            typer.echo(vision.format_advice(chosen, data.train, device=device))
             return
         asked = {
             "eval_crop": crop,
@@ -157,6 +165,16 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _recipe_of(out: Path | None) -> Recipe | None:
+    """Return the recipe of an interrupted or finished run; None if there is none."""
+    from windvane.vision.recipe import recipe_from_json
+    from windvane.vision.training.checkpoint import CHECKPOINT, load_checkpoint
+
+    if out is None or not (out / CHECKPOINT).exists():
+        return None
+    return recipe_from_json(load_checkpoint(out / CHECKPOINT, with_tensors=False)["identity"]["recipe"])
 
 
 def _require(out: Path | None) -> Path:

@@ -22,7 +22,7 @@ from windvane.data.images import ImageSplits
 from windvane.errors import InputError, NotFiniteError, RunMismatchError
 from windvane.runtime.serialization import reading
 from windvane.vision.augment.batch import augment_batch
-from windvane.vision.networks.profiling import count_macs, has_grouped_convolutions
+from windvane.vision.networks.profiling import with_fast_precision
 from windvane.vision.networks.weights import load_pretrained_model, read_state_dict, with_pretrained_normalization
 from windvane.vision.predict import evaluate
 from windvane.vision.recipe import Recipe, recipe_from_json
@@ -92,8 +92,7 @@ class TrainingRun:
             )
         self.train_loader, self.valid_loader = loaders or make_loaders(recipe, data, device)
         self.network = create_network(recipe, len(self.classes), device) if network is None else network
-        if recipe.precision == "auto" and device.device.type == "cpu" and not has_grouped_convolutions(self.network):
-            device = device.with_cpu_bfloat16(count_macs(self.network, recipe.image_size))
+        device = with_fast_precision(device, self.network, recipe)
         self.recipe, self.device, self.notes = recipe, device, tuple(notes)
         self.augmentation = replace(recipe, crop="none") if self.train_loader.crops else recipe
         self.identity: dict[str, Any] = {
@@ -154,7 +153,8 @@ class TrainingRun:
         """Add the gradients of a batch, one micro-batch after the other; return its loss and logits (b, k)."""
         # `measure` gets the logits of the first micro-batch before its backward pass, and how to compute them again.
         size = self.recipe.micro_batch_size or len(pixels)
-        losses, outputs = [], []
+        losses: list[Tensor] = []
+        outputs: list[Tensor] = []
         for part, wanted in zip(pixels.split(size), targets.split(size), strict=True):
             logits = self.forward(module, part)
             if measure is not None and not outputs:
