@@ -73,8 +73,10 @@ def test_images_from_training_to_fine_tuning(pictures: Path, tmp_path: Path, mon
     words = ("train", pictures, *model, "--epochs", 1, "--out", tmp_path / "compared", "--fisher-reference", run)
     assert shell(*words).exit_code == 0
     assert "reference" in (tmp_path / "compared" / "page.html").read_text(encoding="utf-8")
-    moved = shell("finetune", pictures, "--weights", run, "--time", "2s", "--out", tmp_path / "moved", "--quiet")
+    words = ("finetune", pictures, "--weights", tmp_path / "compared", "--weights", run, "--time", "2s")
+    moved = shell(*words, "--out", tmp_path / "moved")
     assert moved.exit_code == 0, moved.output
+    assert f"windvane: fine-tuning {run}, the best upstream score of 2" in moved.stderr
     recipe = json.loads((run / "manifest.json").read_text())["recipe"]
     assert (recipe["fisher_penalty"], recipe["track_fisher"]) == (0.01, True)
     assert (tmp_path / "moved" / "page.html").exists()

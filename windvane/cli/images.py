@@ -94,7 +94,10 @@ def train(
 def finetune(
     images: Images,
     *,
-    weights: Annotated[str, typer.Option(help="efficientnet_lite0 to 2, timm, a file, or a run directory.")],
+    weights: Annotated[
+        list[str],
+        typer.Option(help="efficientnet_lite0 to 2, timm, a file, or a run; given for several runs, the best of them."),
+    ],
     out: Annotated[Path, typer.Option(help="Directory of the run.")],
     model: Annotated[str | None, typer.Option(help="Network of the weights, if they do not determine it.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Largest width and height in pixels.")] = None,
@@ -111,7 +114,13 @@ def finetune(
         from windvane.settings import parse_seconds
 
         budget = vision.default_time_budget(device) if time is None else parse_seconds(time, "--time")
-        recipe = vision.finetune_recipe(weights, model=model, image_size=image_size, time_budget=budget, seed=seed)
+        chosen = weights[0]
+        if len(weights) > 1:
+            selection = vision.select_run(weights)
+            chosen = selection.checkpoint.name
+            if not quiet:
+                typer.echo(f"windvane: fine-tuning {chosen}, {selection.reason}", err=True)
+        recipe = vision.finetune_recipe(chosen, model=model, image_size=image_size, time_budget=budget, seed=seed)
         data, run = read_images(images), vision.train if budget is None else vision.finetune_timed
         trained = run(recipe, data, out=out, resume=resume, device=device, quiet=quiet)
         typer.echo(f"page: {vision.write_report(trained, data)}\n{vision.format_result(trained)}")

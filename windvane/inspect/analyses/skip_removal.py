@@ -29,8 +29,8 @@ Branch = Callable[..., Tensor]
 RESIDUAL_BLOCKS = ("timm.BasicBlock", "timm.Bottleneck", "torchvision.BasicBlock", "torchvision.Bottleneck")
 
 
-def _timm_attention(block: Any, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-    attended = block.attn(block.norm1(x), attn_mask=attn_mask, is_causal=is_causal)
+def _timm_attention(block: Any, x: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+    attended = block.attn(block.norm1(x), attn_mask=mask, is_causal=is_causal)
     branch: Tensor = block.drop_path1(block.ls1(attended))
     return branch
 
@@ -40,7 +40,7 @@ def _timm_mlp(block: Any, x: Tensor) -> Tensor:
     return branch
 
 
-def _torchvision_attention(block: Any, x: Tensor) -> Tensor:
+def _torchvision_attention(block: Any, x: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
     normed = block.ln_1(x)
     branch: Tensor = block.dropout(block.self_attention(normed, normed, normed, need_weights=False)[0])
     return branch
@@ -51,8 +51,8 @@ def _torchvision_mlp(block: Any, x: Tensor) -> Tensor:
     return branch
 
 
-def _transformers_attention(block: Any, x: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
-    branch: Tensor = block.dropout(block.attention(block.layernorm_before(x), attention_mask, **kwargs)[0])
+def _transformers_attention(block: Any, x: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+    branch: Tensor = block.dropout(block.attention(block.layernorm_before(x), mask)[0])
     return branch
 
 
@@ -80,10 +80,17 @@ class BlockWithoutSkip(nn.Module):
         self.stands_for = type(block)  # so that it is found among its siblings
         self.removed = tuple(removed)
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Apply both sublayers to tokens (n, tokens, channels)."""
+    def forward(
+        self,
+        x: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        """Apply both sublayers to tokens (n, tokens, channels); the mask has two names, of two libraries."""
         attention, mlp = BRANCHES[_kind(self.stands_for)]
-        branch = attention(self, x, *args, **kwargs)
+        branch = attention(self, x, attention_mask if attn_mask is None else attn_mask, is_causal)
         x = branch if "attention" in self.removed else x + branch
         branch = mlp(self, x)
         return branch if "mlp" in self.removed else x + branch
