@@ -29,6 +29,10 @@ class Rule:
     least: float  # the smallest effect that counts in one run; with `none` the largest that does not count
     none: bool = False  # whether the paper found no difference
 
+    def limit(self) -> str:
+        """Write the least effect."""
+        return f"{math.exp(self.least) if self.unit == TIMES else self.least:.2f}"
+
 
 @dataclass(frozen=True)
 class Effect:

@@ -60,6 +60,7 @@ def test_verdicts(effect: Effect | None, rule: Rule, expected: str) -> None:
 def test_written() -> None:
     assert Effect(1.0, -0.5, 2.5, 3).written("points") == "+1.00 (-0.50 to +2.50) points"
     assert Effect(math.log(2)).written(TIMES) == "2.00 times"
+    assert (POINTS.limit(), Rule(TIMES, math.log(1.5)).limit()) == ("1.00", "1.50")
 
 
 def test_findings_are_complete() -> None:
