@@ -283,29 +283,35 @@ def growth(repeats: int) -> None:
 
 
 def ratio(rounds: int) -> None:
-    """Processor time of one thread, the programs in turn in one process, ResNet-18 with itself."""
+    """Processor time of one thread, the programs in turn in one process, ResNet-18 with itself; then the errors."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     models, x = networks("resnet18"), images(RATIO_IMAGES)
     names = (layers(models[0]), layers(models[1]))
+    exact, _ = reference("resnet18", RATIO_IMAGES)
+    errors: dict[str, float] = {}
     seconds: dict[str, list[float]] = {program: [] for program in GROWN}
     for _ in range(rounds + 1):
         for program, done in seconds.items():
             began = time.process_time()
-            PROGRAMS[program](models, x, names, BATCH)
+            values = PROGRAMS[program](models, x, names, BATCH)
             done.append(time.process_time() - began)
+            if values is not None:
+                errors[program] = float(np.nanmax(np.abs(values - exact)))
     for program, done in seconds.items():
         low, median, high = (round(float(np.quantile(done[1:], q)), 2) for q in (0.25, 0.5, 0.75))
-        RATIO_RESULTS.put({"program": program, "rounds": rounds, "low": low, "seconds": median, "high": high})
+        record = {"program": program, "rounds": rounds, "low": low, "seconds": median, "high": high}
+        RATIO_RESULTS.put({**record, "error": errors.get(program)})
 
 
 def table() -> None:
     """Print the results as Markdown."""
-    print("| one thread | processor seconds, quartiles | times pytorch-cka |\n|---|---|---|")
+    print("| one thread | processor seconds, quartiles | times pytorch-cka | largest difference |\n|---|---|---|---|")
     timed = {row["program"]: row for row in RATIO_RESULTS.rows()}
     for program, one in timed.items():
         times = one["seconds"] / timed["pytorch-cka"]["seconds"]
-        print(f"| {program} | {one['seconds']} ({one['low']} to {one['high']}) | {times:.2f} |")
+        error = "" if one.get("error") is None else f"{one['error']:.1e}"
+        print(f"| {program} | {one['seconds']} ({one['low']} to {one['high']}) | {times:.2f} | {error} |")
     print("\n| layers | batch | program | seconds | peak MB |\n|---|---|---|---|---|")
     for one in GROWTH_RESULTS.rows():
         print(f"| {one['layers']} | {one['batch']} | {one['program']} | {one['seconds']} | {one['peak_mb']} |")
