@@ -24,7 +24,7 @@ PACKAGE = ROOT / "windvane"
 ORDER = (
     *("runtime", "errors", "version", "settings", "stop_signals", "pages", "torch_utils", "data", "evaluation"),
     *("curvature", "vision", "models", "persistence", "search", "metalearning", "export", "progress"),
-    *("inspect", "report", "automl", "cli", "__main__"),
+    *("inspect", "report", "automl", "integrations", "cli", "__main__"),
 )
 NARROWER = {
     "curvature": {"errors", "pages", "torch_utils"},
@@ -38,6 +38,8 @@ TORCH_PARTS = {"torch_utils", "curvature", "vision", "inspect"}
 HEAVY = {
     *("accelerate", "catboost", "dask", "datasets", "distributed", "lightgbm", "lightning", "matplotlib"),
     *(
+        "mlflow",
+        "onnx",
         "onnxruntime",
         "optuna",
         "PIL",

@@ -36,6 +36,7 @@ The layout; each imports only from what stands above it::
     inspect/      see inside networks: activations, CKA, attention, receptive fields, skips, probes
     report/       what a run's page shows
     automl.py     AutoClassifier, AutoRegressor, load: the story of one run
+    integrations/  MLflow
     cli/          the shell commands: parse, call, print
     __main__.py   the same by python -m windvane
 """

@@ -280,7 +280,7 @@ def test_session_is_reported(session: Path) -> None:
 
 
 def test_session_goes_on(session: Path) -> None:
-    before = json.loads(shell("leaderboard", session / "run", "--json").stdout)
+    before = json.loads(shell("leaderboard", session / "run", "--json").stdout)["trials"]
     done = shell("resume", session / "run", "--time", "60s", "--n-trials", "1")
     assert done.exit_code == 0, done.output
     assert "2 trials so far, best ROC AUC 0.9" in done.stderr

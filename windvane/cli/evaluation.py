@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from windvane.cli.common import Run, read_labelled, report_errors
+from windvane.cli.common import AsJson, Quiet, Run, open_model, print_json, read_labelled, report_errors
 
 if TYPE_CHECKING:
-    from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
+    from windvane import AutoClassifier, AutoImageClassifier
 
 Data = Annotated[
     Path | None, typer.Option(help="Rows or images to learn it from; without it the validation rows of the run.")
 ]
 Target = Annotated[str | None, typer.Option(help="Column of the data that was learned; not for images.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def evaluate(
@@ -30,22 +29,26 @@ def evaluate(
     metric: Annotated[
         list[str] | None, typer.Option(help="Metric in place of the usual ones; may be repeated.")
     ] = None,
-    as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option(help="Page to write, too; ends in .html.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print how well a model predicts rows with a known target."""
-    with report_errors():
-        from windvane import load
+    with report_errors(as_json=as_json):
         from windvane.pages.html_builder import check_path
 
         if out is not None:
             check_path(out)
-        model: Any = load(run)
+        model: Any = open_model(run, quiet=quiet)
         X, y, sample_weight = read_labelled(model, table, target, weight)
         found = model.evaluate(X, y, by=by, sample_weight=sample_weight, metrics=metric)
-        typer.echo(found.to_json() if as_json else str(found))
-        if out is not None:
-            typer.echo(f"page: {found.report(out)}", err=True)
+        page = None if out is None else found.report(out)
+        if as_json:
+            print_json({**found.to_dict(), **({} if page is None else {"page": page})})
+            return
+        typer.echo(found)
+        if page is not None and not quiet:
+            typer.echo(f"page: {page}", err=True)
 
 
 def threshold(
@@ -63,12 +66,13 @@ def threshold(
     data: Data = None,
     target: Target = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Choose the probability above which the positive class is predicted, and keep it with the model.
 
     Without an option it prints the threshold in force.
     """
-    with report_errors():
+    with report_errors(as_json=as_json):
         from windvane.automl import keep_decision
         from windvane.errors import InputError
 
@@ -76,7 +80,7 @@ def threshold(
         given = [option for option, one in goals.items() if one is not None] + ["--reset"] * reset
         if len(given) > 1:
             raise InputError(f"{' and '.join(given)} exclude each other.")
-        model = _load_classifier(run, "threshold")
+        model = _load_classifier(run, "threshold", quiet)
         if reset or value is not None:
             model.set_threshold(value)
         elif given:
@@ -87,8 +91,7 @@ def threshold(
             keep_decision(model, run)
         tuning = model.tuning_ if given else None
         if as_json:
-            found = {"threshold": model.threshold_} if tuning is None else tuning.to_json()
-            typer.echo(json.dumps(found, indent=1))
+            print_json({"threshold": model.threshold_} if tuning is None else tuning.to_json())
         elif tuning is not None and tuning.n_rows:
             typer.echo(tuning)
         elif model.threshold_ is not None:
@@ -103,23 +106,28 @@ def calibrate(
     method: Annotated[str, typer.Option(help="auto, none, temperature, isotonic or venn_abers.")] = "auto",
     data: Data = None,
     target: Target = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make the probabilities of a model agree with frequencies, and keep that with the model."""
-    with report_errors():
+    with report_errors(as_json=as_json):
         from windvane.automl import keep_decision
 
-        model = _load_classifier(run, "calibrate")
+        model = _load_classifier(run, "calibrate", quiet)
         X, y, _ = (None, None, None) if data is None else read_labelled(model, data, target)
         found = model.calibrate(method, X=X, y=y)
         keep_decision(model, run)
-        typer.echo(found)
+        if as_json:
+            print_json(asdict(found))
+        else:
+            typer.echo(found)
 
 
-def _load_classifier(run: Path, command: str) -> AutoClassifier | AutoImageClassifier:
-    from windvane import AutoRegressor, load
+def _load_classifier(run: Path, command: str, quiet: bool) -> AutoClassifier | AutoImageClassifier:
+    from windvane import AutoRegressor
     from windvane.errors import InputError
 
-    model: AutoClassifier | AutoRegressor | AutoImageClassifier = load(run)
+    model = open_model(run, quiet=quiet)
     if isinstance(model, AutoRegressor):
         raise InputError(f"{command} is for classes, but {str(run)!r} predicts a number.")
     return model

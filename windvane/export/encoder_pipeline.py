@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from operator import methodcaller
 from typing import Any
 
@@ -19,9 +20,19 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
+from windvane.runtime.columns.column_values import vocabulary_index
 from windvane.runtime.columns.encoder import Encoder
 
 Steps = list[tuple[str, Any]]
+
+
+def category_texts(vocabulary: tuple[str, ...]) -> dict[str, float]:
+    """Return the code of each text that stands for a level of a category; 1 is also called 1.0, beside missing ones."""
+    codes = vocabulary_index(vocabulary)
+    for text in vocabulary:
+        if re.fullmatch(r"-?\d{1,18}", text):
+            codes.setdefault(str(float(text)), codes[text])
+    return codes
 
 
 def encoder_steps(encoder: Encoder, *, sparse: bool) -> Steps:

@@ -14,10 +14,8 @@ that were fitted to a toy table, whose learned attributes are then replaced; see
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,13 +30,13 @@ from sklearn.preprocessing import FunctionTransformer, TargetEncoder
 
 from windvane.errors import InputError
 from windvane.export.builders import BUILDERS, Kept, linear_classifier, model_steps
+from windvane.export.encoder_pipeline import category_texts
+from windvane.export.selection import Language, SelectAgain, choose_members
 from windvane.persistence import Predictor
-from windvane.runtime.columns.column_values import MISSING_TEXTS, vocabulary_index
+from windvane.runtime.columns.column_values import MISSING_TEXTS
 from windvane.runtime.columns.schema import Column, Schema
 from windvane.runtime.models.fitted import FittedModel
 
-# Selects an ensemble without some families and some trials; None where that cannot be done.
-SelectAgain = Callable[[Collection[str], Collection[int]], Predictor | None]
 # What missing values are called when they are made texts.
 _MISSING_NAMES = frozenset(("nan", "None", "<NA>", "NaT"))
 
@@ -50,31 +48,15 @@ def to_sklearn(predictor: Predictor, select_again: SelectAgain = lambda families
     and a warning states its loss; where it returns None, the member is left out of this one. InputError if no member is
     left, or if the table itself cannot be expressed.
     """
-    obstacles, left_out = _table_obstacles(predictor), _left_out(predictor)
-    if left_out and not obstacles:
-        other = _expressible(predictor, select_again)
-        named = "; ".join(f"{name}: {reason}" for name, reason in left_out.values())
-        text = f"scikit-learn cannot express {len(left_out)} of {len(predictor.models)} members ({named}). "
-        if other is not None:
-            metric, losses = predictor.metric, (other.ensemble.loss, predictor.ensemble.loss)
-            scores = [f"{metric.score(loss):.5g} (loss {loss:.5g})" for loss in losses]
-            text += (
-                f"A second ensemble without them was selected on the validation rows: {metric.name} {scores[0]} there, "
-                f"{scores[1]} for the whole ensemble. export(folder) keeps all members."
-            )
-            predictor, left_out = other, {}
-        elif len(left_out) < len(predictor.models):
-            text += (
-                "The converted ensemble leaves them out, so it predicts differently, with a loss that is not known "
-                "here: only a run directory with its data has the predictions to select another ensemble on. "
-                "export(folder) keeps all members."
-            )
-            predictor = _only(predictor, [i for i in range(len(predictor.models)) if i not in left_out])
-            left_out = {}
-        if not left_out:
-            warnings.warn(text, UserWarning, stacklevel=3)
-    if obstacles or left_out:
-        reasons = [*obstacles, *dict.fromkeys(reason for _, reason in left_out.values())]
+    obstacles = _table_obstacles(predictor)
+    if obstacles:
+        reasons = [reason for _, reason in _LANGUAGE.left_out(predictor).values()]
+    else:
+        predictor, text, reasons = choose_members(predictor, select_again, _LANGUAGE)
+        if text is not None:
+            warnings.warn(text, UserWarning, stacklevel=4)
+    if obstacles or reasons:
+        reasons = [*obstacles, *dict.fromkeys(reasons)]
         raise InputError(
             f"scikit-learn cannot say this model: {'; '.join(reasons)}. export(folder) may: see docs/guide/export.md."
         )
@@ -87,44 +69,6 @@ def to_sklearn(predictor: Predictor, select_again: SelectAgain = lambda families
     label = predictor.classes[1:].tolist()[0]
     whole = FixedThresholdClassifier(frozen, threshold=threshold, pos_label=label, response_method="predict_proba")
     return whole.fit(np.zeros((2, 1)), predictor.classes)
-
-
-def _left_out(predictor: Predictor) -> dict[int, tuple[str, str]]:
-    """Position -> name and reason of each member that scikit-learn cannot express."""
-    found = {}
-    for i, (member, models) in enumerate(zip(predictor.ensemble.members, predictor.models, strict=True)):
-        reason = _member_obstacle(predictor, member.family, models)
-        if reason is not None:
-            found[i] = f"{member.family} #{member.number} (weight {member.weight:.2f})", reason
-    return found
-
-
-def _expressible(predictor: Predictor, select_again: SelectAgain) -> Predictor | None:
-    """Select ensembles until scikit-learn can express every member."""
-    families: set[str] = set()
-    numbers: set[int] = set()
-    found: Predictor | None = predictor
-    while found is not None and (left_out := _left_out(found)):
-        for i in left_out:
-            member, models = found.ensemble.members[i], found.models[i]
-            numbers.add(member.number)
-            if _family_obstacle(found, member.family, models) is not None:
-                families.add(member.family)
-        found = select_again(families, numbers)
-    return None if found is None or _table_obstacles(found) else found
-
-
-def _only(predictor: Predictor, kept: Sequence[int]) -> Predictor:
-    """Return the predictor with some members alone, their weights scaled to sum 1."""
-    members = [predictor.ensemble.members[i] for i in kept]
-    total = sum(member.weight for member in members)
-    scaled = tuple(replace(member, weight=member.weight / total) for member in members)
-    return replace(
-        predictor,
-        ensemble=replace(predictor.ensemble, members=scaled),
-        models=[predictor.models[i] for i in kept],
-        folders=[predictor.folders[i] for i in kept],
-    )
 
 
 def _table_obstacles(predictor: Predictor) -> list[str]:
@@ -174,6 +118,9 @@ def _family_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -
     return None
 
 
+_LANGUAGE = Language("scikit-learn", _member_obstacle, _family_obstacle)
+
+
 def _front(schema: Schema) -> ColumnTransformer:
     """Turn a table into numbers and category codes, as `Schema.transform` does."""
     used = [(column, place) for place, column in enumerate(schema.columns) if column.kind != "dropped"]
@@ -204,10 +151,7 @@ def _numbers(named: bool) -> Pipeline:
 
 def _category(column: Column) -> Pipeline:
     """Look texts up: a TargetEncoder maps each level to a number, here to its code."""
-    codes = vocabulary_index(column.vocabulary)
-    for text in column.vocabulary:
-        if re.fullmatch(r"-?\d{1,18}", text):
-            codes.setdefault(str(float(text)), codes[text])  # what 1 is called beside missing values: 1.0
+    codes = category_texts(column.vocabulary)
     codes |= dict.fromkeys(MISSING_TEXTS - set(codes), np.nan)
     levels: NDArray[np.object_] = np.array(list(codes), dtype=object)
     toy = np.array([[levels[0]], [levels[0]]], dtype=object)
