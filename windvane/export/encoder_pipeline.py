@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse as sp
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import (
@@ -33,6 +35,18 @@ def category_texts(vocabulary: tuple[str, ...]) -> dict[str, float]:
         if re.fullmatch(r"-?\d{1,18}", text):
             codes.setdefault(str(float(text)), codes[text])
     return codes
+
+
+def arrays_inside(model: Any) -> Any:
+    """Return a model whose steps pass arrays on, whatever output is set for transformers, globally or around it."""
+    if isinstance(model, Pipeline):
+        model = Pipeline([(name, arrays_inside(step)) for name, step in model.steps])
+        return model.set_output(transform="default")
+    if isinstance(model, FrozenEstimator):
+        return FrozenEstimator(arrays_inside(model.estimator))
+    if isinstance(model, TransformedTargetRegressor):
+        model.regressor_ = arrays_inside(model.regressor_)
+    return model
 
 
 def encoder_steps(encoder: Encoder, *, sparse: bool) -> Steps:

@@ -30,7 +30,7 @@ from sklearn.preprocessing import FunctionTransformer, TargetEncoder
 
 from windvane.errors import InputError
 from windvane.export.builders import BUILDERS, Kept, linear_classifier, model_steps
-from windvane.export.encoder_pipeline import category_texts
+from windvane.export.encoder_pipeline import arrays_inside, category_texts
 from windvane.export.selection import Language, SelectAgain, choose_members
 from windvane.persistence import Predictor
 from windvane.runtime.columns.column_values import MISSING_TEXTS
@@ -132,24 +132,25 @@ def _front(schema: Schema) -> ColumnTransformer:
         steps.append(("numbers", _numbers(schema.named), where["number"]))
     categories = [column for column, _ in used if column.kind == "category"]
     for column, key in zip(categories, where["category"], strict=True):
-        steps.append((f"category {column.name}", FrozenEstimator(_category(column)), [key]))
+        steps.append((f"category {column.name}", _category(column), [key]))
     # Two rows of the right kind, for scikit-learn to learn the names from.
     row = [column.vocabulary[0] if column.kind == "category" else 0.0 for column in schema.columns]
     toy = pd.DataFrame([row, row], columns=schema.feature_names if schema.named else None)
-    return ColumnTransformer(steps, sparse_threshold=0.0).fit(toy if schema.named else toy.to_numpy(dtype=object))
+    front = ColumnTransformer(steps, sparse_threshold=0.0, verbose_feature_names_out=False)
+    return front.fit(toy if schema.named else toy.to_numpy(dtype=object))
 
 
-def _numbers(named: bool) -> Pipeline:
+def _numbers(named: bool) -> FunctionTransformer:
     """Read numbers as float64; what is missing or infinite is NaN."""
     if named:
         read = FunctionTransformer(pd.DataFrame.to_numpy, kw_args={"dtype": "float64", "na_value": np.nan})
     else:
         read = FunctionTransformer(np.asarray, kw_args={"dtype": "float64"})
     nan = {"nan": np.nan, "posinf": np.nan, "neginf": np.nan}
-    return Pipeline([("read", read), ("infinite", FunctionTransformer(np.nan_to_num, kw_args=nan))])
+    return _as_function(Pipeline([("read", read), ("infinite", FunctionTransformer(np.nan_to_num, kw_args=nan))]))
 
 
-def _category(column: Column) -> Pipeline:
+def _category(column: Column) -> FunctionTransformer:
     """Look texts up: a TargetEncoder maps each level to a number, here to its code."""
     codes = category_texts(column.vocabulary)
     codes |= dict.fromkeys(MISSING_TEXTS - set(codes), np.nan)
@@ -158,7 +159,12 @@ def _category(column: Column) -> Pipeline:
     lookup = TargetEncoder(categories=[levels], target_type="continuous").fit(toy, [0.0, 1.0])
     lookup.encodings_, lookup.target_mean_ = [np.array(list(codes.values()))], float(len(column.vocabulary))
     text = FunctionTransformer(np.asarray, kw_args={"dtype": "str"})
-    return Pipeline([("text", text), ("strip", FunctionTransformer(np.strings.strip)), ("code", lookup)])
+    return _as_function(Pipeline([("text", text), ("strip", FunctionTransformer(np.strings.strip)), ("code", lookup)]))
+
+
+def _as_function(pipeline: Pipeline) -> FunctionTransformer:
+    """Make one step, with arrays inside, whose output has the names of its input where frames are asked for."""
+    return FunctionTransformer(arrays_inside(pipeline).transform, feature_names_out="one-to-one")
 
 
 def _back(predictor: Predictor) -> list[tuple[str, Any]]:
@@ -167,7 +173,7 @@ def _back(predictor: Predictor) -> list[tuple[str, Any]]:
     for member, folds, folders in zip(predictor.ensemble.members, predictor.models, predictor.folders, strict=True):
         for i, (model, folder) in enumerate(zip(folds, folders, strict=True)):
             steps = model_steps(Kept(model, folder, predictor.task, member.family))
-            models.append((f"{member.family} {member.number}.{i}", FrozenEstimator(Pipeline(steps))))
+            models.append((f"{member.family} {member.number}.{i}", _on_arrays(steps)))
             weights.append(member.weight / len(folders))
     if predictor.classes is None:
         return [("vote", VotingRegressor(models, weights=weights).fit(np.zeros((2, 1)), [0.0, 1.0]))]
@@ -181,9 +187,15 @@ def _back(predictor: Predictor) -> list[tuple[str, Any]]:
     slopes = np.eye(len(predictor.classes)) / temperature
     if len(slopes) == 2:
         slopes = slopes[1:] - slopes[:1]
-    return [
+    steps = [
         ("vote", one),  # as a transformer, which gives the probabilities
         ("clip", FunctionTransformer(np.clip, kw_args={"a_min": 1e-15, "a_max": 1.0})),
         ("log", FunctionTransformer(np.log)),
         ("temperature", linear_classifier(slopes, np.zeros(len(slopes)), predictor.classes)),
     ]
+    return [("vote", _on_arrays(steps))]
+
+
+def _on_arrays(steps: list[tuple[str, Any]]) -> Any:
+    """Make a fitted model that computes with arrays, also of a frame."""
+    return FrozenEstimator(arrays_inside(Pipeline([("array", FunctionTransformer(np.asarray)), *steps])))

@@ -26,6 +26,7 @@ from windvane.export.selection import Language, SelectAgain, choose_members
 from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Table
+from windvane.runtime.models.fitted import FittedModel
 from windvane.version import VERSION
 
 TOLERANCE = 1e-5  # of a probability; of a number relative to its size, where that is above 1
@@ -92,6 +93,7 @@ def _build(predictor: Predictor) -> Any:
     blend, encoded = None, dict[Any, str]()
     for member, models in zip(predictor.ensemble.members, predictor.models, strict=True):
         for model in models:
+            assert isinstance(model, FittedModel)
             found = predict(graph, model, encode(graph, columns, model.encoder, encoded))
             share = graph.add("Mul", found, member.weight / len(models))
             blend = share if blend is None else graph.add("Add", blend, share)

@@ -64,7 +64,7 @@ class Graph:
     def add(
         self, op: str, *inputs: Any, attributes: Mapping[str, Any] | None = None, domain: str = "", output: str = ""
     ) -> str:
-        """Add a node; an input that is no name of a tensor becomes a constant."""
+        """Add a node; an input that is not a name, but an array or a number, becomes a constant."""
         from onnx import helper
 
         names = [one if isinstance(one, str) else self.constant(one) for one in inputs]

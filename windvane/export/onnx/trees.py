@@ -167,11 +167,11 @@ def of_lightgbm(booster: Any, best_iteration: int) -> tuple[Trees, str]:
         return node["split_feature"], AT_MOST, threshold, bool(missing_true), *sides
 
     for i, tree in enumerate(content["tree_info"]):
-        trees.add(
-            tree["tree_structure"],
-            branch_of,
-            lambda node, place=i % k: [node["leaf_value"] if j == place else 0.0 for j in range(k)],
-        )
+
+        def leaf_of(node: Any, place: int = i % k) -> list[float]:
+            return [node["leaf_value"] if j == place else 0.0 for j in range(k)]
+
+        trees.add(tree["tree_structure"], branch_of, leaf_of)
     return trees, content["objective"]
 
 
@@ -200,7 +200,10 @@ def of_catboost(booster: Any, best_iteration: int, n_values: int) -> tuple[Trees
             border = float(np.float32(splits[level]["border"]))
             return feature, GREATER, border, treatments[feature] == "AsTrue", passed, (level + 1, leaf)
 
-        trees.add((0, 0), branch_of, lambda node, values=values: values[node[1]])
+        def leaf_of(node: tuple[int, int], values: list[list[float]] = values) -> list[float]:
+            return values[node[1]]
+
+        trees.add((0, 0), branch_of, leaf_of)
     return trees, np.broadcast_to(np.asarray(bias, dtype=np.float64), (n_values,))
 
 
