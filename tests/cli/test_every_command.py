@@ -104,11 +104,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-FIT = "fit train.csv --target label --out run --n-trials 1 --families linear --seed 0 --time 1m --test test.csv"
+FIT = "fit train.csv --target label --out run --n-trials 1 --families linear --seed 0 --time 10m --test test.csv"
 # Command line and the names in its object, in the order of a session.
 SESSION = [
     ("describe train.csv --target label --out data.html", {"rows", "columns", "target", "issues", "notes", "page"}),
     (f"{FIT} --jobs 1", {"run", "metric", "validation_score", "test_score", "members", "trials"}),
+    ("resume run --time 10m --n-trials 1", {"run", "metric", "validation_score", "test_score", "members", "trials"}),
     ("leaderboard run --test test.csv --target label", {"metric", "trials"}),
     ("evaluate run test.csv --target label", {"metric", "n_rows", "metrics", "classes", "threshold"}),
     ("threshold run", {"threshold"}),
@@ -118,8 +119,9 @@ SESSION = [
     ("predict run test.csv --out - --proba", {"predictions"}),
     ("explain run test.csv --time 1s", {"rows"}),
     ("export run --out exported", {"folder"}),
+    ("export run --out model.onnx --format onnx", {"file"}),
+    ("export run --out study.db --format optuna", {"file"}),
     ("report run --out page.html --test test.csv --target label", {"page"}),
-    ("resume run --time 1m --n-trials 1", {"run", "metric", "validation_score", "test_score", "members", "trials"}),
 ]
 
 
@@ -155,7 +157,6 @@ def test_an_interrupted_search_is_one_object(folder: Path) -> None:
     )
     assert process.stderr is not None
     process.stderr.readline()  # what it has guessed
-    process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
