@@ -35,7 +35,7 @@ def shell(*words: object) -> Any:
 
 def test_every_command_is_here() -> None:
     assert set(COMMANDS) == set(EXAMPLES)
-    assert len(COMMANDS) == 16
+    assert len(COMMANDS) == 18
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -118,9 +118,11 @@ SESSION = [
     ("predict run test.csv --out predictions.csv", {"file", "rows", "rows_with_errors"}),
     ("predict run test.csv --out - --proba", {"predictions"}),
     ("explain run test.csv --time 1s", {"rows"}),
+    ("importance run test.csv --target label --repeats 1", {"metric", "columns"}),
     ("export run --out exported", {"folder"}),
     ("export run --out model.onnx --format onnx", {"file"}),
     ("export run --out study.db --format optuna", {"file"}),
+    ("compact run", {"run", "bytes", "bytes_before"}),
     ("report run --out page.html --test test.csv --target label", {"page"}),
 ]
 

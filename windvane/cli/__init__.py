@@ -7,6 +7,7 @@ imported inside the commands, so that help appears at once.
 
 from __future__ import annotations
 
+import gc
 import warnings
 from typing import Annotated
 
@@ -15,6 +16,9 @@ import typer
 from windvane.cli import data, evaluation, images, portfolio, tables
 from windvane.cli.common import Commands
 from windvane.cli.examples import examples_text
+
+# Objects between two garbage collections: importing the libraries makes some hundred thousand, and no garbage.
+IMPORTED = 50_000
 
 app = typer.Typer(
     cls=Commands,
@@ -25,8 +29,8 @@ app = typer.Typer(
 )
 for command in (
     *(data.describe, tables.fit, images.train, images.finetune, tables.predict, tables.leaderboard),
-    *(evaluation.evaluate, evaluation.threshold, evaluation.calibrate, tables.explain, tables.export, tables.resume),
-    *(tables.report, images.inspect),
+    *(evaluation.evaluate, evaluation.threshold, evaluation.calibrate, evaluation.importance, tables.explain),
+    *(tables.export, tables.resume, tables.compact, tables.report, images.inspect),
 ):
     app.command(epilog=examples_text(command.__name__))(command)
 app.add_typer(portfolio.app, name="portfolio")
@@ -47,5 +51,6 @@ def options(
 
 def main() -> None:
     """Run the command line."""
+    gc.set_threshold(IMPORTED)
     warnings.formatwarning = lambda message, *_: f"windvane: warning: {message}\n"
     app(prog_name="windvane")

@@ -205,6 +205,13 @@ def take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.
     return frame.drop(columns=list(given.values())), {option: frame[name] for option, name in given.items()}
 
 
+def parse_time(time: str) -> float:
+    """Read the option --time."""
+    from windvane.settings import parse_seconds
+
+    return parse_seconds(time, "--time")
+
+
 def holds_network(run: Path) -> bool:
     """Whether a run is that of a network; torch is loaded for these alone."""
     import json

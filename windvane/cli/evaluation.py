@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from windvane.cli.common import AsJson, Quiet, Run, open_model, print_json, read_labelled, report_errors
+from windvane.cli.common import (
+    AsJson,
+    Quiet,
+    Run,
+    open_model,
+    parse_time,
+    print_json,
+    read_labelled,
+    read_pairs,
+    report_errors,
+)
 
 if TYPE_CHECKING:
     from windvane import AutoClassifier, AutoImageClassifier
@@ -49,6 +59,51 @@ def evaluate(
         typer.echo(found)
         if page is not None and not quiet:
             typer.echo(f"page: {page}", err=True)
+
+
+def importance(
+    run: Run,
+    table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows with their target, best those not trained on.")],
+    *,
+    target: Annotated[str, typer.Option(help="Column of the data that was learned.")],
+    group: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=COLUMN,COLUMN", help="Columns that count as one, as in place=zip,city; repeatable."),
+    ] = None,
+    correlated: Annotated[
+        bool, typer.Option("--correlated", help="Numbers with rank correlations from 0.8 count as one.")
+    ] = False,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Train again without each column, instead of shuffling it.")
+    ] = False,
+    repeats: Annotated[int, typer.Option(help="Shuffles of each column.")] = 5,
+    time: Annotated[str, typer.Option(help="For how long: seconds, or as in 60s, 10m.")] = "1m",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Print how much the score drops when a column, or a group of columns, is shuffled or left out."""
+    with report_errors(as_json=as_json):
+        from windvane.errors import InputError, check_integer
+        from windvane.evaluation.evaluation import records
+
+        if group and correlated:
+            raise InputError("--group and --correlated do not go together. Allowed: one of them.")
+        check_integer("--repeats", repeats)
+        groups = {name: columns.split(",") for name, columns in read_pairs("--group", group).items()}
+        model: Any = open_model(run, quiet=quiet)
+        X, y, _ = read_labelled(model, table, target)
+        found = model.feature_importance(
+            X,
+            y,
+            n_repeats=repeats,
+            time_budget=parse_time(time),
+            groups="correlated" if correlated else groups or None,
+            method="drop" if drop else "shuffle",
+        )
+        if as_json:
+            print_json({"metric": model.predictor_.metric.name, "columns": records(found.reset_index())})
+        else:
+            typer.echo(found.to_string(float_format=lambda value: f"{value:.5g}"))
 
 
 def threshold(

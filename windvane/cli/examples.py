@@ -87,6 +87,12 @@ EXAMPLES: Mapping[str, Examples] = {
             "windvane calibrate run --data calibration.csv --target churn",
         ),
     ),
+    "importance": (
+        ("How much the score needs each column", "windvane importance run test.csv --target churn"),
+        ("Columns that say the same count as one", "windvane importance run test.csv --target churn --correlated"),
+        ("Some columns together", "windvane importance run test.csv --target churn --group place=zip,city"),
+        ("Train again without each column", "windvane importance run test.csv --target churn --drop --time 10m"),
+    ),
     "explain": (
         ("How much each column moves each prediction", "windvane explain run customers.csv"),
         (
@@ -104,6 +110,11 @@ EXAMPLES: Mapping[str, Examples] = {
         ("Ten minutes more", "windvane resume run --time 10m"),
         ("Five trials more", "windvane resume run --time 1h --n-trials 5"),
         ("For a program", "windvane resume run --time 10m --json --quiet"),
+    ),
+    "compact": (
+        ("Delete what the ensemble does not need", "windvane compact run"),
+        ("Then it goes on with new trials", "windvane resume run --time 10m"),
+        ("For a program", "windvane compact run --json"),
     ),
     "report": (
         ("A page about the run", "windvane report run"),

@@ -33,8 +33,9 @@ from windvane.export.builders import BUILDERS, Kept, linear_classifier, model_st
 from windvane.export.encoder_pipeline import arrays_inside, category_texts
 from windvane.export.selection import Language, SelectAgain, choose_members
 from windvane.persistence import Predictor
+from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.column_values import MISSING_TEXTS
-from windvane.runtime.columns.schema import Column, Schema
+from windvane.runtime.columns.schema import Schema
 from windvane.runtime.models.fitted import FittedModel
 
 # What missing values are called when they are made texts.
@@ -77,6 +78,8 @@ def _table_obstacles(predictor: Predictor) -> list[str]:
     schema, ensemble = predictor.schema, predictor.ensemble
     if schema.n_sparse:
         found.append("the table is sparse")
+    if schema.lags is not None:
+        found.append("lags, which are found among other rows")
     for kind in ("date", "duration", "text"):
         names = [repr(column.name) for column in schema.columns if column.kind == kind]
         if names:

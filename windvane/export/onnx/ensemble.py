@@ -74,6 +74,8 @@ _LANGUAGE = Language("ONNX", _family_obstacle, _family_obstacle)
 def _table_obstacles(schema: Schema) -> list[str]:
     """Name what a graph has no node for in the columns."""
     found = ["the table is sparse"] if schema.n_sparse else []
+    if schema.lags is not None:
+        found.append("lags, which are found among other rows")
     for kind in ("date", "duration", "text"):
         names = [repr(column.name) for column in schema.columns if column.kind == kind]
         if names:
