@@ -101,6 +101,7 @@ def fit(
     keep_ids: Annotated[
         bool, typer.Option("--keep-ids", help="Learn from columns that look like identifiers, too.")
     ] = False,
+    report: Annotated[bool, typer.Option("--report", help="Write the page of the run, report.html in --out.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -122,6 +123,7 @@ def fit(
                 policy=policy,
                 families=None if families is None else [name.strip() for name in families.split(",")],
                 portfolio=portfolio,
+                n_trials=n_trials,
                 run_dir=out,
                 random_state=seed,
                 verbose=0 if quiet else 1,
@@ -134,10 +136,11 @@ def fit(
             }
             of_tables |= {"--gap": gap, "--embargo": embargo, "--max-train-size": max_train_size}
             of_tables |= {"--test-size": test_size, "--lags": lags, "--lag-of": lag_of, "--lag-by": lag_by}
-            of_tables |= {"--positive": positive, "--type": types, "--date-format": date_formats}
+            of_tables |= {"--positive": positive, "--type": types, "--date-format": date_formats, "--ignore": ignore}
+            of_tables |= {"--id": id_column, "--keep-ids": keep_ids or None}
             _refuse_options(of_tables)
             images.fit(train, groups=_image_groups(train, groups), valid=valid)
-            _print_result(images, out, as_json)
+            _print_result(images, out, as_json, report)
             return
         _refuse_options({"--valid": valid, "--weights": weights}, "images, whose TRAIN has no --target")
         import pandas as pd
@@ -192,7 +195,7 @@ def fit(
             column_types=read_pairs("--type", types) or None,
             date_formats=read_pairs("--date-format", date_formats) or None,
         )
-        _print_result(model, out, as_json)
+        _print_result(model, out, as_json, report)
 
 
 def predict(
@@ -310,9 +313,13 @@ def explain(
 ) -> None:
     """Say how much each column moves each prediction (Shapley values)."""
     with report_errors(as_json=as_json):
+        from windvane import AutoImageClassifier
         from windvane.data.files import read_frame
+        from windvane.errors import InputError
 
         model = open_model(run, quiet=quiet)
+        if isinstance(model, AutoImageClassifier):
+            raise InputError("explain is for tables; the report on a run of images shows what its model looks at.")
         texts = model.predictor_.schema.text_columns
         rows = None if background is None else read_frame(background, texts)
         found = model.explain(read_frame(table, texts), label=label, background=rows, time_budget=parse_time(time))
@@ -522,7 +529,9 @@ def _choose_task(task: str | None, target: pd.Series, quiet: bool) -> str:
     return task
 
 
-def _print_result(model: AutoClassifier | AutoRegressor | AutoImageClassifier, run: Path, as_json: bool) -> None:
+def _print_result(
+    model: AutoClassifier | AutoRegressor | AutoImageClassifier, run: Path, as_json: bool, with_report: bool = False
+) -> None:
     from windvane.evaluation.evaluation import records
     from windvane.evaluation.score_text import natural_score, score_text
 
@@ -532,7 +541,9 @@ def _print_result(model: AutoClassifier | AutoRegressor | AutoImageClassifier, r
         if hasattr(model, "test_score_"):
             scores["test_score"] = natural_score(metric, model.test_score_)
         board = records(model.leaderboard().reset_index())
-        print_json({"run": run, "metric": metric.name, **scores, "members": len(ensemble.members), "trials": board})
+        page = {"page": model.report(run / "report.html")} if with_report else {}
+        found = {"run": run, "metric": metric.name, **scores, "members": len(ensemble.members), "trials": board}
+        print_json({**found, **page})
         return
     typer.echo(_as_text(model.leaderboard().head(LEADERBOARD_ROWS), metric))
     n = len(ensemble.members)
@@ -544,6 +555,8 @@ def _print_result(model: AutoClassifier | AutoRegressor | AutoImageClassifier, r
             f"test {score_text(metric, natural_score(metric, model.test_score_))} on rows that chose nothing{about}"
         )
     typer.echo(f"kept in {run}")
+    if with_report:
+        typer.echo(f"report: {model.report(run / 'report.html')}")
 
 
 def _as_text(board: pd.DataFrame, metric: Metric) -> str:
