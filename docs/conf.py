@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import re
+import textwrap
 import tokenize
 from collections.abc import Mapping
 from io import StringIO
@@ -145,6 +146,7 @@ def add_commands(app: Sphinx, page: str, source: list[str]) -> None:
     for name, command in group.commands.items():  # type: ignore[attr-defined]
         arguments = [one for one in command.params if one.param_type_name == "argument"]
         options = [one for one in command.params if one.param_type_name == "option"]
+        examples = (command.epilog or "").replace("\b\n", "").removeprefix("Examples:\n")
         usage = " ".join(one.metavar if one.required else f"[{one.metavar}]" for one in arguments)
         words = re.sub(r"--[a-z][\w-]*", r"`\g<0>`", command.help or "")
         source[0] += f"\n## windvane {name}\n\n{words}\n\n```console\nwindvane {name} {usage} [OPTIONS]\n```\n\n"
@@ -157,6 +159,8 @@ def add_commands(app: Sphinx, page: str, source: list[str]) -> None:
             default = "required" if one.required else "" if plain else f"`{one.default}`"
             words = re.sub(r"--[a-z][\w-]*", r"`\g<0>`", one.help or "")
             source[0] += f"| {flags} | {default} | {words} |\n"
+        if examples:
+            source[0] += f"\n```console\n{textwrap.dedent(examples)}\n```\n"
 
 
 def setup(app: Sphinx) -> None:

@@ -24,7 +24,7 @@ PACKAGE = ROOT / "windvane"
 ORDER = (
     *("runtime", "errors", "version", "settings", "stop_signals", "pages", "torch_utils", "data", "evaluation"),
     *("curvature", "vision", "models", "persistence", "search", "metalearning", "export", "progress"),
-    *("inspect", "report", "automl", "serve", "cli", "__main__"),
+    *("inspect", "report", "automl", "integrations", "serve", "cli", "__main__"),
 )
 NARROWER = {
     "curvature": {"errors", "pages", "torch_utils"},
@@ -40,6 +40,8 @@ WEB_PARTS = {"serve"}
 HEAVY = {
     *("accelerate", "catboost", "dask", "datasets", "distributed", "lightgbm", "lightning", "matplotlib"),
     *(
+        "mlflow",
+        "onnx",
         "onnxruntime",
         "optuna",
         "PIL",

@@ -9,7 +9,8 @@ from __future__ import annotations
 import shutil
 import time as clock
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, NoReturn, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -93,8 +95,18 @@ from windvane.stop_signals import StopRequest, stop_on_signal
 
 _NOT_FOR_CLASSES = "predict_interval is for numbers. Allowed for classes: predict_set."
 
-# NumPy's own settings, whatever the user's session has set.
-_numpy_defaults = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
+
+@contextmanager
+def _own_settings() -> Iterator[None]:
+    """Run with the settings that NumPy and scikit-learn come with, whatever the user's session has set.
+
+    Worker processes have these; with frames as output (``transform_output``) estimators would not predict the same.
+    """
+    with (
+        np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"),
+        config_context(transform_output="default", enable_metadata_routing=False, assume_finite=False),
+    ):
+        yield
 
 
 class AutoML(BaseEstimator):
@@ -142,7 +154,7 @@ class AutoML(BaseEstimator):
         self.scheduler = scheduler
         self.keep_ids = keep_ids
 
-    @_numpy_defaults
+    @_own_settings()
     def fit(
         self,
         X: Any,
@@ -287,7 +299,7 @@ class AutoML(BaseEstimator):
             if directory is not None:
                 directory.unlock()
 
-    @_numpy_defaults
+    @_own_settings()
     def resume(
         self,
         time_budget: float | str | None = None,
@@ -342,7 +354,7 @@ class AutoML(BaseEstimator):
             directory.unlock()
         return self
 
-    @_numpy_defaults
+    @_own_settings()
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict labels or numbers.
 
@@ -358,7 +370,7 @@ class AutoML(BaseEstimator):
         """
         return self._predictor.predict_table(self._to_table(X))
 
-    @_numpy_defaults
+    @_own_settings()
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Evaluate the ensemble with the run's metric.
 
@@ -378,7 +390,7 @@ class AutoML(BaseEstimator):
         predictions = Predictions.of_test(predictor, X, y, sample_weight, owner=type(self).__name__)
         return natural_score(predictor.metric, predictions.score(predictor.metric))
 
-    @_numpy_defaults
+    @_own_settings()
     def refit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
         """Train the ensemble's configurations once on all rows, instead of averaging the models of the folds.
 
@@ -449,7 +461,7 @@ class AutoML(BaseEstimator):
         self.predictor_ = replace(predictor, schema=schema)
         return self
 
-    @_numpy_defaults
+    @_own_settings()
     def evaluate(
         self,
         X: Any,
@@ -504,7 +516,7 @@ class AutoML(BaseEstimator):
             seed=random_state,
         )
 
-    @_numpy_defaults
+    @_own_settings()
     def leaderboard(self, X_test: Any = None, y_test: Any = None) -> pd.DataFrame:
         """Rank all trials of the run, and a constant prediction.
 
@@ -554,7 +566,7 @@ class AutoML(BaseEstimator):
             raise RunError(f"There are no losses over time. {self._where_the_run_is()}")
         return performance_over_time(self.curve_, metric)
 
-    @_numpy_defaults
+    @_own_settings()
     def feature_importance(
         self,
         X: Any,
@@ -619,7 +631,7 @@ class AutoML(BaseEstimator):
                 predict_without=without,
             )
 
-    @_numpy_defaults
+    @_own_settings()
     def explain(
         self, X: Any, *, label: Any = None, background: Any = None, time_budget: float | str = "1m"
     ) -> Explanation:
@@ -674,7 +686,7 @@ class AutoML(BaseEstimator):
         except RunError as error:
             raise InputError(f"{needed_for}, but the training data are not here: {error}.{advice}") from error
 
-    @_numpy_defaults
+    @_own_settings()
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
         """Write one self-contained page on the run: scores, data, search, errors.
 
@@ -762,7 +774,86 @@ class AutoML(BaseEstimator):
             {**self._manifest(), "run": self._record().to_json()}, self._predictor_of_tables("export"), Path(folder)
         )
 
-    @_numpy_defaults
+    @_own_settings()
+    def to_onnx(self, path: str | Path) -> Path:
+        """Write the ensemble with its preprocessing as one ONNX file, checked against `predict_proba` to 1e-5.
+
+        Parameters
+        ----------
+        path
+            A new file that ends in .onnx. Its inputs are the columns by name, each of shape (n, 1): numbers as double,
+            categories as texts; or X, double of shape (n, p), if training had an array of numbers. Its outputs are
+            ``probabilities`` (n, k) and ``label`` (n,), or ``prediction`` (n,). NaN and the empty text are missing.
+
+        Returns
+        -------
+        Path
+            The file, after onnxruntime has computed the same predictions.
+
+        Raises
+        ------
+        InputError
+            If the table has columns of dates, durations or texts or is sparse, if no member can be expressed, or if
+            onnx and onnxruntime are missing.
+
+        Warns
+        -----
+        UserWarning
+            If ONNX cannot express some members: another ensemble is selected without them, as by `to_sklearn`.
+
+        Examples
+        --------
+        >>> model.to_onnx("churn.onnx")  # doctest: +SKIP
+        >>> session = onnxruntime.InferenceSession("churn.onnx")  # doctest: +SKIP
+        >>> session.run(["label"], {"age": [[41.0]], "plan": [["basic"]]})  # doctest: +SKIP
+        """
+        from windvane.export.onnx.ensemble import export_onnx
+
+        predictor, directory = self._predictor_of_tables("to_onnx"), self._run_directory
+        try:
+            rows = None if directory is None else Problem.read(directory.data, predictor.metric).table
+        except RunError:  # keep_data=False
+            rows = None
+        if rows is not None:
+            rows = rows.take(np.arange(rows.n_rows)[:: max(1, rows.n_rows // 500)])
+        return export_onnx(predictor, self._select_without, path, rows)
+
+    def to_optuna(self, path: str | Path) -> Any:
+        """Write the trials of the run as a study of Optuna, as for its dashboard.
+
+        Parameters
+        ----------
+        path
+            A new file that ends in .db, a database of SQLite: ``optuna-dashboard sqlite:///study.db`` shows it.
+
+        Returns
+        -------
+        optuna.Study
+            Opened from the file, named "windvane". The parameters of a trial are its family and hyperparameters, as in
+            "lightgbm.num_leaves"; its value is the validation score in the metric's direction; without a usable model
+            it has failed. User attributes hold the rest of its record.
+
+        Raises
+        ------
+        InputError
+            If the path is no such file.
+        RunError
+            If the model has no records of its trials.
+
+        Examples
+        --------
+        >>> study = model.to_optuna("study.db")  # doctest: +SKIP
+        >>> study.best_trial.params  # doctest: +SKIP
+        """
+        from windvane.export.optuna_study import write_study
+
+        predictor = self._predictor  # raises first if the model is not fitted
+        if not self.trials_:
+            raise RunError(f"There are no trials. {self._where_the_run_is()}")
+        known = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **choose_families(self._families_to_search())}
+        return write_study(self.trials_, predictor, known, Path(path))
+
+    @_own_settings()
     def to_sklearn(self) -> Any:
         """Convert the ensemble to objects of scikit-learn and the boosters' libraries; none is windvane's.
 
@@ -1021,7 +1112,7 @@ class AutoML(BaseEstimator):
 class AutoMLClassifier(ClassifierMixin, AutoML):
     """What the classifiers share beside `AutoML`: from probabilities to labels, and calibration."""
 
-    @_numpy_defaults
+    @_own_settings()
     def predict_set(
         self, X: Any, coverage: float = 0.9, *, by_class: bool = False, allow_empty: bool = False
     ) -> NDArray[np.bool_]:
@@ -1119,7 +1210,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         self._set_decision(ensemble, tuning)
         return self
 
-    @_numpy_defaults
+    @_own_settings()
     def tune_threshold(
         self,
         metric: Any = None,
@@ -1195,7 +1286,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         self._set_decision(ensemble, tuning)
         return tuning
 
-    @_numpy_defaults
+    @_own_settings()
     def calibrate(
         self, method: str = "auto", *, X: Any = None, y: Any = None, sample_weight: Any = None
     ) -> Calibration:
@@ -1382,7 +1473,7 @@ class AutoClassifier(AutoMLClassifier):
         )
         self.positive_class = positive_class
 
-    @_numpy_defaults
+    @_own_settings()
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Predict probabilities.
 
@@ -1408,7 +1499,7 @@ class AutoRegressor(RegressorMixin, AutoML):
     _goal: TaskType = "regression"
     score = AutoML.score  # with the run's metric; the mixin has R2
 
-    @_numpy_defaults
+    @_own_settings()
     def predict_interval(self, X: Any, coverage: float = 0.9) -> NDArray[np.float64]:
         """Predict intervals that hold the target of a new row with a wanted probability.
 
@@ -1530,7 +1621,7 @@ class AutoImageClassifier(AutoMLClassifier):
         self.keep_data = keep_data
         self.portfolio = portfolio
 
-    @_numpy_defaults
+    @_own_settings()
     def fit(  # type: ignore[override]  # images instead of a table
         self,
         X: Any,
@@ -1648,7 +1739,7 @@ class AutoImageClassifier(AutoMLClassifier):
         assert predictor.classes is not None
         return np.asarray(predictor.classes[predictor.decide(self.predict_proba(X))])
 
-    @_numpy_defaults
+    @_own_settings()
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Predict probabilities.
 
@@ -1760,7 +1851,7 @@ class AutoImageClassifier(AutoMLClassifier):
         listing = list_labelled(X, y, reader.columns)
         return listing.items, listing.labels
 
-    @_numpy_defaults
+    @_own_settings()
     def to_torch(self) -> Any:
         """Convert the ensemble to one network with its preprocessing.
 
@@ -1775,7 +1866,7 @@ class AutoImageClassifier(AutoMLClassifier):
 
         return image_ensemble(self._predictor, self._select_without)[0]
 
-    @_numpy_defaults
+    @_own_settings()
     def export(self, folder: str | Path) -> None:
         """Write a folder that predicts without windvane and torch: ONNX, torch.export and a `predictor.py`.
 

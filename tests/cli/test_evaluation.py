@@ -54,7 +54,7 @@ def test_evaluate(folder: Path, name: str) -> None:
     found = json.loads(done.stdout)
     assert [row["metric"] for row in found["metrics"]] == ["roc_auc", "f1"]
     assert [row["segment"] for row in found["segments"]] == ["1"]
-    assert page.exists() and done.stderr == f"page: {page}\n"
+    assert page.exists() and found["page"] == str(page) and done.stderr == ""
 
 
 def test_the_leaderboard_has_test_scores(folder: Path) -> None:
@@ -63,8 +63,9 @@ def test_the_leaderboard_has_test_scores(folder: Path) -> None:
     assert lines[0].split()[:6] == ["trial", "family", "weight", "ROC", "AUC", "test"]
     assert lines[2].split()[1:5] == ["constant", "0.00", "0.5", "0.5"] and lines[2].endswith("baseline")
     board = json.loads(shell(*words, "--json").stdout)
-    assert [row["family"] for row in board] == ["linear", "constant"]
-    assert board[0]["test_score"] > 0.9 and board[1]["trial"] is None
+    assert board["metric"] == "roc_auc"
+    assert [row["family"] for row in board["trials"]] == ["linear", "constant"]
+    assert board["trials"][0]["test_score"] > 0.9 and board["trials"][1]["trial"] is None
 
 
 @pytest.mark.parametrize("name", ["run", "saved"])

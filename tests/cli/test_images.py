@@ -45,6 +45,8 @@ def test_images_from_training_to_fine_tuning(pictures: Path, tmp_path: Path, mon
     advised = shell("train", pictures, *model, "--advise")
     assert advised.exit_code == 0, advised.output
     assert "image" in advised.stdout
+    found = json.loads(shell("train", pictures, *model, "--advise", "--json").stdout)
+    assert found["advice"]["level"] in advised.stdout and found["recipe"]["model"] == "cct_2_3x2"
     assert not list(tmp_path.iterdir())
     run = tmp_path / "run"
     words = ("train", pictures, *model, "--epochs", 4, "--augreg", "none", "--out", run)
@@ -138,8 +140,10 @@ def test_networks_are_exported(pictures: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
     model = ("--model", "cct_2_3x2", "--image-size", 8, "--batch-size", 64, "--quiet")
-    done = shell("train", pictures, *model, "--epochs", 1, "--out", tmp_path / "run")
-    assert done.exit_code == 0, done.output
+    done = shell("train", pictures, *model, "--epochs", 1, "--out", tmp_path / "run", "--json")
+    assert (done.exit_code, done.stderr) == (0, ""), done.output
+    found = json.loads(done.stdout)
+    assert (found["run"], found["epoch"]) == (str(tmp_path / "run"), 1) and 0 <= found["validation_accuracy"] <= 1
     done = shell("export", tmp_path / "run", "--out", tmp_path / "folder")
     assert done.stdout == f"exported to {tmp_path / 'folder'}; see its README.txt\n"
     assert {"model.onnx", "model.pt2", "predictor.py"} < {file.name for file in (tmp_path / "folder").iterdir()}

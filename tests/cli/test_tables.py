@@ -287,7 +287,7 @@ def test_session_ranks_columns(session: Path) -> None:
     words = ("importance", session / "run", session / "test.csv", "--target", "label", "--repeats", "1")
     done = shell(*words, "--group", "size=mean area,mean radius,mean perimeter", "--json")
     assert done.exit_code == 0, done.output
-    names = [record["column"] for record in json.loads(done.stdout)]
+    names = [record["column"] for record in json.loads(done.stdout)["columns"]]
     assert "size" in names and "mean area" not in names and len(names) == 28
     done = shell(*words, "--correlated")
     assert done.exit_code == 0 and "mean radius, mean perimeter" in done.stdout
@@ -302,7 +302,7 @@ def test_session_ranks_columns(session: Path) -> None:
 
 
 def test_session_goes_on(session: Path) -> None:
-    before = json.loads(shell("leaderboard", session / "run", "--json").stdout)
+    before = json.loads(shell("leaderboard", session / "run", "--json").stdout)["trials"]
     done = shell("resume", session / "run", "--time", "60s", "--n-trials", "1")
     assert done.exit_code == 0, done.output
     assert "2 trials so far, best ROC AUC 0.9" in done.stderr

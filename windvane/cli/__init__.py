@@ -1,7 +1,8 @@
 """The shell commands: each parses its options, calls the library and prints.
 
 Results go to the standard output, everything else to the standard error stream. An error of windvane is one message
-there and exit code 2. The library is imported inside the commands, so that help appears at once.
+there and exit code 2. With --json the standard output holds one JSON object, the error if there is one. The library is
+imported inside the commands, so that help appears at once.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import typer
 
 from windvane.cli import data, evaluation, images, portfolio, serving, tables
 from windvane.cli.common import Commands
+from windvane.cli.examples import examples_text
 
 # Objects between two garbage collections: importing the libraries makes some hundred thousand, and no garbage.
 IMPORTED = 50_000
@@ -25,23 +27,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find the best ensemble of models for a table within a time budget.",
 )
-app.command()(data.describe)
-app.command()(tables.fit)
-app.command()(images.train)
-app.command()(images.finetune)
-app.command()(tables.predict)
-app.command()(tables.leaderboard)
-app.command()(evaluation.evaluate)
-app.command()(evaluation.threshold)
-app.command()(evaluation.calibrate)
-app.command()(evaluation.importance)
-app.command()(tables.explain)
-app.command()(tables.export)
-app.command()(tables.resume)
-app.command()(tables.compact)
-app.command()(tables.report)
-app.command()(images.inspect)
-app.command()(serving.serve)
+for command in (
+    *(data.describe, tables.fit, images.train, images.finetune, tables.predict, tables.leaderboard),
+    *(evaluation.evaluate, evaluation.threshold, evaluation.calibrate, evaluation.importance, tables.explain),
+    *(tables.export, tables.resume, tables.compact, tables.report, images.inspect, serving.serve),
+):
+    app.command(epilog=examples_text(command.__name__))(command)
 app.add_typer(portfolio.app, name="portfolio")
 
 

@@ -1,10 +1,11 @@
-"""What the commands share: types of options, errors as one message, old names."""
+"""What the commands share: types of options, results and errors as text or JSON, old names."""
 
 from __future__ import annotations
 
+import json
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +27,8 @@ RENAMED = {
 }
 
 TRACEBACK = "--traceback"  # shows where an error comes from; any command takes it
+JSON = "--json"
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, wherever typer has click
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or a saved model.")]
 Time = Annotated[str, typer.Option(help="How long to search: seconds, or as in 60s, 10m, 1h30m.")]
@@ -38,16 +41,26 @@ DateFormats = Annotated[
     list[str] | None,
     typer.Option("--date-format", metavar="COLUMN=FORMAT", help="Format of dates, as in day=%d.%m.%Y; repeatable."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no remarks; warnings and errors stay.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, also for an error.")]
 
 
 class Commands(TyperGroup):
-    """Accepts the old names of commands and options, with one line that names the new one."""
+    """Accepts the old names of commands and options, with one line that names the new one.
+
+    A command line that cannot be parsed is an error as JSON, too, where it asks for JSON.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take --traceback wherever it stands."""
-        rest = super().parse_args(ctx, [arg for arg in args if arg != TRACEBACK])
-        return list(rest)
+        ctx.meta[JSON] = JSON in args
+        with _usage_errors(ctx):
+            return list(super().parse_args(ctx, [arg for arg in args if arg != TRACEBACK]))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse and run the command."""
+        with _usage_errors(ctx):
+            return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Replace old names before the command is looked up."""
@@ -65,7 +78,19 @@ def _new_name(word: str) -> str:
 
 
 @contextmanager
-def report_errors() -> Iterator[None]:
+def _usage_errors(ctx: Any) -> Iterator[None]:
+    """Print what is wrong with a command line as JSON where it asks for JSON; else click prints it."""
+    try:
+        yield
+    except _UsageError as error:
+        if not ctx.meta[JSON]:
+            raise
+        print_error("UsageError", error.format_message(), as_json=True)  # type: ignore[attr-defined]
+        raise typer.Exit(2) from error
+
+
+@contextmanager
+def report_errors(*, as_json: bool) -> Iterator[None]:
     """Print an error as one message and exit with code 2: of windvane, of files, of memory, of texts.
 
     SIGTERM exits with code 143, after temporary files are removed.
@@ -82,8 +107,50 @@ def report_errors() -> Iterator[None]:
         if TRACEBACK in sys.argv:
             traceback.print_exc()
         text = str(error) if isinstance(error, WindvaneError) else describe_error(error)
-        typer.echo(f"windvane: {text}", err=True)
+        print_error(type(error).__name__, text, as_json=as_json)
         raise typer.Exit(2) from error
+    except KeyboardInterrupt as stop:
+        if not as_json:
+            raise
+        text = " ".join(["ended by Ctrl-C", *getattr(stop, "__notes__", ())])
+        print_error("KeyboardInterrupt", text, as_json=True)
+        raise typer.Exit(130) from stop
+    except SystemExit:
+        if as_json:
+            print_error("SystemExit", "ended by SIGTERM", as_json=True)
+        raise
+
+
+def print_error(kind: str, text: str, *, as_json: bool) -> None:
+    """Print an error: one message on the standard error stream, or a JSON object on the standard output."""
+    if as_json:
+        typer.echo(json.dumps({"error": {"type": kind, "message": text}}, indent=2, ensure_ascii=False))
+    else:
+        typer.echo(f"windvane: {text}", err=True)
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """Print a result as one JSON object; numbers that are not finite become null."""
+    typer.echo(json.dumps(_to_json(record), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _to_json(value: Any) -> Any:
+    from windvane.evaluation.evaluation import plain_value
+
+    if isinstance(value, Mapping):
+        return {str(name): _to_json(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_json(one) for one in value]
+    return plain_value(value)
+
+
+def open_model(run: Path, *, quiet: bool) -> AutoClassifier | AutoRegressor | AutoImageClassifier:
+    """Open a run or a saved model."""
+    from windvane import load
+
+    model = load(run)
+    model.set_params(verbose=0 if quiet else 1)
+    return model
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli.common import DateFormats, Types, read_pairs, report_errors, take_columns
+from windvane.cli.common import AsJson, DateFormats, Quiet, Types, print_json, read_pairs, report_errors, take_columns
 
 
 def describe(
@@ -21,18 +21,15 @@ def describe(
     types: Types = None,
     date_formats: DateFormats = None,
     out: Annotated[Path | None, typer.Option(help="Page to write, as in data.html.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Say how a table is read and what looks suspicious in it, before anything is learned.
 
     Types of columns, missing values, the target, columns that reveal it, duplicates, identifiers, what is left out, and
     how another table differs.
-
-    Example: windvane describe customers.csv --target churn --test new_customers.csv
     """
-    with report_errors():
-        import json
-
+    with report_errors(as_json=as_json):
         from windvane import describe as describe_table
         from windvane.data.files import read_frame
         from windvane.pages.html_builder import check_path
@@ -53,6 +50,8 @@ def describe(
             column_types=read_pairs("--type", types) or None,
             date_formats=read_pairs("--date-format", date_formats) or None,
         )
-        typer.echo(json.dumps(found.to_json(), indent=2) if as_json else str(found))
-        if out is not None:
-            typer.echo(found.write_html(out), err=as_json)
+        page = {} if out is None else {"page": found.write_html(out)}
+        if as_json:
+            print_json({**found.to_json(), **page})
+        else:
+            typer.echo("\n".join(map(str, [found, *page.values()])))

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from windvane.cli.common import Run, parse_time, read_labelled, read_pairs, report_errors
+from windvane.cli.common import (
+    AsJson,
+    Quiet,
+    Run,
+    open_model,
+    parse_time,
+    print_json,
+    read_labelled,
+    read_pairs,
+    report_errors,
+)
 
 if TYPE_CHECKING:
-    from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
+    from windvane import AutoClassifier, AutoImageClassifier
 
 Data = Annotated[
     Path | None, typer.Option(help="Rows or images to learn it from; without it the validation rows of the run.")
 ]
 Target = Annotated[str | None, typer.Option(help="Column of the data that was learned; not for images.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def evaluate(
@@ -30,22 +39,26 @@ def evaluate(
     metric: Annotated[
         list[str] | None, typer.Option(help="Metric in place of the usual ones; may be repeated.")
     ] = None,
-    as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option(help="Page to write, too; ends in .html.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print how well a model predicts rows with a known target."""
-    with report_errors():
-        from windvane import load
+    with report_errors(as_json=as_json):
         from windvane.pages.html_builder import check_path
 
         if out is not None:
             check_path(out)
-        model: Any = load(run)
+        model: Any = open_model(run, quiet=quiet)
         X, y, sample_weight = read_labelled(model, table, target, weight)
         found = model.evaluate(X, y, by=by, sample_weight=sample_weight, metrics=metric)
-        typer.echo(found.to_json() if as_json else str(found))
-        if out is not None:
-            typer.echo(f"page: {found.report(out)}", err=True)
+        page = None if out is None else found.report(out)
+        if as_json:
+            print_json({**found.to_dict(), **({} if page is None else {"page": page})})
+            return
+        typer.echo(found)
+        if page is not None and not quiet:
+            typer.echo(f"page: {page}", err=True)
 
 
 def importance(
@@ -66,20 +79,18 @@ def importance(
     repeats: Annotated[int, typer.Option(help="Shuffles of each column.")] = 5,
     time: Annotated[str, typer.Option(help="For how long: seconds, or as in 60s, 10m.")] = "1m",
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Print how much the score drops when a column, or a group of columns, is shuffled or left out.
-
-    Example: windvane importance run test.csv --target churn --correlated
-    """
-    with report_errors():
-        from windvane import load
+    """Print how much the score drops when a column, or a group of columns, is shuffled or left out."""
+    with report_errors(as_json=as_json):
         from windvane.errors import InputError, check_integer
+        from windvane.evaluation.evaluation import records
 
         if group and correlated:
             raise InputError("--group and --correlated do not go together. Allowed: one of them.")
         check_integer("--repeats", repeats)
         groups = {name: columns.split(",") for name, columns in read_pairs("--group", group).items()}
-        model: Any = load(run)
+        model: Any = open_model(run, quiet=quiet)
         X, y, _ = read_labelled(model, table, target)
         found = model.feature_importance(
             X,
@@ -90,7 +101,7 @@ def importance(
             method="drop" if drop else "shuffle",
         )
         if as_json:
-            typer.echo(found.reset_index().to_json(orient="records", indent=2))
+            print_json({"metric": model.predictor_.metric.name, "columns": records(found.reset_index())})
         else:
             typer.echo(found.to_string(float_format=lambda value: f"{value:.5g}"))
 
@@ -110,12 +121,13 @@ def threshold(
     data: Data = None,
     target: Target = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Choose the probability above which the positive class is predicted, and keep it with the model.
 
     Without an option it prints the threshold in force.
     """
-    with report_errors():
+    with report_errors(as_json=as_json):
         from windvane.automl import keep_decision
         from windvane.errors import InputError
 
@@ -123,7 +135,7 @@ def threshold(
         given = [option for option, one in goals.items() if one is not None] + ["--reset"] * reset
         if len(given) > 1:
             raise InputError(f"{' and '.join(given)} exclude each other.")
-        model = _load_classifier(run, "threshold")
+        model = _load_classifier(run, "threshold", quiet)
         if reset or value is not None:
             model.set_threshold(value)
         elif given:
@@ -134,8 +146,7 @@ def threshold(
             keep_decision(model, run)
         tuning = model.tuning_ if given else None
         if as_json:
-            found = {"threshold": model.threshold_} if tuning is None else tuning.to_json()
-            typer.echo(json.dumps(found, indent=1))
+            print_json({"threshold": model.threshold_} if tuning is None else tuning.to_json())
         elif tuning is not None and tuning.n_rows:
             typer.echo(tuning)
         elif model.threshold_ is not None:
@@ -150,23 +161,28 @@ def calibrate(
     method: Annotated[str, typer.Option(help="auto, none, temperature, isotonic or venn_abers.")] = "auto",
     data: Data = None,
     target: Target = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make the probabilities of a model agree with frequencies, and keep that with the model."""
-    with report_errors():
+    with report_errors(as_json=as_json):
         from windvane.automl import keep_decision
 
-        model = _load_classifier(run, "calibrate")
+        model = _load_classifier(run, "calibrate", quiet)
         X, y, _ = (None, None, None) if data is None else read_labelled(model, data, target)
         found = model.calibrate(method, X=X, y=y)
         keep_decision(model, run)
-        typer.echo(found)
+        if as_json:
+            print_json(asdict(found))
+        else:
+            typer.echo(found)
 
 
-def _load_classifier(run: Path, command: str) -> AutoClassifier | AutoImageClassifier:
-    from windvane import AutoRegressor, load
+def _load_classifier(run: Path, command: str, quiet: bool) -> AutoClassifier | AutoImageClassifier:
+    from windvane import AutoRegressor
     from windvane.errors import InputError
 
-    model: AutoClassifier | AutoRegressor | AutoImageClassifier = load(run)
+    model = open_model(run, quiet=quiet)
     if isinstance(model, AutoRegressor):
         raise InputError(f"{command} is for classes, but {str(run)!r} predicts a number.")
     return model

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from windvane.cli.common import Device, Quiet, report_errors
+from windvane.cli.common import AsJson, Device, Quiet, print_error, print_json, report_errors
 
 if TYPE_CHECKING:
+    from windvane.data.images import ImageSplits
     from windvane.vision.recipe import Recipe
+    from windvane.vision.training.run import TrainingResult
 
 Images = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder with a folder for each class, or a table.")]
 
@@ -47,10 +49,11 @@ def train(
     device: Device = None,
     advise: Annotated[bool, typer.Option("--advise", help="Print advised settings and reasons, and exit.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a network on images: a folder with a folder for each class, or a table of them."""
-    with report_errors(), _interruptible():
+    with report_errors(as_json=as_json), _interruptible(as_json):
         from windvane import vision
         from windvane.data.images import read_images
         from windvane.settings import parse_seconds
@@ -76,6 +79,10 @@ def train(
                 # The advice rests on a measured speed, which differs from one call to the next.
                 advised = ("augreg", "dropout", "drop_path", "weight_decay")
                 chosen = replace(chosen, **{name: getattr(earlier, name) for name in advised})
+        if advise and as_json:
+            recipe_advised, advice = vision.apply_advice(chosen, data.train, device=device)
+            print_json({"recipe": recipe_advised.to_json(), "advice": asdict(advice)})
+            return
         if advise:
             typer.echo(vision.format_advice(chosen, data.train, device=device))
             return
@@ -88,7 +95,7 @@ def train(
         }
         chosen = replace(chosen, **{k: v for k, v in asked.items() if v is not None})  # type: ignore[arg-type]
         trained = vision.train(chosen, data, out=_require(out), resume=resume, device=device, quiet=quiet)
-        typer.echo(f"page: {vision.write_report(trained, data)}\n{vision.format_result(trained)}")
+        _print_result(trained, data, as_json)
 
 
 def finetune(
@@ -105,10 +112,11 @@ def finetune(
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
     device: Device = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune pre-trained weights on images."""
-    with report_errors(), _interruptible():
+    with report_errors(as_json=as_json), _interruptible(as_json):
         from windvane import vision
         from windvane.data.images import read_images
         from windvane.settings import parse_seconds
@@ -123,7 +131,7 @@ def finetune(
         recipe = vision.finetune_recipe(chosen, model=model, image_size=image_size, time_budget=budget, seed=seed)
         data, run = read_images(images), vision.train if budget is None else vision.finetune_timed
         trained = run(recipe, data, out=out, resume=resume, device=device, quiet=quiet)
-        typer.echo(f"page: {vision.write_report(trained, data)}\n{vision.format_result(trained)}")
+        _print_result(trained, data, as_json)
 
 
 def inspect(
@@ -140,9 +148,11 @@ def inspect(
     repeats: Annotated[int, typer.Option(help="Draws of half of the images, for intervals.")] = 1,
     device: Annotated[str, typer.Option(help="As torch names it.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Inspect one or two networks on a folder of images, and write one page."""
-    with report_errors():
+    with report_errors(as_json=as_json):
         from windvane.errors import InputError
         from windvane.inspect.report.inspection import InspectionSettings, write_inspection_page
 
@@ -151,7 +161,11 @@ def inspect(
             raise InputError(f"{1 + len(second)} networks were named. Allowed: one or two, then a folder of images.")
         chosen = tuple(layers) if layers else "*"
         settings = InspectionSettings(n_images, chosen, batch_size or "auto", repeats, device, not untrained, seed)
-        typer.echo(write_inspection_page([model, *second], folder, out, settings))
+        page = write_inspection_page([model, *second], folder, out, settings)
+        if as_json:
+            print_json({"page": page})
+        else:
+            typer.echo(page)
 
 
 def let_threads_sleep() -> None:
@@ -160,8 +174,20 @@ def let_threads_sleep() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def _print_result(trained: TrainingResult, data: ImageSplits, as_json: bool) -> None:
+    from windvane import vision
+
+    page = vision.write_report(trained, data)
+    if as_json:
+        scores = {"epoch": trained.best.epoch, "validation_accuracy": trained.best.valid_accuracy}
+        scores["validation_loss"] = trained.best.valid_loss
+        print_json({"run": trained.folder, "page": page, **scores, "seconds": trained.seconds})
+    else:
+        typer.echo(f"page: {page}\n{vision.format_result(trained)}")
+
+
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible(as_json: bool) -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into one message and exit code 130; checkpoints stay."""
     import signal
 
@@ -170,7 +196,7 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        typer.echo(f"windvane: {stop or 'stopped'}", err=True)
+        print_error("KeyboardInterrupt", str(stop) or "stopped", as_json=as_json)
         raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)

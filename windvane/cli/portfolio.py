@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli.common import Quiet, report_errors
+from windvane.cli.common import AsJson, Quiet, print_json, report_errors
+from windvane.cli.examples import examples_text
 
 app = typer.Typer(no_args_is_help=True, help="Learn which configurations to evaluate first, from tables of your own.")
 
 
-@app.command("collect")
+@app.command("collect", epilog=examples_text("portfolio collect"))
 def collect_results(
     tables: Annotated[Path, typer.Argument(metavar="TABLES", help="Folder of tables of the kind you often have.")],
     *,
@@ -21,10 +22,11 @@ def collect_results(
     time: Annotated[str, typer.Option(help="How long to collect: seconds, or as in 30m, 8h.")] = "8h",
     jobs: Annotated[int, typer.Option(help="Processes; -1 for all cores.")] = -1,
     max_rows: Annotated[int, typer.Option(help="Rows of a table that are used at most.")] = 10_000,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Evaluate many configurations on every table; `windvane portfolio build` learns from the results."""
-    with report_errors():
+    with report_errors(as_json=as_json):
         from time import monotonic
 
         from windvane.metalearning.candidates import GUESSES
@@ -36,17 +38,22 @@ def collect_results(
         sources = find_tables(tables, target, max_rows)
         settings = CollectSettings(cache=_predictions_folder(out))
         added = collect(sources, GUESSES, settings, out, workers=resolve_jobs(jobs), deadline=until, quiet=quiet)
-        typer.echo(f"{added} results of {len(GUESSES)} configurations on {len(sources)} tables added to {out}")
+        if as_json:
+            print_json({"file": out, "added": added, "configurations": len(GUESSES), "tables": len(sources)})
+        else:
+            typer.echo(f"{added} results of {len(GUESSES)} configurations on {len(sources)} tables added to {out}")
 
 
-@app.command("build")
+@app.command("build", epilog=examples_text("portfolio build"))
 def build_portfolio(
     cells: Annotated[Path, typer.Argument(metavar="CELLS", help="File that `windvane portfolio collect` made.")],
     *,
     out: Annotated[Path, typer.Option(help="Portfolio, as in own.json; `fit --portfolio own.json` uses it.")],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Order configurations so that the ensemble is as good as possible at any time."""
-    with report_errors():
+    with report_errors(as_json=as_json):
         from windvane.metalearning.build_portfolio import BuildPlan
         from windvane.metalearning.learn import complete_tables, entries_of, learn_portfolio
         from windvane.metalearning.replay import read_replays
@@ -55,6 +62,13 @@ def build_portfolio(
         tables = complete_tables(read_replays(cells, _predictions_folder(cells)))
         learned = learn_portfolio(tables, [], entries_of(cells), BuildPlan())
         write_portfolio(out, learned.cases, learned.made)
+        if as_json:
+            cases = [
+                {"tasks": case.kinds, "max_rows": case.max_rows, "configurations": len(case.entries)}
+                for case in learned.cases
+            ]
+            print_json({"portfolio": out, "made": learned.made, "cases": cases})
+            return
         for case in learned.cases:
             rows = "" if case.max_rows is None else f", up to {case.max_rows:,} rows"
             typer.echo(f"{' and '.join(case.kinds)}{rows}: {len(case.entries)} configurations")

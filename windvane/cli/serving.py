@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli.common import report_errors
+from windvane.cli.common import AsJson, Quiet, print_json, report_errors
 
 
 def serve(
@@ -22,12 +22,11 @@ def serve(
         typer.Option(envvar="WINDVANE_TOKEN", help="What visitors have to know; made by itself where it is needed."),
     ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Show runs in a browser while they search, and predict from a form or by JSON, until Ctrl-C.
-
-    Example: windvane serve runs/
-    """
-    with report_errors():
+    """Show runs in a browser while they search, and predict from a form or by JSON, until Ctrl-C."""
+    with report_errors(as_json=as_json):
         from importlib.util import find_spec
 
         from windvane.errors import InputError
@@ -37,7 +36,10 @@ def serve(
         from windvane.serve import server
 
         def ready(url: str) -> None:
-            typer.echo(url)
+            if as_json:
+                print_json({"url": url})
+            elif not quiet:
+                typer.echo(url)
             if open_browser:
                 import webbrowser
 

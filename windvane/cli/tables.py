@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from windvane.cli.common import (
+    AsJson,
     DateFormats,
     Device,
     Quiet,
@@ -15,7 +16,9 @@ from windvane.cli.common import (
     Time,
     Types,
     holds_network,
+    open_model,
     parse_time,
+    print_json,
     read_labelled,
     read_pairs,
     report_errors,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 LEADERBOARD_ROWS = 10  # printed after a search
 TASKS = ("classification", "regression")
+FORMATS = ("folder", "onnx", "optuna")  # of `export`
 WIDTH = 80  # of a leaderboard in a terminal
 FAMILY = 2  # the column of it that may be cut
 MIN_FAMILY, MAX_TITLE = 6, 12
@@ -98,6 +102,7 @@ def fit(
         bool, typer.Option("--keep-ids", help="Learn from columns that look like identifiers, too.")
     ] = False,
     report: Annotated[bool, typer.Option("--report", help="Write the page of the run, report.html in --out.")] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Search for the best ensemble and save it in a run directory.
@@ -105,7 +110,7 @@ def fit(
     The columns of --groups, --time-column, --weight, --ignore and --id are not learned from, nor are columns that look
     like identifiers and say nothing about other rows.
     """
-    with report_errors():
+    with report_errors(as_json=as_json):
         if target is None:
             from windvane import AutoImageClassifier
 
@@ -135,7 +140,7 @@ def fit(
             of_tables |= {"--id": id_column, "--keep-ids": keep_ids or None}
             _refuse_options(of_tables)
             images.fit(train, groups=_image_groups(train, groups), valid=valid)
-            _print_result(images, out, report)
+            _print_result(images, out, as_json, report)
             return
         _refuse_options({"--valid": valid, "--weights": weights}, "images, whose TRAIN has no --target")
         import pandas as pd
@@ -190,7 +195,7 @@ def fit(
             column_types=read_pairs("--type", types) or None,
             date_formats=read_pairs("--date-format", date_formats) or None,
         )
-        _print_result(model, out, report)
+        _print_result(model, out, as_json, report)
 
 
 def predict(
@@ -206,17 +211,17 @@ def predict(
         typer.Option("--set", metavar="COVERAGE", help="A column of the classes, joined by |, as in 0.9."),
     ] = None,
     device: Device = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Predict the rows of a table, or images where the run is one of a network.
 
     Rows that cannot be predicted come back without a prediction; a column "error" says why.
-
-    Example: windvane predict run test.csv --out predictions.csv --interval 0.9
     """
-    with report_errors():
+    with report_errors(as_json=as_json):
         import pandas as pd
 
-        from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor, load
+        from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
         from windvane.data.files import read_frame
         from windvane.errors import InputError
         from windvane.runtime.conformal import check_coverage, join_labels
@@ -236,16 +241,16 @@ def predict(
             from windvane.vision.training.device import find_device
 
             network = vision.load_model(run, str(find_device(device, "auto").device))
-            _write(vision.prediction_table(network, read_unlabelled(table), proba=proba), out)
+            _write_predictions(vision.prediction_table(network, read_unlabelled(table), proba=proba), out, as_json)
             return
-        model = load(run)
+        model = open_model(run, quiet=quiet)
         if interval is not None and not isinstance(model, AutoRegressor):
             raise InputError(f"--interval is for numbers, but {str(run)!r} predicts classes. Allowed: --set.")
         if isinstance(model, AutoImageClassifier):
             found = model.prediction_table(table, proba=proba)
             if class_set is not None:
                 found["set"] = join_labels(model.predict_set(table, class_set), model.classes_)
-            _write(found, out)
+            _write_predictions(found, out, as_json)
             return
         if proba and not isinstance(model, AutoClassifier):
             raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
@@ -266,7 +271,7 @@ def predict(
         found = predict_rows(predict_frame, model.predictor_.schema, X, faults)
         if "error" in found:
             typer.echo(f"windvane: warning: {describe_errors(found)}", err=True)
-        _write(found, out)
+        _write_predictions(found, out, as_json)
 
 
 def leaderboard(
@@ -276,20 +281,21 @@ def leaderboard(
         Path | None, typer.Option(help="Rows or images the search did not see: scores every trial.")
     ] = None,
     target: Annotated[str | None, typer.Option(help="Column of --test that was learned; not for images.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one record a trial.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print every trial of a run and a constant prediction, the best first.
 
     The source "baseline" marks the constant, a linear model and LightGBM by default.
     """
-    with report_errors():
-        from windvane import load
-
-        model = load(run)
+    with report_errors(as_json=as_json):
+        model = open_model(run, quiet=quiet)
         X_test, y_test, _ = (None, None, None) if test is None else read_labelled(model, test, target)
         board = model.leaderboard(X_test, y_test)
         if as_json:
-            typer.echo(board.reset_index().to_json(orient="records", indent=2))
+            from windvane.evaluation.evaluation import records
+
+            print_json({"metric": model.predictor_.metric.name, "trials": records(board.reset_index())})
         else:
             typer.echo(_as_text(board, model.predictor_.metric))
 
@@ -302,72 +308,91 @@ def explain(
     out: Annotated[Path | None, typer.Option(help="CSV, Parquet or Feather file: a contribution a column.")] = None,
     background: Annotated[Path | None, typer.Option(help="Rows for not knowing a column; training by default.")] = None,
     time: Annotated[str, typer.Option(help="For how long: seconds, or as in 60s, 10m.")] = "1m",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one record a row.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Say how much each column moves each prediction (Shapley values).
-
-    Example: windvane explain run customers.csv --out contributions.csv
-    """
-    with report_errors():
-        from windvane import AutoImageClassifier, load
+    """Say how much each column moves each prediction (Shapley values)."""
+    with report_errors(as_json=as_json):
+        from windvane import AutoImageClassifier
         from windvane.data.files import read_frame
         from windvane.errors import InputError
 
-        model = load(run)
+        model = open_model(run, quiet=quiet)
         if isinstance(model, AutoImageClassifier):
             raise InputError("explain is for tables; the report on a run of images shows what its model looks at.")
         texts = model.predictor_.schema.text_columns
         rows = None if background is None else read_frame(background, texts)
         found = model.explain(read_frame(table, texts), label=label, background=rows, time_budget=parse_time(time))
         values = found.values.assign(base=found.base, prediction=found.prediction)
-        typer.echo(values.to_json(orient="records", indent=2) if as_json else str(found))
+        if as_json:
+            from windvane.evaluation.evaluation import records
+
+            print_json({"rows": records(values)})
+        else:
+            typer.echo(found)
         if out is not None:
             _write(values, out)
 
 
-def export(run: Run, out: Annotated[Path, typer.Option(help="Folder to write; nothing is written over.")]) -> None:
-    """Write a folder that predicts without windvane."""
-    with report_errors():
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="Folder or file to write; nothing is written over.")],
+    form: Annotated[
+        str, typer.Option("--format", help="folder (a program), onnx, or optuna (the trials, a file of SQLite).")
+    ] = "folder",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write what works without windvane: a folder that predicts, an ONNX file, or the trials for Optuna."""
+    with report_errors(as_json=as_json):
+        from windvane.errors import InputError, unknown_name_error
+
+        if form not in FORMATS:
+            raise unknown_name_error("--format", form, FORMATS)
         if holds_network(run):
+            if form == "optuna":
+                raise InputError("--format=optuna is for searches, but RUN is one of a network.")
             from windvane import vision
             from windvane.export.image_model import export_image_model
 
-            export_image_model(vision.load_model(run), out)
+            write = vision.export_onnx if form == "onnx" else export_image_model
+            write(vision.load_model(run), out)
         else:
-            from windvane import load
+            model = open_model(run, quiet=quiet)
+            {"folder": model.export, "onnx": model.to_onnx, "optuna": model.to_optuna}[form](out)
+        if as_json:
+            print_json({form if form == "folder" else "file": out})
+        else:
+            typer.echo(f"exported to {out}" + "; see its README.txt" * (form == "folder"))
 
-            load(run).export(out)
-        typer.echo(f"exported to {out}; see its README.txt")
 
-
-def compact(run: Run) -> None:
+def compact(run: Run, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Make a run smaller: delete what its ensemble does not need.
 
     Kept are the ensemble, the records of all trials and the data: predict, report, evaluate and explain work as before.
     The models of other trials go, and what continues their training: resume adds new trials to those of the ensemble.
     """
-    with report_errors():
-        from windvane import load
-
-        before, after = (size / 1e6 for size in load(run).compact())
-        typer.echo(f"{run}: {before:,.1f} MB before, {after:,.1f} MB now")
+    with report_errors(as_json=as_json):
+        before, after = open_model(run, quiet=quiet).compact()
+        if as_json:
+            print_json({"run": run, "bytes_before": before, "bytes": after})
+        else:
+            typer.echo(f"{run}: {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now")
 
 
 def resume(
     run: Run,
     time: Time,
     n_trials: Annotated[int | None, typer.Option(help="Limit on the trials that are added.")] = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Continue a run for some more time."""
-    with report_errors():
-        from windvane import load
-
+    with report_errors(as_json=as_json):
         seconds = parse_time(time)
-        model = load(run)
-        model.set_params(verbose=0 if quiet else 1)
+        model = open_model(run, quiet=quiet)
         model.resume(seconds, n_trials=n_trials)
-        _print_result(model, run)
+        _print_result(model, run, as_json)
 
 
 def report(
@@ -375,30 +400,52 @@ def report(
     out: Annotated[Path, typer.Option(help="Page to write; ends in .html.")] = Path("report.html"),
     test: Annotated[Path | None, typer.Option(help="Rows or images the search did not see, to score it.")] = None,
     target: Annotated[str | None, typer.Option(help="Column of --test that was learned; not for images.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write one self-contained page on a run."""
-    with report_errors():
-        from windvane import AutoImageClassifier, load
+    with report_errors(as_json=as_json):
+        from windvane import AutoImageClassifier
         from windvane.data.files import read_frame
         from windvane.errors import InputError
 
         if test is None and target is not None:
             raise InputError("--target is a column of --test, which was not given.")
-        model = load(run)
+        model = open_model(run, quiet=quiet)
         if isinstance(model, AutoImageClassifier):
-            typer.echo(model.report(out, test))
+            _print_path("page", model.report(out, test), as_json)
             return
         X = None if test is None else read_frame(test, model.predictor_.schema.text_columns)
         y: pd.Series | None = None
         if X is not None and target is not None:
             X, columns = take_columns(X, {"--target": target})
             y = columns["--target"]
-        elif X is not None:
+        elif X is not None and not quiet:
             typer.echo(
                 f"windvane: without --target there is no score on {test}; the report compares its columns alone",
                 err=True,
             )
-        typer.echo(model.report(out, X, y))
+        _print_path("page", model.report(out, X, y), as_json)
+
+
+def _print_path(what: str, path: Path, as_json: bool) -> None:
+    if as_json:
+        print_json({what: path})
+    else:
+        typer.echo(path)
+
+
+def _write_predictions(frame: pd.DataFrame, out: Path, as_json: bool) -> None:
+    """Write predictions; as JSON say where, or print them where they go to the standard output."""
+    from windvane.evaluation.evaluation import records
+
+    if as_json and str(out) == "-":
+        print_json({"predictions": records(frame)})
+        return
+    _write(frame, out)
+    if as_json:
+        n_errors = int(frame["error"].notna().sum()) if "error" in frame else 0
+        print_json({"file": out, "rows": len(frame), "rows_with_errors": n_errors})
 
 
 def _write(frame: pd.DataFrame, out: Path) -> None:
@@ -483,11 +530,21 @@ def _choose_task(task: str | None, target: pd.Series, quiet: bool) -> str:
 
 
 def _print_result(
-    model: AutoClassifier | AutoRegressor | AutoImageClassifier, run: Path, with_report: bool = False
+    model: AutoClassifier | AutoRegressor | AutoImageClassifier, run: Path, as_json: bool, with_report: bool = False
 ) -> None:
+    from windvane.evaluation.evaluation import records
     from windvane.evaluation.score_text import natural_score, score_text
 
     metric, ensemble = model.predictor_.metric, model.predictor_.ensemble
+    if as_json:
+        scores = {"validation_score": metric.score(ensemble.loss)}
+        if hasattr(model, "test_score_"):
+            scores["test_score"] = natural_score(metric, model.test_score_)
+        board = records(model.leaderboard().reset_index())
+        page = {"page": model.report(run / "report.html")} if with_report else {}
+        found = {"run": run, "metric": metric.name, **scores, "members": len(ensemble.members), "trials": board}
+        print_json({**found, **page})
+        return
     typer.echo(_as_text(model.leaderboard().head(LEADERBOARD_ROWS), metric))
     n = len(ensemble.members)
     about = f" ({metric.name} of {model.positive_class_})" if metric.uses_positive else ""

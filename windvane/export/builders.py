@@ -7,7 +7,7 @@ tests hold each to the model's predictions: `_Booster` of LightGBM.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from operator import methodcaller
 from pathlib import Path
@@ -131,7 +131,7 @@ def _build_forest(kept: Kept) -> Any:
 
 
 def _build_sklearn(kept: Kept) -> Any:
-    return kept.model.estimator
+    return deepcopy(kept.model.estimator)  # the output of its steps will be set
 
 
 def _build_lightgbm(kept: Kept) -> Any:

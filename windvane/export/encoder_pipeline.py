@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from operator import methodcaller
 from typing import Any
 
 import numpy as np
 from scipy import sparse as sp
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import (
@@ -19,9 +22,31 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
+from windvane.runtime.columns.column_values import vocabulary_index
 from windvane.runtime.columns.encoder import Encoder
 
 Steps = list[tuple[str, Any]]
+
+
+def category_texts(vocabulary: tuple[str, ...]) -> dict[str, float]:
+    """Return the code of each text that stands for a level of a category; 1 is also called 1.0, beside missing ones."""
+    codes = vocabulary_index(vocabulary)
+    for text in vocabulary:
+        if re.fullmatch(r"-?\d{1,18}", text):
+            codes.setdefault(str(float(text)), codes[text])
+    return codes
+
+
+def arrays_inside(model: Any) -> Any:
+    """Return a model whose steps pass arrays on, whatever output is set for transformers, globally or around it."""
+    if isinstance(model, Pipeline):
+        model = Pipeline([(name, arrays_inside(step)) for name, step in model.steps])
+        return model.set_output(transform="default")
+    if isinstance(model, FrozenEstimator):
+        return FrozenEstimator(arrays_inside(model.estimator))
+    if isinstance(model, TransformedTargetRegressor):
+        model.regressor_ = arrays_inside(model.regressor_)
+    return model
 
 
 def encoder_steps(encoder: Encoder, *, sparse: bool) -> Steps:

@@ -34,7 +34,7 @@ from windvane.version import VERSION
 if TYPE_CHECKING:
     from torch import nn
 
-    from windvane.export.plain import SelectAgain
+    from windvane.export.selection import SelectAgain
     from windvane.persistence import Predictor
     from windvane.runtime.ensemble import Member
     from windvane.vision.networks.ensemble import ImageEnsemble

@@ -14,10 +14,8 @@ that were fitted to a toy table, whose learned attributes are then replaced; see
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,14 +30,14 @@ from sklearn.preprocessing import FunctionTransformer, TargetEncoder
 
 from windvane.errors import InputError
 from windvane.export.builders import BUILDERS, Kept, linear_classifier, model_steps
+from windvane.export.encoder_pipeline import arrays_inside, category_texts
+from windvane.export.selection import Language, SelectAgain, choose_members
 from windvane.persistence import Predictor
 from windvane.runtime.columns.column import Column
-from windvane.runtime.columns.column_values import MISSING_TEXTS, vocabulary_index
+from windvane.runtime.columns.column_values import MISSING_TEXTS
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.models.fitted import FittedModel
 
-# Selects an ensemble without some families and some trials; None where that cannot be done.
-SelectAgain = Callable[[Collection[str], Collection[int]], Predictor | None]
 # What missing values are called when they are made texts.
 _MISSING_NAMES = frozenset(("nan", "None", "<NA>", "NaT"))
 
@@ -51,31 +49,15 @@ def to_sklearn(predictor: Predictor, select_again: SelectAgain = lambda families
     and a warning states its loss; where it returns None, the member is left out of this one. InputError if no member is
     left, or if the table itself cannot be expressed.
     """
-    obstacles, left_out = _table_obstacles(predictor), _left_out(predictor)
-    if left_out and not obstacles:
-        other = _expressible(predictor, select_again)
-        named = "; ".join(f"{name}: {reason}" for name, reason in left_out.values())
-        text = f"scikit-learn cannot express {len(left_out)} of {len(predictor.models)} members ({named}). "
-        if other is not None:
-            metric, losses = predictor.metric, (other.ensemble.loss, predictor.ensemble.loss)
-            scores = [f"{metric.score(loss):.5g} (loss {loss:.5g})" for loss in losses]
-            text += (
-                f"A second ensemble without them was selected on the validation rows: {metric.name} {scores[0]} there, "
-                f"{scores[1]} for the whole ensemble. export(folder) keeps all members."
-            )
-            predictor, left_out = other, {}
-        elif len(left_out) < len(predictor.models):
-            text += (
-                "The converted ensemble leaves them out, so it predicts differently, with a loss that is not known "
-                "here: only a run directory with its data has the predictions to select another ensemble on. "
-                "export(folder) keeps all members."
-            )
-            predictor = _only(predictor, [i for i in range(len(predictor.models)) if i not in left_out])
-            left_out = {}
-        if not left_out:
-            warnings.warn(text, UserWarning, stacklevel=3)
-    if obstacles or left_out:
-        reasons = [*obstacles, *dict.fromkeys(reason for _, reason in left_out.values())]
+    obstacles = _table_obstacles(predictor)
+    if obstacles:
+        reasons = [reason for _, reason in _LANGUAGE.left_out(predictor).values()]
+    else:
+        predictor, text, reasons = choose_members(predictor, select_again, _LANGUAGE)
+        if text is not None:
+            warnings.warn(text, UserWarning, stacklevel=4)
+    if obstacles or reasons:
+        reasons = [*obstacles, *dict.fromkeys(reasons)]
         raise InputError(
             f"scikit-learn cannot say this model: {'; '.join(reasons)}. export(folder) may: see docs/guide/export.md."
         )
@@ -88,44 +70,6 @@ def to_sklearn(predictor: Predictor, select_again: SelectAgain = lambda families
     label = predictor.classes[1:].tolist()[0]
     whole = FixedThresholdClassifier(frozen, threshold=threshold, pos_label=label, response_method="predict_proba")
     return whole.fit(np.zeros((2, 1)), predictor.classes)
-
-
-def _left_out(predictor: Predictor) -> dict[int, tuple[str, str]]:
-    """Position -> name and reason of each member that scikit-learn cannot express."""
-    found = {}
-    for i, (member, models) in enumerate(zip(predictor.ensemble.members, predictor.models, strict=True)):
-        reason = _member_obstacle(predictor, member.family, models)
-        if reason is not None:
-            found[i] = f"{member.family} #{member.number} (weight {member.weight:.2f})", reason
-    return found
-
-
-def _expressible(predictor: Predictor, select_again: SelectAgain) -> Predictor | None:
-    """Select ensembles until scikit-learn can express every member."""
-    families: set[str] = set()
-    numbers: set[int] = set()
-    found: Predictor | None = predictor
-    while found is not None and (left_out := _left_out(found)):
-        for i in left_out:
-            member, models = found.ensemble.members[i], found.models[i]
-            numbers.add(member.number)
-            if _family_obstacle(found, member.family, models) is not None:
-                families.add(member.family)
-        found = select_again(families, numbers)
-    return None if found is None or _table_obstacles(found) else found
-
-
-def _only(predictor: Predictor, kept: Sequence[int]) -> Predictor:
-    """Return the predictor with some members alone, their weights scaled to sum 1."""
-    members = [predictor.ensemble.members[i] for i in kept]
-    total = sum(member.weight for member in members)
-    scaled = tuple(replace(member, weight=member.weight / total) for member in members)
-    return replace(
-        predictor,
-        ensemble=replace(predictor.ensemble, members=scaled),
-        models=[predictor.models[i] for i in kept],
-        folders=[predictor.folders[i] for i in kept],
-    )
 
 
 def _table_obstacles(predictor: Predictor) -> list[str]:
@@ -177,6 +121,9 @@ def _family_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -
     return None
 
 
+_LANGUAGE = Language("scikit-learn", _member_obstacle, _family_obstacle)
+
+
 def _front(schema: Schema) -> ColumnTransformer:
     """Turn a table into numbers and category codes, as `Schema.transform` does."""
     used = [(column, place) for place, column in enumerate(schema.columns) if column.kind != "dropped"]
@@ -188,36 +135,39 @@ def _front(schema: Schema) -> ColumnTransformer:
         steps.append(("numbers", _numbers(schema.named), where["number"]))
     categories = [column for column, _ in used if column.kind == "category"]
     for column, key in zip(categories, where["category"], strict=True):
-        steps.append((f"category {column.name}", FrozenEstimator(_category(column)), [key]))
+        steps.append((f"category {column.name}", _category(column), [key]))
     # Two rows of the right kind, for scikit-learn to learn the names from.
     row = [column.vocabulary[0] if column.kind == "category" else 0.0 for column in schema.columns]
     toy = pd.DataFrame([row, row], columns=schema.feature_names if schema.named else None)
-    return ColumnTransformer(steps, sparse_threshold=0.0).fit(toy if schema.named else toy.to_numpy(dtype=object))
+    front = ColumnTransformer(steps, sparse_threshold=0.0, verbose_feature_names_out=False)
+    return front.fit(toy if schema.named else toy.to_numpy(dtype=object))
 
 
-def _numbers(named: bool) -> Pipeline:
+def _numbers(named: bool) -> FunctionTransformer:
     """Read numbers as float64; what is missing or infinite is NaN."""
     if named:
         read = FunctionTransformer(pd.DataFrame.to_numpy, kw_args={"dtype": "float64", "na_value": np.nan})
     else:
         read = FunctionTransformer(np.asarray, kw_args={"dtype": "float64"})
     nan = {"nan": np.nan, "posinf": np.nan, "neginf": np.nan}
-    return Pipeline([("read", read), ("infinite", FunctionTransformer(np.nan_to_num, kw_args=nan))])
+    return _as_function(Pipeline([("read", read), ("infinite", FunctionTransformer(np.nan_to_num, kw_args=nan))]))
 
 
-def _category(column: Column) -> Pipeline:
+def _category(column: Column) -> FunctionTransformer:
     """Look texts up: a TargetEncoder maps each level to a number, here to its code."""
-    codes = vocabulary_index(column.vocabulary)
-    for text in column.vocabulary:
-        if re.fullmatch(r"-?\d{1,18}", text):
-            codes.setdefault(str(float(text)), codes[text])  # what 1 is called beside missing values: 1.0
+    codes = category_texts(column.vocabulary)
     codes |= dict.fromkeys(MISSING_TEXTS - set(codes), np.nan)
     levels: NDArray[np.object_] = np.array(list(codes), dtype=object)
     toy = np.array([[levels[0]], [levels[0]]], dtype=object)
     lookup = TargetEncoder(categories=[levels], target_type="continuous").fit(toy, [0.0, 1.0])
     lookup.encodings_, lookup.target_mean_ = [np.array(list(codes.values()))], float(len(column.vocabulary))
     text = FunctionTransformer(np.asarray, kw_args={"dtype": "str"})
-    return Pipeline([("text", text), ("strip", FunctionTransformer(np.strings.strip)), ("code", lookup)])
+    return _as_function(Pipeline([("text", text), ("strip", FunctionTransformer(np.strings.strip)), ("code", lookup)]))
+
+
+def _as_function(pipeline: Pipeline) -> FunctionTransformer:
+    """Make one step, with arrays inside, whose output has the names of its input where frames are asked for."""
+    return FunctionTransformer(arrays_inside(pipeline).transform, feature_names_out="one-to-one")
 
 
 def _back(predictor: Predictor) -> list[tuple[str, Any]]:
@@ -226,7 +176,7 @@ def _back(predictor: Predictor) -> list[tuple[str, Any]]:
     for member, folds, folders in zip(predictor.ensemble.members, predictor.models, predictor.folders, strict=True):
         for i, (model, folder) in enumerate(zip(folds, folders, strict=True)):
             steps = model_steps(Kept(model, folder, predictor.task, member.family))
-            models.append((f"{member.family} {member.number}.{i}", FrozenEstimator(Pipeline(steps))))
+            models.append((f"{member.family} {member.number}.{i}", _on_arrays(steps)))
             weights.append(member.weight / len(folders))
     if predictor.classes is None:
         return [("vote", VotingRegressor(models, weights=weights).fit(np.zeros((2, 1)), [0.0, 1.0]))]
@@ -240,9 +190,15 @@ def _back(predictor: Predictor) -> list[tuple[str, Any]]:
     slopes = np.eye(len(predictor.classes)) / temperature
     if len(slopes) == 2:
         slopes = slopes[1:] - slopes[:1]
-    return [
+    steps = [
         ("vote", one),  # as a transformer, which gives the probabilities
         ("clip", FunctionTransformer(np.clip, kw_args={"a_min": 1e-15, "a_max": 1.0})),
         ("log", FunctionTransformer(np.log)),
         ("temperature", linear_classifier(slopes, np.zeros(len(slopes)), predictor.classes)),
     ]
+    return [("vote", _on_arrays(steps))]
+
+
+def _on_arrays(steps: list[tuple[str, Any]]) -> Any:
+    """Make a fitted model that computes with arrays, also of a frame."""
+    return FrozenEstimator(arrays_inside(Pipeline([("array", FunctionTransformer(np.asarray)), *steps])))

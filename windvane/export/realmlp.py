@@ -31,7 +31,9 @@ def build_realmlp(kept: Any) -> Pipeline:
     weights = parts["scale"][:, None] * parts["weights_0"]
     weights[: spec.inputs] *= CLIP
     if spec.embedded:
-        steps.append(("embed", FeatureUnion([("numbers", "passthrough"), ("waves", _waves(parts, spec.inputs))])))
+        steps.append(
+            ("embed", FeatureUnion([("numbers", FunctionTransformer()), ("waves", _waves(parts, spec.inputs))]))
+        )
     for i in range(spec.layers - 1):
         steps += _affine(f"layer {i}", weights, parts[f"bias_{i}"])
         weights = parts[f"weights_{i + 1}"]

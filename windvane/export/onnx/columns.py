@@ -1,0 +1,231 @@
+"""The columns of a table in a graph: raw values -> numbers and category rows -> what an encoder makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windvane.export.encoder_pipeline import category_texts
+from windvane.export.onnx.graph import ML, Graph
+from windvane.runtime.columns.column_values import MISSING_TEXTS
+from windvane.runtime.columns.encoder import HIGHEST, LOWEST, MARGIN, ZERO_LENGTH, Encoder
+from windvane.runtime.columns.generated_features import FLOAT_LIMIT, GeneratedFeatures
+from windvane.runtime.columns.schema import Schema
+from windvane.runtime.columns.table import Table
+
+ARRAY = "X"  # the input of a model of an array without names, if all of its columns are numbers
+_OPERATORS = {"-": "Sub", "+": "Add", "*": "Mul", "/": "Div"}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Tensors of n rows."""
+
+    numbers: str | None  # (n, p), double; None without numbers
+    rows: tuple[str, ...]  # for each category (n, 1), int64: the code; of unseen values k, of missing ones k + 1
+    cardinalities: tuple[int, ...]  # k of each
+
+
+def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], Columns]:
+    """Return the inputs of a graph, and the columns that it makes of them."""
+    from onnx import TensorProto, helper
+
+    used = [column for column in schema.columns if column.kind != "dropped"]
+    numbers = [column for column in used if column.kind == "number"]
+    inputs, parts, rows = [], [], []
+    if not schema.named and len(numbers) == len(used):
+        inputs.append(helper.make_tensor_value_info(ARRAY, TensorProto.DOUBLE, [None, len(schema.columns)]))
+        parts.append(graph.columns(ARRAY, [i for i, c in enumerate(schema.columns) if c.kind == "number"]))
+    else:
+        for column in used:
+            kind = TensorProto.DOUBLE if column.kind == "number" else TensorProto.STRING
+            inputs.append(helper.make_tensor_value_info(column.name, kind, [None, 1]))
+        parts += [column.name for column in numbers]
+    for column in (column for column in used if column.kind == "category"):
+        codes = category_texts(column.vocabulary)
+        k = len(column.vocabulary)
+        keys = [*codes, *sorted(MISSING_TEXTS - set(codes))]
+        values = [int(codes[text]) if text in codes else k + 1 for text in keys]
+        attributes = {"keys_strings": keys, "values_int64s": values, "default_int64": k}
+        rows.append(graph.add("LabelEncoder", column.name, attributes=attributes, domain=ML))
+    table = None
+    if parts:
+        table = graph.concat(parts)
+        table = graph.add("Where", graph.add("IsInf", table), np.nan, table)
+        constants = np.array([np.nan if c.constant is None else c.constant for c in numbers])
+        held = ~np.isnan(constants)
+        if held.any():
+            present = graph.add("And", graph.add("Not", graph.add("IsNaN", table)), held)
+            table = graph.add("Where", present, np.where(held, constants, 0.0), table)
+    categories = [column for column in used if column.kind == "category"]
+    return inputs, Columns(table, tuple(rows), tuple(len(column.vocabulary) for column in categories))
+
+
+def input_values(schema: Schema, table: Table) -> dict[str, NDArray[Any]]:
+    """Return what to feed a graph to have it predict the rows of a table."""
+    numbers, codes = table.matrix[:, : table.n_numbers], table.matrix[:, table.n_numbers :]
+    used = [column for column in schema.columns if column.kind != "dropped"]
+    places = [i for i, column in enumerate(schema.columns) if column.kind == "number"]
+    if not schema.named and len(places) == len(used):
+        X = np.zeros((table.n_rows, len(schema.columns)))
+        X[:, places] = numbers
+        return {ARRAY: X}
+    fed: dict[str, NDArray[Any]] = {}
+    for i, column in enumerate(column for column in used if column.kind == "number"):
+        fed[column.name] = numbers[:, [i]]
+    for j, column in enumerate(column for column in used if column.kind == "category"):
+        unseen = "unseen " + max(column.vocabulary, key=len, default="")
+        texts = np.array([*column.vocabulary, unseen, ""], dtype=object)
+        k = len(column.vocabulary)
+        fed[column.name] = texts[np.where(np.isnan(codes[:, [j]]), k + 1, codes[:, [j]]).astype(int)]
+    return fed
+
+
+def encode(graph: Graph, columns: Columns, encoder: Encoder, cache: dict[Any, str]) -> str:
+    """Add the steps of an encoder: double, (n, q). `cache` has what the graph holds already, by its content."""
+    key = (
+        tuple(map(str, encoder.steps)),
+        *((name, array.tobytes()) for name, array in sorted(encoder.arrays.items())),
+    )
+    if key not in cache:
+        cache[key] = _encode(graph, columns, encoder)
+    return cache[key]
+
+
+def _encode(graph: Graph, columns: Columns, encoder: Encoder) -> str:
+    if encoder.generated is not None:
+        columns = _generate(graph, columns, encoder.generated)
+    numbers = columns.numbers
+    chain, blocks = numbers, list[str]()
+    for i, step in enumerate(encoder.steps):
+        arrays, op = encoder.arrays_of(i), step["op"]
+        if op == "matrix":
+            blocks += [*([] if numbers is None else [numbers]), *_codes(graph, columns, range(len(columns.rows)))]
+        elif op in _NUMBER_STEPS and chain is not None:
+            chain = _NUMBER_STEPS[op](graph, chain, step, arrays)
+        elif op == "numbers" and chain is not None:
+            blocks.append(chain)
+        elif op == "missing" and numbers is not None and len(arrays["columns"]):
+            blocks.append(graph.cast(graph.add("IsNaN", graph.columns(numbers, arrays["columns"])), "double"))
+        elif op == "codes":
+            blocks += _codes(graph, columns, step["columns"])
+        elif op == "lookup":
+            for j in step["columns"]:
+                blocks.append(_rows_of(graph, arrays[f"table_{j}"], columns.rows[int(j)]))
+    if not blocks:  # as `join_blocks` does
+        anything = numbers if numbers is not None else graph.cast(columns.rows[0], "double")
+        first = graph.columns(anything, [0])
+        blocks.append(graph.add("Where", graph.add("IsNaN", first), 0.0, graph.add("Mul", first, 0.0)))
+    return graph.concat(blocks)
+
+
+def _codes(graph: Graph, columns: Columns, chosen: Any) -> list[str]:
+    """Return codes as double (n, 1), missing ones as NaN."""
+    found = []
+    for j in map(int, chosen):
+        missing = graph.add("Equal", columns.rows[j], columns.cardinalities[j] + 1)
+        found.append(graph.add("Where", missing, np.nan, graph.cast(columns.rows[j], "double")))
+    return found
+
+
+def _rows_of(graph: Graph, table: NDArray[Any], rows: str) -> str:
+    """Return the rows (n, m) of a table that a tensor (n, 1) names."""
+    flat = graph.add("Reshape", rows, np.array([-1]))
+    return graph.add("Gather", table, flat, attributes={"axis": 0})
+
+
+def _generate(graph: Graph, columns: Columns, generated: GeneratedFeatures) -> Columns:
+    """Add the features generated from pairs of columns behind the numbers."""
+    parts = [] if columns.numbers is None else [columns.numbers]
+    for operator, i, j in generated.arithmetic:
+        left, right = (graph.columns(parts[0], [place]) for place in (i, j))
+        if operator == "/":
+            right = graph.add("Where", graph.add("Equal", right, 0.0), np.nan, right)
+        found = graph.add(_OPERATORS[operator], left, right)
+        parts.append(graph.add("Where", graph.add("Less", graph.add("Abs", found), FLOAT_LIMIT), found, np.nan))
+    for cross in generated.crosses:
+        keys = graph.constant(np.zeros((1, 1), dtype=np.int64))
+        for category in cross.categories:
+            scaled = graph.add("Mul", keys, columns.cardinalities[category] + 2)
+            keys = graph.add("Add", scaled, columns.rows[category])
+        attributes = {
+            "keys_int64s": cross.keys.tolist(),
+            "values_int64s": list(range(len(cross.keys))),
+            "default_int64": len(cross.keys),
+        }
+        at = graph.add("LabelEncoder", keys, attributes=attributes, domain=ML)
+        parts.append(_rows_of(graph, np.vstack([cross.means, cross.prior]), at))
+    for group in generated.groups:
+        mean = _rows_of(graph, group.means[:, None], columns.rows[group.category])
+        parts += [mean, graph.add("Sub", graph.columns(parts[0], [group.number]), mean)]
+    return Columns(graph.concat(parts), columns.rows, columns.cardinalities)
+
+
+def _clip(graph: Graph, x: str, step: Any, arrays: Any) -> str:
+    return graph.at_most(graph.at_least(x, arrays["low"]), arrays["high"])
+
+
+def _impute(graph: Graph, x: str, step: Any, arrays: Any) -> str:
+    return graph.add("Where", graph.add("IsNaN", x), arrays["values"], x)
+
+
+def _affine(graph: Graph, x: str, step: Any, arrays: Any) -> str:
+    return graph.add("Div", graph.add("Sub", x, arrays["center"]), arrays["scale"])
+
+
+def _range(graph: Graph, x: str, step: Any, arrays: Any) -> str:
+    return graph.add("Add", graph.add("Mul", x, arrays["factor"]), arrays["offset"])
+
+
+def _quantile(graph: Graph, x: str, step: Any, arrays: Any) -> str:
+    """Look levels up as `encoder.Quantile` does for few rows, then take their normal scores."""
+    quantiles, references = arrays["quantiles"], arrays["references"]  # (m, p), (m,)
+    m, p = quantiles.shape
+    levels = np.repeat(references[:, None], p, axis=1)
+    below = graph.count_below(x, quantiles, or_equal=False)
+    up_to = graph.count_below(x, quantiles, or_equal=True)
+    first = graph.pick(levels, graph.at_most(below, float(m - 1)))
+    last = graph.pick(levels, graph.at_least(graph.add("Sub", up_to, 1.0), 0.0))
+    met = graph.add("Div", graph.add("Add", first, last), 2.0)  # where quantiles are equal to x
+    between = graph.interpolate(x, quantiles, levels)
+    found = graph.add("Where", graph.add("Greater", up_to, below), met, between)
+    normal = bool(step["normal"])
+    margin = MARGIN if normal else 0.0
+    for end, value, sign in ((quantiles[-1], 1.0, 1.0), (quantiles[0], 0.0, -1.0)):
+        reached = graph.add("GreaterOrEqual" if sign > 0 else "LessOrEqual", x, end)
+        beyond = graph.add("Greater" if sign > 0 else "Less", graph.add("Add", x, sign * margin), end)
+        found = graph.add("Where", graph.add("Or", reached, beyond), value, found)
+    if normal:
+        inside = graph.at_most(graph.at_least(found, MARGIN - np.spacing(1)), 1 - (MARGIN - np.spacing(1)))
+        scores = graph.normal_quantile(inside)
+        found = graph.at_most(graph.at_least(scores, float(LOWEST)), float(HIGHEST))
+    return graph.add("Where", graph.add("IsNaN", x), np.nan, found)
+
+
+def _power(graph: Graph, x: str, step: Any, arrays: Any) -> str:
+    powers = arrays["powers"]
+    mirrored = graph.add("Where", graph.add("GreaterOrEqual", x, 0.0), powers, 2 - powers)
+    logs = graph.add("Log", graph.add("Add", graph.add("Abs", x), 1.0))
+    flat = graph.add("Less", graph.add("Abs", mirrored), float(np.spacing(1.0)))
+    grown = graph.add("Sub", graph.add("Exp", graph.add("Mul", mirrored, logs)), 1.0)
+    lengths = graph.add("Where", flat, logs, graph.add("Div", grown, graph.add("Where", flat, 1.0, mirrored)))
+    return graph.add("Mul", lengths, graph.add("Sign", x))
+
+
+def _row_norm(graph: Graph, x: str, step: Any, arrays: Any) -> str:
+    lengths = graph.add("Sqrt", graph.sum(graph.add("Mul", x, x), 1, keep=True))
+    return graph.add("Div", x, graph.add("Where", graph.add("Less", lengths, float(ZERO_LENGTH)), 1.0, lengths))
+
+
+_NUMBER_STEPS = {
+    "clip": _clip,
+    "impute": _impute,
+    "affine": _affine,
+    "range": _range,
+    "quantile": _quantile,
+    "power": _power,
+    "row_norm": _row_norm,
+}

@@ -1,0 +1,189 @@
+"""An ensemble as one ONNX file, which onnxruntime has computed the same predictions with before it counts.
+
+::
+
+    one input a column: numbers double (n, 1), categories texts (n, 1); an array of numbers is one input X (n, p)
+    outputs: probabilities double (n, k) and label (n,), or prediction double (n,)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from windvane.errors import InputError, WindvaneError
+from windvane.export.onnx.columns import add_inputs, encode, input_values
+from windvane.export.onnx.graph import IR_VERSION, ML, ML_OPSET, OPSET, Graph
+from windvane.export.onnx.models import obstacle, predict
+from windvane.export.selection import Language, SelectAgain, choose_members
+from windvane.persistence import Predictor
+from windvane.runtime.columns.schema import Schema
+from windvane.runtime.columns.table import Table
+from windvane.runtime.models.fitted import FittedModel
+from windvane.version import VERSION
+
+TOLERANCE = 1e-5  # of a probability; of a number relative to its size, where that is above 1
+_RANDOM_ROWS = 200
+_MAX_BYTES = 2**31 - 1  # what one file can hold
+
+
+def export_onnx(predictor: Predictor, select_again: SelectAgain, path: str | Path, rows: Table | None = None) -> Path:
+    """Write the ensemble as an ONNX file that was compared with the predictor, also on `rows`.
+
+    Members that a graph cannot express are replaced or left out, as by `plain.to_sklearn`. InputError if the table or
+    every member cannot be expressed, or the path is no new file; WindvaneError if the file computes something else.
+    """
+    missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"to_onnx needs {' and '.join(missing)}: pip install 'windvane[onnx]'.")
+    file = Path(path)
+    if file.suffix != ".onnx" or file.exists() or not file.parent.is_dir():
+        raise InputError(f"path={str(path)!r} is not usable. Allowed: a new file, ending in .onnx, in a folder.")
+    obstacles = _table_obstacles(predictor.schema)
+    if not obstacles:
+        predictor, text, obstacles = choose_members(predictor, select_again, _LANGUAGE)
+        if text is not None:
+            warnings.warn(text, UserWarning, stacklevel=4)
+    if obstacles:
+        raise InputError(f"ONNX cannot express this model: {'; '.join(obstacles)}. export(folder) keeps every model.")
+    content = _build(predictor).SerializeToString()
+    _compare(content, predictor, [_random_rows(predictor.schema), *([] if rows is None else [rows])])
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+    return file
+
+
+def _family_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -> str | None:
+    return next((reason for model in models if (reason := obstacle(model, family)) is not None), None)
+
+
+_LANGUAGE = Language("ONNX", _family_obstacle, _family_obstacle)
+
+
+def _table_obstacles(schema: Schema) -> list[str]:
+    """Name what a graph has no node for in the columns."""
+    found = ["the table is sparse"] if schema.n_sparse else []
+    if schema.lags is not None:
+        found.append("lags, which are found among other rows")
+    for kind in ("date", "duration", "text"):
+        names = [repr(column.name) for column in schema.columns if column.kind == kind]
+        if names:
+            found.append(f"columns of {kind}s ({', '.join(names)})")
+    written = [repr(column.name) for column in schema.columns if column.number_format is not None]
+    if written:
+        found.append(f"numbers written as texts ({', '.join(written)}): convert these columns to numbers before fit")
+    return found
+
+
+def _build(predictor: Predictor) -> Any:
+    """Return the ONNX model of a predictor whose members can all be expressed."""
+    from onnx import TensorProto, checker, helper
+
+    graph = Graph()
+    inputs, columns = add_inputs(graph, predictor.schema)
+    blend, encoded = None, dict[Any, str]()
+    for member, models in zip(predictor.ensemble.members, predictor.models, strict=True):
+        for model in models:
+            assert isinstance(model, FittedModel)
+            found = predict(graph, model, encode(graph, columns, model.encoder, encoded))
+            share = graph.add("Mul", found, member.weight / len(models))
+            blend = share if blend is None else graph.add("Add", blend, share)
+    assert blend is not None
+    taken = {one.name for one in inputs}
+
+    def value(name: str, kind: int, shape: list[Any]) -> Any:
+        while name in taken:  # by a column
+            name += "_"
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    if predictor.classes is None:
+        outputs = [value("prediction", TensorProto.DOUBLE, [None])]
+        graph.add("Reshape", blend, np.array([-1]), output=outputs[0].name)
+    else:
+        labels = _labels(predictor.classes)
+        kinds = {"i": TensorProto.INT64, "b": TensorProto.BOOL, "f": TensorProto.DOUBLE}
+        kind = kinds.get(labels.dtype.kind, TensorProto.STRING)
+        outputs = [value("probabilities", TensorProto.DOUBLE, [None, len(labels)]), value("label", kind, [None])]
+        graph.add("Identity", _calibrate(graph, predictor, blend), output=outputs[0].name)
+        values = _decision_values(graph, predictor, outputs[0].name)
+        chosen = graph.add("ArgMax", values, attributes={"axis": 1, "keepdims": 0})
+        graph.add("Gather", labels, chosen, output=outputs[1].name)
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, "windvane", inputs, outputs, graph.constants),
+        producer_name="windvane",
+        producer_version=VERSION,
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)],
+    )
+    used = {column.name: column.kind for column in predictor.schema.columns if column.kind != "dropped"}
+    classes = None if predictor.classes is None else [str(label) for label in predictor.classes.tolist()]
+    helper.set_model_props(model, {"columns": json.dumps(used), "classes": json.dumps(classes)})
+    if model.ByteSize() > _MAX_BYTES:
+        raise InputError(
+            "The ensemble is larger than the 2 GB that one ONNX file can hold. export(folder) has no limit."
+        )
+    checker.check_model(model)
+    return model
+
+
+def _labels(classes: Any) -> Any:
+    """Return the labels in a type that ONNX has; others as texts."""
+    kinds = {type(label) for label in classes.tolist()}
+    return classes if kinds in ({int}, {bool}, {float}, {str}) else np.array([str(label) for label in classes.tolist()])
+
+
+def _calibrate(graph: Graph, predictor: Predictor, blend: str) -> str:
+    ensemble = predictor.ensemble
+    if ensemble.calibration is not None:
+        knots, values = (np.asarray(row)[:, None] for row in ensemble.calibration)
+        second = graph.interpolate(graph.columns(blend, [1]), knots, values)
+        return graph.concat([graph.add("Sub", 1.0, second), second])
+    if ensemble.temperature == 1.0:
+        return blend
+    logs = graph.add("Log", graph.at_most(graph.at_least(blend, 1e-15), 1.0))
+    return graph.softmax(graph.add("Div", logs, ensemble.temperature))
+
+
+def _decision_values(graph: Graph, predictor: Predictor, probabilities: str) -> str:
+    ensemble = predictor.ensemble
+    if ensemble.costs is not None:
+        return graph.add("Neg", graph.add("MatMul", probabilities, np.asarray(ensemble.costs)))
+    if ensemble.decision_weights is not None:
+        return graph.add("Mul", probabilities, np.asarray(ensemble.decision_weights))
+    return probabilities
+
+
+def _random_rows(schema: Schema) -> Table:
+    """Make rows with numbers of many sizes, known and unseen categories, and missing values."""
+    rng, example = np.random.default_rng(0), schema.example()
+    p, tops = example.n_numbers, np.asarray(example.cardinalities)
+    shape = (_RANDOM_ROWS, p)
+    numbers = rng.normal(size=shape) * 10.0 ** rng.integers(-2, 5, shape)
+    codes = rng.integers(0, tops + 1, (_RANDOM_ROWS, len(tops))).astype(float)
+    matrix = np.hstack([numbers, codes])
+    matrix[rng.random(matrix.shape) < 0.1] = np.nan
+    return Table(np.vstack([example.matrix, matrix]), p, example.cardinalities)
+
+
+def _compare(content: bytes, predictor: Predictor, tables: Sequence[Table]) -> None:
+    """Raise WindvaneError where onnxruntime computes something else."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    for table in tables:
+        expected = predictor.predict_raw(table)
+        found = session.run(None, input_values(predictor.schema, table))[0]
+        difference = float((np.abs(found - expected) / np.maximum(1.0, np.abs(expected))).max())
+        if not difference <= TOLERANCE:
+            raise WindvaneError(f"The ONNX file computes something else: a prediction differs by {difference:.2g}.")

@@ -1,0 +1,235 @@
+"""Decision trees of every library as arrays, and these as one node of a graph."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windvane.export.onnx.graph import ML, Graph
+from windvane.runtime.columns.table import Floats
+from windvane.runtime.models.trees import TreeArrays
+
+AT_MOST, GREATER, MEMBER = 0, 3, 6  # modes of a node; a row goes to its true side where the comparison holds
+
+
+@dataclass
+class Trees:
+    """Trees whose leaves hold k numbers; a prediction is the sum of the leaves that a row reaches.
+
+    A child is a position among the nodes, or among the leaves.
+    """
+
+    n_values: int  # k
+    feature: list[int] = field(default_factory=list)
+    mode: list[int] = field(default_factory=list)
+    split: list[float] = field(default_factory=list)
+    missing_true: list[bool] = field(default_factory=list)
+    children: list[tuple[int, bool, int, bool]] = field(default_factory=list)  # true, is it a leaf; false, is it one
+    members: list[float] = field(default_factory=list)  # of the sets of MEMBER nodes, NaN behind each
+    roots: list[int] = field(default_factory=list)
+    leaves: list[Sequence[float]] = field(default_factory=list)  # k numbers each
+    tree_of_leaf: list[int] = field(default_factory=list)
+    constant: Any = None  # (k,): what trees without a node add
+
+    def __post_init__(self) -> None:
+        self.constant = np.zeros(self.n_values)
+
+    def add(self, root: Any, branch_of: Callable[[Any], Any], leaf_of: Callable[[Any], Sequence[float]]) -> None:
+        """Add a tree.
+
+        `branch_of` a node is (feature, mode, split or set, whether a missing value is true, true side, false side), or
+        None for a leaf.
+        """
+        if branch_of(root) is None:
+            self.constant += np.asarray(leaf_of(root))
+            return
+        self.roots.append(len(self.feature))
+        waiting = [(root, -1, True)]
+        while waiting:
+            node, parent, side = waiting.pop()
+            branch = branch_of(node)
+            place = len(self.leaves) if branch is None else len(self.feature)
+            if parent >= 0:
+                true, true_leaf, false, false_leaf = self.children[parent]
+                own = (place, branch is None)
+                self.children[parent] = (*own, false, false_leaf) if side else (true, true_leaf, *own)
+            if branch is None:
+                self.leaves.append(leaf_of(node))
+                self.tree_of_leaf.append(len(self.roots) - 1)
+                continue
+            feature, mode, split, missing_true, true_side, false_side = branch
+            if mode == MEMBER:
+                self.members += [*split, np.nan]
+                split = 0.0
+            self.feature.append(feature)
+            self.mode.append(mode)
+            self.split.append(split)
+            self.missing_true.append(missing_true)
+            self.children.append((0, False, 0, False))
+            waiting += [(false_side, place, False), (true_side, place, True)]
+
+    def sum(self, graph: Graph, x: str) -> str:
+        """Add the trees to a graph: (n, k) of features (n, q)."""
+        if not self.roots:
+            zero = graph.add("Mul", graph.cast(graph.add("IsNaN", graph.columns(x, [0])), "double"), 0.0)
+            return graph.add("Add", zero, self.constant)
+        values = np.asarray(self.leaves, dtype=np.float64).reshape(-1, self.n_values)
+        if (np.count_nonzero(values, axis=1) <= 1).all():
+            targets = np.abs(values).argmax(axis=1)
+            found = self._node(graph, x, targets, values[np.arange(len(values)), targets], self.n_values)
+            return graph.add("Add", found, self.constant)
+        # A leaf of a node holds one number: the position of the leaf, whose values are looked up.
+        trees = np.asarray(self.tree_of_leaf)
+        reached = self._node(graph, x, trees, np.arange(len(values)), len(self.roots))  # (n, trees)
+        picked = graph.add("Gather", values, graph.cast(reached, "int64"), attributes={"axis": 0})  # (n, trees, k)
+        return graph.add("Add", graph.sum(picked, 1, keep=False), self.constant)
+
+    def _node(self, graph: Graph, x: str, targets: NDArray[Any], weights: NDArray[Any], n_targets: int) -> str:
+        from onnx import numpy_helper
+
+        def tensor(values: Any, dtype: Any) -> Any:
+            return numpy_helper.from_array(np.asarray(values, dtype=dtype))
+
+        true, true_leaf, false, false_leaf = np.asarray(self.children, dtype=np.int64).T.tolist()
+        attributes = {
+            "aggregate_function": 1,  # the sum
+            "post_transform": 0,
+            "n_targets": n_targets,
+            "tree_roots": self.roots,
+            "nodes_featureids": self.feature,
+            "nodes_modes": tensor(self.mode, np.uint8),
+            "nodes_splits": tensor(self.split, np.float64),
+            "nodes_missing_value_tracks_true": list(map(int, self.missing_true)),
+            "nodes_trueleafs": true_leaf,
+            "nodes_truenodeids": true,
+            "nodes_falseleafs": false_leaf,
+            "nodes_falsenodeids": false,
+            "leaf_targetids": targets.tolist(),
+            "leaf_weights": tensor(weights, np.float64),
+        }
+        if self.members:
+            attributes["membership_values"] = tensor(self.members, np.float64)
+        return graph.add("TreeEnsemble", x, attributes=attributes, domain=ML)
+
+
+def of_forest(parts: Sequence[TreeArrays]) -> Trees:
+    """Return the trees of a forest, their leaves divided by the number of trees."""
+    trees = Trees(parts[0].values.shape[1])
+    n_trees = sum(len(part.sizes) for part in parts)
+    for part in parts:
+        first_leaf = 0
+        for size, root in zip(part.sizes.tolist(), (np.cumsum(part.sizes) - part.sizes).tolist(), strict=True):
+            inside = slice(root, root + size)
+            leaf = part.feature[inside] < 0
+            values = part.values[first_leaf : first_leaf + int(leaf.sum())] / n_trees
+            first_leaf += len(values)
+            if size == 1:
+                trees.constant += values[0]
+                continue
+            node, end = np.cumsum(~leaf) - 1 + len(trees.feature), np.cumsum(leaf) - 1 + len(trees.leaves)
+            place, inner = np.where(leaf, end, node), np.flatnonzero(~leaf)
+            left, right = inner + 1, part.right[inside][inner]
+            trees.roots.append(len(trees.feature))
+            trees.tree_of_leaf += [len(trees.roots) - 1] * len(values)
+            trees.feature += part.feature[inside][inner].tolist()
+            trees.mode += [AT_MOST] * len(inner)
+            trees.split += part.threshold[inside][inner].astype(np.float64).tolist()
+            trees.missing_true += part.missing_left[inside][inner].tolist()
+            sides = (place[left], leaf[left], place[right], leaf[right])
+            trees.children += zip(*(side.tolist() for side in sides), strict=True)
+            trees.leaves += values.tolist()
+    return trees
+
+
+def of_lightgbm(booster: Any, best_iteration: int) -> tuple[Trees, str]:
+    """Return the trees of a booster, and the name of its objective with the parameters."""
+    content = booster.dump_model(num_iteration=best_iteration)
+    k = int(content["num_tree_per_iteration"])
+    trees = Trees(k)
+
+    def branch_of(node: Any) -> Any:
+        if "split_index" not in node:
+            return None
+        sides = (node["left_child"], node["right_child"])
+        if node["decision_type"] == "==":
+            return (node["split_feature"], MEMBER, [float(c) for c in node["threshold"].split("||")], False, *sides)
+        assert node["decision_type"] == "<=" and node["missing_type"] in ("None", "NaN")
+        threshold = float(node["threshold"])
+        # Without missing values in training a missing one is 0.
+        missing_true = node["default_left"] if node["missing_type"] == "NaN" else threshold >= 0
+        return node["split_feature"], AT_MOST, threshold, bool(missing_true), *sides
+
+    for i, tree in enumerate(content["tree_info"]):
+
+        def leaf_of(node: Any, place: int = i % k) -> list[float]:
+            return [node["leaf_value"] if j == place else 0.0 for j in range(k)]
+
+        trees.add(tree["tree_structure"], branch_of, leaf_of)
+    return trees, content["objective"]
+
+
+def of_catboost(booster: Any, best_iteration: int, n_values: int) -> tuple[Trees, Floats]:
+    """Return the trees of a model on numbers, and what it adds to their sum."""
+    with tempfile.TemporaryDirectory(prefix="windvane-") as folder:
+        path = Path(folder) / "model.json"
+        booster.save_model(str(path), format="json")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    treatments = {
+        one["flat_feature_index"]: one["nan_value_treatment"] for one in content["features_info"]["float_features"]
+    }
+    places = {one["feature_index"]: one["flat_feature_index"] for one in content["features_info"]["float_features"]}
+    scale, bias = content["scale_and_bias"]
+    trees = Trees(n_values)
+    for tree in content["oblivious_trees"][:best_iteration]:
+        splits, depth = tree["splits"] or [], len(tree["splits"] or [])
+        values = (np.asarray(tree["leaf_values"]) * scale).reshape(-1, n_values).tolist()
+
+        def branch_of(node: tuple[int, int], splits: Any = splits, depth: int = depth) -> Any:
+            level, leaf = node  # splits above, and the bits of those that were passed
+            if level == depth:
+                return None
+            feature = places[splits[level]["float_feature_index"]]
+            passed = (level + 1, leaf | 1 << level)
+            border = float(np.float32(splits[level]["border"]))
+            return feature, GREATER, border, treatments[feature] == "AsTrue", passed, (level + 1, leaf)
+
+        def leaf_of(node: tuple[int, int], values: list[list[float]] = values) -> list[float]:
+            return values[node[1]]
+
+        trees.add((0, 0), branch_of, leaf_of)
+    return trees, np.broadcast_to(np.asarray(bias, dtype=np.float64), (n_values,))
+
+
+def of_histograms(predictors: Sequence[Sequence[Any]]) -> Trees:
+    """Return the trees of scikit-learn's histogram gradient boosting without categories."""
+    k = len(predictors[0])
+    trees = Trees(k)
+    for iteration in predictors:
+        for place, predictor in enumerate(iteration):
+            nodes = predictor.nodes
+
+            def branch_of(i: int, nodes: Any = nodes) -> Any:
+                node = nodes[i]
+                if node["is_leaf"]:
+                    return None
+                sides = (int(node["left"]), int(node["right"]))
+                return (
+                    int(node["feature_idx"]),
+                    AT_MOST,
+                    float(node["num_threshold"]),
+                    bool(node["missing_go_to_left"]),
+                    *sides,
+                )
+
+            def leaf_of(i: int, nodes: Any = nodes, place: int = place) -> list[float]:
+                return [float(nodes[i]["value"]) if j == place else 0.0 for j in range(k)]
+
+            trees.add(0, branch_of, leaf_of)
+    return trees

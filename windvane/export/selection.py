@@ -1,0 +1,92 @@
+"""Ensembles of the members that another language has words for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from windvane.persistence import Predictor
+
+# Selects an ensemble without some families and some trials; None where that cannot be done.
+SelectAgain = Callable[[Collection[str], Collection[int]], Predictor | None]
+# What cannot be said of the models of a member (its family, its models), or None.
+Obstacle = Callable[[Predictor, str, Sequence[Any]], str | None]
+
+
+@dataclass(frozen=True)
+class Language:
+    """What an ensemble is to be expressed in."""
+
+    name: str
+    obstacle: Obstacle  # in the models of one member
+    family_obstacle: Obstacle  # in any model of a family on this table
+
+    def left_out(self, predictor: Predictor) -> dict[int, tuple[str, str]]:
+        """Position -> name and reason of each member that cannot be expressed."""
+        found = {}
+        for i, (member, models) in enumerate(zip(predictor.ensemble.members, predictor.models, strict=True)):
+            reason = self.obstacle(predictor, member.family, models)
+            if reason is not None:
+                found[i] = f"{member.family} #{member.number} (weight {member.weight:.2f})", reason
+        return found
+
+
+def choose_members(
+    predictor: Predictor, select_again: SelectAgain, language: Language
+) -> tuple[Predictor, str | None, list[str]]:
+    """Return an ensemble of members that can all be expressed, what a warning says of it, and the reasons if none is.
+
+    `select_again` selects another ensemble without some families and trials. Where it returns None, the members are
+    left out of this one, if others are left.
+    """
+    left_out = language.left_out(predictor)
+    if not left_out:
+        return predictor, None, []
+    other = _expressible(predictor, select_again, language)
+    named = "; ".join(f"{name}: {reason}" for name, reason in left_out.values())
+    text = f"{language.name} cannot express {len(left_out)} of {len(predictor.models)} members ({named}). "
+    if other is not None:
+        metric, losses = predictor.metric, (other.ensemble.loss, predictor.ensemble.loss)
+        scores = [f"{metric.score(loss):.5g} (loss {loss:.5g})" for loss in losses]
+        text += (
+            f"A second ensemble without them was selected on the validation rows: {metric.name} {scores[0]} there, "
+            f"{scores[1]} for the whole ensemble. export(folder) keeps all members."
+        )
+        return other, text, []
+    if len(left_out) < len(predictor.models):
+        text += (
+            "The converted ensemble leaves them out, so it predicts differently, with a loss that is not known "
+            "here: only a run directory with its data has the predictions to select another ensemble on. "
+            "export(folder) keeps all members."
+        )
+        return _only(predictor, [i for i in range(len(predictor.models)) if i not in left_out]), text, []
+    return predictor, None, list(dict.fromkeys(reason for _, reason in left_out.values()))
+
+
+def _expressible(predictor: Predictor, select_again: SelectAgain, language: Language) -> Predictor | None:
+    """Select ensembles until every member can be expressed."""
+    families: set[str] = set()
+    numbers: set[int] = set()
+    found: Predictor | None = predictor
+    while found is not None and (left_out := language.left_out(found)):
+        for i in left_out:
+            member, models = found.ensemble.members[i], found.models[i]
+            numbers.add(member.number)
+            if language.family_obstacle(found, member.family, models) is not None:
+                families.add(member.family)
+        found = select_again(families, numbers)
+    return found
+
+
+def _only(predictor: Predictor, kept: Sequence[int]) -> Predictor:
+    """Return the predictor with some members alone, their weights scaled to sum 1."""
+    members = [predictor.ensemble.members[i] for i in kept]
+    total = sum(member.weight for member in members)
+    scaled = tuple(replace(member, weight=member.weight / total) for member in members)
+    return replace(
+        predictor,
+        ensemble=replace(predictor.ensemble, members=scaled),
+        models=[predictor.models[i] for i in kept],
+        folders=[predictor.folders[i] for i in kept],
+    )

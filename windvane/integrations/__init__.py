@@ -1,0 +1,1 @@
+"""Other tools that keep what windvane found: `windvane.integrations.mlflow`."""
