@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from windvane.cli.common import Run, read_labelled, report_errors
+from windvane.cli.common import Run, Target, read_labelled, report_errors
 
 if TYPE_CHECKING:
     from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 Data = Annotated[
     Path | None, typer.Option(help="Rows or images to learn it from; without it the validation rows of the run.")
 ]
-Target = Annotated[str | None, typer.Option(help="Column of the data that was learned; not for images.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -122,6 +121,7 @@ def _load_classifier(run: Path, command: str) -> AutoClassifier | AutoImageClass
     model: AutoClassifier | AutoRegressor | AutoImageClassifier = load(run)
     if isinstance(model, AutoRegressor):
         raise InputError(f"{command} is for classes, but {str(run)!r} predicts a number.")
+    model.predictor_.check_one_target(command)
     return model
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from windvane.data.task import Task
 from windvane.models.base import DataSplit
-from windvane.models.target_scaler import TargetScaler
+from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.table import Floats
 
 _SMALLEST = 1e-15  # probability

@@ -24,7 +24,7 @@ from windvane.models.encoding import (
     encoder_settings,
     preprocessing_space,
 )
-from windvane.models.target_scaler import TargetScaler
+from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoder
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.models.fitted import Fitted, FittedModel

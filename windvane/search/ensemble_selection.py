@@ -1,7 +1,8 @@
 """Greedy ensemble selection: validation predictions in, weights out.
 
-Notation: m candidates, v validation rows, k classes (no axis k for regression). Caruana et al. (2004): starting
-from nothing, add, with replacement, the candidate that lowers the loss of the average most; weights are counts.
+Notation: m candidates, v validation rows, k classes or targets (no axis k for one number). Caruana et al. (2004):
+starting from nothing, add, with replacement, the candidate that lowers the loss of the average most; weights are
+counts.
 """
 
 from __future__ import annotations
@@ -221,7 +222,7 @@ class EnsembleBuilder:
 
     def _reduced(self, singles: Singles) -> tuple[Singles, Loss]:
         """Log loss looks at the probability of the true class alone: k times less to add up."""
-        if self._metric.name != "log_loss":
+        if self._metric.name != "log_loss" or not self._task.is_classification:
             return singles, self._loss
 
         def log_loss(true_class: Floats) -> float:

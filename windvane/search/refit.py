@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from windvane.models.base import Config, DataSplit, Family, Model, TrainingContext
+from windvane.models.targets.multi_target import for_task
 from windvane.persistence import Predictor
 from windvane.search.trial import Trial
 
@@ -50,13 +51,14 @@ def refit_ensemble(
     for member, setting, name in zip(members, settings, names, strict=True):
         trial = trial_of[member.number]
         iterations = round(float(np.mean(trial.best_iterations)))
-        model = train_on_all(families[member.family], trial.config, train, iterations, setting)
+        family = for_task(families[member.family], predictor.task)
+        model = train_on_all(family, trial.config, train, iterations, setting)
         (temporary / name).mkdir(parents=True)
         model.save(temporary / name)
     shutil.rmtree(folder, ignore_errors=True)  # only now that all went well
     temporary.rename(folder)
     models = [
-        [families[member.family].load(folder / name, setting)]
+        [for_task(families[member.family], predictor.task).load(folder / name, setting)]
         for member, setting, name in zip(members, settings, names, strict=True)
     ]
     ensemble = replace(predictor.ensemble, members=tuple(replace(member, folds=()) for member in members))

@@ -18,7 +18,7 @@ from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.base_model import BaseModel
 from windvane.models.boosting.boosting_family import WIDE, BoostingFamily
 from windvane.models.early_stopping import EarlyStopping
-from windvane.models.target_scaler import TargetScaler
+from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import CatBoostColumns, FittedCatBoost

@@ -18,7 +18,7 @@ from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.base_model import BaseModel
 from windvane.models.boosting.boosting_family import WIDE, BoostingFamily
-from windvane.models.target_scaler import TargetScaler
+from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.models.boosters import FittedLightGBM
 from windvane.runtime.models.fitted import FittedModel
