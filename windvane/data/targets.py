@@ -47,7 +47,7 @@ def encode_targets(
     frame, form = _columns(y)
     if known is not None:
         frame = _of_training(frame, known)
-    names = frame.columns.to_numpy()
+    names, titles = frame.columns.to_numpy(), frame.columns.tolist()
     parts = [_encode_column(frame.iloc[:, j], goal, known, j) for j in range(frame.shape[1])]
     matrix = np.column_stack([codes for codes, _ in parts])  # (n, t)
     if known is not None:
@@ -59,7 +59,7 @@ def encode_targets(
         assert classes is not None
         if len(classes) > 2:
             raise InputError(
-                f"Column {names[j]!r} of y has {len(classes)} classes. Allowed for several targets: columns of two "
+                f"Column {titles[j]!r} of y has {len(classes)} classes. Allowed for several targets: columns of two "
                 "values each. Train a classifier for this column alone."
             )
         code, _ = choose_positive(positive, classes, codes)
@@ -107,7 +107,8 @@ def _lists(y: Any) -> list[Any] | None:
 
 def _is_indicator(lists: Sequence[Any]) -> bool:
     """Whether rows are those of a matrix of 0 and 1, and not labels."""
-    if any(isinstance(row, set | frozenset) for row in lists) or len({len(row) for row in lists}) > 1:
+    lengths = {len(row) for row in lists}
+    if any(isinstance(row, set | frozenset) for row in lists) or len(lengths) > 1 or lengths == {0}:
         return False
     return all(
         isinstance(value, int | float | bool | np.number | np.bool_) and value in (0, 1)
@@ -136,7 +137,8 @@ def _encode_lists(lists: Sequence[Any], known: Targets | None, positive: Any) ->
         return matrix, known
     everywhere = matrix.all(axis=0)
     if everywhere.any():
-        raise InputError(f"Label {names[everywhere.argmax()]!r} is in every row of y: there is nothing to learn of it.")
+        label = names.tolist()[everywhere.argmax()]
+        raise InputError(f"Label {label!r} is in every row of y: there is nothing to learn of it.")
     labels_to_json(names)  # refuses what no file can keep, before the search
     return matrix, Targets(names, "lists", tuple(np.array([False, True]) for _ in names))
 

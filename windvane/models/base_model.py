@@ -138,11 +138,12 @@ class BaseFamily:
     name: str
     kind: ClassVar[str]  # of the fitted models
     scales_target: ClassVar[bool] = True  # in a regression
+    predicts_quantiles: ClassVar[bool] = False  # where a task asks for one in place of the mean
     steps: ClassVar[tuple[int, ...]] = (1,)  # totals of iterations of the checkpoints
 
     def supports(self, task: Task, table: Table) -> bool:
-        """Every task and table."""
-        return True
+        """Every table, and every task but quantiles, which few families learn."""
+        return task.quantile is None or self.predicts_quantiles
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Return the hyperparameters by name."""

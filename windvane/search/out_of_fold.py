@@ -34,7 +34,7 @@ def out_of_fold(
             return None
         if prediction.shape != shape:
             return None
-        blend += member.weight * prediction
+        blend += member.shares * prediction
     return Predictions(
         problem.table,
         rows,

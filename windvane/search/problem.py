@@ -370,6 +370,11 @@ def supported_families(chosen: Mapping[str, Family], task: Task, table: Table) -
     """Keep the families that can be trained on a table; raises InputError if none is left."""
     fitting = {name: for_task(family, task) for name, family in chosen.items()}
     supported = {name: family for name, family in fitting.items() if family.supports(task, table)}
+    if not supported and task.quantile is not None:
+        raise InputError(
+            f"families={list(chosen)!r}: none of them learns a quantile. Allowed: lightgbm, catboost, "
+            "hist_gradient_boosting, and estimators with a parameter quantile."
+        )
     if not supported:
         raise InputError(
             f"families={list(chosen)!r}: none of them supports these data. Allowed: {', '.join(FAMILIES)}."
