@@ -91,6 +91,7 @@ class AutoML(BaseEstimator):
     """What both estimators share; the constructor stores, `fit` learns."""
 
     _goal: TaskType
+    _takes_several_targets = True
     _directory: RunDirectory | None = None  # of the run
     _finalizer: Callable[[], object]  # deletes a temporary directory
     _policy: Policy | None = None
@@ -893,7 +894,7 @@ class AutoML(BaseEstimator):
         tags.input_tags.string = True
         tags.input_tags.categorical = True
         tags.target_tags.required = True
-        tags.target_tags.multi_output = True
+        tags.target_tags.multi_output = self._takes_several_targets
         return tags
 
 
@@ -1383,6 +1384,7 @@ class AutoImageClassifier(AutoMLClassifier):
     """
 
     _goal: TaskType = "classification"
+    _takes_several_targets = False
     scheduler = None  # images are trained on this machine
     keep_ids = True  # features have no identifiers
 

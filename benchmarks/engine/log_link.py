@@ -1,9 +1,9 @@
 """Objectives with a log link for counts and positive targets: does a choice by validation lower the test RMSE?
 
 Claim: docs/decisions.md. LightGBM in the default configuration of its family, on ten tables with targets of at least
-0: squared error, Poisson and Tweedie deviance, and squared error of log(1 + y) with the smearing estimate of Duan (1983)
-back to means. Each stops early on its own loss; "chosen" is the one with the lowest validation RMSE. Test RMSE is
-divided by that of squared error.
+0: squared error, Poisson and Tweedie deviance, and squared error of log(1 + y) with the smearing estimate of Duan
+(1983) back to means. Each stops early on its own loss; "chosen" is the one with the lowest validation RMSE. Test RMSE
+is divided by that of squared error.
 Hardware: any. At most 1,500 rows to learn from. Repeats: 2 seeds; tables that no other benchmark is evaluated on.
 Commands:
     python -m benchmarks.engine.log_link run

@@ -220,13 +220,13 @@ def predict(
                 found["set"] = join_labels(model.predict_set(table, class_set), model.classes_)
             _write(found, out)
             return
-        targets = model.predictor_.targets
         if interval is not None or class_set is not None:
             model.predictor_.check_one_target("--set" if interval is None else "--interval")
         if proba and not isinstance(model, AutoClassifier):
             raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
         if class_set is not None and not isinstance(model, AutoClassifier):
             raise InputError(f"--set is for classes, but {str(run)!r} predicts a number. Allowed: --interval.")
+        targets = model.predictor_.targets
         X, faults = read_rows(table, model.predictor_.schema.text_columns, read_frame)
 
         def predict_frame(frame: pd.DataFrame) -> pd.DataFrame:

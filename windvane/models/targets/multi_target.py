@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Family, Model, Param, TrainingContext
+from windvane.models.encoding import EncoderSettings
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.models.fitted import Fitted
 from windvane.runtime.models.multi_target import FittedMultiTarget, predict_targets, target_folder
@@ -47,19 +49,20 @@ class MultiTarget:
         checkpoint: Path | None = None,
     ) -> MultiTargetModel:
         """Make or resume the models of all targets."""
-        one = replace(context, task=context.task.of_one_target(), encodings={})
-        return MultiTargetModel(
-            [
-                self.family.create_model(
-                    config,
-                    replace(train, target=train.target[:, j]),
-                    replace(validation, target=validation.target[:, j]),
-                    one,
-                    None if checkpoint is None else target_folder(checkpoint, j),
-                )
-                for j in range(context.task.n_targets)
-            ]
-        )
+        shared: dict[EncoderSettings, Any] = {}
+        one = replace(context, task=context.task.of_one_target(), encodings=shared)
+        models = [
+            self.family.create_model(
+                config,
+                replace(train, target=train.target[:, j]),
+                replace(validation, target=validation.target[:, j]),
+                one,
+                None if checkpoint is None else target_folder(checkpoint, j),
+            )
+            for j in range(context.task.n_targets)
+        ]
+        shared.clear()  # some models keep no encoded rows
+        return MultiTargetModel(models)
 
     def load(self, folder: Path, context: TrainingContext) -> Fitted:
         """Open a checkpoint for prediction."""
