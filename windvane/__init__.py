@@ -4,6 +4,7 @@ The public names:
 
 - `AutoClassifier`, `AutoRegressor`, `AutoImageClassifier`: search for the best model in a time budget
 - `describe`: look at a table before anything is learned from it
+- `TimeSplit`, `Lags`: how rows in order of time are validated; earlier values as columns
 - `load`: open a saved model or a run directory
 - `Metric`: your own metric
 - `Evaluation`: how well a model predicts rows with a known target
@@ -47,6 +48,8 @@ from windvane.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from windvane.automl import AutoClassifier, AutoImageClassifier, AutoRegressor, load
+    from windvane.data.series.lags import Lags
+    from windvane.data.series.time_split import TimeSplit
     from windvane.errors import DiskError, InputError, ModelFileError, NoModelError, RunError, WindvaneError
     from windvane.evaluation.decisions.calibration import Calibration
     from windvane.evaluation.decisions.thresholds import DecisionTuning
@@ -67,11 +70,13 @@ __all__ = [
     "DiskError",
     "Evaluation",
     "InputError",
+    "Lags",
     "Metric",
     "ModelFileError",
     "NoModelError",
     "RunError",
     "SklearnFamily",
+    "TimeSplit",
     "Trial",
     "WindvaneError",
     "__version__",
@@ -88,6 +93,8 @@ _MODULES = {
     "Calibration": "evaluation.decisions.calibration",
     "DecisionTuning": "evaluation.decisions.thresholds",
     "Evaluation": "evaluation.evaluation",
+    "Lags": "data.series.lags",
+    "TimeSplit": "data.series.time_split",
     "Metric": "evaluation.metrics",
     "FAMILIES": "models",
     "SklearnFamily": "models.sklearn_family",

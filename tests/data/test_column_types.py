@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from windvane.data import column_types as module
 from windvane.data.column_types import recognise, recognise_numbers
-from windvane.runtime.columns.schema import Column
+from windvane.runtime.columns.column import Column
 
 DAYS = pd.date_range("2023-11-05", periods=60, freq="29h")
 

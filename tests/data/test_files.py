@@ -343,3 +343,11 @@ def test_a_folder_of_files_is_one_table(tmp_path, suffix):
         write_frame(FRAME[["number", "whole"]], tmp_path / "sales" / f"year={year}" / f"part.{suffix}")
     frame = pd.concat([FRAME[["number", "whole"]]] * 2, ignore_index=True).assign(year=[2023] * 3 + [2024] * 3)
     assert_frame_equal(read_frame(tmp_path / "sales"), frame, check_dtype=False)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_wide_tables(suffix: str, tmp_path: Path) -> None:
+    """A header longer than what is looked at first, of which the names of columns begin alike."""
+    frame = pd.DataFrame(np.arange(60_000.0).reshape(3, -1), columns=[f"g{i}" for i in range(20_000)])
+    frame.to_csv(tmp_path / f"wide{suffix}", index=False, sep=";")
+    pd.testing.assert_frame_equal(read_frame(tmp_path / f"wide{suffix}"), frame)

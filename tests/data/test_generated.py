@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse as sp
 
 from windvane.data import generated as module
 from windvane.data.generated import fit_generated
@@ -145,3 +146,12 @@ def test_damaged_arrays_are_refused(damage: str, tmp_path: Path) -> None:
     write_arrays(tmp_path / "encoder.npz", arrays)
     with pytest.raises(ModelFileError):
         Encoder.load(tmp_path)
+
+
+def test_a_sparse_table_has_nothing_to_combine() -> None:
+    matrix = sp.random(50, 8, 0.3, format="csr", random_state=0)
+    table = Table(np.empty((50, 0)), n_numbers=0, sparse=matrix)
+    generated, extended = fit_generated(table, np.arange(50) % 2, Task("binary", 50, 8, 2), 0)
+    assert generated.n_columns == 0
+    assert extended.sparse is matrix
+    assert GeneratedFeatures.from_arrays(generated.to_arrays()) == generated

@@ -6,6 +6,7 @@ there and exit code 2. The library is imported inside the commands, so that help
 
 from __future__ import annotations
 
+import gc
 import warnings
 from typing import Annotated
 
@@ -13,6 +14,9 @@ import typer
 
 from windvane.cli import data, evaluation, images, portfolio, tables
 from windvane.cli.common import Commands
+
+# Objects between two garbage collections: importing the libraries makes some hundred thousand, and no garbage.
+IMPORTED = 50_000
 
 app = typer.Typer(
     cls=Commands,
@@ -30,9 +34,11 @@ app.command()(tables.leaderboard)
 app.command()(evaluation.evaluate)
 app.command()(evaluation.threshold)
 app.command()(evaluation.calibrate)
+app.command()(evaluation.importance)
 app.command()(tables.explain)
 app.command()(tables.export)
 app.command()(tables.resume)
+app.command()(tables.compact)
 app.command()(tables.report)
 app.command()(images.inspect)
 app.add_typer(portfolio.app, name="portfolio")
@@ -53,5 +59,6 @@ def options(
 
 def main() -> None:
     """Run the command line."""
+    gc.set_threshold(IMPORTED)
     warnings.formatwarning = lambda message, *_: f"windvane: warning: {message}\n"
     app(prog_name="windvane")

@@ -158,6 +158,13 @@ def _check_column(option: str, name: str, frame: pd.DataFrame) -> None:
         raise unknown_name_error(option, name, map(str, frame.columns))
 
 
+def parse_time(time: str) -> float:
+    """Read the option --time."""
+    from windvane.settings import parse_seconds
+
+    return parse_seconds(time, "--time")
+
+
 def holds_network(run: Path) -> bool:
     """Whether a run is that of a network; torch is loaded for these alone."""
     import json

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from windvane.cli.common import Run, Target, read_labelled, report_errors
+from windvane.cli.common import Run, Target, parse_time, read_labelled, read_pairs, report_errors
 
 if TYPE_CHECKING:
     from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
@@ -45,6 +45,53 @@ def evaluate(
         typer.echo(found.to_json() if as_json else str(found))
         if out is not None:
             typer.echo(f"page: {found.report(out)}", err=True)
+
+
+def importance(
+    run: Run,
+    table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows with their target, best those not trained on.")],
+    *,
+    target: Annotated[list[str], typer.Option(help="Column of the data that was learned, repeated for several.")],
+    group: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=COLUMN,COLUMN", help="Columns that count as one, as in place=zip,city; repeatable."),
+    ] = None,
+    correlated: Annotated[
+        bool, typer.Option("--correlated", help="Numbers with rank correlations from 0.8 count as one.")
+    ] = False,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Train again without each column, instead of shuffling it.")
+    ] = False,
+    repeats: Annotated[int, typer.Option(help="Shuffles of each column.")] = 5,
+    time: Annotated[str, typer.Option(help="For how long: seconds, or as in 60s, 10m.")] = "1m",
+    as_json: AsJson = False,
+) -> None:
+    """Print how much the score drops when a column, or a group of columns, is shuffled or left out.
+
+    Example: windvane importance run test.csv --target churn --correlated
+    """
+    with report_errors():
+        from windvane import load
+        from windvane.errors import InputError, check_integer
+
+        if group and correlated:
+            raise InputError("--group and --correlated do not go together. Allowed: one of them.")
+        check_integer("--repeats", repeats)
+        groups = {name: columns.split(",") for name, columns in read_pairs("--group", group).items()}
+        model: Any = load(run)
+        X, y, _ = read_labelled(model, table, target)
+        found = model.feature_importance(
+            X,
+            y,
+            n_repeats=repeats,
+            time_budget=parse_time(time),
+            groups="correlated" if correlated else groups or None,
+            method="drop" if drop else "shuffle",
+        )
+        if as_json:
+            typer.echo(found.reset_index().to_json(orient="records", indent=2))
+        else:
+            typer.echo(found.to_string(float_format=lambda value: f"{value:.5g}"))
 
 
 def threshold(

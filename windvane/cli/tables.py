@@ -16,6 +16,7 @@ from windvane.cli.common import (
     Time,
     Types,
     holds_network,
+    parse_time,
     read_labelled,
     read_pairs,
     report_errors,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
+    from windvane.data.series.lags import Lags
+    from windvane.data.series.time_split import TimeSplit
     from windvane.evaluation.metrics import Metric
 
 LEADERBOARD_ROWS = 10  # printed after a search
@@ -65,6 +68,26 @@ def fit(
         typer.Option(help="Column: rows of one value stay in one fold. Of images also a pattern: what it matches."),
     ] = None,
     time_column: Annotated[str | None, typer.Option(help="Column: later rows validate earlier ones.")] = None,
+    gap: Annotated[
+        str | None, typer.Option(help="Between training and validation: instants, or a span as in 7d, 12h.")
+    ] = None,
+    embargo: Annotated[
+        str | None, typer.Option(help="Train on later rows, too, that are at least so long after a validated one.")
+    ] = None,
+    max_train_size: Annotated[
+        str | None, typer.Option(help="Length of a rolling training window; without it all earlier rows train.")
+    ] = None,
+    test_size: Annotated[str | None, typer.Option(help="Length of each validation block, as for --gap.")] = None,
+    lags: Annotated[
+        str | None, typer.Option(help="Steps of --time-column, as in 1,7: earlier values of the target as columns.")
+    ] = None,
+    lag_of: Annotated[
+        list[str] | None,
+        typer.Option(help="Column that --lags are of, instead of the target; repeatable."),
+    ] = None,
+    lag_by: Annotated[
+        list[str] | None, typer.Option(help="Column whose values tell series apart, as shops; repeatable.")
+    ] = None,
     weight: Annotated[str | None, typer.Option(help="Column: how much a row counts.")] = None,
     valid: Annotated[float | None, typer.Option(help="Of images: the share that validates.")] = None,
     weights: Annotated[
@@ -110,6 +133,8 @@ def fit(
                 "--weight": weight,
                 "--test": test,
             }
+            of_tables |= {"--gap": gap, "--embargo": embargo, "--max-train-size": max_train_size}
+            of_tables |= {"--test-size": test_size, "--lags": lags, "--lag-of": lag_of, "--lag-by": lag_by}
             of_tables |= {"--positive": positive, "--type": types, "--date-format": date_formats}
             _refuse_options(of_tables)
             images.fit(train, groups=_image_groups(train, groups), valid=valid)
@@ -120,12 +145,16 @@ def fit(
 
         from windvane import AutoClassifier, AutoRegressor
         from windvane.data.files import read_frame
-        from windvane.errors import InputError
+        from windvane.errors import InputError, unknown_name_error
 
-        named = {"--groups": groups, "--time-column": time_column, "--weight": weight}
+        in_time = {"gap": gap, "embargo": embargo, "max_train_size": max_train_size, "test_size": test_size}
+        split = _time_split(time_column, in_time, lags)
+        named = {"--groups": groups, "--weight": weight}
         table = read_frame(train)
         X, y = take_target(table, target)
         X, columns = take_columns(X, named)
+        if time_column is not None and time_column not in X.columns:
+            raise unknown_name_error("--time-column", time_column, map(str, X.columns))
         X_test: pd.DataFrame | None = None
         y_test: Any = None
         if test is not None:  # what is a text in training stays one
@@ -154,7 +183,9 @@ def fit(
             X,
             y,
             groups=columns.get("--groups"),
-            time=columns.get("--time-column"),
+            time=time_column,
+            split=split,
+            lags=_read_lags(lags, lag_of, lag_by),
             sample_weight=columns.get("--weight"),
             X_test=X_test,
             y_test=y_test,
@@ -316,6 +347,19 @@ def export(run: Run, out: Annotated[Path, typer.Option(help="Folder to write; no
         typer.echo(f"exported to {out}; see its README.txt")
 
 
+def compact(run: Run) -> None:
+    """Make a run smaller: delete what its ensemble does not need.
+
+    Kept are the ensemble, the records of all trials and the data: predict, report, evaluate and explain work as before.
+    The models of other trials go, and what continues their training: resume adds new trials to those of the ensemble.
+    """
+    with report_errors():
+        from windvane import load
+
+        before, after = (size / 1e6 for size in load(run).compact())
+        typer.echo(f"{run}: {before:,.1f} MB before, {after:,.1f} MB now")
+
+
 def resume(
     run: Run,
     time: Time,
@@ -373,13 +417,6 @@ def _write(frame: pd.DataFrame, out: Path) -> None:
         write_frame(frame, out)
 
 
-def parse_time(time: str) -> float:
-    """Read the option --time."""
-    from windvane.settings import parse_seconds
-
-    return parse_seconds(time, "--time")
-
-
 def _refuse_options(given: dict[str, object], whose: str = "tables, whose TRAIN has a --target") -> None:
     """Raise for an option of the other kind of data."""
     from windvane.errors import InputError
@@ -387,6 +424,33 @@ def _refuse_options(given: dict[str, object], whose: str = "tables, whose TRAIN 
     for option, value in given.items():
         if value is not None:
             raise InputError(f"{option} is for {whose}.")
+
+
+def _time_split(time_column: str | None, given: dict[str, str | None], lags: str | None) -> TimeSplit | None:
+    """Return what the options of validation in order of time say; None where none is given."""
+    from windvane.data.series.time_split import TimeSplit
+    from windvane.errors import InputError
+
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if time_column is None and (options or lags is not None):
+        option = next(iter(options), "lags").replace("_", "-")
+        raise InputError(f"--{option} orders rows by time, but --time-column is missing.")
+    return TimeSplit(**options) if options else None
+
+
+def _read_lags(lags: str | None, of: list[str] | None, by: list[str] | None) -> Lags | None:
+    """Return what --lags, --lag-of and --lag-by say."""
+    from windvane.data.series.lags import Lags
+    from windvane.errors import InputError
+
+    if lags is None:
+        if of or by:
+            raise InputError(f"--lag-{'of' if of else 'by'} is for --lags, which is missing.")
+        return None
+    steps = [step.strip() for step in lags.split(",")]
+    if not all(step.isdigit() for step in steps):
+        raise InputError(f"--lags={lags!r} is not usable. Allowed: whole numbers from 1, as in 1,7.")
+    return Lags([int(step) for step in steps], of=of or None, by=by or None)
 
 
 def _image_groups(images: Path, groups: str | None) -> Any:

@@ -13,10 +13,11 @@ from windvane.data.date_formats import find_date_format
 from windvane.data.files import Frame
 from windvane.data.number_columns import number_forms
 from windvane.errors import InputError, unknown_name_error
+from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.column_values import distinct_texts, kind_of, to_numbers
 from windvane.runtime.columns.dates import PARTS, date_parts, order_of, to_dates, to_seconds
 from windvane.runtime.columns.number_texts import Evidence, NumberForm
-from windvane.runtime.columns.schema import Column, Schema, is_unnamed, listed, name_text, plain_columns, to_block
+from windvane.runtime.columns.schema import Schema, is_unnamed, listed, name_text, plain_columns, to_block
 from windvane.runtime.columns.table import Floats
 
 MIN_WORDS = 4.0  # texts have at least as many words on average

@@ -61,15 +61,10 @@ def fit_generated(table: Table, target: NDArray[Any], task: Task, seed: int) -> 
     return generated, generated.extend(table, codes, encoded)
 
 
-def _gains(matrix: Floats, target: NDArray[Any], task: Task, categories: list[int], seed: int) -> Floats:
-    """Return the gain of each column in a small LightGBM model, shape (q,)."""
+def train_small_booster(matrix: Floats, target: NDArray[Any], task: Task, categories: list[int], seed: int) -> Any:
+    """Train a LightGBM model of some ten small trees on rows with these columns of category codes; a `Booster`."""
     import lightgbm as lgb
 
-    if len(matrix) > RANKING_ROWS:
-        rows = np.random.default_rng(seed).choice(len(matrix), RANKING_ROWS, replace=False)
-        matrix, target = matrix[rows], target[rows]
-    if not task.is_classification:
-        target = (target - target.mean()) / (target.std() or 1.0)
     parameters = {
         "objective": {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}[task.kind],
         "num_class": task.n_classes if task.kind == "multiclass" else 1,
@@ -86,7 +81,20 @@ def _gains(matrix: Floats, target: NDArray[Any], task: Task, categories: list[in
     }
     rounds = max(5, 40 // task.n_classes) if task.kind == "multiclass" else 40
     data = lgb.Dataset(matrix, target, categorical_feature=categories, params=parameters)
-    return np.asarray(lgb.train(parameters, data, rounds).feature_importance("gain"), dtype=np.float64)
+    return lgb.train(parameters, data, rounds)
+
+
+def _gains(matrix: Floats, target: NDArray[Any], task: Task, categories: list[int], seed: int) -> Floats:
+    """Return the gain of each column in a small LightGBM model, shape (q,)."""
+    if matrix.shape[1] == 0:  # a sparse table, or one of texts
+        return np.zeros(0)
+    if len(matrix) > RANKING_ROWS:
+        rows = np.random.default_rng(seed).choice(len(matrix), RANKING_ROWS, replace=False)
+        matrix, target = matrix[rows], target[rows]
+    if not task.is_classification:
+        target = (target - target.mean()) / (target.std() or 1.0)
+    booster = train_small_booster(matrix, target, task, categories, seed)
+    return np.asarray(booster.feature_importance("gain"), dtype=np.float64)
 
 
 def _choose_arithmetic(

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import PredefinedSplit
 
+from windvane.data.series.time_split import TimeSplit
 from windvane.errors import InputError
 from windvane.runtime.columns.table import Integers
 
@@ -61,7 +62,7 @@ def take_split(split: Any, rows: Integers, n_rows: int) -> Any:
     """Translate a user's split of `n_rows` to one of some of these rows; splitters that only count rows stay."""
     if isinstance(split, PredefinedSplit):
         return PredefinedSplit(take_rows(split.test_fold, rows, n_rows, "split"))
-    if split is None or hasattr(split, "split") or isinstance(split, int | str):
+    if split is None or hasattr(split, "split") or isinstance(split, int | str | TimeSplit):
         return split
     kept = np.full(n_rows, -1)
     kept[rows] = np.arange(len(rows))

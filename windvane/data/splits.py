@@ -18,11 +18,11 @@ from pandas.api import types
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 
 from windvane.data.column_types import infer_schema
+from windvane.data.series.time_split import HOLDOUT, MAX_HOLDOUT_ROWS, TimeSplit, time_folds
 from windvane.errors import InputError
+from windvane.runtime.columns.dates import to_dates, to_seconds
 from windvane.runtime.columns.table import Integers
 
-HOLDOUT = 1 / 3  # of the rows validate where there is one fold
-MAX_HOLDOUT_ROWS = 50_000  # more rows hardly make the score more precise, but each prediction slower
 QUANTILE_BINS = 10  # strata of a numeric target
 MAX_STRATIFIED_GROUPS = 1_000  # stratifying visits the groups one by one
 MAX_NAMED = 10  # classes named in a note
@@ -42,7 +42,7 @@ class SplitOptions:
 
     groups: Any = None  # n labels; the rows of a group stay together
     time: Any = None  # n numbers or dates; validation rows are later than training rows
-    splitter: Any = None  # a scikit-learn splitter, or pairs of training and validation positions
+    splitter: Any = None  # a `TimeSplit`, a scikit-learn splitter, or pairs of training and validation positions
 
 
 def make_folds(
@@ -58,27 +58,31 @@ def make_folds(
     By default rows are shuffled, and stratified by class or by quantiles of the target. One fold is a hold-out of a
     third of the rows, at most `MAX_HOLDOUT_ROWS`. In time order a hold-out is the last third, and k folds are k + 1
     blocks of rows, each validated after training on all blocks before it (as in scikit-learn's TimeSeriesSplit): the
-    rows of the first block are never validated, and rows of equal time stay together. With groups and time, a group
-    that occurs on both sides of a cut counts on one side alone; its other rows are in neither set of that fold. A
-    splitter has its own number of folds.
+    rows of the first block are never validated, and rows of equal time stay together; a `TimeSplit` changes that. With
+    groups and time, a group that occurs on both sides of a cut counts on one side alone; its other rows are in neither
+    set of that fold. A splitter has its own number of folds.
     InputError if there are too few rows, or if groups, time or splitter cannot be used or contradict each other.
     """
     by = by or SplitOptions()
     n_rows = len(target)
+    in_time = by.splitter if isinstance(by.splitter, TimeSplit) else TimeSplit()
+    n_folds = in_time.n_splits or n_folds
     if n_folds < 1 or max(2, n_folds) > n_rows:
         raise InputError(f"n_folds={n_folds} does not go with {n_rows} row(s): at least 2, and at least one a fold.")
-    if by.time is not None and by.splitter is not None:
-        raise InputError("time and split are both given; give one of them.")
-    groups = None if by.groups is None else _ranks("groups", by.groups, n_rows)
+    if by.time is None and isinstance(by.splitter, TimeSplit):
+        raise InputError("split is a TimeSplit, which orders rows by time: time is missing.")
+    if by.time is not None and by.splitter is not None and not isinstance(by.splitter, TimeSplit):
+        raise InputError("time and split are both given. Allowed: one of them, or split=TimeSplit(...) beside time.")
+    groups = None if by.groups is None else _ranks("groups", by.groups, n_rows)[0]
     # Where a class must be added to a training set, the row of least rank is: the smallest group, the earliest time.
     rank = np.zeros(n_rows, dtype=np.int64) if groups is None else np.bincount(groups)[groups]
     notes: list[str] = []
-    if by.splitter is not None:
-        folds = _own_folds(by.splitter, target, groups)
-    elif by.time is not None:
-        rank = _ranks("time", by.time, n_rows)
-        folds = _time_folds(rank, n_folds)
+    if by.time is not None:
+        rank, instants = _ranks("time", by.time, n_rows)
+        folds = [Fold(train, validation) for train, validation in time_folds(rank, instants, n_folds, in_time)]
         notes += [] if groups is None else _part_groups(folds, groups, seed)
+    elif by.splitter is not None:
+        folds = _own_folds(by.splitter, target, groups)
     else:
         strata = _strata(target, n_folds)
         valids = _spread(strata, n_folds, seed) if groups is None else _spread_groups(strata, groups, n_folds, seed)
@@ -96,7 +100,7 @@ def hold_out(target: Integers, share: float, *, seed: int, groups: Any = None) -
     its most frequent class, and groups are drawn at random until a class has its share; what is rounded in one class is
     made up for in the next. InputError if groups cannot be used, or each class is in one group only.
     """
-    codes = np.arange(len(target)) if groups is None else _ranks("groups", groups, len(target))
+    codes = np.arange(len(target)) if groups is None else _ranks("groups", groups, len(target))[0]
     sizes = np.bincount(codes)  # (n_groups,)
     pairs, counts = np.unique(codes * (int(target.max()) + 1) + target, return_counts=True)
     group, stratum = np.divmod(pairs, int(target.max()) + 1)
@@ -148,15 +152,15 @@ def grouped_folds(target: Integers, groups: Integers, n_folds: int, *, seed: int
     return _with_every_class(folds, target, sizes_of_rows, codes, None)[0]
 
 
-def _ranks(name: str, labels: Any, n_rows: int) -> Integers:  # (n_rows,)
-    """Replace groups or times by their position among the sorted distinct ones."""
+def _ranks(name: str, labels: Any, n_rows: int) -> tuple[Integers, pd.Index]:  # (n_rows,), (m,)
+    """Replace groups or times by their position among the sorted distinct ones, which are returned, too."""
     try:
         if isinstance(labels, np.ndarray):
             labels = labels.astype(labels.dtype.newbyteorder("="))  # pandas knows no other order of bytes
         series = pd.Series(labels.to_pandas() if hasattr(labels, "to_pandas") else labels)
         if name == "time" and types.infer_dtype(series, skipna=True) in ("string", "mixed", "mixed-integer"):
             series = _read_times(series)
-        codes, _ = pd.factorize(series, sort=True)
+        codes, distinct = pd.factorize(series, sort=True)
     except (TypeError, ValueError) as error:
         allowed = "a label for each row" if name == "groups" else "numbers, dates, or texts of them as in a column of X"
         raise InputError(f"{name} cannot be used: {error}. Allowed: {allowed}.") from error
@@ -164,7 +168,7 @@ def _ranks(name: str, labels: Any, n_rows: int) -> Integers:  # (n_rows,)
         raise InputError(f"{name} has {len(codes)} values, but there are {n_rows} rows.")
     if (codes < 0).any():
         raise InputError(f"{name} has {int((codes < 0).sum())} missing, the first in row {int(np.argmax(codes < 0))}.")
-    return codes.astype(np.int64)
+    return codes.astype(np.int64), pd.Index(distinct)
 
 
 def _read_times(series: pd.Series) -> pd.Series:
@@ -182,7 +186,11 @@ def _read_times(series: pd.Series) -> pd.Series:
             f"time holds texts such as {distinct[0]!r}, in which day and month could be exchanged: convert them with "
             "pandas.to_datetime(..., format=...) before."
         )
-    return pd.Series(schema.transform(frame).matrix[:, 0])  # of a date the days, with fractions
+    if column.kind == "date":
+        return pd.Series(to_dates(frame["time"], column.date_format, column.timezone))
+    if column.kind == "duration":
+        return pd.Series(pd.to_timedelta(to_seconds(frame["time"]), unit="s"))
+    return pd.Series(schema.transform(frame).matrix[:, 0])
 
 
 def _strata(target: NDArray[Any], n_folds: int) -> Integers:  # (n,)
@@ -231,21 +239,6 @@ def _spread_groups(strata: Integers, groups: Integers, n_folds: int, seed: int) 
         valids = [validation for _, validation in by_group.split(strata, strata, groups)]
     rows = np.arange(len(groups))
     return [np.isin(rows, validation) for validation in valids[:n_folds]]
-
-
-def _time_folds(time: Integers, n_folds: int) -> list[Fold]:
-    """Cut the rows in order of time, between times."""
-    n_rows = len(time)
-    order = np.argsort(time, kind="stable")
-    if n_folds == 1:
-        cuts = np.array([n_rows - max(1, min(int(n_rows * HOLDOUT), MAX_HOLDOUT_ROWS))])
-    else:
-        cuts = np.arange(1, n_folds + 1) * n_rows // (n_folds + 1)
-    cuts = np.searchsorted(time[order], time[order][cuts])  # back to the first row of that time
-    if cuts[0] == 0 or (np.diff(cuts) == 0).any():
-        raise InputError(f"time has too few distinct values, or too unevenly spread, for {n_folds} fold(s).")
-    ends = [*cuts[1:], n_rows]
-    return [Fold(np.sort(order[:cut]), np.sort(order[cut:end])) for cut, end in zip(cuts.tolist(), ends, strict=True)]
 
 
 def _part_groups(folds: list[Fold], groups: Integers, seed: int) -> list[str]:

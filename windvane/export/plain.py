@@ -33,8 +33,9 @@ from sklearn.preprocessing import FunctionTransformer, TargetEncoder
 from windvane.errors import InputError
 from windvane.export.builders import BUILDERS, Kept, linear_classifier, model_steps
 from windvane.persistence import Predictor
+from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.column_values import MISSING_TEXTS, vocabulary_index
-from windvane.runtime.columns.schema import Column, Schema
+from windvane.runtime.columns.schema import Schema
 from windvane.runtime.models.fitted import FittedModel
 
 # Selects an ensemble without some families and some trials; None where that cannot be done.
@@ -133,6 +134,8 @@ def _table_obstacles(predictor: Predictor) -> list[str]:
     schema, ensemble = predictor.schema, predictor.ensemble
     if schema.n_sparse:
         found.append("the table is sparse")
+    if schema.lags is not None:
+        found.append("lags, which are found among other rows")
     for kind in ("date", "duration", "text"):
         names = [repr(column.name) for column in schema.columns if column.kind == kind]
         if names:

@@ -13,7 +13,8 @@ from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Table
 
-MAX_ROWS, MAX_SECONDS = 120, 5.0
+MAX_ROWS, MIN_ROWS, MAX_SECONDS = 120, 10, 5.0
+MAX_CELLS = 1_000_000  # of the rows that are explained
 N_COLUMNS, N_CURVES = 8, 4  # with a line of dots, with a separate picture
 HALF_WIDTH = 0.38  # of a line of dots
 LOW, HIGH, OTHER = 0, 1, 4  # colors
@@ -21,7 +22,8 @@ LOW, HIGH, OTHER = 0, 1, 4  # colors
 
 def explain_sample(predictor: Predictor, table: Table, background: Table, seed: int) -> Explanation:
     """Explain some rows of a table, within a few seconds."""
-    rows = np.sort(np.random.default_rng(seed).permutation(table.n_rows)[:MAX_ROWS])
+    n_rows = min(MAX_ROWS, max(MIN_ROWS, MAX_CELLS // max(1, table.n_columns)))
+    rows = np.sort(np.random.default_rng(seed).permutation(table.n_rows)[:n_rows])
     some, positive = table.take(rows), predictor.metric.positive
     return explain_table(
         predictor,
@@ -80,8 +82,8 @@ def _values_of(table: Table, schema: Schema) -> pd.DataFrame:
     vocabularies = {column.name: [*column.vocabulary, "other"] for column in categories}
     found: dict[str, object] = {}
     for name, column in encoded_columns(schema).items():
-        if column.text is not None:
-            found[name] = table.texts[column.text]
+        if column.texts:
+            found[name] = table.texts[column.texts[0]]
         elif name in vocabularies:
             codes = table.matrix[:, column.matrix[0]]
             found[name] = [None if np.isnan(code) else vocabularies[name][int(code)] for code in codes]

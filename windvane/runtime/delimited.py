@@ -27,7 +27,8 @@ UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ParserWarning)  # what 
 _ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")
 _MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DELIMITERS = ",;\t|"
-_BYTES, _ROWS = 1 << 16, 50  # that are looked at
+_BYTES, _ROWS = 1 << 16, 50  # that are looked at; more bytes where the lines are long
+_LINES, _MOST_BYTES = 3, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,15 @@ class DelimitedFile:
     @classmethod
     def find(cls, path: Path) -> DelimitedFile:
         """Look at the beginning of a file."""
-        beginning = read_bytes(path, _BYTES)
+        size = _BYTES
+        beginning = read_bytes(path, size)
+        while len(beginning) == size < _MOST_BYTES and beginning.count(b"\n") < _LINES:
+            size *= 4
+            beginning = read_bytes(path, size)
         wide = beginning[:2] in _MARKS
         if b"\0" in beginning and not wide:
             raise ValueError("it is no text in UTF-8, UTF-16 or Latin-1")
-        if len(beginning) == _BYTES and not wide:
+        if len(beginning) == size and not wide:
             beginning = beginning[: beginning.rfind(b"\n") + 1] or beginning
         text = beginning.decode("utf-16" if wide else "utf-8-sig", errors="replace")
         declared = DECLARED_DELIMITER.match(text)
@@ -113,7 +118,9 @@ def find_header(text: str) -> tuple[str, list[str]]:
     best: tuple[tuple[bool, float, int], str, list[str]] = ((False, 0.0, 1), ",", text.splitlines()[:1])
     for delimiter in _DELIMITERS:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        rows = [row for row, _ in zip(reader, range(_ROWS), strict=False) if row]
+        rows: list[list[str]] = []
+        with contextlib.suppress(csv.Error):  # a line without this delimiter may be longer than fields can be
+            rows = [row for row, _ in zip(reader, range(_ROWS), strict=False) if row]
         if rows:
             width, times = Counter(map(len, rows)).most_common(1)[0]
             rating = (width == len(rows[0]), times / len(rows), width)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .columns.schema import Column, Schema, is_unnamed
+from .columns.column import Column
+from .columns.schema import Schema, is_unnamed
 from .delimited import DECLARED_DELIMITER, find_header, read_delimited, read_text
 from .errors import InputError, MissingColumnsError
 
@@ -81,7 +82,7 @@ def find_bad_rows(schema: Schema, frame: pd.DataFrame) -> dict[int, str]:
     by_name = schema.named and not is_unnamed(frame)
     found: dict[int, str] = {}
     for i, column in enumerate(schema.columns):
-        if column.kind not in READ:
+        if column.kind not in READ or (schema.lags is not None and column.name in schema.lags.names):
             continue
         values: pd.Series = frame[column.name] if by_name else frame.iloc[:, i]
         for row, reason in _bad_values(column, values.rename(column.name).reset_index(drop=True)):

@@ -29,7 +29,8 @@ from windvane.data.task import Kind, Task
 from windvane.errors import InputError
 from windvane.evaluation.metrics import get_metric
 from windvane.models.base import Family
-from windvane.runtime.columns.schema import Column, Schema
+from windvane.runtime.columns.column import Column
+from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import FeatureView, ImageColumn, Integers, Table
 from windvane.runtime.images import Pixels
 from windvane.search.problem import ImageSource, PreparedProblem, Problem, supported_families

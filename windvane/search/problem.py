@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from windvane.data.column_types import doubts, dropped_notes, infer_schema, leave_out, reading_notes
 from windvane.data.files import to_frame
 from windvane.data.rows import order_notes, take_rows, take_split
+from windvane.data.series.lags import describe_lags, keep_last, learn_lags, name_of_target, target_values
+from windvane.data.series.time_split import TimeSplit, describe_split
 from windvane.data.splits import Fold, SplitOptions, make_folds
 from windvane.data.table_io import read_table, write_table
 from windvane.data.target import TaskType, choose_positive, counted_rows, encode_target, written_form
@@ -26,12 +28,14 @@ from windvane.data.targets import are_several, encode_as_trained, encode_targets
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, RunError, unknown_name_error
 from windvane.evaluation.columns.identifiers import find_identifiers, useless_columns
+from windvane.evaluation.columns.time_order import random_folds_flatter
 from windvane.evaluation.metrics import Metric, check_own_metric, get_metric, quantile_level
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import DataSplit, Family
 from windvane.models.sklearn_family import SklearnFamily
 from windvane.models.targets.multi_target import for_task
-from windvane.runtime.columns.schema import CARRIED, IDENTIFIER, IGNORED, Schema
+from windvane.runtime.columns.lag_features import LagFeatures
+from windvane.runtime.columns.schema import CARRIED, GROUPING, IDENTIFIER, IGNORED, ORDERING, Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.runtime.labels import labels_to_json
 from windvane.runtime.serialization import writing
@@ -42,6 +46,8 @@ from windvane.settings import Settings
 if TYPE_CHECKING:
     from windvane.vision.image_reader import ImageReader
 
+# Why the columns that an argument names are not learned from.
+LEFT_OUT = {"ignore": IGNORED, "id_columns": CARRIED, "groups": GROUPING, "time": ORDERING}
 FAMILY_METHODS = ("name", "supports", "search_space", "checkpoint_iterations", "create_model", "load")
 
 
@@ -195,6 +201,7 @@ def prepare_problem(
     groups: Any = None,
     time: Any = None,
     split: Any = None,
+    lags: Any = None,
     sample_weight: Any = None,
     ignore: Any = None,
     id_columns: Any = None,
@@ -213,6 +220,13 @@ def prepare_problem(
     frame = to_frame(X)
     n_rows = int(frame.shape[0])
     reordered = order_notes(X, {"y": y, "groups": groups, "time": time, "sample_weight": sample_weight})
+    target_name = name_of_target(y)
+    left_out = {"ignore": ignore, "id_columns": id_columns}
+    named = {name: given for name, given in (("groups", groups), ("time", time)) if isinstance(given, str)}
+    groups, time = (
+        _column(frame, named[name], name) if name in named else given
+        for name, given in (("groups", groups), ("time", time))
+    )
     weight, rows = counted_rows(sample_weight, n_rows)
     if rows is not None:  # a row of weight 0 is no row
         frame = frame.iloc[rows] if isinstance(frame, pd.DataFrame) else frame[rows]
@@ -234,9 +248,25 @@ def prepare_problem(
             f"X and y have different lengths: {n_rows} and {len(target)} "
             f"(inconsistent numbers of samples: [{n_rows}, {len(target)}]). Allowed: one target for each row."
         )
-    schema = leave_out_named(
-        infer_schema(frame, column_types, date_formats), {"ignore": ignore, "id_columns": id_columns}
-    )
+    features: LagFeatures | None = None
+    if lags is not None and targets is not None:
+        raise InputError(
+            f"lags is for one target, but y has {len(targets)}. Allowed: a run for one of them, or no lags."
+        )
+    if lags is not None:
+        features = learn_lags(
+            frame,
+            lags,
+            named.get("time"),
+            target_values(target, classes),
+            target_name,
+            split if isinstance(split, TimeSplit) else TimeSplit(),
+            column_types=column_types,
+            date_formats=date_formats,
+        )
+        assert isinstance(frame, pd.DataFrame)  # others have no names
+        frame = features.add(frame)
+    schema = leave_out_named(infer_schema(frame, column_types, date_formats), {**left_out, **named})
     table = schema.transform(frame, owner=owner)
     n_classes = 0 if classes is None else len(classes)
     kind: Kind = "regression" if goal == "regression" else "multiclass" if n_classes > 2 else "binary"
@@ -263,9 +293,15 @@ def prepare_problem(
     strata = target if targets is None else strata_of(target)
     folds, notes = make_folds(strata, policy.n_folds, seed=settings.seed, by=by, classes=labels)
     if split is not None:
-        policy = Policy(policy.name, len(folds), policy.halving, "the splitter that was given")
+        reason = describe_split(split) if isinstance(split, TimeSplit) else "the splitter that was given"
+        policy = Policy(policy.name, len(folds), policy.halving, reason)
+    flattering = None
+    if time is None and split is None and groups is None and targets is None:
+        flattering = random_folds_flatter(schema, table, target, task, resolved)
     problem = Problem(task, resolved, table, target, weight, tuple(folds), settings.seed)
     form = written_form(y) if goal == "regression" and targets is None else None
+    if features is not None:
+        schema = keep_last(replace(schema, lags=features))
     return PreparedProblem(
         problem,
         schema,
@@ -273,9 +309,16 @@ def prepare_problem(
         policy,
         supported_families(chosen, task, table),
         # Rows in the order of time have trends, and validation on later rows is not deceived by the number of a row.
-        warnings=(*reordered, *doubts(schema), *(identifier_doubts(kept_identifiers) if time is None else ()), *notes),
+        warnings=(
+            *reordered,
+            *doubts(schema),
+            *(identifier_doubts(kept_identifiers) if time is None else ()),
+            *([] if flattering is None else [flattering]),
+            *notes,
+        ),
         notes=(
             *_positive_notes(resolved, classes, why),
+            *([] if features is None else [describe_lags(features)]),
             *([] if form is None else [f"The target is read as numbers written like {form}."]),
             *reading_notes(schema),
             *dropped_notes(schema),
@@ -284,8 +327,17 @@ def prepare_problem(
     )
 
 
+def _column(frame: Any, name: str, argument: str) -> pd.Series:
+    """Return the column that an argument names."""
+    if not isinstance(frame, pd.DataFrame) or name not in frame.columns:
+        names = map(str, frame.columns) if isinstance(frame, pd.DataFrame) else ()
+        raise unknown_name_error(argument, name, names)
+    values: pd.Series = frame[name]
+    return values
+
+
 def leave_out_named(schema: Schema, given: Mapping[str, Any]) -> Schema:
-    """Drop the columns that the arguments ``ignore`` and ``id_columns`` name."""
+    """Drop the columns that the arguments of `LEFT_OUT` name."""
     reasons: dict[str, str] = {}
     for argument, names in given.items():
         if names is None:
@@ -293,7 +345,7 @@ def leave_out_named(schema: Schema, given: Mapping[str, Any]) -> Schema:
         for name in [names] if isinstance(names, str) else list(names):
             if str(name) not in schema.feature_names or not schema.columns:
                 raise unknown_name_error(argument, name, schema.feature_names)
-            reasons[str(name)] = IGNORED if argument == "ignore" else CARRIED
+            reasons[str(name)] = LEFT_OUT[argument]
     return leave_out(schema, reasons) if reasons else schema
 
 

@@ -1,20 +1,24 @@
-"""Train models again on all rows, those that validated them among them."""
+"""Train models again: on all rows, those that validated them among them, or without a column."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from windvane.evaluation.columns.importance import EncodedColumn, exchange
 from windvane.models.base import Config, DataSplit, Family, Model, TrainingContext
 from windvane.models.targets.multi_target import for_task
 from windvane.persistence import Predictor
+from windvane.runtime.columns.table import Floats, Table
+from windvane.search.problem import Problem
 from windvane.search.trial import Trial
 
 MAX_STOPPING_ROWS = 2_000
+MAX_DROP_ROWS = 10_000  # that models without a column are trained on
 
 
 def train_on_all(
@@ -63,3 +67,30 @@ def refit_ensemble(
     ]
     ensemble = replace(predictor.ensemble, members=tuple(replace(member, folds=()) for member in members))
     return replace(predictor, ensemble=ensemble, models=models, folders=[[folder / name] for name in names])
+
+
+def trainer_without(
+    predictor: Predictor, trials: Sequence[Trial], families: Mapping[str, Family], problem: Problem
+) -> Callable[[EncodedColumn, Table], Floats]:
+    """Return a function that trains without a column, and predicts a table.
+
+    Trained is the configuration with the largest weight in the ensemble, for its mean number of iterations, on at most
+    `MAX_DROP_ROWS` training rows. Without a column means that all rows have its value of the first row.
+    """
+    member = max(predictor.ensemble.members, key=lambda member: member.weight)
+    trial = next(trial for trial in trials if trial.number == member.number)
+    rows = problem.sample_rows(np.arange(problem.table.n_rows), min(MAX_DROP_ROWS, problem.table.n_rows))
+    train = problem.part(rows)
+    iterations = round(float(np.mean(trial.best_iterations)))
+
+    def predict_without(column: EncodedColumn, table: Table) -> Floats:
+        def constant(some: Table) -> Table:
+            return exchange(some, train.table.take(np.zeros(some.n_rows, dtype=np.int64)), column)
+
+        context = TrainingContext(predictor.task, trial.seed)
+        without = replace(train, table=constant(train.table))
+        family = for_task(families[member.family], predictor.task)
+        model = train_on_all(family, trial.config, without, iterations, context)
+        return model.predict(constant(table))
+
+    return predict_without

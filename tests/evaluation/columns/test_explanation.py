@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from windvane.data.column_types import infer_schema
 from windvane.errors import InputError
-from windvane.evaluation.columns.explanation import Sampling, explain, shapley_values
+from windvane.evaluation.columns.explanation import MAX_COLUMNS, N_ALONE, Sampling, explain, shapley_values
 from windvane.evaluation.columns.importance import encoded_columns
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Table
@@ -166,3 +166,21 @@ def test_classes_are_explained_by_label_or_by_row() -> None:
         explain(model, frame, table, "w")
     with pytest.raises(InputError, match="label='y' is for classes"):
         explain(Fitted(output, schema), frame, table, "y")
+
+
+def test_of_very_many_columns_the_strongest_are_explained_one_by_one() -> None:
+    """With a linear model, whose contributions are known."""
+    n, p = 60, MAX_COLUMNS + 1
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(n, p)), columns=[f"g{i}" for i in range(p)])
+    weights = np.zeros(p)
+    weights[[3, 700, 900]] = 5, -4, 0.001
+    schema = infer_schema(frame)
+    model = Fitted(lambda rows: rows.matrix @ weights, schema)
+    background = schema.transform(frame[10:])
+    found = explain(model, frame[:10], background)
+    assert found.values.shape == (10, N_ALONE + 1)
+    assert found.values.columns[-1] == f"{p - N_ALONE:,} other columns"
+    assert {"g3", "g700"} < set(found.values)
+    expected = (frame[:10] - frame[10:].mean()) * weights
+    np.testing.assert_allclose(found.values[["g3", "g700"]], expected[["g3", "g700"]], atol=1e-9)
+    np.testing.assert_allclose(found.base + found.values.sum(axis=1), model.predict_raw(schema.transform(frame[:10])))

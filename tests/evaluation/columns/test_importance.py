@@ -10,10 +10,17 @@ import pytest
 from scipy import sparse as sp
 from sklearn.linear_model import LinearRegression
 
+from windvane import AutoRegressor, load
 from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
 from windvane.errors import InputError
-from windvane.evaluation.columns.importance import MAX_ROWS, encoded_columns, feature_importance, matrix_columns
+from windvane.evaluation.columns.importance import (
+    MAX_ROWS,
+    correlated_columns,
+    encoded_columns,
+    feature_importance,
+    matrix_columns,
+)
 from windvane.evaluation.metrics import Metric
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.ensemble import Ensemble
@@ -127,7 +134,7 @@ def test_texts_are_shuffled_and_unused_columns_are_zero() -> None:
             return np.array([float(text.startswith("good")) for text in table.texts[0]])
 
     model = Reader(X)
-    assert encoded_columns(model.schema)["note"].text == 0
+    assert encoded_columns(model.schema)["note"].texts == (0,)
     metric = Metric("right", lambda y, p: float(np.mean(y == p)), needs="values")
     found = feature_importance(model, metric, X.assign(other=0.0), y, n_repeats=3)
     assert list(found.index) == ["note", "one", "a", "other"]
@@ -156,3 +163,70 @@ def test_a_limit_in_time_leaves_columns_without_a_value_and_says_so() -> None:
     assert set(found.index) == set(X.columns) and found["importance"].isna().all() and shown == []
     feature_importance(Sum(X), SHARE, X, y, 2, on_column=lambda done, total: shown.append((done, total)))
     assert shown[-1] == (2 * X.shape[1], 2 * X.shape[1])
+
+
+def test_a_group_is_shuffled_together() -> None:
+    X, y = make(2000)
+    found = feature_importance(Sum(X), SHARE, X, y, n_repeats=5, groups={"both": ["a", "b"]})
+    assert list(found.index) == ["both", "c"]
+    np.testing.assert_allclose(found["importance"], [2 * 5 / 5, 0.0], atol=0.1)
+    alone = feature_importance(Sum(X), SHARE, X, y, n_repeats=5, groups={"both": ["c"]})
+    assert list(alone.index) == ["a", "b", "both"]
+
+
+def test_groups_of_correlated_columns() -> None:
+    """Any two of a group have a rank correlation of at least 0.8; found among all pairs by scipy."""
+    rng = np.random.default_rng(1)
+    X, _ = make(500)
+    X = X.assign(power=-(X["a"] ** 3), near=X["b"] + 0.3 * rng.normal(size=500), kind=rng.choice(["x", "y"], 500))
+    X = X.assign(far=X["near"] + 0.7 * rng.normal(size=500), gaps=X["a"].where(rng.random(500) < 0.95), same=1.0)
+    schema = infer_schema(X)
+    groups = correlated_columns(encoded_columns(schema), schema.transform(X))
+    assert sorted(map(sorted, groups)) == [["a", "gaps", "power"], ["b", "near"]]
+    rho = X.drop(columns=["kind", "same"]).corr("spearman").abs()
+    assert rho.loc["near", "far"] > 0.8 > rho.loc["b", "far"]  # the group of both would have a pair below
+    for group in groups:
+        assert (rho.loc[group, group] > 0.8).all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ("all", "groups='all' is not usable. Allowed: 'correlated'"),
+        (["a"], "is not usable"),
+        ({"g": ["a", "z"]}, r"groups\['g'\]='z'"),
+        ({"g": ["a"], "h": ["a", "b"]}, "column 'a' is in 'g' and in 'h'"),
+    ],
+)
+def test_bad_groups(groups: Any, message: str) -> None:
+    X, y = make(100)
+    with pytest.raises(InputError, match=message):
+        feature_importance(Sum(X), SHARE, X, y, n_repeats=1, groups=groups)
+
+
+def test_dropped_columns(tmp_path: Any) -> None:
+    """Each model is trained again by scikit-learn; a copy of a column tells what the column tells."""
+    X, y = make(300)
+    X = X.assign(copy=X["a"])
+    model = AutoRegressor(
+        300, n_trials=1, n_jobs=1, families=[LinearRegression()], verbose=0, random_state=0, metric="rmse"
+    ).fit(X[:200], y[:200])
+
+    def loss(columns: list[str]) -> float:
+        fitted = LinearRegression().fit(X.loc[:199, columns], y[:200])
+        return float(np.sqrt(np.mean((fitted.predict(X.loc[200:, columns]) - y[200:]) ** 2)))
+
+    found = model.feature_importance(X[200:], y[200:], method="drop")
+    everything = loss(list(X))
+    expected = {name: loss([other for other in X if other != name]) - everything for name in X}
+    np.testing.assert_allclose(found["importance"], [expected[name] for name in found.index], atol=1e-6)
+    assert found.index[0] == "b" and found["std"].isna().all()
+    grouped = model.feature_importance(X[200:], y[200:], method="drop", groups="correlated")
+    assert grouped.loc["a, copy", "importance"] == pytest.approx(loss(["b", "c"]) - everything, abs=1e-6)
+    with pytest.warns(UserWarning, match="2 of 4 columns are without a value|3 of 4|4 of 4"):
+        model.feature_importance(X[200:], y[200:], method="drop", time_budget=1e-9)
+    with pytest.raises(InputError, match="method='remove'"):
+        model.feature_importance(X, y, method="remove")
+    model.save(tmp_path / "saved")
+    with pytest.raises(InputError, match="method='drop' trains again, but the training data are not here"):
+        load(tmp_path / "saved", families=[LinearRegression()]).feature_importance(X, y, method="drop")

@@ -11,6 +11,7 @@ from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier, Rando
 
 from windvane.errors import ModelFileError
 from windvane.runtime.models.trees import ForestPredictor, TreeArrays
+from windvane.runtime.serialization import read_arrays, write_arrays
 
 
 def fitted(kind: type, features: Any, target: Any) -> Any:
@@ -53,6 +54,36 @@ def test_the_first_trees_are_a_smaller_forest(tmp_path: Path) -> None:
     few.write(tmp_path / "few")
     assert len(TreeArrays.read(tmp_path / "few", 6).sizes) == 7
     np.testing.assert_array_equal(ForestPredictor([few.first(99)], 6)(rows), ForestPredictor([few], 6)(rows))
+
+
+@pytest.mark.parametrize("n_classes", [2, 26])
+def test_values_of_many_classes_take_little_space(n_classes: int, tmp_path: Path) -> None:
+    """Leaves that are pure, and some that are not."""
+    features = features_with_holes(1500)
+    target = np.random.default_rng(0).integers(0, n_classes, 1500)
+    grown = ExtraTreesClassifier(10, random_state=0, min_samples_split=4).fit(features, target).estimators_
+    trees = TreeArrays.of([tree.tree_ for tree in grown])
+    assert (trees.values > 0).sum(axis=1).std() > 0.1
+    trees.write(tmp_path / "trees")
+    assert all(np.array_equal(array, vars(trees)[name]) for name, array in vars(read(tmp_path)).items())
+    per_leaf = ((tmp_path / "trees").stat().st_size - 14 * len(trees.right)) / len(trees.values)
+    assert per_leaf < (17 if n_classes == 2 else 30)
+
+
+def read(folder: Path) -> TreeArrays:
+    return TreeArrays.read(folder / "trees", 6)
+
+
+@pytest.mark.parametrize("name", ["share_counts", "share_classes", "shares"])
+def test_damaged_shares(name: str, tmp_path: Path) -> None:
+    features = features_with_holes(300)
+    forest = fitted(ExtraTreesClassifier, features, np.arange(300) % 10)
+    TreeArrays.of([tree.tree_ for tree in forest.estimators_]).write(tmp_path / "trees")
+    arrays = read_arrays(tmp_path / "trees")
+    arrays[name] = arrays[name] + 99 if name == "share_classes" else arrays[name][1:]
+    write_arrays(tmp_path / "trees", arrays)
+    with pytest.raises(ModelFileError):
+        read(tmp_path)
 
 
 def test_sparse_rows() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,12 +21,14 @@ import pandas as pd
 
 from windvane.data.files import to_frame
 from windvane.errors import InputError, unknown_name_error
-from windvane.evaluation.columns.importance import EncodedColumn, encoded_columns
+from windvane.evaluation.columns.importance import EncodedColumn, encoded_columns, exchange
 from windvane.evaluation.predictions import FittedEnsemble
 from windvane.runtime.columns.column_values import to_canonical_text
 from windvane.runtime.columns.table import Floats, Integers, Table
 
-MAX_ROWS_AT_ONCE = 20_000  # that are predicted
+MAX_ROWS_AT_ONCE, MAX_CELLS_AT_ONCE = 20_000, 20_000_000  # that are predicted
+MAX_COLUMNS, N_ALONE = 1_000, 100  # of more columns so many are explained one by one, the others together
+MAX_RANKED_ROWS = 2_000  # of the background, to find those
 MAX_ROUNDS = 128  # of one order of the columns, forwards and backwards, and one background row
 
 # The number of each row that is explained; also of the n rows several times in a row: (m n) rows -> shape (m n,).
@@ -119,10 +121,11 @@ def _walk(
     n, p = table.n_rows, len(columns)
     levels = np.empty((p + 1, n))
     levels[0], levels[p] = start, final
-    at_once = max(1, MAX_ROWS_AT_ONCE // max(n, 1))
+    cells = max(1, n * table.n_columns)
+    at_once = max(1, min(MAX_ROWS_AT_ONCE // max(n, 1), MAX_CELLS_AT_ONCE // cells))
     mixed, steps = without, list[Table]()
     for step in range(1, p):
-        mixed = _with_column(mixed, table, columns[order[step - 1]])
+        mixed = exchange(mixed, table, columns[order[step - 1]])
         steps.append(mixed)
         if len(steps) == at_once or step == p - 1:
             levels[step - len(steps) + 1 : step + 1] = output(_stacked(steps)).reshape(len(steps), n)
@@ -130,17 +133,6 @@ def _walk(
     changes = np.empty((n, p))
     changes[:, order] = np.diff(levels, axis=0).T
     return changes
-
-
-def _with_column(table: Table, other: Table, column: EncodedColumn) -> Table:
-    if column.text is not None:
-        texts = list(table.texts)
-        texts[column.text] = other.texts[column.text]
-        return replace(table, texts=tuple(texts))
-    matrix = table.matrix.copy()
-    positions = list(column.matrix)
-    matrix[:, positions] = other.matrix[:, positions]
-    return replace(table, matrix=matrix)
 
 
 def _stacked(tables: Sequence[Table]) -> Table:
@@ -165,6 +157,7 @@ def explain(
     frame = to_frame(X)
     if not isinstance(frame, pd.DataFrame) or not model.schema.columns:
         raise InputError("X is a sparse matrix, whose columns cannot be explained one by one. Allowed: a dense table.")
+    frame = model.schema.with_lags(frame)
     encoded, places = encoded_columns(model.schema), model.schema.places(frame).tolist()
     read = {
         name: place for name, place in zip(model.schema.feature_names, places, strict=True) if encoded[name].is_read
@@ -206,6 +199,8 @@ def explain_table(
         output = probability
     elif label is not None:
         raise InputError(f"label={label!r} is for classes, but a number is predicted. Allowed: None.")
+    if len(columns) > MAX_COLUMNS:
+        columns, data = _few_columns(columns, data, background, model)
     values, error, base = shapley_values(output, table, background, list(columns.values()), sampling)
 
     def framed(array: Floats) -> pd.DataFrame:
@@ -219,3 +214,25 @@ def explain_table(
         data,
         said,
     )
+
+
+def _few_columns(
+    columns: Mapping[str, EncodedColumn], data: pd.DataFrame, background: Table, model: FittedEnsemble
+) -> tuple[dict[str, EncodedColumn], pd.DataFrame]:
+    """Keep the columns that are correlated most with the predictions for the background; the others are one column."""
+    rows = np.arange(0, background.n_rows, -(-background.n_rows // MAX_RANKED_ROWS))
+    some = background.take(rows)
+    predicted = model.predict_raw(some).reshape(len(rows), -1)  # (b, k)
+    predicted = predicted - predicted.mean(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        matrix = some.matrix - np.nanmean(some.matrix, axis=0)
+        matrix = np.nan_to_num(matrix / np.sqrt(np.nanmean(matrix**2, axis=0)))  # (b, q)
+    strength = np.abs(matrix.T @ (predicted / np.maximum(predicted.std(axis=0), 1e-12))).max(axis=1)  # (q,)
+    ranked = sorted(
+        columns, key=lambda name: -max((strength[place] for place in columns[name].matrix), default=math.inf)
+    )
+    alone = set(ranked[:N_ALONE])
+    kept = {name: column for name, column in columns.items() if name in alone}
+    rest = f"{len(columns) - len(kept):,} other columns"
+    data = data[list(kept)].assign(**{rest: ""})
+    return {**kept, rest: EncodedColumn.together(columns[name] for name in columns if name not in alone)}, data

@@ -15,7 +15,8 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from windvane.evaluation.columns.importance import matrix_columns
 from windvane.evaluation.metric_functions import r2, roc_auc
-from windvane.runtime.columns.schema import Column, Schema
+from windvane.runtime.columns.column import Column
+from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Table
 
 NEARLY_ALL = 0.95  # share of the values of a column that are distinct

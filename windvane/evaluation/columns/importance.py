@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,26 +18,39 @@ import pandas as pd
 from sklearn.utils import check_random_state
 
 from windvane.data.files import to_frame
-from windvane.errors import InputError
+from windvane.errors import InputError, unknown_name_error
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.predictions import FittedEnsemble, Predictions
 from windvane.runtime.columns.schema import Schema
-from windvane.runtime.columns.table import Integers, Table
+from windvane.runtime.columns.table import Floats, Integers, Table
 
 MAX_ROWS = 5_000
 N_REPEATS = 5
+CORRELATED = "correlated"
+MIN_CORRELATION = 0.8
+MAX_CORRELATED = 3_000  # columns; their correlations are a square matrix
+MAX_NAMED = 3  # columns in the name of a group
 
 
 @dataclass(frozen=True)
 class EncodedColumn:
-    """Where a column of the user's table is in the encoded one; nowhere if the models do not read it."""
+    """Where a column of the user's table, or a group of them, is in the encoded one; nowhere if no model reads it."""
 
     matrix: tuple[int, ...] = ()  # columns of `Table.matrix`; several for the parts of a date
-    text: int | None = None  # position in `Table.texts`
+    texts: tuple[int, ...] = ()  # positions in `Table.texts`
 
     @property
     def is_read(self) -> bool:
-        return bool(self.matrix) or self.text is not None
+        return bool(self.matrix or self.texts)
+
+    @classmethod
+    def together(cls, columns: Iterable[EncodedColumn]) -> EncodedColumn:
+        """Return several columns as one."""
+        some = list(columns)
+        return cls(
+            tuple(place for column in some for place in column.matrix),
+            tuple(place for column in some for place in column.texts),
+        )
 
 
 def encoded_columns(schema: Schema) -> dict[str, EncodedColumn]:
@@ -51,7 +64,7 @@ def encoded_columns(schema: Schema) -> dict[str, EncodedColumn]:
                 found[column.name] = EncodedColumn(tuple(range(start, start + width)))
                 start += width
     texts = [column.name for column in schema.columns if column.kind == "text"]
-    found |= {name: EncodedColumn(text=i) for i, name in enumerate(texts)}
+    found |= {name: EncodedColumn(texts=(i,)) for i, name in enumerate(texts)}
     return found | {column.name: EncodedColumn() for column in schema.columns if column.kind == "dropped"}
 
 
@@ -114,6 +127,36 @@ def permutation_importance(
     return Importance(ranked, table.n_rows, min(map(len, drops.values()), default=0), len(columns) - len(drops))
 
 
+def drop_column_importance(
+    predictions: Predictions,
+    metric: Metric,
+    columns: Mapping[str, EncodedColumn],
+    predict_without: Callable[[EncodedColumn, Table], Floats],
+    *,
+    max_seconds: float = math.inf,
+    on_column: Callable[[int, int], None] = lambda done, total: None,
+) -> Importance:
+    """Train without one column after the other, in the order of `columns`, and compare with training on all.
+
+    `predict_without` trains with a column made constant and predicts a table; the empty column stands for none.
+    """
+    table = predictions.table.take(predictions.rows)
+    end = time.monotonic() + max_seconds
+
+    def loss_without(column: EncodedColumn) -> float:
+        return replace(predictions, prediction=predict_without(column, table)).loss(metric)
+
+    loss = loss_without(EncodedColumn())
+    drops: dict[str, tuple[float, float]] = {}
+    for name, column in columns.items():
+        if time.monotonic() > end:
+            break
+        drops[name] = (loss_without(column) - loss if column.is_read else 0.0, math.nan)
+        on_column(len(drops), len(columns))
+    ranked = dict(sorted(drops.items(), key=lambda item: -item[1][0]))
+    return Importance(ranked, table.n_rows, min(1, len(drops)), len(columns) - len(drops))
+
+
 def feature_importance(
     model: FittedEnsemble,
     metric: Metric,
@@ -122,29 +165,44 @@ def feature_importance(
     n_repeats: int,
     max_seconds: float = math.inf,
     on_column: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    groups: str | Mapping[str, Sequence[str]] | None = None,
+    predict_without: Callable[[EncodedColumn, Table], Floats] | None = None,
 ) -> pd.DataFrame:
     """Importance of every column of X, one row each, largest first; 0 for columns that the model does not read.
 
-    Columns for which the time does not suffice come last, without a value, and a warning counts them.
+    Columns of a group count as one, under the name of the group. With `predict_without` columns are dropped in
+    training, otherwise shuffled. Columns for which the time does not suffice come last, without a value, and a warning
+    counts them.
     """
     frame = to_frame(X)
     if not isinstance(frame, pd.DataFrame):
         raise InputError("X is a sparse matrix, whose columns cannot be shuffled one by one. Allowed: a dense table.")
-    predictions = Predictions.of_test(model, frame, y)
     schema = model.schema
+    frame = schema.with_lags(frame)
+    predictions = Predictions.of_test(model, frame, y)
     encoded = encoded_columns(schema)
     places: list[int] = schema.places(frame).tolist() if schema.columns else []
     known = dict(zip(places, schema.feature_names, strict=False))
     columns = {
         str(name): encoded.get(known.get(place, ""), EncodedColumn()) for place, name in enumerate(frame.columns)
     }
-    found = permutation_importance(
-        predictions, metric, columns, n_repeats=n_repeats, max_seconds=max_seconds, on_column=on_column
-    )
+    if groups is not None:
+        columns = _group_columns(columns, groups, predictions.table)
+    if predict_without is not None:
+        n_repeats, done = 1, "trained without"
+        found: Importance | None = drop_column_importance(
+            predictions, metric, columns, predict_without, max_seconds=max_seconds, on_column=on_column
+        )
+    else:
+        done = "shuffled"
+        found = permutation_importance(
+            predictions, metric, columns, n_repeats=n_repeats, max_seconds=max_seconds, on_column=on_column
+        )
     assert found is not None
     if found.n_omitted or found.n_repeats < n_repeats:
         left = f"{found.n_omitted} of {len(columns)} columns are without a value" if found.n_omitted else ""
-        often = f"columns were shuffled {found.n_repeats} times, not n_repeats={n_repeats}" if not left else ""
+        often = f"columns were {done} {found.n_repeats} times, not n_repeats={n_repeats}" if not left else ""
         warnings.warn(
             f"feature_importance ended after {max_seconds:.0f} seconds: {left or often}. A larger time_budget or fewer "
             "rows, does more.",
@@ -152,6 +210,70 @@ def feature_importance(
             stacklevel=3,
         )
     return found.to_frame().reindex([*found.drops, *(name for name in columns if name not in found.drops)])
+
+
+def _group_columns(
+    columns: Mapping[str, EncodedColumn], groups: str | Mapping[str, Sequence[str]], table: Table
+) -> dict[str, EncodedColumn]:
+    """Put the columns of each group together, in the place of its first column."""
+    if isinstance(groups, str):
+        if groups != CORRELATED:
+            raise InputError(
+                f"groups={groups!r} is not usable. Allowed: {CORRELATED!r}, or group name -> names of columns."
+            )
+        groups = {_group_name(names): names for names in correlated_columns(columns, table)}
+    if not isinstance(groups, Mapping):
+        raise InputError(
+            f"groups={groups!r} is not usable. Allowed: {CORRELATED!r}, or group name -> names of columns."
+        )
+    group_of: dict[str, str] = {}
+    for group, names in groups.items():
+        for name in [names] if isinstance(names, str) else names:
+            if name not in columns:
+                raise unknown_name_error(f"groups[{group!r}]", name, columns)
+            if name in group_of:
+                raise InputError(f"groups: column {name!r} is in {group_of[name]!r} and in {group!r}.")
+            group_of[name] = str(group)
+    members: dict[str, list[EncodedColumn]] = {}
+    for name, column in columns.items():
+        members.setdefault(group_of.get(name, name), []).append(column)
+    return {name: EncodedColumn.together(some) for name, some in members.items()}
+
+
+def correlated_columns(columns: Mapping[str, EncodedColumn], table: Table) -> list[list[str]]:
+    """Find groups of numbers and dates of which any two have a rank correlation of at least `MIN_CORRELATION`.
+
+    Complete linkage on 1 - |Spearman's rho|; of a date its first part counts. Categories and texts are in no group.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    is_number = {name: column.matrix and max(column.matrix) < table.n_numbers for name, column in columns.items()}
+    place = {name: column.matrix[0] for name, column in columns.items() if is_number[name]}
+    if len(place) > MAX_CORRELATED:
+        raise InputError(
+            f"groups={CORRELATED!r} compares at most {MAX_CORRELATED:,} numbers, but X has {len(place):,}."
+        )
+    names = list(place)
+    rows = np.arange(0, table.n_rows, -(-table.n_rows // MAX_ROWS))
+    ranks = pd.DataFrame(np.asarray(table.matrix[rows])[:, list(place.values())]).rank()
+    ranks = ranks.fillna(ranks.mean())
+    varied = [i for i in range(len(names)) if ranks[i].nunique() > 1]
+    if len(varied) < 2:
+        return []
+    distance = 1 - np.abs(np.corrcoef(ranks[varied].to_numpy().T))  # (p, p)
+    np.fill_diagonal(distance, 0.0)
+    tree = linkage(squareform(distance.clip(0), checks=False), "complete")
+    cluster = fcluster(tree, 1 - MIN_CORRELATION, "distance")
+    found: dict[int, list[str]] = {}
+    for i, number in zip(varied, cluster.tolist(), strict=True):
+        found.setdefault(number, []).append(names[i])
+    return [group for group in found.values() if len(group) > 1]
+
+
+def _group_name(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def _permutations(n_rows: int, n_repeats: int, seed: int) -> list[Integers]:
@@ -166,11 +288,21 @@ def _permutations(n_rows: int, n_repeats: int, seed: int) -> list[Integers]:
 
 
 def _shuffled(table: Table, column: EncodedColumn, order: Integers) -> Table:
-    if column.text is not None:
-        texts = list(table.texts)
-        texts[column.text] = texts[column.text][order]
-        return replace(table, texts=tuple(texts))
+    texts = tuple(text[order] if i in column.texts else text for i, text in enumerate(table.texts))
+    if not column.matrix:
+        return replace(table, texts=texts)
     matrix = table.matrix.copy()
     positions = np.array(column.matrix)
     matrix[:, positions] = table.matrix[np.ix_(order, positions)]
-    return replace(table, matrix=matrix)
+    return replace(table, matrix=matrix, texts=texts)
+
+
+def exchange(table: Table, other: Table, column: EncodedColumn) -> Table:
+    """Return a table with one column of another table of as many rows."""
+    texts = tuple((other if i in column.texts else table).texts[i] for i in range(len(table.texts)))
+    if not column.matrix:
+        return replace(table, texts=texts)
+    matrix = table.matrix.copy()
+    positions = list(column.matrix)
+    matrix[:, positions] = other.matrix[:, positions]
+    return replace(table, matrix=matrix, texts=texts)

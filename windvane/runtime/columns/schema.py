@@ -16,13 +16,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 from scipy import sparse as sp
 
 from ..errors import InputError, MissingColumnsError, ModelFileError
+from .column import Column, Kind
 from .column_values import (
     NARROW,
     codes_of,
@@ -33,93 +34,21 @@ from .column_values import (
     to_texts,
     vocabulary_index,
 )
-from .dates import PARTS, date_parts, to_dates, to_seconds
-from .number_texts import NumberForm
+from .dates import date_parts, to_dates, to_seconds
+from .lag_features import LagFeatures
 from .table import Floats, Integers, Table
 
 FEW_ROWS = 300  # up to here values are looked up one by one: making a hash table of each column costs more
-Kind = Literal["number", "category", "date", "duration", "text", "dropped"]
 Frame = pd.DataFrame | sp.csr_matrix
 
 # Why a column is not learned from, beside being constant or without a value.
 IGNORED = "ignored"
 IDENTIFIER = "like an identifier, and of no use for other rows"
 CARRIED = "carried into the predictions"
+ORDERING = "gives the order of time"
+GROUPING = "gives the groups"
 MAX_NAMED = 10  # columns named in a note or an error
 ARRAY = "windvane: positions of an array"  # the name of the columns' index of a frame that was an array
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the training table."""
-
-    name: str
-    kind: Kind  # what it is read as
-    n_missing: int = 0  # how many values were missing in training
-    n_unique: int | None = None  # how many distinct values there were; None where they were not counted (numbers)
-    vocabulary: tuple[str, ...] = ()  # the texts of a category; a code is a position in it
-    date_format: str | None = None  # the format of dates written as texts
-    number_format: str | None = None  # how numbers are written as texts (`number_texts.NumberForm`)
-    doubtful: bool = False  # whether the texts have another format just as well
-    timezone: str | None = None  # the time zone in which dates are taken apart; None where they have none
-    parts: tuple[str, ...] = ()  # the numbers made of a date: those of `dates.PARTS` that varied in training
-    constant: float | None = None  # the one number that was there in training beside missing ones; others count as it
-    reason: str | None = None  # why the column was dropped
-
-    def to_json(self) -> dict[str, Any]:
-        """Describe the column in JSON's types, leaving out what has its default."""
-        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, (value, default) in values.items()
-            if value != default
-        }
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the column means its texts, and not the numbers that a reader of files would make of some."""
-        if self.kind == "category":  # such as 007 and 1.50, but not 7
-            numbers = pd.to_numeric(pd.Series(self.vocabulary, dtype=object), errors="coerce").to_numpy(
-                dtype=np.float64
-            )
-            read = zip(self.vocabulary, numbers.tolist(), strict=True)
-            return any(to_canonical_text(number) != text for text, number in read if number == number)
-        return self.kind == "text" or self.number_format is not None or self.date_format is not None
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Column:
-        """Make a column of what `to_json` wrote."""
-        given: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
-        column = cls(**given)
-        lists, texts = (
-            (column.vocabulary, column.parts),
-            (column.date_format, column.number_format, column.timezone, column.reason),
-        )
-        sound = (
-            isinstance(column.name, str)
-            and column.kind in get_args(Kind)
-            and type(column.n_missing) is int
-            and (column.n_unique is None or type(column.n_unique) is int)
-            and all(isinstance(items, tuple) and all(isinstance(item, str) for item in items) for items in lists)
-            and all(text is None or isinstance(text, str) for text in texts)
-            and isinstance(column.doubtful, bool)
-            and (column.constant is None or (isinstance(column.constant, float) and np.isfinite(column.constant)))
-            and (column.kind == "category" or not column.vocabulary)
-            and (column.kind == "date") == bool(column.parts)
-            and (column.constant is None or column.kind in ("number", "date", "duration"))
-            and (
-                column.number_format is None or str(NumberForm.from_text(column.number_format)) == column.number_format
-            )
-            and set(column.parts) <= set(PARTS)
-        )
-        if not sound:
-            raise ValueError(f"column {column.name!r} has a field of a wrong type")
-        # A format or a time zone that does not exist is an error here.
-        if column.date_format is not None:
-            pd.to_datetime(pd.Series(["?"], dtype=object), format=column.date_format, errors="coerce")
-        if column.timezone is not None:
-            pd.Timestamp(0, tz=column.timezone)
-        return column
 
 
 @dataclass(frozen=True)
@@ -129,6 +58,7 @@ class Schema:
     columns: tuple[Column, ...]  # the columns in the order of training; empty where the table was sparse
     named: bool  # whether columns are found by name; by position otherwise
     n_sparse: int = 0  # number of columns of a sparse table; 0 where it was dense
+    lags: LagFeatures | None = None  # columns made of earlier rows; they stand among `columns` like others
 
     def transform(self, frame: Frame, owner: str = "the model") -> Table:
         """Apply the schema to n rows.
@@ -137,8 +67,23 @@ class Schema:
         """
         if self.n_sparse:
             return self._transform_sparse(frame, owner)
+        table = self.with_lags(frame)
+        if self.lags is not None and len(table) and table[self.lags.names].isna().all(axis=None):
+            warnings.warn(
+                f"No row of X has a lag: the rows that {owner} knows of their series are not "
+                f"{' or '.join(map(str, self.lags.steps))} steps before. AutoML.update_lags makes later rows known.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self._transform_columns(table, owner)
+
+    def with_lags(self, frame: Frame) -> pd.DataFrame:
+        """Return a dense table with the columns that are made of earlier rows, if the schema has some."""
         if not isinstance(frame, pd.DataFrame):
             frame = of_array(frame.toarray())
+        return frame if self.lags is None else self.lags.add(frame)
+
+    def _transform_columns(self, frame: pd.DataFrame, owner: str) -> Table:
         places = self.places(frame, owner)
         made = self._made_numbers(frame, places)
         numbers, categories = self._of_kind["number"], self._of_kind["category"]
@@ -163,7 +108,7 @@ class Schema:
             ends = sp.csr_matrix(([1.0, -1.0], ([1, 2], [0, self.n_sparse - 1])), shape=(4, self.n_sparse))
             return self._transform_sparse(ends, "the model")
         empty = pd.DataFrame(np.full((4, len(self.columns)), np.nan), columns=self._index)
-        table = self.transform(empty)
+        table = self._transform_columns(empty, "the model")
         matrix = table.matrix
         for row, number in enumerate((0.0, 1.0, -1.0)):
             matrix[row, : table.n_numbers] = number
@@ -177,8 +122,11 @@ class Schema:
         if not isinstance(X, pd.Series) or len(self.columns) < 2:
             return X
         known = {name_text(name) for name in X.index}
+        made = () if self.lags is None else self.lags.names
         is_row = all(
-            name in known for name, column in zip(self._index, self.columns, strict=True) if column.kind != "dropped"
+            name in known
+            for name, column in zip(self._index, self.columns, strict=True)
+            if column.kind != "dropped" and name not in made
         )
         return X.to_frame().T.infer_objects() if is_row else X
 
@@ -215,6 +163,12 @@ class Schema:
         return [column.name for column in self.columns] or [f"x{i}" for i in range(self.n_sparse)]
 
     @property
+    def input_names(self) -> list[str]:
+        """Names of the columns of the user's table: those of `feature_names` that are not made of earlier rows."""
+        made = () if self.lags is None else self.lags.names
+        return [name for name in self.feature_names if name not in made]
+
+    @property
     def id_columns(self) -> list[str]:
         """Names of the columns that name the rows of a table, and stand beside their predictions."""
         return [column.name for column in self.columns if column.reason == CARRIED]
@@ -222,24 +176,33 @@ class Schema:
     @property
     def text_columns(self) -> list[str]:
         """Columns that a reader of files must leave as texts: as numbers they would lose what training saw."""
-        return [column.name for column in self.columns if column.is_text]
+        texts = [column.name for column in self.columns if column.is_text]
+        if self.lags is None:
+            return texts
+        kinds = {column.name: column.kind for column in self.columns}
+        time = self.lags.grid.time
+        texts += [name for name in self.lags.by if kinds.get(name) != "number"]
+        return list(dict.fromkeys(texts + [time.name] * time.is_text))
 
     def to_json(self) -> dict[str, Any]:
         """Describe the schema in JSON's types."""
         columns = [column.to_json() for column in self.columns]
-        return {"columns": columns, "named": self.named, "n_sparse": self.n_sparse}
+        lags = {} if self.lags is None else {"lags": self.lags.to_json()}
+        return {"columns": columns, "named": self.named, "n_sparse": self.n_sparse, **lags}
 
     @classmethod
     def from_json(cls, fields: Any) -> Schema:
         """Make a schema of what `to_json` wrote."""
         try:
             columns = tuple(Column.from_json(column) for column in fields["columns"])
-            named, n_sparse = fields["named"], fields["n_sparse"]
+            named, n_sparse, lags = fields["named"], fields["n_sparse"], fields.get("lags")
+            time = None if lags is None else Column.from_json(lags["time"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"The description of the columns is damaged: {error}.") from error
         if not (isinstance(named, bool) and type(n_sparse) is int and (len(columns) > 0) == (n_sparse == 0)):
             raise ModelFileError(f"The description of the columns is damaged: {named=}, {n_sparse=}, {len(columns)=}.")
-        return cls(columns=columns, named=named, n_sparse=n_sparse)
+        found = None if time is None else LagFeatures.from_json(lags, time)
+        return cls(columns=columns, named=named, n_sparse=n_sparse, lags=found)
 
     @cached_property
     def _of_kind(self) -> dict[str, Integers]:

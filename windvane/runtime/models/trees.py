@@ -22,7 +22,7 @@ from ..columns.encoder import Encoder, float32
 from ..columns.table import Floats, Table
 from ..errors import ModelFileError
 from ..output import Output
-from ..serialization import read_arrays, reading, write_arrays
+from ..serialization import read_arrays, read_json, reading, write_arrays, write_json
 from .fitted import FittedModel, LoadOptions
 
 FOREST_SIZE = 128  # trees of a whole forest
@@ -68,6 +68,9 @@ class TreeArrays:
     def read(cls, path: Path, n_features: int) -> TreeArrays:
         """Read what `write` wrote and check it, so that no descent can leave its tree or go round in it."""
         kept = read_arrays(path)
+        with reading(path):
+            if "shares" in kept:
+                kept["values"] = _unpack_values(kept)
         dtypes = {"sizes": "i8", "right": "i4", "feature": "i4", "threshold": "f4", "missing_left": "?", "values": "f8"}
         with reading(path):
             trees = cls(**{name: kept[name].astype(dtype, casting="safe") for name, dtype in dtypes.items()})
@@ -100,8 +103,15 @@ class TreeArrays:
         )
 
     def write(self, path: Path) -> None:
-        """Write the arrays as they are."""
-        write_arrays(path, vars(self))
+        """Write the arrays; of values that are mostly 0, as of pure leaves of many classes, the others alone."""
+        arrays = dict(vars(self))
+        present = self.values != 0
+        if (
+            self.values.ndim == 2 and int(present.sum()) * 2 < self.values.size
+        ):  # a class and a share take up to 12 bytes, a value 8
+            del arrays["values"]
+            arrays |= _pack_values(self.values, present)
+        write_arrays(path, arrays)
 
     def compiled(self, i: int, n_features: int, with_values: bool = False) -> Any:
         """Rebuild scikit-learn's tree: what its descent reads, without statistics."""
@@ -201,6 +211,29 @@ class ForestPredictor:
         return total / len(self._compiled)
 
 
+def _pack_values(values: Floats, present: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    """Return the shares that are not 0, their classes, and how many each leaf has."""
+    k = values.shape[1]
+    small = np.uint16 if k < 2**16 else np.int32
+    return {
+        "shares": values[present],
+        "share_classes": np.nonzero(present)[1].astype(small),
+        "share_counts": present.sum(axis=1).astype(small),
+        "n_values": np.array([k]),
+    }
+
+
+def _unpack_values(kept: dict[str, NDArray[Any]]) -> Floats:
+    """Return what `_pack_values` packed; ValueError or IndexError where the arrays do not go together."""
+    counts, classes, shares = (kept.pop(name) for name in ("share_counts", "share_classes", "shares"))
+    values = np.zeros((len(counts), int(kept.pop("n_values")[0])))
+    leaves = np.repeat(np.arange(len(counts)), counts)
+    if not len(leaves) == len(classes) == len(shares) or (classes.astype(np.int64) < 0).any():
+        raise ValueError("shares and classes of leaves do not go together")
+    values[leaves, classes] = shares
+    return values
+
+
 def _own(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Give each node its number within its tree."""
     return np.asarray(np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes))
@@ -239,6 +272,18 @@ class FittedForest(FittedModel):
             if not parts or any(part.values.shape[1] != width for part in parts):
                 raise ValueError("trees and classes do not go together")
         return cls(encoder, output, parts, n_features, folder)
+
+    @staticmethod
+    def drop_unread(folder: Path, n_bagged: int) -> None:
+        """Delete the trees that `load` leaves out where so many forests are averaged."""
+        content, read, wanted = read_json(folder / "model.json"), 0, -(-FOREST_SIZE // n_bagged)
+        while read < int(content["parts"]) and wanted > 0:
+            wanted -= len(read_arrays(folder / f"trees_{read}.npz")["sizes"])
+            read += 1
+        for i in range(read, int(content["parts"])):
+            (folder / f"trees_{i}.npz").unlink()
+        (folder / "model.json").unlink()  # it may be a link
+        write_json(folder / "model.json", {**content, "parts": read})
 
     def predict(self, table: Table) -> Floats:
         if self._predictor is None:

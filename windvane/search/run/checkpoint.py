@@ -30,7 +30,7 @@ from windvane.search.trial import Trial
 
 Predictions = NDArray[np.floating[Any]]
 
-_RECORD = "trial.json"
+RECORD = "trial.json"
 REFITTED = "all_rows"
 
 
@@ -53,7 +53,7 @@ def read_checkpoint(folder: Path) -> Trial | None:
 def is_whole(checkpoint: Path) -> bool:
     """Whether every file of a checkpoint is as it was written."""
     try:
-        check_files(checkpoint, read_sealed(checkpoint / _RECORD).get("files"), [_RECORD])
+        check_files(checkpoint, read_sealed(checkpoint / RECORD).get("files"), [RECORD])
     except ModelFileError:
         return False
     return True
@@ -89,7 +89,7 @@ def drop_earlier(folder: Path, name: str) -> None:
 
 def _read_record(checkpoint: Path) -> Trial | None:
     try:
-        return Trial.from_json(read_sealed(checkpoint / _RECORD)["trial"])
+        return Trial.from_json(read_sealed(checkpoint / RECORD)["trial"])
     except (ModelFileError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
 
@@ -118,7 +118,7 @@ def write_checkpoint(
             (temporary / REFITTED).mkdir()
             refitted.save(temporary / REFITTED)
         record = {"trial": trial.to_json(), "files": file_digests(temporary)}
-        (temporary / _RECORD).write_text(json.dumps(seal(record)), encoding="utf-8")
+        (temporary / RECORD).write_text(json.dumps(seal(record)), encoding="utf-8")
         _move_into_place(temporary, folder / trial.checkpoint)
 
 

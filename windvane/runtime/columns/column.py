@@ -1,0 +1,89 @@
+"""What one column of a training table is."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from .column_values import to_canonical_text
+from .dates import PARTS
+from .number_texts import NumberForm
+
+Kind = Literal["number", "category", "date", "duration", "text", "dropped"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the training table."""
+
+    name: str
+    kind: Kind  # what it is read as
+    n_missing: int = 0  # how many values were missing in training
+    n_unique: int | None = None  # how many distinct values there were; None where they were not counted (numbers)
+    vocabulary: tuple[str, ...] = ()  # the texts of a category; a code is a position in it
+    date_format: str | None = None  # the format of dates written as texts
+    number_format: str | None = None  # how numbers are written as texts (`number_texts.NumberForm`)
+    doubtful: bool = False  # whether the texts have another format just as well
+    timezone: str | None = None  # the time zone in which dates are taken apart; None where they have none
+    parts: tuple[str, ...] = ()  # the numbers made of a date: those of `dates.PARTS` that varied in training
+    constant: float | None = None  # the one number that was there in training beside missing ones; others count as it
+    reason: str | None = None  # why the column was dropped
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the column in JSON's types, leaving out what has its default."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, (value, default) in values.items()
+            if value != default
+        }
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the column means its texts, and not the numbers that a reader of files would make of some."""
+        if self.kind == "category":  # such as 007 and 1.50, but not 7
+            numbers = pd.to_numeric(pd.Series(self.vocabulary, dtype=object), errors="coerce").to_numpy(
+                dtype=np.float64
+            )
+            read = zip(self.vocabulary, numbers.tolist(), strict=True)
+            return any(to_canonical_text(number) != text for text, number in read if number == number)
+        return self.kind == "text" or self.number_format is not None or self.date_format is not None
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Column:
+        """Make a column of what `to_json` wrote."""
+        given: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
+        column = cls(**given)
+        lists, texts = (
+            (column.vocabulary, column.parts),
+            (column.date_format, column.number_format, column.timezone, column.reason),
+        )
+        sound = (
+            isinstance(column.name, str)
+            and column.kind in get_args(Kind)
+            and type(column.n_missing) is int
+            and (column.n_unique is None or type(column.n_unique) is int)
+            and all(isinstance(items, tuple) and all(isinstance(item, str) for item in items) for items in lists)
+            and all(text is None or isinstance(text, str) for text in texts)
+            and isinstance(column.doubtful, bool)
+            and (column.constant is None or (isinstance(column.constant, float) and np.isfinite(column.constant)))
+            and (column.kind == "category" or not column.vocabulary)
+            and (column.kind == "date") == bool(column.parts)
+            and (column.constant is None or column.kind in ("number", "date", "duration"))
+            and (
+                column.number_format is None or str(NumberForm.from_text(column.number_format)) == column.number_format
+            )
+            and set(column.parts) <= set(PARTS)
+        )
+        if not sound:
+            raise ValueError(f"column {column.name!r} has a field of a wrong type")
+        # A format or a time zone that does not exist is an error here.
+        if column.date_format is not None:
+            pd.to_datetime(pd.Series(["?"], dtype=object), format=column.date_format, errors="coerce")
+        if column.timezone is not None:
+            pd.Timestamp(0, tz=column.timezone)
+        return column
