@@ -21,8 +21,8 @@ help:  ## list these commands
 demo: $(VENV)/core.stamp  ## train on a table that scikit-learn ships, print the leaderboard, write report.html
 	WINDVANE_EXAMPLE_REPORT=report.html $(BIN)/python examples/01_classify.py
 
-demo-images: $(VENV)/images.stamp  ## search over small images of digits and print the leaderboard
-	$(BIN)/python examples/13_images.py
+demo-images: $(VENV)/images.stamp  ## search over small images of digits, print the leaderboard, write report.html
+	WINDVANE_EXAMPLE_REPORT=report.html $(BIN)/python examples/13_images.py
 
 test: check  ## what CI runs
 	$(BIN)/python -m pytest

@@ -7,10 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # benchmarks: their families that misbehave serve the tests too
 sys.path.insert(0, str(ROOT / "tests"))  # toys.py
+
+settings.register_profile("windvane", deadline=None)  # an example may take long on a busy machine
+settings.load_profile("windvane")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a suite that a shell runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pandas as pd
 import pytest
 from picture_folders import KINDS, pictures, tiny_weights, write_pictures
+from toys import check_html
 from typer.testing import CliRunner
 
 from windvane import AutoImageClassifier, InputError, load
@@ -33,10 +38,11 @@ def automl(weights: str, **settings: object) -> AutoImageClassifier:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on a folder with a damaged file and a test split."""
+    """A folder with a damaged file, and a test split with a copy of a training image."""
     root = tmp_path_factory.mktemp("images")
     write_pictures(root / "train", 60)
     write_pictures(root / "test", 15, seed=1)
+    shutil.copy(root / "train" / "dark" / "0.png", root / "test" / "dark" / "copy.png")
     (root / "train" / "dark" / "damaged.png").write_bytes(b"no image")
     return root
 
@@ -44,8 +50,35 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def fitted(weights: str, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> AutoImageClassifier:
     run = tmp_path_factory.mktemp("runs") / "run"
-    with pytest.warns(UserWarning, match="damaged.png"):
+    with warns_of_the_folder():
         return automl(weights, run_dir=run).fit(folder)
+
+
+@contextmanager
+def warns_of_the_folder() -> Iterator[None]:
+    """What every fit on it says: the damaged file, and the copy."""
+    copies = pytest.warns(UserWarning, match="1 of 16 test images look like training")
+    with copies, pytest.warns(UserWarning, match=r"damaged\.png"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> AutoImageClassifier:
+    """A run on arrays, two of which are swapped copies: a linear model of pixels, and a small network."""
+    pixels, kinds = pictures(45)
+    pixels[9] = pixels[3]
+    numbers = np.array([list(KINDS).index(kind) for kind in kinds])
+    numbers[9] = 2
+    folder = tmp_path_factory.mktemp("networks")
+    entries = [{"family": "linear", "config": {}}]
+    entries += [{"family": "from_scratch", "config": {"epochs": epochs}} for epochs in (12, 10)]
+    own = {"format": 2, "made": "for tests", "cases": [{"entries": entries}]}
+    (folder / "portfolio.json").write_text(json.dumps(own))
+    settings = {"n_trials": 3, "n_jobs": 1, "random_state": 0, "verbose": 0, "policy": "holdout"}
+    model = AutoImageClassifier(
+        600, weights=[], families=["linear", "from_scratch"], portfolio=folder / "portfolio.json", **settings
+    )
+    return model.fit(pixels, numbers, valid=0.4)
 
 
 def test_the_best_of_a_folder(fitted: AutoImageClassifier, folder: Path) -> None:
@@ -58,15 +91,34 @@ def test_the_best_of_a_folder(fitted: AutoImageClassifier, folder: Path) -> None
     assert fitted.policy_.name == "cv5"  # few images
 
 
-def test_the_report_shows_classes_and_pictures(fitted: AutoImageClassifier, folder: Path, tmp_path: Path) -> None:
-    page = fitted.report(tmp_path / "valid.html").read_text(encoding="utf-8")
-    for words in ("60 images of 3 classes", "test_efficientnet", "F1", "most confident", "linear", "images/"):
+def test_the_report_of_a_run_with_test_images(fitted: AutoImageClassifier, folder: Path, tmp_path: Path) -> None:
+    page = fitted.report(tmp_path / "kept.html").read_text(encoding="utf-8")  # the test split is kept with the run
+    check_html(page)
+    told = ("60 images of 3 classes", "F1", "most confident", "linear", "images/", "Grad-CAM", "of 16 images are right")
+    for words in told:
         assert words in page
-    assert page.count("data:image/") >= 3
-    assert "Importance" not in page
-    page = fitted.report(tmp_path / "test.html", folder / "test").read_text(encoding="utf-8")
-    assert "that the search did not see" in page
-    assert "of 15 images are right" in page
+    assert "that the search did not see" in page and "Importance" not in page
+    assert page.count("data:image/") >= 12 and "dark/copy.png" in page
+    assert "1 test image looks like training images" in page and "test and train and validate" in page
+    assert len(page) < 1_000_000
+    page = fitted.report(tmp_path / "given.html", folder / "test").read_text(encoding="utf-8")
+    assert "of 16 images are right" in page and "dark/copy.png" in page
+
+
+def test_the_report_of_a_run_with_networks(networks: AutoImageClassifier, tmp_path: Path) -> None:
+    page = networks.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    check_html(page)
+    assert "There is no unbiased score yet" in page
+    assert "AugReg level none, as advised: " in page and "Fisher trace" in page and "Learning rate" in page
+    assert "The explosion alarm " in page  # of two trainings of one network
+    assert "Every network of the run: 2" in page
+    assert "image 3, image 9" in page or "image 9, image 3" in page  # copies, with two labels
+    assert "the labels of 1 of these groups differ" in page
+    if max(networks.predictor_.ensemble.members, key=lambda one: one.weight).family == "from_scratch":
+        assert "attention rollout" in page and "How far the heads look" in page
+    networks.save(tmp_path / "model")
+    page = load(tmp_path / "model").report(tmp_path / "saved.html").read_text(encoding="utf-8")
+    assert "Search" in page and "Networks" not in page  # a saved model has no data and no histories
 
 
 def test_every_source_is_predicted_alike(fitted: AutoImageClassifier, folder: Path) -> None:
@@ -79,7 +131,7 @@ def test_every_source_is_predicted_alike(fitted: AutoImageClassifier, folder: Pa
     for source in (frame, opened, np.stack(opened), [file.read_bytes() for file in files], list(map(str, files))):
         np.testing.assert_allclose(fitted.predict_proba(source), expected, atol=1e-7)
     np.testing.assert_array_equal(fitted.predict(files), fitted.classes_[expected.argmax(axis=1)])
-    assert len(fitted.predict(folder / "test")) == 15
+    assert len(fitted.predict(folder / "test")) == 16
     np.testing.assert_allclose(expected.sum(axis=1), 1)
 
 
@@ -110,40 +162,37 @@ def test_a_run_is_resumed(fitted: AutoImageClassifier, folder: Path, weights: st
     run = tmp_path / "run"
     shutil.copytree(fitted.run_dir, run)
     again = automl(weights, run_dir=run, n_trials=3, random_state=0)
-    assert len(again.fit(folder).trials_) == 3
+    with pytest.warns(UserWarning, match="look like training images"):
+        assert len(again.fit(folder).trials_) == 3
     opened = load(run)
     assert isinstance(opened, AutoImageClassifier)
     assert len(opened.trials_) == 3
+    assert opened.test_score_ == again.test_score_
     opened.set_params(verbose=0, n_jobs=1)
-    assert len(opened.resume(15).trials_) > 3
+    assert len(opened.resume(60, n_trials=1).trials_) == 4
+    assert opened.test_score_ == pytest.approx(opened.score(folder / "test"))  # of the ensemble that there is now
     shutil.rmtree(tmp_path / "other", ignore_errors=True)
     with pytest.raises(RunMismatchError, match="data"):
         automl(weights, run_dir=run).fit(write_pictures(tmp_path / "other", 30, seed=5))
 
 
-def test_arrays_with_labels_and_a_network_beside(tmp_path: Path) -> None:
+def test_arrays_with_labels_and_a_network_beside(networks: AutoImageClassifier, tmp_path: Path) -> None:
     pixels, kinds = pictures(45)
-    model = AutoImageClassifier(
-        120, weights=[], families=["linear", "from_scratch"], n_trials=4, n_jobs=1, random_state=0, verbose=0
-    )
     labels = np.array([list(KINDS).index(kind) for kind in kinds])
-    model.fit(pixels, labels, valid=0.2)
-    assert {trial.family for trial in model.trials_ if trial.usable} == {"linear", "from_scratch"}
-    found = model.predict(pixels)
+    assert {trial.family for trial in networks.trials_ if trial.usable} == {"linear", "from_scratch"}
+    found = networks.predict(pixels)
     assert found.dtype.kind == "i"
     assert (found == labels).mean() > 0.8
-    model.save(tmp_path / "model")
+    networks.save(tmp_path / "model")
     np.testing.assert_array_equal(load(tmp_path / "model").predict(pixels), found)
 
 
 def test_the_clock_is_kept(weights: str, folder: Path) -> None:
-    from time import monotonic
-
     started = monotonic()
-    with pytest.warns(UserWarning, match="damaged.png"):
-        model = automl(weights, time_budget=25, n_trials=None, families=None).fit(folder)
-    assert monotonic() - started < 25 * 1.05 + 10  # the machine may be busy
-    assert len(model.predict(folder / "test")) == 15
+    with warns_of_the_folder():
+        model = automl(weights, time_budget=10, n_trials=None, families=None).fit(folder)
+    assert monotonic() - started < 10 * 1.05 + 10  # the machine may be busy
+    assert len(model.predict(folder / "test")) == 16
 
 
 @pytest.mark.parametrize(
@@ -205,25 +254,30 @@ def test_what_is_for_tables_says_so(fitted: AutoImageClassifier, tmp_path: Path)
 def test_the_shell(folder: Path, weights: str, tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "predictions.csv"
     shell = CliRunner()
-    words = ["fit", str(folder / "test"), "--out", str(run), "--time", "20s", "--weights", weights, "--jobs", "1"]
-    done = shell.invoke(app, [*words, "--families", "linear", "--groups", r"(\d+)\.png", "--quiet"])
+    words = ["fit", str(folder / "test"), "--out", str(run), "--time", "60s", "--weights", weights, "--jobs", "1"]
+    words += ["--families", "linear", "--n-trials", "1"]
+    done = shell.invoke(app, [*words, "--groups", r"(\d+)\.png", "--quiet", "--report"])
     assert done.exit_code == 0, done.output
-    assert "linear" in done.stdout
+    assert "linear" in done.stdout and f"report: {run / 'report.html'}" in done.stdout
+    assert "Labels and copies" in (run / "report.html").read_text(encoding="utf-8")
     done = shell.invoke(app, ["predict", str(run), str(folder / "test"), "--out", str(out)])
     assert done.exit_code == 0, done.output
     table = pd.read_csv(out)
     assert list(table) == ["name", "prediction", "probability"]
-    assert len(table) == 15
-    done = shell.invoke(app, ["fit", str(folder), "--out", str(tmp_path / "x"), "--task", "regression"])
-    assert done.exit_code == 2
-    assert "--task is for tables" in done.output
+    assert len(table) == 16
+    done = shell.invoke(app, ["explain", str(run), str(folder / "test")])
+    assert (done.exit_code, "explain is for tables" in done.output) == (2, True)
+    for option in (["--task", "regression"], ["--ignore", "a"], ["--id", "a"], ["--keep-ids"]):
+        done = shell.invoke(app, ["fit", str(folder), "--out", str(tmp_path / "x"), *option])
+        assert done.exit_code == 2
+        assert f"{option[0]} is for tables" in done.output
 
 
 def test_sets_of_classes(fitted: AutoImageClassifier, folder: Path, tmp_path: Path) -> None:
     sets = fitted.predict_set(folder / "test", coverage=0.8)
-    assert sets.shape == (15, 3) and sets.any(axis=1).all()
+    assert sets.shape == (16, 3) and sets.any(axis=1).all()
     most_probable = fitted.predict_proba(folder / "test").argmax(axis=1)
-    assert sets[np.arange(15), most_probable].all()
+    assert sets[np.arange(16), most_probable].all()
     assert not hasattr(fitted, "predict_interval")
     done = CliRunner().invoke(
         app, ["predict", str(fitted.run_dir), str(folder / "test"), "--out", str(tmp_path / "a.csv"), "--set", "0.8"]

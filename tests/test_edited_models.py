@@ -20,12 +20,16 @@ from hypothesis import strategies as st
 from windvane import AutoClassifier, AutoRegressor, load
 from windvane.errors import WindvaneError
 from windvane.models import DEFAULT
+from windvane.models.base import Config
 from windvane.runtime.predictor import load_predictor
 from windvane.runtime.serialization import digest, read_sealed, write_sealed
+from windvane.search.strategy.portfolio import Case, PortfolioEntry, write_portfolio
 
 JUNK: tuple[Any, ...] = (None, True, False, -1, 0, 1, 2, 7, 0.5, 1e308, float("nan"), float("inf"), 2**70)
 JUNK += ("", "x", "%", "date", "number", "category", "text", [], {}, [[]], [0], ["x"], {"a": 1})
 KINDS = ("multiclass", "binary", "regression")
+# What is edited are the files, not how well they predict.
+QUICK: dict[str, Config] = {"catboost": {"learning_rate": 0.2, "depth": 3}, "lightgbm": {"learning_rate": 0.2}}
 
 
 def make_frame(n: int, seed: int = 0) -> pd.DataFrame:
@@ -54,12 +58,16 @@ def make_target(frame: pd.DataFrame, kind: str) -> Any:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
     """A saved model of one family, for each kind of target."""
     root = tmp_path_factory.mktemp("saved")
+    quick = root / "quick.json"
+    entries = [PortfolioEntry(family, QUICK.get(family, {})) for family in DEFAULT]
+    write_portfolio(quick, [Case(tuple(entries))], made="for these tests")
+    settings: dict[str, Any] = {"n_trials": 1, "n_jobs": 1, "random_state": 0, "verbose": 0, "policy": "cv3"}
 
     @cache
     def make(family: str, kind: str) -> Path:
         frame = make_frame(90)
         made = AutoRegressor if kind == "regression" else AutoClassifier
-        model = made(n_trials=1, n_jobs=1, random_state=0, verbose=0, families=[family], policy="cv3")
+        model = made(families=[family], portfolio=quick, **settings)
         model.fit(frame, make_target(frame, kind))
         model.save(root / family / kind)
         return root / family / kind

@@ -10,6 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from windvane import AutoClassifier, AutoRegressor
 
 OPTIONS: dict[str, Any] = {"n_trials": 2, "random_state": 0, "verbose": 0, "n_jobs": 2}
+QUICK: dict[str, Any] = {**OPTIONS, "families": ["linear"]}
 
 # check -> why windvane does otherwise
 EXCEPTIONS = {
@@ -26,7 +27,16 @@ def exceptions(estimator: Any) -> dict[str, str]:
 
 @pytest.mark.filterwarnings("ignore")  # the checks provoke warnings on purpose
 @parametrize_with_checks(
-    [AutoClassifier(**OPTIONS), AutoRegressor(**OPTIONS)], expected_failed_checks=exceptions, xfail_strict=True
+    [AutoClassifier(**QUICK), AutoRegressor(**QUICK)], expected_failed_checks=exceptions, xfail_strict=True
 )
 def test_scikit_learn(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@parametrize_with_checks(
+    [AutoClassifier(**OPTIONS), AutoRegressor(**OPTIONS)], expected_failed_checks=exceptions, xfail_strict=True
+)
+def test_scikit_learn_with_default_families(estimator: Any, check: Any) -> None:
     check(estimator)

@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from windvane import persistence
 from windvane.data.files import to_frame
+from windvane.data.images.duplicates import count_copies
 from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns
 from windvane.data.rows import order_notes, take_rows
@@ -62,7 +63,7 @@ from windvane.progress import CountProgress, Progress
 from windvane.runtime.columns.table import Table
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.serialization import DAMAGE, delete_with, temporary_folder
-from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
+from windvane.search.image_problem import ImageOptions, labelled_tests, list_training_images, prepare_image_problem
 from windvane.search.out_of_fold import out_of_fold
 from windvane.search.problem import PreparedProblem, Problem, check_test_rows, choose_families, prepare_problem
 from windvane.search.refit import refit_ensemble, trainer_without
@@ -851,23 +852,26 @@ class AutoML(BaseEstimator):
     def _record(self) -> RunRecord:
         return RunRecord(self.trials_, self.curve_, self._policy, self._test_score, self.constant_, self.tuning_)
 
-    def _score_test(self, directory: RunDirectory, X_test: Any = None, y_test: Any = None) -> None:
-        """Score rows that the search did not see: given now, or kept when the run began."""
+    def _score_test(self, directory: RunDirectory, X_test: Any = None, y_test: Any = None) -> Predictions | None:
+        """Score rows that the search did not see, given now or kept when the run began; None without any."""
         predictor = self._predictor
         if X_test is not None:
             found = Predictions.of_test(predictor, X_test, y_test, owner=type(self).__name__)
         elif (kept := read_test_rows(directory.test, predictor)) is not None:
             found = kept
         else:
-            return
+            return None
         self._test_score = natural_score(predictor.metric, found.score(predictor.metric))
         try:
             if X_test is not None:
-                write_test_rows(directory.test, found, predictor.ensemble, self._test_score, keep=bool(self.keep_data))
+                names = () if predictor.images is None else predictor.images.short_names(X_test)
+                score, keep = self._test_score, bool(self.keep_data)
+                write_test_rows(directory.test, found, predictor.ensemble, score, keep=keep, names=names)
             else:
                 update_test_score(directory.test, predictor.ensemble, self._test_score)
         except DiskError as error:
             warnings.warn(str(error), UserWarning, stacklevel=3)
+        return found
 
     def _predictor_of_tables(self, method: str) -> Predictor:
         if self._predictor.images is not None:
@@ -1618,14 +1622,35 @@ class AutoImageClassifier(AutoMLClassifier):
                 listing, digest, options, settings, families, metric=metric, folder=scratch, started=started
             )
 
+        tests, notes = labelled_tests(listing)
+        for note in notes:
+            warnings.warn(note, UserWarning, stacklevel=2)
+        test = ([listing.items[i] for i in tests], [listing.labels[i] for i in tests]) if tests else None
         try:
-            self._fit(prepare, started, callbacks)
+            self._fit(prepare, started, callbacks, test=test)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        tests = [i for i, split in enumerate(listing.splits) if split == "test" and listing.labels[i] is not None]
-        if tests:
-            self._test_score = self.score([listing.items[i] for i in tests], [listing.labels[i] for i in tests])
         return self
+
+    def _score_test(self, directory: RunDirectory, X_test: Any = None, y_test: Any = None) -> Predictions | None:
+        """Score images that the search did not see, and warn where they look like training images."""
+        found = super()._score_test(directory, X_test, y_test)
+        if X_test is None or found is None or found.table.images is None:
+            return found
+        try:
+            training = Problem.read(directory.data, self._predictor.metric).table.images
+        except RunError:  # keep_data=False
+            return found
+        if training is None:
+            return found
+        n_copies = count_copies(found.table.images.each(), training.each())
+        if n_copies:
+            warnings.warn(
+                f"{n_copies:,} of {len(found):,} test images look like training images: the test score is too good.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return found
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict labels.
@@ -1733,14 +1758,15 @@ class AutoImageClassifier(AutoMLClassifier):
         return super().leaderboard(*((None, None) if X_test is None else self._labelled(X_test, y_test)))
 
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
-        """Write one self-contained page on the run: scores, images, search, errors.
+        """Write one self-contained page on the run: scores, errors, doubtful labels, copies, what networks look at.
 
         Parameters
         ----------
         path
             A name that ends in .html; an earlier page is replaced, any other file is left alone.
         X_test, y_test
-            Images and labels that the search did not see, as in `fit`, for an unbiased score.
+            Images and labels that the search did not see, as in `fit`, for an unbiased score; None for the test split
+            of `fit`, if there was one.
 
         Returns
         -------

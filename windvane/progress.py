@@ -63,7 +63,7 @@ class Progress(SearchListener):
     def start(self, budget_seconds: float | None, n_workers: int, metric: Metric | None = None) -> None:
         """Print that the search begins; the budget (None: no limit) counts from here."""
         self._begun, self._budget, self._metric = self._clock(), budget_seconds, metric
-        budget = "no time limit" if budget_seconds is None else format_duration(budget_seconds)
+        budget = "no time limit" if budget_seconds is None else format_duration(max(0.0, budget_seconds))
         self._print(f"windvane: {budget}, {n_workers} worker{'s' * (n_workers != 1)}")
 
     def resume(self, trials: Sequence[Trial]) -> None:

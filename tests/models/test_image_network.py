@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 from picture_folders import KINDS, pictures, tiny_weights
 
+from windvane.data.splits import Fold
 from windvane.data.task import Task
 from windvane.errors import InputError
+from windvane.evaluation.metrics import get_metric
 from windvane.models.base import Config, DataSplit, TrainingContext
 from windvane.models.image_network import FineTune, FromScratch, check_weights, image_dataset
 from windvane.runtime.columns.table import FeatureView, ImageColumn, Table
+from windvane.search.problem import Problem
+from windvane.search.train_trial import train_trial
+from windvane.search.trial import Trial
 
 TASK = Task("multiclass", 48, 3, 3)
 CONTEXT = TrainingContext(TASK, seed=3)
@@ -86,6 +91,22 @@ def test_a_deadline_ends_the_training_with_a_finished_network() -> None:
     assert time.monotonic() - started < 30  # the machine may be busy
     assert model.finished
     assert 1 <= model.iterations < 300
+
+
+def test_a_learning_rate_that_diverges_ends_its_trial_alone(tmp_path: Path) -> None:
+    train, validation = splits()
+    table = Table(
+        np.concatenate([train.table.matrix, validation.table.matrix]),
+        3,
+        images=ImageColumn(train.table.images.pixels, np.arange(66)) if train.table.images else None,
+    )
+    target = np.concatenate([train.target, validation.target])
+    metric = get_metric("log_loss", TASK, np.array(list(KINDS)))
+    problem = Problem(TASK, metric, table, target, None, (Fold(np.arange(48), np.arange(48, 66)),), 0)
+    config: Config = {**SCRATCH, "learning_rate": 1e30}
+    trial = train_trial(Trial(0, "from_scratch", config, "sampler", 0), problem, FromScratch(), tmp_path, print)
+    assert (trial.status, trial.usable) == ("failed", False)
+    assert trial.error is not None and "A lower learning rate" in trial.error
 
 
 def test_families_of_images_leave_tables_alone(weights: str) -> None:

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from picture_folders import pictures
+from picture_folders import pictures, write_pictures
+from PIL import Image
 
 from windvane import AutoImageClassifier
+from windvane.data.images.listing import ImageListing
 from windvane.errors import InputError
 from windvane.models import FAMILIES
 from windvane.search import image_problem
-from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
+from windvane.search.image_problem import ImageOptions, labelled_tests, list_training_images, prepare_image_problem
 from windvane.search.problem import PreparedProblem
 from windvane.settings import Settings
 
+NO_WEIGHTS = ImageOptions(wants_weights=False)
+
 
 def prepare(folder: Path, source: object, options: ImageOptions, **settings: object) -> PreparedProblem:
+    listing, _ = list_training_images(source, options)
+    return prepare_listing(folder, listing, options, **settings)
+
+
+def prepare_listing(
+    folder: Path, listing: ImageListing, options: ImageOptions = NO_WEIGHTS, **settings: object
+) -> PreparedProblem:
     chosen = Settings.check(AutoImageClassifier(**{"n_trials": 1, "random_state": 0, **settings}))  # type: ignore[arg-type]
-    listing, digest = list_training_images(source, options)
-    folder.mkdir()
     families = {"linear": FAMILIES["linear"]}
+    folder.mkdir()
     return prepare_image_problem(
-        listing, digest, options, chosen, families, metric="log_loss", folder=folder, started=time.monotonic()
+        listing, "", options, chosen, families, metric="log_loss", folder=folder, started=time.monotonic()
     )
 
 
@@ -78,29 +90,86 @@ def test_a_given_split_validates(tmp_path: Path) -> None:
     parts = {"train": pixels[:20], "valid": pixels[20:]}
     listing, _ = list_training_images(parts, ImageOptions())
     listing.labels = kinds.tolist()
-    options = ImageOptions(wants_weights=False)
-    chosen = Settings.check(AutoImageClassifier(n_trials=1, random_state=0))
-    (tmp_path / "a").mkdir()
-    families = {"linear": FAMILIES["linear"]}
-    prepared = prepare_image_problem(
-        listing, "", options, chosen, families, metric="log_loss", folder=tmp_path / "a", started=time.monotonic()
-    )
+    prepared = prepare_listing(tmp_path / "a", listing)
     (fold,) = prepared.problem.folds
     assert prepared.images is not None
     assert {prepared.images.names[i].split("/")[0] for i in fold.validation} == {"valid"}
     assert len(fold.train) == 20
     with pytest.raises(InputError, match="validation split"):
-        (tmp_path / "b").mkdir()
-        prepare_image_problem(
-            listing,
-            "",
-            ImageOptions(valid=0.2),
-            chosen,
-            families,
-            metric="log_loss",
-            folder=tmp_path / "b",
-            started=time.monotonic(),
-        )
+        prepare_listing(tmp_path / "b", listing, ImageOptions(valid=0.2))
+
+
+def tracks() -> ImageListing:
+    """24 tracks of 4 frames that are alike but no copies, of two classes; the second half of the frames is "valid"."""
+    rng = np.random.default_rng(0)
+    listing = ImageListing()
+    for track in range(24):
+        middle = rng.integers(0, 256, (8, 8, 3))
+        for frame in range(4):
+            pixels = np.clip(middle + rng.normal(0, 40, middle.shape), 0, 255).astype(np.uint8)
+            listing.add(pixels.repeat(4, axis=0).repeat(4, axis=1), f"{track:03d}_{frame}.png", track % 2)
+    return listing
+
+
+def test_frames_of_a_track_stay_on_one_side(tmp_path: Path) -> None:
+    prepared = prepare_listing(tmp_path / "a", tracks())
+    (words,) = prepared.warnings
+    assert "show the same object" in words and "The 24 groups stay on one side" in words and "groups=" in words
+    assert prepared.images is not None
+    track = np.array([name.split("_")[0] for name in prepared.images.names])
+    for fold in prepared.problem.folds:
+        assert not set(track[fold.train]) & set(track[fold.validation])
+
+
+def test_objects_on_both_sides_of_given_splits_are_said(tmp_path: Path) -> None:
+    listing = tracks()
+    listing.splits = ["test" if i < 8 else "train" if i % 4 < 2 else "valid" for i in range(96)]
+    listing.items[10] = listing.items[9]  # a copy on the other side
+    prepared = prepare_listing(tmp_path / "a", listing)
+    words = " ".join(prepared.warnings)
+    assert "44 of 44 images of the validation split given look like training images" in words
+    assert "of the test split have names of objects" not in words  # the tracks of the test are others
+    listing.splits[8:12] = ["test"] * 2 + ["train"] * 2
+    words = " ".join(prepare_listing(tmp_path / "b", listing).warnings)
+    assert "2 of 10 images of the test split have names of objects that train, too" in words
+
+
+def test_test_images_of_unknown_classes_are_left_out_and_named() -> None:
+    listing = ImageListing()
+    for label, split in (("a", "train"), ("b", "valid"), ("a", "test"), ("c", "test"), (None, "test"), ("b", "test")):
+        listing.add(b"", "", label, split)
+    tests, (words,) = labelled_tests(listing)
+    assert tests == [2, 5]
+    assert words.startswith("1 of 3 test images are of classes without a training image") and words.endswith(": c.")
+
+
+def test_sizes_modes_and_names_of_every_kind_are_read_and_damage_is_counted(tmp_path: Path) -> None:
+    pixels, kinds = pictures(18)
+    folder = write_pictures(tmp_path / "images", 6)
+    for i, mode in enumerate(("L", "LA", "RGBA", "P", "1", "CMYK")):
+        for j in range(2):
+            image = Image.fromarray(pixels[i + 6 * j]).resize((9 + i, 30 - i)).convert(mode)
+            image.save(folder / kinds[i + 6 * j] / f"{mode}{j}.{'tif' if mode == 'CMYK' else 'png'}")
+    shutil.copy(folder / "dark" / "0.png", os.fsencode(folder / "dark") + b"/caf\xe9.png")
+    (folder / "dark" / "cut.png").write_bytes((folder / "dark" / "0.png").read_bytes()[:60])
+    (folder / "light" / "empty.png").write_bytes(b"")
+    prepared = prepare(tmp_path / "a", folder, ImageOptions(wants_weights=False))
+    assert prepared.problem.table.n_rows == 19
+    assert prepared.images is not None and "dark/caf\ufffd.png" in prepared.images.names
+    (words,) = prepared.warnings
+    assert "2 left out" in words and "dark/cut.png" in words and "it is empty: light/empty.png" in words
+
+
+def test_few_images_get_the_folds_that_they_carry(tmp_path: Path) -> None:
+    pixels, kinds = pictures(7)
+    kinds[6] = "alone"
+    prepared = prepare(tmp_path / "a", pixels, ImageOptions(kinds, wants_weights=False))
+    assert prepared.policy.name == "cv3"  # five folds would leave one without a row to validate
+    assert "One image only of alone" in prepared.warnings[0]
+    with pytest.raises(InputError, match=r"2 images of 2 classes, in 2 groups .* too few to validate by holdout"):
+        prepare(tmp_path / "b", pixels[:2], ImageOptions(kinds[:2], wants_weights=False))
+    with pytest.raises(InputError, match=r"4 images of 3 classes.* too few to validate by cv5"):
+        prepare(tmp_path / "c", pixels[:4], ImageOptions(kinds[:4], wants_weights=False), policy="cv5")
 
 
 def test_the_same_images_have_the_same_digest() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
+from toys import ToyFamily
 
 from windvane.data.splits import make_folds
 from windvane.data.task import Task
@@ -56,7 +57,7 @@ class FakePool:
         self.n_workers, self.newest_first = n_workers, newest_first
         self.running: list[Trial] = []
         self.submitted: list[Trial] = []
-        self.families = {**TABLE_FAMILIES, "failing": Failing()}
+        self.families = {**TABLE_FAMILIES, "failing": Failing(), "toy": ToyFamily()}
 
     @property
     def has_idle_worker(self) -> bool:
@@ -197,9 +198,8 @@ def test_with_a_trial_limit_promotions_do_not_depend_on_the_workers(make: Any, p
     assert len(rungs) > 1
     runs = []
     for n_workers in (1, 2, 3):
-        families = ["extra_trees", "linear"]
         search, pool = make(
-            f"run{n_workers}", families=families, n_trials=40, rungs=rungs, n_workers=n_workers, budget=600.0
+            f"run{n_workers}", families=["toy", "linear"], n_trials=40, rungs=rungs, n_workers=n_workers, budget=600.0
         )
         search.run()
         jobs = [

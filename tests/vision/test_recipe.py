@@ -45,6 +45,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("ema_decay", 1.0, "above 0 and below 1, or None"),
     ("fisher_penalty", -0.1, "a number of at least 0, or None"),
     ("track_fisher", 1, "True or False"),
+    ("fisher_interval", 0, "a whole number of at least 1"),
     ("fisher_reference", "", "the path of a run, or None"),
     ("precision", "float16", "precision='float16' is not known"),
     ("compile", None, "True or False"),

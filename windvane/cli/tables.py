@@ -103,6 +103,7 @@ def fit(
     keep_ids: Annotated[
         bool, typer.Option("--keep-ids", help="Learn from columns that look like identifiers, too.")
     ] = False,
+    report: Annotated[bool, typer.Option("--report", help="Write the page of the run, report.html in --out.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Search for the best ensemble and save it in a run directory.
@@ -123,6 +124,7 @@ def fit(
                 policy=policy,
                 families=None if families is None else [name.strip() for name in families.split(",")],
                 portfolio=portfolio,
+                n_trials=n_trials,
                 run_dir=out,
                 random_state=seed,
                 verbose=0 if quiet else 1,
@@ -135,10 +137,11 @@ def fit(
             }
             of_tables |= {"--gap": gap, "--embargo": embargo, "--max-train-size": max_train_size}
             of_tables |= {"--test-size": test_size, "--lags": lags, "--lag-of": lag_of, "--lag-by": lag_by}
-            of_tables |= {"--positive": positive, "--type": types, "--date-format": date_formats}
+            of_tables |= {"--positive": positive, "--type": types, "--date-format": date_formats, "--ignore": ignore}
+            of_tables |= {"--id": id_column, "--keep-ids": keep_ids or None}
             _refuse_options(of_tables)
             images.fit(train, groups=_image_groups(train, groups), valid=valid)
-            _print_result(images, out)
+            _print_result(images, out, report)
             return
         _refuse_options({"--valid": valid, "--weights": weights}, "images, whose TRAIN has no --target")
         import pandas as pd
@@ -194,7 +197,7 @@ def fit(
             column_types=read_pairs("--type", types) or None,
             date_formats=read_pairs("--date-format", date_formats) or None,
         )
-        _print_result(model, out)
+        _print_result(model, out, report)
 
 
 def predict(
@@ -319,10 +322,13 @@ def explain(
     Example: windvane explain run customers.csv --out contributions.csv
     """
     with report_errors():
-        from windvane import load
+        from windvane import AutoImageClassifier, load
         from windvane.data.files import read_frame
+        from windvane.errors import InputError
 
         model = load(run)
+        if isinstance(model, AutoImageClassifier):
+            raise InputError("explain is for tables; the report on a run of images shows what its model looks at.")
         texts = model.predictor_.schema.text_columns
         rows = None if background is None else read_frame(background, texts)
         found = model.explain(read_frame(table, texts), label=label, background=rows, time_budget=parse_time(time))
@@ -496,7 +502,9 @@ def _choose_task(task: str | None, target: Any, quiet: bool) -> str:
     return task
 
 
-def _print_result(model: AutoClassifier | AutoRegressor | AutoImageClassifier, run: Path) -> None:
+def _print_result(
+    model: AutoClassifier | AutoRegressor | AutoImageClassifier, run: Path, with_report: bool = False
+) -> None:
     from windvane.evaluation.score_text import natural_score, score_text
 
     metric, ensemble = model.predictor_.metric, model.predictor_.ensemble
@@ -510,6 +518,8 @@ def _print_result(model: AutoClassifier | AutoRegressor | AutoImageClassifier, r
             f"test {score_text(metric, natural_score(metric, model.test_score_))} on rows that chose nothing{about}"
         )
     typer.echo(f"kept in {run}")
+    if with_report:
+        typer.echo(f"report: {model.report(run / 'report.html')}")
 
 
 def _as_text(board: pd.DataFrame, metric: Metric) -> str:

@@ -67,6 +67,8 @@ def _write_images(images: ImageColumn, folder: Path) -> None:
     pixels, path = images.pixels, folder / "pixels.npy"
     np.save(folder / "image_rows.npy", images.rows)
     (folder / "images.json").write_text(json.dumps([asdict(view) for view in images.views]))
+    if images.unreadable is not None:
+        np.save(folder / "unreadable.npy", images.unreadable)
     if not isinstance(pixels, np.memmap) or pixels.filename is None:
         np.save(path, pixels)
         return
@@ -80,4 +82,6 @@ def _write_images(images: ImageColumn, folder: Path) -> None:
 def _read_images(folder: Path) -> ImageColumn:
     views = tuple(FeatureView(**view) for view in json.loads((folder / "images.json").read_text()))
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-    return ImageColumn(pixels, np.load(folder / "image_rows.npy"), views)
+    unreadable = folder / "unreadable.npy"
+    no_image = np.load(unreadable) if unreadable.exists() else None
+    return ImageColumn(pixels, np.load(folder / "image_rows.npy"), views, no_image)

@@ -12,6 +12,7 @@ Every analysis takes any `torch.nn.Module` and images, and returns a `Result` wi
 - Receptive fields: `receptive_fields` (`ReceptiveFields`)
 - Skip connections: `skip_ratios` (`SkipRatios`), `without_skip`, `partition` (`Partition`)
 - Tokens and patches: `localization` (`Localization`), `TokenGrid`
+- Maps over images (`SaliencyMaps`): `grad_cam` of convolutional networks, `attention_rollout` of transformers
 - Linear probes: `probe` (`Probes`; `Examples`, `ProbeSettings`), `ridge_path` (`RidgePath`)
 """
 
@@ -19,6 +20,8 @@ from windvane.inspect.activations import Activations, collect_activations, iter_
 from windvane.inspect.analyses.attention import attention_maps, head_outputs
 from windvane.inspect.analyses.attention_distance import AttentionDistance, attention_distance
 from windvane.inspect.analyses.attention_heads import HeadGroups, HeadSimilarity, head_similarity
+from windvane.inspect.analyses.attention_rollout import attention_rollout
+from windvane.inspect.analyses.grad_cam import grad_cam
 from windvane.inspect.analyses.localization import Localization, localization
 from windvane.inspect.analyses.probes import Examples, Probes, ProbeSettings, probe
 from windvane.inspect.analyses.receptive_field import ReceptiveFields, receptive_fields
@@ -27,6 +30,7 @@ from windvane.inspect.analyses.skip_connections import SkipRatios, skip_ratios
 from windvane.inspect.analyses.skip_removal import Partition, partition, without_skip
 from windvane.inspect.layer_selection import KINDS, layer_names
 from windvane.inspect.result import Result
+from windvane.inspect.saliency import SaliencyMaps
 from windvane.inspect.similarity.cca import CCAMeasure, ProcrustesMeasure
 from windvane.inspect.similarity.cka import CKA, cka
 from windvane.inspect.similarity.compare import MEASURES, Sampling, baselines, compare, compare_features, untrained
@@ -57,17 +61,20 @@ __all__ = [
     "ReceptiveFields",
     "Result",
     "RidgePath",
+    "SaliencyMaps",
     "Sampling",
     "SkipRatios",
     "TokenGrid",
     "attention_distance",
     "attention_maps",
+    "attention_rollout",
     "baselines",
     "cka",
     "collect_activations",
     "compare",
     "compare_features",
     "drift",
+    "grad_cam",
     "head_outputs",
     "head_similarity",
     "iter_activations",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +27,12 @@ from windvane.runtime.serialization import read_json, reading, write_json
 from windvane.settings import WEIGHT_PACKAGES
 
 if TYPE_CHECKING:
+    from windvane.curvature.fisher_trace import FisherRecord
     from windvane.data.images import ImageDataset, ImageSplits
     from windvane.vision.recipe import Recipe
     from windvane.vision.saved_model import TrainedModel
     from windvane.vision.training.run import TrainingRun
+    from windvane.vision.training.training_log import Evaluation
     from windvane.vision.transfer.linear_probe import Features
 
 FINETUNE_SIZES = (64, 96, 128, 160, 192, 224)  # in pixels
@@ -41,6 +43,7 @@ CHECKPOINT_SHARES = (0.25, 0.5, 1.0)
 HEAD_SHARE = 0.1  # of the time, at most, for the regressions that start the classifier layer
 TIMED_SIZE = 96  # pixels at which a network is timed
 MIN_BATCHES = 8  # an epoch, where images are few
+FISHER_INTERVAL = 25  # steps: a measurement costs most of one
 BLOCK = 64  # images that are predicted at once
 FLIPPED_IMAGES = 200  # that decide whether images may be flipped
 SECONDS_TO_SAVE = 1.0  # kept back of a deadline, and the time of one more evaluation
@@ -202,6 +205,7 @@ class FromScratch(_ImageFamily):
 
         chosen: dict[str, Any] = dict(config)
         chosen |= {"fisher_penalty": chosen["fisher_penalty"] or None, "eval_crop": "squeeze"}
+        chosen |= {"track_fisher": True, "fisher_interval": FISHER_INTERVAL}
         return Recipe(**chosen, batch_size=64, seed=seed)
 
 
@@ -384,6 +388,34 @@ class ImageNetworkModel:
                 correct.append(np.asarray(labels.numpy() == some.labels, dtype=np.float64))
         lost = correct[0] - correct[1]
         return bool(lost.mean() <= _SIGNIFICANT * lost.std() / len(lost) ** 0.5)
+
+
+@dataclass(frozen=True)
+class NetworkTraining:
+    """How a network of a run was trained, as its checkpoint tells."""
+
+    recipe: Recipe
+    history: tuple[Evaluation, ...]
+    best: Evaluation  # whose network was kept
+    fisher: tuple[FisherRecord, ...]  # empty where the trace was not measured
+
+
+def read_training(folder: Path) -> NetworkTraining:
+    """Read how the network of a fold was trained; raises ModelFileError where a file is missing or damaged."""
+    from windvane.curvature.fisher_trace import FisherRecord
+    from windvane.vision.recipe import recipe_from_json
+    from windvane.vision.training.checkpoint import load_checkpoint
+    from windvane.vision.training.training_log import Evaluation
+
+    with reading(folder / "training.json"):
+        recipe = recipe_from_json(read_json(folder / "training.json")["recipe"])
+    with reading(folder / STATE, Exception):  # safetensors has its own exceptions
+        state = load_checkpoint(folder / STATE, with_tensors=False)
+        tracker = state["fisher"]["tracker"]
+        records = () if tracker is None else tuple(FisherRecord(**record) for record in tracker["records"])
+        history = [Evaluation(**row) for row in state["history"]]
+        best = next(one for one in history if one.step == state["best"]["step"])
+    return NetworkTraining(recipe, tuple(history), best, records)
 
 
 class FittedImageNetwork:

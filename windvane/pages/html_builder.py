@@ -161,7 +161,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, label: str
     def cell(name: str, value: object, j: int) -> Html:
         shown = number(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
         shown = _breakable(value) if name == "th" else shown
-        kind = "n" if numeric[j] else "long" if len(str(shown)) > LONG_CELL else ""
+        is_long = len(str(shown)) > LONG_CELL and not isinstance(value, Html)
+        kind = "n" if numeric[j] else "long" if is_long else ""
         attributes = ({"scope": "col"} if name == "th" else {}) | ({"class": kind} if kind else {})
         return tag(name, shown, attributes=attributes)
 

@@ -10,12 +10,16 @@ from windvane.evaluation.columns.identifiers import find_identifiers
 from windvane.evaluation.columns.importance import encoded_columns, matrix_columns, permutation_importance
 from windvane.evaluation.curves import classification_figures, regression_figures
 from windvane.evaluation.evaluation import evaluate
+from windvane.evaluation.predictions import Predictions
 from windvane.pages.html_builder import Page, Section, check_path, code, note, paragraph, table, write_page
 from windvane.report.data_checks import find_data_issues, single_column_scores
 from windvane.report.data_section import data_section, shift_section
 from windvane.report.description import Description
 from windvane.report.explanation_section import explain_sample, explanation_section
-from windvane.report.images_section import examples_sections, images_section
+from windvane.report.images.doubts import doubts_section
+from windvane.report.images.inside import inside_sections
+from windvane.report.images.networks import networks_section
+from windvane.report.images.overview import evaluated_images, examples_section, images_section
 from windvane.report.predictions_section import (
     HeadlineScores,
     classification_section,
@@ -121,7 +125,7 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
         figures = classification_figures(predictions, data.labels, positive)
         sections = [evaluated, classification_section(figures, predictions, data.labels, positive)]
         if data.predictor.images is not None:
-            return sections + examples_sections(data, predictions)
+            return [*sections, *_images_sections(data, predictions)]
     elif data.task.n_targets > 1:
         sections = [evaluated]
     else:
@@ -142,6 +146,15 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
         found = explain_sample(data.predictor, some, data.problem.table, SEED)
         sections.append(explanation_section(found, describe_rows(predictions).partition(" (")[0]))
     return sections
+
+
+def _images_sections(data: ReportData, predictions: Predictions) -> list[Section]:
+    one = evaluated_images(data, predictions)
+    if one is None:
+        return []
+    networks = networks_section(data)
+    trained = [] if networks is None else [networks]
+    return [examples_section(one), doubts_section(data), *inside_sections(data, one), *trained]
 
 
 def _use_section(data: ReportData) -> Section:

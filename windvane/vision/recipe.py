@@ -11,7 +11,7 @@ from typing import Any
 
 import timm
 
-from windvane.errors import InputError, check_choice, check_number, check_usable, unknown_name_error
+from windvane.errors import InputError, check_choice, check_integer, check_number, check_usable, unknown_name_error
 from windvane.vision.augment.augreg import AUGREG_LEVELS
 from windvane.vision.networks import vit_lite
 
@@ -87,6 +87,7 @@ class Recipe:
     # starts where the warmup ends, with "sgd" at the first step.
     fisher_penalty: float | None = None
     track_fisher: bool = False  # measure the Fisher trace every 50 steps, and more often early on
+    fisher_interval: int | None = None  # steps from one measurement to the next, instead
     # Folder of an earlier run that tracked the trace and trained well, with the same network (model, model_kwargs,
     # image size, loss, number of classes) and other settings. This run then tracks the trace too, and an alarm compares
     # both at equal entropy of their predictions.
@@ -125,6 +126,8 @@ class Recipe:
         for name in ("dropout", "drop_path", "label_smoothing", "freeze_fraction"):
             check_number(name, getattr(self, name), at_least=0, below=1)
         check_number("fisher_penalty", self.fisher_penalty, at_least=0, optional=True)
+        if self.fisher_interval is not None:
+            check_integer("fisher_interval", self.fisher_interval)
         _check_text("fisher_reference", self.fisher_reference, "the path of a run")
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         for name in ("horizontal_flip", "track_fisher", "compile"):

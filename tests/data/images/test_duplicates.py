@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from windvane.data.images.checks import check_images
-from windvane.data.images.duplicates import Duplicate, find_duplicates, find_near_duplicates
+from windvane.data.images.duplicates import Duplicate, count_copies, find_copies, find_duplicates, find_near_duplicates
 from windvane.runtime.images import Item
 
 
@@ -53,3 +53,14 @@ def test_images_that_look_the_same_are_found() -> None:
     assert find_near_duplicates(np.concatenate([different, noisy, flat])) == [[0, 12], [1, 13], [2, 14]]
     assert find_near_duplicates(different[:1]) == []
     assert find_near_duplicates(flat) == []
+
+
+def test_copies_between_two_sets_are_counted_but_a_common_look_is_not() -> None:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    images = coarse.repeat(8, axis=1).repeat(8, axis=2)  # (60, 64, 64, 3)
+    new, old = images[:20].copy(), images[18:]
+    assert count_copies(new, old) == 2
+    assert count_copies(new[:18], old) == 0
+    new[:10] = new[0]
+    assert find_copies(np.concatenate([new, images[20:]])) == []  # 10 of 60 are more than a twentieth

@@ -264,3 +264,9 @@ def test_real_images(name: str, classes: int) -> None:
     index = pd.read_csv(SHARED / "index.csv").set_index("name").loc[name]
     assert len(images.test) == index.n_test
     assert len(images.train) + len(images.valid) == index.n_train  # type: ignore[arg-type]
+
+
+def test_labels_of_a_folder_without_classes_need_a_list_of_files(tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"has no folders of classes.*Allowed: a list of files"):
+        read_images(tmp_path, labels=["a"])

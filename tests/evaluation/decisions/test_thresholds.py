@@ -50,7 +50,7 @@ def make(n: int = 300, seed: int = 0, k: int = 2, *, weighted: bool = False, dec
     )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=12)
 @given(st.integers(0, 10_000), st.sampled_from([0, 1]), st.booleans(), st.integers(1, 4))
 def test_the_curve_is_what_counting_gives(seed: int, positive: int, weighted: bool, decimals: int) -> None:
     predictions = make(40, seed, weighted=weighted, decimals=decimals)

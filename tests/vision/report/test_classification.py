@@ -57,6 +57,45 @@ def test_the_most_confident() -> None:
     assert one.most_confident(correct=False, n=9, per_class=9) == [4]
 
 
+def slow_doubts(target: np.ndarray, probabilities: np.ndarray) -> dict[int, int]:
+    """Images and the class that they look like, by the definition of confident learning."""
+    n, c = probabilities.shape
+    thresholds = {}
+    for j in range(c):
+        of_class = [probabilities[i, j] for i in range(n) if target[i] == j]
+        thresholds[j] = sum(of_class) / len(of_class) if of_class else np.inf
+    found = {}
+    for i in range(n):
+        confident = [j for j in range(c) if probabilities[i, j] >= thresholds[j]]
+        best = max(confident, key=lambda j: probabilities[i, j], default=target[i])
+        if probabilities[i, best] > probabilities[i, target[i]]:
+            found[i] = int(best)
+    return found
+
+
+@given(st.integers(1, 40), st.integers(2, 6), st.integers(0, 1000))
+@settings(deadline=None, max_examples=40)
+def test_doubtful_labels_and_the_most_probable_classes(n: int, c: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    target, probabilities = rng.integers(0, c, n), rng.dirichlet(np.ones(c), n)
+    one = evaluated(target, probabilities)
+    found = one.doubtful_labels()
+    assert dict(found) == slow_doubts(target, probabilities)
+    margins = [probabilities[i, j] - probabilities[i, target[i]] for i, j in found]
+    assert margins == sorted(margins, reverse=True)
+    for k in range(1, c):
+        expected = metrics.top_k_accuracy_score(target, probabilities, k=k, labels=range(c)) if c > 2 else None
+        assert expected is None or one.top_accuracy(k) == pytest.approx(expected)
+    assert one.top_accuracy(1) == one.accuracy and one.top_accuracy(c) == 1
+
+
+def test_a_swapped_label_is_doubtful() -> None:
+    """Of two classes that are told apart with 0.9, the image that is labelled as the other one."""
+    target = np.array([0] * 10 + [1] * 10 + [1])
+    probabilities = np.array([[0.9, 0.1]] * 10 + [[0.1, 0.9]] * 10 + [[0.95, 0.05]])
+    assert evaluated(target, probabilities).doubtful_labels() == [(20, 0)]
+
+
 def test_what_does_not_fit() -> None:
     with pytest.raises(InputError, match=r"shape \(3, 2\), but must have \(2, 2\)"):
         EvaluatedImages(evaluated(np.array([0, 1]), np.eye(2)).images, np.eye(3)[:, :2], used_for_selection=False)

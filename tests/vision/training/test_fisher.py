@@ -96,6 +96,12 @@ def test_the_penalty_starts_by_the_optimizer(optimizer: str, first: float) -> No
         assert changed == (progress >= first)
 
 
+def test_measurements_at_an_interval() -> None:
+    result = train(tiny_recipe(track_fisher=True, fisher_interval=3), digits(128, 0), quiet=True)
+    steps = [one.step for one in result.fisher]
+    assert steps == list(range(0, result.history[-1].step, 3)) and len(steps) > 1
+
+
 def test_measurements_are_dense_at_first_and_then_every_50_steps() -> None:
     steps = [step for step in range(3000) if is_measurement_step(step)]
     assert steps[:8] == [0, 1, 2, 3, 4, 5, 6, 8]

@@ -22,7 +22,10 @@ _MAX_BITS = 12  # that differ between images that look the same
 _MARGIN = 2.0  # of brightness between neighbours; less is noise
 _MAX_GRAY = 5.0  # mean difference of their cells, of 255
 _MIN_CONTRAST = 4.0  # standard deviation of the cells below which a hash is noise
+MAX_CLUSTER = 0.05  # of the images
 _MAX_BUCKET = 64  # images that share a band of the hash and are compared with each other
+
+Images = Pixels | Sequence[Pixels]  # a sequence of parts of an array on disk is never read as a whole
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,19 @@ def _whole_digest(item: Item, i: int) -> Hashable:
         return i
 
 
-def find_near_duplicates(pixels: Pixels) -> list[list[int]]:
-    """Return positions of images that look the same, in clusters; `pixels` has the shape (n, s, s, 3).
+def find_copies(pixels: Images) -> list[list[int]]:
+    """Return the clusters of `find_near_duplicates` but those so large that they are a common look, not copies."""
+    return [one for one in find_near_duplicates(pixels) if len(one) <= max(2, MAX_CLUSTER * len(pixels))]
+
+
+def count_copies(pixels: Images, others: Images) -> int:
+    """Count the images that look like one of the others, by `find_copies`."""
+    clusters, n = find_copies([*pixels, *others]), len(pixels)
+    return sum(sum(i < n for i in one) for one in clusters if max(one) >= n)
+
+
+def find_near_duplicates(pixels: Images) -> list[list[int]]:
+    """Return positions of n images (s, s, 3) that look the same, in clusters.
 
     Two images look the same if brightness rises between other cells at few places (dHash, of 256 bits), and their
     cells are about equally bright.

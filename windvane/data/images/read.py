@@ -6,6 +6,7 @@ Without a validation split a share of each class is held out, with groups and du
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -150,6 +151,11 @@ def list_labelled(source: Any, labels: Any, columns: Columns) -> ImageListing:
         given = spread_labels(labels)
     if any(label is not None for label in listing.labels) and not columns.label and listing.table is None:
         raise InputError("labels is given, but the folders of source are classes already.")
+    if not listing.items and isinstance(source, str | os.PathLike):
+        raise InputError(
+            f"labels is given, but {str(source)!r} has no folders of classes, and its files have no order that labels "
+            "could follow. Allowed: a list of files, in the order of the labels."
+        )
     if len(given) != len(listing.items):
         raise InputError(f"labels has {len(given)} entries, but there are {len(listing.items)} images.")
     return replace(listing, labels=given)

@@ -37,6 +37,10 @@ class ImageColumn:
     views: tuple[FeatureView, ...] = ()
     unreadable: NDArray[np.bool_] | None = None  # (n,): there was no image to decode, and its pixels mean nothing
 
+    def each(self) -> list[NDArray[np.uint8]]:
+        """Return each image (s, s, 3), as a part of the shared array."""
+        return [self.pixels[row] for row in self.rows.tolist()]
+
     def take(self, rows: Any) -> ImageColumn:
         """Return some rows; no pixel is copied."""
         unreadable = None if self.unreadable is None else self.unreadable[rows]

@@ -6,12 +6,15 @@
       score.json        the score, of which ensemble; hashes of the files below
       matrix.npy ...    the typed table, as in data/
       target.npy
+      names.json        names of images
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +27,18 @@ from windvane.persistence import Predictor
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.serialization import check_files, file_digests, read_sealed, reading, write_sealed, writing
 
-_SCORE = "score.json"
+_SCORE, _NAMES = "score.json", "names.json"
 
 
-def write_test_rows(folder: Path, predictions: Predictions, ensemble: Ensemble, score: float, *, keep: bool) -> None:
+def write_test_rows(
+    folder: Path,
+    predictions: Predictions,
+    ensemble: Ensemble,
+    score: float,
+    *,
+    keep: bool,
+    names: Sequence[str] = (),
+) -> None:
     """Write the score of an ensemble on test rows, and, to `keep` them, the rows; an earlier folder is replaced.
 
     Raises DiskError if the disk is full or read-only.
@@ -40,6 +51,7 @@ def write_test_rows(folder: Path, predictions: Predictions, ensemble: Ensemble, 
             if keep:
                 write_table(predictions.table, temporary)
                 np.save(temporary / "target.npy", predictions.target)
+                (temporary / _NAMES).write_text(json.dumps(list(names)), encoding="utf-8")
             _write_score(temporary, ensemble, score)
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(temporary, folder)
@@ -74,6 +86,14 @@ def read_test_rows(folder: Path, predictor: Predictor) -> Predictions | None:
             return Predictions.of_table(predictor, table, target)
     except ModelFileError:
         return None
+
+
+def read_test_names(folder: Path) -> tuple[str, ...]:
+    """Read the names of the images that were kept; empty where there are none."""
+    try:
+        return tuple(map(str, json.loads((folder / _NAMES).read_text(encoding="utf-8"))))
+    except (OSError, ValueError, TypeError):
+        return ()
 
 
 def _write_score(folder: Path, ensemble: Ensemble, score: float) -> None:

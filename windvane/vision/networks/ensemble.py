@@ -66,6 +66,21 @@ class ImageEnsemble(nn.Module):
         return probabilities
 
 
+class FeatureScores(nn.Module):
+    """Maps pixels (n, 3, s, s) from 0 to 255 to the scores of a linear model on frozen features, before the softmax."""
+
+    def __init__(self, model: FittedLinear, reader: ImageReader) -> None:
+        super().__init__()
+        self.views = nn.ModuleList(_View(reader, view) for view in reader.views)
+        self.numbers = _Numbers(model.encoder)
+        self.scores = _Scores(model.coefficients, model.intercept, model.output)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return scores (n, k)."""
+        features = torch.cat([view(pixels) for view in self.views], dim=1)
+        return self.scores.linear(self.numbers(features))
+
+
 class _Calibration(nn.Module):
     """What `Ensemble.calibrate` does."""
 
@@ -254,9 +269,12 @@ class _Scores(nn.Module):
         self.register_buffer("intercept", _tensor(intercept))
         self.probabilities = _Probabilities(output)
 
+    def linear(self, features: Tensor) -> Tensor:
+        """Return the scores."""
+        return F.linear(features, self.coefficients, self.intercept)
+
     def forward(self, features: Tensor) -> Tensor:
-        scores = F.linear(features, self.coefficients, self.intercept)
-        found: Tensor = self.probabilities(torch.softmax(scores, dim=1))
+        found: Tensor = self.probabilities(torch.softmax(self.linear(features), dim=1))
         return found
 
 

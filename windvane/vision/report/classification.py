@@ -96,6 +96,30 @@ class EvaluatedImages:
         """Return the mean recall over the classes that have images."""
         return float(np.nanmean(self.recall))
 
+    def top_accuracy(self, k: int) -> float:
+        """Return the fraction of images whose class is among the k most probable."""
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]  # (n, k)
+        return float((order == self.target[:, None]).any(axis=1).mean())
+
+    def doubtful_labels(self) -> list[tuple[int, int]]:
+        """Return the images whose label is probably wrong, and the class that they look like, the surest first."""
+        # Confident learning (Northcutt, Jiang and Chuang 2021, arXiv 1911.00068, equations 1 and 2): a class is
+        # confident if its probability reaches the mean of those that it has on images labelled so. An image is doubtful
+        # if its most probable confident class is more probable than its label. The models must not have trained on the
+        # images.
+        n, c = self.probabilities.shape
+        is_label = np.eye(c, dtype=np.bool_)[self.target]  # (n, c)
+        counts = is_label.sum(axis=0)
+        sums = np.where(is_label, self.probabilities, 0.0).sum(axis=0)
+        thresholds = np.divide(sums, counts, out=np.full(c, np.inf), where=counts > 0)  # (c,)
+        confident = np.where(self.probabilities >= thresholds, self.probabilities, -1.0)
+        looks_like = confident.argmax(axis=1)  # (n,)
+        rows = np.arange(n)
+        margin = self.probabilities[rows, looks_like] - self.probabilities[rows, self.target]
+        doubtful = (confident[rows, looks_like] >= 0) & (margin > 0)
+        order = np.argsort(-margin, kind="stable")
+        return [(int(i), int(looks_like[i])) for i in order[doubtful[order]]]
+
     def confused_pairs(self) -> list[tuple[int, int, int]]:
         """Return true class, predicted class and number of images of all confusions, the most frequent first."""
         wrong = self.confusion - np.diag(np.diag(self.confusion))

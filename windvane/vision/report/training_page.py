@@ -41,6 +41,7 @@ from windvane.vision.report.classification import EvaluatedImages
 from windvane.vision.report.examples import examples_section, scores_by_class
 from windvane.vision.training.fisher import check_explosion
 from windvane.vision.training.run import TrainingResult
+from windvane.vision.training.training_log import Evaluation
 
 PAGE = "page.html"  # in the folder of the run
 MAX_MATRIX = 26  # classes in a confusion matrix
@@ -191,29 +192,44 @@ def _errors(one: EvaluatedImages) -> Section:
 
 
 def _training(result: TrainingResult) -> Section:
-    recipe, history = result.model.recipe, pd.DataFrame([asdict(one) for one in result.history])
-    best = result.history.index(result.best)
+    recipe = result.model.recipe
     alarm = check_explosion(result.fisher, result.history[-1], recipe.warmup_fraction, result.reference)
+    return Section(
+        "Training",
+        [
+            bullet_list([*describe_recipe(recipe), *result.notes]),
+            *training_curves(result.history, result.best, result.fisher, result.reference, alarm),
+            recipe_table(recipe),
+        ],
+    )
+
+
+def training_curves(
+    history: Sequence[Evaluation],
+    best: Evaluation,
+    fisher: Sequence[FisherRecord] = (),
+    reference: Sequence[FisherRecord] = (),
+    alarm: str | None = None,
+) -> list[Html]:
+    """Draw loss, accuracy, learning rate and Fisher trace of a training, and say how to read them."""
+    frame, kept = pd.DataFrame([asdict(one) for one in history]), list(history).index(best)
     pictures = [
-        _curve(history, best, "Loss", ("train_loss", "valid_loss")),
-        _curve(history, best, "Accuracy", ("train_accuracy", "valid_accuracy")),
-        _curve(history, best, "Learning rate", ("learning_rate",)),
-        _fisher_trace(result.fisher, result.reference, alarm),
+        _curve(frame, kept, "Loss", ("train_loss", "valid_loss")),
+        _curve(frame, kept, "Accuracy", ("train_accuracy", "valid_accuracy")),
+        _curve(frame, kept, "Learning rate", ("learning_rate",)),
+        _fisher_trace(fisher, reference, alarm),
     ]
     words = (
         "Training scores are those of augmented images, with dropout if the recipe sets it, so they may be worse than "
         "validation scores. The ring marks the model that was kept."
     )
+    return [side_by_side(*(one for one in pictures if one is not None)), paragraph(words)]
+
+
+def recipe_table(recipe: Recipe) -> Html:
+    """List every setting of a recipe, to be opened."""
     fields = [[name, "none" if value is None else str(value)] for name, value in recipe.to_json().items()]
-    return Section(
-        "Training",
-        [
-            bullet_list([*describe_recipe(recipe), *result.notes]),
-            side_by_side(*(one for one in pictures if one is not None)),
-            paragraph(words),
-            details("The whole recipe", table(["", ""], fields, label="The whole recipe")),
-        ],
-    )
+    return details("The whole recipe", table(["", ""], fields, label="The whole recipe"))
 
 
 _SPLITS = {"train": "training", "valid": "validation"}

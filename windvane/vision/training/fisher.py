@@ -33,7 +33,7 @@ class FisherMonitor:
     def __init__(self, network: nn.Module, recipe: Recipe, random_state: int) -> None:
         # Early steps of Adam with a penalty are poor (Zhao et al. 2024), so it waits for the end of the warmup.
         self._penalty_start = recipe.warmup_fraction if recipe.optimizer == "adamw" else 0.0
-        self._compiled = recipe.compile
+        self._compiled, self._interval = recipe.compile, recipe.fisher_interval
         self._tracker = self._penalty = None
         output: Output = "sigmoid" if recipe.loss == "binary_cross_entropy" else "softmax"
         if recipe.track_fisher or recipe.fisher_reference is not None:
@@ -54,7 +54,8 @@ class FisherMonitor:
 
     def measure(self, logits: Tensor, step: int, forward: Callable[[], Tensor]) -> None:
         """Measure the trace between the forward pass and ``backward``; `forward` recomputes the logits (n, k)."""
-        if self._tracker is not None and is_measurement_step(step):
+        is_due = is_measurement_step(step) if self._interval is None else step % self._interval == 0
+        if self._tracker is not None and is_due:
             # The graph of a compiled network can be walked only once.
             self._tracker.update(logits, step, forward if self._compiled else None)
 

@@ -122,8 +122,10 @@ class Schedule:
                 self.progress = 1.0
 
     def evaluation_due(self) -> bool:
-        """Whether the network is to be evaluated now."""
-        return self.finished or self.progress - self.last_evaluated >= 1.0 / self._n_evaluations - 1e-9
+        """Whether the network is to be evaluated now: at regular distances, and not again shortly before the end."""
+        distance = 1.0 / self._n_evaluations
+        due = self.progress - self.last_evaluated >= distance - 1e-9
+        return self.finished or (due and 1.0 - self.progress >= 0.5 * distance)
 
     def start_evaluation(self) -> None:
         """Note that the network is being evaluated now."""
@@ -165,8 +167,10 @@ class Schedule:
 
     @property
     def _remaining_evaluation_seconds(self) -> float:
-        """Seconds of the evaluations that are left; there is always one in the end."""
-        return self._seconds_per_evaluation * max(1, round((1.0 - self.progress) * self._n_evaluations))
+        """Seconds of the evaluations that are left, one that is due now among them; there is always one in the end."""
+        n = self._n_evaluations
+        since = max(self.last_evaluated, self.progress - 1.0 / n)
+        return self._seconds_per_evaluation * max(1, round((1.0 - since) * n))
 
     @property
     def _n_evaluations(self) -> int:

@@ -1,0 +1,128 @@
+"""Labels that are probably wrong, and images that look the same, as tables with pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windvane.data.images.duplicates import find_copies
+from windvane.evaluation.predictions import Predictions
+from windvane.pages.html_builder import Html, Section, figure, note, paragraph, table
+from windvane.report.images.overview import evaluated_images
+from windvane.report.report_data import ReportData
+from windvane.runtime.images import Pixels
+from windvane.search.problem import Problem
+
+MAX_DOUBTS, MAX_COPIES = 12, 12  # rows of the tables
+MAX_SHOWN = 3  # images of a cluster
+MAX_COMPARED = 20_000  # images that are searched for copies
+SIDE = 96  # of the pictures, in pixels
+TEST = "test"
+
+
+def doubts_section(data: ReportData) -> Section:
+    """Labels to check, and copies."""
+    predictions = data.validation or data.test
+    content = [] if predictions is None else _doubtful_labels(data, predictions)
+    if data.problem is not None:
+        content += _copies(data)
+    return Section("Labels and copies", content)
+
+
+def _doubtful_labels(data: ReportData, predictions: Predictions) -> list[Html]:
+    from windvane.vision.report.gallery import thumbnail
+
+    one = evaluated_images(data, predictions)
+    if one is None:
+        return []
+    rows = "test images" if predictions.is_test else "validation images"
+    found = one.doubtful_labels()
+    if not found:
+        return [paragraph(f"No label of the {len(one.images):,} {rows} contradicts a confident prediction.")]
+    words = (
+        f"{len(found):,} of {len(one.images):,} labels of {rows} contradict a confident prediction of models that did "
+        "not train on the image (confident learning). Such a label is wrong, the image is hard, or the model is: look "
+        "before you change it."
+    )
+    cells = [
+        [
+            thumbnail(one.images.decode(i), one.images.names[i], SIDE),
+            one.images.names[i],
+            one.images.classes[one.target[i]],
+            one.images.classes[j],
+            f"{one.probabilities[i, j]:.0%}",
+            f"{one.probabilities[i, one.target[i]]:.0%}",
+        ]
+        for i, j in found[:MAX_DOUBTS]
+    ]
+    header = ["", "image", "label", "looks like", "with probability", "that of its label"]
+    title = "Labels to check, the surest first"
+    caption = f"{len(cells)} of {len(found):,}." if len(found) > len(cells) else ""
+    return [paragraph(words), figure(title, table(header, cells, label=title), caption)]
+
+
+def _copies(data: ReportData) -> list[Html]:
+    """The training images that look the same, and the test images that look like one of them."""
+    problem, test = data.problem, data.test
+    assert problem is not None
+    columns = [problem.table.images, None if test is None else test.table.take(test.rows).images]
+    pixels = [image for column in columns if column is not None for image in column.each()][:MAX_COMPARED]
+    clusters = find_copies(pixels)
+    if not clusters:
+        return [paragraph(f"No two of {len(pixels):,} images look the same.")]
+    target = problem.target if test is None else np.append(problem.target, test.target)
+    uses = np.append(_uses(problem), np.full(len(target) - len(problem.target), TEST))
+    differ = [len(np.unique(target[cluster])) > 1 for cluster in clusters]
+    words = (
+        f"{sum(map(len, clusters)):,} of {len(pixels):,} images look like another one, in {len(clusters):,} group"
+        f"{'s' * (len(clusters) != 1)} (difference hash)"
+    )
+    words += f"; the labels of {sum(differ):,} of these groups differ." if any(differ) else "; no labels differ."
+    content = [paragraph(words)]
+    n_leaked = sum(int((uses[one] == TEST).sum()) for one in clusters if (uses[one] != TEST).any())
+    if n_leaked:
+        images = "images look" if n_leaked > 1 else "image looks"
+        leak = f"{n_leaked:,} test {images} like training images, so the test score is optimistic."
+        content.insert(0, note(leak, "warn"))
+    names = [*_named(data.image_names, len(problem.target)), *_named(data.test_names, len(target))]
+    shown = sorted(range(len(clusters)), key=lambda i: (not differ[i], i))[:MAX_COPIES]
+    rows = [_row(clusters[i], pixels, names, [data.labels[code] for code in target], uses) for i in shown]
+    title = "Images that look the same"
+    more = len(clusters) > len(rows)
+    caption = f"{len(rows)} of {len(clusters):,} groups, those with different labels first." if more else ""
+    return [*content, figure(title, table(["", "images", "labels", "used to"], rows, label=title), caption)]
+
+
+def _row(
+    cluster: Sequence[int],
+    pixels: Sequence[Pixels],
+    names: Sequence[str],
+    labels: Sequence[str],
+    uses: NDArray[np.str_],
+) -> list[object]:
+    from windvane.vision.report.gallery import thumbnail
+
+    first = cluster[:MAX_SHOWN]
+    more = f" and {len(cluster) - MAX_SHOWN:,} more" if len(cluster) > MAX_SHOWN else ""
+    return [
+        Html("".join(thumbnail(pixels[i], names[i], SIDE) for i in first)),
+        ", ".join(names[i] for i in first) + more,
+        ", ".join(sorted({labels[i] for i in cluster})),
+        " and ".join(sorted({str(uses[i]) for i in cluster})),
+    ]
+
+
+def _named(names: Sequence[str], n: int) -> list[str]:
+    """The names of n images, numbers where they are unknown."""
+    return [*names[:n], *(f"image {i}" for i in range(len(names), n))]
+
+
+def _uses(problem: Problem) -> NDArray[np.str_]:  # (n,)
+    """What each image of a run is used for."""
+    if len(problem.folds) > 1:
+        return np.full(problem.task.n_rows, "train and validate")
+    uses = np.full(problem.task.n_rows, "train", dtype="<U18")
+    uses[problem.folds[0].validation] = "validate"
+    return uses
