@@ -11,7 +11,7 @@ Comments in a page name the command that prints its figures (`python -m benchmar
         Up to the next comment or heading, each number is, as rounded in the page, among those that the commands print,
         or under `elsewhere`, which lists what others measured. `:: Rates` after a command takes the part of its output
         under the heading that begins so. Numbers are those of table cells, first column apart,
-        and in sentences those with a decimal point or a per cent sign.
+        and in sentences those with a decimal point or a per cent sign, and numbers of steps, epochs, seeds and images.
     <!-- no results: reason -->
         Figures up to the next comment or heading that have no results.
 
@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from benchmarks.data import ROOT
+from benchmarks.inspect import cka_speed
 
 PAGES = (
     ROOT / "README.md",
@@ -50,12 +51,13 @@ EXPERIMENTS = (  # each has RESULTS, the table of its results, and plan(), the r
     ),
     *("fisher.replication", "inspect.cka_speed", "inspect.inside_networks", "metalearning.selector", "peers.compare"),
     *("peers.diagnose", "peers.first_answer", "throughput.augmentation", "throughput.images_per_second"),
-    *("uncertainty.coverage", "vision.checkpoint_regret"),
+    *("reliability.campaign", "uncertainty.coverage", "vision.checkpoint_regret"),
     *("vision.cifar_ten_minutes", "vision.image_search", "vision.miniature", "vision.transfer_or_scratch"),
 )
 END = "<!-- end of output -->"
 COMMENT = re.compile(r"<!-- (printed by|whole output of|figures|no results): (.+) -->")
 NUMBER = re.compile(r"(?<![\w.,/#-])[-+]?(\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?)(?![\w]|[.,]\d)")
+COUNTED = re.compile(r" (%|steps|epochs|seeds|images|training images)")  # after a number of a sentence that is a figure
 # Numbers that measure nothing: versions of programs, targets of links, code.
 NAMES = re.compile(
     r"(?:AutoGluon|FLAML|Python|torch_cka|pytorch-cka|timm|Pillow|arXiv|Auto-Sklearn|auto-sklearn) \d[\d.]*"
@@ -142,7 +144,7 @@ def numbers_of(lines: Sequence[str]) -> list[str]:
         return found
     text = NAMES.sub(" ", " ".join(lines))
     for match in NUMBER.finditer(text):
-        if "." in match[1] or "e" in match[1] or text[match.end() :].startswith(" %"):
+        if "." in match[1] or "e" in match[1] or COUNTED.match(text, match.end()):
             found.append(match[1])
     return found
 
@@ -190,6 +192,8 @@ def other_plans() -> Iterator[str]:
     for name in EXPERIMENTS:
         script = importlib.import_module(f"benchmarks.{name}")
         yield from script.RESULTS.differences(script.plan())
+    yield from cka_speed.GROWTH_RESULTS.differences(cka_speed.growth_plan())
+    yield from cka_speed.RATIO_RESULTS.differences(cka_speed.ratio_plan())
 
 
 def fill(text: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 Row = dict[str, Any]
+FOLDER = "WINDVANE_RESULTS"  # environment variable: a folder for the results of runs that are repeated
 
 
 def flatten(record: Mapping[str, Any], prefix: str = "") -> Row:
@@ -53,12 +54,17 @@ class ResultTable:
     key: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def file(self) -> Path:
+        """The file that is read and written: `path`, or one of its name in the folder of the environment variable."""
+        return Path(folder) / self.path.name if (folder := os.environ.get(FOLDER)) else self.path
+
     def rows(self) -> list[Row]:
         """Read all rows, in the order of their keys."""
-        if not self.path.exists():
+        if not self.file.exists():
             return []
-        status = self.path.stat()
-        return [dict(row) for row in _read(self.path, status.st_mtime_ns, status.st_ino)]
+        status = self.file.stat()
+        return [dict(row) for row in _read(self.file, status.st_mtime_ns, status.st_ino)]
 
     def frame(self) -> pd.DataFrame:
         """Read all rows as a data frame."""
@@ -78,9 +84,9 @@ class ResultTable:
         with self._locked():
             rows = {self.key_of(row): row for row in [*self.rows(), *added]}
             lines = [json.dumps(rows[key], ensure_ascii=False) for key in sorted(rows, key=_comparable)]
-            part = self.path.with_suffix(".part")
+            part = self.file.with_suffix(".part")
             part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-            os.replace(part, self.path)
+            os.replace(part, self.file)
 
     def differences(self, plan: Iterable[tuple[Any, ...]]) -> list[str]:
         """Name runs of the plan that are missing, runs that no plan has, and rows of other settings."""
@@ -96,8 +102,8 @@ class ResultTable:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        folder = os.open(self.path.parent, os.O_RDONLY)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.file.parent, os.O_RDONLY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
             yield

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from picture_folders import KINDS, pictures, tiny_weights, write_pictures
+from starlette.testclient import TestClient
 from toys import check_html
 from typer.testing import CliRunner
 
@@ -23,6 +24,7 @@ from windvane import AutoImageClassifier, InputError, load
 from windvane.cli import app
 from windvane.data.images.checks import decode_squares
 from windvane.errors import RunMismatchError
+from windvane.serve.app import create_app
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,18 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> AutoImageClassifier:
         600, weights=[], families=["linear", "from_scratch"], portfolio=folder / "portfolio.json", **settings
     )
     return model.fit(pixels, numbers, valid=0.4)
+
+
+def test_served_as_it_predicts(fitted: AutoImageClassifier, folder: Path) -> None:
+    picture = sorted((folder / "test").rglob("*.png"))[0]
+    with TestClient(create_app(Path(fitted.run_dir)), base_url="http://localhost") as client:
+        query, kind = "/predict?proba=true", {"Content-Type": "image/png"}
+        answer = client.post(query, content=picture.read_bytes(), headers=kind).json()
+        form = client.get(f"/runs/{Path(fitted.run_dir).name}/predict").text
+    shares = [answer["probabilities"][label] for label in fitted.classes_]
+    np.testing.assert_allclose(shares, fitted.predict_proba(picture)[0], rtol=1e-6)
+    assert answer["prediction"] == fitted.predict(picture)[0]
+    assert 'type="file"' in form
 
 
 def test_the_best_of_a_folder(fitted: AutoImageClassifier, folder: Path) -> None:

@@ -24,7 +24,7 @@ PACKAGE = ROOT / "windvane"
 ORDER = (
     *("runtime", "errors", "version", "settings", "stop_signals", "pages", "torch_utils", "data", "evaluation"),
     *("curvature", "vision", "models", "persistence", "search", "metalearning", "export", "progress"),
-    *("inspect", "report", "automl", "cli", "__main__"),
+    *("inspect", "report", "automl", "serve", "cli", "__main__"),
 )
 NARROWER = {
     "curvature": {"errors", "pages", "torch_utils"},
@@ -35,6 +35,8 @@ TERMINAL = {"rich", "typer"}  # may be imported in TERMINAL_PARTS alone; the oth
 TERMINAL_PARTS = {"progress", "cli"}
 TORCH = {"torch", "torchvision", "timm"}  # at the top in TORCH_PARTS, which others import inside functions
 TORCH_PARTS = {"torch_utils", "curvature", "vision", "inspect"}
+WEB = {"starlette", "uvicorn"}  # at the top in WEB_PARTS, which others import inside functions
+WEB_PARTS = {"serve"}
 HEAVY = {
     *("accelerate", "catboost", "dask", "datasets", "distributed", "lightgbm", "lightning", "matplotlib"),
     *(
@@ -50,7 +52,7 @@ HEAVY = {
         "tensorboard",
         "transformers",
     ),
-    *(*TORCH, *TERMINAL),
+    *(*TORCH, *TERMINAL, *WEB),
 }
 
 PICKLES = {"_pickle", "cloudpickle", "dill", "marshal", "pickle", "shelve"}
@@ -141,11 +143,12 @@ def import_cycles(package: Path) -> Iterator[str]:
 
 def heavy_imports(package: Path) -> Iterator[str]:
     for module in modules(package):
-        terminal, network = module.part in TERMINAL_PARTS, module.part in TORCH_PARTS
-        light = (TERMINAL if terminal else set()) | (TORCH if network else set())
+        terminal, network, web = (module.part in parts for parts in (TERMINAL_PARTS, TORCH_PARTS, WEB_PARTS))
+        light = (TERMINAL if terminal else set()) | (TORCH if network else set()) | (WEB if web else set())
         for node, name in module.imports(when_imported(module.tree)):
             part = name.partition("windvane.")[2].partition(".")[0]
-            if name.partition(".")[0] in HEAVY - light or (part in TORCH_PARTS and not network):
+            deep = (part in TORCH_PARTS and not network) or (part in WEB_PARTS and not web)
+            if name.partition(".")[0] in HEAVY - light or deep:
                 yield f"{module.at(node)} imports {name} at the top"
         for node, name in module.imports(ast.walk(module.tree)):
             if name.partition(".")[0] in TERMINAL and not terminal:

@@ -13,7 +13,7 @@ import pytest
 import windvane
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA_FILES = ("py.typed", ".css", ".json")
+DATA_FILES = ("py.typed", ".css", ".js", ".json")
 
 
 @pytest.fixture(scope="module")

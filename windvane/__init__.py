@@ -37,6 +37,7 @@ The layout; each imports only from what stands above it::
     inspect/      see inside networks: activations, CKA, attention, receptive fields, skips, probes
     report/       what a run's page shows
     automl.py     AutoClassifier, AutoRegressor, load: the story of one run
+    serve/        pages on runs and a JSON endpoint, for a browser
     cli/          the shell commands: parse, call, print
     __main__.py   the same by python -m windvane
 """

@@ -107,6 +107,7 @@ class AutoML(BaseEstimator):
     _finalizer: Callable[[], object]  # deletes a temporary directory
     _policy: Policy | None = None
     _test_score: float | None = None
+    _report_path: Path | None = None  # of the last report
 
     def __init__(
         self,
@@ -702,7 +703,14 @@ class AutoML(BaseEstimator):
         """
         from windvane.report.build import write_report
 
-        return write_report(self, Path(path), X_test, y_test)
+        self._report_path = write_report(self, Path(path), X_test, y_test)
+        return self._report_path
+
+    def _html_repr(self) -> str:
+        """Return what a notebook shows: the settings before the fit, the result after it."""
+        from windvane.report.notebook import estimator_html
+
+        return estimator_html(self)
 
     def save(self, path: str | Path) -> None:
         """Save the predictor and the records of its trials, without data, in a new folder; `windvane.load` opens it.

@@ -1,8 +1,8 @@
-"""The display of a running search: live in a terminal, plain lines elsewhere.
+"""The display of a running search: live in a terminal, one line that is updated in a notebook, plain lines elsewhere.
 
-A plain line is printed for each new best model and at least every `LINE_SECONDS`; everything goes to the standard error
-stream, so that the standard output holds results alone. A stream that cannot be written to ends the display, never the
-search.
+A plain line is printed for each new best model and at least every `LINE_SECONDS`; outside notebooks everything goes to
+the standard error stream, so that the standard output holds results alone. A stream that cannot be written to ends the
+display, never the search.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.score_text import score_text
+from windvane.pages.notebook import NotebookOutput, is_notebook
 from windvane.search.search import SearchListener
 from windvane.search.trial import Trial
 from windvane.settings import format_duration
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 10.0
 LIVE_SECONDS = 0.25
+NOTEBOOK_SECONDS = 1.0
 
 
 class Progress(SearchListener):
@@ -37,6 +39,7 @@ class Progress(SearchListener):
         self._quiet = quiet or self._stream is None  # as in programs without a console
         self._clock = clock
         self._live: Live | None = None
+        self._notebook = NotebookOutput() if stream is None and not self._quiet and is_notebook() else None
         self._begun = self._shown = clock()
         self._budget: float | None = None
         self._running: tuple[str, ...] = ()
@@ -45,7 +48,7 @@ class Progress(SearchListener):
         self._metric: Metric | None = None
 
     def __enter__(self) -> Self:
-        if not self._quiet and getattr(self._stream, "isatty", bool)():
+        if not self._quiet and self._notebook is None and getattr(self._stream, "isatty", bool)():
             from rich.console import Console
             from rich.live import Live
 
@@ -74,7 +77,10 @@ class Progress(SearchListener):
 
     def note(self, text: str) -> None:
         """Print a line on how the data were read."""
-        self._print(text)
+        if self._notebook is not None:
+            self._notebook.note(text)
+        else:
+            self._print(text)
 
     def running(self, families: Sequence[str]) -> None:
         """Show the families of the trials that run."""
@@ -99,6 +105,7 @@ class Progress(SearchListener):
 
     def _show(self, *, at_once: bool = False) -> None:
         wait = LINE_SECONDS if self._live is None else LIVE_SECONDS
+        wait = wait if self._notebook is None else NOTEBOOK_SECONDS
         if self._quiet or not (at_once or self._clock() - self._shown >= wait):
             return
         if self._live is None:
@@ -142,7 +149,9 @@ class Progress(SearchListener):
         return f"now: {', '.join(self._running)}" if self._running else ""
 
     def _print(self, line: str) -> None:
-        if self._live is None:
+        if self._notebook is not None:
+            self._notebook.show(line)
+        elif self._live is None:
             self._write(lambda: print(line, file=self._stream, flush=True))
         else:
             write = self._live.console.print

@@ -25,7 +25,8 @@ import numpy as np
 from benchmarks.data import load
 from benchmarks.result_table import ResultTable
 
-RESULTS = ResultTable(Path(__file__).with_name("ablation.jsonl"), ("table", "variant", "budget"))
+JOBS = 1
+RESULTS = ResultTable(Path(__file__).with_name("ablation.jsonl"), ("table", "variant", "budget"), {"jobs": JOBS})
 BUDGET = 60.0
 TABLES = (
     *("attrition", "car_evaluation", "credit_data", "electricity"),
@@ -80,7 +81,7 @@ def run(tables: list[str], variants: list[str], budget: float) -> None:
             result: dict[str, Any] = {"table": name, "variant": variant, "budget": budget}
             try:
                 with change:
-                    model = AutoClassifier(time_budget=budget, n_jobs=1, random_state=0, verbose=0, **arguments)
+                    model = AutoClassifier(time_budget=budget, n_jobs=JOBS, random_state=0, verbose=0, **arguments)
                     model.fit(X, y)
                 metric = model.predictor_.metric
                 score = model.score(X_test, y_test)

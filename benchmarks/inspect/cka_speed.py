@@ -8,10 +8,12 @@ programs in turn; medians. Each measurement is a separate process, so that peak 
 takes hours for 512 images: it is timed on one batch of 64 and every fifth layer of both networks, and its time beyond
 the forward pass is multiplied by 25 for each of the 8 batches (it does the same work for every pair and every batch).
 Activations that write into their input are switched to copies, because both others would read the values written over;
-in-place sums remain, and those layers are counted, not compared.
+in-place sums remain, and those layers are counted, not compared. `ratio` is for a machine with other work: processor
+time of one thread, 128 images, the programs in turn in one process, medians of three rounds.
 
     python -m benchmarks.inspect.cka_speed run
     python -m benchmarks.inspect.cka_speed growth
+    python -m benchmarks.inspect.cka_speed ratio
     python -m benchmarks.inspect.cka_speed table
 """
 
@@ -46,12 +48,19 @@ CASES = {"resnet18": ("resnet18", "resnet18"), "vit-resnet50": ("vit_tiny_patch1
 IMAGES, BATCH, SIZE, THREADS, REPEATS = 512, 64, 224, 2, 3
 SHARE = {"torch_cka": 0.2}  # of the layers, and one batch alone
 GROWTH = ((0.125, 64), (0.25, 64), (0.5, 64), (1.0, 64), (1.0, 16), (1.0, 128), (1.0, 256))  # layers, batch
+GROWN = ("forward", "windvane", "pytorch-cka")
 SETTINGS = {"images": IMAGES, "batch": BATCH, "size": SIZE, "threads": THREADS}
 RESULTS = ResultTable(Path(__file__).with_name("cka_speed.jsonl"), ("case", "program"), SETTINGS)
 GROWTH_RESULTS = ResultTable(
     Path(__file__).with_name("cka_growth.jsonl"),
     ("layers", "batch", "program"),
     {**SETTINGS, "images": IMAGES // 2, "batch": "varies"},
+)
+RATIO_IMAGES, ROUNDS = 128, 3
+RATIO_RESULTS = ResultTable(
+    Path(__file__).with_name("cka_ratio.jsonl"),
+    ("program", "rounds"),
+    {**SETTINGS, "images": RATIO_IMAGES, "threads": 1},
 )
 
 Names = tuple[list[str], list[str]]
@@ -60,6 +69,17 @@ Names = tuple[list[str], list[str]]
 def plan() -> list[tuple[Any, ...]]:
     """Return the measurements behind the page."""
     return list(product(CASES, PROGRAMS))
+
+
+def growth_plan() -> list[tuple[Any, ...]]:
+    """Return the measurements of the growth with layers and batches."""
+    n_layers = RESULTS.rows()[0]["n_layers"][0]
+    return [(round(share * n_layers), batch, program) for share, batch in GROWTH for program in GROWN]
+
+
+def ratio_plan() -> list[tuple[Any, ...]]:
+    """Return the measurements of `ratio`."""
+    return [(program, ROUNDS) for program in GROWN]
 
 
 def networks(case: str) -> tuple[nn.Module, nn.Module]:
@@ -252,7 +272,7 @@ def _run(case: str, repeats: int, folder: Path) -> None:
 def growth(repeats: int) -> None:
     """Time with the number of layers and with the size of batches, ResNet-18 against itself, 256 images."""
     with tempfile.TemporaryDirectory() as folder:
-        for (share, batch), program in product(GROWTH, ("forward", "windvane", "pytorch-cka")):
+        for (share, batch), program in product(GROWTH, GROWN):
             out = Path(folder) / "scratch.npy"
             done = [measured("resnet18", program, out, IMAGES // 2, batch, share) for _ in range(repeats)]
             record = {"layers": done[0]["n_layers"][0], "batch": batch, "program": program}
@@ -262,8 +282,36 @@ def growth(repeats: int) -> None:
             print(record, flush=True)
 
 
+def ratio(rounds: int) -> None:
+    """Processor time of one thread, the programs in turn in one process, ResNet-18 with itself; then the errors."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    models, x = networks("resnet18"), images(RATIO_IMAGES)
+    names = (layers(models[0]), layers(models[1]))
+    exact, _ = reference("resnet18", RATIO_IMAGES)
+    errors: dict[str, float] = {}
+    seconds: dict[str, list[float]] = {program: [] for program in GROWN}
+    for _ in range(rounds + 1):
+        for program, done in seconds.items():
+            began = time.process_time()
+            values = PROGRAMS[program](models, x, names, BATCH)
+            done.append(time.process_time() - began)
+            if values is not None:
+                errors[program] = float(np.nanmax(np.abs(values - exact)))
+    for program, done in seconds.items():
+        low, median, high = (round(float(np.quantile(done[1:], q)), 2) for q in (0.25, 0.5, 0.75))
+        record = {"program": program, "rounds": rounds, "low": low, "seconds": median, "high": high}
+        RATIO_RESULTS.put({**record, "error": errors.get(program)})
+
+
 def table() -> None:
     """Print the results as Markdown."""
+    print("| one thread | processor seconds, quartiles | times pytorch-cka | largest difference |\n|---|---|---|---|")
+    timed = {row["program"]: row for row in RATIO_RESULTS.rows()}
+    for program, one in timed.items():
+        times = one["seconds"] / timed["pytorch-cka"]["seconds"]
+        error = "" if one.get("error") is None else f"{one['error']:.1e}"
+        print(f"| {program} | {one['seconds']} ({one['low']} to {one['high']}) | {times:.2f} | {error} |")
     print("\n| layers | batch | program | seconds | peak MB |\n|---|---|---|---|---|")
     for one in GROWTH_RESULTS.rows():
         print(f"| {one['layers']} | {one['batch']} | {one['program']} | {one['seconds']} | {one['peak_mb']} |")
@@ -292,6 +340,7 @@ def main(words: Sequence[str] | None = None) -> None:
     running.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     for one in (running, commands.add_parser("growth")):
         one.add_argument("--repeats", type=int, default=REPEATS)
+    commands.add_parser("ratio")
     commands.add_parser("table")
     single = commands.add_parser("measure")
     named = {"case": str, "program": str, "n_images": int, "batch": int, "share": float, "out": str}
@@ -303,6 +352,8 @@ def main(words: Sequence[str] | None = None) -> None:
             run(case, given.repeats)
     elif given.command == "growth":
         growth(given.repeats)
+    elif given.command == "ratio":
+        ratio(ROUNDS)
     elif given.command == "measure":
         measure(given.case, given.program, given.n_images, given.batch, given.share, given.out)
     else:

@@ -1,7 +1,13 @@
-"""The analyses of `inside_networks.py`: each finding of the paper, and whether it holds here."""
+"""The analyses of `inside_networks.py`: each finding of the paper, as an effect that is positive where it holds.
+
+`RULES` says what counts as an effect (`benchmarks.verdicts`); it was written before the networks of more than one seed
+were trained.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +17,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from benchmarks.inspect import inside_training as training
+from benchmarks.verdicts import TIMES, Rule
 from windvane.inspect import (
     Examples,
     ProbeSettings,
@@ -31,14 +38,37 @@ OF_RESNET = ["residual", "norm", "block"]
 BATCH = 256
 
 
+SIMILARITY, ACCURACY = Rule("similarity", 0.05), Rule("points", 1.0)
+SHARE = Rule("of the image", 0.01)
+RULES = {
+    "ends": SIMILARITY,
+    "lower_half": Rule("of the depth", 0.25),
+    "highest_third": SIMILARITY,
+    "local_heads": Rule("pixels", 1.0),
+    "local_heads_on_little_data": Rule("of uniform attention", 0.05),
+    "heads_like_resnet": Rule("rank correlation", 0.2),
+    "first_field": SHARE,
+    "middle_field": SHARE,
+    "center_spike": Rule(TIMES, math.log(1.5)),
+    "class_token_ratio": Rule("ratio", 0.5),
+    "skip_ratio": Rule("ratio", 0.5),
+    "removed_skip": Rule("similarity", 0.1),
+    "localization": Rule("similarity", 0.1),
+    "token_probe": ACCURACY,
+    "data_scale": SIMILARITY,
+    "fine_tuning": SIMILARITY,
+}
+
+
 @dataclass(frozen=True)
 class Finding:
     """One row of the table."""
 
+    name: str  # of its rule
     finding: str  # what is compared
     paper: str
     ours: str
-    agrees: bool  # whether the sign is that of the paper
+    effect: float  # positive in the direction of the paper
     picture: str = ""  # file name, if there is one
 
 
@@ -75,10 +105,11 @@ def similarity_within(has: Trained) -> list[Finding]:
         has.draw(f"self_{name}", found)
     return [
         Finding(
+            "ends",
             "Lower and higher layers of one network: similarity of the first and the last third",
             "ViT high (uniform map), ResNet low (stages)",
             f"ViT {ends['vit']:.2f}, ResNet {ends['resnet']:.2f}",
-            ends["vit"] > ends["resnet"],
+            ends["vit"] - ends["resnet"],
             "self_vit.png",
         )
     ]
@@ -95,17 +126,19 @@ def similarity_across(has: Trained) -> list[Finding]:
     thirds = [float(part.mean()) for part in np.array_split(best, 3)]
     return [
         Finding(
+            "lower_half",
             "Lower half of the ResNet: where in the ViT its matches lie (median depth)",
             "in the lowest quarter: 60 of 120 layers of R50 for a quarter of ViT-L",
             f"{half:.2f}",
-            half < 0.35,
+            0.5 - half,
             has.draw("cross", found),
         ),
         Finding(
+            "highest_third",
             "Highest third of the ViT: similarity to the most similar layer of the ResNet",
             "unlike every layer",
             f"{thirds[-1]:.2f}; first third {thirds[0]:.2f}, second {thirds[1]:.2f}",
-            thirds[-1] < min(thirds[:-1]),
+            min(thirds[:-1]) - thirds[-1],
             "cross.png",
         ),
     ]
@@ -121,24 +154,27 @@ def attention(has: Trained) -> list[Finding]:
     has.draw("heads", heads)
     return [
         Finding(
+            "local_heads",
             "Attention distance in the first block: from the most local to the most global head",
             "both local and global heads; the highest blocks all global",
             f"{first.min():.1f} to {first.max():.1f} pixels; last block {last.min():.1f} to {last.max():.1f}; "
             f"uniform {found.uniform_distance:.1f}",
-            bool(first.min() < last.min() and np.ptp(first) > np.ptp(last)),
+            float(min(last.min() - first.min(), np.ptp(first) - np.ptp(last))),
             has.draw("attention_distance", found),
         ),
         Finding(
+            "local_heads_on_little_data",
             "The most local head of the first block on 3 % of the data",
             "with little data the low blocks of large ViTs have no local heads; B/32 keeps them",
             f"{nearest[1]:.2f} of uniform attention; {nearest[0]:.2f} on all data",
-            nearest[1] > nearest[0],
+            nearest[1] - nearest[0],
         ),
         Finding(
+            "heads_like_resnet",
             "Heads of the first block beside early ResNet layers: rank correlation of distance and similarity",
             "falls monotonically, 0.60 to 0.25",
             f"{rank:.2f}",
-            rank < 0,
+            -rank,
             "heads.png",
         ),
     ]
@@ -154,25 +190,28 @@ def fields(has: Trained) -> list[Finding]:
     has.draw("fields_resnet", resnet)
     return [
         Finding(
+            "first_field",
             "Half of the receptive field lies in this share of the image: first sum",
             "ViT larger than ResNet",
             f"ViT {vit.half_area[0]:.3f}, ResNet {resnet.half_area[0]:.3f}",
-            vit.half_area[0] > resnet.half_area[0],
+            float(vit.half_area[0] - resnet.half_area[0]),
             has.draw("fields_vit", vit),
         ),
         Finding(
+            "middle_field",
             "The same, middle and last sum",
             "ViT global from the middle on; ResNet grows slowly",
             f"ViT {vit.half_area[whole // 2]:.3f}, {vit.half_area[whole]:.3f}; "
             f"ResNet {resnet.half_area[len(resnet.layers) // 2]:.3f}, {resnet.half_area[-1]:.3f}",
-            vit.half_area[whole // 2] > resnet.half_area[len(resnet.layers) // 2],
+            float(vit.half_area[whole // 2] - resnet.half_area[len(resnet.layers) // 2]),
             "fields_resnet.png",
         ),
         Finding(
+            "center_spike",
             "The unit's own patch in the first block: density of the field there over that of the image",
             "a strong spike after the residual, none before it",
             f"with the residual {spikes[0]:.1f}, attention alone {spikes[1]:.1f}",
-            spikes[0] > 1.5 * spikes[1],
+            math.log(spikes[0] / spikes[1]),
         ),
     ]
 
@@ -197,24 +236,27 @@ def skips(has: Trained) -> list[Finding]:
     lost = 100 * (has.accuracy["vit"] - has.accuracy["vit_no_skip"])
     return [
         Finding(
+            "class_token_ratio",
             "||skip|| / ||branch||: class token and places, first and second half (medians)",
             "class token high then low, places low then high",
             f"class {means['cls', 0]:.1f}, {means['cls', 1]:.1f}; places {means['spatial', 0]:.1f}, "
             f"{means['spatial', 1]:.1f}",
-            means["cls", 0] > means["spatial", 0] and means["cls", 1] < means["spatial", 1],
+            min(means["cls", 0] - means["spatial", 0], means["spatial", 1] - means["cls", 1]),
             has.draw("skips", vit),
         ),
         Finding(
+            "skip_ratio",
             "The ratio in both networks (median)",
             "ViT above ResNet",
             f"ViT {ratios[0]:.1f}, ResNet {ratios[1]:.1f}",
-            ratios[0] > ratios[1],
+            ratios[0] - ratios[1],
         ),
         Finding(
+            "removed_skip",
             f"Trained without the skips of {block}: similarity within minus across the two parts",
             "the map falls into two groups; about 4 % less accurate",
             f"{gaps['vit_no_skip']:.2f}, with all skips {gaps['vit']:.2f}; {lost:.1f} % less accurate",
-            gaps["vit_no_skip"] > gaps["vit"] + 0.1,
+            gaps["vit_no_skip"] - gaps["vit"],
             "partition_vit_no_skip.png",
         ),
     ]
@@ -240,18 +282,20 @@ def places(has: Trained) -> list[Finding]:
         last[name] = mean
     return [
         Finding(
+            "localization",
             "Tokens of the last block: similarity to their own patch minus to the others",
             "with a class token clear, with average pooling much less",
             f"class token {found['vit'].contrast:.2f}, average {found['vit_average'].contrast:.2f}",
-            found["vit"].contrast > 2 * found["vit_average"].contrast,
+            found["vit"].contrast - found["vit_average"].contrast,
             "localization_vit.png",
         ),
         Finding(
+            "token_probe",
             "Probe on one token of the last block: what it loses against the average of all",
             "class-token ViT nearly everything, average-pooling ViT hardly anything",
             f"class token {100 * drop['vit']:.0f} points ({last['vit']['center']:.2f}), "
             f"average {100 * drop['vit_average']:.0f} points ({last['vit_average']['center']:.2f})",
-            drop["vit"] > 2 * drop["vit_average"],
+            100 * (drop["vit"] - drop["vit_average"]),
             "probes_vit.png",
         ),
     ]
@@ -273,20 +317,31 @@ def scale(has: Trained) -> list[Finding]:
     }
     return [
         Finding(
+            "data_scale",
             "3 % of the data beside all of it: similarity of the lowest and the highest third",
             "low layers are learned from 3 %, high layers need more",
             f"{low:.2f} and {high:.2f}",
-            low > high,
+            low - high,
             has.draw("data_scale", less),
         ),
         Finding(
+            "fine_tuning",
             "Fine-tuning: similarity of the lowest third and of the last block before and after",
             "low layers stay, high ones change; natural images less than others",
             "; ".join(f"{name} {first:.2f}, {last:.2f}" for name, (first, last) in kept.items()),
-            all(first > last for first, last in kept.values()) and kept["flowers"][1] > kept["traffic_signs"][1],
+            min(*(first - last for first, last in kept.values()), kept["flowers"][1] - kept["traffic_signs"][1]),
             has.draw("fine_tuning", tuned),
         ),
     ]
 
 
-PARTS = (similarity_within, similarity_across, attention, fields, skips, places, scale)
+# Each analysis and the networks that it needs.
+PARTS: dict[Callable[[Trained], list[Finding]], tuple[str, ...]] = {
+    similarity_within: ("vit", "resnet"),
+    similarity_across: ("vit", "resnet"),
+    attention: ("vit", "resnet", "vit_3"),
+    fields: ("vit", "resnet"),
+    skips: ("vit", "resnet", "vit_no_skip"),
+    places: ("vit", "vit_average"),
+    scale: ("vit", *(f"vit_{share}" for share in training.SHARES), "tuned_flowers", "tuned_traffic_signs"),
+}

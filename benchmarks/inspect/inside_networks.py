@@ -5,17 +5,22 @@ Claim: the paper's findings, in sign and shape, on a vision transformer and a re
 Data: ../shared/data/images/cifar10.parquet, 48,000 training images, 2,000 held out, 10,000 test images; flowers and
     traffic_signs of the same folder for fine-tuning.
 Networks: a vision transformer (patch 4) with a class token; the same with average pooling; without the skips of its
-    middle block; on 3, 10 and 30 % of the images for the same number of steps; fine-tuned twice. A residual network
-    stops as soon as it is as accurate on the held-out images as the transformer.
-Hardware: `--size cpu` one thread a network (`plan` says how long); `--size longer` five times the
-    steps, not run yet; `--size gpu` one large GPU, about 20 minutes by
-    estimate; `--size toy` half a minute anywhere, without meaningful findings. Repeats: 1; seed 0.
+    middle block; on 3, 10 and 30 % of the images for the same number of steps; fine-tuned twice. A residual network of
+    as many multiply-adds, which with `--size cpu` stops as soon as it is as accurate on the held-out images as the
+    transformer.
+Rule: an effect is positive where the paper's finding holds. With several seeds its 95 % interval decides, with one it
+    has to exceed what `RULES` in `inside_findings.py` says. With `--size trained` an analysis whose network on all
+    images has a test accuracy below 60 % is left out.
+Hardware: one thread a network: minutes with `--size cpu`, hours with `--size trained` (`plan` says how long); `--size
+    gpu` one large GPU, about 20 minutes by estimate; `--size toy` half a minute anywhere, without meaningful findings.
+Repeats: one seed of `--size cpu`; three of `--size trained`, not run yet.
 Commands:
-    python -m benchmarks.inspect.inside_networks plan                    # networks, steps left, minutes
-    python -m benchmarks.inspect.inside_networks train vit               # one network or several; resumes
-    python -m benchmarks.inspect.inside_networks train vit --minutes 20  # until then, with a checkpoint
-    python -m benchmarks.inspect.inside_networks run                     # the rest of the training, then all analyses
-    python -m benchmarks.inspect.inside_networks table                   # the findings
+    python -m benchmarks.inspect.inside_networks plan --size trained --seeds 0 1 2    # networks, steps left, minutes
+    python -m benchmarks.inspect.inside_networks train vit --size trained             # one network or several; resumes
+    python -m benchmarks.inspect.inside_networks train vit --minutes 20      # until then, with a checkpoint
+    python -m benchmarks.inspect.inside_networks run                         # the rest of the training, all analyses
+    python -m benchmarks.inspect.inside_networks run --finished              # analyses whose networks are trained
+    python -m benchmarks.inspect.inside_networks table                       # the findings
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache, cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +42,15 @@ from torch import nn
 
 from benchmarks.data import IMAGES, ROOT
 from benchmarks.inspect import inside_training as training
-from benchmarks.inspect.inside_findings import PARTS, Trained
+from benchmarks.inspect.inside_findings import PARTS, RULES, Trained
 from benchmarks.inspect.inside_training import SHARES, SIZES, Labelled, Spec
 from benchmarks.result_table import ResultTable, Row
+from benchmarks.verdicts import over_seeds, verdict
 from windvane.inspect import Examples
 
-RECORDED = "cpu"  # the size of the results
+RECORDED, SEEDS = "cpu", (0,)  # of the results
 PICTURES = ROOT / "docs" / "findings" / "inside_networks"
-CACHE = Path.home() / ".cache" / "windvane" / "inside"
+CACHE = Path.home() / ".cache" / "windvane-inside"
 TUNED = ("flowers", "traffic_signs")
 # In this order: the others start from the first one, or are compared to it.
 NAMES = (
@@ -54,22 +61,23 @@ NAMES = (
     *(f"vit_{s}" for s in SHARES),
     *(f"tuned_{name}" for name in TUNED),
 )
+ON_ALL_IMAGES = NAMES[:4]
 TIMED_STEPS = 6
-N_FINDINGS = 16
 
 
 class Makers:
-    """The networks by name, with their data; `folder` holds checkpoints and decoded images."""
+    """The networks of a seed by name, with their data; `cache` holds checkpoints and decoded images."""
 
-    def __init__(self, size: str, data_folder: Path, folder: Path, deadline: float = math.inf) -> None:
-        self.size, self.data_folder, self.folder, self.deadline = SIZES[size], data_folder, folder, deadline
+    def __init__(self, size: str, seed: int, data_folder: Path, cache_folder: Path, deadline: float = math.inf) -> None:
+        self.size, self.seed, self.data_folder, self.deadline = SIZES[size], seed, data_folder, deadline
+        self.images, self.networks = cache_folder / "images", cache_folder / size / f"seed-{seed}"
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.read = cache(self._read)
         self.trained = cache(self._trained)
 
     def _read(self, name: str) -> list[Labelled]:
         """Training and test images of a data set."""
-        parts = (training.read_images(name, split, self.data_folder, self.folder) for split in ("train", "test"))
+        parts = (training.read_images(name, split, self.data_folder, self.images) for split in ("train", "test"))
         return [part.to(self.device) for part in parts]
 
     @cached_property
@@ -80,25 +88,26 @@ class Makers:
 
     def spec(self, name: str) -> Spec:
         """How a network is trained; trains the transformer first where the network depends on it."""
-        size, (whole, _) = self.size, self.read("cifar10")
-        data = whole.part(0, size.n_train)
+        size, seed, (whole, _) = self.size, self.seed, self.read("cifar10")
+        data, until = whole.part(0, size.n_train), None
+        make: Callable[[], nn.Module] = lambda: training.make_vit(size, seed=seed)  # noqa: E731
         if name.startswith("tuned_"):
             own, _ = self.read(name.removeprefix("tuned_"))
-            make = tuned_from(self.trained("vit"), int(own.labels.max()) + 1)
-            return Spec(name, make, own, size.batch, size.tuning_steps, flip=name == "tuned_flowers")
+            make = tuned_from(self.trained("vit"), int(own.labels.max()) + 1, seed)
+            return Spec(name, make, own, size.batch, size.tuning_steps, flip=name == "tuned_flowers", seed=seed)
         if name == "resnet":
-            until = training.accuracy(self.trained("vit"), self.held_out)
-            return Spec(name, lambda: training.make_resnet(size), data, size.batch, size.steps, until)
-        if name == "vit_average":
-            return Spec(name, lambda: training.make_vit(size, pool="avg"), data, size.batch, size.steps)
-        if name == "vit_no_skip":
-            return Spec(name, lambda: training.make_without_skip(size), data, size.batch, size.steps)
-        share = int(name.removeprefix("vit_")) if name != "vit" else 100
-        part = data.part(0, size.n_train * share // 100)
-        return Spec(name, lambda: training.make_vit(size), part, size.batch, size.steps)
+            until = training.accuracy(self.trained("vit"), self.held_out) if size.matched else None
+            make = lambda: training.make_resnet(size, seed)  # noqa: E731
+        elif name == "vit_average":
+            make = lambda: training.make_vit(size, pool="avg", seed=seed)  # noqa: E731
+        elif name == "vit_no_skip":
+            make = lambda: training.make_without_skip(size, seed)  # noqa: E731
+        elif name != "vit":
+            data = data.part(0, size.n_train * int(name.removeprefix("vit_")) // 100)
+        return Spec(name, make, data, size.batch, size.steps, until, seed=seed)
 
     def _trained(self, name: str) -> nn.Module:
-        return training.train(self.spec(name), self.held_out, self.folder / "networks", self.deadline)
+        return training.train(self.spec(name), self.held_out, self.networks, self.deadline)
 
     def accuracy(self, name: str) -> float:
         """Accuracy on the first test images of its data set."""
@@ -107,20 +116,25 @@ class Makers:
 
     def steps_left(self, name: str) -> int:
         """Steps that a network still needs at most."""
-        path = self.folder / "networks" / f"{name}.pt"
         steps = self.size.tuning_steps if name.startswith("tuned_") else self.size.steps
-        return steps - (int(torch.load(path, map_location="cpu", weights_only=True)["step"]) if path.exists() else 0)
+        return steps - int(self.checkpoint(name).get("step", 0))
+
+    def checkpoint(self, name: str) -> dict[str, Any]:
+        """Read the checkpoint of a network, empty if there is none."""
+        path = self.networks / f"{name}.pt"
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {}
+        return found
 
 
-def tuned_from(model: nn.Module, n_classes: int) -> Callable[[], nn.Module]:
+def tuned_from(model: nn.Module, n_classes: int, seed: int) -> Callable[[], nn.Module]:
     """Return a function that copies a trained network with a new head."""
-    return lambda: training.with_new_head(copy.deepcopy(model), n_classes)
+    return lambda: training.with_new_head(copy.deepcopy(model), n_classes, seed)
 
 
 def table_of(size: str) -> ResultTable:
-    """Return the table of results, for rows of a size; a row is a finding or the accuracy of a network."""
-    path = Path(__file__).with_name("inside_networks.jsonl")
-    return ResultTable(path, ("size", "kind", "place"), json.loads(json.dumps(asdict(SIZES[size]))))
+    """Return the table of results of a size; a row is a finding or the accuracy of a network."""
+    path = Path(__file__).with_name("inside_networks.jsonl") if size == RECORDED else CACHE / size / "results.jsonl"
+    return ResultTable(path, ("size", "seed", "kind", "name"), json.loads(json.dumps(asdict(SIZES[size]))))
 
 
 RESULTS = table_of(RECORDED)
@@ -128,55 +142,78 @@ RESULTS = table_of(RECORDED)
 
 def plan() -> list[tuple[Any, ...]]:
     """Return the rows behind the page."""
-    parts = {"finding": N_FINDINGS, "network": len(NAMES)}
-    return [(RECORDED, kind, place) for kind, n in parts.items() for place in range(n)]
+    parts = {"finding": RULES, "network": NAMES}
+    return [(RECORDED, seed, kind, name) for seed in SEEDS for kind, names in parts.items() for name in names]
 
 
-def print_plan(makers: Makers) -> None:
+def print_plan(makers: Sequence[Makers]) -> None:
     """Print the networks, their remaining steps and the time that these take."""
-    whole, _ = makers.read("cifar10")
-    seconds = {}
+    whole, _ = makers[0].read("cifar10")
+    seconds, size = {}, makers[0].size
     for kind, make in (("vit", training.make_vit), ("resnet", training.make_resnet)):
-        spec = Spec(kind, lambda make=make: make(makers.size), whole, makers.size.batch, TIMED_STEPS)  # type: ignore[misc]
+        spec = Spec(kind, lambda make=make: make(size), whole, size.batch, TIMED_STEPS)  # type: ignore[misc]
         seconds[kind] = training.seconds_of_a_step(spec)
-    print("| network | steps left | minutes at most |\n|---|---|---|")
-    for name in NAMES:
-        left = makers.steps_left(name)
-        print(f"| {name} | {left} | {left * seconds['resnet' if name == 'resnet' else 'vit'] / 60:.0f} |")
+    print("| seed | network | steps left | minutes at most |\n|---|---|---|---|")
+    total = 0.0
+    for one in makers:
+        for name in NAMES:
+            left = one.steps_left(name)
+            minutes = left * seconds["resnet" if name == "resnet" else "vit"] / 60
+            total += minutes
+            print(f"| {one.seed} | {name} | {left} | {minutes:.0f} |")
+    print(f"\n{total / 60:.1f} hours on one thread.")
 
 
-def run(makers: Makers, size: str) -> None:
-    """Finish the training, run all analyses, write findings and figures."""
-    folder = PICTURES if size == RECORDED else makers.folder
+def run(makers: Makers, size: str, *, finished: bool) -> None:
+    """Finish the training, or leave out what is not trained; run the analyses, write findings and figures."""
+    left = {name for name in NAMES if finished and makers.steps_left(name)}
+    shown = size == RECORDED and makers.seed == SEEDS[0]
+    folder = PICTURES if shown else makers.networks / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
-    accuracy = {name: makers.accuracy(name) for name in NAMES}
+    accuracy = {name: makers.accuracy(name) for name in NAMES if name not in left}
     print("\n".join(f"{name:20} {value:.3f}" for name, value in accuracy.items()), flush=True)
+    poor = {name for name in ON_ALL_IMAGES if accuracy.get(name, 1.0) < makers.size.least_accuracy}
     (whole, test), n = makers.read("cifar10"), makers.size.n_inspected
     examples = [Examples(part.scaled, part.labels.cpu().numpy()) for part in (whole.part(0, 2 * n), test.part(0, n))]
-    networks = {name: makers.trained(name) for name in NAMES}
+    networks = {name: makers.trained(name) for name in accuracy}
     has = Trained(networks, accuracy, test.part(0, n).scaled, examples[0], examples[1], folder)
-    findings = []
-    for part in PARTS:
+    common = {"size": size, "seed": makers.seed, "device": has.images.device.type}
+    for part, names in PARTS.items():
+        if missing := set(names) & (left | poor):
+            print(f"{part.__name__:20} needs a better {', '.join(sorted(missing))}", flush=True)
+            continue
         part_begun = time.monotonic()
-        findings += part(has)
+        table_of(size).put(*({**common, "kind": "finding", **asdict(one)} for one in part(has)))
         print(f"{part.__name__:20} {time.monotonic() - part_begun:6.0f} s", flush=True)
-    rows = [{"kind": "finding", **asdict(one), "agrees": bool(one.agrees)} for one in findings]
-    rows += [{"kind": "network", "network": name, "accuracy": round(value, 4)} for name, value in accuracy.items()]
-    common = {"size": size, "device": has.images.device.type}
-    places = [*range(len(findings)), *range(len(accuracy))]
-    table_of(size).put(*({**common, "place": place, **row} for place, row in zip(places, rows, strict=True)))
-    print(table(RESULTS.rows(), size))
+    for name, value in accuracy.items():
+        seconds = round(makers.checkpoint(name)["seconds"])
+        reached = {"kind": "network", "name": name, "accuracy": round(value, 4), "seconds": seconds}
+        table_of(size).put({**common, **reached})
 
 
 def table(rows: Sequence[Row], size: str) -> str:
-    """Findings as a Markdown table."""
+    """Findings as a Markdown table, and how the networks were trained."""
     rows = [row for row in rows if row["size"] == size]
-    lines = ["| finding | paper | ours | agree |", "|---|---|---|---|"]
-    for one in (row for row in rows if row["kind"] == "finding"):
-        name = f"[{one['finding']}]({PICTURES.name}/{one['picture']})" if one["picture"] else one["finding"]
-        lines.append(f"| {name} | {one['paper']} | {one['ours']} | {'yes' if one['agrees'] else 'no'} |")
-    reached = ", ".join(f"{row['network']} {row['accuracy']:.3f}" for row in rows if row["kind"] == "network")
-    return "\n".join([*lines, "", f"Test accuracy, each on its data set: {reached}."]).replace("||", "‖")
+    seeds = sorted({row["seed"] for row in rows})
+    lines = ["| finding | paper | ours | effect | verdict |", "|---|---|---|---|---|"]
+    for name, rule in RULES.items():
+        found = [row for row in rows if row["kind"] == "finding" and row["name"] == name]
+        if not found:
+            continue
+        one, effect = found[0], over_seeds([row["effect"] for row in found])
+        linked = f"[{one['finding']}]({PICTURES.name}/{one['picture']})" if one["picture"] else one["finding"]
+        ours = one["ours"] if len(found) == 1 else f"{one['ours']} (seed {one['seed']})"
+        lines.append(f"| {linked} | {one['paper']} | {ours} | {effect.written(rule.unit)} | {verdict(effect, rule)} |")
+    reached = []
+    for name in NAMES:
+        accuracy = [row["accuracy"] for row in rows if row["kind"] == "network" and row["name"] == name]
+        if accuracy:
+            between = "" if len(accuracy) == 1 else f" ({min(accuracy):.3f} to {max(accuracy):.3f})"
+            reached.append(f"{name} {sum(accuracy) / len(accuracy):.3f}{between}")
+    taken, n_seeds = SIZES[size], f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+    lines += ["", f"{taken.steps:,} steps of {taken.batch} images, {taken.tuning_steps} for fine-tuning; {n_seeds}."]
+    lines[-1] += f" Test accuracy, each on its data set: {', '.join(reached)}."
+    return "\n".join(lines).replace("||", "‖")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -185,6 +222,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("command", choices=("plan", "train", "run", "table"))
     parser.add_argument("names", nargs="*", metavar="NETWORK", help=f"to train: {', '.join(NAMES)}")
     parser.add_argument("--size", choices=tuple(SIZES), default=RECORDED)
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--finished", action="store_true", help="run only analyses whose networks are trained")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=math.inf, help="train no longer than that")
     parser.add_argument("--cache", type=Path, default=CACHE, help="checkpoints and decoded images")
@@ -196,14 +235,17 @@ def main(words: Sequence[str] | None = None) -> None:
         print(table(RESULTS.rows(), given.size))
         return
     torch.set_num_threads(given.threads)
-    makers = Makers(given.size, given.data, given.cache / given.size, time.monotonic() + 60 * given.minutes)
+    deadline = time.monotonic() + 60 * given.minutes
+    makers = [Makers(given.size, seed, given.data, given.cache, deadline) for seed in given.seeds]
     if given.command == "plan":
         print_plan(makers)
     elif given.command == "train":
-        for name in given.names or NAMES:
-            makers.trained(name)
+        for one, name in product(makers, given.names or NAMES):
+            one.trained(name)
     else:
-        run(makers, given.size)
+        for one in makers:
+            run(one, given.size, finished=given.finished)
+        print(table(table_of(given.size).rows(), given.size))
 
 
 if __name__ == "__main__":

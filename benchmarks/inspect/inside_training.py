@@ -28,6 +28,7 @@ SIDE, PATCH = 32, 4
 CHECKPOINT_EVERY = 200  # steps between two checkpoints
 CHECK_EVERY = 50  # steps between two evaluations on the held-out images, for networks that stop early
 HELD_OUT = 2000
+SEED_STRIDE = 1_000_000  # between the batches of two seeds; more than any network takes steps
 SHARES = (3, 10, 30)  # % of the training images
 
 
@@ -45,12 +46,14 @@ class Size:
     steps: int
     tuning_steps: int  # of fine-tuning
     n_inspected: int  # test images for the analyses
+    matched: bool = True  # whether the residual network stops when it is as accurate as the transformer
+    least_accuracy: float = 0.0  # on test images, of networks trained on all images
 
 
 SIZES = {
     "toy": Size(24, 4, 3, (8, 8, 16, 16), (1, 1, 1, 1), 600, 128, 6, 3, 128),
     "cpu": Size(64, 6, 4, (16, 32, 64, 128), (2, 2, 2, 2), 48_000, 128, 600, 100, 1024),
-    "longer": Size(64, 6, 4, (16, 32, 64, 128), (2, 2, 2, 2), 48_000, 128, 3_000, 300, 1024),
+    "trained": Size(96, 6, 3, (16, 32, 64, 128), (2, 2, 2, 2), 48_000, 128, 9_000, 500, 1024, False, 0.6),
     "gpu": Size(192, 12, 6, (32, 64, 128, 256), (3, 3, 3, 3), 48_000, 512, 6_000, 500, 5120),
 }
 
@@ -87,6 +90,7 @@ class Spec:
     steps: int  # at most
     until: float | None = None  # held-out accuracy at which it stops; None trains to the end
     flip: bool = True  # whether mirrored images are of the same class
+    seed: int = 0  # of the batches
 
 
 def read_images(name: str, split: str, folder: Path, cache: Path) -> Labelled:
@@ -135,22 +139,22 @@ def make_resnet(size: Size, seed: int = 0) -> nn.Module:
     return made
 
 
-def make_without_skip(size: Size) -> nn.Module:
+def make_without_skip(size: Size, seed: int = 0) -> nn.Module:
     """Make the vision transformer without the skips of its middle block."""
-    return without_skip(make_vit(size), f"blocks.{size.depth // 2}")
+    return without_skip(make_vit(size, seed=seed), f"blocks.{size.depth // 2}")
 
 
-def with_new_head(model: nn.Module, n_classes: int) -> nn.Module:
+def with_new_head(model: nn.Module, n_classes: int, seed: int = 0) -> nn.Module:
     """Replace the classifier of a vision transformer."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model.reset_classifier(n_classes)  # type: ignore[operator]
     return model
 
 
 def draw_batch(spec: Spec, step: int) -> tuple[Tensor, Tensor]:
-    """Draw a batch that depends on the step alone, shifted by up to 4 pixels and mirrored."""
+    """Draw a batch that depends on seed and step alone, shifted by up to 4 pixels and mirrored."""
     data, n = spec.data, spec.batch
-    draw = torch.Generator().manual_seed(step)
+    draw = torch.Generator().manual_seed(step + SEED_STRIDE * spec.seed)
     index = torch.randint(len(data.labels), (n,), generator=draw)
     shifts = torch.randint(0, 9, (2, n, 1), generator=draw)
     mirrored = torch.rand(n, generator=draw) < 0.5
@@ -186,13 +190,14 @@ def train(spec: Spec, held_out: Labelled, folder: Path, deadline: float = math.i
     device = spec.data.images.device
     model = spec.make().to(device)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
-    path, step = folder / f"{spec.name}.pt", 0
+    path, step, seconds, clock = folder / f"{spec.name}.pt", 0, 0.0, time.process_time
     if path.exists():
         state = torch.load(path, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        step = state["step"]
+        step, seconds = state["step"], state["seconds"]
     model.train()
+    began = clock()
     while step < spec.steps:
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * _learning_rate_factor(step, spec.steps)
@@ -202,7 +207,8 @@ def train(spec: Spec, held_out: Labelled, folder: Path, deadline: float = math.i
             step = spec.steps
         late = time.monotonic() > deadline
         if step % CHECKPOINT_EVERY == 0 or step >= spec.steps or late:
-            _save_checkpoint({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, path)
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+            _save_checkpoint({**state, "seconds": seconds + clock() - began}, path)
         if late and step < spec.steps:
             raise SystemExit(
                 f"{spec.name} has taken {step} of {spec.steps} steps; run the same command again to resume."

@@ -178,6 +178,8 @@ def rows_of(data: Published, metric: str, choices: dict[str, list[int]], grid: A
         row: Row = {"metric": metric, "policy": name, "place": place, "tasks": len(mine), "score": mine.mean()}
         row |= {"regret": (mine - scores["oracle"]).mean(), "less_single_best": less.mean()}
         row |= {"standard_error": less.std(ddof=1) / np.sqrt(len(less)), "choices": choices.get(name)}
+        less = mine - scores["random"]
+        row |= {"less_random": less.mean(), "standard_error_random": less.std(ddof=1) / np.sqrt(len(less))}
         rows.append(row | ({"grid": grid} if name == SELECTED else {}))
     return rows
 

@@ -34,7 +34,6 @@ from benchmarks.result_table import ResultTable
 from windvane.evaluation.decisions.conformal import fit_class_sets, fit_intervals, interval_score
 from windvane.runtime.columns.table import Floats
 
-RESULTS = ResultTable(Path(__file__).with_name("coverage.jsonl"), ("table", "system", "asked"))
 CLASSIFICATION = (
     *("attrition", "car_evaluation", "cell_segmentation", "churn_modelling", "credit_data"),
     *("eucalyptus", "hpc_jobs", "kr_vs_kp", "pendigits", "telco_churn"),
@@ -43,6 +42,9 @@ SYSTEMS = ("windvane", "rule", "MAPIE")
 COVERAGES = (0.8, 0.9, 0.95)
 MAX_ROWS = 3_000
 N_FOLDS = 5
+N_TRIALS = 3  # of the search
+SETTINGS = {"max_rows": MAX_ROWS, "folds": N_FOLDS, "n_trials": N_TRIALS}
+RESULTS = ResultTable(Path(__file__).with_name("coverage.jsonl"), ("table", "system", "asked"), SETTINGS)
 
 Arrays = tuple[Any, Any, Any, Any]  # X, X_test, y, y_test
 
@@ -82,9 +84,9 @@ def by_windvane(data: Arrays, is_regression: bool) -> list[Any]:
 
     X, X_test, y, _ = data
     if is_regression:
-        regressor = AutoRegressor(n_trials=3, n_jobs=1, random_state=0, verbose=0).fit(X, y)
+        regressor = AutoRegressor(n_trials=N_TRIALS, n_jobs=1, random_state=0, verbose=0).fit(X, y)
         return [regressor.predict_interval(X_test, coverage) for coverage in COVERAGES]
-    classifier = AutoClassifier(n_trials=3, n_jobs=1, random_state=0, verbose=0).fit(X, y)
+    classifier = AutoClassifier(n_trials=N_TRIALS, n_jobs=1, random_state=0, verbose=0).fit(X, y)
     return [(classifier.predict_set(X_test, coverage), classifier.classes_) for coverage in COVERAGES]
 
 

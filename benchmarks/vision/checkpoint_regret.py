@@ -116,6 +116,7 @@ def adapt(network: str, level: str, name: str) -> None:
 def table() -> None:
     """Print all accuracies, and for each set and group of checkpoints the regret of the upstream choice."""
     rows = RESULTS.frame()
+    print(f"{N_TRAIN:,} images, {STEPS:,} steps of {BATCH}; adapted in {ADAPT_STEPS} steps of {ADAPT_BATCH}.\n")
     upstream: Any = rows[rows["set"] == UPSTREAM].set_index(["network", "level"])["upstream"]
     adapted = rows[rows["set"] != UPSTREAM].set_index(["network", "level", "set"])
     tests: Any

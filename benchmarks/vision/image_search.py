@@ -41,7 +41,8 @@ from windvane.data.images.checks import decode_squares
 from windvane.vision.transfer.frozen_features import USUAL_SIZE, FeatureExtractor, compute_views
 
 SECONDS, SEED, WEIGHTS, STRENGTH = 120.0, 0, "efficientnet_lite0", 0.01
-RESULTS = ResultTable(Path(__file__).with_name("image_search.jsonl"), ("set", "way", "budget", "seed"))
+SETTINGS = {"weights": WEIGHTS, "strength": STRENGTH}
+RESULTS = ResultTable(Path(__file__).with_name("image_search.jsonl"), ("set", "way", "budget", "seed"), SETTINGS)
 SETS = ("trash", "flowers", "magnetic_tiles", "clothing", "traffic_signs", "math_symbols", "brain_mri")
 WAYS = ("search", "frozen", "timm", "resnet18")
 DONE_WAYS = ("search", "frozen")

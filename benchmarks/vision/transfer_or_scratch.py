@@ -26,12 +26,13 @@ from benchmarks.result_table import ResultTable
 from windvane import vision
 from windvane.data.images import ImageSplits, read_images
 
-RESULTS = ResultTable(Path(__file__).with_name("transfer_or_scratch.jsonl"), ("set", "way", "budget", "seed"))
 SETS = ("flowers", "trash", "clothing", "traffic_signs", "magnetic_tiles", "math_symbols", "brain_mri")
 WAYS = ("transfer", "probe", "same", "small")
 DONE_SETS, DONE_WAYS, SECONDS, SEEDS = ("flowers", "trash"), ("transfer", "probe", "small"), 300.0, (0,)
 WEIGHTS, NETWORK = "efficientnet_lite0", "tf_efficientnet_lite0"
 SCRATCH_SIZE = 128  # pixels a side: several epochs in five minutes
+SETTINGS = {"weights": WEIGHTS, "scratch_size": SCRATCH_SIZE}
+RESULTS = ResultTable(Path(__file__).with_name("transfer_or_scratch.jsonl"), ("set", "way", "budget", "seed"), SETTINGS)
 GROUPS = {
     "traffic_signs": lambda name: name.rsplit("_", 1)[0],  # frames of a track
     "magnetic_tiles": lambda name: name.partition("_num_")[2],  # a tile at several exposures

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks.inspect import inside_networks, inside_training
+from benchmarks.inspect.inside_findings import Finding, Trained
 from benchmarks.inspect.inside_training import (
     SIZES,
     Labelled,
@@ -73,11 +75,60 @@ def test_networks() -> None:
 
 
 def test_table() -> None:
-    finding = {"finding": "||a||", "paper": "high", "ours": "0.5", "agrees": False, "picture": "a.png"}
-    rows = [{"size": "toy", "kind": "finding", **finding}, {"size": "cpu", "kind": "finding", **finding}]
-    rows.append({"size": "toy", "kind": "network", "network": "vit", "accuracy": 0.5})
+    finding = {
+        "kind": "finding",
+        "name": "ends",
+        "finding": "||a||",
+        "paper": "high",
+        "ours": "0.5",
+        "picture": "a.png",
+    }
+    rows = [{"size": size, "seed": 0, "effect": 0.04, **finding} for size in ("toy", "cpu")]
+    rows.append({"size": "toy", "seed": 0, "kind": "network", "name": "vit", "accuracy": 0.5})
+    head, last = "| [‖a‖](inside_networks/a.png) | high | 0.5", "6 steps of 128 images, 3 for fine-tuning; "
     assert inside_networks.table(rows, "toy").splitlines()[2:] == [
-        "| [‖a‖](inside_networks/a.png) | high | 0.5 | no |",
+        f"{head} | +0.04 similarity | no effect visible at this size |",
         "",
-        "Test accuracy, each on its data set: vit 0.500.",
+        f"{last}1 seed. Test accuracy, each on its data set: vit 0.500.",
     ]
+    rows += [{**row, "seed": 1, "effect": 0.05, "accuracy": 0.25} for row in rows if row["size"] == "toy"]
+    assert inside_networks.table(rows, "toy").splitlines()[2:] == [
+        f"{head} (seed 0) | +0.04 (-0.02 to +0.11) similarity | no effect visible at this size |",
+        "",
+        f"{last}2 seeds. Test accuracy, each on its data set: vit 0.375 (0.250 to 0.500).",
+    ]
+
+
+def test_seeds_draw_other_batches() -> None:
+    first, other = (draw_batch(replace(spec(), seed=seed), 1)[0] for seed in (0, 1))
+    assert not torch.equal(first, other)
+
+
+def test_analyses_of_trained_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only analyses whose networks are trained, and accurate enough, have results."""
+    monkeypatch.setattr(inside_networks, "CACHE", tmp_path)
+    monkeypatch.setattr(inside_networks, "PARTS", {lambda has: [FOUND]: ("vit", "resnet"), _refused: ("vit_average",)})
+    monkeypatch.setattr(inside_networks.training, "read_images", lambda *_: digits())
+    makers = inside_networks.Makers("toy", 0, tmp_path, tmp_path)
+    for name in ("vit", "resnet"):
+        makers.trained(name)
+    inside_networks.run(makers, "toy", finished=True)
+    rows = inside_networks.table_of("toy").rows()
+    assert [(row["kind"], row["name"]) for row in rows] == [
+        ("finding", "ends"),
+        ("network", "resnet"),
+        ("network", "vit"),
+    ]
+    assert all(row["seconds"] >= 0 for row in rows if row["kind"] == "network")
+    monkeypatch.setitem(SIZES, "toy", replace(SIZES["toy"], least_accuracy=1.1))
+    again = inside_networks.Makers("toy", 0, tmp_path, tmp_path)
+    inside_networks.table_of("toy").path.unlink()
+    inside_networks.run(again, "toy", finished=True)
+    assert {row["kind"] for row in inside_networks.table_of("toy").rows()} == {"network"}
+
+
+FOUND = Finding("ends", "what", "high", "0.5", 0.1)
+
+
+def _refused(has: Trained) -> list[Finding]:
+    raise AssertionError("its network is not trained")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 
 from benchmarks import pages
 from benchmarks.data import ROOT
+from benchmarks.inspect import cka_speed, inside_networks, inside_training
 from benchmarks.pages import PAGES, Block, blocks_of, fill, is_rounded, numbers_of, other_plans, stale_figures
-from benchmarks.vision import miniature
+from benchmarks.vision import miniature, transfer_or_scratch
 
 OUTPUT = "| table | loss |\n|---|---|\n| wine | 0.2537 |\n| iris | 12,345 |\n\nMean 3.7e-09, 81.3 %."
 
@@ -36,6 +39,31 @@ def test_a_plan_that_changes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     found = list(other_plans())
     assert len([line for line in found if "no result of" in line]) == len(list(miniature.plan()))
     assert all(line.startswith("miniature.jsonl") for line in found)
+
+
+def test_every_table_of_results_has_a_plan() -> None:
+    planned = {importlib.import_module(f"benchmarks.{name}").RESULTS.path for name in pages.EXPERIMENTS}
+    planned |= {cka_speed.GROWTH_RESULTS.path, cka_speed.RATIO_RESULTS.path}
+    collected = ROOT / "benchmarks" / "metalearning" / "cells.jsonl"  # grows with the time there is
+    assert {*planned, collected} == set((ROOT / "benchmarks").glob("*/*.jsonl"))
+
+
+@pytest.mark.parametrize("field", ["steps", "n_train", "batch"])
+def test_networks_trained_by_another_plan_are_noticed(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = inside_training.SIZES["cpu"]
+    monkeypatch.setitem(inside_training.SIZES, "cpu", replace(size, **{field: 3000}))
+    monkeypatch.setattr(inside_networks, "RESULTS", inside_networks.table_of("cpu"))
+    found = list(other_plans())
+    assert len(found) == len(inside_networks.plan())
+    assert all(f"'settings.{field}': 3000" in line for line in found)
+
+
+def test_other_seeds_and_sets_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inside_networks, "SEEDS", (0, 1))
+    monkeypatch.setattr(transfer_or_scratch, "DONE_SETS", ("flowers",))
+    found = list(other_plans())
+    assert [line for line in found if "inside_networks.jsonl: no result of ('cpu', 1" in line]
+    assert [line for line in found if "transfer_or_scratch.jsonl: ('trash'" in line and "is in no plan" in line]
 
 
 def change(number: str) -> str:
@@ -109,5 +137,6 @@ def test_rounding(value: float, decimals: int) -> None:
 def test_numbers_of_sentences_and_cells() -> None:
     sentence = "ResNet-18 and 10,000 rows: 2.5 s, -0.4 to +12 %, 2e-9, 5 tables, 1.2.3, `0.1` and timm 1.0."
     assert numbers_of([sentence]) == ["2.5", "0.4", "12", "2e-9"]
+    assert numbers_of(["600 steps of 128 images, 3 seeds, 40 epochs, 2 cores"]) == ["600", "128", "3", "40"]
     assert numbers_of(["| a | b |", "|---|---|", "| 3 | 5 tables (**0.5**) |"]) == ["5", "0.5"]
     assert Block(0, ("| a |",)).is_table

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.result_table import ResultTable, flatten, nest
+from benchmarks.result_table import FOLDER, ResultTable, flatten, nest
 
 NAMES = st.text("abc", min_size=1, max_size=3)
 VALUES = st.none() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5) | st.lists(st.integers())
@@ -48,6 +48,17 @@ def test_a_repeated_run_replaces_its_line(tmp_path: Path) -> None:
     assert table.find("wine", 1) == {"table": "wine", "seed": 1, "loss": 0.125}
     assert table.find("wine", 2) is None
     assert [path.name for path in table.path.parent.iterdir()] == ["runs.jsonl"]
+
+
+def test_repeated_runs_are_written_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = ResultTable(tmp_path / "runs.jsonl", ("run",))
+    table.put({"run": 1, "loss": 0.5})
+    monkeypatch.setenv(FOLDER, str(tmp_path / "again"))
+    assert table.rows() == []
+    table.put({"run": 1, "loss": 0.25})
+    assert table.find(1) == {"run": 1, "loss": 0.25}
+    monkeypatch.delenv(FOLDER)
+    assert table.find(1) == {"run": 1, "loss": 0.5}
 
 
 def test_rows_that_are_changed_by_a_reader_stay_as_they_were(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_images_from_training_to_fine_tuning(pictures: Path, tmp_path: Path) -> None:
+def test_images_from_training_to_fine_tuning(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = ("--model", "cct_2_3x2", "--image-size", 8, "--batch-size", 32, "--no-flip", "--quiet")
     advised = shell("train", pictures, *model, "--advise")
     assert advised.exit_code == 0, advised.output
@@ -57,6 +57,12 @@ def test_images_from_training_to_fine_tuning(pictures: Path, tmp_path: Path) -> 
     assert (again.exit_code, again.stdout) == (2, "")
     assert "is not empty" in again.stderr
     assert shell(*words, "--resume").stdout == done.stdout
+    timed = ("train", pictures, *model, "--time", "1s", "--out", tmp_path / "timed")
+    assert shell(*timed).exit_code == 0
+    from windvane.vision import advice
+
+    monkeypatch.setattr(advice, "measure_training_speed", lambda *_: 1e9)  # another speed, which advises augmentation
+    assert shell(*timed, "--resume").exit_code == 0
     for options in ([], ["--proba"]):
         predicted = shell("predict", run, pictures, "--out", tmp_path / "pred.csv", *options)
         assert predicted.exit_code == 0, predicted.output
@@ -67,8 +73,10 @@ def test_images_from_training_to_fine_tuning(pictures: Path, tmp_path: Path) -> 
     words = ("train", pictures, *model, "--epochs", 1, "--out", tmp_path / "compared", "--fisher-reference", run)
     assert shell(*words).exit_code == 0
     assert "reference" in (tmp_path / "compared" / "page.html").read_text(encoding="utf-8")
-    moved = shell("finetune", pictures, "--weights", run, "--time", "2s", "--out", tmp_path / "moved", "--quiet")
+    words = ("finetune", pictures, "--weights", tmp_path / "compared", "--weights", run, "--time", "2s")
+    moved = shell(*words, "--out", tmp_path / "moved")
     assert moved.exit_code == 0, moved.output
+    assert f"windvane: fine-tuning {run}, the best upstream score of 2" in moved.stderr
     recipe = json.loads((run / "manifest.json").read_text())["recipe"]
     assert (recipe["fisher_penalty"], recipe["track_fisher"]) == (0.01, True)
     assert (tmp_path / "moved" / "page.html").exists()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 
 import pytest
@@ -8,10 +9,13 @@ from hypothesis import strategies as st
 from pictures import noise, tiny_recipe
 
 from windvane.errors import InputError
+from windvane.vision import advice as advice_module
 from windvane.vision.advice import Advice, advise, apply_advice, format_advice, pressure
 from windvane.vision.augment.augreg import AUGREG_LEVELS
+from windvane.vision.networks import profiling
 from windvane.vision.networks.create import create_model
 from windvane.vision.networks.profiling import count_parameters
+from windvane.vision.training.device import DeviceContext, find_device
 
 IMAGENET_1K, IMAGENET_21K = 1_281_167, 14_197_122
 PARAMS = {"Ti/16": 5.8e6, "S/16": 22.1e6, "B/32": 88.2e6, "B/16": 86.6e6, "L/16": 304e6, "R26+S/32": 36.6e6}
@@ -93,7 +97,8 @@ def test_few_images_shown_want_no_augmentation() -> None:
 def test_reasons_and_sources(numbers: tuple[int, int, float], pretrained: bool) -> None:
     advice = advise(*numbers, pretrained=pretrained)
     parts = {field.name for field in fields(Advice)} - {"reasons", "sources", "dropout", "drop_path"} | {
-        "regularization"
+        "regularization",
+        "size",
     }
     assert set(advice.sources) == set(advice.reasons) == parts
     assert all(advice.sources.values()) and all(advice.reasons.values())
@@ -127,7 +132,39 @@ def test_the_advice_is_for_this_network_and_schedule() -> None:
     assert apply_advice(tiny_recipe(weights="some.pth"), images)[1] == advise(300, n_params, 2.0, True)
 
 
-def test_the_screen_says_everything_in_short_lines() -> None:
+@pytest.fixture
+def speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,000 images a second."""
+    monkeypatch.setattr(advice_module, "measure_training_speed", lambda *_: 1000.0)
+
+
+def test_a_time_budget_is_as_many_epochs_as_fit_in(speed: None) -> None:
+    images = noise(300)
+    n_params = count_parameters(create_model(tiny_recipe(), 3))
+    for seconds in (3.0, 60.0, 30_000.0):
+        _, advice = apply_advice(tiny_recipe(time_budget=seconds), images)
+        assert advice == advise(300, n_params, seconds * 1000 / 300)
+    assert "3 s, on this device about 10 epochs" in " ".join(
+        format_advice(tiny_recipe(time_budget=3.0), images).split()
+    )
+
+
+def test_the_speed_is_that_of_training_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, recipe = create_model(tiny_recipe(), 3), tiny_recipe()
+    gradients: list[bool] = []
+    next(network.parameters()).register_hook(lambda _: gradients.append(network.training))
+
+    def timed(work: Callable[[int], None], device: DeviceContext) -> float:
+        work(2)
+        return 0.01
+
+    monkeypatch.setattr(profiling, "seconds_per_image", timed)
+    assert profiling.measure_training_speed(network, recipe, find_device("cpu", "auto")) == pytest.approx(100.0)
+    assert gradients == [True]
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_the_screen_says_everything_in_short_lines(speed: None) -> None:
     images = noise(300)
     for changes in ({"epochs": 70.0}, {"time_budget": 60.0}, {"weights": "some.pth", "epochs": 2.0}):
         recipe = tiny_recipe(**changes)
@@ -138,5 +175,6 @@ def test_the_screen_says_everything_in_short_lines() -> None:
         assert all(reason in words for reason in advice.reasons.values())
         assert f"AugReg level: {advice.level}" in words and "300 training images of 3 classes" in words
         assert ("[ours]" in words) == ("weights" not in changes)
+        assert "larger patches come before a narrower network" in words
         assert "arXiv 2106.10270" in words
     assert max(map(len, format_advice(recipe, images, width=60).splitlines())) <= 60

@@ -32,6 +32,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("warmup_fraction", 1.5, "warmup_fraction=1.5"),
     ("weight_decay", -0.1, "a number of at least 0"),
     ("grad_clip", 0, "a number above 0, or None"),
+    ("micro_batch_size", 0, "micro_batch_size=0"),
     ("augreg", "medium", "Did you mean 'medium"),
     ("dropout", 1.0, "below 1"),
     ("drop_path", 1.0, "below 1"),

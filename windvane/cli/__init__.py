@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli import data, evaluation, images, portfolio, tables
+from windvane.cli import data, evaluation, images, portfolio, serving, tables
 from windvane.cli.common import Commands
 
 # Objects between two garbage collections: importing the libraries makes some hundred thousand, and no garbage.
@@ -41,6 +41,7 @@ app.command()(tables.resume)
 app.command()(tables.compact)
 app.command()(tables.report)
 app.command()(images.inspect)
+app.command()(serving.serve)
 app.add_typer(portfolio.app, name="portfolio")
 
 

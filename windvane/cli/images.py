@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from windvane.cli.common import Device, Quiet, report_errors
+
+if TYPE_CHECKING:
+    from windvane.vision.recipe import Recipe
 
 Images = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder with a folder for each class, or a table.")]
 
@@ -27,6 +30,9 @@ def train(
     time: Annotated[str | None, typer.Option(help="Time budget instead of epochs, such as 10m.")] = None,
     augreg: Annotated[str | None, typer.Option(help="AugReg level; by default the advised one.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 128,
+    micro_batch_size: Annotated[
+        int | None, typer.Option(help="Images at a time within a step, where the batch does not fit into memory.")
+    ] = None,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     flip: Annotated[bool, typer.Option(help="Flip half of the images left to right.")] = True,
     crop: Annotated[
@@ -64,14 +70,20 @@ def train(
                 horizontal_flip=flip,
                 augreg=augreg,
                 seed=seed,
+                device=device,
             )
+            if resume and time is not None and augreg is None and (earlier := _recipe_of(out)) is not None:
+                # The advice rests on a measured speed, which differs from one call to the next.
+                advised = ("augreg", "dropout", "drop_path", "weight_decay")
+                chosen = replace(chosen, **{name: getattr(earlier, name) for name in advised})
         if advise:
-            typer.echo(vision.format_advice(chosen, data.train))
+            typer.echo(vision.format_advice(chosen, data.train, device=device))
             return
         asked = {
             "eval_crop": crop,
             "fisher_penalty": fisher_penalty,
             "fisher_reference": fisher_reference,
+            "micro_batch_size": micro_batch_size,
             "track_fisher": track_fisher,
         }
         chosen = replace(chosen, **{k: v for k, v in asked.items() if v is not None})  # type: ignore[arg-type]
@@ -82,7 +94,10 @@ def train(
 def finetune(
     images: Images,
     *,
-    weights: Annotated[str, typer.Option(help="efficientnet_lite0 to 2, timm, a file, or a run directory.")],
+    weights: Annotated[
+        list[str],
+        typer.Option(help="efficientnet_lite0 to 2, timm, a file, or a run; given for several runs, the best of them."),
+    ],
     out: Annotated[Path, typer.Option(help="Directory of the run.")],
     model: Annotated[str | None, typer.Option(help="Network of the weights, if they do not determine it.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Largest width and height in pixels.")] = None,
@@ -99,7 +114,13 @@ def finetune(
         from windvane.settings import parse_seconds
 
         budget = vision.default_time_budget(device) if time is None else parse_seconds(time, "--time")
-        recipe = vision.finetune_recipe(weights, model=model, image_size=image_size, time_budget=budget, seed=seed)
+        chosen = weights[0]
+        if len(weights) > 1:
+            selection = vision.select_run(weights)
+            chosen = selection.checkpoint.name
+            if not quiet:
+                typer.echo(f"windvane: fine-tuning {chosen}, {selection.reason}", err=True)
+        recipe = vision.finetune_recipe(chosen, model=model, image_size=image_size, time_budget=budget, seed=seed)
         data, run = read_images(images), vision.train if budget is None else vision.finetune_timed
         trained = run(recipe, data, out=out, resume=resume, device=device, quiet=quiet)
         typer.echo(f"page: {vision.write_report(trained, data)}\n{vision.format_result(trained)}")
@@ -153,6 +174,16 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _recipe_of(out: Path | None) -> Recipe | None:
+    """Return the recipe of an interrupted or finished run; None if there is none."""
+    from windvane.vision.recipe import recipe_from_json
+    from windvane.vision.training.checkpoint import CHECKPOINT, load_checkpoint
+
+    if out is None or not (out / CHECKPOINT).exists():
+        return None
+    return recipe_from_json(load_checkpoint(out / CHECKPOINT, with_tensors=False)["identity"]["recipe"])
 
 
 def _require(out: Path | None) -> Path:

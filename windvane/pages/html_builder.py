@@ -1,7 +1,8 @@
 """A small builder of self-contained HTML pages, used by every report.
 
-A page is one file without scripts: it opens offline, on a phone and on a desktop, light and dark, and prints. Every
-value is escaped where it enters a page unless it is `Html`, which only the functions of this file create.
+A page is one file without scripts: it opens offline, on a phone and on a desktop, light and dark, and prints. Those of
+`windvane serve` name a script and link to each other. Every value is escaped where it enters a page unless it is
+`Html`, which only the functions of this file create.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ LONGEST_HORIZONTAL_HEADING = 6  # characters; longer headings of a heatmap are w
 LONG_CELL = 40  # characters from which a table cell may wrap
 
 _GENERATOR = '<meta name="generator" content="windvane'
+_TAG = re.compile(r"<[^>]*>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
@@ -47,6 +49,24 @@ class Section:
         """The id that links to the section use."""
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
+    def to_html(self) -> Html:
+        """The section with its heading."""
+        return tag("section", tag("h2", self.title), *self.content, attributes={"id": self.anchor})
+
+
+@dataclass(frozen=True)
+class Link:
+    """An entry of the bar on top of a page."""
+
+    title: str
+    address: str
+    is_here: bool = False  # whether it is the page itself
+
+    def to_html(self) -> Html:
+        """The link."""
+        here = {"aria-current": "page"} if self.is_here else {}
+        return tag("a", self.title, attributes={"href": self.address, **here})
+
 
 @dataclass(frozen=True)
 class Page:
@@ -56,25 +76,29 @@ class Page:
     lead: Sequence[Html]  # between the title and the table of contents
     sections: Sequence[Section]
     foot: str = ""  # last line
+    links: Sequence[Link] = ()  # to other pages, instead of the table of contents
+    script: str = ""  # address of a script; empty for none
+    live: str = ""  # address of what is between the bar and the foot, which the script fetches again and again
+
+    @property
+    def main(self) -> Html:
+        """The sections, without what is around them."""
+        return Html("\n".join(section.to_html() for section in self.sections))
 
     def to_html(self) -> Html:
         """The complete document."""
-        links = [tag("a", section.title, attributes={"href": f"#{section.anchor}"}) for section in self.sections]
-        parts = [
-            tag("section", tag("h2", section.title), *section.content, attributes={"id": section.anchor})
-            for section in self.sections
-        ]
+        links = self.links or [Link(section.title, f"#{section.anchor}") for section in self.sections]
+        main = tag("main", Html(f"\n{self.main}\n"), attributes={"data-live": self.live} if self.live else {})
+        script = tag("script", attributes={"src": self.script, "defer": ""}) if self.script else ""
         return Html(
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             '<meta name="color-scheme" content="light dark">\n'
             f'{_GENERATOR} {VERSION}">\n<title>{escape(self.title)}</title>\n'
-            f"<style>{_style()}</style>\n</head>\n<body>\n"
+            f"<style>{_style()}</style>\n{script}</head>\n<body>\n"
             f"<header>{tag('h1', self.title)}{''.join(self.lead)}</header>\n"
-            + tag("nav", *links, attributes={"aria-label": "Contents"})
-            + "\n<main>\n"
-            + "\n".join(parts)
-            + f"\n</main>\n<footer>{escape(self.foot)}</footer>\n</body>\n</html>\n"
+            + tag("nav", *(link.to_html() for link in links), attributes={"aria-label": "Contents"})
+            + f"\n{main}\n<footer>{escape(self.foot)}</footer>\n</body>\n</html>\n"
         )
 
 
@@ -100,12 +124,16 @@ def check_path(path: Path) -> None:
         raise InputError(f"path={str(path)!r} cannot be written: the folder {str(path.parent)!r} does not exist.")
     if path.is_dir():
         raise InputError(f"path={str(path)!r} is a folder. Allowed: the name of a file.")
-    if path.exists():
-        with path.open("rb") as file:
-            if _GENERATOR.encode() not in file.read(1000):
-                raise InputError(
-                    f"path={str(path)!r} exists, and windvane did not write it. Allowed: a new file or an earlier page."
-                )
+    if path.exists() and not is_page(path):
+        raise InputError(
+            f"path={str(path)!r} exists, and windvane did not write it. Allowed: a new file or an earlier page."
+        )
+
+
+def is_page(path: Path) -> bool:
+    """Whether windvane wrote a file as a page."""
+    with path.open("rb") as file:
+        return _GENERATOR.encode() in file.read(1000)
 
 
 def escape(value: object) -> Html:
@@ -161,7 +189,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, label: str
     def cell(name: str, value: object, j: int) -> Html:
         shown = number(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
         shown = _breakable(value) if name == "th" else shown
-        is_long = len(str(shown)) > LONG_CELL and not isinstance(value, Html)
+        is_long = len(_TAG.sub("", str(shown))) > LONG_CELL
         kind = "n" if numeric[j] else "long" if is_long else ""
         attributes = ({"scope": "col"} if name == "th" else {}) | ({"class": kind} if kind else {})
         return tag(name, shown, attributes=attributes)

@@ -60,13 +60,13 @@ def search_section(data: ReportData) -> Section:
     content.append(
         paragraph(f"{len(trials):,} trials in {format_duration(seconds)} ({came}); {n_usable:,} with a usable model.")
     )
-    pictures = [_over_time(data)] if len(data.curve) > 1 else []
+    pictures = [score_over_time(data.curve, metric, data.metric_title)] if len(data.curve) > 1 else []
     strips = _fold_spread(trials, data.ensemble, metric)
     if strips is not None:
         pictures.append(strips)
     if pictures:
         content.append(side_by_side(*pictures))
-    content += _board(trials, data.ensemble, metric, data.constant)
+    content += leaderboard_tables(trials, data.ensemble, metric, data.constant)
     return Section("Search", content)
 
 
@@ -149,20 +149,20 @@ def describe_direction(metric: Metric) -> str:
     return "higher is better" if metric.greater_is_better else "lower is better"
 
 
-def _over_time(data: ReportData) -> Html:
-    frame = performance_over_time(data.curve, data.metric)
+def score_over_time(curve: Sequence[tuple[float, float, float]], metric: Metric, metric_title: str) -> Html:
+    """The validation score of the best model and of the ensemble, whose losses may all be NaN while there is none."""
+    frame = performance_over_time(curve, metric)
     seconds = frame["seconds"].to_numpy()
     end = 1.04 * float(seconds[-1])  # room for the last value
-    series = [
-        Series(*_steps(seconds, frame["best_single"].to_numpy(), end), color=4, name="best single model"),
-        Series(*_steps(seconds, frame["ensemble"].to_numpy(), end), color=0, name="ensemble"),
-    ]
+    series = [Series(*_steps(seconds, frame["best_single"].to_numpy(), end), color=4, name="best single model")]
+    if frame["ensemble"].notna().any():
+        series.append(Series(*_steps(seconds, frame["ensemble"].to_numpy(), end), color=0, name="ensemble"))
     # The first models may be far worse than all others and would flatten the curve.
     scores = frame[["best_single", "ensemble"]].to_numpy()
-    shown = Axis.around(f"validation {data.metric_title}", _without_worst(scores, data.metric))
+    shown = Axis.around(f"validation {metric_title}", _without_worst(scores, metric))
     inside = [Series(s.x, np.clip(s.y, shown.low, shown.high), s.kind, s.color, s.name) for s in series]
     words = f"Validation score over {seconds[-1]:.0f} seconds"
-    caption = f"These scores select the model ({describe_direction(data.metric)})."
+    caption = f"These scores select the model ({describe_direction(metric)})."
     return figure("Score over time", plot(inside, Axis("seconds", 0.0, end), shown, words), caption, series)
 
 
@@ -208,9 +208,14 @@ def _fold_spread(trials: Sequence[Trial], ensemble: Ensemble, metric: Metric) ->
     return figure("Spread over folds", picture, "Trials whose points overlap differ by chance.", legend)
 
 
-def _board(
-    trials: Sequence[Trial], ensemble: Ensemble, metric: Metric, constant: ConstantBaseline | None
+def leaderboard_tables(
+    trials: Sequence[Trial],
+    ensemble: Ensemble | None,
+    metric: Metric,
+    constant: ConstantBaseline | None,
+    n_shown: int = SHOWN_TRIALS,
 ) -> list[Html]:
+    """The leaderboard: the best `n_shown` trials and the baselines, and the others on a click."""
     board = leaderboard(trials, ensemble, constant)
     rows: list[list[object]] = [
         [
@@ -226,8 +231,8 @@ def _board(
     ]
     header = ["rank", "trial", f"validation {metric.name}", "weight", "seconds", "status", "source"]
     # The baselines are shown wherever they rank.
-    first = [row for i, row in enumerate(rows) if i < SHOWN_TRIALS or row[-1] == "baseline"]
-    others = [row for i, row in enumerate(rows) if i >= SHOWN_TRIALS and row[-1] != "baseline"]
+    first = [row for i, row in enumerate(rows) if i < n_shown or row[-1] == "baseline"]
+    others = [row for i, row in enumerate(rows) if i >= n_shown and row[-1] != "baseline"]
     shown = [table(header, first, label="Best trials and baselines")]
     if others:
         rest = table(header, others[:MAX_TRIALS], label="Other trials")

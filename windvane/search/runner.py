@@ -34,7 +34,7 @@ from windvane.search.problem import (
     supported_families,
 )
 from windvane.search.run.history import PerformanceCurve, describe_failures
-from windvane.search.run.run_directory import RunDirectory
+from windvane.search.run.run_directory import FitBudget, RunDirectory
 from windvane.search.search import Budget, Callback, Search, SearchListener
 from windvane.search.strategy.halving import make_rungs
 from windvane.search.strategy.policy import Policy
@@ -233,6 +233,8 @@ def run_search(
     pool.open(RunContext(directory.root.absolute(), directory.log.absolute(), settings.memory_limit, objects))
     history, curve = directory.read_history(), directory.read_curve()
     directory.drop_damaged(history)
+    begun = time.time() - (time.monotonic() - started)
+    directory.write_budget(FitBudget(begun, settings.time_budget, settings.n_trials, settings.n_jobs))
     earlier = max([trial.ended for trial in history.trials] + [point[0] for point in curve], default=0.0)
     n_train = min(len(fold.train) for fold in problem.folds)
     # Networks and linear models on features learn from all images from the start.

@@ -5,7 +5,7 @@ Works with any image classification network of timm; it does not use the search.
 - train: `train`, `Recipe`, `TrainingResult`, `Evaluation`, `load_recipe`, `list_recipes`, `NamedRecipe`
 - choose settings: `default_recipe`, `advise`, `apply_advice`, `format_advice`, `Advice`, `AUGREG_LEVELS`, `AugRegLevel`
 - transfer: `finetune`, `finetune_recipe`, `finetune_timed`, `default_time_budget`, `linear_probe`, `ProbeResult`,
-  `select_checkpoint`, `PretrainedCheckpoint`, `CheckpointSelection`
+  `finetune_grid`, `FinetuneGrid`, `select_checkpoint`, `select_run`, `PretrainedCheckpoint`, `CheckpointSelection`
 - use a model: `TrainedModel`, `load_model`, `is_image_model`, `predict`, `predict_proba`, `prediction_table`
 - report: `write_report`, `format_result`, `load_fisher_trace`
 - export: `export_onnx`, `export_torch`
@@ -27,8 +27,14 @@ from windvane.vision.training.run import TrainingResult
 from windvane.vision.training.train import train
 from windvane.vision.training.training_log import Evaluation
 from windvane.vision.transfer.finetune import default_time_budget, finetune, finetune_recipe
+from windvane.vision.transfer.grid import FinetuneGrid, finetune_grid
 from windvane.vision.transfer.linear_probe import ProbeResult, linear_probe
-from windvane.vision.transfer.select_checkpoint import CheckpointSelection, PretrainedCheckpoint, select_checkpoint
+from windvane.vision.transfer.select_checkpoint import (
+    CheckpointSelection,
+    PretrainedCheckpoint,
+    select_checkpoint,
+    select_run,
+)
 from windvane.vision.transfer.timed import finetune_timed
 
 __all__ = [
@@ -37,6 +43,7 @@ __all__ = [
     "AugRegLevel",
     "CheckpointSelection",
     "Evaluation",
+    "FinetuneGrid",
     "NamedRecipe",
     "PretrainedCheckpoint",
     "ProbeResult",
@@ -54,6 +61,7 @@ __all__ = [
     "export_onnx",
     "export_torch",
     "finetune",
+    "finetune_grid",
     "finetune_recipe",
     "finetune_timed",
     "format_advice",
@@ -68,6 +76,7 @@ __all__ = [
     "predict_proba",
     "prediction_table",
     "select_checkpoint",
+    "select_run",
     "train",
     "write_report",
 ]

@@ -55,6 +55,9 @@ class Recipe:
     steps: int | None = None  # optimizer steps
     time_budget: float | None = None  # wall-clock seconds of the whole run, including its evaluations
     batch_size: int = 128  # images per step, summed over all devices
+    # Images per forward and backward pass on a device; the gradients of a step are summed over its passes. None for one
+    # pass. A network with batch normalization then sees the statistics of so many images.
+    micro_batch_size: int | None = None
     optimizer: str = "adamw"  # "adamw" (betas 0.9 and 0.999) or "sgd" (momentum 0.9)
     learning_rate: float = 1e-3  # peak learning rate
     # Fraction of the run in which the learning rate rises linearly; then it falls to zero along a cosine.
@@ -111,6 +114,7 @@ class Recipe:
         check_number("steps", self.steps, at_least=1, whole=True, optional=True)
         check_number("time_budget", self.time_budget, above=0, optional=True)
         check_number("batch_size", self.batch_size, at_least=1, whole=True)
+        check_number("micro_batch_size", self.micro_batch_size, at_least=1, whole=True, optional=True)
         check_choice("optimizer", self.optimizer, ("adamw", "sgd"))
         check_number("learning_rate", self.learning_rate, above=0)
         check_number("warmup_fraction", self.warmup_fraction, at_least=0, below=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from slow_similarity import gram, rbf
 from torch import Tensor
 
+from windvane.inspect.similarity import gram as gram_module
 from windvane.inspect.similarity.gram import (
     center,
     centered_gram,
@@ -50,6 +53,43 @@ def test_far_from_zero() -> None:
     x = normal(32, 5000) + 1e4  # in float32 a product of two images has the size 1e12, what counts has 1e4
     found, known = centered_gram(x).matrix.numpy(), slow(x)
     np.testing.assert_allclose(found, known, atol=2e-6 * known.max())
+
+
+@pytest.mark.parametrize(
+    ("mean", "centered"),
+    [(0.0, [False]), (1.5, [False]), (2.5, [True]), (torch.linspace(0, 4, 70000), [False, True])],
+)
+def test_features_with_a_small_mean_are_multiplied_as_they_are(
+    mean: float | Tensor, centered: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last mean is small in the features that are looked at first, and not in all of them."""
+    calls: list[bool] = []
+    real = gram_module._sum_blocks
+
+    def spied(*args: Any, centered: bool = True) -> tuple[Tensor, float]:
+        calls.append(centered)
+        return real(*args, centered=centered)
+
+    monkeypatch.setattr(gram_module, "_sum_blocks", spied)
+    x = normal(32, 70000) + mean
+    found, known = centered_gram(x).matrix.numpy(), slow(x)
+    np.testing.assert_allclose(found, known, atol=1e-6 * known.max())
+    assert calls == centered
+
+
+def test_zeros_are_not_summed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    dtypes: list[torch.dtype] = []
+    real = gram_module._sum_blocks
+
+    def spied(features: Tensor, dtype: torch.dtype, *, centered: bool = True) -> tuple[Tensor, float]:
+        dtypes.append(dtype)
+        return real(features, dtype, centered=centered)
+
+    monkeypatch.setattr(gram_module, "_sum_blocks", spied)
+    assert centered_gram(torch.zeros(8, 100)).undefined_reason == "constant"
+    assert dtypes == [torch.float32]
+    centered_gram(torch.full((8, 100), 1e-25))
+    assert dtypes[-1] == torch.float64
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_a_compiled_network_is_measured_by_a_pass_of_its_own() -> None:
         calls.append(1)
         return network(pixels)
 
-    fisher.measure(network(pixels).detach(), 0, forward)
+    fisher.measure(0, network(pixels).detach(), forward)
     assert len(calls) == len(fisher.records) == 1
 
 

@@ -65,6 +65,18 @@ def test_a_network_learns_digits(fields: dict[str, object]) -> None:
     assert (found == data.valid.labels).mean() == pytest.approx(trained.best.valid_accuracy)
 
 
+def test_a_batch_in_parts_equals_the_whole_batch() -> None:
+    """For a network without batch norm and dropout; Mixup pairs images of the whole batch."""
+    recipe = tiny_recipe(steps=4, augreg="light2", optimizer="sgd", learning_rate=0.1, track_fisher=True)
+    data = digits(100, 40)
+    whole, parts = (train(replace(recipe, micro_batch_size=size), data, quiet=True) for size in (None, 24))
+    for name, weight in whole.model.network.state_dict().items():
+        torch.testing.assert_close(parts.model.network.state_dict()[name], weight, rtol=1e-4, atol=1e-6)
+    assert parts.best.train_loss == pytest.approx(whole.best.train_loss, rel=1e-5)
+    assert parts.best.train_accuracy == whole.best.train_accuracy
+    assert parts.fisher[0].n_examples == 24
+
+
 def test_without_validation_the_last_state_counts() -> None:
     trained = train(tiny_recipe(steps=5), digits(100, 0), quiet=True)
     assert trained.best == trained.history[-1]

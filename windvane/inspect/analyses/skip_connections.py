@@ -244,7 +244,12 @@ def _ratio_and_cosine(skip: Tensor, total: Tensor, channels: int) -> Tensor:
 
 def find_sublayers(model: nn.Module) -> tuple[Sublayer, ...]:
     """Where a network adds a branch to a skip, in the order of its modules."""
-    found = [sublayer for name, module in model.named_modules() for sublayer in _sublayers_of(name, module)]
+    found = [
+        sublayer
+        for name, module in model.named_modules()
+        for sublayer in _sublayers_of(name, module)
+        if sublayer.kind not in getattr(module, "removed", ())  # by `without_skip`
+    ]
     if not found:
         raise InputError(
             f"model: {type(model).__name__} has no known skip connection. Allowed: transformer blocks (timm, "
@@ -282,7 +287,7 @@ def _sublayers_of(name: str, module: nn.Module) -> list[Sublayer]:
         middle = input_of(next(child for child in MLP if child in children) if post_norm else second_norm)
         first: Kind = "mixing" if MIXING in children else "attention"
         both = [Sublayer(name, first, block_input, middle), Sublayer(name, "mlp", middle, block_output)]
-        return [sublayer for sublayer in both if sublayer.kind not in getattr(module, "removed", ())]
+        return both
     if "conv_dw" in children and "shortcut" in children:  # ConvNeXt
         return [Sublayer(name, "convolution", ModuleTensor(f"{name}.shortcut", "output"), block_output)]
     if any(getattr(module, flag, False) is True for flag in SKIP_FLAGS):

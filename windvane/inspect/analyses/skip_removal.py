@@ -7,13 +7,12 @@ from it on, similar within and dissimilar across (Raghu et al. 2021, figure 9).
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from windvane.errors import InputError, unknown_name_error
@@ -25,48 +24,103 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Removed = Literal["attention", "mlp"]
+Branch = Callable[..., Tensor]
+
+RESIDUAL_BLOCKS = ("timm.BasicBlock", "timm.Bottleneck", "torchvision.BasicBlock", "torchvision.Bottleneck")
+
+
+def _timm_attention(block: Any, x: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+    attended = block.attn(block.norm1(x), attn_mask=mask, is_causal=is_causal)
+    branch: Tensor = block.drop_path1(block.ls1(attended))
+    return branch
+
+
+def _timm_mlp(block: Any, x: Tensor) -> Tensor:
+    branch: Tensor = block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+    return branch
+
+
+def _torchvision_attention(block: Any, x: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+    normed = block.ln_1(x)
+    branch: Tensor = block.dropout(block.self_attention(normed, normed, normed, need_weights=False)[0])
+    return branch
+
+
+def _torchvision_mlp(block: Any, x: Tensor) -> Tensor:
+    branch: Tensor = block.mlp(block.ln_2(x))
+    return branch
+
+
+def _transformers_attention(block: Any, x: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+    branch: Tensor = block.dropout(block.attention(block.layernorm_before(x), mask)[0])
+    return branch
+
+
+def _transformers_mlp(block: Any, x: Tensor) -> Tensor:
+    branch: Tensor = block.dropout(block.mlp(block.layernorm_after(x)))
+    return branch
+
+
+# What each sublayer of a block (library and class) adds to the tokens (n, tokens, channels).
+BRANCHES: dict[str, tuple[Branch, Branch]] = {
+    "timm.Block": (_timm_attention, _timm_mlp),
+    "torchvision.EncoderBlock": (_torchvision_attention, _torchvision_mlp),
+    "transformers.ViTLayer": (_transformers_attention, _transformers_mlp),
+    "transformers.DeiTLayer": (_transformers_attention, _transformers_mlp),
+}
 
 
 class BlockWithoutSkip(nn.Module):
-    """A block of timm with the same weights, whose sublayers replace the tokens instead of adding to them."""
+    """A transformer block with the same weights, whose sublayers replace the tokens instead of adding to them."""
 
-    stands_for = Block  # so that it is found among its siblings
-
-    norm1: nn.Module
-    attn: nn.Module
-    ls1: nn.Module
-    drop_path1: nn.Module
-    norm2: nn.Module
-    mlp: nn.Module
-    ls2: nn.Module
-    drop_path2: nn.Module
-
-    def __init__(self, block: Block, removed: Sequence[Removed]) -> None:
+    def __init__(self, block: nn.Module, removed: Sequence[Removed]) -> None:
         super().__init__()
         for name, child in block.named_children():
             self.add_module(name, child)
+        self.stands_for = type(block)  # so that it is found among its siblings
         self.removed = tuple(removed)
 
-    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        """Apply both sublayers to tokens (n, tokens, channels)."""
-        attended = self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal)
-        branch: Tensor = self.drop_path1(self.ls1(attended))
+    def forward(
+        self,
+        x: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        """Apply both sublayers to tokens (n, tokens, channels); the mask has two names, of two libraries."""
+        attention, mlp = BRANCHES[_kind(self.stands_for)]
+        branch = attention(self, x, attention_mask if attn_mask is None else attn_mask, is_causal)
         x = branch if "attention" in self.removed else x + branch
-        branch = self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+        branch = mlp(self, x)
         return branch if "mlp" in self.removed else x + branch
 
 
-def without_skip(model: nn.Module, block: str, removed: Sequence[Removed] = ("attention", "mlp")) -> nn.Module:
+class NoShortcut(nn.Module):
+    """Stands in the place of a residual block's shortcut, with its weights, and adds zero."""
+
+    def __init__(self, shortcut: nn.Module | None) -> None:
+        super().__init__()
+        for name, child in () if shortcut is None else shortcut.named_children():
+            self.add_module(name, child)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return one zero."""
+        return x.new_zeros(())
+
+
+def without_skip(model: nn.Module, block: str, removed: Sequence[Removed] | None = None) -> nn.Module:
     """Copy a network without the skip connections of one block, to train it (Raghu et al. 2021, figure 9).
 
     Parameters
     ----------
     model
-        A vision transformer of timm; it stays as it is.
+        A vision transformer of timm, torchvision or Hugging Face transformers (ViT, DeiT), or a ResNet of timm or
+        torchvision; it stays as it is.
     block
-        Name of the block, such as ``"blocks.5"``.
+        Name of the block, such as ``"blocks.5"`` or ``"layer2.1"``.
     removed
-        Which of "attention" and "mlp" lose their skip.
+        Which of "attention" and "mlp" lose their skip; None for both, and for the one skip of a residual block.
 
     Returns
     -------
@@ -80,17 +134,33 @@ def without_skip(model: nn.Module, block: str, removed: Sequence[Removed] = ("at
         model = without_skip(vit, "blocks.5")  # now train it
         partition(compare(model, model, images), "blocks.5").gap
     """
-    blocks = [name for name, module in model.named_modules() if type(module) is Block]
+    blocks = {name: _kind(type(module)) for name, module in model.named_modules()}
+    blocks = {name: kind for name, kind in blocks.items() if kind in BRANCHES or kind in RESIDUAL_BLOCKS}
     if not blocks:
-        raise InputError(f"without_skip needs blocks of timm's vision transformer; {type(model).__name__} has none.")
+        raise InputError(
+            f"model: {type(model).__name__} has no block whose skips can be removed. Allowed: vision transformers of "
+            "timm, torchvision and transformers, ResNets of timm and torchvision."
+        )
     if block not in blocks:
-        raise unknown_name_error("block", block, blocks)
-    for sublayer in removed:
+        raise unknown_name_error("block", block, list(blocks))
+    changed = copy.deepcopy(model)
+    found: Any = changed.get_submodule(block)
+    if blocks[block] in RESIDUAL_BLOCKS:
+        if removed is not None:
+            raise InputError(f"removed={removed!r}: {block} is a residual block with one skip. Allowed: None.")
+        found.downsample = NoShortcut(found.downsample)
+        found.removed = ("convolution",)
+        return changed
+    for sublayer in removed or ():
         if sublayer not in {"attention", "mlp"}:
             raise unknown_name_error("removed", sublayer, ("attention", "mlp"))
-    changed = copy.deepcopy(model)
-    changed.set_submodule(block, BlockWithoutSkip(changed.get_submodule(block), removed))
+    changed.set_submodule(block, BlockWithoutSkip(found, ("attention", "mlp") if removed is None else removed))
     return changed
+
+
+def _kind(block: type) -> str:
+    """Library and name of a class."""
+    return f"{block.__module__.partition('.')[0]}.{block.__name__}"
 
 
 @dataclass(frozen=True)

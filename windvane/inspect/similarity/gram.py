@@ -1,11 +1,12 @@
 """Gram matrices of layers, exact enough to compare all layers from them alone.
 
 There may be a million features and some hundreds of images, so everything else works on (n, n) matrices. They are
-summed in float64 from blocks of features that are centered first: products of float32 lose nothing that counts around
-zero. A block is centered and multiplied while it is in the cache, so activations are read once. The mean that is
-subtracted first is that of some images, k; the rest of it is subtracted from the (n, n) sums in float64. That mean is
-off by at most the spread of all images over the square root of k, so the sums grow at most (1 + n / k)-fold, which is
-nine-fold, and (1 + 1 / k)-fold for images in random order.
+summed in float64 from products of blocks of features. Products of float32 lose nothing that counts where features lie
+around zero. Where the mean image is small against the spread of the images, features are multiplied as they are, and
+centered in the (n, n) sums; that costs two bits at most. Otherwise blocks are centered first, each while it is in the
+cache, so activations are read once. The mean that is subtracted first is that of some images, k; the rest of it is
+subtracted from the (n, n) sums in float64. That mean is off by at most the spread of all images over the square root of
+k, so the sums grow at most (1 + n / k)-fold, which is nine-fold, and (1 + 1 / k)-fold for images in random order.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ BLOCK_FEATURES = 4096  # that float32 may sum
 CPU_NUMBERS, GPU_NUMBERS = 2**20, 2**23  # centered at a time: in the cache of a core; enough for a GPU
 MEAN_IMAGES, MEAN_STEP = 16, 8  # the mean that is subtracted first is of so many images, and at least every eighth
 CONSTANT_TOLERANCE = 1e-12  # of the mean square: less variance is rounding
+SMALL_MEAN = 3.0  # times the spread: up to there the squares of the mean image cost float32 two bits
 TINY_SQUARE = 1e-30  # mean square below which products leave the range of float32
 
 CONSTANT, NOT_FINITE = "constant", "not finite"  # why a layer cannot be compared
@@ -58,9 +60,14 @@ def centered_gram(activations: Tensor, *, min_images: int = 1, exact: bool = Fal
     with full_precision(activations.device):
         features = flatten_features(activations.detach())
         wide = exact or features.dtype == torch.float64
-        matrix, mean_square = _sum_blocks(features, torch.float64 if wide else torch.float32)
+        near_zero = features.dtype == torch.float32 and not wide and _has_small_mean(features)
+        matrix, mean_square = _sum_blocks(features, torch.float64 if wide else torch.float32, centered=not near_zero)
         spread = float(matrix.trace())
-        if not wide and not TINY_SQUARE < (spread + mean_square) / features.numel() < 1 / TINY_SQUARE:
+        if near_zero and not mean_square <= SMALL_MEAN * spread:
+            matrix, mean_square = _sum_blocks(features, torch.float32)
+            spread = float(matrix.trace())
+        is_usual = TINY_SQUARE < (spread + mean_square) / features.numel() < 1 / TINY_SQUARE
+        if not wide and not is_usual and bool(features.any()):
             matrix, mean_square = _sum_blocks(features, torch.float64)
             spread = float(matrix.trace())
     reason = ""
@@ -85,16 +92,28 @@ def full_precision(device: torch.device) -> Iterator[None]:
             torch.set_float32_matmul_precision(before)
 
 
-def _sum_blocks(features: Tensor, dtype: torch.dtype) -> tuple[Tensor, float]:
+def _has_small_mean(features: Tensor) -> bool:
+    """Whether the first features of some images have a small mean; the sums tell later whether all have."""
+    n_images = len(features)
+    some = features[:: max(1, min(MEAN_STEP, n_images // MEAN_IMAGES)), : 4 * BLOCK_FEATURES]
+    mean_square = some.mean(0).square().sum()
+    return bool(mean_square <= SMALL_MEAN * (some.square().sum() / len(some) - mean_square))
+
+
+def _sum_blocks(features: Tensor, dtype: torch.dtype, *, centered: bool = True) -> tuple[Tensor, float]:
     """Gram matrix of the centered features (n, p), and about the sum of squares of the mean that was subtracted."""
+    # Without `centered` nothing is subtracted before the products are summed.
     n_images, n_features = features.shape
     step = max(1, min(MEAN_STEP, n_images // MEAN_IMAGES))
     n_numbers = CPU_NUMBERS if features.device.type == "cpu" else GPU_NUMBERS
     n_part = max(BLOCK_FEATURES, n_numbers // n_images // BLOCK_FEATURES * BLOCK_FEATURES)
-    buffer = features.new_empty((n_images, min(n_part, n_features)), dtype=dtype)
+    buffer = features.new_empty((n_images, min(n_part, n_features) if centered else 0), dtype=dtype)
     total = features.new_zeros((n_images, n_images), dtype=torch.float64)
     mean_square = features.new_zeros((), dtype=torch.float64)
     for part in features.split(n_part, dim=1):  # (n, features)
+        if not centered:
+            total += _block_product(part)
+            continue
         mean = part[::step].mean(0, dtype=dtype)  # (features,)
         mean_square += n_images * mean.double().square().sum()
         total += _block_product(torch.sub(part, mean, out=buffer[:, : part.shape[1]]))

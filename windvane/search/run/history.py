@@ -70,7 +70,7 @@ class History:
 
 def leaderboard(
     trials: Sequence[Trial],
-    ensemble: Ensemble,
+    ensemble: Ensemble | None,
     constant: ConstantBaseline | None = None,
     test_scores: Mapping[int | None, float] | None = None,
 ) -> pd.DataFrame:
@@ -78,7 +78,7 @@ def leaderboard(
 
     `test_scores` are by number of the trial, None for the constant.
     """
-    weights = {member.number: member.weight for member in ensemble.members}
+    weights = {member.number: member.weight for member in (() if ensemble is None else ensemble.members)}
     baselines = baseline_numbers(trials)
     rows: list[dict[str, Any]] = [
         {

@@ -5,6 +5,7 @@
     run/
       manifest.json     versions, task, metric, policy, families, seed, schema of the columns, fingerprint of the data
       lock              held by the living process that works on the run
+      budget.json       when the last fit began and how long it may take, for a live view
       history.jsonl     every trial
       data/             table, target, weights and folds, memory-mapped by the workers; the pixels of images
       image_names.json  names of the images, for reports
@@ -23,10 +24,14 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
+
+import psutil
 
 from windvane.errors import ModelFileError, RunError, RunLockedError
 from windvane.evaluation.baseline import ConstantBaseline
@@ -38,6 +43,21 @@ from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.serialization import read_sealed, sync, write_sealed, writing
 from windvane.search.run.checkpoint import REFITTED, drop_damaged, is_whole, read_whole_checkpoint
 from windvane.search.run.history import History, PerformanceCurve
+
+
+@dataclass(frozen=True)
+class FitBudget:
+    """What one fit may take."""
+
+    begun: float  # seconds since 1970
+    seconds: float
+    n_trials: int | None  # of the whole run
+    n_workers: int
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the fit began."""
+        return max(0.0, time.time() - self.begun)
 
 
 class RunDirectory:
@@ -127,9 +147,35 @@ class RunDirectory:
     def unlock(self) -> None:
         """Release the run."""
         if self._lock is not None:
+            with suppress(OSError):
+                self._lock.truncate(0)  # nobody works on it now
             _release(self._lock)  # closing alone would leave it to a fork that holds the same open file
             self._lock.close()
             self._lock = None
+
+    def is_in_use(self) -> bool:
+        """Whether a living process of this machine works on the run, by what the lock file says; it is not locked."""
+        try:
+            owner = psutil.Process(int((self.root / "lock").read_text(encoding="utf-8")))
+            # A later process may have the id of one that died.
+            is_owner = owner.create_time() <= (self.root / "lock").stat().st_mtime + 1.0
+            return bool(is_owner and owner.status() != psutil.STATUS_ZOMBIE)
+        except (OSError, ValueError, OverflowError, psutil.Error):
+            return False
+
+    def write_budget(self, budget: FitBudget) -> None:
+        """Write what the fit that begins may take; a disk that cannot take it ends nothing."""
+        with suppress(OSError):
+            (self.root / "budget.json").write_text(json.dumps(asdict(budget)), encoding="utf-8")
+
+    def read_budget(self) -> FitBudget | None:
+        """Read what the last fit might take; None where it is not known."""
+        try:
+            record = json.loads((self.root / "budget.json").read_text(encoding="utf-8"))
+            n_trials = None if record["n_trials"] is None else int(record["n_trials"])
+            return FitBudget(float(record["begun"]), float(record["seconds"]), n_trials, int(record["n_workers"]))
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
 
     def drop(self, folder: Path) -> None:
         """Delete one of its folders."""

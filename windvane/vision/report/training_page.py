@@ -294,6 +294,8 @@ def describe_recipe(recipe: Recipe) -> list[str]:
         f"{recipe.learning_rate:g} over the first {recipe.warmup_fraction:.0%} of the run, then falls to zero along a "
         f"cosine. Weight decay {recipe.weight_decay:g}."
     )
+    if recipe.micro_batch_size is not None:
+        schedule += f" A batch is computed {recipe.micro_batch_size} images at a time."
     if recipe.grad_clip is not None:
         schedule += f" Gradients are clipped to a norm of {recipe.grad_clip:g}."
     crops = {

@@ -52,7 +52,7 @@ class FisherMonitor:
             if one is not None:
                 one.model = module
 
-    def measure(self, logits: Tensor, step: int, forward: Callable[[], Tensor]) -> None:
+    def measure(self, step: int, logits: Tensor, forward: Callable[[], Tensor]) -> None:
         """Measure the trace between the forward pass and ``backward``; `forward` recomputes the logits (n, k)."""
         is_due = is_measurement_step(step) if self._interval is None else step % self._interval == 0
         if self._tracker is not None and is_due:

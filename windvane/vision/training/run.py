@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from windvane.data.images import ImageSplits
 from windvane.errors import InputError, NotFiniteError, RunMismatchError
 from windvane.runtime.serialization import reading
 from windvane.vision.augment.batch import augment_batch
-from windvane.vision.networks.profiling import count_macs, has_grouped_convolutions
+from windvane.vision.networks.profiling import with_fast_precision
 from windvane.vision.networks.weights import load_pretrained_model, read_state_dict, with_pretrained_normalization
 from windvane.vision.predict import evaluate
 from windvane.vision.recipe import Recipe, recipe_from_json
@@ -91,8 +92,7 @@ class TrainingRun:
             )
         self.train_loader, self.valid_loader = loaders or make_loaders(recipe, data, device)
         self.network = create_network(recipe, len(self.classes), device) if network is None else network
-        if recipe.precision == "auto" and device.device.type == "cpu" and not has_grouped_convolutions(self.network):
-            device = device.with_cpu_bfloat16(count_macs(self.network, recipe.image_size))
+        device = with_fast_precision(device, self.network, recipe)
         self.recipe, self.device, self.notes = recipe, device, tuple(notes)
         self.augmentation = replace(recipe, crop="none") if self.train_loader.crops else recipe
         self.identity: dict[str, Any] = {
@@ -142,6 +142,28 @@ class TrainingRun:
         with self.device.autocast():
             logits: Tensor = module(pixels)
         return logits
+
+    def backward(
+        self,
+        module: nn.Module,
+        pixels: Tensor,
+        targets: Tensor,
+        measure: Callable[[Tensor, Callable[[], Tensor]], None] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Add the gradients of a batch, one micro-batch after the other; return its loss and logits (b, k)."""
+        # `measure` gets the logits of the first micro-batch before its backward pass, and how to compute them again.
+        size = self.recipe.micro_batch_size or len(pixels)
+        losses: list[Tensor] = []
+        outputs: list[Tensor] = []
+        for part, wanted in zip(pixels.split(size), targets.split(size), strict=True):
+            logits = self.forward(module, part)
+            if measure is not None and not outputs:
+                measure(logits, partial(self.forward, module, part))
+            loss = classification_loss(logits, wanted, self.recipe) * (len(part) / len(pixels))
+            loss.backward()
+            losses.append(loss.detach())
+            outputs.append(logits.detach())
+        return torch.stack(losses).sum(), torch.cat(outputs)
 
     def set_train_mode(self) -> None:
         """Set the network to training mode."""
@@ -193,9 +215,7 @@ class TrainingRun:
         def backward() -> Tensor:
             generator = self.step_generator(step)
             pixels, targets = augment_batch(images, labels, self.n_classes, self.augmentation, generator)
-            loss = classification_loss(self.forward(self.network, pixels), targets, self.recipe)
-            loss.backward()
-            return loss
+            return self.backward(self.network, pixels, targets)[0]
 
         name = find_nonfinite_tensor(self.network, backward)
         raise NotFiniteError(

@@ -20,7 +20,6 @@ from windvane.vision.recipe import Recipe
 from windvane.vision.training.checkpoint import CHECKPOINT
 from windvane.vision.training.device import DeviceContext, find_device
 from windvane.vision.training.nonfinite import NonFiniteCheck
-from windvane.vision.training.optimizer import classification_loss
 from windvane.vision.training.run import TrainingResult, TrainingRun
 from windvane.vision.training.schedule import learning_rate_at
 from windvane.vision.training.training_log import ProgressLogger, write_metrics, write_tensorboard
@@ -131,12 +130,11 @@ def run_training(
         images, labels = next(batches)  # uint8 (b, 3, s, s), (b,)
         generator = run.step_generator(schedule.step)
         pixels, targets = augment_batch(images, labels, run.n_classes, run.augmentation, generator)
-        forward = partial(run.forward, module, pixels)
-        logits = forward()  # (b, k)
-        run.fisher.measure(logits, schedule.step, forward)
-        loss = classification_loss(logits, targets, recipe)
-        loss.backward()
-        run.fisher.add_penalty(schedule.progress, forward)
+        first = pixels[: recipe.micro_batch_size]
+        loss, logits = run.backward(
+            module, pixels, targets, partial(run.fisher.measure, schedule.step)
+        )  # logits (b, k)
+        run.fisher.add_penalty(schedule.progress, partial(run.forward, module, first))
         norm = nn.utils.clip_grad_norm_(network.parameters(), recipe.grad_clip or float("inf"))
         nonfinite.update(loss, norm)
         for group in optimizer.param_groups:

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from windvane.pages.notebook import NotebookOutput, is_notebook
 from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.schedule import Schedule
 
@@ -77,23 +78,24 @@ class RunningMetrics:
 
 
 class ProgressLogger:
-    """Logs one run to the standard error stream: one line that is updated in a terminal, plain lines elsewhere."""
+    """Logs one run: one line that is updated in a terminal or a notebook, plain lines on standard error elsewhere."""
 
     def __init__(
         self, *, quiet: bool = False, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._quiet, self._clock = quiet, clock
-        self._live = not quiet and self._stream.isatty()
+        self._notebook = NotebookOutput() if stream is None and not quiet and is_notebook() else None
+        self._live = not quiet and self._notebook is None and self._stream.isatty()
         self._last_logged = clock()
 
     def log(self, text: str) -> None:
         """Write a line that stays."""
-        self._write(f"\r\x1b[K{text}\n" if self._live else f"{text}\n")
+        self._write(text, stays=True)
 
     def log_step(self, schedule: Schedule, images_per_second: float, loss: float, accuracy: float) -> None:
         """Write the progress, unless a line was written just before."""
-        interval = TERMINAL_INTERVAL if self._live else LINE_INTERVAL
+        interval = TERMINAL_INTERVAL if self._live or self._notebook is not None else LINE_INTERVAL
         if self._quiet or self._clock() - self._last_logged < interval:
             return
         left = "" if schedule.seconds_left is None else f"  {_duration(schedule.seconds_left)} left"
@@ -101,7 +103,7 @@ class ProgressLogger:
             f"{100 * schedule.progress:5.1f} %  step {schedule.step}  {images_per_second:,.0f} images/s  "
             f"loss {loss:.3f}  accuracy {accuracy:.3f}{left}"
         )
-        self._write(f"\r\x1b[K{text}" if self._live else f"windvane: {text}\n")
+        self._write(text if self._live else f"windvane: {text}", stays=False)
 
     def log_evaluation(self, evaluation: Evaluation) -> None:
         """Write the result of an evaluation."""
@@ -115,12 +117,15 @@ class ProgressLogger:
             valid = f"  validation loss {evaluation.valid_loss:.4f}  accuracy {evaluation.valid_accuracy:.4f}"
         self.log(f"windvane: {100 * evaluation.progress:5.1f} %  epoch {evaluation.epoch:.2f}{train}{valid}")
 
-    def _write(self, text: str) -> None:
+    def _write(self, text: str, *, stays: bool) -> None:
         if self._quiet:
             return
         self._last_logged = self._clock()
+        if self._notebook is not None:
+            (self._notebook.note if stays else self._notebook.show)(text)
+            return
         try:
-            self._stream.write(text)
+            self._stream.write(f"\r\x1b[K{text}" + "\n" * stays if self._live else f"{text}\n")
             self._stream.flush()
         except (OSError, ValueError):  # a closed pipe, a closed file
             self._quiet = True

@@ -7,6 +7,7 @@ image size, layers and epochs by what they cost on this device.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from windvane.vision.recipe import Recipe
 from windvane.vision.training.device import find_device
 from windvane.vision.training.run import TrainingResult
 from windvane.vision.training.train import train
+from windvane.vision.transfer.select_checkpoint import select_run
 from windvane.vision.transfer.timed import finetune_timed
 
 # The default of the published code for new data: 500 steps of 512 images at 0.03, 100 of them warmup.
@@ -28,7 +30,7 @@ CPU_TIME_BUDGET = 600.0  # seconds; the 256,000 images of 500 steps would take h
 
 
 def finetune(
-    weights: str,
+    weights: str | Sequence[str],
     data: ImageSplits,
     *,
     model: str | None = None,
@@ -45,7 +47,8 @@ def finetune(
     Parameters
     ----------
     weights
-        Pre-trained weights, as in `Recipe`.
+        Pre-trained weights, as in `Recipe`. Of several folders of runs the one with the best validation accuracy is
+        fine-tuned, as with `select_run`.
     data
         Training images; the validation images, if any, choose the best checkpoint.
     model
@@ -66,7 +69,8 @@ def finetune(
     >>> result = finetune("efficientnet_lite0", read_images("flowers/"), time_budget=300)  # doctest: +SKIP
     """
     budget = default_time_budget(device) if time_budget is None else time_budget
-    recipe = finetune_recipe(weights, model=model, time_budget=budget)
+    chosen = weights if isinstance(weights, str) else select_run(weights).checkpoint.name
+    recipe = finetune_recipe(chosen, model=model, time_budget=budget)
     run = train if budget is None else finetune_timed
     return run(recipe, data, out=out, resume=resume, device=device, quiet=quiet)
 

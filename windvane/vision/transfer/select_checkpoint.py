@@ -14,7 +14,9 @@ from pathlib import Path
 
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError, check_choice
-from windvane.vision.recipe import Recipe
+from windvane.runtime.serialization import read_json
+from windvane.vision.recipe import Recipe, recipe_from_json
+from windvane.vision.saved_model import MANIFEST, is_image_model
 from windvane.vision.training.run import TrainingResult
 from windvane.vision.training.train import train
 
@@ -36,6 +38,37 @@ class CheckpointSelection:
     reason: str  # why, in words
     scores: dict[str, float] = field(default_factory=dict)  # validation accuracy of each fine-tuned checkpoint, by name
     trained: TrainingResult | None = None  # the fine-tuned model, if the selection trained it
+
+
+def select_run(folders: Sequence[str | Path]) -> CheckpointSelection:
+    """Select the run whose best model has the highest validation accuracy, to fine-tune it.
+
+    Parameters
+    ----------
+    folders
+        Folders of runs with validation images, trained on the same classes.
+
+    Returns
+    -------
+    CheckpointSelection
+        Its `checkpoint.name` is the folder; the recipe is that of the run.
+
+    Examples
+    --------
+    >>> select_run(["run/none", "run/light1"]).reason  # doctest: +SKIP
+    'the best upstream score of 2: 0.667'
+    """
+    found, classes = [], []
+    for folder in map(str, folders):
+        if not is_image_model(folder):
+            raise InputError(f"weights={folder!r} is no folder of a run. Allowed, where there are several: runs only.")
+        manifest = read_json(Path(folder) / MANIFEST)
+        score = manifest.get("best", {}).get("valid_accuracy", math.nan)
+        found.append(PretrainedCheckpoint(folder, recipe_from_json(manifest["recipe"]), score))
+        classes.append(manifest["classes"])
+    if any(one != classes[0] for one in classes):
+        raise InputError("weights: the runs were trained on different classes. Allowed: runs whose scores compare.")
+    return select_checkpoint(found)
 
 
 def select_checkpoint(

@@ -1,0 +1,43 @@
+"""Output in a cell of a notebook that is updated in place, instead of red lines of the standard error stream."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+MAX_NOTES = 12  # the newest ones
+
+
+def is_notebook() -> bool:
+    """Whether the program runs in the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None  # a shell in a terminal has none
+
+
+class NotebookOutput:
+    """Notes, and a line below them that each new one replaces."""
+
+    def __init__(self) -> None:
+        self._notes: list[str] = []
+        self._line = ""
+        self._handle: Any = None  # of what is displayed
+
+    def note(self, text: str) -> None:
+        """Add a line that stays while there are not too many newer ones."""
+        self._notes = [*self._notes, text][-MAX_NOTES:]
+        self._display()
+
+    def show(self, line: str) -> None:
+        """Replace the last line."""
+        self._line = line
+        self._display()
+
+    def _display(self) -> None:
+        from IPython.display import display
+
+        content = {"text/plain": "\n".join(filter(None, [*self._notes, self._line]))}
+        if self._handle is None:
+            self._handle = display(content, raw=True, display_id=True)
+        else:
+            self._handle.update(content, raw=True)

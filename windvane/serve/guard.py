@@ -1,0 +1,105 @@
+"""Who may ask: the right host on loopback, the token elsewhere; and what browsers may do with an answer."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import secrets
+from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, urlencode
+
+from starlette.datastructures import URL, Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from windvane.serve.pages import message_page
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; img-src data: blob:; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class Guard:
+    """Middleware around the application; `token` is None where it serves this machine alone."""
+
+    def __init__(self, app: ASGIApp, token: str | None) -> None:
+        self._app, self._token = app, token
+        # Cookies do not know ports, and two servers of one machine have two tokens.
+        self._cookie = "windvane-" + hashlib.sha256((token or "").encode()).hexdigest()[:12]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer for the application where a request is not allowed."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        answer = self._refuse(Request(scope))
+        await (answer or self._app)(scope, receive, send_with_headers)
+
+    def _refuse(self, request: Request) -> Response | None:
+        if self._token is None:
+            # A page elsewhere can make its own name lead to this machine, but not change what a browser calls it.
+            if _is_this_machine(_host_name(request.headers)):
+                return None
+            return refusal(request, 403, "This server answers to localhost and 127.0.0.1 only.")
+        given = request.query_params.get("token")
+        if given is not None and self._is_token(given) and request.method == "GET":
+            # The token leaves the address bar, the history of the browser and what is copied from them.
+            rest = [(k, v) for k, v in parse_qsl(request.url.query, keep_blank_values=True) if k != "token"]
+            path = URL(path=request.url.path, query=urlencode(rest))
+            onward = RedirectResponse(str(path), status_code=303)
+            onward.set_cookie(self._cookie, given, httponly=True, samesite="lax")
+            return onward
+        bearer = request.headers.get("authorization", "")
+        candidates = [given, bearer[7:] if bearer[:7].lower() == "bearer " else None, self._cookie_of(request)]
+        if any(candidate is not None and self._is_token(candidate) for candidate in candidates):
+            return None
+        answer = refusal(request, 401, "A token is needed: open the address that windvane serve printed.")
+        answer.headers["WWW-Authenticate"] = "Bearer"
+        return answer
+
+    def _cookie_of(self, request: Request) -> str | None:
+        try:
+            found = SimpleCookie(request.headers.get("cookie", "")).get(self._cookie)
+        except CookieError:
+            return None
+        return None if found is None else found.value
+
+    def _is_token(self, text: str) -> bool:
+        return secrets.compare_digest(text.encode("utf-8", "replace"), (self._token or "").encode("utf-8", "replace"))
+
+
+def refusal(request: Request, status: int, text: str) -> Response:
+    """A page for people, JSON for programs."""
+    if "text/html" in request.headers.get("accept", ""):
+        return HTMLResponse(message_page(HTTPStatus(status).phrase, text).to_html(), status)
+    return JSONResponse({"error": text}, status)
+
+
+def _is_this_machine(name: str) -> bool:
+    """Whether a host is called as only this machine calls itself; any other name may have been made to lead here."""
+    try:
+        return name == "localhost" or ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_name(headers: Headers) -> str:
+    """The host that a request names, without its port, in lower case."""
+    name, colon, port = headers.get("host", "").lower().rpartition(":")
+    return name if colon and port.isdecimal() else f"{name}{colon}{port}"

@@ -1,0 +1,88 @@
+"""The models of the runs: opened when first asked for, and again when their files change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from windvane import automl
+from windvane.errors import NoModelError
+from windvane.report.build import build_report
+from windvane.report.report_data import ReportData
+from windvane.serve.runs import Network, Run, Search, Signature
+from windvane.serve.threads import in_thread
+
+T = TypeVar("T")
+MAX_OPEN = 8  # models that stay in memory
+
+
+@dataclass(frozen=True)
+class _Opened:
+    model: Any
+    signature: Signature  # of the files it was opened from
+
+
+class Models:
+    """Models by the name of their run."""
+
+    def __init__(self) -> None:
+        self._opened: OrderedDict[str, _Opened] = OrderedDict()  # the one used last is last
+        self._reports: dict[str, tuple[Signature, str]] = {}
+        # Whoever waits for a lock takes no thread.
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def use(self, run: Run, work: Callable[[Any], T]) -> T:
+        """Call a function with the model of a run, in a thread; raises WindvaneError where it cannot be opened."""
+        check_has_model(run)
+        async with self._locks[run.name]:
+            opened = self._opened.get(run.name)
+            if opened is None or opened.signature != run.signature:
+                signature = run.signature  # before it is read: a change in between opens it again
+                opened = _Opened(await in_thread(lambda: open_model(run)), signature)
+            self._opened[run.name] = opened
+            self._opened.move_to_end(run.name)
+            while len(self._opened) > MAX_OPEN:
+                self._opened.popitem(last=False)
+            model = opened.model
+            return await in_thread(lambda: work(model))
+
+    def known_report(self, run: Run) -> str | None:
+        """Return the report of a run if it was computed from the files as they are."""
+        found = self._reports.get(run.name)
+        return found[1] if found is not None and found[0] == run.signature else None
+
+    async def report(self, run: Run) -> str:
+        """Compute the report of a run, with a second copy of its model, so that predictions need not wait."""
+        check_has_model(run)
+        async with self._locks[f"report/{run.name}"]:  # no run has a slash in its name
+            known = self.known_report(run)
+            if known is None:
+                signature = run.signature
+                known = await in_thread(lambda: str(build_report(ReportData.of(open_model(run))).to_html()))
+                self._reports[run.name] = (signature, known)
+            return known
+
+
+def check_has_model(run: Run) -> None:
+    """Raise NoModelError if a run has no model yet, or is not readable."""
+    if isinstance(run.content, str):
+        raise NoModelError(f"The run {run.name!r} cannot be read. {run.content}")
+    if isinstance(run.content, Search) and run.content.ensemble is None:
+        if run.status == "running":
+            raise NoModelError(f"The run {run.name!r} is still searching; its model is there when the search ends.")
+        if run.content.best is None:
+            raise NoModelError(f"The run {run.name!r} ended before there was a model.")
+
+
+def open_model(run: Run) -> Any:
+    """Open the model of a run: an estimator, or a network."""
+    folder: Path = run.folder
+    if isinstance(run.content, Network):
+        from windvane.vision.saved_model import load_model
+
+        return load_model(folder)
+    return automl.load(folder)

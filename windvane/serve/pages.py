@@ -1,0 +1,323 @@
+"""The pages of the live view, from what is known of the runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+
+from windvane.evaluation.score_text import metric_name, natural_score, score_number, score_text
+from windvane.pages.html_builder import (
+    Html,
+    Link,
+    Page,
+    Section,
+    bars,
+    code,
+    figure,
+    metric_cards,
+    note,
+    number,
+    paragraph,
+    side_by_side,
+    table,
+    tag,
+)
+from windvane.pages.svg_charts import Axis, Series, plot
+from windvane.report.search_section import (
+    describe_direction,
+    failure_section,
+    leaderboard_tables,
+    score_over_time,
+)
+from windvane.serve.form import MAX_FIELDS, Field, form_html, image_form_html
+from windvane.serve.runs import Network, Run, Search
+from windvane.settings import format_duration
+from windvane.version import VERSION
+
+SCRIPT = "/live.js"
+FOOT = f"windvane {VERSION}"
+MAX_PROBABILITIES = 12  # classes that are shown of a prediction
+EXAMPLE_WIDTH = 96  # characters in a line of the example of a request
+
+_STATES = {
+    "running": "The search is running; this page follows it.",
+    "ended early": "The search ended without its final ensemble: it was stopped or killed, or has just begun. "
+    "windvane resume continues it.",
+}
+
+
+def run_address(name: str, page: str = "") -> str:
+    """Address of a page of a run."""
+    return f"/runs/{quote(name, safe='')}" + (f"/{page}" if page else "")
+
+
+# All runs.
+
+
+def folder_page(title: str, runs: Sequence[Run], pages: Sequence[str]) -> Page:
+    """The runs of a folder, the running ones first."""
+    order = sorted(runs, key=lambda run: (run.status != "running", run.name))
+    if runs:
+        header = ["run", "state", "task", "validation", "trials", "time"]
+        content = [table(header, [_row(run) for run in order], label="Runs")]
+    else:
+        content = [note("There is no run in this folder yet. One that begins appears here.")]
+    sections = [Section("Runs", content)]
+    if pages:
+        links = [tag("li", Link(name, f"/pages/{quote(name, safe='')}").to_html()) for name in pages]
+        sections.append(Section("Pages", [tag("ul", *links)]))
+    return Page(f"windvane: {title}", [], sections, FOOT, [Link("All runs", "/", True)], SCRIPT, "/live")
+
+
+def _row(run: Run) -> list[object]:
+    link = Link(run.name, run_address(run.name)).to_html()
+    content = run.content
+    if isinstance(content, str):
+        return [link, run.status, "", "", "", ""]
+    if isinstance(content, Network):
+        best = content.manifest.get("best", {}).get("valid_accuracy")
+        score = "" if best is None else f"accuracy {score_number(best)}"
+        seconds = content.evaluations["seconds"].max() if len(content.evaluations) else math.nan
+        time_text = "" if math.isnan(seconds) else format_duration(seconds)
+        return [link, _network_state(content), f"{len(content.labels):,} classes of images", score, "", time_text]
+    left = _time_left(content) if run.status == "running" else format_duration(content.seconds)
+    return [link, run.status, _task(content), _quality(content), len(content.trials), left]
+
+
+def _task(search: Search) -> str:
+    task = search.task
+    kind = "regression" if task.kind == "regression" else f"{task.n_classes:,} classes"
+    return f"{kind}, {task.n_rows:,} {'images' if search.is_of_images else 'rows'}"
+
+
+def _quality(search: Search) -> str:
+    return "" if math.isnan(search.loss) else score_text(search.metric, search.metric.score(search.loss))
+
+
+def _time_left(search: Search) -> str:
+    budget = search.budget
+    if budget is None:
+        return ""
+    left = budget.seconds - budget.elapsed
+    return f"{format_duration(left)} left" if left > 0 else "finishing"
+
+
+# One run.
+
+
+def run_page(run: Run, *, alone: bool) -> Page:
+    """How far a run is, and its leaderboard; `alone`: there is no page of all runs."""
+    if isinstance(run.content, str):
+        sections = [Section("Not readable", [note(run.content, "warn")])]
+    elif isinstance(run.content, Network):
+        sections = _network_sections(run.content)
+    else:
+        sections = _search_sections(run, run.content)
+    return _page(run, "", sections, alone=alone, live=run_address(run.name, "live"))
+
+
+def _page(run: Run, here: str, sections: Sequence[Section], *, alone: bool, live: str = "") -> Page:
+    entries = [("", "Progress" if run.status == "running" else "Overview")]
+    if not isinstance(run.content, str):
+        entries.append(("predict", "Predict"))
+    if isinstance(run.content, Search):
+        entries.append(("report", "Report"))
+    links = [Link(title, run_address(run.name, page), page == here) for page, title in entries]
+    for name in run.pages:
+        title = {"page.html": "Training", "inspect.html": "Inspection"}.get(name, name)
+        links.append(Link(title, run_address(run.name, f"pages/{quote(name, safe='')}")))
+    if not alone:
+        links.insert(0, Link("All runs", "/"))
+    return Page(f"windvane: {run.name}", [], sections, FOOT, links, SCRIPT, live)
+
+
+def _search_sections(run: Run, search: Search) -> list[Section]:
+    metric, budget = search.metric, search.budget
+    title = f"Validation {metric_name(metric)}"
+    n_failed = sum(not trial.usable for trial in search.trials)
+    entries: list[tuple[str, str, object]] = []
+    if search.test_score is not None:
+        value = natural_score(metric, search.test_score)
+        remark = f"rows that the search did not see; {describe_direction(metric)}"
+        entries.append((f"Test {metric_name(metric)}", score_number(value), remark))
+    if math.isnan(search.loss):
+        entries.append((title, "-", "no model yet"))
+    else:
+        of = "the ensemble, which it selected"
+        if search.ensemble is None and search.best is not None:
+            of = f"the best trial, {search.best.family} #{search.best.number}"
+        shown = score_number(metric.score(search.loss))
+        entries.append((title, shown, f"of {of}; {describe_direction(metric)}"))
+    remark = f"{n_failed:,} without a model" if n_failed else "all usable" if search.trials else "none has ended yet"
+    entries.append(("Trials", f"{len(search.trials):,}", remark))
+    if run.status == "running" and budget is not None:
+        workers = f"{budget.n_workers} worker{'s' * (budget.n_workers != 1)}"
+        entries.append(("Time", _time_left(search), f"of {format_duration(budget.seconds)}, {workers}"))
+    else:
+        entries.append(("Time", format_duration(search.seconds), "of searching"))
+    entries.append(("Data", f"{search.task.n_rows:,}", "images" if search.is_of_images else "rows"))
+    content: list[Html] = [metric_cards(entries)]
+    if run.status == "running" and budget is not None:
+        share = min(1.0, budget.elapsed / budget.seconds)
+        if budget.n_trials is not None:
+            share = max(share, min(1.0, len(search.trials) / budget.n_trials))
+        content.append(_progress_bar(share))
+    if run.status in _STATES:
+        content.append(note(_STATES[run.status], "good" if run.status == "running" else "warn"))
+    if len(search.curve) > 1:
+        content.append(score_over_time(search.curve, metric, metric_name(metric)))
+    sections = [Section("Progress" if run.status == "running" else "Overview", content)]
+    if search.trials:
+        board = leaderboard_tables(search.trials, search.ensemble, metric, search.constant)
+        sections.append(Section("Leaderboard", board))
+    failures = failure_section(search.trials)
+    return sections if failures is None else [*sections, failures]
+
+
+def _progress_bar(share: float) -> Html:
+    words = {"role": "progressbar", "aria-valuenow": round(100 * share), "aria-valuemin": 0, "aria-valuemax": 100}
+    bar = tag("i", attributes={"style": f"width:{100 * share:.1f}%"})
+    return tag("div", bar, attributes={"class": "bar", "aria-label": "Share of the budget", **words})
+
+
+# Networks.
+
+
+def _network_state(network: Network) -> str:
+    if not len(network.evaluations):
+        return "network"
+    progress = float(network.evaluations["progress"].iloc[-1])
+    return "trained" if progress >= 1 else f"{progress:.0%} trained"
+
+
+def _network_sections(network: Network) -> list[Section]:
+    frame, best = network.evaluations, network.manifest.get("best", {})
+    recipe = network.manifest.get("recipe", {})
+    entries: list[tuple[str, str, object]] = []
+    if "valid_accuracy" in best:
+        remark = f"at epoch {best.get('epoch', math.nan):.1f}; it selected the model, so it is slightly too good"
+        entries.append(("Validation accuracy", f"{best['valid_accuracy']:.1%}", remark))
+    entries.append(("Network", str(recipe.get("model", "-")), f"{len(network.labels):,} classes"))
+    if not len(frame):
+        return [Section("Overview", [metric_cards(entries)])]
+    last = frame.iloc[-1]
+    remark = f"{format_duration(last['seconds'])}, epoch {last['epoch']:.1f}"
+    entries.append(("Training", _network_state(network), remark))
+    speed = number(float(last["images_per_second"]), 3)
+    entries.append(("Speed", speed, "images a second"))
+    content = [metric_cards(entries)]
+    if last["progress"] < 1:
+        content.append(_progress_bar(float(last["progress"])))
+    pictures = [
+        _curves(frame, "accuracy", ("train_accuracy", "valid_accuracy")),
+        _curves(frame, "loss", ("train_loss", "valid_loss")),
+    ]
+    return [Section("Overview", content), Section("Training", [side_by_side(*pictures)])]
+
+
+def _curves(frame: pd.DataFrame, what: str, columns: tuple[str, str]) -> Html:
+    series = [
+        Series(frame["epoch"].to_numpy(), frame[column].to_numpy(), color=color, name=name)
+        for column, color, name in zip(columns, (4, 0), ("training, augmented images", "validation"), strict=True)
+    ]
+    x = Axis.around("epoch", frame["epoch"], margin=0.0)
+    y = Axis.around(what, frame[list(columns)].to_numpy())
+    return figure(what.capitalize(), plot(series, x, y, f"{what} over epochs"), "", series)
+
+
+# Predictions.
+
+
+def predict_page(run: Run, fields: Sequence[Field], example: Mapping[str, Any], *, alone: bool, origin: str) -> Page:
+    """The form for a row or an image, and how a program asks for the same."""
+    content, search = run.content, run.content if isinstance(run.content, Search) else None
+    address = f"/predict?run={quote(run.name, safe='')}"
+    shown = f"{address}&form=1"
+    takes_image = search is None or search.is_of_images
+    if takes_image:
+        form = [image_form_html(shown)]
+    elif search is not None and search.schema.n_sparse:
+        form = [note("The table of this run is sparse; the endpoint below takes its rows.")]
+    elif len(fields) > MAX_FIELDS:
+        words = f"The {len(fields):,} columns of this run are too many for a form; the endpoint below takes its rows."
+        form = [note(words)]
+    else:
+        words = "Filled in is what is typical of the training table. An empty field is a missing value."
+        known = any(field.value for field in fields)
+        form = [paragraph(words if known else "An empty field is a missing value."), form_html(list(fields), shown)]
+    result = tag("div", attributes={"id": "result", "aria-live": "polite"})
+    needs_script = tag("noscript", note("The form needs JavaScript.", "warn"))
+    sections = [Section("Predict", [*form, needs_script, result])]
+    is_number = isinstance(content, Search) and content.task.kind == "regression"
+    sections.append(_endpoint_section(f"{origin}{address}", takes_image, is_number, example))
+    return _page(run, "predict", sections, alone=alone)
+
+
+def no_model_page(run: Run, reason: str, *, alone: bool) -> Page:
+    """Why a run cannot predict."""
+    sections = [Section("No model", [note(reason, "plain" if run.status == "running" else "warn")])]
+    return _page(run, "predict", sections, alone=alone)
+
+
+def _endpoint_section(url: str, takes_image: bool, is_number: bool, example: Mapping[str, Any]) -> Section:
+    asked = "interval=0.9" if is_number else "proba=true"
+    if takes_image:
+        words = 'Send the file of an image, or JSON: {"image": the file in base64}, or a list of these.'
+        lines = f"curl '{url}&{asked}' \\\n  -H 'Content-Type: image/jpeg' --data-binary @photo.jpg"
+    else:
+        words = "Send a row as a JSON object, or a list of rows; the answer has the same form."
+        lines = f"curl '{url}&{asked}' \\\n  -H 'Content-Type: application/json' \\\n  -d '{_json(example)}'"
+    return Section("From a program", [paragraph(words), code(lines)])
+
+
+def _json(row: Mapping[str, Any]) -> str:
+    """A row as JSON in several lines, between quotation marks of a shell."""
+    lines = ["{"]
+    for position, (name, value) in enumerate(row.items()):
+        pair = json.dumps({name: value}, ensure_ascii=False)[1:-1].replace("'", "\\u0027")
+        pair += "," * (position < len(row) - 1)
+        if position and len(lines[-1]) + len(pair) >= EXAMPLE_WIDTH:
+            lines.append("    " + pair)
+        else:
+            lines[-1] += " " * (position > 0) + pair
+    return "\n".join(lines) + "}"
+
+
+def answer_html(answer: Mapping[str, Any], run: Run) -> Html:
+    """A prediction, for the form."""
+    shown = answer["prediction"]
+    text = score_number(shown) if isinstance(shown, float) else str(shown)
+    remark = ""
+    if "lower" in answer:
+        remark = f"90 % interval {score_number(answer['lower'])} to {score_number(answer['upper'])}"
+    parts = [metric_cards([("Prediction", text, remark)])]
+    shares = sorted(answer.get("probabilities", {}).items(), key=lambda pair: -pair[1])
+    if shares:
+        entries = [(label, share, f"{share:.1%}") for label, share in shares[:MAX_PROBABILITIES]]
+        parts.append(figure("Probability of each class", bars(entries, label="Probabilities", full=1.0)))
+        if len(shares) > MAX_PROBABILITIES:
+            parts.append(paragraph(f"and {len(shares) - MAX_PROBABILITIES:,} less probable classes"))
+    parts.append(tag("p", f"by {run.name}, {time.strftime('%H:%M:%S')}", attributes={"class": "remark"}))
+    return Html("".join(parts))
+
+
+# Others.
+
+
+def wait_page(run: Run, *, alone: bool) -> Page:
+    """Shown while the report is computed."""
+    target = run_address(run.name, "report?wait=1")
+    words = note("The report is being computed, which takes up to half a minute. It opens by itself.")
+    link = tag("p", Link("Open it", target).to_html(), attributes={"data-next": target})
+    return _page(run, "report", [Section("Report", [words, link])], alone=alone)
+
+
+def message_page(title: str, text: str) -> Page:
+    """A page that says one thing, such as that there is no run of a name."""
+    return Page("windvane", [], [Section(title, [note(text, "warn")])], FOOT, [Link("All runs", "/")])

@@ -1,0 +1,302 @@
+"""The runs of a folder and how far they are, read from their files alone.
+
+Nothing is written or locked, so a fit in another process is not disturbed. Names come from listing the folder, links
+are not followed, and a file is read again only when it has changed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from windvane import persistence
+from windvane.data.task import Task
+from windvane.errors import WindvaneError
+from windvane.evaluation.baseline import ConstantBaseline
+from windvane.evaluation.metrics import Metric
+from windvane.pages.html_builder import is_page
+from windvane.runtime.columns.schema import Schema
+from windvane.runtime.ensemble import Ensemble
+from windvane.runtime.predictor import classes_from_json
+from windvane.runtime.serialization import DAMAGE, unseal
+from windvane.search.run.history import History, PerformanceCurve
+from windvane.search.run.record import RunRecord
+from windvane.search.run.run_directory import FitBudget, RunDirectory
+from windvane.search.run.unseen_rows import read_test_score
+from windvane.search.trial import Trial
+
+MANIFEST = "manifest.json"
+MAX_PAGES = 20  # of a folder
+EVALUATED = (  # columns of metrics.csv that are shown
+    *("epoch", "progress", "seconds", "images_per_second"),
+    *("train_loss", "train_accuracy", "valid_loss", "valid_accuracy"),
+)
+MODEL_FILES = (MANIFEST, "ensemble.json", "uncertainty.json")
+
+UNREADABLE: tuple[type[Exception], ...] = (WindvaneError, *DAMAGE)  # what reading a damaged file raises
+
+Status = Literal["running", "finished", "ended early", "saved model", "network", "not readable"]
+Signature = tuple[tuple[int, int, int] | None, ...]
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search, running or not, or the model that was saved of one."""
+
+    manifest: Mapping[str, Any]
+    task: Task
+    metric: Metric
+    trials: Sequence[Trial]
+    ensemble: Ensemble | None = None  # None until a fit has ended
+    curve: PerformanceCurve = field(default_factory=list)
+    constant: ConstantBaseline | None = None
+    test_score: float | None = None  # higher is better
+    budget: FitBudget | None = None
+
+    @property
+    def schema(self) -> Schema:
+        """Columns of the training table."""
+        return Schema.from_json(self.manifest["schema"])
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the classes, by code."""
+        classes = classes_from_json(self.manifest["classes"])
+        return [] if classes is None else [str(label) for label in classes.tolist()]
+
+    @property
+    def is_of_images(self) -> bool:
+        """Whether images are predicted."""
+        return self.manifest.get("images") is not None
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial with the lowest validation loss."""
+        return min((trial for trial in self.trials if trial.usable), key=lambda trial: trial.loss, default=None)
+
+    @property
+    def loss(self) -> float:
+        """Validation loss of what predicts: the ensemble, or the best trial so far; NaN without one."""
+        if self.ensemble is not None:
+            return self.ensemble.loss
+        return math.nan if self.best is None else self.best.loss
+
+    @property
+    def seconds(self) -> float:
+        """How long the search has run, earlier fits included."""
+        return max([trial.ended for trial in self.trials] + [point[0] for point in self.curve], default=0.0)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that was trained on images."""
+
+    manifest: Mapping[str, Any]
+    evaluations: pd.DataFrame  # one row each, columns as of `windvane.vision.Evaluation`
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the classes."""
+        return [str(label) for label in self.manifest["classes"]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of one run."""
+
+    name: str
+    folder: Path
+    status: Status
+    content: Search | Network | str  # a text says why it cannot be read
+
+    @property
+    def pages(self) -> dict[str, Path]:
+        """Name -> file of each page in its folder that windvane wrote."""
+        return list_pages(self.folder)
+
+    @property
+    def signature(self) -> Signature:
+        """Changes with the files from which the model is opened."""
+        files = [self.folder / name for name in MODEL_FILES]
+        has_ensemble = isinstance(self.content, Search) and self.content.ensemble is not None
+        if isinstance(self.content, Search) and not has_ensemble:
+            files.append(self.folder / "history.jsonl")
+        return tuple(map(_stat, files))
+
+
+class RunFolder:
+    """A folder of runs, or one run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self._read: dict[tuple[str, Path], tuple[Signature, Any]] = {}  # by what it is and its file
+
+    @property
+    def is_one_run(self) -> bool:
+        """Whether the folder is itself a run."""
+        return (self.root / MANIFEST).is_file()
+
+    def names(self) -> list[str]:
+        """Names of the runs; links are left out."""
+        return sorted(self._folders())
+
+    def run(self, name: str) -> Run | None:
+        """Read a run; None if no run has this name."""
+        folder = self._folders().get(name)
+        return None if folder is None else self._read_run(name, folder)
+
+    def runs(self) -> list[Run]:
+        """Read all runs."""
+        return [self._read_run(name, folder) for name, folder in sorted(self._folders().items())]
+
+    def pages(self) -> dict[str, Path]:
+        """Pages beside the runs, such as those of ``windvane inspect``."""
+        return {} if self.is_one_run else list_pages(self.root)
+
+    def _folders(self) -> dict[str, Path]:
+        if self.is_one_run:
+            return {self.root.name: self.root}
+        try:
+            with os.scandir(self.root) as entries:
+                folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            return {}
+        # A name that is no text in UTF-8 has no address.
+        names = [name for name in folders if name.isprintable() and (self.root / name / MANIFEST).is_file()]
+        return {name: self.root / name for name in names}
+
+    def _read_run(self, name: str, folder: Path) -> Run:
+        manifest = folder / MANIFEST
+        try:
+            kind = self._once("kind", [manifest], lambda: _read_object(manifest).get("kind"))
+            if kind == "image_model":
+                return Run(name, folder, "network", self._read_network(folder))
+            if kind == "run":
+                return self._read_search(name, folder)
+            return Run(name, folder, "saved model", self._once("saved", [manifest], lambda: _read_saved(manifest)))
+        except UNREADABLE as error:
+            text = str(error) if isinstance(error, WindvaneError) else f"It is damaged: {error or type(error).__name__}"
+            return Run(name, folder, "not readable", text)
+
+    def _read_search(self, name: str, folder: Path) -> Run:
+        directory = RunDirectory(folder)
+        is_running = directory.is_in_use()
+        score_file, ensemble_file = directory.test / "score.json", folder / "ensemble.json"
+        manifest = self._once("manifest", [folder / MANIFEST], directory.manifest)
+        trials = self._once("trials", [directory.history], lambda: History(directory.history).trials)
+        ensemble, curve, constant = self._once(
+            "ensemble",
+            [ensemble_file],
+            lambda: (directory.read_ensemble(), directory.read_curve(), directory.read_constant()),
+        )
+        score = None
+        if ensemble is not None and not manifest["own_metric"]:
+            files = [score_file, ensemble_file]
+            score = self._once("score", files, lambda: read_test_score(directory.test, ensemble))
+        search = Search(
+            manifest,
+            Task(**manifest["task"]),
+            _metric(manifest),
+            trials,
+            ensemble,
+            # The losses over time are written when a fit ends.
+            _best_so_far(trials) if is_running or ensemble is None else curve,
+            constant,
+            score,
+            directory.read_budget(),
+        )
+        return Run(name, folder, "running" if is_running else "ended early" if ensemble is None else "finished", search)
+
+    def _read_network(self, folder: Path) -> Network:
+        path = folder / MANIFEST
+        manifest = self._once("manifest", [path], lambda: unseal(_read_object(path), path))
+        metrics = folder / "metrics.csv"
+        return Network(manifest, self._once("evaluations", [metrics], lambda: _read_evaluations(metrics)))
+
+    def _once(self, what: str, files: Sequence[Path], read: Callable[[], Any]) -> Any:
+        """Read something from files, unless they are as they were the last time."""
+        key, now = (what, files[0]), tuple(map(_stat, files))
+        before = self._read.get(key)
+        if before is None or before[0] != now:
+            self._read[key] = before = (now, read())
+        return before[1]
+
+
+def list_pages(folder: Path) -> dict[str, Path]:
+    """Name -> file of each page of windvane in a folder; links are left out."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+    except OSError:
+        return {}
+    pages = [name for name in sorted(names) if name.isprintable() and name.lower().endswith((".html", ".htm"))]
+    pages = pages[:MAX_PAGES]
+    return {name: folder / name for name in pages if _is_readable_page(folder / name)}
+
+
+def _is_readable_page(path: Path) -> bool:
+    try:
+        return is_page(path)
+    except OSError:
+        return False
+
+
+def _stat(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _read_object(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _read_saved(path: Path) -> Search:
+    manifest = persistence.read_manifest(path)
+    record = RunRecord.from_json(manifest["run"]) if "run" in manifest else RunRecord([], [], None)
+    return Search(
+        manifest,
+        Task(**manifest["task"]),
+        _metric(manifest),
+        record.trials,
+        Ensemble.from_json(manifest["ensemble"]),
+        record.curve,
+        record.constant,
+        record.test_score,
+    )
+
+
+def _read_evaluations(path: Path) -> pd.DataFrame:
+    """The evaluations so far; none where the file is missing or damaged."""
+    try:
+        return pd.read_csv(path)[list(EVALUATED)].astype(np.float64)
+    except UNREADABLE:
+        return pd.DataFrame()
+
+
+def _metric(manifest: Mapping[str, Any]) -> Metric:
+    """The metric of a run; of a user's own, which no file can hold, one whose values are the losses."""
+    if manifest.get("own_metric"):
+        return Metric(f"loss of {manifest['metric']}", _unknown, greater_is_better=False)
+    return persistence.resolve_metric(manifest)
+
+
+def _unknown(target: Any, prediction: Any) -> float:
+    raise NotImplementedError("the user's own metric is not known here")
+
+
+def _best_so_far(trials: Sequence[Trial]) -> PerformanceCurve:
+    """The lowest loss after each usable trial, without an ensemble."""
+    usable = sorted((trial for trial in trials if trial.usable), key=lambda trial: trial.ended)
+    losses = np.minimum.accumulate([trial.loss for trial in usable]).tolist() if usable else []
+    return [(trial.ended, loss, math.nan) for trial, loss in zip(usable, losses, strict=True)]
