@@ -30,7 +30,8 @@ from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.series.lags import keep_last, know_rows
-from windvane.data.target import TaskType, counted_rows, encode_target
+from windvane.data.target import TaskType, counted_rows
+from windvane.data.targets import encode_as_trained
 from windvane.errors import (
     DiskError,
     InputError,
@@ -113,6 +114,7 @@ class AutoML(BaseEstimator):
     """What both estimators share; the constructor stores, `fit` learns."""
 
     _goal: TaskType
+    _takes_several_targets = True
     _directory: RunDirectory | None = None  # of the run
     _finalizer: Callable[[], object]  # deletes a temporary directory
     _policy: Policy | None = None
@@ -185,7 +187,9 @@ class AutoML(BaseEstimator):
         X
             The columns, n rows: pandas, polars, pyarrow, numpy, lists or a scipy sparse matrix.
         y
-            The target, n values. Rows are matched by position; labels of X in another order raise a warning.
+            The target, n values. Rows are matched by position; labels of X in another order raise a warning. Several
+            targets are columns (an array, a sparse matrix or a DataFrame): numbers for a regressor, for a classifier
+            two values each (multilabel), or a list of labels for each row. One run learns all of them.
         groups
             n labels; rows of one group are never in both the training and the validation set of a fold. A text is the
             name of a column of X, which is not learned from then.
@@ -366,9 +370,13 @@ class AutoML(BaseEstimator):
         Returns
         -------
         ndarray
-            Shape (n,).
+            Shape (n,). Several targets have the form that they had in `fit`: an array of shape (n, t), a DataFrame with
+            the index of X, or a list of labels for each row.
         """
-        return self._predictor.predict_table(self._to_table(X))
+        found: NDArray[Any] = self._predictor.predict_table(self._to_table(X))
+        if isinstance(found, pd.DataFrame) and isinstance(X, pd.DataFrame):
+            return found.set_index(X.index)
+        return found
 
     @_own_settings()
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -414,13 +422,13 @@ class AutoML(BaseEstimator):
             warnings.warn(warning, UserWarning, stacklevel=2)
         schema = predictor.schema
         if schema.lags is not None:  # of rows that are all known
-            schema = know_rows(schema, X, encode_target(y, self._goal, classes=predictor.classes)[0], predictor.classes)
+            schema = know_rows(schema, X, encode_as_trained(y, predictor.classes, None), predictor.classes)
             predictor = replace(predictor, schema=keep_last(schema))
         table = self._to_table(X) if schema.lags is None else schema.transform(to_frame(X), type(self).__name__)
         weight, rows = counted_rows(sample_weight, table.n_rows)
         if rows is not None:
             y, table = take_rows(y, rows, table.n_rows, "y"), table.take(rows)
-        target, _ = encode_target(y, self._goal, classes=predictor.classes)
+        target = encode_as_trained(y, predictor.classes, predictor.targets)
         if len(target) != table.n_rows:
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
         known = {trial.number for trial in self.trials_}
@@ -456,7 +464,7 @@ class AutoML(BaseEstimator):
         predictor = self._predictor_of_tables("update_lags")
         if predictor.schema.lags is None:
             raise InputError("update_lags is for models with lags; fit was called without lags=.")
-        target, _ = encode_target(y, self._goal, classes=predictor.classes)
+        target = encode_as_trained(y, predictor.classes, None)
         schema = keep_last(know_rows(predictor.schema, X, target, predictor.classes))
         self.predictor_ = replace(predictor, schema=schema)
         return self
@@ -512,6 +520,7 @@ class AutoML(BaseEstimator):
             metrics=metrics,
             segments=segments,
             columns=columns,
+            targets=predictor.targets,
             n_worst=n_worst,
             seed=random_state,
         )
@@ -661,6 +670,7 @@ class AutoML(BaseEstimator):
             If an argument cannot be used, or the data of the run are not here and no background is given.
         """
         predictor = self._predictor_of_tables("explain")
+        predictor.check_one_target("explain")
         seconds = parse_seconds(time_budget)
         with CountProgress("windvane: rounds", quiet=self.verbose == 0) as progress:
             return explain(
@@ -865,7 +875,9 @@ class AutoML(BaseEstimator):
         """
         from windvane.export.plain import to_sklearn
 
-        return to_sklearn(self._predictor_of_tables("to_sklearn"), self._select_without)
+        predictor = self._predictor_of_tables("to_sklearn")
+        predictor.check_one_target("to_sklearn")
+        return to_sklearn(predictor, self._select_without)
 
     def _score_trials(self, X_test: Any, y_test: Any) -> dict[int | None, float]:
         """Score every trial, and the constant under None, on rows that the search did not see."""
@@ -1048,6 +1060,7 @@ class AutoML(BaseEstimator):
             predictor.classes,
             predictor.metric,
             own_metric=self._own_metric is not None,
+            targets=predictor.targets,
         )
         return manifest if predictor.images is None else {**manifest, "images": predictor.images.to_json()}
 
@@ -1067,6 +1080,11 @@ class AutoML(BaseEstimator):
 
     def _set_predictor(self, predictor: Predictor) -> None:
         self.predictor_ = predictor
+        if predictor.targets is not None:
+            self.target_names_ = predictor.targets.titles
+            if predictor.targets.values is not None:
+                is_lists = predictor.targets.form == "lists"
+                self.classes_: Any = predictor.targets.names if is_lists else list(predictor.targets.values)
         if predictor.classes is not None:
             self.classes_ = predictor.classes
             if predictor.metric.positive is not None:
@@ -1106,6 +1124,7 @@ class AutoML(BaseEstimator):
         tags.input_tags.string = True
         tags.input_tags.categorical = True
         tags.target_tags.required = True
+        tags.target_tags.multi_output = self._takes_several_targets
         return tags
 
 
@@ -1197,6 +1216,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
             If the value is no such number, or there are more than two classes.
         """
         predictor = self._predictor
+        predictor.check_one_target("set_threshold")
         positive = predictor.metric.positive
         if positive is None:
             if value is not None:
@@ -1262,6 +1282,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         >>> model.tune_threshold(costs={("ill", "well"): 20})  # doctest: +SKIP
         """
         predictor = self._predictor
+        predictor.check_one_target("tune_threshold")
         positive = predictor.metric.positive
         goals = {"metric": metric, "precision": precision, "recall": recall, "costs": costs}
         given = [name for name, value in goals.items() if value is not None]
@@ -1310,6 +1331,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
             The method, with log loss and expected calibration error before and after, cross-validated.
         """
         predictor = self._predictor
+        predictor.check_one_target("calibrate")
         plain = replace(predictor.ensemble, temperature=1.0, calibration=None)
         rows = self._rows_to_tune("calibrate", plain, X, y, sample_weight)
         found = fit_calibration(rows.prediction, rows.target, rows.weight, method)
@@ -1402,7 +1424,8 @@ class AutoClassifier(AutoMLClassifier):
         Address of a Dask scheduler, as in "tcp://host:8786", whose cluster trains the trials; None for this machine.
     positive_class
         Of two classes the one that f1, precision, recall and average_precision are about, and the curves of the report;
-        None for 1 or True as in scikit-learn, and for the rarer class where the labels are others.
+        None for 1 or True as in scikit-learn, and for the rarer class where the labels are others. Of several labels
+        the value that says that one is there.
     keep_ids
         Whether to learn from columns that look like identifiers (another value in nearly every row) and say nothing
         about rows that were not learned from; by default they are left out.
@@ -1410,7 +1433,10 @@ class AutoClassifier(AutoMLClassifier):
     Attributes
     ----------
     classes_
-        Labels in the order of the columns of `predict_proba`.
+        Labels in the order of the columns of `predict_proba`. Of several labels a pair for each column, or the labels
+        where y has lists of them.
+    target_names_
+        Of several targets the names, in the order of the columns of predictions.
     positive_class_
         The positive one of two classes.
     threshold_
@@ -1485,7 +1511,8 @@ class AutoClassifier(AutoMLClassifier):
         Returns
         -------
         ndarray
-            Shape (n, n_classes), columns in the order of ``classes_``, rows sum to 1.
+            Shape (n, n_classes), columns in the order of ``classes_``, rows sum to 1. Of several labels the probability
+            that each is there, shape (n, t), columns in the order of ``target_names_``.
         """
         return self._predictor.predict_raw(self._to_table(X))
 
@@ -1493,7 +1520,9 @@ class AutoClassifier(AutoMLClassifier):
 class AutoRegressor(RegressorMixin, AutoML):
     """Finds the best regressor that a time budget allows.
 
-    Parameters and attributes are those of `AutoClassifier`, without classes; ``metric="auto"`` is rmse.
+    Parameters and attributes are those of `AutoClassifier`, without classes; ``metric="auto"`` is rmse. "pinball_0.9"
+    predicts a quantile, here the one that nine of ten targets are below. The metric of several targets is the mean over
+    them, of errors such as rmse each divided by that of the best constant.
     """
 
     _goal: TaskType = "regression"
@@ -1585,6 +1614,7 @@ class AutoImageClassifier(AutoMLClassifier):
     """
 
     _goal: TaskType = "classification"
+    _takes_several_targets = False
     scheduler = None  # images are trained on this machine
     keep_ids = True  # features have no identifiers
 

@@ -14,7 +14,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from windvane.errors import ModelFileError, RunError, VersionError
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.models import FAMILIES, LAST_RESORT
 from windvane.models.base import Family, TrainingContext
+from windvane.models.targets.multi_target import for_task
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.conformal import FILE as UNCERTAINTY
@@ -44,6 +45,7 @@ from windvane.runtime.serialization import (
     write_sealed,
     writing,
 )
+from windvane.runtime.targets import Targets
 from windvane.version import VERSION
 
 if TYPE_CHECKING:
@@ -107,7 +109,13 @@ def preload() -> None:
 
 
 def build_manifest(
-    estimator: str, task: Task, schema: Schema, classes: NDArray[Any] | None, metric: Metric, own_metric: bool
+    estimator: str,
+    task: Task,
+    schema: Schema,
+    classes: NDArray[Any] | None,
+    metric: Metric,
+    own_metric: bool,
+    targets: Targets | None = None,
 ) -> dict[str, Any]:
     """Return the manifest of a run or a saved model without its models; `own_metric`: no file can hold the metric."""
     return {
@@ -116,12 +124,13 @@ def build_manifest(
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in _LIBRARIES},
         "estimator": estimator,
-        "task": asdict(task),
+        "task": task.to_json(),
         "classes": None if classes is None else labels_to_json(classes),
         "metric": metric.name,
         "positive_class": metric.positive,  # its code
         "own_metric": own_metric,
         "schema": schema.to_json(),
+        **({} if targets is None else {"targets": targets.to_json()}),
     }
 
 
@@ -200,7 +209,7 @@ def open_predictor(
     Raises ModelFileError if a model is damaged or its family is unknown in this session.
     """
     task, classes = _read_task(manifest)
-    schema = Schema.from_json(manifest.get("schema"))
+    schema, targets = Schema.from_json(manifest.get("schema")), read_targets(manifest)
     known = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **families}
     models = []
     for member, folds in zip(ensemble.members, folders, strict=True):
@@ -210,7 +219,8 @@ def open_predictor(
                 "Give it to load(..., families=[...])."
             )
         context = TrainingContext(task, 0, n_bagged_models=len(folds))
-        models.append([known[member.family].load(folder, context) for folder in folds])
+        family = for_task(known[member.family], task)
+        models.append([family.load(folder, context) for folder in folds])
     return Predictor(
         task=task,
         schema=schema,
@@ -221,7 +231,16 @@ def open_predictor(
         folders=[list(folds) for folds in folders],
         threads=threads,
         images=open_reader(manifest, root),
+        targets=targets,
     )
+
+
+def read_targets(manifest: Mapping[str, Any]) -> Targets | None:
+    """Return the targets of a manifest; None where there is one."""
+    try:
+        return Targets.from_json(manifest.get("targets"))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ModelFileError(f"The manifest is damaged: {error!r}") from error
 
 
 def open_reader(manifest: Mapping[str, Any], root: Path) -> ImageReader | None:
@@ -253,11 +272,15 @@ def _read_task(manifest: Mapping[str, Any]) -> tuple[Task, NDArray[Any] | None]:
     """Return the task of a manifest and the labels of its classes; ModelFileError where they do not go together."""
     try:
         task, classes = Task(**manifest["task"]), classes_from_json(manifest["classes"])
+        targets = read_targets(manifest)
         n_classes = 0 if classes is None else len(classes)
-        counts = (task.n_rows, task.n_columns, task.n_classes)
+        counts = (task.n_rows, task.n_columns, task.n_classes, task.n_targets)
         kind = "regression" if classes is None else "binary" if n_classes == 2 else "multiclass"
+        if targets is not None and targets.are_labels:
+            kind = "binary"
         sound = all(type(count) is int and count >= 0 for count in counts) and task.n_classes == n_classes
-        if not sound or task.kind != kind or (manifest["estimator"] == "AutoRegressor") != (classes is None):
+        sound &= task.n_targets == (1 if targets is None else len(targets)) and (targets is None or classes is None)
+        if not sound or task.kind != kind or (manifest["estimator"] == "AutoRegressor") != (kind == "regression"):
             raise ValueError(f"{task} with {n_classes} classes of {manifest['estimator']!r}")
         return task, classes
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:

@@ -8,7 +8,7 @@ import pytest
 from windvane.data.task import Task
 from windvane.models.base import DataSplit
 from windvane.models.early_stopping import EarlyStopping, validation_loss
-from windvane.models.target_scaler import TargetScaler
+from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.table import Table
 
 

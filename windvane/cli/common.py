@@ -41,6 +41,10 @@ DateFormats = Annotated[
     list[str] | None,
     typer.Option("--date-format", metavar="COLUMN=FORMAT", help="Format of dates, as in day=%d.%m.%Y; repeatable."),
 ]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(help="Column of the data that was learned, repeated for several; not for images."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no remarks; warnings and errors stay.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, also for an error.")]
 
@@ -175,7 +179,7 @@ def _exit_on_sigterm() -> Iterator[None]:
 def read_labelled(
     model: AutoClassifier | AutoRegressor | AutoImageClassifier,
     data: Path,
-    target: str | None,
+    target: list[str] | None,
     weight: str | None = None,
 ) -> tuple[Any, Any, Any]:
     """Read rows with their target and weights as `evaluate` takes them; of images the source is all there is."""
@@ -184,25 +188,41 @@ def read_labelled(
     from windvane.errors import InputError
 
     if isinstance(model, AutoImageClassifier):
-        if target is not None or weight is not None:
+        if target or weight is not None:
             raise InputError("--target and --weight are for tables; images have their labels with them.")
         return data, None, None
-    if target is None:
+    if not target:
         raise InputError(f"--target is missing: the column of {data} that the model predicts.")
     X = read_frame(data, model.predictor_.schema.text_columns)
-    X, columns = take_columns(X, {"--target": target, "--weight": weight})
-    return X, columns["--target"], columns.get("--weight")
+    X, y = take_target(X, target)
+    X, columns = take_columns(X, {"--weight": weight})
+    return X, y, columns.get("--weight")
 
 
 def take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
     """Take columns (option -> name, None where it was not given) out of a table: the rest, and option -> column."""
-    from windvane.errors import unknown_name_error
-
     given = {option: name for option, name in named.items() if name is not None}
     for option, name in given.items():
-        if name not in frame.columns:
-            raise unknown_name_error(option, name, map(str, frame.columns))
+        _check_column(option, name, frame)
     return frame.drop(columns=list(given.values())), {option: frame[name] for option, name in given.items()}
+
+
+def take_target(frame: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, Any]:
+    """Take the column, or the columns, that --target names out of a table: the rest, and a series or a table."""
+    from windvane.errors import InputError
+
+    for name in names:
+        _check_column("--target", name, frame)
+        if names.count(name) > 1:
+            raise InputError(f"--target={name!r} is there twice.")
+    return frame.drop(columns=names), frame[names[0]] if len(names) == 1 else frame[names]
+
+
+def _check_column(option: str, name: str, frame: pd.DataFrame) -> None:
+    from windvane.errors import unknown_name_error
+
+    if name not in frame.columns:
+        raise unknown_name_error(option, name, map(str, frame.columns))
 
 
 def parse_time(time: str) -> float:

@@ -12,6 +12,7 @@ from windvane.cli.common import (
     AsJson,
     Quiet,
     Run,
+    Target,
     open_model,
     parse_time,
     print_json,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 Data = Annotated[
     Path | None, typer.Option(help="Rows or images to learn it from; without it the validation rows of the run.")
 ]
-Target = Annotated[str | None, typer.Option(help="Column of the data that was learned; not for images.")]
 
 
 def evaluate(
@@ -65,7 +65,7 @@ def importance(
     run: Run,
     table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows with their target, best those not trained on.")],
     *,
-    target: Annotated[str, typer.Option(help="Column of the data that was learned.")],
+    target: Annotated[list[str], typer.Option(help="Column of the data that was learned, repeated for several.")],
     group: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=COLUMN,COLUMN", help="Columns that count as one, as in place=zip,city; repeatable."),
@@ -185,6 +185,7 @@ def _load_classifier(run: Path, command: str, quiet: bool) -> AutoClassifier | A
     model = open_model(run, quiet=quiet)
     if isinstance(model, AutoRegressor):
         raise InputError(f"{command} is for classes, but {str(run)!r} predicts a number.")
+    model.predictor_.check_one_target(command)
     return model
 
 

@@ -13,6 +13,7 @@ from windvane.cli.common import (
     Device,
     Quiet,
     Run,
+    Target,
     Time,
     Types,
     holds_network,
@@ -23,6 +24,7 @@ from windvane.cli.common import (
     read_pairs,
     report_errors,
     take_columns,
+    take_target,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +49,11 @@ def fit(
     ],
     *,
     target: Annotated[
-        str | None, typer.Option(help="Column to learn; without it TRAIN is a folder or a table of images.")
+        list[str] | None,
+        typer.Option(
+            help="Column to learn; without it TRAIN is a folder or a table of images. Repeated: several numbers, or "
+            "several columns of two values, learned by one run."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory of the run; a run of the same data and settings is resumed.")],
     time: Time = "10m",
@@ -111,7 +117,7 @@ def fit(
     like identifiers and say nothing about other rows.
     """
     with report_errors(as_json=as_json):
-        if target is None:
+        if not target:
             from windvane import AutoImageClassifier
 
             images = AutoImageClassifier(
@@ -151,17 +157,18 @@ def fit(
 
         in_time = {"gap": gap, "embargo": embargo, "max_train_size": max_train_size, "test_size": test_size}
         split = _time_split(time_column, in_time, lags)
-        named = {"--target": target, "--groups": groups, "--weight": weight}
+        named = {"--groups": groups, "--weight": weight}
         table = read_frame(train)
-        X, columns = take_columns(table, named)
+        X, y = take_target(table, target)
+        X, columns = take_columns(X, named)
         if time_column is not None and time_column not in X.columns:
             raise unknown_name_error("--time-column", time_column, map(str, X.columns))
         X_test: pd.DataFrame | None = None
-        test_columns: dict[str, Any] = {}
+        y_test: Any = None
         if test is not None:  # what is a text in training stays one
             texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name].dtype)]
-            X_test, test_columns = take_columns(read_frame(test, texts), {"--target": target})
-        kind = AutoClassifier if _choose_task(task, columns["--target"], quiet) == "classification" else AutoRegressor
+            X_test, y_test = take_target(read_frame(test, texts), target)
+        kind = AutoClassifier if _choose_task(task, y, quiet) == "classification" else AutoRegressor
         if positive is not None and kind is AutoRegressor:
             raise InputError(f"--positive={positive!r} is for two classes, but a number is learned.")
         options: dict[str, Any] = {} if positive is None else {"positive_class": positive}
@@ -182,14 +189,14 @@ def fit(
         )
         model.fit(
             X,
-            columns["--target"],
+            y,
             groups=columns.get("--groups"),
             time=time_column,
             split=split,
             lags=_read_lags(lags, lag_of, lag_by),
             sample_weight=columns.get("--weight"),
             X_test=X_test,
-            y_test=test_columns.get("--target"),
+            y_test=y_test,
             ignore=ignore,
             id_columns=id_column,
             column_types=read_pairs("--type", types) or None,
@@ -252,13 +259,19 @@ def predict(
                 found["set"] = join_labels(model.predict_set(table, class_set), model.classes_)
             _write_predictions(found, out, as_json)
             return
+        if interval is not None or class_set is not None:
+            model.predictor_.check_one_target("--set" if interval is None else "--interval")
         if proba and not isinstance(model, AutoClassifier):
             raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
         if class_set is not None and not isinstance(model, AutoClassifier):
             raise InputError(f"--set is for classes, but {str(run)!r} predicts a number. Allowed: --interval.")
+        targets = model.predictor_.targets
         X, faults = read_rows(table, model.predictor_.schema.text_columns, read_frame)
 
         def predict_frame(frame: pd.DataFrame) -> pd.DataFrame:
+            if targets is not None:
+                predictor = model.predictor_
+                return predictor.probability_columns(frame) if proba else predictor.prediction_columns(frame)
             if proba and isinstance(model, AutoClassifier):
                 return pd.DataFrame(model.predict_proba(frame), columns=[str(label) for label in model.classes_])
             predicted = pd.DataFrame({"prediction": model.predict(frame)})
@@ -280,7 +293,7 @@ def leaderboard(
     test: Annotated[
         Path | None, typer.Option(help="Rows or images the search did not see: scores every trial.")
     ] = None,
-    target: Annotated[str | None, typer.Option(help="Column of --test that was learned; not for images.")] = None,
+    target: Target = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -399,7 +412,7 @@ def report(
     run: Run,
     out: Annotated[Path, typer.Option(help="Page to write; ends in .html.")] = Path("report.html"),
     test: Annotated[Path | None, typer.Option(help="Rows or images the search did not see, to score it.")] = None,
-    target: Annotated[str | None, typer.Option(help="Column of --test that was learned; not for images.")] = None,
+    target: Target = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -409,17 +422,16 @@ def report(
         from windvane.data.files import read_frame
         from windvane.errors import InputError
 
-        if test is None and target is not None:
+        if test is None and target:
             raise InputError("--target is a column of --test, which was not given.")
         model = open_model(run, quiet=quiet)
         if isinstance(model, AutoImageClassifier):
             _print_path("page", model.report(out, test), as_json)
             return
         X = None if test is None else read_frame(test, model.predictor_.schema.text_columns)
-        y: pd.Series | None = None
-        if X is not None and target is not None:
-            X, columns = take_columns(X, {"--target": target})
-            y = columns["--target"]
+        y: Any = None
+        if X is not None and target:
+            X, y = take_target(X, target)
         elif X is not None and not quiet:
             typer.echo(
                 f"windvane: without --target there is no score on {test}; the report compares its columns alone",
@@ -515,12 +527,20 @@ def _image_groups(images: Path, groups: str | None) -> Any:
     return group_of
 
 
-def _choose_task(task: str | None, target: pd.Series, quiet: bool) -> str:
+def _choose_task(task: str | None, target: Any, quiet: bool) -> str:
     """Take the task that was asked for, or guess it and say so."""
     from windvane.data.target import infer_task
-    from windvane.errors import unknown_name_error
+    from windvane.errors import InputError, unknown_name_error
 
-    if task is None:
+    if task is None and target.ndim == 2:
+        found = {str(name): infer_task(target[name])[0] for name in target}
+        if len(set(found.values())) > 1:
+            each = ", ".join(f"{name}: {one}" for name, one in found.items())
+            raise InputError(f"The columns of --target are of two tasks ({each}). Allowed: one of them, or --task.")
+        task = next(iter(found.values()))
+        if not quiet:
+            typer.echo(f"windvane: {task} of {target.shape[1]} targets; --task says otherwise", err=True)
+    elif task is None:
         task, reason = infer_task(target)
         if not quiet:
             typer.echo(f"windvane: {task}, as the target has {reason}; --task says otherwise", err=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 Kind = Literal["binary", "multiclass", "regression"]
 
@@ -12,17 +12,37 @@ Kind = Literal["binary", "multiclass", "regression"]
 class Task:
     """A learning problem in numbers."""
 
-    kind: Kind
+    kind: Kind  # of each target
     n_rows: int  # of the training table
     n_columns: int
-    n_classes: int = 0  # 0 for regression
+    n_classes: int = 0  # 0 for regression, and for several targets
+    n_targets: int = 1  # more: several numbers, or several labels that are each there or not (kind "binary")
+    quantile: float | None = None  # of a number, what is predicted in place of the mean
 
     @property
     def is_classification(self) -> bool:
-        """Whether classes are predicted."""
-        return self.kind != "regression"
+        """Whether one class of several is predicted."""
+        return self.kind != "regression" and self.n_targets == 1
 
     @property
     def n_outputs(self) -> int:
-        """Columns of a prediction: one probability for each class, or one number."""
-        return self.n_classes if self.is_classification else 1
+        """Columns of a prediction: one probability for each class or label, or one number for each target."""
+        return self.n_classes if self.is_classification else self.n_targets
+
+    def prediction_shape(self, n_rows: int) -> tuple[int, ...]:
+        """Shape of a prediction: (n, k) probabilities, (n,) numbers, or (n, t) of several targets."""
+        return (n_rows, self.n_outputs) if self.is_classification or self.n_targets > 1 else (n_rows,)
+
+    def of_one_target(self) -> Task:
+        """Return the task of each of several targets."""
+        if self.n_targets == 1:
+            return self
+        return replace(self, n_targets=1, n_classes=0 if self.kind == "regression" else 2)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary that JSON can hold; `Task(**record)` reads it."""
+        record = asdict(self)
+        return {name: value for name, value in record.items() if (name, value) not in _OMITTED}
+
+
+_OMITTED = (("n_targets", 1), ("quantile", None))  # what records leave out

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.evaluation.metrics import Metric
+from windvane.evaluation.metrics import Metric, best_constant
 from windvane.runtime.columns.table import Floats
 
 
@@ -16,12 +16,12 @@ from windvane.runtime.columns.table import Floats
 class ConstantBaseline:
     """A constant prediction and its loss on the validation rows, each predicted by the training set of its fold."""
 
-    prediction: tuple[float, ...]  # of all training rows: frequencies of the k classes, or one number
+    prediction: tuple[float, ...]  # of all training rows: frequencies of the k classes, or a number a target
     loss: float
 
     @property
     def values(self) -> Floats:
-        """The prediction as `Predictions.constant_score` takes it, (k,) or ()."""
+        """The prediction as `Predictions.constant_score` takes it, (k,), (t,) or ()."""
         values = np.array(self.prediction)
         return values if len(values) > 1 else values[0]
 
@@ -37,10 +37,9 @@ class ConstantBaseline:
 
 def constant_prediction(
     target: NDArray[Any], n_classes: int, metric: Metric, weight: Floats | None = None
-) -> Floats:  # (k,) or ()
-    """Return the frequencies of the classes, or the mean (for mae the median) of the numbers."""
+) -> Floats:  # (k,) or (), of t targets (t,)
+    """Return the frequencies of the classes, or of numbers and labels what `best_constant` returns."""
     if n_classes:
         counts = np.bincount(target.astype(np.int64), weights=weight, minlength=n_classes)
         return np.asarray(counts / counts.sum())
-    numbers = target.astype(np.float64)
-    return np.asarray(np.median(numbers) if metric.name == "mae" else np.average(numbers, weights=weight))
+    return np.asarray(best_constant(target.astype(np.float64), metric, weight))

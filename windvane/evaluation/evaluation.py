@@ -28,6 +28,7 @@ from windvane.evaluation.evaluation_tables import EvaluationTables
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.evaluation.predictions import NEED_TWO_CLASSES, Predictions
 from windvane.runtime.columns.table import Floats, Integers
+from windvane.runtime.targets import Targets
 
 # The usual metrics of a task, by name.
 USUAL: dict[Kind, tuple[str, ...]] = {
@@ -40,6 +41,24 @@ USUAL: dict[Kind, tuple[str, ...]] = {
         "matthews_corrcoef",
     ),
     "regression": ("rmse", "mae", "median_absolute_error", "r2"),
+}
+# The same of several targets, and what is shown of each.
+OF_TARGETS: dict[Kind, tuple[str, ...]] = {
+    "binary": (
+        "roc_auc",
+        "average_precision",
+        "log_loss",
+        "accuracy",
+        "f1",
+        "f1_micro",
+        "f1_samples",
+        "subset_accuracy",
+    ),
+    "regression": ("relative_rmse", "relative_mae", "r2"),
+}
+OF_EACH_TARGET: dict[Kind, tuple[str, ...]] = {
+    "binary": ("roc_auc", "log_loss", "f1", "precision", "recall"),
+    "regression": ("rmse", "mae", "r2"),
 }
 N_WORST = 10
 N_LIFT_GROUPS = 10
@@ -83,13 +102,15 @@ class Evaluation(EvaluationTables):
         one, for more of whether the largest probability is right. None for regression.
     positive_class, threshold
         Of two classes; None otherwise.
+    targets
+        Of several targets, one row each: its name and the usual scores of it alone. None otherwise.
     """
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold: tables as lists of records, NaN as None."""
         single = ("metric", "task", "n_rows", "is_test", "positive_class", "threshold")
         found = {name: plain_value(getattr(self, name)) for name in single}
-        for name in ("metrics", "classes", "segments", "worst_rows", "lift", "calibration"):
+        for name in ("metrics", "classes", "segments", "worst_rows", "lift", "calibration", "targets"):
             table: pd.DataFrame | None = getattr(self, name)
             found[name] = None if table is None else records(table.reset_index() if name == "worst_rows" else table)
         if self.confusion is not None:
@@ -141,6 +162,7 @@ def evaluate(
     metrics: Any = None,
     segments: Mapping[str, Any] | None = None,
     columns: pd.DataFrame | None = None,
+    targets: Targets | None = None,
     n_worst: int = N_WORST,
     max_seconds: float = MAX_SECONDS,
     seed: int = 0,
@@ -148,7 +170,8 @@ def evaluate(
     """Evaluate predictions.
 
     `metric` is the run's, `metrics` more of them (names, scorers or `Metric`; None for the usual ones). `segments` maps
-    the name of a column to its n values, `columns` are those of the user's rows, to show the worst of them.
+    the name of a column to its n values, `columns` are those of the user's rows, to show the worst of them. `targets`
+    are those of a model that has several.
     """
     check_integer("n_worst", n_worst, 0)
     labels = np.array([]) if classes is None else classes
@@ -168,12 +191,24 @@ def evaluate(
         classes=class_table(predictions, labels) if is_class else None,
         confusion=_confusion_table(predictions, labels) if is_class else None,
         segments=segment_table(predictions, metric, segments or {}, positive, seed, max_seconds),
-        worst_rows=worst_rows(predictions, labels, n_worst, columns),
+        worst_rows=worst_rows(predictions, labels, n_worst, columns, targets),
         lift=None if positive is None else lift_table(predictions, positive),
         calibration=calibration_table(predictions, positive) if is_class else None,
         positive_class=None if positive is None else plain_value(labels[positive]),
         threshold=None if positive is None else threshold_of(predictions.ensemble, positive),
+        targets=None if targets is None else target_table(predictions, task, targets),
     )
+
+
+def target_table(predictions: Predictions, task: Task, targets: Targets) -> pd.DataFrame:
+    """Score each of several targets alone; of labels also the share of rows that have it."""
+    one, rows = task.of_one_target(), []
+    for j, name in enumerate(targets.titles):
+        part = predictions.of_target(j)
+        share = {"share": _mean(part.target, part.weight)} if targets.are_labels else {}
+        scores = {name: _score(part, get_metric(name, one)) for name in OF_EACH_TARGET[one.kind]}
+        rows.append({"target": name, **share, **scores})
+    return pd.DataFrame(rows)
 
 
 def class_table(predictions: Predictions, labels: NDArray[Any]) -> pd.DataFrame:
@@ -229,12 +264,19 @@ def outcome_and_probability(predictions: Predictions, positive: int | None) -> t
 
 
 def worst_rows(
-    predictions: Predictions, labels: NDArray[Any], n_worst: int, columns: pd.DataFrame | None = None
+    predictions: Predictions,
+    labels: NDArray[Any],
+    n_worst: int,
+    columns: pd.DataFrame | None = None,
+    targets: Targets | None = None,
 ) -> pd.DataFrame:
     """Return the rows with the largest loss, by position, with their columns if these are known."""
     target, prediction = predictions.target, predictions.prediction
     found: dict[str, Any]
-    if prediction.ndim == 2:
+    if targets is not None:
+        loss = _loss_of_rows(predictions, targets)
+        found = {"target": _as_texts(target, targets), "prediction": _as_texts(prediction, targets)}
+    elif prediction.ndim == 2:
         probability = prediction[np.arange(len(target)), target]  # (n,)
         loss = -np.log(np.clip(probability, 1e-15, 1.0))
         found = {"target": labels[target], "prediction": labels[predictions.labels], "probability": probability}
@@ -250,6 +292,23 @@ def worst_rows(
     taken = {name: name if name not in table else f"{name} (column)" for name in columns.columns}
     shown = columns.iloc[predictions.rows[worst]].rename(columns=taken).set_index(index)
     return pd.concat([table, shown], axis=1)
+
+
+def _loss_of_rows(predictions: Predictions, targets: Targets) -> Floats:  # (n,)
+    """Mean log loss of the labels, or absolute error of the numbers in standard deviations."""
+    target, prediction = predictions.target, predictions.prediction
+    if targets.are_labels:
+        return np.asarray(-np.log(np.clip(np.where(target == 1, prediction, 1 - prediction), 1e-15, 1.0)).mean(axis=1))
+    spread = target.std(axis=0)
+    return np.asarray((np.abs(prediction - target) / np.where(spread > 0, spread, 1.0)).mean(axis=1))
+
+
+def _as_texts(matrix: NDArray[Any], targets: Targets) -> NDArray[np.object_]:  # (n, t) -> (n,)
+    """Write the labels that are there, or the numbers, as one text for each row."""
+    if targets.are_labels:
+        titles = np.array(targets.titles, dtype=object)
+        return np.array([", ".join(titles[row]) for row in matrix > 0.5], dtype=object)
+    return np.array([", ".join(f"{value:.4g}" for value in row) for row in matrix.tolist()], dtype=object)
 
 
 def segment_table(
@@ -339,7 +398,7 @@ def _choose_metrics(
 ) -> list[Metric]:
     """Return the run's metric first, then the others, none twice."""
     if metrics is None:
-        given: Sequence[Any] = USUAL[task.kind]
+        given: Sequence[Any] = (USUAL if task.n_targets == 1 else OF_TARGETS)[task.kind]
     elif isinstance(metrics, str | Metric) or not isinstance(metrics, Sequence):
         given = [metrics]
     else:
@@ -348,7 +407,7 @@ def _choose_metrics(
     if metrics is None:
         if task.is_classification:
             found.append(replace(CALIBRATION_ERROR, positive=metric.positive))
-        elif (predictions.target > 0).all():
+        elif task.n_targets == 1 and (predictions.target > 0).all():
             found.append(get_metric("mean_absolute_percentage_error", task))
     return [one for i, one in enumerate(found) if one.name not in [earlier.name for earlier in found[:i]]]
 

@@ -24,6 +24,7 @@ def evaluation_page(evaluation: EvaluationTables) -> Page:
     named = [
         ("Metrics", [metrics_table(evaluation)]),
         ("Classes", class_tables(evaluation)),
+        ("Targets", target_tables(evaluation)),
         ("Segments", segment_tables(evaluation)),
         ("Probabilities", [side_by_side(*pictures)] if (pictures := figures(evaluation)) else []),
         ("Worst rows", worst_rows_table(evaluation)),
@@ -40,6 +41,7 @@ def evaluation_fragment(evaluation: EvaluationTables) -> Html:
         paragraph(headline(evaluation), "."),
         metrics_table(evaluation),
         *class_tables(evaluation),
+        *target_tables(evaluation),
         *segment_tables(evaluation),
         *worst_rows_table(evaluation),
     ]
@@ -76,6 +78,14 @@ def class_tables(evaluation: EvaluationTables) -> list[Html]:
         rest = table(header, rows[MAX_CLASSES:], label="Other classes")
         shown.append(details(f"The other {len(rows) - MAX_CLASSES:,} classes", rest))
     return shown
+
+
+def target_tables(evaluation: EvaluationTables) -> list[Html]:
+    """Scores of each of several targets alone."""
+    found = evaluation.targets
+    return (
+        [] if found is None else [table(list(found.columns), found.to_numpy().tolist(), label="Scores of each target")]
+    )
 
 
 def segment_tables(evaluation: EvaluationTables) -> list[Html]:

@@ -26,4 +26,5 @@ class EvaluationTables:
     lift: pd.DataFrame | None
     calibration: pd.DataFrame | None
     positive_class: Any = None
+    targets: pd.DataFrame | None = None
     threshold: float | None = None

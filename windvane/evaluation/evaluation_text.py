@@ -29,6 +29,11 @@ def evaluation_text(evaluation: EvaluationTables) -> str:
         more = len(classes) - len(rows)
         parts.append(text_table(["class", "precision", "recall", "f1", "rows", "auc"], rows))
         parts[-1] += f"\n... and {more} more classes" if more > 0 else ""
+    if evaluation.targets is not None:
+        columns = list(evaluation.targets.columns)
+        rows = [[row[0], *map(_short, row[1:])] for row in evaluation.targets.head(MAX_CLASSES).to_numpy().tolist()]
+        more = len(evaluation.targets) - len(rows)
+        parts.append(text_table(columns, rows) + (f"\n... and {more} more targets" if more > 0 else ""))
     for column, of_column in evaluation.segments.groupby("column", sort=False):
         rows = [
             [row["segment"], row["n"], _short(row["score"]), interval_text(row["low"], row["high"])]
@@ -52,6 +57,8 @@ def headline(evaluation: EvaluationTables) -> str:
     text = f"{evaluation.n_rows:,} rows"
     if evaluation.classes is not None:
         text += f", {len(evaluation.classes)} classes"
+    if evaluation.targets is not None:
+        text += f", {len(evaluation.targets)} {'targets' if evaluation.task == 'regression' else 'labels'}"
     if evaluation.positive_class is not None:
         text += f"; the positive one is {evaluation.positive_class!r}, predicted above {evaluation.threshold:.4g}"
     return text

@@ -96,6 +96,31 @@ def brier_score(y_true: Codes, y_pred: Floats, sample_weight: Floats | None = No
     return _mean(np.square(y_pred).sum(axis=1) + 1.0 - 2.0 * true, sample_weight)
 
 
+def subset_accuracy(y_true: Codes, y_pred: Floats, sample_weight: Floats | None = None) -> float:
+    """Share of rows all of whose labels are right; probabilities of t labels, shape (n, t)."""
+    return _mean((y_true == (y_pred > 0.5)).all(axis=1), sample_weight)
+
+
+def hamming_loss(y_true: Codes, y_pred: Floats, sample_weight: Floats | None = None) -> float:
+    """Share of wrong labels; probabilities of t labels, shape (n, t)."""
+    return _mean((y_true != (y_pred > 0.5)).mean(axis=1), sample_weight)
+
+
+def f1_micro(y_true: Codes, y_pred: Floats, sample_weight: Floats | None = None) -> float:
+    """F1 of all labels together; probabilities of t labels, shape (n, t)."""
+    weight = np.ones(len(y_true)) if sample_weight is None else sample_weight
+    found = y_pred > 0.5
+    both = float(weight @ (y_true.sum(axis=1) + found.sum(axis=1)))
+    return 2 * float(weight @ (y_true * found).sum(axis=1)) / both if both > 0 else 0.0
+
+
+def f1_samples(y_true: Codes, y_pred: Floats, sample_weight: Floats | None = None) -> float:
+    """Mean over the rows of the F1 of their labels, 0 without any; probabilities of t labels, shape (n, t)."""
+    found = y_pred > 0.5
+    both = y_true.sum(axis=1) + found.sum(axis=1)
+    return _mean(2 * (y_true * found).sum(axis=1) / np.where(both > 0, both, 1), sample_weight)
+
+
 def mean_squared_error(y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None) -> float:
     """Mean squared difference."""
     return _mean(np.square(y_true - y_pred), sample_weight)
@@ -109,6 +134,12 @@ def root_mean_squared_error(y_true: Floats, y_pred: Floats, sample_weight: Float
 def mean_absolute_error(y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None) -> float:
     """Mean absolute difference."""
     return _mean(np.abs(y_true - y_pred), sample_weight)
+
+
+def pinball_loss(y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None, *, level: float = 0.5) -> float:
+    """Mean of level x shortfall and (1 - level) x excess, which the quantile of this level makes least."""
+    difference = y_true - y_pred
+    return _mean(np.maximum(level * difference, (level - 1) * difference), sample_weight)
 
 
 def r2(y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -26,16 +27,21 @@ from windvane.evaluation.metric_functions import (
     brier_score,
     f1,
     f1_macro,
+    f1_micro,
+    f1_samples,
     f1_weighted,
+    hamming_loss,
     log_loss,
     matthews_corrcoef,
     mean_absolute_error,
     mean_squared_error,
+    pinball_loss,
     precision,
     r2,
     recall,
     roc_auc,
     root_mean_squared_error,
+    subset_accuracy,
 )
 from windvane.runtime.columns.table import Floats
 
@@ -139,6 +145,8 @@ class Metric:
             return self._direction(float(self.function(target, answer, **arguments)))
         try:
             value = self.function(target, answer, **arguments)
+        except MetricError:  # of one of several targets
+            raise
         except Exception as error:
             raise MetricError(f"The metric {self.name!r} raised {type(error).__name__}: {error}") from error
         try:
@@ -202,6 +210,18 @@ REGRESSION = {
         _named_metric("r2", r2, "values"),
     )
 }
+# Of several labels, where what counts is not a mean over the labels.
+MULTILABEL = {
+    metric.name: metric
+    for metric in (
+        _named_metric("subset_accuracy", subset_accuracy, "values"),
+        _named_metric("f1_micro", f1_micro, "values"),
+        _named_metric("f1_samples", f1_samples, "values"),
+        _named_metric("hamming_loss", hamming_loss, "values", error=True),
+    )
+}
+RELATIVE = "relative_"  # of several numbers: each target's error by that of the best constant
+_PINBALL = re.compile(r"(?:pinball|quantile)_(0?\.\d+)")
 # Metrics that would be others with the other class as positive.
 ONE_SIDED = (
     *("f1", "average_precision", "precision", "recall", "jaccard"),
@@ -237,8 +257,11 @@ def get_metric(metric: Any, task: Task, classes: NDArray[Any] | None = None, pos
     `positive` is the code of the positive one of two classes; None for the second one.
 
     "auto" is roc_auc for two classes, log_loss for more and rmse for numbers. roc_auc and average_precision of more
-    than two classes are the mean over the classes, each against the rest.
+    than two classes are the mean over the classes, each against the rest. The metric of several targets is the mean
+    over the targets; windvane's and scikit-learn's errors of numbers are divided by those of the best constant first.
     """
+    if task.n_targets > 1:
+        return _of_targets(metric, task)
     positive = (1 if positive is None else positive) if task.kind == "binary" else None
     if isinstance(metric, str):
         found = _named(metric, task)
@@ -259,6 +282,79 @@ def get_metric(metric: Any, task: Task, classes: NDArray[Any] | None = None, pos
     return found
 
 
+def _of_targets(metric: Any, task: Task) -> Metric:
+    """Return the mean of a metric over several targets."""
+    are_labels = task.kind != "regression"
+    if isinstance(metric, Metric) and (isinstance(metric.function, MeanOverTargets) or metric.name in MULTILABEL):
+        return metric
+    if isinstance(metric, str):
+        if are_labels and metric in MULTILABEL:
+            return MULTILABEL[metric]
+        metric = "f1" if are_labels and metric == "f1_macro" else metric.removeprefix(RELATIVE)
+    one = get_metric(metric, task.of_one_target())
+    is_relative = not are_labels and not one.own and not one.greater_is_better
+    return Metric(
+        RELATIVE * is_relative + one.name,
+        MeanOverTargets(one, are_labels, is_relative),
+        "values",
+        one.greater_is_better,
+        own=one.own,
+    )
+
+
+@dataclass(frozen=True)
+class MeanOverTargets:
+    """The mean of a metric over t targets: numbers, or probabilities of labels, both of shape (n, t)."""
+
+    metric: Metric  # of one target
+    are_labels: bool
+    is_relative: bool  # whether each error is divided by that of the best constant
+
+    def __call__(self, y_true: NDArray[Any], y_pred: Floats, sample_weight: Floats | None = None) -> float:
+        losses = [self.loss_of_one(true, found, sample_weight) for true, found in zip(y_true.T, y_pred.T, strict=True)]
+        return self.metric.score(float(np.mean(losses)))
+
+    def loss_of_one(self, true: NDArray[Any], found: Floats, weight: Floats | None = None) -> float:
+        """Loss of one target, both arrays of shape (n,)."""
+        loss = self.metric.loss(true, two_columns(found) if self.are_labels else found, weight)
+        if not self.is_relative:
+            return loss
+        constant = np.full(len(true), best_constant(true, self.metric, weight))
+        reference = self.metric.loss(true, constant, weight)
+        return loss / reference if reference > 0 else float(loss > 0)
+
+
+def two_columns(probability: Floats) -> Floats:  # (n,) -> (n, 2)
+    """Turn the probabilities that a label is there into those of the two classes."""
+    return np.column_stack([1.0 - probability, probability])
+
+
+def best_constant(numbers: NDArray[Any], metric: Metric, weight: Floats | None = None) -> Any:  # (n,) or (n, t)
+    """Return the mean, for mae the median and for a pinball loss the quantile, of each target."""
+    if isinstance(metric.function, MeanOverTargets):
+        metric = metric.function.metric
+    if metric.name == "mae":
+        return np.median(numbers, axis=0)
+    level = quantile_level(metric)
+    return np.average(numbers, axis=0, weights=weight) if level is None else np.quantile(numbers, level, axis=0)
+
+
+@dataclass(frozen=True)
+class Pinball:
+    """The pinball loss of a quantile; the quantile itself has the least."""
+
+    level: float
+
+    def __call__(self, y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None) -> float:
+        return pinball_loss(y_true, y_pred, sample_weight, level=self.level)
+
+
+def quantile_level(metric: Metric) -> float | None:
+    """Return the level of the quantile that a metric rewards; None for every other metric."""
+    function = metric.function.metric.function if isinstance(metric.function, MeanOverTargets) else metric.function
+    return function.level if isinstance(function, Pinball) else None
+
+
 def _named(given: str, task: Task) -> Metric:
     auto = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
     name = auto[task.kind] if given == "auto" else ALIASES.get(given, given)
@@ -267,6 +363,8 @@ def _named(given: str, task: Task) -> Metric:
         raise InputError(f"metric={given!r} is for two classes, but there are {task.n_classes}. Use {BINARY[name]!r}.")
     if name in own:
         return own[name]
+    if own is REGRESSION and name.partition("_")[0] in ("pinball", "quantile"):
+        return _pinball(given)
     scorers = _scorers(task.is_classification)
     key = name if name in scorers else f"neg_{name}"
     if key in scorers:
@@ -275,6 +373,17 @@ def _named(given: str, task: Task) -> Metric:
     if name in others or not {name, f"neg_{name}"}.isdisjoint(_scorers(not task.is_classification)):
         raise InputError(f"metric={given!r} is not for {task.kind} tasks. Allowed: {', '.join(allowed)}.")
     raise unknown_name_error("metric", given, allowed)
+
+
+def _pinball(given: str) -> Metric:
+    found = _PINBALL.fullmatch(given)
+    level = 0.0 if found is None else float(found[1])
+    if not 0 < level < 1:
+        raise InputError(
+            f"metric={given!r} names no quantile. Allowed: pinball_ and a level above 0 and below 1, as in "
+            "'pinball_0.9'."
+        )
+    return _named_metric(f"pinball_{level:g}", Pinball(level), "values", error=True)
 
 
 def _scorers(classification: bool) -> dict[str, Any]:

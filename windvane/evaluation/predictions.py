@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.data.rows import order_notes, take_rows
-from windvane.data.target import counted_rows, encode_target
+from windvane.data.target import counted_rows
+from windvane.data.targets import encode_as_trained
 from windvane.errors import InputError, MetricError
 from windvane.evaluation.bootstrap import bootstrap
-from windvane.evaluation.metrics import Metric
+from windvane.evaluation.metrics import Metric, two_columns
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.runtime.ensemble import Ensemble
+from windvane.runtime.targets import Targets
 
 INTERVAL_RESAMPLES, MIN_INTERVAL_RESAMPLES = 200, 60
 MAX_INTERVAL_SECONDS = 2.0
@@ -36,6 +38,8 @@ class FittedEnsemble(Protocol):
     def classes(self) -> NDArray[Any] | None: ...
     @property
     def ensemble(self) -> Ensemble: ...
+    @property
+    def targets(self) -> Targets | None: ...
     def table(self, X: Any, owner: str = "the model") -> Table: ...
     def predict_raw(self, table: Table) -> Floats: ...
 
@@ -46,8 +50,8 @@ class Predictions:
 
     table: Table  # holds the rows at the positions `rows`
     rows: Integers  # (n,)
-    target: NDArray[Any]  # class codes or numbers, (n,)
-    prediction: Floats  # probabilities, (n, k), or numbers, (n,)
+    target: NDArray[Any]  # class codes or numbers, (n,), or several targets, (n, t)
+    prediction: Floats  # probabilities, (n, k), or numbers, (n,), or of several targets, (n, t)
     weight: Floats | None = None  # (n,)
     fold: Integers | None = None  # whose models did not train on the row, (n,); None for a test set
     ensemble: Ensemble | None = None  # whose threshold, weights or costs choose the labels; None: the most probable
@@ -63,7 +67,7 @@ class Predictions:
         weight, rows = counted_rows(sample_weight, table.n_rows)
         if rows is not None:
             y = take_rows(y, rows, table.n_rows, "y")
-        target, _ = encode_target(y, "regression" if model.classes is None else "classification", classes=model.classes)
+        target = encode_as_trained(y, model.classes, model.targets)
         if rows is None and table.n_rows != len(target):
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
         if rows is None:
@@ -141,6 +145,12 @@ class Predictions:
         """Score of one prediction for all rows, as `windvane.evaluation.baseline.constant_prediction` returns it."""
         repeated = np.broadcast_to(constant, self.prediction.shape)
         return metric.score(metric.loss(self.target, np.ascontiguousarray(repeated), self.weight))
+
+    def of_target(self, target: int) -> Self:
+        """The predictions of one of several targets: of a label, the probabilities of both classes."""
+        true, found = self.target[:, target], self.prediction[:, target]
+        are_labels = true.dtype.kind in "iu"
+        return replace(self, target=true, prediction=two_columns(found) if are_labels else found, ensemble=None)
 
     def take(self, rows: Integers) -> Self:
         """The rows at some positions."""

@@ -26,6 +26,7 @@ from windvane.errors import InputError, ModelFileError
 from windvane.models import TABLE_FAMILIES
 from windvane.persistence import Predictor, write_model
 from windvane.runtime.models.fitted import FittedModel
+from windvane.runtime.models.multi_target import models_of
 from windvane.runtime.models.sklearn_estimator import read_estimator
 from windvane.version import VERSION
 
@@ -80,12 +81,13 @@ def program_text(template: str) -> str:
 
 def _check_exportable(predictor: Predictor) -> None:
     for member, models, folders in zip(predictor.ensemble.members, predictor.models, predictor.folders, strict=True):
-        if not all(isinstance(model, FittedModel) for model in models):
+        parts = [part for model, folder in zip(models, folders, strict=True) for part in models_of(model, folder)]
+        if not all(isinstance(model, FittedModel) for model, _ in parts):
             raise InputError(
                 f"The ensemble holds {member.family!r}, which export does not know how to write. "
                 f"Allowed: {', '.join(TABLE_FAMILIES)}. Give these as families=[...] to fit, or use save and load."
             )
-        for model, folder in zip(models, folders, strict=True):
+        for model, folder in parts:
             if getattr(model, "kind", "") == "sklearn":
                 try:
                     read_estimator(folder / "model.skops")
@@ -97,7 +99,12 @@ def _check_exportable(predictor: Predictor) -> None:
 
 
 def _write_texts(predictor: Predictor, making: Path) -> None:
-    kinds = {getattr(model, "kind", "") for models in predictor.models for model in models}
+    kinds = {
+        getattr(part, "kind", "")
+        for models, folders in zip(predictor.models, predictor.folders, strict=True)
+        for model, folder in zip(models, folders, strict=True)
+        for part, _ in models_of(model, folder)
+    }
     names = {"numpy", "pandas", "scipy", *(name for kind in kinds for name in _PACKAGES.get(kind, ()))}
     if any(column.kind == "text" for column in predictor.schema.columns):
         names.add("scikit-learn")
@@ -107,13 +114,20 @@ def _write_texts(predictor: Predictor, making: Path) -> None:
     used = [column for column in predictor.schema.columns if column.kind != "dropped"]
     columns = [f"{column.name} ({column.kind})" for column in used] or [f"{predictor.schema.n_sparse} numbers"]
     more = f" and {len(columns) - _MOST_LISTED} more in manifest.json" if len(columns) > _MOST_LISTED else ""
+    options, functions, what = "    # --interval 0.9 for intervals", "predict, predict_interval", "a number"
+    if predictor.targets is not None:
+        are_labels = predictor.targets.are_labels
+        options, functions = ("    # --proba", "predict, predict_proba") if are_labels else ("", "predict")
+        titles = predictor.targets.titles
+        what = f"the {len(titles)} {'labels' if are_labels else 'numbers'} {', '.join(titles)}"
+    elif classes is not None:
+        options, functions = "    # --proba, --set 0.9 for sets of classes", "predict, predict_proba, predict_set"
+        what = f"one of {len(classes)} classes"
     text = _README.format(
         version=VERSION,
-        options="    # --interval 0.9 for intervals"
-        if classes is None
-        else "    # --proba, --set 0.9 for sets of classes",
-        names="predict, predict_interval" if classes is None else "predict, predict_proba, predict_set",
-        what="a number" if classes is None else f"one of {len(classes)} classes",
+        options=options,
+        names=functions,
+        what=what,
         columns=", ".join(columns[:_MOST_LISTED]) + more,
     )
     (making / "README.txt").write_text(text, encoding="utf-8")

@@ -50,13 +50,13 @@ def predict_file(options: argparse.Namespace) -> None:
     """Print the predictions of a CSV file; rows that cannot be predicted have an error instead."""
     rows = import_runtime("rows_to_predict")
     model = load_model()
-    if options.proba and model.classes is None:
+    if options.proba and not model.has_probabilities:
         raise import_runtime("errors").InputError("--proba is for classes, but a number is predicted.")
 
-    def predict_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    def predict_frame(frame: pd.DataFrame) -> Any:
         if options.proba:
-            return pd.DataFrame(predict_proba(frame), columns=[str(label) for label in model.classes])
-        found = pd.DataFrame({"prediction": predict(frame)})
+            return model.probability_columns(frame)
+        found = model.prediction_columns(frame)
         if options.interval is not None:
             found["lower"], found["upper"] = predict_interval(frame, options.interval).T
         if options.set is not None:

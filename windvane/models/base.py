@@ -51,7 +51,7 @@ class DataSplit:
     table
         The columns.
     target
-        Class codes 0 .. n_classes - 1 as int64, or float64 numbers; shape (n,).
+        Class codes 0 .. n_classes - 1 as int64, or float64 numbers; shape (n,), of several targets (n, t).
     weight
         Float64 weights of shape (n,), or None where all count the same.
     """
@@ -72,12 +72,16 @@ class TrainingContext:
     n_bagged_models
         Models of the same configuration whose predictions are averaged, this one included. Where a model is an
         average itself, it may then leave some of its parts out.
+    encodings
+        Encoders by their settings with the encoded training rows, which the models of several targets share; None for
+        one target.
     """
 
     task: Task
     seed: int
     threads: int = 1
     n_bagged_models: int = 1
+    encodings: dict[Any, Any] | None = None
 
 
 class Model(Protocol):

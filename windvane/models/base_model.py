@@ -19,7 +19,7 @@ from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.early_stopping import EarlyStopping
 from windvane.models.encoding import EncoderSettings, balance_class_weights, encoder_settings, fit_encoder
 from windvane.models.search_space import fill_defaults
-from windvane.models.target_scaler import TargetScaler
+from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.models import load_model
@@ -138,11 +138,12 @@ class BaseFamily:
     name: str
     kind: ClassVar[str]  # of the fitted models
     scales_target: ClassVar[bool] = True  # in a regression
+    predicts_quantiles: ClassVar[bool] = False  # where a task asks for one in place of the mean
     steps: ClassVar[tuple[int, ...]] = (1,)  # totals of iterations of the checkpoints
 
     def supports(self, task: Task, table: Table) -> bool:
-        """Every task and table."""
-        return True
+        """Every table, and every task but quantiles, which few families learn."""
+        return task.quantile is None or self.predicts_quantiles
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Return the hyperparameters by name."""
@@ -169,7 +170,8 @@ class BaseFamily:
         config = fill_defaults(config, self.search_space(task))
         if checkpoint is not None and read_json(checkpoint / "training.json").get("finished") is True:
             return FinishedModel(checkpoint, self.load(checkpoint, context), context)
-        encoder, features = fit_encoder(self.encoding(config, train.table), train.table, train.target, task)
+        settings = self.encoding(config, train.table)
+        encoder, features = fit_encoder(settings, train.table, train.target, task, context.encodings)
         scaler = TargetScaler.of(train.target, train.weight, task) if self.scales_target else TargetScaler()
         model = self._new_model(encoder, scaler, context)
         if checkpoint is not None:

@@ -17,7 +17,7 @@ from windvane.runtime.output import Output
 
 
 class Constant:
-    """Frequencies of the classes, or the mean; kept as a linear model without coefficients."""
+    """Frequencies of the classes, the mean, or a quantile; kept as a linear model without coefficients."""
 
     name = "constant"
 
@@ -61,8 +61,10 @@ class ConstantModel:
         encoder = Encoder(steps, arrays, table.n_numbers, table.cardinalities)
         n_features = max(1, table.n_numbers + (0 if table.sparse is None else table.sparse.shape[1]))
         if not task.is_classification:
-            mean = float(np.average(train.target, weights=train.weight))
-            output, intercept = Output(0, mean=mean), np.zeros(1)
+            constant = float(np.average(train.target, weights=train.weight))
+            if task.quantile is not None:
+                constant = float(np.quantile(train.target, task.quantile))
+            output, intercept = Output(0, mean=constant), np.zeros(1)
         else:
             counts = np.bincount(train.target, weights=train.weight, minlength=task.n_classes)
             classes = np.flatnonzero(counts)

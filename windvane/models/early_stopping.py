@@ -9,7 +9,7 @@ import numpy as np
 
 from windvane.data.task import Task
 from windvane.models.base import DataSplit
-from windvane.models.target_scaler import TargetScaler
+from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.table import Floats
 
 _SMALLEST = 1e-15  # probability
@@ -44,9 +44,12 @@ class EarlyStopping:
 
 
 def validation_loss(found: Floats, validation: DataSplit, task: Task, target_scaler: TargetScaler) -> float:
-    """Return what early stopping watches: the mean log loss, or the mean squared error in the units of training."""
+    """Return what early stopping watches: the log loss, or in the units of training the squared or pinball loss."""
     if task.is_classification:
         losses = -np.log(np.maximum(found[np.arange(len(found)), validation.target], _SMALLEST))
+    elif task.quantile is not None:
+        short = (validation.target - found) / (target_scaler.scale or 1.0)
+        losses = np.maximum(task.quantile * short, (task.quantile - 1) * short)
     else:
         losses = ((found - validation.target) / (target_scaler.scale or 1.0)) ** 2
     return float(np.average(losses, weights=validation.weight))

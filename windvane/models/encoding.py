@@ -121,16 +121,34 @@ class FittedTransformers:
     sparse: MaxAbsScaler | None
 
 
-def fit_encoder(settings: EncoderSettings, table: Table, target: NDArray[Any], task: Task) -> tuple[Encoder, Encoded]:
+def fit_encoder(
+    settings: EncoderSettings,
+    table: Table,
+    target: NDArray[Any],
+    task: Task,
+    shared: dict[Any, Any] | None = None,
+) -> tuple[Encoder, Encoded]:
     """Learn an encoder from a training set and encode the set: float64, shape (n, q), dense or CSR.
 
-    Target means of the training rows are cross-fitted: a row never sees its own target.
+    Target means of the training rows are cross-fitted: a row never sees its own target. `shared` keeps what does not
+    depend on the target, for other targets of the same rows.
     """
+    if shared is not None and not _reads_target(settings, table):
+        if settings not in shared:
+            shared[settings] = fit_encoder(settings, table, target, task)
+        found: tuple[Encoder, Encoded] = shared[settings]
+        return found
     generated: GeneratedFeatures | None = None
     if settings.generated:
         generated, table = fit_generated(table, target, task, seed=0)
     fitted, encoded = fit_transformers(settings, table, target, task)
     return describe_transformers(fitted, generated, table), encoded
+
+
+def _reads_target(settings: EncoderSettings, table: Table) -> bool:
+    """Whether an encoding depends on the target: generated features do, and target means of large categories."""
+    most = max(settings.native_max, settings.onehot_max or -1)
+    return settings.generated or (settings.large == "target" and any(k > most for k in table.cardinalities))
 
 
 def fit_transformers(

@@ -19,7 +19,7 @@ from windvane.models.encoding import (
     class_weight_space,
     preprocessing_space,
 )
-from windvane.models.target_scaler import TargetScaler
+from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Floats
 from windvane.runtime.models.fitted import FittedModel

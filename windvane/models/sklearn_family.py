@@ -24,7 +24,7 @@ from windvane.models.encoding import (
     encoder_settings,
     preprocessing_space,
 )
-from windvane.models.target_scaler import TargetScaler
+from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoder
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.models.fitted import Fitted, FittedModel
@@ -135,6 +135,8 @@ class SklearnFamily(BaseFamily):
         """Whether there is an estimator for the task that takes such a table."""
         if (self._classifier if task.is_classification else self._regressor) is None:
             return False
+        if task.quantile is not None and "quantile" not in self.create_estimator(task).get_params():
+            return False
         if table.sparse is not None and not takes_sparse(self.create_estimator(task)):
             return False
         return self._supports is None or self._supports(task, table)
@@ -170,11 +172,15 @@ class SklearnFamily(BaseFamily):
         return model
 
     def create_estimator(self, task: Task) -> Estimator:
-        """Make a new, unfitted estimator for a task."""
+        """Make a new, unfitted estimator for a task; of a quantile by its parameters ``quantile`` and ``loss``."""
         from sklearn.base import clone
 
         given = self._classifier if task.is_classification else self._regressor
-        return clone(given) if hasattr(given, "get_params") and not isinstance(given, type) else given()  # type: ignore[misc]
+        made = clone(given) if hasattr(given, "get_params") and not isinstance(given, type) else given()  # type: ignore[misc]
+        if task.quantile is not None:
+            wanted = {"quantile": task.quantile, "loss": "quantile"}
+            made.set_params(**{name: value for name, value in wanted.items() if name in made.get_params()})
+        return made
 
     def trusted_types(self, task: Task) -> list[str]:
         """Names of the types that a file may hold, beside those that are always trusted: from this code alone."""

@@ -64,9 +64,9 @@ def _describe(data: ReportData) -> Description:
     schema, labels, problem = data.schema, data.labels, data.problem
     if problem is None:
         return Description(data.task.n_rows, schema, labels)
-    columns, table, target = matrix_columns(schema), problem.table, problem.target
-    scores = single_column_scores(table, target, problem.task.n_classes, columns, SEED)
-    ids = find_identifiers(schema, table)
+    columns, table, ids = matrix_columns(schema), problem.table, find_identifiers(schema, problem.table)
+    target = problem.target if problem.task.n_targets == 1 else None
+    scores = {} if target is None else single_column_scores(table, target, problem.task.n_classes, columns, SEED)
     issues = find_data_issues(table, schema, target, scores, labels, ids=ids)
     description = Description(data.task.n_rows, schema, labels, target, issues, column_scores=scores)
     return description if data.other_rows is None else description.compare(table, data.other_rows, ids)
@@ -115,6 +115,7 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
         data.metric,
         data.task,
         data.predictor.classes,
+        targets=data.predictor.targets,
         max_seconds=MAX_INTERVAL_SECONDS,
         seed=SEED,
     )
@@ -125,6 +126,8 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
         sections = [evaluated, classification_section(figures, predictions, data.labels, positive)]
         if data.predictor.images is not None:
             return [*sections, *_images_sections(data, predictions)]
+    elif data.task.n_targets > 1:
+        sections = [evaluated]
     else:
         sections = [evaluated, regression_section(regression_figures(predictions, SEED), predictions)]
     columns = {name: column for name, column in encoded_columns(data.schema).items() if column.is_read}
@@ -138,7 +141,7 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
     )
     if importance is not None:
         sections.append(importance_section(importance, predictions, data.metric_title))
-    if data.problem is not None and data.schema.columns:
+    if data.problem is not None and data.schema.columns and data.task.n_targets == 1:
         some = predictions.table.take(predictions.rows)
         found = explain_sample(data.predictor, some, data.problem.table, SEED)
         sections.append(explanation_section(found, describe_rows(predictions).partition(" (")[0]))
@@ -155,7 +158,7 @@ def _images_sections(data: ReportData, predictions: Predictions) -> list[Section
 
 
 def _use_section(data: ReportData) -> Section:
-    probabilities = "\nmodel.predict_proba(X)" if data.task.is_classification else ""
+    probabilities = "\nmodel.predict_proba(X)" if data.predictor.has_probabilities else ""
     run = data.directory.root.absolute() if data.directory is not None and data.is_permanent else None
     lines = f"from windvane import load\n\nmodel = load({str(run or 'model')!r})\nmodel.predict(X){probabilities}"
     content = [code(lines)]

@@ -17,6 +17,7 @@ from windvane.data.column_types import doubts, dropped_notes, infer_schema, leav
 from windvane.data.files import Frame, to_frame
 from windvane.data.rows import order_notes
 from windvane.data.target import TaskType, encode_target, infer_task
+from windvane.data.targets import are_several
 from windvane.errors import InputError
 from windvane.evaluation.columns.identifiers import find_identifiers
 from windvane.evaluation.columns.importance import matrix_columns
@@ -177,6 +178,8 @@ def describe(
     target: NDArray[Any] | None = None
     n_classes = 0
     if y is not None:
+        if are_several(y):
+            raise InputError("y has several targets, but describe is for one. Allowed: one of its columns, or None.")
         frame, values, gone = _with_target(frame, y)
         notes += gone
         if task is None:

@@ -19,6 +19,7 @@ from windvane.evaluation.evaluation_page import (
     class_tables,
     figures,
     metrics_table,
+    target_tables,
     threshold_figures,
     worst_rows_table,
 )
@@ -73,6 +74,10 @@ def headline(data: ReportData, scores: HeadlineScores) -> list[Html]:
     entries.append((f"Validation {data.metric_title}", number(scores.validation), remark))
     if scores.constant is not None:
         target = "class frequencies" if task.is_classification else "median" if metric.name == "mae" else "mean"
+        if task.n_targets > 1:
+            target = "of each target its best constant"
+        elif task.quantile is not None:
+            target = f"quantile {task.quantile:g}"
         entries.append(("Constant prediction", number(scores.constant), f"{target} of the training target"))
     if data.predictor.images is None:
         entries.append(("Data", f"{task.n_rows:,} x {len(data.schema.feature_names):,}", "rows x columns"))
@@ -81,6 +86,8 @@ def headline(data: ReportData, scores: HeadlineScores) -> list[Html]:
     n_members = len(data.ensemble.members)
     entries.append(("Ensemble", f"{n_members} member{'s' * (n_members != 1)}", "models that predict together"))
     kind = "Regression" if task.kind == "regression" else f"Classification, {task.n_classes:,} classes"
+    if task.n_targets > 1:
+        kind = f"{'Regression' if task.kind == 'regression' else 'Classification'}, {task.n_targets:,} targets"
     content = [paragraph(f"{kind}, evaluated by {data.metric_title}."), metric_cards(entries)]
     if scores.test is None:
         hint = "There is no unbiased score yet. Pass rows that the search did not see: "
@@ -101,7 +108,7 @@ def evaluation_section(evaluation: Evaluation, predictions: Predictions, tuning:
     pictures = figures(evaluation)
     if tuning is not None and tuning.curve is not None and tuning.threshold is not None:
         pictures += threshold_figures(tuning.curve, tuning.threshold, tuning.reason)
-    content = [paragraph(text), metrics_table(evaluation), *class_tables(evaluation)]
+    content = [paragraph(text), metrics_table(evaluation), *class_tables(evaluation), *target_tables(evaluation)]
     content += [side_by_side(*pictures)] if pictures else []
     worst = worst_rows_table(evaluation)
     content += [details("The rows that are predicted worst", *worst)] if worst else []

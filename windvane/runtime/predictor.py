@@ -19,9 +19,11 @@ from .conformal import FILE, ClassSets, Intervals, Masks, Uncertainty, check_cov
 from .ensemble import Ensemble
 from .errors import InputError, ModelFileError
 from .labels import labels_from_json
-from .models import load_model
+from .models import load_models
 from .models.fitted import Fitted, FittedModel
+from .models.multi_target import models_of
 from .serialization import check_files, read_sealed, reading
+from .targets import Targets
 
 # A prediction is cut into pieces of this many rows, so that memory does not grow with the table.
 CHUNK_ROWS = 50_000
@@ -39,14 +41,21 @@ class EnsemblePredictor:
     """The models of an ensemble with everything that a prediction needs."""
 
     schema: Schema
-    classes: NDArray[Any] | None  # labels in the order of the probabilities; None for a number
+    classes: NDArray[Any] | None  # labels in the order of the probabilities; None for numbers and several targets
     ensemble: Ensemble
     models: Sequence[Sequence[Fitted]]  # for each member those of its folds, whose predictions are averaged
     threads: int = 1  # how many models predict at once, on more than a few rows
     uncertainty: Uncertainty | None = None  # of a number its intervals, else sets of classes
+    targets: Targets | None = None  # several of them; None for one
+
+    def raw_shape(self, n_rows: int) -> tuple[int, ...]:
+        """Return the shape of `predict_raw`."""
+        if self.targets is not None:
+            return n_rows, len(self.targets)
+        return (n_rows,) if self.classes is None else (n_rows, len(self.classes))
 
     def predict_raw(self, table: Table) -> Floats:
-        """Blend the members: probabilities of shape (n, n_classes), or numbers of shape (n,)."""
+        """Blend the members: probabilities of shape (n, n_classes), numbers (n,), or several targets (n, t)."""
         blend = self.blend(table)
         return blend if self.classes is None else self.ensemble.calibrate(blend)
 
@@ -55,9 +64,9 @@ class EnsemblePredictor:
         if table.n_rows > CHUNK_ROWS:
             pieces = np.array_split(np.arange(table.n_rows), -(-table.n_rows // CHUNK_ROWS))
             return np.concatenate([self.blend(table.take(rows)) for rows in pieces])
-        blend = np.zeros(table.n_rows if self.classes is None else (table.n_rows, len(self.classes)))
+        blend = np.zeros(self.raw_shape(table.n_rows))
         shares = [
-            (member.weight / len(folds), model)
+            (member.shares / len(folds), model)
             for member, folds in zip(self.ensemble.members, self.models, strict=True)
             for model in folds
         ]
@@ -75,23 +84,50 @@ class EnsemblePredictor:
         """Return the codes of the predicted classes, shape (n,), by the ensemble's threshold, weights or costs."""
         return np.asarray(self.ensemble.decision_values(probabilities).argmax(axis=1))
 
-    def predict_table(self, table: Table) -> NDArray[Any]:
-        """Predict labels or numbers; shape (n,)."""
+    def predict_table(self, table: Table) -> Any:
+        """Predict labels or numbers, shape (n,), or several targets in the form that they had in training."""
         raw = self.predict_raw(table)
+        if self.targets is not None:
+            return self.targets.decide(raw)
         return raw if self.classes is None else np.asarray(self.classes[self.decide(raw)])
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def prediction_columns(self, X: Any) -> pd.DataFrame:
+        """Predict a table for a file: the column "prediction", or one for each of several targets."""
+        if self.targets is None:
+            return pd.DataFrame({"prediction": self.predict(X)})
+        return self.targets.columns(self.predict_raw(self.schema.transform(as_frame(self.schema.one_row(X)))))
+
+    def probability_columns(self, X: Any) -> pd.DataFrame:
+        """Predict a table of probabilities with a column for each class, or for each of several labels."""
+        names = [] if self.classes is None else [str(label) for label in self.classes.tolist()]
+        return pd.DataFrame(self.predict_proba(X), columns=names if self.targets is None else self.targets.titles)
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether probabilities of classes or labels are predicted, and not numbers."""
+        return self.classes is not None if self.targets is None else self.targets.are_labels
+
+    def predict(self, X: Any) -> Any:
         """Predict the rows of a DataFrame, an array or a sparse matrix: labels or numbers."""
         return self.predict_table(self.schema.transform(as_frame(self.schema.one_row(X))))
 
     def predict_proba(self, X: Any) -> Floats:
-        """Predict probabilities, columns in the order of `classes`."""
-        if self.classes is None:
+        """Predict probabilities, columns in the order of `classes`, or of several labels."""
+        if not self.has_probabilities:
             raise TypeError("the model predicts a number, which has no probabilities of classes")
         return self.predict_raw(self.schema.transform(as_frame(self.schema.one_row(X))))
 
+    def check_one_target(self, method: str) -> None:
+        """Raise InputError where a model has several targets."""
+        if self.targets is not None:
+            raise InputError(
+                f"{method} is for one target, but the model has {len(self.targets)}: {', '.join(self.targets.titles)}. "
+                "Train a model of one of them."
+            )
+
     def table_intervals(self, table: Table, coverage: Any) -> Floats:
         """Predict lower and upper ends of intervals, shape (n, 2); InputError if this coverage has no scores."""
+        self.check_one_target("predict_interval")
         if self.classes is not None:
             raise InputError("predict_interval is for numbers, but the model predicts classes. Allowed: predict_set.")
         if not isinstance(self.uncertainty, Intervals):
@@ -101,6 +137,7 @@ class EnsemblePredictor:
 
     def table_sets(self, table: Table, coverage: Any, by_class: bool, allow_empty: bool) -> Masks:
         """Predict sets of classes, shape (n, n_classes); InputError if this coverage has no scores."""
+        self.check_one_target("predict_set")
         if self.classes is None:
             raise InputError("predict_set is for classes, but the model predicts numbers. Allowed: predict_interval.")
         if not isinstance(self.uncertainty, ClassSets):
@@ -127,11 +164,12 @@ def load_predictor(folder: Path) -> EnsemblePredictor:
     check_files(folder, manifest.get("files"), UNCHECKED)
     ensemble = Ensemble.from_json(manifest.get("ensemble"))
     folders = member_folders(folder, ensemble)
-    models: list[list[Fitted]] = [[load_model(one, n_bagged=len(folds)) for one in folds] for folds in folders]
+    models: list[list[Fitted]] = [[load_models(one, n_bagged=len(folds)) for one in folds] for folds in folders]
     with reading(folder / "manifest.json"):
         schema, classes = Schema.from_json(manifest["schema"]), classes_from_json(manifest["classes"])
+        targets = Targets.from_json(manifest.get("targets"))
     uncertainty = read_uncertainty(folder / FILE, ensemble, 0 if classes is None else len(classes))
-    predictor = EnsemblePredictor(schema, classes, ensemble, models, uncertainty=uncertainty)
+    predictor = EnsemblePredictor(schema, classes, ensemble, models, uncertainty=uncertainty, targets=targets)
     check_predictor(predictor, folder / "manifest.json", folders)
     return predictor
 
@@ -148,7 +186,7 @@ def check_predictor(predictor: EnsemblePredictor, manifest: Path, folders: Seque
             raise ValueError(f"classes {classes.tolist()}")
         if not all(folders):
             raise ValueError("a member of the ensemble has no model")
-        shape = (table.n_rows,) if classes is None else (table.n_rows, len(classes))
+        shape = predictor.raw_shape(table.n_rows)
         if classes is not None:
             calibrated = predictor.ensemble.calibrate(np.full(shape, 1 / len(classes)))
             decisive = predictor.ensemble.decision_values(calibrated)
@@ -156,10 +194,13 @@ def check_predictor(predictor: EnsemblePredictor, manifest: Path, folders: Seque
                 raise ValueError(f"calibration and decisions are not those of {len(classes)} classes")
     for models, folds in zip(predictor.models, folders, strict=True):
         for model, folder in zip(models, folds, strict=True):
-            if not isinstance(model, FittedModel):  # of a family of the user's own
+            parts = models_of(model, folder)
+            own = [(one, its) for one, its in parts if isinstance(one, FittedModel)]
+            if len(own) < len(parts):  # of a family of the user's own
                 continue
-            with reading(folder / "encoder.json"):
-                model.encoder.check(table)
+            for one, its_folder in own:
+                with reading(its_folder / "encoder.json"):
+                    one.encoder.check(table)
             try:
                 with np.errstate(all="ignore"):
                     found = model.predict(table)

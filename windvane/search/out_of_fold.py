@@ -10,6 +10,7 @@ import numpy as np
 from windvane.evaluation.predictions import Predictions
 from windvane.models import FAMILIES
 from windvane.models.base import TrainingContext
+from windvane.models.targets.multi_target import for_task
 from windvane.persistence import Predictor
 from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.search.problem import Problem
@@ -24,8 +25,8 @@ def out_of_fold(
     `can_predict`: whether changed rows can be predicted, too, for which the models of all folds are opened.
     """
     ensemble, rows = predictor.ensemble, problem.validation_rows
-    shape = (len(rows), problem.task.n_classes) if problem.task.is_classification else (len(rows),)
-    blend = np.zeros(shape)  # (n, k) or (n,)
+    shape = problem.task.prediction_shape(len(rows))
+    blend = np.zeros(shape)  # (n, k), (n,) or (n, t)
     for member in ensemble.members:
         try:
             prediction = np.load(directory.checkpoint(member.number, member.checkpoint) / "valid.npy")
@@ -33,7 +34,7 @@ def out_of_fold(
             return None
         if prediction.shape != shape:
             return None
-        blend += member.weight * prediction
+        blend += member.shares * prediction
     return Predictions(
         problem.table,
         rows,
@@ -66,15 +67,17 @@ class _OutOfFoldPredictor:
             return None
         context, folds = TrainingContext(problem.task, 0), range(len(problem.folds))
         models = [
-            [FAMILIES[member.family].load(checkpoint / f"fold_{fold}", context) for fold in folds]
+            [
+                for_task(FAMILIES[member.family], problem.task).load(checkpoint / f"fold_{fold}", context)
+                for fold in folds
+            ]
             for member, checkpoint in zip(members, checkpoints, strict=True)
         ]
         return cls(replace(predictor, models=models))
 
-    def __call__(self, table: Table, fold_of: Integers | None) -> Floats:  # (n, k) or (n,)
+    def __call__(self, table: Table, fold_of: Integers | None) -> Floats:  # (n, k), (n,) or (n, t)
         assert fold_of is not None
-        task = self.predictor.task
-        prediction = np.empty((table.n_rows, task.n_classes) if task.is_classification else table.n_rows)
+        prediction = np.empty(self.predictor.raw_shape(table.n_rows))
         for fold in np.unique(fold_of):
             rows = np.flatnonzero(fold_of == fold)
             one = replace(self.predictor, models=[[models[fold]] for models in self.predictor.models])

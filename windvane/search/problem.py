@@ -24,19 +24,22 @@ from windvane.data.series.time_split import TimeSplit, describe_split
 from windvane.data.splits import Fold, SplitOptions, make_folds
 from windvane.data.table_io import read_table, write_table
 from windvane.data.target import TaskType, choose_positive, counted_rows, encode_target, written_form
+from windvane.data.targets import are_several, encode_as_trained, encode_targets, strata_of
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, RunError, unknown_name_error
 from windvane.evaluation.columns.identifiers import find_identifiers, useless_columns
 from windvane.evaluation.columns.time_order import random_folds_flatter
-from windvane.evaluation.metrics import Metric, check_own_metric, get_metric
+from windvane.evaluation.metrics import Metric, check_own_metric, get_metric, quantile_level
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import DataSplit, Family
 from windvane.models.sklearn_family import SklearnFamily
+from windvane.models.targets.multi_target import for_task
 from windvane.runtime.columns.lag_features import LagFeatures
 from windvane.runtime.columns.schema import CARRIED, GROUPING, IDENTIFIER, IGNORED, ORDERING, Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.runtime.labels import labels_to_json
 from windvane.runtime.serialization import writing
+from windvane.runtime.targets import Targets
 from windvane.search.strategy.policy import Policy, make_policy, select_policy
 from windvane.settings import Settings
 
@@ -55,7 +58,7 @@ class Problem:
     task: Task
     metric: Metric
     table: Table  # all rows
-    target: NDArray[Any]  # shape (n,)
+    target: NDArray[Any]  # shape (n,), of several targets (n, t)
     weight: Floats | None  # shape (n,)
     folds: tuple[Fold, ...]
     seed: int  # of the samples of rows
@@ -135,9 +138,7 @@ class Problem:
         for i, fold in enumerate(self.folds):
             arrays[f"train_{i}"], arrays[f"valid_{i}"] = fold.train, fold.validation
         np.savez(folder / "folds.npz", **arrays)
-        task = {"kind": self.task.kind, "n_rows": self.task.n_rows}
-        task |= {"n_columns": self.task.n_columns, "n_classes": self.task.n_classes, "seed": self.seed}
-        task |= {"refits": self.refits}
+        task = {**self.task.to_json(), "seed": self.seed, "refits": self.refits}
         (folder / "task.json").write_text(json.dumps(task))
 
     @classmethod
@@ -176,6 +177,7 @@ class PreparedProblem:
     warnings: tuple[str, ...] = ()  # for the user: what may be a mistake
     notes: tuple[str, ...] = ()  # for the user: how the table was read
     images: ImageSource | None = None  # where the table was made of images
+    targets: Targets | None = None  # several of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +234,13 @@ def prepare_problem(
             take_rows(values, rows, n_rows, name) for name, values in (("y", y), ("groups", groups), ("time", time))
         )
         split, n_rows = take_split(split, rows, n_rows), len(rows)
-    target, classes = encode_target(y, goal)
+    targets: Targets | None = None
+    target: NDArray[Any]
+    classes: NDArray[Any] | None = None
+    if are_several(y):
+        target, targets = encode_targets(y, goal, positive=positive_class)
+    else:
+        target, classes = encode_target(y, goal)
     if classes is not None:
         labels_to_json(classes)  # refuses what no file can keep, before the search
     if len(target) != n_rows:
@@ -241,6 +249,10 @@ def prepare_problem(
             f"(inconsistent numbers of samples: [{n_rows}, {len(target)}]). Allowed: one target for each row."
         )
     features: LagFeatures | None = None
+    if lags is not None and targets is not None:
+        raise InputError(
+            f"lags is for one target, but y has {len(targets)}. Allowed: a run for one of them, or no lags."
+        )
     if lags is not None:
         features = learn_lags(
             frame,
@@ -257,33 +269,37 @@ def prepare_problem(
     schema = leave_out_named(infer_schema(frame, column_types, date_formats), {**left_out, **named})
     table = schema.transform(frame, owner=owner)
     n_classes = 0 if classes is None else len(classes)
+    kind: Kind = "regression" if goal == "regression" else "multiclass" if n_classes > 2 else "binary"
     kept_identifiers: list[str] = []
     if not settings.keep_ids:
         found = [name for name in find_identifiers(schema, table) if name not in (column_types or ())]
-        kept, kept_identifiers = leave_out_identifiers(schema, found, table, target, n_classes)
+        kept, kept_identifiers = leave_out_identifiers(
+            schema, found, table, target, 0 if kind == "regression" else max(2, n_classes)
+        )
         if kept is not schema:
             schema, table = kept, kept.transform(frame, owner=owner)
-    kind: Kind = "regression" if classes is None else "binary" if len(classes) == 2 else "multiclass"
-    task = Task(kind, n_rows, table.n_columns, n_classes)
+    task = Task(kind, n_rows, table.n_columns, n_classes, 1 if targets is None else len(targets))
     positive, why = (
         (None, "")
         if classes is None
         else choose_positive(positive_class, classes, target, earlier=earlier_positive_class)
     )
     resolved = get_metric(metric, task, classes, positive)
+    task = replace(task, quantile=quantile_level(resolved))
     check_own_metric(resolved, target, task, weight)
     policy = _choose_policy(settings, task)
     by = SplitOptions(groups, time, split)
     labels = None if classes is None else classes.tolist()
-    folds, notes = make_folds(target, policy.n_folds, seed=settings.seed, by=by, classes=labels)
+    strata = target if targets is None else strata_of(target)
+    folds, notes = make_folds(strata, policy.n_folds, seed=settings.seed, by=by, classes=labels)
     if split is not None:
         reason = describe_split(split) if isinstance(split, TimeSplit) else "the splitter that was given"
         policy = Policy(policy.name, len(folds), policy.halving, reason)
     flattering = None
-    if time is None and split is None and groups is None:
+    if time is None and split is None and groups is None and targets is None:
         flattering = random_folds_flatter(schema, table, target, task, resolved)
     problem = Problem(task, resolved, table, target, weight, tuple(folds), settings.seed)
-    form = written_form(y) if goal == "regression" else None
+    form = written_form(y) if goal == "regression" and targets is None else None
     if features is not None:
         schema = keep_last(replace(schema, lags=features))
     return PreparedProblem(
@@ -307,6 +323,7 @@ def prepare_problem(
             *reading_notes(schema),
             *dropped_notes(schema),
         ),
+        targets=targets,
     )
 
 
@@ -362,8 +379,7 @@ def _positive_notes(metric: Metric, classes: NDArray[Any] | None, why: str) -> l
 def check_test_rows(prepared: PreparedProblem, X_test: Any, y_test: Any, owner: str) -> None:
     """Raise InputError if test rows cannot be predicted and scored, before any time is spent on training."""
     try:
-        goal: TaskType = "regression" if prepared.classes is None else "classification"
-        target, _ = encode_target(y_test, goal, classes=prepared.classes)
+        target = encode_as_trained(y_test, prepared.classes, prepared.targets)
         n_rows = prepared.schema.transform(to_frame(X_test), owner=owner).n_rows
     except InputError as error:
         raise type(error)(f"X_test and y_test cannot be used: {error}") from error
@@ -404,7 +420,13 @@ def choose_families(families: Any, default: Sequence[str] = DEFAULT) -> dict[str
 
 def supported_families(chosen: Mapping[str, Family], task: Task, table: Table) -> dict[str, Family]:
     """Keep the families that can be trained on a table; raises InputError if none is left."""
-    supported = {name: family for name, family in chosen.items() if family.supports(task, table)}
+    fitting = {name: for_task(family, task) for name, family in chosen.items()}
+    supported = {name: family for name, family in fitting.items() if family.supports(task, table)}
+    if not supported and task.quantile is not None:
+        raise InputError(
+            f"families={list(chosen)!r}: none of them learns a quantile. Allowed: lightgbm, catboost, "
+            "hist_gradient_boosting, and estimators with a parameter quantile."
+        )
     if not supported:
         raise InputError(
             f"families={list(chosen)!r}: none of them supports these data. Allowed: {', '.join(FAMILIES)}."
@@ -415,9 +437,10 @@ def supported_families(chosen: Mapping[str, Family], task: Task, table: Table) -
 def _choose_policy(settings: Settings, task: Task) -> Policy:
     if settings.policy != "auto":
         return make_policy(settings.policy, "chosen by the user")
+    one = task.of_one_target()
     if settings.n_trials is not None:  # nothing may depend on cores or clock
-        return select_policy(task, cpu_seconds=np.inf)
-    return select_policy(task, settings.time_budget * settings.n_jobs)
+        return select_policy(one, cpu_seconds=np.inf)
+    return select_policy(one, settings.time_budget * settings.n_jobs / task.n_targets)
 
 
 def array_digest(arrays: Iterable[NDArray[Any]], terms: object = None) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from windvane.evaluation.columns.importance import EncodedColumn, exchange
 from windvane.models.base import Config, DataSplit, Family, Model, TrainingContext
+from windvane.models.targets.multi_target import for_task
 from windvane.persistence import Predictor
 from windvane.runtime.columns.table import Floats, Table
 from windvane.search.problem import Problem
@@ -54,13 +55,14 @@ def refit_ensemble(
     for member, setting, name in zip(members, settings, names, strict=True):
         trial = trial_of[member.number]
         iterations = round(float(np.mean(trial.best_iterations)))
-        model = train_on_all(families[member.family], trial.config, train, iterations, setting)
+        family = for_task(families[member.family], predictor.task)
+        model = train_on_all(family, trial.config, train, iterations, setting)
         (temporary / name).mkdir(parents=True)
         model.save(temporary / name)
     shutil.rmtree(folder, ignore_errors=True)  # only now that all went well
     temporary.rename(folder)
     models = [
-        [families[member.family].load(folder / name, setting)]
+        [for_task(families[member.family], predictor.task).load(folder / name, setting)]
         for member, setting, name in zip(members, settings, names, strict=True)
     ]
     ensemble = replace(predictor.ensemble, members=tuple(replace(member, folds=()) for member in members))
@@ -87,7 +89,8 @@ def trainer_without(
 
         context = TrainingContext(predictor.task, trial.seed)
         without = replace(train, table=constant(train.table))
-        model = train_on_all(families[member.family], trial.config, without, iterations, context)
+        family = for_task(families[member.family], predictor.task)
+        model = train_on_all(family, trial.config, without, iterations, context)
         return model.predict(constant(table))
 
     return predict_without

@@ -106,7 +106,7 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
             _check_same(directory, identity)
         else:
             manifest = persistence.build_manifest(
-                estimator, problem.task, prepared.schema, prepared.classes, problem.metric, own_metric
+                estimator, problem.task, prepared.schema, prepared.classes, problem.metric, own_metric, prepared.targets
             )
             more: dict[str, Any] = {"kind": "run", "policy": asdict(prepared.policy)}
             more |= {"families": list(prepared.families)}
@@ -129,6 +129,7 @@ def _data_identity(prepared: PreparedProblem) -> dict[str, str]:
     """Return the digests of a run's data and of its folds."""
     problem = prepared.problem
     labels = None if prepared.classes is None else labels_to_json(prepared.classes)["values"]
+    labels = labels if prepared.targets is None else prepared.targets.to_json()
     return {
         "data": problem.fingerprint([prepared.schema.to_json(), labels]),
         "folds": array_digest(rows for fold in problem.folds for rows in (fold.train, fold.validation)),
@@ -151,8 +152,11 @@ def _read_data(directory: RunDirectory, manifest: Mapping[str, Any], metric: Met
     """Read the data of a run; raises RunError if one bit is not as it was when the run began."""
     problem = Problem.read(directory.data, metric)
     schema, classes = Schema.from_json(manifest["schema"]), classes_from_json(manifest["classes"])
-    identity = _data_identity(PreparedProblem(problem, schema, classes, Policy(**manifest["policy"]), {}))
-    same_task = (asdict(problem.task), problem.seed) == (manifest["task"], manifest["seed"])
+    targets = persistence.read_targets(manifest)
+    identity = _data_identity(
+        PreparedProblem(problem, schema, classes, Policy(**manifest["policy"]), {}, targets=targets)
+    )
+    same_task = (problem.task.to_json(), problem.seed) == (manifest["task"], manifest["seed"])
     if not same_task or any(manifest.get(key) != value for key, value in identity.items()):
         raise RunError(
             f"The data in {str(directory.data)!r} are not those that the run began with: a file is damaged. Delete "
@@ -204,6 +208,7 @@ def open_run(directory: RunDirectory, families: Any, metric: Any) -> PreparedPro
         Policy(**manifest["policy"]),
         chosen,
         images=None if reader is None else ImageSource(reader, directory.read_image_names(), manifest["source"]),
+        targets=persistence.read_targets(manifest),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from windvane.errors import DiskError, WorkerError
 from windvane.models import LAST_RESORT
 from windvane.models.base import Family
+from windvane.models.targets.multi_target import for_task
 from windvane.runtime.ensemble import Ensemble
 from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.run.checkpoint import read_checkpoint
@@ -257,8 +258,10 @@ class Search:
 
     def _predict_constant(self) -> None:
         """Have a model at last, and say what it is."""
-        if self._train_here(LAST_RESORT, None):
-            what = "the frequencies of the classes" if self.builder.problem.task.is_classification else "the mean"
+        task = self.builder.problem.task
+        if self._train_here(for_task(LAST_RESORT, task), None):
+            what = "the frequencies of the classes" if task.kind != "regression" else "the mean"
+            what = what if task.quantile is None else f"the quantile {task.quantile:g}"
             warnings.warn(
                 f"No model was trained within the time budget of {self.budget.seconds:g} s: this one predicts {what} "
                 "for every row. The machine may be busy, or the budget too short for the data: call resume, or give "

@@ -196,7 +196,7 @@ def _predict(model: Model, fold: int, problem: Problem, timer: Timer) -> Predict
     task, rows = problem.task, problem.folds[fold].validation
     with timer.predicting():
         prediction = np.asarray(model.predict(problem.table.take(rows)))
-    shape = (len(rows), task.n_classes) if task.is_classification else (len(rows),)
+    shape = task.prediction_shape(len(rows))
     if prediction.shape != shape:
         raise ValueError(f"predict returned an array of shape {prediction.shape}, but must return {shape}")
     # Numbers may vary little around a large mean.

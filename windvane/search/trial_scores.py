@@ -9,6 +9,7 @@ from windvane.errors import MetricError, ModelFileError
 from windvane.evaluation.predictions import Predictions
 from windvane.models import FAMILIES
 from windvane.models.base import Family, TrainingContext
+from windvane.models.targets.multi_target import for_task
 from windvane.persistence import Predictor
 from windvane.runtime.ensemble import Ensemble, Member
 from windvane.search.run.run_directory import RunDirectory
@@ -58,7 +59,8 @@ def _of_trial(
         (folders,) = directory.model_folders(alone)
         context = TrainingContext(predictor.task, 0, n_bagged_models=len(folders))
         try:
-            loaded = [known[trial.family].load(folder, context) for folder in folders]
+            family = for_task(known[trial.family], predictor.task)
+            loaded = [family.load(folder, context) for folder in folders]
         except (ModelFileError, OSError):
             return None
         return replace(predictor, ensemble=alone, models=[loaded], folders=[folders])

@@ -12,7 +12,9 @@ from windvane.search.problem import Problem
 
 
 def learn_uncertainty(builder: EnsembleBuilder, problem: Problem, ensemble: Ensemble) -> Uncertainty | None:
-    """Learn intervals or sets of classes; None if a validation prediction is missing or not finite."""
+    """Learn intervals or sets of classes; None for several targets, or if a prediction is missing or not finite."""
+    if problem.task.n_targets > 1:
+        return None
     blend, rows = builder.blend(ensemble), problem.validation_rows
     if blend is None or not np.isfinite(blend).all():
         return None

@@ -41,7 +41,11 @@ def find_identifiers(schema: Schema, table: Table) -> list[str]:
 
 
 def useless_columns(names: Sequence[str], schema: Schema, table: Table, target: NDArray[Any], k: int) -> list[str]:
-    """Keep the columns that say nothing about the target on rows that were not learned from; k = 0 for regression."""
+    """Keep the columns that say nothing about any target on rows that were not learned from; k = 0 for regression."""
+    if target.ndim == 2:
+        for one in target.T:
+            names = useless_columns(names, schema, table, one, k)
+        return list(names)
     rng = np.random.default_rng(SEED)
     rows = np.sort(rng.permutation(table.n_rows)[:MAX_TREE_ROWS])
     half = rng.permutation(len(rows)) < len(rows) // 2  # (m,), rows to learn from

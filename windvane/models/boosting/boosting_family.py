@@ -20,6 +20,8 @@ _SLOW = 3000
 class BoostingFamily(BaseFamily):
     """Boosted trees that take numbers, missing values and category codes as they are."""
 
+    predicts_quantiles = True
+
     def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
         """4 (16 where rounds are quick) to all rounds; one is a tree, for each class where there are more than two."""
         slow = task.n_columns * max(1, task.n_classes) > _SLOW

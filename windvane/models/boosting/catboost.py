@@ -18,7 +18,7 @@ from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.base_model import BaseModel
 from windvane.models.boosting.boosting_family import WIDE, BoostingFamily
 from windvane.models.early_stopping import EarlyStopping
-from windvane.models.target_scaler import TargetScaler
+from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import CatBoostColumns, FittedCatBoost
@@ -104,7 +104,7 @@ class CatBoostModel(BaseModel):
         """Raise the number of trees; a callback looks at patience and the clock after each."""
         from catboost import CatBoost
 
-        watch = _Watch(self.early_stopping, _LOSSES[self.context.task.kind], deadline)
+        watch = _Watch(self.early_stopping, _loss(self.context.task), deadline)
         self.booster = CatBoost({**self._parameters, "iterations": goal})
         self.booster.fit(self._train, eval_set=self._valid, callbacks=[watch])
         self._after_evaluation()
@@ -139,6 +139,10 @@ class _Watch:
         return not self._curve.should_stop and time.monotonic() < self._until
 
 
+def _loss(task: Task) -> str:
+    return _LOSSES[task.kind] if task.quantile is None else f"Quantile:alpha={task.quantile}"
+
+
 def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
     """Make the parameters, all that depend on the number of iterations by default being explicit."""
     task = context.task
@@ -147,7 +151,7 @@ def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
         # So many columns at most for each split; AutoGluon has a like rule, 1000, for many classes.
         "rsm": min(float(config["rsm"]), _MOST_COLUMNS / task.n_columns),
         "border_count": 64 if task.n_columns > WIDE else 254,
-        "loss_function": _LOSSES[task.kind],
+        "loss_function": _loss(task),
         **({"classes_count": task.n_classes} if task.kind == "multiclass" else {}),
         "boosting_type": "Plain",
         "bootstrap_type": "Bernoulli",

@@ -18,7 +18,7 @@ from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.base_model import BaseModel
 from windvane.models.boosting.boosting_family import WIDE, BoostingFamily
-from windvane.models.target_scaler import TargetScaler
+from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.models.boosters import FittedLightGBM
 from windvane.runtime.models.fitted import FittedModel
@@ -147,10 +147,16 @@ def _parameters(config: Config, train: DataSplit, context: TrainingContext) -> d
     task = context.task
     n_rows = len(train.target)
     objective = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}[task.kind]
+    metric = {"binary": "binary_logloss", "multiclass": "multi_logloss", "regression": "l2"}[task.kind]
+    quantile: dict[str, Any] = {}
+    if task.quantile is not None:
+        objective = metric = "quantile"
+        quantile = {"alpha": task.quantile}
     return {
         **{name: value for name, value in config.items() if name != "features"},
         "objective": objective,
-        "metric": {"binary": "binary_logloss", "multiclass": "multi_logloss", "regression": "l2"}[task.kind],
+        "metric": metric,
+        **quantile,
         "num_class": task.n_classes if task.kind == "multiclass" else 1,
         # A leaf of more than a tenth of the rows would forbid nearly every split on small data.
         "min_data_in_leaf": min(int(config["min_data_in_leaf"]), max(1, n_rows // 10)),

@@ -21,7 +21,7 @@ from windvane.models.encoding import (
     class_weight_space,
     preprocessing_space,
 )
-from windvane.models.target_scaler import TargetScaler
+from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder, float32
 from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.mlp import FittedMLP, logits, mlp_scores

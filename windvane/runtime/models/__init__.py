@@ -14,9 +14,10 @@ from ..columns.encoder import Encoder
 from ..output import Output
 from ..serialization import read_json, reading
 from .boosters import FittedCatBoost, FittedLightGBM
-from .fitted import FittedModel, LoadOptions
+from .fitted import Fitted, FittedModel, LoadOptions
 from .linear import FittedLinear
 from .mlp import FittedMLP
+from .multi_target import FittedMultiTarget
 from .realmlp import FittedRealMLP
 from .sklearn_estimator import FittedSklearn
 from .trees import FittedForest
@@ -25,6 +26,12 @@ _KINDS = (FittedLightGBM, FittedCatBoost, FittedForest, FittedLinear, FittedMLP,
 LOADERS: Mapping[str, Callable[[Path, Any, Encoder, Output, LoadOptions], FittedModel]] = {
     one.kind: one.load for one in _KINDS
 }
+
+
+def load_models(folder: Path, n_bagged: int = 1) -> Fitted:
+    """Open the model in a folder, or those of several targets."""
+    found = FittedMultiTarget.load(folder, lambda one: load_model(one, n_bagged=n_bagged))
+    return load_model(folder, n_bagged=n_bagged) if found is None else found
 
 
 def load_model(folder: Path, n_threads: int = 1, n_bagged: int = 1, trusted: Sequence[str] = ()) -> FittedModel:

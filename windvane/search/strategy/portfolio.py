@@ -55,6 +55,7 @@ def read_portfolio(
     its defaults. `path` names a file other than the one that ships; InputError where it cannot be used. `kind` is that
     of the data, as in the name of the file that ships; None for tables.
     """
+    task = task.of_one_target()
     kind = kind or ("classification" if task.is_classification else "regression")
     cases = _read_shipped(kind) if path is None else read_cases(path)
     case = next((case for case in cases if case.holds(task)), None)

@@ -8,7 +8,7 @@ from cases import make_case
 
 from windvane.data.task import Task
 from windvane.models import FAMILIES
-from windvane.models.target_scaler import TargetScaler
+from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.output import Output
 
 

@@ -1,0 +1,141 @@
+"""Several targets in one run against one run a target with as many trained models, on rows that chose nothing.
+
+Claim: docs/decisions.md. Losses are those of the run's metric, mean over the targets: error relative to the mean of the
+test rows, or 1 - ROC AUC. "common" is the same run with one weight a member instead of one for each target.
+Hardware: any; CPU seconds are those inside the models. Models are small: three trials each, hold-out, at most
+400 rows to learn from. Repeats: 4 seeds; tables that no other benchmark is evaluated on.
+Commands:
+    python -m benchmarks.engine.targets run
+    python -m benchmarks.engine.targets table
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import train_test_split
+
+from benchmarks.data import RESERVED, TABLES
+from benchmarks.result_table import ResultTable
+from windvane import AutoClassifier, AutoRegressor
+from windvane.evaluation.metrics import get_metric
+from windvane.evaluation.predictions import Predictions
+from windvane.search.ensemble_selection import EnsembleBuilder
+
+TARGETS = {
+    "life_expectancy": ("Life expectancy", "Schooling"),
+    "hawks": ("Weight", "Wing", "Tail"),
+    "house_votes_84": ("el-salvador-aid", "education-spending", "crime"),
+    "mpls_stops": ("citationIssued", "vehicleSearch"),
+}
+LABELS = ("house_votes_84", "mpls_stops")
+if RESERVED.intersection(TARGETS):
+    raise SystemExit("tables of the benchmarks must not be learned from")
+TRAIN_ROWS, TEST_ROWS = 400, 3_000
+FAMILIES = ("linear", "extra_trees", "lightgbm")
+N_TRIALS, SEEDS = 3, (0, 1, 2, 3)
+SETTINGS = {"train_rows": TRAIN_ROWS, "test_rows": TEST_ROWS, "n_trials": N_TRIALS, "families": "-".join(FAMILIES)}
+RESULTS = ResultTable(Path(__file__).with_name("targets.jsonl"), ("table", "seed"), SETTINGS)
+
+
+def plan() -> list[tuple[Any, ...]]:
+    """Return the runs behind the decision."""
+    return [(name, seed) for seed in SEEDS for name in TARGETS]
+
+
+def measure(name: str, seed: int) -> dict[str, Any]:
+    """Fit one run for all targets and one for each; losses on the rows left, and CPU seconds."""
+    names = list(TARGETS[name])
+    frame = pd.read_parquet(TABLES / f"{name}.parquet").dropna(subset=names)
+    X, y = frame.drop(columns=names), frame[names]
+    if name in LABELS:
+        y = y.astype(str)
+    X, X_test, y, y_test = train_test_split(X, y, train_size=min(TRAIN_ROWS, len(y) // 2), random_state=seed)
+    X_test, y_test = X_test.iloc[:TEST_ROWS], y_test.iloc[:TEST_ROWS]
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")
+        joint, joint_seconds = _fit(name, X, y, seed, Path(folder) / "joint")
+        test = Predictions.of_test(joint.predictor_, X_test, y_test)
+        with mock.patch.object(EnsembleBuilder, "_target_shares", lambda self, singles: None):
+            common = joint._select_without((), ())
+        apart, seconds = [], 0.0
+        for j, one in enumerate(names):
+            model, more = _fit(name, X, y[one], seed, Path(folder) / str(j))
+            raw = model.predictor_.predict_raw(model.predictor_.table(X_test))
+            if raw.ndim == 2:
+                raw = raw[:, list(model.classes_).index(joint.classes_[j][1])]
+            apart.append(raw)
+            seconds += more
+        metric = get_metric("auto" if name in LABELS else "relative_rmse", joint.predictor_.task)
+        return {
+            "table": name,
+            "seed": seed,
+            "targets": len(names),
+            "train": len(X),
+            "joint": metric.loss(test.target, test.prediction),
+            "common": metric.loss(test.target, common.predict_raw(test.table)),
+            "apart": metric.loss(test.target, np.column_stack(apart)),
+            "joint.cpu_seconds": joint_seconds,
+            "apart.cpu_seconds": seconds,
+            "joint.members": len(joint.predictor_.ensemble.members),
+        }
+
+
+def _fit(name: str, X: pd.DataFrame, y: Any, seed: int, folder: Path) -> tuple[Any, float]:
+    kind = AutoClassifier if name in LABELS else AutoRegressor
+    model: Any = kind(
+        3600,
+        n_trials=N_TRIALS,
+        n_jobs=1,
+        families=list(FAMILIES),
+        policy="holdout",
+        random_state=seed,
+        verbose=0,
+        run_dir=folder,
+    )
+    model.fit(X, y)
+    return model, sum(trial.cpu_seconds for trial in model.trials_)
+
+
+def run() -> None:
+    """Measure what has not been measured yet."""
+    for name, seed in plan():
+        if RESULTS.find(name, seed) is None:
+            RESULTS.put(measure(name, seed))
+            print(name, seed, flush=True)
+
+
+def table() -> None:
+    """Print the losses and the seconds."""
+    frame = RESULTS.frame()
+    print("| table | seed | targets | one run | common weights | a run a target | CPU s | CPU s a run a target |")
+    print("|---|---|---|---|---|---|---|---|")
+    for row in frame.to_dict("records"):
+        losses = " | ".join(f"{row[one]:.4f}" for one in ("joint", "common", "apart"))
+        seconds = " | ".join(f"{row[f'{one}.cpu_seconds']:.1f}" for one in ("joint", "apart"))
+        print(f"| {row['table'].replace('_', '-')} | {row['seed']} | {row['targets']} | {losses} | {seconds} |")
+    for one in ("common", "apart"):
+        ratio = float(np.exp(np.log(frame["joint"] / frame[one]).mean()))
+        better = int((frame["joint"] < frame[one]).sum())
+        print(f"\nAgainst {one}: loss x {ratio:.3f}, lower in {better} of {len(frame)} runs.")
+    share = frame["joint.cpu_seconds"].sum() / frame["apart.cpu_seconds"].sum()
+    print(f"\nCPU seconds: {share:.2f} of those of a run a target.")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["run", "table"])
+    {"run": run, "table": table}[parser.parse_args(words).command]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The target of a model: its units, and several targets at once."""

@@ -1,0 +1,58 @@
+"""The fitted models of several targets: one folder inside the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..columns.table import Floats, Table
+from ..serialization import read_json, reading, write_json
+from .fitted import Fitted
+
+KIND = "multi_target"
+
+
+class FittedMultiTarget:
+    """One model for each target."""
+
+    def __init__(self, models: Sequence[Fitted]) -> None:
+        self.models = models
+
+    @classmethod
+    def load(cls, folder: Path, load_one: Callable[[Path], Fitted]) -> FittedMultiTarget | None:
+        """Open the models of a folder that holds several; None where it holds one model."""
+        content = read_json(folder / "model.json")
+        with reading(folder / "model.json"):
+            if content["kind"] != KIND:
+                return None
+            n_targets = int(content["n_targets"])
+        return cls([load_one(target_folder(folder, j)) for j in range(n_targets)])
+
+    @staticmethod
+    def write_record(folder: Path, n_targets: int) -> None:
+        """Write how many models a folder holds."""
+        write_json(folder / "model.json", {"kind": KIND, "n_targets": n_targets})
+
+    def predict(self, table: Table) -> Floats:
+        """Predict numbers, or probabilities that a label is there; shape (n, t)."""
+        return predict_targets(self.models, table)
+
+
+def predict_targets(models: Sequence[Fitted], table: Table) -> Floats:  # (n, t)
+    """Return numbers of all targets, or of two classes the probability of the second one."""
+    found = [model.predict(table) for model in models]
+    return np.column_stack([one[:, 1] if one.ndim == 2 else one for one in found])
+
+
+def target_folder(folder: Path, target: int) -> Path:
+    """Return the folder of one target's model."""
+    return folder / f"target_{target}"
+
+
+def models_of(model: Fitted, folder: Path) -> list[tuple[Fitted, Path]]:
+    """Return the models of all targets with their folders; a model of one target is alone."""
+    if not isinstance(model, FittedMultiTarget):
+        return [(model, folder)]
+    return [(one, target_folder(folder, j)) for j, one in enumerate(model.models)]
