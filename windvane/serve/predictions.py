@@ -44,6 +44,7 @@ class Options:
 def predict_rows(model: Any, rows: Sequence[Mapping[str, Any]], options: Options) -> list[dict[str, Any]]:
     """Predict rows (name of a column -> value), one answer each; raises InputError as `predict` does."""
     options.check(model)
+    model.predictor_.check_one_target("windvane serve")
     frame = to_frame(rows, model.predictor_.schema)
     if isinstance(model, AutoClassifier):
         probabilities = model.predict_proba(frame)
