@@ -222,3 +222,36 @@ def test_targets_of_any_kind_of_storage():
     assert (codes.tolist(), classes.tolist()) == ([1, 0], ["b", "\ud800"])
     folds, _ = make_folds(np.arange(9.0), 2, seed=0, by=SplitOptions(groups=np.repeat([1, 2, 3], 3).astype(">i4")))
     assert len(folds) == 2
+
+
+LEVELS = ["low", "medium", "high", "never"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda y: pd.Categorical(y, LEVELS, ordered=True),
+        lambda y: pd.Series(pd.Categorical(y, LEVELS, ordered=True), index=[7, 5, 3, 1]),
+        lambda y: pd.DataFrame({"level": pd.Categorical(y, LEVELS, ordered=True)}),
+        lambda y: pl.Series(y, dtype=pl.Enum(LEVELS)),
+        lambda y: pa.DictionaryArray.from_arrays([LEVELS.index(one) for one in y], LEVELS, ordered=True),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
+def test_ordered_categories_keep_their_order(make):
+    y = ["high", "low", "medium", "low"]
+    codes, classes = encode_target(make(y), "classification")
+    assert classes.tolist() == ["low", "medium", "high"]  # of those that occur
+    assert codes.tolist() == [2, 0, 1, 0]
+    assert codes.dtype == np.int64
+    assert encode_target(y, "classification", classes)[0].tolist() == codes.tolist()
+
+
+def test_ordered_numbers_may_fall():
+    codes, classes = encode_target(pd.Categorical([1, 3, 2, 3], [3, 2, 1], ordered=True), "classification")
+    assert (codes.tolist(), classes.tolist()) == ([2, 0, 1, 0], [3, 2, 1])
+
+
+def test_categories_without_an_order_are_sorted():
+    _, classes = encode_target(pd.Categorical(["high", "low"], ["low", "high"]), "classification")
+    assert classes.tolist() == ["high", "low"]

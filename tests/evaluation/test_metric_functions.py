@@ -47,6 +47,24 @@ def test_scores_of_classes_equal_scikit_learn(seed, k, weighted, decimals):
         assert getattr(metric_functions, name)(y, labels, w) == pytest.approx(value, abs=1e-12), name
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10_000), st.integers(2, 7), st.integers(2, 40), st.booleans())
+def test_scores_of_ranks_equal_scikit_learn(seed, k, n, weighted):
+    rng = np.random.default_rng(seed)
+    y, found = rng.integers(0, k, (2, n))  # some of the classes may be absent
+    w = rng.integers(1, 5, n) / 2 if weighted else None
+    expected = metrics.mean_absolute_error(y, found, sample_weight=w)
+    assert metric_functions.ordinal_mae(y, found, w) == pytest.approx(expected, abs=1e-12)
+    if len(np.unique([y, found])) > 1:
+        kappa = metrics.cohen_kappa_score(y, found, labels=np.arange(k), weights="quadratic", sample_weight=w)
+        assert metric_functions.quadratic_kappa(y, found, w) == pytest.approx(kappa, abs=1e-12)
+
+
+def test_kappa_of_one_class_is_that_of_chance():
+    y = np.ones(5, dtype=int)
+    assert metric_functions.quadratic_kappa(y, y) == 0
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10_000), st.booleans())
 def test_scores_of_numbers_equal_scikit_learn(seed, weighted):

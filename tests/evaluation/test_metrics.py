@@ -1,6 +1,7 @@
 import pickle
 import re
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -362,3 +363,33 @@ def test_significant_digits() -> None:
     assert significant_digits(np.array([1000.001, 1000.002])) == 11
     assert significant_digits(np.array([5.0, 5.0])) == significant_digits(np.array([np.inf])) == 6
     assert significant_digits(np.array([1.0, 1.0 + 1e-15])) == 14
+
+
+LEVELS = np.array(["low", "medium", "high"])
+
+
+@pytest.mark.parametrize("name", ["quadratic_kappa", "quadratic_weighted_kappa", "ordinal_mae"])
+def test_an_ordinal_metric_needs_an_order(name):
+    task = Task("multiclass", 60, 4, 3)
+    with pytest.raises(InputError, match=r"labels with an order, but 'low', 'medium', 'high' have none.*ordered=True"):
+        get_metric(name, task, LEVELS)
+    assert get_metric(name, replace(task, ordered=True), LEVELS).needs == "labels"
+    assert get_metric(name, task, np.array([1, 2, 5])).needs == "labels"
+
+
+@pytest.mark.parametrize("scorer", ["neg_log_loss", "roc_auc_ovr_weighted"])
+def test_scorers_of_probabilities_with_labels_in_their_own_order(scorer):
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 3, 40), rng.dirichlet(np.ones(3), 40)
+    task = Task("multiclass", 60, 4, 3, ordered=True)
+    own = get_metric(get_scorer(scorer), task, LEVELS)
+    plain = get_metric(get_scorer(scorer), task, np.array([0, 1, 2]))
+    assert own.loss(y, p) == pytest.approx(plain.loss(y, p))
+
+
+def test_a_scorer_of_one_class_with_labels_in_their_own_order():
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 2, 40), rng.dirichlet(np.ones(2), 40)
+    scorer = make_scorer(average_precision_score, response_method="predict_proba", pos_label="low")
+    found = get_metric(scorer, Task("binary", 40, 4, 2, ordered=True), np.array(["low", "high"]))
+    assert found.score(found.loss(y, p)) == pytest.approx(average_precision_score(y == 0, p[:, 0]))

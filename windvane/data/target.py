@@ -30,8 +30,9 @@ def encode_target(
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:  # (n,), (k,)
     """Class codes (int64) and the k sorted labels, or float64 numbers and None; shape (n,).
 
-    With the labels of training as `classes`, codes are positions among them. InputError for missing, infinite, mixed or
-    unknown values, a single class, and numbers or texts that do not fit the task.
+    The labels of an ordered Categorical have its order, without the categories that do not occur. With the labels of
+    training as `classes`, codes are positions among them. InputError for missing, infinite, mixed or unknown values, a
+    single class, and numbers or texts that do not fit the task.
     """
     column = _column(y)
     _refuse(pd.isna(column), "missing")
@@ -39,7 +40,21 @@ def encode_target(
         _refuse(np.isinf(column), "infinite")
     if task == "regression":
         return _numbers(column), None
-    return _codes(column, classes)
+    codes, labels = _codes(column, classes)
+    order = None if classes is not None else ordered_categories(y)
+    if order is None:
+        return codes, labels
+    positions = np.argsort(_index(order).get_indexer(_index(labels)))  # (k,), of the labels from the least on
+    return np.argsort(positions)[codes].astype(np.int64), labels[positions]
+
+
+def ordered_categories(y: Any) -> NDArray[Any] | None:
+    """Categories of an ordered pandas Categorical, also of polars or pyarrow, the least first; None for another y."""
+    values = y.to_pandas() if hasattr(y, "to_pandas") else y
+    if isinstance(values, pd.DataFrame) and values.shape[1] == 1:
+        values = values.iloc[:, 0]
+    dtype = getattr(values, "dtype", None)
+    return np.asarray(dtype.categories) if isinstance(dtype, pd.CategoricalDtype) and dtype.ordered else None
 
 
 def choose_positive(

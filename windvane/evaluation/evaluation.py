@@ -25,7 +25,7 @@ from windvane.evaluation.curves import confusion
 from windvane.evaluation.decisions.calibration import CALIBRATION_ERROR, reliability
 from windvane.evaluation.decisions.thresholds import threshold_of
 from windvane.evaluation.evaluation_tables import EvaluationTables
-from windvane.evaluation.metrics import Metric, get_metric
+from windvane.evaluation.metrics import ORDINAL, Metric, get_metric
 from windvane.evaluation.predictions import NEED_TWO_CLASSES, Predictions
 from windvane.runtime.columns.table import Floats, Integers
 from windvane.runtime.targets import Targets
@@ -405,6 +405,8 @@ def _choose_metrics(
         given = metrics
     found = [metric, *(get_metric(one, task, classes, metric.positive) for one in given)]
     if metrics is None:
+        if task.n_classes > 2 and (task.ordered or metric.name in ORDINAL):
+            found += [get_metric(one, task, classes) for one in ORDINAL]
         if task.is_classification:
             found.append(replace(CALIBRATION_ERROR, positive=metric.positive))
         elif task.n_targets == 1 and (predictions.target > 0).all():

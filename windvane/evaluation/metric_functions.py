@@ -88,6 +88,23 @@ def matthews_corrcoef(y_true: Codes, y_pred: Codes, sample_weight: Floats | None
     return float((hits * n - true @ predicted) / np.sqrt(variances)) if variances > 0 else 0.0
 
 
+def ordinal_mae(y_true: Codes, y_pred: Codes, sample_weight: Floats | None = None) -> float:
+    """Mean distance of the ranks of true and predicted classes."""
+    return _mean(np.abs(y_true - y_pred), sample_weight)
+
+
+def quadratic_kappa(y_true: Codes, y_pred: Codes, sample_weight: Floats | None = None) -> float:
+    """Cohen's kappa with squared distances of the ranks (1968); 0 if all rows are of one class and predicted as it.
+
+    The distances that are expected by chance have a closed form: the two variances and the squared distance of means.
+    """
+    observed = _mean(np.square(y_true - y_pred), sample_weight)
+    means = [_mean(codes, sample_weight) for codes in (y_true, y_pred)]
+    variances = [_mean(np.square(c - m), sample_weight) for c, m in zip((y_true, y_pred), means, strict=True)]
+    expected = sum(variances) + (means[0] - means[1]) ** 2
+    return 1.0 - observed / expected if expected > 0 else 0.0
+
+
 def brier_score(y_true: Codes, y_pred: Floats, sample_weight: Floats | None = None) -> float:
     """Mean squared error of the probabilities: of the second of two classes, or summed over more."""
     if y_pred.shape[1] == 2:

@@ -35,8 +35,10 @@ from windvane.evaluation.metric_functions import (
     matthews_corrcoef,
     mean_absolute_error,
     mean_squared_error,
+    ordinal_mae,
     pinball_loss,
     precision,
+    quadratic_kappa,
     r2,
     recall,
     roc_auc,
@@ -135,7 +137,7 @@ class Metric:
         answer: NDArray[Any] = prediction.argmax(axis=1) if self.needs == "labels" else prediction
         if self.classes is not None:
             target = self.classes[target]
-            answer = self.classes[answer] if self.needs == "labels" else answer
+            answer = self.classes[answer] if self.needs == "labels" else _in_sorted_order(answer, self.classes)
         elif self.uses_positive and self.positive == 0:  # the function takes 1 for the positive class
             target = 1 - target
             answer = 1 - answer if self.needs == "labels" else answer[:, ::-1]
@@ -180,6 +182,12 @@ class Metric:
         return -value if self.own else 1.0 - value
 
 
+def _in_sorted_order(probabilities: Floats, classes: NDArray[Any]) -> Floats:
+    """Sort the columns by their labels, which those of an ordered Categorical are not."""
+    order = np.argsort(classes)
+    return probabilities if (np.diff(order) == 1).all() else probabilities[:, order]
+
+
 def _named_metric(name: str, function: Callable[..., float], needs: Needs = "labels", *, error: bool = False) -> Metric:
     return Metric(name, function, needs, greater_is_better=not error, own=False)
 
@@ -199,8 +207,12 @@ CLASSIFICATION = {
         _named_metric("recall", recall),
         _named_metric("matthews_corrcoef", matthews_corrcoef),
         _named_metric("brier_score", brier_score, "probabilities", error=True),
+        _named_metric("quadratic_kappa", quadratic_kappa),
+        _named_metric("ordinal_mae", ordinal_mae, error=True),
     )
 }
+# Metrics of labels with an order, and the power of the distance of two ranks that they count.
+ORDINAL = {"quadratic_kappa": 2, "ordinal_mae": 1}
 REGRESSION = {
     metric.name: metric
     for metric in (
@@ -242,6 +254,7 @@ ALIASES = {
     "ap": "average_precision",
     "neg_brier_score": "brier_score",
     "brier_score_loss": "brier_score",
+    "quadratic_weighted_kappa": "quadratic_kappa",
     "root_mean_squared_error": "rmse",
     "neg_root_mean_squared_error": "rmse",
     "mean_absolute_error": "mae",
@@ -265,6 +278,8 @@ def get_metric(metric: Any, task: Task, classes: NDArray[Any] | None = None, pos
     positive = (1 if positive is None else positive) if task.kind == "binary" else None
     if isinstance(metric, str):
         found = _named(metric, task)
+        if found.name in ORDINAL:
+            _check_order(found.name, task, classes)
         uses_positive = positive is not None and found.name.removeprefix("neg_") in ONE_SIDED
         return dataclasses.replace(found, positive=positive, uses_positive=uses_positive, own=False)
     if isinstance(metric, Metric):
@@ -280,6 +295,16 @@ def get_metric(metric: Any, task: Task, classes: NDArray[Any] | None = None, pos
         )
         raise InputError(f"metric={found.name!r} has needs={found.needs!r}, but for {goal} it must be {needs}.")
     return found
+
+
+def _check_order(name: str, task: Task, classes: NDArray[Any] | None) -> None:
+    if task.ordered or classes is None or classes.dtype.kind in "biuf":
+        return
+    labels = ", ".join(map(repr, classes.tolist()[:5]))
+    raise InputError(
+        f"metric={name!r} needs labels with an order, but {labels} have none. Allowed: numbers, or an ordered pandas "
+        "Categorical, as in pd.Categorical(y, ['low', 'medium', 'high'], ordered=True), which Parquet files keep."
+    )
 
 
 def _of_targets(metric: Any, task: Task) -> Metric:
@@ -421,7 +446,7 @@ def _of_scorer(scorer: Any, name: str, task: Task, classes: NDArray[Any] | None,
             raise InputError(f"metric={name!r} needs {response}, but models only have 'predict' and 'predict_proba'.")
         needs = "probabilities"
         if task.kind == "binary":
-            column = 0 if uses_positive and classes is not None and arguments["pos_label"] == classes[0] else 1
+            column = 0 if uses_positive and classes is not None and arguments["pos_label"] == np.sort(classes)[0] else 1
     if classes is None:
         if _takes(scorer._score_func, "zero_division"):
             arguments["zero_division"] = 0.0

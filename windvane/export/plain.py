@@ -96,6 +96,8 @@ def _table_obstacles(predictor: Predictor) -> list[str]:
         found.append("costs of errors")
     if ensemble.calibration is not None:
         found.append("a calibration curve")
+    if predictor.classes is not None and list(predictor.classes) != sorted(predictor.classes):
+        found.append("classes in an order that is not the sorted one")
     return found
 
 

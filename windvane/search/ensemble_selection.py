@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from windvane.data.task import Task
 from windvane.errors import MetricError
 from windvane.evaluation.bootstrap import bootstrap_standard_error
-from windvane.evaluation.decisions.calibration import Loss, fit_decision_weights, fit_temperature
+from windvane.evaluation.decisions.calibration import Loss, fit_decision_weights, fit_rank_costs, fit_temperature
 from windvane.evaluation.metrics import round_loss, significant_digits
 from windvane.models.linear import Linear
 from windvane.runtime.columns.table import PIXELS, Floats
@@ -146,7 +146,7 @@ class EnsembleBuilder:
     def build(self, trials: Sequence[Trial], *, finish: bool = False) -> Ensemble | None:
         """Choose members and weights; None if no trial is usable.
 
-        `finish` also fits the temperature or the decision weights.
+        `finish` also fits the temperature, or costs or weights that decide for a label.
         """
         started = time.perf_counter()
         pool = [
@@ -167,14 +167,15 @@ class EnsembleBuilder:
         if reference is not None:
             weights = lean_towards(weights, reference, self._true_class(singles))
         blend: Floats = np.tensordot(weights, singles, axes=1)  # (v,) or (v, k)
-        temperature, decision_weights = 1.0, None
+        temperature, decision_weights, costs = 1.0, None, None
         if finish and self._task.is_classification:
             if self._metric.name == "log_loss":
                 temperature = fit_temperature(blend, self._loss)
                 blend = apply_temperature(blend, temperature)
             elif self._metric.needs == "labels":
-                decision_weights = fit_decision_weights(blend, self._loss, self._spread, most_calls)
-        final = self._loss(blend if decision_weights is None else blend * np.asarray(decision_weights))
+                costs = fit_rank_costs(blend, self._metric, self._loss)
+                if costs is None:
+                    decision_weights = fit_decision_weights(blend, self._loss, self._spread, most_calls)
         members = [
             Member(trial.number, trial.checkpoint or "", trial.family, float(weight))
             for trial, weight in zip(chosen, weights, strict=True)
@@ -183,8 +184,10 @@ class EnsembleBuilder:
         members.sort(key=lambda member: (-member.weight, member.number))
         kept = allocate_fold_models([member.weight for member in members], self._train_sizes)
         final_members = tuple(replace(member, folds=folds) for member, folds in zip(members, kept, strict=True))
+        ensemble = Ensemble(final_members, np.nan, temperature, decision_weights, costs)
+        ensemble = replace(ensemble, loss=self._loss(ensemble.decision_values(blend)))
         self.seconds = time.perf_counter() - started
-        return Ensemble(final_members, final, temperature, decision_weights)
+        return ensemble
 
     def blend(self, ensemble: Ensemble) -> Floats | None:
         """Blend the validation predictions of an ensemble, before its temperature; None if a member has none."""

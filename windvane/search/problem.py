@@ -23,7 +23,14 @@ from windvane.data.series.lags import describe_lags, keep_last, learn_lags, name
 from windvane.data.series.time_split import TimeSplit, describe_split
 from windvane.data.splits import Fold, SplitOptions, make_folds
 from windvane.data.table_io import read_table, write_table
-from windvane.data.target import TaskType, choose_positive, counted_rows, encode_target, written_form
+from windvane.data.target import (
+    TaskType,
+    choose_positive,
+    counted_rows,
+    encode_target,
+    ordered_categories,
+    written_form,
+)
 from windvane.data.targets import are_several, encode_as_trained, encode_targets, strata_of
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, RunError, unknown_name_error
@@ -278,7 +285,9 @@ def prepare_problem(
         )
         if kept is not schema:
             schema, table = kept, kept.transform(frame, owner=owner)
-    task = Task(kind, n_rows, table.n_columns, n_classes, 1 if targets is None else len(targets))
+    n_targets = 1 if targets is None else len(targets)
+    ordered = classes is not None and ordered_categories(y) is not None
+    task = Task(kind, n_rows, table.n_columns, n_classes, n_targets, ordered=ordered)
     positive, why = (
         (None, "")
         if classes is None

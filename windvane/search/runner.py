@@ -130,8 +130,9 @@ def _data_identity(prepared: PreparedProblem) -> dict[str, str]:
     problem = prepared.problem
     labels = None if prepared.classes is None else labels_to_json(prepared.classes)["values"]
     labels = labels if prepared.targets is None else prepared.targets.to_json()
+    terms = [prepared.schema.to_json(), labels, *(["ordered"] if problem.task.ordered else [])]
     return {
-        "data": problem.fingerprint([prepared.schema.to_json(), labels]),
+        "data": problem.fingerprint(terms),
         "folds": array_digest(rows for fold in problem.folds for rows in (fold.train, fold.validation)),
     }
 

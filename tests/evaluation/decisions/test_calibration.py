@@ -14,6 +14,7 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
 
+from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.evaluation.bootstrap import bootstrap_standard_error
 from windvane.evaluation.decisions.calibration import (
@@ -21,9 +22,11 @@ from windvane.evaluation.decisions.calibration import (
     expected_calibration_error,
     fit_calibration,
     fit_decision_weights,
+    fit_rank_costs,
     fit_temperature,
     reliability,
 )
+from windvane.evaluation.metrics import get_metric
 from windvane.runtime.columns.table import Floats
 from windvane.runtime.ensemble import Ensemble, apply_temperature
 
@@ -258,3 +261,28 @@ def test_what_cannot_be_calibrated() -> None:
     with pytest.raises(InputError, match="Allowed: auto, none, temperature"):
         fit_calibration(three, np.arange(30) % 3, method="isotonic")
     assert fit_calibration(three, np.arange(30) % 3).method == "none"
+
+
+@pytest.mark.parametrize("name", ["ordinal_mae", "quadratic_kappa"])
+def test_rank_costs_choose_the_median_or_the_class_nearest_to_the_mean(name: str) -> None:
+    rng = np.random.default_rng(1)
+    p = rng.dirichlet(np.full(5, 0.7), 2_000)
+    y = (p.cumsum(axis=1) < rng.random((len(p), 1))).sum(axis=1).clip(max=4)
+
+    def loss(values: Floats) -> float:
+        return float(np.mean(np.abs(values.argmax(axis=1) - y) ** (1 if name == "ordinal_mae" else 2)))
+
+    costs = fit_rank_costs(p, get_metric(name, Task("multiclass", len(y), 1, 5)), loss)
+    assert costs is not None
+    chosen = -(p @ np.array(costs))
+    expected = (p.cumsum(axis=1) < 0.5).sum(axis=1) if name == "ordinal_mae" else np.rint(p @ np.arange(5))
+    assert chosen.argmax(axis=1).tolist() == expected.tolist()
+    assert loss(chosen) < loss(p)
+
+
+def test_rank_costs_only_where_they_are_better() -> None:
+    p = np.array([[0.4, 0.0, 0.6], [0.6, 0.0, 0.4]] * 5)
+    y = np.array([2, 0] * 5)  # the most probable class is always right, and the one between has the least cost
+    for name in ("ordinal_mae", "quadratic_kappa", "accuracy"):
+        metric = get_metric(name, Task("multiclass", len(y), 1, 3))
+        assert fit_rank_costs(p, metric, lambda values, metric=metric: metric.loss(y, values)) is None

@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from windvane.errors import InputError, check_choice
 from windvane.evaluation.metric_functions import log_loss
-from windvane.evaluation.metrics import Metric, round_loss
+from windvane.evaluation.metrics import ORDINAL, Metric, round_loss
 from windvane.runtime.columns.table import Floats, Integers
 from windvane.runtime.ensemble import apply_calibration, apply_temperature
 
@@ -77,6 +77,21 @@ def fit_decision_weights(
     if not plain - best > standard_error(probabilities) * np.sqrt(len(factors) - 1):
         return None
     return tuple(float(f) for f in factors)
+
+
+def fit_rank_costs(probabilities: Floats, metric: Metric, loss: Loss) -> tuple[tuple[float, ...], ...] | None:
+    """Costs of errors as an ordinal metric counts them: the distance of the ranks, or its square.
+
+    The class with the least expected cost is then the median of the predicted distribution, or the class nearest to its
+    mean. None for other metrics, and where the most probable class has no larger `loss`.
+    """
+    if metric.own or metric.name not in ORDINAL:
+        return None
+    ranks = np.arange(probabilities.shape[1], dtype=np.float64)
+    costs = np.abs(ranks[:, None] - ranks) ** ORDINAL[metric.name]  # (k, k)
+    if round_loss(loss(-(probabilities @ costs))) >= round_loss(loss(probabilities)):
+        return None
+    return tuple(map(tuple, costs.tolist()))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 
 from windvane.errors import InputError, check_number
 from windvane.evaluation.bootstrap import bootstrap_standard_error
-from windvane.evaluation.decisions.calibration import fit_decision_weights
+from windvane.evaluation.decisions.calibration import fit_decision_weights, fit_rank_costs
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.predictions import Predictions
 from windvane.runtime.columns.table import Floats
@@ -208,6 +208,9 @@ def tune_decision(
     if metric.needs != "labels":
         raise _no_labels(metric)
 
+    def loss(p: Floats) -> float:
+        return metric.loss(plain.target, p, plain.weight)
+
     def spread(p: Floats) -> float:
         weight = plain.weight
         return bootstrap_standard_error(
@@ -215,10 +218,12 @@ def tune_decision(
             plain.target,
         )
 
-    factors = fit_decision_weights(
-        plain.prediction, lambda p: metric.loss(plain.target, p, plain.weight), spread, max_calls=20_000
-    )
-    found = replace(plain.ensemble, decision_weights=factors)
+    rank_costs = fit_rank_costs(plain.prediction, metric, loss)
+    if rank_costs is not None:
+        found = replace(plain.ensemble, costs=rank_costs)
+    else:
+        factors = fit_decision_weights(plain.prediction, loss, spread, max_calls=20_000)
+        found = replace(plain.ensemble, decision_weights=factors)
     scores = [replace(plain, ensemble=one).score(metric) for one in (found, plain.ensemble)]
     return found, _tuned(metric.name, None, scores, plain)
 
