@@ -52,8 +52,9 @@ def read_portfolio(
     """Return the entries for a task, in the order in which they are to be evaluated.
 
     Families that the run lacks are left out; a family that the portfolio does not know (a user's own) comes first with
-    its defaults. `path` names a file other than the one that ships; InputError where it cannot be used. `kind` is that
-    of the data, as in the name of the file that ships; None for tables.
+    its defaults. The order that ships has one entry more where a log link applies. `path` names a file other than the
+    one that ships; InputError where it cannot be used. `kind` is that of the data, as in the name of the file that
+    ships; None for tables.
     """
     task = task.of_one_target()
     kind = kind or ("classification" if task.is_classification else "regression")
