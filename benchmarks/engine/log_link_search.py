@@ -87,7 +87,8 @@ def table() -> None:
     means, errors = logs.mean(axis=0), logs.std(axis=0, ddof=1) / np.sqrt(len(logs))
     print(f"| geometric mean | | {' | '.join(f'{value:.4f}' for value in np.exp(means))} | |")
     print(f"\nStandard errors of the mean logarithm: {', '.join(f'{error:.4f}' for error in errors)}.")
-    print(f"Lower with it in {int((logs[:, 0] < 0).sum())} of {len(logs)} runs.")
+    lower, higher = ((logs < 0).sum(axis=0), (logs > 0).sum(axis=0))
+    print(f"Lower in {lower[0]} and {lower[1]}, higher in {higher[0]} and {higher[1]} of {len(logs)} runs.")
 
 
 def main(words: Sequence[str] | None = None) -> None:
