@@ -36,7 +36,7 @@ The layout; each imports only from what stands above it::
     progress.py   the display of a running search in a terminal
     inspect/      see inside networks: activations, CKA, attention, receptive fields, skips, probes
     report/       what a run's page shows
-    automl.py     AutoClassifier, AutoRegressor, load: the story of one run
+    automl/       AutoClassifier, AutoRegressor, load: the story of one run
     integrations/  MLflow
     serve/        pages on runs and a JSON endpoint, for a browser
     cli/          the shell commands: parse, call, print

@@ -55,7 +55,7 @@ def without(variant: str) -> tuple[dict[str, Any], AbstractContextManager[Any]]:
 
         return {}, patch.object(Trial, "usable", property(lambda t: t.status == "done" and np.isfinite(t.loss)))
     if variant == "no portfolio":
-        return {}, patch("windvane.automl.read_portfolio", lambda *_: [])
+        return {}, patch("windvane.automl.base.read_portfolio", lambda *_: [])
     if variant == "random search after the portfolio":
         import optuna
 

@@ -1,7 +1,7 @@
 """Several targets in one run against one run a target with as many trained models, on rows that chose nothing.
 
 Claim: docs/decisions.md. Losses are those of the run's metric, mean over the targets: error relative to the mean of the
-test rows, or 1 - ROC AUC. "common" is the same run with one weight a member instead of one for each target.
+test rows, or 1 - ROC AUC.
 Hardware: any; CPU seconds are those inside the models. Models are small: three trials each, hold-out, at most
 400 rows to learn from. Repeats: 4 seeds; tables that no other benchmark is evaluated on.
 Commands:
@@ -17,7 +17,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -28,7 +27,6 @@ from benchmarks.result_table import ResultTable
 from windvane import AutoClassifier, AutoRegressor
 from windvane.evaluation.metrics import get_metric
 from windvane.evaluation.predictions import Predictions
-from windvane.search.ensemble_selection import EnsembleBuilder
 
 TARGETS = {
     "life_expectancy": ("Life expectancy", "Schooling"),
@@ -64,8 +62,6 @@ def measure(name: str, seed: int) -> dict[str, Any]:
         warnings.simplefilter("ignore")
         joint, joint_seconds = _fit(name, X, y, seed, Path(folder) / "joint")
         test = Predictions.of_test(joint.predictor_, X_test, y_test)
-        with mock.patch.object(EnsembleBuilder, "_target_shares", lambda self, singles: None):
-            common = joint._select_without((), ())
         apart, seconds = [], 0.0
         for j, one in enumerate(names):
             model, more = _fit(name, X, y[one], seed, Path(folder) / str(j))
@@ -81,11 +77,9 @@ def measure(name: str, seed: int) -> dict[str, Any]:
             "targets": len(names),
             "train": len(X),
             "joint": metric.loss(test.target, test.prediction),
-            "common": metric.loss(test.target, common.predict_raw(test.table)),
             "apart": metric.loss(test.target, np.column_stack(apart)),
             "joint.cpu_seconds": joint_seconds,
             "apart.cpu_seconds": seconds,
-            "joint.members": len(joint.predictor_.ensemble.members),
         }
 
 
@@ -116,16 +110,15 @@ def run() -> None:
 def table() -> None:
     """Print the losses and the seconds."""
     frame = RESULTS.frame()
-    print("| table | seed | targets | one run | common weights | a run a target | CPU s | CPU s a run a target |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| table | seed | targets | one run | a run a target | CPU s | CPU s a run a target |")
+    print("|---|---|---|---|---|---|---|")
     for row in frame.to_dict("records"):
-        losses = " | ".join(f"{row[one]:.4f}" for one in ("joint", "common", "apart"))
+        losses = " | ".join(f"{row[one]:.4f}" for one in ("joint", "apart"))
         seconds = " | ".join(f"{row[f'{one}.cpu_seconds']:.1f}" for one in ("joint", "apart"))
         print(f"| {row['table'].replace('_', '-')} | {row['seed']} | {row['targets']} | {losses} | {seconds} |")
-    for one in ("common", "apart"):
-        ratio = float(np.exp(np.log(frame["joint"] / frame[one]).mean()))
-        better = int((frame["joint"] < frame[one]).sum())
-        print(f"\nAgainst {one}: loss x {ratio:.3f}, lower in {better} of {len(frame)} runs.")
+    ratio = float(np.exp(np.log(frame["joint"] / frame["apart"]).mean()))
+    better = int((frame["joint"] < frame["apart"]).sum())
+    print(f"\nLoss of one run x {ratio:.3f} of a run a target, lower in {better} of {len(frame)}.")
     share = frame["joint.cpu_seconds"].sum() / frame["apart.cpu_seconds"].sum()
     print(f"\nCPU seconds: {share:.2f} of those of a run a target.")
 

@@ -35,4 +35,7 @@ def test_linear_classifier_is_as_if_fitted() -> None:
 
 def test_a_family_of_scikit_learn_is_its_own_estimator(tmp_path: Path) -> None:
     kept = make("sgd", "regression", tmp_path)
-    assert BUILDERS["sklearn"](kept) is kept.model.estimator
+    built, own = BUILDERS["sklearn"](kept), kept.model.estimator
+    assert built is not own  # whoever sets its output does not change the model
+    assert str(built) == str(own)
+    same(built.coef_, own.coef_)

@@ -11,7 +11,9 @@ from windvane.cli.common import AsJson, DateFormats, Quiet, Types, print_json, r
 
 
 def describe(
-    table: Annotated[Path, typer.Argument(metavar="DATA", help="CSV (also .gz), Parquet, Feather or ARFF.")],
+    table: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Table: CSV, Parquet, Feather, ARFF, JSON, .xlsx or SQLite.")
+    ],
     *,
     target: Annotated[str | None, typer.Option(help="Column to learn; may be absent.")] = None,
     task: Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")] = None,

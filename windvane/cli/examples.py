@@ -113,7 +113,7 @@ EXAMPLES: Mapping[str, Examples] = {
     ),
     "compact": (
         ("Delete what the ensemble does not need", "windvane compact run"),
-        ("Then it goes on with new trials", "windvane resume run --time 10m"),
+        ("Then resume it with new trials", "windvane resume run --time 10m"),
         ("For a program", "windvane compact run --json"),
     ),
     "report": (

@@ -45,7 +45,8 @@ MIN_FAMILY, MAX_TITLE = 6, 12
 
 def fit(
     train: Annotated[
-        Path, typer.Argument(metavar="TRAIN", help="CSV (also .gz), Parquet, Feather, ARFF; or a folder of images.")
+        Path,
+        typer.Argument(metavar="TRAIN", help="Table: CSV, Parquet, Feather, ARFF, JSON, .xlsx, SQLite; or images."),
     ],
     *,
     target: Annotated[

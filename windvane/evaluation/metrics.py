@@ -311,11 +311,10 @@ class MeanOverTargets:
     is_relative: bool  # whether each error is divided by that of the best constant
 
     def __call__(self, y_true: NDArray[Any], y_pred: Floats, sample_weight: Floats | None = None) -> float:
-        losses = [self.loss_of_one(true, found, sample_weight) for true, found in zip(y_true.T, y_pred.T, strict=True)]
+        losses = [self._loss_of_one(true, found, sample_weight) for true, found in zip(y_true.T, y_pred.T, strict=True)]
         return self.metric.score(float(np.mean(losses)))
 
-    def loss_of_one(self, true: NDArray[Any], found: Floats, weight: Floats | None = None) -> float:
-        """Loss of one target, both arrays of shape (n,)."""
+    def _loss_of_one(self, true: NDArray[Any], found: Floats, weight: Floats | None = None) -> float:
         loss = self.metric.loss(true, two_columns(found) if self.are_labels else found, weight)
         if not self.is_relative:
             return loss

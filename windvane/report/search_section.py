@@ -11,6 +11,7 @@ import pandas as pd
 from windvane.evaluation.baseline import ConstantBaseline
 from windvane.evaluation.decisions.thresholds import threshold_of
 from windvane.evaluation.metrics import Metric
+from windvane.evaluation.score_text import metric_name
 from windvane.pages.html_builder import (
     Html,
     Section,
@@ -229,7 +230,7 @@ def leaderboard_tables(
         ]
         for rank, row in enumerate(board.to_dict("records"), start=1)
     ]
-    header = ["rank", "trial", f"validation {metric.name}", "weight", "seconds", "status", "source"]
+    header = ["rank", "trial", f"validation {metric_name(metric)}", "weight", "seconds", "status", "source"]
     # The baselines are shown wherever they rank.
     first = [row for i, row in enumerate(rows) if i < n_shown or row[-1] == "baseline"]
     others = [row for i, row in enumerate(rows) if i >= n_shown and row[-1] != "baseline"]

@@ -23,12 +23,6 @@ class Member:
     family: str
     weight: float  # above 0
     folds: tuple[int, ...] = ()  # whose models predict, ascending; empty for all
-    target_weights: tuple[float, ...] | None = None  # of several targets the share of each; `weight` is their mean
-
-    @property
-    def shares(self) -> float | Floats:
-        """The share of the ensemble: a number, or one for each of several targets, shape (t,)."""
-        return self.weight if self.target_weights is None else np.array(self.target_weights)
 
     @property
     def is_sound(self) -> bool:
@@ -67,11 +61,7 @@ class Ensemble:
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that JSON can hold."""
-        record = asdict(self)
-        for member in record["members"]:
-            if member["target_weights"] is None:
-                del member["target_weights"]
-        return record
+        return asdict(self)
 
     @classmethod
     def from_json(cls, record: Any) -> Ensemble:
@@ -86,9 +76,6 @@ class Ensemble:
             factors = np.array([ensemble.temperature, *(decision_weights or ())], dtype=float)
             if not (np.all(weights > 0) and abs(weights.sum() - 1) < 1e-6):  # NaN and infinity are neither
                 raise ValueError(f"weights {weights.tolist()} are not above 0 with the sum 1")
-            of_targets = [one.target_weights for one in members if one.target_weights is not None]
-            if of_targets and not _are_shares(of_targets, len(members)):
-                raise ValueError(f"weights {of_targets} of the targets are not at least 0 with the sum 1")
             if not (np.all(factors > 0) and np.all(np.isfinite(factors))):
                 raise ValueError("temperature and decision weights are not finite and above 0")
             if not all(member.is_sound for member in members) or not 0 < ensemble.temperature < math.inf:
@@ -109,22 +96,8 @@ class Ensemble:
 
 
 def _member(record: Any) -> Member:
-    folds, shares = record.get("folds", ()), record.get("target_weights")
-    return Member(
-        **{
-            **record,
-            "number": int(record["number"]),
-            "folds": tuple(map(int, folds)),
-            "target_weights": None if shares is None else tuple(map(float, shares)),
-        }
-    )
-
-
-def _are_shares(of_targets: list[tuple[float, ...]], n_members: int) -> bool:
-    if len(of_targets) < n_members or len(set(map(len, of_targets))) > 1:
-        return False
-    shares = np.array(of_targets)  # (members, t)
-    return bool(np.all(shares >= 0) and np.all(np.abs(shares.sum(axis=0) - 1) < 1e-6))
+    folds = tuple(map(int, record.get("folds", ())))
+    return Member(**{**record, "number": int(record["number"]), "folds": folds})
 
 
 def _rows(given: Any) -> tuple[tuple[float, ...], ...] | None:

@@ -66,7 +66,7 @@ class EnsemblePredictor:
             return np.concatenate([self.blend(table.take(rows)) for rows in pieces])
         blend = np.zeros(self.raw_shape(table.n_rows))
         shares = [
-            (member.shares / len(folds), model)
+            (member.weight / len(folds), model)
             for member, folds in zip(self.ensemble.members, self.models, strict=True)
             for model in folds
         ]

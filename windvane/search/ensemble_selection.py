@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from windvane.data.task import Task
 from windvane.errors import MetricError
 from windvane.evaluation.bootstrap import bootstrap_standard_error
 from windvane.evaluation.decisions.calibration import Loss, fit_decision_weights, fit_temperature
-from windvane.evaluation.metrics import MeanOverTargets, round_loss, significant_digits
+from windvane.evaluation.metrics import round_loss, significant_digits
 from windvane.models.linear import Linear
 from windvane.runtime.columns.table import PIXELS, Floats
 from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
@@ -162,18 +161,12 @@ class EnsembleBuilder:
             return None
         chosen = [trial for trial, _ in known]
         singles = np.stack([single for _, single in known])  # (m, v) or (m, v, k)
-        shares = self._target_shares(singles)  # (m, t) or None
-        if shares is None:
-            reduced, loss = self._reduced(singles)
-            weights = greedy_selection(reduced, loss, self.size)
-        else:
-            weights = shares.mean(axis=1)
+        reduced, loss = self._reduced(singles)
+        weights = greedy_selection(reduced, loss, self.size)
         reference = next((i for i, trial in enumerate(chosen) if trial.family == self._reference), None)
         if reference is not None:
             weights = lean_towards(weights, reference, self._true_class(singles))
         blend: Floats = np.tensordot(weights, singles, axes=1)  # (v,) or (v, k)
-        if shares is not None:
-            blend = np.einsum("mt,mvt->vt", shares, singles)
         temperature, decision_weights = 1.0, None
         if finish and self._task.is_classification:
             if self._metric.name == "log_loss":
@@ -183,14 +176,8 @@ class EnsembleBuilder:
                 decision_weights = fit_decision_weights(blend, self._loss, self._spread, most_calls)
         final = self._loss(blend if decision_weights is None else blend * np.asarray(decision_weights))
         members = [
-            Member(
-                trial.number,
-                trial.checkpoint or "",
-                trial.family,
-                float(weight),
-                target_weights=None if shares is None else tuple(shares[i].tolist()),
-            )
-            for i, (trial, weight) in enumerate(zip(chosen, weights, strict=True))
+            Member(trial.number, trial.checkpoint or "", trial.family, float(weight))
+            for trial, weight in zip(chosen, weights, strict=True)
             if weight > 0
         ]
         members.sort(key=lambda member: (-member.weight, member.number))
@@ -232,21 +219,6 @@ class EnsembleBuilder:
             return self._metric.loss(target, blend, weight)
         except MetricError:
             return float("inf")
-
-    def _target_shares(self, singles: Singles) -> Floats | None:
-        """Select for each of several targets as if it were alone, shape (m, t); None where the metric is of all."""
-        mean = self._metric.function
-        if not isinstance(mean, MeanOverTargets):
-            return None
-
-        def loss_of(j: int, found: Floats) -> float:
-            try:
-                return mean.loss_of_one(self._target[:, j], found, self._weight)
-            except MetricError:
-                return float("inf")
-
-        chosen = [greedy_selection(singles[:, :, j], partial(loss_of, j), self.size) for j in range(singles.shape[2])]
-        return np.column_stack(chosen)
 
     def _reduced(self, singles: Singles) -> tuple[Singles, Loss]:
         """Log loss looks at the probability of the true class alone: k times less to add up."""

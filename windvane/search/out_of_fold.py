@@ -34,7 +34,7 @@ def out_of_fold(
             return None
         if prediction.shape != shape:
             return None
-        blend += member.shares * prediction
+        blend += member.weight * prediction
     return Predictions(
         problem.table,
         rows,

@@ -34,7 +34,7 @@ SHARE = Metric("share", lambda y, p: float(1 - np.mean((y - p) ** 2) / 5), needs
 class Sum:
     """Predicts 2 a + b; c is noise."""
 
-    classes = None
+    classes = targets = None
     ensemble = Ensemble((), 0.0)
 
     def __init__(self, X: Any) -> None:

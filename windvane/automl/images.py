@@ -1,0 +1,424 @@
+"""The estimator of images."""
+
+from __future__ import annotations
+
+import shutil
+import time as clock
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from windvane.automl.classifier import AutoMLClassifier
+from windvane.automl.fitted import FittedModel, own_settings
+from windvane.data.images.duplicates import count_copies
+from windvane.data.images.read import list_labelled
+from windvane.data.images.sources import Columns
+from windvane.data.target import TaskType
+from windvane.errors import InputError, RunError, check_usable
+from windvane.evaluation.evaluation import Evaluation
+from windvane.evaluation.predictions import Predictions
+from windvane.models import IMAGE_DEFAULT
+from windvane.models.image_network import FineTune, check_weights, installed_weights
+from windvane.runtime.serialization import temporary_folder
+from windvane.search.image_problem import ImageOptions, labelled_tests, list_training_images, prepare_image_problem
+from windvane.search.problem import PreparedProblem, Problem, choose_families
+from windvane.search.run.run_directory import RunDirectory
+from windvane.search.runner import open_run
+from windvane.search.search import Callback
+from windvane.search.strategy.portfolio import PortfolioEntry, read_portfolio
+from windvane.settings import Settings
+
+
+class AutoImageClassifier(AutoMLClassifier):
+    """Finds the best image classifier that a time budget allows.
+
+    Features of frozen pretrained networks come first, for the families of `AutoClassifier`; networks are fine-tuned and
+    trained from scratch beside them. Whatever is best on validation images is blended.
+
+    Parameters
+    ----------
+    time_budget
+        Seconds, or a text such as "10m"; `fit` returns within it, reading included.
+    metric
+        "auto" (log_loss), a scikit-learn name or scorer, or a `windvane.Metric`.
+    weights
+        Pretrained networks, the cheapest first: names of installed packages ("efficientnet_lite0" to
+        "efficientnet_lite2"), "timm/NAME" for timm's hub, "NAME=FILE" for a network of timm and a file, or the folder
+        of a run. None for the installed packages; an empty list for none.
+    n_jobs, memory_limit, ensemble_size, n_trials, run_dir, random_state, verbose, keep_data, portfolio
+        As in `AutoClassifier`.
+    policy
+        As in `AutoClassifier`; "auto" holds out a share of the images, or takes folds where images are few.
+    families
+        Names out of `windvane.FAMILIES`, scikit-learn estimators, and own families; None for those of the portfolio.
+
+    Attributes
+    ----------
+    classes_
+        Labels in the order of the columns of `predict_proba`.
+    trials_, policy_
+        As in `AutoClassifier`.
+    test_score_
+        Score on the test split of the images, if there is one; it chose nothing.
+
+    Examples
+    --------
+    >>> model = AutoImageClassifier(time_budget="5m").fit("flowers/")  # doctest: +SKIP
+    >>> model.predict("new_photos/")  # doctest: +SKIP
+    array(['daisy', 'tulip'], dtype='<U9')
+    """
+
+    _goal: TaskType = "classification"
+    _takes_several_targets = False
+    scheduler = None  # images are trained on this machine
+    keep_ids = True  # features have no identifiers
+
+    def __init__(
+        self,
+        time_budget: float | str = 600,
+        *,
+        metric: Any = "auto",
+        weights: Sequence[str] | None = None,
+        n_jobs: int | None = -1,
+        memory_limit: float | None = None,
+        policy: str = "auto",
+        families: Sequence[Any] | None = None,
+        ensemble_size: int = 25,
+        n_trials: int | None = None,
+        run_dir: str | Path | None = None,
+        random_state: Any = None,
+        verbose: int = 1,
+        keep_data: bool = True,
+        portfolio: str | Path | None = None,
+    ) -> None:
+        self.time_budget = time_budget
+        self.metric = metric
+        self.weights = weights
+        self.n_jobs = n_jobs
+        self.memory_limit = memory_limit
+        self.policy = policy
+        self.families = families
+        self.ensemble_size = ensemble_size
+        self.n_trials = n_trials
+        self.run_dir = run_dir
+        self.random_state = random_state
+        self.verbose = verbose
+        self.keep_data = keep_data
+        self.portfolio = portfolio
+
+    @own_settings()
+    def fit(  # type: ignore[override]  # images instead of a table
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        groups: Any = None,
+        valid: float | None = None,
+        columns: Columns | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> Self:
+        """Search for the best classifier of images within the time budget.
+
+        Ctrl-C ends the search early and returns fitted; a second one raises. If ``run_dir`` holds a run of the same
+        images and settings, it is resumed.
+
+        Parameters
+        ----------
+        X
+            A folder with a sub-folder for each class, or with train, valid and test above these; a table (a file or a
+            DataFrame) with a column of images or paths and one of labels; arrays of shape (n, h, w) or (n, h, w, c); or
+            a list of paths, arrays, encoded bytes or images of Pillow. A test split gives ``test_score_``.
+        y
+            n labels, if X has none.
+        groups
+            Images that belong together (frames of one film, photos of one patient) and stay on one side of a split: n
+            labels, the name of a column, or a function of the name of an image.
+        valid
+            Share of the images that validate; None for a validation split of X, or what suits the number of images.
+        columns
+            Which columns of a table hold what; None for the usual names.
+        callbacks
+            As in `AutoClassifier.fit`.
+
+        Returns
+        -------
+        self
+            Fitted. A warning names images that cannot be read and are left out.
+
+        Raises
+        ------
+        InputError
+            If an argument or the images cannot be used.
+        RunError
+            If ``run_dir`` is in use, or holds another run.
+        NoModelError
+            If no model was trained; says what failed and why.
+        """
+        started = clock.monotonic()
+        usable = valid is None or (isinstance(valid, int | float) and 0 < valid < 1)
+        check_usable("valid", valid, usable, "a share above 0 and below 1, or None")
+        if find_spec("timm") is None:
+            raise InputError("Images need torch and timm: pip install 'windvane[images]'.")
+        weights = self._image_weights()
+        options = ImageOptions(y, groups, valid, columns or Columns(), weights, wants_weights=self.weights is None)
+        listing, digest = list_training_images(X, options)
+        scratch = temporary_folder()
+
+        def prepare(settings: Settings) -> PreparedProblem:
+            families = choose_families(self._families_to_search(), IMAGE_DEFAULT)
+            directory = None if settings.run_dir is None else RunDirectory(settings.run_dir)
+            if directory is not None and (directory.data / "task.json").exists() and directory.exists():
+                same = directory.manifest().get("source") == digest
+                if same:
+                    return open_run(directory, list(families.values()), self._own_metric)
+            metric = "log_loss" if self.metric == "auto" else self.metric
+            return prepare_image_problem(
+                listing, digest, options, settings, families, metric=metric, folder=scratch, started=started
+            )
+
+        tests, notes = labelled_tests(listing)
+        for note in notes:
+            warnings.warn(note, UserWarning, stacklevel=2)
+        test = ([listing.items[i] for i in tests], [listing.labels[i] for i in tests]) if tests else None
+        try:
+            self._fit(prepare, started, callbacks, test=test)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return self
+
+    def _score_test(self, directory: RunDirectory, X_test: Any = None, y_test: Any = None) -> Predictions | None:
+        """Score images that the search did not see, and warn where they look like training images."""
+        found = super()._score_test(directory, X_test, y_test)
+        if X_test is None or found is None or found.table.images is None:
+            return found
+        try:
+            training = Problem.read(directory.data, self._predictor.metric).table.images
+        except RunError:  # keep_data=False
+            return found
+        if training is None:
+            return found
+        n_copies = count_copies(found.table.images.each(), training.each())
+        if n_copies:
+            warnings.warn(
+                f"{n_copies:,} of {len(found):,} test images look like training images: the test score is too good.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return found
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X
+            n images, in any form that `fit` takes, or a folder of images at any depth, or one file. Sub-folders and
+            columns of labels are not read.
+
+        Returns
+        -------
+        ndarray
+            Shape (n,), in the order of X; of a folder in natural order of names.
+        """
+        predictor = self._predictor
+        assert predictor.classes is not None
+        return np.asarray(predictor.classes[predictor.decide(self.predict_proba(X))])
+
+    @own_settings()
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Predict probabilities.
+
+        Parameters
+        ----------
+        X
+            n images, as in `predict`.
+
+        Returns
+        -------
+        ndarray
+            Shape (n, n_classes), columns in the order of ``classes_``. An image that cannot be read has the frequencies
+            of the classes in training, and a warning names it.
+        """
+        return self._predictor.predict_images(X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Evaluate the ensemble with the run's metric.
+
+        Parameters
+        ----------
+        X, y
+            Images and labels, as in `fit`.
+        sample_weight
+            n weights, or None.
+
+        Returns
+        -------
+        float
+            Higher is better; errors such as log loss are negative, as in scikit-learn.
+        """
+        return FittedModel.score(
+            self, *self._labelled(X, y), sample_weight
+        )  # super() would be the mixin, with the accuracy
+
+    def evaluate(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        by: Any = None,
+        sample_weight: Any = None,
+        metrics: Any = None,
+        n_worst: int = 10,
+        random_state: int = 0,
+    ) -> Evaluation:
+        """Evaluate the model on images with known labels: scores, classes, segments, worst images.
+
+        Parameters
+        ----------
+        X, y
+            Images and labels, as in `fit`.
+        by
+            n values, for the score of each segment.
+        sample_weight, metrics, n_worst, random_state
+            As in `AutoClassifier.evaluate`.
+
+        Returns
+        -------
+        Evaluation
+            As for tables.
+        """
+        images, labels = self._labelled(X, y)
+        return super().evaluate(
+            images,
+            labels,
+            by=by,
+            sample_weight=sample_weight,
+            metrics=metrics,
+            n_worst=n_worst,
+            random_state=random_state,
+        )
+
+    def leaderboard(self, X_test: Any = None, y_test: Any = None) -> pd.DataFrame:
+        """Rank all trials of the run, and a constant prediction.
+
+        Parameters
+        ----------
+        X_test, y_test
+            Images and labels that the search did not see, as in `fit`, for the score of every trial on them.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As in `AutoClassifier.leaderboard`.
+        """
+        return super().leaderboard(*((None, None) if X_test is None else self._labelled(X_test, y_test)))
+
+    def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
+        """Write one self-contained page on the run: scores, errors, doubtful labels, copies, what networks look at.
+
+        Parameters
+        ----------
+        path
+            A name that ends in .html; an earlier page is replaced, any other file is left alone.
+        X_test, y_test
+            Images and labels that the search did not see, as in `fit`, for an unbiased score; None for the test split
+            of `fit`, if there was one.
+
+        Returns
+        -------
+        Path
+            Of the page.
+        """
+        return super().report(path, *((None, None) if X_test is None else self._labelled(X_test, y_test)))
+
+    def _labelled(self, X: Any, y: Any) -> tuple[list[Any], list[Any]]:
+        """Return images, in a form that `predict` takes, and their labels."""
+        reader = self._predictor.images
+        assert reader is not None
+        listing = list_labelled(X, y, reader.columns)
+        return listing.items, listing.labels
+
+    @own_settings()
+    def to_torch(self) -> Any:
+        """Convert the ensemble to one network with its preprocessing.
+
+        Returns
+        -------
+        torch.nn.Module
+            Maps uint8 images of shape (n, 3, s, s), where s is its ``image_size``, to probabilities in the order of its
+            ``classes``. It was compared with `predict_proba`. Where a member cannot be a network, another ensemble is
+            selected without it, and a warning states its loss.
+        """
+        from windvane.export.image_model import image_ensemble
+
+        return image_ensemble(self._predictor, self._select_without)[0]
+
+    @own_settings()
+    def export(self, folder: str | Path) -> None:
+        """Write a folder that predicts without windvane and torch: ONNX, torch.export and a `predictor.py`.
+
+        Parameters
+        ----------
+        folder
+            Must not exist, or be an empty folder; nothing is overwritten.
+        """
+        from windvane.export.image_model import export_image_ensemble
+
+        export_image_ensemble(self._predictor, self._select_without, folder)
+
+    def refit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
+        """Raise `InputError`: models on features have learned from all images, those that validated them among them.
+
+        Networks that learned from pixels would have to be trained again for as long.
+        """
+        raise InputError(
+            "refit is for tables. Models on frozen features have learned from all images of fit already; to learn from "
+            "more images call fit with all of them."
+        )
+
+    def prediction_table(self, X: Any, *, proba: bool = False) -> pd.DataFrame:
+        """Predict a table with one row for each image.
+
+        Parameters
+        ----------
+        X
+            n images, as in `predict`.
+        proba
+            Give a column of probabilities for each class instead of the predicted class and its probability.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns name, prediction and probability; or name and one column for each class.
+        """
+        predictor = self._predictor
+        assert predictor.images is not None and predictor.classes is not None
+        probabilities = self.predict_proba(X)
+        names = pd.DataFrame({"name": predictor.images.listing(X).names})
+        if proba:
+            labels = [str(label) for label in predictor.classes.tolist()]
+            return names.join(pd.DataFrame(probabilities, columns=labels))
+        chosen = predictor.decide(probabilities)
+        prediction = predictor.classes[chosen]
+        return names.assign(prediction=prediction, probability=probabilities[np.arange(len(chosen)), chosen])
+
+    def _image_weights(self) -> tuple[str, ...]:
+        if self.weights is None:
+            return installed_weights()
+        return check_weights(self.weights)
+
+    def _families_to_search(self) -> Any:
+        if isinstance(self.families, str):
+            chosen: list[Any] = [self.families]
+        else:
+            chosen = list(IMAGE_DEFAULT if self.families is None else self.families)
+        return [FineTune(self._image_weights()) if family == FineTune.name else family for family in chosen]
+
+    def _read_portfolio(self, prepared: PreparedProblem, settings: Settings) -> list[PortfolioEntry]:
+        return read_portfolio(prepared.problem.task, prepared.families, settings.portfolio, kind="images")

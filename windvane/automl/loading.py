@@ -1,0 +1,112 @@
+"""Open what was saved, or a run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from windvane import persistence
+from windvane.automl.images import AutoImageClassifier
+from windvane.automl.tables import AutoClassifier, AutoRegressor
+from windvane.errors import RunError, WindvaneError
+from windvane.runtime.serialization import DAMAGE
+from windvane.search.problem import choose_families
+from windvane.search.run.record import RunRecord
+from windvane.search.run.run_directory import RunDirectory
+from windvane.search.run.unseen_rows import read_test_score
+from windvane.search.runner import read_result
+from windvane.settings import resolve_jobs
+
+
+def load(
+    path: str | Path, *, metric: Any = None, families: Sequence[Any] | None = None, n_jobs: int | None = -1
+) -> AutoClassifier | AutoRegressor | AutoImageClassifier:
+    """Open a saved model, or a run, finished or not.
+
+    Parameters
+    ----------
+    path
+        A folder from ``save`` or ``export``, or a run directory.
+    metric
+        The user's own metric if the run had one; no file can hold it. Without it ``score`` is that of
+        ``metric="auto"``, and a warning says so.
+    families
+        Estimators and own families of the run, beside the names of others it may use; None for windvane's.
+    n_jobs
+        Threads for prediction, and workers if the run is resumed.
+
+    Returns
+    -------
+    AutoClassifier, AutoRegressor or AutoImageClassifier
+        Fitted.
+
+    Raises
+    ------
+    RunError
+        If the folder is neither.
+    VersionError
+        If another version wrote it and this one cannot read it.
+    ModelFileError
+        If a file is missing, damaged or not trusted; nothing in it is executed.
+    NoModelError
+        If an unfinished run has no usable model yet.
+
+    Examples
+    --------
+    >>> model = load("runs/churn")  # doctest: +SKIP
+    >>> model.predict(X[:3])  # doctest: +SKIP
+    array(['no', 'yes', 'no'], dtype=object)
+    """
+    folder = Path(path).absolute()  # the process may change its working directory later
+    try:
+        return _load(folder, metric, families, n_jobs)
+    except WindvaneError:
+        raise
+    except DAMAGE as error:
+        raise RunError(f"{str(folder)!r} is damaged: {error!r}") from error
+
+
+def _load(
+    folder: Path, metric: Any, families: Sequence[Any] | None, n_jobs: int | None
+) -> AutoClassifier | AutoRegressor | AutoImageClassifier:
+    manifest = persistence.read_manifest(folder / "manifest.json")
+    kinds: dict[str, type[AutoClassifier] | type[AutoRegressor] | type[AutoImageClassifier]]
+    kinds = {kind.__name__: kind for kind in (AutoClassifier, AutoRegressor, AutoImageClassifier)}
+    if manifest.get("estimator") not in kinds:
+        raise RunError(f"{str(folder)!r} is damaged: its manifest names no estimator of windvane.")
+    is_run = manifest.get("kind") == "run"
+    model = kinds[manifest["estimator"]](
+        metric=metric if metric is not None else "auto" if manifest.get("own_metric") else manifest.get("metric"),
+        families=families if families is not None else manifest.get("families"),
+        n_jobs=n_jobs,
+        run_dir=folder if is_run else None,
+    )
+    known = choose_families(families)
+    if is_run:
+        directory = RunDirectory(folder)
+        model._set_result(read_result(directory, known, metric, resolve_jobs(n_jobs)), directory)
+        score = read_test_score(directory.test, model.predictor_.ensemble)
+        if score is not None and not (manifest.get("own_metric") and metric is None):
+            model._test_score = score
+    else:
+        record = RunRecord.from_json(manifest["run"]) if "run" in manifest else RunRecord([], [], None)
+        model.trials_, model.curve_ = list(record.trials), record.curve
+        model._policy, model._test_score = record.policy, record.test_score
+        model.constant_, model.tuning_ = record.constant, record.tuning
+        model._set_predictor(persistence.read_predictor(folder, known, metric, threads=resolve_jobs(n_jobs)))
+    if manifest.get("own_metric") and metric is None:
+        warnings.warn(
+            f"The metric {manifest['metric']!r} was the user's own, and no file can hold it: score() is that of "
+            f"{model.predictor_.metric.name!r} now. load(path, metric=...) brings it.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return model
+
+
+def keep_decision(model: AutoClassifier | AutoRegressor | AutoImageClassifier, folder: Path) -> None:
+    """Write the decision and calibration of a loaded model into its folder; a run directory has them already."""
+    if persistence.read_manifest(folder / "manifest.json").get("kind") != "run":
+        persistence.update_ensemble(folder, model.predictor_.ensemble, model._record().to_json())
