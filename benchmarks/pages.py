@@ -41,8 +41,9 @@ PAGES = (
     *(ROOT / "docs" / "how" / f"{name}.md" for name in ("fisher", "inside_networks", "meta_learning", "search")),
 )
 EXPERIMENTS = (  # each has RESULTS, the table of its results, and plan(), the runs that should be in it
-    *("engine.ablation", "engine.engine", "engine.log_link", "engine.network", "engine.ordinal", "engine.over_time"),
-    *("engine.targets", "engine.thresholds", "fisher.cost", "fisher.estimator"),
+    *("engine.ablation", "engine.engine", "engine.log_link", "engine.log_link_search", "engine.network"),
+    *("engine.ordinal", "engine.over_time", "engine.targets", "engine.thresholds"),
+    *("fisher.cost", "fisher.estimator"),
     *("fisher.replication", "inspect.cka_speed", "inspect.inside_networks", "metalearning.selector", "peers.compare"),
     *("peers.diagnose", "peers.first_answer", "throughput.augmentation", "throughput.images_per_second"),
     *("reliability.campaign", "uncertainty.coverage", "vision.checkpoint_regret"),

@@ -123,6 +123,7 @@ def make_predictor(
     folds: int = 2,
     weight: Any = None,
     iterations: int = 8,
+    log_link: bool = False,
     **ensemble: Any,
 ) -> Predictor:
     """Train one or two folds of each member a little and keep them as a run does."""
@@ -130,7 +131,7 @@ def make_predictor(
     schema = infer_schema(frame)
     table = schema.transform(frame)
     target, classes = encode_target(y, "regression" if kind == "regression" else "classification")
-    task = Task(kind, table.n_rows, table.n_columns, len(CLASSES[kind]))
+    task = Task(kind, table.n_rows, table.n_columns, len(CLASSES[kind]), log_link=log_link)
     fold, models, folders, records = np.arange(len(target)) % 2, [], [], []
     weights = np.arange(1, len(members) + 1) / np.arange(1, len(members) + 1).sum()
     for number, (family, config) in enumerate(members):

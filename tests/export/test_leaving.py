@@ -72,6 +72,17 @@ def test_every_scaling_with_merged_levels_and_weighed_classes(scale: str, kind: 
     each_agrees(predictor, changed(make_frame(seed=1)), tmp_path / "out")
 
 
+@pytest.mark.parametrize("objective", ["poisson", "tweedie"])
+def test_a_log_link_leaves_on_the_scale_of_the_target(objective: str, tmp_path: Path) -> None:
+    X = make_frame()
+    y = np.random.default_rng(0).poisson(np.exp(make_target(X, "regression") / 40 - 24)) * 10.0
+    members = [("lightgbm", {"objective": objective, "learning_rate": 0.2})]
+    predictor = make_predictor(tmp_path / "kept", X, y, "regression", members, iterations=30, log_link=True)
+    found = predictor.predict(X)
+    assert found.min() > 0 and abs(found.mean() / y.mean() - 1) < 0.3 and np.corrcoef(found, y)[0, 1] > 0.8
+    each_agrees(predictor, changed(make_frame(seed=1)), tmp_path / "out")
+
+
 @settings(deadline=None, max_examples=20)
 @given(pair=st.sampled_from(PAIRS), seed=st.integers(0, 2**16), n=st.sampled_from([90, 180]))
 def test_every_configuration_of_every_family(pair: tuple[str, Kind], seed: int, n: int) -> None:

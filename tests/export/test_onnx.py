@@ -74,6 +74,13 @@ def test_every_family_in_one_file(kind: Kind, tmp_path: Path) -> None:
     check(predictor, other, tmp_path / "model.onnx")
 
 
+def test_log_links(tmp_path: Path) -> None:
+    X = stripped(make_frame())
+    y = np.exp(make_target(X, "regression") / 40 - 24)
+    members: list[Any] = [("lightgbm", {"objective": objective}) for objective in ("poisson", "tweedie", "regression")]
+    check(make_predictor(tmp_path, X, y, "regression", members, log_link=True), X, tmp_path / "model.onnx")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_array_of_numbers_is_one_input(kind: Kind, tmp_path: Path) -> None:
     frame = make_frame()

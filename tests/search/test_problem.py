@@ -63,6 +63,26 @@ def test_identifiers_are_left_out_unless_they_are_wanted() -> None:
     assert run(X[["customer_id"]], labels(n)).problem.table.n_columns == 1  # there is nothing else
 
 
+@pytest.mark.parametrize(
+    ("lowest", "metric", "log_link"),
+    [
+        (0.0, "auto", True),
+        (0.0, "r2", True),
+        (0.0, "neg_mean_squared_error", True),
+        (-0.1, "auto", False),
+        (0.0, "mae", False),
+        (0.0, "pinball_0.5", False),
+        (0.0, Metric("rmse", lambda y_true, y_pred: 0.0, needs="values"), False),  # whatever its name, it may be any
+    ],
+)
+def test_a_log_link_is_for_means_of_targets_from_0(lowest: float, metric: Any, log_link: bool) -> None:
+    y = np.arange(60) % 7 + lowest
+    assert run(frame(), y, goal="regression", metric=metric).problem.task.log_link is log_link
+    several = pd.DataFrame({"a": np.arange(60.0), "b": y})
+    if metric == "auto":
+        assert run(frame(), several, goal="regression").problem.task.log_link is log_link
+
+
 def test_named_columns_are_left_out() -> None:
     X = frame().assign(row=[f"r{i}" for i in range(60)])
     schema = run(X, labels(), ignore=["colour"], id_columns="row").schema

@@ -19,6 +19,7 @@ class Task:
     n_targets: int = 1  # more: several numbers, or several labels that are each there or not (kind "binary")
     quantile: float | None = None  # of a number, what is predicted in place of the mean
     ordered: bool = False  # whether the classes came with an order, as an ordered pandas Categorical has it
+    log_link: bool = False  # whether models of its logarithm apply: means of numbers of at least 0 are predicted
 
     @property
     def is_classification(self) -> bool:
@@ -46,4 +47,4 @@ class Task:
         return {name: value for name, value in record.items() if (name, value) not in _OMITTED}
 
 
-_OMITTED = (("n_targets", 1), ("quantile", None), ("ordered", False))  # what records leave out
+_OMITTED = (("n_targets", 1), ("quantile", None), ("ordered", False), ("log_link", False))  # what records leave out

@@ -379,6 +379,13 @@ def quantile_level(metric: Metric) -> float | None:
     return function.level if isinstance(function, Pinball) else None
 
 
+def rewards_mean(metric: Metric) -> bool:
+    """Return whether a metric of numbers is known to be best where their mean is predicted."""
+    if isinstance(metric.function, MeanOverTargets):
+        metric = metric.function.metric
+    return not metric.own and metric.name in ("rmse", "mse", "r2")
+
+
 def _named(given: str, task: Task) -> Metric:
     auto = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
     name = auto[task.kind] if given == "auto" else ALIASES.get(given, given)

@@ -36,7 +36,7 @@ from windvane.data.task import Kind, Task
 from windvane.errors import InputError, RunError, unknown_name_error
 from windvane.evaluation.columns.identifiers import find_identifiers, useless_columns
 from windvane.evaluation.columns.time_order import random_folds_flatter
-from windvane.evaluation.metrics import Metric, check_own_metric, get_metric, quantile_level
+from windvane.evaluation.metrics import Metric, check_own_metric, get_metric, quantile_level, rewards_mean
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.base import DataSplit, Family
 from windvane.models.sklearn_family import SklearnFamily
@@ -294,7 +294,8 @@ def prepare_problem(
         else choose_positive(positive_class, classes, target, earlier=earlier_positive_class)
     )
     resolved = get_metric(metric, task, classes, positive)
-    task = replace(task, quantile=quantile_level(resolved))
+    log_link = kind == "regression" and rewards_mean(resolved) and bool((target >= 0).all())
+    task = replace(task, quantile=quantile_level(resolved), log_link=log_link)
     check_own_metric(resolved, target, task, weight)
     policy = _choose_policy(settings, task)
     by = SplitOptions(groups, time, split)

@@ -66,3 +66,62 @@ def test_a_checkpoint_predicts_with_the_trees_up_to_the_best_and_resumes_with_al
     np.testing.assert_array_equal(
         FAMILY.load(tmp_path, case.context).predict(case.test.table), model.predict(case.test.table)
     )
+
+
+@pytest.fixture
+def counts() -> Case:
+    """A regression whose targets are counts."""
+    case = make_case("regression")
+    context = replace(case.context, task=replace(case.context.task, log_link=True))
+    rng = np.random.default_rng(0)
+
+    def drawn(part: DataSplit) -> DataSplit:
+        return replace(part, target=rng.poisson(np.exp(part.target / 40)) * 100.0)
+
+    return Case(context, drawn(case.train), drawn(case.validation), drawn(case.test))
+
+
+def test_an_objective_is_chosen_where_a_log_link_applies(case: Case, counts: Case) -> None:
+    assert "objective" not in FAMILY.search_space(case.context.task)
+    assert FAMILY.search_space(counts.context.task)["objective"].default == "regression"
+
+
+@pytest.mark.parametrize("objective", ["poisson", "tweedie"])
+def test_log_links_are_those_of_lightgbm_and_resume(objective: str, counts: Case, tmp_path: Path) -> None:
+    config = {"objective": objective, "bagging_fraction": 1.0, "lambda_l1": 0.0, "lambda_l2": 0.0, **QUICK}
+    config |= {"num_leaves": 8, "min_data_in_leaf": 20}
+    model: Any = counts.create_model(FAMILY, config)
+    model.train_until(16)
+    features = model.encoder.transform(counts.train.table)
+    theirs = lgb.LGBMRegressor(
+        objective=objective,
+        n_estimators=16,
+        learning_rate=0.2,
+        num_leaves=8,
+        min_child_samples=20,
+        min_child_weight=1e-7,
+        verbosity=-1,
+    )
+    unit = counts.train.target.std()
+    theirs.fit(features, counts.train.target / unit, categorical_feature=[4, 5])
+    wanted = theirs.booster_.predict(features, num_iteration=model.best_iteration) * unit
+    found = model.predict(counts.train.table)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    assert found.min() > 0
+    loss = np.mean((model.predict(counts.validation.table) - counts.validation.target) ** 2) / unit**2
+    assert model.early_stopping.losses[model.best_iteration - 1] == pytest.approx(loss, rel=1e-5)
+
+    first = counts.create_model(FAMILY, config)
+    first.train_until(5)
+    first.save(tmp_path)
+    resumed = counts.create_model(FAMILY, config, tmp_path)
+    resumed.train_until(16)
+    np.testing.assert_array_equal(resumed.predict(counts.train.table), found)
+
+
+def test_a_log_link_of_a_constant_target_is_the_constant(counts: Case) -> None:
+    for constant in (0.0, 3.0):
+        train = replace(counts.train, target=np.full(len(counts.train.target), constant))
+        model = replace(counts, train=train).create_model(FAMILY, {"objective": "poisson"})
+        model.train_until(4)
+        np.testing.assert_array_equal(model.predict(counts.test.table), constant)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,17 @@ def test_families_that_a_run_lacks_are_left_out_and_the_order_stays(task: Task) 
     entries = read_portfolio(task, fitting(task))
     few = {name: FAMILIES[name] for name in ("linear", "lightgbm")}
     assert read_portfolio(task, few) == [entry for entry in entries if entry.family in few]
+
+
+def test_a_log_link_is_tried_after_the_first_lightgbm() -> None:
+    task = Task("regression", 1000, 10)
+    entries = read_portfolio(task, fitting(task))
+    added = read_portfolio(replace(task, log_link=True), fitting(task))
+    extra = PortfolioEntry("lightgbm", {"objective": "poisson"})
+    assert added.index(extra) == 1 + [entry.family for entry in entries].index("lightgbm")
+    assert [entry for entry in added if entry != extra] == entries
+    linear = {"linear": FAMILIES["linear"]}
+    assert read_portfolio(replace(task, log_link=True), linear) == read_portfolio(task, linear)
 
 
 def test_an_own_family_comes_first_with_its_defaults(task: Task) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from windvane.export.onnx.graph import Graph
 from windvane.export.onnx.trees import Trees, of_catboost, of_forest, of_histograms, of_lightgbm
+from windvane.models.boosting.lightgbm import LOG_LINKS
 from windvane.runtime.models.realmlp import CLIP, MIXED, SELU_ALPHA, SELU_SCALE, WAVES
 from windvane.runtime.output import Output
 
@@ -67,7 +68,8 @@ def _lightgbm(graph: Graph, model: Any, x: str) -> str:
     trees, objective = of_lightgbm(model.booster, model.best_iteration)
     scores = trees.sum(graph, x)
     if not model.output.n_classes:
-        return _number(graph, model.output, scores)
+        has_log_link = objective.split()[0] in LOG_LINKS
+        return _number(graph, model.output, graph.add("Exp", scores) if has_log_link else scores)
     if trees.n_values == 1:
         parameters = dict(part.split(":") for part in objective.split()[1:])
         scores = graph.add("Mul", scores, float(parameters.get("sigmoid", 1.0)))

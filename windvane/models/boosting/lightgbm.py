@@ -9,6 +9,7 @@ streams, which no file holds, again.) One more pass of the training rows through
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ _STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 # arXiv 2407.04491: "robust to low patience", for regression 10 to 20 rounds are near best), and a short budget has
 # better uses for the rounds.
 _PATIENCE = 50
+LOG_LINKS = ("poisson", "tweedie")  # objectives whose trees add up to the logarithm of a mean
 
 
 class LightGBM(BoostingFamily):
@@ -45,6 +47,7 @@ class LightGBM(BoostingFamily):
         from optuna.distributions import IntDistribution as Int
 
         classify = task.is_classification
+        objective = {"objective": Param(Choice(["regression", *LOG_LINKS]), "regression")} if task.log_link else {}
         return {
             "learning_rate": Param(Float(5e-3, 0.2, log=True), 0.04 if classify else 0.05),
             "num_leaves": Param(Int(2, 256, log=True), 50 if classify else 100),
@@ -59,6 +62,7 @@ class LightGBM(BoostingFamily):
             "max_cat_to_onehot": Param(Int(4, 100, log=True), 4),
             "min_data_per_group": Param(Int(2, 200, log=True), 100),
             "features": Param(Choice(["raw", "generated"]), "raw"),
+            **objective,
         }
 
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> LightGBMModel:
@@ -82,6 +86,11 @@ class LightGBMModel(BaseModel):
         import lightgbm as lgb
 
         p, c = self.encoder.n_numbers, len(train.table.cardinalities)
+        if config.get("objective") in LOG_LINKS:
+            if self.target_scaler.scale > 0:  # a mean of 0 has no logarithm
+                self.target_scaler = replace(self.target_scaler, mean=0.0)
+            else:  # a constant target, of which nothing is to be learned
+                config = {**config, "objective": "regression"}
         self._parameters = _parameters(config, train, self.context)
         # The raw features stay: the trees of earlier segments are run over them where a segment begins.
         self._train = lgb.Dataset(
@@ -146,7 +155,7 @@ class LightGBMModel(BaseModel):
 def _parameters(config: Config, train: DataSplit, context: TrainingContext) -> dict[str, Any]:
     task = context.task
     n_rows = len(train.target)
-    objective = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}[task.kind]
+    objective = {"binary": "binary", "multiclass": "multiclass"}.get(task.kind) or config.get("objective", "regression")
     metric = {"binary": "binary_logloss", "multiclass": "multi_logloss", "regression": "l2"}[task.kind]
     quantile: dict[str, Any] = {}
     if task.quantile is not None:

@@ -10,7 +10,7 @@ A file holds cases; the first one whose conditions hold for a run gives the orde
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -52,8 +52,9 @@ def read_portfolio(
     """Return the entries for a task, in the order in which they are to be evaluated.
 
     Families that the run lacks are left out; a family that the portfolio does not know (a user's own) comes first with
-    its defaults. `path` names a file other than the one that ships; InputError where it cannot be used. `kind` is that
-    of the data, as in the name of the file that ships; None for tables.
+    its defaults. The order that ships has one entry more where a log link applies. `path` names a file other than the
+    one that ships; InputError where it cannot be used. `kind` is that of the data, as in the name of the file that
+    ships; None for tables.
     """
     task = task.of_one_target()
     kind = kind or ("classification" if task.is_classification else "regression")
@@ -64,16 +65,25 @@ def read_portfolio(
             f"portfolio={str(path)!r} has no case for a {task.kind} task of {task.n_rows:,} rows. "
             "Allowed: a file made by `windvane portfolio build` from tables of this kind."
         )
+    entries = case.entries if path is not None else with_log_link(case.entries, task)
     known = {entry.family for one in cases for entry in one.entries}
     own = [PortfolioEntry(family, {}) for family in families if family not in known]
-    entries = [entry for entry in case.entries if entry.family in families]
+    chosen = [entry for entry in entries if entry.family in families]
     if path is not None:
-        for entry in entries:
+        for entry in chosen:
             try:
                 validate(entry.config, families[entry.family].search_space(task))
             except InputError as error:
                 raise InputError(f"portfolio={str(path)!r}: {entry.family}: {error}") from error
-    return own + entries
+    return own + chosen
+
+
+def with_log_link(entries: Sequence[PortfolioEntry], task: Task) -> Sequence[PortfolioEntry]:
+    """Insert LightGBM with a log link after the first LightGBM where the task permits one."""
+    first = next((i for i, entry in enumerate(entries) if entry.family == "lightgbm"), None)
+    if not task.log_link or first is None:
+        return entries
+    return *entries[: first + 1], PortfolioEntry("lightgbm", {"objective": "poisson"}), *entries[first + 1 :]
 
 
 def read_cases(path: Path) -> list[Case]:
