@@ -31,7 +31,7 @@ from sklearn.preprocessing import FunctionTransformer, TargetEncoder
 from windvane.errors import InputError
 from windvane.export.builders import BUILDERS, Kept, linear_classifier, model_steps
 from windvane.export.encoder_pipeline import arrays_inside, category_texts
-from windvane.export.selection import Language, SelectAgain, choose_members
+from windvane.export.selection import Language, SelectAgain, choose_members, column_obstacles
 from windvane.persistence import Predictor
 from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.column_values import MISSING_TEXTS
@@ -74,19 +74,8 @@ def to_sklearn(predictor: Predictor, select_again: SelectAgain = lambda families
 
 def _table_obstacles(predictor: Predictor) -> list[str]:
     """Name what scikit-learn has no word for, in the table and the decision."""
-    found = []
     schema, ensemble = predictor.schema, predictor.ensemble
-    if schema.n_sparse:
-        found.append("the table is sparse")
-    if schema.lags is not None:
-        found.append("lags, which are found among other rows")
-    for kind in ("date", "duration", "text"):
-        names = [repr(column.name) for column in schema.columns if column.kind == kind]
-        if names:
-            found.append(f"columns of {kind}s ({', '.join(names)})")
-    written = [repr(column.name) for column in schema.columns if column.number_format is not None]
-    if written:
-        found.append(f"numbers written as texts ({', '.join(written)}): convert these columns to numbers before fit")
+    found = column_obstacles(schema)
     odd = [repr(c.name) for c in schema.columns if c.kind == "category" and _MISSING_NAMES & set(c.vocabulary)]
     if odd:
         found.append(f"categories called as missing values are ({', '.join(odd)})")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from windvane.persistence import Predictor
+from windvane.runtime.columns.schema import Schema
 
 # Selects an ensemble without some families and some trials; None where that cannot be done.
 SelectAgain = Callable[[Collection[str], Collection[int]], Predictor | None]
@@ -30,6 +31,21 @@ class Language:
             if reason is not None:
                 found[i] = f"{member.family} #{member.number} (weight {member.weight:.2f})", reason
         return found
+
+
+def column_obstacles(schema: Schema) -> list[str]:
+    """Name what no other language has words for in the columns of a table."""
+    found = ["the table is sparse"] if schema.n_sparse else []
+    if schema.lags is not None:
+        found.append("lags, which are found among other rows")
+    for kind in ("date", "duration", "text"):
+        names = [repr(column.name) for column in schema.columns if column.kind == kind]
+        if names:
+            found.append(f"columns of {kind}s ({', '.join(names)})")
+    written = [repr(column.name) for column in schema.columns if column.number_format is not None]
+    if written:
+        found.append(f"numbers written as texts ({', '.join(written)}): convert these columns to numbers before fit")
+    return found
 
 
 def choose_members(

@@ -22,7 +22,7 @@ from windvane.errors import InputError, WindvaneError
 from windvane.export.onnx.columns import add_inputs, encode, input_values
 from windvane.export.onnx.graph import IR_VERSION, ML, ML_OPSET, OPSET, Graph
 from windvane.export.onnx.models import obstacle, predict
-from windvane.export.selection import Language, SelectAgain, choose_members
+from windvane.export.selection import Language, SelectAgain, choose_members, column_obstacles
 from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Table
@@ -46,7 +46,7 @@ def export_onnx(predictor: Predictor, select_again: SelectAgain, path: str | Pat
     file = Path(path)
     if file.suffix != ".onnx" or file.exists() or not file.parent.is_dir():
         raise InputError(f"path={str(path)!r} is not usable. Allowed: a new file, ending in .onnx, in a folder.")
-    obstacles = _table_obstacles(predictor.schema)
+    obstacles = column_obstacles(predictor.schema)
     if not obstacles:
         predictor, text, obstacles = choose_members(predictor, select_again, _LANGUAGE)
         if text is not None:
@@ -69,21 +69,6 @@ def _family_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -
 
 
 _LANGUAGE = Language("ONNX", _family_obstacle, _family_obstacle)
-
-
-def _table_obstacles(schema: Schema) -> list[str]:
-    """Name what a graph has no node for in the columns."""
-    found = ["the table is sparse"] if schema.n_sparse else []
-    if schema.lags is not None:
-        found.append("lags, which are found among other rows")
-    for kind in ("date", "duration", "text"):
-        names = [repr(column.name) for column in schema.columns if column.kind == kind]
-        if names:
-            found.append(f"columns of {kind}s ({', '.join(names)})")
-    written = [repr(column.name) for column in schema.columns if column.number_format is not None]
-    if written:
-        found.append(f"numbers written as texts ({', '.join(written)}): convert these columns to numbers before fit")
-    return found
 
 
 def _build(predictor: Predictor) -> Any:
