@@ -6,10 +6,11 @@ of their folder, so that a reader sees no half of a line and two programs that w
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -88,6 +89,13 @@ class ResultTable:
             part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             os.replace(part, self.file)
 
+    def fill(self, plan: Iterable[tuple[Any, ...]], measure: Callable[..., Row]) -> None:
+        """Measure the runs of the plan that are missing; `measure` takes the fields of the key."""
+        for key in plan:
+            if self.find(*key) is None:
+                self.put(measure(*key))
+                print(*key, flush=True)
+
     def differences(self, plan: Iterable[tuple[Any, ...]]) -> list[str]:
         """Name runs of the plan that are missing, runs that no plan has, and rows of other settings."""
         rows, planned = {self.key_of(row): row for row in self.rows()}, list(plan)
@@ -109,6 +117,15 @@ class ResultTable:
             yield
         finally:
             os.close(folder)
+
+
+def run_or_table(
+    doc: str | None, run: Callable[[], None], table: Callable[[], None], words: Sequence[str] | None
+) -> None:
+    """Parse the command line of a script whose commands are `run` and `table`."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["run", "table"])
+    {"run": run, "table": table}[parser.parse_args(words).command]()
 
 
 @lru_cache(maxsize=32)

@@ -12,7 +12,6 @@ Commands:
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from benchmarks.data import RESERVED, TABLES
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import ResultTable, run_or_table
 from windvane.data.column_types import infer_schema
 from windvane.data.task import Task
 from windvane.models.base import DataSplit, TrainingContext
@@ -97,10 +96,7 @@ def _train(objective: str, train: DataSplit, validation: DataSplit) -> Any:
 
 def run() -> None:
     """Measure what has not been measured yet."""
-    for name, seed in plan():
-        if RESULTS.find(name, seed) is None:
-            RESULTS.put(measure(name, seed))
-            print(name, seed, flush=True)
+    RESULTS.fill(plan(), measure)
 
 
 def table() -> None:
@@ -123,9 +119,7 @@ def table() -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
-    {"run": run, "table": table}[parser.parse_args(words).command]()
+    run_or_table(__doc__, run, table, words)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Commands:
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from collections.abc import Sequence
 from itertools import product
@@ -23,7 +22,7 @@ import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from benchmarks.data import RESERVED, TABLES
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import ResultTable, run_or_table
 from windvane import AutoClassifier
 from windvane.evaluation.metrics import ORDINAL
 
@@ -87,10 +86,7 @@ def measure(name: str, metric: str, seed: int) -> dict[str, Any]:
 
 def run() -> None:
     """Measure what has not been measured yet."""
-    for one in plan():
-        if RESULTS.find(*one) is None:
-            RESULTS.put(measure(*one))
-            print(*one, flush=True)
+    RESULTS.fill(plan(), measure)
 
 
 def table() -> None:
@@ -111,9 +107,7 @@ def table() -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
-    {"run": run, "table": table}[parser.parse_args(words).command]()
+    run_or_table(__doc__, run, table, words)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Commands:
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from benchmarks.data import RESERVED, TABLES
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import ResultTable, run_or_table
 from windvane import AutoClassifier, AutoRegressor
 from windvane.evaluation.metrics import get_metric
 from windvane.evaluation.predictions import Predictions
@@ -101,10 +100,7 @@ def _fit(name: str, X: pd.DataFrame, y: Any, seed: int, folder: Path) -> tuple[A
 
 def run() -> None:
     """Measure what has not been measured yet."""
-    for name, seed in plan():
-        if RESULTS.find(name, seed) is None:
-            RESULTS.put(measure(name, seed))
-            print(name, seed, flush=True)
+    RESULTS.fill(plan(), measure)
 
 
 def table() -> None:
@@ -125,9 +121,7 @@ def table() -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
-    {"run": run, "table": table}[parser.parse_args(words).command]()
+    run_or_table(__doc__, run, table, words)
 
 
 if __name__ == "__main__":

@@ -94,3 +94,17 @@ def test_results_that_differ_from_the_plan(tmp_path: Path) -> None:
     assert ten.differences([(1,), (3,)]) == ["runs.jsonl: no result of (3,)", "runs.jsonl: (2,) is in no plan"]
     (found,) = ResultTable(ten.path, ("run",), {"images": 20}).differences([(1,), (2,)])[:1]
     assert found == "runs.jsonl: (1,) was made with {'settings.images': 10}, the plan is {'settings.images': 20}"
+
+
+def test_only_missing_runs_are_measured(tmp_path: Path) -> None:
+    table, measured = ResultTable(tmp_path / "runs.jsonl", ("table", "seed")), []
+
+    def measure(name: str, seed: int) -> dict[str, object]:
+        measured.append((name, seed))
+        return {"table": name, "seed": seed, "loss": 1.0}
+
+    table.put({"table": "wine", "seed": 1, "loss": 0.25})
+    table.fill([("wine", 0), ("wine", 1)], measure)
+    table.fill([("wine", 0), ("wine", 1)], measure)
+    assert measured == [("wine", 0)]
+    assert [row["loss"] for row in table.rows()] == [1.0, 0.25]
