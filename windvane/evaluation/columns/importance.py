@@ -216,11 +216,7 @@ def _group_columns(
     columns: Mapping[str, EncodedColumn], groups: str | Mapping[str, Sequence[str]], table: Table
 ) -> dict[str, EncodedColumn]:
     """Put the columns of each group together, in the place of its first column."""
-    if isinstance(groups, str):
-        if groups != CORRELATED:
-            raise InputError(
-                f"groups={groups!r} is not usable. Allowed: {CORRELATED!r}, or group name -> names of columns."
-            )
+    if isinstance(groups, str) and groups == CORRELATED:
         groups = {_group_name(names): names for names in correlated_columns(columns, table)}
     if not isinstance(groups, Mapping):
         raise InputError(
