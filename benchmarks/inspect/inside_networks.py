@@ -120,7 +120,7 @@ class Makers:
         return steps - int(self.checkpoint(name).get("step", 0))
 
     def checkpoint(self, name: str) -> dict[str, Any]:
-        """Read the checkpoint of a network, empty if there is none."""
+        """Read the checkpoint of a network, empty without one."""
         path = self.networks / f"{name}.pt"
         found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {}
         return found

@@ -203,7 +203,7 @@ def _interruptible(as_json: bool) -> Iterator[None]:
 
 
 def _recipe_of(out: Path | None) -> Recipe | None:
-    """Return the recipe of an interrupted or finished run; None if there is none."""
+    """Return the recipe of an interrupted or finished run; None without one."""
     from windvane.vision.recipe import recipe_from_json
     from windvane.vision.training.checkpoint import CHECKPOINT, load_checkpoint
 

@@ -193,14 +193,14 @@ def describe(
     )
     table = schema.transform(frame, owner="describe")
     ids = find_identifiers(schema, table)
-    read, judged, doubtful = schema, list[str](), list[str]()
+    read, tested, doubtful = schema, list[str](), list[str]()
     if target is not None:
-        judged = [name for name in ids if name not in (column_types or ())]
-        read, doubtful = leave_out_identifiers(schema, judged, table, target, n_classes)
-    left_out = replace(read, columns=tuple(one for one in read.columns if one.name in judged and one.kind == "dropped"))
+        tested = [name for name in ids if name not in (column_types or ())]
+        read, doubtful = leave_out_identifiers(schema, tested, table, target, n_classes)
+    left_out = replace(read, columns=tuple(one for one in read.columns if one.name in tested and one.kind == "dropped"))
     columns = matrix_columns(schema)
     scores = {} if target is None else single_column_scores(table, target, n_classes, columns, SEED)
-    issues = find_data_issues(table, schema, target, scores, labels, ids=ids, left_out_ids=judged)
+    issues = find_data_issues(table, schema, target, scores, labels, ids=ids, left_out_ids=tested)
     found = Description(
         n_rows=table.n_rows,
         schema=read,

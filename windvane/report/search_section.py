@@ -151,7 +151,7 @@ def describe_direction(metric: Metric) -> str:
 
 
 def score_over_time(curve: Sequence[tuple[float, float, float]], metric: Metric, metric_title: str) -> Html:
-    """The validation score of the best model and of the ensemble, whose losses may all be NaN while there is none."""
+    """The validation score of the best model and of the ensemble, whose losses may all be NaN before there is one."""
     frame = performance_over_time(curve, metric)
     seconds = frame["seconds"].to_numpy()
     end = 1.04 * float(seconds[-1])  # room for the last value

@@ -116,7 +116,7 @@ def field_names(schema: Schema) -> list[str]:
 
 def input_columns(schema: Schema) -> dict[str, Column]:
     """Name -> column of what a row to predict has: what is learned from, and what its lags are found by."""
-    columns = dict(zip(field_names(schema), schema.columns, strict=False))  # of a sparse table there are none
+    columns = dict(zip(field_names(schema), schema.columns, strict=False))  # no columns of a sparse table
     if schema.lags is None:
         return {name: column for name, column in columns.items() if column.kind != "dropped"}
     time = schema.lags.grid.time

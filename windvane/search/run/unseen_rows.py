@@ -89,7 +89,7 @@ def read_test_rows(folder: Path, predictor: Predictor) -> Predictions | None:
 
 
 def read_test_names(folder: Path) -> tuple[str, ...]:
-    """Read the names of the images that were kept; empty where there are none."""
+    """Read the names of the images that were kept; empty without any."""
     try:
         return tuple(map(str, json.loads((folder / _NAMES).read_text(encoding="utf-8"))))
     except (OSError, ValueError, TypeError):
