@@ -74,7 +74,7 @@ def collect_all(arguments: argparse.Namespace) -> None:
     """Evaluate the cells that are missing: the guesses on all tables, then published configurations."""
     settings = CollectSettings(cpu_seconds=arguments.cpu_seconds, cache=arguments.cells.parent / "cache")
     published = read_published(ASKL2, {name: FAMILIES[name] for name in DEFAULT}, arguments.published)
-    entries = LARGE if arguments.large else [*GUESSES, *published]
+    entries = LARGE if arguments.large else [*(one for one in GUESSES if one.family in DEFAULT), *published]
     deadline = time.monotonic() + 60 * arguments.minutes
     collect(sources(arguments.large), entries, settings, arguments.cells, workers=arguments.workers, deadline=deadline)
 
