@@ -77,7 +77,8 @@ def test_every_family_in_one_file(kind: Kind, tmp_path: Path) -> None:
 def test_log_links(tmp_path: Path) -> None:
     X = stripped(make_frame())
     y = np.exp(make_target(X, "regression") / 40 - 24)
-    members: list[Any] = [("lightgbm", {"objective": objective}) for objective in ("poisson", "tweedie", "regression")]
+    objectives = ("poisson", "tweedie", "regression")
+    members: list[Any] = [(name, {"objective": one}) for name in ("lightgbm", "xgboost") for one in objectives]
     check(make_predictor(tmp_path, X, y, "regression", members, log_link=True), X, tmp_path / "model.onnx")
 
 
@@ -85,7 +86,7 @@ def test_log_links(tmp_path: Path) -> None:
 def test_an_array_of_numbers_is_one_input(kind: Kind, tmp_path: Path) -> None:
     frame = make_frame()
     X = frame[["size", "count", "flag"]].to_numpy(dtype=float)
-    members: list[Any] = [("catboost", {}), ("extra_trees", {})]
+    members: list[Any] = [("catboost", {}), ("extra_trees", {}), ("xgboost", {})]
     session = check(
         make_predictor(tmp_path, X, make_target(frame, kind), kind, members, folds=1), X, tmp_path / "model.onnx"
     )
