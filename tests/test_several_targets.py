@@ -163,7 +163,7 @@ def test_the_shell_takes_several_targets(tmp_path: Path) -> None:
         assert message in refused.stderr
 
 
-@pytest.mark.parametrize("family", ["lightgbm", "catboost", "hist_gradient_boosting"])
+@pytest.mark.parametrize("family", ["lightgbm", "catboost", "xgboost", "hist_gradient_boosting"])
 def test_a_quantile_has_its_share_of_the_rows_below(family: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     columns = pd.DataFrame({"x": rng.random(600)})

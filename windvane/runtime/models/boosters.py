@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..columns.encoder import Encoded, Encoder, float32
 from ..columns.table import Floats, Table
-from ..errors import InputError
+from ..errors import ModelFileError
 from ..output import Output
 from ..serialization import check_digest, digest, reading
 from .fitted import FittedModel, LoadOptions
@@ -125,9 +125,7 @@ class FittedXGBoost(FittedModel):
         try:
             import xgboost
         except ImportError as error:
-            raise InputError(
-                "The model of the family 'xgboost' needs the package xgboost: pip install xgboost"
-            ) from error
+            raise ModelFileError(f"{folder} holds a model of XGBoost: pip install xgboost-cpu (or xgboost).") from error
 
         check_digest(folder / "model.ubj", content["sha256"])
         with reading(folder, xgboost.core.XGBoostError):
