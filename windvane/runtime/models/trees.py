@@ -98,7 +98,7 @@ class TreeArrays:
     def write(self, path: Path) -> None:
         """Write the arrays without what follows from others, in the smallest types that hold them."""
         inner = self.feature >= 0
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "sizes": self.sizes,
             "inner": np.packbits(inner),
             "right": _small(self.right[inner]),
