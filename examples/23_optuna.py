@@ -16,8 +16,8 @@ model = AutoRegressor(n_trials=4, policy="holdout", families=["linear", "extra_t
 model.fit(X, y)
 
 with tempfile.TemporaryDirectory() as work:
-    path = model.to_optuna(Path(work) / "study.db")
-    study = optuna.load_study(study_name="windvane", storage=f"sqlite:///{path}")
+    model.to_optuna(Path(work) / "study.db")
+    study = optuna.load_study(study_name="windvane", storage=f"sqlite:///{work}/study.db")
     for trial in study.trials:
         print(f"trial {trial.number}: {trial.params['family']}, {study.metric_names[0]} {trial.value:.2f}")
     print(f"the best is trial {study.best_trial.number} with {study.best_trial.params}")
