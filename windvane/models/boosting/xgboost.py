@@ -1,7 +1,7 @@
 """Gradient boosting with XGBoost, which is installed on request: ``pip install 'windvane[xgboost]'``.
 
 A model is trained in segments, as with LightGBM: each begins with a booster read from the trees before it and with
-seeds of its own, because no file holds the state of XGBoost's random streams. A model that is continued from a
+separate seeds, because no file holds the state of XGBoost's random streams. A model that is continued from a
 checkpoint is then bit for bit the model that was never interrupted.
 """
 
