@@ -3,8 +3,8 @@
 Claim: docs/decisions.md. One fit of nine trials: XGBoost by default and the first eight of the portfolio. Ensembles are
 then selected from eight of them on the same validation predictions: "without" lacks XGBoost, as the default families
 do; "with" lacks the last trial of the portfolio, which XGBoost displaces. "all" has the nine.
-Hardware: any; one worker. At most 1,000 rows to learn from, three folds. Repeats: tables that no other benchmark is
-evaluated on, four with classes (log loss) and three with numbers (RMSE).
+Hardware: any; one worker. At most 1,000 rows to learn from, three folds. Repeats: tables that no comparison with
+other systems uses (`RESERVED`), four with classes (log loss) and three with numbers (RMSE).
 Commands:
     python -m benchmarks.engine.xgboost_search run [TABLE ...]
     python -m benchmarks.engine.xgboost_search table
