@@ -68,11 +68,10 @@ class TreeArrays:
     def read(cls, path: Path, n_features: int) -> TreeArrays:
         """Read what `write` wrote and check it, so that no descent can leave its tree or go round in it."""
         kept = read_arrays(path)
+        dtypes = {"sizes": "i8", "right": "i4", "feature": "i4", "threshold": "f4", "missing_left": "?", "values": "f8"}
         with reading(path):
             if "shares" in kept:
                 kept["values"] = _unpack_values(kept)
-        dtypes = {"sizes": "i8", "right": "i4", "feature": "i4", "threshold": "f4", "missing_left": "?", "values": "f8"}
-        with reading(path):
             trees = cls(**{name: kept[name].astype(dtype, casting="safe") for name, dtype in dtypes.items()})
             inner, own = trees.feature >= 0, _own(trees.sizes)
             sound = (
@@ -106,9 +105,8 @@ class TreeArrays:
         """Write the arrays; of values that are mostly 0, as of pure leaves of many classes, the others alone."""
         arrays = dict(vars(self))
         present = self.values != 0
-        if (
-            self.values.ndim == 2 and int(present.sum()) * 2 < self.values.size
-        ):  # a class and a share take up to 12 bytes, a value 8
+        # A class and a share take up to 12 bytes, a value 8.
+        if self.values.ndim == 2 and int(present.sum()) * 2 < self.values.size:
             del arrays["values"]
             arrays |= _pack_values(self.values, present)
         write_arrays(path, arrays)
