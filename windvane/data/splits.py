@@ -19,7 +19,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 
 from windvane.data.column_types import infer_schema
 from windvane.data.series.time_split import HOLDOUT, MAX_HOLDOUT_ROWS, TimeSplit, time_folds
-from windvane.errors import InputError
+from windvane.errors import InputError, some_of
 from windvane.runtime.columns.dates import to_dates, to_seconds
 from windvane.runtime.columns.table import Integers
 
@@ -345,10 +345,9 @@ def _with_every_class(
                     f"{len(target)} rows of {int(there.sum())} classes are too few, or too unevenly spread."
                 )
         kept.append(fold)
-    names = ", ".join(str(code if classes is None else classes[code]) for code in rare[:MAX_NAMED])
-    more = f" and {len(rare) - MAX_NAMED} more" if len(rare) > MAX_NAMED else ""
+    names = some_of([str(code if classes is None else classes[code]) for code in rare], MAX_NAMED)
     what = "row" if groups is None else "group"
     return kept, (
         f"Some training sets would not contain every class; a {what} of each class missing there was moved from "
-        f"validation to training: {names}{more}.",
+        f"validation to training: {names}.",
     )
