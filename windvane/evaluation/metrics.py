@@ -36,7 +36,6 @@ from windvane.evaluation.metric_functions import (
     mean_absolute_error,
     mean_squared_error,
     ordinal_mae,
-    pinball_loss,
     precision,
     quadratic_kappa,
     r2,
@@ -348,6 +347,11 @@ class MeanOverTargets:
         return loss / reference if reference > 0 else float(loss > 0)
 
 
+def _of_one(metric: Metric) -> Metric:
+    """Return the metric of each of several targets; that of one target as it is."""
+    return metric.function.metric if isinstance(metric.function, MeanOverTargets) else metric
+
+
 def two_columns(probability: Floats) -> Floats:  # (n,) -> (n, 2)
     """Turn the probabilities that a label is there into those of the two classes."""
     return np.column_stack([1.0 - probability, probability])
@@ -355,9 +359,7 @@ def two_columns(probability: Floats) -> Floats:  # (n,) -> (n, 2)
 
 def best_constant(numbers: NDArray[Any], metric: Metric, weight: Floats | None = None) -> Any:  # (n,) or (n, t)
     """Return the mean, for mae the median and for a pinball loss the quantile, of each target."""
-    if isinstance(metric.function, MeanOverTargets):
-        metric = metric.function.metric
-    if metric.name == "mae":
+    if _of_one(metric).name == "mae":
         return np.median(numbers, axis=0)
     level = quantile_level(metric)
     return np.average(numbers, axis=0, weights=weight) if level is None else np.quantile(numbers, level, axis=0)
@@ -365,25 +367,27 @@ def best_constant(numbers: NDArray[Any], metric: Metric, weight: Floats | None =
 
 @dataclass(frozen=True)
 class Pinball:
-    """The pinball loss of a quantile; the quantile itself has the least."""
+    """Mean of level x shortfall and (1 - level) x excess, which the quantile of this level makes least."""
 
     level: float
 
     def __call__(self, y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None) -> float:
-        return pinball_loss(y_true, y_pred, sample_weight, level=self.level)
+        difference = y_true - y_pred
+        return float(
+            np.average(np.maximum(self.level * difference, (self.level - 1) * difference), weights=sample_weight)
+        )
 
 
 def quantile_level(metric: Metric) -> float | None:
     """Return the level of the quantile that a metric rewards; None for every other metric."""
-    function = metric.function.metric.function if isinstance(metric.function, MeanOverTargets) else metric.function
+    function = _of_one(metric).function
     return function.level if isinstance(function, Pinball) else None
 
 
 def rewards_mean(metric: Metric) -> bool:
     """Return whether a metric of numbers is known to be best where their mean is predicted."""
-    if isinstance(metric.function, MeanOverTargets):
-        metric = metric.function.metric
-    return not metric.own and metric.name in ("rmse", "mse", "r2")
+    one = _of_one(metric)
+    return not one.own and one.name in ("rmse", "mse", "r2")
 
 
 def _named(given: str, task: Task) -> Metric:

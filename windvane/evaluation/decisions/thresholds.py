@@ -257,7 +257,7 @@ def threshold_curve(predictions: Predictions, positive: int, costs: Floats | Non
     Thresholds lie half-way between neighbouring probabilities, so that no row is on one.
     """
     score = predictions.prediction[:, positive]
-    weight = np.ones(len(score)) if predictions.weight is None else predictions.weight
+    weight = predictions.weights
     distinct = np.unique(np.clip(score, 0.0, 1.0))
     ends = np.concatenate([[0.0], distinct, [1.0]])
     thresholds = np.unique(((ends[:-1] + ends[1:]) / 2).clip(SMALLEST, 1 - SMALLEST))  # (m,)
@@ -340,7 +340,7 @@ def _tune_threshold(
 def label_rates(predictions: Predictions, positive: int, costs: Floats | None = None) -> Mapping[str, float]:
     """Return precision, recall and cost of the labels of the predictions."""
     chosen, true = predictions.labels == positive, predictions.target == positive
-    weight = np.ones(len(chosen)) if predictions.weight is None else predictions.weight
+    weight = predictions.weights
     hits = float(weight[chosen & true].sum())
     found = {
         "precision": hits / max(float(weight[chosen].sum()), SMALLEST),
