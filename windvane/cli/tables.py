@@ -38,9 +38,8 @@ if TYPE_CHECKING:
 LEADERBOARD_ROWS = 10  # printed after a search
 TASKS = ("classification", "regression")
 FORMATS = ("folder", "onnx", "optuna")  # of `export`
-WIDTH = 80  # of a leaderboard in a terminal
-FAMILY = 2  # the column of it that may be cut
-MIN_FAMILY, MAX_TITLE = 6, 12
+FAMILY = 2  # the column of a leaderboard that may be cut
+MIN_FAMILY, MAX_TITLE = 6, 12  # characters
 
 
 def fit(
@@ -555,6 +554,7 @@ def _print_result(
 ) -> None:
     from windvane.evaluation.evaluation import records
     from windvane.evaluation.score_text import natural_score, score_text
+    from windvane.pages.texts import counted
 
     metric, ensemble = model.predictor_.metric, model.predictor_.ensemble
     if as_json:
@@ -567,10 +567,10 @@ def _print_result(
         print_json({**found, **page})
         return
     typer.echo(_as_text(model.leaderboard().head(LEADERBOARD_ROWS), metric))
-    n = len(ensemble.members)
+    trials = counted(len(ensemble.members), "trial")
     about = f" ({metric.name} of {model.positive_class_})" if metric.uses_positive else ""
     quality = score_text(metric, metric.score(ensemble.loss))
-    typer.echo(f"validation {quality} of the ensemble of {n} trial{'s' * (n != 1)}, which it selected")
+    typer.echo(f"validation {quality} of the ensemble of {trials}, which it selected")
     if hasattr(model, "test_score_"):
         typer.echo(
             f"test {score_text(metric, natural_score(metric, model.test_score_))} on rows that chose nothing{about}"
@@ -581,8 +581,9 @@ def _print_result(
 
 
 def _as_text(board: pd.DataFrame, metric: Metric) -> str:
-    """Write a leaderboard in at most `WIDTH` columns; long names of families are cut."""
+    """Write a leaderboard for a terminal; long names of families are cut."""
     from windvane.evaluation.score_text import metric_name, natural_score, score_number
+    from windvane.pages.texts import align_columns
 
     title = metric_name(metric)[:MAX_TITLE]
     tests = ["test"] if "test_score" in board else []
@@ -602,19 +603,5 @@ def _as_text(board: pd.DataFrame, metric: Metric) -> str:
         ]
         for rank, row in board.iterrows()
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = WIDTH - (sum(widths) - widths[FAMILY]) - 2 * (len(widths) - 1)
-    widths[FAMILY] = max(MIN_FAMILY, min(widths[FAMILY], left))
-    texts = (FAMILY, len(widths) - 2, len(widths) - 1)
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if i in texts else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(map(_cut, row, widths), widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+    status = len(rows[0]) - 2
+    return "\n".join(align_columns(rows, (FAMILY, status, status + 1), FAMILY, MIN_FAMILY))

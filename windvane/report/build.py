@@ -6,11 +6,13 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from windvane.errors import some_of
 from windvane.evaluation.columns.identifiers import find_identifiers
 from windvane.evaluation.columns.importance import encoded_columns, matrix_columns, permutation_importance
 from windvane.evaluation.curves import classification_figures, regression_figures
 from windvane.evaluation.evaluation import evaluate
 from windvane.evaluation.predictions import Predictions
+from windvane.evaluation.score_text import natural_score
 from windvane.pages.html_builder import Page, Section, check_path, code, note, paragraph, table, write_page
 from windvane.report.data_checks import find_data_issues, single_column_scores
 from windvane.report.data_section import data_section, shift_section
@@ -97,7 +99,7 @@ def _headline_scores(data: ReportData) -> HeadlineScores:
     if test is not None:
         test_score, interval = test.score(metric), test.interval(metric, SEED)
     elif data.test_score is not None:
-        test_score = data.test_score if metric.greater_is_better else -data.test_score
+        test_score = natural_score(metric, data.test_score)
     constant = None
     if data.constant is not None and data.predictions is not None:
         constant = data.predictions.constant_score(metric, data.constant.values)
@@ -170,11 +172,9 @@ def _use_section(data: ReportData) -> Section:
     if data.predictor.images is not None:
         content.append(paragraph("X is a folder, a list of paths or arrays, or a table with a column of images."))
         return Section("Use it", content)
-    names = data.schema.feature_names
-    first = ", ".join(name[:MAX_NAME_LENGTH] for name in names[:MAX_NAMED_COLUMNS])
-    more = f" and {len(names) - MAX_NAMED_COLUMNS:,} more" if len(names) > MAX_NAMED_COLUMNS else ""
+    names = some_of([name[:MAX_NAME_LENGTH] for name in data.schema.feature_names], MAX_NAMED_COLUMNS)
     matched = "by name, in any order" if data.schema.named else "by position, or by number where X has these as names"
-    content.append(paragraph(f"X needs the columns of training, matched {matched}: {first}{more}."))
+    content.append(paragraph(f"X needs the columns of training, matched {matched}: {names}."))
     return Section("Use it", content)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
@@ -58,7 +59,21 @@ class ReportData:
         if X_test is None and y_test is not None:
             raise InputError("y_test belongs to X_test, which was not given.")
         predictor, directory = model.predictor_, getattr(model, "_directory", None)
-        data = cls(
+        test_score, test_names = getattr(model, "test_score_", None), ()
+        test = None if y_test is None else Predictions.of_test(predictor, X_test, y_test)
+        if test is not None and predictor.images is not None:
+            test_names = predictor.images.short_names(X_test)
+        manifest, problem = {}, None
+        if directory is not None and directory.exists() and directory.manifest().get("kind") == "run":
+            manifest = directory.manifest()
+            if X_test is None and test_score is not None:  # the rows that fit was given
+                test, test_names = read_test_rows(directory.test, predictor), read_test_names(directory.test)
+            with suppress(RunError):  # keep_data=False
+                problem = Problem.read(directory.data, predictor.metric)
+        other_rows = None if test is None else test.table
+        if test is None and X_test is not None:
+            other_rows = predictor.schema.transform(to_frame(X_test))
+        return cls(
             predictor,
             model.trials_,
             model.curve_,
@@ -67,27 +82,14 @@ class ReportData:
             is_permanent=model.run_dir is not None,
             constant=model.constant_,
             tuning=model.tuning_,
-            test_score=getattr(model, "test_score_", None),
-            test=None if y_test is None else Predictions.of_test(predictor, X_test, y_test),
+            test_score=test_score,
+            manifest=manifest,
+            problem=problem,
+            validation=None if problem is None else out_of_fold(predictor, problem, directory),
+            test=test,
+            other_rows=other_rows,
+            test_names=test_names,
         )
-        if data.test is not None and predictor.images is not None:
-            data = replace(data, test_names=predictor.images.short_names(X_test))
-        if data.test is not None:
-            data = replace(data, other_rows=data.test.table)
-        elif X_test is not None:
-            data = replace(data, other_rows=predictor.schema.transform(to_frame(X_test)))
-        if directory is None or not directory.exists() or directory.manifest().get("kind") != "run":
-            return data
-        data = replace(data, manifest=directory.manifest())
-        if X_test is None and data.test_score is not None:  # the rows that fit was given
-            kept = read_test_rows(directory.test, predictor)
-            data = replace(data, test=kept, other_rows=None if kept is None else kept.table)
-            data = replace(data, test_names=read_test_names(directory.test))
-        try:
-            problem = Problem.read(directory.data, predictor.metric)
-        except RunError:  # keep_data=False
-            return data
-        return replace(data, problem=problem, validation=out_of_fold(predictor, problem, directory))
 
     @property
     def task(self) -> Task:

@@ -25,6 +25,7 @@ from windvane.pages.html_builder import (
     tag,
 )
 from windvane.pages.svg_charts import Axis, Series, plot
+from windvane.pages.texts import counted
 from windvane.report.report_data import ReportData
 from windvane.runtime.columns.table import Floats
 from windvane.runtime.ensemble import Ensemble
@@ -75,7 +76,7 @@ def ensemble_section(data: ReportData) -> Section:
     """Weights by member and family, and the members' configurations."""
     ensemble, by_number = data.ensemble, {trial.number: trial for trial in data.trials}
     n_models = sum(map(len, data.predictor.models))
-    words = f"{len(ensemble.members)} member{'s' * (len(ensemble.members) != 1)}, {n_models} models in all"
+    words = f"{counted(len(ensemble.members), 'member')}, {n_models} models in all"
     content = [
         paragraph(f"{words}: each member averages the models of its folds, and the ensemble is their weighted average.")
     ]
@@ -132,9 +133,7 @@ def failure_section(trials: Sequence[Trial]) -> Section | None:
         for t in ended
     )
     items = [
-        tag(
-            "li", tag("b", family), f": {count:,} trial{'s' * (count != 1)}, {how}{used}.", tag("pre", tag("code", why))
-        )
+        tag("li", tag("b", family), f": {counted(count, 'trial')}, {how}{used}.", tag("pre", tag("code", why)))
         for (family, how, why, used), count in counted.most_common(MAX_FAILURES)
     ]
     words = f"{len(ended):,} of {len(trials):,} trials failed or ended early."

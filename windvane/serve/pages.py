@@ -29,6 +29,7 @@ from windvane.pages.html_builder import (
     tag,
 )
 from windvane.pages.svg_charts import Axis, Series, plot
+from windvane.pages.texts import counted
 from windvane.report.search_section import (
     describe_direction,
     failure_section,
@@ -157,7 +158,7 @@ def _search_sections(run: Run, search: Search) -> list[Section]:
     remark = f"{n_failed:,} without a model" if n_failed else "all usable" if search.trials else "none has ended yet"
     entries.append(("Trials", f"{len(search.trials):,}", remark))
     if run.status == "running" and budget is not None:
-        workers = f"{budget.n_workers} worker{'s' * (budget.n_workers != 1)}"
+        workers = counted(budget.n_workers, "worker")
         entries.append(("Time", _time_left(search), f"of {format_duration(budget.seconds)}, {workers}"))
     else:
         entries.append(("Time", format_duration(search.seconds), "of searching"))
