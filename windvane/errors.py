@@ -148,5 +148,5 @@ def check_number(
 
 def check_integer(argument: str, given: object, least: int = 1) -> None:
     """Raise InputError unless the value is an integer of at least `least`."""
-    if not isinstance(given, Integral) or isinstance(given, bool) or given < least:
-        raise InputError(f"{argument}={given!r} is not usable. Allowed: a whole number of at least {least}.")
+    usable = isinstance(given, Integral) and not isinstance(given, bool) and int(given) >= least
+    check_usable(argument, given, usable, f"a whole number of at least {least}")

@@ -31,6 +31,9 @@ JSON = "--json"
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, wherever typer has click
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or a saved model.")]
+Duration = Annotated[str, typer.Option(help="For how long: seconds, or as in 60s, 10m.")]
+Task = Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")]
+Ignore = Annotated[list[str] | None, typer.Option(help="Column that is not learned from; may be repeated.")]
 Time = Annotated[str, typer.Option(help="How long to search: seconds, or as in 60s, 10m, 1h30m.")]
 Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; by default a GPU if there is one.")]
 Types = Annotated[
@@ -138,6 +141,14 @@ def print_json(record: Mapping[str, Any]) -> None:
     typer.echo(json.dumps(_to_json(record), indent=2, ensure_ascii=False, allow_nan=False))
 
 
+def print_path(what: str, path: Path, as_json: bool) -> None:
+    """Print the path of what was written."""
+    if as_json:
+        print_json({what: path})
+    else:
+        typer.echo(path)
+
+
 def _to_json(value: Any) -> Any:
     from windvane.evaluation.evaluation import plain_value
 
@@ -178,15 +189,20 @@ def _exit_on_sigterm() -> Iterator[None]:
 
 def read_labelled(
     model: AutoClassifier | AutoRegressor | AutoImageClassifier,
-    data: Path,
+    data: Path | None,
     target: list[str] | None,
     weight: str | None = None,
 ) -> tuple[Any, Any, Any]:
-    """Read rows with their target and weights as `evaluate` takes them; of images the source is all there is."""
+    """Read rows with their target and weights as `evaluate` takes them; of images the source is all there is.
+
+    Three times None without data.
+    """
     from windvane import AutoImageClassifier
     from windvane.data.files import read_frame
     from windvane.errors import InputError
 
+    if data is None:
+        return None, None, None
     if isinstance(model, AutoImageClassifier):
         if target or weight is not None:
             raise InputError("--target and --weight are for tables; images have their labels with them.")
@@ -234,8 +250,6 @@ def parse_time(time: str) -> float:
 
 def holds_network(run: Path) -> bool:
     """Whether a run is that of a network; torch is loaded for these alone."""
-    import json
-
     try:
         return bool(json.loads((run / "manifest.json").read_text(encoding="utf-8"))["kind"] == "image_model")
     except (OSError, ValueError, LookupError, TypeError):

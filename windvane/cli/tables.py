@@ -11,15 +11,19 @@ from windvane.cli.common import (
     AsJson,
     DateFormats,
     Device,
+    Duration,
+    Ignore,
     Quiet,
     Run,
     Target,
+    Task,
     Time,
     Types,
     holds_network,
     open_model,
     parse_time,
     print_json,
+    print_path,
     read_labelled,
     read_pairs,
     report_errors,
@@ -57,7 +61,7 @@ def fit(
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory of the run; a run of the same data and settings is resumed.")],
     time: Time = "10m",
-    task: Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")] = None,
+    task: Task = None,
     metric: Annotated[str, typer.Option(help="What to optimise, as in roc_auc, log_loss, rmse.")] = "auto",
     policy: Annotated[str, typer.Option(help="How to validate, as in holdout, cv5, cv5-halving.")] = "auto",
     families: Annotated[str | None, typer.Option(help="Families of models, as in lightgbm,catboost.")] = None,
@@ -98,7 +102,7 @@ def fit(
         str | None, typer.Option(help="Of images: pretrained networks, as in efficientnet_lite0,timm/resnet18.")
     ] = None,
     positive: Annotated[str | None, typer.Option(help="Of two classes the one that f1, recall ... are about.")] = None,
-    ignore: Annotated[list[str] | None, typer.Option(help="Column that is not learned from; may be repeated.")] = None,
+    ignore: Ignore = None,
     id_column: Annotated[
         list[str] | None, typer.Option("--id", help="Column that names a row: written beside its prediction.")
     ] = None,
@@ -117,6 +121,7 @@ def fit(
     like identifiers and say nothing about other rows.
     """
     with report_errors(as_json=as_json):
+        family_names = None if families is None else [name.strip() for name in families.split(",")]
         if not target:
             from windvane import AutoImageClassifier
 
@@ -127,7 +132,7 @@ def fit(
                 n_jobs=jobs,
                 memory_limit=memory,
                 policy=policy,
-                families=None if families is None else [name.strip() for name in families.split(",")],
+                families=family_names,
                 portfolio=portfolio,
                 n_trials=n_trials,
                 run_dir=out,
@@ -178,7 +183,7 @@ def fit(
             n_jobs=jobs,
             memory_limit=memory,
             policy=policy,
-            families=None if families is None else [name.strip() for name in families.split(",")],
+            families=family_names,
             portfolio=portfolio,
             run_dir=out,
             n_trials=n_trials,
@@ -303,7 +308,7 @@ def leaderboard(
     """
     with report_errors(as_json=as_json):
         model = open_model(run, quiet=quiet)
-        X_test, y_test, _ = (None, None, None) if test is None else read_labelled(model, test, target)
+        X_test, y_test, _ = read_labelled(model, test, target)
         board = model.leaderboard(X_test, y_test)
         if as_json:
             from windvane.evaluation.evaluation import records
@@ -320,7 +325,7 @@ def explain(
     label: Annotated[str | None, typer.Option(help="Class whose probability is explained.")] = None,
     out: Annotated[Path | None, typer.Option(help="CSV, Parquet or Feather file: a contribution a column.")] = None,
     background: Annotated[Path | None, typer.Option(help="Rows for not knowing a column; training by default.")] = None,
-    time: Annotated[str, typer.Option(help="For how long: seconds, or as in 60s, 10m.")] = "1m",
+    time: Duration = "1m",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -426,7 +431,7 @@ def report(
             raise InputError("--target is a column of --test, which was not given.")
         model = open_model(run, quiet=quiet)
         if isinstance(model, AutoImageClassifier):
-            _print_path("page", model.report(out, test), as_json)
+            print_path("page", model.report(out, test), as_json)
             return
         X = None if test is None else read_frame(test, model.predictor_.schema.text_columns)
         y: Any = None
@@ -437,14 +442,7 @@ def report(
                 f"windvane: without --target there is no score on {test}; the report compares its columns alone",
                 err=True,
             )
-        _print_path("page", model.report(out, X, y), as_json)
-
-
-def _print_path(what: str, path: Path, as_json: bool) -> None:
-    if as_json:
-        print_json({what: path})
-    else:
-        typer.echo(path)
+        print_path("page", model.report(out, X, y), as_json)
 
 
 def _write_predictions(frame: pd.DataFrame, out: Path, as_json: bool) -> None:

@@ -191,46 +191,41 @@ def _named_metric(name: str, function: Callable[..., float], needs: Needs = "lab
     return Metric(name, function, needs, greater_is_better=not error, own=False)
 
 
-CLASSIFICATION = {
-    metric.name: metric
-    for metric in (
-        _named_metric("roc_auc", roc_auc, "probabilities"),
-        _named_metric("log_loss", log_loss, "probabilities", error=True),
-        _named_metric("balanced_accuracy", balanced_accuracy),
-        _named_metric("accuracy", accuracy),
-        _named_metric("average_precision", average_precision, "probabilities"),
-        _named_metric("f1", f1),
-        _named_metric("f1_macro", f1_macro),
-        _named_metric("f1_weighted", f1_weighted),
-        _named_metric("precision", precision),
-        _named_metric("recall", recall),
-        _named_metric("matthews_corrcoef", matthews_corrcoef),
-        _named_metric("brier_score", brier_score, "probabilities", error=True),
-        _named_metric("quadratic_kappa", quadratic_kappa),
-        _named_metric("ordinal_mae", ordinal_mae, error=True),
-    )
-}
+def _by_name(*metrics: Metric) -> dict[str, Metric]:
+    return {metric.name: metric for metric in metrics}
+
+
+CLASSIFICATION = _by_name(
+    _named_metric("roc_auc", roc_auc, "probabilities"),
+    _named_metric("log_loss", log_loss, "probabilities", error=True),
+    _named_metric("balanced_accuracy", balanced_accuracy),
+    _named_metric("accuracy", accuracy),
+    _named_metric("average_precision", average_precision, "probabilities"),
+    _named_metric("f1", f1),
+    _named_metric("f1_macro", f1_macro),
+    _named_metric("f1_weighted", f1_weighted),
+    _named_metric("precision", precision),
+    _named_metric("recall", recall),
+    _named_metric("matthews_corrcoef", matthews_corrcoef),
+    _named_metric("brier_score", brier_score, "probabilities", error=True),
+    _named_metric("quadratic_kappa", quadratic_kappa),
+    _named_metric("ordinal_mae", ordinal_mae, error=True),
+)
 # Metrics of labels with an order, and the power of the distance of two ranks that they count.
 ORDINAL = {"quadratic_kappa": 2, "ordinal_mae": 1}
-REGRESSION = {
-    metric.name: metric
-    for metric in (
-        _named_metric("rmse", root_mean_squared_error, "values", error=True),
-        _named_metric("mae", mean_absolute_error, "values", error=True),
-        _named_metric("mse", mean_squared_error, "values", error=True),
-        _named_metric("r2", r2, "values"),
-    )
-}
+REGRESSION = _by_name(
+    _named_metric("rmse", root_mean_squared_error, "values", error=True),
+    _named_metric("mae", mean_absolute_error, "values", error=True),
+    _named_metric("mse", mean_squared_error, "values", error=True),
+    _named_metric("r2", r2, "values"),
+)
 # Of several labels, where what counts is not a mean over the labels.
-MULTILABEL = {
-    metric.name: metric
-    for metric in (
-        _named_metric("subset_accuracy", subset_accuracy, "values"),
-        _named_metric("f1_micro", f1_micro, "values"),
-        _named_metric("f1_samples", f1_samples, "values"),
-        _named_metric("hamming_loss", hamming_loss, "values", error=True),
-    )
-}
+MULTILABEL = _by_name(
+    _named_metric("subset_accuracy", subset_accuracy, "values"),
+    _named_metric("f1_micro", f1_micro, "values"),
+    _named_metric("f1_samples", f1_samples, "values"),
+    _named_metric("hamming_loss", hamming_loss, "values", error=True),
+)
 RELATIVE = "relative_"  # of several numbers: each target's error by that of the best constant
 _PINBALL = re.compile(r"(?:pinball|quantile)_(0?\.\d+)")
 # Metrics that would be others with the other class as positive.

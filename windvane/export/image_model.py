@@ -17,7 +17,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +26,7 @@ from warnings import warn
 import numpy as np
 
 from windvane.errors import InputError, WindvaneError
-from windvane.export.folder import INIT, program_text
+from windvane.export.folder import INIT, program_text, write_texts
 from windvane.runtime.serialization import new_folder, write_json
 from windvane.version import VERSION
 
@@ -178,11 +177,9 @@ def _write(exported: _Exported, folder: Path) -> Path:
         facts = {"image_size": size, "crop": crop, "input": "images", "output": "probabilities", **exported.facts}
         write_json(making / "model.json", {"windvane": VERSION, "classes": list(exported.classes), **facts})
         write_program(making)
-        lines = [f"{name}=={version(name)}\n" for name in _PACKAGES]
-        (making / "requirements.txt").write_text("".join(lines), encoding="utf-8")
         part = {"center": "the central square", "squeeze": "all, stretched to the square"}[crop]
-        text = _README.format(name=exported.name, version=VERSION, n=len(exported.classes), size=size, part=part)
-        (making / "README.txt").write_text(text, encoding="utf-8")
+        readme = _README.format(name=exported.name, version=VERSION, n=len(exported.classes), size=size, part=part)
+        write_texts(making, _PACKAGES, readme)
     return folder
 
 

@@ -59,17 +59,20 @@ class ReportData:
         if X_test is None and y_test is not None:
             raise InputError("y_test belongs to X_test, which was not given.")
         predictor, directory = model.predictor_, getattr(model, "_directory", None)
-        test_score, test_names = getattr(model, "test_score_", None), ()
+        test_score = getattr(model, "test_score_", None)
+        test_names: tuple[str, ...] = ()
         test = None if y_test is None else Predictions.of_test(predictor, X_test, y_test)
         if test is not None and predictor.images is not None:
             test_names = predictor.images.short_names(X_test)
-        manifest, problem = {}, None
+        manifest, problem, validation = {}, None, None
         if directory is not None and directory.exists() and directory.manifest().get("kind") == "run":
             manifest = directory.manifest()
             if X_test is None and test_score is not None:  # the rows that fit was given
                 test, test_names = read_test_rows(directory.test, predictor), read_test_names(directory.test)
             with suppress(RunError):  # keep_data=False
                 problem = Problem.read(directory.data, predictor.metric)
+            if problem is not None:
+                validation = out_of_fold(predictor, problem, directory)
         other_rows = None if test is None else test.table
         if test is None and X_test is not None:
             other_rows = predictor.schema.transform(to_frame(X_test))
@@ -85,7 +88,7 @@ class ReportData:
             test_score=test_score,
             manifest=manifest,
             problem=problem,
-            validation=None if problem is None else out_of_fold(predictor, problem, directory),
+            validation=validation,
             test=test,
             other_rows=other_rows,
             test_names=test_names,

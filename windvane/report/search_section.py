@@ -123,7 +123,7 @@ def failure_section(trials: Sequence[Trial]) -> Section | None:
     ended = [t for t in trials if t.status not in ("done", "stopped") or not t.usable]
     if not ended:
         return None
-    counted = Counter(
+    causes = Counter(
         (
             t.family,
             _ENDS[t.status],
@@ -134,7 +134,7 @@ def failure_section(trials: Sequence[Trial]) -> Section | None:
     )
     items = [
         tag("li", tag("b", family), f": {counted(count, 'trial')}, {how}{used}.", tag("pre", tag("code", why)))
-        for (family, how, why, used), count in counted.most_common(MAX_FAILURES)
+        for (family, how, why, used), count in causes.most_common(MAX_FAILURES)
     ]
     words = f"{len(ended):,} of {len(trials):,} trials failed or ended early."
     return Section("Failed trials", [paragraph(words), tag("ul", *items, attributes={"class": "failures"})])

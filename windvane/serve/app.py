@@ -16,18 +16,11 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from windvane.errors import InputError, NoModelError, WindvaneError
+from windvane.pages.html_builder import Page
 from windvane.serve.form import FieldErrors, make_fields, read_form, typical_values
 from windvane.serve.guard import Guard, refusal
 from windvane.serve.models import Models, check_has_model
-from windvane.serve.pages import (
-    answer_html,
-    folder_page,
-    no_model_page,
-    predict_page,
-    run_address,
-    run_page,
-    wait_page,
-)
+from windvane.serve.pages import answer_html, folder_page, no_model_page, predict_page, run_address, run_page, wait_page
 from windvane.serve.predictions import Options, decode, decode_rows, predict_images, predict_rows
 from windvane.serve.runs import UNREADABLE, Run, RunFolder, Search
 from windvane.version import VERSION
@@ -78,7 +71,7 @@ class Application:
         """What changes of the page of all runs."""
         return HTMLResponse((await run_in_threadpool(self._folder_page)).main)
 
-    def _folder_page(self) -> Any:
+    def _folder_page(self) -> Page:
         return folder_page(self.runs.root.name, self.runs.runs(), list(self.runs.pages()))
 
     async def run(self, request: Request) -> Response:
@@ -91,7 +84,7 @@ class Application:
         run = await self._run(request)
         return HTMLResponse((await run_in_threadpool(self._run_page, run)).main)
 
-    def _run_page(self, run: Run) -> Any:
+    def _run_page(self, run: Run) -> Page:
         return run_page(run, alone=self.runs.is_one_run)
 
     async def form(self, request: Request) -> Response:
@@ -100,7 +93,7 @@ class Application:
         origin = f"{request.url.scheme}://{request.headers.get('host', '')}"
         return HTMLResponse((await run_in_threadpool(self._form_page, run, origin)).to_html())
 
-    def _form_page(self, run: Run, origin: str) -> Any:
+    def _form_page(self, run: Run, origin: str) -> Page:
         alone = self.runs.is_one_run
         try:
             check_has_model(run)

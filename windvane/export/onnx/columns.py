@@ -34,7 +34,7 @@ def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], Columns]:
     from onnx import TensorProto, helper
 
     used = [column for column in schema.columns if column.kind != "dropped"]
-    numbers = [column for column in used if column.kind == "number"]
+    numbers, categories = ([column for column in used if column.kind == kind] for kind in ("number", "category"))
     inputs, parts, rows = [], [], []
     if not schema.named and len(numbers) == len(used):
         inputs.append(helper.make_tensor_value_info(ARRAY, TensorProto.DOUBLE, [None, len(schema.columns)]))
@@ -44,7 +44,7 @@ def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], Columns]:
             kind = TensorProto.DOUBLE if column.kind == "number" else TensorProto.STRING
             inputs.append(helper.make_tensor_value_info(column.name, kind, [None, 1]))
         parts += [column.name for column in numbers]
-    for column in (column for column in used if column.kind == "category"):
+    for column in categories:
         codes = category_texts(column.vocabulary)
         k = len(column.vocabulary)
         keys = [*codes, *sorted(MISSING_TEXTS - set(codes))]
@@ -60,7 +60,6 @@ def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], Columns]:
         if held.any():
             present = graph.add("And", graph.add("Not", graph.add("IsNaN", table)), held)
             table = graph.add("Where", present, np.where(held, constants, 0.0), table)
-    categories = [column for column in used if column.kind == "category"]
     return inputs, Columns(table, tuple(rows), tuple(len(column.vocabulary) for column in categories))
 
 

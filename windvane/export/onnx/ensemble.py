@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -27,6 +26,7 @@ from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.fitted import FittedModel
+from windvane.runtime.serialization import replace_file
 from windvane.version import VERSION
 
 TOLERANCE = 1e-5  # of a probability; of a number relative to its size, where that is above 1
@@ -55,12 +55,8 @@ def export_onnx(predictor: Predictor, select_again: SelectAgain, path: str | Pat
         raise InputError(f"ONNX cannot express this model: {'; '.join(obstacles)}. export(folder) keeps every model.")
     content = _build(predictor).SerializeToString()
     _compare(content, predictor, [_random_rows(predictor.schema), *([] if rows is None else [rows])])
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
+    with replace_file(file) as part:
         part.write_bytes(content)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
     return file
 
 
