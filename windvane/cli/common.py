@@ -19,12 +19,7 @@ if TYPE_CHECKING:
     from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
 
 # Renamed commands and options of image runs that people may still type.
-RENAMED = {
-    "transfer": "finetune",
-    "--rate": "--learning-rate",
-    "--batch": "--batch-size",
-    "--size": "--image-size",
-}
+RENAMED = {"transfer": "finetune", "--rate": "--learning-rate", "--batch": "--batch-size", "--size": "--image-size"}
 
 TRACEBACK = "--traceback"  # shows where an error comes from; any command takes it
 JSON = "--json"
@@ -45,8 +40,7 @@ DateFormats = Annotated[
     typer.Option("--date-format", metavar="COLUMN=FORMAT", help="Format of dates, as in day=%d.%m.%Y; repeatable."),
 ]
 Target = Annotated[
-    list[str] | None,
-    typer.Option(help="Column of the data that was learned, repeated for several; not for images."),
+    list[str] | None, typer.Option(help="Column of the data that was learned, repeated for several; not for images.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no remarks; warnings and errors stay.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, also for an error.")]
@@ -219,7 +213,7 @@ def take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.
     """Take columns (option -> name, None where it was not given) out of a table: the rest, and option -> column."""
     given = {option: name for option, name in named.items() if name is not None}
     for option, name in given.items():
-        _check_column(option, name, frame)
+        check_column(option, name, frame)
     return frame.drop(columns=list(given.values())), {option: frame[name] for option, name in given.items()}
 
 
@@ -228,13 +222,14 @@ def take_target(frame: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, An
     from windvane.errors import InputError
 
     for name in names:
-        _check_column("--target", name, frame)
+        check_column("--target", name, frame)
         if names.count(name) > 1:
             raise InputError(f"--target={name!r} is there twice.")
     return frame.drop(columns=names), frame[names[0]] if len(names) == 1 else frame[names]
 
 
-def _check_column(option: str, name: str, frame: pd.DataFrame) -> None:
+def check_column(option: str, name: str, frame: pd.DataFrame) -> None:
+    """Raise InputError if the column that an option names is not there."""
     from windvane.errors import unknown_name_error
 
     if name not in frame.columns:

@@ -19,6 +19,7 @@ from windvane.cli.common import (
     Task,
     Time,
     Types,
+    check_column,
     holds_network,
     open_model,
     parse_time,
@@ -90,8 +91,7 @@ def fit(
         str | None, typer.Option(help="Steps of --time-column, as in 1,7: earlier values of the target as columns.")
     ] = None,
     lag_of: Annotated[
-        list[str] | None,
-        typer.Option(help="Column that --lags are of, instead of the target; repeatable."),
+        list[str] | None, typer.Option(help="Column that --lags are of, instead of the target; repeatable.")
     ] = None,
     lag_by: Annotated[
         list[str] | None, typer.Option(help="Column whose values tell series apart, as shops; repeatable.")
@@ -158,7 +158,7 @@ def fit(
 
         from windvane import AutoClassifier, AutoRegressor
         from windvane.data.files import read_frame
-        from windvane.errors import InputError, unknown_name_error
+        from windvane.errors import InputError
 
         in_time = {"gap": gap, "embargo": embargo, "max_train_size": max_train_size, "test_size": test_size}
         split = _time_split(time_column, in_time, lags)
@@ -166,8 +166,8 @@ def fit(
         table = read_frame(train)
         X, y = take_target(table, target)
         X, columns = take_columns(X, named)
-        if time_column is not None and time_column not in X.columns:
-            raise unknown_name_error("--time-column", time_column, map(str, X.columns))
+        if time_column is not None:
+            check_column("--time-column", time_column, X)
         X_test: pd.DataFrame | None = None
         y_test: Any = None
         if test is not None:  # what is a text in training stays one
@@ -219,8 +219,7 @@ def predict(
         float | None, typer.Option(metavar="COVERAGE", help="Columns lower and upper that hold the target, as in 0.9.")
     ] = None,
     class_set: Annotated[
-        float | None,
-        typer.Option("--set", metavar="COVERAGE", help="A column of the classes, joined by |, as in 0.9."),
+        float | None, typer.Option("--set", metavar="COVERAGE", help="A column of the classes, joined by |, as in 0.9.")
     ] = None,
     device: Device = None,
     as_json: AsJson = False,
@@ -363,10 +362,9 @@ def export(
 ) -> None:
     """Write what works without windvane: a folder that predicts, an ONNX file, or the trials for Optuna."""
     with report_errors(as_json=as_json):
-        from windvane.errors import InputError, unknown_name_error
+        from windvane.errors import InputError, check_choice
 
-        if form not in FORMATS:
-            raise unknown_name_error("--format", form, FORMATS)
+        check_choice("--format", form, FORMATS)
         if holds_network(run):
             if form == "optuna":
                 raise InputError("--format=optuna is for searches, but RUN is one of a network.")
@@ -528,7 +526,7 @@ def _image_groups(images: Path, groups: str | None) -> Any:
 def _choose_task(task: str | None, target: Any, quiet: bool) -> str:
     """Take the task that was asked for, or guess it and say so."""
     from windvane.data.target import infer_task
-    from windvane.errors import InputError, unknown_name_error
+    from windvane.errors import InputError, check_choice
 
     if task is None and target.ndim == 2:
         found = {str(name): infer_task(target[name])[0] for name in target}
@@ -542,8 +540,8 @@ def _choose_task(task: str | None, target: Any, quiet: bool) -> str:
         task, reason = infer_task(target)
         if not quiet:
             typer.echo(f"windvane: {task}, as the target has {reason}; --task says otherwise", err=True)
-    elif task not in TASKS:
-        raise unknown_name_error("--task", task, TASKS)
+    else:
+        check_choice("--task", task, TASKS)
     return task
 
 

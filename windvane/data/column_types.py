@@ -12,7 +12,7 @@ import pandas as pd
 from windvane.data.date_formats import find_date_format
 from windvane.data.files import Frame
 from windvane.data.number_columns import number_forms
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, check_choice, unknown_name_error
 from windvane.pages.texts import counted
 from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.column_values import distinct_texts, kind_of, plain_numbers, to_numbers
@@ -181,8 +181,7 @@ def _check_types(
             if str(name) not in names:
                 raise unknown_name_error(argument, name, names)
     for name, kind in column_types.items():
-        if kind not in READABLE_KINDS:
-            raise unknown_name_error(f"column_types[{name!r}]", kind, READABLE_KINDS)
+        check_choice(f"column_types[{name!r}]", kind, READABLE_KINDS)
         if kind != "date" and name in date_formats:
             raise InputError(f"column_types[{name!r}]={kind!r}, but date_formats has a format for it.")
     return {str(name): "date" for name in date_formats} | {str(name): kind for name, kind in column_types.items()}

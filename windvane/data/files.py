@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_array
 
 from windvane.data.arff import parse_arff
 from windvane.data.number_columns import number_forms
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, check_choice
 from windvane.runtime.columns.schema import is_one_row, of_array, with_text_names
 from windvane.runtime.delimited import (
     UNREADABLE,
@@ -113,8 +113,8 @@ def _read_sheet(file: Path, sheet: str | None) -> pd.DataFrame:
         raise InputError(f"{file} is a spreadsheet; pip install 'windvane[excel]' reads those.") from error
     try:
         names = load_workbook(str(file)).sheet_names
-        if sheet is not None and sheet not in names:
-            raise unknown_name_error("sheet", sheet, names)
+        if sheet is not None:
+            check_choice("sheet", sheet, names)
         return pd.read_excel(file, sheet_name=sheet or 0, engine="calamine")
     except CalamineError as error:
         raise ValueError(error) from error
@@ -128,8 +128,8 @@ def _read_database(file: Path, table: str | None) -> pd.DataFrame:
         if table is None and len(names) != 1:
             named = f" Allowed: one of them, as in {file}?{names[0]}." if names else ""
             raise InputError(f"{file} holds {len(names)} tables.{named}")
-        if table is not None and table not in names:
-            raise unknown_name_error("table", table, names)
+        if table is not None:
+            check_choice("table", table, names)
         quoted = (table or names[0]).replace('"', '""')
         return pd.read_sql_query(f'SELECT * FROM "{quoted}"', connection)
 

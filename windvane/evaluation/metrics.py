@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from windvane.data.task import Task
-from windvane.errors import InputError, MetricError, unknown_name_error
+from windvane.errors import InputError, MetricError, check_choice, unknown_name_error
 from windvane.evaluation.metric_functions import (
     accuracy,
     average_precision,
@@ -106,8 +106,7 @@ class Metric:
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise InputError(f"function={self.function!r} cannot be called; a metric needs a function.")
-        if self.needs not in get_args(Needs):
-            raise unknown_name_error("needs", self.needs, get_args(Needs))
+        check_choice("needs", self.needs, get_args(Needs))
 
     def loss(self, target: NDArray[Any], prediction: Floats, weight: Floats | None = None) -> float:
         """Loss of a prediction.

@@ -131,10 +131,6 @@ def _write_texts(predictor: Predictor, making: Path) -> None:
         options, functions = "    # --proba, --set 0.9 for sets of classes", "predict, predict_proba, predict_set"
         what = f"one of {len(classes)} classes"
     readme = _README.format(
-        version=VERSION,
-        options=options,
-        names=functions,
-        what=what,
-        columns=", ".join(columns[:_MOST_LISTED]) + more,
+        version=VERSION, options=options, names=functions, what=what, columns=", ".join(columns[:_MOST_LISTED]) + more
     )
     write_texts(making, sorted(names), readme)

@@ -30,12 +30,7 @@ from windvane.pages.html_builder import (
 )
 from windvane.pages.svg_charts import Axis, Series, plot
 from windvane.pages.texts import counted
-from windvane.report.search_section import (
-    describe_direction,
-    failure_section,
-    leaderboard_tables,
-    score_over_time,
-)
+from windvane.report.search_section import describe_direction, failure_section, leaderboard_tables, score_over_time
 from windvane.serve.form import MAX_FIELDS, Field, form_html, image_form_html
 from windvane.serve.runs import Network, Run, Search
 from windvane.settings import format_duration

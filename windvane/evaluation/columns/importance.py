@@ -18,7 +18,7 @@ import pandas as pd
 from sklearn.utils import check_random_state
 
 from windvane.data.files import to_frame
-from windvane.errors import InputError, some_of, unknown_name_error
+from windvane.errors import InputError, check_choice, some_of
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.predictions import FittedEnsemble, Predictions
 from windvane.runtime.columns.schema import Schema
@@ -227,8 +227,7 @@ def _group_columns(
     group_of: dict[str, str] = {}
     for group, names in groups.items():
         for name in [names] if isinstance(names, str) else names:
-            if name not in columns:
-                raise unknown_name_error(f"groups[{group!r}]", name, columns)
+            check_choice(f"groups[{group!r}]", name, columns)
             if name in group_of:
                 raise InputError(f"groups: column {name!r} is in {group_of[name]!r} and in {group!r}.")
             group_of[name] = str(group)

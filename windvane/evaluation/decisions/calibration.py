@@ -175,7 +175,7 @@ class Calibration:
 
 
 def fit_calibration(
-    probabilities: Floats, target: Integers, weight: Floats | None = None, method: str = "auto", seed: int = 0
+    probabilities: Floats, target: Integers, weight: Floats | None = None, method: str = "auto"
 ) -> Calibration:
     """Learn a calibration from validation predictions.
 
@@ -190,7 +190,7 @@ def fit_calibration(
     if min(np.bincount(target, minlength=k)[np.unique(target)], default=0) < N_FOLDS or len(np.unique(target)) < 2:
         raise InputError(f"calibrate needs at least two classes with {N_FOLDS} rows each; y has too few.")
     held_out = {name: np.empty((n, k)) for name in names}
-    for train, test in StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed).split(target, target):
+    for train, test in StratifiedKFold(N_FOLDS, shuffle=True, random_state=0).split(target, target):
         of_train = None if weight is None else weight[train]
         for name in names:
             fitted = METHODS[name](probabilities[train], target[train], of_train)

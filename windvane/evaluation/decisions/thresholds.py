@@ -114,7 +114,9 @@ def with_threshold(ensemble: Ensemble, threshold: float | None, positive: int) -
     return replace(ensemble, decision_weights=factors, costs=None)
 
 
-def transfer_decision(before: Ensemble, after: Ensemble, tuning: DecisionTuning | None) -> tuple[Ensemble, Any]:
+def transfer_decision(
+    before: Ensemble, after: Ensemble, tuning: DecisionTuning | None
+) -> tuple[Ensemble, DecisionTuning | None]:
     """Give the ensemble `after`, which has another calibration, the factors with which it predicts the same labels.
 
     Without factors the most probable class stays the rule. The thresholds of a tuning are translated, too.

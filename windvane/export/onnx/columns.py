@@ -85,10 +85,7 @@ def input_values(schema: Schema, table: Table) -> dict[str, NDArray[Any]]:
 
 def encode(graph: Graph, columns: Columns, encoder: Encoder, cache: dict[Any, str]) -> str:
     """Add the steps of an encoder: double, (n, q). `cache` has what the graph holds already, by its content."""
-    key = (
-        tuple(map(str, encoder.steps)),
-        *((name, array.tobytes()) for name, array in sorted(encoder.arrays.items())),
-    )
+    key = (tuple(map(str, encoder.steps)), *((name, array.tobytes()) for name, array in sorted(encoder.arrays.items())))
     if key not in cache:
         cache[key] = _encode(graph, columns, encoder)
     return cache[key]
