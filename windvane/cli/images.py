@@ -56,6 +56,7 @@ def train(
     with report_errors(as_json=as_json), _interruptible(as_json):
         from windvane import vision
         from windvane.data.images import read_images
+        from windvane.errors import InputError
 
         data = read_images(images)
         if recipe is not None:
@@ -93,7 +94,9 @@ def train(
             "track_fisher": track_fisher,
         }
         chosen = replace(chosen, **{k: v for k, v in asked.items() if v is not None})  # type: ignore[arg-type]
-        trained = vision.train(chosen, data, out=_require(out), resume=resume, device=device, quiet=quiet)
+        if out is None:
+            raise InputError("--out is missing: the directory of the run.")
+        trained = vision.train(chosen, data, out=out, resume=resume, device=device, quiet=quiet)
         _print_result(trained, data, as_json)
 
 
@@ -204,11 +207,3 @@ def _recipe_of(out: Path | None) -> Recipe | None:
     if out is None or not (out / CHECKPOINT).exists():
         return None
     return recipe_from_json(load_checkpoint(out / CHECKPOINT, with_tensors=False)["identity"]["recipe"])
-
-
-def _require(out: Path | None) -> Path:
-    from windvane.errors import InputError
-
-    if out is None:
-        raise InputError("--out is missing: the directory of the run.")
-    return out

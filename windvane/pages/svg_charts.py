@@ -59,6 +59,11 @@ class Series:
     color: int = 0  # 0 to 4
     name: str = ""  # in the legend; empty for none
 
+    @classmethod
+    def key(cls, name: str, color: int) -> Series:
+        """An entry of a legend, for series that have no names themselves."""
+        return cls(np.empty(0), np.empty(0), color=color, name=name)
+
 
 def plot(series: Sequence[Series], x: Axis, y: Axis, description: str, *, height: float = HEIGHT) -> str:
     """An ``svg`` element with all series in one frame, later ones on top; `description` is its text alternative."""

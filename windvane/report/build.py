@@ -86,8 +86,7 @@ def _page(data: ReportData, first: list[Section | None], column_scores: dict[str
         _use_section(data),
         _versions_section(data),
     ]
-    is_named = data.directory is not None and data.is_permanent
-    title = f"windvane: {data.directory.root.name}" if is_named and data.directory else "windvane report"
+    title = "windvane report" if data.kept_in is None else f"windvane: {data.kept_in.name}"
     footer = f"Written by windvane {VERSION}. Samples on this page are drawn with seed {SEED}."
     lead = headline(data, _headline_scores(data))
     return Page(title, lead, [section for section in sections if section is not None], footer)
@@ -161,7 +160,7 @@ def _images_sections(data: ReportData, predictions: Predictions) -> list[Section
 
 def _use_section(data: ReportData) -> Section:
     probabilities = "\nmodel.predict_proba(X)" if data.predictor.has_probabilities else ""
-    run = data.directory.root.absolute() if data.directory is not None and data.is_permanent else None
+    run = None if data.kept_in is None else data.kept_in.absolute()
     lines = f"from windvane import load\n\nmodel = load({str(run or 'model')!r})\nmodel.predict(X){probabilities}"
     content = [code(lines)]
     if run is not None:

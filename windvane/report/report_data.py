@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 from sklearn.utils.validation import check_is_fitted
@@ -117,6 +118,11 @@ class ReportData:
     @property
     def ensemble(self) -> Ensemble:
         return self.predictor.ensemble
+
+    @property
+    def kept_in(self) -> Path | None:
+        """The run directory, if it outlives the program."""
+        return self.directory.root if self.directory is not None and self.is_permanent else None
 
     @cached_property
     def image_names(self) -> tuple[str, ...]:

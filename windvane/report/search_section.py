@@ -200,11 +200,7 @@ def _fold_spread(trials: Sequence[Trial], ensemble: Ensemble, metric: Metric) ->
     ticks = [(float(n - 1 - i), f"{trial.family} #{trial.number}") for i, trial in enumerate(chosen)]
     y = Axis("", -0.6, n - 0.4, ticks)
     picture = plot(series, Axis.around(metric.name, values), y, "Score of each fold", height=max(120.0, 60.0 + 22 * n))
-    legend = [
-        Series(np.empty(0), np.empty(0), color=0, name="folds of a member"),
-        Series(np.empty(0), np.empty(0), color=4, name="of another trial"),
-        Series(np.empty(0), np.empty(0), color=1, name="all rows"),
-    ]
+    legend = [Series.key("folds of a member", 0), Series.key("of another trial", 4), Series.key("all rows", 1)]
     return figure("Spread over folds", picture, "Trials whose points overlap differ by chance.", legend)
 
 
