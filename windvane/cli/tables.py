@@ -277,7 +277,7 @@ def predict(
                 predictor = model.predictor_
                 return predictor.probability_columns(frame) if proba else predictor.prediction_columns(frame)
             if proba and isinstance(model, AutoClassifier):
-                return pd.DataFrame(model.predict_proba(frame), columns=[str(label) for label in model.classes_])
+                return pd.DataFrame(model.predict_proba(frame), columns=model.predictor_.class_names)
             predicted = pd.DataFrame({"prediction": model.predict(frame)})
             if interval is not None and isinstance(model, AutoRegressor):
                 predicted["lower"], predicted["upper"] = model.predict_interval(frame, interval).T

@@ -39,7 +39,7 @@ class ReportData:
     curve: Sequence[tuple[float, float, float]] = ()  # seconds, loss of the best trial, loss of the ensemble
     policy: Policy | None = None
     directory: RunDirectory | None = None
-    is_permanent: bool = False  # whether the directory outlives the program
+    kept_in: Path | None = None  # the directory, if it outlives the program
     constant: ConstantBaseline | None = None
     tuning: DecisionTuning | None = None  # of the threshold
     test_score: float | None = None  # of the test set given to `fit`, higher is better
@@ -83,7 +83,7 @@ class ReportData:
             model.curve_,
             getattr(model, "policy_", None),
             directory,
-            is_permanent=model.run_dir is not None,
+            kept_in=None if model.run_dir is None or directory is None else directory.root,
             constant=model.constant_,
             tuning=model.tuning_,
             test_score=test_score,
@@ -119,11 +119,6 @@ class ReportData:
     def ensemble(self) -> Ensemble:
         return self.predictor.ensemble
 
-    @property
-    def kept_in(self) -> Path | None:
-        """The run directory, if it outlives the program."""
-        return self.directory.root if self.directory is not None and self.is_permanent else None
-
     @cached_property
     def image_names(self) -> tuple[str, ...]:
         """Names of the images that were learned from, by row; empty where they are unknown."""
@@ -132,8 +127,7 @@ class ReportData:
     @property
     def labels(self) -> list[str]:
         """Names of the classes, by code."""
-        classes = self.predictor.classes
-        return [] if classes is None else [str(label) for label in classes.tolist()]
+        return self.predictor.class_names
 
     @property
     def predictions(self) -> Predictions | None:

@@ -99,8 +99,13 @@ class EnsemblePredictor:
 
     def probability_columns(self, X: Any) -> pd.DataFrame:
         """Predict a table of probabilities with a column for each class, or for each of several labels."""
-        names = [] if self.classes is None else [str(label) for label in self.classes.tolist()]
-        return pd.DataFrame(self.predict_proba(X), columns=names if self.targets is None else self.targets.titles)
+        names = self.class_names if self.targets is None else self.targets.titles
+        return pd.DataFrame(self.predict_proba(X), columns=names)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes as texts, by code; none for numbers and several targets."""
+        return [] if self.classes is None else [str(label) for label in self.classes.tolist()]
 
     @property
     def has_probabilities(self) -> bool:

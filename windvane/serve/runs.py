@@ -25,7 +25,6 @@ from windvane.evaluation.metrics import Metric
 from windvane.pages.html_builder import is_page
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble
-from windvane.runtime.predictor import classes_from_json
 from windvane.runtime.serialization import DAMAGE, unseal
 from windvane.search.run.history import History, PerformanceCurve
 from windvane.search.run.record import RunRecord
@@ -65,12 +64,6 @@ class Search:
     def schema(self) -> Schema:
         """Columns of the training table."""
         return Schema.from_json(self.manifest["schema"])
-
-    @property
-    def labels(self) -> list[str]:
-        """Names of the classes, by code."""
-        classes = classes_from_json(self.manifest["classes"])
-        return [] if classes is None else [str(label) for label in classes.tolist()]
 
     @property
     def is_of_images(self) -> bool:

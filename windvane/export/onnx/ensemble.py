@@ -108,8 +108,8 @@ def _build(predictor: Predictor) -> Any:
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)],
     )
     used = {column.name: column.kind for column in predictor.schema.columns if column.kind != "dropped"}
-    classes = None if predictor.classes is None else [str(label) for label in predictor.classes.tolist()]
-    helper.set_model_props(model, {"columns": json.dumps(used), "classes": json.dumps(classes)})
+    classes = json.dumps(predictor.class_names or None)
+    helper.set_model_props(model, {"columns": json.dumps(used), "classes": classes})
     if model.ByteSize() > _MAX_BYTES:
         raise InputError(
             "The ensemble is larger than the 2 GB that one ONNX file can hold. export(folder) has no limit."
