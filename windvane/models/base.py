@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.data.task import Task
-from windvane.runtime.columns.table import Floats, Table
+from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.runtime.models.fitted import Fitted
 
 Value = bool | int | float | str
@@ -59,6 +59,10 @@ class DataSplit:
     table: Table
     target: NDArray[Any]
     weight: Floats | None = None
+
+    def take(self, rows: Integers) -> DataSplit:
+        """Copy some rows."""
+        return DataSplit(self.table.take(rows), self.target[rows], None if self.weight is None else self.weight[rows])
 
 
 @dataclass(frozen=True)

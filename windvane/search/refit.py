@@ -32,9 +32,7 @@ def train_on_all(
     """Return a model that has learned from all rows for a number of iterations, fewer where the deadline ends it."""
     few = np.arange(0, rows.table.n_rows, -(-rows.table.n_rows // MAX_STOPPING_ROWS))  # spread over sorted tables
     # Early stopping looks at rows that are trained on, so that nothing stops before its number of iterations.
-    weight = None if rows.weight is None else rows.weight[few]
-    stopping = DataSplit(rows.table.take(few), rows.target[few], weight)
-    model = family.create_model(config, rows, stopping, context)
+    model = family.create_model(config, rows, rows.take(few), context)
     model.train_until(max(1, iterations), deadline)
     return model
 

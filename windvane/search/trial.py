@@ -89,19 +89,10 @@ class Trial:
         """Family and configuration as one hashable value."""
         return config_key(self.family, self.config)
 
-    def without_results(self, status: Status = "waiting", error: str | None = None) -> Trial:
+    def without_results(self) -> Trial:
         """Return the same trial as it was before any training."""
-        return Trial(
-            self.number,
-            self.family,
-            self.config,
-            self.source,
-            self.seed,
-            self.n_rows,
-            self.iteration_fraction,
-            status,
-            error=error,
-        )
+        submitted = (self.number, self.family, self.config, self.source, self.seed)
+        return Trial(*submitted, n_rows=self.n_rows, iteration_fraction=self.iteration_fraction)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that JSON can hold; infinity becomes None."""
