@@ -155,25 +155,19 @@ def fit_transformers(
     settings: EncoderSettings, table: Table, target: NDArray[Any], task: Task
 ) -> tuple[FittedTransformers, Encoded]:
     """Fit scikit-learn's transformers on a training set; return them with the encoded set."""
-    with config_context(transform_output="default"):  # whatever the user's session has set
-        return _fit_transformers(settings, table, target, task)
-
-
-def _fit_transformers(
-    settings: EncoderSettings, table: Table, target: NDArray[Any], task: Task
-) -> tuple[FittedTransformers, Encoded]:
     columns = _columns(settings, table, target, task)
     matrix: Encoded = table.matrix
-    if columns is not None:
-        with warnings.catch_warnings():
-            # Of a class with fewer rows than folds: its rows then share folds, which harms nothing here.
-            warnings.filterwarnings("ignore", message="The least populated class")
-            matrix = columns.fit_transform(matrix, target)
-    texts = [_embed(text, settings) for text in table.texts]
     scaler, sparse = None, table.sparse
-    if sparse is not None and settings.scale != "none":
-        scaler = MaxAbsScaler()
-        sparse = scaler.fit_transform(sparse)
+    with config_context(transform_output="default"):  # whatever the user's session has set
+        if columns is not None:
+            with warnings.catch_warnings():
+                # Of a class with fewer rows than folds: its rows then share folds, which harms nothing here.
+                warnings.filterwarnings("ignore", message="The least populated class")
+                matrix = columns.fit_transform(matrix, target)
+        texts = [_embed(text, settings) for text in table.texts]
+        if sparse is not None and settings.scale != "none":
+            scaler = MaxAbsScaler()
+            sparse = scaler.fit_transform(sparse)
     encoded = join_blocks([matrix, *(embedded for _, embedded in texts if embedded is not None)], sparse)
     return FittedTransformers(columns, tuple(pipeline for pipeline, _ in texts), scaler), encoded
 
