@@ -14,7 +14,7 @@ import numpy as np
 
 from windvane.data.task import Task
 from windvane.models.base import Config, Family, Param, Value
-from windvane.models.search_space import fill_defaults
+from windvane.models.search_space import choose_active, fill_defaults
 from windvane.search.strategy.halving import Rung, rung_of
 from windvane.search.trial import Trial, config_key
 
@@ -107,18 +107,17 @@ class ConfigSampler:
 
 
 def sample_config(trial: Any, family: str, space: Mapping[str, Param]) -> dict[str, Value]:
-    """Let an Optuna trial choose the active hyperparameters of a family; conditions point upwards only."""
-    import optuna
+    """Let an Optuna trial choose the active hyperparameters of a family."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
 
-    config: dict[str, Value] = {}
-    for name, param in space.items():
-        if param.when is not None and any(config.get(key) not in values for key, values in param.when.items()):
-            continue
+    def suggest(name: str, param: Param) -> Value:
         d, full = param.distribution, f"{family}.{name}"
-        if isinstance(d, optuna.distributions.CategoricalDistribution):
-            config[name] = trial.suggest_categorical(full, d.choices)
-        elif isinstance(d, optuna.distributions.IntDistribution):
-            config[name] = trial.suggest_int(full, d.low, d.high, step=d.step, log=d.log)
+        if isinstance(d, CategoricalDistribution):
+            chosen: Value = trial.suggest_categorical(full, d.choices)
+        elif isinstance(d, IntDistribution):
+            chosen = trial.suggest_int(full, d.low, d.high, step=d.step, log=d.log)
         else:
-            config[name] = trial.suggest_float(full, d.low, d.high, step=d.step, log=d.log)
-    return config
+            chosen = trial.suggest_float(full, d.low, d.high, step=d.step, log=d.log)
+        return chosen
+
+    return choose_active(space, suggest)
