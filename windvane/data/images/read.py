@@ -25,7 +25,6 @@ from windvane.data.images.sources import Columns, list_images
 from windvane.data.images.splits import group_images, hold_out_images, keep_together
 from windvane.data.images.summary import describe_skipped
 from windvane.errors import InputError, check_usable
-from windvane.runtime.columns.table import Integers
 
 
 def read_images(
@@ -84,7 +83,7 @@ def read_images(
     kept = np.flatnonzero([not problem for problem in problems])
     skipped = listing.left_out(problems)
     _check_enough(encoded.classes, splits[kept], skipped, columns)
-    whole = _dataset(listing, checks, kept, encoded.codes[kept], encoded.classes)
+    whole = replace(_dataset(listing, checks, kept), labels=encoded.codes[kept], classes=encoded.classes)
     clusters = find_duplicates(whole.items, [checks[i] for i in kept])
     by_group = np.arange(len(kept)) if groups is None else group_images(groups, listing)[kept]
     together = keep_together(by_group, clusters)
@@ -129,7 +128,7 @@ def read_unlabelled(source: Any, *, columns: Columns | None = None) -> ImageData
         raise InputError(" ".join(["source has no image that can be read.", *describe_skipped(skipped)]))
     if skipped:
         warn(" ".join(describe_skipped(skipped)), UserWarning, stacklevel=2)
-    return _dataset(listing, checks, kept, None, ())
+    return _dataset(listing, checks, kept)
 
 
 def list_labelled(source: Any, labels: Any, columns: Columns) -> ImageListing:
@@ -161,17 +160,11 @@ def _check(listing: ImageListing) -> tuple[list[ImageCheck], list[str]]:
     return checks, [known or check.problem for known, check in zip(listing.problems, checks, strict=True)]
 
 
-def _dataset(
-    listing: ImageListing,
-    checks: Sequence[ImageCheck],
-    kept: NDArray[np.intp],
-    labels: Integers | None,
-    classes: tuple[str, ...],
-) -> ImageDataset:
-    """Return the images at the positions that are kept."""
-    items, names = (tuple(values[i] for i in kept) for values in (listing.items, listing.names))
+def _dataset(listing: ImageListing, checks: Sequence[ImageCheck], kept: NDArray[np.intp]) -> ImageDataset:
+    """Return the images at the positions that are kept, without labels."""
+    items, names = tuple(listing.items[i] for i in kept), tuple(listing.names[i] for i in kept)
     sizes = np.array([(checks[i].height, checks[i].width) for i in kept], dtype=np.int64)
-    return ImageDataset(items, labels, classes, names, sizes)
+    return ImageDataset(items, None, (), names, sizes)
 
 
 def _check_enough(classes: Sequence[str], splits: NDArray[Any], skipped: Sequence[Skipped], columns: Columns) -> None:
