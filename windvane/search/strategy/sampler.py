@@ -40,6 +40,8 @@ class ConfigSampler:
 
         `allowed` is called a few times at most; if it allows none, the last suggestion is returned.
         """
+        import optuna
+
         self._learn(records)
         for attempt in range(MAX_ATTEMPTS):
             trial = self._study.ask()
@@ -49,7 +51,7 @@ class ConfigSampler:
                 config = sample_config(trial, family, self._spaces[family])
             if allowed(family, config) or attempt == MAX_ATTEMPTS - 1:
                 break
-            self._study.tell(trial, state=self._state().FAIL)
+            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         self._asked[config_key(family, config)] = trial
         return family, config
 
@@ -84,8 +86,10 @@ class ConfigSampler:
 
         asked = self._asked.pop(trial.key, None)
         if asked is not None:
-            state = self._state().COMPLETE if trial.usable else self._state().FAIL
-            self._study.tell(asked, trial.loss if trial.usable else None, state=state)
+            if trial.usable:
+                self._study.tell(asked, trial.loss)
+            else:
+                self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
         elif trial.usable and trial.family in self._spaces:
             space = self._spaces[trial.family]
             params: dict[str, Any] = {"family": trial.family}
@@ -98,12 +102,6 @@ class ConfigSampler:
             self._study.add_trial(
                 optuna.trial.create_trial(params=params, distributions=distributions, value=trial.loss)
             )
-
-    @staticmethod
-    def _state() -> Any:
-        import optuna
-
-        return optuna.trial.TrialState
 
 
 def sample_config(trial: Any, family: str, space: Mapping[str, Param]) -> dict[str, Value]:
