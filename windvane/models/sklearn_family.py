@@ -227,7 +227,7 @@ class SklearnModel(BaseModel):
         if task.is_classification and len(np.unique(self._target)) == 1:
             from sklearn.dummy import DummyClassifier
 
-            estimator = DummyClassifier()
+            estimator, self._weight = DummyClassifier(), {}  # whose `fit` names weights otherwise than a pipeline's
         else:
             own = family.own_search_space(task)
             estimator = self._configured(estimator, {name: value for name, value in config.items() if name in own})
