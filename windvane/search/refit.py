@@ -48,21 +48,18 @@ def refit_ensemble(
     shutil.rmtree(temporary, ignore_errors=True)
     trial_of = {trial.number: trial for trial in trials}
     members = predictor.ensemble.members
-    settings = [TrainingContext(predictor.task, trial_of[member.number].seed) for member in members]
     names = [f"{member.number:05d}/fold_0" for member in members]
-    for member, setting, name in zip(members, settings, names, strict=True):
+    trained: list[tuple[Family, TrainingContext]] = []
+    for member, name in zip(members, names, strict=True):
         trial = trial_of[member.number]
-        iterations = round(float(np.mean(trial.best_iterations)))
-        family = for_task(families[member.family], predictor.task)
-        model = train_on_all(family, trial.config, train, iterations, setting)
+        family, context = for_task(families[member.family], predictor.task), TrainingContext(predictor.task, trial.seed)
+        model = train_on_all(family, trial.config, train, _mean_best_iteration(trial), context)
         (temporary / name).mkdir(parents=True)
         model.save(temporary / name)
+        trained.append((family, context))
     shutil.rmtree(folder, ignore_errors=True)  # only now that all went well
     temporary.rename(folder)
-    models = [
-        [for_task(families[member.family], predictor.task).load(folder / name, setting)]
-        for member, setting, name in zip(members, settings, names, strict=True)
-    ]
+    models = [[family.load(folder / name, context)] for (family, context), name in zip(trained, names, strict=True)]
     ensemble = replace(predictor.ensemble, members=tuple(replace(member, folds=()) for member in members))
     return replace(predictor, ensemble=ensemble, models=models, folders=[[folder / name] for name in names])
 
@@ -79,7 +76,6 @@ def trainer_without(
     trial = next(trial for trial in trials if trial.number == member.number)
     rows = problem.sample_rows(np.arange(problem.table.n_rows), min(MAX_DROP_ROWS, problem.table.n_rows))
     train = problem.part(rows)
-    iterations = round(float(np.mean(trial.best_iterations)))
 
     def predict_without(column: EncodedColumn, table: Table) -> Floats:
         def constant(some: Table) -> Table:
@@ -88,7 +84,11 @@ def trainer_without(
         context = TrainingContext(predictor.task, trial.seed)
         without = replace(train, table=constant(train.table))
         family = for_task(families[member.family], predictor.task)
-        model = train_on_all(family, trial.config, without, iterations, context)
+        model = train_on_all(family, trial.config, without, _mean_best_iteration(trial), context)
         return model.predict(constant(table))
 
     return predict_without
+
+
+def _mean_best_iteration(trial: Trial) -> int:
+    return round(float(np.mean(trial.best_iterations)))
