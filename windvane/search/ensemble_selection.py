@@ -8,6 +8,7 @@ counts.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -87,9 +88,9 @@ def max_candidates_per_family(n_rows: int) -> int:
 
 def candidates(trials: Sequence[Trial], n_rows: int) -> list[Trial]:
     """Return the usable trials that may enter the ensemble, best first."""
-    cap, seen, chosen = max_candidates_per_family(n_rows), dict[str, int](), list[Trial]()
+    cap, seen, chosen = max_candidates_per_family(n_rows), Counter[str](), list[Trial]()
     for trial in sorted((t for t in trials if t.usable), key=lambda t: (t.loss, t.number)):
-        seen[trial.family] = seen.get(trial.family, 0) + 1
+        seen[trial.family] += 1
         if seen[trial.family] <= cap:
             chosen.append(trial)
     return chosen[:MAX_CANDIDATES]
