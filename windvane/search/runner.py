@@ -246,12 +246,14 @@ def run_search(
     # Networks and linear models on features learn from all images from the start.
     first_rows = None if prepared.images is not None else problem.initial_sample_size(INITIAL_CELLS)
     rungs = make_rungs(n_train, prepared.policy.halving, first_rows)
+    # With a trial limit there is no clock.
+    max_ensemble_seconds = 0.02 * settings.time_budget if settings.n_trials is None else np.inf
     search = Search(
         Scheduler(
             problem.task, prepared.families, history, portfolio, rungs, seed=settings.seed, n_trials=settings.n_trials
         ),
         pool,
-        EnsembleBuilder(problem, directory, settings.ensemble_size, max_ensemble_seconds(settings)),
+        EnsembleBuilder(problem, directory, settings.ensemble_size, max_ensemble_seconds),
         Budget(started, settings.time_budget, earlier),
         callbacks=callbacks,
         listener=listener,
@@ -295,11 +297,6 @@ def run_search(
         directory.drop(directory.data)
     predictor = replace(predictor, uncertainty=uncertainty)
     return SearchResult(predictor, history.trials, curve, prepared.policy, constant)
-
-
-def max_ensemble_seconds(settings: Settings) -> float:
-    """Return how long the build of an ensemble may take: 2 % of the budget; no clock with a trial limit."""
-    return 0.02 * settings.time_budget if settings.n_trials is None else np.inf
 
 
 def read_result(directory: RunDirectory, families: Mapping[str, Family], metric: Any, threads: int = 1) -> SearchResult:

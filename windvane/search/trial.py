@@ -25,13 +25,13 @@ class Trial:
     ('waiting', False)
     """
 
-    number: int  # stays the same when the trial is resumed from its checkpoint
+    number: int  # number of the trial, which stays the same when it is resumed from its checkpoint
     family: str  # model family
     config: Config  # hyperparameters of the family
     source: Source  # where the configuration comes from: "portfolio", "sampler" or "random"
     seed: int  # root of the trial's randomness
     n_rows: int | None = None  # rows of each training set that are used; None for all
-    iteration_fraction: float = 1.0  # how far to train, as a fraction of the family's full number of iterations, (0, 1]
+    iteration_fraction: float = 1.0  # how far to train: fraction of the family's full number of iterations, in (0, 1]
     # "waiting" and "running" before it ends. "done": trained as far as asked; "stopped": by its deadline, the end of
     # the search or Ctrl-C; "failed": the library raised; "timeout", "out_of_memory": killed at a limit; "crashed": the
     # worker process died.
