@@ -218,7 +218,8 @@ class SklearnModel(BaseModel):
         if weight is not None and weight_name is None:
             rows, weight = repeat_by_weight(rows, weight), None
         self._target = target[rows]
-        self._weight = {} if weight is None else {weight_name: weight[rows]}  # as an argument of `fit`
+        # As an argument of `fit`.
+        self._weight = {} if weight is None or weight_name is None else {weight_name: weight[rows]}
         if not np.array_equal(rows, np.arange(len(target))):
             features = features[rows]
         dense = not takes_sparse(estimator)
