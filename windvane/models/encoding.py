@@ -99,11 +99,7 @@ class FittedTransformers:
 
 
 def fit_encoder(
-    settings: EncoderSettings,
-    table: Table,
-    target: NDArray[Any],
-    task: Task,
-    shared: dict[Any, Any] | None = None,
+    settings: EncoderSettings, table: Table, target: NDArray[Any], task: Task, shared: dict[Any, Any] | None = None
 ) -> tuple[Encoder, Encoded]:
     """Learn an encoder from a training set and encode the set: float64, shape (n, q), dense or CSR.
 

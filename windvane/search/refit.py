@@ -22,12 +22,7 @@ MAX_DROP_ROWS = 10_000  # that models without a column are trained on
 
 
 def train_on_all(
-    family: Family,
-    config: Config,
-    rows: DataSplit,
-    iterations: int,
-    context: TrainingContext,
-    deadline: float = np.inf,
+    family: Family, config: Config, rows: DataSplit, iterations: int, context: TrainingContext, deadline: float = np.inf
 ) -> Model:
     """Return a model that has learned from all rows for a number of iterations, fewer where the deadline ends it."""
     few = np.arange(0, rows.table.n_rows, -(-rows.table.n_rows // MAX_STOPPING_ROWS))  # spread over sorted tables
