@@ -52,7 +52,7 @@ class TrainingContext:
     """What surrounds a model."""
 
     task: Task
-    seed: int  # of the training
+    seed: int  # of the training's randomness
     threads: int = 1  # that the training may use
     # Models of the same configuration whose predictions are averaged, this one included. Where a model is an average
     # itself, it may then leave some of its parts out.

@@ -72,7 +72,7 @@ class EncoderSettings:
     scale: Scale = "none"
     robust_low: float = 0.25  # the quantiles whose distance is the unit of "robust"
     robust_high: float = 0.75
-    quantiles: int = 1000  # of "quantile", at most
+    quantiles: int = 1000  # that the scale "quantile" learns, at most
     # What "quantile" makes of ranks: normal scores or numbers spread evenly over 0 .. 1.
     quantile_shape: Literal["normal", "uniform"] = "normal"
     native_max: int = -1  # categories with at most so many levels keep their codes, right behind the numbers
