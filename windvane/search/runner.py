@@ -299,7 +299,7 @@ def run_search(
     return SearchResult(predictor, history.trials, curve, prepared.policy, constant)
 
 
-def read_result(directory: RunDirectory, families: Mapping[str, Family], metric: Any, threads: int = 1) -> SearchResult:
+def read_result(directory: RunDirectory, families: Mapping[str, Family], metric: Any, threads: int) -> SearchResult:
     """Read the result of a run; an ensemble is built now if the run was not finished.
 
     `families` may be in its ensemble; `metric` is the user's own, or None; `threads` models predict at once. Raises

@@ -204,7 +204,7 @@ class RunDirectory:
         self,
         ensemble: Ensemble,
         curve: PerformanceCurve,
-        constant: ConstantBaseline | None = None,
+        constant: ConstantBaseline | None,
         tuning: DecisionTuning | None = None,
     ) -> None:
         """Write the ensemble and what is known beside it; raises DiskError if the disk is full or read-only."""

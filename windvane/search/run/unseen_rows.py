@@ -32,7 +32,7 @@ _SCORE, _NAMES = "score.json", "names.json"
 
 
 def write_test_rows(
-    folder: Path, predictions: Predictions, ensemble: Ensemble, score: float, *, keep: bool, names: Sequence[str] = ()
+    folder: Path, predictions: Predictions, ensemble: Ensemble, score: float, *, keep: bool, names: Sequence[str]
 ) -> None:
     """Write the score of an ensemble on test rows, and, to `keep` them, the rows; an earlier folder is replaced.
 
