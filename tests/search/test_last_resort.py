@@ -35,7 +35,6 @@ def hidden(kind: str) -> tuple[Any, Any, Any]:
     return made, X, y
 
 
-@pytest.mark.alone
 @pytest.mark.usefixtures("no_worker")
 @pytest.mark.parametrize("kind", ["classes", "number"])
 def test_a_small_linear_model_is_trained_in_this_process(kind: str) -> None:

@@ -119,7 +119,7 @@ def test_a_full_disk_ends_the_search_and_not_the_fit(tmp_path: Path, data) -> No
         History.write = full
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            model = AutoClassifier(time_budget=60, n_jobs=2, verbose=0).fit(X, y)
+            model = AutoClassifier(time_budget=60, n_jobs=2, verbose=0, families=["linear"]).fit(X, y)
         assert any("No space left" in str(w.message) for w in caught)
         print("FITTED", len(model.trials_))
     """)
