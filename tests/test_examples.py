@@ -20,7 +20,7 @@ def test_examples_are_numbered() -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example(path: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"  # where an example writes it when asked, as `make demo` does
-    environment = os.environ | {"WINDVANE_EXAMPLE_SECONDS": "3", "WINDVANE_EXAMPLE_REPORT": str(page)}
+    environment = os.environ | {"WINDVANE_EXAMPLE_SECONDS": "4", "WINDVANE_EXAMPLE_REPORT": str(page)}
     environment |= {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, str(path)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
