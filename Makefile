@@ -15,6 +15,10 @@ apt = if command -v apt-get >/dev/null && { test "$$(id -u)" = 0 || command -v s
 		$$as_root apt-get update -qq && $$as_root apt-get install -y -qq --no-install-recommends $(1); \
 	else echo "windvane: please install $(1) with the package manager of this system" >&2; fi
 
+# $(call pytest,BIN): the tests in two processes, each file in one of them; then those that need the machine for themselves.
+pytest = $(1)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not alone' && \
+	$(1)/python -m pytest -m 'alone and not slow' $$(grep -rl --include='*.py' mark.alone tests)
+
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -25,7 +29,7 @@ demo-images: $(VENV)/images.stamp  ## search over small images of digits, print 
 	WINDVANE_EXAMPLE_REPORT=report.html $(BIN)/python examples/13_images.py
 
 test: check  ## what CI runs
-	$(BIN)/python -m pytest
+	$(call pytest,$(BIN))
 
 test-slow: $(VENV)/dev.stamp  ## the longer checks
 	$(BIN)/python -m pytest -m slow
@@ -37,7 +41,7 @@ test-all:  ## the tests on every Python from 3.11 to 3.14 that this machine has
 		if [ -z "$$python" ] || ! "$$python" -c '' 2>/dev/null; then echo "windvane: no Python $$version here"; continue; fi; \
 		echo "windvane: Python $$version"; \
 		$(MAKE) --no-print-directory VENV=.venv-$$version PYTHON="$$python" .venv-$$version/dev.stamp && \
-		.venv-$$version/bin/python -m pytest || exit 1; \
+		{ $(call pytest,.venv-$$version/bin); } || exit 1; \
 	done
 
 check: $(VENV)/dev.stamp  ## lint, format, types

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Before anything imports numpy or torch. Their threads wait for each other in busy loops, and with as many threads as
+# cores in each of several processes the suite takes many times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # benchmarks: their families that misbehave serve the tests too

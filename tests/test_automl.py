@@ -40,6 +40,7 @@ def fitted(cancer, tmp_path_factory) -> AutoClassifier:
     return AutoClassifier(**{**DEFAULT, "n_jobs": 2}, run_dir=run_dir).fit(X, y)
 
 
+@pytest.mark.alone
 def test_the_budget_holds_and_the_model_is_good(cancer) -> None:
     X, X_test, y, y_test = cancer
     started = time.monotonic()
@@ -115,6 +116,7 @@ def test_pickles_and_copies_predict_the_same(fitted: AutoClassifier, cancer) -> 
     np.testing.assert_array_equal(again.predict_proba(X_test), fitted.predict_proba(X_test))
 
 
+@pytest.mark.alone
 def test_a_run_is_loaded_and_goes_on(fitted: AutoClassifier, cancer) -> None:
     _, X_test, _, _ = cancer
     opened = load(fitted.run_dir, n_jobs=2)
@@ -180,6 +182,7 @@ def test_a_callback_may_end_the_search(cancer) -> None:
     assert len(model.predict(X)) == len(X)
 
 
+@pytest.mark.alone
 def test_what_misbehaves_is_survived(cancer) -> None:
     X, _, y, _ = cancer
     bad = [BadFamily("segfault"), BadFamily("hang"), BadFamily("raise")]
@@ -191,6 +194,7 @@ def test_what_misbehaves_is_survived(cancer) -> None:
     assert statuses["bad_raise"] == "failed"
 
 
+@pytest.mark.alone
 def test_a_trial_killed_in_mid_step_enters_the_ensemble_with_its_last_finished_step(cancer) -> None:
     X, X_test, y, _ = cancer
     hanging = BadFamily("hang", good_steps=1)

@@ -201,6 +201,7 @@ def test_arrays_with_labels_and_a_network_beside(networks: AutoImageClassifier, 
     np.testing.assert_array_equal(load(tmp_path / "model").predict(pixels), found)
 
 
+@pytest.mark.alone
 def test_the_clock_is_kept(weights: str, folder: Path) -> None:
     started = monotonic()
     with warns_of_the_folder():

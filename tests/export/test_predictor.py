@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from leaving import export, make_frame, make_predictor, make_target, ours, program, same
+from typer.testing import CliRunner
 
 from windvane import AutoRegressor
+from windvane.cli import app
 from windvane.persistence import Predictor
 
 
@@ -87,9 +89,9 @@ LINES = {
 def test_the_program_reads_a_file_as_windvane_does(case: str, prices: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("\n".join(["row;price;share;weight", *LINES[case], ""]), encoding="utf-8")
-    theirs = shell("-m", "windvane", "predict", prices / "run", table, "--out", "-")
+    theirs = CliRunner().invoke(app, ["predict", str(prices / "run"), str(table), "--out", "-"])
     mine = shell(prices / "out" / "predictor.py", table)
-    assert mine.stdout == theirs.stdout and mine.returncode == theirs.returncode == (2 if case.startswith("no ") else 0)
+    assert mine.stdout == theirs.stdout and mine.returncode == theirs.exit_code == (2 if case.startswith("no ") else 0)
     assert mine.stderr == theirs.stderr.replace("windvane:", "predictor.py:")
     assert len(mine.stderr.splitlines()) == (0 if case == "numbers" else 1)
     if case == "bad rows":

@@ -116,6 +116,7 @@ def test_a_finished_model_keeps_only_what_predicts(name: str, case: Case, tmp_pa
         np.testing.assert_array_equal(found.predict(case.test.table), model.predict(case.test.table))
 
 
+@pytest.mark.alone
 def test_a_deadline_in_the_past_stops_at_once(name: str) -> None:
     case = make_case("binary")
     model = case.create_model(TABLE_FAMILIES[name])
@@ -130,6 +131,7 @@ def test_a_deadline_in_the_past_stops_at_once(name: str) -> None:
     np.testing.assert_array_equal(model.predict(case.test.table), before)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", SEVERAL)
 def test_a_deadline_stops_between_iterations(name: str, tmp_path: Path) -> None:
     case = make_case("binary", n=8000)

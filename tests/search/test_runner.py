@@ -33,6 +33,7 @@ def data() -> tuple[pd.DataFrame, pd.Series]:
     return load_breast_cancer(return_X_y=True, as_frame=True)
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_a_killed_run_is_opened_and_goes_on(tmp_path: Path, data) -> None:
     X, y = data
@@ -102,6 +103,7 @@ def test_a_temporary_run_goes_with_its_object(data) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.alone
 def test_a_full_disk_ends_the_search_and_not_the_fit(tmp_path: Path, data) -> None:
     script = textwrap.dedent("""
         import warnings
@@ -117,7 +119,7 @@ def test_a_full_disk_ends_the_search_and_not_the_fit(tmp_path: Path, data) -> No
         History.write = full
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            model = AutoClassifier(time_budget=60, n_jobs=2, verbose=0).fit(X, y)
+            model = AutoClassifier(time_budget=60, n_jobs=2, verbose=0, families=["linear"]).fit(X, y)
         assert any("No space left" in str(w.message) for w in caught)
         print("FITTED", len(model.trials_))
     """)

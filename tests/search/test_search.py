@@ -138,6 +138,7 @@ def test_suggestions_do_not_depend_on_the_order_in_which_trials_end(make: Any) -
     assert jobs[0] == jobs[1] == jobs[2] == jobs[3]
 
 
+@pytest.mark.alone
 def test_a_family_that_never_works_is_left_out(make: Any) -> None:
     search, pool = make(families=["failing", "linear"], n_trials=None, budget=4.0)
     assert search.run() is not None
@@ -165,6 +166,7 @@ def test_a_callback_hears_every_trial_and_may_end_the_search(make: Any) -> None:
     assert len(heard) == 3
 
 
+@pytest.mark.alone
 def test_the_clock_ends_the_search_with_a_reserve(make: Any) -> None:
     search, _ = make(n_trials=None, budget=3.0)
     started = time.monotonic()

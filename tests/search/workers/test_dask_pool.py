@@ -35,7 +35,10 @@ from windvane.search.workers.pool import Event
 from windvane.version import VERSION
 
 distributed = pytest.importorskip("distributed")
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes by signals")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(os.name != "posix", reason="kills processes by signals"),
+]
 
 MEMORY = 3000.0
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
+pytestmark = pytest.mark.alone
 
 # No `__main__` guard on purpose; the hang never returns to Python.
 SCRIPT = textwrap.dedent("""
@@ -34,6 +35,7 @@ SCRIPT = textwrap.dedent("""
 def spawn(how: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT.format(root=str(ROOT), how=how)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -66,10 +68,10 @@ def test_no_orphan_when_the_parent_is_killed(name: str) -> None:
 def test_no_orphan_when_a_thread_fits_and_the_script_raises() -> None:
     process = spawn(
         "threading.Thread(target=lambda: model.fit(X, y, callbacks=[ready]), daemon=True).start(); "
-        "time.sleep(6); raise RuntimeError('the script fails')"
+        "sys.stdin.readline(); raise RuntimeError('the script fails')"
     )
     children = children_when_ready(process)
-    process.communicate(timeout=40)
+    process.communicate("\n", timeout=40)
     assert all_gone(children)
 
 

@@ -76,6 +76,7 @@ def still_works(pool: WorkerPool, number: int) -> None:
     assert trial.loss < 0.3
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("behaviour", "number"), [("sleep", 1), ("hang", 11)])
 def test_what_does_not_stop_is_killed_and_its_checkpoint_counts(root: Path, behaviour: str, number: int) -> None:
     pool = open_pool(root, BadFamily(behaviour, good_steps=1))

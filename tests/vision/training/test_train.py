@@ -190,6 +190,7 @@ def test_other_runs_are_not_written_over(tmp_path: Path) -> None:
         train(recipe, data, resume=True, quiet=True)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_timed_run_ends_on_time(precision: str) -> None:
     seconds = 3.0

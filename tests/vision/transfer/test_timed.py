@@ -45,6 +45,7 @@ def timing(forward: float) -> Timing:
     return Timing(8, 1e-4, forward, {0.0: 4 * forward, 0.5: 2 * forward})
 
 
+@pytest.mark.alone
 def test_the_probe_comes_first_and_is_never_lost(weights: str, tmp_path: Path) -> None:
     began = time.monotonic()
     adapted = finetune_timed(recipe_of(weights), DATA, out=tmp_path / "run", quiet=True)
