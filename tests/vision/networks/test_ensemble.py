@@ -22,7 +22,7 @@ from windvane.persistence import Predictor
 from windvane.runtime.columns.table import ImageColumn, Table
 from windvane.runtime.ensemble import Ensemble, Member
 from windvane.search.image_problem import feature_schema
-from windvane.vision.image_reader import ImageReader
+from windvane.image_reader import ImageReader
 from windvane.vision.networks.ensemble import ImageEnsemble, _Calibration
 from windvane.vision.transfer.frozen_features import FeatureExtractor, compute_views
 
