@@ -29,18 +29,18 @@ from windvane.stop_signals import NEVER, StopRequest
 TICK_SECONDS = 0.2
 SECONDS_FOR_OPENING = 0.3  # of the grace that are left for opening the models
 # Seconds of a core for the end: workers die, the ensemble is built, evaluated and written.
-ENDING_CORE_SECONDS = 0.3
+ENDING_CORE_SECONDS = 0.15
 OPENING_MARGIN = 1.5  # of the time that opening the models of an interim ensemble took
 MAX_RESERVE = 0.12  # of the budget, kept back for the end
-MAX_MEASURED_RESERVE = 0.3  # the same where it was measured that the end takes so long
+MAX_MEASURED_RESERVE = 0.2  # the same where it was measured that the end takes so long
 # Of the budget that a trial may take; the `budget_fraction` of a family says otherwise for new ones.
 NEW_TRIAL_FRACTION, RESUMED_TRIAL_FRACTION = 0.3, 0.6
-# Rows of the model that this process trains where no worker has sent one in time; at the end of the budget it takes a
-# tenth of a second of a core, as its rows x columns x outputs are few.
-MIN_SMALL_ROWS, MAX_SMALL_ROWS, SMALL_CELLS = 100, 1_000, 50_000
-# When it is trained: so many seconds after the start, or after this share of the budget.
-FIRST_MODEL_SECONDS, FIRST_MODEL_SHARE = 25.0, 0.8
-MAX_SMALL_SHARE = 0.25  # of the budget that it may take
+# The model that this process trains where no worker has sent one in time: so many seconds after the start, or after
+# this share of the budget; at once where a second of a core takes so long that workers will be late.
+FIRST_MODEL_SECONDS, FIRST_MODEL_SHARE, BUSY = 25.0, 0.8, 3.0
+MIN_SMALL_ROWS, MAX_SMALL_ROWS, MIN_SMALL_CELLS = 100, 1_000, 50_000  # a cell: one row of one column for one output
+# What it may take of the budget; the seconds of a core that its libraries and each cell take.
+SMALL_SHARE, SMALL_CORE_SECONDS, CELL_CORE_SECONDS = 0.25, 0.7, 6e-7
 MIN_TRIAL_SECONDS = 0.5  # a trial with less time is not started
 
 Callback = Callable[[Trial], object]
@@ -173,6 +173,7 @@ class Search:
     def _needs_first_model(self) -> bool:
         """Whether it is time for a model, and no worker has sent one: the machine is busy, or the models are slow."""
         first = min(FIRST_MODEL_SECONDS, FIRST_MODEL_SHARE * self.budget.seconds)
+        first = 0.0 if self.budget.slowdown > BUSY else first
         return self._has_clock and not self._has_model and self.budget.left() <= self.budget.seconds - first
 
     @property
@@ -278,10 +279,11 @@ class Search:
         problem = self.builder.problem
         if "linear" in self.scheduler.families and not problem.table.texts and self.scheduler.n_trials is None:
             n_columns = max(1, problem.table.n_columns + sum(problem.table.cardinalities))
-            n_rows = MAX_SMALL_ROWS
-            if self.budget.left() < FIRST_MODEL_SHARE * MAX_SMALL_SHARE * self.budget.seconds:
-                n_rows = int(np.clip(SMALL_CELLS / (n_columns * problem.task.n_outputs), MIN_SMALL_ROWS, n_rows))
-            deadline = time.monotonic() + MAX_SMALL_SHARE * self.budget.seconds
+            seconds = max(0.0, min(SMALL_SHARE * self.budget.seconds, self.seconds_left))
+            n_cells = (seconds / self.budget.slowdown - SMALL_CORE_SECONDS) / CELL_CORE_SECONDS
+            n_rows = max(MIN_SMALL_CELLS, n_cells) / (n_columns * problem.task.n_outputs)
+            n_rows = int(np.clip(n_rows, MIN_SMALL_ROWS, MAX_SMALL_ROWS))
+            deadline = time.monotonic() + max(seconds, MIN_TRIAL_SECONDS)
             config = self.scheduler.first_config("linear")
             self._train_here(self.scheduler.families["linear"], config, n_rows, deadline)
 

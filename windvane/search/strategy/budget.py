@@ -27,7 +27,7 @@ class Budget:
 class SlowdownMeter:
     """Measures how many seconds a second of a core takes in this thread, while it computes."""
 
-    min_seconds = 1.0  # of a measurement; shorter ones are noise, and count as no slowdown
+    min_seconds = 0.5  # of a measurement; shorter ones are noise, and count as no slowdown
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.monotonic(), time.thread_time()
