@@ -1,8 +1,9 @@
 """A search over images on a machine that has too much to do: does it return within its budget, and with what?
 
 Claim: the call of `fit` returns within the time budget and 5 %, see docs/findings/images.md. Hardware: 2 cores.
-Each run is a process of its own beside `--busy` processes that do nothing but compute, started and ended here; the
-command line runs it at the lowest priority with `--nice 19`. Every row has the CPU seconds that the run got.
+Each run is a process of its own beside `--busy` processes that do nothing but compute, started and ended here, and its
+priority is lowered by `--nice`. Every row has the load when it began and the CPU seconds that its main process got. The
+runs "before" are those of a checkout without the limits on each step.
 
     python -m benchmarks.reliability.starved_images run --sets trash flowers --budgets 30 60 75 --busy 8 --nice 19
     python -m benchmarks.reliability.starved_images table
@@ -33,6 +34,12 @@ RESULTS = ResultTable(
     Path(__file__).with_name("starved_images.jsonl"), ("set", "budget", "version"), {"n_images": N_IMAGES}
 )
 VERSIONS = ("before", "after")  # of windvane: without and with limits on every step before the first trial
+DONE = (("flowers", 60.0, "after"), ("trash", 60.0, "after"))
+
+
+def plan() -> list[tuple[str, float, str]]:
+    """Return the runs behind the page."""
+    return list(DONE)
 
 
 @contextmanager

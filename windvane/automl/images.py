@@ -38,7 +38,8 @@ from windvane.settings import Settings, parse_seconds
 TEST_SHARE = 0.1  # of the budget, at most, for the score of test images
 TEST_MARGIN = 1.3  # of the time that it is expected to take
 TIMED_IMAGES = (8, 32)  # that are predicted to know how long others take
-COPIES_SHARE = 0.02  # of the budget, beyond its end, for copies of training images among test images
+# Of the budget, beyond its end: for the score, and for copies of training images among test images; in seconds.
+SCORE_GRACE, COPIES_GRACE, MIN_GRACE = 0.01, 0.03, 1.0
 
 
 class AutoImageClassifier(AutoMLClassifier):
@@ -202,7 +203,9 @@ class AutoImageClassifier(AutoMLClassifier):
         """Return the seconds of the budget that are kept back for the score of test images."""
         if settings.n_trials is not None or prepared.images is None:
             return 0.0
-        expected = TEST_MARGIN * len(X_test) * prepared.images.seconds_per_image
+        # Opening what reads them takes about as long as these few.
+        n_images = len(X_test) + sum(TIMED_IMAGES)
+        expected = TEST_MARGIN * n_images * prepared.images.seconds_per_image
         return min(TEST_SHARE * settings.time_budget, expected)
 
     def _score_test(
@@ -213,7 +216,8 @@ class AutoImageClassifier(AutoMLClassifier):
         Where all of them take longer than to `deadline`, as many are drawn as the time allows.
         """
         if X_test is not None:
-            n_images, rows = len(X_test), self._test_images_in_time(X_test, deadline)
+            grace = max(0.5 * MIN_GRACE, SCORE_GRACE * parse_seconds(self.time_budget))
+            n_images, rows = len(X_test), self._test_images_in_time(X_test, deadline + grace)
             X_test, y_test = [X_test[i] for i in rows], [y_test[i] for i in rows]
             if len(rows) < n_images:
                 warnings.warn(
@@ -231,7 +235,7 @@ class AutoImageClassifier(AutoMLClassifier):
             return found
         if training is None:
             return found
-        late = deadline + COPIES_SHARE * parse_seconds(self.time_budget)
+        late = deadline + max(MIN_GRACE, COPIES_GRACE * parse_seconds(self.time_budget))
         n_copies = count_copies(found.table.images.each(), training.each(), late)
         if n_copies is None:
             warnings.warn(
