@@ -63,7 +63,7 @@ def busy_processes(count: int) -> Iterator[None]:
 
 
 def fit(name: str, budget: float) -> None:
-    """Search with the defaults in this process, and print what came of it as JSON."""
+    """Search with the defaults in this process, and print the result as JSON."""
     table = pd.read_parquet(IMAGES / f"{name}.parquet")
     train = table[table["split"] == "train"]
     train = train.sample(min(N_IMAGES, len(train)), random_state=0)
