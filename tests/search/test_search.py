@@ -174,6 +174,37 @@ def test_the_clock_ends_the_search_with_a_reserve(make: Any) -> None:
     assert 1.5 < time.monotonic() - started < 3.3
 
 
+class SilentPool(FakePool):
+    """Its workers are never ready, as on a machine that is very busy."""
+
+    has_idle_worker = property(lambda pool: False)  # type: ignore[assignment]
+
+
+def test_on_a_busy_machine_a_first_model_is_trained_here_at_once(make: Any) -> None:
+    search, pool = make(n_trials=None, budget=6.0)
+    search.pool = SilentPool(pool.problem, pool.directory, 2)
+    search.budget = replace(search.budget, slowdown=4.0)
+    assert search.run() is not None
+    (trial,) = search.history.trials
+    assert trial.family == "linear" and trial.started < 2
+
+
+def test_what_follows_the_search_has_its_seconds(make: Any) -> None:
+    (all_of_it, _), (search, _) = make("a", budget=100.0), make("b", budget=100.0, kept_seconds=20.0)
+    assert all_of_it.seconds_left - search.seconds_left == pytest.approx(20, abs=0.5)
+
+
+def test_a_slow_end_is_kept_back_but_no_more_than_a_fifth(make: Any) -> None:
+    search, _ = make(n_trials=None, budget=100.0)
+    assert search.seconds_left > 100  # without a model the grace counts, too
+    search.history.append(Trial(0, "linear", {}, "portfolio", 0, status="done", loss=0.1, checkpoint="a"))
+    assert 99 < search.seconds_left < 100
+    search.opening_seconds = 4.0
+    assert search.seconds_left == pytest.approx(100 - 0.45 - 6, abs=0.5)
+    search.opening_seconds = 40.0
+    assert search.seconds_left == pytest.approx(80, abs=0.5)
+
+
 def test_earlier_trials_count_and_are_not_repeated(make: Any) -> None:
     make(n_trials=3)[0].run()
     search, pool = make(n_trials=5)

@@ -4,6 +4,7 @@ budget ends, and the ensemble is opened. `windvane.search` does each of these.
 
 from __future__ import annotations
 
+import math
 import time as clock
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,7 @@ from windvane.search.runner import (
     run_search,
 )
 from windvane.search.search import Callback
+from windvane.search.strategy.budget import SlowdownMeter
 from windvane.search.strategy.portfolio import PortfolioEntry, read_portfolio
 from windvane.search.trial import Trial
 from windvane.search.workers.dask_pool import DaskPool
@@ -221,11 +223,24 @@ class AutoML(FittedModel):
             portfolio = self._read_portfolio(prepared, settings)
             own_metric = not isinstance(self.metric, str)
             with stop_on_signal() as stop:
+                meter = SlowdownMeter()
                 directory = create_run(type(self).__name__, prepared, settings, own_metric)
-                result = self._run_search(prepared, settings, portfolio, pool, directory, started, callbacks, stop)
+                result = self._run_search(
+                    prepared,
+                    settings,
+                    portfolio,
+                    pool,
+                    directory,
+                    started,
+                    callbacks,
+                    stop,
+                    slowdown=meter.read(),
+                    kept_seconds=0.0 if test is None else self._seconds_to_score(prepared, settings, test[0]),
+                )
                 self._set_result(result, directory)
                 if test is not None:
-                    self._score_test(directory, *test)
+                    deadline = math.inf if settings.n_trials is not None else started + settings.time_budget
+                    self._score_test(directory, *test, deadline=deadline)
         except BaseException as error:
             if directory is not None:
                 self._leave(directory, error)
@@ -396,8 +411,17 @@ class AutoML(FittedModel):
             directory.unlock()
         return before, size_of(directory.root)
 
-    def _score_test(self, directory: RunDirectory, X_test: Any = None, y_test: Any = None) -> Predictions | None:
-        """Score rows that the search did not see, given now or kept when the run began; None without any."""
+    def _seconds_to_score(self, prepared: PreparedProblem, settings: Settings, X_test: Any) -> float:
+        """Return the seconds of the budget that are kept back for the score of test rows: of tables it comes after."""
+        return 0.0
+
+    def _score_test(
+        self, directory: RunDirectory, X_test: Any = None, y_test: Any = None, deadline: float = math.inf
+    ) -> Predictions | None:
+        """Score rows that the search did not see, given now or kept when the run began; None without any.
+
+        `deadline` is for images, whose features take long.
+        """
         predictor = self._predictor
         if X_test is not None:
             found = Predictions.of_test(predictor, X_test, y_test, owner=type(self).__name__)
@@ -443,6 +467,9 @@ class AutoML(FittedModel):
         started: float,
         callbacks: Sequence[Callback],
         stop: StopRequest,
+        *,
+        slowdown: float = 1.0,
+        kept_seconds: float = 0.0,
     ) -> SearchResult:
         seconds_left = settings.time_budget - (clock.monotonic() - started)
         with Progress(quiet=settings.verbose == 0) as progress:
@@ -460,6 +487,8 @@ class AutoML(FittedModel):
                 callbacks=callbacks,
                 listener=progress,
                 stop=stop,
+                slowdown=slowdown,
+                kept_seconds=kept_seconds,
             )
             ended = sum(trial.status != "stopped" for trial in result.trials)
             if settings.n_trials is not None and ended < settings.n_trials and not stop.requested:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time as clock
 import warnings
@@ -32,7 +33,13 @@ from windvane.search.run.run_directory import RunDirectory
 from windvane.search.runner import open_run
 from windvane.search.search import Callback
 from windvane.search.strategy.portfolio import PortfolioEntry, read_portfolio
-from windvane.settings import Settings
+from windvane.settings import Settings, parse_seconds
+
+TEST_SHARE = 0.1  # of the budget, at most, for the score of test images
+TEST_MARGIN = 1.3  # of the time that it is expected to take
+TIMED_IMAGES = (8, 32)  # that are predicted to know how long others take
+# Of the budget, beyond its end: for the score, and for copies of training images among test images; in seconds.
+SCORE_GRACE, COPIES_GRACE, MIN_GRACE = 0.01, 0.03, 1.0
 
 
 class AutoImageClassifier(AutoMLClassifier):
@@ -192,8 +199,33 @@ class AutoImageClassifier(AutoMLClassifier):
             shutil.rmtree(scratch, ignore_errors=True)
         return self
 
-    def _score_test(self, directory: RunDirectory, X_test: Any = None, y_test: Any = None) -> Predictions | None:
-        """Score images that the search did not see, and warn where they look like training images."""
+    def _seconds_to_score(self, prepared: PreparedProblem, settings: Settings, X_test: Any) -> float:
+        """Return the seconds of the budget that are kept back for the score of test images."""
+        if settings.n_trials is not None or prepared.images is None:
+            return 0.0
+        # Opening what reads them takes about as long as these few.
+        n_images = len(X_test) + sum(TIMED_IMAGES)
+        expected = TEST_MARGIN * n_images * prepared.images.seconds_per_image
+        return min(TEST_SHARE * settings.time_budget, expected)
+
+    def _score_test(
+        self, directory: RunDirectory, X_test: Any = None, y_test: Any = None, deadline: float = math.inf
+    ) -> Predictions | None:
+        """Score images that the search did not see, and warn where they look like training images.
+
+        Where all of them take longer than to `deadline`, as many are drawn as the time allows.
+        """
+        if X_test is not None:
+            grace = max(0.5 * MIN_GRACE, SCORE_GRACE * parse_seconds(self.time_budget))
+            n_images, rows = len(X_test), self._test_images_in_time(X_test, deadline + grace)
+            X_test, y_test = [X_test[i] for i in rows], [y_test[i] for i in rows]
+            if len(rows) < n_images:
+                warnings.warn(
+                    f"The time carries a test score of {len(rows):,} of {n_images:,} test images, drawn at random; "
+                    "score() and evaluate() take all of them.",
+                    UserWarning,
+                    stacklevel=3,
+                )
         found = super()._score_test(directory, X_test, y_test)
         if X_test is None or found is None or found.table.images is None:
             return found
@@ -203,14 +235,38 @@ class AutoImageClassifier(AutoMLClassifier):
             return found
         if training is None:
             return found
-        n_copies = count_copies(found.table.images.each(), training.each())
-        if n_copies:
+        late = deadline + max(MIN_GRACE, COPIES_GRACE * parse_seconds(self.time_budget))
+        n_copies = count_copies(found.table.images.each(), training.each(), late)
+        if n_copies is None:
+            warnings.warn(
+                "The time did not suffice to find out whether test images look like training images.",
+                UserWarning,
+                stacklevel=3,
+            )
+        elif n_copies:
             warnings.warn(
                 f"{n_copies:,} of {len(found):,} test images look like training images: the test score is too good.",
                 UserWarning,
                 stacklevel=3,
             )
         return found
+
+    def _test_images_in_time(self, images: Sequence[Any], deadline: float) -> list[int]:
+        """Return the positions of as many images, drawn at random, as can be predicted in time: a few say how many."""
+        if math.isinf(deadline):
+            return list(range(len(images)))
+        order = np.random.default_rng(0).permutation(len(images)).tolist()
+        n_fitting = len(images)
+        for n_timed in TIMED_IMAGES:  # the first few also load what all need
+            began = clock.monotonic()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the score tells of images that cannot be read
+                self._predictor.predict_images([images[i] for i in order[:n_timed]])
+            now = clock.monotonic()
+            n_fitting = int((deadline - now) / (TEST_MARGIN * (now - began) / min(n_timed, len(images))))
+            if n_fitting <= n_timed:
+                break
+        return sorted(order[: max(n_fitting, TIMED_IMAGES[0])])
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict labels.

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 FINETUNE_SIZES = (64, 96, 128, 160, 192, 224)  # in pixels
 SCRATCH_NETWORKS = ("cct_2_3x2", "cct_4_3x2", "vit_lite_7_4", "resnet18")
 SCRATCH_SIZES = (32, 48, 64, 96)
+# Those of `windvane.vision.AUGREG_LEVELS`, whose import loads torch.
+AUGREG_NAMES = ("none", "light1", "light2", "medium1", "medium2", "strong1", "strong2")
 # After its share of the epochs a checkpoint is kept; the last is the whole training.
 CHECKPOINT_SHARES = (0.25, 0.5, 1.0)
 HEAD_SHARE = 0.1  # of the time, at most, for the regressions that start the classifier layer
@@ -183,15 +185,13 @@ class FromScratch(_ImageFamily):
         from optuna.distributions import FloatDistribution as Float
         from optuna.distributions import IntDistribution as Int
 
-        from windvane.vision.augment.augreg import AUGREG_LEVELS
-
         return {
             "model": Param(Choice(SCRATCH_NETWORKS), "cct_2_3x2"),
             "image_size": Param(Choice(SCRATCH_SIZES), 32),
             "epochs": Param(Int(10, 300, log=True), 60),
             "learning_rate": Param(Float(1e-4, 1e-2, log=True), 1e-3),
             "weight_decay": Param(Float(1e-3, 0.3, log=True), 0.05),
-            "augreg": Param(Choice(tuple(AUGREG_LEVELS)), "none"),
+            "augreg": Param(Choice(AUGREG_NAMES), "none"),
             "min_crop_area": Param(Float(0.1, 0.9), 0.5),
             "horizontal_flip": Param(Choice((False, True)), False),
             "label_smoothing": Param(Float(0.0, 0.2), 0.0),

@@ -11,6 +11,7 @@ import io
 import math
 import os
 import threading
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,19 @@ def resize_square(pixels: Pixels, size: int) -> Pixels:
     if pixels.shape[:2] == (size, size):
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0))
+
+
+def pixel_features(pixels: Pixels, size: int, deadline: float = math.inf) -> NDArray[np.float32]:
+    """Return the pixels, from 0 to 1, of small copies of images (n, s, s, 3), of shape (n, size x size x 3).
+
+    After `deadline`, a `time.monotonic` instant, those of the first images alone.
+    """
+    small = [resize_square(pixels[0], size)]
+    for one in pixels[1:]:
+        if time.monotonic() >= deadline:
+            break
+        small.append(resize_square(one, size))
+    return np.reshape(small, (len(small), -1)).astype(np.float32) / np.float32(255)
 
 
 def crop_center(pixels: Pixels, size: int) -> Pixels:

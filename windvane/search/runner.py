@@ -35,7 +35,8 @@ from windvane.search.problem import (
 )
 from windvane.search.run.history import PerformanceCurve, describe_failures
 from windvane.search.run.run_directory import FitBudget, RunDirectory
-from windvane.search.search import Budget, Callback, Search, SearchListener
+from windvane.search.search import Callback, Search, SearchListener
+from windvane.search.strategy.budget import Budget
 from windvane.search.strategy.halving import make_rungs
 from windvane.search.strategy.policy import Policy
 from windvane.search.strategy.portfolio import PortfolioEntry
@@ -229,10 +230,13 @@ def run_search(
     callbacks: Sequence[Callback] = (),
     listener: SearchListener | None = None,
     stop: StopRequest = NEVER,
+    slowdown: float = 1.0,
+    kept_seconds: float = 0.0,
 ) -> SearchResult:
     """Search in a locked directory and open the ensemble; `pool` is closed at the end.
 
-    `started` is the `time.monotonic` instant from which the budget counts. Raises NoModelError if no trial is usable.
+    `started` is the `time.monotonic` instant from which the budget counts, `slowdown` that of `SlowdownMeter`;
+    `kept_seconds` are kept back for what follows. Raises NoModelError if no trial is usable.
     """
     problem = prepared.problem
     objects = pack_objects(session_objects(problem.metric, prepared.families))
@@ -248,17 +252,23 @@ def run_search(
     rungs = make_rungs(n_train, prepared.policy.halving, first_rows)
     # With a trial limit there is no clock.
     max_ensemble_seconds = 0.02 * settings.time_budget if settings.n_trials is None else np.inf
+
+    def open_models(ensemble: Ensemble) -> Predictor:
+        threads = min(settings.n_jobs, available_cores())
+        return _open_predictor(directory, ensemble, prepared.families, problem.metric, threads)
+
     search = Search(
         Scheduler(
             problem.task, prepared.families, history, portfolio, rungs, seed=settings.seed, n_trials=settings.n_trials
         ),
         pool,
         EnsembleBuilder(problem, directory, settings.ensemble_size, max_ensemble_seconds),
-        Budget(started, settings.time_budget, earlier),
+        Budget(started, settings.time_budget, earlier, slowdown),
         callbacks=callbacks,
         listener=listener,
-        idle_callback=persistence.preload,
-        opening_seconds=0.0 if prepared.images is None else prepared.images.opening_seconds,
+        idle_callback=persistence.preload if prepared.images is None else None,  # libraries of boosting
+        open_models=open_models,
+        kept_seconds=kept_seconds,
         stop=stop,
     )
     ensemble = search.run()
@@ -291,11 +301,9 @@ def run_search(
     except DiskError as error:
         if not search.error:  # else said already
             warnings.warn(f"{error} The model in memory predicts, and save() keeps it elsewhere.", stacklevel=2)
-    threads = min(settings.n_jobs, available_cores())
-    predictor = _open_predictor(directory, ensemble, prepared.families, problem.metric, threads)
+    predictor = replace(open_models(ensemble), uncertainty=uncertainty)
     if not settings.keep_data:
         directory.drop(directory.data)
-    predictor = replace(predictor, uncertainty=uncertainty)
     return SearchResult(predictor, history.trials, curve, prepared.policy, constant)
 
 

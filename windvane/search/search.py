@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from windvane.errors import DiskError, WorkerError
+from windvane.errors import DiskError, WindvaneError, WorkerError
 from windvane.models import LAST_RESORT
-from windvane.models.base import Family
+from windvane.models.base import Config, Family
 from windvane.models.targets.multi_target import for_task
 from windvane.runtime.ensemble import Ensemble
 from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.run.checkpoint import read_checkpoint
 from windvane.search.run.history import PerformanceCurve
 from windvane.search.run.history_writer import HistoryWriter
+from windvane.search.strategy.budget import Budget
 from windvane.search.strategy.scheduler import Scheduler
 from windvane.search.train_trial import train_trial
 from windvane.search.trial import Trial
@@ -27,30 +28,22 @@ from windvane.stop_signals import NEVER, StopRequest
 
 TICK_SECONDS = 0.2
 SECONDS_FOR_OPENING = 0.3  # of the grace that are left for opening the models
+# Seconds of a core for the end: workers die, the ensemble is built, evaluated and written.
+ENDING_CORE_SECONDS = 0.15
+OPENING_MARGIN = 1.5  # of the time that opening the models of an interim ensemble took
+MAX_RESERVE = 0.12  # of the budget, kept back for the end
+MAX_MEASURED_RESERVE = 0.2  # the same where it was measured that the end takes so long
 # Of the budget that a trial may take; the `budget_fraction` of a family says otherwise for new ones.
 NEW_TRIAL_FRACTION, RESUMED_TRIAL_FRACTION = 0.3, 0.6
-# Size of the model that this process trains where no worker has sent one in time: it takes a tenth of a second.
-SMALL_CELLS, MIN_SMALL_ROWS, MAX_SMALL_ROWS = 50_000, 100, 1_000
+# The model that this process trains where no worker has sent one in time: so many seconds after the start, or after
+# this share of the budget; at once where a second of a core takes so long that workers will be late.
+FIRST_MODEL_SECONDS, FIRST_MODEL_SHARE, BUSY = 25.0, 0.8, 3.0
+MIN_SMALL_ROWS, MAX_SMALL_ROWS, MIN_SMALL_CELLS = 100, 1_000, 50_000  # a cell: one row of one column for one output
+# What it may take of the budget; the seconds of a core that its libraries and each cell take.
+SMALL_SHARE, SMALL_CORE_SECONDS, CELL_CORE_SECONDS = 0.25, 0.7, 6e-7
 MIN_TRIAL_SECONDS = 0.5  # a trial with less time is not started
 
 Callback = Callable[[Trial], object]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """When the search must end."""
-
-    started: float  # of this fit, a `time.monotonic` instant
-    seconds: float  # that the fit may take
-    earlier: float = 0.0  # seconds that earlier fits of the same run took
-
-    def left(self, reserve: float = 0.0) -> float:
-        """Return the seconds until the end of the budget, less a reserve."""
-        return self.started + self.seconds - reserve - time.monotonic()
-
-    def now(self) -> float:
-        """Return the seconds since the start of the run."""
-        return self.earlier + time.monotonic() - self.started
 
 
 class SearchListener:
@@ -67,7 +60,11 @@ class SearchListener:
 
 
 class Search:
-    """One search. A callback that returns True ends it; `idle_callback` runs once while all workers are busy."""
+    """One search. A callback that returns True ends it.
+
+    While all workers are busy `idle_callback` runs once, and `open_models` opens the models of an interim ensemble, to
+    know how long that will take in the end. `kept_seconds` of the budget are kept back for what follows the search.
+    """
 
     def __init__(
         self,
@@ -79,14 +76,16 @@ class Search:
         callbacks: Sequence[Callback] = (),
         listener: SearchListener | None = None,
         idle_callback: Callable[[], None] | None = None,
-        opening_seconds: float = 0.0,
+        open_models: Callable[[Ensemble], object] | None = None,
+        kept_seconds: float = 0.0,
         stop: StopRequest = NEVER,
     ) -> None:
         self.scheduler, self.pool, self.builder, self.budget = scheduler, pool, builder, budget
         self.history = scheduler.history
         self.callbacks, self.idle_callback, self.stop = callbacks, idle_callback, stop
         self.listener = SearchListener() if listener is None else listener
-        self.opening_seconds = opening_seconds  # kept back for models that take long to open
+        self.open_models, self.kept_seconds = open_models, kept_seconds
+        self.opening_seconds = 0.0  # that the models of the last interim ensemble took to open
         self.curve: PerformanceCurve = []
         self.error = ""  # why the search could not continue
         self.interrupted = False
@@ -97,6 +96,8 @@ class Search:
         self._ensemble_updated = 0.0  # instant of the last interim ensemble
         self._ensemble_is_due = False
         self._tried_here = False
+        self._unopened: Ensemble | None = None  # the last interim ensemble
+        self._opened: set[str] = set()  # families whose models were opened once
 
     def run(self) -> Ensemble | None:
         """Search until the time or the trials end, a callback says so, or Ctrl-C; None if no trial is usable."""
@@ -108,7 +109,7 @@ class Search:
                 self._submit_trials()
                 if self._ensemble_is_due:  # only now that every worker is busy
                     self._update_ensemble()
-                if self._has_grace_alone and not self._tried_here:
+                if self._needs_first_model and not self._tried_here:
                     self._tried_here = True
                     self._train_small_model()
                     continue
@@ -149,8 +150,10 @@ class Search:
     def seconds_left(self) -> float:
         """Seconds left to search. The grace of a budget is used only while there is no model at all."""
         # Kept back for the end of the workers, for the last ensemble and for opening its models.
-        reserve = 0.15 + 0.003 * self.budget.seconds + 2 * self.builder.seconds + self.opening_seconds
-        reserve = min(0.12 * self.budget.seconds, reserve + self.pool.closing_seconds)
+        measured = 2 * self.builder.seconds + OPENING_MARGIN * self.opening_seconds + self._ending_delay
+        fixed = 0.15 + 0.003 * self.budget.seconds + self.pool.closing_seconds
+        reserve = min(MAX_RESERVE * self.budget.seconds, measured + fixed)
+        reserve = max(reserve, min(MAX_MEASURED_RESERVE * self.budget.seconds, measured)) + self.kept_seconds
         seconds = self.budget.left(reserve)
         if self._has_model:
             return seconds
@@ -158,13 +161,20 @@ class Search:
         return seconds + max(0.0, grace)
 
     @property
+    def _ending_delay(self) -> float:
+        """Seconds that the end takes longer than on a core of its own."""
+        return ENDING_CORE_SECONDS * (self.budget.slowdown - 1.0)
+
+    @property
     def _has_model(self) -> bool:
         return bool(self._live) or any(trial.usable for trial in self.history.records)
 
     @property
-    def _has_grace_alone(self) -> bool:
-        """Whether the budget is over, and no worker has sent a model: the machine is busy, or the models are slow."""
-        return not self._has_model and self.budget.left() <= 0
+    def _needs_first_model(self) -> bool:
+        """Whether it is time for a model, and no worker has sent one: the machine is busy, or the models are slow."""
+        first = min(FIRST_MODEL_SECONDS, FIRST_MODEL_SHARE * self.budget.seconds)
+        first = 0.0 if self.budget.slowdown > BUSY else first
+        return self._has_clock and not self._has_model and self.budget.left() <= self.budget.seconds - first
 
     @property
     def _ran_out_of_time(self) -> bool:
@@ -229,7 +239,7 @@ class Search:
     def _update_ensemble(self) -> None:
         trials = [*self.history.trials, *self._live.values()]
         self._limit_builder()
-        ensemble = self.builder.build(trials)
+        ensemble = self._unopened = self.builder.build(trials)
         self._ensemble_updated, self._ensemble_is_due = time.monotonic(), False
         if ensemble is not None:
             best = min(trial.loss for trial in trials if trial.usable)
@@ -246,20 +256,41 @@ class Search:
         if self.idle_callback is not None:
             self.idle_callback()
             self.idle_callback = None
+        elif self._unopened is not None:
+            ensemble, self._unopened = self._unopened, None
+            self._measure_opening(ensemble)
         self.scheduler.suggest_in_advance()
+
+    def _measure_opening(self, ensemble: Ensemble) -> None:
+        """Open the models of an ensemble with families that no earlier one had: their libraries are loaded then."""
+        families = {member.family for member in ensemble.members}
+        if self.open_models is None or not self._has_clock or families <= self._opened:
+            return
+        started = time.monotonic()
+        try:
+            self.open_models(ensemble)
+        except (WindvaneError, OSError):  # a newer checkpoint has replaced one of its models
+            return
+        self._opened |= families
+        self.opening_seconds = time.monotonic() - started
 
     def _train_small_model(self) -> None:
         """Train a linear model on a few rows in this process: any real model is better than a constant."""
         problem = self.builder.problem
         if "linear" in self.scheduler.families and not problem.table.texts and self._has_clock:
             n_columns = max(1, problem.table.n_columns + sum(problem.table.cardinalities))
-            n_rows = int(np.clip(SMALL_CELLS / (n_columns * problem.task.n_outputs), MIN_SMALL_ROWS, MAX_SMALL_ROWS))
-            self._train_here(self.scheduler.families["linear"], n_rows)
+            seconds = max(0.0, min(SMALL_SHARE * self.budget.seconds, self.seconds_left))
+            n_cells = (seconds / self.budget.slowdown - SMALL_CORE_SECONDS) / CELL_CORE_SECONDS
+            n_rows = max(MIN_SMALL_CELLS, n_cells) / (n_columns * problem.task.n_outputs)
+            n_rows = int(np.clip(n_rows, MIN_SMALL_ROWS, MAX_SMALL_ROWS))
+            deadline = time.monotonic() + max(seconds, MIN_TRIAL_SECONDS)
+            config = self.scheduler.first_config("linear")
+            self._train_here(self.scheduler.families["linear"], config, n_rows, deadline)
 
     def _predict_constant(self) -> None:
         """Have a model at last, and say what it is."""
         task = self.builder.problem.task
-        if self._train_here(for_task(LAST_RESORT, task), None):
+        if self._train_here(for_task(LAST_RESORT, task), {}, None):
             what = "the frequencies of the classes" if task.kind != "regression" else "the mean"
             what = what if task.quantile is None else f"the quantile {task.quantile:g}"
             warnings.warn(
@@ -269,13 +300,13 @@ class Search:
                 stacklevel=2,
             )
 
-    def _train_here(self, family: Family, n_rows: int | None) -> bool:
-        """Train a configuration of defaults in this process; whether a model came out."""
+    def _train_here(self, family: Family, config: Config, n_rows: int | None, deadline: float = np.inf) -> bool:
+        """Train a configuration in this process; whether a model came out."""
         number = max([self.scheduler.next_number, *(trial.number + 1 for trial in self.pool.running)])
-        trial = Trial(number, family.name, {}, "portfolio", seed=0, n_rows=n_rows)
+        trial = Trial(number, family.name, dict(config), "portfolio", seed=0, n_rows=n_rows)
         started, folder = self.budget.now(), self.builder.directory.trial(number)
         try:
-            trained = train_trial(trial, self.builder.problem, family, folder, lambda one: None)
+            trained = train_trial(trial, self.builder.problem, family, folder, lambda one: None, deadline=deadline)
         except DiskError as error:
             self.error = str(error)
             return False

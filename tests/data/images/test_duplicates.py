@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import io
+import itertools
+import math
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from windvane.data.images import duplicates
 from windvane.data.images.checks import check_images
-from windvane.data.images.duplicates import Duplicate, count_copies, find_copies, find_duplicates, find_near_duplicates
+from windvane.data.images.duplicates import (
+    Duplicate,
+    count_copies,
+    find_copies,
+    find_copies_until,
+    find_duplicates,
+    find_near_duplicates,
+)
 from windvane.runtime.images import Item
 
 
@@ -62,5 +73,17 @@ def test_copies_between_two_sets_are_counted_but_a_common_look_is_not() -> None:
     new, old = images[:20].copy(), images[18:]
     assert count_copies(new, old) == 2
     assert count_copies(new[:18], old) == 0
+    assert count_copies(new, old, deadline=0.0) is None
     new[:10] = new[0]
     assert find_copies(np.concatenate([new, images[20:]])) == []  # 10 of 60 are more than a twentieth
+
+
+def test_a_deadline_leaves_the_last_images_out_of_the_search_for_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8).repeat(4, axis=1).repeat(4, axis=2)
+    images[5], images[39] = images[2], images[3]
+    assert find_copies_until(images, math.inf) == ([[2, 5], [3, 39]], 40)
+    assert find_copies_until(images, 0.0) == ([], 0)
+    ticks = itertools.count()
+    monkeypatch.setattr(duplicates.time, "monotonic", lambda: float(next(ticks)))
+    assert find_copies_until(images, 100.0) == ([[2, 5]], 29)  # a look at the clock an image, and 0.3 of the time

@@ -15,6 +15,7 @@ from windvane import AutoImageClassifier, InputError
 from windvane.data.task import Task
 from windvane.evaluation.metrics import get_metric
 from windvane.export.image_model import image_ensemble
+from windvane.image_reader import ImageReader
 from windvane.models import FAMILIES
 from windvane.models.base import DataSplit, TrainingContext
 from windvane.models.image_network import FromScratch
@@ -22,7 +23,6 @@ from windvane.persistence import Predictor
 from windvane.runtime.columns.table import ImageColumn, Table
 from windvane.runtime.ensemble import Ensemble, Member
 from windvane.search.image_problem import feature_schema
-from windvane.vision.image_reader import ImageReader
 from windvane.vision.networks.ensemble import ImageEnsemble, _Calibration
 from windvane.vision.transfer.frozen_features import FeatureExtractor, compute_views
 

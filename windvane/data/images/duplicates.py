@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,7 @@ _MARGIN = 2.0  # of brightness between neighbours; less is noise
 _MAX_GRAY = 5.0  # mean difference of their cells, of 255
 _MIN_CONTRAST = 4.0  # standard deviation of the cells below which a hash is noise
 MAX_CLUSTER = 0.05  # of the images
+CELLS_SHARE = 0.3  # of the time for a search for copies; comparing takes twice as long as the cells
 _MAX_BUCKET = 64  # images that share a band of the hash and are compared with each other
 
 Images = Pixels | Sequence[Pixels]  # a sequence of parts of an array on disk is never read as a whole
@@ -43,11 +46,14 @@ class Duplicate:
         return self.splits[0] != self.splits[1]
 
 
-def find_duplicates(items: Sequence[Item], checks: Sequence[ImageCheck]) -> list[list[int]]:
-    """Return the positions of images with equal pixels, in clusters, by their checks, none of which has a problem."""
+def find_duplicates(items: Sequence[Item], checks: Sequence[ImageCheck], deadline: float = math.inf) -> list[list[int]]:
+    """Return the positions of images with equal pixels, in clusters, by their checks, none of which has a problem.
+
+    After `deadline`, a `time.monotonic` instant, large images count as equal where their smaller copies are.
+    """
     clusters: list[list[int]] = []
     for positions in _alike(range(len(checks)), (check.digest for check in checks)):
-        if all(checks[i].exact for i in positions):
+        if all(checks[i].exact for i in positions) or time.monotonic() >= deadline:
             clusters.append(positions)
         else:  # their smaller copies are equal; are they?
             clusters += _alike(positions, (_whole_digest(items[i], i) for i in positions))
@@ -70,12 +76,26 @@ def _whole_digest(item: Item, i: int) -> Hashable:
 
 def find_copies(pixels: Images) -> list[list[int]]:
     """Return the clusters of `find_near_duplicates` but those so large that they are a common look, not copies."""
-    return [one for one in find_near_duplicates(pixels) if len(one) <= max(2, MAX_CLUSTER * len(pixels))]
+    return find_copies_until(pixels, math.inf)[0]
 
 
-def count_copies(pixels: Images, others: Images) -> int:
-    """Count the images that look like one of the others, by `find_copies`."""
-    clusters, n = find_copies([*pixels, *others]), len(pixels)
+def find_copies_until(pixels: Images, deadline: float) -> tuple[list[list[int]], int]:
+    """Return the same among as many of the first images as the time allows, and their number.
+
+    `deadline` is a `time.monotonic` instant.
+    """
+    now = time.monotonic()
+    cells = _all_gray_cells(pixels, now + CELLS_SHARE * (deadline - now))
+    largest = max(2, MAX_CLUSTER * len(cells))
+    return [one for one in _near_duplicates(cells) if len(one) <= largest], len(cells)
+
+
+def count_copies(pixels: Images, others: Images, deadline: float = math.inf) -> int | None:
+    """Count the images that look like one of the others, by `find_copies`; None if that lasts beyond `deadline`."""
+    n, both = len(pixels), [*pixels, *others]
+    clusters, n_compared = find_copies_until(both, deadline)
+    if n_compared < len(both):
+        return None
     return sum(sum(i < n for i in one) for one in clusters if max(one) >= n)
 
 
@@ -85,7 +105,20 @@ def find_near_duplicates(pixels: Images) -> list[list[int]]:
     Two images look the same if brightness rises between other cells at few places (dHash, of 256 bits), and their
     cells are about equally bright.
     """
-    cells = np.array(map_blocks(lambda block: [_gray_cells(pixels[i]) for i in block], len(pixels)), dtype=np.float32)
+    return _near_duplicates(_all_gray_cells(pixels, math.inf))
+
+
+def _all_gray_cells(pixels: Images, deadline: float) -> NDArray[np.float32]:
+    """Return the cells (m, 16, 17) of the first images, as many as the time allows."""
+
+    def cells_of(block: range) -> list[NDArray[np.uint8] | None]:
+        return [None if time.monotonic() >= deadline else _gray_cells(pixels[i]) for i in block]
+
+    found = list(takewhile(lambda one: one is not None, map_blocks(cells_of, len(pixels))))
+    return np.array(found, dtype=np.float32).reshape(-1, _HASH_SIDE, _HASH_SIDE + 1)
+
+
+def _near_duplicates(cells: NDArray[np.float32]) -> list[list[int]]:
     if len(cells) < 2:
         return []
     bits = (cells[:, :, 1:] > cells[:, :, :-1] + _MARGIN).reshape(len(cells), -1)  # (n, 256)

@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 PIXELS = "pixels"
+PIXEL_SIZE = 12  # width and height of the copies whose pixels are features where there is no network
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class FeatureView:
     size: int  # width and height in pixels of what the network saw
     start: int  # the columns are start .. stop - 1
     stop: int
+
+    @classmethod
+    def of_pixels(cls) -> FeatureView:
+        """Return the view of a table whose features are pixels."""
+        return cls(PIXELS, PIXEL_SIZE, 0, PIXEL_SIZE**2 * 3)
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,7 @@ class Scheduler:
         self._n_submitted = len(trials)  # a trial limit counts those of earlier fits too
         self._evaluated = {trial.key for trial in trials}
         self._waiting = [entry for entry in portfolio if config_key(entry.family, entry.config) not in self._evaluated]
-        self._n_portfolio = len(portfolio)
+        self._portfolio = list(portfolio)
         self._sampler = ConfigSampler(families, task, seed, rungs)
         self._suggestion: tuple[str, Config] | None = None  # computed in advance
 
@@ -90,7 +90,7 @@ class Scheduler:
             promoted = promotion(self.visible_trials, self._submitted, self.rungs)
             if promoted is not None:
                 return promote(*promoted, self.next_number)
-        if self._n_portfolio - len(self._waiting) >= FIRST_PASS:
+        if len(self._portfolio) - len(self._waiting) >= FIRST_PASS:
             stopped = self._stopped_trial(1, running, seconds_left)
             if stopped is not None:
                 return stopped
@@ -104,6 +104,10 @@ class Scheduler:
             return stopped
         suggestion, self._suggestion = self._suggestion or self._suggest(), None
         return None if suggestion is None else self._new_trial(*suggestion, "sampler")
+
+    def first_config(self, family: str) -> Config:
+        """Return the first configuration of a family in the portfolio; without one its defaults."""
+        return next((entry.config for entry in self._portfolio if entry.family == family), {})
 
     def register(self, trial: Trial) -> None:
         """Remember a trial that was submitted."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from windvane.errors import WorkerError
+from windvane.search.workers.background import BackgroundCall
 from windvane.search.workers.dask_task import check_worker
 from windvane.version import VERSION
 
@@ -29,23 +29,11 @@ Result = TypeVar("Result")
 
 def within(seconds: float, call: Callable[[], Result]) -> Result:
     """Return the result of a call that may wait for ever; raises TimeoutError after some seconds."""
-    answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            answers.put((call(), None))
-        except BaseException as error:
-            answers.put((None, error))
-
-    threading.Thread(target=work, daemon=True, name="windvane-cluster-call").start()
+    background = BackgroundCall(call, "windvane-cluster-call")
     try:
-        result, error = answers.get(timeout=seconds)
-    except queue.Empty:
+        return background.result(seconds)
+    except TimeoutError:
         raise TimeoutError(f"The Dask cluster did not answer within {seconds:.0f} seconds.") from None
-    if error is not None:
-        raise error
-    answer: Result = result
-    return answer
 
 
 def in_background(call: Callable[[], object]) -> None:

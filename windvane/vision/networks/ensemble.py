@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,18 +27,29 @@ from windvane.runtime.models.sklearn_estimator import FittedSklearn
 from windvane.runtime.models.trees import FittedForest, ForestPredictor
 from windvane.runtime.output import Output
 from windvane.vision.export import pixel_network
-from windvane.vision.image_reader import ImageReader
 from windvane.vision.networks.create import pre_logits
 from windvane.vision.saved_model import TrainedModel
+from windvane.vision.transfer.frozen_features import FeatureExtractor
 
 _REDUCING_GAP = 3.0  # as in `windvane.runtime.images.resize_square`
+
+
+class Reader(Protocol):
+    """What a network needs to know of how the images of a run are read."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def views(self) -> Sequence[FeatureView]: ...
+    @property
+    def extractor(self) -> FeatureExtractor: ...
 
 
 class ImageEnsemble(nn.Module):
     """Maps uint8 images (n, 3, s, s) to probabilities (n, k)."""
 
     def __init__(
-        self, ensemble: Ensemble, models: Sequence[Sequence[Any]], classes: NDArray[Any], reader: ImageReader
+        self, ensemble: Ensemble, models: Sequence[Sequence[Any]], classes: NDArray[Any], reader: Reader
     ) -> None:
         super().__init__()
         self.image_size = reader.size
@@ -70,7 +81,7 @@ class ImageEnsemble(nn.Module):
 class FeatureScores(nn.Module):
     """Maps pixels (n, 3, s, s) from 0 to 255 to the scores of a linear model on frozen features, before the softmax."""
 
-    def __init__(self, model: FittedLinear, reader: ImageReader) -> None:
+    def __init__(self, model: FittedLinear, reader: Reader) -> None:
         super().__init__()
         self.views = nn.ModuleList(_View(reader, view) for view in reader.views)
         self.numbers = _Numbers(model.encoder)
@@ -192,7 +203,7 @@ class _View(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, reader: ImageReader, view: FeatureView) -> None:
+    def __init__(self, reader: Reader, view: FeatureView) -> None:
         super().__init__()
         if view.weights == PIXELS:
             self.network: Any = None

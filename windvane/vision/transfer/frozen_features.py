@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from timm.models import get_pretrained_cfg
 
 from windvane.runtime.columns.table import PIXELS, FeatureView
-from windvane.runtime.images import Pixels, resize_square
+from windvane.runtime.images import Pixels, pixel_features
 from windvane.torch_utils import map_batches
 from windvane.vision.augment.batch import normalize
 from windvane.vision.networks.create import pre_logits
@@ -38,7 +38,6 @@ MAX_ENLARGEMENT = 5  # images are enlarged up to so many times
 MIN_GROWTH = 1.3  # of the image size from the first view to the second
 # From this growth on the first view only adds columns that say less than those of the second.
 USELESS_GROWTH = 2.0
-PIXEL_SIZE = 12  # width and height of the copies whose pixels are features where there is no network
 # Pixels that a batch has at most: the activations of larger ones leave the caches and take twice the time.
 BATCH_PIXELS, MIN_BATCH, MAX_BATCH, GPU_BATCH = 2**18, 4, 32, 256
 _WARM_BATCHES, _TIMED_BATCHES = 2, 4  # before the clock runs, and then before its word counts
@@ -74,28 +73,28 @@ def save_frozen_network(model: TrainedModel, folder: Path) -> None:
 
 
 class FeatureExtractor:
-    """Computes views with networks that are loaded once, from folders below `folder`, named by their numbers."""
+    """Computes views with networks that are loaded once, from folders below `folder`, named by their numbers.
 
-    def __init__(self, names: Sequence[str], folder: Path) -> None:
-        self.names, self.folder = list(names), folder
+    `loaded` holds networks of `load_frozen_network` by their names.
+    """
+
+    def __init__(self, names: Sequence[str], folder: Path, loaded: Mapping[str, TrainedModel] | None = None) -> None:
+        self.names, self.folder, self._loaded = list(names), folder, dict(loaded or {})
         self._networks: dict[str, TrainedModel] = {}
-        self.load_seconds = 0.0  # that a network took at most
         self.pace = math.nan  # seconds for a pixel of an image, measured last
 
     def network(self, weights: str) -> TrainedModel:
         """Return a network on the device, loaded and saved the first time."""
         if weights not in self._networks:
-            started = time.monotonic()
             folder = self.folder / str(self.names.index(weights))
             device = find_device(None, "float32").device
             if folder.exists():
                 model = load_model(folder, str(device))
             else:
-                model = load_frozen_network(weights)
+                model = self._loaded[weights] if weights in self._loaded else load_frozen_network(weights)
                 save_frozen_network(model, folder)
             network = fold_batch_norm(model.network).to(device).to(memory_format=torch.channels_last)
             self._networks[weights] = replace(model, network=network)
-            self.load_seconds = max(self.load_seconds, time.monotonic() - started)
         return self._networks[weights]
 
     def compute(
@@ -107,8 +106,7 @@ class FeatureExtractor:
         with `keep_part` those of the first images, as many as the time allows.
         """
         if view.weights == PIXELS:
-            small = [resize_square(one, view.size) for one in pixels]
-            return np.reshape(small, (len(pixels), -1)).astype(np.float32) / np.float32(255)
+            return pixel_features(pixels, view.size)
         model, found = self.network(view.weights), list[NDArray[np.float32]]()
         started = warm = time.monotonic()
         device = next(model.network.parameters()).device
@@ -148,7 +146,7 @@ def compute_views(
     """
     started = time.monotonic()
     if not extractor.names:
-        view = FeatureView(PIXELS, PIXEL_SIZE, 0, PIXEL_SIZE**2 * 3)
+        view = FeatureView.of_pixels()
         return extractor.compute(view, pixels).astype(np.float64), (view,)
     sizes, cheapest = view_sizes(pixels.shape[1]), extractor.names[0]
     size = sizes[0] if math.isfinite(seconds) else USUAL_SIZE

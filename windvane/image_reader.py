@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 import numpy as np
@@ -18,7 +18,9 @@ from windvane.data.images.summary import describe_skipped
 from windvane.errors import InputError
 from windvane.runtime.columns.table import FeatureView, Floats, ImageColumn, Table
 from windvane.runtime.images import Pixels
-from windvane.vision.transfer.frozen_features import FeatureExtractor
+
+if TYPE_CHECKING:
+    from windvane.vision.transfer.frozen_features import FeatureExtractor
 
 CHUNK = 1024  # images that are decoded at once for a prediction
 GRAY = 128  # the value of pixels that could not be decoded
@@ -79,6 +81,8 @@ class ImageReader:
     @cached_property
     def extractor(self) -> FeatureExtractor:
         """The networks, loaded when they are needed."""
+        from windvane.vision.transfer.frozen_features import FeatureExtractor
+
         return FeatureExtractor(self.weights, self.folder)
 
     def to_json(self) -> dict[str, Any]:
