@@ -21,6 +21,7 @@ import argparse
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,17 +32,21 @@ import pandas as pd
 from benchmarks.data import RESERVED, ROOT, TABLES
 from windvane.metalearning.build_portfolio import BuildPlan
 from windvane.metalearning.candidates import GUESSES, LARGE, read_published
+from windvane.metalearning.cells import read_cells
 from windvane.metalearning.collect import CollectSettings, SourceTable, collect
 from windvane.metalearning.learn import complete_tables, entries_of, learn_portfolio, leave_out
 from windvane.metalearning.replay import TableReplay, entry_id, read_matrix, read_replays, write_matrix
 from windvane.models import DEFAULT, FAMILIES
-from windvane.search.strategy.portfolio import PortfolioEntry, write_portfolio
+from windvane.search.strategy.portfolio import PortfolioEntry, read_cases, write_portfolio
+from windvane.settings import VALIDATIONS
 
 ASKL2 = TABLES.parent / "askl2"
 RESULTS = Path(__file__).resolve().parent
 MATRIX = RESULTS / "matrix.parquet"
 COMPARE = RESULTS / "compare.csv"
 LEARNED = ROOT / "windvane" / "search" / "strategy" / "learned"
+CELLS = Path.home() / ".cache" / "windvane-metalearning" / "cells.jsonl"
+MAIN_POLICY = "cv5"  # whose cells portfolios are built from
 MIN_ROWS, MAX_ROWS = 300, 4_000  # more rows are sampled down, but for the large tables
 LARGE_ROWS = 20_000  # tables from here on are collected whole too, with the quick configurations of LARGE
 MIN_CELLS = 8  # of a table, before it is added to the matrix
@@ -70,26 +75,40 @@ def sources(large: bool) -> list[SourceTable]:
     return found
 
 
+def cells_of(policy: str) -> Path:
+    """Return the file of the cells of a policy; predictions are in the folder `cache` beside it."""
+    return CELLS if policy == MAIN_POLICY else CELLS.parent / policy / CELLS.name
+
+
 def collect_all(arguments: argparse.Namespace) -> None:
     """Evaluate the cells that are missing: the guesses on all tables, then published configurations."""
-    settings = CollectSettings(cpu_seconds=arguments.cpu_seconds, cache=arguments.cells.parent / "cache")
+    path = arguments.cells or cells_of(arguments.policy)
+    settings = CollectSettings(arguments.policy, cpu_seconds=arguments.cpu_seconds, cache=path.parent / "cache")
     published = read_published(ASKL2, {name: FAMILIES[name] for name in DEFAULT}, arguments.published)
     entries = LARGE if arguments.large else [*(one for one in GUESSES if one.family in DEFAULT), *published]
+    if arguments.entries is not None:
+        shipped = read_cases(LEARNED / "portfolio_classification.json")[-1 if arguments.large else 0].entries
+        entries = [one for one in shipped if one in entries][: arguments.entries]
+    tables = sources(arguments.large)
+    if arguments.policy != MAIN_POLICY:  # a policy is compared where the main one is known
+        known = Counter(cell.table for cell in read_cells(cells_of(MAIN_POLICY)))
+        tables.sort(key=lambda table: -known[table.name])
     deadline = time.monotonic() + 60 * arguments.minutes
-    collect(sources(arguments.large), entries, settings, arguments.cells, workers=arguments.workers, deadline=deadline)
+    collect(tables[: arguments.tables], entries, settings, path, workers=arguments.workers, deadline=deadline)
 
 
 def pack(arguments: argparse.Namespace) -> None:
     """Add what was collected to the matrix that is committed, and keep the cells beside it."""
     tables, entries = read_matrix(MATRIX) if MATRIX.exists() else ([], {})
     known = {table.name: table for table in tables}
-    for table in read_replays(arguments.cells, arguments.cells.parent / "cache", max_rows=KEPT_ROWS):
+    cells = arguments.cells or CELLS
+    for table in read_replays(cells, cells.parent / "cache", max_rows=KEPT_ROWS):
         if table.name in known:
             known[table.name].curves.update(table.curves)
         elif len(table.curves) >= MIN_CELLS:
             known[table.name] = table
-    write_matrix(list(known.values()), entries | entries_of(arguments.cells), MATRIX)
-    shutil.copyfile(arguments.cells, RESULTS / "cells.jsonl")
+    write_matrix(list(known.values()), entries | entries_of(cells), MATRIX)
+    shutil.copyfile(cells, RESULTS / "cells.jsonl")
     print(f"{len(known)} tables, {sum(len(table.curves) for table in known.values())} cells -> {MATRIX}")
 
 
@@ -187,7 +206,10 @@ def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["collect", "pack", "compare", "table", "build"])
-    parser.add_argument("--cells", type=Path, default=Path.home() / ".cache" / "windvane-metalearning" / "cells.jsonl")
+    parser.add_argument("--policy", default=MAIN_POLICY, choices=VALIDATIONS, help="each has its own cells")
+    parser.add_argument("--cells", type=Path, help=f"file of the cells; {CELLS}, in a folder of the policy")
+    parser.add_argument("--tables", type=int, help="how many, those with most cells of five folds first")
+    parser.add_argument("--entries", type=int, help="so many configurations of the shipped order, not all")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no cell is begun after these")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--cpu-seconds", type=float, default=20.0, help="after which a cell grows no further")

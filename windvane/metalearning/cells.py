@@ -30,7 +30,9 @@ class Cell:
     status: str  # done, stopped (by its limit), failed, crashed, unsupported; unreadable: the whole table, no entry
     error: str | None
     constant: dict[str, float]  # test loss of a constant prediction, by metric
-    checkpoints: list[dict[str, Any]]  # iterations, cpu, cpu_first, losses {metric: valid, test, and both of fold 0}
+    # iterations (the best of each fold), fraction (trained, of all iterations; not in older files), cpu, cpu_first,
+    # losses {metric: valid, test, and both of fold 0}
+    checkpoints: list[dict[str, Any]]
 
     @classmethod
     def unreadable(cls, table: str, policy: str, seed: int, exit_code: int) -> Cell:

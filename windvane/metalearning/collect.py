@@ -248,7 +248,7 @@ class _Evaluator:
                 return
             complete = all(model.finished or model.iterations >= steps[-1] for model in models)
             if complete or used.sum() >= limit or used.sum() - measured >= MIN_STEP:
-                self._measure(cell, models, used, arrays)
+                self._measure(cell, models, total / steps[-1], used, arrays)
                 measured = used.sum()
             if complete or used.sum() >= limit:
                 cell.status = "done" if complete else "stopped"
@@ -256,7 +256,9 @@ class _Evaluator:
         if self.settings.cache is not None and arrays:
             np.savez(self._folder() / f"{cell_id('', cell.family, cell.config)}.npz", allow_pickle=False, **arrays)
 
-    def _measure(self, cell: Cell, models: list[Any], used: Floats, arrays: dict[str, NDArray[np.float16]]) -> None:
+    def _measure(
+        self, cell: Cell, models: list[Any], fraction: float, used: Floats, arrays: dict[str, NDArray[np.float16]]
+    ) -> None:
         problem = self.prepared.problem
         start = time.process_time()
         pairs = zip(models, problem.folds, strict=True)
@@ -279,6 +281,7 @@ class _Evaluator:
         cell.checkpoints.append(
             {
                 "iterations": iterations,
+                "fraction": round(fraction, 5),
                 "cpu": round(float(used.sum() + predict_seconds), 4),
                 "cpu_first": round(float(used[0] + predict_seconds / len(models)), 4),
                 "losses": {name: [float(f"{loss:.6g}") for loss in four] for name, four in losses.items()},
