@@ -21,7 +21,6 @@ import argparse
 import json
 import shutil
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +31,6 @@ import pandas as pd
 from benchmarks.data import RESERVED, ROOT, TABLES
 from windvane.metalearning.build_portfolio import BuildPlan
 from windvane.metalearning.candidates import GUESSES, LARGE, read_published
-from windvane.metalearning.cells import read_cells
 from windvane.metalearning.collect import CollectSettings, SourceTable, collect
 from windvane.metalearning.learn import complete_tables, entries_of, learn_portfolio, leave_out
 from windvane.metalearning.replay import TableReplay, entry_id, read_matrix, read_replays, write_matrix
@@ -46,7 +44,9 @@ MATRIX = RESULTS / "matrix.parquet"
 COMPARE = RESULTS / "compare.csv"
 LEARNED = ROOT / "windvane" / "search" / "strategy" / "learned"
 CELLS = Path.home() / ".cache" / "windvane-metalearning" / "cells.jsonl"
-MAIN_POLICY = "cv5"  # whose cells portfolios are built from
+MAIN_POLICY = "cv5"  # portfolios are built from five folds
+CPU_SECONDS = 20.0  # of a cell
+FOLD_LIMITS = {"holdout": 20.0, "cv3": 36.0, "cv5": 60.0, "cv10": 120.0}  # CPU seconds where policies are compared
 MIN_ROWS, MAX_ROWS = 300, 4_000  # more rows are sampled down, but for the large tables
 LARGE_ROWS = 20_000  # tables from here on are collected whole too, with the quick configurations of LARGE
 MIN_CELLS = 8  # of a table, before it is added to the matrix
@@ -75,26 +75,24 @@ def sources(large: bool) -> list[SourceTable]:
     return found
 
 
-def cells_of(policy: str) -> Path:
+def cells_of(policy: str | None) -> Path:
     """Return the file of the cells of a policy; predictions are in the folder `cache` beside it."""
-    return CELLS if policy == MAIN_POLICY else CELLS.parent / policy / CELLS.name
+    return CELLS if policy is None else CELLS.parent / policy / CELLS.name
 
 
 def collect_all(arguments: argparse.Namespace) -> None:
     """Evaluate the cells that are missing: the guesses on all tables, then published configurations."""
     path = arguments.cells or cells_of(arguments.policy)
-    settings = CollectSettings(arguments.policy, cpu_seconds=arguments.cpu_seconds, cache=path.parent / "cache")
+    seconds = arguments.cpu_seconds or (CPU_SECONDS if arguments.policy is None else FOLD_LIMITS[arguments.policy])
+    settings = CollectSettings(arguments.policy or MAIN_POLICY, cpu_seconds=seconds, cache=path.parent / "cache")
     published = read_published(ASKL2, {name: FAMILIES[name] for name in DEFAULT}, arguments.published)
     entries = LARGE if arguments.large else [*(one for one in GUESSES if one.family in DEFAULT), *published]
     if arguments.entries is not None:
         shipped = read_cases(LEARNED / "portfolio_classification.json")[-1 if arguments.large else 0].entries
         entries = [one for one in shipped if one in entries][: arguments.entries]
-    tables = sources(arguments.large)
-    if arguments.policy != MAIN_POLICY:  # a policy is compared where the main one is known
-        known = Counter(cell.table for cell in read_cells(cells_of(MAIN_POLICY)))
-        tables.sort(key=lambda table: -known[table.name])
+    tables = sources(arguments.large)[: arguments.tables]
     deadline = time.monotonic() + 60 * arguments.minutes
-    collect(tables[: arguments.tables], entries, settings, path, workers=arguments.workers, deadline=deadline)
+    collect(tables, entries, settings, path, workers=arguments.workers, deadline=deadline)
 
 
 def pack(arguments: argparse.Namespace) -> None:
@@ -206,13 +204,13 @@ def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["collect", "pack", "compare", "table", "build"])
-    parser.add_argument("--policy", default=MAIN_POLICY, choices=VALIDATIONS, help="each has its own cells")
-    parser.add_argument("--cells", type=Path, help=f"file of the cells; {CELLS}, in a folder of the policy")
-    parser.add_argument("--tables", type=int, help="how many, those with most cells of five folds first")
+    parser.add_argument("--policy", choices=VALIDATIONS, help="collect for the comparison of policies")
+    parser.add_argument("--cells", type=Path, help=f"file of the cells; {CELLS}, or in a folder of the policy")
+    parser.add_argument("--tables", type=int, help="the first of the order, not all")
     parser.add_argument("--entries", type=int, help="so many configurations of the shipped order, not all")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no cell is begun after these")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--cpu-seconds", type=float, default=20.0, help="after which a cell grows no further")
+    parser.add_argument("--cpu-seconds", type=float, help="after which a cell grows no further")
     parser.add_argument("--published", type=int, default=0, help="configurations of Auto-Sklearn 2.0")
     parser.add_argument("--large", action="store_true", help="collect whole tables of 20,000 rows and more")
     arguments = parser.parse_args(words)
