@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 
 from windvane.errors import InputError
-from windvane.metalearning.build_portfolio import BuildPlan
+from windvane.metalearning.build_portfolio import BuildPlan, build, make_scores
 from windvane.metalearning.learn import (
     LARGE_ROWS,
     complete_tables,
+    evaluated,
     find_tables,
     learn_portfolio,
     leave_out,
@@ -44,7 +45,8 @@ def make_table(name: str, kind: str, rows: int, best: int, seed: int = 0) -> Tab
         cost = 1.0 if i == 3 else 2.0
         family = BY_ID[entry].family
         table.curves[entry] = LearningCurve(
-            family, np.array([0.1, cost]), losses, losses, (parts,) * 2, (parts,) * 2, True, cost
+            *(family, np.array([0.1, cost]), losses, losses, (parts,) * 2, (parts,) * 2, True, cost),
+            np.array([0.25, 1.0]),
         )
     return table
 
@@ -61,11 +63,18 @@ def test_the_matrix_keeps_what_replays_need(kind: str, tmp_path: Path) -> None:
         for entry, curve in before.curves.items():
             np.testing.assert_array_equal(after.curves[entry].cpu, curve.cpu)
             np.testing.assert_array_equal(after.curves[entry].test_loss, curve.test_loss)
+            np.testing.assert_array_equal(after.curves[entry].fraction, [0.25, 1.0])
             wanted = curve.test[-1]
             if kind == "binary":
                 wanted = wanted[:, 1]
             elif kind == "multiclass":
                 wanted = wanted[np.arange(150), before.target]
+            np.testing.assert_allclose(after.curves[entry].test[-1], wanted, atol=0.015)
+    write_matrix(tables, BY_ID, tmp_path / "all.parquet", min_step=1.5, all_classes=True)
+    for before, after in zip(tables, read_matrix(tmp_path / "all.parquet")[0], strict=True):
+        for entry, curve in before.curves.items():
+            assert len(after.curves[entry].cpu) == (2 if curve.cpu[1] == 2.0 else 1)
+            wanted = curve.test[-1][:, 1] if kind == "binary" else curve.test[-1]
             np.testing.assert_allclose(after.curves[entry].test[-1], wanted, atol=0.015)
     write_matrix(tables, BY_ID, tmp_path / "again.parquet")
     assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "m.parquet").read_bytes()
@@ -98,10 +107,31 @@ def test_what_is_learned_wins_on_tables_left_out() -> None:
     assert mean["learned"] < 0.2 < mean["first"]
 
 
-def test_tables_that_are_still_being_collected_wait() -> None:
+def test_tables_that_are_still_being_collected_wait_and_those_that_lack_a_new_entry_do_not() -> None:
     tables = [make_table(f"t{i}", "binary", 100, 0) for i in range(3)]
-    tables[1].curves.popitem()
-    assert complete_tables(tables) == [tables[0], tables[2]]
+    tables[0].curves.popitem()
+    for _ in range(3):
+        tables[1].curves.popitem()
+    assert [table.name for table in complete_tables(tables)] == ["t0", "t2"]
+
+
+def test_an_entry_is_compared_on_the_tables_that_have_it() -> None:
+    """The new entry is better by far on the two tables of five where it was evaluated, the old one is good on all."""
+    tables = [make_table(f"t{i}", "multiclass", 500, 1 if i < 3 else 2, i) for i in range(5)]
+    new = list(BY_ID)[2]
+    for table in tables[:3]:
+        del table.curves[new]
+    (first, score), *_ = build(tables, list(BY_ID), PLAN)
+    assert first == new
+    on_all = [float(np.mean(one.scores([new]))) for one in make_scores(tables, PLAN)]
+    assert score == pytest.approx(np.mean(on_all))  # where it is unknown, nothing is assumed
+
+
+def test_entries_of_half_of_the_tables_are_no_candidates() -> None:
+    tables = [make_table(f"t{i}", "binary", 100, 0) for i in range(4)]
+    for table in tables[:2]:
+        table.curves.popitem()
+    assert evaluated(tables, BY_ID) == list(BY_ID)[:3]
 
 
 def test_nothing_to_learn_from_is_refused() -> None:

@@ -97,7 +97,8 @@ def collect(
     """
     before = len(read_cells(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    total, started = len(tables) * len(entries), time.monotonic()
+    wanted = {cell_id(table.name, entry.family, entry.config) for table in tables for entry in entries}
+    total, started = len(wanted), time.monotonic()
     waiting = list(tables)
     running: dict[SourceTable, Any] = {}
     context = multiprocessing.get_context("spawn")
@@ -121,8 +122,9 @@ def collect(
             elif process.exitcode != 0:
                 append_cell(path, Cell.unreadable(table.name, settings.policy, settings.seed, process.exitcode))
             if not quiet:
-                done = len(read_cells(path))
-                left = (total - done) * (time.monotonic() - started) / max(1, done - before)
+                cells = read_cells(path)
+                done = len(wanted & {cell_id(cell.table, cell.family, cell.config) for cell in cells})
+                left = (total - done) * (time.monotonic() - started) / max(1, len(cells) - before)
                 print(f"{table.name}: {done} of {total} cells, about {left / 60:.0f} min left", flush=True)
     return len(read_cells(path)) - before
 
