@@ -26,8 +26,8 @@ from windvane.metalearning.replay import TableReplay, read_matrix, with_metric
 from windvane.models import DEFAULT
 
 GROUPS = {"binary": ("roc_auc", "log_loss", "accuracy"), "regression": ("rmse", "mae")}  # the default metric first
-BUDGETS = (10.0, 60.0)
-SIZE = 6  # entries that are chosen one by one
+BUDGETS = (20.0, 60.0)
+SIZE = 4  # entries that are chosen one by one
 RESULTS = ResultTable(
     Path(__file__).with_name("metric_groups.jsonl"), ("kind", "scored", "built"), {"budgets": BUDGETS, "size": SIZE}
 )

@@ -1,8 +1,9 @@
 """Does a replayed run end where the real one does? Real runs of windvane against their replays.
 
 Claim: replayed test losses rank real runs and are not biased.
-Data: tables whose predictions were collected with five folds, each run twice: the ten configurations of the comparison
-    of policies in the shipped order and in the reverse one. A quarter of a table is test rows, as in the collection.
+Data: tables of the matrix of portfolios, each run twice: the first ten configurations of the shipped order in this
+    order and in the reverse one. The test rows are those that the matrix keeps, 300 of a quarter of the table. A real
+    run has all validation rows, its replay the 300 of the matrix.
 Score: log(test loss / loss of a constant prediction). A run ends with the trial that brings the CPU seconds of its
     trials to the limit, so that other work on the machine changes nothing; its replay has exactly those CPU seconds
     and no overhead. Bias is replay less real, with its standard error over runs; rank correlation is Spearman's over
@@ -23,13 +24,23 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks.metalearning.portfolio import LEARNED, sources
+from benchmarks.metalearning.portfolio import KEPT_ROWS, LEARNED, MATRIX, sources
 from benchmarks.result_table import ResultTable, Row, run_or_table
-from windvane.metalearning.replay import AUTO, RunPlan, TableReplay, entry_id, run_trials, score_run
+from windvane.metalearning.collect import MAX_KEPT_ROWS
+from windvane.metalearning.replay import (
+    AUTO,
+    RunPlan,
+    TableReplay,
+    entry_id,
+    kept_rows,
+    read_matrix,
+    run_trials,
+    score_run,
+)
 from windvane.metalearning.replay_search import replay_search
 from windvane.search.strategy.portfolio import Case, PortfolioEntry, read_cases, write_portfolio
 
-N_TABLES, N_ENTRIES = 10, 10
+N_TABLES, N_ENTRIES = 8, 10
 CPU_SECONDS = 6.0  # of the trials of a run
 ORDERS = ("shipped", "reversed")
 RESULTS = ResultTable(
@@ -72,11 +83,12 @@ def measure(name: str, order: str) -> Row:
         automl.fit(X, y, callbacks=[is_over])
         prediction = automl.predict(X_test) if source.goal == "regression" else automl.predict_proba(X_test)
         trials = automl.trials_
+    kept = kept_rows(min(len(y_test), MAX_KEPT_ROWS), KEPT_ROWS)
     target, classes = encode_target(y_test, source.goal, getattr(automl, "classes_", None))
     n_classes = 0 if classes is None else len(classes)
     kind = "regression" if classes is None else "multiclass" if n_classes > 2 else "binary"
     metric = get_metric(AUTO[kind], Task(kind, len(y), X.shape[1], n_classes))  # type: ignore[arg-type]
-    loss, spread = float(metric.loss(target, prediction)), 1.0
+    loss, spread = float(metric.loss(target[kept], prediction[kept])), 1.0
     if source.goal == "regression":  # replays have standardized targets
         spread = float(np.std(encode_target(y, source.goal)[0]))
     row: Row = {"table": name, "order": order, "kind": kind, "loss": loss / spread}
@@ -102,9 +114,7 @@ def replayed(row: Row, table: TableReplay) -> dict[str, float]:
 
 def table() -> None:
     """Print how far replays are from the real runs."""
-    from benchmarks.metalearning.policies import read_policies
-
-    known = {one.name: one for one in read_policies()["cv5"]}
+    known = {one.name: one for one in read_matrix(MATRIX)[0]}
     rows = [row for row in RESULTS.rows() if row["table"] in known]
     found = [replayed(row, known[row["table"]]) for row in rows]
     real = np.array([row["loss"] / one["constant"] for row, one in zip(rows, found, strict=True)])

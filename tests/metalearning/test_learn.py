@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +47,23 @@ def make_table(name: str, kind: str, rows: int, best: int, seed: int = 0) -> Tab
         family = BY_ID[entry].family
         table.curves[entry] = LearningCurve(
             *(family, np.array([0.1, cost]), losses, losses, (parts,) * 2, (parts,) * 2, True, cost),
-            np.array([0.25, 1.0]),
+            np.array([0.05, 1.0]),
         )
     return table
+
+
+def test_scores_of_regression_do_not_depend_on_the_unit_of_the_target(tmp_path: Path) -> None:
+    """Losses and constants are recorded in the unit of the target; predictions are standardized."""
+    found = []
+    for unit in (1.0, 600.0):
+        table = make_table("t", "regression", 500, 2)
+        curves = {e: replace(c, test_loss=unit * c.test_loss) for e, c in table.curves.items()}
+        write_matrix([replace(table, constant=unit, curves=curves)], BY_ID, tmp_path / "m.parquet")
+        (read,), _ = read_matrix(tmp_path / "m.parquet")
+        (score,) = make_scores([read], PLAN)
+        found.append(score.scores(list(BY_ID)[:2]))
+    assert found[0] == found[1]
+    assert found[0][0] > 0.5  # noise of three standard deviations
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
@@ -58,12 +73,14 @@ def test_the_matrix_keeps_what_replays_need(kind: str, tmp_path: Path) -> None:
     read, entries = read_matrix(tmp_path / "m.parquet")
     assert entries == BY_ID and [table.name for table in read] == ["t0", "t1", "t2"]
     for before, after in zip(tables, read, strict=True):
-        assert (after.kind, after.rows, after.metric, after.constant) == (kind, before.rows, before.metric, 1.0)
+        assert (after.kind, after.rows, after.metric) == (kind, before.rows, before.metric)
+        spread = float(np.sqrt(np.mean(after.test_target**2))) if kind == "regression" else 1.0
+        assert after.constant == spread
         np.testing.assert_allclose(after.target, before.target, atol=2e-3)
         for entry, curve in before.curves.items():
             np.testing.assert_array_equal(after.curves[entry].cpu, curve.cpu)
-            np.testing.assert_array_equal(after.curves[entry].test_loss, curve.test_loss)
-            np.testing.assert_array_equal(after.curves[entry].fraction, [0.25, 1.0])
+            np.testing.assert_allclose(after.curves[entry].test_loss, spread * curve.test_loss)
+            np.testing.assert_array_equal(after.curves[entry].fraction, [0.05, 1.0])
             wanted = curve.test[-1]
             if kind == "binary":
                 wanted = wanted[:, 1]
@@ -71,6 +88,13 @@ def test_the_matrix_keeps_what_replays_need(kind: str, tmp_path: Path) -> None:
                 wanted = wanted[np.arange(150), before.target]
             np.testing.assert_allclose(after.curves[entry].test[-1], wanted, atol=0.015)
     write_matrix(tables, BY_ID, tmp_path / "all.parquet", min_step=1.5, all_classes=True)
+    tables[0].curves["rung"] = replace(tables[0].curves[next(iter(BY_ID))], fraction=np.array([0.25, 1.0]))
+    write_matrix(
+        tables[:1], {**BY_ID, "rung": PortfolioEntry("linear", {"C": 7.0})}, tmp_path / "r.parquet", min_step=5
+    )
+    curves = read_matrix(tmp_path / "r.parquet")[0][0].curves
+    assert [len(curve.cpu) for curve in curves.values()] == [1, 1, 1, 1, 2]  # a rung ends there
+    del tables[0].curves["rung"]
     for before, after in zip(tables, read_matrix(tmp_path / "all.parquet")[0], strict=True):
         for entry, curve in before.curves.items():
             assert len(after.curves[entry].cpu) == (2 if curve.cpu[1] == 2.0 else 1)

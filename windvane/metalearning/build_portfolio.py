@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from windvane.metalearning.replay import RunPlan, Select, TableReplay, greedy, run_trials, score_run
+from windvane.metalearning.replay import RunPlan, Select, TableReplay, greedy, losses_of, run_trials, score_run
 
 BUDGETS = (5.0, 10.0, 20.0, 60.0, 180.0, 600.0)
 FLOOR = 0.03  # of the loss of a constant prediction: losses nearer to zero are not told apart
@@ -66,7 +66,8 @@ def make_scores(tables: Sequence[TableReplay], plan: BuildPlan) -> list[AnytimeS
     found = []
     for table in tables:
         everything = [(entry, len(curve.cpu) - 1) for entry, curve in table.curves.items()]
-        single = min(float(np.min(curve.test_loss)) for curve in table.curves.values())
+        tests = np.stack([prediction for curve in table.curves.values() for prediction in curve.test])  # (p, v)
+        single = float(np.min(losses_of(tests, table.test_target, table.metric)))
         found.append(AnytimeScore(table, plan, min(single, score_run(everything, table, plan.select))))
     return found
 

@@ -10,7 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from windvane.search.strategy.halving import make_rungs
+
 MIN_STEP = 0.25  # CPU seconds between two checkpoints that are measured; a real run joins such steps too
+RUNGS = tuple(rung.iteration_fraction for rung in make_rungs(0, halving=True, initial_sample_size=None))
 
 
 @dataclass
@@ -45,6 +48,11 @@ def cell_id(table: str, family: str, config: Mapping[str, Any]) -> str:
     """Return a short name of a cell that is the same in every process."""
     text = json.dumps([table, family, dict(config)], sort_keys=True)
     return f"{family}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def ends_rung(before: float, fraction: float) -> bool:
+    """Whether successive halving may end a trial at a checkpoint, by the fractions that it and the one before have."""
+    return any(before < rung <= fraction for rung in RUNGS)
 
 
 def read_cells(path: Path) -> list[Cell]:

@@ -25,7 +25,7 @@ from sklearn.model_selection import train_test_split
 from windvane.data.files import read_frame, to_frame
 from windvane.data.target import TaskType, encode_target
 from windvane.evaluation.metrics import Metric, get_metric
-from windvane.metalearning.cells import MIN_STEP, Cell, append_cell, cell_id, read_cells
+from windvane.metalearning.cells import MIN_STEP, Cell, append_cell, cell_id, ends_rung, read_cells
 from windvane.models import TABLE_FAMILIES
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.table import Floats, Table
@@ -239,8 +239,9 @@ class _Evaluator:
             used[i] += time.process_time() - start
         arrays: dict[str, NDArray[np.float16]] = {}
         steps = family.checkpoint_iterations(entry.config, problem.task)
-        measured = 0.0
+        measured = before = 0.0
         for total in steps:
+            fraction = total / steps[-1]
             for i, model in enumerate(models):
                 start = time.process_time()
                 # The clock of the models is wall time; on a busy machine it is generous, and CPU time decides below.
@@ -249,9 +250,11 @@ class _Evaluator:
             if any(model.iterations == 0 for model in models):
                 return
             complete = all(model.finished or model.iterations >= steps[-1] for model in models)
-            if complete or used.sum() >= limit or used.sum() - measured >= MIN_STEP:
-                self._measure(cell, models, total / steps[-1], used, arrays)
+            is_apart = used.sum() - measured >= MIN_STEP or ends_rung(before, fraction)
+            if complete or used.sum() >= limit or is_apart:
+                self._measure(cell, models, fraction, used, arrays)
                 measured = used.sum()
+            before = fraction
             if complete or used.sum() >= limit:
                 cell.status = "done" if complete else "stopped"
                 break

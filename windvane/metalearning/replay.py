@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from windvane.data.task import Task
-from windvane.metalearning.cells import MIN_STEP, Cell, cell_id, read_cells
+from windvane.metalearning.cells import MIN_STEP, Cell, cell_id, ends_rung, read_cells
 from windvane.models import TABLE_FAMILIES
 from windvane.runtime.columns.table import Floats
 from windvane.search.ensemble_selection import greedy_selection, max_candidates_per_family
@@ -94,15 +93,29 @@ def read_replays(path: Path, cache: Path, max_rows: int = 1000) -> list[TableRep
                 valid, test = valid.astype(np.int64), test.astype(np.int64)
             tables[cell.table] = TableReplay(
                 *(cell.table, cell.kind, cell.rows, cell.columns, cell.classes, metric),
-                *(valid[_some(len(valid), max_rows)], test[_some(len(test), max_rows)], cell.constant[metric]),
+                *(valid[kept_rows(len(valid), max_rows)], test[kept_rows(len(test), max_rows)], cell.constant[metric]),
             )
         curve = _read_curve(cell, folder, metric, max_rows)
         if curve is not None:
             tables[cell.table].curves[entry_id(cell.family, cell.config)] = curve
-    return list(tables.values())
+    return [_standardized(table) for table in tables.values()]
 
 
-def _some(n_rows: int, max_rows: int) -> NDArray[np.intp]:
+def _standardized(table: TableReplay) -> TableReplay:
+    """Return a regression table with all losses in units of the target's standard deviation, as predictions are."""
+    if table.kind != "regression":
+        return table
+    constant = float(np.sqrt(np.mean(np.square(table.test_target, dtype=np.float64))))  # the mean is 0 in these units
+    ratio = constant / table.constant if table.constant > 0 else 1.0
+    curves = {
+        entry: replace(curve, valid_loss=ratio * curve.valid_loss, test_loss=ratio * curve.test_loss)
+        for entry, curve in table.curves.items()
+    }
+    return replace(table, constant=constant, curves=curves)
+
+
+def kept_rows(n_rows: int, max_rows: int) -> NDArray[np.intp]:
+    """Return the positions of the rows that replays look at."""
     return np.sort(np.random.default_rng(1).permutation(n_rows)[:max_rows])
 
 
@@ -113,7 +126,7 @@ def _read_curve(cell: Cell, folder: Path, metric: str, max_rows: int) -> Learnin
     with np.load(file) as arrays:
         count = len(cell.checkpoints)
         valid, test = ([arrays[f"{name}_{i}"] for i in range(count)] for name in ("valid", "test"))
-    rows, test_rows = _some(len(valid[0]), max_rows), _some(len(test[0]), max_rows)
+    rows, test_rows = kept_rows(len(valid[0]), max_rows), kept_rows(len(test[0]), max_rows)
     losses = np.array([point["losses"][metric] for point in cell.checkpoints], dtype=np.float64)  # (p, 4)
     cpu = np.array([point["cpu"] for point in cell.checkpoints])
     return LearningCurve(
@@ -148,15 +161,19 @@ def losses_of(stack: Stack, target: NDArray[Any], metric: str) -> Floats:
         true = stack if stack.ndim == 2 else stack[:, np.arange(stack.shape[1]), target]  # (m, v)
         return np.asarray(-np.mean(np.log(np.clip(true, 1e-7, 1.0)), axis=1, dtype=np.float64))
     if metric == "roc_auc":
-        scores = stack if stack.ndim == 2 else stack[..., 1]
-        positive = target == 1
-        n_positive = int(positive.sum())
-        ranks = rankdata(scores, axis=1)[:, positive].sum(axis=1)
-        area = (ranks - n_positive * (n_positive + 1) / 2) / max(1, n_positive * (len(target) - n_positive))
-        return np.asarray(1.0 - area)
+        scores, positive = stack if stack.ndim == 2 else stack[..., 1], target == 1
+        pairs = max(1, int(positive.sum()) * int((~positive).sum()))
+        return np.array([1 - _ordered_pairs(row[positive], row[~positive]) / pairs for row in scores])
     if metric == "accuracy":
         return np.asarray(np.mean(stack.argmax(axis=2) != target, axis=1))
     raise ValueError(metric)
+
+
+def _ordered_pairs(positive: Stack, negative: Stack) -> float:
+    """Count the pairs of a positive and a negative score that stand the right way round; ties count half."""
+    ranked = np.sort(negative)
+    below, up_to = (np.searchsorted(ranked, positive, side) for side in ("left", "right"))
+    return float(below.sum() + up_to.sum()) / 2
 
 
 def reduce_stack(stack: Stack, target: NDArray[Any], metric: str) -> Stack:
@@ -262,7 +279,8 @@ def write_matrix(
 
     Predictions are reduced to what the losses look at (the probability of the positive or of the true class, as one
     byte of its logit; standardized values as float16); with `all_classes`, of several classes each has its byte. A
-    checkpoint less than `min_step` CPU seconds before the next one is left out, as a real run joins such steps.
+    checkpoint less than `min_step` CPU seconds before the next one is left out, as a real run joins such steps, unless
+    a rung of successive halving ends there.
     """
     rows = []
     for table in tables:
@@ -274,7 +292,8 @@ def write_matrix(
         for entry, curve in table.curves.items():
             config = json.dumps(dict(entries[entry].config), sort_keys=True)
             for i, cpu in enumerate(curve.cpu):
-                if i + 1 < len(curve.cpu) and curve.cpu[i + 1] - cpu < min_step:
+                is_last = i + 1 == len(curve.cpu)
+                if not is_last and curve.cpu[i + 1] - cpu < min_step and not _ends_rung(curve, i):
                     continue
                 parts = [
                     _to_bytes(one, target, table.kind, all_classes)
@@ -314,8 +333,13 @@ def read_matrix(path: Path) -> tuple[list[TableReplay], dict[str, PortfolioEntry
                 *(valid, test, bool(cells["done"].all()), float(cpu[-1])),
                 None if np.isnan(fraction).any() else fraction,
             )
-        tables.append(table)
+        tables.append(_standardized(table))
     return tables, entries
+
+
+def _ends_rung(curve: LearningCurve, i: int) -> bool:
+    known = curve.fraction
+    return known is not None and ends_rung(float(known[i - 1]) if i else 0.0, float(known[i]))
 
 
 _LOGIT_STEP = 0.1  # a byte holds logits from -12.7 to 12.7
