@@ -69,11 +69,9 @@ def log_loss(blend: Floats, target: NDArray[Any]) -> float:
 
 def table() -> None:
     """Print the changes with their spread."""
-    print(
-        "| policy | ensemble selected for | tables | change of the log loss, % | standard deviation | best, worst ",
-        end="",
-    )
-    print("| lower | temperature, from to |\n" + "|---" * 8 + "|")
+    heads = ["policy", "ensemble selected for", "tables", "change of the log loss, %", "median", "standard deviation"]
+    heads += ["best, worst", "lower", "temperature, from to"]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for policy, selected in plan():
         row = RESULTS.find(policy, selected) or {}
         before, after = np.array(row["before"]), np.array(row["after"])
@@ -81,7 +79,9 @@ def table() -> None:
         error = change.std(ddof=1) / len(change) ** 0.5
         temperatures = np.array(row["temperature"])
         print(f"| {policy} | {selected} | {len(change)} | {change.mean():+.2f} ± {error:.2f} | ", end="")
-        print(f"{change.std(ddof=1):.2f} | {change.min():+.2f}, {change.max():+.2f} | ", end="")
+        print(
+            f"{np.median(change):+.2f} | {change.std(ddof=1):.2f} | {change.min():+.2f}, {change.max():+.2f} | ", end=""
+        )
         print(f"{int((change < 0).sum())} | {temperatures.min():.2f} to {temperatures.max():.2f} |")
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ KEPT_ROWS = 1_000  # of validation and test predictions
 MIN_STEP = 1.0  # CPU seconds between two checkpoints; a run joins shorter stages
 ENTRIES = [entry_id(e.family, e.config) for e in read_cases(LEARNED / "portfolio_classification.json")[0].entries]
 ENTRIES += [one for e in GUESSES if (one := entry_id(e.family, e.config)) not in ENTRIES]
-TEN = 10
+TEN, MIN_TEN = 10, 8  # configurations of the block "ten", and how many of them a table has at least
 MIN_ALL = 20  # configurations of a table under all but ten folds, to count in the block "all"
 BLOCKS = {"ten": tuple(VALIDATIONS), "all": ("holdout", "cv3", "cv5")}
 DEFAULT_FIT = entry_id("lightgbm", {})
@@ -72,23 +72,22 @@ def matrix_of(validation: str) -> Path:
 
 
 def pack() -> None:
-    """Pack the tables on which the ten configurations were evaluated under every policy."""
+    """Pack what the replays need: the configurations that were evaluated under all but ten folds, else ten of them."""
     found = {name: read_cells_of(name) for name in VALIDATIONS}
-    ten = set(ENTRIES[:TEN])
-    complete = [
-        {name for name, table in tables.items() if len(ten & set(table.curves)) >= TEN - 2} for tables in found.values()
-    ]
-    names = [name for name in found["cv5"] if all(name in one for one in complete)]
     entries = entries_of(CELLS)
-    for validation, tables in found.items():
+    for validation in VALIDATIONS:
         entries |= entries_of(cells_of(validation))
-        for name in names:
-            common = set.intersection(*(set(found[other][name].curves) for other in BLOCKS["all"]))
-            kept = common if validation in BLOCKS["all"] else common & ten
-            tables[name].curves = {e: c for e, c in tables[name].curves.items() if e in kept}
-        packed = [tables[name] for name in names]
+    for validation, tables in found.items():
+        packed = []
+        for name, table in tables.items():
+            known = [set(found[other][name].curves) for other in BLOCKS["all"] if name in found[other]]
+            common = set.intersection(*known) if len(known) == len(BLOCKS["all"]) else set()
+            listed = [entry for entry in ENTRIES if entry in table.curves]
+            kept = [entry for entry in listed if entry in common] if len(common) >= MIN_TEN else listed[:TEN]
+            if len(kept) >= MIN_TEN:
+                packed.append(replace(table, curves={entry: table.curves[entry] for entry in kept}))
         write(packed, entries, matrix_of(validation), min_step=MIN_STEP, all_classes=True)
-        print(f"{validation}: {len(names)} tables, {sum(len(table.curves) for table in packed)} cells")
+        print(f"{validation}: {len(packed)} tables, {sum(len(table.curves) for table in packed)} cells")
 
 
 def read_cells_of(validation: str) -> dict[str, TableReplay]:
@@ -111,7 +110,7 @@ def read_policies() -> dict[str, list[TableReplay]]:
 
 def blocks() -> list[str]:
     """Return the blocks that some table has."""
-    frame = pd.read_parquet(matrix_of("cv5"), columns=["table", "config"])
+    frame = pd.read_parquet(matrix_of("holdout"), columns=["table", "config"])
     counts = frame[frame["config"] != ""].groupby("table")["config"].nunique()
     return ["ten", *(["all"] if (counts >= MIN_ALL).any() else [])]
 
@@ -146,20 +145,17 @@ class Examples:
 def examples_of(block: str, tables: Mapping[str, Sequence[TableReplay]]) -> Examples:
     """Replay every policy at every budget on the tables of a block."""
     names, budgets, facts, scores = [], [], [], []
-    for i, first in enumerate(tables["holdout"]):
-        of_policy = {name: tables[name][i] for name in BLOCKS[block]}
-        common = set.intersection(*(set(table.curves) for table in of_policy.values()))
-        order = [entry for entry in ENTRIES if entry in common][: TEN if block == "ten" else None]
-        if block == "all" and len(order) < MIN_ALL:
+    by_name = {name: {table.name: table for table in tables[name]} for name in BLOCKS[block]}
+    for first in tables["holdout"]:
+        if not all(first.name in known for known in by_name.values()):
             continue
-        losses = [
-            [
-                score_run(replay_search(order, of_policy[name.removesuffix("-halving")], plan_of(b), halving=h), table)
-                for name in policies_of(block)
-                for h, table in [(name.endswith("-halving"), of_policy[name.removesuffix("-halving")])]
-            ]
-            for b in BUDGETS
-        ]
+        of_policy = {name: known[first.name] for name, known in by_name.items()}
+        common = set.intersection(*(set(table.curves) for table in of_policy.values()))
+        allowed, fewest = (ENTRIES[:TEN], MIN_TEN) if block == "ten" else (ENTRIES, MIN_ALL)
+        order = [entry for entry in allowed if entry in common]
+        if len(order) < fewest:
+            continue
+        losses = [[loss_of(name, order, of_policy, budget) for name in policies_of(block)] for budget in BUDGETS]
         best = float(np.min(losses))
         share = float(np.bincount(first.target).min() / len(first.target)) if first.classes else 0.0
         default = first.curves.get(DEFAULT_FIT)
@@ -175,9 +171,11 @@ def examples_of(block: str, tables: Mapping[str, Sequence[TableReplay]]) -> Exam
     )
 
 
-def plan_of(budget: float) -> RunPlan:
-    """Return how a replayed run spends its time."""
-    return RunPlan(float(budget), WORKERS)
+def loss_of(policy: str, order: Sequence[str], of_policy: Mapping[str, TableReplay], budget: float) -> float:
+    """Replay a run under a policy and return its test loss."""
+    validation = policy.removesuffix("-halving")
+    table, plan = of_policy[validation], RunPlan(float(budget), WORKERS)
+    return score_run(replay_search(order, table, plan, halving=policy != validation), table)
 
 
 def choose(examples: Examples, n_parts: int = N_PARTS, n_trees: int = N_TREES) -> dict[str, Choices]:

@@ -38,9 +38,11 @@ from windvane.metalearning.replay import (
     score_run,
 )
 from windvane.metalearning.replay_search import replay_search
+from windvane.models import DEFAULT
 from windvane.search.strategy.portfolio import Case, PortfolioEntry, read_cases, write_portfolio
 
-N_TABLES, N_ENTRIES = 8, 10
+TABLES = ("titanic", "hall_of_fame", "cps_1988", "flchain_death", "head_injury")
+N_ENTRIES = 10
 CPU_SECONDS = 6.0  # of the trials of a run
 ORDERS = ("shipped", "reversed")
 RESULTS = ResultTable(
@@ -50,13 +52,19 @@ RESULTS = ResultTable(
 
 def plan() -> list[tuple[str, str]]:
     """Return the runs behind the page."""
-    return [(table.name, order) for table in sources(large=False)[:N_TABLES] for order in ORDERS]
+    return [(table, order) for table in TABLES for order in ORDERS]
 
 
 def entries(order: str) -> list[PortfolioEntry]:
     """Return the configurations of a run in their order."""
     shipped = list(read_cases(LEARNED / "portfolio_classification.json")[0].entries[:N_ENTRIES])
     return shipped if order == "shipped" else shipped[::-1]
+
+
+def with_unknown_families(portfolio: list[PortfolioEntry]) -> list[PortfolioEntry]:
+    """Put the default families that a portfolio does not know first, as a run does."""
+    known = {entry.family for entry in portfolio}
+    return [PortfolioEntry(name, {}) for name in DEFAULT if name not in known] + portfolio
 
 
 def measure(name: str, order: str) -> Row:
@@ -69,10 +77,11 @@ def measure(name: str, order: str) -> Row:
     source = next(table for table in sources(large=False) if table.name == name)
     X, y, X_test, y_test = source.read()
     used: dict[int, float] = {}
+    n_entries = len(with_unknown_families(entries(order)))
 
     def is_over(trial: Any) -> bool:
         used[trial.number] = trial.cpu_seconds
-        return sum(used.values()) >= CPU_SECONDS or len(used) == N_ENTRIES
+        return sum(used.values()) >= CPU_SECONDS or len(used) == n_entries
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "order.json"
@@ -103,7 +112,7 @@ def run() -> None:
 
 def replayed(row: Row, table: TableReplay) -> dict[str, float]:
     """Return the test loss of the replays of a run, and the CPU seconds that its trials have in the collection."""
-    order = [entry_id(e.family, e.config) for e in entries(row["order"])]
+    order = [entry_id(e.family, e.config) for e in with_unknown_families(entries(row["order"]))]
     budget = RunPlan(row["cpu"], workers=1, startup=0.0, overhead=0.0, share=1.0)
     quick, full = run_trials(order, table, budget), replay_search(order, table, budget)
     same = [(entry, len(table.curves[entry].cpu) - 1) for entry in row["ran"] if entry in table.curves]
