@@ -9,6 +9,7 @@ Hardware: costs are CPU seconds of one thread. Repeats: 1; seed 0.
 Commands:
     python -m benchmarks.metalearning.portfolio collect --minutes 600    # resumes; what is committed is not repeated
                                                                          # once cells.jsonl is copied to --cells
+    python -m benchmarks.metalearning.portfolio collect --policy cv3     # for the comparison of policies
     python -m benchmarks.metalearning.portfolio pack       # cells and predictions -> matrix.parquet
     python -m benchmarks.metalearning.portfolio compare    # writes compare.csv, minutes
     python -m benchmarks.metalearning.portfolio table

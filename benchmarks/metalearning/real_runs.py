@@ -41,7 +41,7 @@ from windvane.metalearning.replay_search import replay_search
 from windvane.models import DEFAULT
 from windvane.search.strategy.portfolio import Case, PortfolioEntry, read_cases, write_portfolio
 
-TABLES = ("titanic", "hall_of_fame", "cps_1988", "flchain_death", "head_injury")
+TABLES = ("authorship", "cps_1988", "flchain_death", "hall_of_fame", "head_injury", "nhefs_death", "titanic")
 N_ENTRIES = 10
 CPU_SECONDS = 6.0  # of the trials of a run
 ORDERS = ("shipped", "reversed")

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss
 
-from benchmarks.metalearning import metric_groups
-from benchmarks.metalearning.policies import WAYS, Choices, Examples, choose, rows_of
+from benchmarks.metalearning import calibration, metric_groups
+from benchmarks.metalearning.policies import ENTRIES, WAYS, Choices, Examples, choose, rows_of
 from benchmarks.metalearning.real_runs import agreement
 from windvane.metalearning.build_portfolio import BuildPlan
 from windvane.metalearning.replay import LearningCurve, TableReplay
@@ -75,3 +76,18 @@ def test_orders_are_scored_by_every_metric_on_tables_left_out() -> None:
 )
 def test_agreement_counts_tables_where_real_runs_differ(ours: list[float], agree: int) -> None:
     assert agreement(["s", "s", "t", "t"], np.array([1.0, 2.0, 3.0, 3.001]), np.array(ours)) == (agree, 1)
+
+
+def test_a_temperature_undoes_what_was_sharpened() -> None:
+    rng = np.random.default_rng(0)
+    true = rng.dirichlet(np.ones(3), size=(2, 500))  # of validation and test rows
+    target, test_target = (np.array([rng.choice(3, p=row) for row in rows]) for rows in true)
+    sharp = true**2.5 / (true**2.5).sum(axis=2, keepdims=True)
+    table = TableReplay("t", "multiclass", 500, 3, 3, "log_loss", target, test_target, 1.1)
+    one = np.ones(1)
+    table.curves[ENTRIES[0]] = LearningCurve("linear", one, one, one, (sharp[0],), (sharp[1],), True, 1.0)
+    found = calibration.calibrate(table, "log_loss")
+    clipped = np.clip(sharp[1], 1e-7, 1)
+    assert found["before"] == pytest.approx(-np.mean(np.log(clipped[np.arange(500), test_target])), abs=1e-4)
+    assert found["after"] == pytest.approx(log_loss(test_target, true[1]), abs=0.02)
+    assert found["temperature"] == pytest.approx(2.5, abs=0.4)
