@@ -71,7 +71,7 @@ def cross(
 
 
 def table() -> None:
-    """Print the scores, and what an order of its own changes."""
+    """Print the scores, and what the order for that metric changes."""
     found = {RESULTS.key_of(row): dict(row["scores"]) for row in RESULTS.rows()}
     for kind, metrics in GROUPS.items():
         n = len(found[kind, metrics[0], metrics[0]])

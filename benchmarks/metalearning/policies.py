@@ -1,4 +1,4 @@
-"""The eight policies replayed from cells of their own, and ways to choose one for a table.
+"""The eight policies replayed from separate cells, and ways to choose one for a table.
 
 Claim: none beforehand; the tables say whether another policy than the shipped rule's, or one chosen by what is known of
     a table and a budget, is better beyond noise.
