@@ -144,7 +144,7 @@ def table() -> None:
 
 
 def agreement(names: Sequence[str], real: Any, ours: Any) -> tuple[int, int]:
-    """Return on how many tables replays name the better of two orders, of those where real runs differ by 1 % or more."""
+    """Return on how many tables replays name the better of two orders, where real runs differ by 1 % or more."""
     agree = pairs = 0
     for name in dict.fromkeys(names):
         places = [i for i, other in enumerate(names) if other == name]
