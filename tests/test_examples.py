@@ -13,12 +13,18 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
+# Packages of extras that an example needs; it is skipped where they are absent.
+NEEDS = {"21_serve": ("starlette", "uvicorn"), "22_mlflow": ("mlflow",)}
+
+
 def test_examples_are_numbered() -> None:
     assert [path.name[:3] for path in EXAMPLES] == [f"{number:02d}_" for number in range(1, len(EXAMPLES) + 1)]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example(path: Path, tmp_path: Path) -> None:
+    for package in NEEDS.get(path.stem, ()):
+        pytest.importorskip(package, reason=f"{path.name} needs {package}")
     page = tmp_path / "report.html"  # where an example writes it when asked, as `make demo` does
     environment = os.environ | {"WINDVANE_EXAMPLE_SECONDS": "4", "WINDVANE_EXAMPLE_REPORT": str(page)}
     environment |= {"PYTHONPATH": str(ROOT)}

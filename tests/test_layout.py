@@ -53,6 +53,7 @@ HEAVY = {
         "skrub",
         "tensorboard",
         "transformers",
+        "xgboost",
     ),
     *(*TORCH, *TERMINAL, *WEB),
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import f1_score
 from typer.testing import CliRunner
 
 from windvane import AutoClassifier, AutoRegressor, InputError, load
@@ -104,8 +107,6 @@ def test_an_exported_folder_predicts_the_same(
 @pytest.mark.parametrize(
     "call",
     [
-        lambda model: model.set_threshold(0.3),
-        lambda model: model.tune_threshold("f1"),
         lambda model: model.calibrate(),
         lambda model: model.predict_set(X),
         lambda model: model.explain(X),
@@ -115,6 +116,87 @@ def test_an_exported_folder_predicts_the_same(
 def test_what_is_for_one_target_says_so(classifier: AutoClassifier, call: Any) -> None:
     with pytest.raises(InputError, match="is for one target, but the model has 2: green, red"):
         call(classifier)
+
+
+@pytest.fixture
+def rare(classifier: AutoClassifier) -> Any:
+    """The classifier of the module, which the test may change, with rows of which few have both labels."""
+    model, names = pickle.loads(pickle.dumps(classifier)), ["green", "red"]
+    noise = pd.DataFrame(np.random.default_rng(1).normal(size=(160, 2)), index=X.index)
+    truth = pd.DataFrame({"green": X["b"] + noise[0] > 1, "red": X["a"] + noise[1] > 1.2}).astype(int)
+    return model, truth, [[name for name in names if row[name]] for _, row in truth.iterrows()]
+
+
+def test_each_label_has_the_best_of_all_thresholds(rare: Any) -> None:
+    model, truth, y = rare
+    probability = model.predict_proba(X)
+    tuning = model.tune_threshold(X=X, y=y)
+    assert model.threshold_ == tuning.thresholds
+
+    def best(label: str, column: int) -> float:
+        """Slow and obvious: F1 above every probability that occurs."""
+        return max(f1_score(truth[label], probability[:, column] >= p) for p in probability[:, column])
+
+    found = [[label in row for row in model.predict(X)] for label in truth]
+    for j, label in enumerate(truth):
+        assert f1_score(truth[label], found[j]) == pytest.approx(best(label, j))
+    assert tuning.score == pytest.approx(np.mean([best(label, j) for j, label in enumerate(truth)]))
+    plain = [f1_score(truth[label], probability[:, j] > 0.5) for j, label in enumerate(truth)]
+    assert tuning.default_score == pytest.approx(np.mean(plain))
+    assert tuning.default_score < tuning.score
+    np.testing.assert_array_equal(model.predict_proba(X), probability)
+    evaluated = model.evaluate(X, y, metrics=["f1", "roc_auc"])
+    assert evaluated.metrics.set_index("metric").loc["f1", "score"] == pytest.approx(tuning.score)
+    assert "thresholds green 0." in str(tuning)
+    assert model.set_threshold(None).threshold_ == {"green": 0.5, "red": 0.5}
+
+
+def test_validation_rows_tune_the_thresholds_that_every_copy_keeps(tmp_path: Path) -> None:
+    y = [row if i % 3 else [] for i, row in enumerate(LISTS)]
+    settings: dict[str, Any] = {**QUICK, "n_trials": 1, "families": ["linear"], "metric": "f1"}
+    model = AutoClassifier(**settings, run_dir=tmp_path / "run").fit(X, y)
+    before = model.predictor_.ensemble.loss
+    tuning = model.tune_threshold("f1_macro")
+    assert tuning.out_of_fold and tuning.score >= tuning.default_score
+    assert model.predictor_.ensemble.loss == pytest.approx(1 - tuning.score)
+    assert model.predictor_.ensemble.loss <= before
+    thresholds, expected = model.threshold_, model.predict(X)
+    assert len(set(thresholds.values()) - {0.5}) == 2
+    model.save(tmp_path / "saved")
+    for copy in (load(tmp_path / "run"), load(tmp_path / "saved"), pickle.loads(pickle.dumps(model))):
+        assert copy.threshold_ == thresholds
+        assert copy.predict(X) == expected
+    assert load(tmp_path / "run").tuning_.thresholds == tuning.thresholds
+    model.export(tmp_path / "folder")
+    X.to_csv(tmp_path / "rows.csv", index=False)
+    program = [sys.executable, "-I", str(tmp_path / "folder" / "predictor.py"), str(tmp_path / "rows.csv")]
+    done = subprocess.run(program, check=True, capture_output=True, text=True)
+    assert [row.strip('"') for row in done.stdout.splitlines()[1:]] == ["|".join(row) for row in expected]
+    page = model.report(tmp_path / "page.html").read_text()
+    assert f"A label is predicted above its own probability (for f1): green {thresholds['green']:.4g}, red" in page
+
+
+def test_thresholds_of_labels_by_hand(rare: Any) -> None:
+    model, _, y = rare
+    probability = model.predict_proba(X)
+    assert model.set_threshold(0.2).threshold_ == {"green": 0.2, "red": 0.2}
+    assert model.set_threshold({"red": 0.9}).threshold_ == {"green": 0.2, "red": 0.9}
+    assert [("green" in row, "red" in row) for row in model.predict(X)] == [(g > 0.2, r > 0.9) for g, r in probability]
+    assert model.set_threshold([0.3, 0.4]).threshold_ == {"green": 0.3, "red": 0.4}
+    for value, message in (
+        (1.5, "threshold of 'green'=1.5"),
+        ([0.1], "threshold has 1 numbers, but there are 2 labels"),
+        ({"rde": 0.2}, "threshold of the label='rde' is not known. Did you mean 'red'?"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            model.set_threshold(value)
+    for goal, message in (
+        ({"metric": "f1_micro"}, "metric='f1_micro' counts all labels together"),
+        ({"metric": "roc_auc"}, "metric='roc_auc' does not look at labels"),
+        ({"precision": 0.9}, "precision is for one target, but there are 2. Allowed: metric."),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            model.tune_threshold(**goal, X=X, y=y)
 
 
 def test_wrong_targets_are_refused_before_the_search(regressor: AutoRegressor) -> None:
@@ -148,9 +230,16 @@ def test_the_shell_takes_several_targets(tmp_path: Path) -> None:
     assert (found["hot"] == (X["a"] > 0).to_numpy()).mean() > 0.9
     assert list(found.columns) == ["hot", "wet"]
     assert "2 labels" in shell("evaluate", tmp_path / "run", tmp_path / "all.csv", *labels).stdout
+    assert "above its probability: hot 0.5, wet 0.5" in shell("threshold", tmp_path / "run").stdout
+    tuned = shell("threshold", tmp_path / "run", "--metric", "f1")
+    assert "thresholds hot 0." in tuned.stdout and "for one half" in tuned.stdout
+    assert "hot 0.5," not in shell("threshold", tmp_path / "run").stdout
+    assert (
+        json.loads(shell("threshold", tmp_path / "run", "--value", 0.25, "--json").stdout)["thresholds"]["wet"] == 0.25
+    )
     for words, message in (
         (["predict", tmp_path / "run", tmp_path / "all.csv", "--out", "-", "--set", 0.9], "--set is for one target"),
-        (["threshold", tmp_path / "run"], "threshold is for one target"),
+        (["calibrate", tmp_path / "run"], "calibrate is for one target"),
         (["fit", tmp_path / "all.csv", "--target", "hot", "--target", "hot", "--out", "x"], "'hot' is there twice"),
         (
             ["fit", tmp_path / "all.csv", "--target", "hot", "--target", "price", "--out", "x"],
@@ -163,7 +252,7 @@ def test_the_shell_takes_several_targets(tmp_path: Path) -> None:
         assert message in refused.stderr
 
 
-@pytest.mark.parametrize("family", ["lightgbm", "catboost", "hist_gradient_boosting"])
+@pytest.mark.parametrize("family", ["lightgbm", "catboost", "xgboost", "hist_gradient_boosting"])
 def test_a_quantile_has_its_share_of_the_rows_below(family: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     columns = pd.DataFrame({"x": rng.random(600)})

@@ -51,7 +51,7 @@ from windvane.version import VERSION
 if TYPE_CHECKING:
     from windvane.vision.image_reader import ImageReader
 
-FORMAT = 4  # of runs and saved models
+FORMAT = 5  # of runs and saved models
 FEATURES = "features"  # folder of the networks that make features of images, in runs and saved models
 
 MAX_MANIFEST_BYTES = 2**30

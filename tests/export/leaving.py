@@ -217,5 +217,5 @@ def agrees(model: Any, predictor: Predictor, X: Any) -> Any:
 
 
 def tolerance_of(predictor: Predictor) -> float:
-    """How far scikit-learn, which computes in double precision, may be from networks in single precision."""
-    return 1e-5 if any(member.family == "network" for member in predictor.ensemble.members) else 1e-12
+    """How far scikit-learn may be from families that compute in single precision."""
+    return 1e-5 if any(member.family in ("network", "xgboost") for member in predictor.ensemble.members) else 1e-12

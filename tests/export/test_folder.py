@@ -91,7 +91,7 @@ def test_the_program_is_small_and_the_runtime_whole(mixed: Predictor, tmp_path: 
 def test_no_file_can_execute_anything(mixed: Predictor, tmp_path: Path) -> None:
     export(mixed, tmp_path / "out")
     files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
-    assert {file.suffix for file in files} == {".py", ".json", ".txt", ".npz", ".cbm", ".skops"}
+    assert {file.suffix for file in files} == {".py", ".json", ".txt", ".npz", ".cbm", ".ubj", ".skops"}
     for file in files:
         if file.suffix == ".npz":
             with np.load(file, allow_pickle=False) as arrays:

@@ -35,7 +35,9 @@ from windvane.persistence import Predictor
 from windvane.runtime.models import LOADERS
 
 SCALES = ["standard", "robust", "quantile", "minmax", "power", "normalise", "none"]
-SCALED = [name for name in TABLE_FAMILIES if name not in ("lightgbm", "catboost", "random_forest", "extra_trees")]
+SCALED = [
+    name for name in TABLE_FAMILIES if name not in ("lightgbm", "catboost", "xgboost", "random_forest", "extra_trees")
+]
 SCALED.remove("hist_gradient_boosting")
 
 
@@ -72,11 +74,12 @@ def test_every_scaling_with_merged_levels_and_weighed_classes(scale: str, kind: 
     each_agrees(predictor, changed(make_frame(seed=1)), tmp_path / "out")
 
 
+@pytest.mark.parametrize("family", ["lightgbm", "xgboost"])
 @pytest.mark.parametrize("objective", ["poisson", "tweedie"])
-def test_a_log_link_leaves_on_the_scale_of_the_target(objective: str, tmp_path: Path) -> None:
+def test_a_log_link_leaves_on_the_scale_of_the_target(objective: str, family: str, tmp_path: Path) -> None:
     X = make_frame()
     y = np.random.default_rng(0).poisson(np.exp(make_target(X, "regression") / 40 - 24)) * 10.0
-    members = [("lightgbm", {"objective": objective, "learning_rate": 0.2})]
+    members = [(family, {"objective": objective, "learning_rate": 0.2})]
     predictor = make_predictor(tmp_path / "kept", X, y, "regression", members, iterations=30, log_link=True)
     found = predictor.predict(X)
     assert found.min() > 0 and abs(found.mean() / y.mean() - 1) < 0.3 and np.corrcoef(found, y)[0, 1] > 0.8
@@ -102,13 +105,15 @@ def test_every_configuration_of_every_family(pair: tuple[str, Kind], seed: int, 
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_sets_of_categories_that_trees_split_by(kind: Kind, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["lightgbm", "xgboost"])
+def test_sets_of_categories_that_trees_split_by(family: str, kind: Kind, tmp_path: Path) -> None:
     X = make_frame(900)
     score = X["place"].cat.codes % 3 + (X["colour"] == "blue")
     y = score * 10.0 if kind == "regression" else np.array(CLASSES[kind])[score % len(CLASSES[kind])]
-    predictor = make_predictor(tmp_path / "kept", X, y, kind, [("lightgbm", {})], iterations=30)
+    predictor = make_predictor(tmp_path / "kept", X, y, kind, [(family, {})], iterations=30)
     model: Any = predictor.models[0][0]
-    assert "cat_threshold=" in model.booster.model_to_string()
+    text = model.booster.model_to_string() if family == "lightgbm" else str(model.booster.get_dump())
+    assert ("cat_threshold=" if family == "lightgbm" else ":{") in text
     each_agrees(predictor, changed(make_frame(300, seed=1)), tmp_path / "out")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +78,42 @@ def test_every_family_in_one_file(kind: Kind, tmp_path: Path) -> None:
 def test_log_links(tmp_path: Path) -> None:
     X = stripped(make_frame())
     y = np.exp(make_target(X, "regression") / 40 - 24)
-    members: list[Any] = [("lightgbm", {"objective": objective}) for objective in ("poisson", "tweedie", "regression")]
+    objectives = ("poisson", "tweedie", "regression")
+    members: list[Any] = [(name, {"objective": one}) for name in ("lightgbm", "xgboost") for one in objectives]
     check(make_predictor(tmp_path, X, y, "regression", members, log_link=True), X, tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dates_and_durations_are_seconds(kind: Kind, tmp_path: Path) -> None:
+    names = ["size", "when", "day", "zoned", "took", "colour"]
+    X, other = (stripped(make_frame(200, seed, rich=True))[names] for seed in (0, 1))
+    rng = np.random.default_rng(0)
+    members: list[Any] = [("linear", {}), ("extra_trees", {}), ("lightgbm", {"features": "generated"})]
+    y = make_target(make_frame(200), kind)
+    predictor = make_predictor(tmp_path, X, y, kind, members)
+    path = export_onnx(predictor, lambda families, numbers: None, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(path))
+    assert {one.name: one.type for one in session.get_inputs()}["day"] == "tensor(double)"
+    assert json.loads(session.get_modelmeta().custom_metadata_map["time_zones"]) == {"zoned": "Europe/Berlin"}
+    # Leap years, ends of months, and dates long before and after those of training.
+    odd = ["1600-02-29", "1899-12-31 23:59:59", "1970-01-01", "2000-03-01", "2100-02-28 12:30:01.5", "2400-12-31"]
+    other["when"] = pd.to_datetime(pd.Series(rng.choice(odd, 200)), format="ISO8601").where(rng.random(200) > 0.1)
+    wall = {
+        "when": other["when"],
+        "day": pd.to_datetime(other["day"], format="%d/%m/%Y"),
+        "zoned": other["zoned"].dt.tz_localize(None),
+    }
+    seconds = {name: (dates - pd.Timestamp("1970-01-01")) / pd.Timedelta("1s") for name, dates in wall.items()}
+    raw, _ = ours(predictor, other)
+    inputs = fed(session, other.assign(**seconds, took=other["took"].dt.total_seconds()))
+    same(session.run(None, inputs)[0], raw, TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_array_of_numbers_is_one_input(kind: Kind, tmp_path: Path) -> None:
     frame = make_frame()
     X = frame[["size", "count", "flag"]].to_numpy(dtype=float)
-    members: list[Any] = [("catboost", {}), ("extra_trees", {})]
+    members: list[Any] = [("catboost", {}), ("extra_trees", {}), ("xgboost", {})]
     session = check(
         make_predictor(tmp_path, X, make_target(frame, kind), kind, members, folds=1), X, tmp_path / "model.onnx"
     )
@@ -107,7 +135,7 @@ def test_what_cannot_be_expressed(tmp_path: Path) -> None:
         export_onnx(alone, lambda families, numbers: None, tmp_path / "other.onnx")
     rich = make_frame(60, rich=True)
     dates = make_predictor(tmp_path / "rich", rich, np.arange(60.0), "regression", [("linear", {})], folds=1)
-    with pytest.raises(InputError, match=r"columns of dates \('when', 'day', 'zoned'\); columns of durations"):
+    with pytest.raises(InputError, match=r"columns of texts \('note'\)"):
         export_onnx(dates, lambda families, numbers: None, tmp_path / "other.onnx")
     X = sp.csr_matrix(sp.random(60, 5, 0.5, format="csr", random_state=0))
     sparse = make_predictor(tmp_path / "sparse", X, np.arange(60.0), "regression", [("linear", {})], folds=1)

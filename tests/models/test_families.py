@@ -24,7 +24,7 @@ SEVERAL = [name for name, family in TABLE_FAMILIES.items() if len(family.checkpo
 # One row or many: other orders of addition, of float32 for networks, of large terms that cancel for kernels.
 TOLERANCE = {"mlp": 1e-5, "network": 1e-5, "kernel": 1e-8, "neighbours": 1e-6}
 SLOW = {
-    **{name: {"learning_rate": 0.01} for name in ("lightgbm", "catboost", "hist_gradient_boosting")},
+    **{name: {"learning_rate": 0.01} for name in ("lightgbm", "catboost", "xgboost", "hist_gradient_boosting")},
     "sgd": {"learning_rate": "constant", "eta0": 1e-6},
 }
 

@@ -15,7 +15,7 @@ import windvane
 RUNTIME = Path(windvane.__file__).parent / "runtime"
 FILES = sorted(RUNTIME.rglob("*.py"))
 AT_THE_TOP = {"numpy", "scipy", "pandas", *sys.stdlib_module_names}
-IN_FUNCTIONS = {"PIL", "lightgbm", "catboost", "sklearn", "skops"}
+IN_FUNCTIONS = {"PIL", "lightgbm", "catboost", "xgboost", "sklearn", "skops"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(RUNTIME).as_posix())

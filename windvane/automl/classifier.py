@@ -17,9 +17,11 @@ from windvane.evaluation.decisions.thresholds import (
     DecisionTuning,
     check_costs,
     chosen_by_hand,
+    label_thresholds_by_hand,
     threshold_of,
     transfer_decision,
     tune_decision,
+    tune_label_thresholds,
 )
 from windvane.evaluation.metrics import get_metric
 from windvane.evaluation.predictions import Predictions
@@ -89,14 +91,20 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         raise AttributeError(_NOT_FOR_CLASSES)
 
     @property
-    def threshold_(self) -> float | None:
-        """Probability of the positive one of two classes above which it is predicted; None for more classes."""
+    def threshold_(self) -> Any:
+        """Probability of the positive one of two classes above which it is predicted; None for more classes.
+
+        Of several labels a dictionary with the probability of each.
+        """
         predictor = self._predictor
+        if predictor.targets is not None:
+            titles = predictor.targets.titles
+            return dict(zip(titles, predictor.ensemble.label_thresholds or [0.5] * len(titles), strict=True))
         positive = predictor.metric.positive
         return None if positive is None else threshold_of(predictor.ensemble, positive)
 
-    def set_threshold(self, value: float | None) -> Self:
-        """Predict the positive class above another probability.
+    def set_threshold(self, value: Any) -> Self:
+        """Predict the positive class above another probability, or each of several labels above its own.
 
         `save`, `export`, `report` and the run directory keep it; `predict_proba` does not change. `fit` and `resume`
         choose another ensemble, for which it must be set again.
@@ -104,7 +112,8 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         Parameters
         ----------
         value
-            Above 0 and below 1; None to predict the most probable class, also of more than two classes.
+            Above 0 and below 1; None to predict the most probable class, also of more than two classes. Of several
+            labels one number for all, a sequence with one for each, or a mapping of labels, whose others stay.
 
         Returns
         -------
@@ -117,7 +126,9 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
             If the value is no such number, or there are more than two classes.
         """
         predictor = self._predictor
-        predictor.check_one_target("set_threshold")
+        if predictor.targets is not None:
+            self._set_decision(*label_thresholds_by_hand(predictor.ensemble, value, predictor.targets.titles))
+            return self
         positive = predictor.metric.positive
         if positive is None:
             if value is not None:
@@ -145,15 +156,15 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
     ) -> DecisionTuning:
         """Find the decision that is best on the validation rows, predicted out of fold, and use it.
 
-        Of two classes this is a threshold for the probability of the positive one. Of more, a metric gets a factor for
-        each class, and costs choose the class with the least expected cost. `save`, `export`, `report` and the run
-        directory keep it; `predict_proba` does not change.
+        Of two classes this is a threshold for the probability of the positive one, of several labels one for each. Of
+        more classes, a metric gets a factor for each, and costs choose the class with the least expected cost. `save`,
+        `export`, `report` and the run directory keep it; `predict_proba` does not change.
 
         Parameters
         ----------
         metric
             A metric of labels: "f1" (where nothing is given, for two classes; "balanced_accuracy" for more), any name
-            of scikit-learn, a scorer or a `windvane.Metric`.
+            of scikit-learn, a scorer or a `windvane.Metric`. Of several labels one that is a mean over the labels.
         precision, recall
             Of two classes, the least precision (or recall): the threshold with the highest recall (or precision) that
             has it.
@@ -183,12 +194,13 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         >>> model.tune_threshold(costs={("ill", "well"): 20})  # doctest: +SKIP
         """
         predictor = self._predictor
-        predictor.check_one_target("tune_threshold")
         positive = predictor.metric.positive
         goals = {"metric": metric, "precision": precision, "recall": recall, "costs": costs}
         given = [name for name, value in goals.items() if value is not None]
         if len(given) > 1:
             raise InputError(f"tune_threshold has one goal, but {' and '.join(given)} came.")
+        if predictor.targets is not None:
+            return self._tune_labels("f1" if not given else metric, given, X, y, sample_weight)
         if positive is None and (precision is not None or recall is not None):
             raise InputError(
                 f"{given[0]} is for two classes, but there are {predictor.task.n_classes}. Allowed: metric or costs."
@@ -204,6 +216,20 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
             precision=precision,
             recall=recall,
             costs=None if costs is None else check_costs(costs, predictor.classes),
+        )
+        self._set_decision(ensemble, tuning)
+        return tuning
+
+    def _tune_labels(self, metric: Any, given: list[str], X: Any, y: Any, sample_weight: Any) -> DecisionTuning:
+        """Find the threshold of each of several labels, and use them."""
+        predictor = self._predictor
+        assert predictor.targets is not None
+        if metric is None:
+            raise InputError(f"{given[0]} is for one target, but there are {len(predictor.targets)}. Allowed: metric.")
+        ensemble, tuning = tune_label_thresholds(
+            self._rows_to_tune("tune_threshold", predictor.ensemble, X, y, sample_weight),
+            predictor.targets.titles,
+            get_metric(metric, predictor.task),
         )
         self._set_decision(ensemble, tuning)
         return tuning
@@ -267,7 +293,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         elif ensemble != self._predictor.ensemble:
             ensemble = replace(ensemble, loss=float("nan"))  # of the new decision it is not known
         before = self._predictor.ensemble
-        is_same_score = metric.needs != "labels" and ensemble.calibration == before.calibration
+        is_same_score = not metric.of_labels and ensemble.calibration == before.calibration
         is_same_score &= ensemble.temperature == before.temperature
         self.predictor_ = replace(self._predictor, ensemble=ensemble)
         self.tuning_ = tuning

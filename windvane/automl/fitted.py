@@ -514,6 +514,7 @@ class FittedModel(BaseEstimator):
             calibration=chosen.calibration,
             decision_weights=chosen.decision_weights,
             costs=chosen.costs,
+            label_thresholds=chosen.label_thresholds,
         )
         found = replace(found, ensemble=decided)
         validation = self._out_of_fold(found)

@@ -125,11 +125,12 @@ def threshold(
 ) -> None:
     """Choose the probability above which the positive class is predicted, and keep it with the model.
 
-    Without an option it prints the threshold in force.
+    Of several labels each has its own. Without an option it prints the threshold in force.
     """
     with report_errors(as_json=as_json):
         from windvane.automl import keep_decision
         from windvane.errors import InputError
+        from windvane.evaluation.decisions.thresholds import threshold_texts
 
         goals = {"--metric": metric, "--precision": precision, "--recall": recall, "--cost": cost, "--value": value}
         given = [option for option, one in goals.items() if one is not None] + ["--reset"] * reset
@@ -149,6 +150,8 @@ def threshold(
             print_json({"threshold": model.threshold_} if tuning is None else tuning.to_json())
         elif tuning is not None and tuning.n_rows:
             typer.echo(tuning)
+        elif isinstance(model.threshold_, dict):
+            typer.echo(f"each label is predicted above its probability: {threshold_texts(model.threshold_)}")
         elif model.threshold_ is not None:
             typer.echo(f"{model.positive_class_} is predicted above {model.threshold_:.4g}")
         else:
@@ -185,7 +188,8 @@ def _load_classifier(run: Path, command: str, quiet: bool) -> AutoClassifier | A
     model = open_model(run, quiet=quiet)
     if isinstance(model, AutoRegressor):
         raise InputError(f"{command} is for classes, but {str(run)!r} predicts a number.")
-    model.predictor_.check_one_target(command)
+    if command != "threshold":
+        model.predictor_.check_one_target(command)
     return model
 
 

@@ -275,7 +275,7 @@ def worst_rows(
     found: dict[str, Any]
     if targets is not None:
         loss = _loss_of_rows(predictions, targets)
-        found = {"target": _as_texts(target, targets), "prediction": _as_texts(prediction, targets)}
+        found = {"target": _as_texts(target, targets), "prediction": _as_texts(predictions.decided, targets)}
     elif prediction.ndim == 2:
         probability = prediction[np.arange(len(target)), target]  # (n,)
         loss = -np.log(np.clip(probability, 1e-15, 1.0))

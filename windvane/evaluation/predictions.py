@@ -98,16 +98,16 @@ class Predictions:
     @property
     def labels(self) -> Integers:
         """Predicted class codes, (n,)."""
-        return np.asarray(self._decided.argmax(axis=1))
+        return np.asarray(self.decided.argmax(axis=1))
 
     @property
-    def _decided(self) -> Floats:
-        """The values whose largest in each row is the predicted class, (n, k)."""
+    def decided(self) -> Floats:
+        """The values whose largest in each row is the predicted class, (n, k), or labels above one half, (n, t)."""
         return self.prediction if self.ensemble is None else self.ensemble.decision_values(self.prediction)
 
     def loss(self, metric: Metric) -> float:
         """Loss of the metric, lower is better."""
-        return metric.loss(self.target, self._decided if metric.needs == "labels" else self.prediction, self.weight)
+        return metric.loss(self.target, self.decided if metric.of_labels else self.prediction, self.weight)
 
     def score(self, metric: Metric) -> float:
         """Value of the metric, in its own direction."""
@@ -121,7 +121,7 @@ class Predictions:
         Resamples in which the metric is undefined do not count. None for metrics that do not accept resampled rows,
         where a class may be missing, and for so many rows that resampling takes long: there the interval is narrow.
         """
-        values = self._decided if metric.needs == "labels" else self.prediction
+        values = self.decided if metric.of_labels else self.prediction
 
         def loss_of(rows: Integers) -> float:
             if metric.name in NEED_TWO_CLASSES and (self.target[rows] == self.target[rows[0]]).all():
@@ -150,7 +150,8 @@ class Predictions:
         """The predictions of one of several targets: of a label, the probabilities of both classes."""
         true, found = self.target[:, target], self.prediction[:, target]
         are_labels = true.dtype.kind in "iu"
-        return replace(self, target=true, prediction=two_columns(found) if are_labels else found, ensemble=None)
+        ensemble = self.ensemble.of_label(target) if are_labels and self.ensemble is not None else None
+        return replace(self, target=true, prediction=two_columns(found) if are_labels else found, ensemble=ensemble)
 
     def take(self, rows: Integers) -> Self:
         """The rows at some positions."""

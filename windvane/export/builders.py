@@ -1,4 +1,4 @@
-"""Each family's model said as a fitted scikit-learn object (LightGBM's and CatBoost's: as their own estimators).
+"""Each family's model said as a fitted scikit-learn object (boosters: as their library's own estimators).
 
 Most are fitted to a toy table, and what they learned is then replaced. Attributes that are not public are few, and the
 tests hold each to the model's predictions: `_Booster` of LightGBM.
@@ -153,6 +153,15 @@ def _build_catboost(kept: Kept) -> Any:
     return kind().load_model(str(kept.folder / "model.cbm"))
 
 
+def _build_xgboost(kept: Kept) -> Any:
+    import xgboost
+
+    kind = xgboost.XGBClassifier if kept.task.is_classification else xgboost.XGBRegressor
+    model = kind(enable_categorical=True, feature_types=kept.model.booster.feature_types)
+    model.load_model(kept.folder / "model.ubj")
+    return model
+
+
 def _toy(kept: Kept, n_features: int, n_rows: int = 0) -> tuple[NDArray[np.float64], NDArray[Any]]:
     """Make a table on which a model of the right shape is fitted, to have what it learned replaced."""
     k = max(2, kept.task.n_classes)
@@ -165,10 +174,18 @@ def _toy(kept: Kept, n_features: int, n_rows: int = 0) -> tuple[NDArray[np.float
 BUILDERS: Mapping[str, Callable[[Kept], Any]] = {
     "lightgbm": _build_lightgbm,
     "catboost": _build_catboost,
+    "xgboost": _build_xgboost,
     "forest": _build_forest,
     "linear": _build_linear,
     "mlp": _build_mlp,
     "realmlp": build_realmlp,
     "sklearn": _build_sklearn,
 }
-_SINGLE_PRECISION = ("mlp", "realmlp", "forest", "catboost", "sklearn")  # their features are rounded to float32
+_SINGLE_PRECISION = (
+    "mlp",
+    "realmlp",
+    "forest",
+    "catboost",
+    "xgboost",
+    "sklearn",
+)  # their features are rounded to float32

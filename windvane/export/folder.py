@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,12 @@ from windvane.runtime.models.sklearn_estimator import read_estimator
 from windvane.version import VERSION
 
 # What each kind of model needs beside numpy, pandas and scipy.
-_PACKAGES = {"lightgbm": ("lightgbm",), "catboost": ("catboost",), "sklearn": ("scikit-learn", "skops")}
+_PACKAGES = {
+    "lightgbm": ("lightgbm",),
+    "catboost": ("catboost",),
+    "xgboost": ("xgboost",),
+    "sklearn": ("scikit-learn", "skops"),
+}
 INIT = """from .predictor import predict, predict_interval, predict_proba, predict_set
 
 __all__ = ["predict", "predict_interval", "predict_proba", "predict_set"]
@@ -98,6 +103,14 @@ def _check_exportable(predictor: Predictor) -> None:
                     ) from error
 
 
+def _requirement(name: str) -> str:
+    """Return a line of ``requirements.txt``; XGBoost is published under two names."""
+    try:
+        return f"{name}=={version(name)}\n"
+    except PackageNotFoundError:
+        return f"{name}-cpu=={version(f'{name}-cpu')}\n"
+
+
 def _write_texts(predictor: Predictor, making: Path) -> None:
     kinds = {
         getattr(part, "kind", "")
@@ -108,7 +121,7 @@ def _write_texts(predictor: Predictor, making: Path) -> None:
     names = {"numpy", "pandas", "scipy", *(name for kind in kinds for name in _PACKAGES.get(kind, ()))}
     if any(column.kind == "text" for column in predictor.schema.columns):
         names.add("scikit-learn")
-    lines = [f"{name}=={version(name)}\n" for name in sorted(names)]
+    lines = [_requirement(name) for name in sorted(names)]
     (making / "requirements.txt").write_text("".join(lines), encoding="utf-8")
     classes = None if predictor.classes is None else predictor.classes.tolist()
     used = [column for column in predictor.schema.columns if column.kind != "dropped"]

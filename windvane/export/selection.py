@@ -33,12 +33,12 @@ class Language:
         return found
 
 
-def column_obstacles(schema: Schema) -> list[str]:
-    """Name what no other language has words for in the columns of a table."""
+def column_obstacles(schema: Schema, kinds: Sequence[str] = ("date", "duration", "text")) -> list[str]:
+    """Name what another language has no words for in the columns of a table; `kinds` of columns are among it."""
     found = ["the table is sparse"] if schema.n_sparse else []
     if schema.lags is not None:
         found.append("lags, which are found among other rows")
-    for kind in ("date", "duration", "text"):
+    for kind in kinds:
         names = [repr(column.name) for column in schema.columns if column.kind == kind]
         if names:
             found.append(f"columns of {kind}s ({', '.join(names)})")

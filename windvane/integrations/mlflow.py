@@ -86,7 +86,8 @@ def log_run(model: Model, *, name: str = "model", report: bool = True) -> str:
         if report:
             mlflow.log_artifact(str(model.report(here / "report.html")))
         model.save(here / "windvane_model")
-        warnings.filterwarnings("ignore", "An input example was not provided", UserWarning)
+        # MLflow may write a color before the words.
+        warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)
         parameters = mlflow.types.ParamSchema([mlflow.types.ParamSpec("method", "string", "predict")])
         mlflow.pyfunc.log_model(
             name=name,

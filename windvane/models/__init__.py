@@ -3,6 +3,7 @@
 from windvane.models.base import Family
 from windvane.models.boosting.catboost import CatBoost
 from windvane.models.boosting.lightgbm import LightGBM
+from windvane.models.boosting.xgboost import XGBoost
 from windvane.models.constant import Constant
 from windvane.models.forest import Forest
 from windvane.models.image_network import FineTune, FromScratch
@@ -14,6 +15,7 @@ from windvane.models.sklearn_catalog import discriminant, hist_gradient_boosting
 TABLE_FAMILIES: dict[str, Family] = {
     "lightgbm": LightGBM(),
     "catboost": CatBoost(),
+    "xgboost": XGBoost(),
     "random_forest": Forest("random_forest"),
     "extra_trees": Forest("extra_trees"),
     "linear": Linear(),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from windvane.evaluation.baseline import ConstantBaseline
-from windvane.evaluation.decisions.thresholds import threshold_of
+from windvane.evaluation.decisions.thresholds import threshold_of, threshold_texts
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.score_text import metric_name
 from windvane.pages.html_builder import (
@@ -83,8 +83,12 @@ def ensemble_section(data: ReportData) -> Section:
         content.append(paragraph("Probabilities are calibrated by a monotone curve that validation rows chose."))
     elif ensemble.temperature != 1.0:
         content.append(paragraph(f"Probabilities are rescaled with the temperature {ensemble.temperature:.3f}."))
-    positive = data.metric.positive
-    if ensemble.costs is not None:
+    positive, targets = data.metric.positive, data.predictor.targets
+    if ensemble.label_thresholds is not None and targets is not None:
+        each = threshold_texts(dict(zip(targets.titles, ensemble.label_thresholds, strict=True)))
+        chosen = "" if data.tuning is None else f" ({data.tuning.reason})"
+        content.append(paragraph(f"A label is predicted above its own probability{chosen}: {each}."))
+    elif ensemble.costs is not None:
         content.append(paragraph("The predicted class is the one with the least expected cost:"))
         cells = [[name, *row] for name, row in zip(data.labels, ensemble.costs, strict=True)]
         header = ["true class, predicted as", *data.labels]

@@ -47,6 +47,9 @@ class Ensemble:
     # Of two classes: probabilities of the second one, ascending, and what they become; straight lines between them.
     calibration: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
+    # Of several labels: probability of each above which it is there.
+    label_thresholds: tuple[float, ...] | None = None
+
     def calibrate(self, probabilities: Floats) -> Floats:
         """Correct the blended probabilities, shape (n, k), by the temperature or the calibration."""
         if self.calibration is not None:
@@ -54,10 +57,22 @@ class Ensemble:
         return apply_temperature(probabilities, self.temperature)
 
     def decision_values(self, probabilities: Floats) -> Floats:
-        """Return the values whose largest in each row is the predicted class, shape (n, k)."""
+        """Return the values whose largest in each row is the predicted class, shape (n, k).
+
+        Of several labels those above one half are there, shape (n, t).
+        """
+        if self.label_thresholds is not None:
+            return probabilities + (0.5 - np.asarray(self.label_thresholds))
         if self.costs is not None:
             return np.asarray(-(probabilities @ np.asarray(self.costs)))
         return probabilities if self.decision_weights is None else probabilities * np.asarray(self.decision_weights)
+
+    def of_label(self, label: int) -> Ensemble:
+        """Return what decides for one of several labels, as for two classes."""
+        if self.label_thresholds is None:
+            return self
+        threshold = self.label_thresholds[label]
+        return replace(self, decision_weights=(threshold, 1.0 - threshold), label_thresholds=None)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that JSON can hold."""
@@ -71,6 +86,9 @@ class Ensemble:
             members = tuple(_member(one) for one in record["members"])
             given = ensemble.decision_weights
             decision_weights = None if given is None else tuple(float(factor) for factor in given)
+            label_thresholds = (
+                None if ensemble.label_thresholds is None else tuple(map(float, ensemble.label_thresholds))
+            )
             costs, calibration = _rows(ensemble.costs), _rows(ensemble.calibration)
             weights = np.array([member.weight for member in members], dtype=float)
             factors = np.array([ensemble.temperature, *(decision_weights or ())], dtype=float)
@@ -80,6 +98,8 @@ class Ensemble:
                 raise ValueError("temperature and decision weights are not finite and above 0")
             if not all(member.is_sound for member in members) or not 0 < ensemble.temperature < math.inf:
                 raise ValueError("a member or the temperature is out of range")
+            if not all(0 < threshold < 1 for threshold in label_thresholds or ()):
+                raise ValueError("a threshold of a label is not between 0 and 1")
             if costs is not None and not (len({len(costs), *map(len, costs)}) == 1 and np.isfinite(costs).all()):
                 raise ValueError("the costs are no square of finite numbers")
             if calibration is not None and not _is_calibration(calibration):
@@ -89,6 +109,7 @@ class Ensemble:
                 members=members,
                 decision_weights=decision_weights,
                 costs=costs,
+                label_thresholds=label_thresholds,
                 calibration=None if calibration is None else (calibration[0], calibration[1]),
             )
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:

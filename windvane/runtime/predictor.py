@@ -88,14 +88,15 @@ class EnsemblePredictor:
         """Predict labels or numbers, shape (n,), or several targets in the form that they had in training."""
         raw = self.predict_raw(table)
         if self.targets is not None:
-            return self.targets.decide(raw)
+            return self.targets.decide(self.ensemble.decision_values(raw))
         return raw if self.classes is None else np.asarray(self.classes[self.decide(raw)])
 
     def prediction_columns(self, X: Any) -> pd.DataFrame:
         """Predict a table for a file: the column "prediction", or one for each of several targets."""
         if self.targets is None:
             return pd.DataFrame({"prediction": self.predict(X)})
-        return self.targets.columns(self.predict_raw(self.schema.transform(as_frame(self.schema.one_row(X)))))
+        raw = self.predict_raw(self.schema.transform(as_frame(self.schema.one_row(X))))
+        return self.targets.columns(self.ensemble.decision_values(raw))
 
     def probability_columns(self, X: Any) -> pd.DataFrame:
         """Predict a table of probabilities with a column for each class, or for each of several labels."""
@@ -187,6 +188,9 @@ def check_predictor(predictor: EnsemblePredictor, manifest: Path, folders: Seque
         if not all(folders):
             raise ValueError("a member of the ensemble has no model")
         shape = predictor.raw_shape(table.n_rows)
+        thresholds, targets = predictor.ensemble.label_thresholds, predictor.targets
+        if thresholds is not None and (targets is None or not targets.are_labels or len(thresholds) != len(targets)):
+            raise ValueError(f"{len(thresholds)} thresholds are not those of the labels")
         if classes is not None:
             calibrated = predictor.ensemble.calibrate(np.full(shape, 1 / len(classes)))
             decisive = predictor.ensemble.decision_values(calibrated)

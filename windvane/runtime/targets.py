@@ -42,7 +42,10 @@ class Targets:
         return [str(name) for name in self.names.tolist()]
 
     def decide(self, raw: Floats) -> Any:
-        """Turn numbers, or probabilities of labels, of shape (n, t), into predictions in the form of the training."""
+        """Turn numbers, or values of labels, (n, t), into predictions in the form of the training.
+
+        A label is there where its value is above one half.
+        """
         if self.values is None:
             return raw if self.form == "array" else pd.DataFrame(raw, columns=self.names)
         codes = (raw > 0.5).astype(np.intp)  # (n, t)
@@ -54,7 +57,7 @@ class Targets:
         return pd.DataFrame(dict(enumerate(columns))).set_axis(self.names, axis=1)
 
     def columns(self, raw: Floats) -> pd.DataFrame:
-        """Turn numbers or probabilities, shape (n, t), into a table of predictions for a file."""
+        """Turn what `decide` takes into a table of predictions for a file."""
         if self.form == "lists":
             return pd.DataFrame({"prediction": join_labels(raw > 0.5, self.names)})
         found: pd.DataFrame = replace(self, form="frame").decide(raw)

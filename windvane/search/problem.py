@@ -9,6 +9,7 @@ import shutil
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -415,6 +416,9 @@ def choose_families(families: Any, default: Sequence[str] = DEFAULT) -> dict[str
             if family not in FAMILIES:
                 raise unknown_name_error("families", family, FAMILIES)
             chosen[family] = FAMILIES[family]
+            package = getattr(FAMILIES[family], "package", None)
+            if package is not None and find_spec(package) is None:
+                raise InputError(f"families={family!r} needs the package {package}: pip install 'windvane[{package}]'.")
         elif not isinstance(family, type) and all(hasattr(family, name) for name in FAMILY_METHODS):
             chosen[family.name] = family
         elif not isinstance(family, type) and hasattr(family, "fit") and hasattr(family, "get_params"):
@@ -434,7 +438,7 @@ def supported_families(chosen: Mapping[str, Family], task: Task, table: Table) -
     supported = {name: family for name, family in fitting.items() if family.supports(task, table)}
     if not supported and task.quantile is not None:
         raise InputError(
-            f"families={list(chosen)!r}: none of them learns a quantile. Allowed: lightgbm, catboost, "
+            f"families={list(chosen)!r}: none of them learns a quantile. Allowed: lightgbm, catboost, xgboost, "
             "hist_gradient_boosting, and estimators with a parameter quantile."
         )
     if not supported:

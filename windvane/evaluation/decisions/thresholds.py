@@ -6,7 +6,7 @@ decides with factors decides with it. Notation: n rows, k classes, m thresholds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -15,15 +15,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from windvane.errors import InputError, check_number
+from windvane.errors import InputError, check_number, unknown_name_error
 from windvane.evaluation.bootstrap import bootstrap_standard_error
 from windvane.evaluation.decisions.calibration import fit_decision_weights, fit_rank_costs
-from windvane.evaluation.metrics import Metric
+from windvane.evaluation.metrics import MeanOverTargets, Metric
 from windvane.evaluation.predictions import Predictions
 from windvane.runtime.columns.table import Floats
 from windvane.runtime.ensemble import Ensemble
 
 MAX_CURVE, MAX_EVALUATED = 100, 200  # thresholds that are kept, and for which a slow metric is computed
+MAX_LABELS = 12  # whose thresholds are written in one line
 BY_HAND = "set by hand"
 SMALLEST = 1e-9  # threshold, and its distance from 1
 
@@ -49,6 +50,8 @@ class DecisionTuning:
     curve
         One row a threshold: threshold, precision, recall, f1, selected (share predicted as positive), score (of the
         goal). None for more than two classes.
+    thresholds
+        Of several labels, the probability of each above which it is predicted, by its name; None otherwise.
     """
 
     goal: str
@@ -58,9 +61,12 @@ class DecisionTuning:
     n_rows: int
     out_of_fold: bool
     curve: pd.DataFrame | None = None
+    thresholds: Mapping[str, float] | None = None
 
     def __repr__(self) -> str:
         what = "decision" if self.threshold is None else f"threshold {self.threshold:.4g}"
+        if self.thresholds is not None:
+            what = f"thresholds {threshold_texts(self.thresholds)}"
         if not self.n_rows:
             return f"{what} {self.reason}"
         condition, _, limit = self.goal.partition(" >= ")
@@ -70,7 +76,8 @@ class DecisionTuning:
             name = {"costs": "mean cost", BY_HAND: "f1"}.get(self.goal, self.goal)
         rows = f"{self.n_rows:,} {'validation rows (out of fold)' if self.out_of_fold else 'rows'}"
         return (
-            f"{what} {self.reason}: {name} {self.score:.4g}, for the most probable class {self.default_score:.4g}; "
+            f"{what} {self.reason}: {name} {self.score:.4g}, "
+            f"for {'the most probable class' if self.thresholds is None else 'one half'} {self.default_score:.4g}; "
             f"on {rows}"
         )
 
@@ -81,7 +88,7 @@ class DecisionTuning:
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that JSON can hold."""
-        content = {name: getattr(self, name) for name in ("goal", "threshold", "n_rows", "out_of_fold")}
+        content = {name: getattr(self, name) for name in ("goal", "threshold", "thresholds", "n_rows", "out_of_fold")}
         scores = {name: getattr(self, name) for name in ("score", "default_score")}
         content |= {name: float(score) if np.isfinite(score) else None for name, score in scores.items()}
         curve = None if self.curve is None else {str(name): self.curve[name].tolist() for name in self.curve}
@@ -95,6 +102,13 @@ class DecisionTuning:
         curve = None if record["curve"] is None else pd.DataFrame(record["curve"], dtype=np.float64)
         scores = {name: np.nan if record[name] is None else record[name] for name in ("score", "default_score")}
         return cls(**{**record, **scores, "curve": curve})
+
+
+def threshold_texts(thresholds: Mapping[str, float]) -> str:
+    """Write the thresholds of labels, the first of many."""
+    texts = [f"{name} {value:.4g}" for name, value in list(thresholds.items())[:MAX_LABELS]]
+    more = len(thresholds) - len(texts)
+    return ", ".join(texts) + (f" and {more} more" if more > 0 else "")
 
 
 def threshold_of(ensemble: Ensemble | None, positive: int) -> float:
@@ -244,6 +258,62 @@ def chosen_by_hand(
         here = label_rates(replace(predictions, ensemble=one), positive)
         scores.append(2 * here["precision"] * here["recall"] / max(here["precision"] + here["recall"], SMALLEST))
     return found, _tuned(BY_HAND, threshold, scores, predictions, curve.reset_index(drop=True))
+
+
+def tune_label_thresholds(
+    predictions: Predictions, titles: Sequence[str], metric: Metric
+) -> tuple[Ensemble, DecisionTuning]:
+    """Return the ensemble with the threshold of each of several labels that is best for the metric of this label.
+
+    The metric must be a mean over the labels. A label that all rows have, or none, is predicted above one half.
+    """
+    assert predictions.ensemble is not None
+    if not isinstance(metric.function, MeanOverTargets):
+        raise InputError(
+            f"metric={metric.name!r} counts all labels together, but thresholds are tuned one by one. Allowed: metrics "
+            "of each label, as in f1, balanced_accuracy, matthews_corrcoef."
+        )
+    if not metric.of_labels:
+        raise _no_labels(metric)
+    plain = replace(predictions, ensemble=replace(predictions.ensemble, label_thresholds=None))
+    thresholds = []
+    for j in range(len(titles)):
+        part = plain.of_target(j)
+        constant = bool((part.target == part.target[0]).all())
+        tuning = None if constant else _tune_threshold(part, 1, metric.function.metric, None, None, None)[1]
+        thresholds.append(0.5 if tuning is None or tuning.threshold is None else tuning.threshold)
+    assert plain.ensemble is not None
+    found = replace(plain.ensemble, label_thresholds=tuple(thresholds))
+    scores = [replace(plain, ensemble=one).score(metric) for one in (found, plain.ensemble)]
+    tuned = replace(_tuned(metric.name, None, scores, plain), thresholds=dict(zip(titles, thresholds, strict=True)))
+    return found, tuned
+
+
+def label_thresholds_by_hand(ensemble: Ensemble, value: Any, titles: Sequence[str]) -> tuple[Ensemble, Any]:
+    """Return the ensemble with other thresholds of several labels, and a record of it.
+
+    `value` is one number for all labels, a number for each, or a mapping of names, whose other labels stay as they are;
+    None is one half for all.
+    """
+    if value is None:
+        return replace(ensemble, label_thresholds=None), None
+    chosen = dict(zip(titles, ensemble.label_thresholds or [0.5] * len(titles), strict=True))
+    if isinstance(value, Mapping):
+        for name, one in value.items():
+            if str(name) not in chosen:
+                raise unknown_name_error("threshold of the label", str(name), titles)
+            chosen[str(name)] = one
+    elif np.ndim(value) == 0:
+        chosen = dict.fromkeys(titles, value)
+    elif len(value) == len(titles):
+        chosen = dict(zip(titles, value, strict=True))
+    else:
+        raise InputError(f"threshold has {len(value)} numbers, but there are {len(titles)} labels.")
+    for name, one in chosen.items():
+        check_number(f"threshold of {name!r}", one, above=0, below=1)
+    thresholds = {name: float(one) for name, one in chosen.items()}
+    tuning = DecisionTuning(BY_HAND, None, np.nan, np.nan, 0, out_of_fold=True, thresholds=thresholds)
+    return replace(ensemble, label_thresholds=tuple(thresholds.values())), tuning
 
 
 def mean_cost(predictions: Predictions, costs: Floats) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from windvane.export.encoder_pipeline import category_texts
 from windvane.export.onnx.graph import ML, Graph
+from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.column_values import MISSING_TEXTS
 from windvane.runtime.columns.encoder import HIGHEST, LOWEST, MARGIN, ZERO_LENGTH, Encoder
 from windvane.runtime.columns.generated_features import FLOAT_LIMIT, GeneratedFeatures
@@ -35,15 +36,20 @@ def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], Columns]:
 
     used = [column for column in schema.columns if column.kind != "dropped"]
     numbers = [column for column in used if column.kind == "number"]
+    dates, durations = ([column for column in used if column.kind == kind] for kind in ("date", "duration"))
     inputs, parts, rows = [], [], []
     if not schema.named and len(numbers) == len(used):
         inputs.append(helper.make_tensor_value_info(ARRAY, TensorProto.DOUBLE, [None, len(schema.columns)]))
         parts.append(graph.columns(ARRAY, [i for i, c in enumerate(schema.columns) if c.kind == "number"]))
     else:
         for column in used:
-            kind = TensorProto.DOUBLE if column.kind == "number" else TensorProto.STRING
+            kind = TensorProto.STRING if column.kind == "category" else TensorProto.DOUBLE
             inputs.append(helper.make_tensor_value_info(column.name, kind, [None, 1]))
         parts += [column.name for column in numbers]
+        for column in dates:
+            made = _date_parts(graph, column.name)
+            parts += [made[part] for part in column.parts]
+        parts += [column.name for column in durations]
     for column in (column for column in used if column.kind == "category"):
         codes = category_texts(column.vocabulary)
         k = len(column.vocabulary)
@@ -55,13 +61,63 @@ def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], Columns]:
     if parts:
         table = graph.concat(parts)
         table = graph.add("Where", graph.add("IsInf", table), np.nan, table)
-        constants = np.array([np.nan if c.constant is None else c.constant for c in numbers])
+        constants = np.full(sum(max(1, len(c.parts)) for c in (*numbers, *dates, *durations)), np.nan)
+        start = 0
+        for column in (*numbers, *dates, *durations):
+            if column.constant is not None:
+                constants[start] = column.constant
+            start += max(1, len(column.parts))
         held = ~np.isnan(constants)
         if held.any():
             present = graph.add("And", graph.add("Not", graph.add("IsNaN", table)), held)
             table = graph.add("Where", present, np.where(held, constants, 0.0), table)
     categories = [column for column in used if column.kind == "category"]
     return inputs, Columns(table, tuple(rows), tuple(len(column.vocabulary) for column in categories))
+
+
+def date_places(schema: Schema) -> list[tuple[Column, int]]:
+    """Return the columns of dates with the place of the first of their numbers in the matrix of a table."""
+    found, start = [], sum(column.kind == "number" for column in schema.columns)
+    for column in schema.columns:
+        if column.kind == "date":
+            found.append((column, start))
+            start += len(column.parts)
+    return found
+
+
+def _date_parts(graph: Graph, x: str) -> dict[str, str]:
+    """Take seconds since 1970 apart into the numbers of `dates.PARTS`, each (n, 1).
+
+    Days become years and months as in "chrono-compatible low-level date algorithms" (H. Hinnant, 2013): years that
+    begin in March have their odd day at the end.
+    """
+
+    def whole(a: str, b: float) -> str:
+        return graph.add("Floor", graph.add("Div", a, b))
+
+    def rest(a: str, b: float) -> str:
+        return graph.add("Sub", a, graph.add("Mul", whole(a, b), b))
+
+    day, seconds = whole(x, 86400.0), rest(x, 86400.0)
+    shifted = graph.add("Add", day, 719468.0)  # since 1 March of the year 0
+    day_of_era = rest(shifted, 146097.0)  # of 400 years
+    corrected = graph.add("Sub", day_of_era, whole(day_of_era, 1460.0))
+    corrected = graph.add("Add", corrected, whole(day_of_era, 36524.0))
+    year_of_era = whole(graph.add("Sub", corrected, whole(day_of_era, 146096.0)), 365.0)
+    begun = graph.add("Add", graph.add("Mul", year_of_era, 365.0), whole(year_of_era, 4.0))
+    day_of_year = graph.add("Sub", day_of_era, graph.add("Sub", begun, whole(year_of_era, 100.0)))
+    month = whole(graph.add("Add", graph.add("Mul", day_of_year, 5.0), 2.0), 153.0)  # from March, 0 to 11
+    before = whole(graph.add("Add", graph.add("Mul", month, 153.0), 2.0), 5.0)
+    late = graph.add("GreaterOrEqual", month, 10.0)  # January and February
+    year = graph.add("Add", year_of_era, graph.add("Mul", whole(shifted, 146097.0), 400.0))
+    return {
+        "days": graph.add("Add", day, graph.add("Div", seconds, 86400.0)),
+        "year": graph.add("Add", year, graph.cast(late, "double")),
+        "month": graph.add("Add", month, graph.add("Where", late, -9.0, 3.0)),
+        "day": graph.add("Add", graph.add("Sub", day_of_year, before), 1.0),
+        "weekday": rest(graph.add("Add", day, 3.0), 7.0),
+        "hour": whole(seconds, 3600.0),
+    }
 
 
 def input_values(schema: Schema, table: Table) -> dict[str, NDArray[Any]]:
@@ -76,6 +132,12 @@ def input_values(schema: Schema, table: Table) -> dict[str, NDArray[Any]]:
     fed: dict[str, NDArray[Any]] = {}
     for i, column in enumerate(column for column in used if column.kind == "number"):
         fed[column.name] = numbers[:, [i]]
+    for column, start in date_places(schema):
+        days = numbers[:, [start + column.parts.index("days")]]
+        fed[column.name] = np.round(days * 86400.0, 6)
+    durations = [column for column in used if column.kind == "duration"]
+    for column, values in zip(durations[::-1], numbers.T[::-1], strict=False):
+        fed[column.name] = values[:, None]
     for j, column in enumerate(column for column in used if column.kind == "category"):
         unseen = "unseen " + max(column.vocabulary, key=len, default="")
         texts = np.array([*column.vocabulary, unseen, ""], dtype=object)

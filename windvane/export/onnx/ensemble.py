@@ -2,7 +2,8 @@
 
 ::
 
-    one input a column: numbers double (n, 1), categories texts (n, 1); an array of numbers is one input X (n, p)
+    one input a column: numbers double (n, 1), categories texts (n, 1); an array of numbers is one input X (n, p);
+    dates are seconds since 1970 by the wall clock of training's time zone, durations seconds, both double (n, 1)
     outputs: probabilities double (n, k) and label (n,), or prediction double (n,)
 """
 
@@ -19,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from windvane.errors import InputError, WindvaneError
-from windvane.export.onnx.columns import add_inputs, encode, input_values
+from windvane.export.onnx.columns import add_inputs, date_places, encode, input_values
 from windvane.export.onnx.graph import IR_VERSION, ML, ML_OPSET, OPSET, Graph
 from windvane.export.onnx.models import obstacle, predict
 from windvane.export.selection import Language, SelectAgain, choose_members, column_obstacles
 from windvane.persistence import Predictor
+from windvane.runtime.columns.dates import date_parts
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.fitted import FittedModel
@@ -46,7 +48,7 @@ def export_onnx(predictor: Predictor, select_again: SelectAgain, path: str | Pat
     file = Path(path)
     if file.suffix != ".onnx" or file.exists() or not file.parent.is_dir():
         raise InputError(f"path={str(path)!r} is not usable. Allowed: a new file, ending in .onnx, in a folder.")
-    obstacles = column_obstacles(predictor.schema)
+    obstacles = column_obstacles(predictor.schema, kinds=("text",))
     if not obstacles:
         predictor, text, obstacles = choose_members(predictor, select_again, _LANGUAGE)
         if text is not None:
@@ -113,7 +115,9 @@ def _build(predictor: Predictor) -> Any:
     )
     used = {column.name: column.kind for column in predictor.schema.columns if column.kind != "dropped"}
     classes = None if predictor.classes is None else [str(label) for label in predictor.classes.tolist()]
-    helper.set_model_props(model, {"columns": json.dumps(used), "classes": json.dumps(classes)})
+    zones = {column.name: column.timezone for column in predictor.schema.columns if column.timezone is not None}
+    notes = {"columns": used, "classes": classes} | ({"time_zones": zones} if zones else {})
+    helper.set_model_props(model, {name: json.dumps(content) for name, content in notes.items()})
     if model.ByteSize() > _MAX_BYTES:
         raise InputError(
             "The ensemble is larger than the 2 GB that one ONNX file can hold. export(folder) has no limit."
@@ -158,7 +162,13 @@ def _random_rows(schema: Schema) -> Table:
     codes = rng.integers(0, tops + 1, (_RANDOM_ROWS, len(tops))).astype(float)
     matrix = np.hstack([numbers, codes])
     matrix[rng.random(matrix.shape) < 0.1] = np.nan
-    return Table(np.vstack([example.matrix, matrix]), p, example.cardinalities)
+    matrix = np.vstack([example.matrix, matrix])
+    for column, start in date_places(schema):  # whose numbers go together
+        seconds = rng.integers(-(10**9), 4 * 10**9, len(matrix)).astype("datetime64[s]")
+        seconds[rng.random(len(matrix)) < 0.1] = np.datetime64("NaT")
+        parts = date_parts(seconds.astype("datetime64[us]"))
+        matrix[:, start : start + len(column.parts)] = np.column_stack([parts[part] for part in column.parts])
+    return Table(matrix, p, example.cardinalities)
 
 
 def _compare(content: bytes, predictor: Predictor, tables: Sequence[Table]) -> None:

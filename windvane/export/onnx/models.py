@@ -8,8 +8,16 @@ from typing import Any
 import numpy as np
 
 from windvane.export.onnx.graph import Graph
-from windvane.export.onnx.trees import Trees, of_catboost, of_forest, of_histograms, of_lightgbm
-from windvane.models.boosting.lightgbm import LOG_LINKS
+from windvane.export.onnx.trees import (
+    XGBOOST_LOG_LINKS,
+    Trees,
+    of_catboost,
+    of_forest,
+    of_histograms,
+    of_lightgbm,
+    of_xgboost,
+)
+from windvane.models.boosting.boosting_family import LOG_LINKS
 from windvane.runtime.models.realmlp import CLIP, MIXED, SELU_ALPHA, SELU_SCALE, WAVES
 from windvane.runtime.output import Output
 
@@ -81,6 +89,14 @@ def _catboost(graph: Graph, model: Any, x: str) -> str:
     trees, bias = of_catboost(model.booster, model.best_iteration, n_classes if n_classes > 2 else 1)
     scores = graph.add("Add", trees.sum(graph, graph.single(x)), bias)
     return _of_logits(graph, scores, trees.n_values) if n_classes else _number(graph, model.output, scores)
+
+
+def _xgboost(graph: Graph, model: Any, x: str) -> str:
+    trees, base, objective = of_xgboost(model.booster)
+    scores = graph.add("Add", trees.sum(graph, graph.single(x)), base)
+    if model.output.n_classes:
+        return _of_logits(graph, scores, trees.n_values)
+    return _number(graph, model.output, graph.add("Exp", scores) if objective in XGBOOST_LOG_LINKS else scores)
 
 
 def _forest(graph: Graph, model: Any, x: str) -> str:
@@ -176,6 +192,7 @@ Builder = Callable[[Graph, Any, str], str]
 _BUILDERS: Mapping[str, Builder] = {
     "lightgbm": _lightgbm,
     "catboost": _catboost,
+    "xgboost": _xgboost,
     "forest": _forest,
     "linear": _linear,
     "mlp": _mlp,

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from windvane.export.onnx.graph import ML, Graph
 from windvane.runtime.columns.table import Floats
 from windvane.runtime.models.trees import TreeArrays
 
-AT_MOST, GREATER, MEMBER = 0, 3, 6  # modes of a node; a row goes to its true side where the comparison holds
+XGBOOST_LOG_LINKS = ("count:poisson", "reg:tweedie")  # objectives
+AT_MOST, BELOW, GREATER, MEMBER = 0, 1, 3, 6  # modes of a node; a row goes to its true side where the comparison holds
 
 
 @dataclass
@@ -205,6 +207,44 @@ def of_catboost(booster: Any, best_iteration: int, n_values: int) -> tuple[Trees
 
         trees.add((0, 0), branch_of, leaf_of)
     return trees, np.broadcast_to(np.asarray(bias, dtype=np.float64), (n_values,))
+
+
+def of_xgboost(booster: Any) -> tuple[Trees, Floats, str]:
+    """Return the trees of a booster, what it adds to their sum, and the name of its objective."""
+    learner = json.loads(bytes(booster.save_raw("json")))["learner"]
+    content, objective = learner["gradient_booster"]["model"], learner["objective"]["name"]
+    base = np.asarray(json.loads(learner["learner_model_param"]["base_score"]), dtype=np.float64)
+    k = max(1, int(learner["learner_model_param"]["num_class"]))
+    trees = Trees(k)
+    for tree, place in zip(content["trees"], content["tree_info"], strict=True):
+        first, size = tree["categories_segments"], tree["categories_sizes"]
+        sets = {
+            node: [float(code) for code in tree["categories"][first[i] : first[i] + size[i]]]
+            for i, node in enumerate(tree["categories_nodes"])
+        }
+
+        def branch_of(node: int, tree: Any = tree, sets: Any = sets) -> Any:
+            left, right = tree["left_children"][node], tree["right_children"][node]
+            if left < 0:
+                return None
+            feature, missing_left = tree["split_indices"][node], bool(tree["default_left"][node])
+            if node in sets:  # those of the set go right
+                return feature, MEMBER, sets[node], not missing_left, right, left
+            return feature, BELOW, float(np.float32(tree["split_conditions"][node])), missing_left, left, right
+
+        def leaf_of(node: int, tree: Any = tree, place: int = place) -> list[float]:
+            value = float(np.float32(tree["split_conditions"][node]))
+            return [value if j == place else 0.0 for j in range(k)]
+
+        trees.add(0, branch_of, leaf_of)
+    return trees, _link(base, objective), objective
+
+
+def _link(base: Floats, objective: str) -> Floats:
+    """Return the score of what XGBoost predicts without a tree."""
+    if objective == "binary:logistic":
+        return np.asarray(logit(np.clip(base, 1e-6, 1 - 1e-6)))
+    return np.log(base) if objective in XGBOOST_LOG_LINKS else base
 
 
 def of_histograms(predictors: Sequence[Sequence[Any]]) -> Trees:

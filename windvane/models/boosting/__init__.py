@@ -1,1 +1,1 @@
-"""Gradient boosting: LightGBM and CatBoost."""
+"""Gradient boosting: LightGBM, CatBoost and XGBoost."""

@@ -1,4 +1,4 @@
-"""What LightGBM and CatBoost share."""
+"""What LightGBM, CatBoost and XGBoost share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from windvane.data.task import Task
 from windvane.models.base import Config
 from windvane.models.base_model import BaseFamily
 from windvane.models.encoding import NATIVE, EncoderSettings
+from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.table import Table
 
 # Columns above which boosters sort numbers into a quarter of the bins: measured on 617 columns with 26 classes, a
@@ -15,6 +16,7 @@ from windvane.runtime.columns.table import Table
 WIDE = 300
 # Columns times classes above which one round takes about a second, so that the first checkpoint comes earlier.
 _SLOW = 3000
+LOG_LINKS = ("poisson", "tweedie")  # objectives whose trees add up to the logarithm of a mean
 
 
 class BoostingFamily(BaseFamily):
@@ -30,3 +32,12 @@ class BoostingFamily(BaseFamily):
     def encoding(self, config: Config, table: Table) -> EncoderSettings:
         """Numbers and codes as they are; generated features where the configuration wants them."""
         return replace(NATIVE, generated=config["features"] == "generated")
+
+
+def with_log_link(config: Config, target_scaler: TargetScaler) -> tuple[Config, TargetScaler]:
+    """Return what trains with the objective of a configuration: with a log link the target keeps its zero."""
+    if config.get("objective") not in LOG_LINKS:
+        return config, target_scaler
+    if target_scaler.scale > 0:  # a mean of 0 has no logarithm
+        return config, replace(target_scaler, mean=0.0)
+    return {**config, "objective": "regression"}, target_scaler  # a constant target, of which nothing is to be learned

@@ -9,7 +9,6 @@ streams, which no file holds, again.) One more pass of the training rows through
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.base_model import BaseModel
-from windvane.models.boosting.boosting_family import WIDE, BoostingFamily
+from windvane.models.boosting.boosting_family import LOG_LINKS, WIDE, BoostingFamily, with_log_link
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.models.boosters import FittedLightGBM
@@ -31,7 +30,6 @@ _STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 # arXiv 2407.04491: "robust to low patience", for regression 10 to 20 rounds are near best), and a short budget has
 # better uses for the rounds.
 _PATIENCE = 50
-LOG_LINKS = ("poisson", "tweedie")  # objectives whose trees add up to the logarithm of a mean
 
 
 class LightGBM(BoostingFamily):
@@ -86,11 +84,7 @@ class LightGBMModel(BaseModel):
         import lightgbm as lgb
 
         p, c = self.encoder.n_numbers, len(train.table.cardinalities)
-        if config.get("objective") in LOG_LINKS:
-            if self.target_scaler.scale > 0:  # a mean of 0 has no logarithm
-                self.target_scaler = replace(self.target_scaler, mean=0.0)
-            else:  # a constant target, of which nothing is to be learned
-                config = {**config, "objective": "regression"}
+        config, self.target_scaler = with_log_link(config, self.target_scaler)
         self._parameters = _parameters(config, train, self.context)
         # The raw features stay: the trees of earlier segments are run over them where a segment begins.
         self._train = lgb.Dataset(

@@ -13,7 +13,7 @@ from typing import Any
 from ..columns.encoder import Encoder
 from ..output import Output
 from ..serialization import read_json, reading
-from .boosters import FittedCatBoost, FittedLightGBM
+from .boosters import FittedCatBoost, FittedLightGBM, FittedXGBoost
 from .fitted import Fitted, FittedModel, LoadOptions
 from .linear import FittedLinear
 from .mlp import FittedMLP
@@ -22,7 +22,10 @@ from .realmlp import FittedRealMLP
 from .sklearn_estimator import FittedSklearn
 from .trees import FittedForest
 
-_KINDS = (FittedLightGBM, FittedCatBoost, FittedForest, FittedLinear, FittedMLP, FittedRealMLP, FittedSklearn)
+_KINDS = (
+    *(FittedLightGBM, FittedCatBoost, FittedXGBoost),
+    *(FittedForest, FittedLinear, FittedMLP, FittedRealMLP, FittedSklearn),
+)
 LOADERS: Mapping[str, Callable[[Path, Any, Encoder, Output, LoadOptions], FittedModel]] = {
     one.kind: one.load for one in _KINDS
 }

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns.encoder import Encoder, float32
+from ..columns.encoder import Encoded, Encoder, float32
 from ..columns.table import Floats, Table
+from ..errors import ModelFileError
 from ..output import Output
 from ..serialization import check_digest, digest, reading
 from .fitted import FittedModel, LoadOptions
@@ -108,3 +109,50 @@ class CatBoostColumns:
             num_feature_data=float32(numbers) if numbers.shape[1] else None,
             cat_feature_data=self._names[rows] if codes.shape[1] else None,
         )
+
+
+class FittedXGBoost(FittedModel):
+    """XGBoost's booster, in its own binary JSON."""
+
+    kind = "xgboost"
+
+    def __init__(self, encoder: Encoder, output: Output, booster: Any, best_iteration: int, n_threads: int = 1) -> None:
+        super().__init__(encoder, output)
+        self.booster, self.best_iteration, self._n_threads = booster, best_iteration, n_threads
+
+    @classmethod
+    def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedXGBoost:
+        try:
+            import xgboost
+        except ImportError as error:
+            raise ModelFileError(f"{folder} holds a model of XGBoost: pip install xgboost-cpu (or xgboost).") from error
+
+        check_digest(folder / "model.ubj", content["sha256"])
+        with reading(folder, xgboost.core.XGBoostError):
+            booster = xgboost.Booster({"nthread": options.n_threads}, model_file=folder / "model.ubj")
+        return cls(encoder, output, booster, booster.num_boosted_rounds(), options.n_threads)
+
+    def predict(self, table: Table) -> Floats:
+        rows = xgboost_rows(self.encoder.transform(table), self.encoder, self._n_threads)
+        found = self.booster.predict(rows, iteration_range=(0, self.best_iteration)).astype(np.float64)
+        if not self.output.n_classes:
+            return self.output.from_values(found)
+        return np.column_stack([1 - found, found]) if found.ndim == 1 else found / found.sum(axis=1, keepdims=True)
+
+    def save(self, folder: Path) -> None:
+        self.booster[: self.best_iteration].save_model(folder / "model.ubj")
+        self._save(folder, {"sha256": digest(folder / "model.ubj")})
+
+
+def xgboost_rows(
+    encoded: Encoded, encoder: Encoder, n_threads: int, target: Any = None, weight: Any = None, max_bin: int = 0
+) -> Any:
+    """Return encoded rows as XGBoost reads them; those to be trained on in at most `max_bin` bins a column."""
+    import xgboost
+
+    types = np.full(encoded.shape[1], "q")
+    types[encoder.n_numbers : encoder.n_numbers + len(encoder.cardinalities)] = "c"
+    options: dict[str, Any] = {"feature_types": types.tolist(), "enable_categorical": True, "nthread": n_threads}
+    if max_bin:
+        return xgboost.QuantileDMatrix(float32(encoded), target, weight=weight, max_bin=max_bin, **options)
+    return xgboost.DMatrix(float32(encoded), target, weight=weight, **options)

@@ -1,8 +1,8 @@
 """Many decision trees as plain arrays: cheap to write, checked when read, fast for one row.
 
 scikit-learn numbers the nodes of a tree depth first, so the left child of node i is node i + 1 and only the right one
-needs keeping. Features are float32, so a float32 threshold, rounded downwards, decides exactly as the float64 one:
-some 13 bytes a node remain of scikit-learn's 64, and values are kept for leaves alone.
+needs keeping. Features are float32, so a float32 threshold, rounded downwards, decides exactly as the float64 one.
+Files hold some 4 bytes a node of scikit-learn's 64, and of the values those of leaves.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse as sp
 
@@ -38,8 +39,8 @@ class TreeArrays:
     sizes: NDArray[np.int64]  # number of nodes of each tree, int64
     right: NDArray[np.int32]  # right child of each node, counted from the root of its tree, int32; 0 for a leaf
     feature: NDArray[np.int32]  # feature that each node asks for, int32; -1 for a leaf
-    threshold: NDArray[np.float32]  # float32; a row goes left where its feature is at most this
-    missing_left: NDArray[np.bool_]  # whether a row goes left where its feature is missing
+    threshold: NDArray[np.float32]  # float32; a row goes left where its feature is at most this; 0 for a leaf
+    missing_left: NDArray[np.bool_]  # whether a row goes left where its feature is missing; False for a leaf
     values: Floats  # float64, shape (leaves, k): mean target or shares of the k classes, in the order of the leaves
 
     @classmethod
@@ -59,8 +60,8 @@ class TreeArrays:
             sizes=sizes,
             right=np.where(leaf, 0, nodes["right_child"]).astype(np.int32),
             feature=np.where(leaf, -1, nodes["feature"]).astype(np.int32),
-            threshold=threshold,
-            missing_left=nodes["missing_go_to_left"].astype(bool),
+            threshold=np.where(leaf, np.float32(0), threshold),
+            missing_left=nodes["missing_go_to_left"].astype(bool) & ~leaf,
             values=np.ascontiguousarray(values[leaf]),
         )
 
@@ -69,18 +70,10 @@ class TreeArrays:
         """Read what `write` wrote and check it, so that no descent can leave its tree or go round in it."""
         kept = read_arrays(path)
         with reading(path):
-            if "shares" in kept:
-                kept["values"] = _unpack_values(kept)
-        dtypes = {"sizes": "i8", "right": "i4", "feature": "i4", "threshold": "f4", "missing_left": "?", "values": "f8"}
-        with reading(path):
-            trees = cls(**{name: kept[name].astype(dtype, casting="safe") for name, dtype in dtypes.items()})
+            trees = cls(**_unpack(kept))
             inner, own = trees.feature >= 0, _own(trees.sizes)
             sound = (
-                trees.sizes.ndim == 1
-                and bool((trees.sizes > 0).all())
-                and trees.right.shape == trees.feature.shape == trees.threshold.shape == own.shape
-                and trees.missing_left.shape == own.shape
-                and bool((trees.feature < n_features).all())
+                bool((trees.feature < n_features).all())
                 and bool((trees.right > own + 1)[inner].all())
                 and bool((trees.right < np.repeat(trees.sizes, trees.sizes))[inner].all())
                 and trees.values.shape == (int((~inner).sum()), trees.values.shape[1])
@@ -103,15 +96,17 @@ class TreeArrays:
         )
 
     def write(self, path: Path) -> None:
-        """Write the arrays; of values that are mostly 0, as of pure leaves of many classes, the others alone."""
-        arrays = dict(vars(self))
-        present = self.values != 0
-        if (
-            self.values.ndim == 2 and int(present.sum()) * 2 < self.values.size
-        ):  # a class and a share take up to 12 bytes, a value 8
-            del arrays["values"]
-            arrays |= _pack_values(self.values, present)
-        write_arrays(path, arrays)
+        """Write the arrays without what follows from others, in the smallest types that hold them."""
+        inner = self.feature >= 0
+        arrays: dict[str, NDArray[Any]] = {
+            "sizes": self.sizes,
+            "inner": np.packbits(inner),
+            "right": _small(self.right[inner]),
+            "feature": _small(self.feature[inner]),
+            "threshold": self.threshold[inner],
+            "missing_left": np.packbits(self.missing_left[inner]),
+        }
+        write_arrays(path, arrays | _pack_values(self.values))
 
     def compiled(self, i: int, n_features: int, with_values: bool = False) -> Any:
         """Rebuild scikit-learn's tree: what its descent reads, without statistics."""
@@ -211,26 +206,64 @@ class ForestPredictor:
         return total / len(self._compiled)
 
 
-def _pack_values(values: Floats, present: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
-    """Return the shares that are not 0, their classes, and how many each leaf has."""
-    k = values.shape[1]
-    small = np.uint16 if k < 2**16 else np.int32
-    return {
-        "shares": values[present],
-        "share_classes": np.nonzero(present)[1].astype(small),
-        "share_counts": present.sum(axis=1).astype(small),
-        "n_values": np.array([k]),
-    }
+def _small(counts: NDArray[Any]) -> NDArray[Any]:
+    """Return whole numbers from 0 in one, two or four bytes each."""
+    largest = int(counts.max(initial=0))
+    return counts.astype(np.uint8 if largest < 2**8 else np.uint16 if largest < 2**16 else np.int32)
 
 
-def _unpack_values(kept: dict[str, NDArray[Any]]) -> Floats:
-    """Return what `_pack_values` packed; ValueError or IndexError where the arrays do not go together."""
-    counts, classes, shares = (kept.pop(name) for name in ("share_counts", "share_classes", "shares"))
-    values = np.zeros((len(counts), int(kept.pop("n_values")[0])))
-    leaves = np.repeat(np.arange(len(counts)), counts)
-    if not len(leaves) == len(classes) == len(shares) or (classes.astype(np.int64) < 0).any():
+def _pack_values(values: Floats) -> dict[str, NDArray[Any]]:
+    """Return values without those that are 0 where these are most, and each distinct number once where that is less.
+
+    Shares are quotients of small numbers of rows, so that many leaves have few distinct ones.
+    """
+    arrays = {"n_values": np.array([values.shape[1]])}
+    present = values != 0
+    if int(present.sum()) * 2 < values.size:
+        arrays |= {"classes": _small(np.nonzero(present)[1]), "counts": _small(present.sum(axis=1))}
+        values = values[present]
+    places, distinct = pd.factorize(values.ravel(), use_na_sentinel=False)
+    if 4 * len(distinct) < values.size:
+        return arrays | {"distinct": distinct, "places": _small(places)}
+    return arrays | {"values": values.ravel()}
+
+
+def _unpack(kept: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the arrays that `TreeArrays.write` packed; ValueError, TypeError or LookupError where they do not fit."""
+    sizes = kept["sizes"].astype(np.int64, casting="safe")
+    n_nodes = int(sizes.sum())
+    if sizes.ndim != 1 or not (sizes > 0).all() or len(kept["inner"]) != -(-n_nodes // 8):
+        raise ValueError("the sizes of the trees are not those of their nodes")
+    inner = np.unpackbits(kept["inner"], count=n_nodes).astype(bool)
+    n_inner = int(inner.sum())
+    missing = np.unpackbits(kept["missing_left"], count=n_inner).astype(bool)
+    unpacked = {"sizes": sizes}
+    for name, array, dtype, leaf in (
+        ("right", kept["right"], np.int32, 0),
+        ("feature", kept["feature"], np.int32, -1),
+        ("threshold", kept["threshold"], np.float32, 0.0),
+        ("missing_left", missing, np.bool_, False),
+    ):
+        if array.shape != (n_inner,):
+            raise ValueError(f"{name} is of {array.shape} and not of {n_inner} nodes")
+        unpacked[name] = np.full(n_nodes, leaf, dtype=dtype)
+        unpacked[name][inner] = array.astype(dtype, casting="safe")
+    return unpacked | {"values": _unpack_values(kept, n_nodes - n_inner)}
+
+
+def _unpack_values(kept: dict[str, NDArray[Any]], n_leaves: int) -> Floats:
+    """Return what `_pack_values` packed, shape (leaves, k)."""
+    numbers = kept["values"] if "values" in kept else kept["distinct"][kept["places"]]
+    numbers, k = numbers.astype(np.float64, casting="safe"), int(kept["n_values"][0])
+    if "classes" not in kept:
+        return numbers.reshape(n_leaves, k)
+    counts, classes = kept["counts"], kept["classes"]
+    if len(counts) != n_leaves or not int(counts.sum()) == len(classes) == len(numbers):
         raise ValueError("shares and classes of leaves do not go together")
-    values[leaves, classes] = shares
+    if len(classes) and int(classes.min()) < 0:
+        raise ValueError("a class below 0")
+    values = np.zeros((n_leaves, k))
+    values[np.repeat(np.arange(n_leaves), counts), classes] = numbers
     return values
 
 

@@ -1,0 +1,115 @@
+"""XGBoost as one trial of a search: does it lower the test loss of the ensemble?
+
+Claim: docs/decisions.md. One fit of nine trials: XGBoost by default and the first eight of the portfolio. Ensembles are
+then selected from eight of them on the same validation predictions: "without" lacks XGBoost, as the default families
+do; "with" lacks the last trial of the portfolio, which XGBoost displaces. "all" has the nine.
+Hardware: any; one worker. At most 1,000 rows to learn from, three folds. Repeats: tables that no comparison with
+other systems uses (`RESERVED`), four with classes (log loss) and three with numbers (RMSE).
+Commands:
+    python -m benchmarks.engine.xgboost_search run [TABLE ...]
+    python -m benchmarks.engine.xgboost_search table
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import log_loss
+from sklearn.model_selection import train_test_split
+
+from benchmarks.data import RESERVED, TABLES
+from benchmarks.result_table import ResultTable
+
+NAMES = (
+    *("compas_two_year", "wind_dublin", "us_colleges", "botswana_contraception"),
+    *("head_injury", "sacramento_homes", "new_thyroid"),
+)
+if RESERVED.intersection(NAMES):
+    raise SystemExit("tables of the benchmarks must not be learned from")
+TRAIN_ROWS, TEST_ROWS, TRIALS, POLICY, SEED = 1_000, 3_000, 9, "cv3", 0
+SETTINGS = {"train_rows": TRAIN_ROWS, "test_rows": TEST_ROWS, "trials": TRIALS, "policy": POLICY, "seed": SEED}
+RESULTS = ResultTable(Path(__file__).with_name("xgboost_search.jsonl"), ("table",), SETTINGS)
+ARMS = ("without", "with", "all")
+
+
+def plan() -> list[tuple[Any, ...]]:
+    """Return the runs behind the decision."""
+    return [(name,) for name in NAMES]
+
+
+def measure(name: str) -> dict[str, Any]:
+    """Fit once and select the three ensembles; their losses on rows of no fold."""
+    from windvane import AutoClassifier, AutoRegressor
+    from windvane.models import DEFAULT
+
+    row: Any = pd.read_csv(TABLES / "index.csv").set_index("name").loc[name]
+    frame = pd.read_parquet(TABLES / row["file"])
+    X, y = frame.drop(columns=[row["target"]]), frame[row["target"]]
+    classify = row["task"] != "regression"
+    X, X_test, y, y_test = train_test_split(
+        X, y, train_size=min(TRAIN_ROWS, len(y) * 2 // 3), random_state=SEED, stratify=y if classify else None
+    )
+    X_test, y_test = X_test.iloc[:TEST_ROWS], y_test.iloc[:TEST_ROWS]
+    estimator = AutoClassifier if classify else AutoRegressor
+    model = estimator(
+        "3h", n_trials=TRIALS, policy=POLICY, families=[*DEFAULT, "xgboost"], n_jobs=1, random_state=SEED, verbose=0
+    ).fit(X, y)
+    extra = [trial.number for trial in model.trials_ if trial.family == "xgboost"]
+    assert len(extra) == 1 and len(model.trials_) == TRIALS
+    found: dict[str, Any] = {"table": name, "train": len(y)}
+    for arm, left_out in zip(ARMS, (extra, [TRIALS - 1], []), strict=True):
+        predictor = model._select_without((), left_out)
+        assert predictor is not None
+        raw = predictor.predict_raw(predictor.table(X_test))
+        if classify:
+            loss = log_loss(y_test, raw, labels=predictor.classes)
+        else:
+            loss = float(np.sqrt(np.mean((raw - y_test.to_numpy(dtype=float)) ** 2)))
+        weight = sum(member.weight for member in predictor.ensemble.members if member.number in extra)
+        found |= {f"{arm}.loss": loss, f"{arm}.validation": predictor.ensemble.loss, f"{arm}.weight": float(weight)}
+    return found
+
+
+def run(names: Sequence[str]) -> None:
+    """Measure what has not been measured yet."""
+    for (name,) in plan():
+        if name in names and RESULTS.find(name) is None:
+            RESULTS.put(measure(name))
+            print(name, flush=True)
+
+
+def table() -> None:
+    """Print the test loss with XGBoost relative to that without it, and its weight in the ensemble."""
+    print("| table | with / without | all / without | weight |")
+    print("|---|---|---|---|")
+    ratios = []
+    for row in RESULTS.rows():
+        ratio = [row[f"{arm}.loss"] / row["without.loss"] for arm in ARMS[1:]]
+        ratios.append(ratio)
+        cells = " | ".join(f"{value:.4f}" for value in ratio)
+        print(f"| {row['table'].replace('_', '-')} | {cells} | {row['with.weight']:.2f} |")
+    logs = np.log(ratios)
+    means, errors = logs.mean(axis=0), logs.std(axis=0, ddof=1) / np.sqrt(len(logs))
+    print(f"| geometric mean | {' | '.join(f'{value:.4f}' for value in np.exp(means))} | |")
+    print(f"\nStandard errors of the mean logarithm: {', '.join(f'{error:.4f}' for error in errors)}.")
+    lower, higher = ((logs < 0).sum(axis=0), (logs > 0).sum(axis=0))
+    print(f"Lower in {lower[0]} and {lower[1]}, higher in {higher[0]} and {higher[1]} of {len(logs)} tables.")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run").add_argument("names", nargs="*", default=NAMES)
+    commands.add_parser("table")
+    args = parser.parse_args(words)
+    run(args.names) if args.command == "run" else table()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Gradient boosting with XGBoost, which is installed on request: ``pip install 'windvane[xgboost]'``.
+
+A model is trained in segments, as with LightGBM: each begins with a booster read from the trees before it and with
+separate seeds, because no file holds the state of XGBoost's random streams. A model that is continued from a
+checkpoint is then bit for bit the model that was never interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from windvane.data.task import Task
+from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base_model import BaseModel
+from windvane.models.boosting.boosting_family import LOG_LINKS, WIDE, BoostingFamily, with_log_link
+from windvane.models.targets.target_scaler import TargetScaler
+from windvane.runtime.columns.encoder import Encoded, Encoder
+from windvane.runtime.columns.table import Table
+from windvane.runtime.models.boosters import FittedXGBoost, xgboost_rows
+from windvane.runtime.models.fitted import FittedModel
+from windvane.runtime.serialization import check_digest, digest, reading
+
+_STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_PATIENCE = 50  # as for LightGBM
+_OBJECTIVES = {
+    "binary": ("binary:logistic", "logloss"),
+    "multiclass": ("multi:softprob", "mlogloss"),
+    "regression": ("reg:squarederror", "rmse"),
+    "poisson": ("count:poisson", "rmse"),
+    "tweedie": ("reg:tweedie", "rmse"),
+    "quantile": ("reg:quantileerror", "quantile"),
+}
+
+
+class XGBoost(BoostingFamily):
+    """Boosted trees, by depth or by leaf; categories and missing values are native."""
+
+    name = kind = "xgboost"
+    package: ClassVar[str] = "xgboost"
+    steps = _STEPS
+
+    def supports(self, task: Task, table: Table) -> bool:
+        """Everything but sparse parts, whose zeros XGBoost takes for missing values."""
+        return table.sparse is None
+
+    def search_space(self, task: Task) -> dict[str, Param]:
+        """Ranges like LightGBM's; the default is tuned in "Better by default", arXiv 2407.04491, table XGB-TD."""
+        from optuna.distributions import CategoricalDistribution as Choice
+        from optuna.distributions import FloatDistribution as Float
+        from optuna.distributions import IntDistribution as Int
+
+        classify = task.is_classification
+        objective = {"objective": Param(Choice(["regression", *LOG_LINKS]), "regression")} if task.log_link else {}
+        return {
+            "learning_rate": Param(Float(5e-3, 0.2, log=True), 0.08 if classify else 0.05),
+            "grow_policy": Param(Choice(["depthwise", "lossguide"]), "depthwise"),
+            "max_depth": Param(Int(3, 10), 6 if classify else 9),
+            "min_child_weight": Param(Float(1e-6, 10.0, log=True), 5e-6 if classify else 2.0),
+            "subsample": Param(Float(0.5, 1.0), 0.65 if classify else 0.7),
+            "colsample_bylevel": Param(Float(0.3, 1.0), 0.9 if classify else 1.0),
+            "reg_alpha": Param(Float(1e-4, 5.0, log=True), 1e-4),
+            "reg_lambda": Param(Float(1e-4, 5.0, log=True), 1e-4),
+            "max_cat_to_onehot": Param(Int(4, 100, log=True), 4),
+            "features": Param(Choice(["raw", "generated"]), "raw"),
+            **objective,
+        }
+
+    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> XGBoostModel:
+        return XGBoostModel(encoder, target_scaler, context)
+
+
+class XGBoostModel(BaseModel):
+    """One booster being trained."""
+
+    kind = "xgboost"
+    patience = _PATIENCE
+    max_iterations = _STEPS[-1]
+
+    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
+        super().__init__(encoder, target_scaler, context)
+        self.booster: Any = None
+        self._live = False  # whether the booster can be updated: it was not read from a file
+
+    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
+        """Bin the rows to learn from, and take those to be evaluated on."""
+        config, self.target_scaler = with_log_link(config, self.target_scaler)
+        self._parameters = _parameters(config, self.context)
+        target, threads = self.target_scaler.transform(train.target), self.context.threads
+        max_bin = self._parameters["max_bin"]
+        self._train = xgboost_rows(features, self.encoder, threads, target, train.weight, max_bin)
+        target, known = self.target_scaler.transform(validation.target), self.encoder.transform(validation.table)
+        self._valid = xgboost_rows(known, self.encoder, threads, target, validation.weight)
+
+    def _train_iterations(self, goal: int, deadline: float) -> None:
+        if not self._live or self.iterations in _STEPS:
+            self._begin_segment()
+        self.booster.update(self._train, self.iterations)
+        found = self.booster.eval_set([(self._valid, "validation")], self.iterations)
+        self.early_stopping.update(float(found.rpartition(":")[2]))
+        self._after_evaluation()
+
+    def _begin_segment(self) -> None:
+        """Make a booster of the trees so far with new seeds."""
+        import xgboost as xgb
+
+        parameters = self._parameters | {"seed": _seed(self.context.seed, self.iterations)}
+        booster = xgb.Booster(parameters, [self._train, self._valid])
+        if self.booster is not None:
+            booster.load_model(self.booster.save_raw("ubj"))
+            booster.set_param(parameters)  # reading forgets them
+        self.booster, self._live = booster, True
+
+    def fitted(self) -> FittedModel:
+        """Return the trees up to the best iteration."""
+        if self.booster is None:
+            raise RuntimeError("the model is not trained yet")
+        return FittedXGBoost(self.encoder, self.output(), self.booster, self.best_iteration, self.context.threads)
+
+    def _save_training(self, folder: Path) -> Mapping[str, Any]:
+        """Write all trees to ``training.ubj`` where some came after the best iteration."""
+        sha256 = None
+        if self.best_iteration < self.iterations:
+            self.booster.save_model(folder / "training.ubj")
+            sha256 = digest(folder / "training.ubj")
+        return {"sha256": sha256}
+
+    def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
+        import xgboost as xgb
+
+        self.booster = fitted.booster
+        if state["sha256"] is not None:
+            check_digest(folder / "training.ubj", state["sha256"])
+            with reading(folder, xgb.core.XGBoostError):
+                self.booster = xgb.Booster(model_file=folder / "training.ubj")
+
+
+def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
+    task = context.task
+    name = "quantile" if task.quantile is not None else str(config.get("objective", task.kind))
+    objective, metric = _OBJECTIVES[name]
+    return {
+        **{name: value for name, value in config.items() if name != "features"},
+        "objective": objective,
+        "eval_metric": metric,
+        **({"num_class": task.n_classes} if task.kind == "multiclass" else {}),
+        **({} if task.quantile is None else {"quantile_alpha": task.quantile}),
+        "max_leaves": 0,
+        "tree_method": "hist",
+        "max_bin": 64 if task.n_columns > WIDE else 256,
+        "seed_per_iteration": True,  # the random stream is one for all models of a process
+        "nthread": context.threads,
+        "verbosity": 0,
+    }
+
+
+def _seed(seed: int, start: int) -> int:
+    """Return the seed of the segment that begins after so many rounds."""
+    return int(np.random.SeedSequence([seed, start]).generate_state(1)[0] >> 1)  # XGBoost's integers are signed
