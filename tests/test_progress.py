@@ -107,10 +107,13 @@ def test_closed_stream_does_not_end_the_search() -> None:
     ("seconds", "text"),
     [
         (0.0, "0 s"),
+        (0.4, "0 s"),
         (59.4, "59 s"),
         (59.7, "1 min 00 s"),
+        (61, "1 min 01 s"),
         (723.0, "12 min 03 s"),
         (3600, "1 h 00 min"),
+        (7260, "2 h 01 min"),
         (7530, "2 h 05 min"),
     ],
 )

@@ -22,7 +22,7 @@ The layout; each imports only from what stands above it::
     version.py    the version, in one place
     settings.py   frozen run-wide choices, passed whole
     stop_signals.py  Ctrl-C and SIGTERM as a request to stop
-    pages/        self-contained HTML pages from escaped elements, charts as SVG
+    pages/        self-contained HTML pages from escaped elements, charts as SVG, texts for a terminal
     torch_utils.py  helpers for torch networks: wrappers, devices
     data/         any table -> typed columns; images; files, targets, folds
     evaluation/   scores, intervals, calibration, curves and importance of predictions

@@ -31,7 +31,14 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Integral
 
-from windvane.runtime.errors import DiskError, InputError, MissingColumnsError, ModelFileError, WindvaneError
+from windvane.runtime.errors import (
+    DiskError,
+    InputError,
+    MissingColumnsError,
+    ModelFileError,
+    WindvaneError,
+    some_of,
+)
 
 __all__ = [
     "DiskError",
@@ -48,6 +55,7 @@ __all__ = [
     "WindvaneError",
     "WorkerError",
     "check_integer",
+    "some_of",
     "unknown_name_error",
 ]
 
@@ -95,8 +103,7 @@ def unknown_name_error(argument: str, given: object, allowed: Iterable[str]) -> 
     names = list(allowed)
     nearest = get_close_matches(str(given), names, n=1, cutoff=0.4)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return InputError(f"{argument}={given!r} is not known.{hint} Allowed: {', '.join(names[:MOST_NAMES])}{more}.")
+    return InputError(f"{argument}={given!r} is not known.{hint} Allowed: {some_of(names, MOST_NAMES)}.")
 
 
 def check_usable(argument: str, given: object, usable: bool, allowed: str) -> None:
@@ -141,5 +148,5 @@ def check_number(
 
 def check_integer(argument: str, given: object, least: int = 1) -> None:
     """Raise InputError unless the value is an integer of at least `least`."""
-    if not isinstance(given, Integral) or isinstance(given, bool) or given < least:
-        raise InputError(f"{argument}={given!r} is not usable. Allowed: a whole number of at least {least}.")
+    usable = isinstance(given, Integral) and not isinstance(given, bool) and int(given) >= least
+    check_usable(argument, given, usable, f"a whole number of at least {least}")

@@ -235,12 +235,19 @@ def open_predictor(
     )
 
 
+@contextlib.contextmanager
+def _understanding() -> Iterator[None]:
+    """Turn what a manifest with wrong content raises into a `ModelFileError`."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
+        raise ModelFileError(f"The manifest is damaged: {error!r}") from error
+
+
 def read_targets(manifest: Mapping[str, Any]) -> Targets | None:
     """Return the targets of a manifest; None where there is one."""
-    try:
+    with _understanding():
         return Targets.from_json(manifest.get("targets"))
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise ModelFileError(f"The manifest is damaged: {error!r}") from error
 
 
 def open_reader(manifest: Mapping[str, Any], root: Path) -> ImageReader | None:
@@ -249,10 +256,8 @@ def open_reader(manifest: Mapping[str, Any], root: Path) -> ImageReader | None:
         return None
     from windvane.vision.image_reader import ImageReader
 
-    try:
+    with _understanding():
         return ImageReader.from_json(manifest["images"], root / FEATURES)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"The manifest is damaged: {error!r}") from error
 
 
 def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:
@@ -270,9 +275,9 @@ def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:
 
 def _read_task(manifest: Mapping[str, Any]) -> tuple[Task, NDArray[Any] | None]:
     """Return the task of a manifest and the labels of its classes; ModelFileError where they do not go together."""
-    try:
+    targets = read_targets(manifest)
+    with _understanding():
         task, classes = Task(**manifest["task"]), classes_from_json(manifest["classes"])
-        targets = read_targets(manifest)
         n_classes = 0 if classes is None else len(classes)
         counts = (task.n_rows, task.n_columns, task.n_classes, task.n_targets)
         kind = "regression" if classes is None else "binary" if n_classes == 2 else "multiclass"
@@ -283,8 +288,6 @@ def _read_task(manifest: Mapping[str, Any]) -> tuple[Task, NDArray[Any] | None]:
         if not sound or task.kind != kind or (manifest["estimator"] == "AutoRegressor") != (kind == "regression"):
             raise ValueError(f"{task} with {n_classes} classes of {manifest['estimator']!r}")
         return task, classes
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
-        raise ModelFileError(f"The manifest is damaged: {error!r}") from error
 
 
 def to_bytes(manifest: Mapping[str, Any], predictor: Predictor) -> bytes:

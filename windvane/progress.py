@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.score_text import score_text
 from windvane.pages.notebook import NotebookOutput, is_notebook
+from windvane.pages.texts import counted
 from windvane.search.search import SearchListener
 from windvane.search.trial import Trial
 from windvane.settings import format_duration
@@ -67,13 +68,13 @@ class Progress(SearchListener):
         """Print that the search begins; the budget (None: no limit) counts from here."""
         self._begun, self._budget, self._metric = self._clock(), budget_seconds, metric
         budget = "no time limit" if budget_seconds is None else format_duration(max(0.0, budget_seconds))
-        self._print(f"windvane: {budget}, {n_workers} worker{'s' * (n_workers != 1)}")
+        self._print(f"windvane: {budget}, {counted(n_workers, 'worker')}")
 
     def resume(self, trials: Sequence[Trial]) -> None:
         """Print the best of earlier trials of the run, which later ones are compared with."""
         self._best = min((trial for trial in trials if trial.usable), key=lambda trial: trial.loss, default=None)
         if self._best is not None:
-            self._print(f"windvane: {len(trials)} trial{'s' * (len(trials) != 1)} so far, {self._quality()}")
+            self._print(f"windvane: {counted(len(trials), 'trial')} so far, {self._quality()}")
 
     def note(self, text: str) -> None:
         """Print a line on how the data were read."""
@@ -132,8 +133,8 @@ class Progress(SearchListener):
         return display
 
     def _counts(self) -> str:
-        n_trials, n_failed = len(self._usable), sum(not usable for usable in self._usable.values())
-        return f"{n_trials} trial{'s' * (n_trials != 1)}" + f" ({n_failed} failed)" * bool(n_failed)
+        n_failed = sum(not usable for usable in self._usable.values())
+        return counted(len(self._usable), "trial") + f" ({n_failed} failed)" * bool(n_failed)
 
     def _quality(self) -> str:
         best, metric = self._best, self._metric

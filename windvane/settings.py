@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import psutil
 
-from windvane.errors import InputError, check_integer, unknown_name_error
+from windvane.errors import InputError, check_choice, check_integer
 
 VALIDATIONS = {"holdout": 1, "cv3": 3, "cv5": 5, "cv10": 10}
 POLICIES = ("auto", *(name + suffix for suffix in ("", "-halving") for name in VALIDATIONS))
@@ -67,8 +67,7 @@ class Settings:
     @classmethod
     def check(cls, choices: Choices) -> Settings:
         """Check what the user chose."""
-        if choices.policy not in POLICIES:
-            raise unknown_name_error("policy", choices.policy, POLICIES)
+        check_choice("policy", choices.policy, POLICIES)
         n_trials = choices.n_trials
         return cls(
             time_budget=parse_seconds(choices.time_budget),

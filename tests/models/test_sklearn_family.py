@@ -92,6 +92,13 @@ def test_an_estimator_that_takes_no_weights_learns_from_repeated_rows() -> None:
     assert model.predict(case.test.table)[:, 0].min() == 1.0
 
 
+def test_a_training_set_of_one_class_with_weights_is_predicted_with_certainty() -> None:
+    case = make_case("binary")
+    train = replace(case.train, target=np.ones_like(case.train.target), weight=np.full(len(case.train.target), 2.0))
+    found = trained(FAMILIES["kernel"], replace(case, train=train)).predict(case.test.table)
+    np.testing.assert_array_equal(found[:, 1], 1.0)
+
+
 def test_classes_with_few_rows_are_left_out() -> None:
     case = make_case("multiclass")
     target = case.train.target.copy()

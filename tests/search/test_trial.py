@@ -47,7 +47,7 @@ def test_a_trial_without_its_results() -> None:
     waiting = Trial(3, "toy", {"rate": 0.5}, "sampler", seed=11, n_rows=500, iteration_fraction=0.25)
     done = replace(waiting, status="done", loss=0.5, checkpoint="checkpoint_0000", best_iterations=(1, 2), ended=9.0)
     assert done.without_results() == waiting
-    failed = done.without_results("failed", "broken")
+    failed = replace(done.without_results(), status="failed", error="broken")
     assert (failed.status, failed.error, failed.loss, failed.checkpoint) == ("failed", "broken", math.inf, None)
     assert Trial.from_json(failed.to_json()).without_results() == waiting
 

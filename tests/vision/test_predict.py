@@ -35,10 +35,10 @@ def test_probabilities_are_those_of_the_network_in_use(model: TrainedModel) -> N
 
 def test_the_score_is_that_of_scikit_learn(model: TrainedModel) -> None:
     images, device = noise(300), DeviceContext(torch.device("cpu"), bfloat16=False)
-    score = evaluate(model.network, InMemoryLoader(images, model.recipe, device), model.recipe, device)
+    loss, accuracy = evaluate(model.network, InMemoryLoader(images, model.recipe, device), model.recipe, device)
     found = predict_proba(model, images)
-    assert score.accuracy == pytest.approx((found.argmax(axis=1) == images.labels).mean())
-    assert score.loss == pytest.approx(log_loss(images.labels, found), abs=1e-5)
+    assert accuracy == pytest.approx((found.argmax(axis=1) == images.labels).mean())
+    assert loss == pytest.approx(log_loss(images.labels, found), abs=1e-5)
 
 
 def test_tables_of_predictions(model: TrainedModel) -> None:

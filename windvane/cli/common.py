@@ -19,18 +19,16 @@ if TYPE_CHECKING:
     from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
 
 # Renamed commands and options of image runs that people may still type.
-RENAMED = {
-    "transfer": "finetune",
-    "--rate": "--learning-rate",
-    "--batch": "--batch-size",
-    "--size": "--image-size",
-}
+RENAMED = {"transfer": "finetune", "--rate": "--learning-rate", "--batch": "--batch-size", "--size": "--image-size"}
 
 TRACEBACK = "--traceback"  # shows where an error comes from; any command takes it
 JSON = "--json"
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, wherever typer has click
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or a saved model.")]
+Duration = Annotated[str, typer.Option(help="For how long: seconds, or as in 60s, 10m.")]
+Task = Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")]
+Ignore = Annotated[list[str] | None, typer.Option(help="Column that is not learned from; may be repeated.")]
 Time = Annotated[str, typer.Option(help="How long to search: seconds, or as in 60s, 10m, 1h30m.")]
 Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; by default a GPU if there is one.")]
 Types = Annotated[
@@ -42,8 +40,7 @@ DateFormats = Annotated[
     typer.Option("--date-format", metavar="COLUMN=FORMAT", help="Format of dates, as in day=%d.%m.%Y; repeatable."),
 ]
 Target = Annotated[
-    list[str] | None,
-    typer.Option(help="Column of the data that was learned, repeated for several; not for images."),
+    list[str] | None, typer.Option(help="Column of the data that was learned, repeated for several; not for images.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no remarks; warnings and errors stay.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, also for an error.")]
@@ -138,6 +135,14 @@ def print_json(record: Mapping[str, Any]) -> None:
     typer.echo(json.dumps(_to_json(record), indent=2, ensure_ascii=False, allow_nan=False))
 
 
+def print_path(what: str, path: Path, as_json: bool) -> None:
+    """Print the path of what was written."""
+    if as_json:
+        print_json({what: path})
+    else:
+        typer.echo(path)
+
+
 def _to_json(value: Any) -> Any:
     from windvane.evaluation.evaluation import plain_value
 
@@ -178,15 +183,20 @@ def _exit_on_sigterm() -> Iterator[None]:
 
 def read_labelled(
     model: AutoClassifier | AutoRegressor | AutoImageClassifier,
-    data: Path,
+    data: Path | None,
     target: list[str] | None,
     weight: str | None = None,
 ) -> tuple[Any, Any, Any]:
-    """Read rows with their target and weights as `evaluate` takes them; of images the source is all there is."""
+    """Read rows with their target and weights as `evaluate` takes them; of images the source is all there is.
+
+    Three times None without data.
+    """
     from windvane import AutoImageClassifier
     from windvane.data.files import read_frame
     from windvane.errors import InputError
 
+    if data is None:
+        return None, None, None
     if isinstance(model, AutoImageClassifier):
         if target or weight is not None:
             raise InputError("--target and --weight are for tables; images have their labels with them.")
@@ -203,7 +213,7 @@ def take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.
     """Take columns (option -> name, None where it was not given) out of a table: the rest, and option -> column."""
     given = {option: name for option, name in named.items() if name is not None}
     for option, name in given.items():
-        _check_column(option, name, frame)
+        check_column(option, name, frame)
     return frame.drop(columns=list(given.values())), {option: frame[name] for option, name in given.items()}
 
 
@@ -212,13 +222,14 @@ def take_target(frame: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, An
     from windvane.errors import InputError
 
     for name in names:
-        _check_column("--target", name, frame)
+        check_column("--target", name, frame)
         if names.count(name) > 1:
             raise InputError(f"--target={name!r} is there twice.")
     return frame.drop(columns=names), frame[names[0]] if len(names) == 1 else frame[names]
 
 
-def _check_column(option: str, name: str, frame: pd.DataFrame) -> None:
+def check_column(option: str, name: str, frame: pd.DataFrame) -> None:
+    """Raise InputError if the column that an option names is not there."""
     from windvane.errors import unknown_name_error
 
     if name not in frame.columns:
@@ -234,8 +245,6 @@ def parse_time(time: str) -> float:
 
 def holds_network(run: Path) -> bool:
     """Whether a run is that of a network; torch is loaded for these alone."""
-    import json
-
     try:
         return bool(json.loads((run / "manifest.json").read_text(encoding="utf-8"))["kind"] == "image_model")
     except (OSError, ValueError, LookupError, TypeError):

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli.common import AsJson, DateFormats, Quiet, Types, print_json, read_pairs, report_errors, take_columns
+from windvane.cli.common import (
+    AsJson,
+    DateFormats,
+    Ignore,
+    Quiet,
+    Task,
+    Types,
+    print_json,
+    read_pairs,
+    report_errors,
+    take_columns,
+)
 
 
 def describe(
@@ -16,9 +27,9 @@ def describe(
     ],
     *,
     target: Annotated[str | None, typer.Option(help="Column to learn; may be absent.")] = None,
-    task: Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")] = None,
+    task: Task = None,
     test: Annotated[Path | None, typer.Option(help="Other rows that are compared with these.")] = None,
-    ignore: Annotated[list[str] | None, typer.Option(help="Column that is not learned from; may be repeated.")] = None,
+    ignore: Ignore = None,
     id_column: Annotated[list[str] | None, typer.Option("--id", help="Column that names a row.")] = None,
     types: Types = None,
     date_formats: DateFormats = None,

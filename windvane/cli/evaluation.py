@@ -10,6 +10,7 @@ import typer
 
 from windvane.cli.common import (
     AsJson,
+    Duration,
     Quiet,
     Run,
     Target,
@@ -77,7 +78,7 @@ def importance(
         bool, typer.Option("--drop", help="Train again without each column, instead of shuffling it.")
     ] = False,
     repeats: Annotated[int, typer.Option(help="Shuffles of each column.")] = 5,
-    time: Annotated[str, typer.Option(help="For how long: seconds, or as in 60s, 10m.")] = "1m",
+    time: Duration = "1m",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -140,7 +141,7 @@ def threshold(
         if reset or value is not None:
             model.set_threshold(value)
         elif given:
-            X, y, _ = (None, None, None) if data is None else read_labelled(model, data, target)
+            X, y, _ = read_labelled(model, data, target)
             costs = None if cost is None else _parse_costs(cost, model.classes_.tolist())
             model.tune_threshold(metric, precision=precision, recall=recall, costs=costs, X=X, y=y)
         if given:
@@ -172,7 +173,7 @@ def calibrate(
         from windvane.automl import keep_decision
 
         model = _load_classifier(run, "calibrate", quiet)
-        X, y, _ = (None, None, None) if data is None else read_labelled(model, data, target)
+        X, y, _ = read_labelled(model, data, target)
         found = model.calibrate(method, X=X, y=y)
         keep_decision(model, run)
         if as_json:

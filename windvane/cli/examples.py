@@ -36,10 +36,7 @@ EXAMPLES: Mapping[str, Examples] = {
         ("Continue after an interruption", "windvane train flowers/ --out run --resume"),
     ),
     "finetune": (
-        (
-            "Start from weights that are installed",
-            "windvane finetune flowers/ --weights efficientnet_lite0 --out run",
-        ),
+        ("Start from weights that are installed", "windvane finetune flowers/ --weights efficientnet_lite0 --out run"),
         (
             "Weights of timm, within five minutes",
             "windvane finetune flowers/ --weights timm/resnet18 --out run --time 5m",
@@ -58,10 +55,7 @@ EXAMPLES: Mapping[str, Examples] = {
     ),
     "leaderboard": (
         ("Every trial, the best first", "windvane leaderboard run"),
-        (
-            "Scored on rows that chose nothing",
-            "windvane leaderboard run --test test.csv --target churn",
-        ),
+        ("Scored on rows that chose nothing", "windvane leaderboard run --test test.csv --target churn"),
         ("For a program", "windvane leaderboard run --json"),
     ),
     "evaluate": (
@@ -82,10 +76,7 @@ EXAMPLES: Mapping[str, Examples] = {
     "calibrate": (
         ("By the method that is best in cross-validation", "windvane calibrate run"),
         ("By one method", "windvane calibrate run --method isotonic"),
-        (
-            "On rows of your own",
-            "windvane calibrate run --data calibration.csv --target churn",
-        ),
+        ("On rows of your own", "windvane calibrate run --data calibration.csv --target churn"),
     ),
     "importance": (
         ("How much the score needs each column", "windvane importance run test.csv --target churn"),
@@ -127,15 +118,9 @@ EXAMPLES: Mapping[str, Examples] = {
         ("For other machines too, with a token", "windvane serve run --host 0.0.0.0 --token correct-horse"),
     ),
     "inspect": (
-        (
-            "One network on a folder of images",
-            "windvane inspect resnet18=weights.safetensors photos/",
-        ),
+        ("One network on a folder of images", "windvane inspect resnet18=weights.safetensors photos/"),
         ("Two networks", "windvane inspect run_a run_b photos/ --out compare.html"),
-        (
-            "Some layers, with intervals",
-            "windvane inspect run photos/ --layers residual --repeats 5",
-        ),
+        ("Some layers, with intervals", "windvane inspect run photos/ --layers residual --repeats 5"),
     ),
     "portfolio collect": (
         ("Overnight, on a folder of tables", "windvane portfolio collect tables/ --out cells.jsonl"),

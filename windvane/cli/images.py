@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from windvane.cli.common import AsJson, Device, Quiet, print_error, print_json, report_errors
+from windvane.cli.common import AsJson, Device, Quiet, parse_time, print_error, print_json, print_path, report_errors
 
 if TYPE_CHECKING:
     from windvane.data.images import ImageSplits
@@ -56,7 +56,7 @@ def train(
     with report_errors(as_json=as_json), _interruptible(as_json):
         from windvane import vision
         from windvane.data.images import read_images
-        from windvane.settings import parse_seconds
+        from windvane.errors import InputError
 
         data = read_images(images)
         if recipe is not None:
@@ -67,7 +67,7 @@ def train(
                 data,
                 image_size=image_size,
                 epochs=epochs,
-                time_budget=None if time is None else parse_seconds(time, "--time"),
+                time_budget=None if time is None else parse_time(time),
                 batch_size=batch_size,
                 learning_rate=learning_rate,
                 horizontal_flip=flip,
@@ -94,7 +94,9 @@ def train(
             "track_fisher": track_fisher,
         }
         chosen = replace(chosen, **{k: v for k, v in asked.items() if v is not None})  # type: ignore[arg-type]
-        trained = vision.train(chosen, data, out=_require(out), resume=resume, device=device, quiet=quiet)
+        if out is None:
+            raise InputError("--out is missing: the directory of the run.")
+        trained = vision.train(chosen, data, out=out, resume=resume, device=device, quiet=quiet)
         _print_result(trained, data, as_json)
 
 
@@ -119,9 +121,8 @@ def finetune(
     with report_errors(as_json=as_json), _interruptible(as_json):
         from windvane import vision
         from windvane.data.images import read_images
-        from windvane.settings import parse_seconds
 
-        budget = vision.default_time_budget(device) if time is None else parse_seconds(time, "--time")
+        budget = vision.default_time_budget(device) if time is None else parse_time(time)
         chosen = weights[0]
         if len(weights) > 1:
             selection = vision.select_run(weights)
@@ -161,11 +162,7 @@ def inspect(
             raise InputError(f"{1 + len(second)} networks were named. Allowed: one or two, then a folder of images.")
         chosen = tuple(layers) if layers else "*"
         settings = InspectionSettings(n_images, chosen, batch_size or "auto", repeats, device, not untrained, seed)
-        page = write_inspection_page([model, *second], folder, out, settings)
-        if as_json:
-            print_json({"page": page})
-        else:
-            typer.echo(page)
+        print_path("page", write_inspection_page([model, *second], folder, out, settings), as_json)
 
 
 def let_threads_sleep() -> None:
@@ -210,11 +207,3 @@ def _recipe_of(out: Path | None) -> Recipe | None:
     if out is None or not (out / CHECKPOINT).exists():
         return None
     return recipe_from_json(load_checkpoint(out / CHECKPOINT, with_tensors=False)["identity"]["recipe"])
-
-
-def _require(out: Path | None) -> Path:
-    from windvane.errors import InputError
-
-    if out is None:
-        raise InputError("--out is missing: the directory of the run.")
-    return out

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli.common import AsJson, Quiet, print_json, report_errors
+from windvane.cli.common import AsJson, Quiet, parse_time, print_json, report_errors
 from windvane.cli.examples import examples_text
 
 app = typer.Typer(no_args_is_help=True, help="Learn which configurations to evaluate first, from tables of your own.")
@@ -32,9 +32,9 @@ def collect_results(
         from windvane.metalearning.candidates import GUESSES
         from windvane.metalearning.collect import CollectSettings, collect
         from windvane.metalearning.learn import find_tables
-        from windvane.settings import parse_seconds, resolve_jobs
+        from windvane.settings import resolve_jobs
 
-        until = monotonic() + parse_seconds(time, "--time")
+        until = monotonic() + parse_time(time)
         sources = find_tables(tables, target, max_rows)
         settings = CollectSettings(cache=_predictions_folder(out))
         added = collect(sources, GUESSES, settings, out, workers=resolve_jobs(jobs), deadline=until, quiet=quiet)

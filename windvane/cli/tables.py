@@ -11,15 +11,20 @@ from windvane.cli.common import (
     AsJson,
     DateFormats,
     Device,
+    Duration,
+    Ignore,
     Quiet,
     Run,
     Target,
+    Task,
     Time,
     Types,
+    check_column,
     holds_network,
     open_model,
     parse_time,
     print_json,
+    print_path,
     read_labelled,
     read_pairs,
     report_errors,
@@ -38,9 +43,8 @@ if TYPE_CHECKING:
 LEADERBOARD_ROWS = 10  # printed after a search
 TASKS = ("classification", "regression")
 FORMATS = ("folder", "onnx", "optuna")  # of `export`
-WIDTH = 80  # of a leaderboard in a terminal
-FAMILY = 2  # the column of it that may be cut
-MIN_FAMILY, MAX_TITLE = 6, 12
+FAMILY = 2  # the column of a leaderboard that may be cut
+MIN_FAMILY, MAX_TITLE = 6, 12  # characters
 
 
 def fit(
@@ -58,7 +62,7 @@ def fit(
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory of the run; a run of the same data and settings is resumed.")],
     time: Time = "10m",
-    task: Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")] = None,
+    task: Task = None,
     metric: Annotated[str, typer.Option(help="What to optimise, as in roc_auc, log_loss, rmse.")] = "auto",
     policy: Annotated[str, typer.Option(help="How to validate, as in holdout, cv5, cv5-halving.")] = "auto",
     families: Annotated[str | None, typer.Option(help="Families of models, as in lightgbm,catboost.")] = None,
@@ -87,8 +91,7 @@ def fit(
         str | None, typer.Option(help="Steps of --time-column, as in 1,7: earlier values of the target as columns.")
     ] = None,
     lag_of: Annotated[
-        list[str] | None,
-        typer.Option(help="Column that --lags are of, instead of the target; repeatable."),
+        list[str] | None, typer.Option(help="Column that --lags are of, instead of the target; repeatable.")
     ] = None,
     lag_by: Annotated[
         list[str] | None, typer.Option(help="Column whose values tell series apart, as shops; repeatable.")
@@ -99,7 +102,7 @@ def fit(
         str | None, typer.Option(help="Of images: pretrained networks, as in efficientnet_lite0,timm/resnet18.")
     ] = None,
     positive: Annotated[str | None, typer.Option(help="Of two classes the one that f1, recall ... are about.")] = None,
-    ignore: Annotated[list[str] | None, typer.Option(help="Column that is not learned from; may be repeated.")] = None,
+    ignore: Ignore = None,
     id_column: Annotated[
         list[str] | None, typer.Option("--id", help="Column that names a row: written beside its prediction.")
     ] = None,
@@ -118,6 +121,7 @@ def fit(
     like identifiers and say nothing about other rows.
     """
     with report_errors(as_json=as_json):
+        family_names = None if families is None else [name.strip() for name in families.split(",")]
         if not target:
             from windvane import AutoImageClassifier
 
@@ -128,7 +132,7 @@ def fit(
                 n_jobs=jobs,
                 memory_limit=memory,
                 policy=policy,
-                families=None if families is None else [name.strip() for name in families.split(",")],
+                families=family_names,
                 portfolio=portfolio,
                 n_trials=n_trials,
                 run_dir=out,
@@ -154,7 +158,7 @@ def fit(
 
         from windvane import AutoClassifier, AutoRegressor
         from windvane.data.files import read_frame
-        from windvane.errors import InputError, unknown_name_error
+        from windvane.errors import InputError
 
         in_time = {"gap": gap, "embargo": embargo, "max_train_size": max_train_size, "test_size": test_size}
         split = _time_split(time_column, in_time, lags)
@@ -162,8 +166,8 @@ def fit(
         table = read_frame(train)
         X, y = take_target(table, target)
         X, columns = take_columns(X, named)
-        if time_column is not None and time_column not in X.columns:
-            raise unknown_name_error("--time-column", time_column, map(str, X.columns))
+        if time_column is not None:
+            check_column("--time-column", time_column, X)
         X_test: pd.DataFrame | None = None
         y_test: Any = None
         if test is not None:  # what is a text in training stays one
@@ -179,7 +183,7 @@ def fit(
             n_jobs=jobs,
             memory_limit=memory,
             policy=policy,
-            families=None if families is None else [name.strip() for name in families.split(",")],
+            families=family_names,
             portfolio=portfolio,
             run_dir=out,
             n_trials=n_trials,
@@ -215,8 +219,7 @@ def predict(
         float | None, typer.Option(metavar="COVERAGE", help="Columns lower and upper that hold the target, as in 0.9.")
     ] = None,
     class_set: Annotated[
-        float | None,
-        typer.Option("--set", metavar="COVERAGE", help="A column of the classes, joined by |, as in 0.9."),
+        float | None, typer.Option("--set", metavar="COVERAGE", help="A column of the classes, joined by |, as in 0.9.")
     ] = None,
     device: Device = None,
     as_json: AsJson = False,
@@ -274,7 +277,7 @@ def predict(
                 predictor = model.predictor_
                 return predictor.probability_columns(frame) if proba else predictor.prediction_columns(frame)
             if proba and isinstance(model, AutoClassifier):
-                return pd.DataFrame(model.predict_proba(frame), columns=[str(label) for label in model.classes_])
+                return pd.DataFrame(model.predict_proba(frame), columns=model.predictor_.class_names)
             predicted = pd.DataFrame({"prediction": model.predict(frame)})
             if interval is not None and isinstance(model, AutoRegressor):
                 predicted["lower"], predicted["upper"] = model.predict_interval(frame, interval).T
@@ -304,7 +307,7 @@ def leaderboard(
     """
     with report_errors(as_json=as_json):
         model = open_model(run, quiet=quiet)
-        X_test, y_test, _ = (None, None, None) if test is None else read_labelled(model, test, target)
+        X_test, y_test, _ = read_labelled(model, test, target)
         board = model.leaderboard(X_test, y_test)
         if as_json:
             from windvane.evaluation.evaluation import records
@@ -321,7 +324,7 @@ def explain(
     label: Annotated[str | None, typer.Option(help="Class whose probability is explained.")] = None,
     out: Annotated[Path | None, typer.Option(help="CSV, Parquet or Feather file: a contribution a column.")] = None,
     background: Annotated[Path | None, typer.Option(help="Rows for not knowing a column; training by default.")] = None,
-    time: Annotated[str, typer.Option(help="For how long: seconds, or as in 60s, 10m.")] = "1m",
+    time: Duration = "1m",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -359,10 +362,9 @@ def export(
 ) -> None:
     """Write what works without windvane: a folder that predicts, an ONNX file, or the trials for Optuna."""
     with report_errors(as_json=as_json):
-        from windvane.errors import InputError, unknown_name_error
+        from windvane.errors import InputError, check_choice
 
-        if form not in FORMATS:
-            raise unknown_name_error("--format", form, FORMATS)
+        check_choice("--format", form, FORMATS)
         if holds_network(run):
             if form == "optuna":
                 raise InputError("--format=optuna is for searches, but RUN is one of a network.")
@@ -427,7 +429,7 @@ def report(
             raise InputError("--target is a column of --test, which was not given.")
         model = open_model(run, quiet=quiet)
         if isinstance(model, AutoImageClassifier):
-            _print_path("page", model.report(out, test), as_json)
+            print_path("page", model.report(out, test), as_json)
             return
         X = None if test is None else read_frame(test, model.predictor_.schema.text_columns)
         y: Any = None
@@ -438,14 +440,7 @@ def report(
                 f"windvane: without --target there is no score on {test}; the report compares its columns alone",
                 err=True,
             )
-        _print_path("page", model.report(out, X, y), as_json)
-
-
-def _print_path(what: str, path: Path, as_json: bool) -> None:
-    if as_json:
-        print_json({what: path})
-    else:
-        typer.echo(path)
+        print_path("page", model.report(out, X, y), as_json)
 
 
 def _write_predictions(frame: pd.DataFrame, out: Path, as_json: bool) -> None:
@@ -531,7 +526,7 @@ def _image_groups(images: Path, groups: str | None) -> Any:
 def _choose_task(task: str | None, target: Any, quiet: bool) -> str:
     """Take the task that was asked for, or guess it and say so."""
     from windvane.data.target import infer_task
-    from windvane.errors import InputError, unknown_name_error
+    from windvane.errors import InputError, check_choice
 
     if task is None and target.ndim == 2:
         found = {str(name): infer_task(target[name])[0] for name in target}
@@ -545,8 +540,8 @@ def _choose_task(task: str | None, target: Any, quiet: bool) -> str:
         task, reason = infer_task(target)
         if not quiet:
             typer.echo(f"windvane: {task}, as the target has {reason}; --task says otherwise", err=True)
-    elif task not in TASKS:
-        raise unknown_name_error("--task", task, TASKS)
+    else:
+        check_choice("--task", task, TASKS)
     return task
 
 
@@ -555,6 +550,7 @@ def _print_result(
 ) -> None:
     from windvane.evaluation.evaluation import records
     from windvane.evaluation.score_text import natural_score, score_text
+    from windvane.pages.texts import counted
 
     metric, ensemble = model.predictor_.metric, model.predictor_.ensemble
     if as_json:
@@ -567,10 +563,10 @@ def _print_result(
         print_json({**found, **page})
         return
     typer.echo(_as_text(model.leaderboard().head(LEADERBOARD_ROWS), metric))
-    n = len(ensemble.members)
+    trials = counted(len(ensemble.members), "trial")
     about = f" ({metric.name} of {model.positive_class_})" if metric.uses_positive else ""
     quality = score_text(metric, metric.score(ensemble.loss))
-    typer.echo(f"validation {quality} of the ensemble of {n} trial{'s' * (n != 1)}, which it selected")
+    typer.echo(f"validation {quality} of the ensemble of {trials}, which it selected")
     if hasattr(model, "test_score_"):
         typer.echo(
             f"test {score_text(metric, natural_score(metric, model.test_score_))} on rows that chose nothing{about}"
@@ -581,8 +577,9 @@ def _print_result(
 
 
 def _as_text(board: pd.DataFrame, metric: Metric) -> str:
-    """Write a leaderboard in at most `WIDTH` columns; long names of families are cut."""
+    """Write a leaderboard for a terminal; long names of families are cut."""
     from windvane.evaluation.score_text import metric_name, natural_score, score_number
+    from windvane.pages.texts import align_columns
 
     title = metric_name(metric)[:MAX_TITLE]
     tests = ["test"] if "test_score" in board else []
@@ -602,19 +599,5 @@ def _as_text(board: pd.DataFrame, metric: Metric) -> str:
         ]
         for rank, row in board.iterrows()
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = WIDTH - (sum(widths) - widths[FAMILY]) - 2 * (len(widths) - 1)
-    widths[FAMILY] = max(MIN_FAMILY, min(widths[FAMILY], left))
-    texts = (FAMILY, len(widths) - 2, len(widths) - 1)
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if i in texts else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(map(_cut, row, widths), widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+    status = len(rows[0]) - 2
+    return "\n".join(align_columns(rows, (FAMILY, status, status + 1), FAMILY, MIN_FAMILY))

@@ -21,6 +21,7 @@ from torch import Tensor, distributed, nn
 
 from windvane.curvature.autograd import (
     Mode,
+    at_least_float32,
     check_full_precision,
     grad,
     perturbed,
@@ -218,12 +219,8 @@ class FisherPenalty:
             labels, n = self._sampler(rows, targets), len(rows)
             first = grad(negative_log_likelihood(rows, labels, self.output), parameters, differentiable=True)
             # Divided after the gradient of the sum: the gradients of a mean may vanish in half precision.
-            squared_norm = torch.stack([(_at_least_float32(g) / n).square().sum() for g in first]).sum()
+            squared_norm = torch.stack([(at_least_float32(g) / n).square().sum() for g in first]).sum()
             return grad(squared_norm, parameters, constant=True), squared_norm.item(), n
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _next_radius(radius: float, change: float) -> float:

@@ -106,10 +106,10 @@ def hessian_trace(
     named = trainable_parameters(model)
     parameters: Vector = list(named.values())
     product = _hessian_product(model, loss, parameters, mode)
-    draw = _RandomVectors(parameters, random_state)
+    generator = torch.Generator(parameters[0].device).manual_seed(random_state)
     rounds: list[list[float]] = []  # (probes, parameters)
     for _ in range(probes):
-        vector = draw.signs() if distribution == "rademacher" else draw.normal()
+        vector = _random_vector(parameters, distribution, generator)
         rounds.append([_dot([v], [h]) for v, h in zip(vector, product(vector), strict=True)])
     traces = [math.fsum(values) for values in rounds]
     trace = math.fsum(traces) / probes
@@ -165,7 +165,7 @@ def top_eigenvalue(
             raise unknown_name_error("layer", layer, sum_by_layer(dict.fromkeys(trainable_parameters(model), 0.0)))
     parameters: Vector = list(named.values())
     product = _hessian_product(model, loss, parameters, mode)
-    start = _RandomVectors(parameters, random_state).normal()
+    start = _random_vector(parameters, "gaussian", torch.Generator(parameters[0].device).manual_seed(random_state))
     if mode == "double_backward":
         return _lanczos(product, start, iterations)
     # Finite-difference products are not exactly linear: Lanczos' method fails on them, power iteration does not.
@@ -255,18 +255,8 @@ def _dot(a: Vector, b: Vector) -> float:
     return math.fsum(torch.stack([torch.sum(x.detach() * y.detach()) for x, y in zip(a, b, strict=True)]).tolist())
 
 
-class _RandomVectors:
-    """Random vectors in the shape of the parameters, from their own generator."""
-
-    def __init__(self, parameters: Vector, random_state: int) -> None:
-        self.parameters = parameters
-        self.generator = torch.Generator(parameters[0].device).manual_seed(random_state)
-
-    def normal(self) -> Vector:
-        return [torch.randn(p.shape, generator=self.generator, device=p.device, dtype=p.dtype) for p in self.parameters]
-
-    def signs(self) -> Vector:
-        return [
-            2.0 * torch.randint(2, p.shape, generator=self.generator, device=p.device).to(p.dtype) - 1
-            for p in self.parameters
-        ]
+def _random_vector(parameters: Vector, distribution: Distribution, generator: torch.Generator) -> Vector:
+    """Draw a vector in the shape of the parameters."""
+    if distribution == "gaussian":
+        return [torch.randn(p.shape, generator=generator, device=p.device, dtype=p.dtype) for p in parameters]
+    return [2.0 * torch.randint(2, p.shape, generator=generator, device=p.device).to(p.dtype) - 1 for p in parameters]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from windvane.curvature.autograd import at_least_float32
 from windvane.errors import InputError, check_integer, unknown_name_error
 
 Output = Literal["softmax", "sigmoid", "gaussian"]
@@ -40,7 +41,7 @@ def flatten_logits(logits: object, output: Output) -> Tensor:
             "torch.no_grad() and not detached."
         )
     rows = logits.unsqueeze(1) if logits.ndim == 1 else logits.flatten(0, -2)  # (n, k)
-    return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+    return at_least_float32(rows)
 
 
 def negative_log_likelihood(rows: Tensor, labels: Tensor, output: Output) -> Tensor:

@@ -40,7 +40,7 @@ def plot_trace(runs: Mapping[str, Sequence[FisherRecord]] | Sequence[FisherRecor
     named = runs if isinstance(runs, Mapping) else {"": runs}
     if not named:
         raise InputError("runs is empty. Allowed: at least one run.")
-    figure, axes = _axes("Fisher trace", "step", "Tr(F)")
+    figure, axes = _axes("Fisher trace", "Tr(F)")
     for index, (name, records) in enumerate(named.items()):
         _trace_line(axes, _checked(records), index, name)
     _log_steps(axes, [record.step for records in named.values() for record in records])
@@ -74,7 +74,7 @@ def plot_layers(records: Sequence[FisherRecord]) -> Any:
     low, top = float(np.nanmin(values)), float(np.nanmax(values))
     floor = max(low, top * 1e-6)
     norm = LogNorm(floor, top) if top > 0 else None
-    figure, axes = _axes("Fisher trace by layer", "step", "", height=1.6 + 0.24 * len(layers))
+    figure, axes = _axes("Fisher trace by layer", "", height=1.6 + 0.24 * len(layers))
     picture = axes.pcolormesh(range(len(records) + 1), range(len(layers) + 1), values, norm=norm, cmap="cividis")
     axes.set_yticks([row + 0.5 for row in range(len(layers))], layers)
     ticks = range(0, len(records), max(1, math.ceil(len(records) / MAX_TICKS)))
@@ -102,7 +102,7 @@ def plot_hessian(records: Sequence[FisherRecord], hessians: Mapping[int, Hessian
     """
     if not hessians:
         raise InputError("hessians is empty. Allowed: at least one measurement.")
-    figure, axes = _axes("Fisher and Hessian trace", "step", "trace")
+    figure, axes = _axes("Fisher and Hessian trace", "trace")
     _trace_line(axes, _checked(records), 0, "Tr(F)")
     shown = [(step, hessian) for step, hessian in sorted(hessians.items()) if hessian.trace > 0]
     axes.errorbar(
@@ -147,7 +147,7 @@ def plot_memorization(records: Sequence[Memorization]) -> Any:
         for index, group in enumerate(("clean", "noisy")):
             values = [getattr(getattr(record, group), quantity) for record in records]
             _line(axes, steps, values, index, f"{group} labels")
-        _style_axes(axes, title, "step", "norm" if quantity == "gradient_norm" else "accuracy")
+        _style_axes(axes, title, "norm" if quantity == "gradient_norm" else "accuracy")
         _log_steps(axes, steps)
         if quantity == "gradient_norm":
             _log_values(axes, [getattr(one, quantity) for record in records for one in (record.clean, record.noisy)])
@@ -180,17 +180,17 @@ def _checked(records: Sequence[FisherRecord]) -> Sequence[FisherRecord]:
     return records
 
 
-def _axes(title: str, x_label: str, y_label: str, height: float = 3.8) -> tuple[Any, Any]:
+def _axes(title: str, y_label: str, height: float = 3.8) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, height), layout="constrained")
     axes = figure.subplots()
-    _style_axes(axes, title, x_label, y_label)
+    _style_axes(axes, title, y_label)
     return figure, axes
 
 
-def _style_axes(axes: Any, title: str, x_label: str, y_label: str) -> None:
-    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+def _style_axes(axes: Any, title: str, y_label: str) -> None:
+    axes.set(title=title, xlabel="step", ylabel=y_label)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, color="0.9")
     axes.set_axisbelow(True)

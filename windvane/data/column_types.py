@@ -12,9 +12,10 @@ import pandas as pd
 from windvane.data.date_formats import find_date_format
 from windvane.data.files import Frame
 from windvane.data.number_columns import number_forms
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, check_choice, unknown_name_error
+from windvane.pages.texts import counted
 from windvane.runtime.columns.column import Column
-from windvane.runtime.columns.column_values import distinct_texts, kind_of, to_numbers
+from windvane.runtime.columns.column_values import distinct_texts, kind_of, plain_numbers, to_numbers
 from windvane.runtime.columns.dates import PARTS, date_parts, order_of, to_dates, to_seconds
 from windvane.runtime.columns.number_texts import Evidence, NumberForm
 from windvane.runtime.columns.schema import Schema, is_unnamed, listed, name_text, plain_columns, to_block
@@ -56,7 +57,7 @@ def recognise(values: pd.Series, habit: Habit = Habit()) -> Column:
     """Infer one column of any type; the habit decides where its own values do not."""
     name, kind = str(values.name), kind_of(values)
     if kind == "number":
-        return recognise_numbers([name], to_numbers(values)[:, None])[0]
+        return _number(values)
     if kind == "date":
         return _date(values, None)
     if kind == "duration":
@@ -64,7 +65,7 @@ def recognise(values: pd.Series, habit: Habit = Habit()) -> Column:
         return dataclasses.replace(seconds, kind="duration") if seconds.kind == "number" else seconds
     if kind == "text" and _begins_with_numbers(values) and habit.decimal != ",":
         try:
-            return recognise_numbers([name], to_numbers(values)[:, None])[0]
+            return _number(values)
         except InputError:
             pass  # a text stands further down
     codes, texts = distinct_texts(values, frozenset([""])) if kind == "category" else distinct_texts(values)
@@ -73,12 +74,12 @@ def recognise(values: pd.Series, habit: Habit = Habit()) -> Column:
         return _dropped(name, len(values), missing)
     if kind != "category":
         evidence = number_forms(values) if habit.decimal == "," else Evidence((), False)
-        if not np.isnan(_numbers(texts)).any() and not evidence.doubtful:
+        if not np.isnan(plain_numbers(texts)).any() and not evidence.doubtful:
             return Column(name, "number", n_missing=missing)
         evidence = evidence if evidence.forms else number_forms(values)
         if evidence.forms:
             likely = next((form for form in evidence.forms if form.decimal == habit.decimal), evidence.forms[0])
-            return _written_number(values, str(likely), evidence.doubtful)
+            return _number(values, str(likely), evidence.doubtful)
         form, doubtful = find_date_format(texts, habit.order or ("day/month" if habit.decimal == "," else None))
         if form is not None:
             return dataclasses.replace(_date(values, form), doubtful=doubtful)
@@ -92,15 +93,10 @@ def _dropped(name: str, n_rows: int, missing: int) -> Column:
     return Column(name, "dropped", n_missing=missing, reason="no value" if missing == n_rows else "constant")
 
 
-def _numbers(texts: list[str]) -> Floats:  # (len(texts),)
-    """Read texts as plain numbers, NaN where one is not."""
-    return pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce").to_numpy(dtype=np.float64)
-
-
 def _begins_with_numbers(values: pd.Series) -> bool:
     """Whether the first values spare a look at all distinct ones, of which numbers have many."""
     texts = distinct_texts(values.iloc[:SAMPLE])[1]
-    return len(texts) > 0 and not np.isnan(_numbers(texts)).any()
+    return len(texts) > 0 and not np.isnan(plain_numbers(texts)).any()
 
 
 def _ordered(values: pd.Series, texts: list[str]) -> tuple[str, ...]:
@@ -108,23 +104,22 @@ def _ordered(values: pd.Series, texts: list[str]) -> tuple[str, ...]:
     if isinstance(values.dtype, pd.CategoricalDtype) and values.cat.ordered:
         _, declared = distinct_texts(pd.Series(values.cat.categories), frozenset([""]))
         return tuple(text for text in declared if text in set(texts))
-    numbers = _numbers(texts)
+    numbers = plain_numbers(texts)
     if np.isnan(numbers).any():
         return tuple(sorted(texts))
     return tuple(text for _, text in sorted(zip(numbers.tolist(), texts, strict=True)))
 
 
-def _written_number(values: pd.Series, form: str, doubtful: bool) -> Column:
-    """Describe a column of numbers that are written in a form."""
+def _number(values: pd.Series, form: str | None = None, doubtful: bool = False) -> Column:
+    """Describe a column of numbers; texts are written in a form, or as in Python."""
     column = recognise_numbers([str(values.name)], to_numbers(values, form)[:, None])[0]
     return dataclasses.replace(column, number_format=form, doubtful=doubtful) if column.kind == "number" else column
 
 
 def _date(values: pd.Series, form: str | None) -> Column:
     """Describe a column of dates, leaving out the parts that do not vary."""
-    timezone = str(zone) if (zone := getattr(values.dtype, "tz", None)) is not None else None
-    if form is not None and "%z" in form:
-        timezone = "UTC"
+    zone = "UTC" if form is not None and "%z" in form else getattr(values.dtype, "tz", None)
+    timezone = None if zone is None else str(zone)
     dates = to_dates(values, form, timezone)
     present = dates[~np.isnat(dates)]
     name, missing = str(values.name), len(dates) - len(present)
@@ -154,22 +149,19 @@ def infer_schema(
     unnamed = is_unnamed(frame)
     names = [f"x{i}" if unnamed else name_text(name) for i, name in enumerate(frame.columns)]
     plain = plain_columns(frame)
-    columns: list[Column | None] = [None] * len(names)
-    found = recognise_numbers([names[i] for i in plain], to_block(frame, plain)) if len(plain) else []
-    for i, column in zip(plain, found, strict=True):
-        columns[i] = column
-    given = _check_types(names, column_types or {}, date_formats or {})
-    for name, kind in given.items():
-        values = frame.iloc[:, names.index(name)].rename(name)
-        columns[names.index(name)] = _read_as(values, kind, (date_formats or {}).get(name))
-    learned = [column or recognise(frame.iloc[:, i].rename(names[i])) for i, column in enumerate(columns)]
-    habit = _habit(learned, frame.attrs.get("decimal"))
-    for i, column in enumerate(learned):
-        as_python = (
-            column.kind == "number" and column.number_format is None and columns[i] is None and habit.decimal == ","
-        )
-        if (column.doubtful or as_python) and names[i] not in given:
-            learned[i] = recognise(frame.iloc[:, i].rename(names[i]), habit)
+    numbers = recognise_numbers([names[i] for i in plain], to_block(frame, plain)) if len(plain) else []
+    found = dict(zip(plain.tolist(), numbers, strict=True))  # by position
+    for name, kind in _check_types(names, column_types or {}, date_formats or {}).items():
+        i = names.index(name)
+        found[i] = _read_as(frame.iloc[:, i].rename(name), kind, (date_formats or {}).get(name))
+    others = {i: frame.iloc[:, i].rename(names[i]) for i in range(len(names)) if i not in found}
+    found |= {i: recognise(values) for i, values in others.items()}
+    habit = _habit(list(found.values()), frame.attrs.get("decimal"))
+    for i, values in others.items():
+        as_python = found[i].kind == "number" and found[i].number_format is None and habit.decimal == ","
+        if found[i].doubtful or as_python:
+            found[i] = recognise(values, habit)
+    learned = [found[i] for i in range(len(names))]
     if all(column.kind == "dropped" for column in learned):
         raise InputError(
             f"X has no column to learn from: each of the {len(learned)} is constant or has no value "
@@ -189,8 +181,7 @@ def _check_types(
             if str(name) not in names:
                 raise unknown_name_error(argument, name, names)
     for name, kind in column_types.items():
-        if kind not in READABLE_KINDS:
-            raise unknown_name_error(f"column_types[{name!r}]", kind, READABLE_KINDS)
+        check_choice(f"column_types[{name!r}]", kind, READABLE_KINDS)
         if kind != "date" and name in date_formats:
             raise InputError(f"column_types[{name!r}]={kind!r}, but date_formats has a format for it.")
     return {str(name): "date" for name in date_formats} | {str(name): kind for name, kind in column_types.items()}
@@ -202,11 +193,11 @@ def _read_as(values: pd.Series, kind: str, date_format: str | None) -> Column:
     try:
         if kind == "number":
             forms = number_forms(values).forms if kind_of(values) == "text" else ()
-            return _written_number(values, str(forms[0]), False) if forms else _plain_number(values)
+            return _number(values, str(forms[0]) if forms else None)
         if kind == "date":
-            found = values if date_format is None and kind_of(values) == "text" else None
-            form = date_format if found is None else _guess_date_format(found)
-            return _date(values, form)
+            if date_format is None and kind_of(values) == "text":
+                date_format = _guess_date_format(values)
+            return _date(values, date_format)
     except InputError as error:
         said = str(error).replace(" as in training", "")
         raise InputError(f"{name!r} cannot be read as a {kind}: {said}") from error
@@ -216,10 +207,6 @@ def _read_as(values: pd.Series, kind: str, date_format: str | None) -> Column:
     if kind == "text":
         return Column(name, "text", n_missing=missing, n_unique=len(texts))
     return Column(name, "category", missing, len(texts), vocabulary=_ordered(values, texts))
-
-
-def _plain_number(values: pd.Series) -> Column:
-    return recognise_numbers([str(values.name)], to_numbers(values)[:, None])[0]
 
 
 def _guess_date_format(values: pd.Series) -> str:
@@ -275,7 +262,7 @@ def doubts(schema: Schema) -> tuple[str, ...]:
 
 
 def _columns(names: Sequence[str]) -> str:
-    return f"{len(names)} columns are" if len(names) > 1 else "1 column is"
+    return f"{counted(len(names), 'column')} {'are' if len(names) > 1 else 'is'}"
 
 
 def leave_out(schema: Schema, reasons: Mapping[str, str]) -> Schema:
@@ -293,13 +280,10 @@ def leave_out(schema: Schema, reasons: Mapping[str, str]) -> Schema:
 
 def dropped_notes(schema: Schema) -> tuple[str, ...]:
     """Say which columns were left out, and why."""
-    notes = []
-    for reason in dict.fromkeys(column.reason for column in schema.columns if column.kind == "dropped"):
-        names = [column.name for column in schema.columns if column.reason == reason]
-        if names:
-            plural = "s" if len(names) > 1 else ""
-            notes.append(f"{len(names)} column{plural} left out ({reason}): {listed(names)}.")
-    return tuple(notes)
+    return tuple(
+        f"{counted(len(names), 'column')} left out ({reason}): {listed(names)}."
+        for reason, names in schema.dropped_columns.items()
+    )
 
 
 def describe_columns(schema: Schema) -> pd.DataFrame:

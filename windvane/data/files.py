@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from sklearn.utils.validation import check_array
 
 from windvane.data.arff import parse_arff
 from windvane.data.number_columns import number_forms
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, check_choice
 from windvane.runtime.columns.schema import is_one_row, of_array, with_text_names
 from windvane.runtime.delimited import (
     UNREADABLE,
@@ -30,6 +29,7 @@ from windvane.runtime.delimited import (
     read_bytes,
     refuse_duplicates,
 )
+from windvane.runtime.serialization import replace_file
 
 Frame = pd.DataFrame | sp.csr_matrix
 
@@ -65,8 +65,8 @@ def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.Da
             frame = _read_sheet(file, part)
         elif kind in (".db", ".sqlite"):
             frame = _read_database(file, part)
-        elif "js" in kind:
-            lines = not kind.startswith(".json") or kind.startswith(".jsonl")
+        elif "json" in kind:
+            lines = kind not in (".json", ".json.gz")
             frame = pd.read_json(file, lines=lines, orient="records", dtype=False, precise_float=True)
         else:
             frame = _read_delimited(file, texts)
@@ -113,8 +113,8 @@ def _read_sheet(file: Path, sheet: str | None) -> pd.DataFrame:
         raise InputError(f"{file} is a spreadsheet; pip install 'windvane[excel]' reads those.") from error
     try:
         names = load_workbook(str(file)).sheet_names
-        if sheet is not None and sheet not in names:
-            raise unknown_name_error("sheet", sheet, names)
+        if sheet is not None:
+            check_choice("sheet", sheet, names)
         return pd.read_excel(file, sheet_name=sheet or 0, engine="calamine")
     except CalamineError as error:
         raise ValueError(error) from error
@@ -128,8 +128,8 @@ def _read_database(file: Path, table: str | None) -> pd.DataFrame:
         if table is None and len(names) != 1:
             named = f" Allowed: one of them, as in {file}?{names[0]}." if names else ""
             raise InputError(f"{file} holds {len(names)} tables.{named}")
-        if table is not None and table not in names:
-            raise unknown_name_error("table", table, names)
+        if table is not None:
+            check_choice("table", table, names)
         quoted = (table or names[0]).replace('"', '""')
         return pd.read_sql_query(f'SELECT * FROM "{quoted}"', connection)
 
@@ -140,17 +140,13 @@ def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     kind = _suffix(file, WRITABLE)
     if not file.parent.is_dir():
         raise InputError(f"{file} cannot be written: the folder {file.parent} does not exist.")
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
+    with replace_file(file) as part:
         if kind == ".parquet":
             frame.to_parquet(part, index=False)
         elif kind == ".feather":
             frame.reset_index(drop=True).to_feather(part)
         else:
             frame.to_csv(part, index=False, compression="gzip" if kind == ".csv.gz" else None)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def to_frame(X: Any) -> Frame:
@@ -263,27 +259,24 @@ def _to_array(X: Any) -> NDArray[Any]:
 
 
 def _read_delimited(file: Path, texts: Iterable[str]) -> pd.DataFrame:
-    """Read CSV or TSV after a look at the beginning."""
+    """Read CSV or TSV after a look at the beginning.
+
+    In a file with decimal commas, numbers whose points part thousands become texts: 12.500 is no 12.5.
+    """
     found = DelimitedFile.find(file)
     frame = found.read(dtype=dict.fromkeys(texts, "str"))
-    return _with_parted_thousands(frame, found.delimiter, functools.partial(found.read, dtype="str"))
-
-
-def _with_parted_thousands(frame: pd.DataFrame, delimiter: str, read_texts: Callable[..., Any]) -> pd.DataFrame:
-    """In a file with decimal commas, make texts of the numbers whose points part thousands: 12.500 is no 12.5."""
     forms = [
         evidence.forms[0]
         for name in frame.columns[[pd.api.types.is_string_dtype(dtype) for dtype in frame.dtypes]]
         if (evidence := number_forms(frame[name].iloc[:_SNIFFED_NUMBERS].dropna())).forms and not evidence.doubtful
     ]
-    if delimiter == ";" or (forms and all(form.decimal == "," for form in forms)):
+    has_commas = bool(forms) and all(form.decimal == "," for form in forms)
+    if has_commas or found.delimiter == ";":
         frame.attrs["decimal"] = ","  # Excel writes semicolons where commas are decimal
-    if not forms or not all(form.decimal == "," for form in forms):
-        return frame
-    names = [name for name in frame.columns if frame[name].dtype.kind == "f"]
-    texts = read_texts(usecols=names) if names else frame[[]]
+    names = [name for name in frame.columns if frame[name].dtype.kind == "f"] if has_commas else []
+    as_texts = found.read(dtype="str", usecols=names) if names else frame[[]]
     for name in names:
-        evidence = number_forms(texts[name].dropna())
+        evidence = number_forms(as_texts[name].dropna())
         if evidence.doubtful and any(form.decimal == "," for form in evidence.forms):
-            frame[name] = texts[name]
+            frame[name] = as_texts[name]
     return frame

@@ -19,7 +19,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 
 from windvane.data.column_types import infer_schema
 from windvane.data.series.time_split import HOLDOUT, MAX_HOLDOUT_ROWS, TimeSplit, time_folds
-from windvane.errors import InputError
+from windvane.errors import InputError, some_of
 from windvane.runtime.columns.dates import to_dates, to_seconds
 from windvane.runtime.columns.table import Integers
 
@@ -50,7 +50,7 @@ def make_folds(
     n_folds: int,
     *,
     seed: int,
-    by: SplitOptions | None = None,
+    by: SplitOptions = SplitOptions(),
     classes: Sequence[Any] | None = None,
 ) -> tuple[list[Fold], tuple[str, ...]]:
     """Split the rows; returns at least one fold, and notes for the user.
@@ -63,7 +63,6 @@ def make_folds(
     set of that fold. A splitter has its own number of folds.
     InputError if there are too few rows, or if groups, time or splitter cannot be used or contradict each other.
     """
-    by = by or SplitOptions()
     n_rows = len(target)
     in_time = by.splitter if isinstance(by.splitter, TimeSplit) else TimeSplit()
     n_folds = in_time.n_splits or n_folds
@@ -76,11 +75,12 @@ def make_folds(
     groups = None if by.groups is None else _ranks("groups", by.groups, n_rows)[0]
     # Where a class must be added to a training set, the row of least rank is: the smallest group, the earliest time.
     rank = np.zeros(n_rows, dtype=np.int64) if groups is None else np.bincount(groups)[groups]
-    notes: list[str] = []
+    notes: tuple[str, ...] = ()
     if by.time is not None:
         rank, instants = _ranks("time", by.time, n_rows)
         folds = [Fold(train, validation) for train, validation in time_folds(rank, instants, n_folds, in_time)]
-        notes += [] if groups is None else _part_groups(folds, groups, seed)
+        if groups is not None:
+            folds, notes = _part_groups(folds, groups, seed)
     elif by.splitter is not None:
         folds = _own_folds(by.splitter, target, groups)
     else:
@@ -88,7 +88,7 @@ def make_folds(
         valids = _spread(strata, n_folds, seed) if groups is None else _spread_groups(strata, groups, n_folds, seed)
         folds = [Fold(np.flatnonzero(~validation), np.flatnonzero(validation)) for validation in valids]
     if target.dtype.kind not in "iu":
-        return folds, tuple(notes)
+        return folds, notes
     folds, more = _with_every_class(folds, target, rank, groups, classes, in_time=by.time is not None)
     return folds, (*notes, *more)
 
@@ -134,11 +134,10 @@ def grouped_folds(target: Integers, groups: Integers, n_folds: int, *, seed: int
 
     InputError if there are fewer groups than folds.
     """
-    n_groups = len(np.unique(groups))
-    if n_groups < n_folds:
-        raise InputError(f"groups has {n_groups} distinct value(s), but {n_folds} are needed.")
     _, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    order = np.random.default_rng(seed).permutation(n_groups)
+    if len(sizes) < n_folds:
+        raise InputError(f"groups has {len(sizes)} distinct value(s), but {n_folds} are needed.")
+    order = np.random.default_rng(seed).permutation(len(sizes))
     rows_of = np.split(np.argsort(codes, kind="stable"), np.cumsum(sizes)[:-1])
     counts = np.zeros((n_folds, int(target.max()) + 1), dtype=np.int64)  # rows of each class in each fold
     fold_of = np.empty(len(target), dtype=np.int64)
@@ -148,8 +147,7 @@ def grouped_folds(target: Integers, groups: Integers, n_folds: int, *, seed: int
         counts[fold] += classes
         fold_of[rows_of[group]] = fold
     folds = [Fold(np.flatnonzero(fold_of != i), np.flatnonzero(fold_of == i)) for i in range(n_folds)]
-    sizes_of_rows = sizes[codes]
-    return _with_every_class(folds, target, sizes_of_rows, codes, None)[0]
+    return _with_every_class(folds, target, sizes[codes], codes, None)[0]
 
 
 def _ranks(name: str, labels: Any, n_rows: int) -> tuple[Integers, pd.Index]:  # (n_rows,), (m,)
@@ -241,12 +239,12 @@ def _spread_groups(strata: Integers, groups: Integers, n_folds: int, seed: int) 
     return [np.isin(rows, validation) for validation in valids[:n_folds]]
 
 
-def _part_groups(folds: list[Fold], groups: Integers, seed: int) -> list[str]:
-    """Have each group on one side of the cuts of folds in time order, changing the folds; returns a note.
+def _part_groups(folds: list[Fold], groups: Integers, seed: int) -> tuple[list[Fold], tuple[str, ...]]:
+    """Have each group on one side of the cuts of folds in time order; returns a note on rows that are left out.
 
     Of the groups on both sides of a cut, the third with the largest share of rows after it is validated.
     """
-    n_left = 0
+    n_left, parted = 0, []
     for i, fold in enumerate(folds):
         before, after = (
             np.bincount(groups[rows], minlength=groups.max() + 1) for rows in (fold.train, fold.validation)
@@ -264,11 +262,13 @@ def _part_groups(folds: list[Fold], groups: Integers, seed: int) -> list[str]:
                 f"{len(both)} group(s) occur both before and after its cut. Allowed: one of them, or more groups."
             )
         n_left += len(fold.train) + len(fold.validation) - len(train) - len(validation)
-        folds[i] = Fold(train, validation)
+        parted.append(Fold(train, validation))
     if not n_left:
-        return []
+        return parted, ()
     n_rows = round(n_left / len(folds))
-    return [f"Groups occur before and after the cuts in time; {n_rows:,} rows of a fold are left out, to part them."]
+    return parted, (
+        f"Groups occur before and after the cuts in time; {n_rows:,} rows of a fold are left out, to part them.",
+    )
 
 
 def _own_folds(splitter: Any, target: NDArray[Any], groups: Integers | None) -> list[Fold]:
@@ -345,10 +345,9 @@ def _with_every_class(
                     f"{len(target)} rows of {int(there.sum())} classes are too few, or too unevenly spread."
                 )
         kept.append(fold)
-    names = ", ".join(str(code if classes is None else classes[code]) for code in rare[:MAX_NAMED])
-    more = f" and {len(rare) - MAX_NAMED} more" if len(rare) > MAX_NAMED else ""
+    names = some_of([str(code if classes is None else classes[code]) for code in rare], MAX_NAMED)
     what = "row" if groups is None else "group"
     return kept, (
         f"Some training sets would not contain every class; a {what} of each class missing there was moved from "
-        f"validation to training: {names}{more}.",
+        f"validation to training: {names}.",
     )

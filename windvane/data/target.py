@@ -15,7 +15,8 @@ from sklearn.utils.validation import check_array, column_or_1d
 from windvane.data.files import unmask
 from windvane.data.number_columns import number_forms
 from windvane.errors import InputError
-from windvane.runtime.columns.column_values import to_canonical_text, to_numbers
+from windvane.runtime.columns.column_values import plain_numbers, to_canonical_text, to_numbers
+from windvane.runtime.columns.number_texts import Evidence
 from windvane.runtime.columns.table import Floats, Integers
 
 TaskType = Literal["classification", "regression"]
@@ -110,24 +111,25 @@ def infer_task(target: pd.Series) -> tuple[TaskType, str]:
 
 def written_form(values: Any) -> str | None:
     """How numbers are written where they are texts that Python does not read, as in "1.234,5 €"; None otherwise."""
+    evidence = _written(values)[1]
+    return str(evidence.forms[0]) if evidence.forms else None
+
+
+def _written(values: Any) -> tuple[pd.Series, Evidence]:
+    """Return values as a column of objects, and how its numbers are written; no form where Python reads them."""
     column = pd.Series(np.asarray(values).ravel(), dtype=object)
     if types.infer_dtype(column, skipna=True) not in ("string", "mixed", "mixed-integer"):
-        return None
-    forms = number_forms(column).forms
-    return None if not forms or _are_plain(column) else str(forms[0])
-
-
-def _are_plain(column: pd.Series) -> bool:
-    return bool(pd.to_numeric(column.dropna(), errors="coerce").notna().all())
+        return column, Evidence((), False)
+    evidence = number_forms(column)
+    is_plain = bool(evidence.forms) and not np.isnan(plain_numbers(column.dropna())).any()
+    return column, Evidence((), False) if is_plain else evidence
 
 
 def written_numbers(values: Any, name: str) -> Floats | None:  # (n,)
     """Read numbers that are written as texts; None if they are not numbers, InputError where there are two readings."""
-    form = written_form(values)
-    if form is None:
+    column, evidence = _written(values)
+    if not evidence.forms:
         return None
-    column = pd.Series(np.asarray(values).ravel(), name=name, dtype=object)
-    evidence = number_forms(column)
     if evidence.doubtful:
         texts = [text for text in column if isinstance(text, str)]
         text = next(text for text in texts if len({one.read(text) for one in evidence.forms}) > 1)
@@ -136,7 +138,7 @@ def written_numbers(values: Any, name: str) -> Floats | None:  # (n,)
             f"{name} holds texts such as {text!r}, which may be {readings}, and no value decides: convert them to "
             "numbers before."
         )
-    return to_numbers(column, form)
+    return to_numbers(column.rename(name), str(evidence.forms[0]))
 
 
 def counted_rows(sample_weight: Any, n_rows: int) -> tuple[Floats | None, Integers | None]:
@@ -224,12 +226,12 @@ def _numbers(column: NDArray[Any]) -> Floats:  # (n,)
     written = written_numbers(column, "y")
     if written is not None:
         column = written.astype(object)
-    numbers = pd.to_numeric(pd.Series(column, dtype=object), errors="coerce").to_numpy(dtype=np.float64)
+    numbers = plain_numbers(column)
     wrong = ~np.isfinite(numbers)
     if wrong.any():
         first = int(np.argmax(wrong))
         raise InputError(f"y holds {_shown(column, first)} in row {first}, but a regressor needs finite numbers.")
-    return np.asarray(numbers)
+    return numbers
 
 
 def _index(labels: NDArray[Any]) -> Any:

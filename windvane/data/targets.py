@@ -139,8 +139,7 @@ def _encode_lists(lists: Sequence[Any], known: Targets | None, positive: Any) ->
     if everywhere.any():
         label = names.tolist()[everywhere.argmax()]
         raise InputError(f"Label {label!r} is in every row of y: there is nothing to learn of it.")
-    labels_to_json(names)  # refuses what no file can keep, before the search
-    return matrix, Targets(names, "lists", tuple(np.array([False, True]) for _ in names))
+    return matrix, _checked(Targets(names, "lists", tuple(np.array([False, True]) for _ in names)))
 
 
 def _columns(y: Any) -> tuple[pd.DataFrame, Any]:

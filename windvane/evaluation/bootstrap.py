@@ -32,7 +32,7 @@ def bootstrap(
     return np.array(losses)
 
 
-def bootstrap_standard_error(loss_of: Callable[[Integers], float], target: Integers, seed: int = 0) -> float:
+def bootstrap_standard_error(loss_of: Callable[[Integers], float], target: Integers) -> float:
     """Standard error of a loss, in its units; resampled within the classes, so that no class is ever missing."""
-    losses = bootstrap(loss_of, len(target), STANDARD_ERROR_RESAMPLES, seed=seed, strata=target)
+    losses = bootstrap(loss_of, len(target), STANDARD_ERROR_RESAMPLES, seed=0, strata=target)
     return float(np.std(losses, ddof=1))

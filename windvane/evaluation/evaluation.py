@@ -22,7 +22,7 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 from windvane.data.task import Kind, Task
 from windvane.errors import InputError, check_integer, unknown_name_error
 from windvane.evaluation.curves import confusion
-from windvane.evaluation.decisions.calibration import CALIBRATION_ERROR, reliability
+from windvane.evaluation.decisions.calibration import CALIBRATION_ERROR, outcome_and_probability, reliability
 from windvane.evaluation.decisions.thresholds import threshold_of
 from windvane.evaluation.evaluation_tables import EvaluationTables
 from windvane.evaluation.metrics import ORDINAL, Metric, get_metric
@@ -45,14 +45,8 @@ USUAL: dict[Kind, tuple[str, ...]] = {
 # The same of several targets, and what is shown of each.
 OF_TARGETS: dict[Kind, tuple[str, ...]] = {
     "binary": (
-        "roc_auc",
-        "average_precision",
-        "log_loss",
-        "accuracy",
-        "f1",
-        "f1_micro",
-        "f1_samples",
-        "subset_accuracy",
+        *("roc_auc", "average_precision", "log_loss", "accuracy"),
+        *("f1", "f1_micro", "f1_samples", "subset_accuracy"),
     ),
     "regression": ("relative_rmse", "relative_mae", "r2"),
 }
@@ -230,8 +224,7 @@ def class_table(predictions: Predictions, labels: NDArray[Any]) -> pd.DataFrame:
 
 def lift_table(predictions: Predictions, positive: int) -> pd.DataFrame:
     """Groups of rows by falling probability of the positive class: lift of each, and gain up to it; weighted."""
-    weight = np.ones(len(predictions)) if predictions.weight is None else predictions.weight
-    order = np.argsort(-predictions.prediction[:, positive], kind="stable")
+    weight, order = predictions.weights, np.argsort(-predictions.prediction[:, positive], kind="stable")
     hits = (predictions.target == positive) * weight
     groups = [group for group in np.array_split(order, min(N_LIFT_GROUPS, len(order))) if len(group)]
     sizes = np.array([weight[group].sum() for group in groups])
@@ -251,16 +244,9 @@ def lift_table(predictions: Predictions, positive: int) -> pd.DataFrame:
 
 def calibration_table(predictions: Predictions, positive: int | None) -> pd.DataFrame:
     """Mean probability and frequency in groups of equal size."""
-    found = reliability(*outcome_and_probability(predictions, positive), predictions.weight)
+    outcome, probability = outcome_and_probability(predictions.target, predictions.prediction, positive)
+    found = reliability(outcome, probability, predictions.weight)
     return pd.DataFrame({"probability": found.probability, "frequency": found.frequency, "n": found.n})
-
-
-def outcome_and_probability(predictions: Predictions, positive: int | None) -> tuple[NDArray[np.bool_], Floats]:
-    """Of two classes the positive one; of more whether the largest probability is right."""
-    p = predictions.prediction
-    if positive is not None:
-        return predictions.target == positive, np.clip(p[:, positive], 0.0, 1.0)
-    return p.argmax(axis=1) == predictions.target, np.clip(p.max(axis=1), 0.0, 1.0)
 
 
 def worst_rows(

@@ -83,9 +83,9 @@ def class_tables(evaluation: EvaluationTables) -> list[Html]:
 def target_tables(evaluation: EvaluationTables) -> list[Html]:
     """Scores of each of several targets alone."""
     found = evaluation.targets
-    return (
-        [] if found is None else [table(list(found.columns), found.to_numpy().tolist(), label="Scores of each target")]
-    )
+    if found is None:
+        return []
+    return [table(list(found.columns), found.to_numpy().tolist(), label="Scores of each target")]
 
 
 def segment_tables(evaluation: EvaluationTables) -> list[Html]:
@@ -154,11 +154,8 @@ def threshold_figures(curve: pd.DataFrame, threshold: float, reason: str) -> lis
     chosen = Series(np.array([threshold, threshold]), UNIT, "dashed", 4)
     axes = Axis("threshold", 0.0, 1.0), Axis("", 0.0, 1.0)
     caption = f"Dashed: the threshold in force, {number(threshold, 3)}, {reason}."
-    return [
-        figure(
-            "Threshold", plot([chosen, *series], *axes, "Precision, recall and F1 over the threshold"), caption, series
-        )
-    ]
+    picture = plot([chosen, *series], *axes, "Precision, recall and F1 over the threshold")
+    return [figure("Threshold", picture, caption, series)]
 
 
 def interval(low: float, high: float) -> str:

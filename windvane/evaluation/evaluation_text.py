@@ -10,8 +10,8 @@ import pandas as pd
 
 from windvane.evaluation.evaluation_tables import EvaluationTables
 from windvane.evaluation.score_text import score_number
+from windvane.pages.texts import WIDTH, align_columns, cut
 
-WIDTH = 80
 MAX_TEXT = 24  # characters of a cell
 MAX_CLASSES = 20  # shown
 KIND = {"binary": "two classes", "multiclass": "classes", "regression": "regression"}
@@ -85,12 +85,7 @@ def interval_text(low: float, high: float) -> str:
 def text_table(header: Sequence[str], rows: Sequence[Sequence[Any]], longest: int = MAX_TEXT) -> str:
     """Write a table; the first column is aligned left, the others right."""
     cells = [[_cell(value, longest) for value in row] for row in [header, *rows]]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for row in cells:
-        first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        lines.append("  ".join([first.strip().ljust(widths[0]), *others]).rstrip()[:WIDTH])
-    return "\n".join(lines)
+    return "\n".join(line[:WIDTH] for line in align_columns(cells))
 
 
 def _worst_text(worst: pd.DataFrame) -> str:
@@ -100,8 +95,7 @@ def _worst_text(worst: pd.DataFrame) -> str:
         table = [[index, *row] for index, *row in worst[names].itertuples(name=None)]
         header = ["worst row", *map(str, names)]
         shown = [[_cell(value, MAX_TEXT) for value in row] for row in [header, *table]]
-        width = sum(max(map(len, column)) + 2 for column in zip(*shown, strict=True)) - 2
-        if width <= WIDTH or len(names) <= 4:
+        if max(map(len, align_columns(shown))) <= WIDTH or len(names) <= 4:
             return text_table(header, table)
         names.pop()
 
@@ -119,4 +113,4 @@ def _cell(value: Any, longest: int) -> str:
         text = f"{value:,}"
     else:
         text = " ".join(str(value).split())
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    return cut(text, longest)

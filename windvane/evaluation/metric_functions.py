@@ -153,12 +153,6 @@ def mean_absolute_error(y_true: Floats, y_pred: Floats, sample_weight: Floats | 
     return _mean(np.abs(y_true - y_pred), sample_weight)
 
 
-def pinball_loss(y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None, *, level: float = 0.5) -> float:
-    """Mean of level x shortfall and (1 - level) x excess, which the quantile of this level makes least."""
-    difference = y_true - y_pred
-    return _mean(np.maximum(level * difference, (level - 1) * difference), sample_weight)
-
-
 def r2(y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None) -> float:
     """Share of the variance that is explained; for a constant target 1 if the prediction is perfect, otherwise 0."""
     unexplained = mean_squared_error(y_true, y_pred, sample_weight)

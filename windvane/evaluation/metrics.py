@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from windvane.data.task import Task
-from windvane.errors import InputError, MetricError, unknown_name_error
+from windvane.errors import InputError, MetricError, check_choice, unknown_name_error
 from windvane.evaluation.metric_functions import (
     accuracy,
     average_precision,
@@ -36,7 +36,6 @@ from windvane.evaluation.metric_functions import (
     mean_absolute_error,
     mean_squared_error,
     ordinal_mae,
-    pinball_loss,
     precision,
     quadratic_kappa,
     r2,
@@ -114,8 +113,7 @@ class Metric:
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise InputError(f"function={self.function!r} cannot be called; a metric needs a function.")
-        if self.needs not in get_args(Needs):
-            raise unknown_name_error("needs", self.needs, get_args(Needs))
+        check_choice("needs", self.needs, get_args(Needs))
 
     def loss(self, target: NDArray[Any], prediction: Floats, weight: Floats | None = None) -> float:
         """Loss of a prediction.
@@ -199,46 +197,41 @@ def _named_metric(name: str, function: Callable[..., float], needs: Needs = "lab
     return Metric(name, function, needs, greater_is_better=not error, own=False)
 
 
-CLASSIFICATION = {
-    metric.name: metric
-    for metric in (
-        _named_metric("roc_auc", roc_auc, "probabilities"),
-        _named_metric("log_loss", log_loss, "probabilities", error=True),
-        _named_metric("balanced_accuracy", balanced_accuracy),
-        _named_metric("accuracy", accuracy),
-        _named_metric("average_precision", average_precision, "probabilities"),
-        _named_metric("f1", f1),
-        _named_metric("f1_macro", f1_macro),
-        _named_metric("f1_weighted", f1_weighted),
-        _named_metric("precision", precision),
-        _named_metric("recall", recall),
-        _named_metric("matthews_corrcoef", matthews_corrcoef),
-        _named_metric("brier_score", brier_score, "probabilities", error=True),
-        _named_metric("quadratic_kappa", quadratic_kappa),
-        _named_metric("ordinal_mae", ordinal_mae, error=True),
-    )
-}
+def _by_name(*metrics: Metric) -> dict[str, Metric]:
+    return {metric.name: metric for metric in metrics}
+
+
+CLASSIFICATION = _by_name(
+    _named_metric("roc_auc", roc_auc, "probabilities"),
+    _named_metric("log_loss", log_loss, "probabilities", error=True),
+    _named_metric("balanced_accuracy", balanced_accuracy),
+    _named_metric("accuracy", accuracy),
+    _named_metric("average_precision", average_precision, "probabilities"),
+    _named_metric("f1", f1),
+    _named_metric("f1_macro", f1_macro),
+    _named_metric("f1_weighted", f1_weighted),
+    _named_metric("precision", precision),
+    _named_metric("recall", recall),
+    _named_metric("matthews_corrcoef", matthews_corrcoef),
+    _named_metric("brier_score", brier_score, "probabilities", error=True),
+    _named_metric("quadratic_kappa", quadratic_kappa),
+    _named_metric("ordinal_mae", ordinal_mae, error=True),
+)
 # Metrics of labels with an order, and the power of the distance of two ranks that they count.
 ORDINAL = {"quadratic_kappa": 2, "ordinal_mae": 1}
-REGRESSION = {
-    metric.name: metric
-    for metric in (
-        _named_metric("rmse", root_mean_squared_error, "values", error=True),
-        _named_metric("mae", mean_absolute_error, "values", error=True),
-        _named_metric("mse", mean_squared_error, "values", error=True),
-        _named_metric("r2", r2, "values"),
-    )
-}
+REGRESSION = _by_name(
+    _named_metric("rmse", root_mean_squared_error, "values", error=True),
+    _named_metric("mae", mean_absolute_error, "values", error=True),
+    _named_metric("mse", mean_squared_error, "values", error=True),
+    _named_metric("r2", r2, "values"),
+)
 # Of several labels, where what counts is not a mean over the labels.
-MULTILABEL = {
-    metric.name: metric
-    for metric in (
-        _named_metric("subset_accuracy", subset_accuracy, "values"),
-        _named_metric("f1_micro", f1_micro, "values"),
-        _named_metric("f1_samples", f1_samples, "values"),
-        _named_metric("hamming_loss", hamming_loss, "values", error=True),
-    )
-}
+MULTILABEL = _by_name(
+    _named_metric("subset_accuracy", subset_accuracy, "values"),
+    _named_metric("f1_micro", f1_micro, "values"),
+    _named_metric("f1_samples", f1_samples, "values"),
+    _named_metric("hamming_loss", hamming_loss, "values", error=True),
+)
 RELATIVE = "relative_"  # of several numbers: each target's error by that of the best constant
 _PINBALL = re.compile(r"(?:pinball|quantile)_(0?\.\d+)")
 # Metrics that would be others with the other class as positive.
@@ -355,6 +348,11 @@ class MeanOverTargets:
         return loss / reference if reference > 0 else float(loss > 0)
 
 
+def _of_one(metric: Metric) -> Metric:
+    """Return the metric of each of several targets; that of one target as it is."""
+    return metric.function.metric if isinstance(metric.function, MeanOverTargets) else metric
+
+
 def two_columns(probability: Floats) -> Floats:  # (n,) -> (n, 2)
     """Turn the probabilities that a label is there into those of the two classes."""
     return np.column_stack([1.0 - probability, probability])
@@ -362,9 +360,7 @@ def two_columns(probability: Floats) -> Floats:  # (n,) -> (n, 2)
 
 def best_constant(numbers: NDArray[Any], metric: Metric, weight: Floats | None = None) -> Any:  # (n,) or (n, t)
     """Return the mean, for mae the median and for a pinball loss the quantile, of each target."""
-    if isinstance(metric.function, MeanOverTargets):
-        metric = metric.function.metric
-    if metric.name == "mae":
+    if _of_one(metric).name == "mae":
         return np.median(numbers, axis=0)
     level = quantile_level(metric)
     return np.average(numbers, axis=0, weights=weight) if level is None else np.quantile(numbers, level, axis=0)
@@ -372,25 +368,27 @@ def best_constant(numbers: NDArray[Any], metric: Metric, weight: Floats | None =
 
 @dataclass(frozen=True)
 class Pinball:
-    """The pinball loss of a quantile; the quantile itself has the least."""
+    """Mean of level x shortfall and (1 - level) x excess, which the quantile of this level makes least."""
 
     level: float
 
     def __call__(self, y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None) -> float:
-        return pinball_loss(y_true, y_pred, sample_weight, level=self.level)
+        difference = y_true - y_pred
+        return float(
+            np.average(np.maximum(self.level * difference, (self.level - 1) * difference), weights=sample_weight)
+        )
 
 
 def quantile_level(metric: Metric) -> float | None:
     """Return the level of the quantile that a metric rewards; None for every other metric."""
-    function = metric.function.metric.function if isinstance(metric.function, MeanOverTargets) else metric.function
+    function = _of_one(metric).function
     return function.level if isinstance(function, Pinball) else None
 
 
 def rewards_mean(metric: Metric) -> bool:
     """Return whether a metric of numbers is known to be best where their mean is predicted."""
-    if isinstance(metric.function, MeanOverTargets):
-        metric = metric.function.metric
-    return not metric.own and metric.name in ("rmse", "mse", "r2")
+    one = _of_one(metric)
+    return not one.own and one.name in ("rmse", "mse", "r2")
 
 
 def _named(given: str, task: Task) -> Metric:

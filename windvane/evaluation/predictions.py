@@ -91,6 +91,11 @@ class Predictions:
         return len(self.rows)
 
     @property
+    def weights(self) -> Floats:
+        """Weight of each row, 1 where there are none, (n,)."""
+        return np.ones(len(self)) if self.weight is None else self.weight
+
+    @property
     def is_test(self) -> bool:
         """Whether the rows had no influence on the model."""
         return self.fold is None

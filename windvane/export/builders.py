@@ -23,7 +23,6 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from windvane.data.task import Task
 from windvane.export.encoder_pipeline import encoder_steps
 from windvane.export.realmlp import build_realmlp
-from windvane.runtime.columns.table import Floats
 
 _SINGLE = float(np.finfo(np.float32).max)
 
@@ -51,11 +50,9 @@ def model_steps(kept: Kept) -> list[tuple[str, Any]]:
     return [*steps, ("model", estimator)]
 
 
-def linear_classifier(
-    coefficients: NDArray[Any], intercept: NDArray[Any], classes: NDArray[Any], kind: Any = LogisticRegression
-) -> Any:
+def linear_classifier(coefficients: NDArray[Any], intercept: NDArray[Any], classes: NDArray[Any]) -> LogisticRegression:
     """Make a linear classifier of what another one learned."""
-    model = kind()
+    model = LogisticRegression()
     model.coef_, model.intercept_, model.classes_ = coefficients, intercept, classes
     model.n_features_in_ = coefficients.shape[1]
     return model
@@ -84,18 +81,14 @@ def _in_units(model: Any, mean: float, spread: float) -> TransformedTargetRegres
     return whole
 
 
-def _line(coefficients: Floats, intercept: Floats) -> Ridge:
-    ridge = Ridge()
-    ridge.coef_, ridge.intercept_ = coefficients[0], float(intercept[0])
-    ridge.n_features_in_ = coefficients.shape[1]
-    return ridge
-
-
 def _build_linear(kept: Kept) -> Any:
     model = kept.model
     if kept.task.is_classification:
         return linear_classifier(model.coefficients, model.intercept, model.classes)
-    return _line(model.coefficients, model.intercept)
+    ridge = Ridge()
+    ridge.coef_, ridge.intercept_ = model.coefficients[0], float(model.intercept[0])
+    ridge.n_features_in_ = model.coefficients.shape[1]
+    return ridge
 
 
 def _build_mlp(kept: Kept) -> Any:
@@ -162,10 +155,10 @@ def _build_xgboost(kept: Kept) -> Any:
     return model
 
 
-def _toy(kept: Kept, n_features: int, n_rows: int = 0) -> tuple[NDArray[np.float64], NDArray[Any]]:
+def _toy(kept: Kept, n_features: int) -> tuple[NDArray[np.float64], NDArray[Any]]:
     """Make a table on which a model of the right shape is fitted, to have what it learned replaced."""
     k = max(2, kept.task.n_classes)
-    y = np.resize(np.repeat(np.arange(k), 2), max(2 * k, n_rows))
+    y = np.repeat(np.arange(k), 2)
     X = np.random.default_rng(0).random((len(y), n_features))
     return X, y if kept.task.is_classification else y.astype(float)
 

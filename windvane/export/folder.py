@@ -16,7 +16,7 @@ Nothing that it reads is a pickle.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 from windvane.errors import InputError, ModelFileError
 from windvane.models import TABLE_FAMILIES
 from windvane.persistence import Predictor, write_model
-from windvane.runtime.models.fitted import FittedModel
+from windvane.runtime.models.fitted import Fitted, FittedModel
 from windvane.runtime.models.multi_target import models_of
 from windvane.runtime.models.sklearn_estimator import read_estimator
 from windvane.version import VERSION
@@ -85,8 +85,7 @@ def program_text(template: str) -> str:
 
 
 def _check_exportable(predictor: Predictor) -> None:
-    for member, models, folders in zip(predictor.ensemble.members, predictor.models, predictor.folders, strict=True):
-        parts = [part for model, folder in zip(models, folders, strict=True) for part in models_of(model, folder)]
+    for member, parts in zip(predictor.ensemble.members, _models(predictor), strict=True):
         if not all(isinstance(model, FittedModel) for model, _ in parts):
             raise InputError(
                 f"The ensemble holds {member.family!r}, which export does not know how to write. "
@@ -111,18 +110,25 @@ def _requirement(name: str) -> str:
         return f"{name}-cpu=={version(f'{name}-cpu')}\n"
 
 
-def _write_texts(predictor: Predictor, making: Path) -> None:
-    kinds = {
-        getattr(part, "kind", "")
+def _models(predictor: Predictor) -> list[list[tuple[Fitted, Path]]]:
+    """Return the models of each member, those of all folds and targets, with their folders."""
+    return [
+        [part for model, folder in zip(models, folders, strict=True) for part in models_of(model, folder)]
         for models, folders in zip(predictor.models, predictor.folders, strict=True)
-        for model, folder in zip(models, folders, strict=True)
-        for part, _ in models_of(model, folder)
-    }
+    ]
+
+
+def write_texts(folder: Path, packages: Iterable[str], readme: str) -> None:
+    """Write what people and pip read: README.txt, and requirements.txt with the versions that are installed."""
+    (folder / "requirements.txt").write_text("".join(map(_requirement, packages)), encoding="utf-8")
+    (folder / "README.txt").write_text(readme, encoding="utf-8")
+
+
+def _write_texts(predictor: Predictor, making: Path) -> None:
+    kinds = {getattr(model, "kind", "") for models in _models(predictor) for model, _ in models}
     names = {"numpy", "pandas", "scipy", *(name for kind in kinds for name in _PACKAGES.get(kind, ()))}
     if any(column.kind == "text" for column in predictor.schema.columns):
         names.add("scikit-learn")
-    lines = [_requirement(name) for name in sorted(names)]
-    (making / "requirements.txt").write_text("".join(lines), encoding="utf-8")
     classes = None if predictor.classes is None else predictor.classes.tolist()
     used = [column for column in predictor.schema.columns if column.kind != "dropped"]
     columns = [f"{column.name} ({column.kind})" for column in used] or [f"{predictor.schema.n_sparse} numbers"]
@@ -136,11 +142,7 @@ def _write_texts(predictor: Predictor, making: Path) -> None:
     elif classes is not None:
         options, functions = "    # --proba, --set 0.9 for sets of classes", "predict, predict_proba, predict_set"
         what = f"one of {len(classes)} classes"
-    text = _README.format(
-        version=VERSION,
-        options=options,
-        names=functions,
-        what=what,
-        columns=", ".join(columns[:_MOST_LISTED]) + more,
+    readme = _README.format(
+        version=VERSION, options=options, names=functions, what=what, columns=", ".join(columns[:_MOST_LISTED]) + more
     )
-    (making / "README.txt").write_text(text, encoding="utf-8")
+    write_texts(making, sorted(names), readme)

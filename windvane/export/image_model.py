@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +25,7 @@ from warnings import warn
 import numpy as np
 
 from windvane.errors import InputError, WindvaneError
-from windvane.export.folder import INIT, program_text
+from windvane.export.folder import INIT, program_text, write_texts
 from windvane.runtime.serialization import new_folder, write_json
 from windvane.version import VERSION
 
@@ -64,28 +62,21 @@ when they were written. predictor.py reads images as windvane does: upright, on 
 """
 
 
-@dataclass(frozen=True)
-class _Exported:
-    """What a folder is made of."""
-
-    network: nn.Module  # maps uint8 images (n, 3, image_size, image_size) to probabilities
-    image_size: int
-    crop: str  # "center" or "squeeze": how an image becomes a square
-    classes: Sequence[Any]
-    name: str
-    facts: Mapping[str, Any]  # more values of model.json
-
-
 def export_image_model(model: TrainedModel, folder: str | Path) -> Path:
     """Export a model to a folder that predicts without windvane, timm and torch; it appears whole or not at all."""
     _check_packages()
     from windvane.vision.export import pixel_network
 
     recipe = model.recipe
-    crop = "center" if recipe.crops_center else "squeeze"
-    facts = {"recipe": recipe.to_json()}
-    network = pixel_network(model)
-    return _write(_Exported(network, recipe.image_size, crop, model.classes, recipe.model, facts), Path(folder))
+    return _write(
+        Path(folder),
+        pixel_network(model),
+        image_size=recipe.image_size,
+        crop="center" if recipe.crops_center else "squeeze",
+        classes=model.classes,
+        name=recipe.model,
+        facts={"recipe": recipe.to_json()},
+    )
 
 
 def export_image_ensemble(predictor: Predictor, select_again: SelectAgain, folder: str | Path) -> Path:
@@ -94,10 +85,15 @@ def export_image_ensemble(predictor: Predictor, select_again: SelectAgain, folde
     network, predictor = image_ensemble(predictor, select_again)
     members = ", ".join(dict.fromkeys(member.family for member in predictor.ensemble.members))
     assert predictor.classes is not None
-    facts = {"decision_weights": predictor.ensemble.decision_weights, "costs": predictor.ensemble.costs}
-    classes = predictor.classes.tolist()
-    name = f"An ensemble ({members})"
-    return _write(_Exported(network, network.image_size, "squeeze", classes, name, facts), Path(folder))
+    return _write(
+        Path(folder),
+        network,
+        image_size=network.image_size,
+        crop="squeeze",
+        classes=predictor.classes.tolist(),
+        name=f"An ensemble ({members})",
+        facts={"decision_weights": predictor.ensemble.decision_weights, "costs": predictor.ensemble.costs},
+    )
 
 
 def image_ensemble(predictor: Predictor, select_again: SelectAgain) -> tuple[ImageEnsemble, Predictor]:
@@ -168,21 +164,31 @@ def _check_packages() -> None:
         raise InputError(f"ONNX files are written and checked by {', '.join(missing)}: pip install {' '.join(missing)}")
 
 
-def _write(exported: _Exported, folder: Path) -> Path:
+def _write(
+    folder: Path,
+    network: nn.Module,
+    *,
+    image_size: int,
+    crop: str,
+    classes: Sequence[Any],
+    name: str,
+    facts: Mapping[str, Any],
+) -> Path:
+    """Write the folder of a network that maps bytes (n, 3, image_size, image_size) to probabilities.
+
+    `crop` says how an image becomes a square: "center" or "squeeze"; `facts` are more values of model.json.
+    """
     from windvane.vision.export import write_onnx, write_torch
 
-    size, crop = exported.image_size, exported.crop
     with new_folder(folder, "folder") as making:
-        write_onnx(exported.network, size, making / "model.onnx")
-        write_torch(exported.network, size, making / "model.pt2")
-        facts = {"image_size": size, "crop": crop, "input": "images", "output": "probabilities", **exported.facts}
-        write_json(making / "model.json", {"windvane": VERSION, "classes": list(exported.classes), **facts})
+        write_onnx(network, image_size, making / "model.onnx")
+        write_torch(network, image_size, making / "model.pt2")
+        of_all = {"windvane": VERSION, "classes": list(classes), "image_size": image_size, "crop": crop}
+        write_json(making / "model.json", {**of_all, "input": "images", "output": "probabilities", **facts})
         write_program(making)
-        lines = [f"{name}=={version(name)}\n" for name in _PACKAGES]
-        (making / "requirements.txt").write_text("".join(lines), encoding="utf-8")
         part = {"center": "the central square", "squeeze": "all, stretched to the square"}[crop]
-        text = _README.format(name=exported.name, version=VERSION, n=len(exported.classes), size=size, part=part)
-        (making / "README.txt").write_text(text, encoding="utf-8")
+        readme = _README.format(name=name, version=VERSION, n=len(classes), size=image_size, part=part)
+        write_texts(making, _PACKAGES, readme)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -12,6 +11,7 @@ from typing import Any
 from windvane.errors import InputError
 from windvane.models.base import Family
 from windvane.persistence import Predictor
+from windvane.runtime.serialization import replace_file
 from windvane.search.trial import Trial
 
 NAME = "windvane"  # of the study
@@ -32,26 +32,24 @@ def write_study(trials: Sequence[Trial], predictor: Predictor, families: Mapping
     weights = {member.number: member.weight for member in predictor.ensemble.members}
     names = sorted({trial.family for trial in trials})
     begin = datetime.now() - timedelta(seconds=max(trial.ended for trial in trials))
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        storage = optuna.storages.RDBStorage(_url(part))
-        study = optuna.create_study(
-            storage=storage, study_name=NAME, direction="maximize" if metric.greater_is_better else "minimize"
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names([metric.name])
-        for trial in trials:
-            study.add_trial(_frozen(trial, metric.score(trial.loss), begin, names, predictor, families, weights))
-        storage.remove_session()
-        storage.engine.dispose()
-        part.replace(path)
+        with replace_file(path) as part:
+            storage = optuna.storages.RDBStorage(_url(part))
+            study = optuna.create_study(
+                storage=storage, study_name=NAME, direction="maximize" if metric.greater_is_better else "minimize"
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names([metric.name])
+            for trial in trials:
+                study.add_trial(_frozen(trial, metric.score(trial.loss), begin, names, predictor, families, weights))
+            storage.remove_session()
+            storage.engine.dispose()
         return optuna.load_study(study_name=NAME, storage=_url(path))
     finally:
         optuna.logging.set_verbosity(verbosity)
-        part.unlink(missing_ok=True)
 
 
 def _url(path: Path) -> str:

@@ -117,16 +117,12 @@ _LANGUAGE = Language("scikit-learn", _member_obstacle, _family_obstacle)
 
 def _front(schema: Schema) -> ColumnTransformer:
     """Turn a table into numbers and category codes, as `Schema.transform` does."""
-    used = [(column, place) for place, column in enumerate(schema.columns) if column.kind != "dropped"]
-    where: dict[str, list[Any]] = {"number": [], "category": []}
-    for column, place in used:
-        where[column.kind].append(column.name if schema.named else place)
-    steps: list[tuple[str, Any, list[Any]]] = []
-    if where["number"]:
-        steps.append(("numbers", _numbers(schema.named), where["number"]))
-    categories = [column for column, _ in used if column.kind == "category"]
-    for column, key in zip(categories, where["category"], strict=True):
-        steps.append((f"category {column.name}", _category(column), [key]))
+    keys = [(column, column.name if schema.named else place) for place, column in enumerate(schema.columns)]
+    numbers = [key for column, key in keys if column.kind == "number"]
+    steps: list[tuple[str, Any, list[Any]]] = [("numbers", _numbers(schema.named), numbers)] if numbers else []
+    steps += [
+        (f"category {column.name}", _category(column), [key]) for column, key in keys if column.kind == "category"
+    ]
     # Two rows of the right kind, for scikit-learn to learn the names from.
     row = [column.vocabulary[0] if column.kind == "category" else 0.0 for column in schema.columns]
     toy = pd.DataFrame([row, row], columns=schema.feature_names if schema.named else None)

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from windvane.runtime.models.realmlp import CLIP, MIXED, SELU_ALPHA, SELU_SCALE, WAVES, Parts
+from windvane.runtime.columns.table import Floats
+from windvane.runtime.models.realmlp import CLIP, SELU_ALPHA, SELU_SCALE, Parts
 
 Steps = list[tuple[str, Any]]
 
@@ -54,14 +56,17 @@ def build_realmlp(kept: Any) -> Pipeline:
     return Pipeline([*steps, *_affine("last", weights, bias), ("limits", limits), ("number", last)])
 
 
+def embedding_matrices(parts: Parts, inputs: int, turn: float) -> tuple[Floats, Floats]:
+    """Return what all inputs are multiplied with, the frequencies times a full turn, and what mixes their cosines.
+
+    The first columns are embedded; one block of each matrix is one column's.
+    """
+    turns = block_diag(*(turn * parts["frequencies"])[:, None])  # (p, p * WAVES)
+    return np.pad(turns, ((0, inputs - len(turns)), (0, 0))), block_diag(*parts["mix"])
+
+
 def _waves(parts: Parts, inputs: int) -> Pipeline:
-    """Embed the first columns: one block of each matrix is one column's."""
-    p = len(parts["frequencies"])
-    turns, mix = np.zeros((inputs, p * WAVES)), np.zeros((p * WAVES, p * MIXED))
-    for j in range(p):
-        waves = slice(j * WAVES, (j + 1) * WAVES)
-        turns[j, waves] = 2 * np.pi * CLIP * parts["frequencies"][j]
-        mix[waves, j * MIXED : (j + 1) * MIXED] = parts["mix"][j]
+    turns, mix = embedding_matrices(parts, inputs, 2 * np.pi * CLIP)
     cosines: Steps = [*_affine("angles", turns, parts["phases"].ravel()), ("cosines", FunctionTransformer(np.cos))]
     return Pipeline([*cosines, *_affine("mix", mix, parts["offset"].ravel())])
 

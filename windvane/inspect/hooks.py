@@ -62,8 +62,9 @@ def observe(
 ) -> None:
     """Run a network once, in evaluation mode, and call back as it runs."""
     # `on_output` gets each tensor of a module and each residual sum, into which later layers may write; `on_enter` and
-    # `on_exit` get each module that runs. `inputs` are on the device of the network. With `gradients` the tensors keep
-    # their graph. `modes` are entered for the pass, for example to switch fused attention off.
+    # `on_exit`, of which none comes alone, get each module that runs. `inputs` are on the device of the network. With
+    # `gradients` the tensors keep their graph. `modes` are entered for the pass, for example to switch fused attention
+    # off.
     network = unwrap_model(model)
     with ExitStack() as stack:
         # Tensors that are made in inference mode do not record whether they are written into.
@@ -75,8 +76,8 @@ def observe(
             recorder = _OutputRecorder(on_output)
             stack.enter_context(_module_hooks(network, recorder.on_enter, recorder.on_exit))
             stack.enter_context(recorder)
-        if on_enter is not None or on_exit is not None:
-            stack.enter_context(_module_hooks(network, _marked(on_enter or _ignore), _marked(on_exit or _ignore)))
+        if on_enter is not None and on_exit is not None:
+            stack.enter_context(_module_hooks(network, _marked(on_enter), _marked(on_exit)))
         for mode in modes:
             stack.enter_context(mode)
         arguments = map_tensors(lambda tensor: tensor.clone() if tensor.is_inference() else tensor, inputs)
@@ -90,10 +91,6 @@ def _module_hooks(network: nn.Module, on_enter: OnEnter, on_exit: OnExit) -> Ite
             stack.callback(module.register_forward_pre_hook(partial(on_enter, path)).remove)
             stack.callback(module.register_forward_hook(partial(on_exit, path)).remove)
         yield
-
-
-def _ignore(*_: Any) -> None:
-    pass
 
 
 class _OutputRecorder(TorchFunctionMode):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.data.task import Task
-from windvane.runtime.columns.table import Floats, Table
+from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.runtime.models.fitted import Fitted
 
 Value = bool | int | float | str
@@ -25,62 +25,40 @@ Config = Mapping[str, Value]
 
 @dataclass(frozen=True)
 class Param:
-    """One hyperparameter.
+    """One hyperparameter."""
 
-    Attributes
-    ----------
-    distribution
-        An Optuna distribution.
-    default
-        The value of the family's default configuration.
-    when
-        ``{name: values}``: the parameter exists only where the parameters named have one of the values.
-    """
-
-    distribution: Any
-    default: Value
+    distribution: Any  # of Optuna
+    default: Value  # in the family's default configuration
+    # ``{name: values}``: the parameter exists only where the parameters named have one of the values.
     when: Mapping[str, tuple[Value, ...]] | None = None
 
 
 @dataclass(frozen=True)
 class DataSplit:
-    """Some rows to learn from or to be evaluated on.
+    """Some rows to learn from or to be evaluated on."""
 
-    Attributes
-    ----------
-    table
-        The columns.
-    target
-        Class codes 0 .. n_classes - 1 as int64, or float64 numbers; shape (n,), of several targets (n, t).
-    weight
-        Float64 weights of shape (n,), or None where all count the same.
-    """
-
-    table: Table
+    table: Table  # the columns
+    # Class codes 0 .. n_classes - 1 as int64, or float64 numbers; shape (n,), of several targets (n, t).
     target: NDArray[Any]
-    weight: Floats | None = None
+    weight: Floats | None = None  # of shape (n,); None where all count the same
+
+    def take(self, rows: Integers) -> DataSplit:
+        """Copy some rows."""
+        return DataSplit(self.table.take(rows), self.target[rows], None if self.weight is None else self.weight[rows])
 
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What surrounds a model.
-
-    Attributes
-    ----------
-    task, seed, threads
-        The task, the randomness of the training, and the threads that it may use.
-    n_bagged_models
-        Models of the same configuration whose predictions are averaged, this one included. Where a model is an
-        average itself, it may then leave some of its parts out.
-    encodings
-        Encoders by their settings with the encoded training rows, which the models of several targets share; None for
-        one target.
-    """
+    """What surrounds a model."""
 
     task: Task
-    seed: int
-    threads: int = 1
+    seed: int  # of the training's randomness
+    threads: int = 1  # that the training may use
+    # Models of the same configuration whose predictions are averaged, this one included. Where a model is an average
+    # itself, it may then leave some of its parts out.
     n_bagged_models: int = 1
+    # Encoders by their settings with the encoded training rows, which the models of several targets share; None for one
+    # target.
     encodings: dict[Any, Any] | None = None
 
 

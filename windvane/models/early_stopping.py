@@ -16,11 +16,7 @@ _SMALLEST = 1e-15  # probability
 
 
 class EarlyStopping:
-    """Losses of the iterations so far, lower being better.
-
-    Patience grows with the best iteration: a model that improved for long may well do so again, one that never improved
-    is dropped soon.
-    """
+    """Losses of the iterations so far, lower being better."""
 
     def __init__(self, least: int, losses: Iterable[float] = ()) -> None:
         self.least = least  # iterations without improvement that are always allowed
@@ -40,7 +36,12 @@ class EarlyStopping:
     @property
     def should_stop(self) -> bool:
         """Whether patience has run out."""
-        return len(self.losses) - self.best > max(0.3 * self.best + 20, self.least)
+        return is_out_of_patience(len(self.losses), self.best, self.least)
+
+
+def is_out_of_patience(iterations: int, best: int, least: int) -> bool:
+    """Whether the best iteration is long ago for its number: a model that improved for long may well do so again."""
+    return iterations - best > max(0.3 * best + 20, least)
 
 
 def validation_loss(found: Floats, validation: DataSplit, task: Task, target_scaler: TargetScaler) -> float:

@@ -63,48 +63,25 @@ _SHORT_TEXT = 40
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """How each kind of column is encoded.
+    """How each kind of column is encoded."""
 
-    Attributes
-    ----------
-    impute
-        What fills a missing number; with anything but "none", columns that mark the missing ones are added.
-    scale
-        How numbers are scaled ("power": by Yeo and Johnson's transformation, "normalise": the numbers of a row to
-        length 1). With anything but "none", target encodings are standardised and the sparse part divided by its
-        largest values; the columns of a text lie in -1 .. 1 anyway.
-    robust_low, robust_high
-        The quantiles whose distance is the unit of "robust".
-    quantiles
-        Most quantiles of "quantile".
-    quantile_shape
-        What "quantile" makes of ranks: normal scores or numbers spread evenly over 0 .. 1.
-    native_max
-        Categories with at most so many levels keep their codes, right behind the numbers.
-    onehot_max
-        Other categories with at most so many levels are encoded one-hot, missing being a level.
-    min_frequency
-        Share of the rows below which levels are merged into one, in one-hot encoding.
-    large
-        What is left of the categories: their codes as they are, or the mean target of each level (cross-fitted).
-    text_size
-        Most columns that a text becomes.
-    generated
-        Whether features generated from pairs of columns come first (`windvane.data.generated`).
-    """
-
-    impute: Impute = "none"
+    impute: Impute = "none"  # what fills a missing number; unless "none", columns that mark the missing ones are added
+    # How numbers are scaled ("power": by Yeo and Johnson's transformation, "normalise": the numbers of a row to length
+    # 1). With anything but "none", target encodings are standardised and the sparse part divided by its largest values;
+    # the columns of a text lie in -1 .. 1 anyway.
     scale: Scale = "none"
-    robust_low: float = 0.25
+    robust_low: float = 0.25  # the quantiles whose distance is the unit of "robust"
     robust_high: float = 0.75
-    quantiles: int = 1000
+    quantiles: int = 1000  # that the scale "quantile" learns, at most
+    # What "quantile" makes of ranks: normal scores or numbers spread evenly over 0 .. 1.
     quantile_shape: Literal["normal", "uniform"] = "normal"
-    native_max: int = -1
-    onehot_max: int = 0
-    min_frequency: float = 0.0
+    native_max: int = -1  # categories with at most so many levels keep their codes, right behind the numbers
+    onehot_max: int = 0  # other categories with at most so many levels are encoded one-hot, missing being a level
+    min_frequency: float = 0.0  # share of the rows below which levels are merged into one, in one-hot encoding
+    # What is left of the categories: their codes as they are, or the mean target of each level (cross-fitted).
     large: Large = "codes"
-    text_size: int = 30
-    generated: bool = False
+    text_size: int = 30  # columns that a text becomes, at most
+    generated: bool = False  # whether features generated from pairs of columns come first (`windvane.data.generated`)
 
 
 NATIVE = EncoderSettings()
@@ -122,11 +99,7 @@ class FittedTransformers:
 
 
 def fit_encoder(
-    settings: EncoderSettings,
-    table: Table,
-    target: NDArray[Any],
-    task: Task,
-    shared: dict[Any, Any] | None = None,
+    settings: EncoderSettings, table: Table, target: NDArray[Any], task: Task, shared: dict[Any, Any] | None = None
 ) -> tuple[Encoder, Encoded]:
     """Learn an encoder from a training set and encode the set: float64, shape (n, q), dense or CSR.
 
@@ -155,25 +128,19 @@ def fit_transformers(
     settings: EncoderSettings, table: Table, target: NDArray[Any], task: Task
 ) -> tuple[FittedTransformers, Encoded]:
     """Fit scikit-learn's transformers on a training set; return them with the encoded set."""
-    with config_context(transform_output="default"):  # whatever the user's session has set
-        return _fit_transformers(settings, table, target, task)
-
-
-def _fit_transformers(
-    settings: EncoderSettings, table: Table, target: NDArray[Any], task: Task
-) -> tuple[FittedTransformers, Encoded]:
     columns = _columns(settings, table, target, task)
     matrix: Encoded = table.matrix
-    if columns is not None:
-        with warnings.catch_warnings():
-            # Of a class with fewer rows than folds: its rows then share folds, which harms nothing here.
-            warnings.filterwarnings("ignore", message="The least populated class")
-            matrix = columns.fit_transform(matrix, target)
-    texts = [_embed(text, settings) for text in table.texts]
     scaler, sparse = None, table.sparse
-    if sparse is not None and settings.scale != "none":
-        scaler = MaxAbsScaler()
-        sparse = scaler.fit_transform(sparse)
+    with config_context(transform_output="default"):  # whatever the user's session has set
+        if columns is not None:
+            with warnings.catch_warnings():
+                # Of a class with fewer rows than folds: its rows then share folds, which harms nothing here.
+                warnings.filterwarnings("ignore", message="The least populated class")
+                matrix = columns.fit_transform(matrix, target)
+        texts = [_embed(text, settings) for text in table.texts]
+        if sparse is not None and settings.scale != "none":
+            scaler = MaxAbsScaler()
+            sparse = scaler.fit_transform(sparse)
     encoded = join_blocks([matrix, *(embedded for _, embedded in texts if embedded is not None)], sparse)
     return FittedTransformers(columns, tuple(pipeline for pipeline, _ in texts), scaler), encoded
 

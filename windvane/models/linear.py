@@ -15,10 +15,7 @@ from scipy.linalg import LinAlgWarning
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.base_model import BaseFamily, BaseModel
-from windvane.models.encoding import (
-    class_weight_space,
-    preprocessing_space,
-)
+from windvane.models.encoding import class_weight_space, preprocessing_space
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Floats
@@ -42,11 +39,7 @@ class Linear(BaseFamily):
             penalty = {"C": Param(Float(1e-4, 1e3, log=True), 1.0)}
         else:
             penalty = {"alpha": Param(Float(1e-3, 1e5, log=True), 1.0)}
-        return {
-            **penalty,
-            **preprocessing_space("standard"),
-            **class_weight_space(task),
-        }
+        return {**penalty, **preprocessing_space("standard"), **class_weight_space(task)}
 
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> LinearModel:
         return LinearModel(encoder, target_scaler, context)

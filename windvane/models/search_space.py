@@ -22,12 +22,12 @@ Space = Mapping[str, Param]
 
 def sample(space: Space, rng: np.random.Generator) -> dict[str, Value]:
     """Draw a configuration, each active hyperparameter from its own distribution."""
-    return _walk(space, lambda _, param: _draw(param.distribution, rng))
+    return choose_active(space, lambda _, param: _draw(param.distribution, rng))
 
 
 def fill_defaults(config: Config, space: Space) -> dict[str, Value]:
     """Fill in the default of every active hyperparameter that is missing and leave out what is not active."""
-    return _walk(space, lambda name, param: config.get(name, param.default))
+    return choose_active(space, lambda name, param: config.get(name, param.default))
 
 
 def validate(config: Config, space: Space) -> None:
@@ -39,7 +39,8 @@ def validate(config: Config, space: Space) -> None:
             raise InputError(f"{name}={value!r} is not allowed. Allowed: {_describe(space[name].distribution)}.")
 
 
-def _walk(space: Space, choose: Callable[[str, Param], Value]) -> dict[str, Value]:
+def choose_active(space: Space, choose: Callable[[str, Param], Value]) -> dict[str, Value]:
+    """Choose a value for each hyperparameter whose conditions hold, from the top."""
     chosen: dict[str, Value] = {}
     for name, param in space.items():
         if all(parent in chosen and chosen[parent] in values for parent, values in (param.when or {}).items()):

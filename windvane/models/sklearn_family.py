@@ -17,13 +17,8 @@ from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.base_model import BaseFamily, BaseModel, open_model
-from windvane.models.early_stopping import validation_loss
-from windvane.models.encoding import (
-    EncoderSettings,
-    class_weight_space,
-    encoder_settings,
-    preprocessing_space,
-)
+from windvane.models.early_stopping import is_out_of_patience, validation_loss
+from windvane.models.encoding import EncoderSettings, class_weight_space, encoder_settings, preprocessing_space
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoder
 from windvane.runtime.columns.table import Floats, Table
@@ -107,16 +102,10 @@ class SklearnFamily(BaseFamily):
     ) -> None:
         if classifier is None and regressor is None:
             raise InputError(f"SklearnFamily({name!r}) has neither a classifier nor a regressor. Allowed: one or both.")
-        self.name = name
-        self._encoding, self.iterations, self.max_iterations = encoding, iterations, max_iterations
-        self.min_class_size = min_class_size
-        self._classifier, self._regressor = classifier, regressor
-        self._search_space, self._parameters, self._supports, self._trusted = (
-            search_space or {},
-            parameters,
-            supports,
-            trusted,
-        )
+        self.name, self._classifier, self._regressor = name, classifier, regressor
+        self._search_space, self._parameters, self._encoding = search_space or {}, parameters, encoding
+        self.iterations, self.max_iterations, self.min_class_size = iterations, max_iterations, min_class_size
+        self._supports, self._trusted = supports, trusted
 
     @classmethod
     def wrap(cls, estimator: Estimator) -> SklearnFamily:
@@ -225,10 +214,12 @@ class SklearnModel(BaseModel):
             if len(large) > 1:
                 rows = np.flatnonzero(np.isin(target, large))
         estimator = family.create_estimator(task)
-        self._weight_name = _weight_name(estimator)
-        if weight is not None and self._weight_name is None:
+        weight_name = _weight_name(estimator)
+        if weight is not None and weight_name is None:
             rows, weight = repeat_by_weight(rows, weight), None
-        self._target, self._weight = target[rows], None if weight is None else weight[rows]
+        self._target = target[rows]
+        # As an argument of `fit`.
+        self._weight = {} if weight is None or weight_name is None else {weight_name: weight[rows]}
         if not np.array_equal(rows, np.arange(len(target))):
             features = features[rows]
         dense = not takes_sparse(estimator)
@@ -237,7 +228,7 @@ class SklearnModel(BaseModel):
         if task.is_classification and len(np.unique(self._target)) == 1:
             from sklearn.dummy import DummyClassifier
 
-            estimator = DummyClassifier()
+            estimator, self._weight = DummyClassifier(), {}  # whose `fit` names weights otherwise than a pipeline's
         else:
             own = family.own_search_space(task)
             estimator = self._configured(estimator, {name: value for name, value in config.items() if name in own})
@@ -267,7 +258,7 @@ class SklearnModel(BaseModel):
     def _train_iterations(self, goal: int, deadline: float) -> None:
         known = len(np.unique(self._target)) if self.context.task.is_classification else 2
         if self.family.iterations is None or known == 1:
-            self._fit()
+            self._call("fit", {})
             self.iterations, self.finished = 1, True
         elif self.family.iterations == "partial_fit":
             self._one_pass()
@@ -303,23 +294,19 @@ class SklearnModel(BaseModel):
             total = min(total, self.iterations + max(1, fitting))
         begin = time.monotonic()
         self._current.set_params(**{str(self.family.iterations): total})
-        self._fit()
+        self._call("fit", {})
         self._seconds = max((time.monotonic() - begin) / (total - self.iterations), 1e-9)
         self.iterations = total
         if total in (following, self.family.max_iterations):
             self._evaluate()
 
-    def _fit(self) -> None:
-        self._call("fit", {})
-
     def _call(self, method: str, more: dict[str, Any]) -> None:
         from threadpoolctl import threadpool_limits
 
-        weight = {} if self._weight is None or self._weight_name is None else {self._weight_name: self._weight}
         with threadpool_limits(self.context.threads), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of convergence and the like: the validation rows tell what it is worth
             with np.errstate(all="ignore"):
-                getattr(self._current, method)(self._features, self._target, **weight, **more)
+                getattr(self._current, method)(self._features, self._target, **self._weight, **more)
 
     def _evaluate(self) -> None:
         found = self._fitted(self._current).predict_encoded(self._valid_features)
@@ -327,8 +314,7 @@ class SklearnModel(BaseModel):
         if np.isfinite(loss) and loss < self.best_loss:
             self.best_loss, self.best_iteration = loss, self.iterations
             self.estimator = deepcopy(self._current)
-        idle = self.iterations - self.best_iteration
-        should_stop = idle > max(0.3 * self.best_iteration + 20, _PATIENCE)
+        should_stop = is_out_of_patience(self.iterations, self.best_iteration, _PATIENCE)
         self.finished = should_stop or self.iterations >= self.family.max_iterations
 
     def fitted(self) -> FittedModel:

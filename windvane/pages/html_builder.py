@@ -196,8 +196,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, label: str
 
     head = tag("thead", tag("tr", *(cell("th", name, j) for j, name in enumerate(header)))) if any(header) else ""
     body = tag("tbody", *(tag("tr", *(cell("td", value, j) for j, value in enumerate(row))) for row in rows))
-    frame = {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": label}
-    return tag("div", tag("table", head, body), attributes=frame)
+    return _scrollable(tag("table", head, body), label)
+
+
+def _scrollable(content: Html, label: str) -> Html:
+    return tag("div", content, attributes={"class": "scroll", "tabindex": 0, "role": "region", "aria-label": label})
 
 
 def _breakable(name: object) -> Html:
@@ -238,8 +241,7 @@ def heatmap(
             for shade, text in line
         ]
         body.append(tag("tr", tag("th", name, attributes={"scope": "row", "title": name}), *shaded))
-    grid = tag("table", tag("thead", head), tag("tbody", *body), attributes={"class": "heat"})
-    return tag("div", grid, attributes={"class": "scroll", "tabindex": 0, "role": "region", "aria-label": label})
+    return _scrollable(tag("table", tag("thead", head), tag("tbody", *body), attributes={"class": "heat"}), label)
 
 
 def _tone(shade: float) -> str:

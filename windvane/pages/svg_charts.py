@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from windvane.pages.texts import cut
+
 Kind = Literal["line", "points", "dashed", "bars", "ring"]
 Ticks = Sequence[tuple[float, str]]
 
@@ -57,6 +59,11 @@ class Series:
     color: int = 0  # 0 to 4
     name: str = ""  # in the legend; empty for none
 
+    @classmethod
+    def key(cls, name: str, color: int) -> Series:
+        """An entry of a legend, for series that have no names themselves."""
+        return cls(np.empty(0), np.empty(0), color=color, name=name)
+
 
 def plot(series: Sequence[Series], x: Axis, y: Axis, description: str, *, height: float = HEIGHT) -> str:
     """An ``svg`` element with all series in one frame, later ones on top; `description` is its text alternative."""
@@ -76,7 +83,8 @@ def plot(series: Sequence[Series], x: Axis, y: Axis, description: str, *, height
     middle = (top + bottom) / 2
     turned = f' transform="rotate(-90 11 {middle:.1f})"'
     parts.append(_text(11, middle, y.label, "middle", "axis", turned))
-    parts += [_DRAWERS[one.kind](one, across, up) for one in series]
+    paths = [(one, _PATHS[one.kind](one, across, up)) for one in series]
+    parts += [f'<path class="{one.kind} c{one.color % N_COLORS}" d="{path}"/>' for one, path in paths if path]
     return "".join([*parts, "</svg>"])
 
 
@@ -108,7 +116,7 @@ def _text(x: float, y: float, words: str, anchor: str, kind: str = "tick", more:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
+    return cut(label, LONGEST_LABEL)
 
 
 def _uncrowded(ticks: Ticks, across: _Scale) -> list[tuple[float, str]]:
@@ -123,27 +131,28 @@ def _uncrowded(ticks: Ticks, across: _Scale) -> list[tuple[float, str]]:
     return kept
 
 
-def _path(one: Series, across: _Scale, up: _Scale) -> str:
+def _points(one: Series, across: _Scale, up: _Scale) -> list[str]:
+    """Coordinates of the finite points."""
     places = zip(across(np.asarray(one.x, dtype=float)), up(np.asarray(one.y, dtype=float)), strict=True)
-    points = "L".join(f"{a:.1f} {b:.1f}" for a, b in places if math.isfinite(a) and math.isfinite(b))
-    return f'<path class="{one.kind} c{one.color % N_COLORS}" d="M{points}"/>' if points else ""
+    return [f"{a:.1f} {b:.1f}" for a, b in places if math.isfinite(a) and math.isfinite(b)]
+
+
+def _line(one: Series, across: _Scale, up: _Scale) -> str:
+    return "M" + "L".join(points) if (points := _points(one, across, up)) else ""
 
 
 def _dots(one: Series, across: _Scale, up: _Scale) -> str:
     """One path of round dots: a third of the bytes of separate circles."""
-    places = zip(across(np.asarray(one.x, dtype=float)), up(np.asarray(one.y, dtype=float)), strict=True)
-    dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in places if math.isfinite(a) and math.isfinite(b))
-    return f'<path class="{one.kind} c{one.color % N_COLORS}" d="{dots}"/>' if dots else ""
+    return "".join(f"M{point}h0" for point in _points(one, across, up))
 
 
 def _bars(one: Series, across: _Scale, up: _Scale) -> str:
     edges, tops = across(np.asarray(one.x, dtype=float)), up(np.asarray(one.y, dtype=float))
     ground = up(0.0)
-    bars = "".join(
+    return "".join(
         f"M{a + 0.5:.1f} {ground:.1f}V{t:.1f}H{max(b - 0.5, a + 0.6):.1f}V{ground:.1f}z"
         for a, b, t in zip(edges[:-1], edges[1:], tops, strict=True)
     )
-    return f'<path class="bars c{one.color % N_COLORS}" d="{bars}"/>'
 
 
-_DRAWERS = {"line": _path, "dashed": _path, "points": _dots, "ring": _dots, "bars": _bars}
+_PATHS = {"line": _line, "dashed": _line, "points": _dots, "ring": _dots, "bars": _bars}  # as SVG writes them

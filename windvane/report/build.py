@@ -6,11 +6,13 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from windvane.errors import some_of
 from windvane.evaluation.columns.identifiers import find_identifiers
 from windvane.evaluation.columns.importance import encoded_columns, matrix_columns, permutation_importance
 from windvane.evaluation.curves import classification_figures, regression_figures
 from windvane.evaluation.evaluation import evaluate
 from windvane.evaluation.predictions import Predictions
+from windvane.evaluation.score_text import natural_score
 from windvane.pages.html_builder import Page, Section, check_path, code, note, paragraph, table, write_page
 from windvane.report.data_checks import find_data_issues, single_column_scores
 from windvane.report.data_section import data_section, shift_section
@@ -84,8 +86,7 @@ def _page(data: ReportData, first: list[Section | None], column_scores: dict[str
         _use_section(data),
         _versions_section(data),
     ]
-    is_named = data.directory is not None and data.is_permanent
-    title = f"windvane: {data.directory.root.name}" if is_named and data.directory else "windvane report"
+    title = "windvane report" if data.kept_in is None else f"windvane: {data.kept_in.name}"
     footer = f"Written by windvane {VERSION}. Samples on this page are drawn with seed {SEED}."
     lead = headline(data, _headline_scores(data))
     return Page(title, lead, [section for section in sections if section is not None], footer)
@@ -97,7 +98,7 @@ def _headline_scores(data: ReportData) -> HeadlineScores:
     if test is not None:
         test_score, interval = test.score(metric), test.interval(metric, SEED)
     elif data.test_score is not None:
-        test_score = data.test_score if metric.greater_is_better else -data.test_score
+        test_score = natural_score(metric, data.test_score)
     constant = None
     if data.constant is not None and data.predictions is not None:
         constant = data.predictions.constant_score(metric, data.constant.values)
@@ -159,7 +160,7 @@ def _images_sections(data: ReportData, predictions: Predictions) -> list[Section
 
 def _use_section(data: ReportData) -> Section:
     probabilities = "\nmodel.predict_proba(X)" if data.predictor.has_probabilities else ""
-    run = data.directory.root.absolute() if data.directory is not None and data.is_permanent else None
+    run = None if data.kept_in is None else data.kept_in.absolute()
     lines = f"from windvane import load\n\nmodel = load({str(run or 'model')!r})\nmodel.predict(X){probabilities}"
     content = [code(lines)]
     if run is not None:
@@ -170,11 +171,9 @@ def _use_section(data: ReportData) -> Section:
     if data.predictor.images is not None:
         content.append(paragraph("X is a folder, a list of paths or arrays, or a table with a column of images."))
         return Section("Use it", content)
-    names = data.schema.feature_names
-    first = ", ".join(name[:MAX_NAME_LENGTH] for name in names[:MAX_NAMED_COLUMNS])
-    more = f" and {len(names) - MAX_NAMED_COLUMNS:,} more" if len(names) > MAX_NAMED_COLUMNS else ""
+    names = some_of([name[:MAX_NAME_LENGTH] for name in data.schema.feature_names], MAX_NAMED_COLUMNS)
     matched = "by name, in any order" if data.schema.named else "by position, or by number where X has these as names"
-    content.append(paragraph(f"X needs the columns of training, matched {matched}: {first}{more}."))
+    content.append(paragraph(f"X needs the columns of training, matched {matched}: {names}."))
     return Section("Use it", content)
 
 

@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from windvane.errors import some_of
 from windvane.evaluation.columns.identifiers import MAX_TREE_ROWS, score_column
+from windvane.pages.texts import counted
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
 
@@ -133,8 +135,8 @@ def _duplicate_issues(found: DuplicateRows) -> list[str]:
         return []
     share = found.n_repeated / found.n_compared
     of = "" if found.n_compared < MAX_ROWS else f" of the first {found.n_compared:,}"
-    rows = "1 row" if found.n_repeated == 1 else f"{found.n_repeated:,} rows"
-    text = f"{rows}{of} ({share:.1%}) repeat{'s' * (found.n_repeated == 1)} an earlier row in every column."
+    repeat = "repeats" if found.n_repeated == 1 else "repeat"
+    text = f"{counted(found.n_repeated, 'row')}{of} ({share:.1%}) {repeat} an earlier row in every column."
     if share >= 0.01:
         text += " Equal rows in training and validation set make the score optimistic; groups= keeps them together."
     if found.n_contradicting:
@@ -146,13 +148,9 @@ def _column_issues(table: Table, schema: Schema, ids: Sequence[str], left_out_id
     n, texts = table.n_rows, list[str]()
     said = [name for name in ids if name not in left_out_ids]
     if said:
-        texts.append(
-            f"{_named(said)}: another value in (nearly) every row, like an identifier. Ignore it if it is one."
-        )
-    reasons = dict.fromkeys(column.reason or "" for column in schema.columns if column.kind == "dropped")
-    for reason in reasons:
-        dropped = [column.name for column in schema.columns if column.kind == "dropped" and column.reason == reason]
-        texts.append(f"{_named(dropped)}: {reason}, not used.")
+        names = some_of(said, MAX_NAMED)
+        texts.append(f"{names}: another value in (nearly) every row, like an identifier. Ignore it if it is one.")
+    texts += [f"{some_of(names, MAX_NAMED)}: {reason}, not used." for reason, names in schema.dropped_columns.items()]
     many = [
         f"{column.name} ({column.n_unique:,} values)"
         for column in schema.columns
@@ -161,10 +159,12 @@ def _column_issues(table: Table, schema: Schema, ids: Sequence[str], left_out_id
         and (column.n_unique or 0) > max(MANY_VALUES, MANY_DISTINCT * n)
     ]
     if many:
-        texts.append(f"{_named(many)}: many distinct values for {n:,} rows; new ones count as unknown at prediction.")
+        texts.append(
+            f"{some_of(many, MAX_NAMED)}: many distinct values for {n:,} rows; new ones count as unknown at prediction."
+        )
     gone = [f"{column.name} ({column.n_missing / n:.0%})" for column in schema.columns if column.n_missing > 0.5 * n]
     if gone:
-        texts.append(f"{_named(gone)}: more than half of the values are missing.")
+        texts.append(f"{some_of(gone, MAX_NAMED)}: more than half of the values are missing.")
     return texts
 
 
@@ -172,7 +172,7 @@ def _class_issues(target: Integers, labels: Sequence[str]) -> list[str]:
     counts = np.bincount(target, minlength=len(labels))
     rare = [f"{labels[i]} ({counts[i]:,})" for i in np.argsort(counts) if counts[i] < RARE_CLASS_ROWS]
     if rare:
-        return [f"Fewer than {RARE_CLASS_ROWS} rows of {_named(rare)}: scores on them are uncertain."]
+        return [f"Fewer than {RARE_CLASS_ROWS} rows of {some_of(rare, MAX_NAMED)}: scores on them are uncertain."]
     if counts.min() < IMBALANCE * counts.max():
         i, j = int(counts.argmin()), int(counts.argmax())
         return [
@@ -192,8 +192,3 @@ def _regression_target_issues(target: Floats) -> list[str]:
             "The target has a long tail of large values; they dominate rmse. A model of its logarithm may do better."
         ]
     return []
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more

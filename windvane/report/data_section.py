@@ -80,9 +80,7 @@ class DataFacts:
 def data_section(data: DataFacts) -> Section:
     """Kinds of columns, issues, target, missing values, and a table of all columns."""
     schema, n_rows = data.schema, data.n_rows
-    content = [
-        paragraph(f"{n_rows:,} rows, {len(schema.feature_names):,} columns: {count_kinds(schema)}."),
-    ]
+    content = [paragraph(f"{n_rows:,} rows, {len(schema.feature_names):,} columns: {count_kinds(schema)}.")]
     if data.issues:
         content.append(bullet_list(data.issues, "warn"))
     elif data.issues is not None:

@@ -22,6 +22,7 @@ from windvane.errors import InputError
 from windvane.evaluation.columns.identifiers import find_identifiers
 from windvane.evaluation.columns.importance import matrix_columns
 from windvane.pages.html_builder import Page, write_page
+from windvane.pages.texts import WIDTH, align_columns, counted, cut
 from windvane.report.data_checks import count_shared_rows, find_data_issues, single_column_scores
 from windvane.report.data_section import DataFacts, count_kinds, data_section, shift_section
 from windvane.report.dataset_shift import measure_dataset_shift
@@ -34,7 +35,7 @@ from windvane.version import VERSION
 SEED = 0  # of every sample
 MAX_EXAMPLES = 3  # values of a category that are named
 MAX_EXAMPLE = 16  # characters of each
-WIDTH = 80  # of a line in a terminal
+MAX_NAME, MIN_VALUES = 24, 12  # characters of a column's name, and at least of its values, in a terminal
 MAX_LINES = 60  # columns printed in a terminal
 
 
@@ -244,7 +245,7 @@ def _compared(
         if len(lacking) == sum(column.kind != "dropped" for column in schema.columns):
             return replace(found, issues=[*issues, "The other rows have no column in common with these."])
         if lacking:
-            issues.append(f"The other rows lack {len(lacking)} column{'s' * (len(lacking) > 1)}: {listed(lacking)}.")
+            issues.append(f"The other rows lack {counted(len(lacking), 'column')}: {listed(lacking)}.")
             schema = leave_out(schema, dict.fromkeys(lacking, "not in the other rows"))
             table = schema.transform(frame, owner="describe")
     try:
@@ -288,11 +289,7 @@ def _range(values: pd.Series) -> str:
 
 def _most(values: pd.Series) -> str:
     counts = values.astype(str)[values.notna()].value_counts()
-    return ", ".join(_cut(" ".join(str(value).split()), MAX_EXAMPLE) for value in counts.index[:MAX_EXAMPLES])
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return ", ".join(cut(" ".join(str(value).split()), MAX_EXAMPLE) for value in counts.index[:MAX_EXAMPLES])
 
 
 def _wrapped(text: str) -> list[str]:
@@ -301,29 +298,14 @@ def _wrapped(text: str) -> list[str]:
 
 def _lines(columns: pd.DataFrame) -> list[str]:
     """Write a table of columns in at most `WIDTH` characters; names, values and notes are cut."""
-    shown = pd.DataFrame(
-        {
-            "column": columns["column"],
-            "kind": columns["kind"],
-            "missing": [f"{count:,}" if count else "" for count in columns["missing"]],
-            "distinct": ["" if pd.isna(count) else f"{count:,}" for count in columns["distinct"]],
-        }
-    )
+    shown = {
+        "column": [cut(name, MAX_NAME) for name in columns["column"]],
+        "kind": list(columns["kind"]),
+        "missing": [f"{count:,}" if count else "" for count in columns["missing"]],
+        "distinct": ["" if pd.isna(count) else f"{count:,}" for count in columns["distinct"]],
+    }
     if "alone" in columns:
         shown["alone"] = ["" if np.isnan(score) else f"{score:.3f}" for score in columns["alone"]]
-    shown["values"] = columns["note"].where(columns["kind"] == "dropped", columns.get("values", ""))
-    rows = [
-        {str(name): str(name) for name in shown},
-        *({str(k): v for k, v in row.items()} for row in shown.to_dict("records")),
-    ]
-    widths = {name: max(len(row[name]) for row in rows) for name in rows[0]}
-    widths["column"] = min(widths["column"], 24)
-    widths["values"] = max(12, WIDTH - sum(widths.values()) + widths["values"] - 2 * (len(widths) - 1))
-    return [
-        "  ".join(
-            cell.ljust(width) if name in ("column", "kind", "values") else cell.rjust(width)
-            for name, width in widths.items()
-            for cell in [_cut(row[name], width)]
-        ).rstrip()
-        for row in rows
-    ]
+    shown["values"] = list(columns["note"].where(columns["kind"] == "dropped", columns.get("values", "")))
+    last = len(shown) - 1
+    return align_columns([list(shown), *zip(*shown.values(), strict=True)], (0, 1, last), last, MIN_VALUES)

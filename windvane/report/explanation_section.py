@@ -44,7 +44,7 @@ def explanation_section(found: Explanation, rows: str) -> Section:
     dots = [series for place, name in enumerate(names) for series in _line_of_dots(found, name, len(names) - place)]
     across = Axis.around("contribution", found.values[names])
     up = Axis("", 0.4, len(names) + 0.6, [(len(names) - i, name) for i, name in enumerate(names)])
-    keys = [Series(np.zeros(0), np.zeros(0), "points", color, name) for name, color in (("low", LOW), ("high", HIGH))]
+    keys = [Series.key("low", LOW), Series.key("high", HIGH)]
     picture = plot(dots, across, up, "Contributions of the columns", height=60 + 26 * len(names))
     swarm = figure("Contributions of the columns, by their values", picture, legend=keys)
     numbers = [name for name in ranked if pd.api.types.is_numeric_dtype(found.data[name])][:N_CURVES]

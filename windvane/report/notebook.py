@@ -10,10 +10,12 @@ from typing import Any
 
 from windvane.evaluation.score_text import natural_score, score_text
 from windvane.pages.html_builder import Html, paragraph, tag
+from windvane.pages.texts import cut
 from windvane.report.search_section import leaderboard_tables
 from windvane.settings import format_duration
 
 SHOWN_TRIALS = 5
+MAX_SETTING = 80  # characters
 _STYLE = "margin:0.4em 0"
 
 
@@ -33,7 +35,7 @@ def _settings(model: Any) -> Html:
     shown = {"time_budget": format_duration(budget) if is_number else str(budget)}
     for name, value in given.items():
         if not (value is defaults[name] or _is_same(value, defaults[name])):
-            shown[name] = _short(value)
+            shown[name] = cut(repr(value), MAX_SETTING)
     rows = [tag("tr", tag("td", name), tag("td", text)) for name, text in shown.items()]
     return tag("table", tag("tbody", *rows))
 
@@ -69,8 +71,3 @@ def _report(model: Any) -> Html:
 
 def _is_same(value: Any, default: Any) -> bool:
     return type(value) is type(default) and isinstance(value, str | int | float | bool) and value == default
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"

@@ -39,6 +39,7 @@ from windvane.pages.html_builder import (
     table,
 )
 from windvane.pages.svg_charts import Axis, Series, plot
+from windvane.pages.texts import counted
 from windvane.report.report_data import ReportData
 from windvane.report.search_section import describe_direction
 
@@ -83,8 +84,7 @@ def headline(data: ReportData, scores: HeadlineScores) -> list[Html]:
         entries.append(("Data", f"{task.n_rows:,} x {len(data.schema.feature_names):,}", "rows x columns"))
     else:
         entries.append(("Data", f"{task.n_rows:,}", "images"))
-    n_members = len(data.ensemble.members)
-    entries.append(("Ensemble", f"{n_members} member{'s' * (n_members != 1)}", "models that predict together"))
+    entries.append(("Ensemble", counted(len(data.ensemble.members), "member"), "models that predict together"))
     kind = "Regression" if task.kind == "regression" else f"Classification, {task.n_classes:,} classes"
     if task.n_targets > 1:
         kind = f"{'Regression' if task.kind == 'regression' else 'Classification'}, {task.n_targets:,} targets"

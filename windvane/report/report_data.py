@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 from sklearn.utils.validation import check_is_fitted
@@ -37,7 +39,7 @@ class ReportData:
     curve: Sequence[tuple[float, float, float]] = ()  # seconds, loss of the best trial, loss of the ensemble
     policy: Policy | None = None
     directory: RunDirectory | None = None
-    is_permanent: bool = False  # whether the directory outlives the program
+    kept_in: Path | None = None  # the directory, if it outlives the program
     constant: ConstantBaseline | None = None
     tuning: DecisionTuning | None = None  # of the threshold
     test_score: float | None = None  # of the test set given to `fit`, higher is better
@@ -58,36 +60,40 @@ class ReportData:
         if X_test is None and y_test is not None:
             raise InputError("y_test belongs to X_test, which was not given.")
         predictor, directory = model.predictor_, getattr(model, "_directory", None)
-        data = cls(
+        test_score = getattr(model, "test_score_", None)
+        test_names: tuple[str, ...] = ()
+        test = None if y_test is None else Predictions.of_test(predictor, X_test, y_test)
+        if test is not None and predictor.images is not None:
+            test_names = predictor.images.short_names(X_test)
+        manifest, problem, validation = {}, None, None
+        if directory is not None and directory.exists() and directory.manifest().get("kind") == "run":
+            manifest = directory.manifest()
+            if X_test is None and test_score is not None:  # the rows that fit was given
+                test, test_names = read_test_rows(directory.test, predictor), read_test_names(directory.test)
+            with suppress(RunError):  # keep_data=False
+                problem = Problem.read(directory.data, predictor.metric)
+            if problem is not None:
+                validation = out_of_fold(predictor, problem, directory)
+        other_rows = None if test is None else test.table
+        if test is None and X_test is not None:
+            other_rows = predictor.schema.transform(to_frame(X_test))
+        return cls(
             predictor,
             model.trials_,
             model.curve_,
             getattr(model, "policy_", None),
             directory,
-            is_permanent=model.run_dir is not None,
+            kept_in=None if model.run_dir is None or directory is None else directory.root,
             constant=model.constant_,
             tuning=model.tuning_,
-            test_score=getattr(model, "test_score_", None),
-            test=None if y_test is None else Predictions.of_test(predictor, X_test, y_test),
+            test_score=test_score,
+            manifest=manifest,
+            problem=problem,
+            validation=validation,
+            test=test,
+            other_rows=other_rows,
+            test_names=test_names,
         )
-        if data.test is not None and predictor.images is not None:
-            data = replace(data, test_names=predictor.images.short_names(X_test))
-        if data.test is not None:
-            data = replace(data, other_rows=data.test.table)
-        elif X_test is not None:
-            data = replace(data, other_rows=predictor.schema.transform(to_frame(X_test)))
-        if directory is None or not directory.exists() or directory.manifest().get("kind") != "run":
-            return data
-        data = replace(data, manifest=directory.manifest())
-        if X_test is None and data.test_score is not None:  # the rows that fit was given
-            kept = read_test_rows(directory.test, predictor)
-            data = replace(data, test=kept, other_rows=None if kept is None else kept.table)
-            data = replace(data, test_names=read_test_names(directory.test))
-        try:
-            problem = Problem.read(directory.data, predictor.metric)
-        except RunError:  # keep_data=False
-            return data
-        return replace(data, problem=problem, validation=out_of_fold(predictor, problem, directory))
 
     @property
     def task(self) -> Task:
@@ -121,8 +127,7 @@ class ReportData:
     @property
     def labels(self) -> list[str]:
         """Names of the classes, by code."""
-        classes = self.predictor.classes
-        return [] if classes is None else [str(label) for label in classes.tolist()]
+        return self.predictor.class_names
 
     @property
     def predictions(self) -> Predictions | None:

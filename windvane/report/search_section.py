@@ -25,6 +25,7 @@ from windvane.pages.html_builder import (
     tag,
 )
 from windvane.pages.svg_charts import Axis, Series, plot
+from windvane.pages.texts import counted
 from windvane.report.report_data import ReportData
 from windvane.runtime.columns.table import Floats
 from windvane.runtime.ensemble import Ensemble
@@ -75,7 +76,7 @@ def ensemble_section(data: ReportData) -> Section:
     """Weights by member and family, and the members' configurations."""
     ensemble, by_number = data.ensemble, {trial.number: trial for trial in data.trials}
     n_models = sum(map(len, data.predictor.models))
-    words = f"{len(ensemble.members)} member{'s' * (len(ensemble.members) != 1)}, {n_models} models in all"
+    words = f"{counted(len(ensemble.members), 'member')}, {n_models} models in all"
     content = [
         paragraph(f"{words}: each member averages the models of its folds, and the ensemble is their weighted average.")
     ]
@@ -126,7 +127,7 @@ def failure_section(trials: Sequence[Trial]) -> Section | None:
     ended = [t for t in trials if t.status not in ("done", "stopped") or not t.usable]
     if not ended:
         return None
-    counted = Counter(
+    causes = Counter(
         (
             t.family,
             _ENDS[t.status],
@@ -136,10 +137,8 @@ def failure_section(trials: Sequence[Trial]) -> Section | None:
         for t in ended
     )
     items = [
-        tag(
-            "li", tag("b", family), f": {count:,} trial{'s' * (count != 1)}, {how}{used}.", tag("pre", tag("code", why))
-        )
-        for (family, how, why, used), count in counted.most_common(MAX_FAILURES)
+        tag("li", tag("b", family), f": {counted(count, 'trial')}, {how}{used}.", tag("pre", tag("code", why)))
+        for (family, how, why, used), count in causes.most_common(MAX_FAILURES)
     ]
     words = f"{len(ended):,} of {len(trials):,} trials failed or ended early."
     return Section("Failed trials", [paragraph(words), tag("ul", *items, attributes={"class": "failures"})])
@@ -205,11 +204,7 @@ def _fold_spread(trials: Sequence[Trial], ensemble: Ensemble, metric: Metric) ->
     ticks = [(float(n - 1 - i), f"{trial.family} #{trial.number}") for i, trial in enumerate(chosen)]
     y = Axis("", -0.6, n - 0.4, ticks)
     picture = plot(series, Axis.around(metric.name, values), y, "Score of each fold", height=max(120.0, 60.0 + 22 * n))
-    legend = [
-        Series(np.empty(0), np.empty(0), color=0, name="folds of a member"),
-        Series(np.empty(0), np.empty(0), color=4, name="of another trial"),
-        Series(np.empty(0), np.empty(0), color=1, name="all rows"),
-    ]
+    legend = [Series.key("folds of a member", 0), Series.key("of another trial", 4), Series.key("all rows", 1)]
     return figure("Spread over folds", picture, "Trials whose points overlap differ by chance.", legend)
 
 

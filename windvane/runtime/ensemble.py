@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -96,8 +95,8 @@ class Ensemble:
                 raise ValueError(f"weights {weights.tolist()} are not above 0 with the sum 1")
             if not (np.all(factors > 0) and np.all(np.isfinite(factors))):
                 raise ValueError("temperature and decision weights are not finite and above 0")
-            if not all(member.is_sound for member in members) or not 0 < ensemble.temperature < math.inf:
-                raise ValueError("a member or the temperature is out of range")
+            if not all(member.is_sound for member in members):
+                raise ValueError("a member is out of range")
             if not all(0 < threshold < 1 for threshold in label_thresholds or ()):
                 raise ValueError("a threshold of a label is not between 0 and 1")
             if costs is not None and not (len({len(costs), *map(len, costs)}) == 1 and np.isfinite(costs).all()):

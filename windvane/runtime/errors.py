@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class WindvaneError(Exception):
     """Root of every exception that windvane raises on purpose."""
@@ -21,3 +23,9 @@ class ModelFileError(WindvaneError):
 
 class DiskError(WindvaneError, OSError):
     """A file cannot be written: the disk is full, read-only or gone."""
+
+
+def some_of(texts: Sequence[str], most: int) -> str:
+    """Join the first of many texts for a message, and count the others."""
+    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more

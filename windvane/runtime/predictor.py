@@ -95,28 +95,36 @@ class EnsemblePredictor:
         """Predict a table for a file: the column "prediction", or one for each of several targets."""
         if self.targets is None:
             return pd.DataFrame({"prediction": self.predict(X)})
-        raw = self.predict_raw(self.schema.transform(as_frame(self.schema.one_row(X))))
-        return self.targets.columns(self.ensemble.decision_values(raw))
+        return self.targets.columns(self.ensemble.decision_values(self.predict_raw(self._read(X))))
 
     def probability_columns(self, X: Any) -> pd.DataFrame:
         """Predict a table of probabilities with a column for each class, or for each of several labels."""
-        names = [] if self.classes is None else [str(label) for label in self.classes.tolist()]
-        return pd.DataFrame(self.predict_proba(X), columns=names if self.targets is None else self.targets.titles)
+        names = self.class_names if self.targets is None else self.targets.titles
+        return pd.DataFrame(self.predict_proba(X), columns=names)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes as texts, by code; none for numbers and several targets."""
+        return [] if self.classes is None else [str(label) for label in self.classes.tolist()]
 
     @property
     def has_probabilities(self) -> bool:
         """Whether probabilities of classes or labels are predicted, and not numbers."""
         return self.classes is not None if self.targets is None else self.targets.are_labels
 
+    def _read(self, X: Any) -> Table:
+        """Return the typed table of what a user has."""
+        return self.schema.transform(as_frame(self.schema.one_row(X)))
+
     def predict(self, X: Any) -> Any:
         """Predict the rows of a DataFrame, an array or a sparse matrix: labels or numbers."""
-        return self.predict_table(self.schema.transform(as_frame(self.schema.one_row(X))))
+        return self.predict_table(self._read(X))
 
     def predict_proba(self, X: Any) -> Floats:
         """Predict probabilities, columns in the order of `classes`, or of several labels."""
         if not self.has_probabilities:
             raise TypeError("the model predicts a number, which has no probabilities of classes")
-        return self.predict_raw(self.schema.transform(as_frame(self.schema.one_row(X))))
+        return self.predict_raw(self._read(X))
 
     def check_one_target(self, method: str) -> None:
         """Raise InputError where a model has several targets."""
@@ -148,12 +156,11 @@ class EnsemblePredictor:
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> Floats:
         """Predict the lower and upper ends of intervals, shape (n, 2)."""
-        return self.table_intervals(self.schema.transform(as_frame(self.schema.one_row(X))), coverage)
+        return self.table_intervals(self._read(X), coverage)
 
     def predict_set(self, X: Any, coverage: float = 0.9, *, by_class: bool = False, allow_empty: bool = False) -> Masks:
         """Predict whether a class is in the set of a row, shape (n, n_classes), columns in the order of `classes`."""
-        table = self.schema.transform(as_frame(self.schema.one_row(X)))
-        return self.table_sets(table, coverage, by_class, allow_empty)
+        return self.table_sets(self._read(X), coverage, by_class, allow_empty)
 
 
 def load_predictor(folder: Path) -> EnsemblePredictor:

@@ -11,16 +11,14 @@ from windvane.search.problem import Problem
 
 def constant_baseline(problem: Problem) -> ConstantBaseline | None:
     """Evaluate a constant on the run's folds; None if the user's metric cannot be computed of it."""
-    task, metric, target, weight = problem.task, problem.metric, problem.target, problem.weight
+    n_classes, metric, target = problem.task.n_classes, problem.metric, problem.target
     parts = []
     for fold in problem.folds:
-        of_fold = None if weight is None else weight[fold.train]
-        constant = constant_prediction(target[fold.train], task.n_classes, metric, of_fold)
+        constant = constant_prediction(target[fold.train], n_classes, metric, problem.weight_of(fold.train))
         parts.append(np.broadcast_to(constant, (len(fold.validation), *constant.shape)))
-    rows = problem.validation_rows
     try:
-        loss = metric.loss(target[rows], np.concatenate(parts), None if weight is None else weight[rows])
+        loss = problem.loss(np.concatenate(parts), problem.validation_rows)
     except MetricError:
         return None
-    whole = np.atleast_1d(constant_prediction(target, task.n_classes, metric, weight))
+    whole = np.atleast_1d(constant_prediction(target, n_classes, metric, problem.weight))
     return ConstantBaseline(tuple(map(float, whole)), loss)

@@ -8,6 +8,7 @@ counts.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -87,9 +88,9 @@ def max_candidates_per_family(n_rows: int) -> int:
 
 def candidates(trials: Sequence[Trial], n_rows: int) -> list[Trial]:
     """Return the usable trials that may enter the ensemble, best first."""
-    cap, seen, chosen = max_candidates_per_family(n_rows), dict[str, int](), list[Trial]()
+    cap, seen, chosen = max_candidates_per_family(n_rows), Counter[str](), list[Trial]()
     for trial in sorted((t for t in trials if t.usable), key=lambda t: (t.loss, t.number)):
-        seen[trial.family] = seen.get(trial.family, 0) + 1
+        seen[trial.family] += 1
         if seen[trial.family] <= cap:
             chosen.append(trial)
     return chosen[:MAX_CANDIDATES]
@@ -137,9 +138,9 @@ class EnsembleBuilder:
         self._reference = reference_family(problem)
         self._train_sizes = [len(fold.train) for fold in problem.folds]
         rows = problem.validation_rows
-        self._target: NDArray[Any] = problem.target[rows]  # (v,)
-        weight = None if problem.weight is None else problem.weight[rows]  # (v,)
-        self._weight = weight if weight is not None and weight.any() else None
+        self.target: NDArray[Any] = problem.target[rows]  # (v,)
+        weight = problem.weight_of(rows)  # (v,)
+        self.weight = weight if weight is not None and weight.any() else None
         self._predictions: dict[tuple[int, str], Singles] = {}
         self.seconds = 0.0  # what the last build took
 
@@ -207,14 +208,14 @@ class EnsembleBuilder:
         return np.inf if not self.counts_time and calls > 2 * self.size * MAX_CANDIDATES else calls
 
     def _spread(self, blend: Floats) -> float:
-        weight = self._weight
+        weight = self.weight
         return bootstrap_standard_error(
-            lambda rows: self._loss_of(self._target[rows], blend[rows], None if weight is None else weight[rows]),
-            self._target,
+            lambda rows: self._loss_of(self.target[rows], blend[rows], None if weight is None else weight[rows]),
+            self.target,
         )
 
     def _loss(self, blend: Floats) -> float:
-        return self._loss_of(self._target, blend, self._weight)
+        return self._loss_of(self.target, blend, self.weight)
 
     def _loss_of(self, target: NDArray[Any], blend: Floats, weight: Floats | None) -> float:
         """Loss of a metric; infinite where the user's own one fails, of which its trial has told."""
@@ -229,22 +230,19 @@ class EnsembleBuilder:
             return singles, self._loss
 
         def log_loss(true_class: Floats) -> float:
-            return -float(np.average(np.log(np.clip(true_class, 1e-15, 1.0)), weights=self._weight))
+            return -float(np.average(np.log(np.clip(true_class, 1e-15, 1.0)), weights=self.weight))
 
         return self._true_class(singles), log_loss
 
     def _true_class(self, singles: Singles) -> Singles:
         """Return the probability of each row's class, shape (m, v)."""
-        return np.ascontiguousarray(singles[:, np.arange(singles.shape[1]), self._target])
+        return np.ascontiguousarray(singles[:, np.arange(singles.shape[1]), self.target])
 
     def _read(self, number: int, checkpoint: str) -> Singles | None:
         key = (number, checkpoint)
         if key not in self._predictions:
-            try:
-                array: Singles = np.load(self.directory.checkpoint(*key) / "valid.npy")
-            except (OSError, ValueError, EOFError, MemoryError):
+            array = self.directory.validation_predictions(number, checkpoint)
+            if array is None or array.shape[0] != len(self.target):
                 return None  # a newer checkpoint has replaced it, or it is damaged
-            if array.shape[0] != len(self._target):
-                return None
             self._predictions[key] = array
         return self._predictions[key]

@@ -28,11 +28,8 @@ def out_of_fold(
     shape = problem.task.prediction_shape(len(rows))
     blend = np.zeros(shape)  # (n, k), (n,) or (n, t)
     for member in ensemble.members:
-        try:
-            prediction = np.load(directory.checkpoint(member.number, member.checkpoint) / "valid.npy")
-        except (OSError, ValueError, EOFError, MemoryError):
-            return None
-        if prediction.shape != shape:
+        prediction = directory.validation_predictions(member.number, member.checkpoint)
+        if prediction is None or prediction.shape != shape:
             return None
         blend += member.weight * prediction
     return Predictions(
@@ -40,7 +37,7 @@ def out_of_fold(
         rows,
         problem.target[rows],
         ensemble.calibrate(blend) if problem.task.is_classification else blend,
-        None if problem.weight is None else problem.weight[rows],
+        problem.weight_of(rows),
         np.repeat(np.arange(len(problem.folds)), [len(fold.validation) for fold in problem.folds]),
         ensemble,
         _OutOfFoldPredictor.of(predictor, problem, directory) if can_predict else None,

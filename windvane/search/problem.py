@@ -79,8 +79,11 @@ class Problem:
 
     def part(self, rows: Integers) -> DataSplit:
         """Copy some rows."""
-        weight = None if self.weight is None else self.weight[rows]
-        return DataSplit(self.table.take(rows), self.target[rows], weight)
+        return DataSplit(self.table, self.target, self.weight).take(rows)
+
+    def weight_of(self, rows: Integers) -> Floats | None:
+        """Return the weights of some rows, where there are weights."""
+        return None if self.weight is None else self.weight[rows]
 
     def sample_rows(self, train: Integers, n_rows: int) -> Integers:
         """Draw `n_rows` of the positions `train`, every class among them; a larger draw contains the smaller ones."""
@@ -104,8 +107,7 @@ class Problem:
 
     def loss(self, prediction: Floats, rows: Integers) -> float:
         """Return the loss of a prediction of some rows, weighted if there are weights."""
-        weight = None if self.weight is None else self.weight[rows]
-        return self.metric.loss(self.target[rows], prediction, weight)
+        return self.metric.loss(self.target[rows], prediction, self.weight_of(rows))
 
     def fingerprint(self, terms: object = None) -> str:
         """Return a digest of the data, to tell whether another call passes the same.

@@ -22,19 +22,12 @@ MAX_DROP_ROWS = 10_000  # that models without a column are trained on
 
 
 def train_on_all(
-    family: Family,
-    config: Config,
-    rows: DataSplit,
-    iterations: int,
-    context: TrainingContext,
-    deadline: float = np.inf,
+    family: Family, config: Config, rows: DataSplit, iterations: int, context: TrainingContext, deadline: float = np.inf
 ) -> Model:
     """Return a model that has learned from all rows for a number of iterations, fewer where the deadline ends it."""
     few = np.arange(0, rows.table.n_rows, -(-rows.table.n_rows // MAX_STOPPING_ROWS))  # spread over sorted tables
     # Early stopping looks at rows that are trained on, so that nothing stops before its number of iterations.
-    weight = None if rows.weight is None else rows.weight[few]
-    stopping = DataSplit(rows.table.take(few), rows.target[few], weight)
-    model = family.create_model(config, rows, stopping, context)
+    model = family.create_model(config, rows, rows.take(few), context)
     model.train_until(max(1, iterations), deadline)
     return model
 
@@ -50,21 +43,18 @@ def refit_ensemble(
     shutil.rmtree(temporary, ignore_errors=True)
     trial_of = {trial.number: trial for trial in trials}
     members = predictor.ensemble.members
-    settings = [TrainingContext(predictor.task, trial_of[member.number].seed) for member in members]
     names = [f"{member.number:05d}/fold_0" for member in members]
-    for member, setting, name in zip(members, settings, names, strict=True):
+    trained: list[tuple[Family, TrainingContext]] = []
+    for member, name in zip(members, names, strict=True):
         trial = trial_of[member.number]
-        iterations = round(float(np.mean(trial.best_iterations)))
-        family = for_task(families[member.family], predictor.task)
-        model = train_on_all(family, trial.config, train, iterations, setting)
+        family, context = for_task(families[member.family], predictor.task), TrainingContext(predictor.task, trial.seed)
+        model = train_on_all(family, trial.config, train, _mean_best_iteration(trial), context)
         (temporary / name).mkdir(parents=True)
         model.save(temporary / name)
+        trained.append((family, context))
     shutil.rmtree(folder, ignore_errors=True)  # only now that all went well
     temporary.rename(folder)
-    models = [
-        [for_task(families[member.family], predictor.task).load(folder / name, setting)]
-        for member, setting, name in zip(members, settings, names, strict=True)
-    ]
+    models = [[family.load(folder / name, context)] for (family, context), name in zip(trained, names, strict=True)]
     ensemble = replace(predictor.ensemble, members=tuple(replace(member, folds=()) for member in members))
     return replace(predictor, ensemble=ensemble, models=models, folders=[[folder / name] for name in names])
 
@@ -81,7 +71,6 @@ def trainer_without(
     trial = next(trial for trial in trials if trial.number == member.number)
     rows = problem.sample_rows(np.arange(problem.table.n_rows), min(MAX_DROP_ROWS, problem.table.n_rows))
     train = problem.part(rows)
-    iterations = round(float(np.mean(trial.best_iterations)))
 
     def predict_without(column: EncodedColumn, table: Table) -> Floats:
         def constant(some: Table) -> Table:
@@ -90,7 +79,11 @@ def trainer_without(
         context = TrainingContext(predictor.task, trial.seed)
         without = replace(train, table=constant(train.table))
         family = for_task(families[member.family], predictor.task)
-        model = train_on_all(family, trial.config, without, iterations, context)
+        model = train_on_all(family, trial.config, without, _mean_best_iteration(trial), context)
         return model.predict(constant(table))
 
     return predict_without
+
+
+def _mean_best_iteration(trial: Trial) -> int:
+    return round(float(np.mean(trial.best_iterations)))

@@ -66,21 +66,26 @@ class SearchResult:
 
 def inherit_settings(settings: Settings, seed_is_given: bool) -> Settings:
     """Take seed and policy from an existing run where the user left them open."""
-    if settings.run_dir is None or not RunDirectory(settings.run_dir).exists():
+    manifest = _existing_manifest(settings)
+    if manifest is None:
         return settings
-    manifest = RunDirectory(settings.run_dir).manifest()
     policy = manifest["policy"]["name"] if settings.policy == "auto" else settings.policy
     return replace(settings, policy=policy, seed=settings.seed if seed_is_given else int(manifest["seed"]))
 
 
 def inherited_positive_class(settings: Settings) -> Any:
     """Return the label of the positive class of an existing run; None without one."""
+    manifest = _existing_manifest(settings)
+    if manifest is None:
+        return None
+    code, classes = manifest.get("positive_class"), classes_from_json(manifest["classes"])
+    return None if code is None or classes is None else classes[code]
+
+
+def _existing_manifest(settings: Settings) -> dict[str, Any] | None:
     if settings.run_dir is None or not RunDirectory(settings.run_dir).exists():
         return None
-    manifest = RunDirectory(settings.run_dir).manifest()
-    code = manifest.get("positive_class")
-    classes = classes_from_json(manifest["classes"])
-    return None if code is None or classes is None else classes[code]
+    return RunDirectory(settings.run_dir).manifest()
 
 
 def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, own_metric: bool) -> RunDirectory:
@@ -241,18 +246,14 @@ def run_search(
     # Networks and linear models on features learn from all images from the start.
     first_rows = None if prepared.images is not None else problem.initial_sample_size(INITIAL_CELLS)
     rungs = make_rungs(n_train, prepared.policy.halving, first_rows)
+    # With a trial limit there is no clock.
+    max_ensemble_seconds = 0.02 * settings.time_budget if settings.n_trials is None else np.inf
     search = Search(
         Scheduler(
-            problem.task,
-            prepared.families,
-            history,
-            portfolio,
-            rungs,
-            seed=settings.seed,
-            n_trials=settings.n_trials,
+            problem.task, prepared.families, history, portfolio, rungs, seed=settings.seed, n_trials=settings.n_trials
         ),
         pool,
-        EnsembleBuilder(problem, directory, settings.ensemble_size, max_ensemble_seconds(settings)),
+        EnsembleBuilder(problem, directory, settings.ensemble_size, max_ensemble_seconds),
         Budget(started, settings.time_budget, earlier),
         callbacks=callbacks,
         listener=listener,
@@ -263,7 +264,7 @@ def run_search(
     ensemble = search.run()
     directory.drop(directory.temporary)
     if ensemble is not None and (earlier or search.error):  # files of another day, or a disk with errors
-        ensemble = _whole_ensemble(ensemble, history.trials, directory, search.builder)
+        ensemble = _whole_ensemble(search.builder, history.trials, ensemble)
     if ensemble is None:
         if search.interrupted:
             raise KeyboardInterrupt
@@ -275,7 +276,7 @@ def run_search(
     last = (search.budget.now(), min(t.loss for t in history.trials if t.usable), ensemble.loss)
     curve = [*curve, *search.curve, last]
     constant = constant_baseline(problem)
-    uncertainty = learn_uncertainty(search.builder, problem, ensemble)
+    uncertainty = learn_uncertainty(search.builder, ensemble)
     if directory.read_tuning() is not None:
         warnings.warn(
             "The threshold or the costs that were set for the earlier ensemble do not hold for the new one: call "
@@ -290,27 +291,15 @@ def run_search(
     except DiskError as error:
         if not search.error:  # else said already
             warnings.warn(f"{error} The model in memory predicts, and save() keeps it elsewhere.", stacklevel=2)
-    predictor = persistence.open_predictor(
-        directory.manifest(),
-        ensemble,
-        directory.model_folders(ensemble),
-        root=directory.root,
-        families=prepared.families,
-        metric=problem.metric,
-        threads=min(settings.n_jobs, available_cores()),
-    )
+    threads = min(settings.n_jobs, available_cores())
+    predictor = _open_predictor(directory, ensemble, prepared.families, problem.metric, threads)
     if not settings.keep_data:
         directory.drop(directory.data)
     predictor = replace(predictor, uncertainty=uncertainty)
     return SearchResult(predictor, history.trials, curve, prepared.policy, constant)
 
 
-def max_ensemble_seconds(settings: Settings) -> float:
-    """Return how long the build of an ensemble may take: 2 % of the budget; no clock with a trial limit."""
-    return 0.02 * settings.time_budget if settings.n_trials is None else np.inf
-
-
-def read_result(directory: RunDirectory, families: Mapping[str, Family], metric: Any, threads: int = 1) -> SearchResult:
+def read_result(directory: RunDirectory, families: Mapping[str, Family], metric: Any, threads: int) -> SearchResult:
     """Read the result of a run; an ensemble is built now if the run was not finished.
 
     `families` may be in its ensemble; `metric` is the user's own, or None; `threads` models predict at once. Raises
@@ -333,19 +322,15 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
         known = {} if recorded is None else {member.number: member.checkpoint for member in recorded.members}
         replaced = {trial.number for trial in history.trials if trial.checkpoint != known.get(trial.number)}
         left = _without_damaged(history.trials, damaged - replaced)
-        ensemble = builder.build(left, finish=True)
-        ensemble = ensemble and _whole_ensemble(ensemble, left, directory, builder)
-        uncertainty = ensemble and learn_uncertainty(builder, problem, ensemble)
+        ensemble = _whole_ensemble(builder, left, builder.build(left, finish=True))
+        uncertainty = ensemble and learn_uncertainty(builder, ensemble)
     if ensemble is None:
         raise NoModelError(
             f"The run in {str(directory.root)!r} has no usable model yet:\n" + describe_failures(history.trials)
         )
-    folders = directory.model_folders(ensemble)
-    predictor = persistence.open_predictor(
-        manifest, ensemble, folders, root=directory.root, families=families, metric=resolved, threads=threads
-    )
+    predictor = _open_predictor(directory, ensemble, families, resolved, threads)
     if predictor.images is None:
-        check_predictor(predictor, directory.root / "manifest.json", folders)
+        check_predictor(predictor, directory.root / "manifest.json", predictor.folders)
     uncertainty = uncertainty or directory.read_uncertainty(ensemble, predictor.task.n_classes)
     predictor = replace(predictor, uncertainty=uncertainty)
     tuning = directory.read_tuning() if ensemble == recorded else None
@@ -367,37 +352,34 @@ def select_without(
     """
     if not (directory.data / "task.json").exists():
         return None
-    manifest = directory.manifest()
     left = [t for t in directory.read_history().trials if t.family not in families and t.number not in numbers]
-    builder = EnsembleBuilder(_read_data(directory, manifest, predictor.metric), directory, size)
-    ensemble = builder.build(left, finish=True)
-    ensemble = ensemble and _whole_ensemble(ensemble, left, directory, builder)
+    builder = EnsembleBuilder(_read_data(directory, directory.manifest(), predictor.metric), directory, size)
+    ensemble = _whole_ensemble(builder, left, builder.build(left, finish=True))
     if ensemble is None:
         return None
-    folders = directory.model_folders(ensemble)
+    return _open_predictor(directory, ensemble, own_families, predictor.metric, predictor.threads)
+
+
+def _open_predictor(
+    directory: RunDirectory, ensemble: Ensemble, families: Mapping[str, Family], metric: Metric, threads: int
+) -> Predictor:
     return persistence.open_predictor(
-        manifest,
+        directory.manifest(),
         ensemble,
-        folders,
+        directory.model_folders(ensemble),
         root=directory.root,
-        families=own_families,
-        metric=predictor.metric,
-        threads=predictor.threads,
+        families=families,
+        metric=metric,
+        threads=threads,
     )
 
 
-def _whole_ensemble(
-    ensemble: Ensemble, trials: Sequence[Trial], directory: RunDirectory, builder: EnsembleBuilder
-) -> Ensemble | None:
+def _whole_ensemble(builder: EnsembleBuilder, trials: Sequence[Trial], ensemble: Ensemble | None) -> Ensemble | None:
     """Build an ensemble again without the trials whose files are damaged; None if no trial is left."""
-    left, found = list(trials), ensemble
-    while damaged := directory.damaged_members(found):
-        left = _without_damaged(left, damaged)
-        again = builder.build(left, finish=True)
-        if again is None:
-            return None
-        found = again
-    return found
+    while ensemble is not None and (damaged := builder.directory.damaged_members(ensemble)):
+        trials = _without_damaged(trials, damaged)
+        ensemble = builder.build(trials, finish=True)
+    return ensemble
 
 
 def _without_damaged(trials: Sequence[Trial], damaged: set[int]) -> list[Trial]:

@@ -251,7 +251,7 @@ class Search:
     def _train_small_model(self) -> None:
         """Train a linear model on a few rows in this process: any real model is better than a constant."""
         problem = self.builder.problem
-        if "linear" in self.scheduler.families and not problem.table.texts and self.scheduler.n_trials is None:
+        if "linear" in self.scheduler.families and not problem.table.texts and self._has_clock:
             n_columns = max(1, problem.table.n_columns + sum(problem.table.cardinalities))
             n_rows = int(np.clip(SMALL_CELLS / (n_columns * problem.task.n_outputs), MIN_SMALL_ROWS, MAX_SMALL_ROWS))
             self._train_here(self.scheduler.families["linear"], n_rows)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -38,19 +39,11 @@ class Timer:
         self.fit, self.predict, self.cpu = fit, predict, cpu
 
     @contextmanager
-    def fitting(self) -> Iterator[None]:
-        """Add the time of the block to the fit and CPU seconds."""
+    def measure(self, name: Literal["fit", "predict"]) -> Iterator[None]:
+        """Add the time of the block to those seconds and to the CPU seconds."""
         wall, cpu = time.perf_counter(), time.process_time()
         yield
-        self.fit += time.perf_counter() - wall
-        self.cpu += time.process_time() - cpu
-
-    @contextmanager
-    def predicting(self) -> Iterator[None]:
-        """Add the time of the block to the predict and CPU seconds."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        yield
-        self.predict += time.perf_counter() - wall
+        setattr(self, name, getattr(self, name) + (time.perf_counter() - wall))
         self.cpu += time.process_time() - cpu
 
 
@@ -87,7 +80,7 @@ def train_trial(
         while targets:
             before, seconds_before = iterations, timer.fit
             iterations = targets.pop(0)
-            with timer.fitting():
+            with timer.measure("fit"):
                 for model in models:
                     if not model.finished and model.iterations < iterations:
                         model.train_until(iterations, deadline)
@@ -143,7 +136,7 @@ def _create_models(
     for i, fold in enumerate(problem.folds):
         context = TrainingContext(problem.task, _fold_seed(trial, i))
         fold_folder = None if checkpoint is None else checkpoint / f"fold_{i}"
-        with timer.fitting():
+        with timer.measure("fit"):
             rows = fold.train if trial.n_rows is None else problem.sample_rows(fold.train, trial.n_rows)
             train, validation = problem.part(rows), problem.part(fold.validation)
             models.append(family.create_model(trial.config, train, validation, context, fold_folder))
@@ -172,7 +165,7 @@ def _refit(
 ) -> Trial:
     """Write a checkpoint with one more model, which learned from all rows and predicts in place of the first."""
     context = TrainingContext(problem.task, _fold_seed(trial, 0))
-    with timer.fitting():
+    with timer.measure("fit"):
         rows = problem.part(np.arange(problem.task.n_rows))
         iterations = trial.best_iterations[0]
         model = train_on_all(family, trial.config, rows, iterations, context, deadline)
@@ -194,7 +187,7 @@ def _is_complete(model: Model, last: int) -> bool:
 def _predict(model: Model, fold: int, problem: Problem, timer: Timer) -> Predictions:
     """Predict the validation set of a fold, in the precision of checkpoints."""
     task, rows = problem.task, problem.folds[fold].validation
-    with timer.predicting():
+    with timer.measure("predict"):
         prediction = np.asarray(model.predict(problem.table.take(rows)))
     shape = task.prediction_shape(len(rows))
     if prediction.shape != shape:

@@ -18,41 +18,6 @@ Status = Literal["waiting", "running", "done", "stopped", "failed", "timeout", "
 class Trial:
     """One configuration, and the result of training it.
 
-    Attributes
-    ----------
-    number
-        Number of the trial; it stays the same when the trial is resumed from its checkpoint.
-    family, config
-        Model family and its hyperparameters.
-    source
-        Where the configuration comes from: "portfolio", "sampler" or "random".
-    seed
-        Root of the trial's randomness.
-    n_rows
-        Rows of each training set that are used; None for all.
-    iteration_fraction
-        How far to train, as a fraction of the family's full number of iterations, in (0, 1].
-    status
-        "waiting" and "running" before it ends. "done": trained as far as asked; "stopped": by its deadline, the end of
-        the search or Ctrl-C; "failed": the library raised; "timeout", "out_of_memory": killed at a limit; "crashed":
-        the worker process died.
-    loss
-        Validation loss (lower is better) of the last checkpoint; infinity without one.
-    fold_losses
-        The same for each fold.
-    checkpoint
-        Name of the last checkpoint's folder, or None.
-    best_iterations
-        The best iteration of each fold.
-    fit_seconds, predict_seconds
-        Seconds spent in training and predicting, all folds together.
-    cpu_seconds
-        CPU seconds inside the models' methods.
-    started, ended
-        Seconds since the start of the run, earlier fits of the same run included.
-    error
-        Why it did not end well.
-
     Examples
     --------
     >>> trial = Trial(0, "lightgbm", {"num_leaves": 31}, "portfolio", seed=1)
@@ -60,24 +25,27 @@ class Trial:
     ('waiting', False)
     """
 
-    number: int
-    family: str
-    config: Config
-    source: Source
-    seed: int
-    n_rows: int | None = None
-    iteration_fraction: float = 1.0
+    number: int  # number of the trial, which stays the same when it is resumed from its checkpoint
+    family: str  # model family
+    config: Config  # hyperparameters of the family
+    source: Source  # where the configuration comes from: "portfolio", "sampler" or "random"
+    seed: int  # root of the trial's randomness
+    n_rows: int | None = None  # rows of each training set that are used; None for all
+    iteration_fraction: float = 1.0  # how far to train: fraction of the family's full number of iterations, in (0, 1]
+    # "waiting" and "running" before it ends. "done": trained as far as asked; "stopped": by its deadline, the end of
+    # the search or Ctrl-C; "failed": the library raised; "timeout", "out_of_memory": killed at a limit; "crashed": the
+    # worker process died.
     status: Status = "waiting"
-    loss: float = math.inf
-    fold_losses: tuple[float, ...] = ()
-    checkpoint: str | None = None
-    best_iterations: tuple[int, ...] = ()
-    fit_seconds: float = 0.0
-    predict_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    started: float = 0.0
-    ended: float = 0.0
-    error: str | None = None
+    loss: float = math.inf  # validation loss (lower is better) of the last checkpoint; infinity without one
+    fold_losses: tuple[float, ...] = ()  # the same for each fold
+    checkpoint: str | None = None  # name of the last checkpoint's folder, or None
+    best_iterations: tuple[int, ...] = ()  # the best iteration of each fold
+    fit_seconds: float = 0.0  # seconds spent in training, all folds together
+    predict_seconds: float = 0.0  # seconds spent in predicting, all folds together
+    cpu_seconds: float = 0.0  # CPU seconds inside the models' methods
+    started: float = 0.0  # seconds since the start of the run, earlier fits of the same run included
+    ended: float = 0.0  # as for `started`
+    error: str | None = None  # why it did not end well
 
     @property
     def usable(self) -> bool:
@@ -89,19 +57,10 @@ class Trial:
         """Family and configuration as one hashable value."""
         return config_key(self.family, self.config)
 
-    def without_results(self, status: Status = "waiting", error: str | None = None) -> Trial:
+    def without_results(self) -> Trial:
         """Return the same trial as it was before any training."""
-        return Trial(
-            self.number,
-            self.family,
-            self.config,
-            self.source,
-            self.seed,
-            self.n_rows,
-            self.iteration_fraction,
-            status,
-            error=error,
-        )
+        submitted = (self.number, self.family, self.config, self.source, self.seed)
+        return Trial(*submitted, n_rows=self.n_rows, iteration_fraction=self.iteration_fraction)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that JSON can hold; infinity becomes None."""

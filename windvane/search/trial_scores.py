@@ -22,7 +22,7 @@ def score_trials(
     directory: RunDirectory | None,
     families: Mapping[str, Family],
     test: Predictions,
-    on_trial: Callable[[int, int], None] = lambda done, total: None,
+    on_trial: Callable[[int, int], None],
 ) -> dict[int | None, float]:
     """Return the score (higher is better) of each trial whose models exist, by its number.
 

@@ -8,20 +8,16 @@ from windvane.evaluation.decisions.conformal import fit_class_sets, fit_interval
 from windvane.runtime.conformal import Uncertainty
 from windvane.runtime.ensemble import Ensemble
 from windvane.search.ensemble_selection import EnsembleBuilder
-from windvane.search.problem import Problem
 
 
-def learn_uncertainty(builder: EnsembleBuilder, problem: Problem, ensemble: Ensemble) -> Uncertainty | None:
+def learn_uncertainty(builder: EnsembleBuilder, ensemble: Ensemble) -> Uncertainty | None:
     """Learn intervals or sets of classes; None for several targets, or if a prediction is missing or not finite."""
+    problem = builder.problem
     if problem.task.n_targets > 1:
         return None
     blend, rows = builder.blend(ensemble), problem.validation_rows
     if blend is None or not np.isfinite(blend).all():
         return None
-    target = problem.target[rows]
-    weight = None if problem.weight is None else problem.weight[rows]
-    if weight is not None and not weight.any():
-        weight = None
     if problem.task.is_classification:
-        return fit_class_sets(blend, target, weight, rows, ensemble.temperature)
-    return fit_intervals(blend, target.astype(np.float64), weight, rows)
+        return fit_class_sets(blend, builder.target, builder.weight, rows, ensemble.temperature)
+    return fit_intervals(blend, builder.target.astype(np.float64), builder.weight, rows)

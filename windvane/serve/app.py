@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,11 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from windvane.errors import InputError, NoModelError, WindvaneError
+from windvane.pages.html_builder import Page
 from windvane.serve.form import FieldErrors, make_fields, read_form, typical_values
 from windvane.serve.guard import Guard, refusal
 from windvane.serve.models import Models, check_has_model
-from windvane.serve.pages import (
-    answer_html,
-    folder_page,
-    no_model_page,
-    predict_page,
-    run_address,
-    run_page,
-    wait_page,
-)
+from windvane.serve.pages import answer_html, folder_page, no_model_page, predict_page, run_address, run_page, wait_page
 from windvane.serve.predictions import Options, decode, decode_rows, predict_images, predict_rows
 from windvane.serve.runs import UNREADABLE, Run, RunFolder, Search
 from windvane.version import VERSION
@@ -36,14 +30,6 @@ MAX_BODY = 32 * 2**20  # bytes
 FORM_COVERAGE = 0.9  # of the interval that the form shows
 _SCRIPT = Path(__file__).with_name("live.js")
 _YES, _NO = ("true", "1"), ("false", "0")
-
-
-class Refused(Exception):
-    """A request that gets an error as its answer."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 class Application:
@@ -78,7 +64,7 @@ class Application:
         """What changes of the page of all runs."""
         return HTMLResponse((await run_in_threadpool(self._folder_page)).main)
 
-    def _folder_page(self) -> Any:
+    def _folder_page(self) -> Page:
         return folder_page(self.runs.root.name, self.runs.runs(), list(self.runs.pages()))
 
     async def run(self, request: Request) -> Response:
@@ -91,7 +77,7 @@ class Application:
         run = await self._run(request)
         return HTMLResponse((await run_in_threadpool(self._run_page, run)).main)
 
-    def _run_page(self, run: Run) -> Any:
+    def _run_page(self, run: Run) -> Page:
         return run_page(run, alone=self.runs.is_one_run)
 
     async def form(self, request: Request) -> Response:
@@ -100,7 +86,7 @@ class Application:
         origin = f"{request.url.scheme}://{request.headers.get('host', '')}"
         return HTMLResponse((await run_in_threadpool(self._form_page, run, origin)).to_html())
 
-    def _form_page(self, run: Run, origin: str) -> Any:
+    def _form_page(self, run: Run, origin: str) -> Page:
         alone = self.runs.is_one_run
         try:
             check_has_model(run)
@@ -118,7 +104,7 @@ class Application:
         """The report of a run; a page that waits for it where it is not computed yet."""
         run = await self._run(request)
         if not isinstance(run.content, Search):
-            raise Refused(404, f"The run {run.name!r} has no report.")
+            raise HTTPException(404, f"The run {run.name!r} has no report.")
         try:
             check_has_model(run)
             known = self.models.known_report(run)
@@ -139,7 +125,7 @@ class Application:
 
     async def _file(self, pages: Mapping[str, Path], name: str) -> Response:
         if name not in pages:
-            raise Refused(404, f"There is no page {name!r}.")
+            raise HTTPException(404, f"There is no page {name!r}.")
         return HTMLResponse(await run_in_threadpool(pages[name].read_bytes))
 
     async def predict(self, request: Request) -> Response:
@@ -152,7 +138,7 @@ class Application:
         takes_images = not isinstance(run.content, Search) or run.content.is_of_images
         if not is_json and not (takes_images and (kind.startswith("image/") or kind == "application/octet-stream")):
             images = ", or image/jpeg and the like" if takes_images else ""
-            raise Refused(415, f"The content type is {kind or 'missing'}. Allowed: application/json{images}.")
+            raise HTTPException(415, f"The content type is {kind or 'missing'}. Allowed: application/json{images}.")
         body = await _read_body(request)
         given = _parse(body) if is_json else None
         rows: list[Any] = given if isinstance(given, list) else [given]
@@ -176,7 +162,7 @@ class Application:
         name = request.query_params.get("run")
         names = await run_in_threadpool(self.runs.names)
         if name is None and len(names) != 1:
-            raise Refused(400, f"run is missing. Allowed: {_listed(names)}.")
+            raise HTTPException(400, f"run is missing. Allowed: {_listed(names)}.")
         return await self._find(names[0] if name is None else name)
 
     async def _run(self, request: Request) -> Run:
@@ -185,7 +171,7 @@ class Application:
     async def _find(self, name: str) -> Run:
         run = await run_in_threadpool(self.runs.run, name)
         if run is None:
-            raise Refused(404, f"There is no run {name!r}.")
+            raise HTTPException(404, f"There is no run {name!r}.")
         return run
 
     async def health(self, request: Request) -> Response:
@@ -202,21 +188,19 @@ def create_app(root: Path, token: str | None = None) -> Starlette:
     app = Starlette(
         routes=Application(root).routes(),
         middleware=[Middleware(Guard, token=token)],
-        exception_handlers={Refused: _refused, HTTPException: _http_error, WindvaneError: _windvane_error},
+        exception_handlers={HTTPException: _http_error, WindvaneError: _windvane_error},
     )
     app.router.redirect_slashes = False
     return app
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
-    return refusal(request, error.status, str(error))
-
-
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    texts = {404: "There is nothing at this address.", 405: f"{request.method} is not allowed here."}
-    answer = refusal(request, error.status_code, texts.get(error.status_code, error.detail))
+    text = error.detail
+    if text == HTTPStatus(error.status_code).phrase:  # of an address or a method that no route has
+        texts = {404: "There is nothing at this address.", 405: f"{request.method} is not allowed here."}
+        text = texts.get(error.status_code, text)
+    answer = refusal(request, error.status_code, text)
     answer.headers.update(error.headers or {})
     return answer
 
@@ -233,16 +217,16 @@ async def _read_body(request: Request) -> bytes:
     text = f"The body is larger than {MAX_BODY // 2**20} MB. Allowed: fewer rows at a time, or windvane predict."
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length[:20]) > MAX_BODY:
-        raise Refused(413, text)
+        raise HTTPException(413, text)
     parts, size = [], 0
     try:
         async for part in request.stream():
             size += len(part)
             if size > MAX_BODY:
-                raise Refused(413, text)
+                raise HTTPException(413, text)
             parts.append(part)
     except ClientDisconnect as error:
-        raise Refused(400, "The connection ended before the body did.") from error
+        raise HTTPException(400, "The connection ended before the body did.") from error
     return b"".join(parts)
 
 
@@ -251,13 +235,13 @@ def _parse(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise Refused(400, f"The body is not JSON: {reason}.") from error
+        raise HTTPException(400, f"The body is not JSON: {reason}.") from error
 
 
 def _flag(request: Request, name: str) -> bool:
     value = request.query_params.get(name, "false").lower()
     if value not in (*_YES, *_NO):
-        raise Refused(400, f"{name}={value!r} is not usable. Allowed: true or false.")
+        raise HTTPException(400, f"{name}={value!r} is not usable. Allowed: true or false.")
     return value in _YES
 
 
@@ -266,7 +250,7 @@ def _options(request: Request) -> Options:
     try:
         interval = None if text is None else float(text)
     except ValueError as error:
-        raise Refused(400, f"interval={text!r} is not usable. Allowed: a number above 0 and below 1.") from error
+        raise HTTPException(400, f"interval={text!r} is not usable. Allowed: a number above 0 and below 1.") from error
     return Options(_flag(request, "proba"), interval)
 
 

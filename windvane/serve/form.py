@@ -170,7 +170,7 @@ def _typical(column: Column, values: Floats) -> str | None:  # (n, 1), or (n, pa
     if column.number_format is None:
         return text
     form = NumberForm.from_text(column.number_format)
-    text = _written(number).replace(".", form.decimal) + f" {form.unit}" * bool(form.unit)
+    text = text.replace(".", form.decimal) + f" {form.unit}" * bool(form.unit)
     return text if np.isclose(form.read(text), number) else None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,17 +19,12 @@ T = TypeVar("T")
 MAX_OPEN = 8  # models that stay in memory
 
 
-@dataclass(frozen=True)
-class _Opened:
-    model: Any
-    signature: Signature  # of the files it was opened from
-
-
 class Models:
     """Models by the name of their run."""
 
     def __init__(self) -> None:
-        self._opened: OrderedDict[str, _Opened] = OrderedDict()  # the one used last is last
+        # Beside each model and report stands the signature of the files that it was made from.
+        self._opened: OrderedDict[str, tuple[Signature, Any]] = OrderedDict()  # the one used last is last
         self._reports: dict[str, tuple[Signature, str]] = {}
         # Whoever waits for a lock takes no thread.
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -40,14 +34,14 @@ class Models:
         check_has_model(run)
         async with self._locks[run.name]:
             opened = self._opened.get(run.name)
-            if opened is None or opened.signature != run.signature:
+            if opened is None or opened[0] != run.signature:
                 signature = run.signature  # before it is read: a change in between opens it again
-                opened = _Opened(await in_thread(lambda: open_model(run)), signature)
+                opened = signature, await in_thread(lambda: open_model(run))
             self._opened[run.name] = opened
             self._opened.move_to_end(run.name)
             while len(self._opened) > MAX_OPEN:
                 self._opened.popitem(last=False)
-            model = opened.model
+            model = opened[1]
             return await in_thread(lambda: work(model))
 
     def known_report(self, run: Run) -> str | None:

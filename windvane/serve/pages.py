@@ -29,12 +29,8 @@ from windvane.pages.html_builder import (
     tag,
 )
 from windvane.pages.svg_charts import Axis, Series, plot
-from windvane.report.search_section import (
-    describe_direction,
-    failure_section,
-    leaderboard_tables,
-    score_over_time,
-)
+from windvane.pages.texts import counted
+from windvane.report.search_section import describe_direction, failure_section, leaderboard_tables, score_over_time
 from windvane.serve.form import MAX_FIELDS, Field, form_html, image_form_html
 from windvane.serve.runs import Network, Run, Search
 from windvane.settings import format_duration
@@ -157,7 +153,7 @@ def _search_sections(run: Run, search: Search) -> list[Section]:
     remark = f"{n_failed:,} without a model" if n_failed else "all usable" if search.trials else "none has ended yet"
     entries.append(("Trials", f"{len(search.trials):,}", remark))
     if run.status == "running" and budget is not None:
-        workers = f"{budget.n_workers} worker{'s' * (budget.n_workers != 1)}"
+        workers = counted(budget.n_workers, "worker")
         entries.append(("Time", _time_left(search), f"of {format_duration(budget.seconds)}, {workers}"))
     else:
         entries.append(("Time", format_duration(search.seconds), "of searching"))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from windvane.automl import AutoClassifier, AutoImageClassifier, AutoRegressor
 from windvane.data.images import ImageDataset
 from windvane.errors import InputError, WindvaneError
+from windvane.evaluation.evaluation import plain_value
 from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.conformal import check_coverage
@@ -72,17 +73,12 @@ def predict_images(model: Any, images: Sequence[Pixels], options: Options) -> li
 def _classes(
     labels: NDArray[Any], chosen: NDArray[np.intp], probabilities: NDArray[np.float64], proba: bool
 ) -> list[dict[str, Any]]:
-    values = [plain(label) for label in labels.tolist()]
+    values = list(map(plain_value, labels.tolist()))
     answers: list[dict[str, Any]] = [{"prediction": values[code]} for code in chosen]
     if proba:
         for answer, row in zip(answers, probabilities.tolist(), strict=True):
             answer["probabilities"] = {str(label): share for label, share in zip(values, row, strict=True)}
     return answers
-
-
-def plain(value: Any) -> Any:
-    """Return a label as a value of JSON; dates and the like as texts."""
-    return value if value is None or isinstance(value, str | bool | int | float) else str(value)
 
 
 def to_frame(rows: Sequence[Mapping[str, Any]], schema: Schema) -> pd.DataFrame:

@@ -25,7 +25,6 @@ from windvane.evaluation.metrics import Metric
 from windvane.pages.html_builder import is_page
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble
-from windvane.runtime.predictor import classes_from_json
 from windvane.runtime.serialization import DAMAGE, unseal
 from windvane.search.run.history import History, PerformanceCurve
 from windvane.search.run.record import RunRecord
@@ -65,12 +64,6 @@ class Search:
     def schema(self) -> Schema:
         """Columns of the training table."""
         return Schema.from_json(self.manifest["schema"])
-
-    @property
-    def labels(self) -> list[str]:
-        """Names of the classes, by code."""
-        classes = classes_from_json(self.manifest["classes"])
-        return [] if classes is None else [str(label) for label in classes.tolist()]
 
     @property
     def is_of_images(self) -> bool:
@@ -126,8 +119,7 @@ class Run:
     def signature(self) -> Signature:
         """Changes with the files from which the model is opened."""
         files = [self.folder / name for name in MODEL_FILES]
-        has_ensemble = isinstance(self.content, Search) and self.content.ensemble is not None
-        if isinstance(self.content, Search) and not has_ensemble:
+        if isinstance(self.content, Search) and self.content.ensemble is None:
             files.append(self.folder / "history.jsonl")
         return tuple(map(_stat, files))
 
@@ -146,7 +138,7 @@ class RunFolder:
 
     def names(self) -> list[str]:
         """Names of the runs; links are left out."""
-        return sorted(self._folders())
+        return list(self._folders())
 
     def run(self, name: str) -> Run | None:
         """Read a run; None if no run has this name."""
@@ -155,7 +147,7 @@ class RunFolder:
 
     def runs(self) -> list[Run]:
         """Read all runs."""
-        return [self._read_run(name, folder) for name, folder in sorted(self._folders().items())]
+        return [self._read_run(name, folder) for name, folder in self._folders().items()]
 
     def pages(self) -> dict[str, Path]:
         """Pages beside the runs, such as those of ``windvane inspect``."""
@@ -164,14 +156,8 @@ class RunFolder:
     def _folders(self) -> dict[str, Path]:
         if self.is_one_run:
             return {self.root.name: self.root}
-        try:
-            with os.scandir(self.root) as entries:
-                folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-        except OSError:
-            return {}
-        # A name that is no text in UTF-8 has no address.
-        names = [name for name in folders if name.isprintable() and (self.root / name / MANIFEST).is_file()]
-        return {name: self.root / name for name in names}
+        names = _list_names(self.root, lambda entry: entry.is_dir(follow_symlinks=False))
+        return {name: self.root / name for name in names if (self.root / name / MANIFEST).is_file()}
 
     def _read_run(self, name: str, folder: Path) -> Run:
         manifest = folder / MANIFEST
@@ -232,14 +218,18 @@ class RunFolder:
 
 def list_pages(folder: Path) -> dict[str, Path]:
     """Name -> file of each page of windvane in a folder; links are left out."""
+    names = _list_names(folder, lambda entry: entry.is_file(follow_symlinks=False))
+    pages = [name for name in names if name.lower().endswith((".html", ".htm"))][:MAX_PAGES]
+    return {name: folder / name for name in pages if _is_readable_page(folder / name)}
+
+
+def _list_names(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+    """List the names of some entries of a folder, sorted, without those that are no text and thus have no address."""
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+            return sorted(entry.name for entry in entries if is_wanted(entry) and entry.name.isprintable())
     except OSError:
-        return {}
-    pages = [name for name in sorted(names) if name.isprintable() and name.lower().endswith((".html", ".htm"))]
-    pages = pages[:MAX_PAGES]
-    return {name: folder / name for name in pages if _is_readable_page(folder / name)}
+        return []
 
 
 def _is_readable_page(path: Path) -> bool:

@@ -73,7 +73,6 @@ _PATCHES = (
     " at 3,597 images a second, Ti/16 73.8 % at 3,097; S/32 73.5 % at 8,342, R+Ti/16 69.7 % at 9,371."
 )
 
-PARTS = ("transfer", "level", "regularization", "weight_decay", "size")
 PAPER = "the paper"
 OURS = "a rule of ours that gives the authors' published defaults"
 MEASURED = "measured by us on small sets (benchmarks/vision/miniature.py)"
@@ -131,34 +130,35 @@ def advise(n_images: int, n_params: int, epochs: float, pretrained: bool = False
     for name, value in (("n_images", n_images), ("n_params", n_params), ("epochs", epochs)):
         check_usable(name, value, 0 < value < math.inf, "a number above 0")
     if pretrained:
-        reasons = (
-            "Weights are at hand. On Pets37 (3,312 images) training from scratch never came near transfer at any"
-            " budget; even on ImageNet-1k a B/16 adapted from ImageNet-21k reaches 85.5 % (384 pixels), 81.6 %"
+        reasons = {
+            "transfer": "Weights are at hand. On Pets37 (3,312 images) training from scratch never came near transfer"
+            " at any budget; even on ImageNet-1k a B/16 adapted from ImageNet-21k reaches 85.5 % (384 pixels), 81.6 %"
             " without.",
-            "Augmentation while adapting did not help.",
-            "The paper adapts without dropout and stochastic depth.",
-            "The paper adapts without weight decay.",
-            _PATCHES,
-        )
-        return Advice(True, "none", 0.0, 0.0, 0.0, dict(zip(PARTS, reasons, strict=True)), dict.fromkeys(PARTS, PAPER))
-    transfer, why_transfer, source = _advise_transfer(n_images)
+            "level": "Augmentation while adapting did not help.",
+            "regularization": "The paper adapts without dropout and stochastic depth.",
+            "weight_decay": "The paper adapts without weight decay.",
+            "size": _PATCHES,
+        }
+        return Advice(True, "none", 0.0, 0.0, 0.0, reasons, dict.fromkeys(reasons, PAPER))
+    transfer, why_transfer, transfer_source = _advise_transfer(n_images)
     level, why_level, level_source = _advise_level(n_images, n_params, epochs)
     regularized = n_params >= _LARGE and pressure(n_images, n_params, epochs) >= _PRESSED
-    reasons = (
-        why_transfer,
-        why_level,
-        _GAINS if regularized else _LOSES,
-        f"Weight decay {_WEIGHT_DECAY} is the authors' own; the paper compares 0.03 and 0.1.",
-        _PATCHES,
-    )
+    why_decay = f"Weight decay {_WEIGHT_DECAY} is the authors' own; the paper compares 0.03 and 0.1."
+    parts = {  # reason and source
+        "transfer": (why_transfer, transfer_source),
+        "level": (why_level, level_source),
+        "regularization": (_GAINS if regularized else _LOSES, OURS),
+        "weight_decay": (why_decay, PAPER),
+        "size": (_PATCHES, PAPER),
+    }
     return Advice(
         transfer=transfer,
         level=level,
         dropout=_DROPOUT * regularized,
         drop_path=_DROPOUT * regularized,
         weight_decay=_WEIGHT_DECAY,
-        reasons=dict(zip(PARTS, reasons, strict=True)),
-        sources=dict(zip(PARTS, (source, level_source, OURS, PAPER, PAPER), strict=True)),
+        reasons={name: reason for name, (reason, _) in parts.items()},
+        sources={name: source for name, (_, source) in parts.items()},
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 import torch
@@ -22,16 +20,9 @@ from windvane.vision.training.loader import Loader, make_loader
 BATCH_SIZE = 256
 
 
-@dataclass(frozen=True)
-class Score:
-    """Score of a network on a dataset."""
-
-    loss: float  # mean cross-entropy of the softmax
-    accuracy: float
-
-
-def evaluate(network: nn.Module, loader: Loader, recipe: Recipe, device: DeviceContext) -> Score:
-    """Score a network on a labelled dataset, shared between the processes; leaves it in evaluation mode."""
+def evaluate(network: nn.Module, loader: Loader, recipe: Recipe, device: DeviceContext) -> tuple[float, float]:
+    """Return mean cross-entropy and accuracy on a labelled dataset, shared between the processes."""
+    # Leaves the network in evaluation mode.
     network.eval()
     sums = torch.zeros(2, device=device.device, dtype=torch.float64)
     with torch.inference_mode():
@@ -40,7 +31,7 @@ def evaluate(network: nn.Module, loader: Loader, recipe: Recipe, device: DeviceC
             sums[0] += F.cross_entropy(logits, labels, reduction="sum")
             sums[1] += (logits.argmax(dim=1) == labels).sum()
     loss, correct = device.all_reduce_sum(sums).tolist()
-    return Score(loss / loader.n, correct / loader.n)
+    return loss / loader.n, correct / loader.n
 
 
 def predict_proba(model: TrainedModel, images: ImageDataset) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import timm
 
-from windvane.errors import InputError, check_choice, check_integer, check_number, check_usable, unknown_name_error
+from windvane.errors import InputError, check_choice, check_number, check_usable, unknown_name_error
 from windvane.vision.augment.augreg import AUGREG_LEVELS
 from windvane.vision.networks import vit_lite
 
@@ -130,8 +130,7 @@ class Recipe:
         for name in ("dropout", "drop_path", "label_smoothing", "freeze_fraction"):
             check_number(name, getattr(self, name), at_least=0, below=1)
         check_number("fisher_penalty", self.fisher_penalty, at_least=0, optional=True)
-        if self.fisher_interval is not None:
-            check_integer("fisher_interval", self.fisher_interval)
+        check_number("fisher_interval", self.fisher_interval, at_least=1, whole=True, optional=True)
         _check_text("fisher_reference", self.fisher_reference, "the path of a run")
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         for name in ("horizontal_flip", "track_fisher", "compile"):

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from windvane.curvature import FisherPenalty, FisherTracker
-from windvane.curvature.integrations import follow_wrapper
+from windvane.curvature.integrations import follow_wrapper, given_parts
 from windvane.errors import InputError
 
 
@@ -18,7 +18,7 @@ def test_one_process_changes_nothing() -> None:
     model = network()
     penalty = FisherPenalty(model[0], 0.1)  # type: ignore[index]
     follow_wrapper(penalty, model)
-    follow_wrapper(None, model)
+    assert given_parts(None, None) == {}
     assert penalty.model is model[0]  # type: ignore[index]
 
 

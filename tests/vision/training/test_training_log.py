@@ -14,7 +14,6 @@ from windvane.vision.training.training_log import (
     Evaluation,
     ProgressLogger,
     RunningMetrics,
-    _duration,
     write_metrics,
     write_tensorboard,
 )
@@ -125,8 +124,3 @@ def test_without_validation_nothing_is_said_of_it() -> None:
     stream = io.StringIO()
     ProgressLogger(stream=stream).log_evaluation(Evaluation(1, 0.1, 0.1, 1.0, 1e-3, 10.0, 0.5, 0.8))
     assert "validation" not in stream.getvalue()
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (61, "1 min 01 s"), (7260, "2 h 01 min")])
-def test_lengths_of_time(seconds: float, text: str) -> None:
-    assert _duration(seconds) == text

@@ -14,14 +14,22 @@ from windvane.curvature.fisher_trace import FisherTracker
 from windvane.errors import InputError
 from windvane.torch_utils import find_ddp, unwrap_model
 
+Part = FisherPenalty | FisherTracker
 
-def follow_wrapper(part: FisherPenalty | FisherTracker | None, called: nn.Module) -> None:
+
+def given_parts(penalty: FisherPenalty | None, tracker: FisherTracker | None) -> dict[str, Part]:
+    """Return those that are not None, by the names of their states in checkpoints."""
+    parts = (("penalty", penalty), ("tracker", tracker))
+    return {name: part for name, part in parts if part is not None}
+
+
+def follow_wrapper(part: Part, called: nn.Module) -> None:
     """Point a penalty or tracker at the `DistributedDataParallel` that the loop has put around its network.
 
     The penalty then adds the mean over processes; otherwise each process would add its own, and their networks would
     diverge.
     """
-    if part is None or find_ddp(called) is None:
+    if find_ddp(called) is None:
         return
     if unwrap_model(part.model) is not unwrap_model(called):
         raise InputError(

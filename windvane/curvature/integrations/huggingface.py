@@ -12,7 +12,7 @@ from torch import Tensor
 from windvane.curvature.explosion_alarm import ExplosionAlarm
 from windvane.curvature.fisher_penalty import FisherPenalty
 from windvane.curvature.fisher_trace import FisherTracker
-from windvane.curvature.integrations import follow_wrapper
+from windvane.curvature.integrations import Part, follow_wrapper, given_parts
 from windvane.errors import InputError
 from windvane.torch_utils import to_device
 
@@ -52,10 +52,10 @@ def fisher_trainer(
     if not callable(getattr(trainer, "training_step", None)):
         raise InputError(f"trainer is of type {type(trainer).__name__}. Allowed: a transformers.Trainer.")
     compute = _logits_of_classifier if logits_of is None else logits_of
-    plain_step = trainer.training_step
+    plain_step, parts = trainer.training_step, given_parts(penalty, tracker)
 
     def training_step(model: Any, inputs: Mapping[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        for part in (penalty, tracker):
+        for part in parts.values():
             follow_wrapper(part, model)
         loss: Tensor = plain_step(model, inputs, num_items_in_batch)
         if trainer.accelerator.sync_gradients:
@@ -76,12 +76,11 @@ def fisher_trainer(
         return loss
 
     trainer.training_step = training_step
-    parts = {"penalty": penalty, "tracker": tracker}
-    _save_with_checkpoints(trainer, {name: part for name, part in parts.items() if part is not None})
+    _save_with_checkpoints(trainer, parts)
     return trainer
 
 
-def _save_with_checkpoints(trainer: Any, parts: Mapping[str, FisherPenalty | FisherTracker]) -> None:
+def _save_with_checkpoints(trainer: Any, parts: Mapping[str, Part]) -> None:
     """Write the state into each checkpoint folder, and load it when training resumes."""
     from transformers.trainer_utils import get_last_checkpoint
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from windvane.curvature.explosion_alarm import ExplosionAlarm
 from windvane.curvature.fisher_penalty import FisherPenalty
 from windvane.curvature.fisher_trace import FisherTracker
-from windvane.curvature.integrations import follow_wrapper
+from windvane.curvature.integrations import follow_wrapper, given_parts
 
 
 def fisher_callback(
@@ -46,7 +46,7 @@ def fisher_callback(
     """
     from lightning.pytorch import Callback
 
-    parts = {name: part for name, part in (("penalty", penalty), ("tracker", tracker)) if part is not None}
+    parts = given_parts(penalty, tracker)
 
     class FisherCallback(Callback):  # type: ignore[misc]
         """Measures the Fisher trace and adds the Fisher Penalty."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from windvane.curvature.explosion_alarm import ExplosionAlarm
 from windvane.curvature.fisher_penalty import FisherPenalty
 from windvane.curvature.fisher_trace import FisherTracker
-from windvane.curvature.integrations import follow_wrapper
+from windvane.curvature.integrations import follow_wrapper, given_parts
 from windvane.errors import InputError
 
 
@@ -70,7 +70,7 @@ class FisherHooks:
             raise InputError("penalty has labels='true', but hooks see no targets. Allowed: 'sampled', 'uniform'.")
         if alarm is not None and tracker is None:
             raise InputError("alarm has no tracker. Allowed: both, or no alarm.")
-        for part in (penalty, tracker):
+        for part in given_parts(penalty, tracker).values():
             follow_wrapper(part, model)
         self.model, self.penalty, self.tracker, self.alarm = model, penalty, tracker, alarm
         self.logits_of, self.step_ = logits_of, 0
@@ -88,16 +88,14 @@ class FisherHooks:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the step and the states of penalty and tracker, for the checkpoint of the loop."""
-        parts = {"penalty": self.penalty, "tracker": self.tracker}
-        return {"step": self.step_} | {name: part.state_dict() for name, part in parts.items() if part is not None}
+        parts = given_parts(self.penalty, self.tracker)
+        return {"step": self.step_} | {name: part.state_dict() for name, part in parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
         self.step_ = state["step"]
-        if self.penalty is not None:
-            self.penalty.load_state_dict(state["penalty"])
-        if self.tracker is not None:
-            self.tracker.load_state_dict(state["tracker"])
+        for name, part in given_parts(self.penalty, self.tracker).items():
+            part.load_state_dict(state[name])
 
     def _record_call(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.is_grad_enabled() and not self._is_measuring:

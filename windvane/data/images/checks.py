@@ -42,9 +42,7 @@ def check_images(items: Any) -> list[ImageCheck]:
 
     Results about files (of that size and date) and encoded bytes are remembered in the process.
     """
-    with warning_filters, catch_warnings():  # here, not in the threads
-        simplefilter("ignore")
-        return map_blocks(lambda block: [_check(items[i]) for i in block], len(items))
+    return _map_quietly(lambda block: [_check(items[i]) for i in block], len(items))
 
 
 def decode_squares(
@@ -58,13 +56,11 @@ def decode_squares(
 
     def decode_block(block: range) -> list[ImageCheck | None]:
         return [
-            None if time.monotonic() >= deadline else _decode_square(items[i], out[i])
+            None if time.monotonic() >= deadline else _decode(items[i], out.shape[1], out[i])
             for i in positions[block.start : block.stop].tolist()
         ]
 
-    with warning_filters, catch_warnings():
-        simplefilter("ignore")
-        return map_blocks(decode_block, len(positions))
+    return _map_quietly(decode_block, len(positions))
 
 
 def map_blocks(function: Callable[[range], list[T]], n: int) -> list[T]:
@@ -76,14 +72,17 @@ def map_blocks(function: Callable[[range], list[T]], n: int) -> list[T]:
         return [result for results in threads.map(function, blocks) for result in results]
 
 
+def _map_quietly(function: Callable[[range], list[T]], n: int) -> list[T]:
+    with warning_filters, catch_warnings():  # here, not in the threads
+        simplefilter("ignore")
+        return map_blocks(function, n)
+
+
 def _check(item: Item) -> ImageCheck:
     key = _key(item)
     if key is not None and key in _checks:
         return _checks[key]
-    try:
-        check = _check_of(*decode_with_size(item, CHECKED_SIZE))
-    except Exception as error:  # as in decode_image
-        check = ImageCheck(0, 0, b"", True, describe_problem(item, error))
+    check = _decode(item, CHECKED_SIZE)
     if key is not None:
         with _checks_lock:
             if len(_checks) >= MAX_REMEMBERED:
@@ -92,21 +91,17 @@ def _check(item: Item) -> ImageCheck:
     return check
 
 
-def _decode_square(item: Item, out: Pixels) -> ImageCheck:
-    size = len(out)
+def _decode(item: Item, size: int, square: Pixels | None = None) -> ImageCheck:
+    """Decode an image whose sides keep `size` pixels if they have them, and fill a square of that size, if given."""
     try:
-        pixels, shape = decode_with_size(item, size)
-        out[:] = resize_square(pixels, size)
-        return _check_of(pixels, shape)
+        pixels, (height, width) = decode_with_size(item, size)
+        if square is not None:
+            square[:] = resize_square(pixels, size)
+        key = b"%dx%d" % (height, width)
+        digest = blake2b(np.ascontiguousarray(pixels).data, digest_size=16, key=key).digest()
+        return ImageCheck(height, width, digest, pixels.shape[:2] == (height, width))
     except Exception as error:  # as in decode_image
         return ImageCheck(0, 0, b"", True, describe_problem(item, error))
-
-
-def _check_of(pixels: Pixels, shape: tuple[int, int]) -> ImageCheck:
-    """Describe an image of this height and width, given the pixels that were decoded of it."""
-    height, width = shape
-    digest = blake2b(np.ascontiguousarray(pixels).data, digest_size=16, key=b"%dx%d" % (height, width)).digest()
-    return ImageCheck(height, width, digest, pixels.shape[:2] == (height, width))
 
 
 _checks: dict[Any, ImageCheck] = {}

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from windvane.data.images.checks import ImageCheck, map_blocks
 from windvane.errors import InputError
+from windvane.runtime.columns.table import Integers
 from windvane.runtime.images import Item, Pixels, decode_image
 
 _HASH_SIDE = 16  # the hash has a bit for each of 16 x 16 pairs of neighbouring cells
@@ -99,12 +100,14 @@ def find_near_duplicates(pixels: Images) -> list[list[int]]:
             bucket = order[start : min(stop, start + _MAX_BUCKET)]
             if len(bucket) > 1:
                 pairs += _alike_pairs(bucket, bits, cells)
-    if not pairs:
-        return []
-    left, right = np.array(sorted(set(pairs))).T
-    links = coo_matrix((np.ones(len(left)), (left, right)), shape=(len(cells), len(cells)))
-    labels = connected_components(links, directed=False)[1]
-    return _alike(range(len(cells)), labels.tolist())
+    return _alike(range(len(cells)), connect(sorted(set(pairs)), len(cells)).tolist())
+
+
+def connect(pairs: Sequence[tuple[int, int]], n: int) -> Integers:  # (n,)
+    """Number the groups into which pairs join 0 to n - 1."""
+    left, right = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    links = coo_matrix((np.ones(len(left)), (left, right)), shape=(n, n))
+    return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
 
 
 def _alike_pairs(

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,10 @@ class ImageListing:
             self.add(item, f"{split}/{name}", label, split, problem)
         self.skipped += [Skipped(f"{split}/{one.name}", one.reason) for one in other.skipped]
         self.empty += other.empty
+
+    def left_out(self, problems: Sequence[str]) -> list[Skipped]:
+        """Return the images that have a problem, and what was skipped before."""
+        return [Skipped(*pair) for pair in zip(self.names, problems, strict=True) if pair[1]] + self.skipped
 
 
 def normalize_split_name(name: Any, where: str) -> str:

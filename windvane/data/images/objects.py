@@ -51,23 +51,9 @@ def object_key(name: str) -> str:
 
 
 def find_object_groups(names: Sequence[str], target: Integers, features: Floats, seed: int = 0) -> ObjectGroups | None:
-    """Group images by their names, if images of a group are more alike than others of their class.
+    """Group images by their names; None where these say nothing, or something that the images do not bear out.
 
-    Parameters
-    ----------
-    names
-        n names.
-    target
-        Class codes (n,).
-    features
-        Numbers (n, p) in which images that look alike are near.
-    seed
-        Of the images that are compared.
-
-    Returns
-    -------
-    ObjectGroups or None
-        None where names say nothing, or something that the images do not bear out.
+    `features` are numbers (n, p) in which images that look alike are near; `seed` is of the images that are compared.
     """
     keys = np.array([object_key(name) for name in names])
     stems = [PurePath(name).stem for name in names]

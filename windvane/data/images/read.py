@@ -81,15 +81,9 @@ def read_images(
     encoded = encode_labels(listing.labels, (splits == "train") & fine)
     problems = [problem or other for problem, other in zip(problems, encoded.problems, strict=True)]
     kept = np.flatnonzero([not problem for problem in problems])
-    skipped = [Skipped(*pair) for pair in zip(listing.names, problems, strict=True) if pair[1]] + listing.skipped
+    skipped = listing.left_out(problems)
     _check_enough(encoded.classes, splits[kept], skipped, columns)
-    whole = ImageDataset(
-        tuple(listing.items[i] for i in kept),
-        encoded.codes[kept],
-        encoded.classes,
-        tuple(listing.names[i] for i in kept),
-        np.array([(checks[i].height, checks[i].width) for i in kept], dtype=np.int64),
-    )
+    whole = replace(_dataset(listing, checks, kept), labels=encoded.codes[kept], classes=encoded.classes)
     clusters = find_duplicates(whole.items, [checks[i] for i in kept])
     by_group = np.arange(len(kept)) if groups is None else group_images(groups, listing)[kept]
     together = keep_together(by_group, clusters)
@@ -128,14 +122,13 @@ def read_unlabelled(source: Any, *, columns: Columns | None = None) -> ImageData
     """
     listing = list_images(source, columns or Columns(), labelled=False)
     checks, problems = _check(listing)
-    kept = [i for i, problem in enumerate(problems) if not problem]
-    skipped = [Skipped(*pair) for pair in zip(listing.names, problems, strict=True) if pair[1]] + listing.skipped
-    if not kept:
+    kept = np.flatnonzero([not problem for problem in problems])
+    skipped = listing.left_out(problems)
+    if not len(kept):
         raise InputError(" ".join(["source has no image that can be read.", *describe_skipped(skipped)]))
     if skipped:
         warn(" ".join(describe_skipped(skipped)), UserWarning, stacklevel=2)
-    sizes = np.array([(checks[i].height, checks[i].width) for i in kept], dtype=np.int64)
-    return ImageDataset(tuple(listing.items[i] for i in kept), None, (), tuple(listing.names[i] for i in kept), sizes)
+    return _dataset(listing, checks, kept)
 
 
 def list_labelled(source: Any, labels: Any, columns: Columns) -> ImageListing:
@@ -165,6 +158,13 @@ def _check(listing: ImageListing) -> tuple[list[ImageCheck], list[str]]:
     """Decode every image once; return why each cannot be used, mostly empty."""
     checks = check_images(listing.items)
     return checks, [known or check.problem for known, check in zip(listing.problems, checks, strict=True)]
+
+
+def _dataset(listing: ImageListing, checks: Sequence[ImageCheck], kept: NDArray[np.intp]) -> ImageDataset:
+    """Return the images at the positions that are kept, without labels."""
+    items, names = tuple(listing.items[i] for i in kept), tuple(listing.names[i] for i in kept)
+    sizes = np.array([(checks[i].height, checks[i].width) for i in kept], dtype=np.int64)
+    return ImageDataset(items, None, (), names, sizes)
 
 
 def _check_enough(classes: Sequence[str], splits: NDArray[Any], skipped: Sequence[Skipped], columns: Columns) -> None:

@@ -194,9 +194,9 @@ def _one_by_one(source: Any) -> list[Any]:
         if not source:
             raise InputError("source is an empty list.")
         return list(source)
-    if not hasattr(source, "__array__") or _is_pillow(source):
-        if _is_pillow(source) or isinstance(source, bytes):
-            return [source]
+    if _is_pillow(source) or isinstance(source, bytes):
+        return [source]
+    if not hasattr(source, "__array__"):
         raise InputError(f"source is of type {type(source).__name__}. Allowed: {WANTED}.")
     array = np.asarray(source)
     if array.ndim == 1 and array.dtype.kind in "OU":

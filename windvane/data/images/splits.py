@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
+from windvane.data.images.duplicates import connect
 from windvane.data.images.listing import ImageListing
 from windvane.data.splits import hold_out
 from windvane.errors import InputError, unknown_name_error
@@ -36,11 +35,8 @@ def group_images(groups: Any, listing: ImageListing) -> Integers:  # (n,)
 
 def keep_together(groups: Integers, clusters: list[list[int]]) -> Integers:  # (n,)
     """Join groups (n,) that share an image, given clusters of positions of images with equal pixels."""
-    pairs = np.array([(groups[c[0]], groups[i]) for c in clusters for i in c[1:]], dtype=np.int64).reshape(-1, 2)
-    size = int(groups.max()) + 1
-    links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(size, size))
-    joined = connected_components(links, directed=False)[1].astype(np.int64)  # (size,)
-    return np.asarray(joined[groups])
+    pairs = [(int(groups[first]), int(groups[i])) for first, *others in clusters for i in others]
+    return np.asarray(connect(pairs, int(groups.max()) + 1)[groups])
 
 
 def hold_out_images(

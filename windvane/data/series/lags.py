@@ -14,6 +14,7 @@ from windvane.data.column_types import infer_schema
 from windvane.data.files import Frame, to_frame
 from windvane.data.series.time_split import TimeSplit, read_amount
 from windvane.errors import InputError, check_integer, unknown_name_error
+from windvane.pages.texts import counted
 from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.column_values import to_numbers, to_texts
 from windvane.runtime.columns.dates import to_dates
@@ -216,11 +217,10 @@ def describe_step(grid: TimeGrid) -> str:
 def describe_lags(features: LagFeatures) -> str:
     """Say which lags are learned from, and how far they reach."""
     by = f" by {', '.join(map(repr, features.by))}" if features.by else ""
-    first = min(features.steps)
     return (
         f"Lags {', '.join(map(str, features.steps))} of {', '.join(map(repr, features.of))}{by}; one step is "
-        f"{describe_step(features.grid)}. Rows more than {first} step{'s' * (first > 1)} after the last known row of "
-        "their series are predicted with missing lags."
+        f"{describe_step(features.grid)}. Rows more than {counted(min(features.steps), 'step')} after the last known "
+        "row of their series are predicted with missing lags."
     )
 
 

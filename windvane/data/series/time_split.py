@@ -108,7 +108,7 @@ def time_folds(
 ) -> list[tuple[Integers, Integers]]:  # sorted positions that are trained on, and validated
     """Divide n rows with the positions `rank` (n,) of their times among the sorted distinct `instants` (m,)."""
     counts = np.bincount(rank, minlength=len(instants))  # (m,)
-    clock = _Clock(len(instants), seconds_of(instants))
+    clock = _Clock(seconds_of(instants))
     folds = []
     for number, (start, stop) in enumerate(_blocks(counts, n_folds, split, clock)):
         end = clock.before(start, "gap", split.gap)  # of the training window
@@ -142,7 +142,6 @@ def seconds_of(instants: pd.Index) -> Floats | None:  # (m,)
 class _Clock:
     """Positions of instants at a distance from others."""
 
-    n_instants: int
     seconds: Floats | None  # (m,)
 
     def before(self, start: int, name: str, amount: Amount) -> int:

@@ -18,7 +18,7 @@ import pandas as pd
 from sklearn.utils import check_random_state
 
 from windvane.data.files import to_frame
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, check_choice, some_of
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.predictions import FittedEnsemble, Predictions
 from windvane.runtime.columns.schema import Schema
@@ -116,7 +116,9 @@ def permutation_importance(
         for name, column in columns.items():
             if time.monotonic() > end:
                 break
-            drop = some.predict_again(_shuffled(table, column, order)).loss(metric) - loss if column.is_read else 0.0
+            drop = 0.0
+            if column.is_read:
+                drop = some.predict_again(exchange(table, table, column, order)).loss(metric) - loss
             drops.setdefault(name, []).append(drop)
             done += 1
             on_column(done, len(columns) * n_repeats)
@@ -217,7 +219,7 @@ def _group_columns(
 ) -> dict[str, EncodedColumn]:
     """Put the columns of each group together, in the place of its first column."""
     if isinstance(groups, str) and groups == CORRELATED:
-        groups = {_group_name(names): names for names in correlated_columns(columns, table)}
+        groups = {some_of(names, MAX_NAMED): names for names in correlated_columns(columns, table)}
     if not isinstance(groups, Mapping):
         raise InputError(
             f"groups={groups!r} is not usable. Allowed: {CORRELATED!r}, or group name -> names of columns."
@@ -225,8 +227,7 @@ def _group_columns(
     group_of: dict[str, str] = {}
     for group, names in groups.items():
         for name in [names] if isinstance(names, str) else names:
-            if name not in columns:
-                raise unknown_name_error(f"groups[{group!r}]", name, columns)
+            check_choice(f"groups[{group!r}]", name, columns)
             if name in group_of:
                 raise InputError(f"groups: column {name!r} is in {group_of[name]!r} and in {group!r}.")
             group_of[name] = str(group)
@@ -267,11 +268,6 @@ def correlated_columns(columns: Mapping[str, EncodedColumn], table: Table) -> li
     return [group for group in found.values() if len(group) > 1]
 
 
-def _group_name(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more
-
-
 def _permutations(n_rows: int, n_repeats: int, seed: int) -> list[Integers]:
     """The orders in which scikit-learn's `permutation_importance` shuffles every column, for equal results."""
     rng = check_random_state(check_random_state(seed).randint(np.iinfo(np.int32).max + 1))
@@ -283,22 +279,12 @@ def _permutations(n_rows: int, n_repeats: int, seed: int) -> list[Integers]:
     return orders
 
 
-def _shuffled(table: Table, column: EncodedColumn, order: Integers) -> Table:
-    texts = tuple(text[order] if i in column.texts else text for i, text in enumerate(table.texts))
-    if not column.matrix:
-        return replace(table, texts=texts)
-    matrix = table.matrix.copy()
-    positions = np.array(column.matrix)
-    matrix[:, positions] = table.matrix[np.ix_(order, positions)]
-    return replace(table, matrix=matrix, texts=texts)
-
-
-def exchange(table: Table, other: Table, column: EncodedColumn) -> Table:
-    """Return a table with one column of another table of as many rows."""
-    texts = tuple((other if i in column.texts else table).texts[i] for i in range(len(table.texts)))
+def exchange(table: Table, other: Table, column: EncodedColumn, rows: Integers | slice = slice(None)) -> Table:
+    """Return a table with one column of another table of as many rows, in this order."""
+    texts = tuple(other.texts[i][rows] if i in column.texts else text for i, text in enumerate(table.texts))
     if not column.matrix:
         return replace(table, texts=texts)
     matrix = table.matrix.copy()
     positions = list(column.matrix)
-    matrix[:, positions] = other.matrix[:, positions]
+    matrix[:, positions] = other.matrix[:, positions][rows]
     return replace(table, matrix=matrix, texts=texts)

@@ -118,12 +118,19 @@ def reliability(outcome: NDArray[np.bool_], probability: Floats, weight: Floats 
     return Reliability(mean, frequency, counts[there], error)
 
 
+def outcome_and_probability(
+    target: Integers, probabilities: Floats, positive: int | None
+) -> tuple[NDArray[np.bool_], Floats]:  # (n,) each
+    """Return whether a row is of the positive class; None: whether the largest probability is right."""
+    if positive is not None:
+        return target == positive, np.clip(probabilities[:, positive], 0.0, 1.0)
+    return probabilities.argmax(axis=1) == target, np.clip(probabilities.max(axis=1), 0.0, 1.0)
+
+
 def expected_calibration_error(y_true: Integers, y_pred: Floats, sample_weight: Floats | None = None) -> float:
     """Mean distance of probability and frequency: of the second of two classes, or of the largest probability."""
-    if y_pred.shape[1] == 2:
-        return reliability(y_true == 1, np.clip(y_pred[:, 1], 0.0, 1.0), sample_weight).error
-    right = y_pred.argmax(axis=1) == y_true
-    return reliability(right, np.clip(y_pred.max(axis=1), 0.0, 1.0), sample_weight).error
+    outcome, probability = outcome_and_probability(y_true, y_pred, 1 if y_pred.shape[1] == 2 else None)
+    return reliability(outcome, probability, sample_weight).error
 
 
 CALIBRATION_ERROR = Metric(
@@ -168,7 +175,7 @@ class Calibration:
 
 
 def fit_calibration(
-    probabilities: Floats, target: Integers, weight: Floats | None = None, method: str = "auto", seed: int = 0
+    probabilities: Floats, target: Integers, weight: Floats | None = None, method: str = "auto"
 ) -> Calibration:
     """Learn a calibration from validation predictions.
 
@@ -183,7 +190,7 @@ def fit_calibration(
     if min(np.bincount(target, minlength=k)[np.unique(target)], default=0) < N_FOLDS or len(np.unique(target)) < 2:
         raise InputError(f"calibrate needs at least two classes with {N_FOLDS} rows each; y has too few.")
     held_out = {name: np.empty((n, k)) for name in names}
-    for train, test in StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed).split(target, target):
+    for train, test in StratifiedKFold(N_FOLDS, shuffle=True, random_state=0).split(target, target):
         of_train = None if weight is None else weight[train]
         for name in names:
             fitted = METHODS[name](probabilities[train], target[train], of_train)

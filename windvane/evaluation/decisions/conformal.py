@@ -57,9 +57,8 @@ def fit_intervals(prediction: Floats, target: Floats, weight: Floats | None, row
     shape, scores = CONSTANT, np.abs(error)
     if len(np.unique(rows)) >= MIN_ADAPTIVE_ROWS:
         other_scores, widths = cross_fitted(prediction, error, weight)
-        constant = _mean_interval_score(scores, np.full(len(error), 2.0), error, (np.ones(1), np.ones(1)), weight)
-        adaptive = _mean_interval_score(other_scores, widths[0] + widths[1], error, widths, weight)
-        if adaptive < constant:
+        constant = _mean_interval_score(scores, error, CONSTANT[1:], weight)
+        if _mean_interval_score(other_scores, error, widths, weight) < constant:
             shape, scores = fit_widths(prediction, error, weight), other_scores
     return Intervals(rank_scores(scores, weight, len(np.unique(rows))), *shape)
 
@@ -109,16 +108,16 @@ def interval_score(width: Floats, outside: Floats, coverage: float) -> Floats:
     return width + 2 / (1 - coverage) * outside
 
 
-def _mean_interval_score(
-    scores: Floats, width: Floats, error: Floats, sides: tuple[Floats, Floats], weight: Floats | None
-) -> float:
+def _mean_interval_score(scores: Floats, error: Floats, sides: tuple[Floats, Floats], weight: Floats | None) -> float:
     """Mean over rows, summed over some coverages as in the weighted interval score (Bracher et al. 2021)."""
     ranked = rank_scores(scores, weight)
     found = []
     for coverage in COVERAGES:
         limit = ranked.limit(coverage)
         outside = np.maximum(np.maximum(-error - limit * sides[0], error - limit * sides[1]), 0)
-        found.append(float(np.average(interval_score(limit * width, outside, coverage), weights=weight)))
+        found.append(
+            float(np.average(interval_score(limit * (sides[0] + sides[1]), outside, coverage), weights=weight))
+        )
     return float(np.dot(found, 1 - np.array(COVERAGES)))
 
 

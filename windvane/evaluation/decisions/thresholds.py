@@ -128,7 +128,9 @@ def with_threshold(ensemble: Ensemble, threshold: float | None, positive: int) -
     return replace(ensemble, decision_weights=factors, costs=None)
 
 
-def transfer_decision(before: Ensemble, after: Ensemble, tuning: DecisionTuning | None) -> tuple[Ensemble, Any]:
+def transfer_decision(
+    before: Ensemble, after: Ensemble, tuning: DecisionTuning | None
+) -> tuple[Ensemble, DecisionTuning | None]:
     """Give the ensemble `after`, which has another calibration, the factors with which it predicts the same labels.
 
     Without factors the most probable class stays the rule. The thresholds of a tuning are translated, too.
@@ -327,7 +329,7 @@ def threshold_curve(predictions: Predictions, positive: int, costs: Floats | Non
     Thresholds lie half-way between neighbouring probabilities, so that no row is on one.
     """
     score = predictions.prediction[:, positive]
-    weight = np.ones(len(score)) if predictions.weight is None else predictions.weight
+    weight = predictions.weights
     distinct = np.unique(np.clip(score, 0.0, 1.0))
     ends = np.concatenate([[0.0], distinct, [1.0]])
     thresholds = np.unique(((ends[:-1] + ends[1:]) / 2).clip(SMALLEST, 1 - SMALLEST))  # (m,)
@@ -410,7 +412,7 @@ def _tune_threshold(
 def label_rates(predictions: Predictions, positive: int, costs: Floats | None = None) -> Mapping[str, float]:
     """Return precision, recall and cost of the labels of the predictions."""
     chosen, true = predictions.labels == positive, predictions.target == positive
-    weight = np.ones(len(chosen)) if predictions.weight is None else predictions.weight
+    weight = predictions.weights
     hits = float(weight[chosen & true].sum())
     found = {
         "precision": hits / max(float(weight[chosen].sum()), SMALLEST),

@@ -35,8 +35,9 @@ def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], Columns]:
     from onnx import TensorProto, helper
 
     used = [column for column in schema.columns if column.kind != "dropped"]
-    numbers = [column for column in used if column.kind == "number"]
-    dates, durations = ([column for column in used if column.kind == kind] for kind in ("date", "duration"))
+    numbers, categories, dates, durations = (
+        [column for column in used if column.kind == kind] for kind in ("number", "category", "date", "duration")
+    )
     inputs, parts, rows = [], [], []
     if not schema.named and len(numbers) == len(used):
         inputs.append(helper.make_tensor_value_info(ARRAY, TensorProto.DOUBLE, [None, len(schema.columns)]))
@@ -50,7 +51,7 @@ def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], Columns]:
             made = _date_parts(graph, column.name)
             parts += [made[part] for part in column.parts]
         parts += [column.name for column in durations]
-    for column in (column for column in used if column.kind == "category"):
+    for column in categories:
         codes = category_texts(column.vocabulary)
         k = len(column.vocabulary)
         keys = [*codes, *sorted(MISSING_TEXTS - set(codes))]
@@ -71,7 +72,6 @@ def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], Columns]:
         if held.any():
             present = graph.add("And", graph.add("Not", graph.add("IsNaN", table)), held)
             table = graph.add("Where", present, np.where(held, constants, 0.0), table)
-    categories = [column for column in used if column.kind == "category"]
     return inputs, Columns(table, tuple(rows), tuple(len(column.vocabulary) for column in categories))
 
 
@@ -148,10 +148,7 @@ def input_values(schema: Schema, table: Table) -> dict[str, NDArray[Any]]:
 
 def encode(graph: Graph, columns: Columns, encoder: Encoder, cache: dict[Any, str]) -> str:
     """Add the steps of an encoder: double, (n, q). `cache` has what the graph holds already, by its content."""
-    key = (
-        tuple(map(str, encoder.steps)),
-        *((name, array.tobytes()) for name, array in sorted(encoder.arrays.items())),
-    )
+    key = (tuple(map(str, encoder.steps)), *((name, array.tobytes()) for name, array in sorted(encoder.arrays.items())))
     if key not in cache:
         cache[key] = _encode(graph, columns, encoder)
     return cache[key]

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -29,6 +28,7 @@ from windvane.runtime.columns.dates import date_parts
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.fitted import FittedModel
+from windvane.runtime.serialization import replace_file
 from windvane.version import VERSION
 
 TOLERANCE = 1e-5  # of a probability; of a number relative to its size, where that is above 1
@@ -57,12 +57,8 @@ def export_onnx(predictor: Predictor, select_again: SelectAgain, path: str | Pat
         raise InputError(f"ONNX cannot express this model: {'; '.join(obstacles)}. export(folder) keeps every model.")
     content = _build(predictor).SerializeToString()
     _compare(content, predictor, [_random_rows(predictor.schema), *([] if rows is None else [rows])])
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
+    with replace_file(file) as part:
         part.write_bytes(content)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
     return file
 
 
@@ -114,9 +110,8 @@ def _build(predictor: Predictor) -> Any:
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)],
     )
     used = {column.name: column.kind for column in predictor.schema.columns if column.kind != "dropped"}
-    classes = None if predictor.classes is None else [str(label) for label in predictor.classes.tolist()]
     zones = {column.name: column.timezone for column in predictor.schema.columns if column.timezone is not None}
-    notes = {"columns": used, "classes": classes} | ({"time_zones": zones} if zones else {})
+    notes = {"columns": used, "classes": predictor.class_names or None} | ({"time_zones": zones} if zones else {})
     helper.set_model_props(model, {name: json.dumps(content) for name, content in notes.items()})
     if model.ByteSize() > _MAX_BYTES:
         raise InputError(

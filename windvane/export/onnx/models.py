@@ -17,8 +17,9 @@ from windvane.export.onnx.trees import (
     of_lightgbm,
     of_xgboost,
 )
+from windvane.export.realmlp import embedding_matrices
 from windvane.models.boosting.boosting_family import LOG_LINKS
-from windvane.runtime.models.realmlp import CLIP, MIXED, SELU_ALPHA, SELU_SCALE, WAVES
+from windvane.runtime.models.realmlp import CLIP, SELU_ALPHA, SELU_SCALE
 from windvane.runtime.output import Output
 
 
@@ -124,18 +125,12 @@ def _realmlp(graph: Graph, model: Any, x: str) -> str:
     bent = graph.add("Div", scaled, CLIP)
     lengths = graph.add("Sqrt", graph.add("Add", graph.add("Mul", bent, bent), 1.0))
     features = graph.add("Div", scaled, lengths)
-    first = parts["scale"][:, None] * parts["weights_0"]
     z = features
     if spec.embedded:
-        p = spec.embedded
-        turns, mix = np.zeros((spec.inputs, p * WAVES)), np.zeros((p * WAVES, p * MIXED))
-        for j in range(p):  # a block of each matrix is that of one column
-            waves = slice(j * WAVES, (j + 1) * WAVES)
-            turns[j, waves] = 2 * np.pi * parts["frequencies"][j]
-            mix[waves, j * MIXED : (j + 1) * MIXED] = parts["mix"][j]
+        turns, mix = embedding_matrices(parts, spec.inputs, 2 * np.pi)
         cosines = graph.add("Cos", graph.affine(features, turns, parts["phases"].ravel()))
         z = graph.concat([features, graph.affine(cosines, mix, parts["offset"].ravel())])
-    z = graph.affine(z, first, parts["bias_0"])
+    z = graph.affine(z, parts["scale"][:, None] * parts["weights_0"], parts["bias_0"])
     for i in range(1, spec.layers):
         up = graph.at_least(z, 0.0)
         if spec.activation == "selu":

@@ -196,9 +196,8 @@ def probe(
 
     def pool(output: Tensor) -> Tensor:
         tokens, grid = as_tokens(output, size, counts)
-        return torch.stack(
-            [pool_tokens(tokens, grid, pooling) for pooling in poolings], dim=1
-        )  # (n, poolings, channels)
+        pooled = [pool_tokens(tokens, grid, pooling) for pooling in poolings]
+        return torch.stack(pooled, dim=1)  # (n, poolings, channels)
 
     labels, test_labels = np.asarray(train.labels), np.asarray(test.labels)
     draws = {shot: _draw_examples(labels, shot, settings.n_seeds) for shot in settings.shots}

@@ -80,12 +80,10 @@ class SkipRatios:
     """
 
     sublayers: tuple[Sublayer, ...]  # the additions, in the order of the network
-    ratio: tuple[
-        Floats, ...
-    ]  # of each (tokens,): mean over images of ||skip|| / ||branch||; infinite for a zero branch
-    cosine: tuple[
-        Floats, ...
-    ]  # of each (tokens,): mean over images of the cosine of sum and branch; NaN for a zero branch
+    # Of each (tokens,): mean over images of ||skip|| / ||branch||; infinite for a zero branch.
+    ratio: tuple[Floats, ...]
+    # Of each (tokens,): mean over images of the cosine of sum and branch; NaN for a zero branch.
+    cosine: tuple[Floats, ...]
     n_prefix: tuple[int, ...]  # of each: so many tokens come first and have no position
     n_images: int
     prefix: Literal["cls", "register"] = "cls"  # the first of them; "register" if the network has no class token
@@ -145,12 +143,7 @@ class SkipRatios:
 
 
 def skip_ratios(
-    model: nn.Module,
-    data: Any,
-    *,
-    batch_size: int = 64,
-    n_images: int | None = None,
-    n_prefix: int | None = None,
+    model: nn.Module, data: Any, *, batch_size: int = 64, n_images: int | None = None, n_prefix: int | None = None
 ) -> SkipRatios:
     """Measure the share of the skip in every residual sum.
 
@@ -286,8 +279,7 @@ def _sublayers_of(name: str, module: nn.Module) -> list[Sublayer]:
         post_norm = type(module).__name__ in POST_NORM_BLOCKS
         middle = input_of(next(child for child in MLP if child in children) if post_norm else second_norm)
         first: Kind = "mixing" if MIXING in children else "attention"
-        both = [Sublayer(name, first, block_input, middle), Sublayer(name, "mlp", middle, block_output)]
-        return both
+        return [Sublayer(name, first, block_input, middle), Sublayer(name, "mlp", middle, block_output)]
     if "conv_dw" in children and "shortcut" in children:  # ConvNeXt
         return [Sublayer(name, "convolution", ModuleTensor(f"{name}.shortcut", "output"), block_output)]
     if any(getattr(module, flag, False) is True for flag in SKIP_FLAGS):

@@ -35,19 +35,9 @@ def _timm_attention(block: Any, x: Tensor, mask: Tensor | None, is_causal: bool)
     return branch
 
 
-def _timm_mlp(block: Any, x: Tensor) -> Tensor:
-    branch: Tensor = block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
-    return branch
-
-
 def _torchvision_attention(block: Any, x: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
     normed = block.ln_1(x)
     branch: Tensor = block.dropout(block.self_attention(normed, normed, normed, need_weights=False)[0])
-    return branch
-
-
-def _torchvision_mlp(block: Any, x: Tensor) -> Tensor:
-    branch: Tensor = block.mlp(block.ln_2(x))
     return branch
 
 
@@ -56,17 +46,17 @@ def _transformers_attention(block: Any, x: Tensor, mask: Tensor | None, is_causa
     return branch
 
 
-def _transformers_mlp(block: Any, x: Tensor) -> Tensor:
-    branch: Tensor = block.dropout(block.mlp(block.layernorm_after(x)))
-    return branch
-
+_TRANSFORMERS: tuple[Branch, Branch] = (
+    _transformers_attention,
+    lambda block, x: block.dropout(block.mlp(block.layernorm_after(x))),
+)
 
 # What each sublayer of a block (library and class) adds to the tokens (n, tokens, channels).
 BRANCHES: dict[str, tuple[Branch, Branch]] = {
-    "timm.Block": (_timm_attention, _timm_mlp),
-    "torchvision.EncoderBlock": (_torchvision_attention, _torchvision_mlp),
-    "transformers.ViTLayer": (_transformers_attention, _transformers_mlp),
-    "transformers.DeiTLayer": (_transformers_attention, _transformers_mlp),
+    "timm.Block": (_timm_attention, lambda block, x: block.drop_path2(block.ls2(block.mlp(block.norm2(x))))),
+    "torchvision.EncoderBlock": (_torchvision_attention, lambda block, x: block.mlp(block.ln_2(x))),
+    "transformers.ViTLayer": _TRANSFORMERS,
+    "transformers.DeiTLayer": _TRANSFORMERS,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,6 @@ def list_analyses(
 
 
 def _analyses_of_two(first: LoadedModel, second: LoadedModel, settings: InspectionSettings) -> list[Analysis]:
-    heads_caption = "Heads of the first attention, from local to global, and the blocks of the other network."
     analyses = [
         Analysis(
             f"{first.name} beside {second.name}",
@@ -126,15 +125,13 @@ def _analyses_of_two(first: LoadedModel, second: LoadedModel, settings: Inspecti
             describe=lambda result: [*result.describe(), _baseline_sentence(result, first, second, settings)],
             required=True,
         ),
-        Analysis(
-            f"{first.name}: local and global heads beside {second.name}",
-            heads_caption,
-            lambda: head_similarity((first.model, second.model), (first.images, second.images), **settings.batching),
-        ),
-        Analysis(
-            f"{second.name}: local and global heads beside {first.name}",
-            heads_caption,
-            lambda: head_similarity((second.model, first.model), (second.images, first.images), **settings.batching),
+        *(
+            Analysis(
+                f"{one.name}: local and global heads beside {other.name}",
+                "Heads of the first attention, from local to global, and the blocks of the other network.",
+                partial(head_similarity, (one.model, other.model), (one.images, other.images), **settings.batching),
+            )
+            for one, other in ((first, second), (second, first))
         ),
     ]
     if _are_states_of_one_network(first, second):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from windvane.errors import InputError
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
+from windvane.inspect.similarity.compare import compare_features
 from windvane.inspect.similarity.comparison import Comparison
 from windvane.inspect.similarity.gram import CONSTANT_TOLERANCE, flatten_features
 from windvane.inspect.similarity.measures import CKAMeasure, Kernel
@@ -55,9 +56,7 @@ def cka(X: Any, Y: Any, kernel: Kernel = "linear", unbiased: bool = True) -> flo
         )
     if kernel == "linear" and max(X.shape[1], Y.shape[1]) < len(X):
         return _cka_in_feature_space(X, Y, unbiased)
-    accumulator = SimilarityAccumulator(measure)
-    accumulator.add({"X": measure.summarize(X)}, {"Y": measure.summarize(Y)})
-    return float(accumulator.matrix().values[0, 0])
+    return compare_features(X, Y, measure)
 
 
 def _as_features(values: Any, name: str) -> Tensor:

@@ -142,7 +142,7 @@ def _block_product(features: Tensor) -> Tensor:
 def rbf(gram: Tensor, bandwidth: float) -> Tensor:
     """Gram matrix of the RBF kernel from the linear one; `bandwidth` in units of the median distance of two images."""
     squares = squared_distances(gram)
-    median = squares.flatten()[_upper_indices(len(gram), 1)].median()
+    median = squares.flatten()[_upper_indices(len(gram))].median()
     if not median > 0:  # more than half of the images are the same
         return torch.zeros_like(gram)
     return torch.exp(squares / (-2 * bandwidth**2 * median))
@@ -174,12 +174,13 @@ def u_center(gram: Tensor) -> Tensor:
 
 def pair_vector(matrix: Tensor, *, diagonal: bool) -> Tensor:
     """Symmetric (n, n) as a vector with the same inner products: each pair once, and the diagonal unless it is zero."""
-    above = matrix.flatten()[_upper_indices(len(matrix), 1).to(matrix.device)] * 2**0.5
+    above = matrix.flatten()[_upper_indices(len(matrix)).to(matrix.device)] * 2**0.5
     return torch.cat([above, matrix.diagonal()]) if diagonal else above
 
 
 @lru_cache(maxsize=4)
-def _upper_indices(n_images: int, offset: int) -> Tensor:
-    rows, columns = torch.triu_indices(n_images, n_images, offset)
+def _upper_indices(n_images: int) -> Tensor:
+    """Return where the elements above the diagonal are in a flattened matrix."""
+    rows, columns = torch.triu_indices(n_images, n_images, offset=1)
     indices: Tensor = rows * n_images + columns
     return indices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,18 +23,15 @@ class ParamGroup:
     decay: float = 0.0  # share that each unit of the common learning rate takes away from them
 
 
-@dataclass
 class Adam:
     """Parameters with the running means of their gradients and squared gradients; float32, of one shape."""
 
-    parameters: Single
-    exp_avg: Single = field(default_factory=lambda: np.zeros(0, np.float32))
-    exp_avg_sq: Single = field(default_factory=lambda: np.zeros(0, np.float32))
-    updates: int = 0
-
-    def __post_init__(self) -> None:
-        if self.updates == 0:
-            self.exp_avg, self.exp_avg_sq = np.zeros_like(self.parameters), np.zeros_like(self.parameters)
+    def __init__(
+        self, parameters: Single, exp_avg: Single | None = None, exp_avg_sq: Single | None = None, updates: int = 0
+    ) -> None:
+        self.parameters, self.updates = parameters, updates
+        self.exp_avg = np.zeros_like(parameters) if exp_avg is None else exp_avg
+        self.exp_avg_sq = np.zeros_like(parameters) if exp_avg_sq is None else exp_avg_sq
 
     def step(self, gradient: Single, rate: float, groups: Iterable[ParamGroup]) -> None:
         """Take one step."""

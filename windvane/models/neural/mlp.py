@@ -17,10 +17,7 @@ from scipy.special import log_softmax
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.base_model import BaseFamily, BaseModel
-from windvane.models.encoding import (
-    class_weight_space,
-    preprocessing_space,
-)
+from windvane.models.encoding import class_weight_space, preprocessing_space
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder, float32
 from windvane.runtime.models.fitted import FittedModel
@@ -32,8 +29,7 @@ Single = NDArray[np.float32]
 _STEPS = (4, 8, 16, 32, 64, 128, 256, 512)
 _PATIENCE = 32  # Auto-Sklearn 2.0's
 # Rows up to which a batch has so many; pytabkit's rule.
-_BATCHES = ((1024, 64), (8192, 128), (30_000, 256), (100_000, 512))
-_LARGEST_BATCH = 1024
+_BATCHES = ((1024, 64), (8192, 128), (30_000, 256), (100_000, 512), (np.inf, 1024))
 
 
 class MLP(BaseFamily):
@@ -117,15 +113,10 @@ class MLPModel(BaseModel):
                 raise
             self.finished = True
             return
-        parameters, exp_avg, exp_avg_sq = self._inside()
-        self.parameters, self.exp_avg, self.exp_avg_sq, self.updates = (
-            parameters,
-            exp_avg,
-            exp_avg_sq,
-            int(self._network._optimizer.t),
-        )
+        self.parameters, self.exp_avg, self.exp_avg_sq = self._inside()
+        self.updates = int(self._network._optimizer.t)
         if self.early_stopping.update(self._loss()):
-            self.best = [array.copy() for array in parameters]
+            self.best = [array.copy() for array in self.parameters]
         self._after_evaluation()
 
     def _learn(self, rows: slice) -> None:
@@ -163,7 +154,7 @@ class MLPModel(BaseModel):
 def _network(config: Config, n_rows: int, task: Task) -> Any:
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    batch = next((size for most, size in _BATCHES if n_rows <= most), _LARGEST_BATCH)
+    batch = next(size for most, size in _BATCHES if n_rows <= most)
     kind = MLPClassifier if task.is_classification else MLPRegressor
     return kind(
         hidden_layer_sizes=(config["width"],) * int(config["depth"]),

@@ -19,10 +19,7 @@ from scipy.special import log_softmax
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.base_model import BaseFamily, BaseModel
-from windvane.models.encoding import (
-    class_weight_space,
-    preprocessing_space,
-)
+from windvane.models.encoding import class_weight_space, preprocessing_space
 from windvane.models.neural.adam import Adam, ParamGroup, coslog_schedule, schedule_minima
 from windvane.models.neural.gradients import (
     backward,
@@ -43,8 +40,7 @@ _ENDS = schedule_minima(511)
 _MIN_GAIN, _MIN_EPOCHS = 0.005, 15
 _MOST_EMBEDDED = 64  # numbers; their embeddings cost more than the rest of the network beyond
 # Rows up to which a batch has so many.
-_BATCHES = ((2048, 64), (8192, 128), (100_000, 256))
-_LARGEST_BATCH = 512
+_BATCHES = ((2048, 64), (8192, 128), (100_000, 256), (np.inf, 512))
 _SCALE_RATE, _BIAS_RATE, _EMBEDDING_RATE = 6.0, 0.1, 0.1  # RealMLP's, as multiples of the learning rate
 
 
@@ -110,21 +106,18 @@ class RealMLPModel(BaseModel):
         task, rows = self.context.task, len(train.target)
         self._dropout, self._rate = float(config["dropout"]), float(config["learning_rate"])
         self._smoothing = float(config.get("label_smoothing", 0.0))
-        batch = next((size for most, size in _BATCHES if rows <= most), _LARGEST_BATCH)
+        batch = next(size for most, size in _BATCHES if rows <= most)
         self._batches = max(1, round(rows / batch))
-        self._target = (
-            train.target if task.is_classification else self.target_scaler.transform(train.target).astype(np.float32)
-        )
+        target = self.target_scaler.transform(train.target)
+        self._target = target if task.is_classification else target.astype(np.float32)
         self._weight = None if train.weight is None else (train.weight / train.weight.mean()).astype(np.float32)
         features = float32(features)
         if not self.iterations:
             self.input_scale = fit_input_scale(features)
             self._draw(config, smooth_clip(features, self.input_scale))
         self._features = smooth_clip(features, self.input_scale)
-        self._known, self._valid = (
-            smooth_clip(float32(self.encoder.transform(validation.table)), self.input_scale),
-            validation,
-        )
+        self._known = smooth_clip(float32(self.encoder.transform(validation.table)), self.input_scale)
+        self._valid = validation
         self._param_groups = list(_param_groups(self.spec, float(config["weight_decay"])))
 
     def _draw(self, config: Config, features: Any) -> None:

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.data.images.duplicates import find_copies
+from windvane.errors import some_of
 from windvane.evaluation.predictions import Predictions
 from windvane.pages.html_builder import Html, Section, figure, note, paragraph, table
+from windvane.pages.texts import counted
 from windvane.report.images.overview import evaluated_images
 from windvane.report.report_data import ReportData
 from windvane.runtime.images import Pixels
@@ -76,8 +78,8 @@ def _copies(data: ReportData) -> list[Html]:
     uses = np.append(_uses(problem), np.full(len(target) - len(problem.target), TEST))
     differ = [len(np.unique(target[cluster])) > 1 for cluster in clusters]
     words = (
-        f"{sum(map(len, clusters)):,} of {len(pixels):,} images look like another one, in {len(clusters):,} group"
-        f"{'s' * (len(clusters) != 1)} (difference hash)"
+        f"{sum(map(len, clusters)):,} of {len(pixels):,} images look like another one, in "
+        f"{counted(len(clusters), 'group')} (difference hash)"
     )
     words += f"; the labels of {sum(differ):,} of these groups differ." if any(differ) else "; no labels differ."
     content = [paragraph(words)]
@@ -104,11 +106,9 @@ def _row(
 ) -> list[object]:
     from windvane.vision.report.gallery import thumbnail
 
-    first = cluster[:MAX_SHOWN]
-    more = f" and {len(cluster) - MAX_SHOWN:,} more" if len(cluster) > MAX_SHOWN else ""
     return [
-        Html("".join(thumbnail(pixels[i], names[i], SIDE) for i in first)),
-        ", ".join(names[i] for i in first) + more,
+        Html("".join(thumbnail(pixels[i], names[i], SIDE) for i in cluster[:MAX_SHOWN])),
+        some_of([names[i] for i in cluster], MAX_SHOWN),
         ", ".join(sorted({labels[i] for i in cluster})),
         " and ".join(sorted({str(uses[i]) for i in cluster})),
     ]

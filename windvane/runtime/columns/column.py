@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from .column_values import to_canonical_text
+from .column_values import plain_numbers, to_canonical_text
 from .dates import PARTS
 from .number_texts import NumberForm
 
@@ -46,10 +46,7 @@ class Column:
     def is_text(self) -> bool:
         """Whether the column means its texts, and not the numbers that a reader of files would make of some."""
         if self.kind == "category":  # such as 007 and 1.50, but not 7
-            numbers = pd.to_numeric(pd.Series(self.vocabulary, dtype=object), errors="coerce").to_numpy(
-                dtype=np.float64
-            )
-            read = zip(self.vocabulary, numbers.tolist(), strict=True)
+            read = zip(self.vocabulary, plain_numbers(self.vocabulary).tolist(), strict=True)
             return any(to_canonical_text(number) != text for text, number in read if number == number)
         return self.kind == "text" or self.number_format is not None or self.date_format is not None
 
@@ -58,10 +55,9 @@ class Column:
         """Make a column of what `to_json` wrote."""
         given: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
         column = cls(**given)
-        lists, texts = (
-            (column.vocabulary, column.parts),
-            (column.date_format, column.number_format, column.timezone, column.reason),
-        )
+        lists = (column.vocabulary, column.parts)
+        texts = (column.date_format, column.number_format, column.timezone, column.reason)
+        form = column.number_format
         sound = (
             isinstance(column.name, str)
             and column.kind in get_args(Kind)
@@ -74,9 +70,7 @@ class Column:
             and (column.kind == "category" or not column.vocabulary)
             and (column.kind == "date") == bool(column.parts)
             and (column.constant is None or column.kind in ("number", "date", "duration"))
-            and (
-                column.number_format is None or str(NumberForm.from_text(column.number_format)) == column.number_format
-            )
+            and (form is None or str(NumberForm.from_text(form)) == form)
             and set(column.parts) <= set(PARTS)
         )
         if not sound:

@@ -133,10 +133,10 @@ def to_numbers(values: pd.Series, form: str | None = None) -> Floats:  # (n,)
 
     Texts have the form `form`; without one they are written as in Python, which also reads other values.
     """
-    if form is not None and not types.is_numeric_dtype(values.dtype):
-        return _written_numbers(values, form)
     if types.is_numeric_dtype(values.dtype):
         return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+    if form is not None:
+        return _written_numbers(values, form)
     if isinstance(values.dtype, pd.CategoricalDtype):
         used = values.cat.remove_unused_categories().cat
         categories = to_numbers(pd.Series(used.categories, name=values.name))
@@ -147,10 +147,9 @@ def to_numbers(values: pd.Series, form: str | None = None) -> Floats:  # (n,)
         except OverflowError as error:
             raise InputError(f"Column {values.name!r} holds an integer beyond the range of float64.") from error
         except (TypeError, ValueError):
-            refuse_kinds(values, {"date", "duration"}, "number")
-    else:
-        refuse_kinds(values, {"date", "duration"}, "number")
-    numbers = pd.to_numeric(values.astype(object), errors="coerce").to_numpy(dtype=np.float64)
+            pass  # there are other values
+    refuse_kinds(values, {"date", "duration"}, "number")
+    numbers = plain_numbers(values)
     doubtful = np.flatnonzero(np.isnan(numbers) & values.notna().to_numpy())
     if len(doubtful):
         numbers = numbers.copy()
@@ -159,6 +158,11 @@ def to_numbers(values: pd.Series, form: str | None = None) -> Floats:  # (n,)
         wrong = np.isnan(numbers[doubtful]) & [text not in MISSING_TEXTS for text in texts]
         refuse_where(wrong, values.iloc[doubtful], "number")
     return numbers
+
+
+def plain_numbers(values: Iterable[object]) -> Floats:  # (n,)
+    """Read values and texts as Python does; NaN where one is no number."""
+    return pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").to_numpy(dtype=np.float64)
 
 
 def _written_numbers(values: pd.Series, form: str) -> Floats:  # (n,)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from .table import Floats, Table
 Encoded = Floats | sp.csr_matrix
 Step = dict[str, Any]
 Arrays = Mapping[str, NDArray[Any]]
+NumberStep = Callable[[Floats], Floats]  # (n, p) -> (n, p)
 
 FEW_ROWS = 16  # up to here quantiles are looked up for all columns at once instead of column by column
 # scikit-learn's margin at both ends of a quantile transformation, and the normal quantiles where it cuts off.
@@ -54,11 +56,11 @@ class Encoder:
         self._matrix_stays = False
         self._texts: list[tuple[int, TextEmbedding]] = []
         self._largest: Floats | None = None
-        self._blocks: list[Callable[[Floats, Floats, NDArray[np.intp]], Encoded]] = []
+        self._blocks: list[Callable[[Floats, Floats, NDArray[np.intp]], Encoded]] = []  # of numbers, codes, table rows
         self._unseen = np.asarray(cardinalities, dtype=float)  # (c,)
         self._missing_row = np.asarray(cardinalities, dtype=np.intp) + 1  # (c,)
         self._packed: bytes | None = None
-        chain: list[Callable[[Floats], Floats]] = []
+        chain: list[NumberStep] = []
         for i, step in enumerate(self.steps):
             self._add(step, self.arrays_of(i), chain)
 
@@ -68,39 +70,37 @@ class Encoder:
             name.partition("_")[2]: array for name, array in self.arrays.items() if name.partition("_")[0] == str(i)
         }
 
-    def _add(self, step: Step, arrays: dict[str, NDArray[Any]], chain: list[Callable[[Floats], Floats]]) -> None:
+    def _add(self, step: Step, arrays: dict[str, NDArray[Any]], chain: list[NumberStep]) -> None:
         op = step["op"]
         if op == "generate":
             self.generated = GeneratedFeatures.from_arrays(arrays)
         elif op == "matrix":
             self._matrix_stays = True
-        elif op in NUMBER_STEPS:
+        elif op in NUMBER_STEPS or op == "quantile":
             if any(array.shape[-1:] != (self.n_numbers,) for name, array in arrays.items() if name != "references"):
                 raise ValueError(f"the arrays of {op!r} are not those of {self.n_numbers} numbers")
-            chain.append(NUMBER_STEPS[op](step, arrays))
+            if op == "quantile":
+                chain.append(Quantile(arrays["quantiles"], arrays["references"], normal=bool(step["normal"])))
+            else:
+                function, names = NUMBER_STEPS[op]
+                chain.append(partial(function, *(arrays[name] for name in names)))
         elif op == "numbers":
-            self._blocks.append(Numbers(list(chain)))
+            self._blocks.append(partial(_numbers, list(chain)))
         elif op == "missing":
-            self._blocks.append(Missing(self._places(arrays["columns"].tolist(), self.n_numbers)))
+            self._blocks.append(partial(_missing, _places(arrays["columns"].tolist(), self.n_numbers)))
         elif op == "codes":
-            self._blocks.append(Codes(self._places(step["columns"], len(self.cardinalities))))
+            self._blocks.append(partial(_codes, _places(step["columns"], len(self.cardinalities))))
         elif op == "lookup":
-            tables = [(j, arrays[f"table_{j}"]) for j in self._places(step["columns"], len(self.cardinalities))]
+            tables = [(j, arrays[f"table_{j}"]) for j in _places(step["columns"], len(self.cardinalities))]
             if any(len(table) != self.cardinalities[j] + 2 for j, table in tables):
                 raise ValueError("a table has not a row for each level of its category")
-            self._blocks.append(WideLookup(tables) if step["sparse"] else Lookup(tables))
+            self._blocks.append(WideLookup(tables) if step["sparse"] else partial(_lookup, tables))
         elif op == "text":
             self._texts.append((int(step["text"]), TextEmbedding(step, arrays["idf"], arrays["components"])))
         elif op == "sparse":
             self._largest = arrays.get("largest")
         else:
             raise ValueError(f"unknown step {op!r}")
-
-    def _places(self, columns: Sequence[int], count: int) -> list[int]:
-        places = [int(column) for column in columns]
-        if not all(0 <= place < count for place in places):
-            raise ValueError(f"columns {places} of {count}")
-        return places
 
     def check(self, table: Table) -> None:
         """Raise ValueError where a table has other columns than those of training."""
@@ -157,50 +157,38 @@ class Encoder:
         return encoder
 
 
-class Numbers:
+def _places(columns: Sequence[int], count: int) -> list[int]:
+    """Return positions of columns; ValueError where there are not so many."""
+    places = [int(column) for column in columns]
+    if not all(0 <= place < count for place in places):
+        raise ValueError(f"columns {places} of {count}")
+    return places
+
+
+def _numbers(chain: Sequence[NumberStep], numbers: Floats, codes: Floats, rows: NDArray[np.intp]) -> Floats:
     """The numbers of a table after some steps."""
-
-    def __init__(self, chain: Sequence[Callable[[Floats], Floats]]) -> None:
-        self._chain = chain
-
-    def __call__(self, numbers: Floats, codes: Floats, rows: NDArray[np.intp]) -> Floats:
-        for step in self._chain:
-            numbers = step(numbers)
-        return numbers
+    for step in chain:
+        numbers = step(numbers)
+    return numbers
 
 
-class Missing:
+def _missing(columns: list[int], numbers: Floats, codes: Floats, rows: NDArray[np.intp]) -> Floats:
     """Whether some of the numbers were missing, as 0 and 1."""
-
-    def __init__(self, columns: list[int]) -> None:
-        self._columns = columns
-
-    def __call__(self, numbers: Floats, codes: Floats, rows: NDArray[np.intp]) -> Floats:
-        return np.isnan(numbers[:, self._columns]).astype(float)
+    return np.isnan(numbers[:, columns]).astype(float)
 
 
-class Codes:
+def _codes(columns: list[int], numbers: Floats, codes: Floats, rows: NDArray[np.intp]) -> Floats:
     """The codes of some categories."""
-
-    def __init__(self, columns: list[int]) -> None:
-        self._columns = columns
-
-    def __call__(self, numbers: Floats, codes: Floats, rows: NDArray[np.intp]) -> Floats:
-        return codes[:, self._columns]
+    return codes[:, columns]
 
 
-class Lookup:
+def _lookup(tables: Sequence[tuple[int, Floats]], numbers: Floats, codes: Floats, rows: NDArray[np.intp]) -> Floats:
     """The rows of tables, one for each category: one-hot, merged rare levels, or target means."""
-
-    def __init__(self, tables: Sequence[tuple[int, Floats]]) -> None:
-        self._tables = tables
-
-    def __call__(self, numbers: Floats, codes: Floats, rows: NDArray[np.intp]) -> Floats:
-        return np.hstack([table[rows[:, j]] for j, table in self._tables])
+    return np.hstack([table[rows[:, j]] for j, table in tables])
 
 
 class WideLookup:
-    """The same as a CSR matrix, for tables that are mostly zero."""
+    """What `_lookup` returns as a CSR matrix, for tables that are mostly zero."""
 
     def __init__(self, tables: Sequence[tuple[int, Floats]]) -> None:
         self._columns = [j for j, _ in tables]
@@ -245,44 +233,24 @@ class TextEmbedding:
         return np.asarray(counts @ self._components / np.sqrt(squares)[:, None])
 
 
-class Impute:
+def _impute(values: Floats, numbers: Floats) -> Floats:
     """What is missing becomes a value of the column."""
-
-    def __init__(self, step: Step, arrays: Arrays) -> None:
-        self._values = arrays["values"]
-
-    def __call__(self, numbers: Floats) -> Floats:
-        return np.where(np.isnan(numbers), self._values, numbers)
+    return np.where(np.isnan(numbers), values, numbers)
 
 
-class Clip:
+def _clip(low: Floats, high: Floats, numbers: Floats) -> Floats:
     """Numbers are cut off at a lowest and a highest value."""
-
-    def __init__(self, step: Step, arrays: Arrays) -> None:
-        self._low, self._high = arrays["low"], arrays["high"]
-
-    def __call__(self, numbers: Floats) -> Floats:
-        return np.asarray(np.clip(numbers, self._low, self._high))
+    return np.asarray(np.clip(numbers, low, high))
 
 
-class Affine:
+def _affine(center: Floats, scale: Floats, numbers: Floats) -> Floats:
     """Subtract a centre, divide by a scale."""
-
-    def __init__(self, step: Step, arrays: Arrays) -> None:
-        self._center, self._scale = arrays["center"], arrays["scale"]
-
-    def __call__(self, numbers: Floats) -> Floats:
-        return np.asarray((numbers - self._center) / self._scale)
+    return np.asarray((numbers - center) / scale)
 
 
-class Range:
+def _range(factor: Floats, offset: Floats, numbers: Floats) -> Floats:
     """The range of training becomes 0 .. 1."""
-
-    def __init__(self, step: Step, arrays: Arrays) -> None:
-        self._factor, self._offset = arrays["factor"], arrays["offset"]
-
-    def __call__(self, numbers: Floats) -> Floats:
-        return np.asarray(numbers * self._factor + self._offset)
+    return np.asarray(numbers * factor + offset)
 
 
 class Quantile:
@@ -291,10 +259,9 @@ class Quantile:
     A number that many rows share, thus several quantiles, gets the middle of their levels.
     """
 
-    def __init__(self, step: Step, arrays: Arrays) -> None:
-        self._quantiles, self._references = arrays["quantiles"], arrays["references"]  # (q, p), (q,)
+    def __init__(self, quantiles: Floats, references: Floats, *, normal: bool) -> None:
+        self._quantiles, self._references, self._normal = quantiles, references, normal  # (q, p), (q,)
         self._shared: NDArray[Any] = np.asarray((np.diff(self._quantiles, axis=0) <= 0).any(axis=0))  # (p,)
-        self._normal = bool(step["normal"])
         if len(self._quantiles) != len(self._references):
             raise ValueError(f"{len(self._quantiles)} quantiles for {len(self._references)} levels")
 
@@ -326,40 +293,30 @@ class Quantile:
         return np.where(up_to > below, met, np.where(np.isnan(x), np.nan, between))
 
 
-class Power:
+def _power(powers: Floats, numbers: Floats) -> Floats:
     """Yeo and Johnson (2000), equation 2.1, column by column: a power of 1 changes nothing."""
-
-    def __init__(self, step: Step, arrays: Arrays) -> None:
-        self._powers = arrays["powers"]
-
-    def __call__(self, numbers: Floats) -> Floats:
-        # (n, p): what is negative is mirrored, with 2 - power
-        mirrored = np.where(numbers >= 0, self._powers, 2 - self._powers)
-        logs = np.log1p(np.abs(numbers))
-        flat = np.abs(mirrored) < np.spacing(1.0)
-        lengths = np.where(flat, logs, np.expm1(mirrored * logs) / np.where(flat, 1.0, mirrored))
-        return np.asarray(np.copysign(lengths, numbers))
+    # (n, p): what is negative is mirrored, with 2 - power
+    mirrored = np.where(numbers >= 0, powers, 2 - powers)
+    logs = np.log1p(np.abs(numbers))
+    flat = np.abs(mirrored) < np.spacing(1.0)
+    lengths = np.where(flat, logs, np.expm1(mirrored * logs) / np.where(flat, 1.0, mirrored))
+    return np.asarray(np.copysign(lengths, numbers))
 
 
-class RowNorm:
+def _row_norm(numbers: Floats) -> Floats:
     """The numbers of each row get the length 1."""
-
-    def __init__(self, step: Step, arrays: Arrays) -> None:
-        pass
-
-    def __call__(self, numbers: Floats) -> Floats:
-        lengths = np.linalg.norm(numbers, axis=1, keepdims=True)  # (n, 1)
-        return np.asarray(numbers / np.where(lengths < ZERO_LENGTH, 1.0, lengths))
+    lengths = np.linalg.norm(numbers, axis=1, keepdims=True)  # (n, 1)
+    return np.asarray(numbers / np.where(lengths < ZERO_LENGTH, 1.0, lengths))
 
 
-NUMBER_STEPS: Mapping[str, Callable[[Step, Arrays], Callable[[Floats], Floats]]] = {
-    "clip": Clip,
-    "impute": Impute,
-    "affine": Affine,
-    "range": Range,
-    "quantile": Quantile,
-    "power": Power,
-    "row_norm": RowNorm,
+# Operation -> the function of the numbers, and the names of the arrays that it takes first.
+NUMBER_STEPS: Mapping[str, tuple[Callable[..., Floats], tuple[str, ...]]] = {
+    "clip": (_clip, ("low", "high")),
+    "impute": (_impute, ("values",)),
+    "affine": (_affine, ("center", "scale")),
+    "range": (_range, ("factor", "offset")),
+    "power": (_power, ("powers",)),
+    "row_norm": (_row_norm, ()),
 }
 
 

@@ -11,32 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 EXAMPLES = {".": "1,234.5", ",": "1.234,5"}  # by decimal mark
-MIN_THOUSANDS = (
-    30  # numbers such as 1,234 that leave no doubt; were they decimals, one of ten would end in 0, unwritten
-)
+MIN_THOUSANDS = 30  # numbers such as 1,234 that leave no doubt: of decimals one of ten would end in 0, unwritten
 _BLANKS = " \u00a0\u202f\u2009"
 _SYMBOLS = "$¢£¤¥֏؋৳฿៛₠-⃀\uff05%‰"
 _CODES = (
     *("EUR", "USD", "GBP", "CHF", "JPY", "CNY", "RUB", "INR", "AUD", "CAD", "NZD", "SEK", "NOK", "DKK", "ISK", "PLN"),
-    *(
-        "CZK",
-        "HUF",
-        "RON",
-        "BGN",
-        "BRL",
-        "MXN",
-        "ZAR",
-        "TRY",
-        "KRW",
-        "SGD",
-        "HKD",
-        "ILS",
-        "UAH",
-        "US$",
-        "R$",
-        "A$",
-        "C$",
-    ),
+    *("CZK", "HUF", "RON", "BGN", "BRL", "MXN", "ZAR", "TRY", "KRW", "SGD", "HKD", "ILS", "UAH"),
+    *("US$", "R$", "A$", "C$"),
     *("kr.", "kr", "zł", "Kč", "Ft", "Rs.", "Rs", "Fr.", "Fr", "\u0440\u0443\u0431."),
 )
 _UNIT = rf"(?:[{_SYMBOLS}]|{'|'.join(map(re.escape, _CODES))})"
@@ -84,13 +65,11 @@ class NumberForm:
     def read(self, text: str) -> float:
         """Return the number that a text stands for, NaN if it is not a number in this form."""
         found = _match(self.decimal, text)
-        if (
-            found is None
-            or (found[1] and self.unit and found[1] != self.unit)
-            or (found[1] == "%") != (self.unit == "%")
-        ):
+        if found is None:
             return float("nan")
-        return found[0]
+        number, unit = found
+        other_unit = (unit and self.unit and unit != self.unit) or (unit == "%") != (self.unit == "%")
+        return float("nan") if other_unit else number
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse as sp
 
-from ..errors import InputError, MissingColumnsError, ModelFileError
+from ..errors import InputError, MissingColumnsError, ModelFileError, some_of
 from .column import Column, Kind
 from .column_values import (
     NARROW,
@@ -174,6 +174,15 @@ class Schema:
         return [column.name for column in self.columns if column.reason == CARRIED]
 
     @property
+    def dropped_columns(self) -> dict[str, list[str]]:
+        """Reason -> names of the columns that are not learned from."""
+        found: dict[str, list[str]] = {}
+        for column in self.columns:
+            if column.kind == "dropped":
+                found.setdefault(column.reason or "", []).append(column.name)
+        return found
+
+    @property
     def text_columns(self) -> list[str]:
         """Columns that a reader of files must leave as texts: as numbers they would lose what training saw."""
         texts = [column.name for column in self.columns if column.is_text]
@@ -318,8 +327,7 @@ def _check_width(given: int, expected: int, owner: str) -> None:
 
 def listed(names: list[str]) -> str:
     """Write names for a message, the first of many."""
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(repr(name) for name in names[:MAX_NAMED]) + more
+    return some_of(list(map(repr, names)), MAX_NAMED)
 
 
 def of_array(array: Any) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -48,8 +49,10 @@ class FittedModel:
         write_json(folder / "model.json", {"kind": self.kind, "output": self.output.to_json(), **more})
 
 
+@dataclass(frozen=True)
 class LoadOptions:
-    """How models are opened: threads of one prediction, models whose predictions are averaged, types for skops."""
+    """How models are opened."""
 
-    def __init__(self, n_threads: int = 1, n_bagged: int = 1, trusted: Sequence[str] = ()) -> None:
-        self.n_threads, self.n_bagged, self.trusted = n_threads, n_bagged, trusted
+    n_threads: int  # of one prediction
+    n_bagged: int  # models whose predictions are averaged
+    trusted: Sequence[str]  # types that skops may open

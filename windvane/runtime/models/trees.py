@@ -278,12 +278,7 @@ class FittedForest(FittedModel):
     kind = "forest"
 
     def __init__(
-        self,
-        encoder: Encoder,
-        output: Output,
-        parts: Sequence[TreeArrays],
-        n_features: int,
-        folder: Path | None = None,
+        self, encoder: Encoder, output: Output, parts: Sequence[TreeArrays], n_features: int, folder: Path | None = None
     ) -> None:
         super().__init__(encoder, output)
         self.parts, self.n_features = list(parts), n_features

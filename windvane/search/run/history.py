@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -149,11 +150,10 @@ def performance_over_time(curve: Sequence[tuple[float, float, float]], metric: M
 
 def describe_failures(trials: Sequence[Trial]) -> str:
     """Return one line for each family, status and error of the trials that are not usable."""
-    counts: dict[tuple[str, str, str], int] = {}
+    counts: Counter[tuple[str, str, str]] = Counter()
     for trial in trials:
         if not trial.usable:
             reason = trial.error or ("its validation loss is not finite" if trial.status == "done" else "no model yet")
-            key = (trial.family, trial.status, reason)
-            counts[key] = counts.get(key, 0) + 1
+            counts[trial.family, trial.status, reason] += 1
     lines = [f"  {family}: {status} x{count}: {error}" for (family, status, error), count in counts.items()]
     return "\n".join(lines) or "  no trial was finished in the time budget"

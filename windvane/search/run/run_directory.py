@@ -31,7 +31,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from windvane.errors import ModelFileError, RunError, RunLockedError
 from windvane.evaluation.baseline import ConstantBaseline
@@ -103,10 +105,7 @@ class RunDirectory:
 
     def read_image_names(self) -> tuple[str, ...]:
         """Read the names of the images, a row of the table each; empty where they were not kept."""
-        try:
-            return tuple(map(str, json.loads((self.root / "image_names.json").read_text(encoding="utf-8"))))
-        except (OSError, ValueError):
-            return ()
+        return read_names(self.root / "image_names.json")
 
     def trial(self, number: int) -> Path:
         """Return the folder of a trial."""
@@ -115,6 +114,14 @@ class RunDirectory:
     def checkpoint(self, number: int, name: str) -> Path:
         """Return the folder of a checkpoint."""
         return self.trial(number) / name
+
+    def validation_predictions(self, number: int, name: str) -> NDArray[np.floating[Any]] | None:
+        """Read those of a checkpoint; None if they are missing or damaged."""
+        try:
+            array: NDArray[np.floating[Any]] = np.load(self.checkpoint(number, name) / "valid.npy")
+        except (OSError, ValueError, EOFError, MemoryError):
+            return None
+        return array
 
     def lock(self) -> None:
         """Claim the run for this process until `unlock`; a process that dies holds nothing.
@@ -197,7 +204,7 @@ class RunDirectory:
         self,
         ensemble: Ensemble,
         curve: PerformanceCurve,
-        constant: ConstantBaseline | None = None,
+        constant: ConstantBaseline | None,
         tuning: DecisionTuning | None = None,
     ) -> None:
         """Write the ensemble and what is known beside it; raises DiskError if the disk is full or read-only."""
@@ -267,6 +274,14 @@ class RunDirectory:
             folds = member.folds or range(len(list(checkpoint.glob("fold_*"))))
             folders.append([checkpoint / f"fold_{fold}" for fold in folds])
         return folders
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Read a file of names of images; empty where it is missing or damaged."""
+    try:
+        return tuple(map(str, json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, TypeError):
+        return ()
 
 
 def _release(file: IO[str]) -> None:

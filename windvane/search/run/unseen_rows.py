@@ -26,18 +26,13 @@ from windvane.evaluation.predictions import Predictions
 from windvane.persistence import Predictor
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.serialization import check_files, file_digests, read_sealed, reading, write_sealed, writing
+from windvane.search.run.run_directory import read_names
 
 _SCORE, _NAMES = "score.json", "names.json"
 
 
 def write_test_rows(
-    folder: Path,
-    predictions: Predictions,
-    ensemble: Ensemble,
-    score: float,
-    *,
-    keep: bool,
-    names: Sequence[str] = (),
+    folder: Path, predictions: Predictions, ensemble: Ensemble, score: float, *, keep: bool, names: Sequence[str]
 ) -> None:
     """Write the score of an ensemble on test rows, and, to `keep` them, the rows; an earlier folder is replaced.
 
@@ -90,10 +85,7 @@ def read_test_rows(folder: Path, predictor: Predictor) -> Predictions | None:
 
 def read_test_names(folder: Path) -> tuple[str, ...]:
     """Read the names of the images that were kept; empty without any."""
-    try:
-        return tuple(map(str, json.loads((folder / _NAMES).read_text(encoding="utf-8"))))
-    except (OSError, ValueError, TypeError):
-        return ()
+    return read_names(folder / _NAMES)
 
 
 def _write_score(folder: Path, ensemble: Ensemble, score: float) -> None:

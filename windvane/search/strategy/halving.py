@@ -36,14 +36,10 @@ def make_rungs(n_train: int, halving: bool, initial_sample_size: int | None) -> 
     while n_rows is not None and n_rows * 1.5 < n_train:
         rungs.append(Rung(n_rows, MIN_ITERATION_FRACTION * ETA if halving else 1.0))
         n_rows *= ETA
-    if halving:
-        fractions = [1.0]
-        while fractions[0] / ETA >= MIN_ITERATION_FRACTION:
-            fractions.insert(0, fractions[0] / ETA)
-        rungs += [Rung(None, fraction) for fraction in fractions]
-    else:
-        rungs.append(Rung(None, 1.0))
-    return tuple(rungs)
+    fractions = [1.0]
+    while halving and fractions[0] / ETA >= MIN_ITERATION_FRACTION:
+        fractions.insert(0, fractions[0] / ETA)
+    return (*rungs, *(Rung(None, fraction) for fraction in fractions))
 
 
 def rung_of(trial: Trial, rungs: Sequence[Rung]) -> int:

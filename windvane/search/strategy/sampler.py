@@ -14,7 +14,7 @@ import numpy as np
 
 from windvane.data.task import Task
 from windvane.models.base import Config, Family, Param, Value
-from windvane.models.search_space import fill_defaults
+from windvane.models.search_space import choose_active, fill_defaults
 from windvane.search.strategy.halving import Rung, rung_of
 from windvane.search.trial import Trial, config_key
 
@@ -40,6 +40,8 @@ class ConfigSampler:
 
         `allowed` is called a few times at most; if it allows none, the last suggestion is returned.
         """
+        import optuna
+
         self._learn(records)
         for attempt in range(MAX_ATTEMPTS):
             trial = self._study.ask()
@@ -49,7 +51,7 @@ class ConfigSampler:
                 config = sample_config(trial, family, self._spaces[family])
             if allowed(family, config) or attempt == MAX_ATTEMPTS - 1:
                 break
-            self._study.tell(trial, state=self._state().FAIL)
+            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         self._asked[config_key(family, config)] = trial
         return family, config
 
@@ -84,8 +86,10 @@ class ConfigSampler:
 
         asked = self._asked.pop(trial.key, None)
         if asked is not None:
-            state = self._state().COMPLETE if trial.usable else self._state().FAIL
-            self._study.tell(asked, trial.loss if trial.usable else None, state=state)
+            if trial.usable:
+                self._study.tell(asked, trial.loss)
+            else:
+                self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
         elif trial.usable and trial.family in self._spaces:
             space = self._spaces[trial.family]
             params: dict[str, Any] = {"family": trial.family}
@@ -99,26 +103,19 @@ class ConfigSampler:
                 optuna.trial.create_trial(params=params, distributions=distributions, value=trial.loss)
             )
 
-    @staticmethod
-    def _state() -> Any:
-        import optuna
-
-        return optuna.trial.TrialState
-
 
 def sample_config(trial: Any, family: str, space: Mapping[str, Param]) -> dict[str, Value]:
-    """Let an Optuna trial choose the active hyperparameters of a family; conditions point upwards only."""
-    import optuna
+    """Let an Optuna trial choose the active hyperparameters of a family."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
 
-    config: dict[str, Value] = {}
-    for name, param in space.items():
-        if param.when is not None and any(config.get(key) not in values for key, values in param.when.items()):
-            continue
+    def suggest(name: str, param: Param) -> Value:
         d, full = param.distribution, f"{family}.{name}"
-        if isinstance(d, optuna.distributions.CategoricalDistribution):
-            config[name] = trial.suggest_categorical(full, d.choices)
-        elif isinstance(d, optuna.distributions.IntDistribution):
-            config[name] = trial.suggest_int(full, d.low, d.high, step=d.step, log=d.log)
+        if isinstance(d, CategoricalDistribution):
+            chosen: Value = trial.suggest_categorical(full, d.choices)
+        elif isinstance(d, IntDistribution):
+            chosen = trial.suggest_int(full, d.low, d.high, step=d.step, log=d.log)
         else:
-            config[name] = trial.suggest_float(full, d.low, d.high, step=d.step, log=d.log)
-    return config
+            chosen = trial.suggest_float(full, d.low, d.high, step=d.step, log=d.log)
+        return chosen
+
+    return choose_active(space, suggest)

@@ -118,7 +118,7 @@ class DaskMembers:
             except CLUSTER_ERRORS as error:
                 member.error = f"The Dask workers cannot run windvane: {type(error).__name__}: {error}"
 
-        threading.Thread(target=ask, daemon=True, name="windvane-cluster-greet").start()
+        in_background(ask)
 
     @cached_property
     def must_see(self) -> bool:

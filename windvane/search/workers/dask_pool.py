@@ -219,17 +219,9 @@ class DaskPool:
         try:
             if running.future is not None:
                 self._cancel_later(running.future)
-            name = f"trial-{trial.number}"
             running.worker = self._free_worker(but=running.worker) or ""  # any, while none has answered
-            data = self._data_for(running.worker)
-            running.future = self._submit(
-                run_trial_task,
-                running.task,
-                data,
-                checkpoint,
-                name=name,
-                workers=[running.worker] if running.worker else None,
-            )
+            parts = running.task, self._data_for(running.worker), checkpoint
+            running.future = self._submit(f"trial-{trial.number}", running.worker, run_trial_task, *parts)
             running.attempt = None
             running.future.add_done_callback(self._ended.put)
         except CLUSTER_ERRORS as error:
@@ -239,8 +231,8 @@ class DaskPool:
         """Cancel a task that nothing waits for any more; the search does not wait for the scheduler, either."""
         in_background(lambda: self._client.cancel([future]))
 
-    def _submit(self, work: Callable[..., Any], *parts: Any, name: str, workers: list[str] | None = None) -> Any:
-        key = f"windvane-{name}-{uuid.uuid4().hex}"
+    def _submit(self, name: str, worker: str, work: Callable[..., Any], *parts: Any) -> Any:
+        key, workers = f"windvane-{name}-{uuid.uuid4().hex}", [worker] if worker else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a table is large, and Dask says so
             return self._client.submit(work, *parts, key=key, pure=False, workers=workers)  # waits for nothing
@@ -253,7 +245,7 @@ class DaskPool:
         if worker not in self._data:
             # A task and not scattered, and of this worker alone: nothing waits for one that is frozen.
             archive = pack_folder(self._context.root / "data")
-            self._data[worker] = self._submit(RunData, archive, name="data", workers=[worker] if worker else None)
+            self._data[worker] = self._submit("data", worker, RunData, archive)
         return self._data[worker]
 
     def _free_worker(self, but: str = "") -> str | None:

@@ -63,9 +63,9 @@ class WorkerProcess:
 
     def __init__(self) -> None:
         environment = {**os.environ, **dict.fromkeys(_THREADS, "1"), "PYTHONWARNINGS": "ignore"}
-        separate: dict[str, Any] = (
-            {"creationflags": 0x200} if sys.platform == "win32" else {"start_new_session": True}
-        )  # 0x200: CREATE_NEW_PROCESS_GROUP
+        separate: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            separate = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         self._last_lines: list[str] = []
         self._errors = _scratch_file()  # what it prints before it opens a run; afterwards that goes to the run's log
         try:

@@ -9,21 +9,11 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class AugRegLevel:
-    """Strength of the augmentation of training images.
+    """Strength of the augmentation of training images."""
 
-    Parameters
-    ----------
-    num_ops
-        RandAugment operations per image, one after the other.
-    magnitude
-        Strength of the operations; 10 is the unit of the scale, not its end.
-    mixup_alpha
-        Mixup draws its share from Beta(alpha, alpha); 0 for no Mixup.
-    """
-
-    num_ops: int
-    magnitude: float
-    mixup_alpha: float
+    num_ops: int  # RandAugment operations per image, one after the other
+    magnitude: float  # strength of the operations; 10 is the unit of the scale, not its end
+    mixup_alpha: float  # Mixup draws its share from Beta(alpha, alpha); 0 for no Mixup
 
 
 AUGREG_LEVELS: Mapping[str, AugRegLevel] = MappingProxyType(

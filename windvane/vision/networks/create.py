@@ -10,7 +10,7 @@ from typing import Any
 import timm
 import torch
 from timm.models import get_pretrained_cfg
-from torch import nn
+from torch import Tensor, nn
 
 from windvane.errors import InputError
 from windvane.vision.recipe import Recipe, check_model_name
@@ -96,6 +96,13 @@ def classifier_layer(network: nn.Module) -> ClassifierLayer:
     if len(found) != 1:
         raise InputError(f"model={type(network).__name__} has {len(found)} heads. Allowed: networks with one head.")
     return found[0]
+
+
+def pre_logits(network: nn.Module, pixels: Tensor) -> Tensor:
+    """Return what the classifier layer of a timm network sees (n, d) of normalized pixels (n, 3, s, s)."""
+    network_: Any = network
+    features: Tensor = network_.forward_head(network_.forward_features(pixels), pre_logits=True).flatten(1)
+    return features
 
 
 def _create(recipe: Recipe, arguments: Mapping[str, Any], overlay: Mapping[str, Any] | None) -> nn.Module:

@@ -28,6 +28,7 @@ from windvane.runtime.models.trees import FittedForest, ForestPredictor
 from windvane.runtime.output import Output
 from windvane.vision.export import pixel_network
 from windvane.vision.image_reader import ImageReader
+from windvane.vision.networks.create import pre_logits
 from windvane.vision.saved_model import TrainedModel
 
 _REDUCING_GAP = 3.0  # as in `windvane.runtime.images.resize_square`
@@ -209,9 +210,7 @@ class _View(nn.Module):
         if self.network is None:
             flat: Tensor = resized.permute(0, 2, 3, 1).flatten(1)
             return flat / 255
-        hidden = self.network.forward_features((resized - self.mean) / self.std)
-        found: Tensor = self.network.forward_head(hidden, pre_logits=True).flatten(1)
-        return found
+        return pre_logits(self.network, (resized - self.mean) / self.std)
 
 
 class _Numbers(nn.Module):

@@ -17,11 +17,6 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
-NAMES = (
-    *("vit_lite_6_4", "vit_lite_7_4", "vit_lite_7_8"),
-    *("cct_2_3x2", "cct_4_3x2", "cct_6_3x1", "cct_7_3x1", "cct_7_3x2", "cct_14_7x2"),
-)
-
 _FIRST_WIDTH = 64  # of all convolutions of a tokenizer but the last
 
 
@@ -92,6 +87,26 @@ class CCT(VisionTransformer):
         return (shares.transpose(1, 2) @ x).squeeze(1)  # type: ignore[no-any-return]  # (n, d)
 
 
+def _size(depth: int) -> dict[str, Any]:
+    """Return the arguments of a network of 2, 4, 6, 7 or 14 blocks."""
+    width, heads, ratio = {2: (128, 2, 1.0), 4: (128, 2, 1.0), 14: (384, 6, 3.0)}.get(depth, (256, 4, 2.0))
+    return {"depth": depth, "embed_dim": width, "num_heads": heads, "mlp_ratio": ratio}
+
+
+_NETWORKS: dict[str, tuple[type[VisionTransformer], dict[str, Any]]] = {
+    "vit_lite_6_4": (VisionTransformer, {**_size(6), "patch_size": 4}),
+    "vit_lite_7_4": (VisionTransformer, {**_size(7), "patch_size": 4}),
+    "vit_lite_7_8": (VisionTransformer, {**_size(7), "patch_size": 8}),
+    "cct_2_3x2": (CCT, {**_size(2), "kernel": 3, "convolutions": 2}),
+    "cct_4_3x2": (CCT, {**_size(4), "kernel": 3, "convolutions": 2}),
+    "cct_6_3x1": (CCT, {**_size(6), "kernel": 3, "convolutions": 1}),
+    "cct_7_3x1": (CCT, {**_size(7), "kernel": 3, "convolutions": 1}),
+    "cct_7_3x2": (CCT, {**_size(7), "kernel": 3, "convolutions": 2}),
+    "cct_14_7x2": (CCT, {**_size(14), "kernel": 7, "convolutions": 2}),
+}
+NAMES = tuple(_NETWORKS)
+
+
 def _default_cfg(name: str) -> dict[str, Any]:
     return {
         "input_size": (3, 32, 32),
@@ -108,56 +123,16 @@ def _default_cfg(name: str) -> dict[str, Any]:
 default_cfgs = generate_default_cfgs({name: _default_cfg(name) for name in NAMES})  # register_model looks for this name
 
 
-def _size(depth: int) -> dict[str, Any]:
-    """Return the arguments of a network of 2, 4, 6, 7 or 14 blocks."""
-    width, heads, ratio = {2: (128, 2, 1.0), 4: (128, 2, 1.0), 14: (384, 6, 3.0)}.get(depth, (256, 4, 2.0))
-    return {"depth": depth, "embed_dim": width, "num_heads": heads, "mlp_ratio": ratio}
+def _register(name: str) -> None:
+    model, defaults = _NETWORKS[name]
+
+    def create(pretrained: bool = False, **kwargs: Any) -> Any:
+        arguments = {**defaults, **kwargs}
+        return build_model_with_cfg(model, name, pretrained, pretrained_filter_fn=checkpoint_filter_fn, **arguments)
+
+    create.__name__ = name  # under which timm finds it
+    register_model(create)
 
 
-def _create(model: type[VisionTransformer], name: str, pretrained: bool, arguments: dict[str, Any]) -> Any:
-    return build_model_with_cfg(model, name, pretrained, pretrained_filter_fn=checkpoint_filter_fn, **arguments)
-
-
-@register_model
-def vit_lite_6_4(pretrained: bool = False, **kwargs: Any) -> Any:
-    return _create(VisionTransformer, "vit_lite_6_4", pretrained, {**_size(6), "patch_size": 4, **kwargs})
-
-
-@register_model
-def vit_lite_7_4(pretrained: bool = False, **kwargs: Any) -> Any:
-    return _create(VisionTransformer, "vit_lite_7_4", pretrained, {**_size(7), "patch_size": 4, **kwargs})
-
-
-@register_model
-def vit_lite_7_8(pretrained: bool = False, **kwargs: Any) -> Any:
-    return _create(VisionTransformer, "vit_lite_7_8", pretrained, {**_size(7), "patch_size": 8, **kwargs})
-
-
-@register_model
-def cct_2_3x2(pretrained: bool = False, **kwargs: Any) -> Any:
-    return _create(CCT, "cct_2_3x2", pretrained, {**_size(2), "kernel": 3, "convolutions": 2, **kwargs})
-
-
-@register_model
-def cct_4_3x2(pretrained: bool = False, **kwargs: Any) -> Any:
-    return _create(CCT, "cct_4_3x2", pretrained, {**_size(4), "kernel": 3, "convolutions": 2, **kwargs})
-
-
-@register_model
-def cct_6_3x1(pretrained: bool = False, **kwargs: Any) -> Any:
-    return _create(CCT, "cct_6_3x1", pretrained, {**_size(6), "kernel": 3, "convolutions": 1, **kwargs})
-
-
-@register_model
-def cct_7_3x1(pretrained: bool = False, **kwargs: Any) -> Any:
-    return _create(CCT, "cct_7_3x1", pretrained, {**_size(7), "kernel": 3, "convolutions": 1, **kwargs})
-
-
-@register_model
-def cct_7_3x2(pretrained: bool = False, **kwargs: Any) -> Any:
-    return _create(CCT, "cct_7_3x2", pretrained, {**_size(7), "kernel": 3, "convolutions": 2, **kwargs})
-
-
-@register_model
-def cct_14_7x2(pretrained: bool = False, **kwargs: Any) -> Any:
-    return _create(CCT, "cct_14_7x2", pretrained, {**_size(14), "kernel": 7, "convolutions": 2, **kwargs})
+for _name in NAMES:
+    _register(_name)

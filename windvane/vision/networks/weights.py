@@ -20,6 +20,7 @@ from windvane.runtime.serialization import read_json, reading
 from windvane.settings import WEIGHT_PACKAGES
 from windvane.vision.networks.create import classifier_layers, create_model
 from windvane.vision.recipe import Recipe, recipe_from_json
+from windvane.vision.saved_model import MANIFEST, WEIGHTS
 
 # Name of the weights -> timm's network. TensorFlow pads unevenly: timm's own efficientnet_lite0 would be wrong.
 PACKAGED_WEIGHTS = {name: f"tf_{name}" for name in WEIGHT_PACKAGES}
@@ -65,7 +66,7 @@ def with_pretrained_normalization(recipe: Recipe) -> Recipe:
 
 def recipe_of_run(weights: str) -> Recipe | None:
     """Return the recipe of the run that weights are the folder of; None if they are no such folder."""
-    manifest = Path(weights) / "manifest.json"
+    manifest = Path(weights) / MANIFEST
     return recipe_from_json(read_json(manifest).get("recipe")) if manifest.is_file() else None
 
 
@@ -88,8 +89,8 @@ def _overlay(recipe: Recipe) -> dict[str, Any]:
         state = _packaged_state_dict(name)
     else:
         path = Path(name)
-        if (path / "manifest.json").exists():
-            path /= "model.safetensors"
+        if (path / MANIFEST).exists():
+            path /= WEIGHTS
         if not path.is_file() or path.suffix not in SUFFIXES:
             allowed = f"{HUB!r}, {', '.join(map(repr, PACKAGED_WEIGHTS))}, a folder of a run, a file"
             raise InputError(f"weights={name!r} are not there. Allowed: {allowed} {', '.join(SUFFIXES)}.")

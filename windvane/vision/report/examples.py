@@ -33,10 +33,7 @@ def scores_by_class(one: EvaluatedImages) -> Html:
 def examples_section(one: EvaluatedImages) -> Section:
     """Images that are wrong, and images that are right, with most confidence."""
     content = []
-    for correct, title in (
-        (False, "Wrong, and most confident"),
-        (True, "Correct, and most confident"),
-    ):
+    for correct, title in ((False, "Wrong, and most confident"), (True, "Correct, and most confident")):
         chosen = one.most_confident(correct=correct, n=SHOTS, per_class=SHOTS_PER_CLASS)
         if not chosen:
             content.append(paragraph("None is wrong." if not correct else "None is correct."))

@@ -52,7 +52,7 @@ class EpochSampler:
             step += 1
 
 
-def sequential_batches(n: int, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Tensor]:
+def sequential_batches(n: int, batch_size: int, rank: int, world_size: int) -> Iterator[Tensor]:
     """Yield the rows that a process takes in one pass over n rows, in order."""
     yield from torch.arange(rank, n, world_size).split(batch_size)
 

@@ -187,8 +187,8 @@ class TrainingRun:
         if self.fisher.records:
             evaluation = replace(evaluation, fisher_trace=self.fisher.records[-1].trace)
         if self.valid_loader is not None:
-            score = evaluate(network, self.valid_loader, self.recipe, self.device)
-            evaluation = replace(evaluation, valid_loss=score.loss, valid_accuracy=score.accuracy)
+            loss, accuracy = evaluate(network, self.valid_loader, self.recipe, self.device)
+            evaluation = replace(evaluation, valid_loss=loss, valid_accuracy=accuracy)
         self.history.append(evaluation)
         # Of equally good networks the last is kept: it learned at the lowest rate.
         if self.best is None or self.valid_loader is None or evaluation.valid_accuracy >= self.best.valid_accuracy:
@@ -298,9 +298,8 @@ def training_labels(data: ImageSplits) -> NDArray[np.int64]:
 
 def make_loaders(recipe: Recipe, data: ImageSplits, device: DeviceContext) -> tuple[Loader, Loader | None]:
     """Return the loaders of the training images and of the validation images, if there are any."""
-    has_validation = data.valid is not None and len(data.valid) > 0
     train = make_loader(data.train, recipe, device, for_training=True)
-    return train, make_loader(data.valid, recipe, device) if has_validation and data.valid is not None else None
+    return train, make_loader(data.valid, recipe, device) if data.valid is not None and len(data.valid) else None
 
 
 def create_network(recipe: Recipe, n_classes: int, device: DeviceContext) -> nn.Module:

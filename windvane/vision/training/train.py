@@ -131,9 +131,8 @@ def run_training(
         generator = run.step_generator(schedule.step)
         pixels, targets = augment_batch(images, labels, run.n_classes, run.augmentation, generator)
         first = pixels[: recipe.micro_batch_size]
-        loss, logits = run.backward(
-            module, pixels, targets, partial(run.fisher.measure, schedule.step)
-        )  # logits (b, k)
+        measure = partial(run.fisher.measure, schedule.step)
+        loss, logits = run.backward(module, pixels, targets, measure)  # logits (b, k)
         run.fisher.add_penalty(schedule.progress, partial(run.forward, module, first))
         norm = nn.utils.clip_grad_norm_(network.parameters(), recipe.grad_clip or float("inf"))
         nonfinite.update(loss, norm)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from windvane.pages.notebook import NotebookOutput, is_notebook
+from windvane.settings import format_duration
 from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.schedule import Schedule
 
@@ -98,7 +99,7 @@ class ProgressLogger:
         interval = TERMINAL_INTERVAL if self._live or self._notebook is not None else LINE_INTERVAL
         if self._quiet or self._clock() - self._last_logged < interval:
             return
-        left = "" if schedule.seconds_left is None else f"  {_duration(schedule.seconds_left)} left"
+        left = "" if schedule.seconds_left is None else f"  {format_duration(schedule.seconds_left)} left"
         text = (
             f"{100 * schedule.progress:5.1f} %  step {schedule.step}  {images_per_second:,.0f} images/s  "
             f"loss {loss:.3f}  accuracy {accuracy:.3f}{left}"
@@ -148,9 +149,3 @@ def write_tensorboard(folder: Path, evaluation: Evaluation) -> None:
         for name, value in asdict(evaluation).items():
             if name != "step" and math.isfinite(value):
                 writer.add_scalar(name.replace("_", "/", 1), value, evaluation.step)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

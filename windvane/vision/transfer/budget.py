@@ -65,7 +65,7 @@ def plan_finetuning(timing: Timing, sizes: Sequence[int], n_train: int, n_valid:
     # If none leaves an epoch, the plan is a probe only: at the largest size that allows all images, else of fewer
     # images.
     plans = [
-        FinetunePlan(size, fraction, n_train, n_valid, _epochs(timing, size, fraction, (n_train, n_valid), seconds))
+        FinetunePlan(size, fraction, n_train, n_valid, _epochs(timing, size, fraction, n_train, n_valid, seconds))
         for size in sizes
         for fraction in FREEZE_FRACTIONS
     ]
@@ -107,9 +107,9 @@ def format_plan(plan: FinetunePlan, timing: Timing, n_train: int, n_valid: int, 
     return f"{words} a linear probe{of_fewer} alone; there is no time for one epoch of fine-tuning."
 
 
-def _epochs(timing: Timing, size: int, fraction: float, n: tuple[int, int], seconds: float) -> float:
+def _epochs(timing: Timing, size: int, fraction: float, n_train: int, n_valid: int, seconds: float) -> float:
     """Return the epochs left after probe and evaluations; negative if there is no time for these."""
-    (n_train, n_valid), scale = n, timing.scale(size)
+    scale = timing.scale(size)
     probe = timing.decode * (n_train + n_valid) + scale * timing.forward * (n_train + 2 * n_valid)
     evaluations = 2 * scale * timing.forward * n_valid + _EVALUATION_SHARE * seconds
     left = seconds - probe - evaluations - HEAD_SHARE * seconds

@@ -24,6 +24,7 @@ from windvane.runtime.columns.table import PIXELS, FeatureView
 from windvane.runtime.images import Pixels, resize_square
 from windvane.torch_utils import map_batches
 from windvane.vision.augment.batch import normalize
+from windvane.vision.networks.create import pre_logits
 from windvane.vision.networks.folding import fold_batch_norm
 from windvane.vision.networks.weights import load_pretrained_model, with_pretrained_normalization
 from windvane.vision.recipe import Recipe
@@ -93,8 +94,7 @@ class FeatureExtractor:
                 model = load_frozen_network(weights)
                 save_frozen_network(model, folder)
             network = fold_batch_norm(model.network).to(device).to(memory_format=torch.channels_last)
-            model = replace(model, network=network)
-            self._networks[weights] = model
+            self._networks[weights] = replace(model, network=network)
             self.load_seconds = max(self.load_seconds, time.monotonic() - started)
         return self._networks[weights]
 
@@ -202,11 +202,9 @@ def _view(extractor: FeatureExtractor, weights: str, size: int) -> FeatureView:
 
 def _features(model: TrainedModel, pixels: Pixels, size: int) -> NDArray[np.float32]:
     """Return what the classifier layer sees of a batch, of shape (b, d)."""
-    network: Any = model.network
     device = next(model.network.parameters()).device
     with torch.inference_mode():
         images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2).float()  # (b, 3, s, s)
         if images.shape[-1] != size:
             images = F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(0, 255)
-        hidden = network.forward_features(normalize(images, model.recipe))
-        return np.asarray(network.forward_head(hidden, pre_logits=True).flatten(1).float().cpu().numpy())
+        return np.asarray(pre_logits(model.network, normalize(images, model.recipe)).float().cpu().numpy())

@@ -9,7 +9,6 @@ import math
 import time
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from windvane.data.images import ImageDataset
 from windvane.errors import InputError
 from windvane.vision.augment.batch import normalize
-from windvane.vision.networks.create import classifier_layer
+from windvane.vision.networks.create import classifier_layer, pre_logits
 from windvane.vision.networks.weights import load_pretrained_model, with_pretrained_normalization
 from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import TrainedModel
@@ -103,14 +102,13 @@ def extract_features(
 ) -> Features:
     """Return what the classifier layer of a timm network sees of a dataset, flipped horizontally if asked."""
     # Leaves the network in evaluation mode.
-    network_: Any = network.eval()
+    network.eval()
     values: list[Tensor] = []
     labels: list[Tensor] = []
     with torch.inference_mode(), device.autocast():
         for images, truth in loader.eval_batches(BATCH_SIZE):
             pixels = normalize(images.flip(-1) if flipped else images, recipe)
-            hidden = network_.forward_features(pixels)
-            values.append(network_.forward_head(hidden, pre_logits=True).flatten(1).float().cpu())  # (b, d)
+            values.append(pre_logits(network, pixels).float().cpu())  # (b, d)
             labels.append(truth.cpu())
     return Features(torch.cat(values).double().numpy(), torch.cat(labels).numpy())
 

@@ -151,10 +151,11 @@ def _probe(
     if not recipe.horizontal_flip:
         return False, f"{words}."
     flipped = extract_features(network, valid_loader, recipe, device, flipped=True)
-    lost = _is_correct(network, valid) - _is_correct(network, flipped)  # (n,)
+    correct = _is_correct(network, flipped)
+    lost = _is_correct(network, valid) - correct  # (n,)
     flip = float(lost.mean()) <= _SIGNIFICANT * float(lost.std()) / len(lost) ** 0.5
-    conclusion = "images are flipped in training" if flip else "images are not flipped in training"
-    return flip, f"{words}, on {_is_correct(network, flipped).mean():.1%} of them flipped: {conclusion}."
+    conclusion = f"images are {'' if flip else 'not '}flipped in training"
+    return flip, f"{words}, on {correct.mean():.1%} of them flipped: {conclusion}."
 
 
 def _is_correct(network: nn.Module, features: Features) -> NDArray[np.float64]:
