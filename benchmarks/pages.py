@@ -45,6 +45,7 @@ EXPERIMENTS = (  # each has RESULTS, the table of its results, and plan(), the r
     *("engine.ordinal", "engine.over_time", "engine.targets", "engine.thresholds", "engine.xgboost_search"),
     *("fisher.cost", "fisher.estimator"),
     *("fisher.replication", "inspect.cka_speed", "inspect.inside_networks", "metalearning.selector", "peers.compare"),
+    *("metalearning.calibration", "metalearning.metric_groups", "metalearning.policies", "metalearning.real_runs"),
     *("peers.diagnose", "peers.first_answer", "throughput.augmentation", "throughput.images_per_second"),
     *("reliability.campaign", "reliability.starved_images", "uncertainty.coverage", "vision.checkpoint_regret"),
     *("vision.cifar_ten_minutes", "vision.image_search", "vision.miniature", "vision.transfer_or_scratch"),

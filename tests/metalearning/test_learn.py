@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ import pandas as pd
 import pytest
 
 from windvane.errors import InputError
-from windvane.metalearning.build_portfolio import BuildPlan
+from windvane.metalearning.build_portfolio import BuildPlan, build, make_scores
 from windvane.metalearning.learn import (
     LARGE_ROWS,
     complete_tables,
+    evaluated,
     find_tables,
     learn_portfolio,
     leave_out,
@@ -44,9 +46,24 @@ def make_table(name: str, kind: str, rows: int, best: int, seed: int = 0) -> Tab
         cost = 1.0 if i == 3 else 2.0
         family = BY_ID[entry].family
         table.curves[entry] = LearningCurve(
-            family, np.array([0.1, cost]), losses, losses, (parts,) * 2, (parts,) * 2, True, cost
+            *(family, np.array([0.1, cost]), losses, losses, (parts,) * 2, (parts,) * 2, True, cost),
+            np.array([0.05, 1.0]),
         )
     return table
+
+
+def test_scores_of_regression_do_not_depend_on_the_unit_of_the_target(tmp_path: Path) -> None:
+    """Losses and constants are recorded in the unit of the target; predictions are standardized."""
+    found = []
+    for unit in (1.0, 600.0):
+        table = make_table("t", "regression", 500, 2)
+        curves = {e: replace(c, test_loss=unit * c.test_loss) for e, c in table.curves.items()}
+        write_matrix([replace(table, constant=unit, curves=curves)], BY_ID, tmp_path / "m.parquet")
+        (read,), _ = read_matrix(tmp_path / "m.parquet")
+        (score,) = make_scores([read], PLAN)
+        found.append(score.scores(list(BY_ID)[:2]))
+    assert found[0] == found[1]
+    assert found[0][0] > 0.5  # noise of three standard deviations
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
@@ -56,16 +73,32 @@ def test_the_matrix_keeps_what_replays_need(kind: str, tmp_path: Path) -> None:
     read, entries = read_matrix(tmp_path / "m.parquet")
     assert entries == BY_ID and [table.name for table in read] == ["t0", "t1", "t2"]
     for before, after in zip(tables, read, strict=True):
-        assert (after.kind, after.rows, after.metric, after.constant) == (kind, before.rows, before.metric, 1.0)
+        assert (after.kind, after.rows, after.metric) == (kind, before.rows, before.metric)
+        spread = float(np.sqrt(np.mean(after.test_target**2))) if kind == "regression" else 1.0
+        assert after.constant == spread
         np.testing.assert_allclose(after.target, before.target, atol=2e-3)
         for entry, curve in before.curves.items():
             np.testing.assert_array_equal(after.curves[entry].cpu, curve.cpu)
-            np.testing.assert_array_equal(after.curves[entry].test_loss, curve.test_loss)
+            np.testing.assert_allclose(after.curves[entry].test_loss, spread * curve.test_loss)
+            np.testing.assert_array_equal(after.curves[entry].fraction, [0.05, 1.0])
             wanted = curve.test[-1]
             if kind == "binary":
                 wanted = wanted[:, 1]
             elif kind == "multiclass":
                 wanted = wanted[np.arange(150), before.target]
+            np.testing.assert_allclose(after.curves[entry].test[-1], wanted, atol=0.015)
+    write_matrix(tables, BY_ID, tmp_path / "all.parquet", min_step=1.5, all_classes=True)
+    tables[0].curves["rung"] = replace(tables[0].curves[next(iter(BY_ID))], fraction=np.array([0.25, 1.0]))
+    write_matrix(
+        tables[:1], {**BY_ID, "rung": PortfolioEntry("linear", {"C": 7.0})}, tmp_path / "r.parquet", min_step=5
+    )
+    curves = read_matrix(tmp_path / "r.parquet")[0][0].curves
+    assert [len(curve.cpu) for curve in curves.values()] == [1, 1, 1, 1, 2]  # a rung ends there
+    del tables[0].curves["rung"]
+    for before, after in zip(tables, read_matrix(tmp_path / "all.parquet")[0], strict=True):
+        for entry, curve in before.curves.items():
+            assert len(after.curves[entry].cpu) == (2 if curve.cpu[1] == 2.0 else 1)
+            wanted = curve.test[-1][:, 1] if kind == "binary" else curve.test[-1]
             np.testing.assert_allclose(after.curves[entry].test[-1], wanted, atol=0.015)
     write_matrix(tables, BY_ID, tmp_path / "again.parquet")
     assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "m.parquet").read_bytes()
@@ -98,10 +131,31 @@ def test_what_is_learned_wins_on_tables_left_out() -> None:
     assert mean["learned"] < 0.2 < mean["first"]
 
 
-def test_tables_that_are_still_being_collected_wait() -> None:
+def test_tables_that_are_still_being_collected_wait_and_those_that_lack_a_new_entry_do_not() -> None:
     tables = [make_table(f"t{i}", "binary", 100, 0) for i in range(3)]
-    tables[1].curves.popitem()
-    assert complete_tables(tables) == [tables[0], tables[2]]
+    tables[0].curves.popitem()
+    for _ in range(3):
+        tables[1].curves.popitem()
+    assert [table.name for table in complete_tables(tables)] == ["t0", "t2"]
+
+
+def test_an_entry_is_compared_on_the_tables_that_have_it() -> None:
+    """The new entry is better by far on the two tables of five where it was evaluated, the old one is good on all."""
+    tables = [make_table(f"t{i}", "multiclass", 500, 1 if i < 3 else 2, i) for i in range(5)]
+    new = list(BY_ID)[2]
+    for table in tables[:3]:
+        del table.curves[new]
+    (first, score), *_ = build(tables, list(BY_ID), PLAN)
+    assert first == new
+    on_all = [float(np.mean(one.scores([new]))) for one in make_scores(tables, PLAN)]
+    assert score == pytest.approx(np.mean(on_all))  # where it is unknown, nothing is assumed
+
+
+def test_entries_of_half_of_the_tables_are_no_candidates() -> None:
+    tables = [make_table(f"t{i}", "binary", 100, 0) for i in range(4)]
+    for table in tables[:2]:
+        table.curves.popitem()
+    assert evaluated(tables, BY_ID) == list(BY_ID)[:3]
 
 
 def test_nothing_to_learn_from_is_refused() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from windvane.metalearning.replay import RunPlan, Select, TableReplay, greedy, run_trials, score_run
+from windvane.metalearning.replay import RunPlan, Select, TableReplay, greedy, losses_of, run_trials, score_run
 
 BUDGETS = (5.0, 10.0, 20.0, 60.0, 180.0, 600.0)
 FLOOR = 0.03  # of the loss of a constant prediction: losses nearer to zero are not told apart
@@ -28,6 +28,12 @@ class BuildPlan:
     workers: int = 2
     size: int = 8  # entries that are chosen one by one
     select: Select = greedy
+
+
+def relative_loss(loss: float, best: float, constant: float) -> float:
+    """Return log(loss / best loss known), floored by a share of the loss of a constant prediction and capped."""
+    floor = FLOOR * max(constant, 1e-12)
+    return min(MAX_SCORE, math.log((loss + floor) / (best + floor)))
 
 
 @dataclass
@@ -51,9 +57,8 @@ class AnytimeScore:
         return found
 
     def scores(self, order: Sequence[str]) -> list[float]:
-        """Return log(loss / best loss known) at each budget, floored and capped."""
-        floor = FLOOR * max(self.table.constant, 1e-12)
-        return [min(MAX_SCORE, math.log((loss + floor) / (self.best + floor))) for loss in self.losses(order)]
+        """Return `relative_loss` at each budget."""
+        return [relative_loss(loss, self.best, self.table.constant) for loss in self.losses(order)]
 
 
 def make_scores(tables: Sequence[TableReplay], plan: BuildPlan) -> list[AnytimeScore]:
@@ -61,20 +66,30 @@ def make_scores(tables: Sequence[TableReplay], plan: BuildPlan) -> list[AnytimeS
     found = []
     for table in tables:
         everything = [(entry, len(curve.cpu) - 1) for entry, curve in table.curves.items()]
-        single = min(float(np.min(curve.test_loss)) for curve in table.curves.values())
+        tests = np.stack([prediction for curve in table.curves.values() for prediction in curve.test])  # (p, v)
+        single = float(np.min(losses_of(tests, table.test_target, table.metric)))
         found.append(AnytimeScore(table, plan, min(single, score_run(everything, table, plan.select))))
     return found
 
 
 def build(tables: Sequence[TableReplay], candidates: Sequence[str], plan: BuildPlan) -> list[tuple[str, float]]:
-    """Choose entries greedily; return them in order with the mean score after each."""
+    """Choose entries greedily; return them in order with the mean score after each.
+
+    An entry is compared on the tables where it was evaluated, by what it adds to those chosen before.
+    """
     scores = make_scores(tables, plan)
     chosen: list[tuple[str, float]] = []
-    left = list(candidates)
+    left = [entry for entry in candidates if any(entry in table.curves for table in tables)]
+    reached = np.array([np.mean(score.scores([])) for score in scores])  # (t,)
     while left and len(chosen) < plan.size:
         order = [entry for entry, _ in chosen]
-        means = {entry: float(np.mean([score.scores([*order, entry]) for score in scores])) for entry in left}
-        best = min(left, key=means.__getitem__)
+        after, change = {entry: reached.copy() for entry in left}, dict[str, float]()
+        for entry in left:
+            known = [i for i, table in enumerate(tables) if entry in table.curves]
+            after[entry][known] = [np.mean(scores[i].scores([*order, entry])) for i in known]
+            change[entry] = float(np.mean((after[entry] - reached)[known]))
+        best = min(left, key=change.__getitem__)
         left.remove(best)
-        chosen.append((best, means[best]))
+        reached = after[best]
+        chosen.append((best, float(np.mean(reached))))
     return chosen

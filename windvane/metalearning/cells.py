@@ -10,7 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from windvane.search.strategy.halving import make_rungs
+
 MIN_STEP = 0.25  # CPU seconds between two checkpoints that are measured; a real run joins such steps too
+RUNGS = tuple(rung.iteration_fraction for rung in make_rungs(0, halving=True, initial_sample_size=None))
 
 
 @dataclass
@@ -30,7 +33,9 @@ class Cell:
     status: str  # done, stopped (by its limit), failed, crashed, unsupported; unreadable: the whole table, no entry
     error: str | None
     constant: dict[str, float]  # test loss of a constant prediction, by metric
-    checkpoints: list[dict[str, Any]]  # iterations, cpu, cpu_first, losses {metric: valid, test, and both of fold 0}
+    # iterations (the best of each fold), fraction (trained, of all iterations; not in older files), cpu, cpu_first,
+    # losses {metric: valid, test, and both of fold 0}
+    checkpoints: list[dict[str, Any]]
 
     @classmethod
     def unreadable(cls, table: str, policy: str, seed: int, exit_code: int) -> Cell:
@@ -43,6 +48,11 @@ def cell_id(table: str, family: str, config: Mapping[str, Any]) -> str:
     """Return a short name of a cell that is the same in every process."""
     text = json.dumps([table, family, dict(config)], sort_keys=True)
     return f"{family}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def ends_rung(before: float, fraction: float) -> bool:
+    """Whether successive halving may end a trial at a checkpoint, by the fractions that it and the one before have."""
+    return any(before < rung <= fraction for rung in RUNGS)
 
 
 def read_cells(path: Path) -> list[Cell]:

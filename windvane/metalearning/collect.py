@@ -25,7 +25,7 @@ from sklearn.model_selection import train_test_split
 from windvane.data.files import read_frame, to_frame
 from windvane.data.target import TaskType, encode_target
 from windvane.evaluation.metrics import Metric, get_metric
-from windvane.metalearning.cells import MIN_STEP, Cell, append_cell, cell_id, read_cells
+from windvane.metalearning.cells import MIN_STEP, Cell, append_cell, cell_id, ends_rung, read_cells
 from windvane.models import TABLE_FAMILIES
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.table import Floats, Table
@@ -97,7 +97,8 @@ def collect(
     """
     before = len(read_cells(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    total, started = len(tables) * len(entries), time.monotonic()
+    wanted = {cell_id(table.name, entry.family, entry.config) for table in tables for entry in entries}
+    total, started = len(wanted), time.monotonic()
     waiting = list(tables)
     running: dict[SourceTable, Any] = {}
     context = multiprocessing.get_context("spawn")
@@ -121,8 +122,9 @@ def collect(
             elif process.exitcode != 0:
                 append_cell(path, Cell.unreadable(table.name, settings.policy, settings.seed, process.exitcode))
             if not quiet:
-                done = len(read_cells(path))
-                left = (total - done) * (time.monotonic() - started) / max(1, done - before)
+                cells = read_cells(path)
+                done = len(wanted & {cell_id(cell.table, cell.family, cell.config) for cell in cells})
+                left = (total - done) * (time.monotonic() - started) / max(1, len(cells) - before)
                 print(f"{table.name}: {done} of {total} cells, about {left / 60:.0f} min left", flush=True)
     return len(read_cells(path)) - before
 
@@ -237,8 +239,9 @@ class _Evaluator:
             used[i] += time.process_time() - start
         arrays: dict[str, NDArray[np.float16]] = {}
         steps = family.checkpoint_iterations(entry.config, problem.task)
-        measured = 0.0
+        measured = before = 0.0
         for total in steps:
+            fraction = total / steps[-1]
             for i, model in enumerate(models):
                 start = time.process_time()
                 # The clock of the models is wall time; on a busy machine it is generous, and CPU time decides below.
@@ -247,16 +250,20 @@ class _Evaluator:
             if any(model.iterations == 0 for model in models):
                 return
             complete = all(model.finished or model.iterations >= steps[-1] for model in models)
-            if complete or used.sum() >= limit or used.sum() - measured >= MIN_STEP:
-                self._measure(cell, models, used, arrays)
+            is_apart = used.sum() - measured >= MIN_STEP or ends_rung(before, fraction)
+            if complete or used.sum() >= limit or is_apart:
+                self._measure(cell, models, fraction, used, arrays)
                 measured = used.sum()
+            before = fraction
             if complete or used.sum() >= limit:
                 cell.status = "done" if complete else "stopped"
                 break
         if self.settings.cache is not None and arrays:
             np.savez(self._folder() / f"{cell_id('', cell.family, cell.config)}.npz", allow_pickle=False, **arrays)
 
-    def _measure(self, cell: Cell, models: list[Any], used: Floats, arrays: dict[str, NDArray[np.float16]]) -> None:
+    def _measure(
+        self, cell: Cell, models: list[Any], fraction: float, used: Floats, arrays: dict[str, NDArray[np.float16]]
+    ) -> None:
         problem = self.prepared.problem
         start = time.process_time()
         pairs = zip(models, problem.folds, strict=True)
@@ -279,6 +286,7 @@ class _Evaluator:
         cell.checkpoints.append(
             {
                 "iterations": iterations,
+                "fraction": round(fraction, 5),
                 "cpu": round(float(used.sum() + predict_seconds), 4),
                 "cpu_first": round(float(used[0] + predict_seconds / len(models)), 4),
                 "losses": {name: [float(f"{loss:.6g}") for loss in four] for name, four in losses.items()},

@@ -20,7 +20,7 @@ from windvane.metalearning.replay import TableReplay, entry_id
 from windvane.search.strategy.portfolio import KINDS, Case, PortfolioEntry
 
 MIN_TABLES = 30  # of a task kind, before it gets its own order
-COMPLETE = 0.8  # of the entries of the table with most, for a table that is learned from
+COMPLETE = 0.5  # of the entries of the table with most, for a table that is learned from
 LARGE_ROWS = 12_000  # from here on tables that were collected whole decide
 N_PARTS = 5  # of the tables, each left out once
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".feather", ".arff")
@@ -61,7 +61,10 @@ def entries_of(path: Path) -> dict[str, PortfolioEntry]:
 
 
 def complete_tables(tables: Sequence[TableReplay]) -> list[TableReplay]:
-    """Keep the tables on which most of the entries were evaluated: others are still being collected."""
+    """Keep the tables on which most of the entries were evaluated: others are still being collected.
+
+    Where entries were added later, tables that lack them still say how the older ones compare.
+    """
     most = max((len(table.curves) for table in tables), default=0)
     return [table for table in tables if len(table.curves) >= COMPLETE * most]
 
@@ -95,10 +98,10 @@ def learn_portfolio(
 def _order(
     tables: Sequence[TableReplay], entries: Mapping[str, PortfolioEntry], plan: BuildPlan
 ) -> tuple[PortfolioEntry, ...]:
-    return tuple(entries[entry] for entry in full_order(tables, _evaluated(tables, entries), plan))
+    return tuple(entries[entry] for entry in full_order(tables, evaluated(tables, entries), plan))
 
 
-def _evaluated(tables: Sequence[TableReplay], entries: Mapping[str, PortfolioEntry]) -> list[str]:
+def evaluated(tables: Sequence[TableReplay], entries: Mapping[str, PortfolioEntry]) -> list[str]:
     """Return the entries that were evaluated on most of the tables, in their order."""
     return [entry for entry in entries if sum(entry in table.curves for table in tables) > len(tables) / 2]
 
