@@ -102,11 +102,11 @@ def collect(
     waiting = list(tables)
     running: dict[SourceTable, Any] = {}
     context = multiprocessing.get_context("spawn")
-    deadline = time.time() + (deadline - time.monotonic()) if deadline < math.inf else math.inf
+    wall_deadline = time.time() + (deadline - time.monotonic())  # other processes have another monotonic clock
     while running or (waiting and time.monotonic() < deadline):
         while len(running) < workers and waiting and time.monotonic() < deadline:
             table = waiting.pop(0)
-            process = context.Process(target=_collect_table, args=(table, entries, settings, path, deadline))
+            process = context.Process(target=_collect_table, args=(table, entries, settings, path, wall_deadline))
             process.start()
             running[table] = process
         for table, process in list(running.items()):
@@ -130,7 +130,7 @@ def collect(
 
 
 def _collect_table(
-    source: SourceTable, entries: Sequence[PortfolioEntry], settings: CollectSettings, path: Path, deadline: float
+    source: SourceTable, entries: Sequence[PortfolioEntry], settings: CollectSettings, path: Path, wall_deadline: float
 ) -> None:
     finished = {cell_id(cell.table, cell.family, cell.config) for cell in read_cells(path)}
     missing = [e for e in entries if cell_id(source.name, e.family, e.config) not in finished]
@@ -141,7 +141,7 @@ def _collect_table(
     evaluator = _Evaluator.prepare(source, settings)
     begun = _begun_file(path, source)
     for entry in missing:
-        if time.time() >= deadline:
+        if time.time() >= wall_deadline:
             return
         begun.write_text(json.dumps(asdict(evaluator.cell(entry, "crashed", "the process died"))))
         with threadpool_limits(1):  # costs are those of one thread; a library may have been loaded by the cell before
