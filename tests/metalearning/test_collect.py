@@ -122,7 +122,8 @@ def test_a_table_that_kills_its_process_leaves_one_record(tmp_path: Path) -> Non
 
 def test_no_cell_is_begun_after_the_end(tmp_path: Path) -> None:
     path = tmp_path / "cells.jsonl"
-    assert collect([source(tmp_path)], ENTRIES, CollectSettings(), path, deadline=time.monotonic(), quiet=True) == 0
+    missing = replace(source(tmp_path), path=tmp_path / "missing.csv")  # a process that began it would record this
+    assert collect([missing], ENTRIES, CollectSettings(), path, deadline=time.monotonic(), quiet=True) == 0
     assert read_cells(path) == []
 
 
