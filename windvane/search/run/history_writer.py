@@ -28,6 +28,7 @@ class HistoryWriter:
         self._queue: queue.SimpleQueue[tuple[Trial, bool] | None] = queue.SimpleQueue()
         self._unwritten: list[Trial] = []
         self._data_are_safe = False
+        self._n_synced = 0  # checkpoints and lines of the history that the disk has
         self._thread = threading.Thread(target=self._run, daemon=True, name="windvane-history")
         self._thread.start()
 
@@ -36,9 +37,12 @@ class HistoryWriter:
         self._queue.put((trial, ended))
 
     def close(self, seconds: float) -> None:
-        """Wait until all is written, for some seconds at most."""
+        """Wait until all is written, or until nothing more was written for some seconds."""
         self._queue.put(None)
-        self._thread.join(seconds)
+        before = -1
+        while self._thread.is_alive() and self._n_synced > before:
+            before = self._n_synced
+            self._thread.join(seconds)
         if self._thread.is_alive():
             self.error = TimeoutError(f"the disk did not answer for {seconds:.0f} seconds")
 
@@ -67,6 +71,7 @@ class HistoryWriter:
         for number, name in newest.items():
             sync_folder(self.directory.checkpoint(number, name))
             sync(self.directory.trial(number))
+            self._n_synced += 1
         if newest:
             sync(self.directory.trials)
         for number, name in newest.items():
@@ -74,4 +79,5 @@ class HistoryWriter:
         if self._unwritten:
             self.history.write(self._unwritten)
             self._unwritten = []
+        self._n_synced += 1
         self.seconds += time.perf_counter() - started
