@@ -3,7 +3,7 @@
 Claim: none beforehand; the tables say whether another policy than the shipped rule's, or one chosen by what is known of
     a table and a budget, is better beyond noise.
 Data: tables that were collected with a hold-out, 3, 5 and 10 folds; the same configurations under each. "ten" are the
-    first ten of the shipped order under all four; "all" are those that were evaluated under all but ten folds.
+    strongest of an earlier order under all four; "all" are those that were evaluated under all but ten folds.
 Score: log(test loss of the ensemble / best that any policy has on the table at any budget) in %, mean over tables;
     differences with their standard errors over tables. Runs are replayed with the scheduler of the search, so with its
     successive halving, on two workers. A run ends when its configurations are exhausted.
@@ -30,7 +30,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeRegressor
 
-from benchmarks.metalearning.portfolio import CELLS, LEARNED, cells_of
+from benchmarks.metalearning.portfolio import CELLS, STRONGEST, cells_of
 from benchmarks.result_table import ResultTable, Row
 from windvane.data.task import Task
 from windvane.metalearning.build_portfolio import relative_loss
@@ -41,7 +41,6 @@ from windvane.metalearning.replay import write_matrix as write
 from windvane.metalearning.replay_search import replay_search
 from windvane.metalearning.selector import PairForest, Selector
 from windvane.search.strategy.policy import select_policy
-from windvane.search.strategy.portfolio import read_cases
 from windvane.settings import VALIDATIONS
 
 HERE = Path(__file__).resolve().parent
@@ -49,8 +48,7 @@ BUDGETS = (10, 60, 600, 3600)  # seconds of wall time
 WORKERS = 2
 KEPT_ROWS = 1_000  # of validation and test predictions
 MIN_STEP = 1.0  # CPU seconds between two checkpoints; a run joins shorter stages
-ENTRIES = [entry_id(e.family, e.config) for e in read_cases(LEARNED / "portfolio_classification.json")[0].entries]
-ENTRIES += [one for e in GUESSES if (one := entry_id(e.family, e.config)) not in ENTRIES]
+ENTRIES = list(dict.fromkeys(entry_id(one.family, one.config) for one in (*STRONGEST, *GUESSES)))
 TEN, MIN_TEN = 10, 8  # configurations of the block "ten", and how many of them a table has at least
 MIN_ALL = 20  # configurations of a table under all but ten folds, to count in the block "all"
 BLOCKS = {"ten": tuple(VALIDATIONS), "all": ("holdout", "cv3", "cv5")}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score, root_mean_squared_error
 
-from windvane.metalearning.build_portfolio import BuildPlan, build
+from windvane.metalearning.build_portfolio import BuildPlan, build, make_scores, rank_alone
 from windvane.metalearning.cells import Cell
 from windvane.metalearning.replay import (
     LearningCurve,
@@ -126,9 +126,11 @@ def test_greedy_selection_is_that_of_the_search() -> None:
 def test_a_portfolio_takes_what_is_quick_first_and_leaves_out_what_adds_nothing() -> None:
     table = make_table()
     table.curves["copy"] = table.curves["quick"]
-    plan = BuildPlan(budgets=(5.0, 60.0), workers=1, size=2)
-    chosen = build([table], ["slow", "copy", "grows", "quick"], plan)
+    scores = make_scores([table], BuildPlan(budgets=(5.0, 60.0), workers=1))
+    chosen = build(scores, ["slow", "copy", "grows", "quick"], 2)
     assert chosen[0][0] == "grows"
     assert "slow" not in dict(chosen)
-    scores = [score for _, score in chosen]
-    assert scores == sorted(scores, reverse=True)
+    means = [mean for _, mean in chosen]
+    assert means == sorted(means, reverse=True)
+    alone = {entry: np.mean(scores[0].scores([entry])) for entry in table.curves}
+    assert rank_alone(scores, ["slow", "quick", "grows"]) == sorted(["slow", "quick", "grows"], key=alone.__getitem__)

@@ -26,7 +26,7 @@ class BuildPlan:
 
     budgets: tuple[float, ...] = BUDGETS
     workers: int = 2
-    size: int = 8  # entries that are chosen one by one
+    size: int = 4  # entries that are chosen one by one; more follow the noise of few tables
     select: Select = greedy
 
 
@@ -72,16 +72,16 @@ def make_scores(tables: Sequence[TableReplay], plan: BuildPlan) -> list[AnytimeS
     return found
 
 
-def build(tables: Sequence[TableReplay], candidates: Sequence[str], plan: BuildPlan) -> list[tuple[str, float]]:
-    """Choose entries greedily; return them in order with the mean score after each.
+def build(scores: Sequence[AnytimeScore], candidates: Sequence[str], size: int) -> list[tuple[str, float]]:
+    """Choose entries greedily, at most `size`; return them in order with the mean score after each.
 
     An entry is compared on the tables where it was evaluated, by what it adds to those chosen before.
     """
-    scores = make_scores(tables, plan)
+    tables = [score.table for score in scores]
     chosen: list[tuple[str, float]] = []
     left = [entry for entry in candidates if any(entry in table.curves for table in tables)]
     reached = np.array([np.mean(score.scores([])) for score in scores])  # (t,)
-    while left and len(chosen) < plan.size:
+    while left and len(chosen) < size:
         order = [entry for entry, _ in chosen]
         after, change = {entry: reached.copy() for entry in left}, dict[str, float]()
         for entry in left:
@@ -93,3 +93,12 @@ def build(tables: Sequence[TableReplay], candidates: Sequence[str], plan: BuildP
         reached = after[best]
         chosen.append((best, float(np.mean(reached))))
     return chosen
+
+
+def rank_alone(scores: Sequence[AnytimeScore], candidates: Sequence[str]) -> list[str]:
+    """Sort entries by their mean score alone, on the tables where each was evaluated: good and quick ones first."""
+
+    def alone(entry: str) -> float:
+        return float(np.mean([score.scores([entry]) for score in scores if entry in score.table.curves]))
+
+    return sorted((one for one in candidates if any(one in score.table.curves for score in scores)), key=alone)

@@ -13,7 +13,7 @@ import pandas as pd
 from windvane.data.files import read_frame
 from windvane.data.target import infer_task
 from windvane.errors import InputError
-from windvane.metalearning.build_portfolio import BuildPlan, build, make_scores
+from windvane.metalearning.build_portfolio import BuildPlan, build, make_scores, rank_alone
 from windvane.metalearning.cells import read_cells
 from windvane.metalearning.collect import SourceTable
 from windvane.metalearning.replay import TableReplay, entry_id
@@ -107,18 +107,18 @@ def evaluated(tables: Sequence[TableReplay], entries: Mapping[str, PortfolioEntr
 
 
 def full_order(tables: Sequence[TableReplay], candidates: Sequence[str], plan: BuildPlan) -> list[str]:
-    """Return the cheapest entry, then those that `build` chooses, then the others in the order given.
+    """Return the cheapest entry, then those that `build` chooses, then the others by what each is worth alone.
 
     The cheapest one costs next to nothing and gives a model at once, however busy the machine is. Those that are chosen
-    decide what a short run finds. The others differ too little on few tables to be ordered by them, but leaving them
-    out costs long runs.
+    decide what a short run finds. On few tables the ensemble's losses are too noisy to choose more of them one by one.
     """
 
     def cost(entry: str) -> float:
         return float(np.mean([table.curves[entry].cost for table in tables if entry in table.curves]))
 
-    order = [min(candidates, key=cost), *(entry for entry, _ in build(tables, candidates, plan)), *candidates]
-    return list(dict.fromkeys(order))
+    scores = make_scores(tables, plan)
+    chosen = [entry for entry, _ in build(scores, candidates, plan.size)]
+    return list(dict.fromkeys([min(candidates, key=cost), *chosen, *rank_alone(scores, candidates)]))
 
 
 def leave_out(
