@@ -15,8 +15,9 @@ apt = if command -v apt-get >/dev/null && { test "$$(id -u)" = 0 || command -v s
 		$$as_root apt-get update -qq && $$as_root apt-get install -y -qq --no-install-recommends $(1); \
 	else echo "windvane: please install $(1) with the package manager of this system" >&2; fi
 
-# $(call pytest,BIN): the tests in two processes, each file in one of them; then those that need the machine for themselves.
-pytest = $(1)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not alone' && \
+# $(call pytest,BIN): the tests in two processes, each file in one of them, the longest first; then those that need the
+# machine for themselves.
+pytest = $(1)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not alone' tests/test_examples.py tests && \
 	$(1)/python -m pytest -m 'alone and not slow' $$(grep -rl --include='*.py' mark.alone tests)
 
 help:  ## list these commands

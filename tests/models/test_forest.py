@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ def test_models_that_are_averaged_are_together_as_many_trees_as_one(tmp_path: Pa
     rows = float32(model.encoder.transform(case.test.table))
     expected = np.mean([tree.predict_proba(rows) for tree in trees], axis=0)
     np.testing.assert_allclose(few.predict(case.test.table), expected, rtol=1e-12, atol=1e-12)
+    content = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**content, "parts": 10**12}))  # an edited file costs no time
+    assert len(family.load(tmp_path, replace(case.context, n_bagged_models=3)).parts) == len(few.parts)
 
 
 def test_only_new_trees_are_written_and_the_others_linked(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class BuildPlan:
     workers: int = 2
     size: int = 4  # entries that are chosen one by one; more follow the noise of few tables
     select: Select = greedy
+    start: tuple[str, ...] = ()  # entries that come first instead of chosen ones, as where an earlier order is kept
 
 
 def relative_loss(loss: float, best: float, constant: float) -> float:

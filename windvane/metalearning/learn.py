@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def learn_portfolio(
         others = tuple(kind for kind in KINDS if kind not in own)
         cases.append(Case(_order(tables, entries, plan), others, limit))
     if large:
-        cases.append(Case(_order(large, entries, plan)))
+        cases.append(Case(_order(large, entries, replace(plan, start=()))))
     names = sorted(table.name for table in [*tables, *large])
     made = (
         f"learned from {len(entries)} configurations on {len(names)} tables, "
@@ -107,35 +107,40 @@ def evaluated(tables: Sequence[TableReplay], entries: Mapping[str, PortfolioEntr
 
 
 def full_order(tables: Sequence[TableReplay], candidates: Sequence[str], plan: BuildPlan) -> list[str]:
-    """Return the cheapest entry, then those that `build` chooses, then the others by what each is worth alone.
+    """Return the cheapest entry, then a start, then the others by what each is worth alone.
 
-    The cheapest one costs next to nothing and gives a model at once, however busy the machine is. Those that are chosen
-    decide what a short run finds. On few tables the ensemble's losses are too noisy to choose more of them one by one.
+    The start is the plan's, or what `build` chooses.
+
+    The cheapest one costs next to nothing and gives a model at once, however busy the machine is. The start decides
+    what a short run finds. On few tables the ensemble's losses are too noisy to choose more of them one by one.
     """
 
     def cost(entry: str) -> float:
         return float(np.mean([table.curves[entry].cost for table in tables if entry in table.curves]))
 
     scores = make_scores(tables, plan)
-    chosen = [entry for entry, _ in build(scores, candidates, plan.size)]
-    return list(dict.fromkeys([min(candidates, key=cost), *chosen, *rank_alone(scores, candidates)]))
+    start = plan.start or [entry for entry, _ in build(scores, candidates, plan.size)]
+    return list(dict.fromkeys([min(candidates, key=cost), *start, *rank_alone(scores, candidates)]))
 
 
 def leave_out(
     tables: Sequence[TableReplay], candidates: Sequence[str], plan: BuildPlan, orders: Mapping[str, Sequence[str]]
 ) -> pd.DataFrame:
-    """Compare orders on tables left out, a fifth at a time; "learned" is built without the tables of the part.
+    """Compare orders on tables left out, a fifth at a time.
 
-    Returns one row a table and order, with a score for each budget (`AnytimeScore.scores`).
+    "learned" is built without the tables of the part, and so is "start kept" where the plan has a start. Returns one
+    row a table and order, with a score for each budget (`AnytimeScore.scores`).
     """
     permuted = [tables[i] for i in np.random.default_rng(0).permutation(len(tables))]
     rows = []
     for part in range(N_PARTS):
         held_out = permuted[part::N_PARTS]
         rest = [table for table in tables if table not in held_out]
-        learned = full_order(rest, candidates, plan)
+        built = {"learned": full_order(rest, candidates, replace(plan, start=()))}
+        if plan.start:
+            built["start kept"] = full_order(rest, candidates, plan)
         for score in make_scores(held_out, plan):
-            for name, order in [*orders.items(), ("learned", learned)]:
+            for name, order in [*orders.items(), *built.items()]:
                 row: dict[str, Any] = {"table": score.table.name, "order": name}
                 rows.append(row | {f"{s:g} s": x for s, x in zip(plan.budgets, score.scores(order), strict=True)})
     return pd.DataFrame(rows)

@@ -293,9 +293,10 @@ class FittedForest(FittedModel):
         with reading(folder):
             n_features = int(content["n_features"])
             for i in range(int(content["parts"])):
-                if wanted > 0:
-                    parts.append(TreeArrays.read(folder / f"trees_{i}.npz", n_features).first(wanted))
-                    wanted -= len(parts[-1].sizes)
+                if wanted <= 0:
+                    break
+                parts.append(TreeArrays.read(folder / f"trees_{i}.npz", n_features).first(wanted))
+                wanted -= len(parts[-1].sizes)
             width = max(1, len(output.classes))
             if not parts or any(part.values.shape[1] != width for part in parts):
                 raise ValueError("trees and classes do not go together")
