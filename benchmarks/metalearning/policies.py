@@ -79,7 +79,9 @@ def pack() -> None:
         packed = []
         for name, table in tables.items():
             known = [set(found[other][name].curves) for other in BLOCKS["all"] if name in found[other]]
-            common = set.intersection(*known) if len(known) == len(BLOCKS["all"]) else set()
+            if len(known) < len(BLOCKS["all"]):
+                continue
+            common = set.intersection(*known)
             listed = [entry for entry in ENTRIES if entry in table.curves]
             kept = [entry for entry in listed if entry in common] if len(common) >= MIN_TEN else listed[:TEN]
             if len(kept) >= MIN_TEN:
