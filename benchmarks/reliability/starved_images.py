@@ -2,7 +2,7 @@
 
 Claim: `fit` returns within the time budget and 5 % (at least 2 s) from a minute on, however busy the machine is, see
 docs/decisions.md. Hardware: 2 cores.
-Each run is a process of its own beside `--busy` processes that do nothing but compute, started and ended here, and its
+Each run is a separate process beside `--busy` processes that do nothing but compute, started and ended here, and its
 priority is lowered by `--nice`. Every row has the load when it began and the CPU seconds that its main process got. The
 runs "before" are those of a checkout without the limits on each step.
 

@@ -92,7 +92,7 @@ class Predictions:
 
     @property
     def weights(self) -> Floats:
-        """Weight of each row, 1 where there are none, (n,)."""
+        """Weight of each row, 1 where the rows have no weights, (n,)."""
         return np.ones(len(self)) if self.weight is None else self.weight
 
     @property

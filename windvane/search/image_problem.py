@@ -253,7 +253,7 @@ def _compute_features(
     started: float,
     budget: float,
 ) -> _ImageFeatures:
-    """Compute features of the images by the networks, or of their pixels where there are none in time."""
+    """Compute features of the images by the networks, or of their pixels where no network is there in time."""
     folder.mkdir()
     loaded = None
     if network is not None:

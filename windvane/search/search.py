@@ -162,7 +162,7 @@ class Search:
 
     @property
     def _ending_delay(self) -> float:
-        """Seconds that the end takes longer than on a core of its own."""
+        """Seconds that the end takes longer than on an idle core."""
         return ENDING_CORE_SECONDS * (self.budget.slowdown - 1.0)
 
     @property

@@ -1,4 +1,4 @@
-"""Calls in threads of their own: results, errors, and what takes too long."""
+"""Calls in separate threads: results, errors, and what takes too long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a search must end, and how much longer than on a core of its own everything takes on this machine."""
+"""When a search must end, and how much longer than on an idle core everything takes on this machine."""
 
 from __future__ import annotations
 

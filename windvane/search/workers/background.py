@@ -1,4 +1,4 @@
-"""A call in a thread of its own, whose result is waited for no longer than there is time."""
+"""A call in a separate thread, whose result is waited for no longer than there is time."""
 
 from __future__ import annotations
 
