@@ -6,13 +6,12 @@ do; "with" lacks the last trial of the portfolio, which XGBoost displaces. "all"
 Hardware: any; one worker. At most 1,000 rows to learn from, three folds. Repeats: tables that no comparison with
 other systems uses (`RESERVED`), four with classes (log loss) and three with numbers (RMSE).
 Commands:
-    python -m benchmarks.engine.xgboost_search run [TABLE ...]
+    python -m benchmarks.engine.xgboost_search run
     python -m benchmarks.engine.xgboost_search table
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
 from benchmarks.data import RESERVED, TABLES
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import ResultTable, print_arms, run_or_table
 
 NAMES = (
     *("compas_two_year", "wind_dublin", "us_colleges", "botswana_contraception"),
@@ -75,40 +74,19 @@ def measure(name: str) -> dict[str, Any]:
     return found
 
 
-def run(names: Sequence[str]) -> None:
+def run() -> None:
     """Measure what has not been measured yet."""
-    for (name,) in plan():
-        if name in names and RESULTS.find(name) is None:
-            RESULTS.put(measure(name))
-            print(name, flush=True)
+    RESULTS.fill(plan(), measure)
 
 
 def table() -> None:
     """Print the test loss with XGBoost relative to that without it, and its weight in the ensemble."""
-    print("| table | with / without | all / without | weight |")
-    print("|---|---|---|---|")
-    ratios = []
-    for row in RESULTS.rows():
-        ratio = [row[f"{arm}.loss"] / row["without.loss"] for arm in ARMS[1:]]
-        ratios.append(ratio)
-        cells = " | ".join(f"{value:.4f}" for value in ratio)
-        print(f"| {row['table'].replace('_', '-')} | {cells} | {row['with.weight']:.2f} |")
-    logs = np.log(ratios)
-    means, errors = logs.mean(axis=0), logs.std(axis=0, ddof=1) / np.sqrt(len(logs))
-    print(f"| geometric mean | {' | '.join(f'{value:.4f}' for value in np.exp(means))} | |")
-    print(f"\nStandard errors of the mean logarithm: {', '.join(f'{error:.4f}' for error in errors)}.")
-    lower, higher = ((logs < 0).sum(axis=0), (logs > 0).sum(axis=0))
-    print(f"Lower in {lower[0]} and {lower[1]}, higher in {higher[0]} and {higher[1]} of {len(logs)} tables.")
+    print_arms(RESULTS.rows(), ARMS, "loss")
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run").add_argument("names", nargs="*", default=NAMES)
-    commands.add_parser("table")
-    args = parser.parse_args(words)
-    run(args.names) if args.command == "run" else table()
+    run_or_table(__doc__, run, table, words)
 
 
 if __name__ == "__main__":

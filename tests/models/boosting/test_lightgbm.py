@@ -17,29 +17,6 @@ FAMILY = FAMILIES["lightgbm"]
 QUICK = {"learning_rate": 0.2}
 
 
-def test_early_stopping_finishes_and_the_best_iteration_predicts(case: Case) -> None:
-    model: Any = case.create_model(FAMILY, QUICK)
-    model.train_until(10**6)
-    assert model.finished and model.best_iteration < model.iterations
-    assert model.best_iteration == 1 + int(np.argmin(model.early_stopping.losses))
-    best = case.create_model(FAMILY, QUICK)
-    best.train_until(model.best_iteration)
-    np.testing.assert_allclose(model.predict(case.test.table), best.predict(case.test.table), rtol=1e-12, atol=1e-12)
-
-
-def test_the_curve_is_the_loss_of_the_validation_part(case: Case) -> None:
-    weight = np.random.default_rng(0).uniform(size=len(case.validation.target))
-    model: Any = replace(case, validation=replace(case.validation, weight=weight)).create_model(FAMILY)
-    model.train_until(5)
-    found, target = model.predict(case.validation.table), case.validation.target
-    if case.context.task.is_classification:
-        loss = np.average(-np.log(found[np.arange(len(target)), target]), weights=weight)
-    else:
-        target_scaler = model.target_scaler
-        loss = np.average((target_scaler.transform(found) - target_scaler.transform(target)) ** 2, weights=weight)
-    assert model.early_stopping.losses[model.best_iteration - 1] == pytest.approx(loss, rel=1e-5)
-
-
 def test_without_any_split_it_is_finished_and_predicts_the_prior() -> None:
     case = make_case("binary", n=60)
     blank = Table(np.zeros((36, 1)), 1)

@@ -21,26 +21,6 @@ FAMILY = FAMILIES["xgboost"]
 PLAIN = {"learning_rate": 0.3, "subsample": 1.0, "colsample_bylevel": 1.0, "max_depth": 4}
 
 
-def test_early_stopping_finishes_and_the_best_iteration_predicts(case: Case) -> None:
-    model: Any = case.create_model(FAMILY, {"learning_rate": 0.2})
-    model.train_until(10**6)
-    assert model.finished and model.best_iteration < model.iterations
-    assert model.best_iteration == 1 + int(np.argmin(model.early_stopping.losses))
-
-
-def test_the_curve_is_the_loss_of_the_validation_part(case: Case) -> None:
-    weight = np.random.default_rng(0).uniform(size=len(case.validation.target))
-    model: Any = replace(case, validation=replace(case.validation, weight=weight)).create_model(FAMILY)
-    model.train_until(5)
-    found, target = model.predict(case.validation.table), case.validation.target
-    if case.context.task.is_classification:
-        loss = np.average(-np.log(found[np.arange(len(target)), target]), weights=weight)
-    else:
-        scaler = model.target_scaler
-        loss = np.sqrt(np.average((scaler.transform(found) - scaler.transform(target)) ** 2, weights=weight))
-    assert model.early_stopping.losses[model.best_iteration - 1] == pytest.approx(loss, rel=1e-5)
-
-
 def test_without_random_numbers_it_is_one_training_of_xgboost(case: Case) -> None:
     model: Any = case.create_model(FAMILY, PLAIN)
     model.train_until(20)  # in four segments

@@ -15,14 +15,12 @@ from typing import Any
 
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
-from windvane.models.base_model import BaseModel
-from windvane.models.boosting.boosting_family import WIDE, BoostingFamily
+from windvane.models.boosting.boosting_family import WIDE, BoostingFamily, BoostingModel
 from windvane.models.early_stopping import EarlyStopping
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import CatBoostColumns, FittedCatBoost
-from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.serialization import check_digest, delete_with, digest, temporary_folder
 
 _STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -69,16 +67,16 @@ class CatBoost(BoostingFamily):
         return CatBoostModel(encoder, target_scaler, context)
 
 
-class CatBoostModel(BaseModel):
+class CatBoostModel(BoostingModel):
     """One ensemble of trees being trained."""
 
     kind = "catboost"
+    fitted_type = FittedCatBoost
     patience = _PATIENCE
     max_iterations = _STEPS[-1]
 
     def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
         super().__init__(encoder, target_scaler, context)
-        self.booster: Any = None
         self._columns = CatBoostColumns(encoder.n_numbers, encoder.cardinalities)
         folder = temporary_folder("windvane-catboost-")
         delete_with(self, folder)
@@ -108,12 +106,6 @@ class CatBoostModel(BaseModel):
         self.booster = CatBoost({**self._parameters, "iterations": goal})
         self.booster.fit(self._train, eval_set=self._valid, callbacks=[watch])
         self._after_evaluation()
-
-    def fitted(self) -> FittedModel:
-        """Return the trees up to the best iteration."""
-        if self.booster is None:
-            raise RuntimeError("the model is not trained yet")
-        return FittedCatBoost(self.encoder, self.output(), self.booster, self.best_iteration, self.context.threads)
 
     def _save_training(self, folder: Path) -> Mapping[str, Any]:
         """Copy CatBoost's own snapshot, from which it resumes."""

@@ -8,7 +8,6 @@ streams, which no file holds, again.) One more pass of the training rows through
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,17 @@ import numpy as np
 
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
-from windvane.models.base_model import BaseModel
-from windvane.models.boosting.boosting_family import LOG_LINKS, WIDE, BoostingFamily, with_log_link
+from windvane.models.boosting.boosting_family import (
+    WIDE,
+    BoostingFamily,
+    SegmentedModel,
+    objective_space,
+    with_log_link,
+)
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.models.boosters import FittedLightGBM
-from windvane.runtime.models.fitted import FittedModel
-from windvane.runtime.serialization import check_digest, digest, reading
+from windvane.runtime.serialization import reading
 
 _STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 # Rounds without improvement that are always allowed. AutoGluon allows 300 on up to 10,000 rows, within hours; on the
@@ -45,7 +48,6 @@ class LightGBM(BoostingFamily):
         from optuna.distributions import IntDistribution as Int
 
         classify = task.is_classification
-        objective = {"objective": Param(Choice(["regression", *LOG_LINKS]), "regression")} if task.log_link else {}
         return {
             "learning_rate": Param(Float(5e-3, 0.2, log=True), 0.04 if classify else 0.05),
             "num_leaves": Param(Int(2, 256, log=True), 50 if classify else 100),
@@ -60,24 +62,21 @@ class LightGBM(BoostingFamily):
             "max_cat_to_onehot": Param(Int(4, 100, log=True), 4),
             "min_data_per_group": Param(Int(2, 200, log=True), 100),
             "features": Param(Choice(["raw", "generated"]), "raw"),
-            **objective,
+            **objective_space(task),
         }
 
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> LightGBMModel:
         return LightGBMModel(encoder, target_scaler, context)
 
 
-class LightGBMModel(BaseModel):
+class LightGBMModel(SegmentedModel):
     """One booster being trained."""
 
     kind = "lightgbm"
+    fitted_type = FittedLightGBM
+    training_file = "training.txt"
     patience = _PATIENCE
     max_iterations = _STEPS[-1]
-
-    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
-        super().__init__(encoder, target_scaler, context)
-        self.booster: Any = None
-        self._live = False  # whether the booster can be updated: it was not read from a file
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
         """Bin the rows to learn from and to be evaluated on."""
@@ -122,28 +121,14 @@ class LightGBMModel(BaseModel):
         self.early_stopping.update(self.booster.eval_valid()[0][2])
         self._after_evaluation()
 
-    def fitted(self) -> FittedModel:
-        """Return the trees up to the best iteration."""
-        if self.booster is None:
-            raise RuntimeError("the model is not trained yet")
-        return FittedLightGBM(self.encoder, self.output(), self.booster, self.best_iteration, self.context.threads)
+    def _write_booster(self, path: Path) -> None:
+        self.booster.save_model(path, num_iteration=-1)
 
-    def _save_training(self, folder: Path) -> Mapping[str, Any]:
-        """Write all trees to ``training.txt`` where some came after the best iteration."""
-        sha256 = None
-        if self.best_iteration < self.booster.current_iteration():
-            self.booster.save_model(folder / "training.txt", num_iteration=-1)
-            sha256 = digest(folder / "training.txt")
-        return {"sha256": sha256}
-
-    def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
+    def _read_booster(self, path: Path) -> Any:
         import lightgbm as lgb
 
-        self.booster = fitted.booster
-        if state["sha256"] is not None:
-            check_digest(folder / "training.txt", state["sha256"])
-            with reading(folder, lgb.basic.LightGBMError):
-                self.booster = lgb.Booster(model_file=folder / "training.txt")
+        with reading(path.parent, lgb.basic.LightGBMError):
+            return lgb.Booster(model_file=path)
 
 
 def _parameters(config: Config, train: DataSplit, context: TrainingContext) -> dict[str, Any]:

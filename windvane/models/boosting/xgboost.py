@@ -7,7 +7,6 @@ checkpoint is then bit for bit the model that was never interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,14 +14,18 @@ import numpy as np
 
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
-from windvane.models.base_model import BaseModel
-from windvane.models.boosting.boosting_family import LOG_LINKS, WIDE, BoostingFamily, with_log_link
+from windvane.models.boosting.boosting_family import (
+    WIDE,
+    BoostingFamily,
+    SegmentedModel,
+    objective_space,
+    with_log_link,
+)
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import FittedXGBoost, xgboost_rows
-from windvane.runtime.models.fitted import FittedModel
-from windvane.runtime.serialization import check_digest, digest, reading
+from windvane.runtime.serialization import reading
 
 _STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _PATIENCE = 50  # as for LightGBM
@@ -54,7 +57,6 @@ class XGBoost(BoostingFamily):
         from optuna.distributions import IntDistribution as Int
 
         classify = task.is_classification
-        objective = {"objective": Param(Choice(["regression", *LOG_LINKS]), "regression")} if task.log_link else {}
         return {
             "learning_rate": Param(Float(5e-3, 0.2, log=True), 0.08 if classify else 0.05),
             "grow_policy": Param(Choice(["depthwise", "lossguide"]), "depthwise"),
@@ -66,24 +68,21 @@ class XGBoost(BoostingFamily):
             "reg_lambda": Param(Float(1e-4, 5.0, log=True), 1e-4),
             "max_cat_to_onehot": Param(Int(4, 100, log=True), 4),
             "features": Param(Choice(["raw", "generated"]), "raw"),
-            **objective,
+            **objective_space(task),
         }
 
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> XGBoostModel:
         return XGBoostModel(encoder, target_scaler, context)
 
 
-class XGBoostModel(BaseModel):
+class XGBoostModel(SegmentedModel):
     """One booster being trained."""
 
     kind = "xgboost"
+    fitted_type = FittedXGBoost
+    training_file = "training.ubj"
     patience = _PATIENCE
     max_iterations = _STEPS[-1]
-
-    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
-        super().__init__(encoder, target_scaler, context)
-        self.booster: Any = None
-        self._live = False  # whether the booster can be updated: it was not read from a file
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
         """Bin the rows to learn from, and take those to be evaluated on."""
@@ -114,28 +113,14 @@ class XGBoostModel(BaseModel):
             booster.set_param(parameters)  # reading forgets them
         self.booster, self._live = booster, True
 
-    def fitted(self) -> FittedModel:
-        """Return the trees up to the best iteration."""
-        if self.booster is None:
-            raise RuntimeError("the model is not trained yet")
-        return FittedXGBoost(self.encoder, self.output(), self.booster, self.best_iteration, self.context.threads)
+    def _write_booster(self, path: Path) -> None:
+        self.booster.save_model(path)
 
-    def _save_training(self, folder: Path) -> Mapping[str, Any]:
-        """Write all trees to ``training.ubj`` where some came after the best iteration."""
-        sha256 = None
-        if self.best_iteration < self.iterations:
-            self.booster.save_model(folder / "training.ubj")
-            sha256 = digest(folder / "training.ubj")
-        return {"sha256": sha256}
-
-    def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
+    def _read_booster(self, path: Path) -> Any:
         import xgboost as xgb
 
-        self.booster = fitted.booster
-        if state["sha256"] is not None:
-            check_digest(folder / "training.ubj", state["sha256"])
-            with reading(folder, xgb.core.XGBoostError):
-                self.booster = xgb.Booster(model_file=folder / "training.ubj")
+        with reading(path.parent, xgb.core.XGBoostError):
+            return xgb.Booster(model_file=path)
 
 
 def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
