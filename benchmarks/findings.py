@@ -12,19 +12,20 @@ that lie in `build/` from an earlier run are not trained again.
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import pandas as pd
 from scipy.stats import spearmanr
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import ROOT
 from benchmarks.engine import ablation
 from benchmarks.fisher import replication
@@ -77,33 +78,23 @@ RANKS = Rule("rank correlation", 0.3)
 # --- Auto-Sklearn 2.0
 
 
-def ablated(*worse: str, better: Sequence[str] = (ablation.WHOLE,)) -> Callable[[], Measured]:
+def ablated(*worse: str, better: Sequence[str] = (ablation.WHOLE,)) -> Measured:
     """Compare the test losses of variants of the search: positive where those of `worse` are larger."""
-
-    def measure() -> Measured:
-        rows = ablation.RESULTS.frame()
-        losses = rows[rows["budget"] == ablation.BUDGET].pivot(index="table", columns="variant", values="loss")
-        # A loss of zero has no logarithm.
-        logs = losses[[*worse, *better]].astype(float).clip(lower=1e-4).map(math.log)
-        less = logs[list(worse)].mean(axis=1) - logs[list(better)].mean(axis=1)
-        minutes = logs.size * ablation.BUDGET / 60
-        return Measured(over_tables(less.tolist()), "tables", minutes, one_seed=True)
-
-    return measure
+    rows = ablation.RESULTS.frame()
+    losses = rows[rows["budget"] == ablation.BUDGET].pivot(index="table", columns="variant", values="loss")
+    # A loss of zero has no logarithm.
+    logs = losses[[*worse, *better]].astype(float).clip(lower=1e-4).map(math.log)
+    less = logs[list(worse)].mean(axis=1) - logs[list(better)].mean(axis=1)
+    minutes = logs.size * ablation.BUDGET / 60
+    return Measured(over_tables(less.tolist()), "tables", minutes, one_seed=True)
 
 
-def selected(policy: str, other: str) -> Callable[[], Measured]:
+def selected(policy: str, other: str) -> Measured:
     """Compare a choice of the policy with another one, in points of the normalized loss."""
-
-    def measure() -> Measured:
-        row = selector.RESULTS.find("balanced_accuracy", policy)
-        assert row is not None
-        effect = from_error(
-            -row[f"less_{other}"], row["standard_error" + "_random" * (other == "random")], row["tasks"]
-        )
-        return Measured(effect, "tasks", SELECTOR_MINUTES)
-
-    return measure
+    row = selector.RESULTS.find("balanced_accuracy", policy)
+    assert row is not None
+    error = row["standard_error" + "_random" * (other == "random")]
+    return Measured(from_error(-row[f"less_{other}"], error, row["tasks"]), "tasks", SELECTOR_MINUTES)
 
 
 SELECTOR_MINUTES = 10.0  # by the header of the script; not in the results
@@ -116,7 +107,7 @@ OF_ASKL2 = (
         "Keeping the intermediate results of runs that are cut off lowers the loss (18.10 to 5.29 at 10 minutes)",
         "a search without checkpoints of killed trials, 60 s",
         LOSS,
-        ablated("no partial results"),
+        partial(ablated, "no partial results"),
         ABLATION,
     ),
     Finding(
@@ -132,7 +123,7 @@ OF_ASKL2 = (
         "A portfolio lowers the loss (5.29 to 3.70)",
         "a search without it, 60 s",
         LOSS,
-        ablated("no portfolio"),
+        partial(ablated, "no portfolio"),
         ABLATION,
     ),
     Finding("nearest_datasets", "askl2", "table 2", "A portfolio is better than the best of the nearest data sets"),
@@ -143,7 +134,7 @@ OF_ASKL2 = (
         "An ensemble after the search lowers the loss (5.01 to 3.58)",
         "the best single model of the search, 60 s",
         LOSS,
-        ablated("no ensemble"),
+        partial(ablated, "no ensemble"),
         ABLATION,
     ),
     Finding(
@@ -153,7 +144,7 @@ OF_ASKL2 = (
         "In 10 minutes a hold-out is better than cross-validation (3.70, and 7.93 with 5 folds)",
         "5 folds against a hold-out, 60 s",
         LOSS,
-        ablated("cv5", better=("holdout",)),
+        partial(ablated, "cv5", better=("holdout",)),
         ABLATION,
     ),
     Finding(
@@ -163,7 +154,7 @@ OF_ASKL2 = (
         "Ten folds are worse than three (12.42 and 6.90)",
         "10 against 3 folds, 60 s",
         LOSS,
-        ablated("cv10", better=("cv3",)),
+        partial(ablated, "cv10", better=("cv3",)),
         ABLATION,
     ),
     Finding(
@@ -173,7 +164,7 @@ OF_ASKL2 = (
         "Successive halving is better than full budgets (6.55 to 6.38 with a hold-out, without ensembles)",
         "mean over four ways to validate, 60 s",
         LOSS,
-        ablated(*ablation.POLICIES, better=tuple(f"{name}-halving" for name in ablation.POLICIES)),
+        partial(ablated, *ablation.POLICIES, better=tuple(f"{name}-halving" for name in ablation.POLICIES)),
         ABLATION,
     ),
     Finding(
@@ -185,7 +176,7 @@ OF_ASKL2 = (
         Rule(
             "points of normalized loss", 0.7, none=True
         ),  # the least that a part gains in the paper: ensembles, 60 min
-        selected(selector.SELECTED, "single_best"),
+        partial(selected, selector.SELECTED, "single_best"),
         ("metalearning.selector run",),
     ),
     Finding(
@@ -195,7 +186,7 @@ OF_ASKL2 = (
         "A learned choice is better than a random one",
         "the selector against the mean of all policies, on the published losses",
         Rule("points of normalized loss", 0.7),
-        selected(selector.SELECTED, "random"),
+        partial(selected, selector.SELECTED, "random"),
         ("metalearning.selector run",),
     ),
     Finding("sixfold", "askl2", "table 3", "10 minutes are better than 60 of Auto-sklearn 1.0 (3.58 and 7.17)"),
@@ -232,18 +223,14 @@ def regularized() -> Measured:
     return Measured(over_seeds(pd.concat(losses, axis=1).mean(axis=1).tolist()), "seeds", minutes)
 
 
-def transferred(name: str) -> Callable[[], Measured]:
+def transferred(name: str) -> Measured:
     """Compare fine-tuning and training from scratch in the same time."""
-
-    def measure() -> Measured:
-        rows = transfer_or_scratch.RESULTS.frame().set_index("seed")
-        rows = rows[rows["set"] == name]
-        found = {way: rows[rows["way"] == way] for way in ("transfer", "small")}
-        gain = 100 * (found["transfer"]["test"] - found["small"]["test"]).dropna()
-        minutes = 2 * sum(part["seconds"].sum() for part in found.values()) / 60  # two cores
-        return Measured(over_seeds(gain.tolist()), "seeds", minutes, one_seed=len(gain) == 1)
-
-    return measure
+    rows = transfer_or_scratch.RESULTS.frame().set_index("seed")
+    rows = rows[rows["set"] == name]
+    found = {way: rows[rows["way"] == way] for way in ("transfer", "small")}
+    gain = 100 * (found["transfer"]["test"] - found["small"]["test"]).dropna()
+    minutes = 2 * sum(part["seconds"].sum() for part in found.values()) / 60  # two cores
+    return Measured(over_seeds(gain.tolist()), "seeds", minutes, one_seed=len(gain) == 1)
 
 
 def regret() -> Measured:
@@ -290,7 +277,7 @@ OF_AUGREG = (
             "Fine-tuning is better than training from scratch on small data sets",
             f"{name}, five minutes on two cores each",
             POINTS,
-            transferred(name),
+            partial(transferred, name),
             (f"vision.transfer_or_scratch run --sets {name} --ways transfer small",),
         )
         for name in transfer_or_scratch.DONE_SETS
@@ -366,36 +353,28 @@ def trained(group: str, method: str, by: int, **more: Any) -> dict[int, Row]:
     }
 
 
-Runs = tuple[str, str, int]  # group, method, steps below the best rate
+Runs = Callable[[], dict[int, Row]]
 
 
-def compared(first: Runs, second: Runs, value: str = "test", **more: Any) -> Callable[[], Measured]:
+def compared(first: Runs, second: Runs, value: str = "test") -> Measured:
     """Compare two kinds of runs seed by seed: accuracies in points, traces by their ratio."""
-
-    def measure() -> Measured:
-        mine, other = trained(*first, **more), trained(*second, **more)
-        seeds = sorted(set(mine) & set(other))
-        a, b = ([float(runs[seed][value]) for seed in seeds] for runs in (mine, other))
-        ratio = value.endswith("_trace")
-        values = [math.log(x / y) if ratio else 100 * (x - y) for x, y in zip(a, b, strict=True)]
-        minutes = sum(row["seconds"] for runs in (mine, other) for row in runs.values()) / 60
-        return Measured(over_seeds(values), "seeds", minutes, one_seed=len(seeds) == 1)
-
-    return measure
+    mine, other = first(), second()
+    seeds = sorted(set(mine) & set(other))
+    a, b = ([float(runs[seed][value]) for seed in seeds] for runs in (mine, other))
+    ratio = value.endswith("_trace")
+    values = [math.log(x / y) if ratio else 100 * (x - y) for x, y in zip(a, b, strict=True)]
+    minutes = sum(row["seconds"] for runs in (mine, other) for row in runs.values()) / 60
+    return Measured(over_seeds(values), "seeds", minutes, one_seed=len(seeds) == 1)
 
 
-def correlated(value: Callable[[Row], float]) -> Callable[[], Measured]:
+def correlated(value: Callable[[Row], float]) -> Measured:
     """Rank correlation of the early trace with what a run ends at, over the five settings of a seed."""
-
-    def measure() -> Measured:
-        rows = [row for row in replication.RESULTS.rows() if row["run.group"] == "row"]
-        rows = [row for row in rows if row["run.mode"] == "finite_difference" and row["hessian"] is not None]
-        seeds = sorted({row["run.seed"] for row in rows})
-        parts = [[row for row in rows if row["run.seed"] == seed] for seed in seeds]
-        found = [spearmanr([r["early_trace"] for r in part], [value(r) for r in part]).statistic for part in parts]
-        return Measured(over_seeds(found), "seeds", sum(row["seconds"] for row in rows) / 60)
-
-    return measure
+    rows = [row for row in replication.RESULTS.rows() if row["run.group"] == "row"]
+    rows = [row for row in rows if row["run.mode"] == "finite_difference" and row["hessian"] is not None]
+    seeds = sorted({row["run.seed"] for row in rows})
+    parts = [[row for row in rows if row["run.seed"] == seed] for seed in seeds]
+    found = [spearmanr([r["early_trace"] for r in part], [value(r) for r in part]).statistic for part in parts]
+    return Measured(over_seeds(found), "seeds", sum(row["seconds"] for row in rows) / 60)
 
 
 def by_batch_size() -> Measured:
@@ -413,12 +392,12 @@ def run_fisher(*groups: str) -> tuple[str, ...]:
     return tuple(f"fisher.replication run {group}" for group in ("rates", "alphas", *groups))
 
 
-BEST, LOW, FP, GP, GP_R = (
-    *(("row", "plain", 0), ("row", "plain", 1)),
-    *(("row", method, 1) for method in ("FP", "GP", "GP_r")),
+LOW, FP, GP, GP_R = (partial(trained, "row", method, 1) for method in ("plain", "FP", "GP", "GP_r"))
+LONG_BEST, TENTH, LONG_FP = (
+    partial(trained, "long", method, by) for method, by in (("plain", 0), ("plain", 2), ("FP", 2))
 )
-LONG_BEST, TENTH, LONG_FP = (("long", method, by) for method, by in (("plain", 0), ("plain", 2), ("FP", 2)))
-NOISY, NOISY_FP, NOISY_MIXUP = (("noise", method, 1) for method in ("plain", "FP", "Mixup"))
+NOISY, NOISY_FP, NOISY_MIXUP = (partial(trained, "noise", method, 1, noise=0.25) for method in ("plain", "FP", "Mixup"))
+FROM_1, FROM_16 = (partial(trained, "when", "FP", 1, first=epoch, last=None) for epoch in (1, 16))
 OF_FISHER = (
     Finding(
         "early_trace",
@@ -427,7 +406,7 @@ OF_FISHER = (
         "A lower learning rate has a higher Fisher trace early in training",
         "a tenth of the best learning rate against the best, 160 epochs",
         TRACE,
-        compared(TENTH, LONG_BEST, "early_trace"),
+        partial(compared, TENTH, LONG_BEST, "early_trace"),
         run_fisher("long"),
     ),
     Finding(
@@ -447,7 +426,7 @@ OF_FISHER = (
         "The lower the early trace, the higher the test accuracy",
         "rank correlation over five settings, sign reversed",
         RANKS,
-        correlated(lambda row: -row["test"]),
+        partial(correlated, lambda row: -row["test"]),
         run_fisher("row"),
     ),
     Finding(
@@ -457,7 +436,7 @@ OF_FISHER = (
         "A low early trace ends in flatter minima (lower Tr(H))",
         "rank correlation of the early trace with Tr(H) at the end, five settings",
         RANKS,
-        correlated(lambda row: row["hessian"][0]),
+        partial(correlated, lambda row: row["hessian"][0]),
         run_fisher("row"),
     ),
     Finding(
@@ -467,7 +446,7 @@ OF_FISHER = (
         "A tenth of the best learning rate ends less accurate (76.94 and 71.32)",
         "the same, 160 epochs",
         POINTS,
-        compared(LONG_BEST, TENTH),
+        partial(compared, LONG_BEST, TENTH),
         run_fisher("long"),
     ),
     Finding(
@@ -477,7 +456,7 @@ OF_FISHER = (
         "The Fisher Penalty gains at the low learning rate (71.32 to 79.66)",
         "the same, a tenth of the best, 160 epochs",
         POINTS,
-        compared(LONG_FP, TENTH),
+        partial(compared, LONG_FP, TENTH),
         run_fisher("long"),
     ),
     Finding(
@@ -487,7 +466,7 @@ OF_FISHER = (
         "The Fisher Penalty gains at a low learning rate",
         "a third of the best learning rate, 40 epochs",
         POINTS,
-        compared(FP, LOW),
+        partial(compared, FP, LOW),
         run_fisher("row"),
     ),
     Finding(
@@ -497,7 +476,7 @@ OF_FISHER = (
         "With the penalty the low learning rate is better than the best one without (79.66 and 76.94)",
         "the same, a tenth of the best, 160 epochs",
         POINTS,
-        compared(LONG_FP, LONG_BEST),
+        partial(compared, LONG_FP, LONG_BEST),
         run_fisher("long"),
     ),
     Finding(
@@ -507,7 +486,7 @@ OF_FISHER = (
         "The penalty with uniform labels is as good (79.76 and 79.66)",
         "GP_r against FP, a third of the best learning rate, 40 epochs",
         Rule("points", 1.6, none=True),  # the largest difference between them in the table
-        compared(GP_R, FP),
+        partial(compared, GP_R, FP),
         run_fisher("row"),
     ),
     Finding(
@@ -517,7 +496,7 @@ OF_FISHER = (
         "The penalty with the true labels gains less (75.73 and 79.66)",
         "FP against GP, a third of the best learning rate, 40 epochs",
         POINTS,
-        compared(FP, GP),
+        partial(compared, FP, GP),
         run_fisher("row"),
     ),
     Finding("input_gradient", "fisher", "table 1", "A penalty on the gradient by the input gains less (75.68)"),
@@ -531,7 +510,7 @@ OF_FISHER = (
         "With 25 % wrong labels the penalty gains (41.74 to 60.18 with VGG-11)",
         "at the best validation epoch, a third of the best learning rate",
         POINTS,
-        compared(NOISY_FP, NOISY, "best_epoch_test", noise=0.25),
+        partial(compared, NOISY_FP, NOISY, "best_epoch_test"),
         run_fisher("noise"),
     ),
     Finding(
@@ -541,7 +520,7 @@ OF_FISHER = (
         "On wrong labels, without batch norm, the penalty is better than Mixup (60.18 and 52.31)",
         "the same runs",
         POINTS,
-        compared(NOISY_FP, NOISY_MIXUP, "best_epoch_test", noise=0.25),
+        partial(compared, NOISY_FP, NOISY_MIXUP, "best_epoch_test"),
         run_fisher("noise"),
     ),
     Finding(
@@ -551,7 +530,7 @@ OF_FISHER = (
         "With the penalty wrong labels are hardly memorized (4 % of them; 74 to 99 % without)",
         "fit of the wrong labels without against with it",
         POINTS,
-        compared(NOISY, NOISY_FP, "train_fit.noisy", noise=0.25),
+        partial(compared, NOISY, NOISY_FP, "train_fit.noisy"),
         run_fisher("noise"),
     ),
     Finding(
@@ -561,7 +540,7 @@ OF_FISHER = (
         "The penalty lowers the peak of the trace (52.05 to 19.63)",
         "without against with it, a third of the best learning rate",
         TRACE,
-        compared(LOW, FP, "peak_trace"),
+        partial(compared, LOW, FP, "peak_trace"),
         run_fisher("row"),
     ),
     Finding(
@@ -571,7 +550,7 @@ OF_FISHER = (
         "The later the penalty begins, the less it gains",
         "from epoch 1 against from epoch 16 of 40",
         POINTS,
-        lambda: onset(1, 16),
+        partial(compared, FROM_1, FROM_16),
         run_fisher("row", "when"),
     ),
     Finding(
@@ -588,15 +567,6 @@ OF_FISHER = (
     ),
     Finding("trace_and_hessian", "fisher", "supplement F", "Tr(F) and Tr(H) agree along the training"),
 )
-
-
-def onset(early: int, late: int) -> Measured:
-    """Compare runs whose penalty begins at one epoch and at another."""
-    mine, other = (trained("when", "FP", 1, first=epoch, last=None) for epoch in (early, late))
-    seeds = sorted(set(mine) & set(other))
-    values = [100 * (mine[seed]["test"] - other[seed]["test"]) for seed in seeds]
-    minutes = sum(row["seconds"] for runs in (mine, other) for row in runs.values()) / 60
-    return Measured(over_seeds(values), "seeds", minutes, one_seed=len(seeds) == 1)
 
 
 # --- Do Vision Transformers See Like Convolutional Neural Networks?
@@ -624,17 +594,13 @@ OF_RAGHU = {  # name of the analysis: place, statement
 }
 
 
-def inside(name: str) -> Callable[[], Measured]:
+def inside(name: str) -> Measured:
     """Effect of an analysis of the trained networks, over seeds."""
-
-    def measure() -> Measured:
-        rows = inside_networks.RESULTS.rows()
-        found = [row for row in rows if row["kind"] == "finding" and row["name"] == name]
-        seconds = [row.get("seconds", math.nan) for row in rows if row["kind"] == "network"]
-        effect = over_seeds([row["effect"] for row in found])
-        return Measured(effect, "seeds", sum(seconds) / 60, one_seed=effect.n == 1, ours=found[0]["ours"])
-
-    return measure
+    rows = inside_networks.RESULTS.rows()
+    found = [row for row in rows if row["kind"] == "finding" and row["name"] == name]
+    seconds = [row.get("seconds", math.nan) for row in rows if row["kind"] == "network"]
+    effect = over_seeds([row["effect"] for row in found])
+    return Measured(effect, "seeds", sum(seconds) / 60, one_seed=effect.n == 1, ours=found[0]["ours"])
 
 
 FINDINGS = (
@@ -647,7 +613,7 @@ FINDINGS = (
             statement,
             "",
             inside_findings.RULES[name],
-            inside(name),
+            partial(inside, name),
             ("inspect.inside_networks run --cache {results}",),
         )
         for name, (place, statement) in OF_RAGHU.items()
@@ -709,7 +675,7 @@ def repeat(finding: Finding, results: Path) -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("table")
     again = commands.add_parser("repeat")

@@ -11,7 +11,6 @@ Hardware: one dedicated core, one worker. Repeats: 1 a table and budget, the sam
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -20,7 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import ROOT, load
+from benchmarks.markdown import print_head
 from benchmarks.result_table import ResultTable
 
 RESULTS = ResultTable(Path(__file__).with_name("over_time.jsonl"), ("table", "budget", "workers"))
@@ -47,23 +48,8 @@ def measure(name: str, budget: float, workers: int) -> dict[str, Any]:
     shares = np.array([(y == label).mean() for label in model.classes_])
     constant = metric.loss(target, np.repeat(shares[None], len(target), axis=0))
     loss = metric.loss(target, model.predict_proba(X_test))
-    return {
-        "table": name,
-        "budget": budget,
-        "workers": workers,
-        "metric": metric.name,
-        "loss": loss,
-        "constant": constant,
-    }
-
-
-def run(tables: list[str], budgets: list[float], workers: int) -> None:
-    """Measure what has not been measured yet, the small budgets first."""
-    for budget, name in product(sorted(budgets), tables):
-        if RESULTS.find(name, budget, workers) is None:
-            result = measure(name, budget, workers)
-            RESULTS.put(result)
-            print(name, f"{budget:g} s", result["loss"], flush=True)
+    found = {"table": name, "budget": budget, "workers": workers}
+    return {**found, "metric": metric.name, "loss": loss, "constant": constant}
 
 
 def normalised() -> pd.DataFrame:
@@ -76,7 +62,7 @@ def normalised() -> pd.DataFrame:
 
 def table() -> None:
     """Print the mean over the tables."""
-    print("| seconds | mean normalised loss | in % |\n|---|---|---|")
+    print_head("| seconds | mean normalised loss | in % |")
     for budget, mean in normalised().mean().items():
         print(f"| {budget:g} | {mean:.4f} | {100 * mean:.2f} |")
 
@@ -105,8 +91,7 @@ def plot(out: Path) -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table", "plot"])
+    parser = make_parser(__doc__, "run", "table", "plot")
     parser.add_argument("--tables", nargs="+", default=list(TABLES))
     parser.add_argument("--budgets", nargs="+", type=float, default=list(BUDGETS))
     parser.add_argument("--workers", type=int, default=1, help="each needs a core to itself")
@@ -117,7 +102,8 @@ def main(words: Sequence[str] | None = None) -> None:
     elif arguments.command == "plot":
         plot(arguments.out)
     else:
-        run(arguments.tables, arguments.budgets, arguments.workers)
+        runs = product(sorted(arguments.budgets), arguments.tables)  # the small budgets first
+        RESULTS.fill(((name, budget, arguments.workers) for budget, name in runs), measure)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ Memory: the largest resident set of a separate process for each variant (on a GP
 
 from __future__ import annotations
 
-import argparse
 import re
 import subprocess
 import sys
@@ -29,8 +28,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import ROOT
 from benchmarks.fisher.nets import norm_cnn, vit
+from benchmarks.markdown import print_head
 from benchmarks.result_table import ResultTable
 from windvane.curvature import FisherPenalty, FisherTracker
 
@@ -154,7 +155,7 @@ def run(nets: list[str], rounds: int, batch: int) -> None:
 def table() -> None:
     """Print times and memory, as ratios to the plain steps and as they were."""
     rows = {RESULTS.key_of(row): row for row in RESULTS.rows()}
-    print("| network | variant | time / plain (quartiles) | peak memory MiB | rounds |\n|---|---|---|---|---|")
+    print_head("| network | variant | time / plain (quartiles) | peak memory MiB | rounds |")
     for key in [key for device in ("cpu", "cuda") for key in ((device, *one[1:]) for one in plan()) if key in rows]:
         found = rows[key]
         shown = (
@@ -167,8 +168,7 @@ def table() -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table", "one"])
+    parser = make_parser(__doc__, "run", "table", "one")
     parser.add_argument(
         "variant", nargs="*", metavar="NET VARIANT", help="of one, which prints the memory of a variant"
     )

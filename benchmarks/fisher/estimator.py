@@ -10,7 +10,6 @@ Hardware: any; about a minute with one thread. Repeats: so many estimates for ea
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -21,7 +20,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.command_line import make_parser
 from benchmarks.fisher.nets import norm_cnn, vit
+from benchmarks.markdown import print_head
 from benchmarks.result_table import ResultTable
 from windvane.curvature import FisherTracker, exact_fisher_trace
 
@@ -78,8 +79,7 @@ def measure(name: str, n: int, repeats: int) -> list[dict[str, Any]]:
 def table() -> None:
     """Print bias and spread."""
     rows = {RESULTS.key_of(row): row for row in RESULTS.rows()}
-    print("| network | exact Tr(F) | " + " | ".join(f"{d} draw(s): bias, spread" for d in DRAWS) + " |")
-    print("|---" * (2 + len(DRAWS)) + "|")
+    print_head("| network | exact Tr(F) | " + " | ".join(f"{d} draw(s): bias, spread" for d in DRAWS) + " |")
     for name in NETS:
         found = [rows[name, draws] for draws in DRAWS]
         cells = [
@@ -91,8 +91,7 @@ def table() -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
+    parser = make_parser(__doc__, "run", "table")
     arguments = parser.parse_args(words)
     if arguments.command == "run":
         torch.set_num_threads(1)

@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.fisher.runs import METHODS, lower
+from benchmarks.markdown import table_lines
 from windvane.curvature import ExplosionAlarm, FisherRecord
 
 Found = list[dict[str, Any]]
@@ -60,8 +61,7 @@ def laid_out(title: str, found: Found, columns: Sequence[str], rows: Iterable[Se
     length = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
     heading = f"## {title[0].upper()}{title[1:]}"
     said = f"{length} epochs, {n_images:,} images, {n_seeds} seed{'s' if n_seeds > 1 else ''}."
-    lines = [f"| {' | '.join(map(str, cells))} |" for cells in (columns, ["---"] * len(columns), *rows)]
-    return [heading, "", said, "", *lines]
+    return [heading, "", said, "", *table_lines(columns, rows)]
 
 
 def of(found: Found, method: str, rate: float) -> Found:
@@ -128,15 +128,12 @@ def against_best(settings: dict[str, Found]) -> list[str]:
         name: [_mean(mine, key) for key in ("test", "early_trace", "peak_trace")] for name, mine in settings.items()
     }
     test_of_best, *traces_of_best = means.pop("best rate")
-    lines = [
-        "",
-        "| against the best rate | test, points | early Tr(F), times | peak Tr(F), times |",
-        "| --- | --- | --- | --- |",
-    ]
+    rows = []
     for name, (accuracy, *traces) in means.items():
-        ratios = " | ".join(f"{one / other:.2f}" for one, other in zip(traces, traces_of_best, strict=True))
-        lines.append(f"| {name} | {100 * (accuracy - test_of_best):+.2f} | {ratios} |")
-    return lines
+        ratios = [f"{one / other:.2f}" for one, other in zip(traces, traces_of_best, strict=True)]
+        rows.append([name, f"{100 * (accuracy - test_of_best):+.2f}", *ratios])
+    columns = ("against the best rate", "test, points", "early Tr(F), times", "peak Tr(F), times")
+    return ["", *table_lines(columns, rows)]
 
 
 def _mean(found: Found, key: str) -> float:

@@ -19,7 +19,6 @@ time of one thread, 128 images, the programs in turn in one process, medians of 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import json
@@ -41,7 +40,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import ROOT
+from benchmarks.markdown import print_head
 from benchmarks.result_table import ResultTable
 
 CASES = {"resnet18": ("resnet18", "resnet18"), "vit-resnet50": ("vit_tiny_patch16_224", "resnet50")}
@@ -306,27 +307,26 @@ def ratio(rounds: int) -> None:
 
 def table() -> None:
     """Print the results as Markdown."""
-    print("| one thread | processor seconds, quartiles | times pytorch-cka | largest difference |\n|---|---|---|---|")
+    print_head("| one thread | processor seconds, quartiles | times pytorch-cka | largest difference |")
     timed = {row["program"]: row for row in RATIO_RESULTS.rows()}
     for program, one in timed.items():
         times = one["seconds"] / timed["pytorch-cka"]["seconds"]
         error = "" if one.get("error") is None else f"{one['error']:.1e}"
         print(f"| {program} | {one['seconds']} ({one['low']} to {one['high']}) | {times:.2f} | {error} |")
-    print("\n| layers | batch | program | seconds | peak MB |\n|---|---|---|---|---|")
+    print_head("\n| layers | batch | program | seconds | peak MB |")
     for one in GROWTH_RESULTS.rows():
         print(f"| {one['layers']} | {one['batch']} | {one['program']} | {one['seconds']} | {one['peak_mb']} |")
     rows = {RESULTS.key_of(row): row for row in RESULTS.rows()}
     for case in CASES:
         ours = rows[case, "windvane"]
         print(f"\n{case}: {ours['n_layers']} layers, of which {ours['written_over']} are written over in place\n")
-        print("| program | seconds | times windvane | peak MB | largest difference | where written over |")
-        print("|---|---|---|---|---|---|")
+        print_head("| program | seconds | times windvane | peak MB | largest difference | where written over |")
         for program in PROGRAMS:
             one = rows[case, program]
             errors = [f"{one[key]:.1e}" if key in one else "" for key in ("error", "error_where_written_over")]
             ratio = one["seconds"] / ours["seconds"]
             print(f"| {program} | {one['seconds']} | {ratio:.2f} | {one['peak_mb']} | {' | '.join(errors)} |")
-    print("\n| windvane takes so many times as long as | pytorch-cka | torch_cka |\n|---|---|---|")
+    print_head("\n| windvane takes so many times as long as | pytorch-cka | torch_cka |")
     for case in CASES:
         ours, *others = (rows[case, program]["seconds"] for program in ("windvane", "pytorch-cka", "torch_cka"))
         print(f"| {case} | {' | '.join(f'{ours / other:.3f}' for other in others)} |")
@@ -334,7 +334,7 @@ def table() -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run")
     running.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))

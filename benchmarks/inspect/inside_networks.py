@@ -25,7 +25,6 @@ Commands:
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import math
@@ -40,10 +39,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES, ROOT
 from benchmarks.inspect import inside_training as training
 from benchmarks.inspect.inside_findings import PARTS, RULES, Trained
 from benchmarks.inspect.inside_training import SHARES, SIZES, Labelled, Spec
+from benchmarks.markdown import print_head
 from benchmarks.result_table import ResultTable, Row
 from benchmarks.verdicts import over_seeds, verdict
 from windvane.inspect import Examples
@@ -153,7 +154,7 @@ def print_plan(makers: Sequence[Makers]) -> None:
     for kind, make in (("vit", training.make_vit), ("resnet", training.make_resnet)):
         spec = Spec(kind, lambda make=make: make(size), whole, size.batch, TIMED_STEPS)  # type: ignore[misc]
         seconds[kind] = training.seconds_of_a_step(spec)
-    print("| seed | network | steps left | minutes at most |\n|---|---|---|---|")
+    print_head("| seed | network | steps left | minutes at most |")
     total = 0.0
     for one in makers:
         for name in NAMES:
@@ -218,8 +219,7 @@ def table(rows: Sequence[Row], size: str) -> str:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("plan", "train", "run", "table"))
+    parser = make_parser(__doc__, "plan", "train", "run", "table")
     parser.add_argument("names", nargs="*", metavar="NETWORK", help=f"to train: {', '.join(NAMES)}")
     parser.add_argument("--size", choices=tuple(SIZES), default=RECORDED)
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))

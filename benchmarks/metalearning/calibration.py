@@ -12,15 +12,16 @@ Commands:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.command_line import make_main
+from benchmarks.markdown import print_head
 from benchmarks.metalearning.policies import ENTRIES, read_policies
-from benchmarks.result_table import ResultTable, Row, run_or_table
+from benchmarks.result_table import ResultTable, Row
 from windvane.evaluation.decisions.calibration import fit_temperature
 from windvane.metalearning.replay import RunPlan, TableReplay, blend_run, losses_of, with_metric
 from windvane.metalearning.replay_search import replay_search
@@ -71,7 +72,7 @@ def table() -> None:
     """Print the changes with their spread."""
     heads = ["policy", "ensemble selected for", "tables", "change of the log loss, %", "median", "standard deviation"]
     heads += ["best, worst", "lower", "temperature, from to"]
-    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    print_head(f"| {' | '.join(heads)} |")
     for policy, selected in plan():
         row = RESULTS.find(policy, selected) or {}
         before, after = np.array(row["before"]), np.array(row["after"])
@@ -85,9 +86,7 @@ def table() -> None:
         print(f"{int((change < 0).sum())} | {temperatures.min():.2f} to {temperatures.max():.2f} |")
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    run_or_table(__doc__, run, table, words)
+main = make_main(__doc__, {"run": run, "table": table})
 
 
 if __name__ == "__main__":

@@ -18,8 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.command_line import make_main
+from benchmarks.markdown import print_head
 from benchmarks.metalearning.portfolio import MATRIX, is_large
-from benchmarks.result_table import ResultTable, Row, run_or_table
+from benchmarks.result_table import ResultTable, Row
 from windvane.metalearning.build_portfolio import BuildPlan, make_scores
 from windvane.metalearning.learn import N_PARTS, complete_tables, evaluated, full_order
 from windvane.metalearning.replay import TableReplay, read_matrix, with_metric
@@ -77,8 +79,7 @@ def table() -> None:
         n = len(found[kind, metrics[0], metrics[0]])
         print(f"{kind}: {n} tables; score in %, lower is better\n")
         heads = [f"order built for {metric}" for metric in metrics]
-        print(f"| {kind}, scored by | {' | '.join(heads)} | own order less that for {metrics[0]} |")
-        print("|---" * (2 + len(metrics)) + "|")
+        print_head(f"| {kind}, scored by | {' | '.join(heads)} | own order less that for {metrics[0]} |")
         for scored in metrics:
             means = [f"{np.mean(list(found[kind, scored, built].values())):.2f}" for built in metrics]
             own, default = found[kind, scored, scored], found[kind, scored, metrics[0]]
@@ -88,9 +89,7 @@ def table() -> None:
         print()
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    run_or_table(__doc__, run, table, words)
+main = make_main(__doc__, {"run": run, "table": table})
 
 
 if __name__ == "__main__":

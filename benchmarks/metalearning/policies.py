@@ -18,7 +18,6 @@ Commands:
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -30,6 +29,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeRegressor
 
+from benchmarks.command_line import make_parser
+from benchmarks.markdown import print_head
 from benchmarks.metalearning.portfolio import CELLS, STRONGEST, cells_of
 from benchmarks.result_table import ResultTable, Row
 from windvane.data.task import Task
@@ -256,8 +257,7 @@ def names_in(rows: Sequence[Row]) -> list[str]:
 
 def print_block(head: str, scores: Mapping[str, Scores], names: Sequence[str], reference: str) -> None:
     """Print a table of scores of shape (budgets, tables)."""
-    print(f"| {head} | {' | '.join(f'{b} s' for b in BUDGETS)} | all budgets less {reference} |")
-    print("|---" * (2 + len(BUDGETS)) + "|")
+    print_head(f"| {head} | {' | '.join(f'{b} s' for b in BUDGETS)} | all budgets less {reference} |")
     for name in names:
         less = (scores[name] - scores[reference]).mean(axis=0)  # of each table
         error = less.std(ddof=1) / len(less) ** 0.5 if len(less) > 1 else np.nan
@@ -268,8 +268,7 @@ def print_block(head: str, scores: Mapping[str, Scores], names: Sequence[str], r
 
 def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["pack", "run", "table"])
+    parser = make_parser(__doc__, "pack", "run", "table")
     {"pack": pack, "run": run, "table": table}[parser.parse_args(words).command]()
 
 

@@ -14,7 +14,6 @@ Commands:
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import TABLES
 from benchmarks.result_table import ResultTable, Row
 from windvane.data.task import Task
@@ -215,8 +215,7 @@ def table() -> str:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
+    parser = make_parser(__doc__, "run", "table")
     parser.add_argument("--metrics", nargs="+", default=list(METRICS), choices=METRICS)
     parser.add_argument("--trees", type=int, default=N_TREES)
     arguments = parser.parse_args(words)

@@ -10,7 +10,6 @@ Commands:
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.command_line import make_parser
 from benchmarks.peers.compare import METRICS, environment_python, load_split
 from benchmarks.result_table import ResultTable
 
@@ -172,8 +172,7 @@ def describe(table: str, budget: int) -> str:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Parse and go."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
+    parser = make_parser(__doc__, "run", "table")
     parser.add_argument("tables", nargs="*")
     parser.add_argument("--budget", type=int, default=BUDGET)
     arguments = parser.parse_args(words)

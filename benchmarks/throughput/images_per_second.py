@@ -35,7 +35,9 @@ from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES
+from benchmarks.markdown import print_head
 from benchmarks.result_table import ResultTable
 from benchmarks.vision.timm_training import Pictures
 from windvane.data.images import ImageDataset, read_images
@@ -152,8 +154,7 @@ def compare(systems: dict[str, Make], seconds: float) -> dict[str, list[float]]:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
+    parser = make_parser(__doc__, "run", "table")
     parser.add_argument("--images", default=SET)
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--batch", type=int, default=128)
@@ -208,7 +209,7 @@ def table() -> None:
     """Print medians and extremes over the rounds."""
     for (model, size, batch, threads), part in RESULTS.frame().groupby(["model", "size", "batch", "threads"]):
         print(f"{model}, {size} pixels, batches of {batch}, {threads} threads\n")
-        print("| what | system | images/s | lowest | highest |\n|---|---|---|---|---|")
+        print_head("| what | system | images/s | lowest | highest |")
         for row in part.to_dict("records"):
             speeds = pd.Series(row["images_per_second"])
             ends = f"{speeds.min():,.0f} | {speeds.max():,.0f}"

@@ -14,15 +14,17 @@ evaluate.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES
+from benchmarks.markdown import print_head
 from benchmarks.result_table import ResultTable
+from benchmarks.vision.image_sets import GROUPS, accuracy_of
 from windvane import vision
 from windvane.data.images import ImageSplits, read_images
 
@@ -33,10 +35,6 @@ WEIGHTS, NETWORK = "efficientnet_lite0", "tf_efficientnet_lite0"
 SCRATCH_SIZE = 128  # pixels a side: several epochs in five minutes
 SETTINGS = {"weights": WEIGHTS, "scratch_size": SCRATCH_SIZE}
 RESULTS = ResultTable(Path(__file__).with_name("transfer_or_scratch.jsonl"), ("set", "way", "budget", "seed"), SETTINGS)
-GROUPS = {
-    "traffic_signs": lambda name: name.rsplit("_", 1)[0],  # frames of a track
-    "magnetic_tiles": lambda name: name.partition("_num_")[2],  # a tile at several exposures
-}
 MIRRORED = ("flowers", "trash", "clothing", "magnetic_tiles", "brain_mri")
 
 
@@ -85,25 +83,17 @@ def train(name: str, way: str, seconds: float, seed: int) -> tuple[vision.Traine
     return trained.model, {**facts, **more}
 
 
-def run(sets: list[str], ways: list[str], seconds: float, seeds: list[int]) -> None:
-    """Train what has no result yet."""
-    for name, seed, way in product(sets, seeds, ways):
-        if RESULTS.find(name, way, seconds, seed) is not None:
-            continue
-        model, facts = train(name, way, seconds, seed)
-        test = read(name).test
-        assert test is not None
-        right = vision.predict_proba(model, test).argmax(axis=1) == test.labels
-        record = {"set": name, "way": way, "budget": seconds, "seed": seed, "test": float(right.mean()), **facts}
-        RESULTS.put(record)
-        print(name, way, record, flush=True)
+def measure(name: str, way: str, seconds: float, seed: int) -> dict[str, Any]:
+    """Train in one way, and evaluate on the test images."""
+    model, facts = train(name, way, seconds, seed)
+    score = accuracy_of(model, read(name).test)
+    return {"set": name, "way": way, "budget": seconds, "seed": seed, "test": score, **facts}
 
 
 def table() -> None:
     """Print a row a set and way."""
     rows = RESULTS.frame()
-    print("| set | budget, s | way | seeds | pixels | epochs | seconds | validation | test |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print_head("| set | budget, s | way | seeds | pixels | epochs | seconds | validation | test |")
     for (name, budget, way), part in rows.groupby(["set", "budget", "way"]):
         mean = part[["seconds", "valid", "test"]].mean()
         size = "224" if way == "probe" else f"{part['size'].mean():.0f}"
@@ -114,14 +104,17 @@ def table() -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
+    parser = make_parser(__doc__, "run", "table")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(DONE_SETS))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(DONE_WAYS))
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     given = parser.parse_args(words)
-    table() if given.command == "table" else run(given.sets, given.ways, given.seconds, given.seeds)
+    if given.command == "table":
+        table()
+    else:
+        runs = product(given.sets, given.seeds, given.ways)
+        RESULTS.fill(((name, way, given.seconds, seed) for name, seed, way in runs), measure)
 
 
 if __name__ == "__main__":
