@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from windvane.errors import InputError
-from windvane.inspect.result import Floats
+from windvane.inspect.result import Axes, Figure, Floats
 from windvane.pages.svg_charts import OKABE_ITO
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 BLUE, VERMILION, GREEN = OKABE_ITO[:3]
 GREY = "#666666"

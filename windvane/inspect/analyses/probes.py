@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,13 +22,9 @@ from windvane.inspect.analyses.ridge import ALPHAS, ridge_path
 from windvane.inspect.batches import Batch, image_batches, image_size, image_tensor
 from windvane.inspect.layer_selection import TRACED_IMAGES, spatial_layers
 from windvane.inspect.plots import BLUE, GREEN, GREY, LINE_COLORS, VERMILION, figure_and_axes, label_blocks
-from windvane.inspect.result import Floats
+from windvane.inspect.result import Axes, Figure, Floats
 from windvane.inspect.tokens import Pooling, as_tokens, has_class_token, pool_tokens, prefix_counts
 from windvane.torch_utils import unwrap_model
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Classifier = Literal["ridge", "logistic"]
 MAX_ITERATIONS = 1000  # of logistic regression

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -22,13 +22,9 @@ from windvane.errors import InputError, unknown_name_error
 from windvane.inspect.batches import Size, image_batches, image_size
 from windvane.inspect.hooks import observe, tensors_in
 from windvane.inspect.plots import BLUE, GREY, VERMILION, figure_and_axes, label_blocks
-from windvane.inspect.result import Floats
+from windvane.inspect.result import Axes, Figure, Floats
 from windvane.inspect.tokens import has_class_token, prefix_counts, token_grid
 from windvane.torch_utils import unwrap_model
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Kind = Literal["attention", "mixing", "mlp", "convolution"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,8 @@ from torch import Tensor, nn
 
 from windvane.errors import InputError, unknown_name_error
 from windvane.inspect.plots import heat_map
+from windvane.inspect.result import Axes, Figure
 from windvane.inspect.similarity.comparison import Comparison
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Removed = Literal["attention", "mlp"]
 Branch = Callable[..., Tensor]

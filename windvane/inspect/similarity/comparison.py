@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from windvane.inspect.plots import heat_map
-from windvane.inspect.result import Floats, long_frame
+from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator, SimilarityMatrix
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
