@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from windvane.data.files import READABLE, read_frame
 from windvane.data.images.listing import ImageListing, list_files, list_folder, normalize_split_name
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, check_choice
 from windvane.runtime.images import Item, Pixels, eight_bit_factor, to_rgb
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
@@ -125,8 +125,7 @@ def _content(value: Any) -> Any:
 
 def _image_column(frame: pd.DataFrame, name: str | None) -> str:
     if name is not None:
-        if name not in frame.columns:
-            raise unknown_name_error("columns.image", name, frame.columns)
+        check_choice("columns.image", name, frame.columns)
         return name
     usual = [column for column in frame.columns if column.lower() in IMAGE_COLUMNS]
     for column in [*usual, *(column for column in frame.columns if column not in usual)]:
@@ -148,8 +147,7 @@ def _is_image(value: Any) -> bool:
 def _column(frame: pd.DataFrame, what: str, name: str | None, usual: Sequence[str], other: str) -> str | None:
     """Return the column of the given name, or of a usual one."""
     if name is not None:
-        if name not in frame.columns:
-            raise unknown_name_error(f"columns.{what}", name, frame.columns)
+        check_choice(f"columns.{what}", name, frame.columns)
         return name
     by_name = {column.lower(): str(column) for column in frame.columns if column != other}
     return next((by_name[one] for one in usual if one in by_name), None)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, check_choice, unknown_name_error
 from windvane.inspect.activations import collect_activations
 from windvane.inspect.analyses.ridge import ALPHAS, ridge_path
 from windvane.inspect.batches import Batch, image_batches, image_size, image_tensor
@@ -71,8 +71,7 @@ class ProbeSettings:
     n_prefix: int | None = None  # tokens without a position; None asks the network or the size of the images
 
     def __post_init__(self) -> None:
-        if self.classifier not in {"ridge", "logistic"}:
-            raise unknown_name_error("classifier", self.classifier, ("ridge", "logistic"))
+        check_choice("classifier", self.classifier, ("ridge", "logistic"))
         if any(shot is not None and shot < 1 for shot in self.shots) or not self.shots:
             raise InputError(f"shots={self.shots!r} must be numbers of examples per class from 1, or None for all.")
         if self.n_seeds < 1:

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, check_choice
 from windvane.inspect.batches import Size, image_batches, image_size
 from windvane.inspect.hooks import observe, tensors_in
 from windvane.inspect.plots import BLUE, GREY, VERMILION, figure_and_axes, label_blocks
@@ -116,8 +116,7 @@ class SkipRatios:
         matplotlib.figure.Figure
             The figure of the axes.
         """
-        if measure not in {"ratio", "cosine"}:
-            raise unknown_name_error("measure", measure, ("ratio", "cosine"))
+        check_choice("measure", measure, ("ratio", "cosine"))
         figure, ax = figure_and_axes(ax)
         frame = self.to_frame()
         for tokens, color in (("spatial", BLUE), (self.prefix, VERMILION)):

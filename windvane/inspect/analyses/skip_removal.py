@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, check_choice, unknown_name_error
 from windvane.inspect.plots import heat_map
 from windvane.inspect.result import Axes, Figure
 from windvane.inspect.similarity.comparison import Comparison
@@ -128,8 +128,7 @@ def without_skip(model: nn.Module, block: str, removed: Sequence[Removed] | None
             f"model: {type(model).__name__} has no block whose skips can be removed. Allowed: vision transformers of "
             "timm, torchvision and transformers, ResNets of timm and torchvision."
         )
-    if block not in blocks:
-        raise unknown_name_error("block", block, list(blocks))
+    check_choice("block", block, blocks)
     changed = copy.deepcopy(model)
     found: Any = changed.get_submodule(block)
     if blocks[block] in RESIDUAL_BLOCKS:
@@ -139,8 +138,7 @@ def without_skip(model: nn.Module, block: str, removed: Sequence[Removed] | None
         found.removed = ("convolution",)
         return changed
     for sublayer in removed or ():
-        if sublayer not in {"attention", "mlp"}:
-            raise unknown_name_error("removed", sublayer, ("attention", "mlp"))
+        check_choice("removed", sublayer, ("attention", "mlp"))
     changed.set_submodule(block, BlockWithoutSkip(found, ("attention", "mlp") if removed is None else removed))
     return changed
 
