@@ -65,14 +65,12 @@ class FisherMonitor:
             self._penalty(forward)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of tracker and penalty, for `load_state_dict`."""
         return {
             "tracker": None if self._tracker is None else self._tracker.state_dict(),
             "penalty": None if self._penalty is None else self._penalty.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
         if self._tracker is not None:
             self._tracker.load_state_dict(state["tracker"])
         if self._penalty is not None:

@@ -137,16 +137,10 @@ class Schedule:
         self._last_measured = (self._clock(), self.step)
 
     def state_dict(self) -> dict[str, float]:
-        """Return the state, for `load_state_dict`."""
-        return {
-            "step": self.step,
-            "progress": self.progress,
-            "last_evaluated": self.last_evaluated,
-            "elapsed": self.elapsed,
-        }
+        marks = {"step": self.step, "progress": self.progress, "last_evaluated": self.last_evaluated}
+        return {**marks, "elapsed": self.elapsed}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Continue from a state."""
         self.step, self.progress = int(state["step"]), state["progress"]
         self.last_evaluated = state["last_evaluated"]
         self._started -= state["elapsed"]
