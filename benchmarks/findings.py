@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -31,6 +31,7 @@ from benchmarks.engine import ablation
 from benchmarks.fisher import replication
 from benchmarks.fisher.runs import lower
 from benchmarks.inspect import inside_findings, inside_networks
+from benchmarks.markdown import line_below
 from benchmarks.metalearning import selector
 from benchmarks.result_table import FOLDER, Row
 from benchmarks.verdicts import TIMES, Effect, Rule, Verdict, from_error, over_seeds, over_tables, verdict
@@ -60,13 +61,13 @@ class Finding:
     """A finding of a paper; `measure` is None where it was not measured."""
 
     name: str
-    paper: str
     place: str  # section, table or figure
     statement: str
     ours: str = ""  # what is compared here
     rule: Rule | None = None
     measure: Callable[[], Measured] | None = None
     commands: tuple[str, ...] = ()  # that measure it, without `python -m benchmarks.`
+    paper: str = ""  # a key of `PAPERS`
 
 
 LOSS = Rule(TIMES, math.log(1.02))  # of a ratio of losses
@@ -102,7 +103,6 @@ ABLATION = ("engine.ablation run",)
 OF_ASKL2 = (
     Finding(
         "partial_results",
-        "askl2",
         "table 10",
         "Keeping the intermediate results of runs that are cut off lowers the loss (18.10 to 5.29 at 10 minutes)",
         "a search without checkpoints of killed trials, 60 s",
@@ -110,15 +110,9 @@ OF_ASKL2 = (
         partial(ablated, "no partial results"),
         ABLATION,
     ),
-    Finding(
-        "restricted_space",
-        "askl2",
-        "table 10",
-        "A space of iterative models alone raises the loss (16.21 to 18.10)",
-    ),
+    Finding("restricted_space", "table 10", "A space of iterative models alone raises the loss (16.21 to 18.10)"),
     Finding(
         "portfolio",
-        "askl2",
         "tables 2 and 10",
         "A portfolio lowers the loss (5.29 to 3.70)",
         "a search without it, 60 s",
@@ -126,10 +120,9 @@ OF_ASKL2 = (
         partial(ablated, "no portfolio"),
         ABLATION,
     ),
-    Finding("nearest_datasets", "askl2", "table 2", "A portfolio is better than the best of the nearest data sets"),
+    Finding("nearest_datasets", "table 2", "A portfolio is better than the best of the nearest data sets"),
     Finding(
         "ensemble",
-        "askl2",
         "table 12",
         "An ensemble after the search lowers the loss (5.01 to 3.58)",
         "the best single model of the search, 60 s",
@@ -139,7 +132,6 @@ OF_ASKL2 = (
     ),
     Finding(
         "holdout",
-        "askl2",
         "table 2",
         "In 10 minutes a hold-out is better than cross-validation (3.70, and 7.93 with 5 folds)",
         "5 folds against a hold-out, 60 s",
@@ -149,7 +141,6 @@ OF_ASKL2 = (
     ),
     Finding(
         "many_folds",
-        "askl2",
         "table 2",
         "Ten folds are worse than three (12.42 and 6.90)",
         "10 against 3 folds, 60 s",
@@ -159,7 +150,6 @@ OF_ASKL2 = (
     ),
     Finding(
         "halving",
-        "askl2",
         "figure 3",
         "Successive halving is better than full budgets (6.55 to 6.38 with a hold-out, without ensembles)",
         "mean over four ways to validate, 60 s",
@@ -169,7 +159,6 @@ OF_ASKL2 = (
     ),
     Finding(
         "selector",
-        "askl2",
         "table 8",
         "A learned choice of the policy is not better than one fixed policy (3.58 and 3.69)",
         "the selector against the best fixed policy, on the published losses",
@@ -181,7 +170,6 @@ OF_ASKL2 = (
     ),
     Finding(
         "selector_random",
-        "askl2",
         "tables 6 and 7",
         "A learned choice is better than a random one",
         "the selector against the mean of all policies, on the published losses",
@@ -189,8 +177,8 @@ OF_ASKL2 = (
         partial(selected, selector.SELECTED, "random"),
         ("metalearning.selector run",),
     ),
-    Finding("sixfold", "askl2", "table 3", "10 minutes are better than 60 of Auto-sklearn 1.0 (3.58 and 7.17)"),
-    Finding("amlb", "askl2", "table 9", "First in mean rank among six systems on 39 data sets"),
+    Finding("sixfold", "table 3", "10 minutes are better than 60 of Auto-sklearn 1.0 (3.58 and 7.17)"),
+    Finding("amlb", "table 9", "First in mean rank among six systems on 39 data sets"),
 )
 
 
@@ -261,7 +249,6 @@ REGRET = ("vision.checkpoint_regret pretrain", "vision.checkpoint_regret adapt")
 OF_AUGREG = (
     Finding(
         "ten_times_data",
-        "augreg",
         "section 4.1",
         "Augmentation and regularization are worth about ten times the images",
         "`light2` on 5,000 images against `none` on 10,000, 30 epochs",
@@ -272,7 +259,6 @@ OF_AUGREG = (
     *(
         Finding(
             f"transfer_{name}",
-            "augreg",
             "section 4.2, figure 2",
             "Fine-tuning is better than training from scratch on small data sets",
             f"{name}, five minutes on two cores each",
@@ -282,11 +268,10 @@ OF_AUGREG = (
         )
         for name in transfer_or_scratch.DONE_SETS
     ),
-    Finding("transfer_augmentation", "augreg", "section 4.2", "Augmentation does not help while fine-tuning"),
-    Finding("generic", "augreg", "section 4.3, table 5", "More upstream data make a checkpoint more generic (VTAB)"),
+    Finding("transfer_augmentation", "section 4.2", "Augmentation does not help while fine-tuning"),
+    Finding("generic", "section 4.3, table 5", "More upstream data make a checkpoint more generic (VTAB)"),
     Finding(
         "long_schedule",
-        "augreg",
         "section 4.4, figure 4",
         "On few images and a long schedule light augmentation helps (`none` to `light1` +1 to +7)",
         "`light1` against `none`, 5,000 images, 300 epochs",
@@ -296,7 +281,6 @@ OF_AUGREG = (
     ),
     Finding(
         "short_schedule",
-        "augreg",
         "section 4.4, figure 4",
         "On a short schedule augmentation hurts small networks (-1 to -4 at 30 epochs of ImageNet-21k)",
         "`none` against `light2`, 5,000 images, 30 epochs",
@@ -306,7 +290,6 @@ OF_AUGREG = (
     ),
     Finding(
         "regularization",
-        "augreg",
         "section 4.4, figure 4",
         "Dropout and stochastic depth hurt small networks (-2 to -4)",
         "without against with 0.1, mean over seven levels, 30 epochs",
@@ -316,7 +299,6 @@ OF_AUGREG = (
     ),
     Finding(
         "upstream_choice",
-        "augreg",
         "section 4.5, figure 5",
         "The checkpoint with the best upstream score is as good as the best after adapting all (36 of 45 within 0.7)",
         "what the upstream choice loses, two networks, three sets, four checkpoints each",
@@ -324,10 +306,9 @@ OF_AUGREG = (
         regret,
         REGRET,
     ),
-    Finding("patch_size", "augreg", "section 4.6, table 3", "Larger patches before narrower networks, at equal speed"),
+    Finding("patch_size", "section 4.6, table 3", "Larger patches before narrower networks, at equal speed"),
     Finding(
         "hybrid",
-        "augreg",
         "section 4.6, table 3",
         "A convolutional stem is better than plain patches (R26+S/32 and S/16 at half its speed: 81.55 and 80.70)",
         "a convolutional tokenizer against patches of 8, as many steps; it takes longer",
@@ -401,7 +382,6 @@ FROM_1, FROM_16 = (partial(trained, "when", "FP", 1, first=epoch, last=None) for
 OF_FISHER = (
     Finding(
         "early_trace",
-        "fisher",
         "section 3",
         "A lower learning rate has a higher Fisher trace early in training",
         "a tenth of the best learning rate against the best, 160 epochs",
@@ -411,7 +391,6 @@ OF_FISHER = (
     ),
     Finding(
         "batch_size",
-        "fisher",
         "section 3",
         "Larger batches have a higher Fisher trace early in training",
         "the peak with batches of 512 against 32, at four learning rates",
@@ -421,7 +400,6 @@ OF_FISHER = (
     ),
     Finding(
         "trace_and_accuracy",
-        "fisher",
         "section 3",
         "The lower the early trace, the higher the test accuracy",
         "rank correlation over five settings, sign reversed",
@@ -431,7 +409,6 @@ OF_FISHER = (
     ),
     Finding(
         "flat_minima",
-        "fisher",
         "section 5, figure 6",
         "A low early trace ends in flatter minima (lower Tr(H))",
         "rank correlation of the early trace with Tr(H) at the end, five settings",
@@ -441,7 +418,6 @@ OF_FISHER = (
     ),
     Finding(
         "low_rate",
-        "fisher",
         "table 1",
         "A tenth of the best learning rate ends less accurate (76.94 and 71.32)",
         "the same, 160 epochs",
@@ -451,7 +427,6 @@ OF_FISHER = (
     ),
     Finding(
         "penalty",
-        "fisher",
         "table 1",
         "The Fisher Penalty gains at the low learning rate (71.32 to 79.66)",
         "the same, a tenth of the best, 160 epochs",
@@ -461,7 +436,6 @@ OF_FISHER = (
     ),
     Finding(
         "penalty_short",
-        "fisher",
         "table 1",
         "The Fisher Penalty gains at a low learning rate",
         "a third of the best learning rate, 40 epochs",
@@ -471,7 +445,6 @@ OF_FISHER = (
     ),
     Finding(
         "penalty_and_best",
-        "fisher",
         "table 1",
         "With the penalty the low learning rate is better than the best one without (79.66 and 76.94)",
         "the same, a tenth of the best, 160 epochs",
@@ -481,7 +454,6 @@ OF_FISHER = (
     ),
     Finding(
         "uniform_labels",
-        "fisher",
         "table 1",
         "The penalty with uniform labels is as good (79.76 and 79.66)",
         "GP_r against FP, a third of the best learning rate, 40 epochs",
@@ -491,7 +463,6 @@ OF_FISHER = (
     ),
     Finding(
         "true_labels",
-        "fisher",
         "table 1",
         "The penalty with the true labels gains less (75.73 and 79.66)",
         "FP against GP, a third of the best learning rate, 40 epochs",
@@ -499,13 +470,10 @@ OF_FISHER = (
         partial(compared, FP, GP),
         run_fisher("row"),
     ),
-    Finding("input_gradient", "fisher", "table 1", "A penalty on the gradient by the input gains less (75.68)"),
-    Finding(
-        "recipe", "fisher", "table 2", "The penalty gains at the best learning rate with augmentation (87.16 to 87.52)"
-    ),
+    Finding("input_gradient", "table 1", "A penalty on the gradient by the input gains less (75.68)"),
+    Finding("recipe", "table 2", "The penalty gains at the best learning rate with augmentation (87.16 to 87.52)"),
     Finding(
         "noise",
-        "fisher",
         "table 3",
         "With 25 % wrong labels the penalty gains (41.74 to 60.18 with VGG-11)",
         "at the best validation epoch, a third of the best learning rate",
@@ -515,7 +483,6 @@ OF_FISHER = (
     ),
     Finding(
         "noise_mixup",
-        "fisher",
         "table 3",
         "On wrong labels, without batch norm, the penalty is better than Mixup (60.18 and 52.31)",
         "the same runs",
@@ -525,7 +492,6 @@ OF_FISHER = (
     ),
     Finding(
         "memorization",
-        "fisher",
         "tables 8 and 9",
         "With the penalty wrong labels are hardly memorized (4 % of them; 74 to 99 % without)",
         "fit of the wrong labels without against with it",
@@ -535,7 +501,6 @@ OF_FISHER = (
     ),
     Finding(
         "peak",
-        "fisher",
         "table 4",
         "The penalty lowers the peak of the trace (52.05 to 19.63)",
         "without against with it, a third of the best learning rate",
@@ -545,7 +510,6 @@ OF_FISHER = (
     ),
     Finding(
         "onset",
-        "fisher",
         "figure 3",
         "The later the penalty begins, the less it gains",
         "from epoch 1 against from epoch 16 of 40",
@@ -553,25 +517,17 @@ OF_FISHER = (
         partial(compared, FROM_1, FROM_16),
         run_fisher("row", "when"),
     ),
+    Finding("every_tenth_step", "ablation of f", "A penalty computed at every tenth step is as good as at every step"),
     Finding(
-        "every_tenth_step",
-        "fisher",
-        "ablation of f",
-        "A penalty computed at every tenth step is as good as at every step",
+        "large_batch", "large batches", "The penalty regains what batches of ten times the size lose (73.7 to 78.7)"
     ),
-    Finding(
-        "large_batch",
-        "fisher",
-        "large batches",
-        "The penalty regains what batches of ten times the size lose (73.7 to 78.7)",
-    ),
-    Finding("trace_and_hessian", "fisher", "supplement F", "Tr(F) and Tr(H) agree along the training"),
+    Finding("trace_and_hessian", "supplement F", "Tr(F) and Tr(H) agree along the training"),
 )
 
 
 # --- Do Vision Transformers See Like Convolutional Neural Networks?
 
-OF_RAGHU = {  # name of the analysis: place, statement
+ANALYSES = {  # name: place, statement
     "ends": ("figure 1", "Lower and higher layers of a ViT are more alike than those of a ResNet"),
     "lower_half": ("figure 2", "The lower half of a ResNet is like the lowest quarter of a ViT"),
     "highest_third": ("figure 2", "The highest third of a ViT is unlike every layer of a ResNet"),
@@ -603,12 +559,10 @@ def inside(name: str) -> Measured:
     return Measured(effect, "seeds", sum(seconds) / 60, one_seed=effect.n == 1, ours=found[0]["ours"])
 
 
-FINDINGS = (
-    *(*OF_ASKL2, *OF_AUGREG, *OF_FISHER),
+OF_RAGHU = (
     *(
         Finding(
             name,
-            "raghu",
             place,
             statement,
             "",
@@ -616,10 +570,15 @@ FINDINGS = (
             partial(inside, name),
             ("inspect.inside_networks run --cache {results}",),
         )
-        for name, (place, statement) in OF_RAGHU.items()
+        for name, (place, statement) in ANALYSES.items()
     ),
-    Finding("jft_probes", "raghu", "linear probes", "Middle layers of large ViTs need JFT-300M for good linear probes"),
-    Finding("mixer", "raghu", "appendix", "MLP-Mixer is nearer to a ViT than to a ResNet"),
+    Finding("jft_probes", "linear probes", "Middle layers of large ViTs need JFT-300M for good linear probes"),
+    Finding("mixer", "appendix", "MLP-Mixer is nearer to a ViT than to a ResNet"),
+)
+FINDINGS = tuple(
+    replace(one, paper=paper)
+    for paper, found in zip(PAPERS, (OF_ASKL2, OF_AUGREG, OF_FISHER, OF_RAGHU), strict=True)
+    for one in found
 )
 
 
@@ -644,17 +603,8 @@ def table() -> str:
         rows = [row_of(one) for one in FINDINGS if one.paper == paper]
         words: tuple[Verdict, ...] = get_args(Verdict)
         said = ", ".join(f"{word} {sum(word in row.split(' | ')[2] for row in rows)}" for word in words)
-        heads = (
-            "finding",
-            "place",
-            "verdict",
-            "effect (95 % interval); what is compared",
-            "n",
-            "core-minutes",
-            "again",
-        )
-        lines = [f"## {title}", "", f"Verdicts: {said}.", "", f"| {' | '.join(heads)} |"]
-        parts.append("\n".join([*lines, "|---" * len(heads) + "|", *rows]))
+        head = "| finding | place | verdict | effect (95 % interval); what is compared | n | core-minutes | again |"
+        parts.append("\n".join([f"## {title}", "", f"Verdicts: {said}.", "", head, line_below(head), *rows]))
     return "\n\n".join(parts)
 
 
@@ -674,7 +624,6 @@ def repeat(finding: Finding, results: Path) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = make_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("table")

@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 
 
-def print_head(line: str) -> None:
-    """Print the names of the columns, as in ``| table | loss |``, and the line below."""
-    print(line, "|---" * (line.count("|") - 1) + "|", sep="\n")
+def line_below(head: str) -> str:
+    """Return the line below the names of the columns, as in ``| table | loss |``."""
+    return "|---" * (head.count("|") - 1) + "|"
+
+
+def print_head(head: str) -> None:
+    """Print the names of the columns and the line below."""
+    print(head, line_below(head), sep="\n")
 
 
 def table_lines(header: Iterable[object], rows: Iterable[Iterable[object]]) -> list[str]:

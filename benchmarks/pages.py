@@ -207,7 +207,6 @@ def fill(text: str) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = make_parser(__doc__, "check", "fill")
     given = parser.parse_args(words)
     problems = [] if given.command == "fill" else list(other_plans())

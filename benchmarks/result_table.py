@@ -118,6 +118,11 @@ class ResultTable:
             os.close(folder)
 
 
+def results_of(script: str, key: tuple[str, ...], settings: Mapping[str, Any] | None = None) -> ResultTable:
+    """Return the table of the results of a script, which lies beside it under its name."""
+    return ResultTable(Path(script).with_suffix(".jsonl"), key, settings or {})
+
+
 @lru_cache(maxsize=32)
 def _read(path: Path, mtime: int, inode: int) -> tuple[Row, ...]:
     """Read the rows of a file in one state: a table is replaced by a new file, never changed in place."""

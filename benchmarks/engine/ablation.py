@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import product
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -24,10 +23,10 @@ import numpy as np
 from benchmarks.command_line import make_parser
 from benchmarks.data import load
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 
 JOBS = 1
-RESULTS = ResultTable(Path(__file__).with_name("ablation.jsonl"), ("table", "variant", "budget"), {"jobs": JOBS})
+RESULTS = results_of(__file__, ("table", "variant", "budget"), {"jobs": JOBS})
 BUDGET = 60.0
 TABLES = (
     *("attrition", "car_evaluation", "credit_data", "electricity"),
@@ -45,7 +44,6 @@ REMOVED = ("racing",)  # from the search, after these results
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return list(product(TABLES, (*VARIANTS, *REMOVED), (BUDGET,)))
 
 
@@ -103,7 +101,6 @@ def table(budget: float) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = make_parser(__doc__, "run", "table")
     parser.add_argument("--tables", nargs="+", default=list(TABLES))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -85,15 +86,6 @@ class BadFamily:
         return BadModel(self.behaviour, self.good_steps, context)
 
 
-def _sleep() -> None:
-    time.sleep(10_000)
-
-
-def _hang() -> None:
-    # PyDLL keeps the interpreter's lock: no thread of Python runs in this process any more.
-    ctypes.PyDLL(None).sleep(10_000)
-
-
 def _eat() -> None:
     held = []
     while True:
@@ -101,23 +93,16 @@ def _eat() -> None:
         time.sleep(0.002)
 
 
-def _segfault() -> None:
-    ctypes.string_at(0)
-
-
-def _exit() -> None:
-    os._exit(3)
-
-
 def _raise() -> None:
     raise ValueError("this family always fails")
 
 
-_MISBEHAVIOURS = {
-    "sleep": _sleep,
-    "hang": _hang,
+_MISBEHAVIOURS: dict[str, Callable[[], object]] = {
+    "sleep": lambda: time.sleep(10_000),
+    # PyDLL keeps the interpreter's lock: no thread of Python runs in this process any more.
+    "hang": lambda: ctypes.PyDLL(None).sleep(10_000),
     "eat": _eat,
-    "segfault": _segfault,
-    "exit": _exit,
+    "segfault": lambda: ctypes.string_at(0),
+    "exit": lambda: os._exit(3),
     "raise": _raise,
 }

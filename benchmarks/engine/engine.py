@@ -15,7 +15,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,10 +22,10 @@ import pandas as pd
 from benchmarks.command_line import make_parser
 from benchmarks.data import CLASSIFICATION, load
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 
 JOBS = 2
-RESULTS = ResultTable(Path(__file__).with_name("engine.jsonl"), ("table", "budget", "bad"), {"jobs": JOBS})
+RESULTS = results_of(__file__, ("table", "budget", "bad"), {"jobs": JOBS})
 BADS = ("eat", "segfault", "sleep")
 BAD_MINUTES = ("credit_data", "eucalyptus", "pendigits")  # tables that run for 60 s beside them
 
@@ -101,7 +100,6 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = make_parser(__doc__, "run", "table")
     parser.add_argument("--tables", nargs="+", default=list(CLASSIFICATION))
     parser.add_argument("--budgets", nargs="+", type=float, default=[10.0, 60.0])

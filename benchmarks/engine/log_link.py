@@ -12,7 +12,6 @@ Commands:
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from sklearn.model_selection import train_test_split
 from benchmarks.command_line import make_main
 from benchmarks.data import check_not_reserved, read_table
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 from windvane.data.column_types import infer_schema
 from windvane.data.task import Task
 from windvane.models.base import DataSplit, TrainingContext
@@ -36,11 +35,10 @@ check_not_reserved(NAMES)
 OBJECTIVES = ("regression", "poisson", "tweedie", "log1p")
 TRAIN_ROWS, TEST_ROWS, ROUNDS, PATIENCE, SEEDS = 1_500, 3_000, 512, 50, (0, 1)
 SETTINGS = {"train_rows": TRAIN_ROWS, "test_rows": TEST_ROWS, "rounds": ROUNDS, "patience": PATIENCE}
-RESULTS = ResultTable(Path(__file__).with_name("log_link.jsonl"), ("table", "seed"), SETTINGS)
+RESULTS = results_of(__file__, ("table", "seed"), SETTINGS)
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the decision."""
     return [(name, seed) for seed in SEEDS for name in NAMES]
 
 
@@ -77,10 +75,7 @@ def _train(objective: str, train: DataSplit, validation: DataSplit) -> Any:
     p, c = train.table.n_numbers, len(train.table.cardinalities)
     forward = np.log1p if objective == "log1p" else (lambda values: values)
     data = lgb.Dataset(
-        train.table.matrix,
-        forward(train.target),
-        categorical_feature=list(range(p, p + c)),
-        params=parameters,
+        train.table.matrix, forward(train.target), categorical_feature=list(range(p, p + c)), params=parameters
     )
     valid = data.create_valid(validation.table.matrix, forward(validation.target))
     stopping = lgb.early_stopping(PATIENCE, verbose=False)

@@ -14,7 +14,6 @@ Commands:
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from sklearn.model_selection import train_test_split
 from benchmarks.command_line import make_main
 from benchmarks.data import check_not_reserved, read_table
 from benchmarks.markdown import print_arms
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 
 NAMES = (
     *("acs_income", "cps_1988", "socmob", "house_8L", "bank32nh", "pol", "epa_mpg", "machine_cpu"),
@@ -32,12 +31,11 @@ NAMES = (
 check_not_reserved(NAMES)
 TRAIN_ROWS, TEST_ROWS, TRIALS, POLICY, SEEDS = 1_000, 3_000, 9, "cv3", (0, 1)
 SETTINGS = {"train_rows": TRAIN_ROWS, "test_rows": TEST_ROWS, "trials": TRIALS, "policy": POLICY}
-RESULTS = ResultTable(Path(__file__).with_name("log_link_search.jsonl"), ("table", "seed"), SETTINGS)
+RESULTS = results_of(__file__, ("table", "seed"), SETTINGS)
 ARMS = ("without", "with", "all")
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the decision."""
     return [(name, seed) for seed in SEEDS for name in NAMES]
 
 

@@ -18,7 +18,6 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -29,14 +28,14 @@ from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
 from benchmarks.data import check_not_reserved, read_table
 from benchmarks.markdown import table_lines
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 from windvane.data.column_types import infer_schema
 from windvane.data.target import encode_target
 from windvane.data.task import Task
 from windvane.models import FAMILIES
 from windvane.models.base import DataSplit, TrainingContext
 
-RESULTS = ResultTable(Path(__file__).with_name("network.jsonl"), ("table", "folds", "entry"))
+RESULTS = results_of(__file__, ("table", "folds", "entry"))
 NAMES = (
     *("arrhythmia", "cnae9", "coil20_images", "credit_approval", "har_dumbbell", "leaf_flavia", "lending_club"),
     *("madelon", "texture", "vowel", "airfare", "bank32nh", "fifa_value", "life_expectancy", "puma32H", "stock"),
@@ -61,7 +60,6 @@ VARIED = {
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the decision."""
     varied = [(table, FOLDS, f"network {one}") for tables, ones in VARIED.items() for table in tables for one in ones]
     return [*product(NAMES, (FOLDS,), ("mlp", "network")), *varied]
 
@@ -147,7 +145,6 @@ def table(n_folds: int, key: str, reference: str) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("command", choices=["run", "table"])
     parser.add_argument("entries", nargs="*", default=["mlp", "network"], help="family, then its configuration as JSON")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import warnings
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from sklearn.model_selection import train_test_split
 from benchmarks.command_line import make_main
 from benchmarks.data import TABLES, check_not_reserved
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 from windvane import AutoClassifier
 from windvane.evaluation.metrics import ORDINAL
 
@@ -40,11 +39,10 @@ check_not_reserved(TARGETS)
 TRAIN_ROWS, TEST_ROWS, N_SEEDS, N_TRIALS = 1_000, 5_000, 2, 3
 FAMILIES = ("linear", "extra_trees", "lightgbm")
 SETTINGS = {"train_rows": TRAIN_ROWS, "test_rows": TEST_ROWS, "n_trials": N_TRIALS}
-RESULTS = ResultTable(Path(__file__).with_name("ordinal.jsonl"), ("table", "metric", "seed"), SETTINGS)
+RESULTS = results_of(__file__, ("table", "metric", "seed"), SETTINGS)
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return list(product(TARGETS, ORDINAL, range(N_SEEDS)))
 
 

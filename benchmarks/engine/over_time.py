@@ -22,9 +22,9 @@ import pandas as pd
 from benchmarks.command_line import make_parser
 from benchmarks.data import ROOT, load
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 
-RESULTS = ResultTable(Path(__file__).with_name("over_time.jsonl"), ("table", "budget", "workers"))
+RESULTS = results_of(__file__, ("table", "budget", "workers"))
 TABLES = (
     *("attrition", "car_evaluation", "churn_modelling", "credit_data", "electricity"),
     *("eucalyptus", "hpc_jobs", "isolet_1560", "mammography", "pendigits"),
@@ -33,7 +33,6 @@ BUDGETS = (2.0, 5.0, 15.0, 60.0, 600.0)
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return list(product(TABLES, BUDGETS, (1,)))
 
 
@@ -90,7 +89,6 @@ def plot(out: Path) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = make_parser(__doc__, "run", "table", "plot")
     parser.add_argument("--tables", nargs="+", default=list(TABLES))
     parser.add_argument("--budgets", nargs="+", type=float, default=list(BUDGETS))

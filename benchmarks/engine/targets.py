@@ -23,7 +23,7 @@ from sklearn.model_selection import train_test_split
 from benchmarks.command_line import make_main
 from benchmarks.data import TABLES, check_not_reserved
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 from windvane import AutoClassifier, AutoRegressor
 from windvane.evaluation.metrics import get_metric
 from windvane.evaluation.predictions import Predictions
@@ -40,11 +40,10 @@ TRAIN_ROWS, TEST_ROWS = 400, 3_000
 FAMILIES = ("linear", "extra_trees", "lightgbm")
 N_TRIALS, SEEDS = 3, (0, 1, 2, 3)
 SETTINGS = {"train_rows": TRAIN_ROWS, "test_rows": TEST_ROWS, "n_trials": N_TRIALS, "families": "-".join(FAMILIES)}
-RESULTS = ResultTable(Path(__file__).with_name("targets.jsonl"), ("table", "seed"), SETTINGS)
+RESULTS = results_of(__file__, ("table", "seed"), SETTINGS)
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the decision."""
     return [(name, seed) for seed in SEEDS for name in TARGETS]
 
 

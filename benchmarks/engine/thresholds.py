@@ -12,7 +12,6 @@ Commands:
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from sklearn.model_selection import train_test_split
 from benchmarks.command_line import make_main
 from benchmarks.data import check_not_reserved, read_table
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 from windvane import AutoClassifier
 from windvane.evaluation.decisions.calibration import METHODS, expected_calibration_error
 
@@ -37,11 +36,10 @@ TRAIN_ROWS, TEST_ROWS = 1_000, 5_000
 FAMILIES = ("linear", "extra_trees", "lightgbm")
 N_TRIALS, MISS_COST = 3, 10.0
 SETTINGS = {"train_rows": TRAIN_ROWS, "test_rows": TEST_ROWS, "n_trials": N_TRIALS, "miss_cost": MISS_COST}
-RESULTS = ResultTable(Path(__file__).with_name("thresholds.jsonl"), ("table",), SETTINGS)
+RESULTS = results_of(__file__, ("table",), SETTINGS)
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return [(name,) for name in NAMES]
 
 

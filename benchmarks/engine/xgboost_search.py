@@ -12,7 +12,6 @@ Commands:
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from sklearn.model_selection import train_test_split
 from benchmarks.command_line import make_main
 from benchmarks.data import check_not_reserved, read_table
 from benchmarks.markdown import print_arms
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 
 NAMES = (
     *("compas_two_year", "wind_dublin", "us_colleges", "botswana_contraception"),
@@ -31,12 +30,11 @@ NAMES = (
 check_not_reserved(NAMES)
 TRAIN_ROWS, TEST_ROWS, TRIALS, POLICY, SEED = 1_000, 3_000, 9, "cv3", 0
 SETTINGS = {"train_rows": TRAIN_ROWS, "test_rows": TEST_ROWS, "trials": TRIALS, "policy": POLICY, "seed": SEED}
-RESULTS = ResultTable(Path(__file__).with_name("xgboost_search.jsonl"), ("table",), SETTINGS)
+RESULTS = results_of(__file__, ("table",), SETTINGS)
 ARMS = ("without", "with", "all")
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the decision."""
     return [(name,) for name in NAMES]
 
 

@@ -32,7 +32,7 @@ from benchmarks.command_line import make_parser
 from benchmarks.data import ROOT
 from benchmarks.fisher.nets import norm_cnn, vit
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 from windvane.curvature import FisherPenalty, FisherTracker
 
 NETS: dict[str, Callable[[], nn.Module]] = {"cnn": norm_cnn, "vit": vit}
@@ -43,14 +43,11 @@ VARIANTS = {
     "tracker every 50": "tracker",
 }
 BATCH, THREADS = 128, 2
-RESULTS = ResultTable(
-    Path(__file__).with_name("cost.jsonl"), ("device", "net", "variant"), {"batch": BATCH, "threads": THREADS}
-)
+RESULTS = results_of(__file__, ("device", "net", "variant"), {"batch": BATCH, "threads": THREADS})
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the measurements behind the page."""
     return [("cpu", net, variant) for net in NETS for variant in VARIANTS]
 
 
@@ -167,7 +164,6 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = make_parser(__doc__, "run", "table", "one")
     parser.add_argument(
         "variant", nargs="*", metavar="NET VARIANT", help="of one, which prints the memory of a variant"

@@ -11,26 +11,23 @@ Hardware: any; about a minute with one thread. Repeats: so many estimates for ea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.command_line import make_parser
+from benchmarks.command_line import make_main
 from benchmarks.fisher.nets import norm_cnn, vit
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 from windvane.curvature import FisherTracker, exact_fisher_trace
 
 DRAWS = (1, 4, 16)
 EXAMPLES, REPEATS = 32, 200
-RESULTS = ResultTable(
-    Path(__file__).with_name("estimator.jsonl"), ("net", "draws"), {"examples": EXAMPLES, "repeats": REPEATS}
-)
+RESULTS = results_of(__file__, ("net", "draws"), {"examples": EXAMPLES, "repeats": REPEATS})
 
 
 def mlp() -> nn.Module:
@@ -47,7 +44,6 @@ NETS: dict[str, tuple[Callable[[], nn.Module], bool]] = {
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the measurements behind the page."""
     return list(product(NETS, DRAWS))
 
 
@@ -89,15 +85,15 @@ def table() -> None:
         print(f"| {name} | {found[0]['exact']:.4g} | " + " | ".join(cells) + " |")
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = make_parser(__doc__, "run", "table")
-    arguments = parser.parse_args(words)
-    if arguments.command == "run":
-        torch.set_num_threads(1)
-        for name in NETS:
-            RESULTS.put(*measure(name, EXAMPLES, REPEATS))
+def run() -> None:
+    """Measure all networks again."""
+    torch.set_num_threads(1)
+    for name in NETS:
+        RESULTS.put(*measure(name, EXAMPLES, REPEATS))
     table()
+
+
+main = make_main(__doc__, {"run": run, "table": table})
 
 
 if __name__ == "__main__":

@@ -278,7 +278,6 @@ def estimate(run: Run) -> float:
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     base, chosen = Run("", epochs=STANDARD["epochs"], images=STANDARD["images"]), choice()
     return [tuple(asdict(run).values()) for group in GROUPS for run in planned(group, base, chosen, SEEDS)]
 
@@ -309,7 +308,6 @@ def time_it(base: Run) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse and call."""
     parser = make_parser(__doc__, "plan", "time", "run", "table", "pictures")
     parser.add_argument("group", nargs="?", choices=(*GROUPS, "all"))
     parser.add_argument("--epochs", type=int, default=STANDARD["epochs"])

@@ -33,10 +33,8 @@ def tables(finished: Callable[[str], Found], rate: float | None) -> str:
     parts = [rates(finished("rates")), alphas(finished("alphas"))]
     if rate is not None:
         parts += [row(finished("row"), rate), long(finished("long"), rate), noise(finished("noise"), rate)]
-        parts += [
-            when(finished("when"), finished("row"), rate),
-            equal_time(finished("equal_time"), finished("row"), rate),
-        ]
+        parts.append(when(finished("when"), finished("row"), rate))
+        parts.append(equal_time(finished("equal_time"), finished("row"), rate))
     return "\n\n".join("\n".join(part) for part in [*parts, alarm(finished("alarm"))] if part)
 
 
@@ -188,17 +186,10 @@ def alarm(found: Found) -> list[str]:
         for compared, leaders in (("itself after epoch 1", {}), ("the best of its batch size", best)):
             for factor in FACTORS:
                 rows.append((scope, compared, f"{factor:g}", *_judged(runs, best, leaders, factor)))
-    columns = (
-        "runs",
-        "compared to",
-        "factor",
-        "false alarms on good runs",
-        "poor runs told of",
-        "run left then",
-        "AUC",
-    )
+    of_alarms = ("false alarms on good runs", "poor runs told of", "run left then", "AUC")
     tried = [len({one["run"][part] for one in found}) for part in ("rate", "batch")]
-    return laid_out(f"The alarm in the first half of {tried[0]} rates x {tried[1]} batch sizes", found, columns, rows)
+    title = f"The alarm in the first half of {tried[0]} rates x {tried[1]} batch sizes"
+    return laid_out(title, found, ("runs", "compared to", "factor", *of_alarms), rows)
 
 
 def _judged(

@@ -43,7 +43,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from benchmarks.command_line import make_parser
 from benchmarks.data import ROOT
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import ResultTable, results_of
 
 CASES = {"resnet18": ("resnet18", "resnet18"), "vit-resnet50": ("vit_tiny_patch16_224", "resnet50")}
 IMAGES, BATCH, SIZE, THREADS, REPEATS = 512, 64, 224, 2, 3
@@ -51,7 +51,7 @@ SHARE = {"torch_cka": 0.2}  # of the layers, and one batch alone
 GROWTH = ((0.125, 64), (0.25, 64), (0.5, 64), (1.0, 64), (1.0, 16), (1.0, 128), (1.0, 256))  # layers, batch
 GROWN = ("forward", "windvane", "pytorch-cka")
 SETTINGS = {"images": IMAGES, "batch": BATCH, "size": SIZE, "threads": THREADS}
-RESULTS = ResultTable(Path(__file__).with_name("cka_speed.jsonl"), ("case", "program"), SETTINGS)
+RESULTS = results_of(__file__, ("case", "program"), SETTINGS)
 GROWTH_RESULTS = ResultTable(
     Path(__file__).with_name("cka_growth.jsonl"),
     ("layers", "batch", "program"),
@@ -68,7 +68,6 @@ Names = tuple[list[str], list[str]]
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the measurements behind the page."""
     return list(product(CASES, PROGRAMS))
 
 
@@ -237,13 +236,8 @@ def _hsic(K: np.ndarray, L: np.ndarray) -> np.ndarray:
     return np.asarray((traces + sums - 2 / (n - 2) * K.sum(1) @ L.sum(1).T) / (n * (n - 3)))
 
 
-def run(case: str, repeats: int) -> None:
+def run(case: str, repeats: int, folder: Path) -> None:
     """Time every program in turn, then compare the matrices with the reference."""
-    with tempfile.TemporaryDirectory() as folder:
-        _run(case, repeats, Path(folder))
-
-
-def _run(case: str, repeats: int, folder: Path) -> None:
     timings: dict[str, list[Any]] = {program: [] for program in PROGRAMS}
     for _ in range(repeats):
         for program, done in timings.items():
@@ -333,7 +327,6 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = make_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run")
@@ -348,8 +341,9 @@ def main(words: Sequence[str] | None = None) -> None:
         single.add_argument(word, type=kind)
     given = parser.parse_args(words)
     if given.command == "run":
-        for case in given.cases:
-            run(case, given.repeats)
+        with tempfile.TemporaryDirectory() as folder:
+            for case in given.cases:
+                run(case, given.repeats, Path(folder))
     elif given.command == "growth":
         growth(given.repeats)
     elif given.command == "ratio":

@@ -44,7 +44,7 @@ from benchmarks.data import IMAGES, ROOT
 from benchmarks.inspect import inside_training as training
 from benchmarks.inspect.inside_findings import PARTS, RULES, Trained
 from benchmarks.inspect.inside_training import SHARES, SIZES, Labelled, Spec
-from benchmarks.markdown import print_head
+from benchmarks.markdown import line_below, print_head
 from benchmarks.result_table import ResultTable, Row
 from benchmarks.verdicts import over_seeds, verdict
 from windvane.inspect import Examples
@@ -54,15 +54,8 @@ PICTURES = ROOT / "docs" / "findings" / "inside_networks"
 CACHE = Path.home() / ".cache" / "windvane-inside"
 TUNED = ("flowers", "traffic_signs")
 # In this order: the others start from the first one, or are compared to it.
-NAMES = (
-    "vit",
-    "resnet",
-    "vit_average",
-    "vit_no_skip",
-    *(f"vit_{s}" for s in SHARES),
-    *(f"tuned_{name}" for name in TUNED),
-)
-ON_ALL_IMAGES = NAMES[:4]
+ON_ALL_IMAGES = ("vit", "resnet", "vit_average", "vit_no_skip")
+NAMES = (*ON_ALL_IMAGES, *(f"vit_{share}" for share in SHARES), *(f"tuned_{name}" for name in TUNED))
 TIMED_STEPS = 6
 
 
@@ -142,7 +135,6 @@ RESULTS = table_of(RECORDED)
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the rows behind the page."""
     parts = {"finding": RULES, "network": NAMES}
     return [(RECORDED, seed, kind, name) for seed in SEEDS for kind, names in parts.items() for name in names]
 
@@ -196,7 +188,8 @@ def table(rows: Sequence[Row], size: str) -> str:
     """Findings as a Markdown table, and how the networks were trained."""
     rows = [row for row in rows if row["size"] == size]
     seeds = sorted({row["seed"] for row in rows})
-    lines = ["| finding | paper | ours | effect | verdict |", "|---|---|---|---|---|"]
+    head = "| finding | paper | ours | effect | verdict |"
+    lines = [head, line_below(head)]
     for name, rule in RULES.items():
         found = [row for row in rows if row["kind"] == "finding" and row["name"] == name]
         if not found:
@@ -218,7 +211,6 @@ def table(rows: Sequence[Row], size: str) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = make_parser(__doc__, "plan", "train", "run", "table")
     parser.add_argument("names", nargs="*", metavar="NETWORK", help=f"to train: {', '.join(NAMES)}")
     parser.add_argument("--size", choices=tuple(SIZES), default=RECORDED)

@@ -173,13 +173,10 @@ def accuracy(model: nn.Module, data: Labelled) -> float:
     """Fraction of images that a network classifies correctly."""
     was = model.training
     model.eval()
-    right = [(model(part.scaled).argmax(1) == part.labels).sum() for part in _parts(data, 500)]
+    parts = [data.part(start, start + 500) for start in range(0, len(data.labels), 500)]
+    right = [(model(part.scaled).argmax(1) == part.labels).sum() for part in parts]
     model.train(was)
     return float(torch.stack(right).sum()) / len(data.labels)
-
-
-def _parts(data: Labelled, n: int) -> list[Labelled]:
-    return [data.part(start, start + n) for start in range(0, len(data.labels), n)]
 
 
 def train(spec: Spec, held_out: Labelled, folder: Path, deadline: float = math.inf) -> nn.Module:

@@ -12,7 +12,6 @@ Commands:
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from benchmarks.command_line import make_main
 from benchmarks.markdown import print_head
 from benchmarks.metalearning.policies import ENTRIES, read_policies
-from benchmarks.result_table import ResultTable, Row
+from benchmarks.result_table import Row, results_of
 from windvane.evaluation.decisions.calibration import fit_temperature
 from windvane.metalearning.replay import RunPlan, TableReplay, blend_run, losses_of, with_metric
 from windvane.metalearning.replay_search import replay_search
@@ -29,13 +28,10 @@ from windvane.runtime.columns.table import Floats
 from windvane.runtime.ensemble import apply_temperature
 
 SECONDS, WORKERS = 60.0, 2
-RESULTS = ResultTable(
-    Path(__file__).with_name("calibration.jsonl"), ("policy", "selected"), {"seconds": SECONDS, "workers": WORKERS}
-)
+RESULTS = results_of(__file__, ("policy", "selected"), {"seconds": SECONDS, "workers": WORKERS})
 
 
 def plan() -> list[tuple[str, str]]:
-    """Return the rows behind the page."""
     return [(policy, selected) for policy in ("holdout", "cv5") for selected in ("log_loss", "roc_auc")]
 
 

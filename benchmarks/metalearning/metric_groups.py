@@ -14,14 +14,13 @@ Commands:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.command_line import make_main
 from benchmarks.markdown import print_head
 from benchmarks.metalearning.portfolio import MATRIX, is_large
-from benchmarks.result_table import ResultTable, Row
+from benchmarks.result_table import Row, results_of
 from windvane.metalearning.build_portfolio import BuildPlan, make_scores
 from windvane.metalearning.learn import N_PARTS, complete_tables, evaluated, full_order
 from windvane.metalearning.replay import TableReplay, read_matrix, with_metric
@@ -30,13 +29,10 @@ from windvane.models import DEFAULT
 GROUPS = {"binary": ("roc_auc", "log_loss", "accuracy"), "regression": ("rmse", "mae")}  # the default metric first
 BUDGETS = (20.0, 60.0)
 SIZE = 4  # entries that are chosen one by one
-RESULTS = ResultTable(
-    Path(__file__).with_name("metric_groups.jsonl"), ("kind", "scored", "built"), {"budgets": BUDGETS, "size": SIZE}
-)
+RESULTS = results_of(__file__, ("kind", "scored", "built"), {"budgets": BUDGETS, "size": SIZE})
 
 
 def plan() -> list[tuple[str, str, str]]:
-    """Return the rows behind the page."""
     return [(kind, scored, built) for kind, metrics in GROUPS.items() for scored in metrics for built in metrics]
 
 

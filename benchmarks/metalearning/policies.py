@@ -29,7 +29,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeRegressor
 
-from benchmarks.command_line import make_parser
+from benchmarks.command_line import make_main
 from benchmarks.markdown import print_head
 from benchmarks.metalearning.portfolio import CELLS, STRONGEST, cells_of
 from benchmarks.result_table import ResultTable, Row
@@ -122,7 +122,6 @@ def policies_of(block: str) -> list[str]:
 
 
 def plan() -> list[tuple[str, str, int]]:
-    """Return the rows behind the page."""
     return [
         (block, policy, budget)
         for block in blocks()
@@ -266,10 +265,7 @@ def print_block(head: str, scores: Mapping[str, Scores], names: Sequence[str], r
     print()
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = make_parser(__doc__, "pack", "run", "table")
-    {"pack": pack, "run": run, "table": table}[parser.parse_args(words).command]()
+main = make_main(__doc__, {"pack": pack, "run": run, "table": table})
 
 
 if __name__ == "__main__":

@@ -227,7 +227,6 @@ HAND_WRITTEN = (
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = make_parser(__doc__, "collect", "pack", "compare", "table", "build")
     parser.add_argument("--policy", choices=VALIDATIONS, help="collect for the comparison of policies")
     parser.add_argument("--cells", type=Path, help=f"file of the cells; {CELLS}, or in a folder of the policy")

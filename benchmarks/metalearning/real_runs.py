@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 from benchmarks.command_line import make_main
 from benchmarks.markdown import print_head
 from benchmarks.metalearning.portfolio import KEPT_ROWS, LEARNED, MATRIX, sources
-from benchmarks.result_table import ResultTable, Row
+from benchmarks.result_table import Row, results_of
 from windvane.metalearning.collect import MAX_KEPT_ROWS
 from windvane.metalearning.replay import (
     AUTO,
@@ -47,13 +47,10 @@ TABLES = ("authorship", "cps_1988", "flchain_death", "hall_of_fame", "head_injur
 N_ENTRIES = 10
 CPU_SECONDS = 6.0  # of the trials of a run
 ORDERS = ("shipped", "reversed")
-RESULTS = ResultTable(
-    Path(__file__).with_name("real_runs.jsonl"), ("table", "order"), {"cpu_seconds": CPU_SECONDS, "entries": N_ENTRIES}
-)
+RESULTS = results_of(__file__, ("table", "order"), {"cpu_seconds": CPU_SECONDS, "entries": N_ENTRIES})
 
 
 def plan() -> list[tuple[str, str]]:
-    """Return the runs behind the page."""
     return [(table, order) for table in TABLES for order in ORDERS]
 
 

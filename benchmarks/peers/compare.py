@@ -133,7 +133,6 @@ class Job(NamedTuple):
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the pages."""
     jobs: list[Job] = []
     for kind, tables in TABLES.items():
         jobs += [Job(system, table, 0, BUDGET) for system, table in product(SYSTEMS[1:], tables)]
@@ -322,7 +321,6 @@ def table(args: argparse.Namespace) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("setup", "run", "table"):

@@ -23,9 +23,9 @@ import pandas as pd
 
 from benchmarks.command_line import make_parser
 from benchmarks.peers.compare import METRICS, environment_python, load_split
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 
-RESULTS = ResultTable(Path(__file__).with_name("diagnose.jsonl"), ("table", "budget", "system"))
+RESULTS = results_of(__file__, ("table", "budget", "system"))
 BUDGET = 60
 TABLES = ("alzheimer_blood", "anneal")  # of the results
 
@@ -145,7 +145,6 @@ def family_of(model: str) -> str:
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the pages."""
     return [(table, BUDGET, system) for table in TABLES for system in ("windvane", "autogluon")]
 
 
@@ -171,7 +170,6 @@ def describe(table: str, budget: int) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse and go."""
     parser = make_parser(__doc__, "run", "table")
     parser.add_argument("tables", nargs="*")
     parser.add_argument("--budget", type=int, default=BUDGET)

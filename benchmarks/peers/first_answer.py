@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,11 +30,11 @@ from sklearn.preprocessing import OrdinalEncoder
 from benchmarks.command_line import make_main
 from benchmarks.data import read_table
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable, Row
+from benchmarks.result_table import Row, results_of
 from windvane import AutoClassifier, AutoRegressor
 
 SECONDS = 5
-RESULTS = ResultTable(Path(__file__).with_name("first_answer.jsonl"), ("table",), {"seconds": SECONDS, "jobs": 2})
+RESULTS = results_of(__file__, ("table",), {"seconds": SECONDS, "jobs": 2})
 NAMES = (
     *("acs_income", "airfare", "arrests", "autos_symboling", "bangladesh_contraception", "beijing_pm25"),
     *("bfi_gender", "biomed", "blood_brain", "bodyfat", "breast_cancer_ljubljana", "bupa_liver"),
@@ -53,7 +52,6 @@ NAMES = (
 
 
 def plan() -> list[tuple[str, ...]]:
-    """List the tables."""
     return [(name,) for name in NAMES]
 
 

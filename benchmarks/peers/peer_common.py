@@ -70,10 +70,7 @@ class Task:
 class Driver(Protocol):
     """What the module of one system offers."""
 
-    packages: Sequence[str]
-
-    def prepare(self, task: Task) -> None:
-        """Do what happens once per machine and is not timed."""
+    packages: Sequence[str]  # beside them `prepare`, what happens once per machine and is not timed, and `facts`
 
     def fit(self, task: Task) -> Any:
         """Fit under the budget; this call is timed."""
@@ -101,6 +98,13 @@ def full_width(probabilities: np.ndarray, classes: Sequence[int], n_classes: int
     wide = np.zeros((len(probabilities), n_classes))
     wide[:, np.asarray(classes, dtype=int)] = np.asarray(probabilities, dtype=float)
     return wide
+
+
+def sklearn_predictor(model: Any, task: Task) -> Predict:
+    """Return the probabilities or values of a model that has the methods of scikit-learn."""
+    if task.kind == "regression":
+        return model.predict
+    return lambda X: full_width(model.predict_proba(X), model.classes_, task.n_classes)
 
 
 def time_prediction(predict: Predict, X: pd.DataFrame, rows: int) -> dict[str, float]:
@@ -136,7 +140,8 @@ def run(driver: Driver) -> None:
 
     try:
         task = read_task(folder)
-        driver.prepare(task)
+        if hasattr(driver, "prepare"):
+            driver.prepare(task)
         save()
         start = time.perf_counter()
         model = driver.fit(task)

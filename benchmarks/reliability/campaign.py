@@ -26,10 +26,10 @@ from benchmarks.reliability.cluster import disturb_cluster
 from benchmarks.reliability.faults import cut_power, disturb_main, disturb_worker, fill_disk
 from benchmarks.reliability.mutated_files import mutate_file
 from benchmarks.reliability.odd_tables import fit_odd_table
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import ResultTable, results_of
 
 SAY_SECONDS = 60.0  # between lines on the time left
-RESULTS = ResultTable(Path(__file__).with_name("campaign.jsonl"), ("kind", "seed"))
+RESULTS = results_of(__file__, ("kind", "seed"))
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,6 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = make_parser(__doc__, "run", "again", "table")
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--minutes", type=float, default=float("inf"))

@@ -22,26 +22,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 import pandas as pd
 
 from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable, Row
+from benchmarks.result_table import Row, results_of
 from windvane import AutoImageClassifier
 
 N_IMAGES = 1_000  # of the training images, drawn at random
-RESULTS = ResultTable(
-    Path(__file__).with_name("starved_images.jsonl"), ("set", "budget", "version"), {"n_images": N_IMAGES}
-)
+RESULTS = results_of(__file__, ("set", "budget", "version"), {"n_images": N_IMAGES})
 VERSIONS = ("before", "after")  # of windvane: without and with limits on every step before the first trial
 BUDGETS = (30.0, 60.0, 75.0)
 
 
 def plan() -> list[tuple[str, float, str]]:
-    """Return the runs behind the page."""
     return list(product(("flowers", "trash"), BUDGETS, ("after",)))
 
 
@@ -110,7 +106,6 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = make_parser(__doc__, "run", "fit", "table")
     parser.add_argument("--sets", nargs="+", default=["trash"])
     parser.add_argument("--budgets", nargs="+", type=float, default=BUDGETS)

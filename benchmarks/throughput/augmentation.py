@@ -32,7 +32,7 @@ from torch import Tensor
 
 from benchmarks.command_line import make_parser
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 from windvane.vision.augment.augreg import AUGREG_LEVELS
 from windvane.vision.augment.randaugment import rand_augment
 
@@ -40,11 +40,10 @@ BATCHES = {32: 512, 224: 64}  # images of so many pixels a side
 ROUNDS = 7
 COLUMNS, CELL = 16, 48  # of the sheet, in pixels
 SYSTEMS = ("windvane, batch", "windvane, one by one", "timm", "torchvision")
-RESULTS = ResultTable(Path(__file__).with_name("augmentation.jsonl"), ("pixels", "level", "system"), {"rounds": ROUNDS})
+RESULTS = results_of(__file__, ("pixels", "level", "system"), {"rounds": ROUNDS})
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the measurements behind the page."""
     levels = [name for name, level in AUGREG_LEVELS.items() if level.num_ops]
     return [(size, level, system) for size in BATCHES for level in levels for system in SYSTEMS]
 
@@ -151,7 +150,6 @@ def sheet(out: Path, source: Path | None, size: int) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse and call."""
     parser = make_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("speed")

@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from benchmarks.command_line import make_parser
 from benchmarks.data import REGRESSION, read_table
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 from windvane.evaluation.decisions.conformal import fit_class_sets, fit_intervals, interval_score
 from windvane.runtime.columns.table import Floats
 
@@ -45,13 +44,12 @@ MAX_ROWS = 3_000
 N_FOLDS = 5
 N_TRIALS = 3  # of the search
 SETTINGS = {"max_rows": MAX_ROWS, "folds": N_FOLDS, "n_trials": N_TRIALS}
-RESULTS = ResultTable(Path(__file__).with_name("coverage.jsonl"), ("table", "system", "asked"), SETTINGS)
+RESULTS = results_of(__file__, ("table", "system", "asked"), SETTINGS)
 
 Arrays = tuple[Any, Any, Any, Any]  # X, X_test, y, y_test
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return list(product((*REGRESSION, *CLASSIFICATION), SYSTEMS, COVERAGES))
 
 
@@ -214,7 +212,6 @@ def _mean_ratio(ours: pd.Series, theirs: pd.Series) -> float:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = make_parser(__doc__, "run", "table")
     parser.add_argument("--tables", nargs="+", default=[*REGRESSION, *CLASSIFICATION])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))

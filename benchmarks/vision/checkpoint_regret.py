@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ import torch
 from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES, ROOT
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 from benchmarks.vision.image_sets import GROUPS, accuracy_of
 from windvane import vision
 from windvane.data.images import ImageSplits, read_images
@@ -46,8 +45,8 @@ CHECKPOINTS = tuple(product(NETWORKS, LEVELS))
 N_VALID, N_TRAIN, BATCH, STEPS = 5000, 20_000, 64, 2400
 ADAPT_STEPS, ADAPT_BATCH, ADAPT_RATE = 500, 64, 0.03
 UPSTREAM = "cifar10"  # the set of the rows of checkpoints, which have an upstream score
-RESULTS = ResultTable(
-    Path(__file__).with_name("checkpoint_regret.jsonl"),
+RESULTS = results_of(
+    __file__,
     ("set", "network", "level"),
     {"train": N_TRAIN, "steps": STEPS, "batch": BATCH, "adapt_steps": ADAPT_STEPS, "adapt_batch": ADAPT_BATCH}
     | {"adapt_rate": ADAPT_RATE},
@@ -55,7 +54,6 @@ RESULTS = ResultTable(
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return [(name, *one) for name in (UPSTREAM, *SETS) for one in CHECKPOINTS]
 
 
@@ -133,7 +131,6 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse and call."""
     parser = make_parser(__doc__, "pretrain", "adapt", "table")
     parser.add_argument("--most", type=int, help="so many of those that are not there")
     given = parser.parse_args(words)

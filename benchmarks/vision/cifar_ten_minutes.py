@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -25,18 +24,17 @@ import pandas as pd
 from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 from benchmarks.vision.image_sets import accuracy_of
 from windvane import vision
 from windvane.data.images import ImageSplits, read_images
 
-RESULTS = ResultTable(Path(__file__).with_name("cifar_ten_minutes.jsonl"), ("model", "choice", "seed", "budget"))
+RESULTS = results_of(__file__, ("model", "choice", "seed", "budget"))
 MODEL, SECONDS, SEEDS = "cct_2_3x2", 600.0, (0,)
 CHOICES = ("advised", "none", "timm")
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return list(product((MODEL,), CHOICES, SEEDS, (SECONDS,)))
 
 
@@ -111,7 +109,6 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = make_parser(__doc__, "run", "table")
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--seconds", type=float, default=SECONDS)

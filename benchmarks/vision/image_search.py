@@ -35,7 +35,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 from benchmarks.vision.image_sets import GROUPS
 from windvane import AutoImageClassifier
 from windvane.data.images.checks import decode_squares
@@ -43,7 +43,7 @@ from windvane.vision.transfer.frozen_features import USUAL_SIZE, FeatureExtracto
 
 SECONDS, SEED, WEIGHTS, STRENGTH = 120.0, 0, "efficientnet_lite0", 0.01
 SETTINGS = {"weights": WEIGHTS, "strength": STRENGTH}
-RESULTS = ResultTable(Path(__file__).with_name("image_search.jsonl"), ("set", "way", "budget", "seed"), SETTINGS)
+RESULTS = results_of(__file__, ("set", "way", "budget", "seed"), SETTINGS)
 SETS = ("trash", "flowers", "magnetic_tiles", "clothing", "traffic_signs", "math_symbols", "brain_mri")
 WAYS = ("search", "frozen", "timm", "resnet18")
 DONE_WAYS = ("search", "frozen")
@@ -51,7 +51,6 @@ HELD_OUT = 0.1  # of the training images, by which timm's ways choose the epoch
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return list(product(SETS, DONE_WAYS, (SECONDS,), (SEED,)))
 
 
@@ -166,7 +165,6 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = make_parser(__doc__, "run", "table", "compare")
     parser.add_argument("--sets", nargs="+", choices=[*SETS, "all"], default=list(SETS))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))

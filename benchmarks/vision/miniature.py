@@ -26,7 +26,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +35,7 @@ import torch
 from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES, ROOT
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 from benchmarks.vision.image_sets import accuracy_of
 from windvane import vision
 from windvane.data.images import ImageDataset, ImageSplits, read_images
@@ -99,9 +98,7 @@ class Case:
         )
 
 
-RESULTS = ResultTable(
-    Path(__file__).with_name("miniature.jsonl"), tuple(one.name for one in fields(Case)), {"valid": N_VALID}
-)
+RESULTS = results_of(__file__, tuple(one.name for one in fields(Case)), {"valid": N_VALID})
 
 
 def plan_cpu() -> Iterator[Case]:
@@ -135,7 +132,6 @@ PLANS = {"cpu": plan_cpu, "gpu": plan_gpu}
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return [case.key for case in plan_cpu()]
 
 
@@ -249,7 +245,6 @@ def _worth(name: str, part: pd.DataFrame) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse and call."""
     parser = make_parser(__doc__, "list", "run", "table")
     parser.add_argument("--plan", choices=list(PLANS), default="cpu")
     parser.add_argument("--only", type=int, help="the number of a run")

@@ -17,13 +17,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES
 from benchmarks.markdown import print_head
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 from benchmarks.vision.image_sets import GROUPS, accuracy_of
 from windvane import vision
 from windvane.data.images import ImageSplits, read_images
@@ -34,12 +33,11 @@ DONE_SETS, DONE_WAYS, SECONDS, SEEDS = ("flowers", "trash"), ("transfer", "probe
 WEIGHTS, NETWORK = "efficientnet_lite0", "tf_efficientnet_lite0"
 SCRATCH_SIZE = 128  # pixels a side: several epochs in five minutes
 SETTINGS = {"weights": WEIGHTS, "scratch_size": SCRATCH_SIZE}
-RESULTS = ResultTable(Path(__file__).with_name("transfer_or_scratch.jsonl"), ("set", "way", "budget", "seed"), SETTINGS)
+RESULTS = results_of(__file__, ("set", "way", "budget", "seed"), SETTINGS)
 MIRRORED = ("flowers", "trash", "clothing", "magnetic_tiles", "brain_mri")
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return list(product(DONE_SETS, DONE_WAYS, (SECONDS,), SEEDS))
 
 
@@ -66,21 +64,11 @@ def train(name: str, way: str, seconds: float, seed: int) -> tuple[vision.Traine
             model, image_size=size, time_budget=seconds, batch_size=64, crop=crop, horizontal_flip=flip, seed=seed
         )
         trained = vision.train(vision.apply_advice(recipe, data.train)[0], data)
-    facts: dict[str, Any] = {
-        "seconds": trained.seconds,
-        "valid": trained.best.valid_accuracy,
-        "epochs": trained.history[-1].epoch,
-    }
-    first = trained.history[0]
+    first, recipe = trained.history[0], trained.model.recipe
+    facts = {"seconds": trained.seconds, "valid": trained.best.valid_accuracy, "epochs": trained.history[-1].epoch}
+    facts |= {"size": recipe.image_size, "frozen": recipe.freeze_fraction}
     more = {"probed": first.valid_accuracy} if first.step == 0 else {}
-    recipe = trained.model.recipe
-    facts |= {
-        "size": recipe.image_size,
-        "frozen": recipe.freeze_fraction,
-        "augreg": recipe.augreg,
-        "notes": trained.notes,
-    }
-    return trained.model, {**facts, **more}
+    return trained.model, {**facts, "augreg": recipe.augreg, "notes": trained.notes, **more}
 
 
 def measure(name: str, way: str, seconds: float, seed: int) -> dict[str, Any]:
@@ -103,7 +91,6 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = make_parser(__doc__, "run", "table")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(DONE_SETS))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(DONE_WAYS))
