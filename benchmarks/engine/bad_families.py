@@ -42,15 +42,7 @@ class BadModel:
 
 
 class BadFamily:
-    """A family that sleeps, hangs in native code, eats memory, crashes or raises.
-
-    Parameters
-    ----------
-    behaviour
-        One of ``sleep``, ``hang``, ``eat``, ``segfault``, ``exit``, ``raise``.
-    good_steps
-        Iterations that go well first.
-    """
+    """A family that sleeps, hangs in native code, eats memory, crashes or raises, after some good iterations."""
 
     def __init__(self, behaviour: str, good_steps: int = 0) -> None:
         self.name = f"bad_{behaviour}"

@@ -68,13 +68,10 @@ def table() -> None:
 
 def plot(out: Path) -> None:
     """Draw the mean above the lines of the tables."""
-    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    losses = normalised()
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    losses, figure = normalised(), Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
     for number, (_, line) in enumerate(losses.iterrows()):
         axes.plot(losses.columns, line, color="0.8", linewidth=1, label="a table" if number == 0 else None)
     axes.plot(losses.columns, losses.mean(), color="#0072b2", marker="o", label=f"mean of {len(losses)} tables")

@@ -45,6 +45,7 @@ from benchmarks.data import ROOT
 from benchmarks.markdown import print_head
 from benchmarks.result_table import ResultTable, results_of
 
+HERE = Path(__file__).parent
 CASES = {"resnet18": ("resnet18", "resnet18"), "vit-resnet50": ("vit_tiny_patch16_224", "resnet50")}
 IMAGES, BATCH, SIZE, THREADS, REPEATS = 512, 64, 224, 2, 3
 SHARE = {"torch_cka": 0.2}  # of the layers, and one batch alone
@@ -52,17 +53,11 @@ GROWTH = ((0.125, 64), (0.25, 64), (0.5, 64), (1.0, 64), (1.0, 16), (1.0, 128), 
 GROWN = ("forward", "windvane", "pytorch-cka")
 SETTINGS = {"images": IMAGES, "batch": BATCH, "size": SIZE, "threads": THREADS}
 RESULTS = results_of(__file__, ("case", "program"), SETTINGS)
-GROWTH_RESULTS = ResultTable(
-    Path(__file__).with_name("cka_growth.jsonl"),
-    ("layers", "batch", "program"),
-    {**SETTINGS, "images": IMAGES // 2, "batch": "varies"},
-)
+GROWTH_SETTINGS = {**SETTINGS, "images": IMAGES // 2, "batch": "varies"}
+GROWTH_RESULTS = ResultTable(HERE / "cka_growth.jsonl", ("layers", "batch", "program"), GROWTH_SETTINGS)
 RATIO_IMAGES, ROUNDS = 128, 3
-RATIO_RESULTS = ResultTable(
-    Path(__file__).with_name("cka_ratio.jsonl"),
-    ("program", "rounds"),
-    {**SETTINGS, "images": RATIO_IMAGES, "threads": 1},
-)
+RATIO_SETTINGS = {**SETTINGS, "images": RATIO_IMAGES, "threads": 1}
+RATIO_RESULTS = ResultTable(HERE / "cka_ratio.jsonl", ("program", "rounds"), RATIO_SETTINGS)
 
 Names = tuple[list[str], list[str]]
 

@@ -25,13 +25,12 @@ Commands:
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -84,18 +83,18 @@ class Makers:
         """How a network is trained; trains the transformer first where the network depends on it."""
         size, seed, (whole, _) = self.size, self.seed, self.read("cifar10")
         data, until = whole.part(0, size.n_train), None
-        make: Callable[[], nn.Module] = lambda: training.make_vit(size, seed=seed)  # noqa: E731
+        make: Callable[[], nn.Module] = partial(training.make_vit, size, seed=seed)
         if name.startswith("tuned_"):
             own, _ = self.read(name.removeprefix("tuned_"))
-            make = tuned_from(self.trained("vit"), int(own.labels.max()) + 1, seed)
+            make = partial(training.with_new_head, self.trained("vit"), int(own.labels.max()) + 1, seed)
             return Spec(name, make, own, size.batch, size.tuning_steps, flip=name == "tuned_flowers", seed=seed)
         if name == "resnet":
             until = training.accuracy(self.trained("vit"), self.held_out) if size.matched else None
-            make = lambda: training.make_resnet(size, seed)  # noqa: E731
+            make = partial(training.make_resnet, size, seed)
         elif name == "vit_average":
-            make = lambda: training.make_vit(size, pool="avg", seed=seed)  # noqa: E731
+            make = partial(training.make_vit, size, pool="avg", seed=seed)
         elif name == "vit_no_skip":
-            make = lambda: training.make_without_skip(size, seed)  # noqa: E731
+            make = partial(training.make_without_skip, size, seed)
         elif name != "vit":
             data = data.part(0, size.n_train * int(name.removeprefix("vit_")) // 100)
         return Spec(name, make, data, size.batch, size.steps, until, seed=seed)
@@ -120,11 +119,6 @@ class Makers:
         return found
 
 
-def tuned_from(model: nn.Module, n_classes: int, seed: int) -> Callable[[], nn.Module]:
-    """Return a function that copies a trained network with a new head."""
-    return lambda: training.with_new_head(copy.deepcopy(model), n_classes, seed)
-
-
 def table_of(size: str) -> ResultTable:
     """Return the table of results of a size; a row is a finding or the accuracy of a network."""
     path = Path(__file__).with_name("inside_networks.jsonl") if size == RECORDED else CACHE / size / "results.jsonl"
@@ -144,7 +138,7 @@ def print_plan(makers: Sequence[Makers]) -> None:
     whole, _ = makers[0].read("cifar10")
     seconds, size = {}, makers[0].size
     for kind, make in (("vit", training.make_vit), ("resnet", training.make_resnet)):
-        spec = Spec(kind, lambda make=make: make(size), whole, size.batch, TIMED_STEPS)  # type: ignore[misc]
+        spec = Spec(kind, partial(make, size), whole, size.batch, TIMED_STEPS)
         seconds[kind] = training.seconds_of_a_step(spec)
     print_head("| seed | network | steps left | minutes at most |")
     total = 0.0

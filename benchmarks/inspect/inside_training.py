@@ -5,6 +5,7 @@ The training loop is small on purpose, so that the networks hardly depend on the
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import os
@@ -145,7 +146,8 @@ def make_without_skip(size: Size, seed: int = 0) -> nn.Module:
 
 
 def with_new_head(model: nn.Module, n_classes: int, seed: int = 0) -> nn.Module:
-    """Replace the classifier of a vision transformer."""
+    """Copy a vision transformer with another classifier."""
+    model = copy.deepcopy(model)
     torch.manual_seed(seed)
     model.reset_classifier(n_classes)  # type: ignore[operator]
     return model

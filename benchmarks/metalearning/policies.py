@@ -242,16 +242,12 @@ def table() -> None:
     rows = sorted(RESULTS.rows(), key=lambda row: (row["place"], row["budget"]))
     for block in blocks():
         of_block = [row for row in rows if row["entries"] == block]
-        scores = {name: np.array([r["scores"] for r in of_block if r["policy"] == name]) for name in names_in(of_block)}
+        names = dict.fromkeys(row["policy"] for row in of_block)
+        scores = {name: np.array([row["scores"] for row in of_block if row["policy"] == name]) for name in names}
         n = scores["oracle"].shape[1]
         print(f"{block}: {n} tables; score in %, lower is better\n")
         print_block(f"policy ({block} configurations)", scores, policies_of(block), "cv5")
         print_block(f"choice ({block} configurations)", scores, [*WAYS, *BOUNDS], "single best")
-
-
-def names_in(rows: Sequence[Row]) -> list[str]:
-    """Return the names of policies and ways in their order."""
-    return list(dict.fromkeys(row["policy"] for row in rows))
 
 
 def print_block(head: str, scores: Mapping[str, Scores], names: Sequence[str], reference: str) -> None:

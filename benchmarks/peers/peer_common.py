@@ -31,40 +31,18 @@ Predict = Callable[[pd.DataFrame], np.ndarray]
 
 @dataclass(frozen=True)
 class Task:
-    """One table, split, as a system receives it.
+    """One table, split, as a system receives it."""
 
-    Attributes
-    ----------
-    kind : str
-        "binary", "multiclass" or "regression".
-    metric : str
-        "roc_auc", "log_loss" or "rmse".
-    n_classes : int
-        Number of classes; labels are the integers below it. 0 for regression.
-    X_train, X_test : pandas.DataFrame
-        Features; categories have the pandas category type.
-    y_train : numpy.ndarray
-        Labels of the training set.
-    seed : int
-        The system's random state, where it takes one.
-    budget : int
-        Seconds to fit.
-    jobs : int
-        Cores to use.
-    scratch : pathlib.Path
-        Folder for temporary files.
-    """
-
-    kind: str
-    metric: str
-    n_classes: int
-    X_train: pd.DataFrame
+    kind: str  # "binary", "multiclass" or "regression"
+    metric: str  # "roc_auc", "log_loss" or "rmse"
+    n_classes: int  # labels are the integers below it; 0 for regression
+    X_train: pd.DataFrame  # categories have the pandas category type
     X_test: pd.DataFrame
     y_train: np.ndarray
-    seed: int
-    budget: int
-    jobs: int
-    scratch: Path
+    seed: int  # the system's random state, where it takes one
+    budget: int  # seconds to fit
+    jobs: int  # cores to use
+    scratch: Path  # folder for temporary files
 
 
 class Driver(Protocol):
@@ -108,14 +86,8 @@ def sklearn_predictor(model: Any, task: Task) -> Predict:
 
 
 def time_prediction(predict: Predict, X: pd.DataFrame, rows: int) -> dict[str, float]:
-    """Time warm calls of `predict` on `rows` rows sampled from `X` with replacement.
-
-    Returns
-    -------
-    dict
-        The median in seconds and the number of timed calls. Warm-up and timed calls of a size
-        stop after 20 s together, but each makes at least one.
-    """
+    """Return the median seconds and the number of warm calls of `predict` on rows sampled from `X`."""
+    # Warm-up and timed calls of a size stop after 20 s together, but each makes at least one.
     sample = X.iloc[np.random.default_rng(0).integers(len(X), size=rows)].reset_index(drop=True)
     stop = time.perf_counter() + SECONDS_PER_SIZE
     for _ in range(WARM_CALLS):
