@@ -168,9 +168,9 @@ class FisherPenalty:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
         self.step_, self.radius_, last = state["step"], state["radius"], state["gradient"]
-        if last is not None:  # a checkpoint may have been loaded to another device
+        if last is not None:  # on the device and in the memory layout of the parameters, so that sums keep their order
             parameters = trainable_parameters(self.model)
-            last = {name: last[name].to(p.device) for name, p in parameters.items() if name in last}
+            last = {name: torch.empty_like(p).copy_(last[name]) for name, p in parameters.items() if name in last}
         self._last_gradient = last
         self._sampler.load_state_dict(state)
 

@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from windvane.curvature.autograd import trainable_parameters
 from windvane.curvature.explosion_alarm import ExplosionAlarm
 from windvane.curvature.fisher_penalty import FisherPenalty
 from windvane.curvature.fisher_trace import FisherRecord, FisherTracker
@@ -74,13 +72,7 @@ class FisherMonitor:
         if self._tracker is not None:
             self._tracker.load_state_dict(state["tracker"])
         if self._penalty is not None:
-            penalty = dict(state["penalty"])
-            if penalty["gradient"] is not None:  # in the memory layout of the parameters, so that sums keep their order
-                parameters = trainable_parameters(self._penalty.model)
-                penalty["gradient"] = {
-                    name: torch.empty_like(parameters[name]).copy_(value) for name, value in penalty["gradient"].items()
-                }
-            self._penalty.load_state_dict(penalty)
+            self._penalty.load_state_dict(state["penalty"])
 
 
 def is_measurement_step(step: int) -> bool:
