@@ -14,9 +14,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from statistics import median
 from typing import Literal
-
-import numpy as np
 
 from windvane.curvature.fisher_trace import FisherRecord
 from windvane.errors import InputError, check_integer
@@ -176,9 +175,12 @@ class _Smoothed:
 
 
 def _smooth(records: Sequence[FisherRecord]) -> _Smoothed:
-    """Return the medians of a window; nan where a value is."""
-    entropy, trace = np.median([(record.entropy, record.trace) for record in records], axis=0).tolist()
-    return _Smoothed(records[-1].step, entropy, trace)
+    entropy = _median_or_nan([record.entropy for record in records])
+    return _Smoothed(records[-1].step, entropy, _median_or_nan([record.trace for record in records]))
+
+
+def _median_or_nan(values: Sequence[float]) -> float:
+    return math.nan if any(map(math.isnan, values)) else median(values)
 
 
 class _Reference:

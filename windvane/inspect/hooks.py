@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from windvane.errors import InputError
-from windvane.inspect.batches import Batch, batch_length, map_tensors
-from windvane.torch_utils import unwrap_model
+from windvane.inspect.batches import Batch, batch_length
+from windvane.torch_utils import map_tensors, unwrap_model
 
 OUTPUT = "output"  # name of what the network itself returns
 

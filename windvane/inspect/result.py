@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
     from matplotlib.figure import Figure as Figure
-else:  # matplotlib is imported where something is drawn
-    Axes = Figure = Any
+else:  # stand-ins whose names signatures show: matplotlib is imported where something is drawn
+    Axes, Figure = type("Axes", (), {}), type("Figure", (), {})
 
 Floats = NDArray[np.float64]
 

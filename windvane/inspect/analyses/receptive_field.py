@@ -19,12 +19,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from windvane.inspect.batches import image_batches, image_size, image_tensor, map_tensors, slice_batch
+from windvane.inspect.batches import image_batches, image_size, image_tensor, slice_batch
 from windvane.inspect.hooks import LayerOutput, explain_failure, observe
 from windvane.inspect.layer_selection import spatial_layers
 from windvane.inspect.plots import image_grid
 from windvane.inspect.result import Axes, Figure, Floats
 from windvane.inspect.tokens import TokenGrid, as_tokens, check_row_per_image, prefix_counts
+from windvane.torch_utils import map_tensors
 
 MAX_IMAGES = 32  # the field hardly changes with more
 

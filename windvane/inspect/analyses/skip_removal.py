@@ -38,13 +38,8 @@ def _torchvision_attention(block: Any, x: Tensor, mask: Tensor | None, is_causal
     return branch
 
 
-def _transformers_attention(block: Any, x: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
-    branch: Tensor = block.dropout(block.attention(block.layernorm_before(x), mask)[0])
-    return branch
-
-
 _TRANSFORMERS: tuple[Branch, Branch] = (
-    _transformers_attention,
+    lambda block, x, mask, _: block.dropout(block.attention(block.layernorm_before(x), mask)[0]),
     lambda block, x: block.dropout(block.mlp(block.layernorm_after(x))),
 )
 

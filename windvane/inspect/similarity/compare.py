@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSam
 
 from windvane.errors import InputError, check_choice
 from windvane.inspect.activations import AUTO_BATCH_SIZE, BatchSize, Step, read_steps
-from windvane.inspect.batches import Batch, batch_length, map_tensors, paired_batches
+from windvane.inspect.batches import Batch, batch_length, paired_batches
 from windvane.inspect.layer_selection import Layers
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
 from windvane.inspect.similarity.cca import CCAMeasure, ProcrustesMeasure
 from windvane.inspect.similarity.comparison import Comparison
 from windvane.inspect.similarity.measures import CKAMeasure, Measure, RSAMeasure
-from windvane.torch_utils import unwrap_model
+from windvane.torch_utils import map_tensors, unwrap_model
 
 MEASURES: Mapping[str, Measure] = {
     "cka": CKAMeasure(),
@@ -269,7 +269,8 @@ def _deranged(batch: Batch, generator: np.random.Generator) -> Batch:
     """Permute a batch along one cycle, so that no image keeps its index."""
     order = generator.permutation(batch_length(batch))
     indices = torch.as_tensor(np.roll(order, 1)[np.argsort(order)])
-    return map_tensors(lambda tensor: tensor[indices], batch)
+    permuted: Batch = map_tensors(lambda tensor: tensor[indices], batch)
+    return permuted
 
 
 def _names(model_a: nn.Module, model_b: nn.Module) -> tuple[str, str]:

@@ -137,8 +137,12 @@ class Schedule:
         self._last_measured = (self._clock(), self.step)
 
     def state_dict(self) -> dict[str, float]:
-        marks = {"step": self.step, "progress": self.progress, "last_evaluated": self.last_evaluated}
-        return {**marks, "elapsed": self.elapsed}
+        return {
+            "step": self.step,
+            "progress": self.progress,
+            "last_evaluated": self.last_evaluated,
+            "elapsed": self.elapsed,
+        }
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         self.step, self.progress = int(state["step"]), state["progress"]
