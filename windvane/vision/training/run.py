@@ -124,6 +124,11 @@ class TrainingRun:
         self._explosion_reported = False
 
     @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
     def epoch(self) -> float:
         """Passes over the training images so far."""
         return self.schedule.step / self.sampler.steps_per_epoch
@@ -209,7 +214,7 @@ class TrainingRun:
 
         def backward() -> Tensor:
             generator = self.step_generator(step)
-            pixels, targets = augment_batch(images, labels, len(self.classes), self.augmentation, generator)
+            pixels, targets = augment_batch(images, labels, self.n_classes, self.augmentation, generator)
             return self.backward(self.network, pixels, targets)[0]
 
         name = find_nonfinite_tensor(self.network, backward)

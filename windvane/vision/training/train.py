@@ -129,7 +129,7 @@ def run_training(
             _interrupt(run, folder)
         images, labels = next(batches)  # uint8 (b, 3, s, s), (b,)
         generator = run.step_generator(schedule.step)
-        pixels, targets = augment_batch(images, labels, len(run.classes), run.augmentation, generator)
+        pixels, targets = augment_batch(images, labels, run.n_classes, run.augmentation, generator)
         first = pixels[: recipe.micro_batch_size]
         measure = partial(run.fisher.measure, schedule.step)
         loss, logits = run.backward(module, pixels, targets, measure)  # logits (b, k)
