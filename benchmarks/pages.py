@@ -43,7 +43,7 @@ PAGES = (
 EXPERIMENTS = (  # each has RESULTS, the table of its results, and plan(), the runs that should be in it
     *("engine.ablation", "engine.engine", "engine.log_link", "engine.log_link_search", "engine.network"),
     *("engine.ordinal", "engine.over_time", "engine.targets", "engine.thresholds", "engine.xgboost_search"),
-    *("fisher.cost", "fisher.estimator"),
+    *("fisher.cost", "fisher.estimator", "metalearning.after_start"),
     *("fisher.replication", "inspect.cka_speed", "inspect.inside_networks", "metalearning.selector", "peers.compare"),
     *("metalearning.calibration", "metalearning.metric_groups", "metalearning.policies", "metalearning.real_runs"),
     *("peers.diagnose", "peers.first_answer", "throughput.augmentation", "throughput.images_per_second"),
