@@ -221,6 +221,8 @@ def _hessian_product(model: nn.Module, loss: Loss, parameters: Vector, mode: Mod
     """Return the function v -> H v."""
     if mode not in get_args(Mode):
         raise unknown_name_error("mode", mode, get_args(Mode))
+    if not callable(loss):
+        raise InputError(f"loss is of type {type(loss).__name__}. Allowed: a function that computes the loss.")
 
     def gradient(*, differentiable: bool = False) -> Vector:
         with preserve_state(model):
@@ -245,7 +247,8 @@ def _hessian_product(model: nn.Module, loss: Loss, parameters: Vector, mode: Mod
     first = gradient(differentiable=True)
 
     def double_backward(vector: Vector) -> Vector:
-        directional = torch.stack([torch.sum(g * v) for g, v in zip(first, vector, strict=True)]).sum()
+        with torch.enable_grad():  # also where the caller has switched gradients off
+            directional = torch.stack([torch.sum(g * v) for g, v in zip(first, vector, strict=True)]).sum()
         return grad(directional, parameters, keep_graph=True, constant=True)
 
     return double_backward
