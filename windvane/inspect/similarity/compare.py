@@ -261,8 +261,8 @@ def _steps(data: Any, sampling: Sampling, min_batch_size: int, generator: np.ran
         yield (first, _deranged(second, generator) if sampling.shuffled else second)
     if not n_used:
         raise InputError(
-            f"batch_size: no batch has {min_batch_size} images, which the measure needs. Allowed: {min_batch_size} or "
-            "more."
+            f"data has no batch of {min_batch_size} images, which the measure needs; {n_left_out} came in smaller "
+            f"ones. Allowed: more images, or a batch_size of at least {min_batch_size}."
         )
     if n_left_out:
         warnings.warn(
