@@ -68,13 +68,17 @@ class Schema:
         if self.n_sparse:
             return self._transform_sparse(frame, owner)
         table = self.with_lags(frame)
-        if self.lags is not None and len(table) and table[self.lags.names].isna().all(axis=None):
-            warnings.warn(
-                f"No row of X has a lag: the rows that {owner} knows of their series are not "
-                f"{' or '.join(map(str, self.lags.steps))} steps before. AutoML.update_lags makes later rows known.",
-                UserWarning,
-                stacklevel=2,
-            )
+        if self.lags is not None and len(table):
+            none = table[self.lags.names].isna().all(axis=1).to_numpy()
+            lost = none if none.all() else none & ~self.lags.are_known(table)
+            if lost.any():
+                rows = "No row of X has a" if lost.all() else f"{int(lost.sum()):,} of {len(table):,} rows of X have no"
+                warnings.warn(
+                    f"{rows} lag: the rows that {owner} knows of their series, the last ones, are not "
+                    f"{' or '.join(map(str, self.lags.steps))} steps before. update_lags makes other rows known.",
+                    UserWarning,
+                    stacklevel=2,
+                )
         return self._transform_columns(table, owner)
 
     def with_lags(self, frame: Frame) -> pd.DataFrame:
