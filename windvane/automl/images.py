@@ -19,7 +19,7 @@ from windvane.automl.classifier import AutoMLClassifier
 from windvane.automl.fitted import FittedModel, own_settings
 from windvane.data.images.duplicates import count_copies
 from windvane.data.images.read import list_labelled
-from windvane.data.images.sources import Columns
+from windvane.data.images.sources import Columns, no_labels_error
 from windvane.data.target import TaskType
 from windvane.errors import InputError, RunError, check_usable
 from windvane.evaluation.evaluation import Evaluation
@@ -398,6 +398,8 @@ class AutoImageClassifier(AutoMLClassifier):
         reader = self._predictor.images
         assert reader is not None
         listing = list_labelled(X, y, reader.columns)
+        if all(label is None for label in listing.labels):
+            raise no_labels_error(listing)
         return listing.items, listing.labels
 
     @own_settings()
