@@ -39,6 +39,7 @@ def test_users_may_catch_bad_input_as_a_value_error() -> None:
     [
         ("holdot", "policy='holdot' is not known. Did you mean 'holdout'? Allowed: holdout, cv5."),
         ("zzz", "policy='zzz' is not known. Allowed: holdout, cv5."),
+        ("Hold-Out", "policy='Hold-Out' is not known. Did you mean 'holdout'? Allowed: holdout, cv5."),
         (5, "policy=5 is not known. Did you mean 'cv5'? Allowed: holdout, cv5."),
         (None, "policy=None is not known. Allowed: holdout, cv5."),
     ],
