@@ -239,7 +239,10 @@ def test_the_shell_takes_several_targets(tmp_path: Path) -> None:
     )
     for words, message in (
         (["predict", tmp_path / "run", tmp_path / "all.csv", "--out", "-", "--set", 0.9], "--set is for one target"),
+        (["predict", tmp_path / "run", tmp_path / "all.csv", "--out", "-", "--interval", 0.9], "is for one target"),
         (["calibrate", tmp_path / "run"], "calibrate is for one target"),
+        (["threshold", tmp_path / "run", "--cost", "hot:wet=2"], "--cost is for one target"),
+        (["evaluate", tmp_path / "run", tmp_path / "all.csv", *labels[:2]], "the model has 2 targets: hot, wet."),
         (["fit", tmp_path / "all.csv", "--target", "hot", "--target", "hot", "--out", "x"], "'hot' is there twice"),
         (
             ["fit", tmp_path / "all.csv", "--target", "hot", "--target", "price", "--out", "x"],
