@@ -90,8 +90,10 @@ def test_some_rows_beyond_the_known_ones(model):
     """A table in which one row has a lag says how many have none."""
     beyond = LATER.iloc[:3].assign(day=LATER["day"].max() + pd.Timedelta(days=30))
     table = pd.concat([LATER, beyond], ignore_index=True)
-    with pytest.warns(UserWarning, match=f"3 of {len(table)} rows of X have no lag: .* the last ones, are not 7 or 14"):
+    message = f"3 of {len(table)} rows of X have no lag: .* the last ones, are not 7 or 14"
+    with pytest.warns(UserWarning, match=message) as said:
         found = model.predict(table)
+    assert said[0].filename == __file__
     assert np.allclose(found[: len(LATER)], model.predict(LATER))
 
 

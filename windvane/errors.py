@@ -38,6 +38,7 @@ from windvane.runtime.errors import (
     ModelFileError,
     WindvaneError,
     some_of,
+    warn_user,
 )
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "check_integer",
     "some_of",
     "unknown_name_error",
+    "warn_user",
 ]
 
 for _error in (DiskError, InputError, MissingColumnsError, ModelFileError, WindvaneError):

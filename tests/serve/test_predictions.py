@@ -106,7 +106,7 @@ def test_several_targets_and_rows_without_lags(tmp_path: Path) -> None:
     flags = pd.DataFrame({"hot": X["a"] > 0, "wet": np.where(X["b"] > 0, "yes", "no")})
     labels = AutoClassifier(run_dir=tmp_path / "runs" / "labels", **quick).fit(X, flags)
     lists = AutoClassifier(run_dir=tmp_path / "runs" / "lists", **quick)
-    lists.fit(X, [["hot"] * (a > 0) + ["wet"] * (b > 0) for a, b in X.to_numpy()])
+    lists.fit(X, [["hot"] * (a > 0) + ["wet"] * (b > 0) for a, b in X.to_numpy().tolist()])
     days = X.assign(day=pd.date_range("2024-01-01", periods=60))
     AutoRegressor(run_dir=tmp_path / "runs" / "lagged", **quick).fit(days, X["a"], time="day", lags=[1])
     row, later = {"a": 2.0, "b": -2.0}, {"a": 0, "b": 0, "day": "2024-03-01"}
@@ -123,7 +123,8 @@ def test_several_targets_and_rows_without_lags(tmp_path: Path) -> None:
         assert ask("lists", row) == {"prediction": ["hot"]}
         assert "interval is for one target" in ask("numbers&interval=0.9", row)["error"]
         assert "warning" not in ask("lagged", later)
-        assert "No lag of this row is known" in ask("lagged", {**later, "day": "2024-06-01"})["warning"]
+        with pytest.warns(UserWarning, match="No row of X has a lag: .* not 1 step before"):
+            assert "No lag of this row is known" in ask("lagged", {**later, "day": "2024-06-01"})["warning"]
         text = client.get("/").text
         assert "2 targets, 60 rows" in text and "2 labels, 60 rows" in text
         assert "interval=0.9" not in client.get("/runs/numbers/predict").text

@@ -163,6 +163,7 @@ def counted_rows(sample_weight: Any, n_rows: int) -> tuple[Floats | None, Intege
 
 
 def _check_weights(sample_weight: Any, n_rows: int) -> Floats:  # (n_rows,)
+    _refuse_name("sample_weight", sample_weight)
     if isinstance(sample_weight, np.ma.MaskedArray):
         sample_weight = unmask(sample_weight)
     written = written_numbers(sample_weight, "sample_weight")
@@ -186,12 +187,16 @@ def _check_weights(sample_weight: Any, n_rows: int) -> Floats:  # (n_rows,)
     return np.asarray(weight)
 
 
+def _refuse_name(argument: str, given: Any) -> None:
+    if isinstance(given, str):
+        raise InputError(f"{argument}={given!r} is a text. Allowed: a value for each row, as in X.pop({given!r}).")
+
+
 def _column(y: Any) -> NDArray[Any]:  # (n,)
     """One-dimensional array of the simplest type."""
     if y is None:
         raise InputError("fit requires y to be passed, but the target y is None.")
-    if isinstance(y, str):
-        raise InputError(f"y={y!r} is a text. Allowed: the values of the target, as in y=X.pop({y!r}).")
+    _refuse_name("y", y)
     if isinstance(y, np.ma.MaskedArray):
         y = unmask(y) if y.mask.any() else y.data
     try:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.target import counted_rows
 from windvane.data.targets import encode_as_trained
-from windvane.errors import InputError, MetricError
+from windvane.errors import InputError, MetricError, warn_user
 from windvane.evaluation.bootstrap import bootstrap
 from windvane.evaluation.metrics import Metric, two_columns
 from windvane.runtime.columns.schema import Schema
@@ -62,7 +62,7 @@ class Predictions:
     def of_test(cls, model: FittedEnsemble, X: Any, y: Any, sample_weight: Any = None, *, owner: str = "") -> Self:
         """Predict rows that the model did not train on; raises InputError if they do not fit the model."""
         for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
-            warnings.warn(warning, UserWarning, stacklevel=3)
+            warn_user(warning)
         table = model.table(X, owner or "the model")
         weight, rows = counted_rows(sample_weight, table.n_rows)
         if rows is not None:

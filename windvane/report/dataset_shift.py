@@ -46,6 +46,7 @@ class DatasetShift:
         return self.auc > 0.5 + 3 * self.standard_error
 
 
+@np.errstate(over="ignore", invalid="ignore")  # scikit-learn adds up all numbers, which may be the largest
 def measure_dataset_shift(
     train: Table, test: Table, columns: Mapping[str, Sequence[int]], seed: int
 ) -> DatasetShift | None:

@@ -60,6 +60,7 @@ def score_column(values: Floats, target: NDArray[Any], half: NDArray[np.bool_], 
     return roc_auc(target[~half], predicted) if n_classes else r2(target[~half].astype(float), predicted)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # scikit-learn adds up all numbers, which may be the largest
 def _predict_half(values: Floats, target: NDArray[Any], half: NDArray[np.bool_], n_classes: int) -> Floats:
     settings: Mapping[str, Any]
     settings = {"min_samples_leaf": 3, "max_leaf_nodes": max(32, 2 * n_classes), "random_state": 0}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler, Subset
 
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, unknown_name_error, warn_user
 from windvane.inspect.activations import AUTO_BATCH_SIZE, BatchSize, Step, read_steps
 from windvane.inspect.batches import Batch, batch_length, map_tensors, paired_batches
 from windvane.inspect.layer_selection import Layers
@@ -265,8 +264,8 @@ def _steps(data: Any, sampling: Sampling, min_batch_size: int, generator: np.ran
             f"ones. Allowed: more images, or a batch_size of at least {min_batch_size}."
         )
     if n_left_out:
-        warnings.warn(
-            f"{n_left_out} images are left out: their batches have fewer than {min_batch_size}.", stacklevel=2
+        warn_user(
+            f"{n_left_out} images are left out: their batches have fewer than {min_batch_size}.",
         )
 
 
