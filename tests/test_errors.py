@@ -48,6 +48,10 @@ def test_unknown_names_what_came_and_what_is_allowed(given: object, message: str
     assert str(unknown_name_error("policy", given, ["holdout", "cv5"])) == message
 
 
+def test_a_name_that_is_like_no_other_has_no_suggestion() -> None:
+    assert str(unknown_name_error("by", "nope", ["smoker"])) == "by='nope' is not known. Allowed: smoker."
+
+
 def test_a_long_list_of_names_is_cut_but_the_nearest_is_found() -> None:
     message = str(unknown_name_error("metric", "name 98", (f"name_{i}" for i in range(100))))
     assert "Did you mean 'name_98'?" in message

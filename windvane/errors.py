@@ -104,7 +104,7 @@ def unknown_name_error(argument: str, given: object, allowed: Iterable[str]) -> 
     """Return the error for an unknown name, with the nearest valid one."""
     names = list(allowed)
     plain = {name.casefold().replace("-", "_").strip(): name for name in reversed(names)}
-    nearest = get_close_matches(str(given).casefold().replace("-", "_").strip(), plain, n=1, cutoff=0.4)
+    nearest = get_close_matches(str(given).casefold().replace("-", "_").strip(), plain, n=1, cutoff=0.5)
     hint = f" Did you mean {plain[nearest[0]]!r}?" if nearest else ""
     return InputError(f"{argument}={given!r} is not known.{hint} Allowed: {some_of(names, MOST_NAMES)}.")
 
