@@ -55,6 +55,15 @@ def test_one_run_predicts_all_numbers(regressor: AutoRegressor) -> None:
     assert regressor.feature_importance(X, NUMBERS, n_repeats=1).index[0] in ("a", "b")
 
 
+def test_a_label_that_no_row_has_leaves_the_mean_undefined(classifier: AutoClassifier) -> None:
+    rows = [i for i, labels in enumerate(LISTS) if "red" not in labels]
+    found = classifier.evaluate(X.iloc[rows], [LISTS[i] for i in rows])
+    scores = found.metrics.set_index("metric")["score"]
+    assert np.isnan(scores["roc_auc"]) and np.isfinite(scores["log_loss"])
+    assert found.targets is not None
+    assert found.targets.set_index("target")["roc_auc"].isna().to_dict() == {"green": False, "red": True}
+
+
 def test_labels_come_back_as_lists(classifier: AutoClassifier) -> None:
     found, probability = classifier.predict(X), classifier.predict_proba(X)
     assert classifier.target_names_ == classifier.classes_.tolist() == ["green", "red"]

@@ -44,6 +44,11 @@ class FittedEnsemble(Protocol):
     def predict_raw(self, table: Table) -> Floats: ...
 
 
+def lacks_a_class(target: NDArray[Any], metric: Metric) -> bool:
+    """Whether a metric is undefined, as the rows (n,) or those of a label (n, t) are of one class alone."""
+    return metric.name in NEED_TWO_CLASSES and bool((target == target[:1]).all(axis=0).any())
+
+
 @dataclass(frozen=True)
 class Predictions:
     """Rows with known target and prediction."""
@@ -129,7 +134,7 @@ class Predictions:
         values = self.decided if metric.of_labels else self.prediction
 
         def loss_of(rows: Integers) -> float:
-            if metric.name in NEED_TWO_CLASSES and (self.target[rows] == self.target[rows[0]]).all():
+            if lacks_a_class(self.target[rows], metric):
                 return np.nan
             weight = None if self.weight is None else self.weight[rows]
             return metric.loss(self.target[rows], values[rows], weight)
