@@ -337,8 +337,9 @@ def test_weights_that_are_scaled_or_zero_change_nothing() -> None:
 def test_a_target_in_another_order_is_reported(fitted: AutoClassifier, cancer) -> None:
     _, X_test, _, y_test = cancer
     other = y_test.iloc[::-1]
-    with pytest.warns(UserWarning, match="y has the index labels of X in another order"):
+    with pytest.warns(UserWarning, match="y has the index labels of X in another order") as said:
         assert fitted.score(X_test, other) < 0.9
+    assert said[0].filename == __file__  # the line of the user, not one of windvane
     assert fitted.score(X_test, other.loc[X_test.index]) > 0.98
     with pytest.warns(UserWarning, match="y has the index labels of X in another order"):
         fitted.feature_importance(X_test, other, n_repeats=1)

@@ -159,6 +159,12 @@ def test_every_source_is_predicted_alike(fitted: AutoImageClassifier, folder: Pa
     np.testing.assert_allclose(expected.sum(axis=1), 1)
 
 
+def test_images_without_labels_are_not_evaluated(fitted: AutoImageClassifier, folder: Path) -> None:
+    (files, *_) = (one for one in (folder / "test").iterdir() if one.is_dir())
+    with pytest.raises(InputError, match=r"no labelled image.* in no folder of a class"):
+        fitted.evaluate(files)
+
+
 def test_a_damaged_file_keeps_its_row(fitted: AutoImageClassifier, folder: Path) -> None:
     sound = next((folder / "test").rglob("*.png"))
     files = [sound, folder / "train" / "dark" / "damaged.png", folder / "nothing.png"]

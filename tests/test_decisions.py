@@ -204,8 +204,9 @@ def test_a_saved_model_tunes_on_rows_that_it_is_given(model: Any, cancer: Data, 
 
 def test_a_resumed_search_warns_that_a_threshold_is_gone(model: Any) -> None:
     model.set_threshold(0.3)
-    with pytest.warns(UserWarning, match="do not hold for the new one: call tune_threshold"):
+    with pytest.warns(UserWarning, match="do not hold for the new one: call tune_threshold") as said:
         model.resume("60s", n_trials=1)
+    assert said[0].filename == __file__  # the line of the user, not one of windvane
     assert model.tuning_ is None
 
 

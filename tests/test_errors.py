@@ -39,12 +39,17 @@ def test_users_may_catch_bad_input_as_a_value_error() -> None:
     [
         ("holdot", "policy='holdot' is not known. Did you mean 'holdout'? Allowed: holdout, cv5."),
         ("zzz", "policy='zzz' is not known. Allowed: holdout, cv5."),
+        ("Hold-Out", "policy='Hold-Out' is not known. Did you mean 'holdout'? Allowed: holdout, cv5."),
         (5, "policy=5 is not known. Did you mean 'cv5'? Allowed: holdout, cv5."),
         (None, "policy=None is not known. Allowed: holdout, cv5."),
     ],
 )
 def test_unknown_names_what_came_and_what_is_allowed(given: object, message: str) -> None:
     assert str(unknown_name_error("policy", given, ["holdout", "cv5"])) == message
+
+
+def test_a_name_that_is_like_no_other_has_no_suggestion() -> None:
+    assert str(unknown_name_error("by", "nope", ["smoker"])) == "by='nope' is not known. Allowed: smoker."
 
 
 def test_a_long_list_of_names_is_cut_but_the_nearest_is_found() -> None:

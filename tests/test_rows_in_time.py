@@ -86,6 +86,17 @@ def test_rows_beyond_the_known_ones(model):
         more.predict(SHOPS)
 
 
+def test_some_rows_beyond_the_known_ones(model):
+    """A table in which one row has a lag says how many have none."""
+    beyond = LATER.iloc[:3].assign(day=LATER["day"].max() + pd.Timedelta(days=30))
+    table = pd.concat([LATER, beyond], ignore_index=True)
+    message = f"3 of {len(table)} rows of X have no lag: .* the last ones, are not 7 or 14"
+    with pytest.warns(UserWarning, match=message) as said:
+        found = model.predict(table)
+    assert said[0].filename == __file__
+    assert np.allclose(found[: len(LATER)], model.predict(LATER))
+
+
 def test_importance_explanation_and_report(model, tmp_path):
     X, y = LATER, truth(LATER)
     assert model.feature_importance(X, y).index[0] in ("sales_lag_7", "sales_lag_14")

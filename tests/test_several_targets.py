@@ -55,6 +55,15 @@ def test_one_run_predicts_all_numbers(regressor: AutoRegressor) -> None:
     assert regressor.feature_importance(X, NUMBERS, n_repeats=1).index[0] in ("a", "b")
 
 
+def test_a_label_that_no_row_has_leaves_the_mean_undefined(classifier: AutoClassifier) -> None:
+    rows = [i for i, labels in enumerate(LISTS) if "red" not in labels]
+    found = classifier.evaluate(X.iloc[rows], [LISTS[i] for i in rows])
+    scores = found.metrics.set_index("metric")["score"]
+    assert np.isnan(scores["roc_auc"]) and np.isfinite(scores["log_loss"])
+    assert found.targets is not None
+    assert found.targets.set_index("target")["roc_auc"].isna().to_dict() == {"green": False, "red": True}
+
+
 def test_labels_come_back_as_lists(classifier: AutoClassifier) -> None:
     found, probability = classifier.predict(X), classifier.predict_proba(X)
     assert classifier.target_names_ == classifier.classes_.tolist() == ["green", "red"]
@@ -239,7 +248,10 @@ def test_the_shell_takes_several_targets(tmp_path: Path) -> None:
     )
     for words, message in (
         (["predict", tmp_path / "run", tmp_path / "all.csv", "--out", "-", "--set", 0.9], "--set is for one target"),
+        (["predict", tmp_path / "run", tmp_path / "all.csv", "--out", "-", "--interval", 0.9], "is for one target"),
         (["calibrate", tmp_path / "run"], "calibrate is for one target"),
+        (["threshold", tmp_path / "run", "--cost", "hot:wet=2"], "--cost is for one target"),
+        (["evaluate", tmp_path / "run", tmp_path / "all.csv", *labels[:2]], "the model has 2 targets: hot, wet."),
         (["fit", tmp_path / "all.csv", "--target", "hot", "--target", "hot", "--out", "x"], "'hot' is there twice"),
         (
             ["fit", tmp_path / "all.csv", "--target", "hot", "--target", "price", "--out", "x"],

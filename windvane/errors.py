@@ -38,6 +38,7 @@ from windvane.runtime.errors import (
     ModelFileError,
     WindvaneError,
     some_of,
+    warn_user,
 )
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "check_integer",
     "some_of",
     "unknown_name_error",
+    "warn_user",
 ]
 
 for _error in (DiskError, InputError, MissingColumnsError, ModelFileError, WindvaneError):
@@ -101,8 +103,9 @@ class WorkerError(WindvaneError):
 def unknown_name_error(argument: str, given: object, allowed: Iterable[str]) -> InputError:
     """Return the error for an unknown name, with the nearest valid one."""
     names = list(allowed)
-    nearest = get_close_matches(str(given), names, n=1, cutoff=0.4)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    plain = {name.casefold().replace("-", "_").strip(): name for name in reversed(names)}
+    nearest = get_close_matches(str(given).casefold().replace("-", "_").strip(), plain, n=1, cutoff=0.5)
+    hint = f" Did you mean {plain[nearest[0]]!r}?" if nearest else ""
     return InputError(f"{argument}={given!r} is not known.{hint} Allowed: {some_of(names, MOST_NAMES)}.")
 
 

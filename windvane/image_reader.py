@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from warnings import warn
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from windvane.data.images.checks import decode_squares
 from windvane.data.images.listing import ImageListing, Skipped
 from windvane.data.images.sources import Columns, list_images
 from windvane.data.images.summary import describe_skipped
-from windvane.errors import InputError
+from windvane.errors import InputError, warn_user
 from windvane.runtime.columns.table import FeatureView, Floats, ImageColumn, Table
 from windvane.runtime.images import Pixels
 
@@ -59,7 +58,7 @@ class ImageReader:
         if not listing.items:
             raise InputError("There is no image to predict.")
         if skipped:
-            warn(describe_unreadable(skipped), UserWarning, stacklevel=2)
+            warn_user(describe_unreadable(skipped))
 
     def read(self, source: Any) -> Table:
         """Return one table of all images of a source."""

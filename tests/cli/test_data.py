@@ -57,3 +57,11 @@ def test_mistakes_are_one_line(iris: Path, words: list[str], said: str) -> None:
     assert code == 2
     assert said in err
     assert len((out + err).strip().splitlines()) == 1
+
+
+def test_a_table_of_the_target_alone(tmp_path: Path) -> None:
+    pd.DataFrame({"label": [0, 1] * 9}).to_csv(tmp_path / "t.csv", index=False)
+    for words in (["describe"], ["fit", "--out", str(tmp_path / "run")]):
+        done = CliRunner().invoke(app, [*words, str(tmp_path / "t.csv"), "--target", "label"])
+        assert done.exit_code == 2
+        assert done.stderr == "windvane: The table has no column beside label. Allowed: at least one to learn from.\n"

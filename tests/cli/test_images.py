@@ -156,3 +156,13 @@ def test_threads_sleep_unless_the_user_has_chosen(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     let_threads_sleep()
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+def test_a_pattern_of_groups_that_matches_no_file(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    (tmp_path / "photos" / "cat" / "7_1.png").touch()
+    words = ["fit", tmp_path / "photos", "--out", tmp_path / "run", "--groups"]
+    done = shell(*words, r"track(\d+)")
+    assert done.exit_code == 2
+    assert r"--groups='track(\\d+)' matches no name of a file in" in done.stderr
+    assert "matches no name" not in shell(*words, r"(\d+)_").stderr

@@ -72,7 +72,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
 def table(tmp_path: Path) -> Path:
     path = tmp_path / "table.csv"
     frame = pd.DataFrame({"size": np.arange(40.0), "day": range(40), "who": range(40), "label": ["no", "yes"] * 20})
-    frame.to_csv(path, index=False)
+    frame.assign(word="a").to_csv(path, index=False)
     return path
 
 
@@ -117,7 +117,7 @@ def test_fit_passes_on_what_it_was_given(recorder: type[Recorder], table: Path) 
         "verbose": 1,
         "keep_ids": False,
     }
-    assert list(model.X.columns) == ["day"]
+    assert list(model.X.columns) == ["day", "word"]
     assert list(model.y) == ["no", "yes"] * 20
     assert [model.columns[name].name for name in ("groups", "sample_weight")] == ["who", "size"]
     assert model.columns["time"] == "day"  # a column of the table, which stays there
@@ -157,7 +157,14 @@ def test_quiet(recorder: type[Recorder], table: Path) -> None:
         (["--target", "label", "--task", "regress"], "--task='regress' is not known. Did you mean 'regression'?"),
         (["--target", "label", "--time", "soon"], "--time='soon' is not a length of time."),
         (["--target", "label", "--metric", "roc_ac"], "Did you mean 'roc_auc'?"),
-        (["--target", "label", "--policy", "cv4"], "policy='cv4' is not known."),
+        (["--target", "LABLE"], "--target='LABLE' is not known. Did you mean 'label'?"),
+        (["--target", "label", "--metric", "ROC-AUC"], "--metric='ROC-AUC' is not known. Did you mean 'roc_auc'?"),
+        (["--target", "label", "--policy", "cv4"], "--policy='cv4' is not known."),
+        (["--target", "label", "--jobs", "0"], "--jobs=0 is not usable."),
+        (["--target", "label", "--seed", "-1"], "--seed=-1 is not usable."),
+        (["--target", "label", "--type", "size=numeric"], "--type['size']='numeric' is not known."),
+        (["--target", "label", "--weight", "word"], "--weight cannot be used: "),
+        ([], "to learn a column from the others of a table, name it as the target (--target in a shell)."),
         (["--target", "label", "--families", "lightgmb"], "Did you mean 'lightgbm'?"),
     ],
 )
@@ -216,6 +223,23 @@ def test_session_predicts(session: Path) -> None:
         else:
             labels = predicted["prediction"]
         assert (labels == pd.read_csv(session / "test.csv")["label"]).mean() > 0.9
+
+
+@pytest.mark.parametrize("command", ["predict", "explain"])
+def test_what_is_read_is_not_replaced(session: Path, command: str, tmp_path: Path) -> None:
+    words, data = (command, session / "run"), session / "test.csv"
+    before = data.read_bytes()
+    done = shell(*words, data, "--out", session / "." / "test.csv")
+    assert (done.exit_code, data.read_bytes()) == (2, before)
+    assert done.stderr == f"windvane: --out={str(data)!r} is DATA, which would be replaced. Allowed: another file.\n"
+    done = shell(*words, tmp_path / "none.csv", "--out", tmp_path / "found.xlsx")  # said before anything is read
+    assert (done.exit_code, "found.xlsx has no known suffix" in done.stderr) == (2, True)
+
+
+def test_an_empty_table_has_its_name_in_the_error(session: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").touch()
+    done = shell("predict", session / "run", tmp_path / "empty.csv", "--out", "-")
+    assert done.exit_code == 2 and f"{tmp_path / 'empty.csv'} cannot be read as csv" in done.stderr
 
 
 def test_bad_rows_come_back_marked(session: Path, tmp_path: Path) -> None:

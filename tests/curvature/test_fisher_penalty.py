@@ -421,3 +421,9 @@ def test_input_penalty_is_the_squared_gradient_by_the_input() -> None:
     assert all(map(torch.equal, one.model.buffers(), buffers))
     found.backward()
     assert all(p.grad is not None for p in one.model.parameters())
+
+
+def test_an_input_gradient_penalty_needs_a_network() -> None:
+    one = network("mlp")
+    with pytest.raises(InputError, match=r"model is of type function. Allowed: a torch.nn.Module."):
+        input_gradient_penalty(lambda x: x, one.x, one.y)  # type: ignore[arg-type]

@@ -148,3 +148,18 @@ def test_bad_settings(wrong: dict[str, Any], words: str) -> None:
         hessian_trace(one.model, **{"loss": one.loss, **wrong})
     with pytest.raises(InputError, match="iterations=0"):
         top_eigenvalue(one.model, one.loss, iterations=0)
+
+
+@pytest.mark.parametrize("mode", ["double_backward", "finite_difference"])
+def test_gradients_that_are_switched_off_change_nothing(mode: Any) -> None:
+    one = network("mlp")
+    wanted = hessian_trace(one.model, one.loss, probes=2, mode=mode).trace, top_eigenvalue(one.model, one.loss).value
+    with torch.no_grad():
+        found = hessian_trace(one.model, one.loss, probes=2, mode=mode).trace, top_eigenvalue(one.model, one.loss).value
+    assert found == pytest.approx(wanted) and wanted[0] != 0
+
+
+def test_a_loss_that_is_no_function() -> None:
+    one = network("mlp")
+    with pytest.raises(InputError, match=r"loss is of type Tensor. Allowed: a function that computes the loss."):
+        hessian_trace(one.model, one.loss())  # type: ignore[arg-type]

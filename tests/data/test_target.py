@@ -99,6 +99,7 @@ def test_a_column_vector_is_taken_with_a_warning(y):
         (np.zeros((3, 2)), "regression", "y should be a 1d array, got an array of shape (3, 2) instead."),
         (np.array([1 + 1j, 2]), "regression", "Complex data not supported"),
         (3, "regression", "y cannot be used"),
+        ("price", "regression", "y='price' is a text. Allowed: a value for each row, as in X.pop('price')."),
     ],
 )
 def test_errors(y, goal, message):
@@ -145,11 +146,12 @@ def test_equal_weights_are_none(one):
         ([1.0, 2.0], "sample_weight has the shape (2,), but must have (3,)"),
         ([[1.0], [2.0], [3.0]], "sample_weight has the shape (3, 1)"),
         (2.0, "sample_weight cannot be used: Input should have at least 1 dimension"),
+        ("w", "sample_weight='w' is a text. Allowed: a value for each row, as in X.pop('w')."),
         ([1.0, -0.5, -1.0], "sample_weight[1] is -0.5, but weights must not be negative."),
         ([1.0, np.nan, 1.0], "Input sample_weight contains NaN"),
         ([1.0, np.inf, 1.0], "Input sample_weight contains infinity"),
         ([0, 0, 0], "sample_weight must contain at least one weight that is not zero."),
-        (["a", "b", "c"], "sample_weight cannot be used: could not convert string to float: 'a'"),
+        (["a", "b", "c"], "sample_weight cannot be used: could not convert string to float: 'a'. Allowed: a number"),
     ],
 )
 def test_errors_of_weights(weight, message):

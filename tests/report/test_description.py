@@ -114,6 +114,20 @@ def test_arrays_and_sparse_matrices_are_described() -> None:
     assert str(describe(sp.csr_matrix(values), values[:, 0] > 0)).startswith("50 rows, 3 columns: a sparse matrix")
 
 
+def test_numbers_beyond_single_precision() -> None:
+    values = np.random.default_rng(0).normal(size=(400, 1))
+    y = np.where(values[:, 0] > 0, "yes", "no")
+    found = describe(pd.DataFrame(values * 1e300, columns=["a"]), y, pd.DataFrame(values + 1, columns=["a"]) * 1e300)
+    assert found.column_scores["a"] > 0.9
+    assert found.shift is not None and found.shift.auc > 0.6
+
+
+def test_one_class_beside_missing_targets(frame: pd.DataFrame) -> None:
+    y = ["US" if i % 2 else None for i in range(N)]  # "NA" of a CSV file
+    with pytest.raises(InputError, match=rf"one class only \('US'\).* {N // 2} rows have no target"):
+        describe(frame, y)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

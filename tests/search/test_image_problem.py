@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from picture_folders import pictures, write_pictures
 from PIL import Image
@@ -143,6 +144,18 @@ def test_a_given_split_validates(tmp_path: Path) -> None:
     assert len(fold.train) == 20
     with pytest.raises(InputError, match="validation split"):
         prepare_listing(tmp_path / "b", listing, ImageOptions(valid=0.2))
+
+
+def test_labelled_images_that_are_not_there_are_not_called_unlabelled(tmp_path: Path) -> None:
+    table = pd.DataFrame({"path": ["photos/a.png", "photos/b.png"], "label": ["cat", "dog"]})
+    table.to_csv(tmp_path / "list.csv", index=False)
+    listing, _ = list_training_images(tmp_path / "list.csv", ImageOptions())
+    with pytest.raises(InputError) as caught:
+        prepare_listing(tmp_path / "run", listing)
+    assert "no labelled image that can be read. 2 left out. Left out because there is no such file in" in str(
+        caught.value
+    )
+    assert "column" not in str(caught.value)
 
 
 def tracks() -> ImageListing:

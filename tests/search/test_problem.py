@@ -235,6 +235,10 @@ def test_families_that_do_not_fit_are_left_out() -> None:
     assert list(supported_families(own, table.task, table.table)) == ["linear"]
     with pytest.raises(InputError, match=r"families=\['toy'\]: none of them supports these data. Allowed: lightgbm"):
         supported_families({"toy": ToyFamily()}, table.task, table.table)
+    with pytest.raises(InputError) as caught:
+        supported_families({"finetune": FAMILIES["finetune"]}, table.task, table.table)
+    allowed = str(caught.value).partition("Allowed: ")[2].strip(".").split(", ")
+    assert "linear" in allowed and not {"finetune", "from_scratch", "xgboost"} & set(allowed)  # of a sparse table
 
 
 def test_workers_get_what_they_cannot_import() -> None:

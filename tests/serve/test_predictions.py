@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from pictures import tiny_recipe
 from PIL import Image
 from served import ORIGIN
 from starlette.testclient import TestClient
 
+from windvane import AutoClassifier, AutoRegressor
 from windvane.data.images import ImageDataset
 from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.lag_features import LagFeatures, TimeGrid
@@ -94,6 +96,40 @@ def test_rows_with_lags_have_their_time_and_series() -> None:
         Column("sales_lag_1", "number"),
     )
     assert list(input_columns(Schema(columns, named=True, lags=lags))) == ["size", "shop", "day"]
+
+
+def test_several_targets_and_rows_without_lags(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"a": rng.normal(size=60), "b": rng.normal(size=60)})
+    quick: dict[str, Any] = {"n_trials": 1, "n_jobs": 1, "families": ["linear"], "random_state": 0, "verbose": 0}
+    numbers = AutoRegressor(run_dir=tmp_path / "runs" / "numbers", **quick).fit(X, X.assign(c=X["a"] + 1)[["b", "c"]])
+    flags = pd.DataFrame({"hot": X["a"] > 0, "wet": np.where(X["b"] > 0, "yes", "no")})
+    labels = AutoClassifier(run_dir=tmp_path / "runs" / "labels", **quick).fit(X, flags)
+    lists = AutoClassifier(run_dir=tmp_path / "runs" / "lists", **quick)
+    lists.fit(X, [["hot"] * (a > 0) + ["wet"] * (b > 0) for a, b in X.to_numpy().tolist()])
+    days = X.assign(day=pd.date_range("2024-01-01", periods=60))
+    AutoRegressor(run_dir=tmp_path / "runs" / "lagged", **quick).fit(days, X["a"], time="day", lags=[1])
+    row, later = {"a": 2.0, "b": -2.0}, {"a": 0, "b": 0, "day": "2024-03-01"}
+    frame = pd.DataFrame([row])
+    with TestClient(create_app(tmp_path / "runs"), base_url=ORIGIN) as client:
+
+        def ask(query: str, body: Any) -> Any:
+            return client.post(f"/predict?run={query}", json=body).json()
+
+        assert ask("numbers", row)["prediction"] == pytest.approx(numbers.predict(frame).iloc[0].to_dict())
+        assert ask("labels", [row]) == [{"prediction": {"hot": True, "wet": "no"}}]
+        shares = ask("labels&proba=true", row)["probabilities"]
+        assert list(shares.values()) == pytest.approx(labels.predict_proba(frame)[0]) and list(shares) == ["hot", "wet"]
+        assert ask("lists", row) == {"prediction": ["hot"]}
+        assert "interval is for one target" in ask("numbers&interval=0.9", row)["error"]
+        assert "warning" not in ask("lagged", later)
+        with pytest.warns(UserWarning, match="No row of X has a lag: .* not 1 step before"):
+            assert "No lag of this row is known" in ask("lagged", {**later, "day": "2024-06-01"})["warning"]
+        text = client.get("/").text
+        assert "2 targets, 60 rows" in text and "2 labels, 60 rows" in text
+        assert "interval=0.9" not in client.get("/runs/numbers/predict").text
+        shown = client.post("/predict?run=labels&form=1", json={"a": "2", "b": "-2"}).text
+        assert "Probability of each label" in shown and ">wet<" in shown
 
 
 def test_example_of_a_request_is_json() -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 import time as clock
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from windvane.data.rows import order_notes, take_rows
 from windvane.data.series.lags import keep_last, know_rows
 from windvane.data.target import TaskType, counted_rows
 from windvane.data.targets import encode_as_trained
-from windvane.errors import DiskError, InputError, RunError, check_integer
+from windvane.errors import DiskError, InputError, RunError, check_integer, warn_user
 from windvane.evaluation.predictions import Predictions
 from windvane.evaluation.score_text import natural_score
 from windvane.models import FAMILIES, LAST_RESORT
@@ -219,7 +218,7 @@ class AutoML(FittedModel):
             import_optuna()
             prepared = prepare(settings)
             for warning in prepared.warnings:
-                warnings.warn(warning, UserWarning, stacklevel=3)
+                warn_user(warning)
             portfolio = self._read_portfolio(prepared, settings)
             own_metric = not isinstance(self.metric, str)
             with stop_on_signal() as stop:
@@ -326,7 +325,7 @@ class AutoML(FittedModel):
         """
         predictor = self._predictor_of_tables("refit")
         for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
-            warnings.warn(warning, UserWarning, stacklevel=2)
+            warn_user(warning)
         schema = predictor.schema
         if schema.lags is not None:  # of rows that are all known
             schema = know_rows(schema, X, encode_as_trained(y, predictor.classes, None), predictor.classes)
@@ -438,7 +437,7 @@ class AutoML(FittedModel):
             else:
                 update_test_score(directory.test, predictor.ensemble, self._test_score)
         except DiskError as error:
-            warnings.warn(str(error), UserWarning, stacklevel=3)
+            warn_user(str(error))
         return found
 
     def _read_portfolio(self, prepared: PreparedProblem, settings: Settings) -> list[PortfolioEntry]:
@@ -448,11 +447,9 @@ class AutoML(FittedModel):
         if dask_client is None and self.scheduler is None:
             n_workers = affordable_workers(settings.n_jobs, settings.memory_limit)
             if n_workers < settings.n_jobs:
-                warnings.warn(
+                warn_user(
                     f"memory_limit={settings.memory_limit:.0f} MB is enough for {n_workers} worker processes, not for "
                     f"n_jobs={settings.n_jobs}.",
-                    UserWarning,
-                    stacklevel=3,
                 )
             return WorkerPool(n_workers, settings.memory_limit)
         return DaskPool.connect(self.scheduler, dask_client, n_jobs=self.n_jobs, memory_limit=self.memory_limit)

@@ -19,9 +19,9 @@ from windvane.automl.classifier import AutoMLClassifier
 from windvane.automl.fitted import FittedModel, own_settings
 from windvane.data.images.duplicates import count_copies
 from windvane.data.images.read import list_labelled
-from windvane.data.images.sources import Columns
+from windvane.data.images.sources import Columns, no_labels_error
 from windvane.data.target import TaskType
-from windvane.errors import InputError, RunError, check_usable
+from windvane.errors import InputError, RunError, check_usable, warn_user
 from windvane.evaluation.evaluation import Evaluation
 from windvane.evaluation.predictions import Predictions
 from windvane.models import IMAGE_DEFAULT
@@ -191,7 +191,7 @@ class AutoImageClassifier(AutoMLClassifier):
 
         tests, notes = labelled_tests(listing)
         for note in notes:
-            warnings.warn(note, UserWarning, stacklevel=2)
+            warn_user(note)
         test = ([listing.items[i] for i in tests], [listing.labels[i] for i in tests]) if tests else None
         try:
             self._fit(prepare, started, callbacks, test=test)
@@ -220,11 +220,9 @@ class AutoImageClassifier(AutoMLClassifier):
             n_images, rows = len(X_test), self._test_images_in_time(X_test, deadline + grace)
             X_test, y_test = [X_test[i] for i in rows], [y_test[i] for i in rows]
             if len(rows) < n_images:
-                warnings.warn(
+                warn_user(
                     f"The time carries a test score of {len(rows):,} of {n_images:,} test images, drawn at random; "
                     "score() and evaluate() take all of them.",
-                    UserWarning,
-                    stacklevel=3,
                 )
         found = super()._score_test(directory, X_test, y_test)
         if X_test is None or found is None or found.table.images is None:
@@ -238,16 +236,12 @@ class AutoImageClassifier(AutoMLClassifier):
         late = deadline + max(MIN_GRACE, COPIES_GRACE * parse_seconds(self.time_budget))
         n_copies = count_copies(found.table.images.each(), training.each(), late)
         if n_copies is None:
-            warnings.warn(
+            warn_user(
                 "The time did not suffice to find out whether test images look like training images.",
-                UserWarning,
-                stacklevel=3,
             )
         elif n_copies:
-            warnings.warn(
+            warn_user(
                 f"{n_copies:,} of {len(found):,} test images look like training images: the test score is too good.",
-                UserWarning,
-                stacklevel=3,
             )
         return found
 
@@ -398,6 +392,8 @@ class AutoImageClassifier(AutoMLClassifier):
         reader = self._predictor.images
         assert reader is not None
         listing = list_labelled(X, y, reader.columns)
+        if all(label is None for label in listing.labels):
+            raise no_labels_error(listing)
         return listing.items, listing.labels
 
     @own_settings()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from windvane import persistence
 from windvane.automl.images import AutoImageClassifier
 from windvane.automl.tables import AutoClassifier, AutoRegressor
-from windvane.errors import RunError, WindvaneError
+from windvane.errors import RunError, WindvaneError, warn_user
 from windvane.runtime.serialization import DAMAGE
 from windvane.search.problem import choose_families
 from windvane.search.run.record import RunRecord
@@ -97,11 +96,9 @@ def _load(
         model.constant_, model.tuning_ = record.constant, record.tuning
         model._set_predictor(persistence.read_predictor(folder, known, metric, threads=resolve_jobs(n_jobs)))
     if manifest.get("own_metric") and metric is None:
-        warnings.warn(
+        warn_user(
             f"The metric {manifest['metric']!r} was the user's own, and no file can hold it: score() is that of "
             f"{model.predictor_.metric.name!r} now. load(path, metric=...) brings it.",
-            UserWarning,
-            stacklevel=3,
         )
     return model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,38 @@ RENAMED = {"transfer": "finetune", "--rate": "--learning-rate", "--batch": "--ba
 
 TRACEBACK = "--traceback"  # shows where an error comes from; any command takes it
 JSON = "--json"
+# Arguments of Python -> the options that they are in a shell, for messages.
+OPTIONS = {
+    "coverage": "--interval or --set",
+    "by": "--by",
+    "column_types": "--type",
+    "date_formats": "--date-format",
+    "families": "--families",
+    "folder": "--out",
+    "id_columns": "--id",
+    "ignore": "--ignore",
+    "label": "--label",
+    "lags": "--lags",
+    "memory_limit": "--memory",
+    "method": "--method",
+    "metric": "--metric",
+    "n_jobs": "--jobs",
+    "n_trials": "--n-trials",
+    "path": "--out",
+    "policy": "--policy",
+    "portfolio": "--portfolio",
+    "positive_class": "--positive",
+    "precision": "--precision",
+    "random_state": "--seed",
+    "recall": "--recall",
+    "run_dir": "--out",
+    "sample_weight": "--weight",
+    "threshold": "--value",
+    "time": "--time-column",
+    "valid": "--valid",
+    "weights": "--weights",
+}
+_ARGUMENT = re.compile(rf"({'|'.join(OPTIONS)})(?=[=\[]| cannot | has | must )")
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, wherever typer has click
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or a saved model.")]
@@ -107,7 +140,7 @@ def report_errors(*, as_json: bool) -> Iterator[None]:
     except (WindvaneError, OSError, MemoryError, UnicodeError, RecursionError) as error:
         if TRACEBACK in sys.argv:
             traceback.print_exc()
-        text = str(error) if isinstance(error, WindvaneError) else describe_error(error)
+        text = _with_options(str(error)) if isinstance(error, WindvaneError) else describe_error(error)
         print_error(type(error).__name__, text, as_json=as_json)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as stop:
@@ -120,6 +153,12 @@ def report_errors(*, as_json: bool) -> Iterator[None]:
         if as_json:
             print_error("SystemExit", "ended by SIGTERM", as_json=True)
         raise
+
+
+def _with_options(message: str) -> str:
+    """Name the argument that a message begins with as the option that it is in a shell."""
+    found = _ARGUMENT.match(message)
+    return message if found is None else f"{OPTIONS[found[1]]}{message[found.end() :]}"
 
 
 def print_error(kind: str, text: str, *, as_json: bool) -> None:
@@ -203,6 +242,12 @@ def read_labelled(
         return data, None, None
     if not target:
         raise InputError(f"--target is missing: the column of {data} that the model predicts.")
+    targets = model.predictor_.targets
+    if targets is not None and len(target) != len(targets):
+        raise InputError(
+            f"--target names {', '.join(target)}, but the model has {len(targets)} targets: "
+            f"{', '.join(targets.titles)}. Allowed: --target for each of them."
+        )
     X = read_frame(data, model.predictor_.schema.text_columns)
     X, y = take_target(X, target)
     X, columns = take_columns(X, {"--weight": weight})
@@ -214,7 +259,7 @@ def take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.
     given = {option: name for option, name in named.items() if name is not None}
     for option, name in given.items():
         check_column(option, name, frame)
-    return frame.drop(columns=list(given.values())), {option: frame[name] for option, name in given.items()}
+    return _without(frame, list(given.values())), {option: frame[name] for option, name in given.items()}
 
 
 def take_target(frame: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, Any]:
@@ -225,7 +270,16 @@ def take_target(frame: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, An
         check_column("--target", name, frame)
         if names.count(name) > 1:
             raise InputError(f"--target={name!r} is there twice.")
-    return frame.drop(columns=names), frame[names[0]] if len(names) == 1 else frame[names]
+    return _without(frame, names), frame[names[0]] if len(names) == 1 else frame[names]
+
+
+def _without(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    from windvane.errors import InputError
+
+    rest = frame.drop(columns=names)
+    if not rest.shape[1]:
+        raise InputError(f"The table has no column beside {', '.join(names)}. Allowed: at least one to learn from.")
+    return rest
 
 
 def check_column(option: str, name: str, frame: pd.DataFrame) -> None:

@@ -137,10 +137,14 @@ def threshold(
         given = [option for option, one in goals.items() if one is not None] + ["--reset"] * reset
         if len(given) > 1:
             raise InputError(f"{' and '.join(given)} exclude each other.")
+        if data is not None and (not given or reset or value is not None):
+            raise InputError("--data needs a goal. Allowed: --metric, --precision, --recall or --cost beside it.")
         model = _load_classifier(run, "threshold", quiet)
         if reset or value is not None:
             model.set_threshold(value)
         elif given:
+            if cost is not None:
+                model.predictor_.check_one_target("--cost")
             X, y, _ = read_labelled(model, data, target)
             costs = None if cost is None else _parse_costs(cost, model.classes_.tolist())
             model.tune_threshold(metric, precision=precision, recall=recall, costs=costs, X=X, y=y)

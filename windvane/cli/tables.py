@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -245,6 +246,7 @@ def predict(
         for option, coverage in (("--interval", interval), ("--set", class_set)):
             if coverage is not None:
                 check_coverage(coverage, option)
+        _check_output(out, {"DATA": table})
         if holds_network(run):
             _refuse_options({"--interval": interval, "--set": class_set}, "searches, but RUN is one of a network")
             from windvane import vision
@@ -255,6 +257,8 @@ def predict(
             _write_predictions(vision.prediction_table(network, read_unlabelled(table), proba=proba), out, as_json)
             return
         model = open_model(run, quiet=quiet)
+        if interval is not None or class_set is not None:
+            model.predictor_.check_one_target("--set" if interval is None else "--interval")
         if interval is not None and not isinstance(model, AutoRegressor):
             raise InputError(f"--interval is for numbers, but {str(run)!r} predicts classes. Allowed: --set.")
         if isinstance(model, AutoImageClassifier):
@@ -263,8 +267,6 @@ def predict(
                 found["set"] = join_labels(model.predict_set(table, class_set), model.classes_)
             _write_predictions(found, out, as_json)
             return
-        if interval is not None or class_set is not None:
-            model.predictor_.check_one_target("--set" if interval is None else "--interval")
         if proba and not isinstance(model, AutoClassifier):
             raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
         if class_set is not None and not isinstance(model, AutoClassifier):
@@ -334,6 +336,8 @@ def explain(
         from windvane.data.files import read_frame
         from windvane.errors import InputError
 
+        if out is not None:
+            _check_output(out, {"DATA": table, "--background": background})
         model = open_model(run, quiet=quiet)
         if isinstance(model, AutoImageClassifier):
             raise InputError("explain is for tables; the report on a run of images shows what its model looks at.")
@@ -466,6 +470,19 @@ def _write(frame: pd.DataFrame, out: Path) -> None:
         write_frame(frame, out)
 
 
+def _check_output(out: Path, inputs: Mapping[str, Path | None]) -> None:
+    """Raise InputError if a table cannot be written, or would replace one that is read; names are those in the help."""
+    from windvane.data.files import check_writable
+    from windvane.errors import InputError
+
+    if str(out) == "-":
+        return
+    check_writable(out)
+    for name, file in inputs.items():
+        if file is not None and out.exists() and file.exists() and out.samefile(file):
+            raise InputError(f"--out={str(out)!r} is {name}, which would be replaced. Allowed: another file.")
+
+
 def _refuse_options(given: dict[str, object], whose: str = "tables, whose TRAIN has a --target") -> None:
     """Raise for an option of the other kind of data."""
     from windvane.errors import InputError
@@ -515,6 +532,9 @@ def _image_groups(images: Path, groups: str | None) -> Any:
         pattern = re.compile(groups)
     except re.error as error:
         raise InputError(f"--groups={groups!r} is not a pattern: {error}.") from error
+    names = (file.relative_to(images).as_posix() for file in images.rglob("*") if file.is_file())
+    if images.is_dir() and not any(map(pattern.search, names)):
+        raise InputError(f"--groups={groups!r} matches no name of a file in {images}. Allowed: a pattern that does.")
 
     def group_of(name: str) -> str:
         found = pattern.search(name)
@@ -579,9 +599,9 @@ def _print_result(
 def _as_text(board: pd.DataFrame, metric: Metric) -> str:
     """Write a leaderboard for a terminal; long names of families are cut."""
     from windvane.evaluation.score_text import metric_name, natural_score, score_number
-    from windvane.pages.texts import align_columns
+    from windvane.pages.texts import align_columns, cut
 
-    title = metric_name(metric)[:MAX_TITLE]
+    title = cut(metric_name(metric), MAX_TITLE)
     tests = ["test"] if "test_score" in board else []
     rows = [["", "trial", "family", "weight", title, *tests, "fit s", "pred s", "status", "source"]]
     rows += [

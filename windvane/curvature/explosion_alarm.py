@@ -9,7 +9,6 @@ can: a run's own start says little, since the trace rises in good runs too.
 from __future__ import annotations
 
 import math
-import warnings
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from statistics import median
 from typing import Literal
 
 from windvane.curvature.fisher_trace import FisherRecord
-from windvane.errors import InputError, check_integer
+from windvane.errors import InputError, check_integer, warn_user
 
 REMEDIES = (
     "raise the learning rate",
@@ -152,7 +151,7 @@ class ExplosionAlarm:
         )
         self.alarms_.append(Alarm(step, ratio, level, message))
         if not self.quiet:
-            warnings.warn(message, ExplosionWarning, stacklevel=4)
+            warn_user(message, ExplosionWarning)
         return self.alarms_[-1]
 
 

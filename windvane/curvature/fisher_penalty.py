@@ -23,6 +23,7 @@ from windvane.curvature.autograd import (
     Mode,
     at_least_float32,
     check_full_precision,
+    check_module,
     grad,
     perturbed,
     preserve_state,
@@ -250,6 +251,7 @@ def input_gradient_penalty(model: nn.Module, inputs: Tensor, targets: Tensor, ou
         Squared norm of the mean loss's gradient by all inputs together, a scalar with a graph: train on
         ``loss + alpha * input_gradient_penalty(model, inputs, targets)``. The paper's values of alpha are 10 to 1000.
     """
+    check_module(model)
     inputs = inputs.detach().requires_grad_()
     with preserve_state(model):
         rows = flatten_logits(model(inputs), output)

@@ -219,6 +219,8 @@ def _power(product: Callable[[Vector], Vector], vector: Vector, shift: float, it
 def _hessian_product(model: nn.Module, loss: Loss, parameters: Vector, mode: Mode) -> Callable[[Vector], Vector]:
     """Return the function v -> H v."""
     check_choice("mode", mode, get_args(Mode))
+    if not callable(loss):
+        raise InputError(f"loss is of type {type(loss).__name__}. Allowed: a function that computes the loss.")
 
     def gradient(*, differentiable: bool = False) -> Vector:
         with preserve_state(model):
@@ -243,7 +245,8 @@ def _hessian_product(model: nn.Module, loss: Loss, parameters: Vector, mode: Mod
     first = gradient(differentiable=True)
 
     def double_backward(vector: Vector) -> Vector:
-        directional = torch.stack([torch.sum(g * v) for g, v in zip(first, vector, strict=True)]).sum()
+        with torch.enable_grad():  # also where the caller has switched gradients off
+            directional = torch.stack([torch.sum(g * v) for g, v in zip(first, vector, strict=True)]).sum()
         return grad(directional, parameters, keep_graph=True, constant=True)
 
     return double_backward

@@ -66,8 +66,7 @@ def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.Da
         elif kind in (".db", ".sqlite"):
             frame = _read_database(file, part)
         elif "json" in kind:
-            lines = kind not in (".json", ".json.gz")
-            frame = pd.read_json(file, lines=lines, orient="records", dtype=False, precise_float=True)
+            frame = _read_json(file, lines=kind not in (".json", ".json.gz"))
         else:
             frame = _read_delimited(file, texts)
         refuse_duplicates(frame.columns)
@@ -106,6 +105,15 @@ def _read_folder(folder: Path) -> pd.DataFrame:
     return frame
 
 
+def _read_json(file: Path, *, lines: bool) -> pd.DataFrame:
+    try:
+        return pd.read_json(file, lines=lines, orient="records", dtype=False, precise_float=True)
+    except ValueError as error:
+        if any(words in str(error) for words in ("scalar values", "DataFrame constructor")):
+            raise ValueError("it is no list of rows, as in [{column: value, ...}, ...]") from error
+        raise
+
+
 def _read_sheet(file: Path, sheet: str | None) -> pd.DataFrame:
     try:
         from python_calamine import CalamineError, load_workbook
@@ -134,12 +142,18 @@ def _read_database(file: Path, table: str | None) -> pd.DataFrame:
         return pd.read_sql_query(f'SELECT * FROM "{quoted}"', connection)
 
 
-def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Write a table to a file, without its index; a file that is there is replaced once the new one is complete."""
-    file = Path(path)
+def check_writable(file: Path) -> str:
+    """Return the suffix of a table to write; InputError if it is unknown or the folder is not there."""
     kind = _suffix(file, WRITABLE)
     if not file.parent.is_dir():
         raise InputError(f"{file} cannot be written: the folder {file.parent} does not exist.")
+    return kind
+
+
+def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write a table to a file, without its index; a file that is there is replaced once the new one is complete."""
+    file = Path(path)
+    kind = check_writable(file)
     with replace_file(file) as part:
         if kind == ".parquet":
             frame.to_parquet(part, index=False)

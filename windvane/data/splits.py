@@ -20,6 +20,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 from windvane.data.column_types import infer_schema
 from windvane.data.series.time_split import HOLDOUT, MAX_HOLDOUT_ROWS, TimeSplit, time_folds
 from windvane.errors import InputError, some_of
+from windvane.pages.texts import counted
 from windvane.runtime.columns.dates import to_dates, to_seconds
 from windvane.runtime.columns.table import Integers
 
@@ -165,7 +166,10 @@ def _ranks(name: str, labels: Any, n_rows: int) -> tuple[Integers, pd.Index]:  #
     if len(codes) != n_rows:
         raise InputError(f"{name} has {len(codes)} values, but there are {n_rows} rows.")
     if (codes < 0).any():
-        raise InputError(f"{name} has {int((codes < 0).sum())} missing, the first in row {int(np.argmax(codes < 0))}.")
+        raise InputError(
+            f"{name} has {counted(int((codes < 0).sum()), 'missing value')}, the first in row "
+            f"{int(np.argmax(codes < 0))}; leave these rows out."
+        )
     return codes.astype(np.int64), pd.Index(distinct)
 
 

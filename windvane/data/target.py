@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_array, column_or_1d
 from windvane.data.files import unmask
 from windvane.data.number_columns import number_forms
 from windvane.errors import InputError
+from windvane.pages.texts import counted
 from windvane.runtime.columns.column_values import plain_numbers, to_canonical_text, to_numbers
 from windvane.runtime.columns.number_texts import Evidence
 from windvane.runtime.columns.table import Floats, Integers
@@ -101,12 +102,13 @@ def infer_task(target: pd.Series) -> tuple[TaskType, str]:
         present = pd.Series(to_numbers(present, form)).dropna()
     distinct = int(present.nunique())
     if not types.is_numeric_dtype(present.dtype) or types.is_bool_dtype(present.dtype):
-        return "classification", f"{distinct} distinct values that are not numbers"
+        are = "is no number" if distinct == 1 else "are not numbers"
+        return "classification", f"{counted(distinct, 'distinct value')} that {are}"
     if (present != present.round()).any():
         return "regression", "numbers with fractions"
     if distinct <= MAX_INTEGER_CLASSES and (distinct == 2 or len(present) >= MIN_ROWS_PER_CLASS * distinct):
         return "classification", f"{distinct} distinct whole numbers"
-    return "regression", f"{distinct} distinct whole numbers in {len(present)} rows"
+    return "regression", f"{counted(distinct, 'distinct whole number')} in {counted(len(present), 'row')}"
 
 
 def written_form(values: Any) -> str | None:
@@ -161,6 +163,7 @@ def counted_rows(sample_weight: Any, n_rows: int) -> tuple[Floats | None, Intege
 
 
 def _check_weights(sample_weight: Any, n_rows: int) -> Floats:  # (n_rows,)
+    _refuse_name("sample_weight", sample_weight)
     if isinstance(sample_weight, np.ma.MaskedArray):
         sample_weight = unmask(sample_weight)
     written = written_numbers(sample_weight, "sample_weight")
@@ -169,7 +172,9 @@ def _check_weights(sample_weight: Any, n_rows: int) -> Floats:  # (n_rows,)
             sample_weight if written is None else written, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
         )
     except (TypeError, ValueError) as error:
-        raise InputError(f"sample_weight cannot be used: {error}") from error
+        raise InputError(
+            f"sample_weight cannot be used: {error}. Allowed: a number of at least 0 for each row."
+        ) from error
     if weight.shape != (n_rows,):
         raise InputError(
             f"sample_weight has the shape {weight.shape}, but must have {(n_rows,)}: a number for each row."
@@ -182,10 +187,16 @@ def _check_weights(sample_weight: Any, n_rows: int) -> Floats:  # (n_rows,)
     return np.asarray(weight)
 
 
+def _refuse_name(argument: str, given: Any) -> None:
+    if isinstance(given, str):
+        raise InputError(f"{argument}={given!r} is a text. Allowed: a value for each row, as in X.pop({given!r}).")
+
+
 def _column(y: Any) -> NDArray[Any]:  # (n,)
     """One-dimensional array of the simplest type."""
     if y is None:
         raise InputError("fit requires y to be passed, but the target y is None.")
+    _refuse_name("y", y)
     if isinstance(y, np.ma.MaskedArray):
         y = unmask(y) if y.mask.any() else y.data
     try:

@@ -26,7 +26,7 @@ from windvane.evaluation.decisions.calibration import CALIBRATION_ERROR, outcome
 from windvane.evaluation.decisions.thresholds import threshold_of
 from windvane.evaluation.evaluation_tables import EvaluationTables
 from windvane.evaluation.metrics import ORDINAL, Metric, get_metric
-from windvane.evaluation.predictions import NEED_TWO_CLASSES, Predictions
+from windvane.evaluation.predictions import Predictions, lacks_a_class
 from windvane.runtime.columns.table import Floats, Integers
 from windvane.runtime.targets import Targets
 
@@ -402,7 +402,7 @@ def _choose_metrics(
 
 def _score(predictions: Predictions, metric: Metric) -> float:
     """Return a score; NaN where it is undefined."""
-    if metric.name in NEED_TWO_CLASSES and len(np.unique(predictions.target)) < 2:
+    if lacks_a_class(predictions.target, metric):
         return float("nan")
     with warnings.catch_warnings():  # of scikit-learn, on classes that are missing
         warnings.simplefilter("ignore")
@@ -411,7 +411,7 @@ def _score(predictions: Predictions, metric: Metric) -> float:
 
 def _interval(predictions: Predictions, metric: Metric, seed: int, max_seconds: float) -> tuple[float, float]:
     """Return the 95 % interval of a score; NaN where it is unknown."""
-    if len(predictions) < 2 or (metric.name in NEED_TWO_CLASSES and len(np.unique(predictions.target)) < 2):
+    if len(predictions) < 2 or lacks_a_class(predictions.target, metric):
         return float("nan"), float("nan")
     return predictions.interval(metric, seed, max_seconds) or (float("nan"), float("nan"))
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from windvane.evaluation.evaluation_tables import EvaluationTables
 from windvane.evaluation.score_text import score_number
-from windvane.pages.texts import WIDTH, align_columns, cut
+from windvane.pages.texts import WIDTH, align_columns, counted, cut
 
 MAX_TEXT = 24  # characters of a cell
 MAX_CLASSES = 20  # shown
@@ -54,7 +54,7 @@ def evaluation_text(evaluation: EvaluationTables) -> str:
 
 def headline(evaluation: EvaluationTables) -> str:
     """Say in a line what was evaluated."""
-    text = f"{evaluation.n_rows:,} rows"
+    text = counted(evaluation.n_rows, "row")
     if evaluation.classes is not None:
         text += f", {len(evaluation.classes)} classes"
     if evaluation.targets is not None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.target import counted_rows
 from windvane.data.targets import encode_as_trained
-from windvane.errors import InputError, MetricError
+from windvane.errors import InputError, MetricError, warn_user
 from windvane.evaluation.bootstrap import bootstrap
 from windvane.evaluation.metrics import Metric, two_columns
 from windvane.runtime.columns.schema import Schema
@@ -44,6 +44,11 @@ class FittedEnsemble(Protocol):
     def predict_raw(self, table: Table) -> Floats: ...
 
 
+def lacks_a_class(target: NDArray[Any], metric: Metric) -> bool:
+    """Whether a metric is undefined, as the rows (n,) or those of a label (n, t) are of one class alone."""
+    return metric.name in NEED_TWO_CLASSES and bool((target == target[:1]).all(axis=0).any())
+
+
 @dataclass(frozen=True)
 class Predictions:
     """Rows with known target and prediction."""
@@ -62,7 +67,7 @@ class Predictions:
     def of_test(cls, model: FittedEnsemble, X: Any, y: Any, sample_weight: Any = None, *, owner: str = "") -> Self:
         """Predict rows that the model did not train on; raises InputError if they do not fit the model."""
         for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
-            warnings.warn(warning, UserWarning, stacklevel=3)
+            warn_user(warning)
         table = model.table(X, owner or "the model")
         weight, rows = counted_rows(sample_weight, table.n_rows)
         if rows is not None:
@@ -129,7 +134,7 @@ class Predictions:
         values = self.decided if metric.of_labels else self.prediction
 
         def loss_of(rows: Integers) -> float:
-            if metric.name in NEED_TWO_CLASSES and (self.target[rows] == self.target[rows[0]]).all():
+            if lacks_a_class(self.target[rows], metric):
                 return np.nan
             weight = None if self.weight is None else self.weight[rows]
             return metric.loss(self.target[rows], values[rows], weight)

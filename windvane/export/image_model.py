@@ -20,11 +20,10 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from warnings import warn
 
 import numpy as np
 
-from windvane.errors import InputError, WindvaneError
+from windvane.errors import InputError, WindvaneError, warn_user
 from windvane.export.folder import INIT, program_text, write_texts
 from windvane.runtime.serialization import new_folder, write_json
 from windvane.version import VERSION
@@ -108,12 +107,10 @@ def image_ensemble(predictor: Predictor, select_again: SelectAgain) -> tuple[Ima
     network = ImageEnsemble(found.ensemble, found.models, found.classes, found.images).eval()
     if found is not predictor:
         left_out = {m.family for m in predictor.ensemble.members} - {m.family for m in found.ensemble.members}
-        warn(
+        warn_user(
             f"torch has no network for some members ({', '.join(sorted(left_out)) or 'of some configurations'}). A "
             f"second ensemble without them was selected on the validation images: loss {found.ensemble.loss:.5g} "
             f"there, {predictor.ensemble.loss:.5g} for the whole ensemble.",
-            UserWarning,
-            stacklevel=4,
         )
     difference = _difference(network, found)
     if not difference <= _TOLERANCE:

@@ -14,7 +14,6 @@ that were fitted to a toy table, whose learned attributes are then replaced; see
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +27,7 @@ from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, TargetEncoder
 
-from windvane.errors import InputError
+from windvane.errors import InputError, warn_user
 from windvane.export.builders import BUILDERS, Kept, linear_classifier, model_steps
 from windvane.export.encoder_pipeline import arrays_inside, category_texts
 from windvane.export.selection import Language, SelectAgain, choose_members, column_obstacles
@@ -55,7 +54,7 @@ def to_sklearn(predictor: Predictor, select_again: SelectAgain = lambda families
     else:
         predictor, text, reasons = choose_members(predictor, select_again, _LANGUAGE)
         if text is not None:
-            warnings.warn(text, UserWarning, stacklevel=4)
+            warn_user(text)
     if obstacles or reasons:
         reasons = [*obstacles, *dict.fromkeys(reasons)]
         raise InputError(

@@ -141,8 +141,10 @@ def image_size(images: Tensor) -> Size:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Device of the first parameter; the CPU for a network without parameters."""
+    """Device of the first parameter; the CPU for a network without parameters. InputError for one without values."""
     parameter = next(model.parameters(), None)
+    if parameter is not None and parameter.is_meta:
+        raise InputError(f"model: {type(model).__name__} is on the device 'meta', without weights. Allowed: any other.")
     return torch.device("cpu") if parameter is None else parameter.device
 
 

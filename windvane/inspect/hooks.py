@@ -258,7 +258,12 @@ def _unsuited(model: nn.Module, inputs: Batch, error: Exception) -> InputError:
     config = getattr(model, "pretrained_cfg", None) or {}
     size = config.get("input_size") if isinstance(config, Mapping) else None
     hint = f" It expects images of shape {tuple(size)}." if size else ""
+    weights = next((one.dtype for one in model.parameters() if one.is_floating_point()), None)
+    given = inputs.dtype if isinstance(inputs, Tensor) and inputs.is_floating_point() else weights
+    if given != weights:
+        hint += f" Its weights are {weights}, the images {given}."
     return InputError(
-        f"data: {type(model).__name__} fails on a batch of shape {shape}: {type(error).__name__}: {error}{hint} "
+        f"data: {type(model).__name__} fails on a batch of shape {shape}: {type(error).__name__}: "
+        f"{str(error).strip().rstrip('.')}.{hint} "
         "Allowed: inputs that the network takes; a tuple with one source for each of several networks."
     )

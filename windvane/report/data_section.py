@@ -25,6 +25,7 @@ from windvane.pages.html_builder import (
     table,
 )
 from windvane.pages.svg_charts import Axis, Series, plot
+from windvane.pages.texts import counted
 from windvane.report.dataset_shift import CLEAR_SHIFT, DatasetShift
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers
@@ -80,7 +81,7 @@ class DataFacts:
 def data_section(data: DataFacts) -> Section:
     """Kinds of columns, issues, target, missing values, and a table of all columns."""
     schema, n_rows = data.schema, data.n_rows
-    content = [paragraph(f"{n_rows:,} rows, {len(schema.feature_names):,} columns: {count_kinds(schema)}.")]
+    content = [paragraph(f"{table_size(n_rows, schema)}.")]
     if data.issues:
         content.append(bullet_list(data.issues, "warn"))
     elif data.issues is not None:
@@ -107,6 +108,11 @@ def data_section(data: DataFacts) -> Section:
         shown = _column_table(data)
         content += shown if data.examples else [details(f"All {len(schema.columns):,} columns", *shown)]
     return Section("Data", content)
+
+
+def table_size(n_rows: int, schema: Schema) -> str:
+    """Numbers of rows and columns in words, as in "150 rows, 2 columns: 2 numeric"."""
+    return f"{counted(n_rows, 'row')}, {counted(len(schema.feature_names), 'column')}: {count_kinds(schema)}"
 
 
 def count_kinds(schema: Schema) -> str:

@@ -14,6 +14,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from windvane.evaluation.metric_functions import roc_auc
+from windvane.runtime.columns.encoder import float32
 from windvane.runtime.columns.table import Floats, Table
 
 MAX_ROWS = 2_000  # of each table
@@ -45,6 +46,7 @@ class DatasetShift:
         return self.auc > 0.5 + 3 * self.standard_error
 
 
+@np.errstate(over="ignore", invalid="ignore")  # scikit-learn adds up all numbers, which may be the largest
 def measure_dataset_shift(
     train: Table, test: Table, columns: Mapping[str, Sequence[int]], seed: int
 ) -> DatasetShift | None:
@@ -59,7 +61,7 @@ def measure_dataset_shift(
     places = [place for positions in columns.values() for place in positions]
     columns = {name: [places.index(place) for place in positions] for name, positions in columns.items()}
     first, second = first[:, places], second[:, places]
-    matrix, is_test = np.concatenate([first, second]), np.repeat([0, 1], m)  # (2m, p), (2m,)
+    matrix, is_test = float32(np.concatenate([first, second])), np.repeat([0, 1], m)  # (2m, p), (2m,)
     forest = RandomForestClassifier(N_TREES, min_samples_leaf=5, random_state=seed)
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed)
     probabilities = cross_val_predict(forest, matrix, is_test, cv=folds, method="predict_proba")

@@ -24,7 +24,7 @@ from windvane.evaluation.columns.importance import matrix_columns
 from windvane.pages.html_builder import Page, write_page
 from windvane.pages.texts import WIDTH, align_columns, counted, cut
 from windvane.report.data_checks import count_shared_rows, find_data_issues, single_column_scores
-from windvane.report.data_section import DataFacts, count_kinds, data_section, shift_section
+from windvane.report.data_section import DataFacts, data_section, shift_section, table_size
 from windvane.report.dataset_shift import measure_dataset_shift
 from windvane.runtime.columns.column_values import kind_of
 from windvane.runtime.columns.schema import Schema, listed, name_text
@@ -87,7 +87,7 @@ class Description(DataFacts):
         return {"kind": "numbers", **{name: float(value) for name, value in values.items()}}
 
     def __str__(self) -> str:
-        lines = [f"{self.n_rows:,} rows, {len(self.schema.feature_names):,} columns: {count_kinds(self.schema)}"]
+        lines = [table_size(self.n_rows, self.schema)]
         if self.target is not None:
             lines.append(self._target_line())
         lines += ["", *_lines(self.columns.head(MAX_LINES))]
@@ -186,7 +186,10 @@ def describe(
         if task is None:
             task, reason = infer_task(values)
             notes.append(f"The target is read as {task}, as it has {reason}.")
-        target, classes = encode_target(values, "regression" if task == "regression" else "classification")
+        try:
+            target, classes = encode_target(values, "regression" if task == "regression" else "classification")
+        except InputError as error:
+            raise InputError(" ".join([str(error), *gone])) from error
         labels = [] if classes is None else [str(label) for label in classes.tolist()]
         n_classes = len(labels)
     schema = leave_out_named(

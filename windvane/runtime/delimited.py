@@ -64,16 +64,19 @@ class DelimitedFile:
         for encoding in self.encodings:
             with catch_warnings(), contextlib.suppress(UnicodeDecodeError):
                 simplefilter("error", ParserWarning)  # rows longer than the header
-                frame: pd.DataFrame = pd.read_csv(
-                    self.path,
-                    sep=self.delimiter,
-                    encoding=encoding,
-                    index_col=False,
-                    low_memory=False,
-                    skiprows=1 if self.declared else 0,
-                    dtype=dtype,
-                    usecols=usecols,
-                )
+                try:
+                    frame: pd.DataFrame = pd.read_csv(
+                        self.path,
+                        sep=self.delimiter,
+                        encoding=encoding,
+                        index_col=False,
+                        low_memory=False,
+                        skiprows=1 if self.declared else 0,
+                        dtype=dtype,
+                        usecols=usecols,
+                    )
+                except ParserWarning as error:
+                    raise ValueError("lines have more fields than the first one, which names the columns") from error
                 return frame
         raise ValueError("it is no text in UTF-8, UTF-16 or Latin-1")
 

@@ -44,6 +44,8 @@ def read_rows(
     except InputError:
         if text is None:
             raise
+    if not text.strip():
+        return read_frame(file, texts), {}  # which says why
     declared = DECLARED_DELIMITER.match(text)
     text = text[declared.end() :] if declared else text
     delimiter, header = find_header(text)

@@ -24,7 +24,7 @@ from windvane.data.images.duplicates import find_copies_until, find_duplicates
 from windvane.data.images.listing import ImageListing, Skipped
 from windvane.data.images.objects import ObjectGroups, find_object_groups, object_key
 from windvane.data.images.read import list_labelled
-from windvane.data.images.sources import LABEL_COLUMNS, Columns
+from windvane.data.images.sources import Columns, no_labels_error
 from windvane.data.images.splits import group_images, keep_together
 from windvane.data.images.summary import describe_skipped
 from windvane.data.splits import Fold, grouped_folds, hold_out
@@ -140,11 +140,9 @@ def prepare_image_problem(
     candidates = [candidates[i] for i in order]
     items = [listing.items[i] for i in candidates]
     if not items:
-        hint = (
-            f"A folder has a sub-folder for each class; a table a column {', '.join(LABEL_COLUMNS[:-1])} or "
-            f"{LABEL_COLUMNS[-1]}, or one that columns=Columns(label=...) names; other sources need y."
-        )
-        raise InputError(" ".join(["source has no labelled image.", hint, *describe_skipped(listing.skipped)]))
+        if any(map(_is_label, (listing.labels[i] for i in used))):
+            raise InputError(" ".join(["source has no labelled image that can be read.", *describe_skipped(skipped)]))
+        raise no_labels_error(listing)
     pixels = _create_pixels(items, folder, started + SIZES_SHARE * budget)
     first, others_of_class, later = np.split(np.arange(len(items)), [min(FIRST_OF_ALL, n_first), n_first])
     checks = decode_squares(items, pixels, first)

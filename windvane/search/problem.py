@@ -444,9 +444,8 @@ def supported_families(chosen: Mapping[str, Family], task: Task, table: Table) -
             "hist_gradient_boosting, and estimators with a parameter quantile."
         )
     if not supported:
-        raise InputError(
-            f"families={list(chosen)!r}: none of them supports these data. Allowed: {', '.join(FAMILIES)}."
-        )
+        allowed = [name for name, family in FAMILIES.items() if for_task(family, task).supports(task, table)]
+        raise InputError(f"families={list(chosen)!r}: none of them supports these data. Allowed: {', '.join(allowed)}.")
     return supported
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from windvane import persistence
-from windvane.errors import DiskError, MetricError, NoModelError, RunError, RunMismatchError
+from windvane.errors import DiskError, MetricError, NoModelError, RunError, RunMismatchError, warn_user
 from windvane.evaluation.baseline import ConstantBaseline
 from windvane.evaluation.decisions.thresholds import DecisionTuning
 from windvane.evaluation.metrics import Metric
@@ -288,11 +287,9 @@ def run_search(
     constant = constant_baseline(problem)
     uncertainty = learn_uncertainty(search.builder, ensemble)
     if directory.read_tuning() is not None:
-        warnings.warn(
+        warn_user(
             "The threshold or the costs that were set for the earlier ensemble do not hold for the new one: call "
             "tune_threshold or set_threshold again.",
-            UserWarning,
-            stacklevel=2,
         )
     try:
         if uncertainty is not None:
@@ -300,7 +297,7 @@ def run_search(
         directory.write_ensemble(ensemble, curve, constant)
     except DiskError as error:
         if not search.error:  # else said already
-            warnings.warn(f"{error} The model in memory predicts, and save() keeps it elsewhere.", stacklevel=2)
+            warn_user(f"{error} The model in memory predicts, and save() keeps it elsewhere.")
     predictor = replace(open_models(ensemble), uncertainty=uncertainty)
     if not settings.keep_data:
         directory.drop(directory.data)
@@ -394,5 +391,5 @@ def _without_damaged(trials: Sequence[Trial], damaged: set[int]) -> list[Trial]:
     """Leave out trials, with a warning that names them."""
     if damaged:
         numbers = ", ".join(map(str, sorted(damaged)))
-        warnings.warn(f"Files of trial {numbers} are damaged; the ensemble does without.", stacklevel=3)
+        warn_user(f"Files of trial {numbers} are damaged; the ensemble does without.")
     return [trial for trial in trials if trial.number not in damaged]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from windvane.errors import DiskError, WindvaneError, WorkerError
+from windvane.errors import DiskError, WindvaneError, WorkerError, warn_user
 from windvane.models import LAST_RESORT
 from windvane.models.base import Config, Family
 from windvane.models.targets.multi_target import for_task
@@ -139,10 +138,9 @@ class Search:
         if self.writer.error is not None and not self.error:
             self.error = f"The run cannot be written: {self.writer.error}."
         if self.error and ensemble is not None:
-            warnings.warn(
+            warn_user(
                 f"The search ended early: {self.error} The model of the trials so far is returned; in memory it "
                 "predicts, and save() keeps it elsewhere.",
-                stacklevel=2,
             )
         return ensemble
 
@@ -293,11 +291,10 @@ class Search:
         if self._train_here(for_task(LAST_RESORT, task), {}, None):
             what = "the frequencies of the classes" if task.kind != "regression" else "the mean"
             what = what if task.quantile is None else f"the quantile {task.quantile:g}"
-            warnings.warn(
+            warn_user(
                 f"No model was trained within the time budget of {self.budget.seconds:g} s: this one predicts {what} "
                 "for every row. The machine may be busy, or the budget too short for the data: call resume, or give "
                 "more time.",
-                stacklevel=2,
             )
 
     def _train_here(self, family: Family, config: Config, n_rows: int | None, deadline: float = np.inf) -> bool:

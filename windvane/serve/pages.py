@@ -89,6 +89,8 @@ def _row(run: Run) -> list[object]:
 def _task(search: Search) -> str:
     task = search.task
     kind = "regression" if task.kind == "regression" else f"{task.n_classes:,} classes"
+    if task.n_targets > 1:
+        kind = f"{task.n_targets:,} {'targets' if task.kind == 'regression' else 'labels'}"
     return f"{kind}, {task.n_rows:,} {'images' if search.is_of_images else 'rows'}"
 
 
@@ -232,7 +234,7 @@ def _curves(frame: pd.DataFrame, what: str, columns: tuple[str, str]) -> Html:
 
 def predict_page(run: Run, fields: Sequence[Field], example: Mapping[str, Any], *, alone: bool, origin: str) -> Page:
     """The form for a row or an image, and how a program asks for the same."""
-    content, search = run.content, run.content if isinstance(run.content, Search) else None
+    search = run.content if isinstance(run.content, Search) else None
     address = f"/predict?run={quote(run.name, safe='')}"
     shown = f"{address}&form=1"
     takes_image = search is None or search.is_of_images
@@ -250,8 +252,11 @@ def predict_page(run: Run, fields: Sequence[Field], example: Mapping[str, Any], 
     result = tag("div", attributes={"id": "result", "aria-live": "polite"})
     needs_script = tag("noscript", note("The form needs JavaScript.", "warn"))
     sections = [Section("Predict", [*form, needs_script, result])]
-    is_number = isinstance(content, Search) and content.task.kind == "regression"
-    sections.append(_endpoint_section(f"{origin}{address}", takes_image, is_number, example))
+    task = search.task if search is not None else None
+    asked = "&proba=true"
+    if task is not None and task.kind == "regression":
+        asked = "&interval=0.9" if task.n_targets == 1 else ""
+    sections.append(_endpoint_section(f"{origin}{address}{asked}", takes_image, example))
     return _page(run, "predict", sections, alone=alone)
 
 
@@ -261,14 +266,13 @@ def no_model_page(run: Run, reason: str, *, alone: bool) -> Page:
     return _page(run, "predict", sections, alone=alone)
 
 
-def _endpoint_section(url: str, takes_image: bool, is_number: bool, example: Mapping[str, Any]) -> Section:
-    asked = "interval=0.9" if is_number else "proba=true"
+def _endpoint_section(url: str, takes_image: bool, example: Mapping[str, Any]) -> Section:
     if takes_image:
         words = 'Send the file of an image, or JSON: {"image": the file in base64}, or a list of these.'
-        lines = f"curl '{url}&{asked}' \\\n  -H 'Content-Type: image/jpeg' --data-binary @photo.jpg"
+        lines = f"curl '{url}' \\\n  -H 'Content-Type: image/jpeg' --data-binary @photo.jpg"
     else:
         words = "Send a row as a JSON object, or a list of rows; the answer has the same form."
-        lines = f"curl '{url}&{asked}' \\\n  -H 'Content-Type: application/json' \\\n  -d '{_json(example)}'"
+        lines = f"curl '{url}' \\\n  -H 'Content-Type: application/json' \\\n  -d '{_json(example)}'"
     return Section("From a program", [paragraph(words), code(lines)])
 
 
@@ -288,19 +292,28 @@ def _json(row: Mapping[str, Any]) -> str:
 def answer_html(answer: Mapping[str, Any], run: Run) -> Html:
     """A prediction, for the form."""
     shown = answer["prediction"]
-    text = score_number(shown) if isinstance(shown, float) else str(shown)
+    is_several = isinstance(shown, Mapping)
     remark = ""
     if "lower" in answer:
         remark = f"90 % interval {score_number(answer['lower'])} to {score_number(answer['upper'])}"
-    parts = [metric_cards([("Prediction", text, remark)])]
+    values = shown if is_several else {"Prediction": shown}
+    parts = [note(answer["warning"], "warn")] if "warning" in answer else []
+    parts += [metric_cards([(name, _value_text(value), remark) for name, value in values.items()])]
     shares = sorted(answer.get("probabilities", {}).items(), key=lambda pair: -pair[1])
     if shares:
         entries = [(label, share, f"{share:.1%}") for label, share in shares[:MAX_PROBABILITIES]]
-        parts.append(figure("Probability of each class", bars(entries, label="Probabilities", full=1.0)))
+        of_each = "label" if is_several or isinstance(shown, list) else "class"
+        parts.append(figure(f"Probability of each {of_each}", bars(entries, label="Probabilities", full=1.0)))
         if len(shares) > MAX_PROBABILITIES:
-            parts.append(paragraph(f"and {len(shares) - MAX_PROBABILITIES:,} less probable classes"))
+            parts.append(paragraph(f"and {len(shares) - MAX_PROBABILITIES:,} less probable ones"))
     parts.append(tag("p", f"by {run.name}, {time.strftime('%H:%M:%S')}", attributes={"class": "remark"}))
     return Html("".join(parts))
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "no label"
+    return score_number(value) if isinstance(value, float) else str(value)
 
 
 # Others.

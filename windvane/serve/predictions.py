@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from windvane.runtime.columns.schema import Schema
 from windvane.runtime.conformal import check_coverage
 from windvane.runtime.images import Pixels, decode_image
 
+NO_LAG = "No lag of this row is known: its time is missing or too far from the known rows, or its series is unknown."
 MAX_NAMED_KEYS = 5  # in a message
 
 
@@ -45,8 +47,19 @@ class Options:
 def predict_rows(model: Any, rows: Sequence[Mapping[str, Any]], options: Options) -> list[dict[str, Any]]:
     """Predict rows (name of a column -> value), one answer each; raises InputError as `predict` does."""
     options.check(model)
-    model.predictor_.check_one_target("windvane serve")
-    frame = to_frame(rows, model.predictor_.schema)
+    schema = model.predictor_.schema
+    frame = to_frame(rows, schema)
+    answers = _predict_frame(model, frame, options)
+    if schema.lags is not None:
+        without = schema.with_lags(frame)[schema.lags.names].isna().all(axis=1)
+        for answer in itertools.compress(answers, without):
+            answer["warning"] = NO_LAG
+    return answers
+
+
+def _predict_frame(model: Any, frame: pd.DataFrame, options: Options) -> list[dict[str, Any]]:
+    if model.predictor_.targets is not None:
+        return _several(model, frame, options)
     if isinstance(model, AutoClassifier):
         probabilities = model.predict_proba(frame)
         return _classes(model.classes_, model.predictor_.decide(probabilities), probabilities, options.proba)
@@ -54,6 +67,23 @@ def predict_rows(model: Any, rows: Sequence[Mapping[str, Any]], options: Options
     if options.interval is not None:
         for answer, (low, high) in zip(answers, model.predict_interval(frame, options.interval).tolist(), strict=True):
             answer |= {"lower": low, "upper": high}
+    return answers
+
+
+def _several(model: Any, frame: pd.DataFrame, options: Options) -> list[dict[str, Any]]:
+    """Answers with a value for each target; where a user trained on lists of labels, with such a list."""
+    predictor = model.predictor_
+    if options.interval is not None:
+        predictor.check_one_target("interval")
+    if predictor.targets.form == "lists":
+        predicted: list[Any] = [list(map(plain_value, labels)) for labels in model.predict(frame)]
+    else:
+        rows = predictor.prediction_columns(frame).to_dict("records")
+        predicted = [{name: plain_value(value) for name, value in row.items()} for row in rows]
+    answers: list[dict[str, Any]] = [{"prediction": one} for one in predicted]
+    if options.proba:
+        for answer, row in zip(answers, predictor.probability_columns(frame).to_dict("records"), strict=True):
+            answer["probabilities"] = row
     return answers
 
 

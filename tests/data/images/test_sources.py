@@ -83,7 +83,7 @@ def test_paths_are_relative_to_their_table(tmp_path: Path) -> None:
     listing = list_images(tmp_path / "list.csv", Columns())
     assert listing.items[0] == tmp_path / "cat.png"
     assert listing.names == ["cat.png", "dog.png"]
-    assert listing.problems == ["", "there is no such file"]
+    assert listing.problems == ["", f"there is no such file in {str(tmp_path)!r}"]
 
 
 def test_cells_that_hold_no_image() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from vision_toys import images, small_resnet, small_vit
 
 from windvane.errors import InputError
-from windvane.inspect import grad_cam
+from windvane.inspect import grad_cam, receptive_fields
 
 
 class Small(nn.Module):
@@ -68,6 +70,15 @@ def test_networks_without_gradients_are_read_and_left_as_they_are() -> None:
     grad_cam(model, images(2), 1)
     assert model.training and not any(one.requires_grad for one in model.parameters())
     assert all(one.grad is None for one in Small().parameters())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_gradients_that_are_switched_off_change_nothing(mode: Any) -> None:
+    model, x = Small(), images(2)
+    wanted = grad_cam(model, x, 1).values, receptive_fields(model, x, "*").maps
+    with mode():
+        found = grad_cam(model, images(2) + 0, 1).values, receptive_fields(model, images(2) + 0, "*").maps
+    assert all(np.array_equal(*pair) for pair in zip(wanted, found, strict=True)) and wanted[0].any()
 
 
 def test_maps_are_scaled_enlarged_listed_and_drawn() -> None:

@@ -110,6 +110,8 @@ def test_mistakes() -> None:
     train, test = digits(0, 60), digits(60, 90)
     with pytest.raises(InputError, match="60 images came with 3 labels"):
         Examples(train.images, [1, 2, 3])
+    with pytest.raises(InputError, match=r"test is tuple. Allowed: Examples\(images, labels\)"):
+        probe(small_vit(), train, (test.images, test.labels))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="shots=50, but class"):
         probe(small_vit(), train, test, settings=ProbeSettings(shots=(50,)))
     with pytest.raises(InputError, match="class token"):

@@ -111,7 +111,7 @@ def test_small_batches() -> None:
     model = seeded(TinyResNet)
     with pytest.warns(UserWarning, match="2 images are left out: their batches have fewer than 4"):
         assert compare(model, model, images(18), "head", "cka", Sampling(8)).n_images == 16
-    with pytest.raises(InputError, match="no batch has 4 images"):
+    with pytest.raises(InputError, match="no batch of 4 images, which the measure needs; 18 came in smaller ones"):
         compare(model, model, images(18), "head", "cka", Sampling(2))
 
 
@@ -148,6 +148,10 @@ def test_mistakes() -> None:
     model, x = seeded(TinyResNet), images(8)
     with pytest.raises(InputError, match=r"measure='ckaa' is not known. Did you mean 'cka'"):
         compare(model, model, x, "*", "ckaa")
+    with pytest.raises(InputError, match=r"Its weights are torch.float64, the images torch.float32. Allowed:"):
+        compare(model, seeded(TinyResNet).double(), x)
+    with pytest.raises(InputError, match="model: TinyResNet is on the device 'meta', without weights"):
+        compare(model, seeded(TinyResNet).to("meta"), x)
     with pytest.raises(InputError, match="repeats=2, but data yields the same images each time"):
         compare(model, model, iter([x]), "*", "cka", Sampling(repeats=2))
     with pytest.raises(InputError, match="repeats=0"):

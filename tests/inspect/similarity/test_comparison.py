@@ -60,7 +60,15 @@ def test_undefined_layers_are_described() -> None:
     values = banded(4, 4, 1.0)
     values[2] = np.nan
     sentences = made(values, undefined={"blocks.2": "constant"}).describe()
-    assert sentences[-1] == "1 layers of vit cannot be compared: blocks.2 (constant)."
+    assert sentences[-1] == "1 layer of vit cannot be compared: blocks.2 (constant)."
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_description_of_fewer_than_three_layers(n_layers: int) -> None:
+    sentences = made(np.full((n_layers, 4), 0.5)).describe()
+    assert f"of {n_layers} layer{'s' * (n_layers - 1)} of vit lie" in " ".join(sentences)
+    assert "a similarity of 0.50 on average, one in the last third 0.50." in sentences[1]
+    assert "nan" not in " ".join(sentences)
 
 
 def test_description_of_undefined_matrices() -> None:

@@ -51,5 +51,7 @@ def test_table_and_picture() -> None:
 def test_mistakes() -> None:
     with pytest.raises(InputError, match="others is empty"):
         drift(small_vit(), {}, images())
+    with pytest.raises(InputError, match=r"others is .*VisionTransformer. Allowed: one network or more by name"):
+        drift(small_vit(), small_vit(), images())  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"others\['cnn'\] has the layers"):
         drift(small_vit(), {"cnn": small_resnet()}, images())

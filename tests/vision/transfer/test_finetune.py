@@ -40,7 +40,7 @@ def test_the_protocol_is_that_of_the_paper() -> None:
     )
     assert (timed.batch_size, timed.learning_rate, timed.optimizer) == (TIMED_BATCH_SIZE, TIMED_LEARNING_RATE, "sgd")
     assert finetune_recipe("efficientnet_lite1").image_size == 240
-    with pytest.raises(InputError, match="do not determine the network"):
+    with pytest.raises(InputError, match=r"do not say of which network they are. Allowed: efficientnet_lite0"):
         finetune_recipe("weights.pth")
 
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-from warnings import warn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ from windvane.data.images.listing import ImageListing, Skipped
 from windvane.data.images.sources import Columns, list_images
 from windvane.data.images.splits import group_images, hold_out_images, keep_together
 from windvane.data.images.summary import describe_skipped
-from windvane.errors import InputError, check_usable
+from windvane.errors import InputError, check_usable, warn_user
 
 
 def read_images(
@@ -127,7 +126,7 @@ def read_unlabelled(source: Any, *, columns: Columns | None = None) -> ImageData
     if not len(kept):
         raise InputError(" ".join(["source has no image that can be read.", *describe_skipped(skipped)]))
     if skipped:
-        warn(" ".join(describe_skipped(skipped)), UserWarning, stacklevel=2)
+        warn_user(" ".join(describe_skipped(skipped)))
     return _dataset(listing, checks, kept)
 
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from windvane.data.files import READABLE, read_frame
 from windvane.data.images.listing import ImageListing, list_files, list_folder, normalize_split_name
-from windvane.errors import InputError, check_choice
+from windvane.data.images.summary import describe_skipped
+from windvane.errors import MOST_NAMES, InputError, check_choice, some_of
 from windvane.runtime.images import Item, Pixels, eight_bit_factor, to_rgb
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
@@ -89,6 +90,15 @@ def _list_path(path: Path, columns: Columns, labelled: bool) -> ImageListing:
     return listing
 
 
+def no_labels_error(listing: ImageListing) -> InputError:
+    """Return the error for a source without labels, with what was left out of it."""
+    hint = (
+        f"A folder has a sub-folder for each class; a table a column {', '.join(LABEL_COLUMNS[:-1])} or "
+        f"{LABEL_COLUMNS[-1]}, or one that columns=Columns(label=...) names; other sources need y."
+    )
+    return InputError(" ".join(["source has no labelled image.", hint, *describe_skipped(listing.skipped)]))
+
+
 # Tables.
 
 
@@ -134,7 +144,8 @@ def _find_images(frame: pd.DataFrame) -> str:
             return str(column)
     raise InputError(
         f"source has no column of images: encoded bytes, arrays, or names that end in {', '.join(SUFFIXES)}. "
-        f"Its columns: {', '.join(frame.columns)}. Name one by columns=Columns(image=...)."
+        f"Its columns: {some_of(list(frame.columns), MOST_NAMES)}. Name one by columns=Columns(image=...); to learn a "
+        "column from the others of a table, name it as the target (--target in a shell)."
     )
 
 
@@ -219,7 +230,8 @@ def _items(values: Sequence[Any], base: Path) -> tuple[list[Item], list[str]]:
             item = bytes(value)
         elif isinstance(value, str | os.PathLike):
             item = base / os.fspath(value)
-            problem = "" if item.is_file() else "there is no such file"
+            where = "" if base == Path() or item == Path(value) else f" in {str(base)!r}"
+            problem = "" if item.is_file() else f"there is no such file{where}"
         elif _is_pillow(value):
             item, problem = _from_pillow(value)
         elif hasattr(value, "__array__"):

@@ -23,6 +23,7 @@ from windvane.data.files import to_frame
 from windvane.errors import InputError, unknown_name_error
 from windvane.evaluation.columns.importance import EncodedColumn, encoded_columns, exchange
 from windvane.evaluation.predictions import FittedEnsemble
+from windvane.pages.texts import counted
 from windvane.runtime.columns.column_values import to_canonical_text
 from windvane.runtime.columns.table import Floats, Integers, Table
 
@@ -62,7 +63,8 @@ class Explanation:
         return found.loc[found["contribution"].abs().sort_values(ascending=False).index]
 
     def __str__(self) -> str:
-        lines = [f"{self.output} of {len(self.values):,} rows; {self.base.mean():.4g} on average, the columns unknown"]
+        rows = counted(len(self.values), "row")
+        lines = [f"{self.output} of {rows}; {self.base.mean():.4g} on average, the columns unknown"]
         lines += ["", "mean absolute contribution"]
         lines += [f"  {value:10.4g}  {name}" for name, value in self.importance().head(15).items()]
         return "\n".join(lines)

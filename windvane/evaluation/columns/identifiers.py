@@ -16,6 +16,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from windvane.evaluation.columns.importance import matrix_columns
 from windvane.evaluation.metric_functions import r2, roc_auc
 from windvane.runtime.columns.column import Column
+from windvane.runtime.columns.encoder import float32
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Table
 
@@ -59,9 +60,11 @@ def score_column(values: Floats, target: NDArray[Any], half: NDArray[np.bool_], 
     return roc_auc(target[~half], predicted) if n_classes else r2(target[~half].astype(float), predicted)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # scikit-learn adds up all numbers, which may be the largest
 def _predict_half(values: Floats, target: NDArray[Any], half: NDArray[np.bool_], n_classes: int) -> Floats:
     settings: Mapping[str, Any]
     settings = {"min_samples_leaf": 3, "max_leaf_nodes": max(32, 2 * n_classes), "random_state": 0}
+    values = float32(values)
     if n_classes == 0:
         tree = DecisionTreeRegressor(**settings).fit(values[half], target[half])
         return np.asarray(tree.predict(values[~half]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +17,7 @@ import pandas as pd
 from sklearn.utils import check_random_state
 
 from windvane.data.files import to_frame
-from windvane.errors import InputError, check_choice, some_of
+from windvane.errors import InputError, check_choice, some_of, warn_user
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.predictions import FittedEnsemble, Predictions
 from windvane.runtime.columns.schema import Schema
@@ -205,11 +204,9 @@ def feature_importance(
     if found.n_omitted or found.n_repeats < n_repeats:
         left = f"{found.n_omitted} of {len(columns)} columns are without a value" if found.n_omitted else ""
         often = f"columns were {done} {found.n_repeats} times, not n_repeats={n_repeats}" if not left else ""
-        warnings.warn(
+        warn_user(
             f"feature_importance ended after {max_seconds:.0f} seconds: {left or often}. A larger time_budget or fewer "
             "rows, does more.",
-            UserWarning,
-            stacklevel=3,
         )
     return found.to_frame().reindex([*found.drops, *(name for name in columns if name not in found.drops)])
 

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from windvane.errors import InputError, WindvaneError
+from windvane.errors import InputError, WindvaneError, warn_user
 from windvane.export.onnx.columns import add_inputs, date_places, encode, input_values
 from windvane.export.onnx.graph import IR_VERSION, ML, ML_OPSET, OPSET, Graph
 from windvane.export.onnx.models import obstacle, predict
@@ -52,7 +51,7 @@ def export_onnx(predictor: Predictor, select_again: SelectAgain, path: str | Pat
     if not obstacles:
         predictor, text, obstacles = choose_members(predictor, select_again, _LANGUAGE)
         if text is not None:
-            warnings.warn(text, UserWarning, stacklevel=4)
+            warn_user(text)
     if obstacles:
         raise InputError(f"ONNX cannot express this model: {'; '.join(obstacles)}. export(folder) keeps every model.")
     content = _build(predictor).SerializeToString()

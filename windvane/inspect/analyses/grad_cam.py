@@ -22,6 +22,8 @@ from windvane.inspect.saliency import SaliencyMaps
 from windvane.inspect.tokens import as_tokens, prefix_counts
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def grad_cam(
     model: nn.Module, images: Tensor, classes: Any = None, layer: str | None = None, *, min_places: int = 2
 ) -> SaliencyMaps:

@@ -182,6 +182,9 @@ def probe(
 
         probe(vit, Examples(images, labels), Examples(test_images, test_labels)).plot()
     """
+    for name, given in (("train", train), ("test", test)):
+        if not isinstance(given, Examples):
+            raise InputError(f"{name} is {type(given).__name__}. Allowed: Examples(images, labels).")
     counts, size = prefix_counts(model, settings.n_prefix), image_size(train.images)
     few, _ = next(image_batches(model, train.images, TRACED_IMAGES))
     names = spatial_layers(model, few, layers, counts)

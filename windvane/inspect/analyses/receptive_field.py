@@ -108,6 +108,8 @@ class ReceptiveFields:
         return image_grid(images, titles, ax, title="Effective receptive fields", label="√(sensitivity / peak)")
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def receptive_fields(
     model: nn.Module,
     data: Any,

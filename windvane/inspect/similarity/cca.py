@@ -7,7 +7,6 @@ layers and some hundreds of images.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from windvane.errors import InputError
+from windvane.errors import InputError, warn_user
 from windvane.inspect.similarity.gram import centered_gram, flatten_features
 from windvane.inspect.similarity.measures import LayerSummary, SimilaritySums
 
@@ -75,11 +74,10 @@ class CCAMeasure:
         n_images, n_directions = (max((shape[axis] for shape in shapes), default=0) for axis in (0, 1))
         chance = math.sqrt(n_directions / max(1, n_images - 1))
         if chance > CHANCE_WARNING:
-            warnings.warn(
+            warn_user(
                 f"{self.title}: layers keep up to {n_directions} directions of batches of {n_images} images, so "
                 f"unrelated layers reach about {chance:.1f}. Use batches of many more images, or keep less of the "
                 "variance.",
-                stacklevel=2,
             )
         return _pairwise(left, right, self._mean_correlation)
 

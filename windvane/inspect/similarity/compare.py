@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler, Subset
 
-from windvane.errors import InputError, check_choice
+from windvane.errors import InputError, check_choice, warn_user
 from windvane.inspect.activations import AUTO_BATCH_SIZE, BatchSize, Step, read_steps
 from windvane.inspect.batches import Batch, batch_length, paired_batches
 from windvane.inspect.layer_selection import Layers
@@ -256,12 +255,12 @@ def _steps(data: Any, sampling: Sampling, min_batch_size: int, generator: np.ran
         yield (first, _deranged(second, generator) if sampling.shuffled else second)
     if not n_used:
         raise InputError(
-            f"batch_size: no batch has {min_batch_size} images, which the measure needs. Allowed: {min_batch_size} or "
-            "more."
+            f"data has no batch of {min_batch_size} images, which the measure needs; {n_left_out} came in smaller "
+            f"ones. Allowed: more images, or a batch_size of at least {min_batch_size}."
         )
     if n_left_out:
-        warnings.warn(
-            f"{n_left_out} images are left out: their batches have fewer than {min_batch_size}.", stacklevel=2
+        warn_user(
+            f"{n_left_out} images are left out: their batches have fewer than {min_batch_size}.",
         )
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from windvane.inspect.plots import heat_map
 from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator, SimilarityMatrix, average_repeats
+from windvane.pages.texts import counted
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Comparison:
             if undefined:
                 listed = ", ".join(f"{layer} ({reason})" for layer, reason in list(undefined.items())[:5])
                 more = " and others" if len(undefined) > 5 else ""
-                sentences.append(f"{len(undefined)} layers of {name} cannot be compared: {listed}{more}.")
+                sentences.append(f"{counted(len(undefined), 'layer')} of {name} cannot be compared: {listed}{more}.")
         return sentences
 
     def _across(self) -> list[str]:
@@ -120,10 +121,11 @@ class Comparison:
         if matches.empty:
             return []
         quarter, half = self.count_matched_below(0.25), self.count_matched_below(0.5)
-        thirds = np.array_split(matches["similarity"].to_numpy(), 3)
+        parts = np.array_split(matches["similarity"].to_numpy(), 3)
+        thirds = [part for part in parts if len(part)]  # of fewer than three layers some are empty
         return [
-            f"{quarter} of {len(matches)} layers of {second} lie below a quarter of {first}, {half} below half, placed "
-            "by their most similar layer.",
+            f"{quarter} of {counted(len(matches), 'layer')} of {second} lie below a quarter of {first}, {half} below "
+            "half, placed by their most similar layer.",
             f"A layer in the first third of {second} and its match have a similarity of {thirds[0].mean():.2f} on "
             f"average, one in the last third {thirds[-1].mean():.2f}.",
         ]

@@ -96,8 +96,9 @@ def drift(
 
         drift(before, {"after 1 epoch": early, "after 10": late}, images).plot()
     """
-    if not others:
-        raise InputError("others is empty. Allowed: one network or more, by name.")
+    if not isinstance(others, Mapping) or not others:
+        came = "is empty" if isinstance(others, Mapping) else f"is {type(others).__name__}"
+        raise InputError(f'others {came}. Allowed: one network or more by name, as in {{"after": network}}.')
     measure = CKAMeasure()
     accumulators = {name: SimilarityAccumulator(measure) for name in others}
     networks = [reference, *others.values()]

@@ -169,6 +169,10 @@ class LagFeatures:
         added = pd.DataFrame(columns, index=frame.index)
         return pd.concat([frame.drop(columns=self.names, errors="ignore"), added], axis=1)
 
+    def are_known(self, frame: pd.DataFrame) -> NDArray[np.bool_]:  # (n,)
+        """Whether each row is itself among the known ones."""
+        return self.history.rows(*self.places(frame)) >= 0
+
     def places(self, frame: pd.DataFrame) -> tuple[list[tuple[str, ...]], Integers]:  # n, (n,)
         """Return the series and the time of each row."""
         missing = [name for name in (self.grid.time.name, *self.by) if name not in frame.columns]

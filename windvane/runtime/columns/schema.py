@@ -12,7 +12,6 @@ dates and the seconds of durations, then the category codes.
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse as sp
 
-from ..errors import InputError, MissingColumnsError, ModelFileError, some_of
+from ..errors import InputError, MissingColumnsError, ModelFileError, some_of, warn_user
 from .column import Column, Kind
 from .column_values import (
     NARROW,
@@ -68,13 +67,16 @@ class Schema:
         if self.n_sparse:
             return self._transform_sparse(frame, owner)
         table = self.with_lags(frame)
-        if self.lags is not None and len(table) and table[self.lags.names].isna().all(axis=None):
-            warnings.warn(
-                f"No row of X has a lag: the rows that {owner} knows of their series are not "
-                f"{' or '.join(map(str, self.lags.steps))} steps before. AutoML.update_lags makes later rows known.",
-                UserWarning,
-                stacklevel=2,
-            )
+        if self.lags is not None and len(table):
+            none = table[self.lags.names].isna().all(axis=1).to_numpy()
+            lost = none if none.all() else none & ~self.lags.are_known(table)
+            if lost.any():
+                steps = f"{' or '.join(map(str, self.lags.steps))} step{'s' * (self.lags.steps != (1,))}"
+                rows = "No row of X has a" if lost.all() else f"{int(lost.sum()):,} of {len(table):,} rows of X have no"
+                warn_user(
+                    f"{rows} lag: the rows that {owner} knows of their series, the last ones, are not "
+                    f"{steps} before. update_lags makes other rows known.",
+                )
         return self._transform_columns(table, owner)
 
     def with_lags(self, frame: Frame) -> pd.DataFrame:
@@ -142,11 +144,9 @@ class Schema:
         if is_unnamed(frame) != (not self.named) and (places < 0).all():  # one of the two has no names
             _check_width(frame.shape[1], len(self.columns), owner)
             if not self.named:
-                warnings.warn(
+                warn_user(
                     f"X has named columns, but {owner} was trained on a table without names: they are matched by "
                     f"position, {listed(names.tolist())}.",
-                    UserWarning,
-                    stacklevel=2,
                 )
             return np.arange(len(self.columns))
         missing = [i for i in np.flatnonzero(places < 0).tolist() if self.columns[i].kind != "dropped"]

@@ -134,7 +134,10 @@ def finetune_recipe(
     earlier = recipe_of_run(weights)
     name = model or (PACKAGED_WEIGHTS.get(weights) if earlier is None else earlier.model)
     if name is None:
-        raise InputError(f"weights={weights!r} do not determine the network. Allowed: also give model.")
+        raise InputError(
+            f"weights={weights!r} do not say of which network they are. Allowed: {', '.join(PACKAGED_WEIGHTS)}, the "
+            "folder of a run, or others with model=."
+        )
     if image_size is None:
         image_size = default_image_size(name) if earlier is None else earlier.image_size
     paper = Recipe(
