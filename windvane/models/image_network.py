@@ -20,7 +20,7 @@ import numpy as np
 from windvane.data.task import Task
 from windvane.errors import InputError, ModelFileError, check_usable
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
-from windvane.models.search_space import fill_defaults
+from windvane.models.search_space import choice, fill_defaults, real, whole
 from windvane.runtime.columns.table import Floats, ImageColumn, Integers, Table
 from windvane.runtime.models.fitted import Fitted
 from windvane.runtime.serialization import read_json, reading, write_json
@@ -136,20 +136,16 @@ class FineTune(_ImageFamily):
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Make the search space; image size and epochs are the most that a deadline allows."""
-        from optuna.distributions import CategoricalDistribution as Choice
-        from optuna.distributions import FloatDistribution as Float
-        from optuna.distributions import IntDistribution as Int
-
         names = self.weights or tuple(WEIGHT_PACKAGES)
         return {
-            "weights": Param(Choice(names), names[0]),
-            "image_size": Param(Choice(FINETUNE_SIZES), 160),
-            "epochs": Param(Int(2, 40, log=True), 12),
-            "learning_rate": Param(Float(1e-3, 0.1, log=True), 0.01),
-            "freeze_fraction": Param(Choice((0.0, 0.5)), 0.0),
-            "augreg": Param(Choice(("none", "light1", "light2")), "none"),
-            "min_crop_area": Param(Float(0.2, 0.9), 0.5),
-            "label_smoothing": Param(Float(0.0, 0.2), 0.0),
+            "weights": choice(names, names[0]),
+            "image_size": choice(FINETUNE_SIZES, 160),
+            "epochs": whole(2, 40, 12, log=True),
+            "learning_rate": real(1e-3, 0.1, 0.01, log=True),
+            "freeze_fraction": choice((0.0, 0.5), 0.0),
+            "augreg": choice(("none", "light1", "light2"), "none"),
+            "min_crop_area": real(0.2, 0.9, 0.5),
+            "label_smoothing": real(0.0, 0.2, 0.0),
         }
 
     def recipe(self, config: Config, seed: int) -> Recipe:
@@ -181,22 +177,18 @@ class FromScratch(_ImageFamily):
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Make the search space; epochs are the most that a deadline allows."""
-        from optuna.distributions import CategoricalDistribution as Choice
-        from optuna.distributions import FloatDistribution as Float
-        from optuna.distributions import IntDistribution as Int
-
         return {
-            "model": Param(Choice(SCRATCH_NETWORKS), "cct_2_3x2"),
-            "image_size": Param(Choice(SCRATCH_SIZES), 32),
-            "epochs": Param(Int(10, 300, log=True), 60),
-            "learning_rate": Param(Float(1e-4, 1e-2, log=True), 1e-3),
-            "weight_decay": Param(Float(1e-3, 0.3, log=True), 0.05),
-            "augreg": Param(Choice(AUGREG_NAMES), "none"),
-            "min_crop_area": Param(Float(0.1, 0.9), 0.5),
-            "horizontal_flip": Param(Choice((False, True)), False),
-            "label_smoothing": Param(Float(0.0, 0.2), 0.0),
-            "drop_path": Param(Float(0.0, 0.2), 0.0),
-            "fisher_penalty": Param(Choice((0.0, 0.001, 0.01, 0.1)), 0.0),
+            "model": choice(SCRATCH_NETWORKS, "cct_2_3x2"),
+            "image_size": choice(SCRATCH_SIZES, 32),
+            "epochs": whole(10, 300, 60, log=True),
+            "learning_rate": real(1e-4, 1e-2, 1e-3, log=True),
+            "weight_decay": real(1e-3, 0.3, 0.05, log=True),
+            "augreg": choice(AUGREG_NAMES, "none"),
+            "min_crop_area": real(0.1, 0.9, 0.5),
+            "horizontal_flip": choice((False, True), False),
+            "label_smoothing": real(0.0, 0.2, 0.0),
+            "drop_path": real(0.0, 0.2, 0.0),
+            "fisher_penalty": choice((0.0, 0.001, 0.01, 0.1), 0.0),
         }
 
     def recipe(self, config: Config, seed: int) -> Recipe:

@@ -1,4 +1,4 @@
-"""Configurations of a search space: draw one, complete one, check one.
+"""Search spaces of windvane's own families, and configurations of any: draw one, complete one, check one.
 
 A space is a mapping of name -> `Param`, conditions pointing upwards only, so one pass from the top decides which
 hyperparameters are active.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,28 @@ from windvane.errors import InputError, unknown_name_error
 from windvane.models.base import Config, Param, Value
 
 Space = Mapping[str, Param]
+When = Mapping[str, tuple[Value, ...]]
+
+
+def real(low: float, high: float, default: float, *, log: bool = False, when: When | None = None) -> Param:
+    """Make a hyperparameter that is a number of a range."""
+    from optuna.distributions import FloatDistribution
+
+    return Param(FloatDistribution(low, high, log=log), default, when)
+
+
+def whole(low: int, high: int, default: int, *, log: bool = False, when: When | None = None) -> Param:
+    """Make a hyperparameter that is a whole number of a range."""
+    from optuna.distributions import IntDistribution
+
+    return Param(IntDistribution(low, high, log=log), default, when)
+
+
+def choice(values: Sequence[Value], default: Value, *, when: When | None = None) -> Param:
+    """Make a hyperparameter that is one of some values."""
+    from optuna.distributions import CategoricalDistribution
+
+    return Param(CategoricalDistribution(values), default, when)
 
 
 def sample(space: Space, rng: np.random.Generator) -> dict[str, Value]:

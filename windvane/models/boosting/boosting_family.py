@@ -11,6 +11,7 @@ from windvane.data.task import Task
 from windvane.models.base import Config, Param, TrainingContext
 from windvane.models.base_model import BaseFamily, BaseModel
 from windvane.models.encoding import NATIVE, EncoderSettings
+from windvane.models.search_space import choice
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoder
 from windvane.runtime.columns.table import Table
@@ -91,10 +92,7 @@ class SegmentedModel(BoostingModel):
 
 def objective_space(task: Task) -> dict[str, Param]:
     """Return the choice of an objective with a log link, for targets that allow it."""
-    from optuna.distributions import CategoricalDistribution
-
-    choices = CategoricalDistribution(["regression", *LOG_LINKS])
-    return {"objective": Param(choices, "regression")} if task.log_link else {}
+    return {"objective": choice(["regression", *LOG_LINKS], "regression")} if task.log_link else {}
 
 
 def with_log_link(config: Config, target_scaler: TargetScaler) -> tuple[Config, TargetScaler]:
