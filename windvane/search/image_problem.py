@@ -11,6 +11,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,7 @@ from windvane.runtime.images import Item, Pixels, pixel_features
 from windvane.search.problem import ImageSource, PreparedProblem, Problem, supported_families
 from windvane.search.strategy.budget import SlowdownMeter
 from windvane.search.strategy.policy import Policy, make_policy
-from windvane.search.workers.background import BackgroundCall
+from windvane.search.workers.background import in_background
 from windvane.settings import Settings
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def prepare_image_problem(
     checks = decode_squares(items, pixels, first)
     network = None
     if options.weights and NETWORK_CORE_SECONDS * meter.read() <= NETWORK_SHARE * budget:
-        network = BackgroundCall(lambda: _load_network(options.weights[0]), "windvane-network")
+        network = in_background(lambda: _load_network(options.weights[0]))
     checks += decode_squares(items, pixels, others_of_class, started + FIRST_DECODE_SHARE * budget)
     checks += decode_squares(items, pixels, later, started + DECODE_SHARE * budget)
     pixels.flush()
@@ -247,7 +248,7 @@ def _load_network(weights: str) -> TrainedModel:
 
 def _compute_features(
     weights: tuple[str, ...],
-    network: BackgroundCall[TrainedModel] | None,  # the first one, being loaded; None where there is no time
+    network: Future[TrainedModel] | None,  # the first one, being loaded; None where there is no time
     pixels: Pixels,
     folder: Path,
     started: float,
@@ -258,7 +259,8 @@ def _compute_features(
     loaded = None
     if network is not None:
         with suppress(TimeoutError):
-            loaded = network.result(started + NETWORK_SHARE * budget - time.monotonic())
+            left = started + NETWORK_SHARE * budget - time.monotonic()
+            loaded = network.result(left if math.isfinite(left) else None)
     began = time.monotonic()
     if loaded is None:
         deadline = max(started + FIRST_VIEW_SHARE * budget, began + LATE_VIEW_SHARE * budget)

@@ -22,7 +22,8 @@ from windvane.errors import InputError, WorkerError
 from windvane.search.run.checkpoint import latest_checkpoint, pack_folder, read_checkpoint, write_received_checkpoint
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
-from windvane.search.workers.dask_members import ANSWER_SECONDS, CLUSTER_ERRORS, DaskMembers, in_background, within
+from windvane.search.workers.background import in_background
+from windvane.search.workers.dask_members import ANSWER_SECONDS, CLUSTER_ERRORS, DaskMembers, within
 from windvane.search.workers.dask_task import RunData, TaskMessage, TrialTask, run_trial_task
 from windvane.search.workers.messages import RunContext
 from windvane.search.workers.pool import Event
