@@ -21,14 +21,14 @@ from windvane.data.images.duplicates import count_copies
 from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns
 from windvane.data.target import TaskType
-from windvane.errors import InputError, RunError, check_usable
+from windvane.errors import InputError, check_usable
 from windvane.evaluation.evaluation import Evaluation
 from windvane.evaluation.predictions import Predictions
 from windvane.models import IMAGE_DEFAULT
 from windvane.models.image_network import FineTune, check_weights, installed_weights
 from windvane.runtime.serialization import temporary_folder
 from windvane.search.image_problem import ImageOptions, labelled_tests, list_training_images, prepare_image_problem
-from windvane.search.problem import PreparedProblem, Problem, choose_families
+from windvane.search.problem import PreparedProblem, choose_families
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.runner import open_run
 from windvane.search.search import Callback
@@ -229,14 +229,11 @@ class AutoImageClassifier(AutoMLClassifier):
         found = super()._score_test(directory, X_test, y_test)
         if X_test is None or found is None or found.table.images is None:
             return found
-        try:
-            training = Problem.read(directory.data, self._predictor.metric).table.images
-        except RunError:  # keep_data=False
-            return found
-        if training is None:
+        problem = self._kept_problem()
+        if problem is None or problem.table.images is None:
             return found
         late = deadline + max(MIN_GRACE, COPIES_GRACE * parse_seconds(self.time_budget))
-        n_copies = count_copies(found.table.images.each(), training.each(), late)
+        n_copies = count_copies(found.table.images.each(), problem.table.images.each(), late)
         if n_copies is None:
             warnings.warn(
                 "The time did not suffice to find out whether test images look like training images.",

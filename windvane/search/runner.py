@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from windvane import persistence
 from windvane.errors import DiskError, MetricError, NoModelError, RunError, RunMismatchError
-from windvane.evaluation.baseline import ConstantBaseline
-from windvane.evaluation.decisions.thresholds import DecisionTuning
 from windvane.evaluation.metrics import Metric
 from windvane.models import FAMILIES
 from windvane.models.base import Family
@@ -33,8 +31,10 @@ from windvane.search.problem import (
     choose_families,
     supported_families,
 )
-from windvane.search.run.history import PerformanceCurve, describe_failures
+from windvane.search.run.history import describe_failures
+from windvane.search.run.record import RunRecord
 from windvane.search.run.run_directory import FitBudget, RunDirectory
+from windvane.search.run.unseen_rows import read_test_score
 from windvane.search.search import Callback, Search, SearchListener
 from windvane.search.strategy.budget import Budget
 from windvane.search.strategy.halving import make_rungs
@@ -47,22 +47,10 @@ from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.messages import RunContext, pack_objects, session_objects
 from windvane.search.workers.pool import WorkerPool
 from windvane.settings import Settings, available_cores
-from windvane.stop_signals import NEVER, StopRequest
+from windvane.stop_signals import StopRequest
 
 # Rows x columns x outputs on which the first models of large data train: about a second of boosting.
 INITIAL_CELLS = 3e6
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """The result of a run, finished or not."""
-
-    predictor: Predictor
-    trials: list[Trial]
-    curve: PerformanceCurve
-    policy: Policy
-    constant: ConstantBaseline | None = None
-    tuning: DecisionTuning | None = None  # of the threshold, after the search
 
 
 def inherit_settings(settings: Settings, seed_is_given: bool) -> Settings:
@@ -226,22 +214,26 @@ def run_search(
     pool: WorkerPool | DaskPool,
     directory: RunDirectory,
     started: float,
+    callbacks: Sequence[Callback],
+    listener: SearchListener,
+    stop: StopRequest,
     *,
-    callbacks: Sequence[Callback] = (),
-    listener: SearchListener | None = None,
-    stop: StopRequest = NEVER,
     slowdown: float = 1.0,
     kept_seconds: float = 0.0,
-) -> SearchResult:
+) -> tuple[Predictor, RunRecord]:
     """Search in a locked directory and open the ensemble; `pool` is closed at the end.
 
     `started` is the `time.monotonic` instant from which the budget counts, `slowdown` that of `SlowdownMeter`;
     `kept_seconds` are kept back for what follows. Raises NoModelError if no trial is usable.
     """
     problem = prepared.problem
+    listener.start(settings.time_budget - (time.monotonic() - started), settings.n_jobs, problem.metric)
     objects = pack_objects(session_objects(problem.metric, prepared.families))
     pool.open(RunContext(directory.root.absolute(), directory.log.absolute(), settings.memory_limit, objects))
     history, curve = directory.read_history(), directory.read_curve()
+    listener.resume(history.trials)
+    for note in prepared.notes:
+        listener.note(note)
     directory.drop_damaged(history)
     begun = time.time() - (time.monotonic() - started)
     directory.write_budget(FitBudget(begun, settings.time_budget, settings.n_trials, settings.n_jobs))
@@ -304,10 +296,17 @@ def run_search(
     predictor = replace(open_models(ensemble), uncertainty=uncertainty)
     if not settings.keep_data:
         directory.drop(directory.data)
-    return SearchResult(predictor, history.trials, curve, prepared.policy, constant)
+    ended = sum(trial.status != "stopped" for trial in history.trials)
+    if settings.n_trials is not None and ended < settings.n_trials and not stop.requested:
+        listener.note(
+            f"The time budget ended after {ended} of {settings.n_trials} trials: another run with this seed may differ."
+        )
+    return predictor, RunRecord(history.trials, curve, prepared.policy, constant=constant)
 
 
-def read_result(directory: RunDirectory, families: Mapping[str, Family], metric: Any, threads: int) -> SearchResult:
+def read_result(
+    directory: RunDirectory, families: Mapping[str, Family], metric: Any, threads: int
+) -> tuple[Predictor, RunRecord]:
     """Read the result of a run; an ensemble is built now if the run was not finished.
 
     `families` may be in its ensemble; `metric` is the user's own, or None; `threads` models predict at once. Raises
@@ -343,7 +342,9 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
     predictor = replace(predictor, uncertainty=uncertainty)
     tuning = directory.read_tuning() if ensemble == recorded else None
     policy = Policy(**manifest["policy"])
-    return SearchResult(predictor, history.trials, directory.read_curve(), policy, constant, tuning)
+    knows_metric = metric is not None or not manifest.get("own_metric")
+    score = read_test_score(directory.test, ensemble) if knows_metric else None
+    return predictor, RunRecord(history.trials, directory.read_curve(), policy, score, constant, tuning)
 
 
 def select_without(

@@ -253,7 +253,7 @@ def _read_object(path: Path) -> Any:
 
 def _read_saved(path: Path) -> Search:
     manifest = persistence.read_manifest(path)
-    record = RunRecord.from_json(manifest["run"]) if "run" in manifest else RunRecord([], [], None)
+    record = RunRecord.of_manifest(manifest)
     return Search(
         manifest,
         Task(**manifest["task"]),
