@@ -172,8 +172,8 @@ class FittedModel(BaseEstimator):
         Parameters
         ----------
         X_test, y_test
-            Rows that the search did not see, for the score of every trial's models on them. A saved model has the
-            models of its ensemble alone; the others have no score.
+            Rows (or images, as in `fit`) that the search did not see, for the score of every trial's models on them. A
+            saved model has the models of its ensemble alone; the others have no score.
 
         Returns
         -------
@@ -186,6 +186,7 @@ class FittedModel(BaseEstimator):
         ensemble = self._predictor.ensemble  # raises first if the model is not fitted
         if not self.trials_:
             raise RunError(f"There is no leaderboard without trials. {self._where_the_run_is()}")
+        X_test, y_test = self._labelled(X_test, y_test)
         if (X_test is None) != (y_test is None):
             raise InputError("X_test and y_test belong together; only one of them was given.")
         scores = None if X_test is None else self._score_trials(X_test, y_test)
@@ -336,13 +337,15 @@ class FittedModel(BaseEstimator):
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
         """Write one self-contained page on the run: scores, data, search, errors.
 
+        Of images: doubtful labels, copies, and what the networks look at.
+
         Parameters
         ----------
         path
             A name that ends in .html; an earlier page is replaced, any other file is left alone.
         X_test, y_test
             Rows that the search did not see, for an unbiased score; without ``y_test`` the page compares their columns
-            with those of training.
+            with those of training. Images and labels, as in `fit`; None for the test split of `fit`, if there was one.
 
         Returns
         -------
@@ -351,7 +354,7 @@ class FittedModel(BaseEstimator):
         """
         from windvane.report.build import write_report
 
-        self._report_path = write_report(self, Path(path), X_test, y_test)
+        self._report_path = write_report(self, Path(path), *self._labelled(X_test, y_test))
         return self._report_path
 
     def _html_repr(self) -> str:
@@ -554,6 +557,10 @@ class FittedModel(BaseEstimator):
             "This model was saved or copied without it: load the run directory, which has the data (data/) and the "
             "trials (history.jsonl, trials/), or call fit."
         )
+
+    def _labelled(self, X: Any, y: Any) -> tuple[Any, Any]:
+        """Return rows and their target; of images, the labels that come with them."""
+        return X, y
 
     def _set_record(self, record: RunRecord) -> None:
         self.trials_, self.curve_ = list(record.trials), record.curve

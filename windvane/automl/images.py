@@ -357,41 +357,10 @@ class AutoImageClassifier(AutoMLClassifier):
             random_state=random_state,
         )
 
-    def leaderboard(self, X_test: Any = None, y_test: Any = None) -> pd.DataFrame:
-        """Rank all trials of the run, and a constant prediction.
-
-        Parameters
-        ----------
-        X_test, y_test
-            Images and labels that the search did not see, as in `fit`, for the score of every trial on them.
-
-        Returns
-        -------
-        pandas.DataFrame
-            As in `AutoClassifier.leaderboard`.
-        """
-        return super().leaderboard(*((None, None) if X_test is None else self._labelled(X_test, y_test)))
-
-    def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
-        """Write one self-contained page on the run: scores, errors, doubtful labels, copies, what networks look at.
-
-        Parameters
-        ----------
-        path
-            A name that ends in .html; an earlier page is replaced, any other file is left alone.
-        X_test, y_test
-            Images and labels that the search did not see, as in `fit`, for an unbiased score; None for the test split
-            of `fit`, if there was one.
-
-        Returns
-        -------
-        Path
-            Of the page.
-        """
-        return super().report(path, *((None, None) if X_test is None else self._labelled(X_test, y_test)))
-
-    def _labelled(self, X: Any, y: Any) -> tuple[list[Any], list[Any]]:
-        """Return images, in a form that `predict` takes, and their labels."""
+    def _labelled(self, X: Any, y: Any) -> tuple[Any, Any]:
+        """Return images, in a form that `predict` takes, and their labels; None for both without images."""
+        if X is None:
+            return None, None
         reader = self._predictor.images
         assert reader is not None
         listing = list_labelled(X, y, reader.columns)
