@@ -59,7 +59,6 @@ class Commands(TyperGroup):
             return list(super().parse_args(ctx, [arg for arg in args if arg != TRACEBACK]))
 
     def invoke(self, ctx: Any) -> Any:
-        """Parse and run the command."""
         with _usage_errors(ctx):
             return super().invoke(ctx)
 
@@ -154,7 +153,6 @@ def _to_json(value: Any) -> Any:
 
 
 def open_model(run: Path, *, quiet: bool) -> AutoClassifier | AutoRegressor | AutoImageClassifier:
-    """Open a run or a saved model."""
     from windvane import load
 
     model = load(run)

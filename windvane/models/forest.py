@@ -98,8 +98,6 @@ class Forest(BaseFamily):
 
 
 class ForestModel(BaseModel):
-    """One forest to which trees are added."""
-
     kind = "forest"
     max_iterations = _STEPS[-1]
 
@@ -118,7 +116,6 @@ class ForestModel(BaseModel):
         self.iterations = self.best_iteration = sum(len(part.sizes) for part in self.parts)
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        """Make the estimator; the validation set is not needed."""
         features = float32(features)
         self._estimator, self._train = self._family.create_estimator(config, features, self.context), train
         self._n_features = features.shape[1]
@@ -144,7 +141,6 @@ class ForestModel(BaseModel):
         self._fitted = None
 
     def fitted(self) -> FittedModel:
-        """Return all trees so far."""
         if self._new:
             self.parts.append(TreeArrays.of(self._new))
             self._new = []

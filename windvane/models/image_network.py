@@ -83,7 +83,6 @@ class _ImageFamily:
     refits = False  # their epochs are the cost of the search; all time goes into validated networks
 
     def search_space(self, task: Task) -> dict[str, Param]:
-        """Make the search space."""
         raise NotImplementedError
 
     def recipe(self, config: Config, seed: int) -> Recipe:
@@ -91,7 +90,6 @@ class _ImageFamily:
         raise NotImplementedError
 
     def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """Epochs after which a checkpoint is kept."""
         epochs = int(fill_defaults(config, self.search_space(task))["epochs"])
         return tuple(sorted({max(1, math.ceil(share * epochs)) for share in CHECKPOINT_SHARES}))
 
@@ -103,13 +101,11 @@ class _ImageFamily:
         context: TrainingContext,
         checkpoint: Path | None = None,
     ) -> ImageNetworkModel:
-        """Make a model that is not trained yet, or one that continues from a checkpoint."""
         config = fill_defaults(config, self.search_space(context.task))
         recipe = self.recipe(config, context.seed)
         return ImageNetworkModel(recipe, str(config.get("weights")), (train, validation), context, checkpoint)
 
     def load(self, folder: Path, context: TrainingContext) -> Fitted:
-        """Open a checkpoint for prediction."""
         from windvane.vision.saved_model import load_model
         from windvane.vision.training.device import find_device
 
@@ -149,7 +145,6 @@ class FineTune(_ImageFamily):
         }
 
     def recipe(self, config: Config, seed: int) -> Recipe:
-        """Return the recipe of a configuration."""
         from windvane.vision.transfer.finetune import TIMED_BATCH_SIZE
         from windvane.vision.transfer.frozen_features import pretrained_recipe
 
@@ -172,7 +167,6 @@ class FromScratch(_ImageFamily):
     name = "from_scratch"
 
     def supports(self, task: Task, table: Table) -> bool:
-        """Images."""
         return task.is_classification and table.images is not None
 
     def search_space(self, task: Task) -> dict[str, Param]:
@@ -192,7 +186,6 @@ class FromScratch(_ImageFamily):
         }
 
     def recipe(self, config: Config, seed: int) -> Recipe:
-        """Return the recipe of a configuration."""
         from windvane.vision.recipe import Recipe
 
         chosen: dict[str, Any] = dict(config)
@@ -251,7 +244,6 @@ class ImageNetworkModel:
         return FittedImageNetwork(self._best()).predict(table)
 
     def save(self, folder: Path) -> None:
-        """Write the best network, and what resuming needs."""
         from windvane.vision.saved_model import save_model
         from windvane.vision.training.checkpoint import save_checkpoint
 
@@ -417,7 +409,6 @@ class FittedImageNetwork:
         self.model = model
 
     def predict(self, table: Table) -> Floats:
-        """Predict probabilities of shape (n, n_classes)."""
         from windvane.torch_utils import map_batches
         from windvane.vision.predict import predict_proba
 

@@ -45,8 +45,6 @@ class Linear(BaseFamily):
 
 
 class LinearModel(BaseModel):
-    """One linear model."""
-
     kind = "linear"
 
     coefficients: Floats  # shape (k, q): one row for two classes or a number, else one for each class
@@ -57,7 +55,6 @@ class LinearModel(BaseModel):
         self.classes, self.coefficients, self.intercept = fitted.classes, fitted.coefficients, fitted.intercept
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        """Make the estimator; the validation set is not needed."""
         self._estimator, self._features, self._train = _estimator(config, self.context), features, train
 
     def train_until(self, iterations: int, deadline: float = np.inf) -> None:
@@ -94,7 +91,6 @@ class LinearModel(BaseModel):
         self.classes = np.asarray(getattr(self._estimator, "classes_", []), dtype=np.intp)
 
     def fitted(self) -> FittedModel:
-        """Return what was reached."""
         return FittedLinear(self.encoder, self.output(self.classes), self.coefficients, self.intercept)
 
 

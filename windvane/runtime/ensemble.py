@@ -74,7 +74,6 @@ class Ensemble:
         return replace(self, decision_weights=(threshold, 1.0 - threshold), label_thresholds=None)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary that JSON can hold."""
         return asdict(self)
 
     @classmethod

@@ -49,7 +49,6 @@ class EnsemblePredictor:
     targets: Targets | None = None  # several of them; None for one
 
     def raw_shape(self, n_rows: int) -> tuple[int, ...]:
-        """Return the shape of `predict_raw`."""
         if self.targets is not None:
             return n_rows, len(self.targets)
         return (n_rows,) if self.classes is None else (n_rows, len(self.classes))

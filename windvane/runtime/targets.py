@@ -38,7 +38,6 @@ class Targets:
 
     @property
     def titles(self) -> list[str]:
-        """The names as texts."""
         return [str(name) for name in self.names.tolist()]
 
     def decide(self, raw: Floats) -> Any:
@@ -64,7 +63,6 @@ class Targets:
         return found.set_axis(self.titles, axis=1)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary that JSON can hold."""
         values = None if self.values is None else [labels_to_json(one) for one in self.values]
         return {"names": labels_to_json(self.names), "form": self.form, "values": values}
 

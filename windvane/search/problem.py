@@ -78,11 +78,9 @@ class Problem:
         return np.concatenate([fold.validation for fold in self.folds])
 
     def part(self, rows: Integers) -> DataSplit:
-        """Copy some rows."""
         return DataSplit(self.table, self.target, self.weight).take(rows)
 
     def weight_of(self, rows: Integers) -> Floats | None:
-        """Return the weights of some rows, where there are weights."""
         return None if self.weight is None else self.weight[rows]
 
     def sample_rows(self, train: Integers, n_rows: int) -> Integers:

@@ -51,7 +51,6 @@ class BoostingModel(BaseModel):
         self.booster: Any = None
 
     def fitted(self) -> FittedModel:
-        """Return the trees up to the best iteration."""
         if self.booster is None:
             raise RuntimeError("the model is not trained yet")
         found: FittedModel = self.fitted_type(

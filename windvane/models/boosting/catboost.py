@@ -65,8 +65,6 @@ class CatBoost(BoostingFamily):
 
 
 class CatBoostModel(BoostingModel):
-    """One ensemble of trees being trained."""
-
     kind = "catboost"
     fitted_type = FittedCatBoost
     patience = _PATIENCE
@@ -80,7 +78,6 @@ class CatBoostModel(BoostingModel):
         self._snapshot = folder / "snapshot"
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        """Make the pools to learn from and to be evaluated on."""
         from catboost import Pool
 
         self._parameters = _parameters(config, self.context) | {
@@ -123,7 +120,6 @@ class _Watch:
         self._curve, self._loss, self._until = early_stopping, loss, deadline
 
     def after_iteration(self, info: Any) -> bool:
-        """Say whether to go on."""
         self._curve.update(info.metrics["validation"][self._loss][-1])
         return not self._curve.should_stop and time.monotonic() < self._until
 

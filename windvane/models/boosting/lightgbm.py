@@ -67,8 +67,6 @@ class LightGBM(BoostingFamily):
 
 
 class LightGBMModel(SegmentedModel):
-    """One booster being trained."""
-
     kind = "lightgbm"
     fitted_type = FittedLightGBM
     training_file = "training.txt"
@@ -76,7 +74,6 @@ class LightGBMModel(SegmentedModel):
     max_iterations = _STEPS[-1]
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        """Bin the rows to learn from and to be evaluated on."""
         import lightgbm as lgb
 
         p, c = self.encoder.n_numbers, len(train.table.cardinalities)

@@ -73,8 +73,6 @@ class XGBoost(BoostingFamily):
 
 
 class XGBoostModel(SegmentedModel):
-    """One booster being trained."""
-
     kind = "xgboost"
     fitted_type = FittedXGBoost
     training_file = "training.ubj"
@@ -82,7 +80,6 @@ class XGBoostModel(SegmentedModel):
     max_iterations = _STEPS[-1]
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        """Bin the rows to learn from, and take those to be evaluated on."""
         config, self.target_scaler = with_log_link(config, self.target_scaler)
         self._parameters = _parameters(config, self.context)
         target, threads = self.target_scaler.transform(train.target), self.context.threads

@@ -34,7 +34,6 @@ class Adam:
         self.exp_avg_sq = np.zeros_like(parameters) if exp_avg_sq is None else exp_avg_sq
 
     def step(self, gradient: Single, rate: float, groups: Iterable[ParamGroup]) -> None:
-        """Take one step."""
         self.updates += 1
         first, second = 1 - _FIRST**self.updates, 1 - _SECOND**self.updates
         self.exp_avg *= _FIRST

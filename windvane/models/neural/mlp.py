@@ -137,7 +137,6 @@ class MLPModel(BaseModel):
         return float(np.average(losses, weights=self._valid.weight))
 
     def fitted(self) -> FittedModel:
-        """Return the weights of the best epoch."""
         return FittedMLP(self.encoder, self.output(), self.best, self.activation)
 
     def _save_training(self, folder: Path) -> Mapping[str, Any]:

@@ -75,8 +75,6 @@ class RealMLP(BaseFamily):
 
 
 class RealMLPModel(BaseModel):
-    """One network being trained."""
-
     kind = "realmlp"
     max_iterations = _ENDS[-1]
 
@@ -193,7 +191,6 @@ class RealMLPModel(BaseModel):
         return float(np.average(losses, weights=self._valid.weight))
 
     def fitted(self) -> FittedModel:
-        """Return the parameters of the best cycle's end."""
         limits = (self.low, self.high)
         return FittedRealMLP(self.encoder, self.output(), self.spec, self.best, self.input_scale, limits)
 

@@ -50,7 +50,6 @@ class GeneratedFeatures:
 
     @property
     def n_columns(self) -> int:
-        """How many columns are added."""
         return len(self.arithmetic) + sum(len(cross.prior) for cross in self.crosses) + 2 * len(self.groups)
 
     def transform(self, table: Table) -> Table:

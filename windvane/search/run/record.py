@@ -26,7 +26,6 @@ class RunRecord:
     tuning: DecisionTuning | None = None  # of the threshold
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary that JSON can hold."""
         return {
             "trials": [trial.to_json() for trial in self.trials],
             "curve": [list(point) for point in self.curve],

@@ -122,12 +122,10 @@ class DaskPool:
 
     @property
     def has_idle_worker(self) -> bool:
-        """Whether a trial may be submitted."""
         return len(self._running) < self.n_workers and self._free_worker() is not None
 
     @property
     def running(self) -> list[Trial]:
-        """Trials that were submitted and have not ended."""
         return [running.task.trial for running in self._running.values()]
 
     def submit(self, trial: Trial, seconds: float, grace: float) -> None:
