@@ -11,6 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier, SGDRegressor
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.pipeline import Pipeline
 
 from windvane.data.task import Task
 from windvane.models.base import Config, Param
@@ -22,16 +26,6 @@ from windvane.runtime.columns.table import Table
 
 def sgd() -> SklearnFamily:
     """Linear models by stochastic gradient descent, epoch by epoch."""
-
-    def classifier() -> Any:
-        from sklearn.linear_model import SGDClassifier
-
-        return SGDClassifier()
-
-    def regressor() -> Any:
-        from sklearn.linear_model import SGDRegressor
-
-        return SGDRegressor()
 
     def search_space(task: Task) -> Mapping[str, Param]:
         losses = ["log_loss", "modified_huber"] if task.is_classification else ["squared_error", "huber"]
@@ -49,8 +43,8 @@ def sgd() -> SklearnFamily:
 
     return SklearnFamily(
         "sgd",
-        classifier=classifier,
-        regressor=regressor,
+        classifier=SGDClassifier,
+        regressor=SGDRegressor,
         search_space=search_space,
         iterations="partial_fit",
         max_iterations=1024,
@@ -62,15 +56,11 @@ def kernel() -> SklearnFamily:
 
     def classifier() -> Any:
         from sklearn.kernel_approximation import Nystroem
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import Pipeline
 
         return Pipeline([("kernel", Nystroem()), ("linear", LogisticRegression(max_iter=200))])
 
     def regressor() -> Any:
         from sklearn.kernel_approximation import Nystroem
-        from sklearn.linear_model import Ridge
-        from sklearn.pipeline import Pipeline
 
         return Pipeline([("kernel", Nystroem()), ("linear", Ridge())])
 
@@ -114,16 +104,6 @@ def kernel() -> SklearnFamily:
 def neighbours() -> SklearnFamily:
     """Nearest neighbours; every prediction looks at every row."""
 
-    def classifier() -> Any:
-        from sklearn.neighbors import KNeighborsClassifier
-
-        return KNeighborsClassifier(algorithm="brute")
-
-    def regressor() -> Any:
-        from sklearn.neighbors import KNeighborsRegressor
-
-        return KNeighborsRegressor(algorithm="brute")
-
     def search_space(task: Task) -> Mapping[str, Param]:
         return {
             "n_neighbors": whole(1, 100, 15, log=True),
@@ -139,8 +119,8 @@ def neighbours() -> SklearnFamily:
 
     return SklearnFamily(
         "neighbours",
-        classifier=classifier,
-        regressor=regressor,
+        classifier=KNeighborsClassifier(algorithm="brute"),
+        regressor=KNeighborsRegressor(algorithm="brute"),
         search_space=search_space,
         parameters=parameters,
         supports=supports,
@@ -152,7 +132,6 @@ def discriminant() -> SklearnFamily:
 
     def classifier() -> Any:
         from sklearn.calibration import CalibratedClassifierCV
-        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
         return CalibratedClassifierCV(LinearDiscriminantAnalysis(), method="temperature", ensemble=False)
 
@@ -163,8 +142,6 @@ def discriminant() -> SklearnFamily:
         }
 
     def parameters(config: Config, features: Any, target: NDArray[Any]) -> Mapping[str, Any]:
-        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
-
         if config["kind"] == "quadratic":
             estimator = QuadraticDiscriminantAnalysis(solver="eigen", shrinkage=config["shrinkage"])
         else:

@@ -34,7 +34,8 @@ from windvane.data.target import (
 )
 from windvane.data.targets import are_several, encode_as_trained, encode_targets, strata_of
 from windvane.data.task import Kind, Task
-from windvane.errors import InputError, RunError, unknown_name_error
+from windvane.errors import InputError, MetricError, RunError, unknown_name_error
+from windvane.evaluation.baseline import ConstantBaseline, constant_prediction
 from windvane.evaluation.columns.identifiers import find_identifiers, useless_columns
 from windvane.evaluation.columns.time_order import random_folds_flatter
 from windvane.evaluation.metrics import Metric, check_own_metric, get_metric, quantile_level, rewards_mean
@@ -106,6 +107,20 @@ class Problem:
     def loss(self, prediction: Floats, rows: Integers) -> float:
         """Return the loss of a prediction of some rows, weighted if there are weights."""
         return self.metric.loss(self.target[rows], prediction, self.weight_of(rows))
+
+    def constant_baseline(self) -> ConstantBaseline | None:
+        """Evaluate a constant on the folds; None if the user's metric cannot be computed of it."""
+        n_classes = self.task.n_classes
+        parts = []
+        for fold in self.folds:
+            constant = constant_prediction(self.target[fold.train], n_classes, self.metric, self.weight_of(fold.train))
+            parts.append(np.broadcast_to(constant, (len(fold.validation), *constant.shape)))
+        try:
+            loss = self.loss(np.concatenate(parts), self.validation_rows)
+        except MetricError:
+            return None
+        whole = np.atleast_1d(constant_prediction(self.target, n_classes, self.metric, self.weight))
+        return ConstantBaseline(tuple(map(float, whole)), loss)
 
     def fingerprint(self, terms: object = None) -> str:
         """Return a digest of the data, to tell whether another call passes the same.

@@ -21,7 +21,6 @@ from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.labels import labels_from_json, labels_to_json
 from windvane.runtime.predictor import check_predictor, classes_from_json
 from windvane.runtime.serialization import temporary_folder
-from windvane.search.constant import constant_baseline
 from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.problem import (
     ImageSource,
@@ -42,7 +41,6 @@ from windvane.search.strategy.policy import Policy
 from windvane.search.strategy.portfolio import PortfolioEntry
 from windvane.search.strategy.scheduler import Scheduler
 from windvane.search.trial import Trial
-from windvane.search.uncertainty import learn_uncertainty
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.messages import RunContext, pack_objects, session_objects
 from windvane.search.workers.pool import WorkerPool
@@ -277,8 +275,8 @@ def run_search(
         raise NoModelError(f"No model came out of {time.monotonic() - started:.0f} s:\n{reasons}")
     last = (search.budget.now(), min(t.loss for t in history.trials if t.usable), ensemble.loss)
     curve = [*curve, *search.curve, last]
-    constant = constant_baseline(problem)
-    uncertainty = learn_uncertainty(search.builder, ensemble)
+    constant = problem.constant_baseline()
+    uncertainty = search.builder.uncertainty(ensemble)
     if directory.read_tuning() is not None:
         warnings.warn(
             "The threshold or the costs that were set for the earlier ensemble do not hold for the new one: call "
@@ -323,14 +321,14 @@ def read_result(
     constant, uncertainty = directory.read_constant(), None
     if ensemble is None:
         problem = _read_data(directory, manifest, resolved)
-        constant = constant_baseline(problem)
+        constant = problem.constant_baseline()
         builder = EnsembleBuilder(problem, directory, 25)
         # A later fit may have replaced a checkpoint of the ensemble and ended without one; that is no damage.
         known = {} if recorded is None else {member.number: member.checkpoint for member in recorded.members}
         replaced = {trial.number for trial in history.trials if trial.checkpoint != known.get(trial.number)}
         left = _without_damaged(history.trials, damaged - replaced)
         ensemble = _whole_ensemble(builder, left, builder.build(left, finish=True))
-        uncertainty = ensemble and learn_uncertainty(builder, ensemble)
+        uncertainty = ensemble and builder.uncertainty(ensemble)
     if ensemble is None:
         raise NoModelError(
             f"The run in {str(directory.root)!r} has no usable model yet:\n" + describe_failures(history.trials)
