@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli.common import AsJson, Quiet, parse_time, print_json, report_errors
+from windvane.cli.common import AsJson, Quiet, parse_time, print_json, print_result, report_errors
 from windvane.cli.examples import examples_text
 
 app = typer.Typer(no_args_is_help=True, help="Learn which configurations to evaluate first, from tables of your own.")
@@ -38,10 +38,9 @@ def collect_results(
         sources = find_tables(tables, target, max_rows)
         settings = CollectSettings(cache=_predictions_folder(out))
         added = collect(sources, GUESSES, settings, out, workers=resolve_jobs(jobs), deadline=until, quiet=quiet)
-        if as_json:
-            print_json({"file": out, "added": added, "configurations": len(GUESSES), "tables": len(sources)})
-        else:
-            typer.echo(f"{added} results of {len(GUESSES)} configurations on {len(sources)} tables added to {out}")
+        record = {"file": out, "added": added, "configurations": len(GUESSES), "tables": len(sources)}
+        text = f"{added} results of {len(GUESSES)} configurations on {len(sources)} tables added to {out}"
+        print_result(record, text, as_json=as_json)
 
 
 @app.command("build", epilog=examples_text("portfolio build"))

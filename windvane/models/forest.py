@@ -37,10 +37,7 @@ _PULSE = 0.2
 
 
 class Forest(BaseFamily):
-    """One of the two kinds of forest.
-
-    "random_forest" has the best splits and, by default, bootstrap samples; "extra_trees" random splits and all rows.
-    """
+    """Random forest (best splits, bootstrap samples by default) or extra trees (random splits, all rows)."""
 
     kind = "forest"
     steps = _STEPS

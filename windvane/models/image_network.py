@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from windvane.data.images import ImageDataset, ImageSplits
     from windvane.vision.recipe import Recipe
     from windvane.vision.saved_model import TrainedModel
+    from windvane.vision.training.device import DeviceContext
     from windvane.vision.training.run import TrainingRun
     from windvane.vision.training.training_log import Evaluation
     from windvane.vision.transfer.linear_probe import Features
@@ -219,10 +220,9 @@ class ImageNetworkModel:
             return
         import torch
 
-        from windvane.vision.training.device import find_device
         from windvane.vision.training.train import run_training
 
-        device = find_device(None, self.recipe.precision).device
+        device = self._device.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             is_new = self._run is None
             run = self._start(deadline) if self._run is None else self._run
@@ -279,6 +279,12 @@ class ImageNetworkModel:
         device = self._run.device.device
         return TrainedModel(network.to(device).eval(), self.recipe, self._run.classes)
 
+    @property
+    def _device(self) -> DeviceContext:
+        from windvane.vision.training.device import find_device
+
+        return find_device(None, self.recipe.precision)
+
     def _data(self) -> ImageSplits:
         from windvane.data.images import ImageSplits
 
@@ -288,20 +294,18 @@ class ImageNetworkModel:
         return ImageSplits(train, valid, None, (), ())
 
     def _make_run(self, network: Any = None) -> TrainingRun:
-        from windvane.vision.training.device import find_device
         from windvane.vision.training.run import TrainingRun
 
-        return TrainingRun(self.recipe, self._data(), find_device(None, self.recipe.precision), network=network)
+        return TrainingRun(self.recipe, self._data(), self._device, network=network)
 
     def _start(self, deadline: float) -> TrainingRun:
         """Choose what the deadline carries, and start with a linear probe where there are pretrained weights."""
         if self.recipe.weights is None:
             return self._make_run()
-        from windvane.vision.training.device import find_device
         from windvane.vision.training.run import create_network
         from windvane.vision.transfer.linear_probe import fit_head
 
-        device = find_device(None, self.recipe.precision)
+        device = self._device
         network = create_network(self.recipe, self.context.task.n_classes, device)
         seconds = deadline - time.monotonic()
         if math.isfinite(deadline):
@@ -315,7 +319,6 @@ class ImageNetworkModel:
     def _planned(self, network: Any, seconds: float) -> Recipe:
         """Reduce image size, layers and epochs to what the seconds carry on this device."""
         from windvane.vision.networks.profiling import measure_timing
-        from windvane.vision.training.device import find_device
         from windvane.vision.transfer.budget import FREEZE_FRACTIONS, plan_finetuning
         from windvane.vision.transfer.frozen_features import view_sizes
         from windvane.vision.transfer.timed import supported_image_sizes
@@ -325,7 +328,7 @@ class ImageNetworkModel:
         allowed = view_sizes(_images(self._train.table).pixels.shape[1])
         sizes = [size for size in supported_image_sizes(recipe) if size in allowed] or [recipe.image_size]
         timed = replace(recipe, image_size=min(sizes, key=lambda size: abs(size - TIMED_SIZE)))
-        timing = measure_timing(network, timed, data.train, find_device(None, recipe.precision), FREEZE_FRACTIONS)
+        timing = measure_timing(network, timed, data.train, self._device, FREEZE_FRACTIONS)
         plan = plan_finetuning(timing, sizes, len(data.train), len(data.valid), seconds - SECONDS_TO_SAVE)
         batch_size = max(1, min(recipe.batch_size, len(data.train) // MIN_BATCHES))
         return replace(
@@ -339,7 +342,6 @@ class ImageNetworkModel:
 
     def _features(self, network: Any, split: DataSplit) -> Features:
         """Return what the classifier layer sees, or saw at the nearest image size of the table's columns."""
-        from windvane.vision.training.device import find_device
         from windvane.vision.training.loader import make_loader
         from windvane.vision.transfer.linear_probe import Features, extract_features
 
@@ -348,7 +350,7 @@ class ImageNetworkModel:
         if views:
             view = min(views, key=lambda one: abs(one.size - self.recipe.image_size))
             return Features(np.asarray(split.table.matrix[:, view.start : view.stop]), split.target)
-        device = find_device(None, self.recipe.precision)
+        device = self._device
         dataset = image_dataset(images, split.target, self.context.task.n_classes)
         return extract_features(network, make_loader(dataset, self.recipe, device), self.recipe, device)
 

@@ -209,10 +209,7 @@ def _is_number(value: object) -> bool:
 
 
 def bars(entries: Sequence[tuple[str, float, str]], *, label: str, full: float | None = None) -> Html:
-    """Horizontal bars (name, length, text beside it); a negative length has no bar.
-
-    A bar of the length `full` fills the width, by default the longest one.
-    """
+    """Horizontal bars (name, length, text beside it); one of the length `full`, or the longest, fills the width."""
     full = full or max((length for _, length, _ in entries), default=0.0) or 1.0
     rows = []
     for name, length, shown in entries:

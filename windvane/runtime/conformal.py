@@ -161,10 +161,7 @@ def write_uncertainty(path: Path, uncertainty: Uncertainty, ensemble: Ensemble) 
 
 
 def read_uncertainty(path: Path, ensemble: Ensemble, n_classes: int) -> Uncertainty | None:
-    """Read the file of an ensemble; `n_classes` is 0 for a number.
-
-    None if it is missing or of other members; ModelFileError if it is damaged.
-    """
+    """Read the file of an ensemble (`n_classes` is 0 for a number); None if it is missing or of other members."""
     if not path.exists():
         return None
     record = read_sealed(path)

@@ -83,10 +83,7 @@ def new_folder(path: Path, argument: str) -> Iterator[Path]:
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Write a file whole or not at all, safe from a power cut: under the name that is yielded, which is then renamed.
-
-    An earlier file is replaced.
-    """
+    """Write a file whole or not at all, safe from a power cut: under the name that is yielded, then renamed."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

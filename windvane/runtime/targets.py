@@ -41,10 +41,7 @@ class Targets:
         return [str(name) for name in self.names.tolist()]
 
     def decide(self, raw: Floats) -> Any:
-        """Turn numbers, or values of labels, (n, t), into predictions in the form of the training.
-
-        A label is there where its value is above one half.
-        """
+        """Turn numbers, or values of labels (above one half: there), (n, t), into predictions in training's form."""
         if self.values is None:
             return raw if self.form == "array" else pd.DataFrame(raw, columns=self.names)
         codes = (raw > 0.5).astype(np.intp)  # (n, t)

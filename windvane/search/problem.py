@@ -95,10 +95,7 @@ class Problem:
         return np.sort(train[order[:n_rows]])
 
     def initial_sample_size(self, max_cells: float) -> int | None:
-        """Return the number of rows that the first trials train on, None for all.
-
-        `max_cells` limits rows x columns x outputs of a first model.
-        """
+        """Return the rows that first models of `max_cells` (rows x columns x outputs) train on; None for all."""
         n_train = min(len(fold.train) for fold in self.folds)
         per_row = max(1, self.task.n_columns) * max(1, self.task.n_outputs)
         n_rows = int(max(max_cells / per_row, 2_000, 20 * max(1, self.task.n_classes)))
@@ -136,10 +133,7 @@ class Problem:
         return array_digest(arrays, [table.n_numbers, table.cardinalities, self.weight is None, texts, terms])
 
     def write(self, folder: Path) -> None:
-        """Write everything but the metric, which the session sends; whole or not at all.
-
-        Raises DiskError if the disk is full or read-only.
-        """
+        """Write all but the metric, which the session sends, whole or not at all; DiskError if the disk is full."""
         temporary = folder.with_name(folder.name + ".tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)

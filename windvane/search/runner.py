@@ -178,10 +178,7 @@ def _check_same(directory: RunDirectory, identity: Mapping[str, Any]) -> None:
 
 
 def open_run(directory: RunDirectory, families: Any, metric: Any) -> PreparedProblem:
-    """Read the problem of a run that is to be resumed, with families and metric as the user passes them now.
-
-    Raises RunError if its data were not kept, or an own metric or family is missing.
-    """
+    """Read the problem of a run that is to be resumed, with families and metric as the user passes them now."""
     manifest = directory.manifest()
     if not (directory.data / "task.json").exists():
         raise RunError(f"The run in {str(directory.root)!r} kept no data (keep_data=False); give them to fit again.")
@@ -353,10 +350,7 @@ def select_without(
     families: Collection[str],
     numbers: Collection[int],
 ) -> Predictor | None:
-    """Select an ensemble of a run without some families and trials, on the same validation predictions.
-
-    None if the run kept no data or no other trial is usable.
-    """
+    """Select an ensemble without some families and trials on the same predictions; None if no data or trial is left."""
     if not (directory.data / "task.json").exists():
         return None
     left = [t for t in directory.read_history().trials if t.family not in families and t.number not in numbers]

@@ -249,10 +249,7 @@ def _range(factor: Floats, offset: Floats, numbers: Floats) -> Floats:
 
 
 class Quantile:
-    """The level of a number in the training set, or the normal score of that level.
-
-    A number that many rows share, thus several quantiles, gets the middle of their levels.
-    """
+    """The level of a number in the training set, in the middle of those that it has there, or its normal score."""
 
     def __init__(self, quantiles: Floats, references: Floats, *, normal: bool) -> None:
         self._quantiles, self._references, self._normal = quantiles, references, normal  # (q, p), (q,)

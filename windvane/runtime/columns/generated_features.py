@@ -109,10 +109,7 @@ class GeneratedFeatures:
         )
 
     def check(self, n_numbers: int, cardinalities: Sequence[int]) -> None:
-        """Raise ValueError where the features ask for columns that a table of this kind has not.
-
-        `n_numbers` counts the generated columns, too.
-        """
+        """Raise ValueError where a feature asks for a column that is not there; `n_numbers` counts generated ones."""
         numbers = [j for _, *operands in self.arithmetic for j in operands] + [group.number for group in self.groups]
         categories = [j for cross in self.crosses for j in cross.categories]
         categories += [group.category for group in self.groups]

@@ -121,10 +121,7 @@ class RunDirectory:
         return array
 
     def lock(self) -> None:
-        """Claim the run for this process until `unlock`; a process that dies holds nothing.
-
-        Raises RunLockedError if another living process holds it, RunError if the directory cannot be written to.
-        """
+        """Claim the run for this process until `unlock`; a process that dies holds nothing."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             file = (self.root / "lock").open("a+", encoding="utf-8")

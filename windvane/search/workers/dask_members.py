@@ -67,10 +67,7 @@ class DaskMembers:
         self._members = members
 
     def greet(self, witness: str, seconds: float) -> None:
-        """Ask each worker for its version and whether it sees a file; returns when all have answered, or in time.
-
-        Raises WorkerError if all have answered and none can be used.
-        """
+        """Ask each worker for its version and whether it sees a file; returns when all have answered, or in time."""
         self._witness = witness
         members = self._members
         for address, member in members.items():

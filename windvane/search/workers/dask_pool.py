@@ -110,10 +110,7 @@ class DaskPool:
             raise
 
     def open(self, context: RunContext) -> None:
-        """Send the data of a run to machines that do not see its directory.
-
-        Raises WorkerError if windvane is missing on the cluster, or is another version.
-        """
+        """Send the data of a run to machines that do not see its directory; WorkerError if none of them can use it."""
         self._context = context
         witness = context.root / f"cluster-{uuid.uuid4().hex}"
         witness.touch()
@@ -136,10 +133,7 @@ class DaskPool:
         self._send(running)
 
     def next_event(self, seconds: float) -> Event | None:
-        """Return the next event; None if nothing happens for some seconds.
-
-        Raises WorkerError if the scheduler is gone, or the cluster cannot run windvane.
-        """
+        """Return the next event; None if nothing happens for some seconds, WorkerError if the scheduler is gone."""
         end = time.monotonic() + seconds
         while True:
             if self._client.status != "running":
