@@ -27,7 +27,10 @@ from benchmarks.result_table import ResultTable
 
 RESULTS = ResultTable(Path(__file__).with_name("diagnose.jsonl"), ("table", "budget", "system"))
 BUDGET = 60
-TABLES = ("alzheimer_blood", "anneal")  # of the results
+TABLES = (  # of the results
+    *("alzheimer_blood", "anneal", "arrhythmia", "mdrr"),
+    *("vowel", "texture", "sacramento_homes", "vietnam_insurance"),
+)
 
 # Runs in AutoGluon's own environment: fits, and writes the leaderboard with the test loss of every model.
 AUTOGLUON = """
@@ -38,7 +41,10 @@ folder, metric, budget = sys.argv[1], sys.argv[2], float(sys.argv[3])
 train, test = pd.read_parquet(folder + "/train.parquet"), pd.read_parquet(folder + "/test.parquet")
 names = {"roc_auc": "roc_auc", "log_loss": "log_loss", "rmse": "root_mean_squared_error"}
 started = time.monotonic()
-predictor = TabularPredictor(label="__target__", eval_metric=names[metric], path=folder + "/ag", verbosity=0)
+kind = sys.argv[4]  # else a regression target of whole numbers is taken for classes
+predictor = TabularPredictor(
+    label="__target__", problem_type=kind, eval_metric=names[metric], path=folder + "/ag", verbosity=0
+)
 predictor.fit(train, time_limit=budget, presets="best_quality", num_cpus=2, num_gpus=0)
 seconds = time.monotonic() - started
 board = predictor.leaderboard(test, silent=True)
@@ -121,7 +127,7 @@ def run_autogluon(split: Any, budget: int) -> dict[str, Any]:
         for name, X, y in (("train", split.X_train, split.y_train), ("test", split.X_test, split.y_test)):
             X.assign(__target__=np.asarray(y)).to_parquet(f"{folder}/{name}.parquet")
         metric = METRICS[split.kind]
-        words = [str(environment_python("autogluon")), "-c", AUTOGLUON, folder, metric, str(budget)]
+        words = [str(environment_python("autogluon")), "-c", AUTOGLUON, folder, metric, str(budget), split.kind]
         subprocess.run(words, check=True, capture_output=True, cwd=folder)
         return dict(json.loads(Path(folder, "autogluon.json").read_text()))
 
