@@ -18,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.metalearning.matrix import read_matrix, with_metric
 from benchmarks.metalearning.portfolio import MATRIX, is_large
 from benchmarks.result_table import ResultTable, Row, run_or_table
 from windvane.metalearning.build_portfolio import BuildPlan, make_scores
 from windvane.metalearning.learn import N_PARTS, complete_tables, evaluated, full_order
-from windvane.metalearning.replay import TableReplay, read_matrix, with_metric
+from windvane.metalearning.replay import TableReplay
 from windvane.models import DEFAULT
 
 GROUPS = {"binary": ("roc_auc", "log_loss", "accuracy"), "regression": ("rmse", "mae")}  # the default metric first

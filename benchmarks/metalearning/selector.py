@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.data import TABLES
+from benchmarks.metalearning.pairwise_selector import PairForest, Selector, tabulate
 from benchmarks.result_table import ResultTable, Row
 from windvane.data.task import Task
-from windvane.metalearning.selector import PairForest, Selector, tabulate
 from windvane.search.strategy.policy import select_policy
 
 DATA = TABLES.parent / "askl2"

@@ -29,8 +29,7 @@ def collect_results(
     with report_errors(as_json=as_json):
         from time import monotonic
 
-        from windvane.metalearning.candidates import GUESSES
-        from windvane.metalearning.collect import CollectSettings, collect
+        from windvane.metalearning.collect import GUESSES, CollectSettings, collect
         from windvane.metalearning.learn import find_tables
         from windvane.settings import resolve_jobs
 

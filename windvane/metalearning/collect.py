@@ -30,7 +30,7 @@ from windvane.models import TABLE_FAMILIES
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.table import Floats, Table
 from windvane.search.problem import PreparedProblem, Problem, prepare_problem
-from windvane.search.strategy.portfolio import PortfolioEntry
+from windvane.search.strategy.portfolio import PortfolioEntry, read_cases
 from windvane.settings import Settings
 
 METRICS = {
@@ -38,6 +38,8 @@ METRICS = {
     "multiclass": ("log_loss", "roc_auc", "accuracy", "balanced_accuracy"),
     "regression": ("rmse", "mae"),
 }
+# Configurations beside the defaults: what practitioners and tuned portfolios use, and quick ones for large tables.
+GUESSES, LARGE = (case.entries for case in read_cases(Path(__file__).with_name("guesses.json")))
 MIN_CLASS_ROWS = 8  # rows of rarer classes are left out: every fold and the test rows need some
 MAX_TEST_ROWS = 5_000
 MAX_KEPT_ROWS = 2_000  # of predictions that are kept for replays, validation and test each

@@ -1,4 +1,4 @@
-"""Configurations that may enter a portfolio: ours, and what Auto-Sklearn 2.0 published."""
+"""Configurations that may enter a portfolio: what Auto-Sklearn 2.0 published, in our words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.models.base import Family, Value
 from windvane.models.search_space import fill_defaults, validate
-from windvane.search.strategy.portfolio import PortfolioEntry, read_cases
+from windvane.search.strategy.portfolio import PortfolioEntry
 
 Read = Callable[[Any], Value]
 
@@ -51,10 +51,6 @@ _FAMILIES: dict[str, tuple[str, dict[str, tuple[str, Read]]]] = {
     "mlp": ("mlp", {**_NETWORK, **_DENSE}),
     "gradient_boosting": ("lightgbm", _BOOSTING),
 }
-
-
-# Beside the defaults: what practitioners and tuned portfolios use, and quick ones for large tables.
-GUESSES, LARGE = (case.entries for case in read_cases(Path(__file__).with_name("guesses.json")))
 
 
 def read_published(folder: Path, families: Mapping[str, Family], most: int) -> list[PortfolioEntry]:

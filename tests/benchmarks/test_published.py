@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.metalearning.published import read_published, translate
 from windvane.data.task import Task
-from windvane.metalearning.candidates import GUESSES, LARGE, read_published, translate
+from windvane.metalearning.collect import GUESSES, LARGE
 from windvane.models import TABLE_FAMILIES
 from windvane.models.search_space import fill_defaults, validate
 from windvane.search.strategy.portfolio import PortfolioEntry
