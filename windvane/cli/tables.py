@@ -121,24 +121,23 @@ def fit(
     like identifiers and say nothing about other rows.
     """
     with report_errors(as_json=as_json):
-        family_names = None if families is None else [name.strip() for name in families.split(",")]
+        options: dict[str, Any] = {
+            "metric": metric,
+            "n_jobs": jobs,
+            "memory_limit": memory,
+            "policy": policy,
+            "families": None if families is None else [name.strip() for name in families.split(",")],
+            "portfolio": portfolio,
+            "n_trials": n_trials,
+            "run_dir": out,
+            "random_state": seed,
+            "verbose": 0 if quiet else 1,
+        }
         if not target:
             from windvane import AutoImageClassifier
 
-            images = AutoImageClassifier(
-                parse_time(time),
-                metric=metric,
-                weights=None if weights is None else [name.strip() for name in weights.split(",") if name.strip()],
-                n_jobs=jobs,
-                memory_limit=memory,
-                policy=policy,
-                families=family_names,
-                portfolio=portfolio,
-                n_trials=n_trials,
-                run_dir=out,
-                random_state=seed,
-                verbose=0 if quiet else 1,
-            )
+            names = None if weights is None else [name.strip() for name in weights.split(",") if name.strip()]
+            images = AutoImageClassifier(parse_time(time), weights=names, **options)
             of_tables: dict[str, object] = {
                 "--task": task,
                 "--time-column": time_column,
@@ -176,22 +175,9 @@ def fit(
         kind = AutoClassifier if _choose_task(task, y, quiet) == "classification" else AutoRegressor
         if positive is not None and kind is AutoRegressor:
             raise InputError(f"--positive={positive!r} is for two classes, but a number is learned.")
-        options: dict[str, Any] = {} if positive is None else {"positive_class": positive}
-        model = kind(
-            parse_time(time),
-            metric=metric,
-            n_jobs=jobs,
-            memory_limit=memory,
-            policy=policy,
-            families=family_names,
-            portfolio=portfolio,
-            run_dir=out,
-            n_trials=n_trials,
-            random_state=seed,
-            verbose=0 if quiet else 1,
-            keep_ids=keep_ids,
-            **options,
-        )
+        if positive is not None:
+            options["positive_class"] = positive
+        model = kind(parse_time(time), keep_ids=keep_ids, **options)
         model.fit(
             X,
             y,
