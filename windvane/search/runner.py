@@ -265,11 +265,7 @@ def run_search(
     if ensemble is None:
         if search.interrupted:
             raise KeyboardInterrupt
-        reasons = search.error or describe_failures(history.trials)
-        failed = [trial.error or "" for trial in history.trials if not trial.usable]
-        if failed and all(error.startswith(MetricError.__name__) for error in failed):
-            raise NoModelError(f"The models were trained, but the metric could not be computed for any:\n{reasons}")
-        raise NoModelError(f"No model came out of {time.monotonic() - started:.0f} s:\n{reasons}")
+        raise _no_model_error(history.trials, search.error, time.monotonic() - started)
     last = (search.budget.now(), min(t.loss for t in history.trials if t.usable), ensemble.loss)
     curve = [*curve, *search.curve, last]
     constant = problem.constant_baseline()
@@ -297,6 +293,15 @@ def run_search(
             f"The time budget ended after {ended} of {settings.n_trials} trials: another run with this seed may differ."
         )
     return predictor, RunRecord(history.trials, curve, prepared.policy, constant=constant)
+
+
+def _no_model_error(trials: Sequence[Trial], error: str, seconds: float) -> NoModelError:
+    """Say why a search has no model: `error` of the run itself, or what the trials failed of."""
+    reasons = error or describe_failures(trials)
+    failed = [trial.error or "" for trial in trials if not trial.usable]
+    if failed and all(one.startswith(MetricError.__name__) for one in failed):
+        return NoModelError(f"The models were trained, but the metric could not be computed for any:\n{reasons}")
+    return NoModelError(f"No model came out of {seconds:.0f} s:\n{reasons}")
 
 
 def read_result(
