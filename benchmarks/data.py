@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,21 @@ REGRESSION = (
 RESERVED = frozenset((*CLASSIFICATION, *REGRESSION))  # nothing is learned from the tables of a benchmark
 
 
-def load(name: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
-    """Read a classification table and split it 75/25, stratified, seed 0; returns as `train_test_split`."""
+def check_not_reserved(names: Iterable[str]) -> None:
+    """Exit if something would be learned from a table of a benchmark."""
+    if RESERVED.intersection(names):
+        raise SystemExit("tables of the benchmarks must not be learned from")
+
+
+def read_table(name: str) -> tuple[pd.DataFrame, pd.Series, Any]:
+    """Read the columns and the target of a table, and its row of the index."""
     row: Any = pd.read_csv(TABLES / "index.csv").set_index("name").loc[name]
     frame = pd.read_parquet(TABLES / row["file"])
-    X, y = frame.drop(columns=[row["target"]]), frame[row["target"]]
+    return frame.drop(columns=[row["target"]]), frame[row["target"]], row
+
+
+def load(name: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
+    """Read a classification table and split it 75/25, stratified, seed 0; returns as `train_test_split`."""
+    X, y, _ = read_table(name)
     X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.25, random_state=0, stratify=y)
     return X_train, X_test, y_train, y_test

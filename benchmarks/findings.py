@@ -12,24 +12,26 @@ that lie in `build/` from an earlier run are not trained again.
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import pandas as pd
 from scipy.stats import spearmanr
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import ROOT
 from benchmarks.engine import ablation
 from benchmarks.fisher import replication
 from benchmarks.fisher.runs import lower
 from benchmarks.inspect import inside_findings, inside_networks
+from benchmarks.markdown import line_below
 from benchmarks.metalearning import selector
 from benchmarks.result_table import FOLDER, Row
 from benchmarks.verdicts import TIMES, Effect, Rule, Verdict, from_error, over_seeds, over_tables, verdict
@@ -59,13 +61,13 @@ class Finding:
     """A finding of a paper; `measure` is None where it was not measured."""
 
     name: str
-    paper: str
     place: str  # section, table or figure
     statement: str
     ours: str = ""  # what is compared here
     rule: Rule | None = None
     measure: Callable[[], Measured] | None = None
     commands: tuple[str, ...] = ()  # that measure it, without `python -m benchmarks.`
+    paper: str = ""  # a key of `PAPERS`
 
 
 LOSS = Rule(TIMES, math.log(1.02))  # of a ratio of losses
@@ -77,33 +79,23 @@ RANKS = Rule("rank correlation", 0.3)
 # --- Auto-Sklearn 2.0
 
 
-def ablated(*worse: str, better: Sequence[str] = (ablation.WHOLE,)) -> Callable[[], Measured]:
+def ablated(*worse: str, better: Sequence[str] = (ablation.WHOLE,)) -> Measured:
     """Compare the test losses of variants of the search: positive where those of `worse` are larger."""
-
-    def measure() -> Measured:
-        rows = ablation.RESULTS.frame()
-        losses = rows[rows["budget"] == ablation.BUDGET].pivot(index="table", columns="variant", values="loss")
-        # A loss of zero has no logarithm.
-        logs = losses[[*worse, *better]].astype(float).clip(lower=1e-4).map(math.log)
-        less = logs[list(worse)].mean(axis=1) - logs[list(better)].mean(axis=1)
-        minutes = logs.size * ablation.BUDGET / 60
-        return Measured(over_tables(less.tolist()), "tables", minutes, one_seed=True)
-
-    return measure
+    rows = ablation.RESULTS.frame()
+    losses = rows[rows["budget"] == ablation.BUDGET].pivot(index="table", columns="variant", values="loss")
+    # A loss of zero has no logarithm.
+    logs = losses[[*worse, *better]].astype(float).clip(lower=1e-4).map(math.log)
+    less = logs[list(worse)].mean(axis=1) - logs[list(better)].mean(axis=1)
+    minutes = logs.size * ablation.BUDGET / 60
+    return Measured(over_tables(less.tolist()), "tables", minutes, one_seed=True)
 
 
-def selected(policy: str, other: str) -> Callable[[], Measured]:
+def selected(policy: str, other: str) -> Measured:
     """Compare a choice of the policy with another one, in points of the normalized loss."""
-
-    def measure() -> Measured:
-        row = selector.RESULTS.find("balanced_accuracy", policy)
-        assert row is not None
-        effect = from_error(
-            -row[f"less_{other}"], row["standard_error" + "_random" * (other == "random")], row["tasks"]
-        )
-        return Measured(effect, "tasks", SELECTOR_MINUTES)
-
-    return measure
+    row = selector.RESULTS.find("balanced_accuracy", policy)
+    assert row is not None
+    error = row["standard_error" + "_random" * (other == "random")]
+    return Measured(from_error(-row[f"less_{other}"], error, row["tasks"]), "tasks", SELECTOR_MINUTES)
 
 
 SELECTOR_MINUTES = 10.0  # by the header of the script; not in the results
@@ -111,95 +103,82 @@ ABLATION = ("engine.ablation run",)
 OF_ASKL2 = (
     Finding(
         "partial_results",
-        "askl2",
         "table 10",
         "Keeping the intermediate results of runs that are cut off lowers the loss (18.10 to 5.29 at 10 minutes)",
         "a search without checkpoints of killed trials, 60 s",
         LOSS,
-        ablated("no partial results"),
+        partial(ablated, "no partial results"),
         ABLATION,
     ),
-    Finding(
-        "restricted_space",
-        "askl2",
-        "table 10",
-        "A space of iterative models alone raises the loss (16.21 to 18.10)",
-    ),
+    Finding("restricted_space", "table 10", "A space of iterative models alone raises the loss (16.21 to 18.10)"),
     Finding(
         "portfolio",
-        "askl2",
         "tables 2 and 10",
         "A portfolio lowers the loss (5.29 to 3.70)",
         "a search without it, 60 s",
         LOSS,
-        ablated("no portfolio"),
+        partial(ablated, "no portfolio"),
         ABLATION,
     ),
-    Finding("nearest_datasets", "askl2", "table 2", "A portfolio is better than the best of the nearest data sets"),
+    Finding("nearest_datasets", "table 2", "A portfolio is better than the best of the nearest data sets"),
     Finding(
         "ensemble",
-        "askl2",
         "table 12",
         "An ensemble after the search lowers the loss (5.01 to 3.58)",
         "the best single model of the search, 60 s",
         LOSS,
-        ablated("no ensemble"),
+        partial(ablated, "no ensemble"),
         ABLATION,
     ),
     Finding(
         "holdout",
-        "askl2",
         "table 2",
         "In 10 minutes a hold-out is better than cross-validation (3.70, and 7.93 with 5 folds)",
         "5 folds against a hold-out, 60 s",
         LOSS,
-        ablated("cv5", better=("holdout",)),
+        partial(ablated, "cv5", better=("holdout",)),
         ABLATION,
     ),
     Finding(
         "many_folds",
-        "askl2",
         "table 2",
         "Ten folds are worse than three (12.42 and 6.90)",
         "10 against 3 folds, 60 s",
         LOSS,
-        ablated("cv10", better=("cv3",)),
+        partial(ablated, "cv10", better=("cv3",)),
         ABLATION,
     ),
     Finding(
         "halving",
-        "askl2",
         "figure 3",
         "Successive halving is better than full budgets (6.55 to 6.38 with a hold-out, without ensembles)",
         "mean over four ways to validate, 60 s",
         LOSS,
-        ablated(*ablation.POLICIES, better=tuple(f"{name}-halving" for name in ablation.POLICIES)),
+        partial(ablated, *ablation.POLICIES, better=tuple(f"{name}-halving" for name in ablation.POLICIES)),
         ABLATION,
     ),
     Finding(
         "selector",
-        "askl2",
         "table 8",
         "A learned choice of the policy is not better than one fixed policy (3.58 and 3.69)",
         "the selector against the best fixed policy, on the published losses",
         Rule(
             "points of normalized loss", 0.7, none=True
         ),  # the least that a part gains in the paper: ensembles, 60 min
-        selected(selector.SELECTED, "single_best"),
+        partial(selected, selector.SELECTED, "single_best"),
         ("metalearning.selector run",),
     ),
     Finding(
         "selector_random",
-        "askl2",
         "tables 6 and 7",
         "A learned choice is better than a random one",
         "the selector against the mean of all policies, on the published losses",
         Rule("points of normalized loss", 0.7),
-        selected(selector.SELECTED, "random"),
+        partial(selected, selector.SELECTED, "random"),
         ("metalearning.selector run",),
     ),
-    Finding("sixfold", "askl2", "table 3", "10 minutes are better than 60 of Auto-sklearn 1.0 (3.58 and 7.17)"),
-    Finding("amlb", "askl2", "table 9", "First in mean rank among six systems on 39 data sets"),
+    Finding("sixfold", "table 3", "10 minutes are better than 60 of Auto-sklearn 1.0 (3.58 and 7.17)"),
+    Finding("amlb", "table 9", "First in mean rank among six systems on 39 data sets"),
 )
 
 
@@ -232,18 +211,14 @@ def regularized() -> Measured:
     return Measured(over_seeds(pd.concat(losses, axis=1).mean(axis=1).tolist()), "seeds", minutes)
 
 
-def transferred(name: str) -> Callable[[], Measured]:
+def transferred(name: str) -> Measured:
     """Compare fine-tuning and training from scratch in the same time."""
-
-    def measure() -> Measured:
-        rows = transfer_or_scratch.RESULTS.frame().set_index("seed")
-        rows = rows[rows["set"] == name]
-        found = {way: rows[rows["way"] == way] for way in ("transfer", "small")}
-        gain = 100 * (found["transfer"]["test"] - found["small"]["test"]).dropna()
-        minutes = 2 * sum(part["seconds"].sum() for part in found.values()) / 60  # two cores
-        return Measured(over_seeds(gain.tolist()), "seeds", minutes, one_seed=len(gain) == 1)
-
-    return measure
+    rows = transfer_or_scratch.RESULTS.frame().set_index("seed")
+    rows = rows[rows["set"] == name]
+    found = {way: rows[rows["way"] == way] for way in ("transfer", "small")}
+    gain = 100 * (found["transfer"]["test"] - found["small"]["test"]).dropna()
+    minutes = 2 * sum(part["seconds"].sum() for part in found.values()) / 60  # two cores
+    return Measured(over_seeds(gain.tolist()), "seeds", minutes, one_seed=len(gain) == 1)
 
 
 def regret() -> Measured:
@@ -274,7 +249,6 @@ REGRET = ("vision.checkpoint_regret pretrain", "vision.checkpoint_regret adapt")
 OF_AUGREG = (
     Finding(
         "ten_times_data",
-        "augreg",
         "section 4.1",
         "Augmentation and regularization are worth about ten times the images",
         "`light2` on 5,000 images against `none` on 10,000, 30 epochs",
@@ -285,21 +259,19 @@ OF_AUGREG = (
     *(
         Finding(
             f"transfer_{name}",
-            "augreg",
             "section 4.2, figure 2",
             "Fine-tuning is better than training from scratch on small data sets",
             f"{name}, five minutes on two cores each",
             POINTS,
-            transferred(name),
+            partial(transferred, name),
             (f"vision.transfer_or_scratch run --sets {name} --ways transfer small",),
         )
         for name in transfer_or_scratch.DONE_SETS
     ),
-    Finding("transfer_augmentation", "augreg", "section 4.2", "Augmentation does not help while fine-tuning"),
-    Finding("generic", "augreg", "section 4.3, table 5", "More upstream data make a checkpoint more generic (VTAB)"),
+    Finding("transfer_augmentation", "section 4.2", "Augmentation does not help while fine-tuning"),
+    Finding("generic", "section 4.3, table 5", "More upstream data make a checkpoint more generic (VTAB)"),
     Finding(
         "long_schedule",
-        "augreg",
         "section 4.4, figure 4",
         "On few images and a long schedule light augmentation helps (`none` to `light1` +1 to +7)",
         "`light1` against `none`, 5,000 images, 300 epochs",
@@ -309,7 +281,6 @@ OF_AUGREG = (
     ),
     Finding(
         "short_schedule",
-        "augreg",
         "section 4.4, figure 4",
         "On a short schedule augmentation hurts small networks (-1 to -4 at 30 epochs of ImageNet-21k)",
         "`none` against `light2`, 5,000 images, 30 epochs",
@@ -319,7 +290,6 @@ OF_AUGREG = (
     ),
     Finding(
         "regularization",
-        "augreg",
         "section 4.4, figure 4",
         "Dropout and stochastic depth hurt small networks (-2 to -4)",
         "without against with 0.1, mean over seven levels, 30 epochs",
@@ -329,7 +299,6 @@ OF_AUGREG = (
     ),
     Finding(
         "upstream_choice",
-        "augreg",
         "section 4.5, figure 5",
         "The checkpoint with the best upstream score is as good as the best after adapting all (36 of 45 within 0.7)",
         "what the upstream choice loses, two networks, three sets, four checkpoints each",
@@ -337,10 +306,9 @@ OF_AUGREG = (
         regret,
         REGRET,
     ),
-    Finding("patch_size", "augreg", "section 4.6, table 3", "Larger patches before narrower networks, at equal speed"),
+    Finding("patch_size", "section 4.6, table 3", "Larger patches before narrower networks, at equal speed"),
     Finding(
         "hybrid",
-        "augreg",
         "section 4.6, table 3",
         "A convolutional stem is better than plain patches (R26+S/32 and S/16 at half its speed: 81.55 and 80.70)",
         "a convolutional tokenizer against patches of 8, as many steps; it takes longer",
@@ -366,36 +334,28 @@ def trained(group: str, method: str, by: int, **more: Any) -> dict[int, Row]:
     }
 
 
-Runs = tuple[str, str, int]  # group, method, steps below the best rate
+Runs = Callable[[], dict[int, Row]]
 
 
-def compared(first: Runs, second: Runs, value: str = "test", **more: Any) -> Callable[[], Measured]:
+def compared(first: Runs, second: Runs, value: str = "test") -> Measured:
     """Compare two kinds of runs seed by seed: accuracies in points, traces by their ratio."""
-
-    def measure() -> Measured:
-        mine, other = trained(*first, **more), trained(*second, **more)
-        seeds = sorted(set(mine) & set(other))
-        a, b = ([float(runs[seed][value]) for seed in seeds] for runs in (mine, other))
-        ratio = value.endswith("_trace")
-        values = [math.log(x / y) if ratio else 100 * (x - y) for x, y in zip(a, b, strict=True)]
-        minutes = sum(row["seconds"] for runs in (mine, other) for row in runs.values()) / 60
-        return Measured(over_seeds(values), "seeds", minutes, one_seed=len(seeds) == 1)
-
-    return measure
+    mine, other = first(), second()
+    seeds = sorted(set(mine) & set(other))
+    a, b = ([float(runs[seed][value]) for seed in seeds] for runs in (mine, other))
+    ratio = value.endswith("_trace")
+    values = [math.log(x / y) if ratio else 100 * (x - y) for x, y in zip(a, b, strict=True)]
+    minutes = sum(row["seconds"] for runs in (mine, other) for row in runs.values()) / 60
+    return Measured(over_seeds(values), "seeds", minutes, one_seed=len(seeds) == 1)
 
 
-def correlated(value: Callable[[Row], float]) -> Callable[[], Measured]:
+def correlated(value: Callable[[Row], float]) -> Measured:
     """Rank correlation of the early trace with what a run ends at, over the five settings of a seed."""
-
-    def measure() -> Measured:
-        rows = [row for row in replication.RESULTS.rows() if row["run.group"] == "row"]
-        rows = [row for row in rows if row["run.mode"] == "finite_difference" and row["hessian"] is not None]
-        seeds = sorted({row["run.seed"] for row in rows})
-        parts = [[row for row in rows if row["run.seed"] == seed] for seed in seeds]
-        found = [spearmanr([r["early_trace"] for r in part], [value(r) for r in part]).statistic for part in parts]
-        return Measured(over_seeds(found), "seeds", sum(row["seconds"] for row in rows) / 60)
-
-    return measure
+    rows = [row for row in replication.RESULTS.rows() if row["run.group"] == "row"]
+    rows = [row for row in rows if row["run.mode"] == "finite_difference" and row["hessian"] is not None]
+    seeds = sorted({row["run.seed"] for row in rows})
+    parts = [[row for row in rows if row["run.seed"] == seed] for seed in seeds]
+    found = [spearmanr([r["early_trace"] for r in part], [value(r) for r in part]).statistic for part in parts]
+    return Measured(over_seeds(found), "seeds", sum(row["seconds"] for row in rows) / 60)
 
 
 def by_batch_size() -> Measured:
@@ -413,26 +373,24 @@ def run_fisher(*groups: str) -> tuple[str, ...]:
     return tuple(f"fisher.replication run {group}" for group in ("rates", "alphas", *groups))
 
 
-BEST, LOW, FP, GP, GP_R = (
-    *(("row", "plain", 0), ("row", "plain", 1)),
-    *(("row", method, 1) for method in ("FP", "GP", "GP_r")),
+LOW, FP, GP, GP_R = (partial(trained, "row", method, 1) for method in ("plain", "FP", "GP", "GP_r"))
+LONG_BEST, TENTH, LONG_FP = (
+    partial(trained, "long", method, by) for method, by in (("plain", 0), ("plain", 2), ("FP", 2))
 )
-LONG_BEST, TENTH, LONG_FP = (("long", method, by) for method, by in (("plain", 0), ("plain", 2), ("FP", 2)))
-NOISY, NOISY_FP, NOISY_MIXUP = (("noise", method, 1) for method in ("plain", "FP", "Mixup"))
+NOISY, NOISY_FP, NOISY_MIXUP = (partial(trained, "noise", method, 1, noise=0.25) for method in ("plain", "FP", "Mixup"))
+FROM_1, FROM_16 = (partial(trained, "when", "FP", 1, first=epoch, last=None) for epoch in (1, 16))
 OF_FISHER = (
     Finding(
         "early_trace",
-        "fisher",
         "section 3",
         "A lower learning rate has a higher Fisher trace early in training",
         "a tenth of the best learning rate against the best, 160 epochs",
         TRACE,
-        compared(TENTH, LONG_BEST, "early_trace"),
+        partial(compared, TENTH, LONG_BEST, "early_trace"),
         run_fisher("long"),
     ),
     Finding(
         "batch_size",
-        "fisher",
         "section 3",
         "Larger batches have a higher Fisher trace early in training",
         "the peak with batches of 512 against 32, at four learning rates",
@@ -442,166 +400,134 @@ OF_FISHER = (
     ),
     Finding(
         "trace_and_accuracy",
-        "fisher",
         "section 3",
         "The lower the early trace, the higher the test accuracy",
         "rank correlation over five settings, sign reversed",
         RANKS,
-        correlated(lambda row: -row["test"]),
+        partial(correlated, lambda row: -row["test"]),
         run_fisher("row"),
     ),
     Finding(
         "flat_minima",
-        "fisher",
         "section 5, figure 6",
         "A low early trace ends in flatter minima (lower Tr(H))",
         "rank correlation of the early trace with Tr(H) at the end, five settings",
         RANKS,
-        correlated(lambda row: row["hessian"][0]),
+        partial(correlated, lambda row: row["hessian"][0]),
         run_fisher("row"),
     ),
     Finding(
         "low_rate",
-        "fisher",
         "table 1",
         "A tenth of the best learning rate ends less accurate (76.94 and 71.32)",
         "the same, 160 epochs",
         POINTS,
-        compared(LONG_BEST, TENTH),
+        partial(compared, LONG_BEST, TENTH),
         run_fisher("long"),
     ),
     Finding(
         "penalty",
-        "fisher",
         "table 1",
         "The Fisher Penalty gains at the low learning rate (71.32 to 79.66)",
         "the same, a tenth of the best, 160 epochs",
         POINTS,
-        compared(LONG_FP, TENTH),
+        partial(compared, LONG_FP, TENTH),
         run_fisher("long"),
     ),
     Finding(
         "penalty_short",
-        "fisher",
         "table 1",
         "The Fisher Penalty gains at a low learning rate",
         "a third of the best learning rate, 40 epochs",
         POINTS,
-        compared(FP, LOW),
+        partial(compared, FP, LOW),
         run_fisher("row"),
     ),
     Finding(
         "penalty_and_best",
-        "fisher",
         "table 1",
         "With the penalty the low learning rate is better than the best one without (79.66 and 76.94)",
         "the same, a tenth of the best, 160 epochs",
         POINTS,
-        compared(LONG_FP, LONG_BEST),
+        partial(compared, LONG_FP, LONG_BEST),
         run_fisher("long"),
     ),
     Finding(
         "uniform_labels",
-        "fisher",
         "table 1",
         "The penalty with uniform labels is as good (79.76 and 79.66)",
         "GP_r against FP, a third of the best learning rate, 40 epochs",
         Rule("points", 1.6, none=True),  # the largest difference between them in the table
-        compared(GP_R, FP),
+        partial(compared, GP_R, FP),
         run_fisher("row"),
     ),
     Finding(
         "true_labels",
-        "fisher",
         "table 1",
         "The penalty with the true labels gains less (75.73 and 79.66)",
         "FP against GP, a third of the best learning rate, 40 epochs",
         POINTS,
-        compared(FP, GP),
+        partial(compared, FP, GP),
         run_fisher("row"),
     ),
-    Finding("input_gradient", "fisher", "table 1", "A penalty on the gradient by the input gains less (75.68)"),
-    Finding(
-        "recipe", "fisher", "table 2", "The penalty gains at the best learning rate with augmentation (87.16 to 87.52)"
-    ),
+    Finding("input_gradient", "table 1", "A penalty on the gradient by the input gains less (75.68)"),
+    Finding("recipe", "table 2", "The penalty gains at the best learning rate with augmentation (87.16 to 87.52)"),
     Finding(
         "noise",
-        "fisher",
         "table 3",
         "With 25 % wrong labels the penalty gains (41.74 to 60.18 with VGG-11)",
         "at the best validation epoch, a third of the best learning rate",
         POINTS,
-        compared(NOISY_FP, NOISY, "best_epoch_test", noise=0.25),
+        partial(compared, NOISY_FP, NOISY, "best_epoch_test"),
         run_fisher("noise"),
     ),
     Finding(
         "noise_mixup",
-        "fisher",
         "table 3",
         "On wrong labels, without batch norm, the penalty is better than Mixup (60.18 and 52.31)",
         "the same runs",
         POINTS,
-        compared(NOISY_FP, NOISY_MIXUP, "best_epoch_test", noise=0.25),
+        partial(compared, NOISY_FP, NOISY_MIXUP, "best_epoch_test"),
         run_fisher("noise"),
     ),
     Finding(
         "memorization",
-        "fisher",
         "tables 8 and 9",
         "With the penalty wrong labels are hardly memorized (4 % of them; 74 to 99 % without)",
         "fit of the wrong labels without against with it",
         POINTS,
-        compared(NOISY, NOISY_FP, "train_fit.noisy", noise=0.25),
+        partial(compared, NOISY, NOISY_FP, "train_fit.noisy"),
         run_fisher("noise"),
     ),
     Finding(
         "peak",
-        "fisher",
         "table 4",
         "The penalty lowers the peak of the trace (52.05 to 19.63)",
         "without against with it, a third of the best learning rate",
         TRACE,
-        compared(LOW, FP, "peak_trace"),
+        partial(compared, LOW, FP, "peak_trace"),
         run_fisher("row"),
     ),
     Finding(
         "onset",
-        "fisher",
         "figure 3",
         "The later the penalty begins, the less it gains",
         "from epoch 1 against from epoch 16 of 40",
         POINTS,
-        lambda: onset(1, 16),
+        partial(compared, FROM_1, FROM_16),
         run_fisher("row", "when"),
     ),
+    Finding("every_tenth_step", "ablation of f", "A penalty computed at every tenth step is as good as at every step"),
     Finding(
-        "every_tenth_step",
-        "fisher",
-        "ablation of f",
-        "A penalty computed at every tenth step is as good as at every step",
+        "large_batch", "large batches", "The penalty regains what batches of ten times the size lose (73.7 to 78.7)"
     ),
-    Finding(
-        "large_batch",
-        "fisher",
-        "large batches",
-        "The penalty regains what batches of ten times the size lose (73.7 to 78.7)",
-    ),
-    Finding("trace_and_hessian", "fisher", "supplement F", "Tr(F) and Tr(H) agree along the training"),
+    Finding("trace_and_hessian", "supplement F", "Tr(F) and Tr(H) agree along the training"),
 )
-
-
-def onset(early: int, late: int) -> Measured:
-    """Compare runs whose penalty begins at one epoch and at another."""
-    mine, other = (trained("when", "FP", 1, first=epoch, last=None) for epoch in (early, late))
-    seeds = sorted(set(mine) & set(other))
-    values = [100 * (mine[seed]["test"] - other[seed]["test"]) for seed in seeds]
-    minutes = sum(row["seconds"] for runs in (mine, other) for row in runs.values()) / 60
-    return Measured(over_seeds(values), "seeds", minutes, one_seed=len(seeds) == 1)
 
 
 # --- Do Vision Transformers See Like Convolutional Neural Networks?
 
-OF_RAGHU = {  # name of the analysis: place, statement
+ANALYSES = {  # name: place, statement
     "ends": ("figure 1", "Lower and higher layers of a ViT are more alike than those of a ResNet"),
     "lower_half": ("figure 2", "The lower half of a ResNet is like the lowest quarter of a ViT"),
     "highest_third": ("figure 2", "The highest third of a ViT is unlike every layer of a ResNet"),
@@ -624,36 +550,35 @@ OF_RAGHU = {  # name of the analysis: place, statement
 }
 
 
-def inside(name: str) -> Callable[[], Measured]:
+def inside(name: str) -> Measured:
     """Effect of an analysis of the trained networks, over seeds."""
-
-    def measure() -> Measured:
-        rows = inside_networks.RESULTS.rows()
-        found = [row for row in rows if row["kind"] == "finding" and row["name"] == name]
-        seconds = [row.get("seconds", math.nan) for row in rows if row["kind"] == "network"]
-        effect = over_seeds([row["effect"] for row in found])
-        return Measured(effect, "seeds", sum(seconds) / 60, one_seed=effect.n == 1, ours=found[0]["ours"])
-
-    return measure
+    rows = inside_networks.RESULTS.rows()
+    found = [row for row in rows if row["kind"] == "finding" and row["name"] == name]
+    seconds = [row.get("seconds", math.nan) for row in rows if row["kind"] == "network"]
+    effect = over_seeds([row["effect"] for row in found])
+    return Measured(effect, "seeds", sum(seconds) / 60, one_seed=effect.n == 1, ours=found[0]["ours"])
 
 
-FINDINGS = (
-    *(*OF_ASKL2, *OF_AUGREG, *OF_FISHER),
+OF_RAGHU = (
     *(
         Finding(
             name,
-            "raghu",
             place,
             statement,
             "",
             inside_findings.RULES[name],
-            inside(name),
+            partial(inside, name),
             ("inspect.inside_networks run --cache {results}",),
         )
-        for name, (place, statement) in OF_RAGHU.items()
+        for name, (place, statement) in ANALYSES.items()
     ),
-    Finding("jft_probes", "raghu", "linear probes", "Middle layers of large ViTs need JFT-300M for good linear probes"),
-    Finding("mixer", "raghu", "appendix", "MLP-Mixer is nearer to a ViT than to a ResNet"),
+    Finding("jft_probes", "linear probes", "Middle layers of large ViTs need JFT-300M for good linear probes"),
+    Finding("mixer", "appendix", "MLP-Mixer is nearer to a ViT than to a ResNet"),
+)
+FINDINGS = tuple(
+    replace(one, paper=paper)
+    for paper, found in zip(PAPERS, (OF_ASKL2, OF_AUGREG, OF_FISHER, OF_RAGHU), strict=True)
+    for one in found
 )
 
 
@@ -678,17 +603,8 @@ def table() -> str:
         rows = [row_of(one) for one in FINDINGS if one.paper == paper]
         words: tuple[Verdict, ...] = get_args(Verdict)
         said = ", ".join(f"{word} {sum(word in row.split(' | ')[2] for row in rows)}" for word in words)
-        heads = (
-            "finding",
-            "place",
-            "verdict",
-            "effect (95 % interval); what is compared",
-            "n",
-            "core-minutes",
-            "again",
-        )
-        lines = [f"## {title}", "", f"Verdicts: {said}.", "", f"| {' | '.join(heads)} |"]
-        parts.append("\n".join([*lines, "|---" * len(heads) + "|", *rows]))
+        head = "| finding | place | verdict | effect (95 % interval); what is compared | n | core-minutes | again |"
+        parts.append("\n".join([f"## {title}", "", f"Verdicts: {said}.", "", head, line_below(head), *rows]))
     return "\n\n".join(parts)
 
 
@@ -708,8 +624,7 @@ def repeat(finding: Finding, results: Path) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("table")
     again = commands.add_parser("repeat")

@@ -22,7 +22,6 @@ Commands:
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import io
@@ -31,6 +30,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import ROOT
 from benchmarks.inspect import cka_speed
 
@@ -43,7 +43,7 @@ PAGES = (
 EXPERIMENTS = (  # each has RESULTS, the table of its results, and plan(), the runs that should be in it
     *("engine.ablation", "engine.engine", "engine.log_link", "engine.log_link_search", "engine.network"),
     *("engine.ordinal", "engine.over_time", "engine.targets", "engine.thresholds", "engine.xgboost_search"),
-    *("fisher.cost", "fisher.estimator"),
+    *("fisher.cost", "fisher.estimator", "metalearning.after_start"),
     *("fisher.replication", "inspect.cka_speed", "inspect.inside_networks", "metalearning.selector", "peers.compare"),
     *("metalearning.calibration", "metalearning.metric_groups", "metalearning.policies", "metalearning.real_runs"),
     *("peers.diagnose", "peers.first_answer", "throughput.augmentation", "throughput.images_per_second"),
@@ -207,9 +207,7 @@ def fill(text: str) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["check", "fill"])
+    parser = make_parser(__doc__, "check", "fill")
     given = parser.parse_args(words)
     problems = [] if given.command == "fill" else list(other_plans())
     for page in PAGES:

@@ -6,18 +6,16 @@ of their folder, so that a reader sees no half of a line and two programs that w
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 Row = dict[str, Any]
@@ -120,33 +118,9 @@ class ResultTable:
             os.close(folder)
 
 
-def run_or_table(
-    doc: str | None, run: Callable[[], None], table: Callable[[], None], words: Sequence[str] | None
-) -> None:
-    """Parse the command line of a script whose commands are `run` and `table`."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
-    {"run": run, "table": table}[parser.parse_args(words).command]()
-
-
-def print_arms(rows: Sequence[Row], arms: Sequence[str], loss: str) -> None:
-    """Print the losses of ensembles with one more trial relative to those of the first arm, without it."""
-    first, *others = arms
-    print(f"| table | seed | {' | '.join(f'{arm} / {first}' for arm in others)} | weight |")
-    print(f"|---|---{'|---' * len(others)}|---|")
-    ratios = []
-    for row in rows:
-        ratio = [row[f"{arm}.{loss}"] / row[f"{first}.{loss}"] for arm in others]
-        ratios.append(ratio)
-        cells = " | ".join(f"{value:.4f}" for value in ratio)
-        seed = row["seed"] if "seed" in row else row["settings.seed"]
-        print(f"| {row['table'].replace('_', '-')} | {seed} | {cells} | {row[f'{others[0]}.weight']:.2f} |")
-    logs = np.log(ratios)
-    means, errors = logs.mean(axis=0), logs.std(axis=0, ddof=1) / np.sqrt(len(logs))
-    print(f"| geometric mean | | {' | '.join(f'{value:.4f}' for value in np.exp(means))} | |")
-    print(f"\nStandard errors of the mean logarithm: {', '.join(f'{error:.4f}' for error in errors)}.")
-    lower, higher = ((logs < 0).sum(axis=0), (logs > 0).sum(axis=0))
-    print(f"Lower in {lower[0]} and {lower[1]}, higher in {higher[0]} and {higher[1]} of {len(logs)} runs.")
+def results_of(script: str, key: tuple[str, ...], settings: Mapping[str, Any] | None = None) -> ResultTable:
+    """Return the table of the results of a script, which lies beside it under its name."""
+    return ResultTable(Path(script).with_suffix(".jsonl"), key, settings or {})
 
 
 @lru_cache(maxsize=32)

@@ -25,11 +25,16 @@ def find_ddp(model: nn.Module) -> DistributedDataParallel | None:
     return next((wrapper for wrapper in _wrappers(model) if isinstance(wrapper, DistributedDataParallel)), None)
 
 
-def to_device(batch: Any, device: torch.device | str) -> Any:
-    """Move a tensor, or each tensor among the values of a mapping, to a device; other values stay as they are."""
+def map_tensors(function: Callable[[Tensor], Tensor], batch: Any) -> Any:
+    """Apply a function to a tensor, or to each tensor among the values of a mapping; other values stay as they are."""
     if isinstance(batch, Tensor):
-        return batch.to(device)
-    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+        return function(batch)
+    return {key: function(value) if isinstance(value, Tensor) else value for key, value in batch.items()}
+
+
+def to_device(batch: Any, device: torch.device | str) -> Any:
+    """Move a tensor, or each tensor among the values of a mapping, to a device."""
+    return map_tensors(lambda tensor: tensor.to(device), batch)
 
 
 def map_batches(work: Callable[[A], B], batches: Sequence[A], device: torch.device) -> Iterator[B]:

@@ -12,21 +12,21 @@ Repeats: 1 a table and variant, the same split and random state.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import product
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import load
-from benchmarks.result_table import ResultTable
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
 
 JOBS = 1
-RESULTS = ResultTable(Path(__file__).with_name("ablation.jsonl"), ("table", "variant", "budget"), {"jobs": JOBS})
+RESULTS = results_of(__file__, ("table", "variant", "budget"), {"jobs": JOBS})
 BUDGET = 60.0
 TABLES = (
     *("attrition", "car_evaluation", "credit_data", "electricity"),
@@ -44,7 +44,6 @@ REMOVED = ("racing",)  # from the search, after these results
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return list(product(TABLES, (*VARIANTS, *REMOVED), (BUDGET,)))
 
 
@@ -68,28 +67,21 @@ def without(variant: str) -> tuple[dict[str, Any], AbstractContextManager[Any]]:
     return ({} if variant == WHOLE else {"policy": variant}), nullcontext()
 
 
-def run(tables: list[str], variants: list[str], budget: float) -> None:
-    """Measure what has not been measured yet."""
+def measure(name: str, variant: str, budget: float) -> dict[str, Any]:
+    """Fit a variant on one table: its loss on the test rows, and its trials."""
     from windvane import AutoClassifier
 
-    for name in tables:
-        X, X_test, y, y_test = load(name)
-        for variant in variants:
-            if RESULTS.find(name, variant, budget) is not None:
-                continue
-            arguments, change = without(variant)
-            result: dict[str, Any] = {"table": name, "variant": variant, "budget": budget}
-            try:
-                with change:
-                    model = AutoClassifier(time_budget=budget, n_jobs=JOBS, random_state=0, verbose=0, **arguments)
-                    model.fit(X, y)
-                metric = model.predictor_.metric
-                score = model.score(X_test, y_test)
-                result |= {"loss": 1 - score if metric.greater_is_better else -score, "trials": len(model.trials_)}
-            except Exception as error:  # a variant may well find nothing
-                result |= {"loss": None, "error": f"{type(error).__name__}: {error}"[:500]}
-            RESULTS.put(result)
-            print(name, variant, result["loss"], flush=True)
+    X, X_test, y, y_test = load(name)
+    arguments, change = without(variant)
+    found = {"table": name, "variant": variant, "budget": budget}
+    try:
+        with change:
+            model = AutoClassifier(time_budget=budget, n_jobs=JOBS, random_state=0, verbose=0, **arguments).fit(X, y)
+        score = model.score(X_test, y_test)
+        loss = 1 - score if model.predictor_.metric.greater_is_better else -score
+        return {**found, "loss": loss, "trials": len(model.trials_)}
+    except Exception as error:  # a variant may well find nothing
+        return {**found, "loss": None, "error": f"{type(error).__name__}: {error}"[:500]}
 
 
 def table(budget: float) -> None:
@@ -100,8 +92,7 @@ def table(budget: float) -> None:
     losses = losses[shown].astype(float).dropna(subset=[WHOLE])
     failed = losses.isna()
     ranks = losses.fillna(np.inf).rank(axis=1).mean()
-    print("| variant | loss against the whole, median | worse : better | failed | mean rank |")
-    print("|---|---|---|---|---|")
+    print_head("| variant | loss against the whole, median | worse : better | failed | mean rank |")
     for variant in shown:
         ratio = (losses[variant] / losses[WHOLE]).map(np.log).dropna()
         worse, better = int((ratio > 1e-6).sum()), int((ratio < -1e-6).sum())
@@ -110,9 +101,7 @@ def table(budget: float) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
+    parser = make_parser(__doc__, "run", "table")
     parser.add_argument("--tables", nargs="+", default=list(TABLES))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--budget", type=float, default=BUDGET)
@@ -120,7 +109,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.command == "table":
         table(arguments.budget)
     else:
-        run(arguments.tables, arguments.variants, arguments.budget)
+        RESULTS.fill(product(arguments.tables, arguments.variants, (arguments.budget,)), measure)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,15 +42,7 @@ class BadModel:
 
 
 class BadFamily:
-    """A family that sleeps, hangs in native code, eats memory, crashes or raises.
-
-    Parameters
-    ----------
-    behaviour
-        One of ``sleep``, ``hang``, ``eat``, ``segfault``, ``exit``, ``raise``.
-    good_steps
-        Iterations that go well first.
-    """
+    """A family that sleeps, hangs in native code, eats memory, crashes or raises, after some good iterations."""
 
     def __init__(self, behaviour: str, good_steps: int = 0) -> None:
         self.name = f"bad_{behaviour}"
@@ -85,15 +78,6 @@ class BadFamily:
         return BadModel(self.behaviour, self.good_steps, context)
 
 
-def _sleep() -> None:
-    time.sleep(10_000)
-
-
-def _hang() -> None:
-    # PyDLL keeps the interpreter's lock: no thread of Python runs in this process any more.
-    ctypes.PyDLL(None).sleep(10_000)
-
-
 def _eat() -> None:
     held = []
     while True:
@@ -101,23 +85,16 @@ def _eat() -> None:
         time.sleep(0.002)
 
 
-def _segfault() -> None:
-    ctypes.string_at(0)
-
-
-def _exit() -> None:
-    os._exit(3)
-
-
 def _raise() -> None:
     raise ValueError("this family always fails")
 
 
-_MISBEHAVIOURS = {
-    "sleep": _sleep,
-    "hang": _hang,
+_MISBEHAVIOURS: dict[str, Callable[[], object]] = {
+    "sleep": lambda: time.sleep(10_000),
+    # PyDLL keeps the interpreter's lock: no thread of Python runs in this process any more.
+    "hang": lambda: ctypes.PyDLL(None).sleep(10_000),
     "eat": _eat,
-    "segfault": _segfault,
-    "exit": _exit,
+    "segfault": lambda: ctypes.string_at(0),
+    "exit": lambda: os._exit(3),
     "raise": _raise,
 }

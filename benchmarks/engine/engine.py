@@ -12,21 +12,20 @@ Hardware: 2 cores, no GPU, nothing else running. Repeats: 1 a table and budget.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import CLASSIFICATION, load
-from benchmarks.result_table import ResultTable
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
 
 JOBS = 2
-RESULTS = ResultTable(Path(__file__).with_name("engine.jsonl"), ("table", "budget", "bad"), {"jobs": JOBS})
+RESULTS = results_of(__file__, ("table", "budget", "bad"), {"jobs": JOBS})
 BADS = ("eat", "segfault", "sleep")
 BAD_MINUTES = ("credit_data", "eucalyptus", "pendigits")  # tables that run for 60 s beside them
 
@@ -63,15 +62,6 @@ def measure(name: str, budget: float, bad: str | None) -> dict[str, Any]:
     return {**measured, **facts_of(model, budget, JOBS), "test": model.score(X_test, y_test)}
 
 
-def run(names: list[str], budgets: list[float], bads: list[str | None]) -> None:
-    """Measure what has not been measured yet."""
-    for budget, bad, name in product(budgets, bads, names):
-        if RESULTS.find(name, budget, bad) is None:
-            result = measure(name, budget, bad)
-            RESULTS.put(result)
-            print(json.dumps(result), flush=True)
-
-
 def read() -> pd.DataFrame:
     """Read this script's results, and those at 60 s of the comparison with other systems."""
     from benchmarks.peers.compare import RESULTS as PEERS
@@ -93,15 +83,14 @@ def table() -> None:
     rows["bad"] = rows["bad"].fillna("none")
     rows["over"] = rows["fit_seconds"] - rows["budget"]
     rows["per minute"] = 60 * rows["trials"] / rows["budget"]
-    print("| bad family | budget | tables | most over | first model, worst | model CPU share, median (least) |")
-    print("|---|---|---|---|---|---|")
+    print_head("| bad family | budget | tables | most over | first model, worst | model CPU share, median (least) |")
     for (bad, budget), group in rows.groupby(["bad", "budget"]):
         share = group["model_cpu_share"]
         print(
             f"| {bad} | {budget:g} s | {len(group)} | {group['over'].max():+.1f} s | "
             f"{group['first_model_seconds'].max():.1f} s | {share.median():.0%} ({share.min():.0%}) |"
         )
-    print("\n| table | rows | policy | first model | model CPU share | trials a minute |\n|---|---|---|---|---|---|")
+    print_head("\n| table | rows | policy | first model | model CPU share | trials a minute |")
     plain = rows[(rows["bad"] == "none") & (rows["budget"] == rows["budget"].max())]
     for row in plain.sort_values("table").to_dict("records"):
         print(
@@ -111,9 +100,7 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
+    parser = make_parser(__doc__, "run", "table")
     parser.add_argument("--tables", nargs="+", default=list(CLASSIFICATION))
     parser.add_argument("--budgets", nargs="+", type=float, default=[10.0, 60.0])
     parser.add_argument("--bad", nargs="*", default=[])
@@ -121,7 +108,8 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.command == "table":
         table()
     else:
-        run(arguments.tables, arguments.budgets, list(arguments.bad) or [None])
+        runs = product(arguments.budgets, arguments.bad or [None], arguments.tables)
+        RESULTS.fill(((name, budget, bad) for budget, bad, name in runs), measure)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,15 @@ Commands:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from benchmarks.data import RESERVED, TABLES
-from benchmarks.result_table import ResultTable, run_or_table
+from benchmarks.command_line import make_main
+from benchmarks.data import check_not_reserved, read_table
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
 from windvane.data.column_types import infer_schema
 from windvane.data.task import Task
 from windvane.models.base import DataSplit, TrainingContext
@@ -32,24 +31,21 @@ NAMES = (
     *("airfare", "beijing_pm25", "cran_check_times", "doctor_visits_nmes", "fifa_value", "gm_car_prices"),
     *("gss_income", "hotel_rates", "nyc_taxi_tip", "sacramento_homes"),
 )
-if RESERVED.intersection(NAMES):
-    raise SystemExit("tables of the benchmarks must not be learned from")
+check_not_reserved(NAMES)
 OBJECTIVES = ("regression", "poisson", "tweedie", "log1p")
 TRAIN_ROWS, TEST_ROWS, ROUNDS, PATIENCE, SEEDS = 1_500, 3_000, 512, 50, (0, 1)
 SETTINGS = {"train_rows": TRAIN_ROWS, "test_rows": TEST_ROWS, "rounds": ROUNDS, "patience": PATIENCE}
-RESULTS = ResultTable(Path(__file__).with_name("log_link.jsonl"), ("table", "seed"), SETTINGS)
+RESULTS = results_of(__file__, ("table", "seed"), SETTINGS)
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the decision."""
     return [(name, seed) for seed in SEEDS for name in NAMES]
 
 
 def measure(name: str, seed: int) -> dict[str, Any]:
     """Train each objective on two thirds of the rows and stop on the rest; RMSE there and on other rows."""
-    row: Any = pd.read_csv(TABLES / "index.csv").set_index("name").loc[name]
-    frame = pd.read_parquet(TABLES / row["file"])
-    X, y = frame.drop(columns=[row["target"]]), frame[row["target"]].to_numpy(dtype=np.float64)
+    X, target, _ = read_table(name)
+    y = target.to_numpy(dtype=np.float64)
     X, X_test, y, y_test = train_test_split(X, y, train_size=min(TRAIN_ROWS, len(y) // 2), random_state=seed)
     X_test, y_test = X_test.iloc[:TEST_ROWS], y_test[:TEST_ROWS]
     assert y.min() >= 0
@@ -79,10 +75,7 @@ def _train(objective: str, train: DataSplit, validation: DataSplit) -> Any:
     p, c = train.table.n_numbers, len(train.table.cardinalities)
     forward = np.log1p if objective == "log1p" else (lambda values: values)
     data = lgb.Dataset(
-        train.table.matrix,
-        forward(train.target),
-        categorical_feature=list(range(p, p + c)),
-        params=parameters,
+        train.table.matrix, forward(train.target), categorical_feature=list(range(p, p + c)), params=parameters
     )
     valid = data.create_valid(validation.table.matrix, forward(validation.target))
     stopping = lgb.early_stopping(PATIENCE, verbose=False)
@@ -94,16 +87,10 @@ def _train(objective: str, train: DataSplit, validation: DataSplit) -> Any:
     return lambda table: factor * np.exp(booster.predict(table.matrix)) - 1
 
 
-def run() -> None:
-    """Measure what has not been measured yet."""
-    RESULTS.fill(plan(), measure)
-
-
 def table() -> None:
     """Print the test RMSE of each objective and of the choice by validation, relative to squared error."""
     frame = RESULTS.frame()
-    print("| table | seed | zeros | Poisson | Tweedie | log(1 + y) | chosen |")
-    print("|---|---|---|---|---|---|---|")
+    print_head("| table | seed | zeros | Poisson | Tweedie | log(1 + y) | chosen |")
     ratios = []
     for row in frame.to_dict("records"):
         chosen = min(OBJECTIVES, key=lambda one: row[f"validation.{one}"])
@@ -117,9 +104,7 @@ def table() -> None:
     print(f"\nLower than squared error in {', '.join(map(str, better))} of {len(ratios)} runs.")
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    run_or_table(__doc__, run, table, words)
+main = make_main(__doc__, {"run": lambda: RESULTS.fill(plan(), measure), "table": table})
 
 
 if __name__ == "__main__":

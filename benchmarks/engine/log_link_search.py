@@ -14,31 +14,28 @@ Commands:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from benchmarks.data import RESERVED, TABLES
-from benchmarks.result_table import ResultTable, print_arms, run_or_table
+from benchmarks.command_line import make_main
+from benchmarks.data import check_not_reserved, read_table
+from benchmarks.markdown import print_arms
+from benchmarks.result_table import results_of
 
 NAMES = (
     *("acs_income", "cps_1988", "socmob", "house_8L", "bank32nh", "pol", "epa_mpg", "machine_cpu"),
     *("fifa_value", "doctor_visits_nmes", "nyc_taxi_tip", "cran_check_times"),
 )
-if RESERVED.intersection(NAMES):
-    raise SystemExit("tables of the benchmarks must not be learned from")
+check_not_reserved(NAMES)
 TRAIN_ROWS, TEST_ROWS, TRIALS, POLICY, SEEDS = 1_000, 3_000, 9, "cv3", (0, 1)
 SETTINGS = {"train_rows": TRAIN_ROWS, "test_rows": TEST_ROWS, "trials": TRIALS, "policy": POLICY}
-RESULTS = ResultTable(Path(__file__).with_name("log_link_search.jsonl"), ("table", "seed"), SETTINGS)
+RESULTS = results_of(__file__, ("table", "seed"), SETTINGS)
 ARMS = ("without", "with", "all")
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the decision."""
     return [(name, seed) for seed in SEEDS for name in NAMES]
 
 
@@ -46,9 +43,8 @@ def measure(name: str, seed: int) -> dict[str, Any]:
     """Fit once and select the three ensembles; their RMSE on rows of no fold."""
     from windvane import AutoRegressor
 
-    row: Any = pd.read_csv(TABLES / "index.csv").set_index("name").loc[name]
-    frame = pd.read_parquet(TABLES / row["file"])
-    X, y = frame.drop(columns=[row["target"]]), frame[row["target"]].astype(np.float64)
+    X, y, _ = read_table(name)
+    y = y.astype(np.float64)
     X, X_test, y, y_test = train_test_split(X, y, train_size=min(TRAIN_ROWS, len(y) * 2 // 3), random_state=seed)
     X_test, true = X_test.iloc[:TEST_ROWS], y_test.to_numpy()[:TEST_ROWS]
     model = AutoRegressor(n_trials=TRIALS, policy=POLICY, n_jobs=1, random_state=seed, verbose=0).fit(X, y)
@@ -64,19 +60,12 @@ def measure(name: str, seed: int) -> dict[str, Any]:
     return found
 
 
-def run() -> None:
-    """Measure what has not been measured yet."""
-    RESULTS.fill(plan(), measure)
-
-
 def table() -> None:
     """Print the test RMSE with the Poisson trial relative to that without it, and its weight in the ensemble."""
     print_arms(RESULTS.rows(), ARMS, "rmse")
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    run_or_table(__doc__, run, table, words)
+main = make_main(__doc__, {"run": lambda: RESULTS.fill(plan(), measure), "table": table})
 
 
 if __name__ == "__main__":

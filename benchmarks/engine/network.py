@@ -16,8 +16,8 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -26,21 +26,21 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
-from benchmarks.data import RESERVED, TABLES
-from benchmarks.result_table import ResultTable
+from benchmarks.data import check_not_reserved, read_table
+from benchmarks.markdown import table_lines
+from benchmarks.result_table import results_of
 from windvane.data.column_types import infer_schema
 from windvane.data.target import encode_target
 from windvane.data.task import Task
 from windvane.models import FAMILIES
 from windvane.models.base import DataSplit, TrainingContext
 
-RESULTS = ResultTable(Path(__file__).with_name("network.jsonl"), ("table", "folds", "entry"))
+RESULTS = results_of(__file__, ("table", "folds", "entry"))
 NAMES = (
     *("arrhythmia", "cnae9", "coil20_images", "credit_approval", "har_dumbbell", "leaf_flavia", "lending_club"),
     *("madelon", "texture", "vowel", "airfare", "bank32nh", "fifa_value", "life_expectancy", "puma32H", "stock"),
 )
-if RESERVED.intersection(NAMES):
-    raise SystemExit("tables of the benchmarks must not be learned from")
+check_not_reserved(NAMES)
 BUDGETS = (1, 2, 5)  # CPU seconds of all folds
 FOLDS = 2  # of the five, in the results
 # Configurations of the network that ran on some tables, beside its defaults: tables -> configurations.
@@ -60,16 +60,13 @@ VARIED = {
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the decision."""
     varied = [(table, FOLDS, f"network {one}") for tables, ones in VARIED.items() for table in tables for one in ones]
     return [*product(NAMES, (FOLDS,), ("mlp", "network")), *varied]
 
 
 def load(name: str) -> tuple[Task, DataSplit, DataSplit]:
     """Read a table; three quarters to learn from and a quarter to test."""
-    index: Any = pd.read_csv(TABLES / "index.csv").set_index("name").loc[name]
-    frame = pd.read_parquet(TABLES / index["file"])
-    X, y = frame.drop(columns=[index["target"]]), frame[index["target"]]
+    X, y, index = read_table(name)
     classes = index["task"] != "regression"
     rows, test = train_test_split(np.arange(len(y)), test_size=0.25, random_state=0, stratify=y if classes else None)
     schema = infer_schema(X.iloc[rows])
@@ -87,8 +84,10 @@ def find_loss(found: Any, target: Any, task: Task) -> float:
     return float(np.sqrt(np.mean((found - target) ** 2)) / np.std(target))
 
 
-def measure(name: str, family: str, config: dict[str, Any], n_folds: int, most: float) -> list[dict[str, float]]:
-    """Grow five folds step by step: CPU seconds, out-of-fold loss and test loss after each."""
+def measure(name: str, n_folds: int, entry: str, most: float) -> dict[str, Any]:
+    """Grow some of five folds step by step: CPU seconds, out-of-fold loss and test loss after each."""
+    family, _, words = entry.partition(" ")
+    config = json.loads(words or "{}")
     task, learn, held_out = load(name)
     kind = StratifiedKFold if task.is_classification else KFold
     folds = list(kind(5, shuffle=True, random_state=0).split(learn.target, learn.target))[:n_folds]
@@ -113,17 +112,7 @@ def measure(name: str, family: str, config: dict[str, Any], n_folds: int, most: 
         curve[-1]["best"] = float(np.mean([model.best_iteration for model, _ in models]))
         if seconds > most or all(model.finished for model, _ in models):
             break
-    return curve
-
-
-def run(names: list[str], entries: list[str], n_folds: int, most: float) -> None:
-    """Measure what has not been measured yet."""
-    for name, entry in product(names, entries):
-        family, _, config = entry.partition(" ")
-        if RESULTS.find(name, n_folds, entry) is None:
-            curve = measure(name, family, json.loads(config or "{}"), n_folds, most)
-            RESULTS.put({"table": name, "folds": n_folds, "entry": entry, "curve": curve})
-            print(name, entry, {key: round(value, 4) for key, value in curve[-1].items()}, flush=True)
+    return {"table": name, "folds": n_folds, "entry": entry, "curve": curve}
 
 
 def at(curve: list[dict[str, float]], budget: float, key: str) -> float:
@@ -146,23 +135,16 @@ def table(n_folds: int, key: str, reference: str) -> None:
                 rows.append([entry, name, at(known[reference], np.inf, key), *ratios, *seconds])
     columns = ["entry", "table", reference, *(f"{b} s" for b in BUDGETS), "end", "cpu of reference", "cpu"]
     found = pd.DataFrame(rows, columns=columns).round(3)
-    show(found)
+    print(*table_lines(found.columns, found.to_numpy().tolist()), "", sep="\n")
     compared = found.set_index("entry")[[*(f"{b} s" for b in BUDGETS), "end"]]
     means = np.exp(compared.map(np.log).groupby(level=0).mean()).round(3)
     better, worse = ((compared < 0.995).groupby(level=0).sum(), (compared > 1.005).groupby(level=0).sum())
     texts: Any = means.astype(str) + " (" + better.astype(str) + " : " + worse.astype(str) + ")"
-    show(texts.reset_index())
-
-
-def show(found: pd.DataFrame) -> None:
-    """Print markdown."""
-    for line in (list(found.columns), ["---"] * len(found.columns), *found.to_numpy().tolist()):
-        print(f"| {' | '.join(map(str, line))} |")
-    print()
+    texts = texts.reset_index()
+    print(*table_lines(texts.columns, texts.to_numpy().tolist()), "", sep="\n")
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("command", choices=["run", "table"])
     parser.add_argument("entries", nargs="*", default=["mlp", "network"], help="family, then its configuration as JSON")
@@ -173,7 +155,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--reference", default="mlp")
     given = parser.parse_args(words)
     if given.command == "run":
-        run(given.tables, given.entries, given.folds, given.most)
+        RESULTS.fill(product(given.tables, (given.folds,), given.entries), partial(measure, most=given.most))
     else:
         table(given.folds, given.key, given.reference)
 

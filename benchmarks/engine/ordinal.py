@@ -12,17 +12,17 @@ Commands:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from benchmarks.data import RESERVED, TABLES
-from benchmarks.result_table import ResultTable, run_or_table
+from benchmarks.command_line import make_main
+from benchmarks.data import TABLES, check_not_reserved
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
 from windvane import AutoClassifier
 from windvane.evaluation.metrics import ORDINAL
 
@@ -35,16 +35,14 @@ TARGETS: dict[str, tuple[str, list[str] | None]] = {
     "nursery": ("class", ["not_recom", "very_recom", "priority", "spec_prior"]),
     "wvs_poverty": ("poverty", ["Too Little", "About Right", "Too Much"]),
 }
-if RESERVED.intersection(TARGETS):
-    raise SystemExit("tables of the benchmarks must not be learned from")
+check_not_reserved(TARGETS)
 TRAIN_ROWS, TEST_ROWS, N_SEEDS, N_TRIALS = 1_000, 5_000, 2, 3
 FAMILIES = ("linear", "extra_trees", "lightgbm")
 SETTINGS = {"train_rows": TRAIN_ROWS, "test_rows": TEST_ROWS, "n_trials": N_TRIALS}
-RESULTS = ResultTable(Path(__file__).with_name("ordinal.jsonl"), ("table", "metric", "seed"), SETTINGS)
+RESULTS = results_of(__file__, ("table", "metric", "seed"), SETTINGS)
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return list(product(TARGETS, ORDINAL, range(N_SEEDS)))
 
 
@@ -84,16 +82,10 @@ def measure(name: str, metric: str, seed: int) -> dict[str, Any]:
     return found
 
 
-def run() -> None:
-    """Measure what has not been measured yet."""
-    RESULTS.fill(plan(), measure)
-
-
 def table() -> None:
     """Print the table of the page: means over the seeds, and how often each decision was chosen."""
     frame = RESULTS.frame()
-    print("| metric | table | most probable class | chosen decision | costs in every run | costs chosen |")
-    print("|---|---|---|---|---|---|")
+    print_head("| metric | table | most probable class | chosen decision | costs in every run | costs chosen |")
     columns = ["most_probable", "fitted", "costs"]
     for metric in ORDINAL:
         part = frame[frame["metric"] == metric]
@@ -105,9 +97,7 @@ def table() -> None:
         print(f"| `{metric}` | mean | {cells} | {(part['chosen'] == 'costs').sum()} of {len(part)} |")
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    run_or_table(__doc__, run, table, words)
+main = make_main(__doc__, {"run": lambda: RESULTS.fill(plan(), measure), "table": table})
 
 
 if __name__ == "__main__":

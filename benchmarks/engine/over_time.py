@@ -11,7 +11,6 @@ Hardware: one dedicated core, one worker. Repeats: 1 a table and budget, the sam
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -20,10 +19,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import ROOT, load
-from benchmarks.result_table import ResultTable
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
 
-RESULTS = ResultTable(Path(__file__).with_name("over_time.jsonl"), ("table", "budget", "workers"))
+RESULTS = results_of(__file__, ("table", "budget", "workers"))
 TABLES = (
     *("attrition", "car_evaluation", "churn_modelling", "credit_data", "electricity"),
     *("eucalyptus", "hpc_jobs", "isolet_1560", "mammography", "pendigits"),
@@ -32,7 +33,6 @@ BUDGETS = (2.0, 5.0, 15.0, 60.0, 600.0)
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return list(product(TABLES, BUDGETS, (1,)))
 
 
@@ -47,23 +47,8 @@ def measure(name: str, budget: float, workers: int) -> dict[str, Any]:
     shares = np.array([(y == label).mean() for label in model.classes_])
     constant = metric.loss(target, np.repeat(shares[None], len(target), axis=0))
     loss = metric.loss(target, model.predict_proba(X_test))
-    return {
-        "table": name,
-        "budget": budget,
-        "workers": workers,
-        "metric": metric.name,
-        "loss": loss,
-        "constant": constant,
-    }
-
-
-def run(tables: list[str], budgets: list[float], workers: int) -> None:
-    """Measure what has not been measured yet, the small budgets first."""
-    for budget, name in product(sorted(budgets), tables):
-        if RESULTS.find(name, budget, workers) is None:
-            result = measure(name, budget, workers)
-            RESULTS.put(result)
-            print(name, f"{budget:g} s", result["loss"], flush=True)
+    found = {"table": name, "budget": budget, "workers": workers}
+    return {**found, "metric": metric.name, "loss": loss, "constant": constant}
 
 
 def normalised() -> pd.DataFrame:
@@ -76,20 +61,17 @@ def normalised() -> pd.DataFrame:
 
 def table() -> None:
     """Print the mean over the tables."""
-    print("| seconds | mean normalised loss | in % |\n|---|---|---|")
+    print_head("| seconds | mean normalised loss | in % |")
     for budget, mean in normalised().mean().items():
         print(f"| {budget:g} | {mean:.4f} | {100 * mean:.2f} |")
 
 
 def plot(out: Path) -> None:
     """Draw the mean above the lines of the tables."""
-    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    losses = normalised()
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    losses, figure = normalised(), Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
     for number, (_, line) in enumerate(losses.iterrows()):
         axes.plot(losses.columns, line, color="0.8", linewidth=1, label="a table" if number == 0 else None)
     axes.plot(losses.columns, losses.mean(), color="#0072b2", marker="o", label=f"mean of {len(losses)} tables")
@@ -104,9 +86,7 @@ def plot(out: Path) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table", "plot"])
+    parser = make_parser(__doc__, "run", "table", "plot")
     parser.add_argument("--tables", nargs="+", default=list(TABLES))
     parser.add_argument("--budgets", nargs="+", type=float, default=list(BUDGETS))
     parser.add_argument("--workers", type=int, default=1, help="each needs a core to itself")
@@ -117,7 +97,8 @@ def main(words: Sequence[str] | None = None) -> None:
     elif arguments.command == "plot":
         plot(arguments.out)
     else:
-        run(arguments.tables, arguments.budgets, arguments.workers)
+        runs = product(sorted(arguments.budgets), arguments.tables)  # the small budgets first
+        RESULTS.fill(((name, budget, arguments.workers) for budget, name in runs), measure)
 
 
 if __name__ == "__main__":

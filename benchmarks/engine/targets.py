@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,10 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from benchmarks.data import RESERVED, TABLES
-from benchmarks.result_table import ResultTable, run_or_table
+from benchmarks.command_line import make_main
+from benchmarks.data import TABLES, check_not_reserved
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
 from windvane import AutoClassifier, AutoRegressor
 from windvane.evaluation.metrics import get_metric
 from windvane.evaluation.predictions import Predictions
@@ -34,17 +35,15 @@ TARGETS = {
     "mpls_stops": ("citationIssued", "vehicleSearch"),
 }
 LABELS = ("house_votes_84", "mpls_stops")
-if RESERVED.intersection(TARGETS):
-    raise SystemExit("tables of the benchmarks must not be learned from")
+check_not_reserved(TARGETS)
 TRAIN_ROWS, TEST_ROWS = 400, 3_000
 FAMILIES = ("linear", "extra_trees", "lightgbm")
 N_TRIALS, SEEDS = 3, (0, 1, 2, 3)
 SETTINGS = {"train_rows": TRAIN_ROWS, "test_rows": TEST_ROWS, "n_trials": N_TRIALS, "families": "-".join(FAMILIES)}
-RESULTS = ResultTable(Path(__file__).with_name("targets.jsonl"), ("table", "seed"), SETTINGS)
+RESULTS = results_of(__file__, ("table", "seed"), SETTINGS)
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the decision."""
     return [(name, seed) for seed in SEEDS for name in TARGETS]
 
 
@@ -98,16 +97,10 @@ def _fit(name: str, X: pd.DataFrame, y: Any, seed: int, folder: Path) -> tuple[A
     return model, sum(trial.cpu_seconds for trial in model.trials_)
 
 
-def run() -> None:
-    """Measure what has not been measured yet."""
-    RESULTS.fill(plan(), measure)
-
-
 def table() -> None:
     """Print the losses and the seconds."""
     frame = RESULTS.frame()
-    print("| table | seed | targets | one run | a run a target | CPU s | CPU s a run a target |")
-    print("|---|---|---|---|---|---|---|")
+    print_head("| table | seed | targets | one run | a run a target | CPU s | CPU s a run a target |")
     for row in frame.to_dict("records"):
         losses = " | ".join(f"{row[one]:.4f}" for one in ("joint", "apart"))
         seconds = " | ".join(f"{row[f'{one}.cpu_seconds']:.1f}" for one in ("joint", "apart"))
@@ -119,9 +112,7 @@ def table() -> None:
     print(f"\nCPU seconds: {share:.2f} of those of a run a target.")
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    run_or_table(__doc__, run, table, words)
+main = make_main(__doc__, {"run": lambda: RESULTS.fill(plan(), measure), "table": table})
 
 
 if __name__ == "__main__":

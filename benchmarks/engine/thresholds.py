@@ -12,17 +12,16 @@ Commands:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from benchmarks.data import RESERVED, TABLES
-from benchmarks.result_table import ResultTable, run_or_table
+from benchmarks.command_line import make_main
+from benchmarks.data import check_not_reserved, read_table
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
 from windvane import AutoClassifier
 from windvane.evaluation.decisions.calibration import METHODS, expected_calibration_error
 
@@ -32,25 +31,21 @@ NAMES = (
     *("health_insurance", "hmda_boston", "k401_eligible", "lending_club", "monica", "recidivism_cens", "sick"),
     "guatemala_prenat",
 )
-if RESERVED.intersection(NAMES):
-    raise SystemExit("tables of the benchmarks must not be learned from")
+check_not_reserved(NAMES)
 TRAIN_ROWS, TEST_ROWS = 1_000, 5_000
 FAMILIES = ("linear", "extra_trees", "lightgbm")
 N_TRIALS, MISS_COST = 3, 10.0
 SETTINGS = {"train_rows": TRAIN_ROWS, "test_rows": TEST_ROWS, "n_trials": N_TRIALS, "miss_cost": MISS_COST}
-RESULTS = ResultTable(Path(__file__).with_name("thresholds.jsonl"), ("table",), SETTINGS)
+RESULTS = results_of(__file__, ("table",), SETTINGS)
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return [(name,) for name in NAMES]
 
 
 def measure(name: str) -> dict[str, Any]:
     """Fit on one part of a table; F1, cost, calibration error and log loss on the other."""
-    row: Any = pd.read_csv(TABLES / "index.csv").set_index("name").loc[name]
-    frame = pd.read_parquet(TABLES / row["file"])
-    X, y = frame.drop(columns=[row["target"]]), frame[row["target"]]
+    X, y, _ = read_table(name)
     n_train = min(TRAIN_ROWS, len(y) // 2)
     X, X_test, y, y_test = train_test_split(X, y, train_size=n_train, random_state=0, stratify=y)
     X_test, y_test = X_test.iloc[:TEST_ROWS], y_test.iloc[:TEST_ROWS]
@@ -91,17 +86,11 @@ def measure(name: str) -> dict[str, Any]:
     return found
 
 
-def run() -> None:
-    """Measure what has not been measured yet."""
-    RESULTS.fill(plan(), measure)
-
-
 def table() -> None:
     """Print the tables of the page."""
     frame = RESULTS.frame()
     print("## Thresholds\n")
-    print("| table | rows | positive | F1 at 0.5 | F1 tuned | cost at 0.5 | cost tuned | cost at 1/11 |")
-    print("|---|---|---|---|---|---|---|---|")
+    print_head("| table | rows | positive | F1 at 0.5 | F1 tuned | cost at 0.5 | cost tuned | cost at 1/11 |")
     for row in frame.to_dict("records"):
         scores = [row[f"f1.{one}"] for one in ("half", "tuned")]
         costs = [row[f"cost.{one}"] for one in ("half", "tuned", "from_probabilities")]
@@ -112,8 +101,7 @@ def table() -> None:
     better = [int((frame["f1.tuned"] > frame["f1.half"]).sum()), int((frame["cost.tuned"] < frame["cost.half"]).sum())]
     print(f"\nF1 is higher on {better[0]} of {len(frame)} tables, the cost lower on {better[1]}.\n")
     print("## Calibration\n")
-    print("| table | chosen | error before | error after | log loss before | log loss after |")
-    print("|---|---|---|---|---|---|")
+    print_head("| table | chosen | error before | error after | log loss before | log loss after |")
     before, after = [], []
     for row in frame.to_dict("records"):
         one = [row["ece.none"], row["log_loss.none"]]
@@ -125,7 +113,7 @@ def table() -> None:
     first, last = np.mean(before, axis=0), np.mean(after, axis=0)
     print(f"| mean | | {first[0]:.4f} | {last[0]:.4f} | {first[1]:.4f} | {last[1]:.4f} |")
     print("\n## Methods\n")
-    print("| method | mean error | mean log loss | lowest log loss | chosen |\n|---|---|---|---|---|")
+    print_head("| method | mean error | mean log loss | lowest log loss | chosen |")
     losses = frame[[f"log_loss.{method}" for method in METHODS]].to_numpy()
     for i, method in enumerate(METHODS):
         best, chosen = int((losses.argmin(axis=1) == i).sum()), int((frame["chosen"] == method).sum())
@@ -133,9 +121,7 @@ def table() -> None:
         print(f"| {method.replace('_', '-')} | {error:.4f} | {losses[:, i].mean():.4f} | {best} | {chosen} |")
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    run_or_table(__doc__, run, table, words)
+main = make_main(__doc__, {"run": lambda: RESULTS.fill(plan(), measure), "table": table})
 
 
 if __name__ == "__main__":

@@ -12,32 +12,29 @@ Commands:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
-from benchmarks.data import RESERVED, TABLES
-from benchmarks.result_table import ResultTable, print_arms, run_or_table
+from benchmarks.command_line import make_main
+from benchmarks.data import check_not_reserved, read_table
+from benchmarks.markdown import print_arms
+from benchmarks.result_table import results_of
 
 NAMES = (
     *("compas_two_year", "wind_dublin", "us_colleges", "botswana_contraception"),
     *("head_injury", "sacramento_homes", "new_thyroid"),
 )
-if RESERVED.intersection(NAMES):
-    raise SystemExit("tables of the benchmarks must not be learned from")
+check_not_reserved(NAMES)
 TRAIN_ROWS, TEST_ROWS, TRIALS, POLICY, SEED = 1_000, 3_000, 9, "cv3", 0
 SETTINGS = {"train_rows": TRAIN_ROWS, "test_rows": TEST_ROWS, "trials": TRIALS, "policy": POLICY, "seed": SEED}
-RESULTS = ResultTable(Path(__file__).with_name("xgboost_search.jsonl"), ("table",), SETTINGS)
+RESULTS = results_of(__file__, ("table",), SETTINGS)
 ARMS = ("without", "with", "all")
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the decision."""
     return [(name,) for name in NAMES]
 
 
@@ -46,9 +43,7 @@ def measure(name: str) -> dict[str, Any]:
     from windvane import AutoClassifier, AutoRegressor
     from windvane.models import DEFAULT
 
-    row: Any = pd.read_csv(TABLES / "index.csv").set_index("name").loc[name]
-    frame = pd.read_parquet(TABLES / row["file"])
-    X, y = frame.drop(columns=[row["target"]]), frame[row["target"]]
+    X, y, row = read_table(name)
     classify = row["task"] != "regression"
     X, X_test, y, y_test = train_test_split(
         X, y, train_size=min(TRAIN_ROWS, len(y) * 2 // 3), random_state=SEED, stratify=y if classify else None
@@ -74,19 +69,12 @@ def measure(name: str) -> dict[str, Any]:
     return found
 
 
-def run() -> None:
-    """Measure what has not been measured yet."""
-    RESULTS.fill(plan(), measure)
-
-
 def table() -> None:
     """Print the test loss with XGBoost relative to that without it, and its weight in the ensemble."""
     print_arms(RESULTS.rows(), ARMS, "loss")
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    run_or_table(__doc__, run, table, words)
+main = make_main(__doc__, {"run": lambda: RESULTS.fill(plan(), measure), "table": table})
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ Memory: the largest resident set of a separate process for each variant (on a GP
 
 from __future__ import annotations
 
-import argparse
 import re
 import subprocess
 import sys
@@ -29,9 +28,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import ROOT
 from benchmarks.fisher.nets import norm_cnn, vit
-from benchmarks.result_table import ResultTable
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
 from windvane.curvature import FisherPenalty, FisherTracker
 
 NETS: dict[str, Callable[[], nn.Module]] = {"cnn": norm_cnn, "vit": vit}
@@ -42,14 +43,11 @@ VARIANTS = {
     "tracker every 50": "tracker",
 }
 BATCH, THREADS = 128, 2
-RESULTS = ResultTable(
-    Path(__file__).with_name("cost.jsonl"), ("device", "net", "variant"), {"batch": BATCH, "threads": THREADS}
-)
+RESULTS = results_of(__file__, ("device", "net", "variant"), {"batch": BATCH, "threads": THREADS})
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the measurements behind the page."""
     return [("cpu", net, variant) for net in NETS for variant in VARIANTS]
 
 
@@ -154,7 +152,7 @@ def run(nets: list[str], rounds: int, batch: int) -> None:
 def table() -> None:
     """Print times and memory, as ratios to the plain steps and as they were."""
     rows = {RESULTS.key_of(row): row for row in RESULTS.rows()}
-    print("| network | variant | time / plain (quartiles) | peak memory MiB | rounds |\n|---|---|---|---|---|")
+    print_head("| network | variant | time / plain (quartiles) | peak memory MiB | rounds |")
     for key in [key for device in ("cpu", "cuda") for key in ((device, *one[1:]) for one in plan()) if key in rows]:
         found = rows[key]
         shown = (
@@ -166,9 +164,7 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table", "one"])
+    parser = make_parser(__doc__, "run", "table", "one")
     parser.add_argument(
         "variant", nargs="*", metavar="NET VARIANT", help="of one, which prints the memory of a variant"
     )

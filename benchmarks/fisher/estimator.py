@@ -10,26 +10,24 @@ Hardware: any; about a minute with one thread. Repeats: so many estimates for ea
 
 from __future__ import annotations
 
-import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.command_line import make_main
 from benchmarks.fisher.nets import norm_cnn, vit
-from benchmarks.result_table import ResultTable
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
 from windvane.curvature import FisherTracker, exact_fisher_trace
 
 DRAWS = (1, 4, 16)
 EXAMPLES, REPEATS = 32, 200
-RESULTS = ResultTable(
-    Path(__file__).with_name("estimator.jsonl"), ("net", "draws"), {"examples": EXAMPLES, "repeats": REPEATS}
-)
+RESULTS = results_of(__file__, ("net", "draws"), {"examples": EXAMPLES, "repeats": REPEATS})
 
 
 def mlp() -> nn.Module:
@@ -46,7 +44,6 @@ NETS: dict[str, tuple[Callable[[], nn.Module], bool]] = {
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the measurements behind the page."""
     return list(product(NETS, DRAWS))
 
 
@@ -78,8 +75,7 @@ def measure(name: str, n: int, repeats: int) -> list[dict[str, Any]]:
 def table() -> None:
     """Print bias and spread."""
     rows = {RESULTS.key_of(row): row for row in RESULTS.rows()}
-    print("| network | exact Tr(F) | " + " | ".join(f"{d} draw(s): bias, spread" for d in DRAWS) + " |")
-    print("|---" * (2 + len(DRAWS)) + "|")
+    print_head("| network | exact Tr(F) | " + " | ".join(f"{d} draw(s): bias, spread" for d in DRAWS) + " |")
     for name in NETS:
         found = [rows[name, draws] for draws in DRAWS]
         cells = [
@@ -89,16 +85,15 @@ def table() -> None:
         print(f"| {name} | {found[0]['exact']:.4g} | " + " | ".join(cells) + " |")
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
-    arguments = parser.parse_args(words)
-    if arguments.command == "run":
-        torch.set_num_threads(1)
-        for name in NETS:
-            RESULTS.put(*measure(name, EXAMPLES, REPEATS))
+def run() -> None:
+    """Measure all networks again."""
+    torch.set_num_threads(1)
+    for name in NETS:
+        RESULTS.put(*measure(name, EXAMPLES, REPEATS))
     table()
+
+
+main = make_main(__doc__, {"run": run, "table": table})
 
 
 if __name__ == "__main__":

@@ -32,13 +32,8 @@ def label(run: dict[str, Any]) -> str:
 
 
 def draw(finished: Callable[[str], list[dict[str, Any]]], folder: Path) -> dict[Path, str]:
-    """Draw what there are runs for: Tr(F) of the paper's row, by layer, of the long runs, and the fit of wrong labels.
-
-    Returns
-    -------
-    dict[Path, str]
-        What each file shows.
-    """
+    """Draw what there are runs for, and return what each file shows."""
+    # Tr(F) of the paper's row, by layer, of the long runs, and the fit of wrong labels.
     row = [one for one in finished("row") if one["run"]["seed"] == 0 and one["run"]["mode"] == "finite_difference"]
     drawn: dict[str, tuple[Any, str]] = {}
     if row:

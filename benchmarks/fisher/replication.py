@@ -33,7 +33,6 @@ programs may work at once.
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import time
@@ -46,6 +45,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import ROOT
 from benchmarks.fisher.pictures import draw
 from benchmarks.fisher.runs import (
@@ -62,6 +62,7 @@ from benchmarks.fisher.runs import (
     lower,
 )
 from benchmarks.fisher.tables import tables
+from benchmarks.markdown import print_head
 from benchmarks.result_table import ResultTable, nest
 
 RESULTS = ResultTable(
@@ -277,7 +278,6 @@ def estimate(run: Run) -> float:
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     base, chosen = Run("", epochs=STANDARD["epochs"], images=STANDARD["images"]), choice()
     return [tuple(asdict(run).values()) for group in GROUPS for run in planned(group, base, chosen, SEEDS)]
 
@@ -286,7 +286,7 @@ def print_plan(base: Run, seeds: int) -> None:
     """Print what is done and how long the rest takes."""
     chosen = choice() or Choice(0.1, {})
     chosen = replace(chosen, alphas=chosen.alphas or dict.fromkeys(ALPHAS, 0.1))
-    print("| group | done | left | minutes on one thread |\n|---|---|---|---|")
+    print_head("| group | done | left | minutes on one thread |")
     for group in GROUPS:
         runs = list(planned(group, base, chosen, seeds))
         left = [run for run in runs if not is_done(run)]
@@ -308,9 +308,7 @@ def time_it(base: Run) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse and call."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("plan", "time", "run", "table", "pictures"))
+    parser = make_parser(__doc__, "plan", "time", "run", "table", "pictures")
     parser.add_argument("group", nargs="?", choices=(*GROUPS, "all"))
     parser.add_argument("--epochs", type=int, default=STANDARD["epochs"])
     parser.add_argument("--images", type=int, default=STANDARD["images"])

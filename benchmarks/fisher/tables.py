@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.fisher.runs import METHODS, lower
+from benchmarks.markdown import table_lines
 from windvane.curvature import ExplosionAlarm, FisherRecord
 
 Found = list[dict[str, Any]]
@@ -32,10 +33,8 @@ def tables(finished: Callable[[str], Found], rate: float | None) -> str:
     parts = [rates(finished("rates")), alphas(finished("alphas"))]
     if rate is not None:
         parts += [row(finished("row"), rate), long(finished("long"), rate), noise(finished("noise"), rate)]
-        parts += [
-            when(finished("when"), finished("row"), rate),
-            equal_time(finished("equal_time"), finished("row"), rate),
-        ]
+        parts.append(when(finished("when"), finished("row"), rate))
+        parts.append(equal_time(finished("equal_time"), finished("row"), rate))
     return "\n\n".join("\n".join(part) for part in [*parts, alarm(finished("alarm"))] if part)
 
 
@@ -60,8 +59,7 @@ def laid_out(title: str, found: Found, columns: Sequence[str], rows: Iterable[Se
     length = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
     heading = f"## {title[0].upper()}{title[1:]}"
     said = f"{length} epochs, {n_images:,} images, {n_seeds} seed{'s' if n_seeds > 1 else ''}."
-    lines = [f"| {' | '.join(map(str, cells))} |" for cells in (columns, ["---"] * len(columns), *rows)]
-    return [heading, "", said, "", *lines]
+    return [heading, "", said, "", *table_lines(columns, rows)]
 
 
 def of(found: Found, method: str, rate: float) -> Found:
@@ -128,15 +126,12 @@ def against_best(settings: dict[str, Found]) -> list[str]:
         name: [_mean(mine, key) for key in ("test", "early_trace", "peak_trace")] for name, mine in settings.items()
     }
     test_of_best, *traces_of_best = means.pop("best rate")
-    lines = [
-        "",
-        "| against the best rate | test, points | early Tr(F), times | peak Tr(F), times |",
-        "| --- | --- | --- | --- |",
-    ]
+    rows = []
     for name, (accuracy, *traces) in means.items():
-        ratios = " | ".join(f"{one / other:.2f}" for one, other in zip(traces, traces_of_best, strict=True))
-        lines.append(f"| {name} | {100 * (accuracy - test_of_best):+.2f} | {ratios} |")
-    return lines
+        ratios = [f"{one / other:.2f}" for one, other in zip(traces, traces_of_best, strict=True)]
+        rows.append([name, f"{100 * (accuracy - test_of_best):+.2f}", *ratios])
+    columns = ("against the best rate", "test, points", "early Tr(F), times", "peak Tr(F), times")
+    return ["", *table_lines(columns, rows)]
 
 
 def _mean(found: Found, key: str) -> float:
@@ -191,17 +186,10 @@ def alarm(found: Found) -> list[str]:
         for compared, leaders in (("itself after epoch 1", {}), ("the best of its batch size", best)):
             for factor in FACTORS:
                 rows.append((scope, compared, f"{factor:g}", *_judged(runs, best, leaders, factor)))
-    columns = (
-        "runs",
-        "compared to",
-        "factor",
-        "false alarms on good runs",
-        "poor runs told of",
-        "run left then",
-        "AUC",
-    )
+    of_alarms = ("false alarms on good runs", "poor runs told of", "run left then", "AUC")
     tried = [len({one["run"][part] for one in found}) for part in ("rate", "batch")]
-    return laid_out(f"The alarm in the first half of {tried[0]} rates x {tried[1]} batch sizes", found, columns, rows)
+    title = f"The alarm in the first half of {tried[0]} rates x {tried[1]} batch sizes"
+    return laid_out(title, found, ("runs", "compared to", "factor", *of_alarms), rows)
 
 
 def _judged(

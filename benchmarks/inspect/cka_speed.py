@@ -19,7 +19,6 @@ time of one thread, 128 images, the programs in turn in one process, medians of 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import json
@@ -41,33 +40,29 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import ROOT
-from benchmarks.result_table import ResultTable
+from benchmarks.markdown import print_head
+from benchmarks.result_table import ResultTable, results_of
 
+HERE = Path(__file__).parent
 CASES = {"resnet18": ("resnet18", "resnet18"), "vit-resnet50": ("vit_tiny_patch16_224", "resnet50")}
 IMAGES, BATCH, SIZE, THREADS, REPEATS = 512, 64, 224, 2, 3
 SHARE = {"torch_cka": 0.2}  # of the layers, and one batch alone
 GROWTH = ((0.125, 64), (0.25, 64), (0.5, 64), (1.0, 64), (1.0, 16), (1.0, 128), (1.0, 256))  # layers, batch
 GROWN = ("forward", "windvane", "pytorch-cka")
 SETTINGS = {"images": IMAGES, "batch": BATCH, "size": SIZE, "threads": THREADS}
-RESULTS = ResultTable(Path(__file__).with_name("cka_speed.jsonl"), ("case", "program"), SETTINGS)
-GROWTH_RESULTS = ResultTable(
-    Path(__file__).with_name("cka_growth.jsonl"),
-    ("layers", "batch", "program"),
-    {**SETTINGS, "images": IMAGES // 2, "batch": "varies"},
-)
+RESULTS = results_of(__file__, ("case", "program"), SETTINGS)
+GROWTH_SETTINGS = {**SETTINGS, "images": IMAGES // 2, "batch": "varies"}
+GROWTH_RESULTS = ResultTable(HERE / "cka_growth.jsonl", ("layers", "batch", "program"), GROWTH_SETTINGS)
 RATIO_IMAGES, ROUNDS = 128, 3
-RATIO_RESULTS = ResultTable(
-    Path(__file__).with_name("cka_ratio.jsonl"),
-    ("program", "rounds"),
-    {**SETTINGS, "images": RATIO_IMAGES, "threads": 1},
-)
+RATIO_SETTINGS = {**SETTINGS, "images": RATIO_IMAGES, "threads": 1}
+RATIO_RESULTS = ResultTable(HERE / "cka_ratio.jsonl", ("program", "rounds"), RATIO_SETTINGS)
 
 Names = tuple[list[str], list[str]]
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the measurements behind the page."""
     return list(product(CASES, PROGRAMS))
 
 
@@ -236,13 +231,8 @@ def _hsic(K: np.ndarray, L: np.ndarray) -> np.ndarray:
     return np.asarray((traces + sums - 2 / (n - 2) * K.sum(1) @ L.sum(1).T) / (n * (n - 3)))
 
 
-def run(case: str, repeats: int) -> None:
+def run(case: str, repeats: int, folder: Path) -> None:
     """Time every program in turn, then compare the matrices with the reference."""
-    with tempfile.TemporaryDirectory() as folder:
-        _run(case, repeats, Path(folder))
-
-
-def _run(case: str, repeats: int, folder: Path) -> None:
     timings: dict[str, list[Any]] = {program: [] for program in PROGRAMS}
     for _ in range(repeats):
         for program, done in timings.items():
@@ -306,35 +296,33 @@ def ratio(rounds: int) -> None:
 
 def table() -> None:
     """Print the results as Markdown."""
-    print("| one thread | processor seconds, quartiles | times pytorch-cka | largest difference |\n|---|---|---|---|")
+    print_head("| one thread | processor seconds, quartiles | times pytorch-cka | largest difference |")
     timed = {row["program"]: row for row in RATIO_RESULTS.rows()}
     for program, one in timed.items():
         times = one["seconds"] / timed["pytorch-cka"]["seconds"]
         error = "" if one.get("error") is None else f"{one['error']:.1e}"
         print(f"| {program} | {one['seconds']} ({one['low']} to {one['high']}) | {times:.2f} | {error} |")
-    print("\n| layers | batch | program | seconds | peak MB |\n|---|---|---|---|---|")
+    print_head("\n| layers | batch | program | seconds | peak MB |")
     for one in GROWTH_RESULTS.rows():
         print(f"| {one['layers']} | {one['batch']} | {one['program']} | {one['seconds']} | {one['peak_mb']} |")
     rows = {RESULTS.key_of(row): row for row in RESULTS.rows()}
     for case in CASES:
         ours = rows[case, "windvane"]
         print(f"\n{case}: {ours['n_layers']} layers, of which {ours['written_over']} are written over in place\n")
-        print("| program | seconds | times windvane | peak MB | largest difference | where written over |")
-        print("|---|---|---|---|---|---|")
+        print_head("| program | seconds | times windvane | peak MB | largest difference | where written over |")
         for program in PROGRAMS:
             one = rows[case, program]
             errors = [f"{one[key]:.1e}" if key in one else "" for key in ("error", "error_where_written_over")]
             ratio = one["seconds"] / ours["seconds"]
             print(f"| {program} | {one['seconds']} | {ratio:.2f} | {one['peak_mb']} | {' | '.join(errors)} |")
-    print("\n| windvane takes so many times as long as | pytorch-cka | torch_cka |\n|---|---|---|")
+    print_head("\n| windvane takes so many times as long as | pytorch-cka | torch_cka |")
     for case in CASES:
         ours, *others = (rows[case, program]["seconds"] for program in ("windvane", "pytorch-cka", "torch_cka"))
         print(f"| {case} | {' | '.join(f'{ours / other:.3f}' for other in others)} |")
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run")
     running.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
@@ -348,8 +336,9 @@ def main(words: Sequence[str] | None = None) -> None:
         single.add_argument(word, type=kind)
     given = parser.parse_args(words)
     if given.command == "run":
-        for case in given.cases:
-            run(case, given.repeats)
+        with tempfile.TemporaryDirectory() as folder:
+            for case in given.cases:
+                run(case, given.repeats, Path(folder))
     elif given.command == "growth":
         growth(given.repeats)
     elif given.command == "ratio":

@@ -25,14 +25,12 @@ Commands:
 
 from __future__ import annotations
 
-import argparse
-import copy
 import json
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -40,10 +38,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES, ROOT
 from benchmarks.inspect import inside_training as training
 from benchmarks.inspect.inside_findings import PARTS, RULES, Trained
 from benchmarks.inspect.inside_training import SHARES, SIZES, Labelled, Spec
+from benchmarks.markdown import line_below, print_head
 from benchmarks.result_table import ResultTable, Row
 from benchmarks.verdicts import over_seeds, verdict
 from windvane.inspect import Examples
@@ -53,15 +53,8 @@ PICTURES = ROOT / "docs" / "findings" / "inside_networks"
 CACHE = Path.home() / ".cache" / "windvane-inside"
 TUNED = ("flowers", "traffic_signs")
 # In this order: the others start from the first one, or are compared to it.
-NAMES = (
-    "vit",
-    "resnet",
-    "vit_average",
-    "vit_no_skip",
-    *(f"vit_{s}" for s in SHARES),
-    *(f"tuned_{name}" for name in TUNED),
-)
-ON_ALL_IMAGES = NAMES[:4]
+ON_ALL_IMAGES = ("vit", "resnet", "vit_average", "vit_no_skip")
+NAMES = (*ON_ALL_IMAGES, *(f"vit_{share}" for share in SHARES), *(f"tuned_{name}" for name in TUNED))
 TIMED_STEPS = 6
 
 
@@ -90,18 +83,18 @@ class Makers:
         """How a network is trained; trains the transformer first where the network depends on it."""
         size, seed, (whole, _) = self.size, self.seed, self.read("cifar10")
         data, until = whole.part(0, size.n_train), None
-        make: Callable[[], nn.Module] = lambda: training.make_vit(size, seed=seed)  # noqa: E731
+        make: Callable[[], nn.Module] = partial(training.make_vit, size, seed=seed)
         if name.startswith("tuned_"):
             own, _ = self.read(name.removeprefix("tuned_"))
-            make = tuned_from(self.trained("vit"), int(own.labels.max()) + 1, seed)
+            make = partial(training.with_new_head, self.trained("vit"), int(own.labels.max()) + 1, seed)
             return Spec(name, make, own, size.batch, size.tuning_steps, flip=name == "tuned_flowers", seed=seed)
         if name == "resnet":
             until = training.accuracy(self.trained("vit"), self.held_out) if size.matched else None
-            make = lambda: training.make_resnet(size, seed)  # noqa: E731
+            make = partial(training.make_resnet, size, seed)
         elif name == "vit_average":
-            make = lambda: training.make_vit(size, pool="avg", seed=seed)  # noqa: E731
+            make = partial(training.make_vit, size, pool="avg", seed=seed)
         elif name == "vit_no_skip":
-            make = lambda: training.make_without_skip(size, seed)  # noqa: E731
+            make = partial(training.make_without_skip, size, seed)
         elif name != "vit":
             data = data.part(0, size.n_train * int(name.removeprefix("vit_")) // 100)
         return Spec(name, make, data, size.batch, size.steps, until, seed=seed)
@@ -126,11 +119,6 @@ class Makers:
         return found
 
 
-def tuned_from(model: nn.Module, n_classes: int, seed: int) -> Callable[[], nn.Module]:
-    """Return a function that copies a trained network with a new head."""
-    return lambda: training.with_new_head(copy.deepcopy(model), n_classes, seed)
-
-
 def table_of(size: str) -> ResultTable:
     """Return the table of results of a size; a row is a finding or the accuracy of a network."""
     path = Path(__file__).with_name("inside_networks.jsonl") if size == RECORDED else CACHE / size / "results.jsonl"
@@ -141,7 +129,6 @@ RESULTS = table_of(RECORDED)
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the rows behind the page."""
     parts = {"finding": RULES, "network": NAMES}
     return [(RECORDED, seed, kind, name) for seed in SEEDS for kind, names in parts.items() for name in names]
 
@@ -151,9 +138,9 @@ def print_plan(makers: Sequence[Makers]) -> None:
     whole, _ = makers[0].read("cifar10")
     seconds, size = {}, makers[0].size
     for kind, make in (("vit", training.make_vit), ("resnet", training.make_resnet)):
-        spec = Spec(kind, lambda make=make: make(size), whole, size.batch, TIMED_STEPS)  # type: ignore[misc]
+        spec = Spec(kind, partial(make, size), whole, size.batch, TIMED_STEPS)
         seconds[kind] = training.seconds_of_a_step(spec)
-    print("| seed | network | steps left | minutes at most |\n|---|---|---|---|")
+    print_head("| seed | network | steps left | minutes at most |")
     total = 0.0
     for one in makers:
         for name in NAMES:
@@ -195,7 +182,8 @@ def table(rows: Sequence[Row], size: str) -> str:
     """Findings as a Markdown table, and how the networks were trained."""
     rows = [row for row in rows if row["size"] == size]
     seeds = sorted({row["seed"] for row in rows})
-    lines = ["| finding | paper | ours | effect | verdict |", "|---|---|---|---|---|"]
+    head = "| finding | paper | ours | effect | verdict |"
+    lines = [head, line_below(head)]
     for name, rule in RULES.items():
         found = [row for row in rows if row["kind"] == "finding" and row["name"] == name]
         if not found:
@@ -217,9 +205,7 @@ def table(rows: Sequence[Row], size: str) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("plan", "train", "run", "table"))
+    parser = make_parser(__doc__, "plan", "train", "run", "table")
     parser.add_argument("names", nargs="*", metavar="NETWORK", help=f"to train: {', '.join(NAMES)}")
     parser.add_argument("--size", choices=tuple(SIZES), default=RECORDED)
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))

@@ -5,6 +5,7 @@ The training loop is small on purpose, so that the networks hardly depend on the
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import os
@@ -145,7 +146,8 @@ def make_without_skip(size: Size, seed: int = 0) -> nn.Module:
 
 
 def with_new_head(model: nn.Module, n_classes: int, seed: int = 0) -> nn.Module:
-    """Replace the classifier of a vision transformer."""
+    """Copy a vision transformer with another classifier."""
+    model = copy.deepcopy(model)
     torch.manual_seed(seed)
     model.reset_classifier(n_classes)  # type: ignore[operator]
     return model
@@ -173,13 +175,10 @@ def accuracy(model: nn.Module, data: Labelled) -> float:
     """Fraction of images that a network classifies correctly."""
     was = model.training
     model.eval()
-    right = [(model(part.scaled).argmax(1) == part.labels).sum() for part in _parts(data, 500)]
+    parts = [data.part(start, start + 500) for start in range(0, len(data.labels), 500)]
+    right = [(model(part.scaled).argmax(1) == part.labels).sum() for part in parts]
     model.train(was)
     return float(torch.stack(right).sum()) / len(data.labels)
-
-
-def _parts(data: Labelled, n: int) -> list[Labelled]:
-    return [data.part(start, start + n) for start in range(0, len(data.labels), n)]
 
 
 def train(spec: Spec, held_out: Labelled, folder: Path, deadline: float = math.inf) -> nn.Module:

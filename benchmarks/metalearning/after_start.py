@@ -18,14 +18,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.command_line import make_main
+from benchmarks.markdown import print_head
 from benchmarks.metalearning.matrix import read_matrix
 from benchmarks.metalearning.portfolio import MATRIX, is_large
-from benchmarks.result_table import ResultTable, run_or_table
+from benchmarks.result_table import results_of
 from windvane.data.task import Task
 from windvane.metalearning.build_portfolio import AnytimeScore, BuildPlan, make_scores
 from windvane.metalearning.learn import N_PARTS, complete_tables, evaluated, full_order
@@ -38,7 +39,7 @@ BUDGETS = (20.0, 40.0, 60.0)  # in which not all entries can be tried
 N_START, N_DRAWS = 9, 3
 WIDTH = 0.5  # of the kernel that compares tables: mean squared difference of standardized log losses
 START, RANDOM = "the start alone", "random"
-RESULTS = ResultTable(Path(__file__).with_name("after_start.jsonl"), ("way",), {"start": N_START, "budgets": BUDGETS})
+RESULTS = results_of(__file__, ("way",), {"start": N_START, "budgets": BUDGETS})
 Choose = Callable[[Mapping[str, float], list[str]], str]  # losses so far, entries left -> the next entry
 
 
@@ -192,8 +193,7 @@ def table() -> None:
     n_pool = RESULTS.rows()[0]["n_pool"]
     print(f"{len(names)} tables, {N_START} entries at the start, {n_pool} others; score in %, lower is better\n")
     heads = [f"{seconds:g} s" for seconds in BUDGETS]
-    print(f"| after the start | {' | '.join(heads)} | less random, {heads[0]} | less random, {heads[-1]} |")
-    print("|---" * (3 + len(BUDGETS)) + "|")
+    print_head(f"| after the start | {' | '.join(heads)} | less random, {heads[0]} | less random, {heads[-1]} |")
     baseline = np.array([found[RANDOM][name] for name in names])  # (t, b)
     for (way,) in plan():
         scores = np.array([found[way][name] for name in names])
@@ -205,9 +205,7 @@ def table() -> None:
         print(f"| {way} | {' | '.join(f'{mean:.2f}' for mean in scores.mean(axis=0))} | {' | '.join(differences)} |")
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    run_or_table(__doc__, run, table, words)
+main = make_main(__doc__, {"run": run, "table": table})
 
 
 if __name__ == "__main__":

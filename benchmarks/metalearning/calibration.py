@@ -12,30 +12,27 @@ Commands:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.command_line import make_main
+from benchmarks.markdown import print_head
 from benchmarks.metalearning.matrix import with_metric
 from benchmarks.metalearning.policies import ENTRIES, read_policies
 from benchmarks.metalearning.replay_search import replay_search
-from benchmarks.result_table import ResultTable, Row, run_or_table
+from benchmarks.result_table import Row, results_of
 from windvane.evaluation.decisions.calibration import fit_temperature
 from windvane.metalearning.replay import RunPlan, TableReplay, blend_run, losses_of
 from windvane.runtime.columns.table import Floats
 from windvane.runtime.ensemble import apply_temperature
 
 SECONDS, WORKERS = 60.0, 2
-RESULTS = ResultTable(
-    Path(__file__).with_name("calibration.jsonl"), ("policy", "selected"), {"seconds": SECONDS, "workers": WORKERS}
-)
+RESULTS = results_of(__file__, ("policy", "selected"), {"seconds": SECONDS, "workers": WORKERS})
 
 
 def plan() -> list[tuple[str, str]]:
-    """Return the rows behind the page."""
     return [(policy, selected) for policy in ("holdout", "cv5") for selected in ("log_loss", "roc_auc")]
 
 
@@ -72,7 +69,7 @@ def table() -> None:
     """Print the changes with their spread."""
     heads = ["policy", "ensemble selected for", "tables", "change of the log loss, %", "median", "standard deviation"]
     heads += ["best, worst", "lower", "temperature, from to"]
-    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    print_head(f"| {' | '.join(heads)} |")
     for policy, selected in plan():
         row = RESULTS.find(policy, selected) or {}
         before, after = np.array(row["before"]), np.array(row["after"])
@@ -86,9 +83,7 @@ def table() -> None:
         print(f"{int((change < 0).sum())} | {temperatures.min():.2f} to {temperatures.max():.2f} |")
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    run_or_table(__doc__, run, table, words)
+main = make_main(__doc__, {"run": run, "table": table})
 
 
 if __name__ == "__main__":

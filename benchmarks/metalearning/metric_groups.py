@@ -14,13 +14,14 @@ Commands:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.command_line import make_main
+from benchmarks.markdown import print_head
 from benchmarks.metalearning.matrix import read_matrix, with_metric
 from benchmarks.metalearning.portfolio import MATRIX, is_large
-from benchmarks.result_table import ResultTable, Row, run_or_table
+from benchmarks.result_table import Row, results_of
 from windvane.metalearning.build_portfolio import BuildPlan, make_scores
 from windvane.metalearning.learn import N_PARTS, complete_tables, evaluated, full_order
 from windvane.metalearning.replay import TableReplay
@@ -29,13 +30,10 @@ from windvane.models import DEFAULT
 GROUPS = {"binary": ("roc_auc", "log_loss", "accuracy"), "regression": ("rmse", "mae")}  # the default metric first
 BUDGETS = (20.0, 60.0)
 SIZE = 4  # entries that are chosen one by one
-RESULTS = ResultTable(
-    Path(__file__).with_name("metric_groups.jsonl"), ("kind", "scored", "built"), {"budgets": BUDGETS, "size": SIZE}
-)
+RESULTS = results_of(__file__, ("kind", "scored", "built"), {"budgets": BUDGETS, "size": SIZE})
 
 
 def plan() -> list[tuple[str, str, str]]:
-    """Return the rows behind the page."""
     return [(kind, scored, built) for kind, metrics in GROUPS.items() for scored in metrics for built in metrics]
 
 
@@ -78,8 +76,7 @@ def table() -> None:
         n = len(found[kind, metrics[0], metrics[0]])
         print(f"{kind}: {n} tables; score in %, lower is better\n")
         heads = [f"order built for {metric}" for metric in metrics]
-        print(f"| {kind}, scored by | {' | '.join(heads)} | own order less that for {metrics[0]} |")
-        print("|---" * (2 + len(metrics)) + "|")
+        print_head(f"| {kind}, scored by | {' | '.join(heads)} | own order less that for {metrics[0]} |")
         for scored in metrics:
             means = [f"{np.mean(list(found[kind, scored, built].values())):.2f}" for built in metrics]
             own, default = found[kind, scored, scored], found[kind, scored, metrics[0]]
@@ -89,9 +86,7 @@ def table() -> None:
         print()
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    run_or_table(__doc__, run, table, words)
+main = make_main(__doc__, {"run": run, "table": table})
 
 
 if __name__ == "__main__":

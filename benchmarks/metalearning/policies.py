@@ -18,7 +18,6 @@ Commands:
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -30,6 +29,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeRegressor
 
+from benchmarks.command_line import make_main
+from benchmarks.markdown import print_head
 from benchmarks.metalearning.matrix import read_matrix
 from benchmarks.metalearning.matrix import write_matrix as write
 from benchmarks.metalearning.pairwise_selector import PairForest, Selector
@@ -122,7 +123,6 @@ def policies_of(block: str) -> list[str]:
 
 
 def plan() -> list[tuple[str, str, int]]:
-    """Return the rows behind the page."""
     return [
         (block, policy, budget)
         for block in blocks()
@@ -243,22 +243,17 @@ def table() -> None:
     rows = sorted(RESULTS.rows(), key=lambda row: (row["place"], row["budget"]))
     for block in blocks():
         of_block = [row for row in rows if row["entries"] == block]
-        scores = {name: np.array([r["scores"] for r in of_block if r["policy"] == name]) for name in names_in(of_block)}
+        names = dict.fromkeys(row["policy"] for row in of_block)
+        scores = {name: np.array([row["scores"] for row in of_block if row["policy"] == name]) for name in names}
         n = scores["oracle"].shape[1]
         print(f"{block}: {n} tables; score in %, lower is better\n")
         print_block(f"policy ({block} configurations)", scores, policies_of(block), "cv5")
         print_block(f"choice ({block} configurations)", scores, [*WAYS, *BOUNDS], "single best")
 
 
-def names_in(rows: Sequence[Row]) -> list[str]:
-    """Return the names of policies and ways in their order."""
-    return list(dict.fromkeys(row["policy"] for row in rows))
-
-
 def print_block(head: str, scores: Mapping[str, Scores], names: Sequence[str], reference: str) -> None:
     """Print a table of scores of shape (budgets, tables)."""
-    print(f"| {head} | {' | '.join(f'{b} s' for b in BUDGETS)} | all budgets less {reference} |")
-    print("|---" * (2 + len(BUDGETS)) + "|")
+    print_head(f"| {head} | {' | '.join(f'{b} s' for b in BUDGETS)} | all budgets less {reference} |")
     for name in names:
         less = (scores[name] - scores[reference]).mean(axis=0)  # of each table
         error = less.std(ddof=1) / len(less) ** 0.5 if len(less) > 1 else np.nan
@@ -267,11 +262,7 @@ def print_block(head: str, scores: Mapping[str, Scores], names: Sequence[str], r
     print()
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["pack", "run", "table"])
-    {"pack": pack, "run": run, "table": table}[parser.parse_args(words).command]()
+main = make_main(__doc__, {"pack": pack, "run": run, "table": table})
 
 
 if __name__ == "__main__":

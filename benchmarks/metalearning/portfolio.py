@@ -29,7 +29,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import RESERVED, ROOT, TABLES
+from benchmarks.markdown import print_head
 from benchmarks.metalearning.matrix import read_matrix, write_matrix
 from benchmarks.metalearning.published import read_published
 from windvane.metalearning.build_portfolio import BuildPlan
@@ -161,13 +163,12 @@ def table(_: argparse.Namespace) -> None:
     scores = pd.read_csv(COMPARE)
     means = 100 * scores.drop(columns="table").groupby("order").mean().sort_values("60 s")
     print(f"{scores['table'].nunique()} tables of at most {MAX_ROWS:,} rows; score in %, lower is better\n")
-    print(f"| order | {' | '.join(map(str, means))} |\n|---{'|---' * means.shape[1]}|")
+    print_head(f"| order | {' | '.join(map(str, means))} |")
     for order, row in means.iterrows():
         print(f"| {order} | {' | '.join(f'{value:.1f}' for value in row)} |")
     later = scores[~scores["table"].isin(FIRST_TABLES)]
     print(f"\n{later['table'].nunique()} tables that the order of {len(FIRST_TABLES)} tables was not learned from\n")
-    print("| score less that of the earlier order | mean difference | standard error | better | worse |")
-    print("|---|---|---|---|---|")
+    print_head("| score less that of the earlier order | mean difference | standard error | better | worse |")
     for order in ("start kept", "learned"):
         for seconds in means:
             by_order = later.pivot(index="table", columns="order", values=seconds)
@@ -227,9 +228,7 @@ HAND_WRITTEN = (
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["collect", "pack", "compare", "table", "build"])
+    parser = make_parser(__doc__, "collect", "pack", "compare", "table", "build")
     parser.add_argument("--policy", choices=VALIDATIONS, help="collect for the comparison of policies")
     parser.add_argument("--cells", type=Path, help=f"file of the cells; {CELLS}, or in a folder of the policy")
     parser.add_argument("--tables", type=int, help="the first of the order, not all")

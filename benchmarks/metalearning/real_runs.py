@@ -24,10 +24,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from benchmarks.command_line import make_main
+from benchmarks.markdown import print_head
 from benchmarks.metalearning.matrix import read_matrix
 from benchmarks.metalearning.portfolio import KEPT_ROWS, LEARNED, MATRIX, sources
 from benchmarks.metalearning.replay_search import replay_search
-from benchmarks.result_table import ResultTable, Row, run_or_table
+from benchmarks.result_table import Row, results_of
 from windvane.metalearning.collect import MAX_KEPT_ROWS
 from windvane.metalearning.replay import AUTO, RunPlan, TableReplay, entry_id, kept_rows, run_trials, score_run
 from windvane.models import DEFAULT
@@ -37,13 +39,10 @@ TABLES = ("authorship", "cps_1988", "flchain_death", "hall_of_fame", "head_injur
 N_ENTRIES = 10
 CPU_SECONDS = 6.0  # of the trials of a run
 ORDERS = ("shipped", "reversed")
-RESULTS = ResultTable(
-    Path(__file__).with_name("real_runs.jsonl"), ("table", "order"), {"cpu_seconds": CPU_SECONDS, "entries": N_ENTRIES}
-)
+RESULTS = results_of(__file__, ("table", "order"), {"cpu_seconds": CPU_SECONDS, "entries": N_ENTRIES})
 
 
 def plan() -> list[tuple[str, str]]:
-    """Return the runs behind the page."""
     return [(table, order) for table in TABLES for order in ORDERS]
 
 
@@ -97,11 +96,6 @@ def measure(name: str, order: str) -> Row:
     return row | {"ran": [entry_id(trial.family, trial.config) for trial in trials]}
 
 
-def run() -> None:
-    """Fit what is missing."""
-    RESULTS.fill(plan(), measure)
-
-
 def replayed(row: Row, table: TableReplay) -> dict[str, float]:
     """Return the test loss of the replays of a run, and the CPU seconds that its trials have in the collection."""
     order = [entry_id(e.family, e.config) for e in with_unknown_families(entries(row["order"]))]
@@ -123,8 +117,7 @@ def table() -> None:
     print(f"{len(rows)} runs on {len({row['table'] for row in rows})} tables; trials of the real runs: ", end="")
     print(f"{np.mean([row['trials'] for row in rows]):.1f} on average. CPU seconds of the same trials in the ", end="")
     print(f"collection: x {np.exp(np.mean(np.log(seconds))):.2f} (geometric mean)\n")
-    print("| replay | rank correlation | bias, % | standard error | largest difference, % | same order wins |")
-    print("|---|---|---|---|---|---|")
+    print_head("| replay | rank correlation | bias, % | standard error | largest difference, % | same order wins |")
     for name in ("in order", "scheduler", "same trials"):
         ours = np.array([one[name] / one["constant"] for one in found])
         gap = 100 * np.log((ours + 0.03) / (real + 0.03))
@@ -148,9 +141,7 @@ def agreement(names: Sequence[str], real: Any, ours: Any) -> tuple[int, int]:
     return agree, pairs
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    run_or_table(__doc__, run, table, words)
+main = make_main(__doc__, {"run": lambda: RESULTS.fill(plan(), measure), "table": table})
 
 
 if __name__ == "__main__":

@@ -14,19 +14,19 @@ Commands:
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import TABLES
+from benchmarks.markdown import line_below
 from benchmarks.metalearning.pairwise_selector import PairForest, Selector, tabulate
-from benchmarks.result_table import ResultTable, Row
+from benchmarks.result_table import Row, results_of
 from windvane.data.task import Task
 from windvane.search.strategy.policy import select_policy
 
@@ -44,7 +44,7 @@ PUBLISHED = {
 }
 Choices = NDArray[np.int64]
 N_TREES = 25
-RESULTS = ResultTable(Path(__file__).with_name("selector.jsonl"), ("metric", "policy"), {"trees": N_TREES})
+RESULTS = results_of(__file__, ("metric", "policy"), {"trees": N_TREES})
 SELECTED = "selector"  # its row also has the table that all tasks make
 CHOICES = (  # ways to choose that `choose_learned` and `choose_static` follow
     *(SELECTED, "selector as a table", "single best", "rule: below 1,000 rows cv10-halving, else cv3-halving"),
@@ -197,7 +197,8 @@ def table() -> str:
     """Write the results as markdown."""
     found = {RESULTS.key_of(row): row for row in sorted(RESULTS.rows(), key=lambda row: row["place"])}
     heads = [f"{metric} ({found[metric, SELECTED]['tasks']}) | regret | less single best" for metric in METRICS]
-    lines = [f"| policy | {' | '.join(heads)} |", "|---" * (1 + 3 * len(METRICS)) + "|"]
+    head = f"| policy | {' | '.join(heads)} |"
+    lines = [head, line_below(head)]
     for name in dict.fromkeys(policy for _, policy in found):
         cells = []
         for row in (found[metric, name] for metric in METRICS):
@@ -205,18 +206,16 @@ def table() -> str:
             cells.append(f"{row['less_single_best']:+.2f} ± {row['standard_error']:.2f}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     for metric in METRICS:
-        heads = [f">= {column}" for column in COLUMNS]
+        head = f"| rows | {' | '.join(f'>= {column}' for column in COLUMNS)} |"
         lines += ["", f"{metric}: the table that all tasks make (rows down, columns across)", ""]
-        lines += [f"| rows | {' | '.join(heads)} |", "|---" * (1 + len(COLUMNS)) + "|"]
+        lines += [head, line_below(head)]
         for n_rows, policies in zip(ROWS, found[metric, SELECTED]["grid"], strict=True):
             lines.append(f"| >= {n_rows:,} | {' | '.join(policies)} |")
     return "\n".join(lines) + "\n"
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
+    parser = make_parser(__doc__, "run", "table")
     parser.add_argument("--metrics", nargs="+", default=list(METRICS), choices=METRICS)
     parser.add_argument("--trees", type=int, default=N_TREES)
     arguments = parser.parse_args(words)

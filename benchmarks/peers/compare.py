@@ -46,8 +46,7 @@ import pyarrow.parquet as pq
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from benchmarks.data import CLASSIFICATION, REGRESSION
-from benchmarks.data import TABLES as DATA
+from benchmarks.data import CLASSIFICATION, REGRESSION, read_table
 from benchmarks.peers.report import read_results, report
 from benchmarks.result_table import ResultTable
 
@@ -134,7 +133,6 @@ class Job(NamedTuple):
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the pages."""
     jobs: list[Job] = []
     for kind, tables in TABLES.items():
         jobs += [Job(system, table, 0, BUDGET) for system, table in product(SYSTEMS[1:], tables)]
@@ -157,9 +155,7 @@ class Split(NamedTuple):
 
 def load_split(table: str) -> Split:
     """Read `table` and cut it 75/25, stratified by class."""
-    row: Any = pd.read_csv(DATA / "index.csv").set_index("name").loc[table]
-    frame = pd.read_parquet(DATA / row.file)
-    X, y = frame.drop(columns=[row.target]), frame[row.target]
+    X, y, row = read_table(table)
     if row.task == "regression":
         labels, n_classes, strata = y.to_numpy(dtype=float), 0, None
     else:
@@ -325,7 +321,6 @@ def table(args: argparse.Namespace) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("setup", "run", "table"):

@@ -10,7 +10,6 @@ Commands:
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import tempfile
@@ -22,10 +21,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.command_line import make_parser
 from benchmarks.peers.compare import METRICS, environment_python, load_split
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import results_of
 
-RESULTS = ResultTable(Path(__file__).with_name("diagnose.jsonl"), ("table", "budget", "system"))
+RESULTS = results_of(__file__, ("table", "budget", "system"))
 BUDGET = 60
 TABLES = (  # of the results
     *("alzheimer_blood", "anneal", "arrhythmia", "mdrr"),
@@ -151,7 +151,6 @@ def family_of(model: str) -> str:
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the pages."""
     return [(table, BUDGET, system) for table in TABLES for system in ("windvane", "autogluon")]
 
 
@@ -177,9 +176,7 @@ def describe(table: str, budget: int) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse and go."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
+    parser = make_parser(__doc__, "run", "table")
     parser.add_argument("tables", nargs="*")
     parser.add_argument("--budget", type=int, default=BUDGET)
     arguments = parser.parse_args(words)

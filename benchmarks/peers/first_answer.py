@@ -13,11 +13,8 @@ Commands:
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,12 +27,14 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
-from benchmarks.data import TABLES
-from benchmarks.result_table import ResultTable, Row
+from benchmarks.command_line import make_main
+from benchmarks.data import read_table
+from benchmarks.markdown import print_head
+from benchmarks.result_table import Row, results_of
 from windvane import AutoClassifier, AutoRegressor
 
 SECONDS = 5
-RESULTS = ResultTable(Path(__file__).with_name("first_answer.jsonl"), ("table",), {"seconds": SECONDS, "jobs": 2})
+RESULTS = results_of(__file__, ("table",), {"seconds": SECONDS, "jobs": 2})
 NAMES = (
     *("acs_income", "airfare", "arrests", "autos_symboling", "bangladesh_contraception", "beijing_pm25"),
     *("bfi_gender", "biomed", "blood_brain", "bodyfat", "breast_cancer_ljubljana", "bupa_liver"),
@@ -53,15 +52,13 @@ NAMES = (
 
 
 def plan() -> list[tuple[str, ...]]:
-    """List the tables."""
     return [(name,) for name in NAMES]
 
 
-def run_table(name: str) -> Row:
+def measure(name: str) -> Row:
     """Fit both on one split."""
-    facts: Any = pd.read_csv(TABLES / "index.csv").set_index("name").loc[name]
-    frame = pd.read_parquet(TABLES / facts["file"]).dropna(subset=[facts["target"]])
-    X, y = frame.drop(columns=[facts["target"]]), frame[facts["target"]]
+    X, y, facts = read_table(name)
+    X, y = X[y.notna()], y.dropna()
     is_regression = facts["task"] == "regression"
     target = y.to_numpy(float) if is_regression else np.unique(y.astype(str), return_inverse=True)[1]
     if not is_regression:  # every class in both parts
@@ -110,35 +107,25 @@ def _loss(model: Any, X: pd.DataFrame, y: NDArray[Any]) -> float:
     return float(1 - roc_auc_score(y, p[:, 1]) if p.shape[1] == 2 else log_loss(y, p, labels=model.classes_))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Carry out a command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("run", "table"))
-    if parser.parse_args(arguments).command == "run":
-        warnings.simplefilter("ignore")
-        finished = {row["table"] for row in RESULTS.rows()}
-        for name in NAMES:
-            if name not in finished:
-                result = run_table(name)
-                RESULTS.put(result)
-                print(_line(result), flush=True)
-    else:
-        print("\n".join(_table(RESULTS.rows())))
+def run() -> None:
+    """Measure what has not been measured yet."""
+    warnings.simplefilter("ignore")
+    RESULTS.fill(plan(), measure)
 
 
-def _line(row: Row) -> str:
-    return f"{row['table']:24} {row['n_train']:6} {row['windvane']:.5g} {row['histogram_boosting']:.5g}"
-
-
-def _table(rows: Sequence[Row]) -> Iterator[str]:
-    yield "| task | tables | better after 5 s | median of the loss ratios | fit, seconds (largest) |"
-    yield "|---|---|---|---|---|"
+def table() -> None:
+    """Print a row a task."""
+    rows = RESULTS.rows()
+    print_head("| task | tables | better after 5 s | median of the loss ratios | fit, seconds (largest) |")
     for task in ("binary", "multiclass", "regression", "all"):
         part = [row for row in rows if task in (row["task"], "all")]
         ratios = np.array([row["windvane"] / max(row["histogram_boosting"], 1e-12) for row in part])
         share = f"{np.mean(ratios < 1):.0%}"
         slowest = max(row["windvane_seconds"] for row in part)
-        yield f"| {task} | {len(part)} | {share} | {np.median(ratios):.3f} | {slowest:.1f} |"
+        print(f"| {task} | {len(part)} | {share} | {np.median(ratios):.3f} | {slowest:.1f} |")
+
+
+main = make_main(__doc__, {"run": run, "table": table})
 
 
 if __name__ == "__main__":

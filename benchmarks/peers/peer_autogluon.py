@@ -8,32 +8,16 @@ from typing import Any
 import peer_common
 from autogluon.tabular import TabularPredictor
 
-packages = (
-    "autogluon.tabular",
-    "scikit-learn",
-    "lightgbm",
-    "catboost",
-    "torch",
-    "ray",
-    "numpy",
-    "pandas",
-)
+packages = ("autogluon.tabular", "scikit-learn", "lightgbm", "catboost", "torch", "ray", "numpy", "pandas")
 
 LABEL = "target_"
 METRICS = {"roc_auc": "roc_auc", "log_loss": "log_loss", "rmse": "root_mean_squared_error"}
 
 
-def prepare(task: peer_common.Task) -> None:
-    """Nothing is cached between runs."""
-
-
 def fit(task: peer_common.Task) -> Any:
     """Fit with the preset's own stacking, bagging and portfolio."""
     predictor = TabularPredictor(
-        LABEL,
-        problem_type=task.kind,
-        eval_metric=METRICS[task.metric],
-        path=str(task.scratch / "autogluon"),
+        LABEL, problem_type=task.kind, eval_metric=METRICS[task.metric], path=str(task.scratch / "autogluon")
     )
     return predictor.fit(
         task.X_train.assign(**{LABEL: task.y_train}),

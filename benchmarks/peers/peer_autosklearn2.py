@@ -14,11 +14,7 @@ from autosklearn.regression import AutoSklearnRegressor
 packages = ("auto-sklearn", "scikit-learn", "smac", "numpy", "pandas")
 
 MEMORY_MB = 6000
-METRICS = {
-    "roc_auc": metrics.roc_auc,
-    "log_loss": metrics.log_loss,
-    "rmse": metrics.root_mean_squared_error,
-}
+METRICS = {"roc_auc": metrics.roc_auc, "log_loss": metrics.log_loss, "rmse": metrics.root_mean_squared_error}
 
 
 def _estimator(task: peer_common.Task) -> Any:

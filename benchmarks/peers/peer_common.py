@@ -31,49 +31,24 @@ Predict = Callable[[pd.DataFrame], np.ndarray]
 
 @dataclass(frozen=True)
 class Task:
-    """One table, split, as a system receives it.
+    """One table, split, as a system receives it."""
 
-    Attributes
-    ----------
-    kind : str
-        "binary", "multiclass" or "regression".
-    metric : str
-        "roc_auc", "log_loss" or "rmse".
-    n_classes : int
-        Number of classes; labels are the integers below it. 0 for regression.
-    X_train, X_test : pandas.DataFrame
-        Features; categories have the pandas category type.
-    y_train : numpy.ndarray
-        Labels of the training set.
-    seed : int
-        The system's random state, where it takes one.
-    budget : int
-        Seconds to fit.
-    jobs : int
-        Cores to use.
-    scratch : pathlib.Path
-        Folder for temporary files.
-    """
-
-    kind: str
-    metric: str
-    n_classes: int
-    X_train: pd.DataFrame
+    kind: str  # "binary", "multiclass" or "regression"
+    metric: str  # "roc_auc", "log_loss" or "rmse"
+    n_classes: int  # labels are the integers below it; 0 for regression
+    X_train: pd.DataFrame  # categories have the pandas category type
     X_test: pd.DataFrame
     y_train: np.ndarray
-    seed: int
-    budget: int
-    jobs: int
-    scratch: Path
+    seed: int  # the system's random state, where it takes one
+    budget: int  # seconds to fit
+    jobs: int  # cores to use
+    scratch: Path  # folder for temporary files
 
 
 class Driver(Protocol):
     """What the module of one system offers."""
 
-    packages: Sequence[str]
-
-    def prepare(self, task: Task) -> None:
-        """Do what happens once per machine and is not timed."""
+    packages: Sequence[str]  # beside them `prepare`, what happens once per machine and is not timed, and `facts`
 
     def fit(self, task: Task) -> Any:
         """Fit under the budget; this call is timed."""
@@ -103,15 +78,16 @@ def full_width(probabilities: np.ndarray, classes: Sequence[int], n_classes: int
     return wide
 
 
-def time_prediction(predict: Predict, X: pd.DataFrame, rows: int) -> dict[str, float]:
-    """Time warm calls of `predict` on `rows` rows sampled from `X` with replacement.
+def sklearn_predictor(model: Any, task: Task) -> Predict:
+    """Return the probabilities or values of a model that has the methods of scikit-learn."""
+    if task.kind == "regression":
+        return model.predict
+    return lambda X: full_width(model.predict_proba(X), model.classes_, task.n_classes)
 
-    Returns
-    -------
-    dict
-        The median in seconds and the number of timed calls. Warm-up and timed calls of a size
-        stop after 20 s together, but each makes at least one.
-    """
+
+def time_prediction(predict: Predict, X: pd.DataFrame, rows: int) -> dict[str, float]:
+    """Return the median seconds and the number of warm calls of `predict` on rows sampled from `X`."""
+    # Warm-up and timed calls of a size stop after 20 s together, but each makes at least one.
     sample = X.iloc[np.random.default_rng(0).integers(len(X), size=rows)].reset_index(drop=True)
     stop = time.perf_counter() + SECONDS_PER_SIZE
     for _ in range(WARM_CALLS):
@@ -136,7 +112,8 @@ def run(driver: Driver) -> None:
 
     try:
         task = read_task(folder)
-        driver.prepare(task)
+        if hasattr(driver, "prepare"):
+            driver.prepare(task)
         save()
         start = time.perf_counter()
         model = driver.fit(task)

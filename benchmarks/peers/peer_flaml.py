@@ -11,10 +11,6 @@ from flaml import AutoML
 packages = ("FLAML", "scikit-learn", "lightgbm", "xgboost", "catboost", "numpy", "pandas")
 
 
-def prepare(task: peer_common.Task) -> None:
-    """Nothing is cached between runs."""
-
-
 def fit(task: peer_common.Task) -> Any:
     """Search, then retrain the best learner on all rows, as the system does by default."""
     model = AutoML()
@@ -31,11 +27,7 @@ def fit(task: peer_common.Task) -> Any:
     return model
 
 
-def predictor(model: Any, task: peer_common.Task) -> peer_common.Predict:
-    """Return the best learner's probabilities or values."""
-    if task.kind == "regression":
-        return model.predict
-    return lambda X: peer_common.full_width(model.predict_proba(X), model.classes_, task.n_classes)
+predictor = peer_common.sklearn_predictor
 
 
 if __name__ == "__main__":

@@ -15,10 +15,6 @@ from windvane import AutoClassifier, AutoRegressor
 packages = ("windvane", "scikit-learn", "numpy", "pandas")
 
 
-def prepare(task: peer_common.Task) -> None:
-    """Nothing is cached between runs."""
-
-
 def fit(task: peer_common.Task) -> Any:
     """Fit with the default metric ("auto")."""
     kind = AutoRegressor if task.kind == "regression" else AutoClassifier
@@ -31,11 +27,7 @@ def facts(model: Any, task: peer_common.Task) -> dict[str, Any]:
     return facts_of(model, task.budget, task.jobs)
 
 
-def predictor(model: Any, task: peer_common.Task) -> peer_common.Predict:
-    """Return the ensemble's probabilities or values."""
-    if task.kind == "regression":
-        return model.predict
-    return lambda X: peer_common.full_width(model.predict_proba(X), model.classes_, task.n_classes)
+predictor = peer_common.sklearn_predictor
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.markdown import table_lines
+
 SIZES = ("1", "100", "10000")
 TIE = 1e-6
 
@@ -37,7 +39,7 @@ def sign_test(wins: int, losses: int) -> float:
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
     """Lay a table out in markdown."""
-    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *rows]) + "\n"
+    return "\n".join(table_lines(header, rows)) + "\n"
 
 
 def in_units(losses: pd.DataFrame, metrics: pd.Series) -> pd.DataFrame:

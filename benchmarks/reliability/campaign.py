@@ -11,7 +11,6 @@ Commands:
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import tempfile
@@ -20,15 +19,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.command_line import make_parser
+from benchmarks.markdown import print_head
 from benchmarks.reliability.cases import BROKEN, Case, Unavailable, evaluate
 from benchmarks.reliability.cluster import disturb_cluster
 from benchmarks.reliability.faults import cut_power, disturb_main, disturb_worker, fill_disk
 from benchmarks.reliability.mutated_files import mutate_file
 from benchmarks.reliability.odd_tables import fit_odd_table
-from benchmarks.result_table import ResultTable
+from benchmarks.result_table import ResultTable, results_of
 
 SAY_SECONDS = 60.0  # between lines on the time left
-RESULTS = ResultTable(Path(__file__).with_name("campaign.jsonl"), ("kind", "seed"))
+RESULTS = results_of(__file__, ("kind", "seed"))
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,7 @@ def seconds_left(kinds: Sequence[str], took: Mapping[str, Sequence[float]]) -> f
 def table() -> None:
     """Print the results as markdown, one row for each kind."""
     rows = RESULTS.frame()
-    print("| kind | what happens | cases | answered | refused | " + " | ".join(BROKEN) + " |")
-    print("|---|---|---|---|---|" + "---|" * len(BROKEN))
+    print_head("| kind | what happens | cases | answered | refused | " + " | ".join(BROKEN) + " |")
     for kind, one in KINDS.items():
         outcomes = rows.loc[rows["kind"] == kind, "outcome"].value_counts()
         counts = [int(outcomes.sum()), *(int(outcomes.get(name, 0)) for name in ("ok", "refused", *BROKEN))]
@@ -116,9 +116,7 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "again", "table"])
+    parser = make_parser(__doc__, "run", "again", "table")
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--minutes", type=float, default=float("inf"))
     given = parser.parse_args(words)

@@ -12,7 +12,6 @@ runs "before" are those of a checkout without the limits on each step.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -21,33 +20,25 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
-from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES
-from benchmarks.result_table import ResultTable
+from benchmarks.markdown import print_head
+from benchmarks.result_table import Row, results_of
 from windvane import AutoImageClassifier
 
 N_IMAGES = 1_000  # of the training images, drawn at random
-RESULTS = ResultTable(
-    Path(__file__).with_name("starved_images.jsonl"), ("set", "budget", "version"), {"n_images": N_IMAGES}
-)
+RESULTS = results_of(__file__, ("set", "budget", "version"), {"n_images": N_IMAGES})
 VERSIONS = ("before", "after")  # of windvane: without and with limits on every step before the first trial
-DONE = (
-    ("flowers", 30.0, "after"),
-    ("flowers", 60.0, "after"),
-    ("flowers", 75.0, "after"),
-    ("trash", 30.0, "after"),
-    ("trash", 60.0, "after"),
-    ("trash", 75.0, "after"),
-)
+BUDGETS = (30.0, 60.0, 75.0)
 
 
 def plan() -> list[tuple[str, float, str]]:
-    """Return the runs behind the page."""
-    return list(DONE)
+    return list(product(("flowers", "trash"), BUDGETS, ("after",)))
 
 
 @contextmanager
@@ -87,27 +78,23 @@ def fit(name: str, budget: float) -> None:
     print(json.dumps(facts))
 
 
-def run(sets: Sequence[str], budgets: Sequence[float], version: str, busy: int, nice: int) -> None:
-    """Search what has no result yet."""
-    for name, budget in product(sets, budgets):
-        if RESULTS.find(name, budget, version) is not None:
-            continue
-        load = os.getloadavg()[0]
-        command = [sys.executable, "-m", "benchmarks.reliability.starved_images", "fit", "--sets", name]
-        with busy_processes(busy):
-            words = ["nice", "-n", str(nice), *command, "--budgets", str(budget)]
-            output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-        facts = json.loads(output.splitlines()[-1])
-        row = {"set": name, "budget": budget, "version": version, "busy": busy, "nice": nice, "load": load, **facts}
-        RESULTS.put(row)
-        print(row, flush=True)
+def measure(name: str, budget: float, version: str, *, busy: int, nice: int) -> Row:
+    """Run `fit` in a separate process beside busy ones."""
+    load = os.getloadavg()[0]
+    command = [sys.executable, "-m", "benchmarks.reliability.starved_images", "fit", "--sets", name]
+    with busy_processes(busy):
+        words = ["nice", "-n", str(nice), *command, "--budgets", str(budget)]
+        output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    facts = json.loads(output.splitlines()[-1])
+    return {"set": name, "budget": budget, "version": version, "busy": busy, "nice": nice, "load": load, **facts}
 
 
 def table() -> None:
     """Print a row a set and budget."""
     rows = {RESULTS.key_of(row): row for row in RESULTS.rows()}
-    print("| set | budget | took before | took after | first model after | images and features after | CPU seconds |")
-    print("|---|---|---|---|---|---|---|")
+    print_head(
+        "| set | budget | took before | took after | first model after | images and features after | CPU seconds |"
+    )
     for name, budget in sorted({key[:2] for key in rows}):
         before, after = (rows.get((name, budget, version)) for version in VERSIONS)
         took = [f"{row['seconds']:.0f}" if row else "-" for row in (before, after)]
@@ -119,11 +106,9 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "fit", "table"])
+    parser = make_parser(__doc__, "run", "fit", "table")
     parser.add_argument("--sets", nargs="+", default=["trash"])
-    parser.add_argument("--budgets", nargs="+", type=float, default=[30.0, 60.0, 75.0])
+    parser.add_argument("--budgets", nargs="+", type=float, default=BUDGETS)
     parser.add_argument("--version", choices=VERSIONS, default="after")
     parser.add_argument("--busy", type=int, default=0)
     parser.add_argument("--nice", type=int, default=10)
@@ -131,7 +116,8 @@ def main(words: Sequence[str] | None = None) -> None:
     if given.command == "fit":
         fit(given.sets[0], given.budgets[0])
     elif given.command == "run":
-        run(given.sets, given.budgets, given.version, given.busy, given.nice)
+        runs = product(given.sets, given.budgets, (given.version,))
+        RESULTS.fill(runs, partial(measure, busy=given.busy, nice=given.nice))
     else:
         table()
 

@@ -17,7 +17,6 @@ Hardware: one thread of a 2-core machine, no GPU. Repeats: 7 rounds, systems in 
 
 from __future__ import annotations
 
-import argparse
 import io
 import statistics
 import time
@@ -31,7 +30,9 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-from benchmarks.result_table import ResultTable
+from benchmarks.command_line import make_parser
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
 from windvane.vision.augment.augreg import AUGREG_LEVELS
 from windvane.vision.augment.randaugment import rand_augment
 
@@ -39,11 +40,10 @@ BATCHES = {32: 512, 224: 64}  # images of so many pixels a side
 ROUNDS = 7
 COLUMNS, CELL = 16, 48  # of the sheet, in pixels
 SYSTEMS = ("windvane, batch", "windvane, one by one", "timm", "torchvision")
-RESULTS = ResultTable(Path(__file__).with_name("augmentation.jsonl"), ("pixels", "level", "system"), {"rounds": ROUNDS})
+RESULTS = results_of(__file__, ("pixels", "level", "system"), {"rounds": ROUNDS})
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the measurements behind the page."""
     levels = [name for name, level in AUGREG_LEVELS.items() if level.num_ops]
     return [(size, level, system) for size in BATCHES for level in levels for system in SYSTEMS]
 
@@ -111,7 +111,7 @@ def table() -> None:
     rows = {RESULTS.key_of(row): row for row in RESULTS.rows()}
     medians: dict[int, list[list[float]]] = {size: [] for size in BATCHES}
     print(f"Images a CPU second of one thread, median (extremes) of {ROUNDS} rounds.\n")
-    print(f"| level | pixels | {' | '.join(SYSTEMS)} | / timm | / torchvision |\n" + "|---" * 8 + "|")
+    print_head(f"| level | pixels | {' | '.join(SYSTEMS)} | / timm | / torchvision |")
     for size, level in dict.fromkeys((size, level) for size, level, _ in plan()):
         found = [rows[size, level, system] for system in SYSTEMS]
         medians[size].append([one["median"] for one in found])
@@ -119,7 +119,7 @@ def table() -> None:
         cells = [f"{one['median']:,.0f} ({one['lowest']:,.0f}-{one['highest']:,.0f})" for one in found]
         ratios = f"{ours / timm:.1f} | {ours / torchvision:.1f}"
         print(f"| {level} | {BATCHES[size]} x {size} | {' | '.join(cells)} | {ratios} |")
-    print(f"\n| median over levels | {' | '.join(SYSTEMS)} |\n" + "|---" * 5 + "|")
+    print_head(f"\n| median over levels | {' | '.join(SYSTEMS)} |")
     for size, each in medians.items():
         print(f"| {size} pixels | {' | '.join(f'{statistics.median(one):,.0f}' for one in zip(*each, strict=True))} |")
 
@@ -150,8 +150,7 @@ def sheet(out: Path, source: Path | None, size: int) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse and call."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("speed")
     commands.add_parser("table")

@@ -24,20 +24,21 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import timm
 import torch
-from timm.data import create_loader, resolve_data_config
+from timm.data import resolve_data_config
 from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES
-from benchmarks.result_table import ResultTable
-from benchmarks.vision.timm_training import Pictures
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
+from benchmarks.vision.timm_training import loader_of
 from windvane.data.images import ImageDataset, read_images
 from windvane.vision.augment.batch import augment_batch
 from windvane.vision.networks.create import create_model
@@ -53,9 +54,7 @@ Batch = tuple[Tensor, Tensor]
 Batches = Generator[Batch, None, None]
 Make = Callable[[], Batches]
 SET, MODEL = "cifar10", "cct_2_3x2"
-RESULTS = ResultTable(
-    Path(__file__).with_name("images_per_second.jsonl"), ("images", "model", "what", "system"), {"rounds": ROUNDS}
-)
+RESULTS = results_of(__file__, ("images", "model", "what", "system"), {"rounds": ROUNDS})
 
 
 def plan() -> list[tuple[Any, ...]]:
@@ -78,23 +77,8 @@ def windvane_batches(recipe: Recipe, images: ImageDataset) -> Batches:
 
 def timm_batches(recipe: Recipe, images: ImageDataset, augmentation: str | None, workers: int) -> Batches:
     """Yield batches of timm's loader, epoch after epoch."""
-    config = resolve_data_config({}, model=timm.create_model(recipe.model))
-    loader = create_loader(
-        Pictures(images),
-        input_size=(3, recipe.image_size, recipe.image_size),
-        batch_size=recipe.batch_size,
-        is_training=True,
-        scale=(0.08, 1.0),
-        color_jitter=0.4,
-        auto_augment=augmentation,
-        interpolation="random",
-        mean=config["mean"],
-        std=config["std"],
-        num_workers=workers,
-        use_prefetcher=False,
-        persistent_workers=workers > 0,
-        device=torch.device("cpu"),
-    )
+    model = timm.create_model(recipe.model)
+    loader = loader_of(images, model, True, workers, batch_size=recipe.batch_size, augmentation=augmentation)
     for epoch in itertools.repeat(loader):
         yield from epoch
 
@@ -151,9 +135,7 @@ def compare(systems: dict[str, Make], seconds: float) -> dict[str, list[float]]:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
+    parser = make_parser(__doc__, "run", "table")
     parser.add_argument("--images", default=SET)
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--batch", type=int, default=128)
@@ -208,7 +190,7 @@ def table() -> None:
     """Print medians and extremes over the rounds."""
     for (model, size, batch, threads), part in RESULTS.frame().groupby(["model", "size", "batch", "threads"]):
         print(f"{model}, {size} pixels, batches of {batch}, {threads} threads\n")
-        print("| what | system | images/s | lowest | highest |\n|---|---|---|---|---|")
+        print_head("| what | system | images/s | lowest | highest |")
         for row in part.to_dict("records"):
             speeds = pd.Series(row["images_per_second"])
             ends = f"{speeds.min():,.0f} | {speeds.max():,.0f}"

@@ -17,20 +17,20 @@ installed, its runs are left out.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
-from benchmarks.data import REGRESSION, TABLES
-from benchmarks.result_table import ResultTable
+from benchmarks.command_line import make_parser
+from benchmarks.data import REGRESSION, read_table
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
 from windvane.evaluation.decisions.conformal import fit_class_sets, fit_intervals, interval_score
 from windvane.runtime.columns.table import Floats
 
@@ -44,21 +44,18 @@ MAX_ROWS = 3_000
 N_FOLDS = 5
 N_TRIALS = 3  # of the search
 SETTINGS = {"max_rows": MAX_ROWS, "folds": N_FOLDS, "n_trials": N_TRIALS}
-RESULTS = ResultTable(Path(__file__).with_name("coverage.jsonl"), ("table", "system", "asked"), SETTINGS)
+RESULTS = results_of(__file__, ("table", "system", "asked"), SETTINGS)
 
 Arrays = tuple[Any, Any, Any, Any]  # X, X_test, y, y_test
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return list(product((*REGRESSION, *CLASSIFICATION), SYSTEMS, COVERAGES))
 
 
 def load(name: str) -> Arrays:
     """Read a table and split it; of classes stratified."""
-    row: Any = pd.read_csv(TABLES / "index.csv").set_index("name").loc[name]
-    frame = pd.read_parquet(TABLES / row["file"])
-    y = frame.pop(row["target"])
+    frame, y, _ = read_table(name)
     n_test = min(MAX_ROWS, int(0.4 * len(y)))
     n_train = min(MAX_ROWS, len(y) - n_test)
     strata = None if name in REGRESSION else y
@@ -186,8 +183,7 @@ def table() -> None:
     for task, names, size in (("regression", REGRESSION, "width"), ("classification", CLASSIFICATION, "size")):
         extra = "interval score against MAPIE" if task == "regression" else "empty sets"
         print(f"## {task.capitalize()}\n")
-        print(f"| asked | system | coverage | lowest | highest | {size} against MAPIE | {extra} |")
-        print("|---|---|---|---|---|---|---|")
+        print_head(f"| asked | system | coverage | lowest | highest | {size} against MAPIE | {extra} |")
         of_task = found[found["task"] == task]
         for asked, system in product(COVERAGES, SYSTEMS):
             rows = of_task[of_task["asked"] == asked].set_index("table")
@@ -201,8 +197,7 @@ def table() -> None:
             else:
                 cells.append(f"{100 * ours['empty'].mean():.1f} %")
             print(f"| {' | '.join(cells)} |")
-        print(f"\n| table, 90 % asked | {' | '.join(f'{one}: coverage, {size}' for one in SYSTEMS)} |")
-        print(f"|---|{'---|' * len(SYSTEMS)}")
+        print_head(f"\n| table, 90 % asked | {' | '.join(f'{one}: coverage, {size}' for one in SYSTEMS)} |")
         at_90 = of_task[of_task["asked"] == 0.9].set_index(["table", "system"])
         for name in names:
             rows = at_90.loc[[(name, system) for system in SYSTEMS]]
@@ -217,9 +212,7 @@ def _mean_ratio(ours: pd.Series, theirs: pd.Series) -> float:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
+    parser = make_parser(__doc__, "run", "table")
     parser.add_argument("--tables", nargs="+", default=[*REGRESSION, *CLASSIFICATION])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     arguments = parser.parse_args(words)

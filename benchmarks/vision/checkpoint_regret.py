@@ -17,19 +17,20 @@ tracks of traffic signs) chooses, and the test images evaluate. Weights lie in b
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES, ROOT
-from benchmarks.result_table import ResultTable
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
+from benchmarks.vision.image_sets import GROUPS, accuracy_of
 from windvane import vision
 from windvane.data.images import ImageSplits, read_images
 
@@ -44,8 +45,8 @@ CHECKPOINTS = tuple(product(NETWORKS, LEVELS))
 N_VALID, N_TRAIN, BATCH, STEPS = 5000, 20_000, 64, 2400
 ADAPT_STEPS, ADAPT_BATCH, ADAPT_RATE = 500, 64, 0.03
 UPSTREAM = "cifar10"  # the set of the rows of checkpoints, which have an upstream score
-RESULTS = ResultTable(
-    Path(__file__).with_name("checkpoint_regret.jsonl"),
+RESULTS = results_of(
+    __file__,
     ("set", "network", "level"),
     {"train": N_TRAIN, "steps": STEPS, "batch": BATCH, "adapt_steps": ADAPT_STEPS, "adapt_batch": ADAPT_BATCH}
     | {"adapt_rate": ADAPT_RATE},
@@ -53,34 +54,21 @@ RESULTS = ResultTable(
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return [(name, *one) for name in (UPSTREAM, *SETS) for one in CHECKPOINTS]
-
-
-def track_of(name: str) -> str:
-    """Give the class and track of a traffic sign's name, CLASS_TRACK_FRAME.ppm."""
-    return name.rsplit("_", 1)[0]
 
 
 @cache
 def read(name: str) -> ImageSplits:
     """Read a set, with the validation images of this study."""
-    groups = track_of if name == "traffic_signs" else None
     if name != "cifar10":
-        return read_images(IMAGES / f"{name}.parquet", groups=groups)
+        return read_images(IMAGES / f"{name}.parquet", groups=GROUPS.get(name))
     data = read_images(IMAGES / "cifar10.parquet", valid=0)
     order = np.random.default_rng(0).permutation(len(data.train))
     valid, train = data.train.take(order[:N_VALID]), data.train.take(order[N_VALID : N_VALID + N_TRAIN])
     return replace(data, train=train, valid=valid)
 
 
-def accuracy(model: vision.TrainedModel, data: ImageSplits) -> float:
-    """Return the accuracy on the test images."""
-    assert data.test is not None
-    return float((vision.predict_proba(model, data.test).argmax(axis=1) == data.test.labels).mean())
-
-
-def pretrain(network: str, level: str) -> None:
+def pretrain(network: str, level: str) -> dict[str, Any]:
     """Train one checkpoint upstream; the state after the last step counts."""
     model, options = NETWORKS[network]
     recipe = vision.Recipe(
@@ -90,15 +78,11 @@ def pretrain(network: str, level: str) -> None:
     trained = vision.train(
         recipe, replace(data, valid=None), out=WEIGHTS / f"{network}-{level}", resume=True, quiet=True
     )
-    assert data.valid is not None
-    right = vision.predict_proba(trained.model, data.valid).argmax(axis=1) == data.valid.labels
-    record = {"set": UPSTREAM, "network": network, "level": level, "seconds": trained.seconds}
-    record |= {"upstream": float(right.mean()), "test": accuracy(trained.model, data)}
-    RESULTS.put(record)
-    print(record, flush=True)
+    upstream, test = accuracy_of(trained.model, data.valid), accuracy_of(trained.model, data.test)
+    return {"seconds": trained.seconds, "upstream": upstream, "test": test}
 
 
-def adapt(network: str, level: str, name: str) -> None:
+def adapt(name: str, network: str, level: str) -> dict[str, Any]:
     """Adapt one checkpoint to one set."""
     weights = WEIGHTS / f"{network}-{level}"
     recipe = vision.finetune_recipe(str(weights), steps=ADAPT_STEPS)
@@ -107,10 +91,14 @@ def adapt(network: str, level: str, name: str) -> None:
     )
     data = read(name)
     trained = vision.train(recipe, data, quiet=True)
-    record = {"set": name, "network": network, "level": level, "seconds": trained.seconds}
-    record |= {"valid": trained.best.valid_accuracy, "test": accuracy(trained.model, data)}
-    RESULTS.put(record)
-    print(record, flush=True)
+    valid = trained.best.valid_accuracy
+    return {"seconds": trained.seconds, "valid": valid, "test": accuracy_of(trained.model, data.test)}
+
+
+def measure(name: str, network: str, level: str) -> dict[str, Any]:
+    """Train a checkpoint, or adapt it to another set."""
+    found = pretrain(network, level) if name == UPSTREAM else adapt(name, network, level)
+    return {"set": name, "network": network, "level": level, **found}
 
 
 def table() -> None:
@@ -122,11 +110,11 @@ def table() -> None:
     tests: Any
     valids: Any
     tests, valids = (adapted[part].unstack("set").dropna(axis=1) for part in ("test", "valid"))
-    print("| network | level | upstream | " + " | ".join(tests) + " |\n|---|---|---|" + "---|" * tests.shape[1])
+    print_head(f"| network | level | upstream | {' | '.join(tests)} |")
     for (network, level), score in upstream.items():
         cells = " | ".join(f"{value:.1%}" for value in tests.loc[(network, level)])
         print(f"| {network} | {level} | {score:.1%} | {cells} |")
-    print("\n| checkpoints | set | chosen upstream | chosen by adapting all | regret, points |\n|---|---|---|---|---|")
+    print_head("\n| checkpoints | set | chosen upstream | chosen by adapting all | regret, points |")
     regrets = []
     for group in ("all", *NETWORKS):
         members = [key for key in upstream.index if group in ("all", key[0])]
@@ -143,25 +131,18 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse and call."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["pretrain", "adapt", "table"])
+    parser = make_parser(__doc__, "pretrain", "adapt", "table")
     parser.add_argument("--most", type=int, help="so many of those that are not there")
     given = parser.parse_args(words)
     torch.set_num_threads(1)
     if given.command == "table":
         table()
         return
-    if given.command == "pretrain":
-        left = [one for one in CHECKPOINTS if RESULTS.find(UPSTREAM, *one) is None]
-        for one in left[: given.most]:
-            pretrain(*one)
-        return
-    cells = [(*one, name) for name in SETS for one in CHECKPOINTS]
-    ready = [cell for cell in cells if RESULTS.find(UPSTREAM, *cell[:2]) is not None]
-    undone = [cell for cell in ready if RESULTS.find(cell[2], *cell[:2]) is None]
-    for cell in undone[: given.most]:
-        adapt(*cell)
+    runs = [(UPSTREAM, *one) for one in CHECKPOINTS]
+    if given.command == "adapt":
+        runs = [(name, *one) for name in SETS for one in CHECKPOINTS if RESULTS.find(UPSTREAM, *one) is not None]
+    left = [run for run in runs if RESULTS.find(*run) is None]
+    RESULTS.fill(left[: given.most], measure)
 
 
 if __name__ == "__main__":

@@ -14,27 +14,27 @@ the state that is kept; the accuracy in the table is that on the 10,000 test ima
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES
-from benchmarks.result_table import ResultTable
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
+from benchmarks.vision.image_sets import accuracy_of
 from windvane import vision
 from windvane.data.images import ImageSplits, read_images
 
-RESULTS = ResultTable(Path(__file__).with_name("cifar_ten_minutes.jsonl"), ("model", "choice", "seed", "budget"))
+RESULTS = results_of(__file__, ("model", "choice", "seed", "budget"))
 MODEL, SECONDS, SEEDS = "cct_2_3x2", 600.0, (0,)
 CHOICES = ("advised", "none", "timm")
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return list(product((MODEL,), CHOICES, SEEDS, (SECONDS,)))
 
 
@@ -49,8 +49,6 @@ def train_windvane(model: str, choice: str, data: ImageSplits, seconds: float, s
     """Train with the advised level, or with none."""
     recipe = recipe_of(model, choice, data, seconds, seed)
     trained = vision.train(recipe, data)
-    assert data.test is not None
-    right = vision.predict_proba(trained.model, data.test).argmax(axis=1) == data.test.labels
     speeds = pd.Series([one.images_per_second for one in trained.history])
     return {
         "augreg": recipe.augreg,
@@ -58,7 +56,7 @@ def train_windvane(model: str, choice: str, data: ImageSplits, seconds: float, s
         "epochs": trained.history[-1].epoch,
         "images_per_second": float(speeds.median()),
         "valid_accuracy": trained.best.valid_accuracy,
-        "test_accuracy": float(right.mean()),
+        "test_accuracy": accuracy_of(trained.model, data.test),
     }
 
 
@@ -102,8 +100,7 @@ def run(model: str, choices: list[str], seeds: list[int], seconds: float) -> Non
 def table() -> None:
     """Print means over seeds, and the extremes of the test accuracy."""
     rows = RESULTS.frame()
-    print("| network | seconds | choice | AugReg | seeds | epochs | images/s | test accuracy | lowest | highest |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print_head("| network | seconds | choice | AugReg | seeds | epochs | images/s | test accuracy | lowest | highest |")
     for (model, budget, choice), part in rows.groupby(["model", "budget", "choice"]):
         score = part["test_accuracy"]
         numbers = f"{part['epochs'].mean():.1f} | {part['images_per_second'].mean():.0f} | {score.mean():.2%}"
@@ -112,9 +109,7 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
+    parser = make_parser(__doc__, "run", "table")
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--choices", nargs="+", choices=CHOICES, default=list(CHOICES))

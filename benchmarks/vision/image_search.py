@@ -18,7 +18,6 @@ five and a half hours.
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
@@ -33,27 +32,25 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES
-from benchmarks.result_table import ResultTable
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
+from benchmarks.vision.image_sets import GROUPS
 from windvane import AutoImageClassifier
 from windvane.data.images.checks import decode_squares
 from windvane.vision.transfer.frozen_features import USUAL_SIZE, FeatureExtractor, compute_views
 
 SECONDS, SEED, WEIGHTS, STRENGTH = 120.0, 0, "efficientnet_lite0", 0.01
 SETTINGS = {"weights": WEIGHTS, "strength": STRENGTH}
-RESULTS = ResultTable(Path(__file__).with_name("image_search.jsonl"), ("set", "way", "budget", "seed"), SETTINGS)
+RESULTS = results_of(__file__, ("set", "way", "budget", "seed"), SETTINGS)
 SETS = ("trash", "flowers", "magnetic_tiles", "clothing", "traffic_signs", "math_symbols", "brain_mri")
 WAYS = ("search", "frozen", "timm", "resnet18")
 DONE_WAYS = ("search", "frozen")
 HELD_OUT = 0.1  # of the training images, by which timm's ways choose the epoch
-GROUPS = {
-    "traffic_signs": lambda name: name.rsplit("_", 1)[0],  # frames of a track
-    "magnetic_tiles": lambda name: name.partition("_num_")[2],  # a tile at several exposures
-}
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return list(product(SETS, DONE_WAYS, (SECONDS,), (SEED,)))
 
 
@@ -128,30 +125,24 @@ def key_of(name: str, way: str, budget: float, seed: int) -> tuple[Any, ...]:
     return (name, way, *((SECONDS, SEED) if way == "frozen" else (budget, seed)))
 
 
-def run(sets: Sequence[str], ways: Sequence[str], budgets: Sequence[float], seeds: Sequence[int]) -> None:
-    """Train what has no result yet."""
-    for seed, budget, name, way in product(seeds, budgets, sets, ways):
-        key = key_of(name, way, budget, seed)
-        if RESULTS.find(*key) is not None:
-            continue
-        table = pd.read_parquet(IMAGES / f"{name}.parquet")
-        train, test = table[table["split"] == "train"], table[table["split"] == "test"]
-        load = os.getloadavg()[0]
-        if way == "search":
-            facts = search(name, train, test, budget, seed)
-        elif way == "frozen":
-            facts = frozen(train, test)
-        else:
-            facts = by_timm(way, name, train, test, budget, seed)
-        record = {**dict(zip(RESULTS.key, key, strict=True)), "test": float(facts.pop("right").mean())}
-        RESULTS.put({**record, **facts, "load": load})
-        print({**record, **facts}, flush=True)
+def measure(name: str, way: str, budget: float, seed: int) -> dict[str, Any]:
+    """Train in one way, and evaluate on the test images."""
+    table = pd.read_parquet(IMAGES / f"{name}.parquet")
+    train, test = table[table["split"] == "train"], table[table["split"] == "test"]
+    load = os.getloadavg()[0]
+    if way == "search":
+        facts = search(name, train, test, budget, seed)
+    elif way == "frozen":
+        facts = frozen(train, test)
+    else:
+        facts = by_timm(way, name, train, test, budget, seed)
+    record = {"set": name, "way": way, "budget": budget, "seed": seed, "test": float(facts.pop("right").mean())}
+    return {**record, **facts, "load": load}
 
 
 def compare(sets: Sequence[str], budgets: Sequence[float], seeds: Sequence[int]) -> None:
     """Print mean test accuracy of each way, for each budget and set, and the longest time of the search."""
-    print(f"| seconds | set | {' | '.join(WAYS)} | search took at most |")
-    print("|---" * (len(WAYS) + 3) + "|")
+    print_head(f"| seconds | set | {' | '.join(WAYS)} | search took at most |")
     for budget, name in product(budgets, sets):
         cells, longest = [], float("nan")
         for way in WAYS:
@@ -165,8 +156,7 @@ def compare(sets: Sequence[str], budgets: Sequence[float], seeds: Sequence[int])
 
 def table() -> None:
     """Print a row a set."""
-    print("| set | search | seconds | frozen features | seconds | load |")
-    print("|---|---|---|---|---|---|")
+    print_head("| set | search | seconds | frozen features | seconds | load |")
     for name in SETS:
         found, fixed = (RESULTS.find(name, way, SECONDS, SEED) for way in DONE_WAYS)
         assert found is not None and fixed is not None
@@ -175,9 +165,7 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table", "compare"])
+    parser = make_parser(__doc__, "run", "table", "compare")
     parser.add_argument("--sets", nargs="+", choices=[*SETS, "all"], default=list(SETS))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--budgets", nargs="+", type=float, default=[SECONDS])
@@ -185,7 +173,8 @@ def main(words: Sequence[str] | None = None) -> None:
     given = parser.parse_args(words)
     sets = SETS if "all" in given.sets else given.sets
     if given.command == "run":
-        run(sets, given.ways, given.budgets, given.seeds)
+        runs = product(given.seeds, given.budgets, sets, given.ways)
+        RESULTS.fill((key_of(name, way, budget, seed) for seed, budget, name, way in runs), measure)
     elif given.command == "compare":
         compare(sets, given.budgets, given.seeds)
     else:

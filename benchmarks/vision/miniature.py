@@ -22,20 +22,21 @@ on the 10,000 test images.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES, ROOT
-from benchmarks.result_table import ResultTable
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
+from benchmarks.vision.image_sets import accuracy_of
 from windvane import vision
 from windvane.data.images import ImageDataset, ImageSplits, read_images
 
@@ -68,6 +69,11 @@ class Case:
     schedule: str = "long"
 
     @property
+    def key(self) -> tuple[Any, ...]:
+        """Return the key of its result."""
+        return tuple(asdict(self).values())
+
+    @property
     def name(self) -> str:
         """Return the name of its folder of checkpoints."""
         words = f"{self.size}{self.patch}-n{self.n_images}-s{self.steps}-{self.level}-r{self.regularisation:g}"
@@ -92,9 +98,7 @@ class Case:
         )
 
 
-RESULTS = ResultTable(
-    Path(__file__).with_name("miniature.jsonl"), tuple(one.name for one in fields(Case)), {"valid": N_VALID}
-)
+RESULTS = results_of(__file__, tuple(one.name for one in fields(Case)), {"valid": N_VALID})
 
 
 def plan_cpu() -> Iterator[Case]:
@@ -128,13 +132,12 @@ PLANS = {"cpu": plan_cpu, "gpu": plan_gpu}
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
-    return [tuple(asdict(case).values()) for case in plan_cpu()]
+    return [case.key for case in plan_cpu()]
 
 
 def is_done(case: Case) -> bool:
     """Whether a run has a result."""
-    return RESULTS.find(*asdict(case).values()) is not None
+    return RESULTS.find(*case.key) is not None
 
 
 @cache
@@ -146,34 +149,27 @@ def read() -> tuple[ImageDataset, ImageDataset, ImageDataset]:
     return data.train.take(order[N_VALID:]), data.train.take(order[:N_VALID]), data.test
 
 
-def run(case: Case) -> None:
-    """Train one network, unless it has a result; an interrupted one resumes."""
-    if is_done(case):
-        return
+def measure(*key: Any) -> dict[str, Any]:
+    """Train the network of a case; an interrupted training resumes."""
+    case = Case(*key)
     pool, valid, test = read()
     train = pool.take(np.arange(case.n_images))
     data = ImageSplits(train, None, None, skipped=(), duplicates=())
     trained = vision.train(case.recipe, data, out=STATES / case.name, resume=True, quiet=True)
-    scores = {name: _accuracy(trained.model, part) for name, part in (("valid", valid), ("test", test))}
     last = trained.history[-1]
-    record = {
+    return {
         **asdict(case),
         "epochs": last.epoch,
         "seconds": trained.seconds,
         "train_loss": last.train_loss,
-        **{f"{name}_accuracy": score for name, score in scores.items()},
+        "valid_accuracy": accuracy_of(trained.model, valid),
+        "test_accuracy": accuracy_of(trained.model, test),
     }
-    RESULTS.put(record)
-    print(case.name, {name: round(score, 4) for name, score in scores.items()}, f"{trained.seconds:.0f} s", flush=True)
-
-
-def _accuracy(model: vision.TrainedModel, images: ImageDataset) -> float:
-    return float((vision.predict_proba(model, images).argmax(axis=1) == images.labels).mean())
 
 
 def table(which: str) -> None:
     """Print the report, as the paper does."""
-    cases = {tuple(asdict(case).values()) for case in PLANS[which]()}
+    cases = {case.key for case in PLANS[which]()}
     rows = pd.DataFrame([row for row in RESULTS.rows() if RESULTS.key_of(row) in cases])
     if rows.empty:
         raise SystemExit(f"{RESULTS.path} has no run of this plan")
@@ -197,7 +193,7 @@ def _grid(key: dict[str, Any], part: pd.DataFrame) -> None:
     print(f"{key['size']}/{key['patch']}, {key['n_images']:,} images, {epochs:.0f} epochs, {seeds} seeds{noise}\n")
     means = part.pivot_table(index="regularisation", columns="level", values="test_accuracy")
     means = means[[level for level in LEVELS if level in means]]
-    print("| regularisation | " + " | ".join(map(str, means)) + " |\n|---" + "|---" * means.shape[1] + "|")
+    print_head(f"| regularisation | {' | '.join(map(str, means))} |")
     for share, row in means.iterrows():
         print(f"| {share:g} | " + " | ".join(f"{100 * value:.1f}" for value in row) + " |")
     losses: Any = part[part["regularisation"] == 0.0].groupby("level")["train_loss"].mean()
@@ -249,9 +245,7 @@ def _worth(name: str, part: pd.DataFrame) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse and call."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["list", "run", "table"])
+    parser = make_parser(__doc__, "list", "run", "table")
     parser.add_argument("--plan", choices=list(PLANS), default="cpu")
     parser.add_argument("--only", type=int, help="the number of a run")
     parser.add_argument("--most", type=int, help="so many of the runs that have no result yet")
@@ -266,8 +260,8 @@ def main(words: Sequence[str] | None = None) -> None:
             print(number, case.name, "done" if is_done(case) else "")
     else:
         left = [case for case in cases if not is_done(case)]
-        for case in [cases[given.only]] if given.only is not None else left[: given.most]:
-            run(case)
+        chosen = left[: given.most] if given.only is None else [cases[given.only]]
+        RESULTS.fill((case.key for case in chosen), measure)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import timm
@@ -65,18 +66,27 @@ class Outcome:
     images_per_second: float
 
 
-def loader_of(images: ImageDataset, model: nn.Module, training: bool, workers: int) -> object:
+def loader_of(
+    images: ImageDataset,
+    model: nn.Module,
+    training: bool,
+    workers: int,
+    *,
+    batch_size: int = BATCH,
+    augmentation: str | None = None,
+) -> Any:
     """Make timm's loader, with its defaults for training or for evaluation."""
     config = resolve_data_config({}, model=model)
     return create_loader(
         Pictures(images),
         input_size=config["input_size"],
-        batch_size=BATCH,
+        batch_size=batch_size,
         is_training=training,
         scale=(0.08, 1.0) if training else None,
         ratio=(3 / 4, 4 / 3) if training else None,
         hflip=0.5,
         color_jitter=0.4,
+        auto_augment=augmentation,
         interpolation="random" if training else config["interpolation"],
         mean=config["mean"],
         std=config["std"],
@@ -102,23 +112,19 @@ def train_timm(
     assert data.valid is not None
     train, valid = loader_of(data.train, network, True, workers), loader_of(data.valid, network, False, workers)
     tried = copy.deepcopy(network)  # the first steps give the speed; they are not counted as training
-    pace = _seconds_a_step(tried, iter(train), classification_loss)  # type: ignore[call-overload]
+    pace = _seconds_a_step(tried, iter(train), classification_loss)
     evaluation_start = time.monotonic()
     _accuracy(tried, valid)
-    epoch = pace * len(train) + time.monotonic() - evaluation_start  # type: ignore[arg-type]
+    epoch = pace * len(train) + time.monotonic() - evaluation_start
     epochs = max(1, math.floor(((1 - _KEPT) * seconds - (time.monotonic() - began)) / epoch))
     scheduler, _ = create_scheduler_v2(
-        optimizer,
-        "cosine",
-        num_epochs=epochs,
-        warmup_epochs=min(EPOCHS_OF_WARMUP, epochs // 10),
-        warmup_lr=WARMUP_RATE,
+        optimizer, "cosine", num_epochs=epochs, warmup_epochs=min(EPOCHS_OF_WARMUP, epochs // 10), warmup_lr=WARMUP_RATE
     )
     best, weights, images, stepping = -1.0, network.state_dict(), 0, 0.0
     for number in range(epochs):
         network.train()
         before = time.monotonic()
-        for pixels, labels in train:  # type: ignore[attr-defined]
+        for pixels, labels in train:
             images += _step(network, pixels, labels, classification_loss, optimizer)
         stepping += time.monotonic() - before
         accuracy = _accuracy(network, valid)
@@ -157,13 +163,13 @@ def _seconds_a_step(
     return (time.monotonic() - start) / max(1, steps)
 
 
-def _predictions(network: nn.Module, loader: object) -> Iterator[Tensor]:
+def _predictions(network: nn.Module, loader: Any) -> Iterator[Tensor]:
     network.eval()
     with torch.inference_mode():
-        for pixels, _ in loader:  # type: ignore[attr-defined]
+        for pixels, _ in loader:
             yield network(pixels).argmax(dim=1)
 
 
-def _accuracy(network: nn.Module, loader: object) -> float:
-    labels = torch.tensor(loader.dataset._images.labels)  # type: ignore[attr-defined]
+def _accuracy(network: nn.Module, loader: Any) -> float:
+    labels = torch.tensor(loader.dataset._images.labels)
     return float((torch.cat(list(_predictions(network, loader))) == labels).float().mean())

@@ -14,15 +14,16 @@ evaluate.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from functools import cache
 from itertools import product
-from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES
-from benchmarks.result_table import ResultTable
+from benchmarks.markdown import print_head
+from benchmarks.result_table import results_of
+from benchmarks.vision.image_sets import GROUPS, accuracy_of
 from windvane import vision
 from windvane.data.images import ImageSplits, read_images
 
@@ -32,16 +33,11 @@ DONE_SETS, DONE_WAYS, SECONDS, SEEDS = ("flowers", "trash"), ("transfer", "probe
 WEIGHTS, NETWORK = "efficientnet_lite0", "tf_efficientnet_lite0"
 SCRATCH_SIZE = 128  # pixels a side: several epochs in five minutes
 SETTINGS = {"weights": WEIGHTS, "scratch_size": SCRATCH_SIZE}
-RESULTS = ResultTable(Path(__file__).with_name("transfer_or_scratch.jsonl"), ("set", "way", "budget", "seed"), SETTINGS)
-GROUPS = {
-    "traffic_signs": lambda name: name.rsplit("_", 1)[0],  # frames of a track
-    "magnetic_tiles": lambda name: name.partition("_num_")[2],  # a tile at several exposures
-}
+RESULTS = results_of(__file__, ("set", "way", "budget", "seed"), SETTINGS)
 MIRRORED = ("flowers", "trash", "clothing", "magnetic_tiles", "brain_mri")
 
 
 def plan() -> list[tuple[Any, ...]]:
-    """Return the runs behind the page."""
     return list(product(DONE_SETS, DONE_WAYS, (SECONDS,), SEEDS))
 
 
@@ -68,42 +64,24 @@ def train(name: str, way: str, seconds: float, seed: int) -> tuple[vision.Traine
             model, image_size=size, time_budget=seconds, batch_size=64, crop=crop, horizontal_flip=flip, seed=seed
         )
         trained = vision.train(vision.apply_advice(recipe, data.train)[0], data)
-    facts: dict[str, Any] = {
-        "seconds": trained.seconds,
-        "valid": trained.best.valid_accuracy,
-        "epochs": trained.history[-1].epoch,
-    }
-    first = trained.history[0]
+    first, recipe = trained.history[0], trained.model.recipe
+    facts = {"seconds": trained.seconds, "valid": trained.best.valid_accuracy, "epochs": trained.history[-1].epoch}
+    facts |= {"size": recipe.image_size, "frozen": recipe.freeze_fraction}
     more = {"probed": first.valid_accuracy} if first.step == 0 else {}
-    recipe = trained.model.recipe
-    facts |= {
-        "size": recipe.image_size,
-        "frozen": recipe.freeze_fraction,
-        "augreg": recipe.augreg,
-        "notes": trained.notes,
-    }
-    return trained.model, {**facts, **more}
+    return trained.model, {**facts, "augreg": recipe.augreg, "notes": trained.notes, **more}
 
 
-def run(sets: list[str], ways: list[str], seconds: float, seeds: list[int]) -> None:
-    """Train what has no result yet."""
-    for name, seed, way in product(sets, seeds, ways):
-        if RESULTS.find(name, way, seconds, seed) is not None:
-            continue
-        model, facts = train(name, way, seconds, seed)
-        test = read(name).test
-        assert test is not None
-        right = vision.predict_proba(model, test).argmax(axis=1) == test.labels
-        record = {"set": name, "way": way, "budget": seconds, "seed": seed, "test": float(right.mean()), **facts}
-        RESULTS.put(record)
-        print(name, way, record, flush=True)
+def measure(name: str, way: str, seconds: float, seed: int) -> dict[str, Any]:
+    """Train in one way, and evaluate on the test images."""
+    model, facts = train(name, way, seconds, seed)
+    score = accuracy_of(model, read(name).test)
+    return {"set": name, "way": way, "budget": seconds, "seed": seed, "test": score, **facts}
 
 
 def table() -> None:
     """Print a row a set and way."""
     rows = RESULTS.frame()
-    print("| set | budget, s | way | seeds | pixels | epochs | seconds | validation | test |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print_head("| set | budget, s | way | seeds | pixels | epochs | seconds | validation | test |")
     for (name, budget, way), part in rows.groupby(["set", "budget", "way"]):
         mean = part[["seconds", "valid", "test"]].mean()
         size = "224" if way == "probe" else f"{part['size'].mean():.0f}"
@@ -113,15 +91,17 @@ def table() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "table"])
+    parser = make_parser(__doc__, "run", "table")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(DONE_SETS))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(DONE_WAYS))
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     given = parser.parse_args(words)
-    table() if given.command == "table" else run(given.sets, given.ways, given.seconds, given.seeds)
+    if given.command == "table":
+        table()
+    else:
+        runs = product(given.sets, given.seeds, given.ways)
+        RESULTS.fill(((name, way, given.seconds, seed) for name, seed, way in runs), measure)
 
 
 if __name__ == "__main__":

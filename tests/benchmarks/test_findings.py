@@ -82,7 +82,7 @@ def test_two_effects_by_hand() -> None:
 
 def test_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     measured = [Measured(Effect(2.0), "seeds", 3.0, one_seed=True), Measured(Effect(-2.0), "seeds", 3.0, one_seed=True)]
-    finding = Finding("a", "askl2", "table 1", "A", "ours", POINTS, lambda: measured.pop(0), ("data run {results}",))
+    finding = Finding("a", "table 1", "A", "ours", POINTS, lambda: measured.pop(0), ("data run {results}",))
     monkeypatch.setenv("WINDVANE_RESULTS", "elsewhere")
     ran: list[tuple[list[str], str]] = []
     monkeypatch.setattr(
@@ -95,4 +95,4 @@ def test_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "**agrees** (one seed)" in lines[0]
     assert "**contradicts** (one seed)" in lines[2]
     with pytest.raises(SystemExit, match="no script measures it"):
-        findings.repeat(Finding("b", "askl2", "table 1", "B"), tmp_path)
+        findings.repeat(Finding("b", "table 1", "B"), tmp_path)

@@ -30,7 +30,7 @@ from windvane.curvature.autograd import (
     trainable_parameters,
 )
 from windvane.curvature.likelihood import Labels, LabelSampler, Output, flatten_logits, negative_log_likelihood
-from windvane.errors import InputError, check_integer, unknown_name_error
+from windvane.errors import InputError, check_choice, check_integer
 from windvane.torch_utils import find_ddp
 
 Forward = Callable[[], Tensor]
@@ -119,8 +119,7 @@ class FisherPenalty:
             raise InputError(f"alpha={alpha!r} is not a valid weight. Allowed: numbers of at least 0.")
         check_integer("every", every)
         check_integer("start_step", start_step, 0)
-        if mode not in get_args(Mode):
-            raise unknown_name_error("mode", mode, get_args(Mode))
+        check_choice("mode", mode, get_args(Mode))
         if radius is not None and not 0 < radius < math.inf:
             raise InputError(f"radius={radius!r} is not a valid length. Allowed: numbers above 0, or None.")
         if stop_step is not None and stop_step <= start_step:
@@ -169,9 +168,9 @@ class FisherPenalty:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
         self.step_, self.radius_, last = state["step"], state["radius"], state["gradient"]
-        if last is not None:  # a checkpoint may have been loaded to another device
+        if last is not None:  # on the device and in the memory layout of the parameters, so that sums keep their order
             parameters = trainable_parameters(self.model)
-            last = {name: last[name].to(p.device) for name, p in parameters.items() if name in last}
+            last = {name: torch.empty_like(p).copy_(last[name]) for name, p in parameters.items() if name in last}
         self._last_gradient = last
         self._sampler.load_state_dict(state)
 

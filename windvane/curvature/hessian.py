@@ -27,7 +27,7 @@ from windvane.curvature.autograd import (
     sum_by_layer,
     trainable_parameters,
 )
-from windvane.errors import InputError, check_integer, unknown_name_error
+from windvane.errors import InputError, check_choice, check_integer, unknown_name_error
 
 Distribution = Literal["rademacher", "gaussian"]
 Vector = list[Tensor]
@@ -101,8 +101,7 @@ def hessian_trace(
     6.0
     """
     check_integer("probes", probes)
-    if distribution not in get_args(Distribution):
-        raise unknown_name_error("distribution", distribution, get_args(Distribution))
+    check_choice("distribution", distribution, get_args(Distribution))
     named = trainable_parameters(model)
     parameters: Vector = list(named.values())
     product = _hessian_product(model, loss, parameters, mode)
@@ -219,8 +218,7 @@ def _power(product: Callable[[Vector], Vector], vector: Vector, shift: float, it
 
 def _hessian_product(model: nn.Module, loss: Loss, parameters: Vector, mode: Mode) -> Callable[[Vector], Vector]:
     """Return the function v -> H v."""
-    if mode not in get_args(Mode):
-        raise unknown_name_error("mode", mode, get_args(Mode))
+    check_choice("mode", mode, get_args(Mode))
 
     def gradient(*, differentiable: bool = False) -> Vector:
         with preserve_state(model):

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from windvane.curvature.autograd import at_least_float32
-from windvane.errors import InputError, check_integer, unknown_name_error
+from windvane.errors import InputError, check_choice, check_integer
 
 Output = Literal["softmax", "sigmoid", "gaussian"]
 Labels = Literal["sampled", "true", "uniform"]
@@ -60,10 +60,8 @@ class LabelSampler:
     """Draws labels from the model ("sampled") or uniformly, with its own generator, or checks the true ones."""
 
     def __init__(self, output: Output, labels: Labels, random_state: int) -> None:
-        if output not in get_args(Output):
-            raise unknown_name_error("output", output, get_args(Output))
-        if labels not in get_args(Labels):
-            raise unknown_name_error("labels", labels, get_args(Labels))
+        check_choice("output", output, get_args(Output))
+        check_choice("labels", labels, get_args(Labels))
         if (output, labels) == ("gaussian", "uniform"):
             raise InputError("labels='uniform' has no meaning for output='gaussian'. Allowed: 'sampled', 'true'.")
         check_integer("random_state", random_state, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from windvane.errors import InputError
-from windvane.torch_utils import to_device
+from windvane.torch_utils import map_tensors, to_device
 
 Batch = Tensor | Mapping[str, Any]  # what a network takes: a tensor, or its arguments by name
 Size = tuple[int, int]  # height and width in pixels
@@ -153,14 +153,8 @@ def batch_length(batch: Batch) -> int:
 
 def slice_batch(batch: Batch, start: int, stop: int) -> Batch:
     """Images from `start` to before `stop`."""
-    return map_tensors(lambda tensor: tensor[start:stop], batch)
-
-
-def map_tensors(function: Callable[[Tensor], Tensor], batch: Batch) -> Batch:
-    """Apply a function to each tensor of a batch; other arguments of the network stay as they are."""
-    if isinstance(batch, Tensor):
-        return function(batch)
-    return {key: function(value) if isinstance(value, Tensor) else value for key, value in batch.items()}
+    sliced: Batch = map_tensors(lambda tensor: tensor[start:stop], batch)
+    return sliced
 
 
 def _tensors(batch: Batch) -> list[Tensor]:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from windvane.errors import InputError
-from windvane.inspect.batches import Batch, batch_length, map_tensors
-from windvane.torch_utils import unwrap_model
+from windvane.inspect.batches import Batch, batch_length
+from windvane.torch_utils import map_tensors, unwrap_model
 
 OUTPUT = "output"  # name of what the network itself returns
 
@@ -102,7 +102,7 @@ class _OutputRecorder(TorchFunctionMode):
 
     def __init__(self, on_output: OnOutput) -> None:
         super().__init__()
-        self._on_output = on_output
+        self._on_output = _marked(on_output)
         self._running: list[str] = []  # paths of the modules that run, the innermost last
         self._names = RepeatedNames()
         # Tensors that modules take or return, not kept alive: reference, version, name.
@@ -138,10 +138,7 @@ class _OutputRecorder(TorchFunctionMode):
         name = self._names.next(path)
         for key, tensor in tensors_in(output):
             alias_of = self._name_of(tensor)
-            try:
-                self._on_output(LayerOutput(name + key, module, is_sum, alias_of), tensor)
-            except Exception as error:
-                raise _CallbackError(error) from error
+            self._on_output(LayerOutput(name + key, module, is_sum, alias_of), tensor)
             self._remember(tensor, alias_of or name + key)
 
     def _has_seen(self, tensor: Tensor) -> bool:

@@ -120,7 +120,11 @@ def select_layers(model: nn.Module, traced: Sequence[Layer], layers: Layers) -> 
         return [layer for layer in traced if layer.output.alias_of is None]
     network, selected = unwrap_model(model), set[str]()
     for pattern in patterns:
-        found = _of_kind(network, traced, pattern) if pattern in KINDS else _matching(traced, pattern)
+        if pattern in KINDS:
+            found = _of_kind(network, traced, pattern)
+        else:
+            glob = pattern.replace("[", "[[]")  # brackets stand for themselves, as names contain them
+            found = {layer.name for layer in traced if fnmatchcase(layer.name, glob)}
         if not found:
             raise _no_match(pattern, network, traced)
         selected |= found
@@ -161,12 +165,6 @@ def spatial_layers(
     if not spatial:
         raise reasons[0]
     return tuple(name for name in names if name in spatial)
-
-
-def _matching(traced: Sequence[Layer], pattern: str) -> set[str]:
-    """Names that equal the pattern or match it as a glob; brackets stand for themselves, as names contain them."""
-    glob = pattern.replace("[", "[[]")
-    return {layer.name for layer in traced if fnmatchcase(layer.name, glob)}
 
 
 def _no_match(pattern: str, model: nn.Module, traced: Sequence[Layer]) -> InputError:

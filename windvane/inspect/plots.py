@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from windvane.errors import InputError
-from windvane.inspect.result import Floats
+from windvane.inspect.result import Axes, Figure, Floats
 from windvane.pages.svg_charts import OKABE_ITO
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 BLUE, VERMILION, GREEN = OKABE_ITO[:3]
 GREY = "#666666"
@@ -94,7 +90,8 @@ def label_blocks(ax: Axes, axis: Literal["x", "y"], layers: Sequence[str]) -> No
             labelled.append(block)
     ticks, set_limits = (ax.xaxis, ax.set_xlim) if axis == "x" else (ax.yaxis, ax.set_ylim)
     set_limits(-0.5, len(layers) - 0.5)
-    ticks.set_ticks([block.middle for block in labelled], [_shortened(block.name) for block in labelled])
+    names = [f"…{one.name[1 - MAX_LABEL :]}" if len(one.name) > MAX_LABEL else one.name for one in labelled]
+    ticks.set_ticks([block.middle for block in labelled], names)
     ticks.set_ticks([block.start - 0.5 for block in blocks[1:]], minor=True)
     ax.tick_params(axis=axis, which="major", length=0, labelsize=7, labelrotation=90 if axis == "x" else 0)
     ax.tick_params(axis=axis, which="minor", length=4, width=0.5)
@@ -131,7 +128,3 @@ def _grouped(layers: Sequence[str], depth: int) -> list[Block]:
         start = blocks[-1].stop if blocks else 0
         blocks.append(Block(name, start, start + len(list(group))))
     return blocks
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= MAX_LABEL else f"…{name[1 - MAX_LABEL :]}"

@@ -10,8 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure as Figure
+else:  # stand-ins whose names signatures show: matplotlib is imported where something is drawn
+    Axes, Figure = type("Axes", (), {}), type("Figure", (), {})
 
 Floats = NDArray[np.float64]
 

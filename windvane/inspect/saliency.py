@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,12 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from windvane.inspect.plots import image_grid
-from windvane.inspect.result import Floats, long_frame
+from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.tokens import TokenGrid
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from windvane.curvature import FisherPenalty, FisherTracker
-from windvane.curvature.integrations import follow_wrapper, given_parts
+from windvane.curvature.integrations import FisherParts
 from windvane.errors import InputError
 
 
@@ -17,8 +17,8 @@ def network() -> nn.Module:
 def test_one_process_changes_nothing() -> None:
     model = network()
     penalty = FisherPenalty(model[0], 0.1)  # type: ignore[index]
-    follow_wrapper(penalty, model)
-    assert given_parts(None, None) == {}
+    FisherParts(penalty, None, None).follow_wrapper(model)
+    assert FisherParts(None, None, None).state_dict() == {}
     assert penalty.model is model[0]  # type: ignore[index]
 
 
@@ -26,9 +26,9 @@ def test_one_process_changes_nothing() -> None:
 def test_several_processes(one_process: None) -> None:
     model = network()
     wrapper = DistributedDataParallel(model)
-    for part in (FisherPenalty(model, 0.1), FisherTracker(model)):
-        follow_wrapper(part, wrapper)
-        follow_wrapper(part, wrapper)
-        assert part.model is wrapper
+    penalty, tracker = FisherPenalty(model, 0.1), FisherTracker(model)
+    for _ in range(2):
+        FisherParts(penalty, tracker, None).follow_wrapper(wrapper)
+        assert penalty.model is wrapper and tracker.model is wrapper
     with pytest.raises(InputError, match=r"FisherPenalty was made for another network.*the whole Sequential"):
-        follow_wrapper(FisherPenalty(model[0], 0.1), wrapper)  # type: ignore[index]
+        FisherParts(FisherPenalty(model[0], 0.1), None, None).follow_wrapper(wrapper)  # type: ignore[index]

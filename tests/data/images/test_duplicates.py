@@ -19,7 +19,6 @@ from windvane.data.images.duplicates import (
     find_copies,
     find_copies_until,
     find_duplicates,
-    find_near_duplicates,
 )
 from windvane.runtime.images import Item
 
@@ -61,9 +60,9 @@ def test_images_that_look_the_same_are_found() -> None:
     different = coarse.repeat(4, axis=1).repeat(4, axis=2)  # (12, 32, 32, 3)
     noisy = np.clip(different[:3] + rng.normal(0, 3, (3, 32, 32, 3)), 0, 255).astype(np.uint8)
     flat = np.full((4, 32, 32, 3), 128, np.uint8)  # their hash is noise
-    assert find_near_duplicates(np.concatenate([different, noisy, flat])) == [[0, 12], [1, 13], [2, 14]]
-    assert find_near_duplicates(different[:1]) == []
-    assert find_near_duplicates(flat) == []
+    assert find_copies(np.concatenate([different, noisy, flat])) == [[0, 12], [1, 13], [2, 14]]
+    assert find_copies(different[:1]) == []
+    assert find_copies(flat) == []
 
 
 def test_copies_between_two_sets_are_counted_but_a_common_look_is_not() -> None:

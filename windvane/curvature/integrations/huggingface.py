@@ -12,7 +12,7 @@ from torch import Tensor
 from windvane.curvature.explosion_alarm import ExplosionAlarm
 from windvane.curvature.fisher_penalty import FisherPenalty
 from windvane.curvature.fisher_trace import FisherTracker
-from windvane.curvature.integrations import Part, follow_wrapper, given_parts
+from windvane.curvature.integrations import FisherParts
 from windvane.errors import InputError
 from windvane.torch_utils import to_device
 
@@ -52,11 +52,10 @@ def fisher_trainer(
     if not callable(getattr(trainer, "training_step", None)):
         raise InputError(f"trainer is of type {type(trainer).__name__}. Allowed: a transformers.Trainer.")
     compute = _logits_of_classifier if logits_of is None else logits_of
-    plain_step, parts = trainer.training_step, given_parts(penalty, tracker)
+    plain_step, parts = trainer.training_step, FisherParts(penalty, tracker, alarm)
 
     def training_step(model: Any, inputs: Mapping[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        for part in parts.values():
-            follow_wrapper(part, model)
+        parts.follow_wrapper(model)
         loss: Tensor = plain_step(model, inputs, num_items_in_batch)
         if trainer.accelerator.sync_gradients:
             batch = to_device(inputs, trainer.args.device)
@@ -64,12 +63,9 @@ def fisher_trainer(
             def forward() -> Tensor:
                 return compute(model, batch)
 
-            record = None if tracker is None else tracker.update(None, trainer.state.global_step, forward=forward)
-            if record is not None:
-                if trainer.args.logging_strategy != "no":
-                    trainer.log(record.scalars())
-                if alarm is not None:
-                    alarm.update(record)
+            record = parts.measure(trainer.state.global_step, forward)
+            if record is not None and trainer.args.logging_strategy != "no":
+                trainer.log(record.scalars())
             if penalty is not None:
                 scaler = trainer.accelerator.scaler  # with float16; unscales later
                 penalty(forward, batch.get("labels"), 1.0 if scaler is None else scaler.get_scale())
@@ -80,7 +76,7 @@ def fisher_trainer(
     return trainer
 
 
-def _save_with_checkpoints(trainer: Any, parts: Mapping[str, Part]) -> None:
+def _save_with_checkpoints(trainer: Any, parts: FisherParts) -> None:
     """Write the state into each checkpoint folder, and load it when training resumes."""
     from transformers.trainer_utils import get_last_checkpoint
 
@@ -93,15 +89,13 @@ def _save_with_checkpoints(trainer: Any, parts: Mapping[str, Part]) -> None:
         if checkpoint is True:
             checkpoint = get_last_checkpoint(trainer.args.output_dir)
         if checkpoint and (path := Path(checkpoint) / STATE_FILE).exists():
-            states = torch.load(path, map_location="cpu", weights_only=True)
-            for name, part in parts.items():
-                part.load_state_dict(states[name])
+            parts.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         return plain_train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def on_save(args: Any, state: Any, control: Any) -> Any:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero and folder.is_dir():
-            torch.save({name: part.state_dict() for name, part in parts.items()}, folder / STATE_FILE)
+            torch.save(parts.state_dict(), folder / STATE_FILE)
         return plain_save(args, state, control)
 
     trainer.train, trainer.callback_handler.on_save = train, on_save

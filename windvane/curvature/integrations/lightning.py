@@ -10,7 +10,7 @@ from torch import Tensor
 from windvane.curvature.explosion_alarm import ExplosionAlarm
 from windvane.curvature.fisher_penalty import FisherPenalty
 from windvane.curvature.fisher_trace import FisherTracker
-from windvane.curvature.integrations import follow_wrapper, given_parts
+from windvane.curvature.integrations import FisherParts
 
 
 def fisher_callback(
@@ -46,7 +46,7 @@ def fisher_callback(
     """
     from lightning.pytorch import Callback
 
-    parts = given_parts(penalty, tracker)
+    parts = FisherParts(penalty, tracker, alarm)
 
     class FisherCallback(Callback):  # type: ignore[misc]
         """Measures the Fisher trace and adds the Fisher Penalty."""
@@ -63,24 +63,19 @@ def fisher_callback(
                 with trainer.precision_plugin.train_step_context():
                     return logits_of(pl_module, self.batch)
 
-            for part in parts.values():
-                follow_wrapper(part, trainer.strategy.model)
-
-            record = None if tracker is None else tracker.update(None, trainer.global_step, forward=forward)
+            parts.follow_wrapper(trainer.strategy.model)
+            record = parts.measure(trainer.global_step, forward)
             if record is not None:
                 pl_module.log_dict(record.scalars(), logger=trainer.logger is not None)
-                if alarm is not None:
-                    alarm.update(record)
             if penalty is not None:
                 targets = targets_of(self.batch) if penalty.labels == "true" else None
                 penalty(forward, targets, _scale(trainer.precision_plugin, optimizer))
 
         def state_dict(self) -> dict[str, Any]:
-            return {name: part.state_dict() for name, part in parts.items()}
+            return parts.state_dict()
 
         def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-            for name, part in parts.items():
-                part.load_state_dict(state_dict[name])
+            parts.load_state_dict(state_dict)
 
     return FisherCallback()
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from windvane.curvature.explosion_alarm import ExplosionAlarm
 from windvane.curvature.fisher_penalty import FisherPenalty
 from windvane.curvature.fisher_trace import FisherTracker
-from windvane.curvature.integrations import follow_wrapper, given_parts
+from windvane.curvature.integrations import FisherParts
 from windvane.errors import InputError
 
 
@@ -70,8 +70,8 @@ class FisherHooks:
             raise InputError("penalty has labels='true', but hooks see no targets. Allowed: 'sampled', 'uniform'.")
         if alarm is not None and tracker is None:
             raise InputError("alarm has no tracker. Allowed: both, or no alarm.")
-        for part in given_parts(penalty, tracker).values():
-            follow_wrapper(part, model)
+        self._parts = FisherParts(penalty, tracker, alarm)
+        self._parts.follow_wrapper(model)
         self.model, self.penalty, self.tracker, self.alarm = model, penalty, tracker, alarm
         self.logits_of, self.step_ = logits_of, 0
         self._last_call: tuple[tuple[Any, ...], Mapping[str, Any], torch.autocast] | None = None
@@ -88,14 +88,12 @@ class FisherHooks:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the step and the states of penalty and tracker, for the checkpoint of the loop."""
-        parts = given_parts(self.penalty, self.tracker)
-        return {"step": self.step_} | {name: part.state_dict() for name, part in parts.items()}
+        return {"step": self.step_} | self._parts.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
         self.step_ = state["step"]
-        for name, part in given_parts(self.penalty, self.tracker).items():
-            part.load_state_dict(state[name])
+        self._parts.load_state_dict(state)
 
     def _record_call(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.is_grad_enabled() and not self._is_measuring:
@@ -114,9 +112,7 @@ class FisherHooks:
 
         self._is_measuring = True
         try:
-            record = None if self.tracker is None else self.tracker.update(None, self.step_, forward=forward)
-            if record is not None and self.alarm is not None:
-                self.alarm.update(record)
+            self._parts.measure(self.step_, forward)
             if self.penalty is not None:
                 scale = getattr(optimizer, "grad_scale", None)  # a fused optimizer unscales by itself
                 self.penalty(forward, scale=1.0 if scale is None else float(scale))

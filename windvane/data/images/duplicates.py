@@ -75,7 +75,11 @@ def _whole_digest(item: Item, i: int) -> Hashable:
 
 
 def find_copies(pixels: Images) -> list[list[int]]:
-    """Return the clusters of `find_near_duplicates` but those so large that they are a common look, not copies."""
+    """Return positions of n images (s, s, 3) that look the same, in clusters.
+
+    Two images look the same if brightness rises between other cells at few places (dHash, of 256 bits), and their
+    cells are about equally bright. Clusters so large that they are a common look, not copies, are left out.
+    """
     return find_copies_until(pixels, math.inf)[0]
 
 
@@ -97,15 +101,6 @@ def count_copies(pixels: Images, others: Images, deadline: float = math.inf) -> 
     if n_compared < len(both):
         return None
     return sum(sum(i < n for i in one) for one in clusters if max(one) >= n)
-
-
-def find_near_duplicates(pixels: Images) -> list[list[int]]:
-    """Return positions of n images (s, s, 3) that look the same, in clusters.
-
-    Two images look the same if brightness rises between other cells at few places (dHash, of 256 bits), and their
-    cells are about equally bright.
-    """
-    return _near_duplicates(_all_gray_cells(pixels, math.inf))
 
 
 def _all_gray_cells(pixels: Images, deadline: float) -> NDArray[np.float32]:

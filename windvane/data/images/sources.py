@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from windvane.data.files import READABLE, read_frame
 from windvane.data.images.listing import ImageListing, list_files, list_folder, normalize_split_name
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, check_choice
 from windvane.runtime.images import Item, Pixels, eight_bit_factor, to_rgb
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
@@ -96,10 +96,13 @@ def _list_table(frame: pd.DataFrame, columns: Columns, base: Path) -> ImageListi
     if len(frame) == 0:
         raise InputError("source is a table without rows.")
     frame = frame.set_axis(frame.columns.map(str), axis=1)
-    image = _image_column(frame, columns.image)
-    label = _column(frame, "label", columns.label, LABEL_COLUMNS, image)
-    split = _column(frame, "split", columns.split, SPLIT_COLUMNS, image)
-    named = _column(frame, "name", columns.name, NAME_COLUMNS, "")
+    for what, given_name in asdict(columns).items():
+        if given_name is not None:
+            check_choice(f"columns.{what}", given_name, frame.columns)
+    image = _find_images(frame) if columns.image is None else columns.image
+    label = _column(frame, columns.label, LABEL_COLUMNS, image)
+    split = _column(frame, columns.split, SPLIT_COLUMNS, image)
+    named = _column(frame, columns.name, NAME_COLUMNS, "")
     splits = ["train"] * len(frame)
     if split is not None:
         known = {
@@ -123,11 +126,7 @@ def _content(value: Any) -> Any:
     return value.get("path") if value.get("bytes") is None else value["bytes"]
 
 
-def _image_column(frame: pd.DataFrame, name: str | None) -> str:
-    if name is not None:
-        if name not in frame.columns:
-            raise unknown_name_error("columns.image", name, frame.columns)
-        return name
+def _find_images(frame: pd.DataFrame) -> str:
     usual = [column for column in frame.columns if column.lower() in IMAGE_COLUMNS]
     for column in [*usual, *(column for column in frame.columns if column not in usual)]:
         present = frame[column].dropna()
@@ -145,11 +144,9 @@ def _is_image(value: Any) -> bool:
     return isinstance(value, bytes | bytearray) or _is_pillow(value) or getattr(value, "ndim", 0) in (2, 3)
 
 
-def _column(frame: pd.DataFrame, what: str, name: str | None, usual: Sequence[str], other: str) -> str | None:
-    """Return the column of the given name, or of a usual one."""
+def _column(frame: pd.DataFrame, name: str | None, usual: Sequence[str], other: str) -> str | None:
+    """Return the given name, or that of a usual column."""
     if name is not None:
-        if name not in frame.columns:
-            raise unknown_name_error(f"columns.{what}", name, frame.columns)
         return name
     by_name = {column.lower(): str(column) for column in frame.columns if column != other}
     return next((by_name[one] for one in usual if one in by_name), None)

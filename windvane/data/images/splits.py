@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from windvane.data.images.duplicates import connect
 from windvane.data.images.listing import ImageListing
 from windvane.data.splits import hold_out
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, check_choice
 from windvane.runtime.columns.table import Integers
 
 SHARE, MAX_SHARE, ENOUGH = 0.1, 0.2, 500  # a tenth validates; of few images more, until there are enough
@@ -24,9 +25,9 @@ def group_images(groups: Any, listing: ImageListing) -> Integers:  # (n,)
         function: Callable[[str], Any] = groups
         groups = [function(name) for name in listing.names]
     elif isinstance(groups, str):
-        if listing.table is None or groups not in listing.table.columns:
-            raise unknown_name_error("groups", groups, () if listing.table is None else map(str, listing.table.columns))
-        groups = listing.table[groups].tolist()
+        table = pd.DataFrame() if listing.table is None else listing.table
+        check_choice("groups", groups, table.columns)
+        groups = table[groups].tolist()
     if len(groups) != n:
         raise InputError(f"groups has {len(groups)} entries, but there are {n} images.")
     _, codes = np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)

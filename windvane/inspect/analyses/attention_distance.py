@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,12 +21,8 @@ from windvane.errors import InputError
 from windvane.inspect.analyses.attention import observe_heads
 from windvane.inspect.batches import image_batches, image_size
 from windvane.inspect.plots import BLUE, GREY, figure_and_axes, label_blocks
-from windvane.inspect.result import Floats
+from windvane.inspect.result import Axes, Figure, Floats
 from windvane.inspect.tokens import TokenGrid, prefix_counts, token_grid
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 LOCAL_FRACTION = 0.5  # a head is local if it looks less far than this fraction of uniform attention
 

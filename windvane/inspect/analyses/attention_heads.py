@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,14 +21,10 @@ from windvane.inspect.analyses.attention import head_outputs
 from windvane.inspect.analyses.attention_distance import attention_distance
 from windvane.inspect.batches import batch_length, device_of, paired_batches
 from windvane.inspect.plots import LINE_COLORS, MARKERS, figure_and_axes
-from windvane.inspect.result import Floats, long_frame
+from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
 from windvane.inspect.similarity.measures import CKAMeasure
 from windvane.torch_utils import to_device
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ trained with a class token keep it, those with average pooling much less.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,13 +20,9 @@ from windvane.inspect.batches import Batch, image_batches, image_size
 from windvane.inspect.hooks import LayerOutput, observe
 from windvane.inspect.layer_selection import spatial_layers
 from windvane.inspect.plots import image_grid
-from windvane.inspect.result import Floats, long_frame
+from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.similarity.cka import CKA
 from windvane.inspect.tokens import TokenGrid, as_tokens, check_row_per_image, prefix_counts
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,19 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, check_choice, unknown_name_error
 from windvane.inspect.activations import collect_activations
 from windvane.inspect.analyses.ridge import ALPHAS, ridge_path
 from windvane.inspect.batches import Batch, image_batches, image_size, image_tensor
 from windvane.inspect.layer_selection import TRACED_IMAGES, spatial_layers
 from windvane.inspect.plots import BLUE, GREEN, GREY, LINE_COLORS, VERMILION, figure_and_axes, label_blocks
-from windvane.inspect.result import Floats
+from windvane.inspect.result import Axes, Figure, Floats
 from windvane.inspect.tokens import Pooling, as_tokens, has_class_token, pool_tokens, prefix_counts
 from windvane.torch_utils import unwrap_model
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Classifier = Literal["ridge", "logistic"]
 MAX_ITERATIONS = 1000  # of logistic regression
@@ -75,8 +71,7 @@ class ProbeSettings:
     n_prefix: int | None = None  # tokens without a position; None asks the network or the size of the images
 
     def __post_init__(self) -> None:
-        if self.classifier not in {"ridge", "logistic"}:
-            raise unknown_name_error("classifier", self.classifier, ("ridge", "logistic"))
+        check_choice("classifier", self.classifier, ("ridge", "logistic"))
         if any(shot is not None and shot < 1 for shot in self.shots) or not self.shots:
             raise InputError(f"shots={self.shots!r} must be numbers of examples per class from 1, or None for all.")
         if self.n_seeds < 1:

@@ -12,23 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from windvane.inspect.batches import image_batches, image_size, image_tensor, map_tensors, slice_batch
+from windvane.inspect.batches import image_batches, image_size, image_tensor, slice_batch
 from windvane.inspect.hooks import LayerOutput, explain_failure, observe
 from windvane.inspect.layer_selection import spatial_layers
 from windvane.inspect.plots import image_grid
-from windvane.inspect.result import Floats
+from windvane.inspect.result import Axes, Figure, Floats
 from windvane.inspect.tokens import TokenGrid, as_tokens, check_row_per_image, prefix_counts
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from windvane.torch_utils import map_tensors
 
 MAX_IMAGES = 32  # the field hardly changes with more
 

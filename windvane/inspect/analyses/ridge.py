@@ -137,13 +137,9 @@ def ridge_path(features: Any, labels: Any, alphas: Sequence[float] = ALPHAS) -> 
         left = directions * np.sqrt(eigenvalues.clip(0))
     eigenvalues = eigenvalues.clip(0)  # rounding can make the smallest ones negative
     along = x @ basis
-    errors = [
-        _loo_error(targets - (along / (eigenvalues + alpha)) @ weights, left**2 @ (1 / (eigenvalues + alpha)))
-        for alpha in penalties
-    ]
-    return RidgePath(classes, penalties, np.array(errors), mean, scale, basis, eigenvalues, weights, intercept)
-
-
-def _loo_error(residuals: Floats, leverage: Floats) -> float:
-    """Leave-one-out mean square error by the formula of Sherman and Morrison."""
-    return float(np.mean((residuals / (1 - 1 / len(residuals) - leverage)[:, None]) ** 2))
+    errors = np.empty(len(penalties))
+    for i, alpha in enumerate(penalties):
+        residuals = targets - (along / (eigenvalues + alpha)) @ weights
+        leverage = left**2 @ (1 / (eigenvalues + alpha))
+        errors[i] = np.mean((residuals / (1 - 1 / len(x) - leverage)[:, None]) ** 2)  # by Sherman and Morrison
+    return RidgePath(classes, penalties, errors, mean, scale, basis, eigenvalues, weights, intercept)

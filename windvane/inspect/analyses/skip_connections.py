@@ -12,23 +12,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, check_choice
 from windvane.inspect.batches import Size, image_batches, image_size
 from windvane.inspect.hooks import observe, tensors_in
 from windvane.inspect.plots import BLUE, GREY, VERMILION, figure_and_axes, label_blocks
-from windvane.inspect.result import Floats
+from windvane.inspect.result import Axes, Figure, Floats
 from windvane.inspect.tokens import has_class_token, prefix_counts, token_grid
 from windvane.torch_utils import unwrap_model
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Kind = Literal["attention", "mixing", "mlp", "convolution"]
 
@@ -120,8 +116,7 @@ class SkipRatios:
         matplotlib.figure.Figure
             The figure of the axes.
         """
-        if measure not in {"ratio", "cosine"}:
-            raise unknown_name_error("measure", measure, ("ratio", "cosine"))
+        check_choice("measure", measure, ("ratio", "cosine"))
         figure, ax = figure_and_axes(ax)
         frame = self.to_frame()
         for tokens, color in (("spatial", BLUE), (self.prefix, VERMILION)):

@@ -9,19 +9,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, check_choice, unknown_name_error
 from windvane.inspect.plots import heat_map
+from windvane.inspect.result import Axes, Figure
 from windvane.inspect.similarity.comparison import Comparison
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Removed = Literal["attention", "mlp"]
 Branch = Callable[..., Tensor]
@@ -41,13 +38,8 @@ def _torchvision_attention(block: Any, x: Tensor, mask: Tensor | None, is_causal
     return branch
 
 
-def _transformers_attention(block: Any, x: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
-    branch: Tensor = block.dropout(block.attention(block.layernorm_before(x), mask)[0])
-    return branch
-
-
 _TRANSFORMERS: tuple[Branch, Branch] = (
-    _transformers_attention,
+    lambda block, x, mask, _: block.dropout(block.attention(block.layernorm_before(x), mask)[0]),
     lambda block, x: block.dropout(block.mlp(block.layernorm_after(x))),
 )
 
@@ -131,8 +123,7 @@ def without_skip(model: nn.Module, block: str, removed: Sequence[Removed] | None
             f"model: {type(model).__name__} has no block whose skips can be removed. Allowed: vision transformers of "
             "timm, torchvision and transformers, ResNets of timm and torchvision."
         )
-    if block not in blocks:
-        raise unknown_name_error("block", block, list(blocks))
+    check_choice("block", block, blocks)
     changed = copy.deepcopy(model)
     found: Any = changed.get_submodule(block)
     if blocks[block] in RESIDUAL_BLOCKS:
@@ -142,8 +133,7 @@ def without_skip(model: nn.Module, block: str, removed: Sequence[Removed] | None
         found.removed = ("convolution",)
         return changed
     for sublayer in removed or ():
-        if sublayer not in {"attention", "mlp"}:
-            raise unknown_name_error("removed", sublayer, ("attention", "mlp"))
+        check_choice("removed", sublayer, ("attention", "mlp"))
     changed.set_submodule(block, BlockWithoutSkip(found, ("attention", "mlp") if removed is None else removed))
     return changed
 

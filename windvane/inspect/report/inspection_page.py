@@ -8,13 +8,10 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from windvane.inspect.result import Result
+from windvane.inspect.result import Figure, Result
 from windvane.pages.html_builder import Html, Page, Section, bullet_list, details, paragraph, table, tag, write_page
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DPI = 150
 MAX_ROWS = 200  # of a table on the page

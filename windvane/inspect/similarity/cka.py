@@ -143,4 +143,4 @@ class CKA(SimilarityAccumulator):
         Comparison
             With 95 % intervals over the batches.
         """
-        return Comparison.from_accumulator(self, self.matrix(), (left, right))
+        return Comparison.from_accumulators([self], (left, right))

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler, Subset
 
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, check_choice
 from windvane.inspect.activations import AUTO_BATCH_SIZE, BatchSize, Step, read_steps
-from windvane.inspect.batches import Batch, batch_length, map_tensors, paired_batches
+from windvane.inspect.batches import Batch, batch_length, paired_batches
 from windvane.inspect.layer_selection import Layers
-from windvane.inspect.similarity.accumulator import SimilarityAccumulator, average_repeats
+from windvane.inspect.similarity.accumulator import SimilarityAccumulator
 from windvane.inspect.similarity.cca import CCAMeasure, ProcrustesMeasure
 from windvane.inspect.similarity.comparison import Comparison
 from windvane.inspect.similarity.measures import CKAMeasure, Measure, RSAMeasure
-from windvane.torch_utils import unwrap_model
+from windvane.torch_utils import map_tensors, unwrap_model
 
 MEASURES: Mapping[str, Measure] = {
     "cka": CKAMeasure(),
@@ -103,22 +103,18 @@ def compare(
             f"repeats={sampling.repeats}, but data yields the same images each time. Allowed: a tensor, an array, a "
             "data set, or a loader that shuffles."
         )
-    layers = layers if isinstance(layers, tuple) else (layers, layers)
+    models, layers = (model_a, model_b), layers if isinstance(layers, tuple) else (layers, layers)
     accumulators = []
     for repeat in range(sampling.repeats):
         accumulator, generator = SimilarityAccumulator(chosen), np.random.default_rng([sampling.seed, repeat])
         drawn = data if sampling.repeats == 1 else _in_random_order(data, generator)
-        steps = _steps(drawn, sampling, chosen.min_batch_size, generator)
-        halve, least = sampling.batch_size == "auto", chosen.min_batch_size
-        for left, right in read_steps(
-            [model_a, model_b], steps, layers, chosen.summarize, halve=halve, min_batch_size=least
-        ):
-            accumulator.add(left, right)
+        least = chosen.min_batch_size
+        steps = _steps(drawn, sampling, least, generator)
+        auto = sampling.batch_size == "auto"
+        for of_both in read_steps(models, steps, layers, chosen.summarize, halve=auto, min_batch_size=least):
+            accumulator.add(*of_both)
         accumulators.append(accumulator)
-    matrix = average_repeats([one.matrix() for one in accumulators])
-    comparison = Comparison.from_accumulator(accumulators[0], matrix, _names(model_a, model_b))
-    n_images, n_batches = sum(one.n_images for one in accumulators), sum(one.n_batches for one in accumulators)
-    return replace(comparison, n_images=n_images, n_batches=n_batches)
+    return Comparison.from_accumulators(accumulators, _names(model_a, model_b))
 
 
 def baselines(
@@ -225,8 +221,7 @@ def find_measure(measure: str | Measure) -> Measure:
     """Measure of a name; a measure itself stays as it is."""
     if not isinstance(measure, str):
         return measure
-    if measure not in MEASURES:
-        raise unknown_name_error("measure", measure, MEASURES)
+    check_choice("measure", measure, MEASURES)
     return MEASURES[measure]
 
 
@@ -274,7 +269,8 @@ def _deranged(batch: Batch, generator: np.random.Generator) -> Batch:
     """Permute a batch along one cycle, so that no image keeps its index."""
     order = generator.permutation(batch_length(batch))
     indices = torch.as_tensor(np.roll(order, 1)[np.argsort(order)])
-    return map_tensors(lambda tensor: tensor[indices], batch)
+    permuted: Batch = map_tensors(lambda tensor: tensor[indices], batch)
+    return permuted
 
 
 def _names(model_a: nn.Module, model_b: nn.Module) -> tuple[str, str]:

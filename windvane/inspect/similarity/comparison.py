@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from windvane.inspect.plots import heat_map
-from windvane.inspect.result import Floats, long_frame
-from windvane.inspect.similarity.accumulator import SimilarityAccumulator, SimilarityMatrix
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from windvane.inspect.result import Axes, Figure, Floats, long_frame
+from windvane.inspect.similarity.accumulator import SimilarityAccumulator, SimilarityMatrix, average_repeats
 
 
 @dataclass(frozen=True)
@@ -41,13 +36,11 @@ class Comparison:
     undefined: tuple[Mapping[str, str], Mapping[str, str]]  # layers that cannot be compared: "constant", "not finite"
 
     @classmethod
-    def from_accumulator(
-        cls, accumulator: SimilarityAccumulator, matrix: SimilarityMatrix, names: tuple[str, str]
-    ) -> Comparison:
-        """Comparison of the layers of an accumulator, with its matrix or that over repeats."""
-        undefined = accumulator.undefined()
-        title, n_images, n_batches = accumulator.measure.title, accumulator.n_images, accumulator.n_batches
-        return cls(names, accumulator.layers, matrix, title, n_images, n_batches, undefined)
+    def from_accumulators(cls, repeats: Sequence[SimilarityAccumulator], names: tuple[str, str]) -> Comparison:
+        """Comparison of the layers of an accumulator, or the mean over several of the same layers."""
+        matrix, first = average_repeats([one.matrix() for one in repeats]), repeats[0]
+        n_images, n_batches = sum(one.n_images for one in repeats), sum(one.n_batches for one in repeats)
+        return cls(names, first.layers, matrix, first.measure.title, n_images, n_batches, first.undefined())
 
     @property
     def values(self) -> Floats:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,13 +17,9 @@ from torch import nn
 from windvane.errors import InputError
 from windvane.inspect.activations import iter_activations
 from windvane.inspect.plots import LINE_COLORS, MARKERS, figure_and_axes, label_blocks
-from windvane.inspect.result import Floats, long_frame
+from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
 from windvane.inspect.similarity.measures import CKAMeasure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)

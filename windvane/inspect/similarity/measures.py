@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from windvane.errors import InputError, unknown_name_error
+from windvane.errors import InputError, check_choice
 from windvane.inspect.result import Floats
 from windvane.inspect.similarity.gram import (
     CONSTANT,
@@ -71,8 +71,27 @@ class Measure(Protocol):
         """Compare every layer with every other for the images of one batch."""
 
 
+class _InnerProducts:
+    """Compares layers by the inner products of one vector of each."""
+
+    min_batch_size = 4
+
+    def compare(self, left: Sequence[LayerSummary], right: Sequence[LayerSummary]) -> SimilaritySums:
+        """Multiply the vectors of all layers, in one matrix product."""
+        first = [summary.parts[0] for summary in left]
+        second = first if right is left else [summary.parts[0].to(first[0].device) for summary in right]
+        cross = first[0].new_zeros((len(first), len(second)))
+        for start in range(0, len(first[0]), PAIRS_AT_ONCE):
+            rows = torch.stack([vector[start : start + PAIRS_AT_ONCE] for vector in first])
+            columns = rows if right is left else torch.stack([one[start : start + PAIRS_AT_ONCE] for one in second])
+            cross += rows @ columns.T
+        of_left = torch.stack([vector @ vector for vector in first])
+        of_right = of_left if right is left else torch.stack([vector @ vector for vector in second])
+        return SimilaritySums(cross.cpu().numpy(), of_left.cpu().numpy(), of_right.cpu().numpy())
+
+
 @dataclass(frozen=True)
-class CKAMeasure:
+class CKAMeasure(_InnerProducts):
     """Centered kernel alignment (CKA) with a chosen kernel and estimator.
 
     Invariant to rotations, reflections and one scale for all features, not to other linear maps. Kornblith et al.,
@@ -91,11 +110,8 @@ class CKAMeasure:
     unbiased: bool = True
     bandwidth: float = 1.0  # of the RBF kernel, in units of the median distance between images
 
-    min_batch_size = 4
-
     def __post_init__(self) -> None:
-        if self.kernel not in ("linear", "rbf"):
-            raise unknown_name_error("kernel", self.kernel, ["linear", "rbf"])
+        check_choice("kernel", self.kernel, ("linear", "rbf"))
         if not self.bandwidth > 0:
             raise InputError(f"bandwidth={self.bandwidth} is not positive. Allowed: a number above 0.")
 
@@ -116,13 +132,9 @@ class CKAMeasure:
             vector = pair_vector(center(matrix), diagonal=True) / (n_images - 1)
         return LayerSummary((vector,), n_images, gram.undefined_reason)
 
-    def compare(self, left: Sequence[LayerSummary], right: Sequence[LayerSummary]) -> SimilaritySums:
-        """HSIC of every layer with every other and with itself."""
-        return _inner_products(left, right)
-
 
 @dataclass(frozen=True)
-class RSAMeasure:
+class RSAMeasure(_InnerProducts):
     """Representational similarity analysis (RSA): whether two layers have the same distances between images.
 
     Kriegeskorte et al., Representational similarity analysis, 2008.
@@ -138,11 +150,8 @@ class RSAMeasure:
     # all layers, as distances are positive.
     by: Literal["spearman", "cosine"] = "spearman"
 
-    min_batch_size = 4
-
     def __post_init__(self) -> None:
-        if self.by not in ("spearman", "cosine"):
-            raise unknown_name_error("by", self.by, ["spearman", "cosine"])
+        check_choice("by", self.by, ("spearman", "cosine"))
 
     @property
     def title(self) -> str:
@@ -163,21 +172,3 @@ class RSAMeasure:
             distances = (ranks - ranks.mean()) * (not reason)
         size = float(distances.norm()) or 1.0
         return LayerSummary((distances / size,), len(gram.matrix), reason)
-
-    def compare(self, left: Sequence[LayerSummary], right: Sequence[LayerSummary]) -> SimilaritySums:
-        """Correlation of every layer with every other."""
-        return _inner_products(left, right)
-
-
-def _inner_products(left: Sequence[LayerSummary], right: Sequence[LayerSummary]) -> SimilaritySums:
-    """Multiply the vectors of all layers, in one matrix product."""
-    first = [summary.parts[0] for summary in left]
-    second = first if right is left else [summary.parts[0].to(first[0].device) for summary in right]
-    cross = first[0].new_zeros((len(first), len(second)))
-    for start in range(0, len(first[0]), PAIRS_AT_ONCE):
-        rows = torch.stack([vector[start : start + PAIRS_AT_ONCE] for vector in first])
-        columns = rows if right is left else torch.stack([vector[start : start + PAIRS_AT_ONCE] for vector in second])
-        cross += rows @ columns.T
-    of_left = torch.stack([vector @ vector for vector in first])
-    of_right = of_left if right is left else torch.stack([vector @ vector for vector in second])
-    return SimilaritySums(cross.cpu().numpy(), of_left.cpu().numpy(), of_right.cpu().numpy())

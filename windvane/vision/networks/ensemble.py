@@ -147,7 +147,9 @@ def _build(model: Any, size: int) -> nn.Module:
     if trained is not None:
         resize = _Resize(_pillow_matrix(size, trained.recipe.image_size), rounded=True)
         return _OfPixels(resize, pixel_network(trained))
-    kinds = {FittedLinear: _Linear, FittedRealMLP: _RealMLP, FittedForest: _Forest, FittedSklearn: _Kernel}
+    if isinstance(model, FittedLinear):
+        return nn.Sequential(_Numbers(model.encoder), _Scores(model.coefficients, model.intercept, model.output))
+    kinds = {FittedRealMLP: _RealMLP, FittedForest: _Forest, FittedSklearn: _Kernel}
     built: nn.Module = next(made(model) for kind, made in kinds.items() if isinstance(model, kind))
     return built
 
@@ -286,12 +288,6 @@ class _Scores(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         found: Tensor = self.probabilities(torch.softmax(self.linear(features), dim=1))
         return found
-
-
-class _Linear(nn.Sequential):
-    def __init__(self, model: FittedLinear) -> None:
-        scores = _Scores(model.coefficients, model.intercept, model.output)
-        super().__init__(_Numbers(model.encoder), scores)
 
 
 class _Kernel(nn.Module):

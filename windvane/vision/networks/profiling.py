@@ -93,15 +93,12 @@ def count_macs(network: nn.Module, image_size: int) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def has_grouped_convolutions(network: nn.Module) -> bool:
-    """Whether a network has grouped convolutions, such as depthwise ones, which gain nothing from bfloat16."""
-    return any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in network.modules())
-
-
 def with_fast_precision(device: DeviceContext, network: nn.Module, recipe: Recipe) -> DeviceContext:
     """Return the device with the precision in which a recipe trains a network on it."""
-    if recipe.precision != "auto" or device.device.type != "cpu" or has_grouped_convolutions(network):
+    if recipe.precision != "auto" or device.device.type != "cpu":
         return device
+    if any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in network.modules()):
+        return device  # depthwise and other grouped convolutions gain nothing from bfloat16
     return device.with_cpu_bfloat16(count_macs(network, recipe.image_size))
 
 

@@ -107,20 +107,12 @@ _NETWORKS: dict[str, tuple[type[VisionTransformer], dict[str, Any]]] = {
 NAMES = tuple(_NETWORKS)
 
 
-def _default_cfg(name: str) -> dict[str, Any]:
-    return {
-        "input_size": (3, 32, 32),
-        "num_classes": 10,
-        "fixed_input_size": True,
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.5, 0.5, 0.5),
-        "interpolation": "bicubic",
-        "first_conv": "patch_embed.layers.0" if name.startswith("cct") else "patch_embed.proj",
-        "classifier": "head",
-    }
-
-
-default_cfgs = generate_default_cfgs({name: _default_cfg(name) for name in NAMES})  # register_model looks for this name
+_CFG: dict[str, Any] = {"input_size": (3, 32, 32), "num_classes": 10, "fixed_input_size": True}
+_CFG |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "interpolation": "bicubic", "classifier": "head"}
+_FIRST = {VisionTransformer: "patch_embed.proj", CCT: "patch_embed.layers.0"}
+default_cfgs = generate_default_cfgs(  # register_model looks for this name
+    {name: {**_CFG, "first_conv": _FIRST[model]} for name, (model, _) in _NETWORKS.items()}
+)
 
 
 def _register(name: str) -> None:

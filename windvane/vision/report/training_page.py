@@ -114,7 +114,8 @@ def make_page(result: TrainingResult, data: ImageSplits, evaluated: Sequence[Eva
     """Return the page; its errors are those on test images if there are any, else on validation images."""
     first = min(evaluated, key=lambda one: one.used_for_selection, default=None)
     sections = [] if first is None else [_errors(first), examples_section(first)]
-    sections += [_training(result), _data(data), _use(result.folder), _versions(result)]
+    versions = table(["", ""], [[*pair] for pair in result.versions.items()], label="Versions")
+    sections += [_training(result), _data(data), _use(result.folder), Section("Versions", [versions])]
     title = f"windvane: {result.model.recipe.model if result.folder is None else result.folder.name}"
     return Page(title, _headline(result, data, evaluated), sections, f"Written by windvane {VERSION}.")
 
@@ -350,8 +351,3 @@ def _use(folder: Path | None) -> Section:
     )
     shell = f"windvane predict {where} new_images/ --out predictions.csv"
     return Section("Use it", [code(lines), code(shell)])
-
-
-def _versions(result: TrainingResult) -> Section:
-    rows = [[name, version] for name, version in result.versions.items()]
-    return Section("Versions", [table(["", ""], rows, label="Versions")])

@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from windvane.curvature.autograd import trainable_parameters
 from windvane.curvature.explosion_alarm import ExplosionAlarm
 from windvane.curvature.fisher_penalty import FisherPenalty
 from windvane.curvature.fisher_trace import FisherRecord, FisherTracker
@@ -65,24 +63,16 @@ class FisherMonitor:
             self._penalty(forward)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of tracker and penalty, for `load_state_dict`."""
         return {
             "tracker": None if self._tracker is None else self._tracker.state_dict(),
             "penalty": None if self._penalty is None else self._penalty.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
         if self._tracker is not None:
             self._tracker.load_state_dict(state["tracker"])
         if self._penalty is not None:
-            penalty = dict(state["penalty"])
-            if penalty["gradient"] is not None:  # in the memory layout of the parameters, so that sums keep their order
-                parameters = trainable_parameters(self._penalty.model)
-                penalty["gradient"] = {
-                    name: torch.empty_like(parameters[name]).copy_(value) for name, value in penalty["gradient"].items()
-                }
-            self._penalty.load_state_dict(penalty)
+            self._penalty.load_state_dict(state["penalty"])
 
 
 def is_measurement_step(step: int) -> bool:

@@ -137,7 +137,6 @@ class Schedule:
         self._last_measured = (self._clock(), self.step)
 
     def state_dict(self) -> dict[str, float]:
-        """Return the state, for `load_state_dict`."""
         return {
             "step": self.step,
             "progress": self.progress,
@@ -146,7 +145,6 @@ class Schedule:
         }
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Continue from a state."""
         self.step, self.progress = int(state["step"]), state["progress"]
         self.last_evaluated = state["last_evaluated"]
         self._started -= state["elapsed"]

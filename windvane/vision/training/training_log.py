@@ -69,11 +69,9 @@ class RunningMetrics:
         return self._world_size * n / max(seconds - self._since, 1e-9), loss / n, correct / n
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, for `load_state_dict`."""
         return {"sums": self._sums, "since": self._since}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
         self._sums.copy_(state["sums"])
         self._since = state["since"]
 

@@ -110,7 +110,8 @@ class FeatureExtractor:
         model, found = self.network(view.weights), list[NDArray[np.float32]]()
         started = warm = time.monotonic()
         device = next(model.network.parameters()).device
-        batch_size = _batch_size(view.size, device)
+        on_cpu = min(MAX_BATCH, max(MIN_BATCH, BATCH_PIXELS // view.size**2))
+        batch_size = on_cpu if device.type == "cpu" else GPU_BATCH
         batches = range(0, len(pixels), batch_size)
         results = map_batches(
             lambda start: _features(model, pixels[start : start + batch_size], view.size), batches, device
@@ -180,12 +181,6 @@ def compute_views(
 def view_sizes(side: int) -> list[int]:
     """Return the image sizes to consider for images that are stored with this side."""
     return [size for size in SIZES if size <= max(USUAL_SIZE, MAX_ENLARGEMENT * side)]
-
-
-def _batch_size(size: int, device: torch.device) -> int:
-    if device.type != "cpu":
-        return GPU_BATCH
-    return min(MAX_BATCH, max(MIN_BATCH, BATCH_PIXELS // size**2))
 
 
 def _view(extractor: FeatureExtractor, weights: str, size: int) -> FeatureView:
