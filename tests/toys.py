@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,6 +19,7 @@ from windvane.data.splits import make_folds
 from windvane.data.task import Kind, Task
 from windvane.evaluation.metrics import get_metric
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.search_space import choose_active
 from windvane.runtime.columns.table import Floats, Table
 from windvane.search.problem import Problem
 from windvane.search.trial import Source, Trial
@@ -215,3 +216,23 @@ def check_html(html: str) -> None:
     tags.close()
     assert tags.open == []
     assert len(tags.names) == len(set(tags.names))
+
+
+def sample(space: Mapping[str, Param], rng: np.random.Generator) -> dict[str, Any]:
+    """Draw a configuration, each active hyperparameter from its own distribution."""
+    return choose_active(space, lambda _, param: _draw(param.distribution, rng))
+
+
+def _draw(distribution: Any, rng: np.random.Generator) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        choice: Any = distribution.choices[int(rng.integers(len(distribution.choices)))]
+        return choice
+    whole = isinstance(distribution, IntDistribution)
+    # Half a step on both sides gives the ends of a whole or stepped range the same share as the rest.
+    half = (distribution.step or 0.0) / 2
+    low, high = distribution.low - half, distribution.high + half
+    value = np.exp(rng.uniform(np.log(low), np.log(high))) if distribution.log else rng.uniform(low, high)
+    if distribution.step:
+        value = distribution.low + distribution.step * np.rint((value - distribution.low) / distribution.step)
+    value = float(np.clip(value, distribution.low, distribution.high))
+    return int(value) if whole else value

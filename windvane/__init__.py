@@ -32,7 +32,7 @@ The layout; each imports only from what stands above it::
     image_reader.py  images -> the table of their features that the models of a run read
     persistence.py  the fitted ensemble of a run; manifests; save and load
     search/       which configuration next, for how long: policy, portfolio, scheduler, workers, history, ensemble
-    metalearning/  learning to choose: the matrix of losses, the portfolio and the selector built from it
+    metalearning/  learning to choose: the losses of many tables, and the portfolio built from them
     export/       a folder that predicts without windvane, or a plain scikit-learn object
     progress.py   the display of a running search in a terminal
     inspect/      see inside networks: activations, CKA, attention, receptive fields, skips, probes

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from benchmarks.command_line import make_main
 from benchmarks.markdown import print_head
+from benchmarks.metalearning.matrix import with_metric
 from benchmarks.metalearning.policies import ENTRIES, read_policies
+from benchmarks.metalearning.replay_search import replay_search
 from benchmarks.result_table import Row, results_of
 from windvane.evaluation.decisions.calibration import fit_temperature
-from windvane.metalearning.replay import RunPlan, TableReplay, blend_run, losses_of, with_metric
-from windvane.metalearning.replay_search import replay_search
+from windvane.metalearning.replay import RunPlan, TableReplay, blend_run, losses_of
 from windvane.runtime.columns.table import Floats
 from windvane.runtime.ensemble import apply_temperature
 

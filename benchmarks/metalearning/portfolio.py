@@ -32,11 +32,12 @@ import pandas as pd
 from benchmarks.command_line import make_parser
 from benchmarks.data import RESERVED, ROOT, TABLES
 from benchmarks.markdown import print_head
+from benchmarks.metalearning.matrix import read_matrix, write_matrix
+from benchmarks.metalearning.published import read_published
 from windvane.metalearning.build_portfolio import BuildPlan
-from windvane.metalearning.candidates import GUESSES, LARGE, read_published
-from windvane.metalearning.collect import CollectSettings, SourceTable, collect
+from windvane.metalearning.collect import GUESSES, LARGE, CollectSettings, SourceTable, collect
 from windvane.metalearning.learn import complete_tables, entries_of, evaluated, learn_portfolio, leave_out
-from windvane.metalearning.replay import TableReplay, entry_id, read_matrix, read_replays, write_matrix
+from windvane.metalearning.replay import TableReplay, entry_id, read_replays
 from windvane.models import DEFAULT, FAMILIES
 from windvane.search.strategy.portfolio import PortfolioEntry, read_cases, write_portfolio
 from windvane.settings import VALIDATIONS

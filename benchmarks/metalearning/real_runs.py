@@ -26,20 +26,12 @@ from scipy.stats import spearmanr
 
 from benchmarks.command_line import make_main
 from benchmarks.markdown import print_head
+from benchmarks.metalearning.matrix import read_matrix
 from benchmarks.metalearning.portfolio import KEPT_ROWS, LEARNED, MATRIX, sources
+from benchmarks.metalearning.replay_search import replay_search
 from benchmarks.result_table import Row, results_of
 from windvane.metalearning.collect import MAX_KEPT_ROWS
-from windvane.metalearning.replay import (
-    AUTO,
-    RunPlan,
-    TableReplay,
-    entry_id,
-    kept_rows,
-    read_matrix,
-    run_trials,
-    score_run,
-)
-from windvane.metalearning.replay_search import replay_search
+from windvane.metalearning.replay import AUTO, RunPlan, TableReplay, entry_id, kept_rows, run_trials, score_run
 from windvane.models import DEFAULT
 from windvane.search.strategy.portfolio import Case, PortfolioEntry, read_cases, write_portfolio
 

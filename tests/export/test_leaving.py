@@ -23,6 +23,7 @@ from leaving import (
     same,
     tolerance_of,
 )
+from toys import sample
 
 from windvane.data.files import to_frame
 from windvane.data.task import Kind, Task
@@ -30,7 +31,6 @@ from windvane.errors import InputError
 from windvane.export.builders import BUILDERS
 from windvane.export.plain import to_sklearn
 from windvane.models import TABLE_FAMILIES
-from windvane.models.search_space import sample
 from windvane.persistence import Predictor
 from windvane.runtime.models import LOADERS
 

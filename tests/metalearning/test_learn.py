@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.metalearning.matrix import read_matrix, write_matrix
 from windvane.errors import InputError
 from windvane.metalearning.build_portfolio import BuildPlan, build, make_scores
 from windvane.metalearning.learn import (
@@ -18,7 +19,7 @@ from windvane.metalearning.learn import (
     learn_portfolio,
     leave_out,
 )
-from windvane.metalearning.replay import LearningCurve, TableReplay, entry_id, read_matrix, write_matrix
+from windvane.metalearning.replay import LearningCurve, TableReplay, entry_id
 from windvane.search.strategy.portfolio import PortfolioEntry
 
 ENTRIES = [

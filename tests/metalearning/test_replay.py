@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score, root_mean_squared_error
 
+from benchmarks.metalearning.matrix import with_metric
 from windvane.metalearning.build_portfolio import BuildPlan, build, make_scores, rank_alone
 from windvane.metalearning.cells import Cell
 from windvane.metalearning.replay import (
@@ -19,7 +20,6 @@ from windvane.metalearning.replay import (
     losses_of,
     run_trials,
     score_run,
-    with_metric,
 )
 from windvane.search.ensemble_selection import greedy_selection
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import make_case
+from toys import sample
 
 from windvane.models import FAMILIES
 from windvane.models.base import DataSplit
@@ -16,7 +17,7 @@ from windvane.models.encoding import (
     encoder_settings,
     preprocessing_space,
 )
-from windvane.models.search_space import fill_defaults, sample, validate
+from windvane.models.search_space import fill_defaults, validate
 
 
 def test_the_defaults_are_what_dense_encoding_always_was() -> None:

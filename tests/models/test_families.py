@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import Case, make_case, take, unseen
+from toys import sample
 
 from windvane.data.task import Task
 from windvane.errors import ModelFileError
 from windvane.models import TABLE_FAMILIES
 from windvane.models.base import DataSplit
-from windvane.models.search_space import fill_defaults, sample, validate
+from windvane.models.search_space import fill_defaults, validate
 from windvane.runtime.columns.table import Table
 
 TASK = Task("binary", n_rows=600, n_columns=6, n_classes=2)

@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from toys import sample
 
 from windvane.errors import InputError
 from windvane.models.base import Param
-from windvane.models.search_space import fill_defaults, sample, validate
+from windvane.models.search_space import fill_defaults, validate
 
 SPACE = {
     "kind": Param(CategoricalDistribution(["tree", "line"]), "tree"),

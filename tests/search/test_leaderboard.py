@@ -12,7 +12,6 @@ from windvane.data.task import Kind, Task
 from windvane.evaluation.baseline import ConstantBaseline
 from windvane.evaluation.metrics import get_metric
 from windvane.runtime.ensemble import Ensemble, Member
-from windvane.search.constant import constant_baseline
 from windvane.search.run.history import baseline_numbers, leaderboard, performance_over_time
 
 
@@ -73,7 +72,7 @@ def test_the_constant_is_that_of_a_dummy_on_the_same_folds(kind: Kind) -> None:
             losses.append(-np.log(p[np.arange(len(wanted)), wanted]))
         weights.append(weight[fold.validation])
     mean = np.average(np.concatenate(losses), weights=np.concatenate(weights))
-    found = constant_baseline(problem)
+    found = problem.constant_baseline()
     assert found is not None
     assert found.loss == pytest.approx(np.sqrt(mean) if kind == "regression" else mean)
     assert ConstantBaseline.from_json(found.to_json()) == found

@@ -20,18 +20,18 @@ from windvane.data.targets import encode_as_trained
 from windvane.errors import DiskError, InputError, RunError, check_integer, warn_user
 from windvane.evaluation.predictions import Predictions
 from windvane.evaluation.score_text import natural_score
-from windvane.models import FAMILIES, LAST_RESORT
 from windvane.models.base import DataSplit
 from windvane.models.search_space import import_optuna
+from windvane.persistence import Predictor
 from windvane.progress import Progress
 from windvane.runtime.serialization import delete_with
-from windvane.search.problem import PreparedProblem, check_test_rows, choose_families, prepare_problem
+from windvane.search.problem import PreparedProblem, check_test_rows, prepare_problem
 from windvane.search.refit import refit_ensemble
 from windvane.search.run.compact import compact_run, size_of
+from windvane.search.run.record import RunRecord
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.run.unseen_rows import read_test_rows, update_test_score, write_test_rows
 from windvane.search.runner import (
-    SearchResult,
     create_run,
     inherit_settings,
     inherited_positive_class,
@@ -41,11 +41,10 @@ from windvane.search.runner import (
 from windvane.search.search import Callback
 from windvane.search.strategy.budget import SlowdownMeter
 from windvane.search.strategy.portfolio import PortfolioEntry, read_portfolio
-from windvane.search.trial import Trial
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.pool import WorkerPool, affordable_workers
 from windvane.settings import Settings, parse_seconds
-from windvane.stop_signals import StopRequest, stop_on_signal
+from windvane.stop_signals import stop_on_signal
 
 
 class AutoML(FittedModel):
@@ -224,19 +223,21 @@ class AutoML(FittedModel):
             with stop_on_signal() as stop:
                 meter = SlowdownMeter()
                 directory = create_run(type(self).__name__, prepared, settings, own_metric)
-                result = self._run_search(
-                    prepared,
-                    settings,
-                    portfolio,
-                    pool,
-                    directory,
-                    started,
-                    callbacks,
-                    stop,
-                    slowdown=meter.read(),
-                    kept_seconds=0.0 if test is None else self._seconds_to_score(prepared, settings, test[0]),
-                )
-                self._set_result(result, directory)
+                with Progress(quiet=settings.verbose == 0) as progress:
+                    result = run_search(
+                        prepared,
+                        settings,
+                        portfolio,
+                        pool,
+                        directory,
+                        started,
+                        callbacks,
+                        progress,
+                        stop,
+                        slowdown=meter.read(),
+                        kept_seconds=0.0 if test is None else self._seconds_to_score(prepared, settings, test[0]),
+                    )
+                self._set_result(*result, directory)
                 if test is not None:
                     deadline = math.inf if settings.n_trials is not None else started + settings.time_budget
                     self._score_test(directory, *test, deadline=deadline)
@@ -296,8 +297,11 @@ class AutoML(FittedModel):
             settings = replace(settings, seed=prepared.problem.seed, n_jobs=pool.n_workers)
             portfolio = self._read_portfolio(prepared, settings)
             with stop_on_signal() as stop:
-                result = self._run_search(prepared, settings, portfolio, pool, directory, started, callbacks, stop)
-                self._set_result(result, directory)
+                with Progress(quiet=settings.verbose == 0) as progress:
+                    result = run_search(
+                        prepared, settings, portfolio, pool, directory, started, callbacks, progress, stop
+                    )
+                self._set_result(*result, directory)
                 self._score_test(directory)
         finally:
             pool.close()
@@ -341,10 +345,10 @@ class AutoML(FittedModel):
         if not known.issuperset(member.number for member in predictor.ensemble.members):
             raise RunError(f"refit needs the configurations of the trials. {self._where_the_run_is()}")
         folder = self._folder() / "refit"
-        families = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **choose_families(self.families)}
         import_optuna()
         self._test_score = None
-        self.predictor_ = refit_ensemble(predictor, self.trials_, families, DataSplit(table, target, weight), folder)
+        train = DataSplit(table, target, weight)
+        self.predictor_ = refit_ensemble(predictor, self.trials_, self._known_families, train, folder)
         return self
 
     def update_lags(self, X: Any, y: Any) -> Self:
@@ -454,47 +458,6 @@ class AutoML(FittedModel):
             return WorkerPool(n_workers, settings.memory_limit)
         return DaskPool.connect(self.scheduler, dask_client, n_jobs=self.n_jobs, memory_limit=self.memory_limit)
 
-    def _run_search(
-        self,
-        prepared: PreparedProblem,
-        settings: Settings,
-        portfolio: Sequence[PortfolioEntry],
-        pool: WorkerPool | DaskPool,
-        directory: RunDirectory,
-        started: float,
-        callbacks: Sequence[Callback],
-        stop: StopRequest,
-        *,
-        slowdown: float = 1.0,
-        kept_seconds: float = 0.0,
-    ) -> SearchResult:
-        seconds_left = settings.time_budget - (clock.monotonic() - started)
-        with Progress(quiet=settings.verbose == 0) as progress:
-            progress.start(seconds_left, settings.n_jobs, prepared.problem.metric)
-            progress.resume(directory.read_history().trials)
-            for note in prepared.notes:
-                progress.note(note)
-            result = run_search(
-                prepared,
-                settings,
-                portfolio,
-                pool,
-                directory,
-                started,
-                callbacks=callbacks,
-                listener=progress,
-                stop=stop,
-                slowdown=slowdown,
-                kept_seconds=kept_seconds,
-            )
-            ended = sum(trial.status != "stopped" for trial in result.trials)
-            if settings.n_trials is not None and ended < settings.n_trials and not stop.requested:
-                progress.note(
-                    f"The time budget ended after {ended} of {settings.n_trials} trials: another run with this seed "
-                    "may differ."
-                )
-            return result
-
     def _leave(self, directory: RunDirectory, error: BaseException) -> None:
         """Say where a run is that an error ended; without one trial, a temporary one is deleted."""
         if any(directory.trials.glob("*/checkpoint_*")):
@@ -504,19 +467,15 @@ class AutoML(FittedModel):
         elif self.run_dir is None:
             directory.drop(directory.root)
 
-    def _set_result(self, result: SearchResult, directory: RunDirectory) -> None:
+    def _set_result(self, predictor: Predictor, record: RunRecord, directory: RunDirectory) -> None:
         earlier = self._directory
         if hasattr(self, "_finalizer") and earlier is not None and earlier.root != directory.root:
             self._finalizer()  # deletes the temporary directory of an earlier fit
         if self.run_dir is None and earlier is not directory:
             self._finalizer = delete_with(self, directory.root)
         self._directory = directory
-        self._test_score = None
-        self.trials_: list[Trial] = result.trials
-        self.curve_ = result.curve
-        self._policy = result.policy
-        self.constant_, self.tuning_ = result.constant, result.tuning
-        self._set_predictor(result.predictor)
+        self._set_record(record)
+        self._set_predictor(predictor)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -24,6 +24,7 @@ from windvane.evaluation.evaluation import Evaluation, columns_for_segments, eva
 from windvane.evaluation.predictions import Predictions
 from windvane.evaluation.score_text import natural_score
 from windvane.models import FAMILIES, LAST_RESORT
+from windvane.models.base import Family
 from windvane.persistence import Predictor
 from windvane.progress import CountProgress
 from windvane.runtime.columns.table import Table
@@ -171,8 +172,8 @@ class FittedModel(BaseEstimator):
         Parameters
         ----------
         X_test, y_test
-            Rows that the search did not see, for the score of every trial's models on them. A saved model has the
-            models of its ensemble alone; the others have no score.
+            Rows (or images, as in `fit`) that the search did not see, for the score of every trial's models on them. A
+            saved model has the models of its ensemble alone; the others have no score.
 
         Returns
         -------
@@ -185,6 +186,7 @@ class FittedModel(BaseEstimator):
         ensemble = self._predictor.ensemble  # raises first if the model is not fitted
         if not self.trials_:
             raise RunError(f"There is no leaderboard without trials. {self._where_the_run_is()}")
+        X_test, y_test = self._labelled(X_test, y_test)
         if (X_test is None) != (y_test is None):
             raise InputError("X_test and y_test belong together; only one of them was given.")
         scores = None if X_test is None else self._score_trials(X_test, y_test)
@@ -262,9 +264,8 @@ class FittedModel(BaseEstimator):
             raise unknown_name_error("method", method, ("shuffle", "drop"))
         without = None
         if method == "drop":
-            families = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **choose_families(self.families)}
             problem = self._training_problem("method='drop' trains again")
-            without = trainer_without(predictor, self.trials_, families, problem)
+            without = trainer_without(predictor, self.trials_, self._known_families, problem)
         measured = "shuffled" if without is None else "left out"
         with CountProgress(f"windvane: columns {measured}", quiet=self.verbose == 0) as progress:
             return feature_importance(
@@ -311,27 +312,24 @@ class FittedModel(BaseEstimator):
         predictor = self._predictor_of_tables("explain")
         predictor.check_one_target("explain")
         seconds = parse_seconds(time_budget)
+        if background is None:
+            rows = self._training_problem("background is needed", " Allowed: some hundred rows of them.").table
+        else:
+            rows = self._to_table(background)
         with CountProgress("windvane: rounds", quiet=self.verbose == 0) as progress:
             return explain(
                 predictor,
                 X,
-                self._training_rows() if background is None else self._to_table(background),
+                rows,
                 label,
                 positive=1 if predictor.metric.positive is None else predictor.metric.positive,
                 sampling=Sampling(max_seconds=seconds, on_round=progress.update),
             )
 
-    def _training_rows(self) -> Table:
-        """Read the rows that the run learned from."""
-        return self._training_problem("background is needed", " Allowed: some hundred rows of them.").table
-
     def _training_problem(self, needed_for: str, advice: str = "") -> Problem:
-        """Read the data that the run learned from."""
-        directory = self._run_directory
+        """Read the data that the run learned from; InputError says what they were needed for."""
         try:
-            if directory is None:
-                raise RunError("the model was saved without them")
-            return Problem.read(directory.data, self._predictor.metric)
+            return self._read_problem()
         except RunError as error:
             raise InputError(f"{needed_for}, but the training data are not here: {error}.{advice}") from error
 
@@ -339,13 +337,15 @@ class FittedModel(BaseEstimator):
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
         """Write one self-contained page on the run: scores, data, search, errors.
 
+        Of images: doubtful labels, copies, and what the networks look at.
+
         Parameters
         ----------
         path
             A name that ends in .html; an earlier page is replaced, any other file is left alone.
         X_test, y_test
             Rows that the search did not see, for an unbiased score; without ``y_test`` the page compares their columns
-            with those of training.
+            with those of training. Images and labels, as in `fit`; None for the test split of `fit`, if there was one.
 
         Returns
         -------
@@ -354,7 +354,7 @@ class FittedModel(BaseEstimator):
         """
         from windvane.report.build import write_report
 
-        self._report_path = write_report(self, Path(path), X_test, y_test)
+        self._report_path = write_report(self, Path(path), *self._labelled(X_test, y_test))
         return self._report_path
 
     def _html_repr(self) -> str:
@@ -423,13 +423,10 @@ class FittedModel(BaseEstimator):
         """
         from windvane.export.onnx.ensemble import export_onnx
 
-        predictor, directory = self._predictor_of_tables("to_onnx"), self._run_directory
-        try:
-            rows = None if directory is None else Problem.read(directory.data, predictor.metric).table
-        except RunError:  # keep_data=False
-            rows = None
-        if rows is not None:
-            rows = rows.take(np.arange(rows.n_rows)[:: max(1, rows.n_rows // 500)])
+        predictor, problem = self._predictor_of_tables("to_onnx"), self._kept_problem()
+        rows = None
+        if problem is not None:
+            rows = problem.table.take(np.arange(problem.table.n_rows)[:: max(1, problem.table.n_rows // 500)])
         return export_onnx(predictor, self._select_without, path, rows)
 
     def to_optuna(self, path: str | Path) -> Any:
@@ -464,8 +461,7 @@ class FittedModel(BaseEstimator):
         predictor = self._predictor  # raises first if the model is not fitted
         if not self.trials_:
             raise RunError(f"There are no trials. {self._where_the_run_is()}")
-        known = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **choose_families(self._families_to_search())}
-        return write_study(self.trials_, predictor, known, Path(path))
+        return write_study(self.trials_, predictor, self._known_families, Path(path))
 
     @own_settings()
     def to_sklearn(self) -> Any:
@@ -528,14 +524,23 @@ class FittedModel(BaseEstimator):
 
     def _out_of_fold(self, predictor: Predictor) -> Predictions | None:
         """Predict the validation rows by models that did not train on them; None if they were not kept."""
-        directory = self._run_directory
-        if directory is None:
-            return None
-        try:
-            problem = Problem.read(directory.data, predictor.metric)
-        except RunError:  # keep_data=False
+        problem, directory = self._kept_problem(), self._run_directory
+        if problem is None or directory is None:
             return None
         return out_of_fold(predictor, problem, directory, can_predict=False)
+
+    def _kept_problem(self) -> Problem | None:
+        """Read the data that the run learned from; None if they are not here."""
+        try:
+            return self._read_problem()
+        except RunError:  # keep_data=False
+            return None
+
+    def _read_problem(self) -> Problem:
+        directory = self._run_directory
+        if directory is None:
+            raise RunError("the model was saved without them")
+        return Problem.read(directory.data, self._predictor.metric)
 
     @property
     def _run_directory(self) -> RunDirectory | None:
@@ -553,6 +558,15 @@ class FittedModel(BaseEstimator):
             "trials (history.jsonl, trials/), or call fit."
         )
 
+    def _labelled(self, X: Any, y: Any) -> tuple[Any, Any]:
+        """Return rows and their target; of images, the labels that come with them."""
+        return X, y
+
+    def _set_record(self, record: RunRecord) -> None:
+        self.trials_, self.curve_ = list(record.trials), record.curve
+        self._policy, self._test_score = record.policy, record.test_score
+        self.constant_, self.tuning_ = record.constant, record.tuning
+
     def _record(self) -> RunRecord:
         return RunRecord(self.trials_, self.curve_, self._policy, self._test_score, self.constant_, self.tuning_)
 
@@ -568,6 +582,11 @@ class FittedModel(BaseEstimator):
     def _families_to_search(self) -> Any:
         """Return the families as for `choose_families`."""
         return self.families
+
+    @property
+    def _known_families(self) -> dict[str, Family]:
+        """Families by name: windvane's and the user's."""
+        return {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **choose_families(self._families_to_search())}
 
     def _to_table(self, X: Any) -> Table:
         predictor = self._predictor

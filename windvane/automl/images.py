@@ -21,14 +21,14 @@ from windvane.data.images.duplicates import count_copies
 from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns, no_labels_error
 from windvane.data.target import TaskType
-from windvane.errors import InputError, RunError, check_usable, warn_user
+from windvane.errors import InputError, check_usable, warn_user
 from windvane.evaluation.evaluation import Evaluation
 from windvane.evaluation.predictions import Predictions
 from windvane.models import IMAGE_DEFAULT
 from windvane.models.image_network import FineTune, check_weights, installed_weights
 from windvane.runtime.serialization import temporary_folder
 from windvane.search.image_problem import ImageOptions, labelled_tests, list_training_images, prepare_image_problem
-from windvane.search.problem import PreparedProblem, Problem, choose_families
+from windvane.search.problem import PreparedProblem, choose_families
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.runner import open_run
 from windvane.search.search import Callback
@@ -227,14 +227,11 @@ class AutoImageClassifier(AutoMLClassifier):
         found = super()._score_test(directory, X_test, y_test)
         if X_test is None or found is None or found.table.images is None:
             return found
-        try:
-            training = Problem.read(directory.data, self._predictor.metric).table.images
-        except RunError:  # keep_data=False
-            return found
-        if training is None:
+        problem = self._kept_problem()
+        if problem is None or problem.table.images is None:
             return found
         late = deadline + max(MIN_GRACE, COPIES_GRACE * parse_seconds(self.time_budget))
-        n_copies = count_copies(found.table.images.each(), training.each(), late)
+        n_copies = count_copies(found.table.images.each(), problem.table.images.each(), late)
         if n_copies is None:
             warn_user(
                 "The time did not suffice to find out whether test images look like training images.",
@@ -354,41 +351,10 @@ class AutoImageClassifier(AutoMLClassifier):
             random_state=random_state,
         )
 
-    def leaderboard(self, X_test: Any = None, y_test: Any = None) -> pd.DataFrame:
-        """Rank all trials of the run, and a constant prediction.
-
-        Parameters
-        ----------
-        X_test, y_test
-            Images and labels that the search did not see, as in `fit`, for the score of every trial on them.
-
-        Returns
-        -------
-        pandas.DataFrame
-            As in `AutoClassifier.leaderboard`.
-        """
-        return super().leaderboard(*((None, None) if X_test is None else self._labelled(X_test, y_test)))
-
-    def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
-        """Write one self-contained page on the run: scores, errors, doubtful labels, copies, what networks look at.
-
-        Parameters
-        ----------
-        path
-            A name that ends in .html; an earlier page is replaced, any other file is left alone.
-        X_test, y_test
-            Images and labels that the search did not see, as in `fit`, for an unbiased score; None for the test split
-            of `fit`, if there was one.
-
-        Returns
-        -------
-        Path
-            Of the page.
-        """
-        return super().report(path, *((None, None) if X_test is None else self._labelled(X_test, y_test)))
-
-    def _labelled(self, X: Any, y: Any) -> tuple[list[Any], list[Any]]:
-        """Return images, in a form that `predict` takes, and their labels."""
+    def _labelled(self, X: Any, y: Any) -> tuple[Any, Any]:
+        """Return images, in a form that `predict` takes, and their labels; None for both without images."""
+        if X is None:
+            return None, None
         reader = self._predictor.images
         assert reader is not None
         listing = list_labelled(X, y, reader.columns)

@@ -14,7 +14,6 @@ from windvane.runtime.serialization import DAMAGE
 from windvane.search.problem import choose_families
 from windvane.search.run.record import RunRecord
 from windvane.search.run.run_directory import RunDirectory
-from windvane.search.run.unseen_rows import read_test_score
 from windvane.search.runner import read_result
 from windvane.settings import resolve_jobs
 
@@ -85,15 +84,9 @@ def _load(
     known = choose_families(families)
     if is_run:
         directory = RunDirectory(folder)
-        model._set_result(read_result(directory, known, metric, resolve_jobs(n_jobs)), directory)
-        score = read_test_score(directory.test, model.predictor_.ensemble)
-        if score is not None and not (manifest.get("own_metric") and metric is None):
-            model._test_score = score
+        model._set_result(*read_result(directory, known, metric, resolve_jobs(n_jobs)), directory)
     else:
-        record = RunRecord.from_json(manifest["run"]) if "run" in manifest else RunRecord([], [], None)
-        model.trials_, model.curve_ = list(record.trials), record.curve
-        model._policy, model._test_score = record.policy, record.test_score
-        model.constant_, model.tuning_ = record.constant, record.tuning
+        model._set_record(RunRecord.of_manifest(manifest))
         model._set_predictor(persistence.read_predictor(folder, known, metric, threads=resolve_jobs(n_jobs)))
     if manifest.get("own_metric") and metric is None:
         warn_user(

@@ -50,7 +50,6 @@ def options(
 
 
 def main() -> None:
-    """Run the command line."""
     gc.set_threshold(IMPORTED)
     warnings.formatwarning = lambda message, *_: f"windvane: warning: {message}\n"
     app(prog_name="windvane")

@@ -92,7 +92,6 @@ class Commands(TyperGroup):
             return list(super().parse_args(ctx, [arg for arg in args if arg != TRACEBACK]))
 
     def invoke(self, ctx: Any) -> Any:
-        """Parse and run the command."""
         with _usage_errors(ctx):
             return super().invoke(ctx)
 
@@ -174,12 +173,12 @@ def print_json(record: Mapping[str, Any]) -> None:
     typer.echo(json.dumps(_to_json(record), indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def print_path(what: str, path: Path, as_json: bool) -> None:
-    """Print the path of what was written."""
+def print_result(record: Mapping[str, Any], text: object, *, as_json: bool) -> None:
+    """Print a result as one JSON object, or else as a text."""
     if as_json:
-        print_json({what: path})
+        print_json(record)
     else:
-        typer.echo(path)
+        typer.echo(text)
 
 
 def _to_json(value: Any) -> Any:
@@ -193,7 +192,6 @@ def _to_json(value: Any) -> Any:
 
 
 def open_model(run: Path, *, quiet: bool) -> AutoClassifier | AutoRegressor | AutoImageClassifier:
-    """Open a run or a saved model."""
     from windvane import load
 
     model = load(run)
@@ -226,10 +224,7 @@ def read_labelled(
     target: list[str] | None,
     weight: str | None = None,
 ) -> tuple[Any, Any, Any]:
-    """Read rows with their target and weights as `evaluate` takes them; of images the source is all there is.
-
-    Three times None without data.
-    """
+    """Read rows with their target and weights as `evaluate` takes them; of images the source, without data None."""
     from windvane import AutoImageClassifier
     from windvane.data.files import read_frame
     from windvane.errors import InputError

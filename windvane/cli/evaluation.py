@@ -17,6 +17,7 @@ from windvane.cli.common import (
     open_model,
     parse_time,
     print_json,
+    print_result,
     read_labelled,
     read_pairs,
     report_errors,
@@ -101,10 +102,8 @@ def importance(
             groups="correlated" if correlated else groups or None,
             method="drop" if drop else "shuffle",
         )
-        if as_json:
-            print_json({"metric": model.predictor_.metric.name, "columns": records(found.reset_index())})
-        else:
-            typer.echo(found.to_string(float_format=lambda value: f"{value:.5g}"))
+        record = {"metric": model.predictor_.metric.name, "columns": records(found.reset_index())}
+        print_result(record, found.to_string(float_format=lambda value: f"{value:.5g}"), as_json=as_json)
 
 
 def threshold(
@@ -180,10 +179,7 @@ def calibrate(
         X, y, _ = read_labelled(model, data, target)
         found = model.calibrate(method, X=X, y=y)
         keep_decision(model, run)
-        if as_json:
-            print_json(asdict(found))
-        else:
-            typer.echo(found)
+        print_result(asdict(found), found, as_json=as_json)
 
 
 def _load_classifier(run: Path, command: str, quiet: bool) -> AutoClassifier | AutoImageClassifier:

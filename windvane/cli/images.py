@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from windvane.cli.common import AsJson, Device, Quiet, parse_time, print_error, print_json, print_path, report_errors
+from windvane.cli.common import AsJson, Device, Quiet, parse_time, print_error, print_json, print_result, report_errors
 
 if TYPE_CHECKING:
     from windvane.data.images import ImageSplits
@@ -162,7 +162,8 @@ def inspect(
             raise InputError(f"{1 + len(second)} networks were named. Allowed: one or two, then a folder of images.")
         chosen = tuple(layers) if layers else "*"
         settings = InspectionSettings(n_images, chosen, batch_size or "auto", repeats, device, not untrained, seed)
-        print_path("page", write_inspection_page([model, *second], folder, out, settings), as_json)
+        page = write_inspection_page([model, *second], folder, out, settings)
+        print_result({"page": page}, page, as_json=as_json)
 
 
 def let_threads_sleep() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli.common import AsJson, Quiet, parse_time, print_json, report_errors
+from windvane.cli.common import AsJson, Quiet, parse_time, print_json, print_result, report_errors
 from windvane.cli.examples import examples_text
 
 app = typer.Typer(no_args_is_help=True, help="Learn which configurations to evaluate first, from tables of your own.")
@@ -29,8 +29,7 @@ def collect_results(
     with report_errors(as_json=as_json):
         from time import monotonic
 
-        from windvane.metalearning.candidates import GUESSES
-        from windvane.metalearning.collect import CollectSettings, collect
+        from windvane.metalearning.collect import GUESSES, CollectSettings, collect
         from windvane.metalearning.learn import find_tables
         from windvane.settings import resolve_jobs
 
@@ -38,10 +37,9 @@ def collect_results(
         sources = find_tables(tables, target, max_rows)
         settings = CollectSettings(cache=_predictions_folder(out))
         added = collect(sources, GUESSES, settings, out, workers=resolve_jobs(jobs), deadline=until, quiet=quiet)
-        if as_json:
-            print_json({"file": out, "added": added, "configurations": len(GUESSES), "tables": len(sources)})
-        else:
-            typer.echo(f"{added} results of {len(GUESSES)} configurations on {len(sources)} tables added to {out}")
+        record = {"file": out, "added": added, "configurations": len(GUESSES), "tables": len(sources)}
+        text = f"{added} results of {len(GUESSES)} configurations on {len(sources)} tables added to {out}"
+        print_result(record, text, as_json=as_json)
 
 
 @app.command("build", epilog=examples_text("portfolio build"))

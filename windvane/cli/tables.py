@@ -25,7 +25,7 @@ from windvane.cli.common import (
     open_model,
     parse_time,
     print_json,
-    print_path,
+    print_result,
     read_labelled,
     read_pairs,
     report_errors,
@@ -122,24 +122,23 @@ def fit(
     like identifiers and say nothing about other rows.
     """
     with report_errors(as_json=as_json):
-        family_names = None if families is None else [name.strip() for name in families.split(",")]
+        options: dict[str, Any] = {
+            "metric": metric,
+            "n_jobs": jobs,
+            "memory_limit": memory,
+            "policy": policy,
+            "families": None if families is None else [name.strip() for name in families.split(",")],
+            "portfolio": portfolio,
+            "n_trials": n_trials,
+            "run_dir": out,
+            "random_state": seed,
+            "verbose": 0 if quiet else 1,
+        }
         if not target:
             from windvane import AutoImageClassifier
 
-            images = AutoImageClassifier(
-                parse_time(time),
-                metric=metric,
-                weights=None if weights is None else [name.strip() for name in weights.split(",") if name.strip()],
-                n_jobs=jobs,
-                memory_limit=memory,
-                policy=policy,
-                families=family_names,
-                portfolio=portfolio,
-                n_trials=n_trials,
-                run_dir=out,
-                random_state=seed,
-                verbose=0 if quiet else 1,
-            )
+            names = None if weights is None else [name.strip() for name in weights.split(",") if name.strip()]
+            images = AutoImageClassifier(parse_time(time), weights=names, **options)
             of_tables: dict[str, object] = {
                 "--task": task,
                 "--time-column": time_column,
@@ -177,22 +176,9 @@ def fit(
         kind = AutoClassifier if _choose_task(task, y, quiet) == "classification" else AutoRegressor
         if positive is not None and kind is AutoRegressor:
             raise InputError(f"--positive={positive!r} is for two classes, but a number is learned.")
-        options: dict[str, Any] = {} if positive is None else {"positive_class": positive}
-        model = kind(
-            parse_time(time),
-            metric=metric,
-            n_jobs=jobs,
-            memory_limit=memory,
-            policy=policy,
-            families=family_names,
-            portfolio=portfolio,
-            run_dir=out,
-            n_trials=n_trials,
-            random_state=seed,
-            verbose=0 if quiet else 1,
-            keep_ids=keep_ids,
-            **options,
-        )
+        if positive is not None:
+            options["positive_class"] = positive
+        model = kind(parse_time(time), keep_ids=keep_ids, **options)
         model.fit(
             X,
             y,
@@ -308,15 +294,13 @@ def leaderboard(
     The source "baseline" marks the constant, a linear model and LightGBM by default.
     """
     with report_errors(as_json=as_json):
+        from windvane.evaluation.evaluation import records
+
         model = open_model(run, quiet=quiet)
         X_test, y_test, _ = read_labelled(model, test, target)
-        board = model.leaderboard(X_test, y_test)
-        if as_json:
-            from windvane.evaluation.evaluation import records
-
-            print_json({"metric": model.predictor_.metric.name, "trials": records(board.reset_index())})
-        else:
-            typer.echo(_as_text(board, model.predictor_.metric))
+        board, metric = model.leaderboard(X_test, y_test), model.predictor_.metric
+        record = {"metric": metric.name, "trials": records(board.reset_index())}
+        print_result(record, _as_text(board, metric), as_json=as_json)
 
 
 def explain(
@@ -335,6 +319,7 @@ def explain(
         from windvane import AutoImageClassifier
         from windvane.data.files import read_frame
         from windvane.errors import InputError
+        from windvane.evaluation.evaluation import records
 
         if out is not None:
             _check_output(out, {"DATA": table, "--background": background})
@@ -345,12 +330,7 @@ def explain(
         rows = None if background is None else read_frame(background, texts)
         found = model.explain(read_frame(table, texts), label=label, background=rows, time_budget=parse_time(time))
         values = found.values.assign(base=found.base, prediction=found.prediction)
-        if as_json:
-            from windvane.evaluation.evaluation import records
-
-            print_json({"rows": records(values)})
-        else:
-            typer.echo(found)
+        print_result({"rows": records(values)}, found, as_json=as_json)
         if out is not None:
             _write(values, out)
 
@@ -380,10 +360,8 @@ def export(
         else:
             model = open_model(run, quiet=quiet)
             {"folder": model.export, "onnx": model.to_onnx, "optuna": model.to_optuna}[form](out)
-        if as_json:
-            print_json({form if form == "folder" else "file": out})
-        else:
-            typer.echo(f"exported to {out}" + "; see its README.txt" * (form == "folder"))
+        text = f"exported to {out}" + "; see its README.txt" * (form == "folder")
+        print_result({form if form == "folder" else "file": out}, text, as_json=as_json)
 
 
 def compact(run: Run, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
@@ -394,10 +372,8 @@ def compact(run: Run, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """
     with report_errors(as_json=as_json):
         before, after = open_model(run, quiet=quiet).compact()
-        if as_json:
-            print_json({"run": run, "bytes_before": before, "bytes": after})
-        else:
-            typer.echo(f"{run}: {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now")
+        text = f"{run}: {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now"
+        print_result({"run": run, "bytes_before": before, "bytes": after}, text, as_json=as_json)
 
 
 def resume(
@@ -433,7 +409,8 @@ def report(
             raise InputError("--target is a column of --test, which was not given.")
         model = open_model(run, quiet=quiet)
         if isinstance(model, AutoImageClassifier):
-            print_path("page", model.report(out, test), as_json)
+            page = model.report(out, test)
+            print_result({"page": page}, page, as_json=as_json)
             return
         X = None if test is None else read_frame(test, model.predictor_.schema.text_columns)
         y: Any = None
@@ -444,7 +421,8 @@ def report(
                 f"windvane: without --target there is no score on {test}; the report compares its columns alone",
                 err=True,
             )
-        print_path("page", model.report(out, X, y), as_json)
+        page = model.report(out, X, y)
+        print_result({"page": page}, page, as_json=as_json)
 
 
 def _write_predictions(frame: pd.DataFrame, out: Path, as_json: bool) -> None:

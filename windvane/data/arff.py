@@ -20,7 +20,6 @@ Type = str | list[str]  # the type in lower case, or the values of a nominal att
 
 
 def parse_arff(text: str) -> pd.DataFrame:
-    """Read an ARFF file."""
     lines = enumerate(map(str.strip, text.splitlines()), start=1)
     names, types = _read_header(lines)
     columns: list[list[str | None]] = [[] for _ in names]

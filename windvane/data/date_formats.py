@@ -14,11 +14,7 @@ SAMPLE = 1000  # texts that show that most formats do not hold
 
 
 def find_date_format(texts: list[str], order: str | None) -> tuple[str | None, bool]:
-    """Find the one format in which all the texts are dates, and whether day and month could be exchanged.
-
-    `order` is that of the other columns, "day/month" or "month/day", for dates that can be read in both; None for the
-    usual one.
-    """
+    """Find the one format in which all texts are dates, and whether day and month may be exchanged; `order` decides."""
     first = texts[:5]
     if not all(len(re.findall(r"\d", text)) >= 3 and _guesses(text) for text in first):
         return None, False

@@ -131,10 +131,7 @@ def hold_out(target: Integers, share: float, *, seed: int, groups: Any = None) -
 
 
 def grouped_folds(target: Integers, groups: Integers, n_folds: int, *, seed: int) -> list[Fold]:
-    """Split the rows into folds, each class evenly; rows of a group stay together, however many groups there are.
-
-    InputError if there are fewer groups than folds.
-    """
+    """Split the rows into folds, each class evenly; rows of a group stay together, however many groups there are."""
     _, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(sizes) < n_folds:
         raise InputError(f"groups has {len(sizes)} distinct value(s), but {n_folds} are needed.")
@@ -244,10 +241,7 @@ def _spread_groups(strata: Integers, groups: Integers, n_folds: int, seed: int) 
 
 
 def _part_groups(folds: list[Fold], groups: Integers, seed: int) -> tuple[list[Fold], tuple[str, ...]]:
-    """Have each group on one side of the cuts of folds in time order; returns a note on rows that are left out.
-
-    Of the groups on both sides of a cut, the third with the largest share of rows after it is validated.
-    """
+    """Have each group on one side of the cuts of folds in time order; returns a note on rows that are left out."""
     n_left, parted = 0, []
     for i, fold in enumerate(folds):
         before, after = (
@@ -255,7 +249,7 @@ def _part_groups(folds: list[Fold], groups: Integers, seed: int) -> tuple[list[F
         )
         both = np.random.default_rng([seed, i]).permutation(np.flatnonzero((before > 0) & (after > 0)))
         order = both[np.argsort(-after[both] / (before[both] + after[both]), kind="stable")]
-        count = round(len(both) * HOLDOUT)
+        count = round(len(both) * HOLDOUT)  # those with the largest share of rows after the cut are validated
         if len(both) > 1 and not ((before == 0) & (after > 0)).any():
             count = max(1, count)
         train = fold.train[~np.isin(groups[fold.train], order[:count])]

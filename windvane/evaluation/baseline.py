@@ -26,7 +26,6 @@ class ConstantBaseline:
         return values if len(values) > 1 else values[0]
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary that JSON can hold."""
         return asdict(self)
 
     @classmethod

@@ -68,10 +68,7 @@ class RegressionFigures:
 
 
 def classification_figures(predictions: Predictions, labels: Sequence[str], positive: int = 1) -> ClassificationFigures:
-    """Compute the figures of class probabilities.
-
-    `labels` are the names of the classes; of two classes that with the code `positive` gets the curves.
-    """
+    """Compute the figures of class probabilities; `labels` are the names of the classes."""
     target, predicted, probabilities = predictions.target, predictions.labels, predictions.prediction
     return ClassificationFigures(
         accuracy=float(np.mean(predicted == target)),

@@ -20,7 +20,6 @@ UNIT = np.array([0.0, 1.0])
 
 
 def evaluation_page(evaluation: EvaluationTables) -> Page:
-    """Build a separate page."""
     named = [
         ("Metrics", [metrics_table(evaluation)]),
         ("Classes", class_tables(evaluation)),
@@ -103,7 +102,6 @@ def segment_tables(evaluation: EvaluationTables) -> list[Html]:
 
 
 def worst_rows_table(evaluation: EvaluationTables) -> list[Html]:
-    """Return the rows with the largest loss."""
     worst = evaluation.worst_rows
     if worst.empty:
         return []

@@ -65,7 +65,6 @@ def headline(evaluation: EvaluationTables) -> str:
 
 
 def metrics_text(evaluation: EvaluationTables) -> str:
-    """Write the scores with their intervals."""
     rows = [
         [
             row["metric"] + " *" * (row["metric"] == evaluation.metric),

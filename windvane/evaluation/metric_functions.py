@@ -139,17 +139,14 @@ def f1_samples(y_true: Codes, y_pred: Floats, sample_weight: Floats | None = Non
 
 
 def mean_squared_error(y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None) -> float:
-    """Mean squared difference."""
     return _mean(np.square(y_true - y_pred), sample_weight)
 
 
 def root_mean_squared_error(y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None) -> float:
-    """Root of the mean squared difference."""
     return float(np.sqrt(mean_squared_error(y_true, y_pred, sample_weight)))
 
 
 def mean_absolute_error(y_true: Floats, y_pred: Floats, sample_weight: Floats | None = None) -> float:
-    """Mean absolute difference."""
     return _mean(np.abs(y_true - y_pred), sample_weight)
 
 

@@ -116,7 +116,6 @@ class Predictions:
         return self.prediction if self.ensemble is None else self.ensemble.decision_values(self.prediction)
 
     def loss(self, metric: Metric) -> float:
-        """Loss of the metric, lower is better."""
         return metric.loss(self.target, self.decided if metric.of_labels else self.prediction, self.weight)
 
     def score(self, metric: Metric) -> float:
@@ -164,7 +163,6 @@ class Predictions:
         return replace(self, target=true, prediction=two_columns(found) if are_labels else found, ensemble=ensemble)
 
     def take(self, rows: Integers) -> Self:
-        """The rows at some positions."""
         return replace(
             self,
             rows=self.rows[rows],
@@ -175,7 +173,6 @@ class Predictions:
         )
 
     def sample(self, max_rows: int, seed: int) -> Self:
-        """At most `max_rows` rows, drawn at random."""
         if len(self) <= max_rows:
             return self
         return self.take(np.random.default_rng(seed).choice(len(self), max_rows, replace=False))

@@ -85,7 +85,6 @@ def encoder_steps(encoder: Encoder, *, sparse: bool) -> Steps:
 
 
 def _columns(columns: Any) -> FunctionTransformer:
-    """Take some columns."""
     return FunctionTransformer(np.take, kw_args={"indices": list(columns), "axis": 1})
 
 

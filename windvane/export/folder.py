@@ -62,10 +62,7 @@ Nothing in the data files is executed when they are read. requirements.txt has t
 
 
 def write_folder(manifest: Mapping[str, Any], predictor: Predictor, path: Path) -> None:
-    """Export a predictor, whole or not at all.
-
-    InputError where something is at the path already, or a model is of a family that cannot be exported.
-    """
+    """Export a predictor, whole or not at all."""
     _check_exportable(predictor)
     with write_model(manifest, predictor, path, "folder") as making:
         runtime = Path(str(files("windvane"))) / "runtime"

@@ -96,10 +96,7 @@ def export_image_ensemble(predictor: Predictor, select_again: SelectAgain, folde
 
 
 def image_ensemble(predictor: Predictor, select_again: SelectAgain) -> tuple[ImageEnsemble, Predictor]:
-    """Return the network of an ensemble and the predictor that it was compared with.
-
-    A warning states the loss where that is another ensemble, because a member cannot be a network.
-    """
+    """Return the network of an ensemble, or of another one that a network can be, and the predictor it stands for."""
     from windvane.vision.networks.ensemble import ImageEnsemble
 
     found = _expressible(predictor, select_again)

@@ -18,7 +18,6 @@ Steps = list[tuple[str, Any]]
 
 
 def build_realmlp(kept: Any) -> Pipeline:
-    """Build a scikit-learn pipeline that predicts as a network does."""
     model = kept.model
     spec = model.spec
     parts = spec.views(model.parameters.astype(np.float64))
@@ -72,7 +71,6 @@ def _waves(parts: Parts, inputs: int) -> Pipeline:
 
 
 def _affine(name: str, weights: NDArray[Any], bias: NDArray[Any]) -> Steps:
-    """Multiply with a matrix and add a row."""
     shift = StandardScaler(with_std=False)
     shift.mean_, shift.scale_, shift.n_features_in_ = -bias, None, len(bias)
     return [(f"{name} weights", FunctionTransformer(np.dot, kw_args={"b": weights})), (f"{name} bias", shift)]

@@ -30,7 +30,7 @@ from windvane.models import TABLE_FAMILIES
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.table import Floats, Table
 from windvane.search.problem import PreparedProblem, Problem, prepare_problem
-from windvane.search.strategy.portfolio import PortfolioEntry
+from windvane.search.strategy.portfolio import PortfolioEntry, read_cases
 from windvane.settings import Settings
 
 METRICS = {
@@ -38,6 +38,8 @@ METRICS = {
     "multiclass": ("log_loss", "roc_auc", "accuracy", "balanced_accuracy"),
     "regression": ("rmse", "mae"),
 }
+# Configurations beside the defaults: what practitioners and tuned portfolios use, and quick ones for large tables.
+GUESSES, LARGE = (case.entries for case in read_cases(Path(__file__).with_name("guesses.json")))
 MIN_CLASS_ROWS = 8  # rows of rarer classes are left out: every fold and the test rows need some
 MAX_TEST_ROWS = 5_000
 MAX_KEPT_ROWS = 2_000  # of predictions that are kept for replays, validation and test each
@@ -292,19 +294,17 @@ class _Evaluator:
                 "losses": {name: [float(f"{loss:.6g}") for loss in four] for name, four in losses.items()},
             }
         )
-        rows = self._kept_rows(len(target))
-        arrays[f"valid_{number}"] = self._small(valid[rows])
-        arrays[f"test_{number}"] = self._small(test[:MAX_KEPT_ROWS])
+        for name, kept in self._kept(valid, test).items():  # as float16, which holds the digits of standardised numbers
+            arrays[f"{name}_{number}"] = np.clip(kept, -6e4, 6e4).astype(np.float16)
 
-    def _small(self, prediction: Floats) -> NDArray[np.float16]:
-        if not self.prepared.problem.task.is_classification:  # standardised, or float16 would not hold the digits
-            target = self.prepared.problem.target
-            prediction = (prediction - target.mean()) / (target.std() or 1.0)
-        return np.clip(prediction, -6e4, 6e4).astype(np.float16)
-
-    def _kept_rows(self, n_rows: int) -> NDArray[np.intp]:
-        rng = np.random.default_rng(0)
-        return np.sort(rng.permutation(n_rows)[:MAX_KEPT_ROWS])
+    def _kept(self, valid: NDArray[Any], test: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return what is kept of the values of all validation and test rows; numbers are standardised."""
+        rows = np.sort(np.random.default_rng(0).permutation(len(valid))[:MAX_KEPT_ROWS])
+        kept = {"valid": valid[rows], "test": test[:MAX_KEPT_ROWS]}
+        if self.prepared.problem.task.is_classification:
+            return kept
+        target = self.prepared.problem.target
+        return {name: (values - target.mean()) / (target.std() or 1.0) for name, values in kept.items()}
 
     def _folder(self) -> Path:
         assert self.settings.cache is not None
@@ -315,14 +315,9 @@ class _Evaluator:
             return
         self._folder().mkdir(parents=True, exist_ok=True)
         problem = self.prepared.problem
-        validation_rows = problem.validation_rows
-        rows = self._kept_rows(len(validation_rows))
-        target = problem.target.astype(np.float64)
-        test = self.test_target[:MAX_KEPT_ROWS].astype(np.float64)
-        if not problem.task.is_classification:
-            mean, spread = target.mean(), target.std() or 1.0
-            target, test = (target - mean) / spread, (test - mean) / spread
-        np.savez(self._folder() / "targets.npz", valid=target[validation_rows][rows], test=test)
+        valid, test = problem.target[problem.validation_rows], self.test_target
+        kept = self._kept(valid.astype(np.float64), test.astype(np.float64))
+        np.savez(self._folder() / "targets.npz", allow_pickle=False, **kept)
 
 
 def _constant_prediction(problem: Problem, n_rows: int) -> Floats:

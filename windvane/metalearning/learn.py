@@ -36,10 +36,7 @@ class Learned:
 
 
 def find_tables(folder: Path, target: str | None, max_rows: int | None = None) -> list[SourceTable]:
-    """Return the tables of a folder; the target is the column named, or the last one of each.
-
-    InputError where the folder holds no table, or one lacks the target.
-    """
+    """Return the tables of a folder; the target is the column named, or the last one of each."""
     paths = sorted(p for p in folder.glob("*") if p.name.endswith(SUFFIXES)) if folder.is_dir() else []
     if not paths:
         raise InputError(f"{str(folder)!r} holds no table. Allowed: a folder of files {', '.join(SUFFIXES)}.")
@@ -61,10 +58,7 @@ def entries_of(path: Path) -> dict[str, PortfolioEntry]:
 
 
 def complete_tables(tables: Sequence[TableReplay]) -> list[TableReplay]:
-    """Keep the tables on which most of the entries were evaluated: others are still being collected.
-
-    Where entries were added later, tables that lack them still say how the older ones compare.
-    """
+    """Keep the tables on which most of the entries were evaluated: others are still being collected."""
     most = max((len(table.curves) for table in tables), default=0)
     return [table for table in tables if len(table.curves) >= COMPLETE * most]
 

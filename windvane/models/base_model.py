@@ -127,7 +127,6 @@ class FinishedModel(BaseModel):
         self._read_progress(folder)
 
     def fitted(self) -> FittedModel:
-        """Return the model that was read."""
         model: FittedModel = self._fitted
         return model
 
@@ -146,11 +145,9 @@ class BaseFamily:
         return task.quantile is None or self.predicts_quantiles
 
     def search_space(self, task: Task) -> dict[str, Param]:
-        """Return the hyperparameters by name."""
         raise NotImplementedError
 
     def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """Return `steps`."""
         return self.steps
 
     def encoding(self, config: Config, table: Table) -> EncoderSettings:
@@ -183,7 +180,6 @@ class BaseFamily:
         raise NotImplementedError
 
     def load(self, folder: Path, context: TrainingContext) -> Fitted:
-        """Open a checkpoint for prediction."""
         model: Fitted = open_model(folder, context, self.kind)
         return model
 

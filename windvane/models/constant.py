@@ -22,15 +22,12 @@ class Constant:
     name = "constant"
 
     def supports(self, task: Task, table: Table) -> bool:
-        """Every task and table."""
         return True
 
     def search_space(self, task: Task) -> dict[str, Param]:
-        """Nothing to choose."""
         return {}
 
     def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """One."""
         return (1,)
 
     def create_model(
@@ -41,11 +38,9 @@ class Constant:
         context: TrainingContext,
         checkpoint: Path | None = None,
     ) -> ConstantModel:
-        """Make a model; there is nothing to resume."""
         return ConstantModel(train, context.task)
 
     def load(self, folder: Path, context: TrainingContext) -> Fitted:
-        """Open a checkpoint for prediction."""
         model: Fitted = open_model(folder, context, FittedLinear.kind)
         return model
 
@@ -74,13 +69,10 @@ class ConstantModel:
         self._fitted = FittedLinear(encoder, output, np.zeros((len(intercept), n_features)), intercept)
 
     def train_until(self, iterations: int, deadline: float = np.inf) -> None:
-        """Nothing is left to do, whatever the clock says."""
         self.iterations, self.best_iteration, self.finished = 1, 1, True
 
     def predict(self, table: Table) -> Floats:
-        """Predict the same for each row."""
         return self._fitted.predict(table)
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint."""
         self._fitted.save(folder)

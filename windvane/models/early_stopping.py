@@ -35,7 +35,6 @@ class EarlyStopping:
 
     @property
     def should_stop(self) -> bool:
-        """Whether patience has run out."""
         return is_out_of_patience(len(self.losses), self.best, self.least)
 
 

@@ -42,6 +42,7 @@ from sklearn.preprocessing import (
 from windvane.data.generated import fit_generated
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param
+from windvane.models.search_space import choice, real, whole
 from windvane.runtime.columns.encoder import Encoded, Encoder, Step, join_blocks
 from windvane.runtime.columns.generated_features import GeneratedFeatures
 from windvane.runtime.columns.table import Floats, Table
@@ -370,21 +371,17 @@ def _target_tables(pipeline: Pipeline, top: Floats) -> list[Floats]:
 
 def preprocessing_space(scale: str) -> dict[str, Param]:
     """Make the hyperparameters of encoding."""
-    from optuna.distributions import CategoricalDistribution as Choice
-    from optuna.distributions import FloatDistribution as Float
-    from optuna.distributions import IntDistribution as Int
-
     scales = ["standard", "robust", "quantile", "minmax", "power", "normalise", "none"]
     return {
-        "scale": Param(Choice(scales), scale),
-        "robust_low": Param(Float(1e-3, 0.3), 0.25, when={"scale": ("robust",)}),
-        "robust_high": Param(Float(0.7, 0.999), 0.75, when={"scale": ("robust",)}),
-        "quantiles": Param(Int(10, 2000, log=True), 1000, when={"scale": ("quantile",)}),
-        "quantile_shape": Param(Choice(["normal", "uniform"]), "normal", when={"scale": ("quantile",)}),
-        "impute": Param(Choice(["median", "mean", "most_frequent"]), "median"),
-        "merge_rare": Param(Choice([True, False]), True),
-        "min_frequency": Param(Float(1e-4, 0.5, log=True), 1e-3, when={"merge_rare": (True,)}),
-        "onehot_max": Param(Choice([10, 40, 150]), 40),
+        "scale": choice(scales, scale),
+        "robust_low": real(1e-3, 0.3, 0.25, when={"scale": ("robust",)}),
+        "robust_high": real(0.7, 0.999, 0.75, when={"scale": ("robust",)}),
+        "quantiles": whole(10, 2000, 1000, log=True, when={"scale": ("quantile",)}),
+        "quantile_shape": choice(["normal", "uniform"], "normal", when={"scale": ("quantile",)}),
+        "impute": choice(["median", "mean", "most_frequent"], "median"),
+        "merge_rare": choice([True, False], True),
+        "min_frequency": real(1e-4, 0.5, 1e-3, log=True, when={"merge_rare": (True,)}),
+        "onehot_max": choice([10, 40, 150], 40),
     }
 
 
@@ -397,9 +394,7 @@ def encoder_settings(config: Config) -> EncoderSettings:
 
 def class_weight_space(task: Task) -> dict[str, Param]:
     """Make the hyperparameter of class weights, where there are classes; `balance_class_weights` reads it."""
-    from optuna.distributions import CategoricalDistribution as Choice
-
-    return {"class_weight": Param(Choice(["none", "balanced"]), "none")} if task.is_classification else {}
+    return {"class_weight": choice(["none", "balanced"], "none")} if task.is_classification else {}
 
 
 def balance_class_weights(config: Config, train: DataSplit) -> DataSplit:

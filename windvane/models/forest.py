@@ -20,6 +20,7 @@ from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.base_model import BaseFamily, BaseModel
 from windvane.models.encoding import ORDINAL, EncoderSettings, Impute, Large
+from windvane.models.search_space import choice, real, whole
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder, float32
 from windvane.runtime.columns.table import Table
@@ -36,10 +37,7 @@ _PULSE = 0.2
 
 
 class Forest(BaseFamily):
-    """One of the two kinds of forest.
-
-    "random_forest" has the best splits and, by default, bootstrap samples; "extra_trees" random splits and all rows.
-    """
+    """Random forest (best splits, bootstrap samples by default) or extra trees (random splits, all rows)."""
 
     kind = "forest"
     steps = _STEPS
@@ -50,22 +48,18 @@ class Forest(BaseFamily):
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of Auto-Sklearn 2.0, with ``max_samples`` of TabArena, and how large categories are encoded."""
-        from optuna.distributions import CategoricalDistribution as Choice
-        from optuna.distributions import FloatDistribution as Float
-        from optuna.distributions import IntDistribution as Int
-
         bagged = self.name == "random_forest"
-        criterion = {"criterion": Param(Choice(["gini", "entropy"]), "gini")} if task.is_classification else {}
+        criterion = {"criterion": choice(["gini", "entropy"], "gini")} if task.is_classification else {}
         # Splits look at (features ** exponent) features. For numbers, more than the square root is usual.
         exponent = 0.5 if task.is_classification else 0.75 if bagged else 1.0
         return {
             **criterion,
-            "max_features": Param(Float(0.0, 1.0), exponent),
-            "min_samples_split": Param(Int(2, 20), 2),
-            "min_samples_leaf": Param(Int(1, 20, log=True), 1),
-            "bootstrap": Param(Choice([True, False]), bagged),
-            "max_samples": Param(Float(0.5, 1.0), 1.0, when={"bootstrap": (True,)}),
-            "large_categories": Param(Choice(["target", "codes"]), "target"),
+            "max_features": real(0.0, 1.0, exponent),
+            "min_samples_split": whole(2, 20, 2),
+            "min_samples_leaf": whole(1, 20, 1, log=True),
+            "bootstrap": choice([True, False], bagged),
+            "max_samples": real(0.5, 1.0, 1.0, when={"bootstrap": (True,)}),
+            "large_categories": choice(["target", "codes"], "target"),
         }
 
     def encoding(self, config: Config, table: Table) -> EncoderSettings:
@@ -101,8 +95,6 @@ class Forest(BaseFamily):
 
 
 class ForestModel(BaseModel):
-    """One forest to which trees are added."""
-
     kind = "forest"
     max_iterations = _STEPS[-1]
 
@@ -121,7 +113,6 @@ class ForestModel(BaseModel):
         self.iterations = self.best_iteration = sum(len(part.sizes) for part in self.parts)
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        """Make the estimator; the validation set is not needed."""
         features = float32(features)
         self._estimator, self._train = self._family.create_estimator(config, features, self.context), train
         self._n_features = features.shape[1]
@@ -147,7 +138,6 @@ class ForestModel(BaseModel):
         self._fitted = None
 
     def fitted(self) -> FittedModel:
-        """Return all trees so far."""
         if self._new:
             self.parts.append(TreeArrays.of(self._new))
             self._new = []

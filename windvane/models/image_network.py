@@ -20,7 +20,7 @@ import numpy as np
 from windvane.data.task import Task
 from windvane.errors import InputError, ModelFileError, check_usable
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
-from windvane.models.search_space import fill_defaults
+from windvane.models.search_space import choice, fill_defaults, real, whole
 from windvane.runtime.columns.table import Floats, ImageColumn, Integers, Table
 from windvane.runtime.models.fitted import Fitted
 from windvane.runtime.serialization import read_json, reading, write_json
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from windvane.data.images import ImageDataset, ImageSplits
     from windvane.vision.recipe import Recipe
     from windvane.vision.saved_model import TrainedModel
+    from windvane.vision.training.device import DeviceContext
     from windvane.vision.training.run import TrainingRun
     from windvane.vision.training.training_log import Evaluation
     from windvane.vision.transfer.linear_probe import Features
@@ -83,7 +84,6 @@ class _ImageFamily:
     refits = False  # their epochs are the cost of the search; all time goes into validated networks
 
     def search_space(self, task: Task) -> dict[str, Param]:
-        """Make the search space."""
         raise NotImplementedError
 
     def recipe(self, config: Config, seed: int) -> Recipe:
@@ -91,7 +91,6 @@ class _ImageFamily:
         raise NotImplementedError
 
     def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """Epochs after which a checkpoint is kept."""
         epochs = int(fill_defaults(config, self.search_space(task))["epochs"])
         return tuple(sorted({max(1, math.ceil(share * epochs)) for share in CHECKPOINT_SHARES}))
 
@@ -103,13 +102,11 @@ class _ImageFamily:
         context: TrainingContext,
         checkpoint: Path | None = None,
     ) -> ImageNetworkModel:
-        """Make a model that is not trained yet, or one that continues from a checkpoint."""
         config = fill_defaults(config, self.search_space(context.task))
         recipe = self.recipe(config, context.seed)
         return ImageNetworkModel(recipe, str(config.get("weights")), (train, validation), context, checkpoint)
 
     def load(self, folder: Path, context: TrainingContext) -> Fitted:
-        """Open a checkpoint for prediction."""
         from windvane.vision.saved_model import load_model
         from windvane.vision.training.device import find_device
 
@@ -136,24 +133,19 @@ class FineTune(_ImageFamily):
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Make the search space; image size and epochs are the most that a deadline allows."""
-        from optuna.distributions import CategoricalDistribution as Choice
-        from optuna.distributions import FloatDistribution as Float
-        from optuna.distributions import IntDistribution as Int
-
         names = self.weights or tuple(WEIGHT_PACKAGES)
         return {
-            "weights": Param(Choice(names), names[0]),
-            "image_size": Param(Choice(FINETUNE_SIZES), 160),
-            "epochs": Param(Int(2, 40, log=True), 12),
-            "learning_rate": Param(Float(1e-3, 0.1, log=True), 0.01),
-            "freeze_fraction": Param(Choice((0.0, 0.5)), 0.0),
-            "augreg": Param(Choice(("none", "light1", "light2")), "none"),
-            "min_crop_area": Param(Float(0.2, 0.9), 0.5),
-            "label_smoothing": Param(Float(0.0, 0.2), 0.0),
+            "weights": choice(names, names[0]),
+            "image_size": choice(FINETUNE_SIZES, 160),
+            "epochs": whole(2, 40, 12, log=True),
+            "learning_rate": real(1e-3, 0.1, 0.01, log=True),
+            "freeze_fraction": choice((0.0, 0.5), 0.0),
+            "augreg": choice(("none", "light1", "light2"), "none"),
+            "min_crop_area": real(0.2, 0.9, 0.5),
+            "label_smoothing": real(0.0, 0.2, 0.0),
         }
 
     def recipe(self, config: Config, seed: int) -> Recipe:
-        """Return the recipe of a configuration."""
         from windvane.vision.transfer.finetune import TIMED_BATCH_SIZE
         from windvane.vision.transfer.frozen_features import pretrained_recipe
 
@@ -176,31 +168,25 @@ class FromScratch(_ImageFamily):
     name = "from_scratch"
 
     def supports(self, task: Task, table: Table) -> bool:
-        """Images."""
         return task.is_classification and table.images is not None
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Make the search space; epochs are the most that a deadline allows."""
-        from optuna.distributions import CategoricalDistribution as Choice
-        from optuna.distributions import FloatDistribution as Float
-        from optuna.distributions import IntDistribution as Int
-
         return {
-            "model": Param(Choice(SCRATCH_NETWORKS), "cct_2_3x2"),
-            "image_size": Param(Choice(SCRATCH_SIZES), 32),
-            "epochs": Param(Int(10, 300, log=True), 60),
-            "learning_rate": Param(Float(1e-4, 1e-2, log=True), 1e-3),
-            "weight_decay": Param(Float(1e-3, 0.3, log=True), 0.05),
-            "augreg": Param(Choice(AUGREG_NAMES), "none"),
-            "min_crop_area": Param(Float(0.1, 0.9), 0.5),
-            "horizontal_flip": Param(Choice((False, True)), False),
-            "label_smoothing": Param(Float(0.0, 0.2), 0.0),
-            "drop_path": Param(Float(0.0, 0.2), 0.0),
-            "fisher_penalty": Param(Choice((0.0, 0.001, 0.01, 0.1)), 0.0),
+            "model": choice(SCRATCH_NETWORKS, "cct_2_3x2"),
+            "image_size": choice(SCRATCH_SIZES, 32),
+            "epochs": whole(10, 300, 60, log=True),
+            "learning_rate": real(1e-4, 1e-2, 1e-3, log=True),
+            "weight_decay": real(1e-3, 0.3, 0.05, log=True),
+            "augreg": choice(AUGREG_NAMES, "none"),
+            "min_crop_area": real(0.1, 0.9, 0.5),
+            "horizontal_flip": choice((False, True), False),
+            "label_smoothing": real(0.0, 0.2, 0.0),
+            "drop_path": real(0.0, 0.2, 0.0),
+            "fisher_penalty": choice((0.0, 0.001, 0.01, 0.1), 0.0),
         }
 
     def recipe(self, config: Config, seed: int) -> Recipe:
-        """Return the recipe of a configuration."""
         from windvane.vision.recipe import Recipe
 
         chosen: dict[str, Any] = dict(config)
@@ -234,10 +220,9 @@ class ImageNetworkModel:
             return
         import torch
 
-        from windvane.vision.training.device import find_device
         from windvane.vision.training.train import run_training
 
-        device = find_device(None, self.recipe.precision).device
+        device = self._device.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             is_new = self._run is None
             run = self._start(deadline) if self._run is None else self._run
@@ -259,7 +244,6 @@ class ImageNetworkModel:
         return FittedImageNetwork(self._best()).predict(table)
 
     def save(self, folder: Path) -> None:
-        """Write the best network, and what resuming needs."""
         from windvane.vision.saved_model import save_model
         from windvane.vision.training.checkpoint import save_checkpoint
 
@@ -295,6 +279,12 @@ class ImageNetworkModel:
         device = self._run.device.device
         return TrainedModel(network.to(device).eval(), self.recipe, self._run.classes)
 
+    @property
+    def _device(self) -> DeviceContext:
+        from windvane.vision.training.device import find_device
+
+        return find_device(None, self.recipe.precision)
+
     def _data(self) -> ImageSplits:
         from windvane.data.images import ImageSplits
 
@@ -304,20 +294,18 @@ class ImageNetworkModel:
         return ImageSplits(train, valid, None, (), ())
 
     def _make_run(self, network: Any = None) -> TrainingRun:
-        from windvane.vision.training.device import find_device
         from windvane.vision.training.run import TrainingRun
 
-        return TrainingRun(self.recipe, self._data(), find_device(None, self.recipe.precision), network=network)
+        return TrainingRun(self.recipe, self._data(), self._device, network=network)
 
     def _start(self, deadline: float) -> TrainingRun:
         """Choose what the deadline carries, and start with a linear probe where there are pretrained weights."""
         if self.recipe.weights is None:
             return self._make_run()
-        from windvane.vision.training.device import find_device
         from windvane.vision.training.run import create_network
         from windvane.vision.transfer.linear_probe import fit_head
 
-        device = find_device(None, self.recipe.precision)
+        device = self._device
         network = create_network(self.recipe, self.context.task.n_classes, device)
         seconds = deadline - time.monotonic()
         if math.isfinite(deadline):
@@ -331,7 +319,6 @@ class ImageNetworkModel:
     def _planned(self, network: Any, seconds: float) -> Recipe:
         """Reduce image size, layers and epochs to what the seconds carry on this device."""
         from windvane.vision.networks.profiling import measure_timing
-        from windvane.vision.training.device import find_device
         from windvane.vision.transfer.budget import FREEZE_FRACTIONS, plan_finetuning
         from windvane.vision.transfer.frozen_features import view_sizes
         from windvane.vision.transfer.timed import supported_image_sizes
@@ -341,7 +328,7 @@ class ImageNetworkModel:
         allowed = view_sizes(_images(self._train.table).pixels.shape[1])
         sizes = [size for size in supported_image_sizes(recipe) if size in allowed] or [recipe.image_size]
         timed = replace(recipe, image_size=min(sizes, key=lambda size: abs(size - TIMED_SIZE)))
-        timing = measure_timing(network, timed, data.train, find_device(None, recipe.precision), FREEZE_FRACTIONS)
+        timing = measure_timing(network, timed, data.train, self._device, FREEZE_FRACTIONS)
         plan = plan_finetuning(timing, sizes, len(data.train), len(data.valid), seconds - SECONDS_TO_SAVE)
         batch_size = max(1, min(recipe.batch_size, len(data.train) // MIN_BATCHES))
         return replace(
@@ -355,7 +342,6 @@ class ImageNetworkModel:
 
     def _features(self, network: Any, split: DataSplit) -> Features:
         """Return what the classifier layer sees, or saw at the nearest image size of the table's columns."""
-        from windvane.vision.training.device import find_device
         from windvane.vision.training.loader import make_loader
         from windvane.vision.transfer.linear_probe import Features, extract_features
 
@@ -364,7 +350,7 @@ class ImageNetworkModel:
         if views:
             view = min(views, key=lambda one: abs(one.size - self.recipe.image_size))
             return Features(np.asarray(split.table.matrix[:, view.start : view.stop]), split.target)
-        device = find_device(None, self.recipe.precision)
+        device = self._device
         dataset = image_dataset(images, split.target, self.context.task.n_classes)
         return extract_features(network, make_loader(dataset, self.recipe, device), self.recipe, device)
 
@@ -425,7 +411,6 @@ class FittedImageNetwork:
         self.model = model
 
     def predict(self, table: Table) -> Floats:
-        """Predict probabilities of shape (n, n_classes)."""
         from windvane.torch_utils import map_batches
         from windvane.vision.predict import predict_proba
 

@@ -16,6 +16,7 @@ from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.base_model import BaseFamily, BaseModel
 from windvane.models.encoding import class_weight_space, preprocessing_space
+from windvane.models.search_space import real
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Floats
@@ -33,12 +34,10 @@ class Linear(BaseFamily):
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Penalty and encoding; the range of C is TabArena's, wider at the strong end."""
-        from optuna.distributions import FloatDistribution as Float
-
         if task.is_classification:
-            penalty = {"C": Param(Float(1e-4, 1e3, log=True), 1.0)}
+            penalty = {"C": real(1e-4, 1e3, 1.0, log=True)}
         else:
-            penalty = {"alpha": Param(Float(1e-3, 1e5, log=True), 1.0)}
+            penalty = {"alpha": real(1e-3, 1e5, 1.0, log=True)}
         return {**penalty, **preprocessing_space("standard"), **class_weight_space(task)}
 
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> LinearModel:
@@ -46,8 +45,6 @@ class Linear(BaseFamily):
 
 
 class LinearModel(BaseModel):
-    """One linear model."""
-
     kind = "linear"
 
     coefficients: Floats  # shape (k, q): one row for two classes or a number, else one for each class
@@ -58,7 +55,6 @@ class LinearModel(BaseModel):
         self.classes, self.coefficients, self.intercept = fitted.classes, fitted.coefficients, fitted.intercept
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        """Make the estimator; the validation set is not needed."""
         self._estimator, self._features, self._train = _estimator(config, self.context), features, train
 
     def train_until(self, iterations: int, deadline: float = np.inf) -> None:
@@ -95,7 +91,6 @@ class LinearModel(BaseModel):
         self.classes = np.asarray(getattr(self._estimator, "classes_", []), dtype=np.intp)
 
     def fitted(self) -> FittedModel:
-        """Return what was reached."""
         return FittedLinear(self.encoder, self.output(self.classes), self.coefficients, self.intercept)
 
 

@@ -1,4 +1,4 @@
-"""Configurations of a search space: draw one, complete one, check one.
+"""Search spaces of windvane's own families, and configurations of any: complete one, check one.
 
 A space is a mapping of name -> `Param`, conditions pointing upwards only, so one pass from the top decides which
 hyperparameters are active.
@@ -9,20 +9,35 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from windvane.errors import InputError, unknown_name_error
 from windvane.models.base import Config, Param, Value
 
 Space = Mapping[str, Param]
+When = Mapping[str, tuple[Value, ...]]
 
 
-def sample(space: Space, rng: np.random.Generator) -> dict[str, Value]:
-    """Draw a configuration, each active hyperparameter from its own distribution."""
-    return choose_active(space, lambda _, param: _draw(param.distribution, rng))
+def real(low: float, high: float, default: float, *, log: bool = False, when: When | None = None) -> Param:
+    """Make a hyperparameter that is a number of a range."""
+    from optuna.distributions import FloatDistribution
+
+    return Param(FloatDistribution(low, high, log=log), default, when)
+
+
+def whole(low: int, high: int, default: int, *, log: bool = False, when: When | None = None) -> Param:
+    """Make a hyperparameter that is a whole number of a range."""
+    from optuna.distributions import IntDistribution
+
+    return Param(IntDistribution(low, high, log=log), default, when)
+
+
+def choice(values: Sequence[Value], default: Value, *, when: When | None = None) -> Param:
+    """Make a hyperparameter that is one of some values."""
+    from optuna.distributions import CategoricalDistribution
+
+    return Param(CategoricalDistribution(values), default, when)
 
 
 def fill_defaults(config: Config, space: Space) -> dict[str, Value]:
@@ -58,23 +73,6 @@ def import_optuna() -> None:
         thread = threading.Thread(target=importlib.import_module, args=("optuna",), name="windvane-import")
         thread.start()
         thread.join()
-
-
-def _draw(distribution: Any, rng: np.random.Generator) -> Value:
-    from optuna.distributions import CategoricalDistribution, IntDistribution
-
-    if isinstance(distribution, CategoricalDistribution):
-        choice: Value = distribution.choices[int(rng.integers(len(distribution.choices)))]
-        return choice
-    whole = isinstance(distribution, IntDistribution)
-    # Half a step on both sides gives the ends of a whole or stepped range the same share as the rest.
-    half = (distribution.step or 0.0) / 2
-    low, high = distribution.low - half, distribution.high + half
-    value = np.exp(rng.uniform(np.log(low), np.log(high))) if distribution.log else rng.uniform(low, high)
-    if distribution.step:
-        value = distribution.low + distribution.step * np.rint((value - distribution.low) / distribution.step)
-    value = float(np.clip(value, distribution.low, distribution.high))
-    return int(value) if whole else value
 
 
 def _allows(distribution: Any, value: Value) -> bool:

@@ -11,10 +11,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier, SGDRegressor
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.pipeline import Pipeline
 
 from windvane.data.task import Task
 from windvane.models.base import Config, Param
 from windvane.models.encoding import ORDINAL
+from windvane.models.search_space import choice, real, whole
 from windvane.models.sklearn_family import SklearnFamily
 from windvane.runtime.columns.table import Table
 
@@ -22,36 +27,24 @@ from windvane.runtime.columns.table import Table
 def sgd() -> SklearnFamily:
     """Linear models by stochastic gradient descent, epoch by epoch."""
 
-    def classifier() -> Any:
-        from sklearn.linear_model import SGDClassifier
-
-        return SGDClassifier()
-
-    def regressor() -> Any:
-        from sklearn.linear_model import SGDRegressor
-
-        return SGDRegressor()
-
     def search_space(task: Task) -> Mapping[str, Param]:
-        from optuna.distributions import CategoricalDistribution, FloatDistribution
-
         losses = ["log_loss", "modified_huber"] if task.is_classification else ["squared_error", "huber"]
         step = 1e-2 if task.is_classification else 1e-3
         return {
-            "loss": Param(CategoricalDistribution(losses), losses[0]),
-            "penalty": Param(CategoricalDistribution(["l2", "l1", "elasticnet"]), "l2"),
-            "alpha": Param(FloatDistribution(1e-7, 1e-1, log=True), 1e-4),
-            "l1_ratio": Param(FloatDistribution(1e-9, 1.0, log=True), 0.15, when={"penalty": ("elasticnet",)}),
-            "learning_rate": Param(CategoricalDistribution(["invscaling", "constant"]), "constant"),
-            "eta0": Param(FloatDistribution(1e-6, 1e-2, log=True), step),
-            "power_t": Param(FloatDistribution(1e-5, 1.0), 0.25, when={"learning_rate": ("invscaling",)}),
-            "average": Param(CategoricalDistribution([False, True]), False),
+            "loss": choice(losses, losses[0]),
+            "penalty": choice(["l2", "l1", "elasticnet"], "l2"),
+            "alpha": real(1e-7, 1e-1, 1e-4, log=True),
+            "l1_ratio": real(1e-9, 1.0, 0.15, log=True, when={"penalty": ("elasticnet",)}),
+            "learning_rate": choice(["invscaling", "constant"], "constant"),
+            "eta0": real(1e-6, 1e-2, step, log=True),
+            "power_t": real(1e-5, 1.0, 0.25, when={"learning_rate": ("invscaling",)}),
+            "average": choice([False, True], False),
         }
 
     return SklearnFamily(
         "sgd",
-        classifier=classifier,
-        regressor=regressor,
+        classifier=SGDClassifier,
+        regressor=SGDRegressor,
         search_space=search_space,
         iterations="partial_fit",
         max_iterations=1024,
@@ -63,31 +56,25 @@ def kernel() -> SklearnFamily:
 
     def classifier() -> Any:
         from sklearn.kernel_approximation import Nystroem
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import Pipeline
 
         return Pipeline([("kernel", Nystroem()), ("linear", LogisticRegression(max_iter=200))])
 
     def regressor() -> Any:
         from sklearn.kernel_approximation import Nystroem
-        from sklearn.linear_model import Ridge
-        from sklearn.pipeline import Pipeline
 
         return Pipeline([("kernel", Nystroem()), ("linear", Ridge())])
 
     def search_space(task: Task) -> Mapping[str, Param]:
-        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
         if task.is_classification:
-            penalty = {"C": Param(FloatDistribution(1e-2, 1e3, log=True), 30.0)}
+            penalty = {"C": real(1e-2, 1e3, 30.0, log=True)}
         else:
-            penalty = {"alpha": Param(FloatDistribution(1e-3, 1e2, log=True), 0.1)}
+            penalty = {"alpha": real(1e-3, 1e2, 0.1, log=True)}
         return {
             **penalty,
-            "kernel": Param(CategoricalDistribution(["rbf", "laplacian", "polynomial"]), "rbf"),
-            "gamma": Param(FloatDistribution(1e-2, 10.0, log=True), 0.3),
-            "degree": Param(IntDistribution(2, 4), 3, when={"kernel": ("polynomial",)}),
-            "n_components": Param(IntDistribution(64, 1024, log=True), 300),
+            "kernel": choice(["rbf", "laplacian", "polynomial"], "rbf"),
+            "gamma": real(1e-2, 10.0, 0.3, log=True),
+            "degree": whole(2, 4, 3, when={"kernel": ("polynomial",)}),
+            "n_components": whole(64, 1024, 300, log=True),
         }
 
     def parameters(config: Config, features: Any, target: NDArray[Any]) -> Mapping[str, Any]:
@@ -117,23 +104,11 @@ def kernel() -> SklearnFamily:
 def neighbours() -> SklearnFamily:
     """Nearest neighbours; every prediction looks at every row."""
 
-    def classifier() -> Any:
-        from sklearn.neighbors import KNeighborsClassifier
-
-        return KNeighborsClassifier(algorithm="brute")
-
-    def regressor() -> Any:
-        from sklearn.neighbors import KNeighborsRegressor
-
-        return KNeighborsRegressor(algorithm="brute")
-
     def search_space(task: Task) -> Mapping[str, Param]:
-        from optuna.distributions import CategoricalDistribution, IntDistribution
-
         return {
-            "n_neighbors": Param(IntDistribution(1, 100, log=True), 15),
-            "weights": Param(CategoricalDistribution(["distance", "uniform"]), "distance"),
-            "p": Param(CategoricalDistribution([1, 2]), 2),
+            "n_neighbors": whole(1, 100, 15, log=True),
+            "weights": choice(["distance", "uniform"], "distance"),
+            "p": choice([1, 2], 2),
         }
 
     def parameters(config: Config, features: Any, target: NDArray[Any]) -> Mapping[str, Any]:
@@ -144,8 +119,8 @@ def neighbours() -> SklearnFamily:
 
     return SklearnFamily(
         "neighbours",
-        classifier=classifier,
-        regressor=regressor,
+        classifier=KNeighborsClassifier(algorithm="brute"),
+        regressor=KNeighborsRegressor(algorithm="brute"),
         search_space=search_space,
         parameters=parameters,
         supports=supports,
@@ -157,21 +132,16 @@ def discriminant() -> SklearnFamily:
 
     def classifier() -> Any:
         from sklearn.calibration import CalibratedClassifierCV
-        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
         return CalibratedClassifierCV(LinearDiscriminantAnalysis(), method="temperature", ensemble=False)
 
     def search_space(task: Task) -> Mapping[str, Param]:
-        from optuna.distributions import CategoricalDistribution, FloatDistribution
-
         return {
-            "kind": Param(CategoricalDistribution(["ledoit_wolf", "linear", "quadratic"]), "ledoit_wolf"),
-            "shrinkage": Param(FloatDistribution(1e-4, 1.0, log=True), 0.1, when={"kind": ("linear", "quadratic")}),
+            "kind": choice(["ledoit_wolf", "linear", "quadratic"], "ledoit_wolf"),
+            "shrinkage": real(1e-4, 1.0, 0.1, log=True, when={"kind": ("linear", "quadratic")}),
         }
 
     def parameters(config: Config, features: Any, target: NDArray[Any]) -> Mapping[str, Any]:
-        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
-
         if config["kind"] == "quadratic":
             estimator = QuadraticDiscriminantAnalysis(solver="eigen", shrinkage=config["shrinkage"])
         else:
@@ -207,13 +177,11 @@ def hist_gradient_boosting() -> SklearnFamily:
         return HistGradientBoostingRegressor(early_stopping=False)
 
     def search_space(task: Task) -> Mapping[str, Param]:
-        from optuna.distributions import FloatDistribution, IntDistribution
-
         return {
-            "learning_rate": Param(FloatDistribution(0.01, 1.0, log=True), 0.1),
-            "max_leaf_nodes": Param(IntDistribution(3, 2047, log=True), 31),
-            "min_samples_leaf": Param(IntDistribution(1, 200, log=True), 20),
-            "l2_regularization": Param(FloatDistribution(1e-10, 1.0, log=True), 1e-10),
+            "learning_rate": real(0.01, 1.0, 0.1, log=True),
+            "max_leaf_nodes": whole(3, 2047, 31, log=True),
+            "min_samples_leaf": whole(1, 200, 20, log=True),
+            "l2_regularization": real(1e-10, 1.0, 1e-10, log=True),
         }
 
     def parameters(config: Config, features: Any, target: NDArray[Any]) -> Mapping[str, Any]:

@@ -180,8 +180,6 @@ class SklearnFamily(BaseFamily):
 
 
 class SklearnModel(BaseModel):
-    """One estimator being trained."""
-
     kind = "sklearn"
 
     def __init__(
@@ -318,7 +316,6 @@ class SklearnModel(BaseModel):
         self.finished = should_stop or self.iterations >= self.family.max_iterations
 
     def fitted(self) -> FittedModel:
-        """Return the estimator as it was after the best iteration."""
         if self.estimator is None:
             raise RuntimeError("the model is not trained yet")
         return self._fitted(self.estimator)

@@ -50,7 +50,6 @@ class Section:
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
     def to_html(self) -> Html:
-        """The section with its heading."""
         return tag("section", tag("h2", self.title), *self.content, attributes={"id": self.anchor})
 
 
@@ -63,7 +62,6 @@ class Link:
     is_here: bool = False  # whether it is the page itself
 
     def to_html(self) -> Html:
-        """The link."""
         here = {"aria-current": "page"} if self.is_here else {}
         return tag("a", self.title, attributes={"href": self.address, **here})
 
@@ -86,7 +84,6 @@ class Page:
         return Html("\n".join(section.to_html() for section in self.sections))
 
     def to_html(self) -> Html:
-        """The complete document."""
         links = self.links or [Link(section.title, f"#{section.anchor}") for section in self.sections]
         main = tag("main", Html(f"\n{self.main}\n"), attributes={"data-live": self.live} if self.live else {})
         script = tag("script", attributes={"src": self.script, "defer": ""}) if self.script else ""
@@ -148,7 +145,6 @@ def tag(name: str, *content: object, attributes: Mapping[str, object] | None = N
 
 
 def paragraph(*content: object) -> Html:
-    """A paragraph."""
     return tag("p", *content)
 
 
@@ -163,7 +159,6 @@ def bullet_list(items: Sequence[object], tone: Tone = "plain") -> Html:
 
 
 def code(text: str) -> Html:
-    """A block of code."""
     return tag("pre", tag("code", text), attributes={"tabindex": 0})
 
 
@@ -214,10 +209,7 @@ def _is_number(value: object) -> bool:
 
 
 def bars(entries: Sequence[tuple[str, float, str]], *, label: str, full: float | None = None) -> Html:
-    """Horizontal bars (name, length, text beside it); a negative length has no bar.
-
-    A bar of the length `full` fills the width, by default the longest one.
-    """
+    """Horizontal bars (name, length, text beside it); one of the length `full`, or the longest, fills the width."""
     full = full or max((length for _, length, _ in entries), default=0.0) or 1.0
     rows = []
     for name, length, shown in entries:

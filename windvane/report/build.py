@@ -42,10 +42,7 @@ MAX_NAMED_COLUMNS, MAX_NAME_LENGTH = 8, 60
 
 
 def write_report(model: Any, path: Path, X_test: Any = None, y_test: Any = None) -> Path:
-    """Write the page of a fitted estimator, with the unbiased score of a test set if there is one.
-
-    Raises InputError, before anything is computed or written, if the path or the test set cannot be used.
-    """
+    """Write the page of a fitted estimator, with the unbiased score of a test set if there is one."""
     check_path(path)
     return write_page(build_report(ReportData.of(model, X_test, y_test)), path)
 

@@ -43,10 +43,7 @@ class Description(DataFacts):
     """What `describe` found. Printed, it is a summary of at most 80 columns."""
 
     def compare(self, table: Table, rows: Table, ids: Collection[str]) -> Description:
-        """Compare the table that is described with other rows, both read by one schema, in all columns but `ids`.
-
-        New rows have new identifiers: that is no shift.
-        """
+        """Compare with other rows, read by the same schema, in all columns but `ids`: new rows have new identifiers."""
         columns = {name: places for name, places in matrix_columns(self.schema).items() if name not in ids}
         return replace(
             self,

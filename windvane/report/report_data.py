@@ -52,10 +52,7 @@ class ReportData:
 
     @classmethod
     def of(cls, model: Any, X_test: Any = None, y_test: Any = None) -> Self:
-        """Collect what the run of a fitted estimator kept, and predict the test set.
-
-        Raises NotFittedError, and InputError if the test set does not fit the model.
-        """
+        """Collect what the run of a fitted estimator kept, and predict the test set."""
         check_is_fitted(model, "predictor_")
         if X_test is None and y_test is not None:
             raise InputError("y_test belongs to X_test, which was not given.")

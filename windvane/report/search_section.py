@@ -149,7 +149,6 @@ def _setting(value: object) -> str:
 
 
 def describe_direction(metric: Metric) -> str:
-    """Which way is better."""
     return "higher is better" if metric.greater_is_better else "lower is better"
 
 

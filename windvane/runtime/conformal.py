@@ -51,7 +51,6 @@ class Scores:
         return math.floor(float(self.coverages[-1]) * 1e6) / 1e6
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary that JSON can hold."""
         return {"values": self.values.tolist(), "coverages": self.coverages.tolist(), "n_rows": self.n_rows}
 
     @classmethod
@@ -84,7 +83,6 @@ class Intervals:
         return np.column_stack([prediction - limit * below, prediction + limit * above])
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary that JSON can hold."""
         shape = {"knots": self.knots.tolist(), "below": self.below.tolist(), "above": self.above.tolist()}
         return {"scores": self.scores.to_json(), **shape}
 
@@ -128,7 +126,6 @@ class ClassSets:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary that JSON can hold."""
         by_class = [scores.to_json() for scores in self.by_class]
         return {"scores": self.scores.to_json(), "by_class": by_class, "temperature": self.temperature}
 
@@ -164,10 +161,7 @@ def write_uncertainty(path: Path, uncertainty: Uncertainty, ensemble: Ensemble) 
 
 
 def read_uncertainty(path: Path, ensemble: Ensemble, n_classes: int) -> Uncertainty | None:
-    """Read the file of an ensemble; `n_classes` is 0 for a number.
-
-    None if it is missing or of other members; ModelFileError if it is damaged.
-    """
+    """Read the file of an ensemble (`n_classes` is 0 for a number); None if it is missing or of other members."""
     if not path.exists():
         return None
     record = read_sealed(path)

@@ -56,10 +56,7 @@ class Ensemble:
         return apply_temperature(probabilities, self.temperature)
 
     def decision_values(self, probabilities: Floats) -> Floats:
-        """Return the values whose largest in each row is the predicted class, shape (n, k).
-
-        Of several labels those above one half are there, shape (n, t).
-        """
+        """Return values (n, k) whose largest predicts the class; of labels (n, t): above one half it is there."""
         if self.label_thresholds is not None:
             return probabilities + (0.5 - np.asarray(self.label_thresholds))
         if self.costs is not None:
@@ -74,7 +71,6 @@ class Ensemble:
         return replace(self, decision_weights=(threshold, 1.0 - threshold), label_thresholds=None)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary that JSON can hold."""
         return asdict(self)
 
     @classmethod

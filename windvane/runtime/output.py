@@ -34,7 +34,6 @@ class Output:
         return output
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary that JSON can hold."""
         return asdict(self)
 
     def from_values(self, values: Floats) -> Floats:

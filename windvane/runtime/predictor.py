@@ -49,7 +49,6 @@ class EnsemblePredictor:
     targets: Targets | None = None  # several of them; None for one
 
     def raw_shape(self, n_rows: int) -> tuple[int, ...]:
-        """Return the shape of `predict_raw`."""
         if self.targets is not None:
             return n_rows, len(self.targets)
         return (n_rows,) if self.classes is None else (n_rows, len(self.classes))
@@ -164,10 +163,7 @@ class EnsemblePredictor:
 
 
 def load_predictor(folder: Path) -> EnsemblePredictor:
-    """Open a saved or exported folder.
-
-    ModelFileError where a file is missing or damaged, or a model is not of one of windvane's own families.
-    """
+    """Open a saved or exported folder; ModelFileError where a file is damaged or of a family that is not windvane's."""
     manifest = read_sealed(folder / "manifest.json")
     check_files(folder, manifest.get("files"), UNCHECKED)
     ensemble = Ensemble.from_json(manifest.get("ensemble"))

@@ -83,10 +83,7 @@ def new_folder(path: Path, argument: str) -> Iterator[Path]:
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Write a file whole or not at all, safe from a power cut: under the name that is yielded, which is then renamed.
-
-    An earlier file is replaced.
-    """
+    """Write a file whole or not at all, safe from a power cut: under the name that is yielded, then renamed."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -155,12 +152,10 @@ def _delete(folder: Path, process: int) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a mapping of plain values."""
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote."""
     with reading(path):
         content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
@@ -226,7 +221,6 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read what `write_arrays` wrote."""
     # numpy would not close a file that it opened and could not read.
     with reading(path), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}

@@ -38,14 +38,10 @@ class Targets:
 
     @property
     def titles(self) -> list[str]:
-        """The names as texts."""
         return [str(name) for name in self.names.tolist()]
 
     def decide(self, raw: Floats) -> Any:
-        """Turn numbers, or values of labels, (n, t), into predictions in the form of the training.
-
-        A label is there where its value is above one half.
-        """
+        """Turn numbers, or values of labels (above one half: there), (n, t), into predictions in training's form."""
         if self.values is None:
             return raw if self.form == "array" else pd.DataFrame(raw, columns=self.names)
         codes = (raw > 0.5).astype(np.intp)  # (n, t)
@@ -64,7 +60,6 @@ class Targets:
         return found.set_axis(self.titles, axis=1)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary that JSON can hold."""
         values = None if self.values is None else [labels_to_json(one) for one in self.values]
         return {"names": labels_to_json(self.names), "form": self.form, "values": values}
 

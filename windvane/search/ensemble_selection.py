@@ -20,9 +20,11 @@ from windvane.data.task import Task
 from windvane.errors import MetricError
 from windvane.evaluation.bootstrap import bootstrap_standard_error
 from windvane.evaluation.decisions.calibration import Loss, fit_decision_weights, fit_rank_costs, fit_temperature
+from windvane.evaluation.decisions.conformal import fit_class_sets, fit_intervals
 from windvane.evaluation.metrics import round_loss, significant_digits
 from windvane.models.linear import Linear
 from windvane.runtime.columns.table import PIXELS, Floats
+from windvane.runtime.conformal import Uncertainty
 from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
 from windvane.search.problem import Problem
 from windvane.search.run.run_directory import RunDirectory
@@ -197,6 +199,17 @@ class EnsembleBuilder:
         if len(known) < len(singles):
             return None
         return np.asarray(np.tensordot([member.weight for member in ensemble.members], np.stack(known), axes=1))
+
+    def uncertainty(self, ensemble: Ensemble) -> Uncertainty | None:
+        """Learn intervals or sets of classes; None for several targets, or if a prediction is missing or not finite."""
+        if self._task.n_targets > 1:
+            return None
+        blend, rows = self.blend(ensemble), self.problem.validation_rows
+        if blend is None or not np.isfinite(blend).all():
+            return None
+        if self._task.is_classification:
+            return fit_class_sets(blend, self.target, self.weight, rows, ensemble.temperature)
+        return fit_intervals(blend, self.target.astype(np.float64), self.weight, rows)
 
     def _max_metric_calls(self, single: Singles) -> float:
         """Return how often the metric may be computed in one build."""

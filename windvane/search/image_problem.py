@@ -11,6 +11,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,7 @@ from windvane.runtime.images import Item, Pixels, pixel_features
 from windvane.search.problem import ImageSource, PreparedProblem, Problem, supported_families
 from windvane.search.strategy.budget import SlowdownMeter
 from windvane.search.strategy.policy import Policy, make_policy
-from windvane.search.workers.background import BackgroundCall
+from windvane.search.workers.background import in_background
 from windvane.settings import Settings
 
 if TYPE_CHECKING:
@@ -129,52 +130,25 @@ def prepare_image_problem(
     instant from which the budget counts. Raises InputError if the images cannot be used.
     """
     budget = settings.time_budget if settings.n_trials is None else math.inf  # nothing may depend on the clock
-    meter = SlowdownMeter()
-    began = time.monotonic()
-    used = [i for i, split in enumerate(listing.splits) if split != "test"]
-    problems = [listing.problems[i] or ("" if _is_label(listing.labels[i]) else "it has no label") for i in used]
-    candidates = [i for i, problem in zip(used, problems, strict=True) if not problem]
-    skipped = [Skipped(listing.names[i], problem) for i, problem in zip(used, problems, strict=True) if problem]
-    skipped += listing.skipped
-    order, n_first = _decoding_order([listing.labels[i] for i in candidates], settings.seed)
-    candidates = [candidates[i] for i in order]
-    items = [listing.items[i] for i in candidates]
-    if not items:
-        if any(map(_is_label, (listing.labels[i] for i in used))):
-            raise InputError(" ".join(["source has no labelled image that can be read.", *describe_skipped(skipped)]))
-        raise no_labels_error(listing)
-    pixels = _create_pixels(items, folder, started + SIZES_SHARE * budget)
-    first, others_of_class, later = np.split(np.arange(len(items)), [min(FIRST_OF_ALL, n_first), n_first])
-    checks = decode_squares(items, pixels, first)
-    network = None
-    if options.weights and NETWORK_CORE_SECONDS * meter.read() <= NETWORK_SHARE * budget:
-        network = BackgroundCall(lambda: _load_network(options.weights[0]), "windvane-network")
-    checks += decode_squares(items, pixels, others_of_class, started + FIRST_DECODE_SHARE * budget)
-    checks += decode_squares(items, pixels, later, started + DECODE_SHARE * budget)
-    pixels.flush()
-    seconds_per_image = (time.monotonic() - began) / max(1, sum(check is not None for check in checks))
-    skipped += [
-        Skipped(listing.names[i], c.problem) for i, c in zip(candidates, checks, strict=True) if c and c.problem
-    ]
-    sound = np.array([check is not None and not check.problem for check in checks], dtype=np.bool_)
-    n_late = sum(check is None for check in checks)
-    if not sound.any():
-        raise InputError(" ".join(["source has no labelled image that can be read.", *describe_skipped(skipped)]))
-    places = np.flatnonzero(sound)  # of the rows among the candidates, in random order
+    decoded = _decode(listing, options.weights, folder, settings.seed, started, budget)
+    pixels = decoded.pixels
     features = _compute_features(
-        options.weights, network, pixels if sound.all() else pixels[places], folder / "features", started, budget
+        options.weights,
+        decoded.network,
+        pixels if len(decoded.places) == len(pixels) else pixels[decoded.places],
+        folder / "features",
+        started,
+        budget,
     )
     matrix, views = features.matrix, features.views
     if options.weights and views[0].weights == PIXELS:  # no worker has time for a network either
         families = {name: one for name, one in families.items() if name not in IMAGE_FAMILIES} or families
-    n_late += len(places) - len(matrix)
-    places = places[: len(matrix)]
-    rows = [candidates[i] for i in places]
+    n = len(matrix)  # images that the time reached
+    rows, places, checks = decoded.rows[:n], decoded.places[:n], decoded.checks[:n]
     target, classes = encode_target([listing.labels[i] for i in rows], "classification")
     assert classes is not None
     kind: Kind = "binary" if len(classes) == 2 else "multiclass"
     task = Task(kind, len(rows), matrix.shape[1], len(classes))
-    kept_checks = [check for i in places if (check := checks[i]) is not None]
     names = [listing.names[i] for i in rows]
     now = time.monotonic()
     deadline = max(started + COPIES_SHARE * budget, now + MIN_COPIES_SHARE * budget)
@@ -182,7 +156,7 @@ def prepare_image_problem(
     objects = None
     if options.groups is None and has_time:
         objects = find_object_groups(names, target, matrix, settings.seed)
-    clusters = find_duplicates([listing.items[i] for i in rows], kept_checks, deadline)
+    clusters = find_duplicates([listing.items[i] for i in rows], checks, deadline)
     alike, n_compared = find_copies_until([pixels[i] for i in places.tolist()], deadline)
     by_group = np.arange(len(rows)) if objects is None else objects.groups
     if options.groups is not None:
@@ -202,7 +176,7 @@ def prepare_image_problem(
         columns=options.columns,
     )
     resolved = get_metric(metric, task, classes)
-    warnings = _warnings(skipped, n_late, target, classes)
+    warnings = _warnings(decoded.skipped, decoded.n_late + len(decoded.rows) - n, target, classes)
     warnings += features.warnings
     if n_compared < len(rows):
         warnings.append(
@@ -222,7 +196,68 @@ def prepare_image_problem(
         policy,
         supported_families(families, task, table),
         tuple(warnings),
-        images=ImageSource(reader, tuple(names), digest, seconds_per_image + features.seconds_per_image),
+        images=ImageSource(reader, tuple(names), digest, decoded.seconds_per_image + features.seconds_per_image),
+    )
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """The labelled images that were decoded in time, in random order, and what became of the others."""
+
+    rows: list[int]  # positions in the listing
+    places: Integers  # of their pixels
+    checks: list[ImageCheck]
+    pixels: Pixels  # of all labelled images, also of those that cannot be used
+    skipped: list[Skipped]
+    n_late: int  # that the time did not reach
+    seconds_per_image: float
+    network: Future[TrainedModel] | None  # the first one, being loaded; None where there is no time
+
+
+def _decode(
+    listing: ImageListing, weights: tuple[str, ...], folder: Path, seed: int, started: float, budget: float
+) -> _Decoded:
+    """Decode the images that train or validate; the first network is loaded beside that."""
+    meter = SlowdownMeter()
+    began = time.monotonic()
+    used = [i for i, split in enumerate(listing.splits) if split != "test"]
+    problems = [listing.problems[i] or ("" if _is_label(listing.labels[i]) else "it has no label") for i in used]
+    candidates = [i for i, problem in zip(used, problems, strict=True) if not problem]
+    skipped = [Skipped(listing.names[i], problem) for i, problem in zip(used, problems, strict=True) if problem]
+    skipped += listing.skipped
+    order, n_first = _decoding_order([listing.labels[i] for i in candidates], seed)
+    candidates = [candidates[i] for i in order]
+    items = [listing.items[i] for i in candidates]
+    if not items:
+        if any(map(_is_label, (listing.labels[i] for i in used))):
+            raise InputError(" ".join(["source has no labelled image that can be read.", *describe_skipped(skipped)]))
+        raise no_labels_error(listing)
+    pixels = _create_pixels(items, folder, started + SIZES_SHARE * budget)
+    first, others_of_class, later = np.split(np.arange(len(items)), [min(FIRST_OF_ALL, n_first), n_first])
+    checks = decode_squares(items, pixels, first)
+    network = None
+    if weights and NETWORK_CORE_SECONDS * meter.read() <= NETWORK_SHARE * budget:
+        network = in_background(lambda: _load_network(weights[0]))
+    checks += decode_squares(items, pixels, others_of_class, started + FIRST_DECODE_SHARE * budget)
+    checks += decode_squares(items, pixels, later, started + DECODE_SHARE * budget)
+    pixels.flush()
+    reached = [check for check in checks if check is not None]
+    seconds_per_image = (time.monotonic() - began) / max(1, len(reached))
+    skipped += [
+        Skipped(listing.names[i], c.problem) for i, c in zip(candidates, checks, strict=True) if c and c.problem
+    ]
+    sound = {place: check for place, check in enumerate(checks) if check is not None and not check.problem}
+    if not sound:
+        raise InputError(" ".join(["source has no labelled image that can be read.", *describe_skipped(skipped)]))
+    return _Decoded(
+        rows=[candidates[place] for place in sound],
+        places=np.array(list(sound)),
+        checks=list(sound.values()),
+        pixels=pixels,
+        skipped=skipped,
+        n_late=len(checks) - len(reached),
+        seconds_per_image=seconds_per_image,
+        network=network,
     )
 
 
@@ -245,7 +280,7 @@ def _load_network(weights: str) -> TrainedModel:
 
 def _compute_features(
     weights: tuple[str, ...],
-    network: BackgroundCall[TrainedModel] | None,  # the first one, being loaded; None where there is no time
+    network: Future[TrainedModel] | None,
     pixels: Pixels,
     folder: Path,
     started: float,
@@ -256,7 +291,8 @@ def _compute_features(
     loaded = None
     if network is not None:
         with suppress(TimeoutError):
-            loaded = network.result(started + NETWORK_SHARE * budget - time.monotonic())
+            left = started + NETWORK_SHARE * budget - time.monotonic()
+            loaded = network.result(left if math.isfinite(left) else None)
     began = time.monotonic()
     if loaded is None:
         deadline = max(started + FIRST_VIEW_SHARE * budget, began + LATE_VIEW_SHARE * budget)

@@ -20,10 +20,7 @@ from windvane.search.run.run_directory import RunDirectory
 def out_of_fold(
     predictor: Predictor, problem: Problem, directory: RunDirectory, *, can_predict: bool = True
 ) -> Predictions | None:
-    """Blend the validation predictions of the members; None if a checkpoint is missing.
-
-    `can_predict`: whether changed rows can be predicted, too, for which the models of all folds are opened.
-    """
+    """Blend the members' validation predictions; None if one is missing. `can_predict`: of changed rows, too."""
     ensemble, rows = predictor.ensemble, problem.validation_rows
     shape = problem.task.prediction_shape(len(rows))
     blend = np.zeros(shape)  # (n, k), (n,) or (n, t)

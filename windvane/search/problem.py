@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from windvane.data.column_types import doubts, dropped_notes, infer_schema, leave_out, reading_notes
-from windvane.data.files import to_frame
+from windvane.data.files import Frame, to_frame
 from windvane.data.rows import order_notes, take_rows, take_split
 from windvane.data.series.lags import describe_lags, keep_last, learn_lags, name_of_target, target_values
 from windvane.data.series.time_split import TimeSplit, describe_split
@@ -34,7 +34,8 @@ from windvane.data.target import (
 )
 from windvane.data.targets import are_several, encode_as_trained, encode_targets, strata_of
 from windvane.data.task import Kind, Task
-from windvane.errors import InputError, RunError, unknown_name_error
+from windvane.errors import InputError, MetricError, RunError, unknown_name_error
+from windvane.evaluation.baseline import ConstantBaseline, constant_prediction
 from windvane.evaluation.columns.identifiers import find_identifiers, useless_columns
 from windvane.evaluation.columns.time_order import random_folds_flatter
 from windvane.evaluation.metrics import Metric, check_own_metric, get_metric, quantile_level, rewards_mean
@@ -78,11 +79,9 @@ class Problem:
         return np.concatenate([fold.validation for fold in self.folds])
 
     def part(self, rows: Integers) -> DataSplit:
-        """Copy some rows."""
         return DataSplit(self.table, self.target, self.weight).take(rows)
 
     def weight_of(self, rows: Integers) -> Floats | None:
-        """Return the weights of some rows, where there are weights."""
         return None if self.weight is None else self.weight[rows]
 
     def sample_rows(self, train: Integers, n_rows: int) -> Integers:
@@ -96,10 +95,7 @@ class Problem:
         return np.sort(train[order[:n_rows]])
 
     def initial_sample_size(self, max_cells: float) -> int | None:
-        """Return the number of rows that the first trials train on, None for all.
-
-        `max_cells` limits rows x columns x outputs of a first model.
-        """
+        """Return the rows that first models of `max_cells` (rows x columns x outputs) train on; None for all."""
         n_train = min(len(fold.train) for fold in self.folds)
         per_row = max(1, self.task.n_columns) * max(1, self.task.n_outputs)
         n_rows = int(max(max_cells / per_row, 2_000, 20 * max(1, self.task.n_classes)))
@@ -108,6 +104,20 @@ class Problem:
     def loss(self, prediction: Floats, rows: Integers) -> float:
         """Return the loss of a prediction of some rows, weighted if there are weights."""
         return self.metric.loss(self.target[rows], prediction, self.weight_of(rows))
+
+    def constant_baseline(self) -> ConstantBaseline | None:
+        """Evaluate a constant on the folds; None if the user's metric cannot be computed of it."""
+        n_classes = self.task.n_classes
+        parts = []
+        for fold in self.folds:
+            constant = constant_prediction(self.target[fold.train], n_classes, self.metric, self.weight_of(fold.train))
+            parts.append(np.broadcast_to(constant, (len(fold.validation), *constant.shape)))
+        try:
+            loss = self.loss(np.concatenate(parts), self.validation_rows)
+        except MetricError:
+            return None
+        whole = np.atleast_1d(constant_prediction(self.target, n_classes, self.metric, self.weight))
+        return ConstantBaseline(tuple(map(float, whole)), loss)
 
     def fingerprint(self, terms: object = None) -> str:
         """Return a digest of the data, to tell whether another call passes the same.
@@ -123,10 +133,7 @@ class Problem:
         return array_digest(arrays, [table.n_numbers, table.cardinalities, self.weight is None, texts, terms])
 
     def write(self, folder: Path) -> None:
-        """Write everything but the metric, which the session sends; whole or not at all.
-
-        Raises DiskError if the disk is full or read-only.
-        """
+        """Write all but the metric, which the session sends, whole or not at all; DiskError if the disk is full."""
         temporary = folder.with_name(folder.name + ".tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
@@ -228,55 +235,35 @@ def prepare_problem(
     """
     chosen = choose_families(families)
     frame = to_frame(X)
-    n_rows = int(frame.shape[0])
     reordered = order_notes(X, {"y": y, "groups": groups, "time": time, "sample_weight": sample_weight})
     target_name = name_of_target(y)
-    left_out = {"ignore": ignore, "id_columns": id_columns}
     named = {name: given for name, given in (("groups", groups), ("time", time)) if isinstance(given, str)}
     groups, time = (
         _column(frame, named[name], name) if name in named else given
         for name, given in (("groups", groups), ("time", time))
     )
-    weight, rows = counted_rows(sample_weight, n_rows)
-    if rows is not None:  # a row of weight 0 is no row
-        frame = frame.iloc[rows] if isinstance(frame, pd.DataFrame) else frame[rows]
-        y, groups, time = (
-            take_rows(values, rows, n_rows, name) for name, values in (("y", y), ("groups", groups), ("time", time))
-        )
-        split, n_rows = take_split(split, rows, n_rows), len(rows)
-    targets: Targets | None = None
-    target: NDArray[Any]
-    classes: NDArray[Any] | None = None
-    if are_several(y):
-        target, targets = encode_targets(y, goal, positive=positive_class)
-    else:
-        target, classes = encode_target(y, goal)
-    if classes is not None:
-        labels_to_json(classes)  # refuses what no file can keep, before the search
-    if len(target) != n_rows:
-        raise InputError(
-            f"X and y have different lengths: {n_rows} and {len(target)} "
-            f"(inconsistent numbers of samples: [{n_rows}, {len(target)}]). Allowed: one target for each row."
-        )
+    frame, y, by, weight = _leave_out_weightless(frame, y, SplitOptions(groups, time, split), sample_weight)
+    target, classes, targets = _encode(y, goal, positive_class, int(frame.shape[0]))
     features: LagFeatures | None = None
-    if lags is not None and targets is not None:
-        raise InputError(
-            f"lags is for one target, but y has {len(targets)}. Allowed: a run for one of them, or no lags."
-        )
     if lags is not None:
+        if targets is not None:
+            raise InputError(
+                f"lags is for one target, but y has {len(targets)}. Allowed: a run for one of them, or no lags."
+            )
         features = learn_lags(
             frame,
             lags,
             named.get("time"),
             target_values(target, classes),
             target_name,
-            split if isinstance(split, TimeSplit) else TimeSplit(),
+            by.splitter if isinstance(by.splitter, TimeSplit) else TimeSplit(),
             column_types=column_types,
             date_formats=date_formats,
         )
         assert isinstance(frame, pd.DataFrame)  # others have no names
         frame = features.add(frame)
-    schema = leave_out_named(infer_schema(frame, column_types, date_formats), {**left_out, **named})
+    schema = infer_schema(frame, column_types, date_formats)
+    schema = leave_out_named(schema, {"ignore": ignore, "id_columns": id_columns, **named})
     table = schema.transform(frame, owner=owner)
     n_classes = 0 if classes is None else len(classes)
     kind: Kind = "regression" if goal == "regression" else "multiclass" if n_classes > 2 else "binary"
@@ -290,7 +277,7 @@ def prepare_problem(
             schema, table = kept, kept.transform(frame, owner=owner)
     n_targets = 1 if targets is None else len(targets)
     ordered = classes is not None and ordered_categories(y) is not None
-    task = Task(kind, n_rows, table.n_columns, n_classes, n_targets, ordered=ordered)
+    task = Task(kind, len(target), table.n_columns, n_classes, n_targets, ordered=ordered)
     positive, why = (
         (None, "")
         if classes is None
@@ -301,15 +288,14 @@ def prepare_problem(
     task = replace(task, quantile=quantile_level(resolved), log_link=log_link)
     check_own_metric(resolved, target, task, weight)
     policy = _choose_policy(settings, task)
-    by = SplitOptions(groups, time, split)
     labels = None if classes is None else classes.tolist()
     strata = target if targets is None else strata_of(target)
     folds, notes = make_folds(strata, policy.n_folds, seed=settings.seed, by=by, classes=labels)
-    if split is not None:
-        reason = describe_split(split) if isinstance(split, TimeSplit) else "the splitter that was given"
+    if by.splitter is not None:
+        reason = describe_split(by.splitter) if isinstance(by.splitter, TimeSplit) else "the splitter that was given"
         policy = Policy(policy.name, len(folds), policy.halving, reason)
     flattering = None
-    if time is None and split is None and groups is None and targets is None:
+    if by.time is None and by.splitter is None and by.groups is None and targets is None:
         flattering = random_folds_flatter(schema, table, target, task, resolved)
     problem = Problem(task, resolved, table, target, weight, tuple(folds), settings.seed)
     form = written_form(y) if goal == "regression" and targets is None else None
@@ -325,7 +311,7 @@ def prepare_problem(
         warnings=(
             *reordered,
             *doubts(schema),
-            *(identifier_doubts(kept_identifiers) if time is None else ()),
+            *(identifier_doubts(kept_identifiers) if by.time is None else ()),
             *([] if flattering is None else [flattering]),
             *notes,
         ),
@@ -347,6 +333,41 @@ def _column(frame: Any, name: str, argument: str) -> pd.Series:
         raise unknown_name_error(argument, name, names)
     values: pd.Series = frame[name]
     return values
+
+
+def _leave_out_weightless(
+    frame: Frame, y: Any, by: SplitOptions, sample_weight: Any
+) -> tuple[Frame, Any, SplitOptions, Floats | None]:
+    """Drop the rows of weight 0, which are no rows; also return the weights of the others, None where all are equal."""
+    n_rows = int(frame.shape[0])
+    weight, rows = counted_rows(sample_weight, n_rows)
+    if rows is None:
+        return frame, y, by, weight
+    frame = frame.iloc[rows] if isinstance(frame, pd.DataFrame) else frame[rows]
+    y = take_rows(y, rows, n_rows, "y")
+    groups, time = take_rows(by.groups, rows, n_rows, "groups"), take_rows(by.time, rows, n_rows, "time")
+    return frame, y, SplitOptions(groups, time, take_split(by.splitter, rows, n_rows)), weight
+
+
+def _encode(
+    y: Any, goal: TaskType, positive_class: Any, n_rows: int
+) -> tuple[NDArray[Any], NDArray[Any] | None, Targets | None]:
+    """Return codes or numbers of one or several targets, and the classes of one or what describes several."""
+    targets: Targets | None = None
+    target: NDArray[Any]
+    classes: NDArray[Any] | None = None
+    if are_several(y):
+        target, targets = encode_targets(y, goal, positive=positive_class)
+    else:
+        target, classes = encode_target(y, goal)
+    if classes is not None:
+        labels_to_json(classes)  # refuses what no file can keep, before the search
+    if len(target) != n_rows:
+        raise InputError(
+            f"X and y have different lengths: {n_rows} and {len(target)} "
+            f"(inconsistent numbers of samples: [{n_rows}, {len(target)}]). Allowed: one target for each row."
+        )
+    return target, classes, targets
 
 
 def leave_out_named(schema: Schema, given: Mapping[str, Any]) -> Schema:

@@ -35,10 +35,7 @@ def train_on_all(
 def refit_ensemble(
     predictor: Predictor, trials: Sequence[Trial], families: Mapping[str, Family], train: DataSplit, folder: Path
 ) -> Predictor:
-    """Return the same ensemble with one model a member, each trained for the mean of the folds' best iterations.
-
-    The new models are written to `folder`; an earlier one is replaced.
-    """
+    """Return the ensemble with one model a member, in `folder`, trained for the mean of its folds' iterations."""
     temporary = folder.with_name(folder.name + ".temporary")
     shutil.rmtree(temporary, ignore_errors=True)
     trial_of = {trial.number: trial for trial in trials}

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from windvane import persistence
 from windvane.errors import DiskError, MetricError, NoModelError, RunError, RunMismatchError, warn_user
-from windvane.evaluation.baseline import ConstantBaseline
-from windvane.evaluation.decisions.thresholds import DecisionTuning
 from windvane.evaluation.metrics import Metric
 from windvane.models import FAMILIES
 from windvane.models.base import Family
@@ -22,7 +20,6 @@ from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.labels import labels_from_json, labels_to_json
 from windvane.runtime.predictor import check_predictor, classes_from_json
 from windvane.runtime.serialization import temporary_folder
-from windvane.search.constant import constant_baseline
 from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.problem import (
     ImageSource,
@@ -32,8 +29,10 @@ from windvane.search.problem import (
     choose_families,
     supported_families,
 )
-from windvane.search.run.history import PerformanceCurve, describe_failures
+from windvane.search.run.history import describe_failures
+from windvane.search.run.record import RunRecord
 from windvane.search.run.run_directory import FitBudget, RunDirectory
+from windvane.search.run.unseen_rows import read_test_score
 from windvane.search.search import Callback, Search, SearchListener
 from windvane.search.strategy.budget import Budget
 from windvane.search.strategy.halving import make_rungs
@@ -41,27 +40,14 @@ from windvane.search.strategy.policy import Policy
 from windvane.search.strategy.portfolio import PortfolioEntry
 from windvane.search.strategy.scheduler import Scheduler
 from windvane.search.trial import Trial
-from windvane.search.uncertainty import learn_uncertainty
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.messages import RunContext, pack_objects, session_objects
 from windvane.search.workers.pool import WorkerPool
 from windvane.settings import Settings, available_cores
-from windvane.stop_signals import NEVER, StopRequest
+from windvane.stop_signals import StopRequest
 
 # Rows x columns x outputs on which the first models of large data train: about a second of boosting.
 INITIAL_CELLS = 3e6
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """The result of a run, finished or not."""
-
-    predictor: Predictor
-    trials: list[Trial]
-    curve: PerformanceCurve
-    policy: Policy
-    constant: ConstantBaseline | None = None
-    tuning: DecisionTuning | None = None  # of the threshold, after the search
 
 
 def inherit_settings(settings: Settings, seed_is_given: bool) -> Settings:
@@ -191,10 +177,7 @@ def _check_same(directory: RunDirectory, identity: Mapping[str, Any]) -> None:
 
 
 def open_run(directory: RunDirectory, families: Any, metric: Any) -> PreparedProblem:
-    """Read the problem of a run that is to be resumed, with families and metric as the user passes them now.
-
-    Raises RunError if its data were not kept, or an own metric or family is missing.
-    """
+    """Read the problem of a run that is to be resumed, with families and metric as the user passes them now."""
     manifest = directory.manifest()
     if not (directory.data / "task.json").exists():
         raise RunError(f"The run in {str(directory.root)!r} kept no data (keep_data=False); give them to fit again.")
@@ -225,22 +208,26 @@ def run_search(
     pool: WorkerPool | DaskPool,
     directory: RunDirectory,
     started: float,
+    callbacks: Sequence[Callback],
+    listener: SearchListener,
+    stop: StopRequest,
     *,
-    callbacks: Sequence[Callback] = (),
-    listener: SearchListener | None = None,
-    stop: StopRequest = NEVER,
     slowdown: float = 1.0,
     kept_seconds: float = 0.0,
-) -> SearchResult:
+) -> tuple[Predictor, RunRecord]:
     """Search in a locked directory and open the ensemble; `pool` is closed at the end.
 
     `started` is the `time.monotonic` instant from which the budget counts, `slowdown` that of `SlowdownMeter`;
     `kept_seconds` are kept back for what follows. Raises NoModelError if no trial is usable.
     """
     problem = prepared.problem
+    listener.start(settings.time_budget - (time.monotonic() - started), settings.n_jobs, problem.metric)
     objects = pack_objects(session_objects(problem.metric, prepared.families))
     pool.open(RunContext(directory.root.absolute(), directory.log.absolute(), settings.memory_limit, objects))
     history, curve = directory.read_history(), directory.read_curve()
+    listener.resume(history.trials)
+    for note in prepared.notes:
+        listener.note(note)
     directory.drop_damaged(history)
     begun = time.time() - (time.monotonic() - started)
     directory.write_budget(FitBudget(begun, settings.time_budget, settings.n_trials, settings.n_jobs))
@@ -277,15 +264,11 @@ def run_search(
     if ensemble is None:
         if search.interrupted:
             raise KeyboardInterrupt
-        reasons = search.error or describe_failures(history.trials)
-        failed = [trial.error or "" for trial in history.trials if not trial.usable]
-        if failed and all(error.startswith(MetricError.__name__) for error in failed):
-            raise NoModelError(f"The models were trained, but the metric could not be computed for any:\n{reasons}")
-        raise NoModelError(f"No model came out of {time.monotonic() - started:.0f} s:\n{reasons}")
+        raise _no_model_error(history.trials, search.error, time.monotonic() - started)
     last = (search.budget.now(), min(t.loss for t in history.trials if t.usable), ensemble.loss)
     curve = [*curve, *search.curve, last]
-    constant = constant_baseline(problem)
-    uncertainty = learn_uncertainty(search.builder, ensemble)
+    constant = problem.constant_baseline()
+    uncertainty = search.builder.uncertainty(ensemble)
     if directory.read_tuning() is not None:
         warn_user(
             "The threshold or the costs that were set for the earlier ensemble do not hold for the new one: call "
@@ -301,10 +284,26 @@ def run_search(
     predictor = replace(open_models(ensemble), uncertainty=uncertainty)
     if not settings.keep_data:
         directory.drop(directory.data)
-    return SearchResult(predictor, history.trials, curve, prepared.policy, constant)
+    ended = sum(trial.status != "stopped" for trial in history.trials)
+    if settings.n_trials is not None and ended < settings.n_trials and not stop.requested:
+        listener.note(
+            f"The time budget ended after {ended} of {settings.n_trials} trials: another run with this seed may differ."
+        )
+    return predictor, RunRecord(history.trials, curve, prepared.policy, constant=constant)
 
 
-def read_result(directory: RunDirectory, families: Mapping[str, Family], metric: Any, threads: int) -> SearchResult:
+def _no_model_error(trials: Sequence[Trial], error: str, seconds: float) -> NoModelError:
+    """Say why a search has no model: `error` of the run itself, or what the trials failed of."""
+    reasons = error or describe_failures(trials)
+    failed = [trial.error or "" for trial in trials if not trial.usable]
+    if failed and all(one.startswith(MetricError.__name__) for one in failed):
+        return NoModelError(f"The models were trained, but the metric could not be computed for any:\n{reasons}")
+    return NoModelError(f"No model came out of {seconds:.0f} s:\n{reasons}")
+
+
+def read_result(
+    directory: RunDirectory, families: Mapping[str, Family], metric: Any, threads: int
+) -> tuple[Predictor, RunRecord]:
     """Read the result of a run; an ensemble is built now if the run was not finished.
 
     `families` may be in its ensemble; `metric` is the user's own, or None; `threads` models predict at once. Raises
@@ -321,14 +320,14 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
     constant, uncertainty = directory.read_constant(), None
     if ensemble is None:
         problem = _read_data(directory, manifest, resolved)
-        constant = constant_baseline(problem)
+        constant = problem.constant_baseline()
         builder = EnsembleBuilder(problem, directory, 25)
         # A later fit may have replaced a checkpoint of the ensemble and ended without one; that is no damage.
         known = {} if recorded is None else {member.number: member.checkpoint for member in recorded.members}
         replaced = {trial.number for trial in history.trials if trial.checkpoint != known.get(trial.number)}
         left = _without_damaged(history.trials, damaged - replaced)
         ensemble = _whole_ensemble(builder, left, builder.build(left, finish=True))
-        uncertainty = ensemble and learn_uncertainty(builder, ensemble)
+        uncertainty = ensemble and builder.uncertainty(ensemble)
     if ensemble is None:
         raise NoModelError(
             f"The run in {str(directory.root)!r} has no usable model yet:\n" + describe_failures(history.trials)
@@ -340,7 +339,9 @@ def read_result(directory: RunDirectory, families: Mapping[str, Family], metric:
     predictor = replace(predictor, uncertainty=uncertainty)
     tuning = directory.read_tuning() if ensemble == recorded else None
     policy = Policy(**manifest["policy"])
-    return SearchResult(predictor, history.trials, directory.read_curve(), policy, constant, tuning)
+    knows_metric = metric is not None or not manifest.get("own_metric")
+    score = read_test_score(directory.test, ensemble) if knows_metric else None
+    return predictor, RunRecord(history.trials, directory.read_curve(), policy, score, constant, tuning)
 
 
 def select_without(
@@ -351,10 +352,7 @@ def select_without(
     families: Collection[str],
     numbers: Collection[int],
 ) -> Predictor | None:
-    """Select an ensemble of a run without some families and trials, on the same validation predictions.
-
-    None if the run kept no data or no other trial is usable.
-    """
+    """Select an ensemble without some families and trials on the same predictions; None if no data or trial is left."""
     if not (directory.data / "task.json").exists():
         return None
     left = [t for t in directory.read_history().trials if t.family not in families and t.number not in numbers]

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from windvane.errors import DiskError, WindvaneError, WorkerError, warn_user
+from windvane.evaluation.metrics import Metric
 from windvane.models import LAST_RESORT
 from windvane.models.base import Config, Family
 from windvane.models.targets.multi_target import for_task
@@ -47,6 +48,15 @@ Callback = Callable[[Trial], object]
 
 class SearchListener:
     """Is told what a search does; a progress display overrides what it shows."""
+
+    def start(self, budget_seconds: float, n_workers: int, metric: Metric) -> None:
+        """Called when the search begins."""
+
+    def resume(self, trials: Sequence[Trial]) -> None:
+        """Called with the trials of earlier fits."""
+
+    def note(self, text: str) -> None:
+        """Called with a remark for the user."""
 
     def running(self, families: Sequence[str]) -> None:
         """Called when the set of running trials changes."""

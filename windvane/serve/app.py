@@ -39,7 +39,6 @@ class Application:
         self.runs, self.models = RunFolder(root), Models()
 
     def routes(self) -> list[Route]:
-        """Address -> method."""
         return [
             Route("/", self.home),
             Route("/live", self.home_main),
@@ -175,11 +174,9 @@ class Application:
         return run
 
     async def health(self, request: Request) -> Response:
-        """That the server answers."""
         return JSONResponse({"status": "ok", "windvane": VERSION, "runs": await run_in_threadpool(self.runs.names)})
 
     async def script(self, request: Request) -> Response:
-        """The script of all pages."""
         return Response(_SCRIPT.read_bytes(), media_type="text/javascript")
 
 

@@ -62,12 +62,10 @@ class Search:
 
     @property
     def schema(self) -> Schema:
-        """Columns of the training table."""
         return Schema.from_json(self.manifest["schema"])
 
     @property
     def is_of_images(self) -> bool:
-        """Whether images are predicted."""
         return self.manifest.get("images") is not None
 
     @property
@@ -97,7 +95,6 @@ class Network:
 
     @property
     def labels(self) -> list[str]:
-        """Names of the classes."""
         return [str(label) for label in self.manifest["classes"]]
 
 
@@ -133,7 +130,6 @@ class RunFolder:
 
     @property
     def is_one_run(self) -> bool:
-        """Whether the folder is itself a run."""
         return (self.root / MANIFEST).is_file()
 
     def names(self) -> list[str]:
@@ -146,7 +142,6 @@ class RunFolder:
         return None if folder is None else self._read_run(name, folder)
 
     def runs(self) -> list[Run]:
-        """Read all runs."""
         return [self._read_run(name, folder) for name, folder in self._folders().items()]
 
     def pages(self) -> dict[str, Path]:
@@ -253,7 +248,7 @@ def _read_object(path: Path) -> Any:
 
 def _read_saved(path: Path) -> Search:
     manifest = persistence.read_manifest(path)
-    record = RunRecord.from_json(manifest["run"]) if "run" in manifest else RunRecord([], [], None)
+    record = RunRecord.of_manifest(manifest)
     return Search(
         manifest,
         Task(**manifest["task"]),

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from toys import ToyFamily, make_trial
+from toys import ToyFamily, make_trial, sample
 
 from windvane.data.task import Task
 from windvane.models.base import Config, Param
-from windvane.models.search_space import fill_defaults, sample, validate
+from windvane.models.search_space import fill_defaults, validate
 from windvane.search.strategy.halving import Rung
 from windvane.search.strategy.sampler import ConfigSampler
 from windvane.search.trial import Trial

@@ -132,15 +132,12 @@ def drop_column_importance(
     predictions: Predictions,
     metric: Metric,
     columns: Mapping[str, EncodedColumn],
-    predict_without: Callable[[EncodedColumn, Table], Floats],
+    predict_without: Callable[[EncodedColumn, Table], Floats],  # trained with the column constant; the empty one: none
     *,
     max_seconds: float = math.inf,
     on_column: Callable[[int, int], None] = lambda done, total: None,
 ) -> Importance:
-    """Train without one column after the other, in the order of `columns`, and compare with training on all.
-
-    `predict_without` trains with a column made constant and predicts a table; the empty column stands for none.
-    """
+    """Train without one column after the other, in the order of `columns`, and compare with training on all."""
     table = predictions.table.take(predictions.rows)
     end = time.monotonic() + max_seconds
 
@@ -235,10 +232,7 @@ def _group_columns(
 
 
 def correlated_columns(columns: Mapping[str, EncodedColumn], table: Table) -> list[list[str]]:
-    """Find groups of numbers and dates of which any two have a rank correlation of at least `MIN_CORRELATION`.
-
-    Complete linkage on 1 - |Spearman's rho|; of a date its first part counts. Categories and texts are in no group.
-    """
+    """Find groups of numbers and dates any two of which have a rank correlation of at least `MIN_CORRELATION`."""
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 

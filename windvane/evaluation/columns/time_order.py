@@ -30,10 +30,7 @@ TINY = 1e-6  # probability
 
 
 def random_folds_flatter(schema: Schema, table: Table, target: NDArray[Any], task: Task, metric: Metric) -> str | None:
-    """Return a warning where a model predicts random rows much better than the latest ones; None otherwise.
-
-    None as well where no column of dates orders the rows, or there are too few rows or too many columns to compare.
-    """
+    """Return a warning where a model predicts random rows much better than the latest ones; None otherwise."""
     if table.matrix.shape[1] == 0 or table.n_rows < MIN_ROWS:
         return None
     ordering = _ordering_column(schema, table)

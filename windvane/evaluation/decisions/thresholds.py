@@ -265,10 +265,7 @@ def chosen_by_hand(
 def tune_label_thresholds(
     predictions: Predictions, titles: Sequence[str], metric: Metric
 ) -> tuple[Ensemble, DecisionTuning]:
-    """Return the ensemble with the threshold of each of several labels that is best for the metric of this label.
-
-    The metric must be a mean over the labels. A label that all rows have, or none, is predicted above one half.
-    """
+    """Return the ensemble with the threshold of each of several labels that is best for the metric of this label."""
     assert predictions.ensemble is not None
     if not isinstance(metric.function, MeanOverTargets):
         raise InputError(

@@ -91,7 +91,6 @@ class Graph:
         return parts[0] if len(parts) == 1 else self.add("Concat", *parts, attributes={"axis": 1})
 
     def sum(self, x: str, axis: int, *, keep: bool) -> str:
-        """Add up along an axis."""
         return self.add("ReduceSum", x, np.array([axis]), attributes={"keepdims": int(keep)})
 
     def affine(self, x: str, weights: NDArray[Any], bias: NDArray[Any]) -> str:
@@ -113,7 +112,6 @@ class Graph:
         return self.cast(self.cast(self.at_most(self.at_least(x, -_SINGLE), _SINGLE), "float"), "double")
 
     def softmax(self, x: str) -> str:
-        """Turn scores (n, k) into probabilities."""
         return self.add("Softmax", x, attributes={"axis": 1})
 
     def count_below(self, x: str, sorted_columns: NDArray[Any], *, or_equal: bool) -> str:

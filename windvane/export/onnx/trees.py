@@ -23,10 +23,7 @@ AT_MOST, BELOW, GREATER, MEMBER = 0, 1, 3, 6  # modes of a node; a row goes to i
 
 @dataclass
 class Trees:
-    """Trees whose leaves hold k numbers; a prediction is the sum of the leaves that a row reaches.
-
-    A child is a position among the nodes, or among the leaves.
-    """
+    """Trees whose leaves hold k numbers; a prediction is the sum of the leaves that a row reaches."""
 
     n_values: int  # k
     feature: list[int] = field(default_factory=list)

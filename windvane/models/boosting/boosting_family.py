@@ -11,6 +11,7 @@ from windvane.data.task import Task
 from windvane.models.base import Config, Param, TrainingContext
 from windvane.models.base_model import BaseFamily, BaseModel
 from windvane.models.encoding import NATIVE, EncoderSettings
+from windvane.models.search_space import choice
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoder
 from windvane.runtime.columns.table import Table
@@ -50,7 +51,6 @@ class BoostingModel(BaseModel):
         self.booster: Any = None
 
     def fitted(self) -> FittedModel:
-        """Return the trees up to the best iteration."""
         if self.booster is None:
             raise RuntimeError("the model is not trained yet")
         found: FittedModel = self.fitted_type(
@@ -91,10 +91,7 @@ class SegmentedModel(BoostingModel):
 
 def objective_space(task: Task) -> dict[str, Param]:
     """Return the choice of an objective with a log link, for targets that allow it."""
-    from optuna.distributions import CategoricalDistribution
-
-    choices = CategoricalDistribution(["regression", *LOG_LINKS])
-    return {"objective": Param(choices, "regression")} if task.log_link else {}
+    return {"objective": choice(["regression", *LOG_LINKS], "regression")} if task.log_link else {}
 
 
 def with_log_link(config: Config, target_scaler: TargetScaler) -> tuple[Config, TargetScaler]:

@@ -17,6 +17,7 @@ from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.boosting.boosting_family import WIDE, BoostingFamily, BoostingModel
 from windvane.models.early_stopping import EarlyStopping
+from windvane.models.search_space import choice, real, whole
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Table
@@ -44,23 +45,19 @@ class CatBoost(BoostingFamily):
 
         Two changes for speed: depth 7 for regression too (there 9), and combinations of two categories at most.
         """
-        from optuna.distributions import CategoricalDistribution as Choice
-        from optuna.distributions import FloatDistribution as Float
-        from optuna.distributions import IntDistribution as Int
-
         classify = task.is_classification
         return {
-            "learning_rate": Param(Float(5e-3, 0.2, log=True), 0.08 if classify else 0.09),
-            "depth": Param(Int(3, 8), 7),
-            "l2_leaf_reg": Param(Float(1e-5, 10.0, log=True), 1e-5),
-            "subsample": Param(Float(0.6, 1.0), 0.9),
-            "rsm": Param(Float(0.6, 1.0), 1.0),
-            "random_strength": Param(Float(0.0, 2.0), 0.8 if classify else 0.0),
-            "leaf_estimation_iterations": Param(Int(1, 10, log=True), 1),
-            "one_hot_max_size": Param(Int(2, 100, log=True), 15 if classify else 20),
-            "max_ctr_complexity": Param(Int(1, 4), 2),
-            "model_size_reg": Param(Float(0.1, 1.5, log=True), 0.5),
-            "features": Param(Choice(["raw", "generated"]), "raw"),
+            "learning_rate": real(5e-3, 0.2, 0.08 if classify else 0.09, log=True),
+            "depth": whole(3, 8, 7),
+            "l2_leaf_reg": real(1e-5, 10.0, 1e-5, log=True),
+            "subsample": real(0.6, 1.0, 0.9),
+            "rsm": real(0.6, 1.0, 1.0),
+            "random_strength": real(0.0, 2.0, 0.8 if classify else 0.0),
+            "leaf_estimation_iterations": whole(1, 10, 1, log=True),
+            "one_hot_max_size": whole(2, 100, 15 if classify else 20, log=True),
+            "max_ctr_complexity": whole(1, 4, 2),
+            "model_size_reg": real(0.1, 1.5, 0.5, log=True),
+            "features": choice(["raw", "generated"], "raw"),
         }
 
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> CatBoostModel:
@@ -68,8 +65,6 @@ class CatBoost(BoostingFamily):
 
 
 class CatBoostModel(BoostingModel):
-    """One ensemble of trees being trained."""
-
     kind = "catboost"
     fitted_type = FittedCatBoost
     patience = _PATIENCE
@@ -83,7 +78,6 @@ class CatBoostModel(BoostingModel):
         self._snapshot = folder / "snapshot"
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        """Make the pools to learn from and to be evaluated on."""
         from catboost import Pool
 
         self._parameters = _parameters(config, self.context) | {
@@ -126,7 +120,6 @@ class _Watch:
         self._curve, self._loss, self._until = early_stopping, loss, deadline
 
     def after_iteration(self, info: Any) -> bool:
-        """Say whether to go on."""
         self._curve.update(info.metrics["validation"][self._loss][-1])
         return not self._curve.should_stop and time.monotonic() < self._until
 

@@ -22,6 +22,7 @@ from windvane.models.boosting.boosting_family import (
     objective_space,
     with_log_link,
 )
+from windvane.models.search_space import choice, real, whole
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.models.boosters import FittedLightGBM
@@ -43,25 +44,21 @@ class LightGBM(BoostingFamily):
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of TabArena; the default is the one tuned in "Better by default", arXiv 2407.04491, table LGBM-TD."""
-        from optuna.distributions import CategoricalDistribution as Choice
-        from optuna.distributions import FloatDistribution as Float
-        from optuna.distributions import IntDistribution as Int
-
         classify = task.is_classification
         return {
-            "learning_rate": Param(Float(5e-3, 0.2, log=True), 0.04 if classify else 0.05),
-            "num_leaves": Param(Int(2, 256, log=True), 50 if classify else 100),
-            "min_data_in_leaf": Param(Int(1, 100, log=True), 40 if classify else 3),
-            "feature_fraction": Param(Float(0.3, 1.0), 1.0),
-            "bagging_fraction": Param(Float(0.5, 1.0), 0.75 if classify else 0.7),
-            "extra_trees": Param(Choice([False, True]), False),
-            "lambda_l1": Param(Float(1e-4, 1.0), 1e-4),
-            "lambda_l2": Param(Float(1e-4, 2.0), 1e-4),
-            "cat_smooth": Param(Float(1e-3, 100.0, log=True), 10.0),
-            "cat_l2": Param(Float(5e-3, 20.0, log=True), 10.0),
-            "max_cat_to_onehot": Param(Int(4, 100, log=True), 4),
-            "min_data_per_group": Param(Int(2, 200, log=True), 100),
-            "features": Param(Choice(["raw", "generated"]), "raw"),
+            "learning_rate": real(5e-3, 0.2, 0.04 if classify else 0.05, log=True),
+            "num_leaves": whole(2, 256, 50 if classify else 100, log=True),
+            "min_data_in_leaf": whole(1, 100, 40 if classify else 3, log=True),
+            "feature_fraction": real(0.3, 1.0, 1.0),
+            "bagging_fraction": real(0.5, 1.0, 0.75 if classify else 0.7),
+            "extra_trees": choice([False, True], False),
+            "lambda_l1": real(1e-4, 1.0, 1e-4),
+            "lambda_l2": real(1e-4, 2.0, 1e-4),
+            "cat_smooth": real(1e-3, 100.0, 10.0, log=True),
+            "cat_l2": real(5e-3, 20.0, 10.0, log=True),
+            "max_cat_to_onehot": whole(4, 100, 4, log=True),
+            "min_data_per_group": whole(2, 200, 100, log=True),
+            "features": choice(["raw", "generated"], "raw"),
             **objective_space(task),
         }
 
@@ -70,8 +67,6 @@ class LightGBM(BoostingFamily):
 
 
 class LightGBMModel(SegmentedModel):
-    """One booster being trained."""
-
     kind = "lightgbm"
     fitted_type = FittedLightGBM
     training_file = "training.txt"
@@ -79,7 +74,6 @@ class LightGBMModel(SegmentedModel):
     max_iterations = _STEPS[-1]
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        """Bin the rows to learn from and to be evaluated on."""
         import lightgbm as lgb
 
         p, c = self.encoder.n_numbers, len(train.table.cardinalities)

@@ -21,6 +21,7 @@ from windvane.models.boosting.boosting_family import (
     objective_space,
     with_log_link,
 )
+from windvane.models.search_space import choice, real, whole
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Table
@@ -52,22 +53,18 @@ class XGBoost(BoostingFamily):
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges like LightGBM's; the default is tuned in "Better by default", arXiv 2407.04491, table XGB-TD."""
-        from optuna.distributions import CategoricalDistribution as Choice
-        from optuna.distributions import FloatDistribution as Float
-        from optuna.distributions import IntDistribution as Int
-
         classify = task.is_classification
         return {
-            "learning_rate": Param(Float(5e-3, 0.2, log=True), 0.08 if classify else 0.05),
-            "grow_policy": Param(Choice(["depthwise", "lossguide"]), "depthwise"),
-            "max_depth": Param(Int(3, 10), 6 if classify else 9),
-            "min_child_weight": Param(Float(1e-6, 10.0, log=True), 5e-6 if classify else 2.0),
-            "subsample": Param(Float(0.5, 1.0), 0.65 if classify else 0.7),
-            "colsample_bylevel": Param(Float(0.3, 1.0), 0.9 if classify else 1.0),
-            "reg_alpha": Param(Float(1e-4, 5.0, log=True), 1e-4),
-            "reg_lambda": Param(Float(1e-4, 5.0, log=True), 1e-4),
-            "max_cat_to_onehot": Param(Int(4, 100, log=True), 4),
-            "features": Param(Choice(["raw", "generated"]), "raw"),
+            "learning_rate": real(5e-3, 0.2, 0.08 if classify else 0.05, log=True),
+            "grow_policy": choice(["depthwise", "lossguide"], "depthwise"),
+            "max_depth": whole(3, 10, 6 if classify else 9),
+            "min_child_weight": real(1e-6, 10.0, 5e-6 if classify else 2.0, log=True),
+            "subsample": real(0.5, 1.0, 0.65 if classify else 0.7),
+            "colsample_bylevel": real(0.3, 1.0, 0.9 if classify else 1.0),
+            "reg_alpha": real(1e-4, 5.0, 1e-4, log=True),
+            "reg_lambda": real(1e-4, 5.0, 1e-4, log=True),
+            "max_cat_to_onehot": whole(4, 100, 4, log=True),
+            "features": choice(["raw", "generated"], "raw"),
             **objective_space(task),
         }
 
@@ -76,8 +73,6 @@ class XGBoost(BoostingFamily):
 
 
 class XGBoostModel(SegmentedModel):
-    """One booster being trained."""
-
     kind = "xgboost"
     fitted_type = FittedXGBoost
     training_file = "training.ubj"
@@ -85,7 +80,6 @@ class XGBoostModel(SegmentedModel):
     max_iterations = _STEPS[-1]
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        """Bin the rows to learn from, and take those to be evaluated on."""
         config, self.target_scaler = with_log_link(config, self.target_scaler)
         self._parameters = _parameters(config, self.context)
         target, threads = self.target_scaler.transform(train.target), self.context.threads

@@ -34,7 +34,6 @@ class Adam:
         self.exp_avg_sq = np.zeros_like(parameters) if exp_avg_sq is None else exp_avg_sq
 
     def step(self, gradient: Single, rate: float, groups: Iterable[ParamGroup]) -> None:
-        """Take one step."""
         self.updates += 1
         first, second = 1 - _FIRST**self.updates, 1 - _SECOND**self.updates
         self.exp_avg *= _FIRST
@@ -59,9 +58,5 @@ def schedule_minima(most: int) -> tuple[int, ...]:
 
 
 def coslog_schedule(epoch: float) -> float:
-    """Give the learning rate at a time, as a share of the highest.
-
-    RealMLP's "coslog" without an end: cosine cycles, each twice as long as the one before, so that training may end
-    with any of them.
-    """
+    """Return the share of the highest learning rate: RealMLP's cosine cycles, each twice as long as the one before."""
     return 0.5 * (1 - math.cos(2 * math.pi * math.log2(1 + epoch)))

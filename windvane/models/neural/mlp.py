@@ -18,6 +18,7 @@ from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.base_model import BaseFamily, BaseModel
 from windvane.models.encoding import class_weight_space, preprocessing_space
+from windvane.models.search_space import choice, real, whole
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder, float32
 from windvane.runtime.models.fitted import FittedModel
@@ -40,16 +41,12 @@ class MLP(BaseFamily):
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of Auto-Sklearn 2.0; wider by default, with a learning rate that cannot diverge so easily."""
-        from optuna.distributions import CategoricalDistribution as Choice
-        from optuna.distributions import FloatDistribution as Float
-        from optuna.distributions import IntDistribution as Int
-
         return {
-            "depth": Param(Int(1, 3), 2),
-            "width": Param(Int(16, 264, log=True), 128),
-            "activation": Param(Choice(["relu", "tanh"]), "relu"),
-            "learning_rate": Param(Float(1e-4, 3e-2, log=True), 1e-3),
-            "alpha": Param(Float(1e-7, 1e-1, log=True), 1e-4),
+            "depth": whole(1, 3, 2),
+            "width": whole(16, 264, 128, log=True),
+            "activation": choice(["relu", "tanh"], "relu"),
+            "learning_rate": real(1e-4, 3e-2, 1e-3, log=True),
+            "alpha": real(1e-7, 1e-1, 1e-4, log=True),
             **preprocessing_space("quantile"),
             **class_weight_space(task),
         }
@@ -140,7 +137,6 @@ class MLPModel(BaseModel):
         return float(np.average(losses, weights=self._valid.weight))
 
     def fitted(self) -> FittedModel:
-        """Return the weights of the best epoch."""
         return FittedMLP(self.encoder, self.output(), self.best, self.activation)
 
     def _save_training(self, folder: Path) -> Mapping[str, Any]:

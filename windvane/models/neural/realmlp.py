@@ -28,6 +28,7 @@ from windvane.models.neural.gradients import (
     initial_parameters,
     squared_error_gradient,
 )
+from windvane.models.search_space import choice, real, whole
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder, float32
 from windvane.runtime.models.fitted import FittedModel
@@ -53,22 +54,18 @@ class RealMLP(BaseFamily):
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of TabArena's RealMLP, narrower for the sake of the clock."""
-        from optuna.distributions import CategoricalDistribution as Choice
-        from optuna.distributions import FloatDistribution as Float
-        from optuna.distributions import IntDistribution as Int
-
         classes = task.is_classification
-        smoothing = {"label_smoothing": Param(Float(0.0, 0.1), 0.0)} if classes else {}
+        smoothing = {"label_smoothing": real(0.0, 0.1, 0.0)} if classes else {}
         return {
-            "depth": Param(Int(1, 4), 3),
-            "width": Param(Int(32, 512, log=True), 128),
-            "activation": Param(Choice(["selu", "relu"]), "selu"),
-            "learning_rate": Param(Float(3e-3, 0.3, log=True), 0.04 if classes else 0.1),
-            "weight_decay": Param(Float(1e-4, 0.3, log=True), 0.02),
-            "dropout": Param(Float(0.0, 0.5), 0.15 if classes else 0.0),
+            "depth": whole(1, 4, 3),
+            "width": whole(32, 512, 128, log=True),
+            "activation": choice(["selu", "relu"], "selu"),
+            "learning_rate": real(3e-3, 0.3, 0.04 if classes else 0.1, log=True),
+            "weight_decay": real(1e-4, 0.3, 0.02, log=True),
+            "dropout": real(0.0, 0.5, 0.15 if classes else 0.0),
             **smoothing,
-            "embedding": Param(Choice(["periodic", "none"]), "periodic"),
-            "sigma": Param(Float(0.02, 5.0, log=True), 0.1, when={"embedding": ("periodic",)}),
+            "embedding": choice(["periodic", "none"], "periodic"),
+            "sigma": real(0.02, 5.0, 0.1, log=True, when={"embedding": ("periodic",)}),
             **preprocessing_space("robust"),
             **class_weight_space(task),
         }
@@ -78,8 +75,6 @@ class RealMLP(BaseFamily):
 
 
 class RealMLPModel(BaseModel):
-    """One network being trained."""
-
     kind = "realmlp"
     max_iterations = _ENDS[-1]
 
@@ -196,7 +191,6 @@ class RealMLPModel(BaseModel):
         return float(np.average(losses, weights=self._valid.weight))
 
     def fitted(self) -> FittedModel:
-        """Return the parameters of the best cycle's end."""
         limits = (self.low, self.high)
         return FittedRealMLP(self.encoder, self.output(), self.spec, self.best, self.input_scale, limits)
 

@@ -29,15 +29,12 @@ class MultiTarget:
         self.refits = bool(getattr(family, "refits", True))
 
     def supports(self, task: Task, table: Table) -> bool:
-        """Whatever the family supports of one target."""
         return self.family.supports(task.of_one_target(), table)
 
     def search_space(self, task: Task) -> dict[str, Param]:
-        """Return that of the family."""
         return self.family.search_space(task.of_one_target())
 
     def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """Return those of the family."""
         return self.family.checkpoint_iterations(config, task.of_one_target())
 
     def create_model(
@@ -48,7 +45,6 @@ class MultiTarget:
         context: TrainingContext,
         checkpoint: Path | None = None,
     ) -> MultiTargetModel:
-        """Make or resume the models of all targets."""
         shared: dict[EncoderSettings, Any] = {}
         one = replace(context, task=context.task.of_one_target(), encodings=shared)
         models = [
@@ -65,7 +61,6 @@ class MultiTarget:
         return MultiTargetModel(models)
 
     def load(self, folder: Path, context: TrainingContext) -> Fitted:
-        """Open a checkpoint for prediction."""
         one, n_targets = replace(context, task=context.task.of_one_target()), context.task.n_targets
         return FittedMultiTarget([self.family.load(target_folder(folder, j), one) for j in range(n_targets)])
 
@@ -85,7 +80,6 @@ class MultiTargetModel:
         self.finished = all(model.finished for model in self.models)
 
     def train_until(self, iterations: int, deadline: float = np.inf) -> None:
-        """Train each model up to this total of iterations."""
         for model in self.models:
             if not model.finished and model.iterations < iterations:
                 model.train_until(iterations, deadline)
@@ -96,7 +90,6 @@ class MultiTargetModel:
         return predict_targets(self.models, table)
 
     def save(self, folder: Path) -> None:
-        """Write a folder for each model."""
         for j, model in enumerate(self.models):
             target_folder(folder, j).mkdir()
             model.save(target_folder(folder, j))

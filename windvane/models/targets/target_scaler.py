@@ -26,7 +26,6 @@ class TargetScaler:
 
     @classmethod
     def of(cls, target: NDArray[Any], weight: Floats | None, task: Task) -> TargetScaler:
-        """Measure a training target."""
         if task.is_classification:
             return cls()
         if np.all(target == target[0]):  # a mean would differ from it in the last digit
@@ -38,5 +37,4 @@ class TargetScaler:
         return cls(mean * unit, scale * unit if scale > 0 else 1.0)
 
     def transform(self, target: NDArray[Any]) -> NDArray[Any]:
-        """Turn a target into these units."""
         return target if (self.mean, self.scale) == (0.0, 1.0) else (target - self.mean) / (self.scale or 1.0)

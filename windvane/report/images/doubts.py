@@ -25,7 +25,6 @@ TEST = "test"
 
 
 def doubts_section(data: ReportData) -> Section:
-    """Labels to check, and copies."""
     predictions = data.validation or data.test
     content = [] if predictions is None else _doubtful_labels(data, predictions)
     if data.problem is not None:

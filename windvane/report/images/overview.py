@@ -54,7 +54,6 @@ def evaluated_images(data: ReportData, predictions: Predictions) -> EvaluatedIma
 
 
 def image_names(data: ReportData, predictions: Predictions) -> list[str]:
-    """Return the names of the images of predictions."""
     known = data.test_names if predictions.is_test else data.image_names
     return [known[row] if row < len(known) else f"image {row}" for row in predictions.rows.tolist()]
 

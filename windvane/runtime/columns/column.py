@@ -52,7 +52,6 @@ class Column:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Column:
-        """Make a column of what `to_json` wrote."""
         given: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
         column = cls(**given)
         lists = (column.vocabulary, column.parts)

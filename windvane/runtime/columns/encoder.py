@@ -166,7 +166,6 @@ def _places(columns: Sequence[int], count: int) -> list[int]:
 
 
 def _numbers(chain: Sequence[NumberStep], numbers: Floats, codes: Floats, rows: NDArray[np.intp]) -> Floats:
-    """The numbers of a table after some steps."""
     for step in chain:
         numbers = step(numbers)
     return numbers
@@ -178,7 +177,6 @@ def _missing(columns: list[int], numbers: Floats, codes: Floats, rows: NDArray[n
 
 
 def _codes(columns: list[int], numbers: Floats, codes: Floats, rows: NDArray[np.intp]) -> Floats:
-    """The codes of some categories."""
     return codes[:, columns]
 
 
@@ -234,17 +232,14 @@ class TextEmbedding:
 
 
 def _impute(values: Floats, numbers: Floats) -> Floats:
-    """What is missing becomes a value of the column."""
     return np.where(np.isnan(numbers), values, numbers)
 
 
 def _clip(low: Floats, high: Floats, numbers: Floats) -> Floats:
-    """Numbers are cut off at a lowest and a highest value."""
     return np.asarray(np.clip(numbers, low, high))
 
 
 def _affine(center: Floats, scale: Floats, numbers: Floats) -> Floats:
-    """Subtract a centre, divide by a scale."""
     return np.asarray((numbers - center) / scale)
 
 
@@ -254,10 +249,7 @@ def _range(factor: Floats, offset: Floats, numbers: Floats) -> Floats:
 
 
 class Quantile:
-    """The level of a number in the training set, or the normal score of that level.
-
-    A number that many rows share, thus several quantiles, gets the middle of their levels.
-    """
+    """The level of a number in the training set, in the middle of those that it has there, or its normal score."""
 
     def __init__(self, quantiles: Floats, references: Floats, *, normal: bool) -> None:
         self._quantiles, self._references, self._normal = quantiles, references, normal  # (q, p), (q,)

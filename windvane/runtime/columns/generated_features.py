@@ -50,7 +50,6 @@ class GeneratedFeatures:
 
     @property
     def n_columns(self) -> int:
-        """How many columns are added."""
         return len(self.arithmetic) + sum(len(cross.prior) for cross in self.crosses) + 2 * len(self.groups)
 
     def transform(self, table: Table) -> Table:
@@ -110,10 +109,7 @@ class GeneratedFeatures:
         )
 
     def check(self, n_numbers: int, cardinalities: Sequence[int]) -> None:
-        """Raise ValueError where the features ask for columns that a table of this kind has not.
-
-        `n_numbers` counts the generated columns, too.
-        """
+        """Raise ValueError where a feature asks for a column that is not there; `n_numbers` counts generated ones."""
         numbers = [j for _, *operands in self.arithmetic for j in operands] + [group.number for group in self.groups]
         categories = [j for cross in self.crosses for j in cross.categories]
         categories += [group.category for group in self.groups]

@@ -114,7 +114,6 @@ class History:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Describe the rows in JSON's types."""
         values = [
             [None if cell is None or cell != cell else cell for cell in column.tolist()] for column in self.values
         ]
@@ -155,7 +154,6 @@ class LagFeatures:
 
     @property
     def names(self) -> list[str]:
-        """Names of the columns that are added."""
         return [f"{name}_lag_{k}" for name, k in product(self.of, self.steps)]
 
     def add(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -193,7 +191,6 @@ class LagFeatures:
         return replace(self, history=history)
 
     def to_json(self) -> dict[str, Any]:
-        """Describe the lags in JSON's types."""
         return {
             "time": self.grid.time.to_json(),
             "step": self.grid.step,

@@ -194,14 +194,12 @@ class Schema:
         return list(dict.fromkeys(texts + [time.name] * time.is_text))
 
     def to_json(self) -> dict[str, Any]:
-        """Describe the schema in JSON's types."""
         columns = [column.to_json() for column in self.columns]
         lags = {} if self.lags is None else {"lags": self.lags.to_json()}
         return {"columns": columns, "named": self.named, "n_sparse": self.n_sparse, **lags}
 
     @classmethod
     def from_json(cls, fields: Any) -> Schema:
-        """Make a schema of what `to_json` wrote."""
         try:
             columns = tuple(Column.from_json(column) for column in fields["columns"])
             named, n_sparse, lags = fields["named"], fields["n_sparse"], fields.get("lags")
@@ -215,7 +213,6 @@ class Schema:
 
     @cached_property
     def _of_kind(self) -> dict[str, Integers]:
-        """Positions of the columns of each kind."""
         kinds = np.array([column.kind for column in self.columns])
         return {kind: np.flatnonzero(kinds == kind) for kind in get_args(Kind)}
 
@@ -266,7 +263,6 @@ class Schema:
         return made + [to_seconds(self._series(frame, places, i)) for i in self._of_kind["duration"]]
 
     def _fill_codes(self, frame: pd.DataFrame, places: Integers, out: Floats) -> None:  # out: (n, c)
-        """Write the codes of the categories."""
         categories = self._of_kind["category"]
         if len(frame) <= FEW_ROWS:
             cells = _cells(frame, places[categories])
@@ -293,7 +289,6 @@ def plain_columns(frame: pd.DataFrame) -> Integers:
 
 
 def to_block(frame: pd.DataFrame, places: Integers) -> Floats:  # (n, len(places))
-    """Convert some columns at once."""
     whole = len(places) == frame.shape[1] and bool((np.diff(places) == 1).all())
     return np.asarray((frame if whole else frame.take(places, axis=1)).to_numpy(dtype=np.float64))
 

@@ -30,7 +30,6 @@ class FeatureView:
 
     @classmethod
     def of_pixels(cls) -> FeatureView:
-        """Return the view of a table whose features are pixels."""
         return cls(PIXELS, PIXEL_SIZE, 0, PIXEL_SIZE**2 * 3)
 
 
@@ -68,17 +67,14 @@ class Table:
 
     @property
     def n_rows(self) -> int:
-        """Number of rows."""
         return int(self.matrix.shape[0])
 
     @property
     def n_columns(self) -> int:
-        """Number of columns of all kinds."""
         n_sparse = 0 if self.sparse is None else int(self.sparse.shape[1])
         return int(self.matrix.shape[1]) + len(self.texts) + n_sparse
 
     def take(self, rows: Any) -> Table:
-        """Copy some rows, in the order given."""
         return replace(
             self,
             matrix=np.asarray(self.matrix[rows]),  # (len(rows), p + c)

@@ -18,14 +18,18 @@ from ..serialization import check_digest, digest, reading
 from .fitted import FittedModel, LoadOptions
 
 
-class FittedLightGBM(FittedModel):
-    """LightGBM's booster, in its own text."""
-
-    kind = "lightgbm"
+class FittedBooster(FittedModel):
+    """A booster of a library, of which the trees up to the best iteration predict."""
 
     def __init__(self, encoder: Encoder, output: Output, booster: Any, best_iteration: int, n_threads: int = 1) -> None:
         super().__init__(encoder, output)
         self.booster, self.best_iteration, self._n_threads = booster, best_iteration, n_threads
+
+
+class FittedLightGBM(FittedBooster):
+    """LightGBM's booster, in its own text."""
+
+    kind = "lightgbm"
 
     @classmethod
     def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedLightGBM:
@@ -48,14 +52,13 @@ class FittedLightGBM(FittedModel):
         self._save(folder, {"sha256": digest(folder / "model.txt")})
 
 
-class FittedCatBoost(FittedModel):
+class FittedCatBoost(FittedBooster):
     """CatBoost's model, in its own file. It knows categories by the text of their code."""
 
     kind = "catboost"
 
     def __init__(self, encoder: Encoder, output: Output, booster: Any, best_iteration: int, n_threads: int = 1) -> None:
-        super().__init__(encoder, output)
-        self.booster, self.best_iteration, self._n_threads = booster, best_iteration, n_threads
+        super().__init__(encoder, output, booster, best_iteration, n_threads)
         self._columns = CatBoostColumns(encoder.n_numbers, encoder.cardinalities)
 
     @classmethod
@@ -111,14 +114,10 @@ class CatBoostColumns:
         )
 
 
-class FittedXGBoost(FittedModel):
+class FittedXGBoost(FittedBooster):
     """XGBoost's booster, in its own binary JSON."""
 
     kind = "xgboost"
-
-    def __init__(self, encoder: Encoder, output: Output, booster: Any, best_iteration: int, n_threads: int = 1) -> None:
-        super().__init__(encoder, output)
-        self.booster, self.best_iteration, self._n_threads = booster, best_iteration, n_threads
 
     @classmethod
     def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedXGBoost:

@@ -15,8 +15,6 @@ from .fitted import FittedModel, LoadOptions
 
 
 class FittedLinear(FittedModel):
-    """A linear model."""
-
     kind = "linear"
 
     def __init__(self, encoder: Encoder, output: Output, coefficients: Floats, intercept: Floats) -> None:

@@ -18,8 +18,6 @@ from .realmlp import PORTION, Single
 
 
 class FittedMLP(FittedModel):
-    """A multilayer perceptron."""
-
     kind = "mlp"
 
     def __init__(self, encoder: Encoder, output: Output, arrays: Sequence[Single], activation: str) -> None:

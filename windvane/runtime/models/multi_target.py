@@ -32,7 +32,6 @@ class FittedMultiTarget:
 
     @staticmethod
     def write_record(folder: Path, n_targets: int) -> None:
-        """Write how many models a folder holds."""
         write_json(folder / "model.json", {"kind": KIND, "n_targets": n_targets})
 
     def predict(self, table: Table) -> Floats:
@@ -47,7 +46,6 @@ def predict_targets(models: Sequence[Fitted], table: Table) -> Floats:  # (n, t)
 
 
 def target_folder(folder: Path, target: int) -> Path:
-    """Return the folder of one target's model."""
     return folder / f"target_{target}"
 
 

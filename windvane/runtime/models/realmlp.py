@@ -57,7 +57,6 @@ class NetworkSpec:
         return spec
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary that JSON can hold."""
         return asdict(self)
 
     @property
@@ -67,7 +66,6 @@ class NetworkSpec:
 
     @property
     def layers(self) -> int:
-        """Number of layers with weights."""
         return len(self.hidden) + 1
 
     @property
@@ -83,7 +81,6 @@ class NetworkSpec:
 
     @property
     def size(self) -> int:
-        """Number of parameters."""
         return sum(int(np.prod(shape)) for shape in self.shapes.values())
 
     def views(self, flat: NDArray[Any]) -> Parts:
@@ -186,8 +183,6 @@ def find_scores(spec: NetworkSpec, parts: Parts, features: Any) -> Any:
 
 
 class FittedRealMLP(FittedModel):
-    """A network of the RealMLP kind."""
-
     kind = "realmlp"
 
     def __init__(

@@ -150,7 +150,6 @@ class ForestPredictor:
         self._compiled: list[Any] | None = None
 
     def __call__(self, features: NDArray[np.float32] | sp.csr_matrix) -> Floats:
-        """Give the mean for each row."""
         if features.shape[1] != self._n_features:
             raise ModelFileError(f"The trees want {self._n_features} features, the encoder gives {features.shape[1]}.")
         if features.shape[0] > _FEW_ROWS:

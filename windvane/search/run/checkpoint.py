@@ -148,7 +148,6 @@ def _move_into_place(temporary: Path, checkpoint: Path) -> None:
 
 
 def pack_folder(folder: Path) -> bytes:
-    """Return an archive of a folder."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(folder, arcname=".")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -26,7 +26,6 @@ class RunRecord:
     tuning: DecisionTuning | None = None  # of the threshold
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary that JSON can hold."""
         return {
             "trials": [trial.to_json() for trial in self.trials],
             "curve": [list(point) for point in self.curve],
@@ -35,6 +34,11 @@ class RunRecord:
             "constant": None if self.constant is None else self.constant.to_json(),
             "tuning": None if self.tuning is None else self.tuning.to_json(),
         }
+
+    @classmethod
+    def of_manifest(cls, manifest: Mapping[str, Any]) -> Self:
+        """Read the record in the manifest of a saved model; empty where there is none."""
+        return cls.from_json(manifest["run"]) if "run" in manifest else cls([], [], None)
 
     @classmethod
     def from_json(cls, record: Any) -> Self:

@@ -58,7 +58,6 @@ class FitBudget:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the fit began."""
         return max(0.0, time.time() - self.begun)
 
 
@@ -108,11 +107,9 @@ class RunDirectory:
         return read_names(self.root / "image_names.json")
 
     def trial(self, number: int) -> Path:
-        """Return the folder of a trial."""
         return self.trials / f"{number:05d}"
 
     def checkpoint(self, number: int, name: str) -> Path:
-        """Return the folder of a checkpoint."""
         return self.trial(number) / name
 
     def validation_predictions(self, number: int, name: str) -> NDArray[np.floating[Any]] | None:
@@ -124,10 +121,7 @@ class RunDirectory:
         return array
 
     def lock(self) -> None:
-        """Claim the run for this process until `unlock`; a process that dies holds nothing.
-
-        Raises RunLockedError if another living process holds it, RunError if the directory cannot be written to.
-        """
+        """Claim the run for this process until `unlock`; a process that dies holds nothing."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             file = (self.root / "lock").open("a+", encoding="utf-8")
@@ -152,7 +146,6 @@ class RunDirectory:
         self._lock = file
 
     def unlock(self) -> None:
-        """Release the run."""
         if self._lock is not None:
             with suppress(OSError):
                 self._lock.truncate(0)  # nobody works on it now
@@ -185,7 +178,6 @@ class RunDirectory:
             return None
 
     def drop(self, folder: Path) -> None:
-        """Delete one of its folders."""
         shutil.rmtree(folder, ignore_errors=True)
 
     def read_history(self) -> History:
@@ -246,7 +238,6 @@ class RunDirectory:
             drop_damaged(folder, known.get(folder))
 
     def read_curve(self) -> PerformanceCurve:
-        """Read the losses over time of earlier fits."""
         return [(float(a), float(b), float(c)) for a, b, c in self._ensemble_record().get("curve", [])]
 
     def read_constant(self) -> ConstantBaseline | None:

@@ -34,10 +34,7 @@ _SCORE, _NAMES = "score.json", "names.json"
 def write_test_rows(
     folder: Path, predictions: Predictions, ensemble: Ensemble, score: float, *, keep: bool, names: Sequence[str]
 ) -> None:
-    """Write the score of an ensemble on test rows, and, to `keep` them, the rows; an earlier folder is replaced.
-
-    Raises DiskError if the disk is full or read-only.
-    """
+    """Write the score of an ensemble on test rows, and, to `keep` them, the rows; an earlier folder is replaced."""
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:

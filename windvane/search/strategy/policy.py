@@ -45,7 +45,6 @@ class PolicyTable:
     reasons: Mapping[str, str]  # of each name, in words
 
     def choose(self, task: Task) -> Policy:
-        """Look up the cell of a task."""
         row = max(0, bisect_right(self.rows, task.n_rows) - 1)
         column = max(0, bisect_right(self.columns, task.n_columns) - 1)
         name = self.policies[row][column]
@@ -57,7 +56,6 @@ class PolicyTable:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> PolicyTable:
-        """Read what `to_json` made."""
         policies = tuple(tuple(line) for line in record["policies"])
         return cls(tuple(record["rows"]), tuple(record["columns"]), policies, dict(record["reasons"]))
 

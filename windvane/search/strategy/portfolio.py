@@ -42,7 +42,6 @@ class Case:
     max_rows: int | None = None  # None: any number
 
     def holds(self, task: Task) -> bool:
-        """Whether it is for this task."""
         return task.kind in self.kinds and (self.max_rows is None or task.n_rows <= self.max_rows)
 
 

@@ -36,10 +36,7 @@ class ConfigSampler:
         self._begun = 0
 
     def suggest(self, records: Sequence[Trial], allowed: Callable[[str, Config], bool]) -> tuple[str, Config]:
-        """Return a family and a configuration, learned from `records`, whose order counts.
-
-        `allowed` is called a few times at most; if it allows none, the last suggestion is returned.
-        """
+        """Return an allowed family and configuration, learned from `records`, or the last of a few that are not."""
         import optuna
 
         self._learn(records)

@@ -55,7 +55,6 @@ class Scheduler:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the limit on trials is reached."""
         return self.n_trials is not None and self._n_submitted >= self.n_trials
 
     @property
@@ -110,7 +109,6 @@ class Scheduler:
         return next((entry.config for entry in self._portfolio if entry.family == family), {})
 
     def register(self, trial: Trial) -> None:
-        """Remember a trial that was submitted."""
         self._submitted.append(trial.without_results())
         self._n_submitted += 1
         self._evaluated.add(trial.key)

@@ -6,8 +6,6 @@ A worker that is frozen, or whose import takes long, is left out until it answer
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from windvane.errors import WorkerError
-from windvane.search.workers.background import BackgroundCall
+from windvane.search.workers.background import in_background
 from windvane.search.workers.dask_task import check_worker
 from windvane.version import VERSION
 
@@ -29,21 +27,10 @@ Result = TypeVar("Result")
 
 def within(seconds: float, call: Callable[[], Result]) -> Result:
     """Return the result of a call that may wait for ever; raises TimeoutError after some seconds."""
-    background = BackgroundCall(call, "windvane-cluster-call")
     try:
-        return background.result(seconds)
+        return in_background(call).result(seconds)
     except TimeoutError:
         raise TimeoutError(f"The Dask cluster did not answer within {seconds:.0f} seconds.") from None
-
-
-def in_background(call: Callable[[], object]) -> None:
-    """Call what may wait for ever, and whose result and errors nobody needs."""
-
-    def work() -> None:
-        with contextlib.suppress(*CLUSTER_ERRORS):
-            call()
-
-    threading.Thread(target=work, daemon=True, name="windvane-cluster-call").start()
 
 
 @dataclass
@@ -80,10 +67,7 @@ class DaskMembers:
         self._members = members
 
     def greet(self, witness: str, seconds: float) -> None:
-        """Ask each worker for its version and whether it sees a file; returns when all have answered, or in time.
-
-        Raises WorkerError if all have answered and none can be used.
-        """
+        """Ask each worker for its version and whether it sees a file; returns when all have answered, or in time."""
         self._witness = witness
         members = self._members
         for address, member in members.items():

@@ -22,7 +22,8 @@ from windvane.errors import InputError, WorkerError
 from windvane.search.run.checkpoint import latest_checkpoint, pack_folder, read_checkpoint, write_received_checkpoint
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
-from windvane.search.workers.dask_members import ANSWER_SECONDS, CLUSTER_ERRORS, DaskMembers, in_background, within
+from windvane.search.workers.background import in_background
+from windvane.search.workers.dask_members import ANSWER_SECONDS, CLUSTER_ERRORS, DaskMembers, within
 from windvane.search.workers.dask_task import RunData, TaskMessage, TrialTask, run_trial_task
 from windvane.search.workers.messages import RunContext
 from windvane.search.workers.pool import Event
@@ -109,10 +110,7 @@ class DaskPool:
             raise
 
     def open(self, context: RunContext) -> None:
-        """Send the data of a run to machines that do not see its directory.
-
-        Raises WorkerError if windvane is missing on the cluster, or is another version.
-        """
+        """Send the data of a run to machines that do not see its directory; WorkerError if none of them can use it."""
         self._context = context
         witness = context.root / f"cluster-{uuid.uuid4().hex}"
         witness.touch()
@@ -121,12 +119,10 @@ class DaskPool:
 
     @property
     def has_idle_worker(self) -> bool:
-        """Whether a trial may be submitted."""
         return len(self._running) < self.n_workers and self._free_worker() is not None
 
     @property
     def running(self) -> list[Trial]:
-        """Trials that were submitted and have not ended."""
         return [running.task.trial for running in self._running.values()]
 
     def submit(self, trial: Trial, seconds: float, grace: float) -> None:
@@ -137,10 +133,7 @@ class DaskPool:
         self._send(running)
 
     def next_event(self, seconds: float) -> Event | None:
-        """Return the next event; None if nothing happens for some seconds.
-
-        Raises WorkerError if the scheduler is gone, or the cluster cannot run windvane.
-        """
+        """Return the next event; None if nothing happens for some seconds, WorkerError if the scheduler is gone."""
         end = time.monotonic() + seconds
         while True:
             if self._client.status != "running":

@@ -30,7 +30,6 @@ class RunContext:
 
 
 def open_message(context: RunContext) -> dict[str, Any]:
-    """Return the message that opens a run in a worker."""
     return {
         "do": "open",
         "root": str(context.root),

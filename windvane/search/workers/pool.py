@@ -302,7 +302,6 @@ class WorkerPool:
 
     @property
     def has_idle_worker(self) -> bool:
-        """Whether a trial may be submitted."""
         return bool(self.idle_workers)
 
     @property

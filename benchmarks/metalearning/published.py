@@ -1,20 +1,18 @@
-"""Configurations that may enter a portfolio: ours, random ones, and what Auto-Sklearn 2.0 published."""
+"""Configurations that may enter a portfolio: what Auto-Sklearn 2.0 published, in our words."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.models.base import Family, Value
-from windvane.models.search_space import fill_defaults, sample, validate
-from windvane.search.strategy.portfolio import PortfolioEntry, read_cases
+from windvane.models.search_space import fill_defaults, validate
+from windvane.search.strategy.portfolio import PortfolioEntry
 
 Read = Callable[[Any], Value]
 
@@ -53,34 +51,6 @@ _FAMILIES: dict[str, tuple[str, dict[str, tuple[str, Read]]]] = {
     "mlp": ("mlp", {**_NETWORK, **_DENSE}),
     "gradient_boosting": ("lightgbm", _BOOSTING),
 }
-
-
-# Beside the defaults: what practitioners and tuned portfolios use, and quick ones for large tables.
-GUESSES, LARGE = (case.entries for case in read_cases(Path(__file__).with_name("guesses.json")))
-
-
-def make_candidates(
-    task: Task,
-    families: Mapping[str, Family],
-    draws: Mapping[str, int],
-    seed: int,
-    published: Iterable[PortfolioEntry] = (),
-) -> list[PortfolioEntry]:
-    """List the candidates of a task kind: guesses, defaults, what others published, and random ones of each family."""
-    rng = np.random.default_rng(seed)
-    spaces = {name: family.search_space(task) for name, family in families.items()}
-    drawn = [
-        PortfolioEntry(name, {key: _rounded(value) for key, value in sample(space, rng).items()})
-        for name, space in spaces.items()
-        for _ in range(draws.get(name, 0))
-    ]
-    listed = [*GUESSES, *(PortfolioEntry(name, {}) for name in families), *published, *drawn]
-    candidates: dict[str, PortfolioEntry] = {}
-    for entry in listed:
-        if entry.family in families:
-            whole = fill_defaults(entry.config, spaces[entry.family])
-            candidates.setdefault(json.dumps([entry.family, whole], sort_keys=True), entry)
-    return list(candidates.values())
 
 
 def read_published(folder: Path, families: Mapping[str, Family], most: int) -> list[PortfolioEntry]:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.metalearning.replay_search import replay_search
 from windvane.metalearning.replay import LearningCurve, RunPlan, TableReplay, run_trials
-from windvane.metalearning.replay_search import replay_search
 
 PATIENT = RunPlan(seconds=1000.0, workers=1, startup=0.0, overhead=0.0, share=1.0)
 

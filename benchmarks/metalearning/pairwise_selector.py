@@ -40,7 +40,6 @@ class PairForest:
     soft: bool = False  # whether a vote is divided by the forest's probability; otherwise the winner has it whole
 
     def estimator(self, seed: int) -> Any:
-        """Make the unfitted classifier of a pair."""
         if self.max_depth == 0:
             return DummyClassifier(strategy="prior")
         return RandomForestClassifier(
@@ -68,7 +67,6 @@ class Selector:
         self.forest, self.order, self.seed = forest, tuple(order), seed
 
     def fit(self, sizes: Floats, losses: Floats, spans: Floats) -> Selector:
-        """Learn from tables whose outcomes are known."""
         n, p = losses.shape
         if sizes.shape != (n, 2) or spans.shape != (n,) or sorted(self.order) != list(range(p)):
             raise InputError(
@@ -104,7 +102,6 @@ class Selector:
         return found
 
     def select(self, sizes: Floats) -> Integers:
-        """Choose a policy for each table."""
         chosen = np.full(len(sizes), self.order[0], dtype=np.int64)  # (q,)
         inside = is_covered(sizes, self.known_)
         if np.any(inside):

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.metalearning.published import read_published, translate
 from windvane.data.task import Task
-from windvane.metalearning.candidates import GUESSES, make_candidates, read_published, translate
+from windvane.metalearning.collect import GUESSES, LARGE
 from windvane.models import TABLE_FAMILIES
 from windvane.models.search_space import fill_defaults, validate
 from windvane.search.strategy.portfolio import PortfolioEntry
@@ -28,29 +29,9 @@ NETWORK: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("task", [BINARY, NUMBERS])
-def test_candidates_are_guesses_the_defaults_and_random_ones(task: Task) -> None:
-    candidates = make_candidates(task, TABLE_FAMILIES, dict.fromkeys(TABLE_FAMILIES, 3), seed=0)
-    assert candidates[: len(GUESSES)] == list(GUESSES)
-    assert {entry.family for entry in candidates[len(GUESSES) :]} == set(TABLE_FAMILIES)
-    whole = [(e.family, fill_defaults(e.config, TABLE_FAMILIES[e.family].search_space(task))) for e in candidates]
-    assert all((name, fill_defaults({}, family.search_space(task))) in whole for name, family in TABLE_FAMILIES.items())
-    assert all(pair not in whole[:i] for i, pair in enumerate(whole)), "the same model stands there twice"
-    for entry in candidates:
+def test_guesses_are_of_the_search_spaces(task: Task) -> None:
+    for entry in (*GUESSES, *LARGE):
         validate(entry.config, TABLE_FAMILIES[entry.family].search_space(task))
-        assert json.loads(json.dumps(entry.config)) == entry.config
-    assert (
-        make_candidates(task, TABLE_FAMILIES, dict.fromkeys(TABLE_FAMILIES, 3), seed=0)
-        == candidates
-        != make_candidates(task, TABLE_FAMILIES, dict.fromkeys(TABLE_FAMILIES, 3), seed=1)
-    )
-
-
-def test_only_families_that_are_asked_for() -> None:
-    few = {"linear": TABLE_FAMILIES["linear"]}
-    published = [PortfolioEntry("mlp", {}), PortfolioEntry("linear", {"C": 0.5})]
-    candidates = make_candidates(BINARY, few, {"linear": 2, "mlp": 2}, seed=0, published=published)
-    assert {entry.family for entry in candidates} == {"linear"}
-    assert PortfolioEntry("linear", {"C": 0.5}) in candidates
 
 
 def test_a_published_network_in_our_words() -> None:

@@ -1,8 +1,8 @@
 """Replay a run as the search conducts it: with its scheduler, so with successive halving and resumed trials.
 
-`replay.run_trials` takes entries in order and each once, which is quick enough to build portfolios with; here the
-trials are chosen by `windvane.search.strategy.scheduler` from the results so far. A run ends when the entries are
-exhausted: the configurations that its sampler would suggest were never trained.
+`windvane.metalearning.replay.run_trials` takes entries in order and each once, which is quick enough to build
+portfolios with; here the trials are chosen by `windvane.search.strategy.scheduler` from the results so far. A run ends
+when the entries are exhausted: the configurations that its sampler would suggest were never trained.
 """
 
 from __future__ import annotations
