@@ -65,7 +65,11 @@ def test_every_family_in_one_file(kind: Kind, tmp_path: Path) -> None:
     members += [("linear", {"scale": scale, "impute": "mean"}) for scale in ("quantile", "power", "minmax")]
     more: dict[Kind, Any] = {
         "binary": {"calibration": ((0.0, 0.3, 0.5, 1.0), (0.01, 0.2, 0.9, 0.99)), "decision_weights": (0.4, 1.0)},
-        "multiclass": {"temperature": 1.6, "costs": ((0.0, 1.0, 2.0), (3.0, 0.0, 1.0), (1.0, 1.0, 0.0))},
+        "multiclass": {
+            "temperature": 1.6,
+            "costs": ((0.0, 1.0, 2.0), (3.0, 0.0, 1.0), (1.0, 1.0, 0.0)),
+            "averages_roots": True,
+        },
         "regression": {},
     }
     predictor = make_predictor(tmp_path, X, make_target(X, kind), kind, members, iterations=3, **more[kind])

@@ -48,8 +48,8 @@ def test_each_family_alone(family: str, kind: Kind, tmp_path: Path) -> None:
 
 
 MORE: dict[str, dict[str, Any]] = {
-    "binary": {"decision_weights": (0.4, 1.0), "temperature": 0.6},
-    "multiclass": {"temperature": 1.7},
+    "binary": {"decision_weights": (0.4, 1.0), "temperature": 0.6, "averages_roots": True},
+    "multiclass": {"temperature": 1.7, "averages_roots": True},
     "regression": {},
 }
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from windvane.data.column_types import infer_schema
 from windvane.data.task import Task
@@ -86,6 +88,28 @@ def test_temperature_is_applied_to_the_blend() -> None:
     found = make(BINARY, temperature=2.0).predict_raw(rows())
     np.testing.assert_allclose(found, apply_temperature(by_hand(BINARY, rows()), 2.0), rtol=1e-12)
     np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_fold_models_are_averaged_by_roots() -> None:
+    found = make(BINARY, averages_roots=True).predict_raw(rows())
+    one, other, third = (Fixed(slope, BINARY).predict(rows()) for slope in (1.0, 3.0, -0.5))
+    first = np.array(
+        [[(p**0.5 + q**0.5) ** 2 for p, q in zip(*pair, strict=True)] for pair in zip(one, other, strict=True)]
+    )
+    np.testing.assert_allclose(found, 0.7 * first / first.sum(axis=1, keepdims=True) + 0.3 * third, rtol=1e-12)
+
+
+@given(st.integers(1, 6), st.integers(1, 20), st.integers(2, 5), st.integers(0, 2**32 - 1))
+def test_the_average_by_roots_lies_between_the_means(folds: int, n: int, k: int, seed: int) -> None:
+    """Between the arithmetic and the geometric mean; of models that agree it is what they predict."""
+    predictions = np.random.default_rng(seed).dirichlet(np.full(k, 0.5), size=(folds, n))  # (folds, n, k)
+    ensemble = Ensemble((), 0.0, averages_roots=True)
+    found = ensemble.average_folds(list(predictions))
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-12)
+    np.testing.assert_allclose(ensemble.average_folds([predictions[0]] * folds), predictions[0], rtol=1e-9)
+    unscaled = found * (np.sqrt(predictions).mean(axis=0) ** 2).sum(axis=1, keepdims=True)
+    assert (unscaled <= predictions.mean(axis=0) * (1 + 1e-9)).all()
+    assert (unscaled >= np.exp(np.log(np.maximum(predictions, 1e-300)).mean(axis=0)) * (1 - 1e-9)).all()
 
 
 def test_labels_are_the_largest_after_decision_weights() -> None:

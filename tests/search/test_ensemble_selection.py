@@ -210,6 +210,21 @@ def test_the_end_adds_temperature_for_log_loss(tmp_path: Path) -> None:
     assert after.loss < before.loss
 
 
+@pytest.mark.parametrize(
+    ("rows", "metric", "n_folds", "expected"),
+    [(600, "log_loss", 3, True), (400, "log_loss", 3, False), (600, "roc_auc", 3, False), (600, "log_loss", 1, False)],
+)
+def test_the_end_averages_roots_for_log_loss_on_many_rows(
+    rows: int, metric: str, n_folds: int, expected: bool, tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path, make_problem("binary", rows, metric=metric, n_folds=n_folds))
+    bench.keep_some(2)
+    builder = EnsembleBuilder(bench.problem, bench.directory, size=5)
+    before, after = builder.build(bench.trials), builder.build(bench.trials, finish=True)
+    assert before is not None and after is not None
+    assert (before.averages_roots, after.averages_roots) == (False, expected)
+
+
 def test_the_end_adds_decision_weights_for_labels(tmp_path: Path) -> None:
     bench = Bench(tmp_path, make_problem("binary", 300, metric="balanced_accuracy"))
     truth = np.eye(2)[bench.target]

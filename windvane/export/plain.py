@@ -158,15 +158,20 @@ def _as_function(pipeline: Pipeline) -> FunctionTransformer:
 
 def _back(predictor: Predictor) -> list[tuple[str, Any]]:
     """Average all models, then sharpen or flatten."""
+    labels = None if predictor.classes is None else np.repeat(predictor.classes, 2)
     models, weights = [], []
     for member, folds, folders in zip(predictor.ensemble.members, predictor.models, predictor.folders, strict=True):
-        for i, (model, folder) in enumerate(zip(folds, folders, strict=True)):
-            steps = model_steps(Kept(model, folder, predictor.task, member.family))
-            models.append((f"{member.family} {member.number}.{i}", _on_arrays(steps)))
-            weights.append(member.weight / len(folders))
-    if predictor.classes is None:
+        name = f"{member.family} {member.number}"
+        of_folds = [
+            (f"{name}.{i}", _on_arrays(model_steps(Kept(model, folder, predictor.task, member.family))))
+            for i, (model, folder) in enumerate(zip(folds, folders, strict=True))
+        ]
+        if labels is not None and predictor.ensemble.averages_roots and len(of_folds) > 1:
+            of_folds = [(name, _average_of_roots(of_folds, labels))]
+        models += of_folds
+        weights += [member.weight / len(of_folds)] * len(of_folds)
+    if labels is None or predictor.classes is None:
         return [("vote", VotingRegressor(models, weights=weights).fit(np.zeros((2, 1)), [0.0, 1.0]))]
-    labels = np.repeat(predictor.classes, 2)
     toy = np.zeros((len(labels), 1))
     vote = VotingClassifier(models, voting="soft", weights=weights).fit(toy, labels)
     temperature = predictor.ensemble.temperature
@@ -183,6 +188,25 @@ def _back(predictor: Predictor) -> list[tuple[str, Any]]:
         ("temperature", linear_classifier(slopes, np.zeros(len(slopes)), predictor.classes)),
     ]
     return [("vote", _on_arrays(steps))]
+
+
+def _average_of_roots(models: list[tuple[str, Any]], labels: NDArray[Any]) -> Any:
+    """Average models as `Ensemble.average_folds` does by roots; a square is twice a logarithm."""
+    classes = np.unique(labels)
+    mean = np.tile(np.eye(len(classes)), (len(models), 1)) / len(models)  # (m k, k)
+    slopes = 2 * np.eye(len(classes))
+    if len(slopes) == 2:
+        slopes = slopes[1:] - slopes[:1]
+    vote = VotingClassifier(models, voting="soft").fit(np.zeros((len(labels), 1)), labels)
+    steps = [
+        ("vote", vote),  # as a transformer, which gives the probabilities of all models side by side
+        ("root", FunctionTransformer(np.sqrt)),
+        ("mean", FunctionTransformer(np.tensordot, kw_args={"b": mean, "axes": 1})),
+        ("clip", FunctionTransformer(np.clip, kw_args={"a_min": 1e-15, "a_max": 1.0})),
+        ("log", FunctionTransformer(np.log)),
+        ("square", linear_classifier(slopes, np.zeros(len(slopes)), classes)),
+    ]
+    return _on_arrays(steps)
 
 
 def _on_arrays(steps: list[tuple[str, Any]]) -> Any:

@@ -77,8 +77,11 @@ def ensemble_section(data: ReportData) -> Section:
     ensemble, by_number = data.ensemble, {trial.number: trial for trial in data.trials}
     n_models = sum(map(len, data.predictor.models))
     words = f"{counted(len(ensemble.members), 'member')}, {n_models} models in all"
+    how = " by the square roots of their probabilities" if ensemble.averages_roots else ""
     content = [
-        paragraph(f"{words}: each member averages the models of its folds, and the ensemble is their weighted average.")
+        paragraph(
+            f"{words}: each member averages the models of its folds{how}, and the ensemble is their weighted average."
+        )
     ]
     if ensemble.calibration is not None:
         content.append(paragraph("Probabilities are calibrated by a monotone curve that validation rows chose."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -48,6 +49,20 @@ class Ensemble:
 
     # Of several labels: probability of each above which it is there.
     label_thresholds: tuple[float, ...] | None = None
+    averages_roots: bool = False  # whether fold models of a member are averaged by the square roots of probabilities
+
+    def average_folds(self, predictions: Sequence[Floats]) -> Floats:
+        """Average what the fold models of a member predict.
+
+        The mean of probabilities is less sure than each of them is, and so than the out-of-fold predictions by which
+        the temperature was chosen; the squared mean of their roots lies between it and the geometric mean.
+        """
+        if len(predictions) == 1:
+            return predictions[0]
+        if not self.averages_roots:
+            return np.asarray(np.mean(predictions, axis=0, dtype=np.float64))
+        squares = np.mean(np.sqrt(predictions), axis=0, dtype=np.float64) ** 2  # (n, k)
+        return np.asarray(squares / squares.sum(axis=1, keepdims=True))
 
     def calibrate(self, probabilities: Floats) -> Floats:
         """Correct the blended probabilities, shape (n, k), by the temperature or the calibration."""
@@ -93,6 +108,8 @@ class Ensemble:
                 raise ValueError("temperature and decision weights are not finite and above 0")
             if not all(member.is_sound for member in members):
                 raise ValueError("a member is out of range")
+            if type(ensemble.averages_roots) is not bool:
+                raise ValueError(f"averages_roots is {ensemble.averages_roots!r}")
             if not all(0 < threshold < 1 for threshold in label_thresholds or ()):
                 raise ValueError("a threshold of a label is not between 0 and 1")
             if costs is not None and not (len({len(costs), *map(len, costs)}) == 1 and np.isfinite(costs).all()):

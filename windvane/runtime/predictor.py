@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +65,16 @@ class EnsemblePredictor:
             pieces = np.array_split(np.arange(table.n_rows), -(-table.n_rows // CHUNK_ROWS))
             return np.concatenate([self.blend(table.take(rows)) for rows in pieces])
         blend = np.zeros(self.raw_shape(table.n_rows))
-        shares = [
-            (member.weight / len(folds), model)
-            for member, folds in zip(self.ensemble.members, self.models, strict=True)
-            for model in folds
-        ]
+        models = [model for folds in self.models for model in folds]
         if self.threads > 1 and table.n_rows > FEW_ROWS:
             with ThreadPoolExecutor(self.threads) as pool:  # the libraries let go of the interpreter's lock
-                found = pool.map(lambda share: share[1].predict(table), shares)
-                for (weight, _), prediction in zip(shares, found, strict=True):
-                    blend += weight * prediction
+                found = list(pool.map(lambda model: model.predict(table), models))
         else:
-            for weight, model in shares:
-                blend += weight * model.predict(table)
+            found = [model.predict(table) for model in models]
+        predictions = iter(found)
+        for member, folds in zip(self.ensemble.members, self.models, strict=True):
+            of_folds = list(islice(predictions, len(folds)))
+            blend += member.weight * self.ensemble.average_folds(of_folds)
         return blend
 
     def decide(self, probabilities: Floats) -> NDArray[np.intp]:

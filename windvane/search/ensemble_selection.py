@@ -37,6 +37,9 @@ MAX_CANDIDATES = 40
 MODELS_PER_FOLD = 2.0
 # What the reference model adds to a selection counts as much as this many validation rows.
 REFERENCE_ROWS = 100
+# From so many rows on, fold models are averaged by the roots of their probabilities, where the metric is the log loss.
+# With fewer rows it brings nothing: fold models differ too much.
+MIN_ROOT_ROWS = 500
 _SIGNIFICANT = 2.0  # standard errors
 # Training sets that are smaller by less than this share of the largest count as large as it.
 _SIZE_TOLERANCE = 0.1
@@ -170,9 +173,10 @@ class EnsembleBuilder:
         if reference is not None:
             weights = lean_towards(weights, reference, self._true_class(singles))
         blend: Floats = np.tensordot(weights, singles, axes=1)  # (v,) or (v, k)
-        temperature, decision_weights, costs = 1.0, None, None
+        temperature, decision_weights, costs, averages_roots = 1.0, None, None, False
         if finish and self._task.is_classification:
             if self._metric.name == "log_loss":
+                averages_roots = len(self._train_sizes) > 1 and self._task.n_rows >= MIN_ROOT_ROWS
                 temperature = fit_temperature(blend, self._loss)
                 blend = apply_temperature(blend, temperature)
             elif self._metric.needs == "labels":
@@ -187,7 +191,7 @@ class EnsembleBuilder:
         members.sort(key=lambda member: (-member.weight, member.number))
         kept = allocate_fold_models([member.weight for member in members], self._train_sizes)
         final_members = tuple(replace(member, folds=folds) for member, folds in zip(members, kept, strict=True))
-        ensemble = Ensemble(final_members, np.nan, temperature, decision_weights, costs)
+        ensemble = Ensemble(final_members, np.nan, temperature, decision_weights, costs, averages_roots=averages_roots)
         ensemble = replace(ensemble, loss=self._loss(ensemble.decision_values(blend)))
         self.seconds = time.perf_counter() - started
         return ensemble

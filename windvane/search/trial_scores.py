@@ -49,7 +49,8 @@ def _of_trial(
     predictor: Predictor, trial: Trial, directory: RunDirectory | None, families: Mapping[str, Family]
 ) -> Predictor | None:
     """Return a predictor of one trial; None if its models are gone or damaged."""
-    alone = Ensemble((Member(trial.number, trial.checkpoint or "", trial.family, 1.0),), trial.loss)
+    member = Member(trial.number, trial.checkpoint or "", trial.family, 1.0)
+    alone = Ensemble((member,), trial.loss, averages_roots=predictor.ensemble.averages_roots)
     known = {**FAMILIES, **families}
     if (
         directory is not None
@@ -64,8 +65,8 @@ def _of_trial(
         except (ModelFileError, OSError):
             return None
         return replace(predictor, ensemble=alone, models=[loaded], folders=[folders])
-    for i, member in enumerate(predictor.ensemble.members):
-        if member.number == trial.number:
+    for i, one in enumerate(predictor.ensemble.members):
+        if one.number == trial.number:
             models, kept = [predictor.models[i]], [predictor.folders[i]]
             return replace(predictor, ensemble=alone, models=models, folders=kept)
     return None

@@ -114,6 +114,17 @@ def test_a_blend_with_a_temperature_and_a_class_that_training_lacked(fixture: Fi
     assert fixture.difference(network, predictor) < 3e-3
 
 
+@pytest.mark.parametrize("roots", [False, True])
+def test_fold_models_are_averaged_as_the_ensemble_does(roots: bool, fixture: Fixture) -> None:
+    predictor = fixture.predictor(("linear", {}), ("linear", {"C": 0.01}), ("network", {}))
+    members = (Member(0, "c", "linear", 0.6), Member(1, "c", "network", 0.4))
+    models = [[predictor.models[0][0], predictor.models[1][0]], predictor.models[2]]
+    ensemble = Ensemble(members, 0.1, averages_roots=roots)
+    predictor = replace(predictor, ensemble=ensemble, models=models, folders=[[Path(), Path()], [Path()]])
+    network, _ = image_ensemble(predictor, lambda families, numbers: None)
+    assert fixture.difference(network, predictor) < 3e-3
+
+
 @pytest.mark.parametrize("knots", [(0.2, 0.5), (0.05, 0.3, 0.31, 0.9), (0.0, 0.4, 1.0)])
 def test_calibrated_probabilities(knots: tuple[float, ...]) -> None:
     values = tuple(np.linspace(0.1, 0.95, len(knots)).tolist())

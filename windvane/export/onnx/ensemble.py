@@ -76,11 +76,12 @@ def _build(predictor: Predictor) -> Any:
     inputs, columns = add_inputs(graph, predictor.schema)
     blend, encoded = None, dict[Any, str]()
     for member, models in zip(predictor.ensemble.members, predictor.models, strict=True):
+        found = []
         for model in models:
             assert isinstance(model, FittedModel)
-            found = predict(graph, model, encode(graph, columns, model.encoder, encoded))
-            share = graph.add("Mul", found, member.weight / len(models))
-            blend = share if blend is None else graph.add("Add", blend, share)
+            found.append(predict(graph, model, encode(graph, columns, model.encoder, encoded)))
+        share = graph.add("Mul", _average_folds(graph, predictor, found), member.weight)
+        blend = share if blend is None else graph.add("Add", blend, share)
     assert blend is not None
     taken = {one.name for one in inputs}
 
@@ -118,6 +119,21 @@ def _build(predictor: Predictor) -> Any:
         )
     checker.check_model(model)
     return model
+
+
+def _average_folds(graph: Graph, predictor: Predictor, found: list[str]) -> str:
+    if len(found) == 1:
+        return found[0]
+    roots = predictor.ensemble.averages_roots
+    total = None
+    for one in found:
+        part = graph.add("Sqrt", graph.at_least(one, 0.0)) if roots else one
+        total = part if total is None else graph.add("Add", total, part)
+    mean = graph.add("Div", total, float(len(found)))
+    if not roots:
+        return mean
+    squares = graph.add("Mul", mean, mean)
+    return graph.add("Div", squares, graph.sum(squares, 1, keep=True))
 
 
 def _labels(classes: Any) -> Any:

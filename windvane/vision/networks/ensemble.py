@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,27 +56,30 @@ class ImageEnsemble(nn.Module):
         self.image_size = reader.size
         self.classes = [str(label) for label in classes.tolist()]
         self.calibration = _Calibration(ensemble)
-        built = [
-            (member.weight / len(of_folds), _build(model, reader.size))
-            for member, of_folds in zip(ensemble.members, models, strict=True)
-            for model in of_folds
-        ]
-        on_pixels = [(weight, model) for weight, model in built if isinstance(model, _OfPixels)]
-        on_features = [(weight, model) for weight, model in built if not isinstance(model, _OfPixels)]
-        self.pixel_weights, self.feature_weights = ([w for w, _ in pairs] for pairs in (on_pixels, on_features))
-        self.pixel_models = nn.ModuleList(model for _, model in on_pixels)
-        self.feature_models = nn.ModuleList(model for _, model in on_features)
-        self.views = nn.ModuleList(_View(reader, view) for view in reader.views if on_features)
+        self.shares = [(one.weight, len(folds)) for one, folds in zip(ensemble.members, models, strict=True)]
+        self.averages_roots = ensemble.averages_roots
+        self.models = nn.ModuleList(_build(model, reader.size) for folds in models for model in folds)
+        on_pixels = [isinstance(model, _OfPixels) for model in self.models]
+        self.views = nn.ModuleList(_View(reader, view) for view in reader.views if not all(on_pixels))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return probabilities of uint8 images."""
         pixels = images.to(torch.float32)
-        found = [w * model(pixels) for w, model in zip(self.pixel_weights, self.pixel_models, strict=True)]
-        if len(self.views):
-            features = torch.cat([view(pixels) for view in self.views], dim=1)  # (n, p)
-            found += [w * model(features) for w, model in zip(self.feature_weights, self.feature_models, strict=True)]
-        probabilities: Tensor = self.calibration(torch.stack(found).sum(dim=0))
+        features = torch.cat([view(pixels) for view in self.views], dim=1) if len(self.views) else pixels  # (n, p)
+        found = [model(pixels if isinstance(model, _OfPixels) else features) for model in self.models]
+        predictions = iter(found)
+        blend = [weight * self._average_folds(list(islice(predictions, n_folds))) for weight, n_folds in self.shares]
+        probabilities: Tensor = self.calibration(torch.stack(blend).sum(dim=0))
         return probabilities
+
+    def _average_folds(self, found: list[Tensor]) -> Tensor:
+        """Do what `Ensemble.average_folds` does."""
+        if len(found) == 1:
+            return found[0]
+        if not self.averages_roots:
+            return torch.stack(found).mean(dim=0)
+        squares = torch.stack(found).sqrt().mean(dim=0).square()
+        return squares / squares.sum(dim=1, keepdim=True)
 
 
 class FeatureScores(nn.Module):
