@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.metalearning import selector as benchmark
-from benchmarks.metalearning.pairwise_selector import PairForest, Selector, elect, is_covered, tabulate
 from windvane.data.task import Task
 from windvane.errors import InputError
+from windvane.metalearning.selector import PairForest, Selector, elect, is_covered, tabulate
 from windvane.runtime.columns.table import Floats
 from windvane.search.strategy.policy import PolicyTable
 
