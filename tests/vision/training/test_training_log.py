@@ -124,3 +124,13 @@ def test_without_validation_nothing_is_said_of_it() -> None:
     stream = io.StringIO()
     ProgressLogger(stream=stream).log_evaluation(Evaluation(1, 0.1, 0.1, 1.0, 1e-3, 10.0, 0.5, 0.8))
     assert "validation" not in stream.getvalue()
+
+
+def test_evaluations_with_missing_values_are_equal() -> None:
+    """Also where equality of data classes compares the fields one by one, as from Python 3.13 on."""
+    missing = Evaluation(10, 1.0, 0.5, 3.5, 1e-3, float("nan"), 0.9, 0.5)
+    again = Evaluation(10, 1.0, 0.5, 3.5, 1e-3, float("nan"), 0.9, 0.5, float("nan"))
+    assert missing == again and hash(missing) == hash(again)
+    assert [missing].index(again) == 0
+    assert missing != Evaluation(10, 1.0, 0.5, 3.5, 1e-3, 100.0, 0.9, 0.5)
+    assert missing != Evaluation(11, 1.0, 0.5, 3.5, 1e-3, float("nan"), 0.9, 0.5)

@@ -287,7 +287,7 @@ def _are_months(times: pd.Series, column: Column) -> bool:
     dates = to_dates(times, column.date_format, column.timezone)
     months = dates.astype("datetime64[M]")
     since_first = np.unique(dates - months.astype(dates.dtype))
-    to_next = np.unique((months + 1).astype(dates.dtype) - dates)
+    to_next = np.unique((months + np.timedelta64(1, "M")).astype(dates.dtype) - dates)
     return len(since_first) == 1 or len(to_next) == 1
 
 

@@ -175,7 +175,7 @@ def _random_rows(schema: Schema) -> Table:
     matrix = np.vstack([example.matrix, matrix])
     for column, start in date_places(schema):  # whose numbers go together
         seconds = rng.integers(-(10**9), 4 * 10**9, len(matrix)).astype("datetime64[s]")
-        seconds[rng.random(len(matrix)) < 0.1] = np.datetime64("NaT")
+        seconds[rng.random(len(matrix)) < 0.1] = np.datetime64("NaT", "s")
         parts = date_parts(seconds.astype("datetime64[us]"))
         matrix[:, start : start + len(column.parts)] = np.column_stack([parts[part] for part in column.parts])
     return Table(matrix, p, example.cardinalities)

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,7 +23,7 @@ from windvane.vision.training.schedule import Schedule
 TERMINAL_INTERVAL, LINE_INTERVAL = 0.5, 10.0  # seconds between two lines of progress
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """One evaluation of the network during its training; missing values are nan."""
 
@@ -38,6 +38,16 @@ class Evaluation:
     valid_loss: float = math.nan  # cross-entropy on all validation images; nan without any
     valid_accuracy: float = math.nan  # accuracy on all validation images; nan without any
     fisher_trace: float = math.nan  # newest measurement of Tr(F); nan if it is not tracked
+
+    def __eq__(self, other: object) -> bool:
+        """Values that are missing in both are equal, which nan is not."""
+        if not isinstance(other, Evaluation):
+            return NotImplemented
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in pairs)
+
+    def __hash__(self) -> int:
+        return hash((self.step, self.epoch))
 
 
 class RunningMetrics:
