@@ -66,4 +66,4 @@ def test_a_trial_without_its_results() -> None:
 def test_a_checkpoint_with_a_finite_loss_is_usable(
     checkpoint: str | None, loss: float, status: Any, usable: bool
 ) -> None:
-    assert Trial(0, "toy", {}, "random", 0, status=status, loss=loss, checkpoint=checkpoint).usable == usable
+    assert Trial(0, "toy", {}, "sampler", 0, status=status, loss=loss, checkpoint=checkpoint).usable == usable

@@ -7,8 +7,9 @@
                 encode    the ColumnTransformer that was fitted in its fold
                 model     LogisticRegression, RandomForestRegressor, LGBMClassifier, CatBoostClassifier ...
 
-Where the ensemble has a temperature, a LogisticRegression on the logarithms of the vote follows; where it has decision
-weights, a FixedThresholdClassifier holds it all. Fitted objects are put together with `FrozenEstimator`, or in objects
+Where the ensemble averages roots, the models of a member vote in a separate pipeline; where it has a temperature, a
+LogisticRegression on the logarithms of the vote follows; where it has decision weights, a FixedThresholdClassifier
+holds it all. Fitted objects are put together with `FrozenEstimator`, or in objects
 that were fitted to a toy table, whose learned attributes are then replaced; see `windvane.export.builders`.
 """
 
@@ -178,35 +179,34 @@ def _back(predictor: Predictor) -> list[tuple[str, Any]]:
     if temperature == 1.0:
         return [("vote", vote)]
     one = VotingClassifier([("vote", FrozenEstimator(vote))], voting="soft").fit(toy, labels)
-    slopes = np.eye(len(predictor.classes)) / temperature
-    if len(slopes) == 2:
-        slopes = slopes[1:] - slopes[:1]
-    steps = [
-        ("vote", one),  # as a transformer, which gives the probabilities
-        ("clip", FunctionTransformer(np.clip, kw_args={"a_min": 1e-15, "a_max": 1.0})),
-        ("log", FunctionTransformer(np.log)),
-        ("temperature", linear_classifier(slopes, np.zeros(len(slopes)), predictor.classes)),
-    ]
-    return [("vote", _on_arrays(steps))]
+    # The vote is a transformer here, which gives the probabilities.
+    return [("vote", _on_arrays([("vote", one), *_power(1 / temperature, predictor.classes)]))]
 
 
 def _average_of_roots(models: list[tuple[str, Any]], labels: NDArray[Any]) -> Any:
-    """Average models as `Ensemble.average_folds` does by roots; a square is twice a logarithm."""
+    """Average models by the roots of their probabilities, as `Ensemble.average_folds` does."""
     classes = np.unique(labels)
     mean = np.tile(np.eye(len(classes)), (len(models), 1)) / len(models)  # (m k, k)
-    slopes = 2 * np.eye(len(classes))
-    if len(slopes) == 2:
-        slopes = slopes[1:] - slopes[:1]
     vote = VotingClassifier(models, voting="soft").fit(np.zeros((len(labels), 1)), labels)
     steps = [
         ("vote", vote),  # as a transformer, which gives the probabilities of all models side by side
         ("root", FunctionTransformer(np.sqrt)),
         ("mean", FunctionTransformer(np.tensordot, kw_args={"b": mean, "axes": 1})),
-        ("clip", FunctionTransformer(np.clip, kw_args={"a_min": 1e-15, "a_max": 1.0})),
-        ("log", FunctionTransformer(np.log)),
-        ("square", linear_classifier(slopes, np.zeros(len(slopes)), classes)),
+        *_power(2.0, classes),
     ]
     return _on_arrays(steps)
+
+
+def _power(exponent: float, classes: NDArray[Any]) -> list[tuple[str, Any]]:
+    """Raise values of classes to a power and divide them by their sum: a linear classifier of their logarithms."""
+    slopes = exponent * np.eye(len(classes))
+    if len(slopes) == 2:
+        slopes = slopes[1:] - slopes[:1]
+    return [
+        ("clip", FunctionTransformer(np.clip, kw_args={"a_min": 1e-15, "a_max": 1.0})),
+        ("log", FunctionTransformer(np.log)),
+        ("power", linear_classifier(slopes, np.zeros(len(slopes)), classes)),
+    ]
 
 
 def _on_arrays(steps: list[tuple[str, Any]]) -> Any:

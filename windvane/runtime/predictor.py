@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -64,17 +64,17 @@ class EnsemblePredictor:
         if table.n_rows > CHUNK_ROWS:
             pieces = np.array_split(np.arange(table.n_rows), -(-table.n_rows // CHUNK_ROWS))
             return np.concatenate([self.blend(table.take(rows)) for rows in pieces])
-        blend = np.zeros(self.raw_shape(table.n_rows))
         models = [model for folds in self.models for model in folds]
         if self.threads > 1 and table.n_rows > FEW_ROWS:
             with ThreadPoolExecutor(self.threads) as pool:  # the libraries let go of the interpreter's lock
-                found = list(pool.map(lambda model: model.predict(table), models))
-        else:
-            found = [model.predict(table) for model in models]
-        predictions = iter(found)
+                return self._average(pool.map(lambda model: model.predict(table), models), table.n_rows)
+        return self._average((model.predict(table) for model in models), table.n_rows)
+
+    def _average(self, predictions: Iterator[Floats], n_rows: int) -> Floats:
+        """Average what the models predict, one member after the other: no more than its folds are held at once."""
+        blend = np.zeros(self.raw_shape(n_rows))
         for member, folds in zip(self.ensemble.members, self.models, strict=True):
-            of_folds = list(islice(predictions, len(folds)))
-            blend += member.weight * self.ensemble.average_folds(of_folds)
+            blend += member.weight * self.ensemble.average_folds(list(islice(predictions, len(folds))))
         return blend
 
     def decide(self, probabilities: Floats) -> NDArray[np.intp]:

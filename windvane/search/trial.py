@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from windvane.models.base import Config, Value
 
-Source = Literal["portfolio", "sampler", "random"]
+Source = Literal["portfolio", "sampler"]
 Status = Literal["waiting", "running", "done", "stopped", "failed", "timeout", "out_of_memory", "crashed"]
 
 
@@ -28,7 +28,7 @@ class Trial:
     number: int  # number of the trial, which stays the same when it is resumed from its checkpoint
     family: str  # model family
     config: Config  # hyperparameters of the family
-    source: Source  # where the configuration comes from: "portfolio", "sampler" or "random"
+    source: Source  # where the configuration comes from: "portfolio" or "sampler"
     seed: int  # root of the trial's randomness
     n_rows: int | None = None  # rows of each training set that are used; None for all
     iteration_fraction: float = 1.0  # how far to train: fraction of the family's full number of iterations, in (0, 1]

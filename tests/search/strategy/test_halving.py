@@ -83,7 +83,7 @@ def test_a_simulated_run(losses: list[float], workers: int, first_rows: int | No
                 risen.add((trial.seed, level))
                 job = promote(trial, rung, number)
             elif fresh:
-                job = Trial(number, "toy", {}, "random", fresh.pop(0), rungs[0].n_rows, rungs[0].iteration_fraction)
+                job = Trial(number, "toy", {}, "sampler", fresh.pop(0), rungs[0].n_rows, rungs[0].iteration_fraction)
             else:
                 break
             number = max(number, job.number + 1)

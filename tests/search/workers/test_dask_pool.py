@@ -337,7 +337,7 @@ def test_the_end_of_a_silent_cluster_has_a_limit_as_a_whole(tmp_path: Path) -> N
     pool._listener.start()
     try:
         for number in range(3):
-            pool.submit(Trial(number, "linear", {}, "random", seed=0), 5.0, 1.0)
+            pool.submit(Trial(number, "linear", {}, "sampler", seed=0), 5.0, 1.0)
         started = time.monotonic()
         pool._send(pool._running[0])  # cancels its task and sends another
         assert time.monotonic() - started < 1.0

@@ -37,7 +37,7 @@ class RunRecord:
 
     @classmethod
     def of_manifest(cls, manifest: Mapping[str, Any]) -> Self:
-        """Read the record in the manifest of a saved model; empty where there is none."""
+        """Read the record in the manifest of a saved model; empty if it has no record."""
         return cls.from_json(manifest["run"]) if "run" in manifest else cls([], [], None)
 
     @classmethod
