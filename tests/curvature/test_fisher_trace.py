@@ -9,7 +9,7 @@ import torch
 from small_networks import MAKERS, Transformer, cnn, flat, network, slow_trace, with_noise
 from torch import nn
 
-from windvane.curvature import FisherTracker, exact_fisher_trace
+from windvane.curvature import FisherRecord, FisherTracker, exact_fisher_trace
 from windvane.curvature.likelihood import Output
 from windvane.errors import InputError
 
@@ -119,6 +119,17 @@ def test_when_it_measures() -> None:
     assert [record is None for record in found] == [False, True, True, False, True, False]
     assert [record.step for record in tracker.records_] == [0, 10, 20]
     assert tracker.records_[0].per_layer == {}
+
+
+def test_records_with_missing_values_are_equal() -> None:
+    def make(trace: float = 2.0, layer: str = "nan") -> FisherRecord:
+        return FisherRecord(3, trace, float("nan"), "nothing", {"head": float(layer)}, 8, 1, entropy=float("nan"))
+
+    assert make() == make()
+    assert hash(make()) == hash(make())
+    assert make() != make(trace=2.5)
+    assert make() != make(layer="0.5")
+    assert make() != "a record"
 
 
 def test_error_of_single_draws_comes_from_recent_records() -> None:

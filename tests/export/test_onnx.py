@@ -19,7 +19,10 @@ from windvane.errors import InputError
 from windvane.export.onnx.columns import ARRAY
 from windvane.export.onnx.ensemble import TOLERANCE, export_onnx
 from windvane.export.onnx.graph import IR_VERSION, OPSET, Graph
+from windvane.export.onnx.texts import embed
 from windvane.persistence import Predictor
+from windvane.runtime.columns.column_values import to_texts
+from windvane.runtime.columns.encoder import TextEmbedding
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -113,6 +116,81 @@ def test_dates_and_durations_are_seconds(kind: Kind, tmp_path: Path) -> None:
     same(session.run(None, inputs)[0], raw, TOLERANCE)
 
 
+ODD_TEXTS = (
+    *(
+        "",
+        "a",
+        "One two, three!",
+        "STRASSE Straße",
+        "İstanbul IŞIK xİ İİ aİb abİcd",
+        "ΟΔΟΣ ὈΔΥΣΣΕΎΣ ΣΑΣ Σ",
+        "日本語 テスト",
+    ),
+    *("e\u0301 x_1 ½ ² ٣", "NA", "null", "?", "tab\nnew\x1cline\u3000wide\xa0nb", "don't stop-it 3.14 x@y.com"),
+    *(
+        "\U0001f600 smile\U0001f600",
+        "ﬁ ǅ ǆ Ǆ",
+        "a" * 300,
+        "word " * 200,
+        "\u0345ͅ Ⓐ ⅷ Ⅷ",
+        "A AB ABC ABCD ABCDE",
+        "_ __ ___",
+    ),
+    "\u200b zero\u200bwidth \ufeff",
+)
+
+
+@pytest.mark.parametrize(("analyzer", "lengths"), [("word", (1, 2)), ("char_wb", (2, 4))])
+def test_terms_of_odd_texts(analyzer: str, lengths: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    signs = [chr(code) for code in rng.integers(1, 0x3000, 300)] + list("abcXYZ 0_9  ,.;'")
+    texts = [*ODD_TEXTS, *("".join(rng.choice(signs, rng.integers(1, 40))) for _ in range(100))]
+    canonical = to_texts(pd.Series([text.strip() for text in texts], dtype=object))
+    step = {"analyzer": analyzer, "ngram_range": lengths, "n_features": 1024}
+    arrays = {"idf": 1 + rng.random(1024), "components": rng.normal(size=(1024, 5))}
+    graph = Graph()
+    graph.add("Identity", embed(graph, "x", step, arrays, {}), output="y")
+    value = onnx.helper.make_tensor_value_info
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            graph.nodes,
+            "texts",
+            [value("x", onnx.TensorProto.STRING, [None, 1])],
+            [value("y", onnx.TensorProto.DOUBLE, [None, 5])],
+            graph.constants,
+        ),
+        ir_version=IR_VERSION,
+        opset_imports=[onnx.helper.make_opsetid(domain, version) for domain, version in graph.opsets.items()],
+    )
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    expected = TextEmbedding(step, arrays["idf"], arrays["components"])(canonical)
+    column = np.array([text.strip() for text in texts], dtype=object)[:, None]
+    np.testing.assert_allclose(session.run(None, {"x": column})[0], expected, rtol=0, atol=1e-9)
+    for row in (0, 1, 8):  # alone: nothing, one letter, a missing value
+        np.testing.assert_allclose(session.run(None, {"x": column[[row]]})[0], expected[[row]], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_of_texts(kind: Kind, tmp_path: Path) -> None:
+    """Long texts become words, short ones pieces of words; a column may be all that there is."""
+    frame = stripped(make_frame(200, rich=True))
+    rng = np.random.default_rng(0)
+    notes = [" ".join(rng.choice(frame["note"].dropna().to_numpy(), 2)) for _ in range(200)]
+    names = [f"{rng.choice(['Anna', 'İbrahim', 'ΣΟΦΊΑΣ'])} of No. {i}" for i in range(200)]
+    X = frame[["size", "colour"]].assign(note=notes, name=names)
+    X.loc[X.index[::17], "note"] = None
+    members: list[Any] = [("linear", {}), ("extra_trees", {}), ("lightgbm", {"features": "generated"}), ("network", {})]
+    y = make_target(frame, kind)
+    predictor = make_predictor(tmp_path / "all", X, y, kind, members)
+    assert [column.kind for column in predictor.schema.columns][2:] == ["text", "text"]
+    other = X.assign(note=rng.choice(np.array(ODD_TEXTS, dtype=object), 200), name=X["name"].to_numpy()[::-1])
+    other["note"] = other["note"].str.strip()
+    session = check(predictor, other, tmp_path / "all.onnx")
+    assert {one.name: one.type for one in session.get_inputs()}["note"] == "tensor(string)"
+    alone = make_predictor(tmp_path / "alone", X[["note"]], y, kind, [("linear", {})])
+    check(alone, other[["note"]], tmp_path / "alone.onnx")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_array_of_numbers_is_one_input(kind: Kind, tmp_path: Path) -> None:
     frame = make_frame()
@@ -137,10 +215,10 @@ def test_what_cannot_be_expressed(tmp_path: Path) -> None:
     alone = make_predictor(tmp_path / "one", X, y, "binary", [("kernel", {})], folds=1)
     with pytest.raises(InputError, match=r"the family 'kernel'. export\(folder\) keeps every model"):
         export_onnx(alone, lambda families, numbers: None, tmp_path / "other.onnx")
-    rich = make_frame(60, rich=True)
-    dates = make_predictor(tmp_path / "rich", rich, np.arange(60.0), "regression", [("linear", {})], folds=1)
-    with pytest.raises(InputError, match=r"columns of texts \('note'\)"):
-        export_onnx(dates, lambda families, numbers: None, tmp_path / "other.onnx")
+    written = X.head(60)[["size"]].assign(price=[f"${price:,}" for price in range(1000, 1060)])
+    prices = make_predictor(tmp_path / "prices", written, np.arange(60.0), "regression", [("linear", {})], folds=1)
+    with pytest.raises(InputError, match=r"numbers written as texts \('price'\)"):
+        export_onnx(prices, lambda families, numbers: None, tmp_path / "other.onnx")
     X = sp.csr_matrix(sp.random(60, 5, 0.5, format="csr", random_state=0))
     sparse = make_predictor(tmp_path / "sparse", X, np.arange(60.0), "regression", [("linear", {})], folds=1)
     with pytest.raises(InputError, match="the table is sparse"):

@@ -36,7 +36,14 @@ from windvane.errors import check_integer
 N_RECENT = 10  # records whose spread estimates the error of a single draw
 
 
-@dataclass(frozen=True)
+def equal_values(one: Any, other: Any) -> bool:
+    """Whether two values, or the fields of two records, are equal; what is nan in both is, which `==` denies."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(equal_values(value, other[name]) for name, value in one.items())
+    return bool(one == other) or (one != one and other != other)
+
+
+@dataclass(frozen=True, eq=False)
 class FisherRecord:
     """One measurement of Tr(F).
 
@@ -55,6 +62,15 @@ class FisherRecord:
     labels: Literal["sampled"] = "sampled"  # how labels were drawn
     output: Output = "softmax"  # what the outputs mean
     entropy: float = math.nan  # mean entropy of the predictions in nats: the progress of the run; nan for "gaussian"
+
+    def __eq__(self, other: object) -> bool:
+        """Values that are missing in both are equal."""
+        if not isinstance(other, FisherRecord):
+            return NotImplemented
+        return equal_values(asdict(self), asdict(other))
+
+    def __hash__(self) -> int:
+        return hash((self.step, self.n_examples, self.draws))
 
     def scalars(self, prefix: str = "fisher/") -> dict[str, float]:
         """Return trace, standard error and layers under flat names, for a logger."""

@@ -32,6 +32,21 @@ def bootstrap(
     return np.array(losses)
 
 
+def bootstrap_interval(resampled: Floats, biased: float | None = None) -> tuple[float, float]:
+    """95 % interval of a score from its resamples, (b,): their percentiles.
+
+    `biased` is the score of the rows themselves where it is a mean distance, which noise increases. Noise adds up in
+    squares, once in the score and twice in its resamples, which tells its share. The interval goes from the lower
+    percentile below the distance without noise to the upper one above the score; no distance is below 0.
+    """
+    low, high = np.quantile(resampled, [0.025, 0.975]).tolist()
+    if biased is None:
+        return low, high
+    mean = float(np.mean(resampled))
+    without_noise = max(0.0, 2 * biased**2 - mean**2) ** 0.5
+    return max(0.0, min(without_noise - (mean - low), biased)), biased + high - mean
+
+
 def bootstrap_standard_error(loss_of: Callable[[Integers], float], target: Integers) -> float:
     """Standard error of a loss, in its units; resampled within the classes, so that no class is ever missing."""
     losses = bootstrap(loss_of, len(target), STANDARD_ERROR_RESAMPLES, seed=0, strata=target)

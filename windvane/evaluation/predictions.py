@@ -17,7 +17,7 @@ from windvane.data.rows import order_notes, take_rows
 from windvane.data.target import counted_rows
 from windvane.data.targets import encode_as_trained
 from windvane.errors import InputError, MetricError, warn_user
-from windvane.evaluation.bootstrap import bootstrap
+from windvane.evaluation.bootstrap import bootstrap, bootstrap_interval
 from windvane.evaluation.metrics import Metric, two_columns
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
@@ -26,6 +26,7 @@ from windvane.runtime.targets import Targets
 
 INTERVAL_RESAMPLES, MIN_INTERVAL_RESAMPLES = 200, 60
 MAX_INTERVAL_SECONDS = 2.0
+BIASED = ("expected_calibration_error",)  # noise makes these larger, never smaller
 NEED_TWO_CLASSES = ("roc_auc", "average_precision")  # undefined where all rows are of one class
 
 
@@ -147,8 +148,8 @@ class Predictions:
         losses = losses[~np.isnan(losses)]
         if len(losses) < MIN_INTERVAL_RESAMPLES or not np.isfinite(losses).all():
             return None
-        low, high = np.quantile([metric.score(loss) for loss in losses], [0.025, 0.975])
-        return float(low), float(high)
+        scores = np.array([metric.score(loss) for loss in losses])
+        return bootstrap_interval(scores, self.score(metric) if metric.name in BIASED else None)
 
     def constant_score(self, metric: Metric, constant: Floats) -> float:
         """Score of one prediction for all rows, as `windvane.evaluation.baseline.constant_prediction` returns it."""

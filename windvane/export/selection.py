@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from windvane.evaluation.score_text import metric_name, score_number
 from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
 
@@ -64,10 +65,11 @@ def choose_members(
     text = f"{language.name} cannot express {len(left_out)} of {len(predictor.models)} members ({named}). "
     if other is not None:
         metric, losses = predictor.metric, (other.ensemble.loss, predictor.ensemble.loss)
-        scores = [f"{metric.score(loss):.5g} (loss {loss:.5g})" for loss in losses]
+        scores = [score_number(metric.score(loss)) for loss in losses]
         text += (
-            f"A second ensemble without them was selected on the validation rows: {metric.name} {scores[0]} there, "
-            f"{scores[1]} for the whole ensemble. export(folder) keeps all members."
+            "A second ensemble without them was selected on the validation rows: "
+            f"{metric_name(metric)} {scores[0]} there, {scores[1]} for the whole ensemble. export(folder) keeps all "
+            "members."
         )
         return other, text, []
     if len(left_out) < len(predictor.models):

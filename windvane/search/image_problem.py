@@ -230,7 +230,7 @@ def _decode(
     items = [listing.items[i] for i in candidates]
     if not items:
         if any(map(_is_label, (listing.labels[i] for i in used))):
-            raise InputError(" ".join(["source has no labelled image that can be read.", *describe_skipped(skipped)]))
+            raise _unreadable(skipped)
         raise no_labels_error(listing)
     pixels = _create_pixels(items, folder, started + SIZES_SHARE * budget)
     first, others_of_class, later = np.split(np.arange(len(items)), [min(FIRST_OF_ALL, n_first), n_first])
@@ -248,7 +248,7 @@ def _decode(
     ]
     sound = {place: check for place, check in enumerate(checks) if check is not None and not check.problem}
     if not sound:
-        raise InputError(" ".join(["source has no labelled image that can be read.", *describe_skipped(skipped)]))
+        raise _unreadable(skipped)
     return _Decoded(
         rows=[candidates[place] for place in sound],
         places=np.array(list(sound)),
@@ -259,6 +259,10 @@ def _decode(
         seconds_per_image=seconds_per_image,
         network=network,
     )
+
+
+def _unreadable(skipped: Sequence[Skipped]) -> InputError:
+    return InputError(" ".join(["source has no labelled image that can be read.", *describe_skipped(skipped)]))
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def test_what_gradients_are_still_multiplied_by() -> None:
 
 
 def test_alpha_changes_training_and_zero_does_not(tmp_path: Path) -> None:
-    found = []
+    found, states = [], []
     for alpha in (None, 0.0, 5.0):
         model = Net()
         callback = fisher_callback(penalty=None if alpha is None else FisherPenalty(model, alpha))
@@ -111,6 +111,8 @@ def test_alpha_changes_training_and_zero_does_not(tmp_path: Path) -> None:
         torch.manual_seed(1)
         fit(tmp_path, [callback])
         found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+        states.append(torch.get_rng_state())
+    assert torch.equal(states[0], states[1]), "the masks of dropout differ: something else drew random numbers"
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
 

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import timm
 import torch
 from pictures import tiny_recipe
 from timm.layers import DropPath
 from torch import nn
 
 from windvane.errors import InputError
+from windvane.vision.networks import create
 from windvane.vision.networks.create import classifier_layer, classifier_layers, create_model, default_image_size
 from windvane.vision.networks.profiling import count_macs, count_parameters
 from windvane.vision.recipe import Recipe
@@ -37,6 +40,32 @@ def test_the_seed_decides_the_weights_and_nothing_else_is_drawn() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("name", ["vit_lite_7_4", "resnet18"])
+def test_weights_are_those_of_the_seed_without_a_touch_of_the_generator_of_all_threads(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that is loaded in the background leaves the dropout of a training in the foreground alone."""
+    states = []
+
+    def made(*arguments: Any) -> nn.Module:
+        network = make(*arguments)
+        states.append(torch.random.get_rng_state())
+        return network
+
+    make = create._create
+    monkeypatch.setattr(create, "_create", made)
+    recipe = Recipe(name, image_size=32, steps=1, seed=3)
+    before = torch.random.get_rng_state()
+    found = create_model(recipe, 5).state_dict()
+    assert len(states) == 1
+    assert torch.equal(states[0], before)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        size = {"img_size": 32} if name.startswith("vit") else {}
+        plain = timm.create_model(name, num_classes=5, **size).state_dict()
+    assert all(torch.equal(found[key], plain[key]) for key in plain)
 
 
 def test_recipes_set_dropout_and_stochastic_depth_that_rises() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from windvane.export.encoder_pipeline import category_texts
+from windvane.export.onnx import texts
 from windvane.export.onnx.graph import ML, Graph
 from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.column_values import MISSING_TEXTS
@@ -28,6 +29,7 @@ class Columns:
     numbers: str | None  # (n, p), double; None without numbers
     rows: tuple[str, ...]  # for each category (n, 1), int64: the code; of unseen values k, of missing ones k + 1
     cardinalities: tuple[int, ...]  # k of each
+    texts: tuple[str, ...] = ()  # inputs (n, 1), string
 
 
 def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], Columns]:
@@ -44,7 +46,7 @@ def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], Columns]:
         parts.append(graph.columns(ARRAY, [i for i, c in enumerate(schema.columns) if c.kind == "number"]))
     else:
         for column in used:
-            kind = TensorProto.STRING if column.kind == "category" else TensorProto.DOUBLE
+            kind = TensorProto.STRING if column.kind in ("category", "text") else TensorProto.DOUBLE
             inputs.append(helper.make_tensor_value_info(column.name, kind, [None, 1]))
         parts += [column.name for column in numbers]
         for column in dates:
@@ -72,7 +74,10 @@ def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], Columns]:
         if held.any():
             present = graph.add("And", graph.add("Not", graph.add("IsNaN", table)), held)
             table = graph.add("Where", present, np.where(held, constants, 0.0), table)
-    return inputs, Columns(table, tuple(rows), tuple(len(column.vocabulary) for column in categories))
+    cardinalities = tuple(len(column.vocabulary) for column in categories)
+    return inputs, Columns(
+        table, tuple(rows), cardinalities, tuple(column.name for column in used if column.kind == "text")
+    )
 
 
 def date_places(schema: Schema) -> list[tuple[Column, int]]:
@@ -140,9 +145,11 @@ def input_values(schema: Schema, table: Table) -> dict[str, NDArray[Any]]:
         fed[column.name] = values[:, None]
     for j, column in enumerate(column for column in used if column.kind == "category"):
         unseen = "unseen " + max(column.vocabulary, key=len, default="")
-        texts = np.array([*column.vocabulary, unseen, ""], dtype=object)
+        known = np.array([*column.vocabulary, unseen, ""], dtype=object)
         k = len(column.vocabulary)
-        fed[column.name] = texts[np.where(np.isnan(codes[:, [j]]), k + 1, codes[:, [j]]).astype(int)]
+        fed[column.name] = known[np.where(np.isnan(codes[:, [j]]), k + 1, codes[:, [j]]).astype(int)]
+    for column, text in zip((column for column in used if column.kind == "text"), table.texts, strict=True):
+        fed[column.name] = text[:, None]
     return fed
 
 
@@ -150,11 +157,11 @@ def encode(graph: Graph, columns: Columns, encoder: Encoder, cache: dict[Any, st
     """Add the steps of an encoder: double, (n, q). `cache` has what the graph holds already, by its content."""
     key = (tuple(map(str, encoder.steps)), *((name, array.tobytes()) for name, array in sorted(encoder.arrays.items())))
     if key not in cache:
-        cache[key] = _encode(graph, columns, encoder)
+        cache[key] = _encode(graph, columns, encoder, cache)
     return cache[key]
 
 
-def _encode(graph: Graph, columns: Columns, encoder: Encoder) -> str:
+def _encode(graph: Graph, columns: Columns, encoder: Encoder, cache: dict[Any, str]) -> str:
     if encoder.generated is not None:
         columns = _generate(graph, columns, encoder.generated)
     numbers = columns.numbers
@@ -174,7 +181,11 @@ def _encode(graph: Graph, columns: Columns, encoder: Encoder) -> str:
         elif op == "lookup":
             for j in step["columns"]:
                 blocks.append(_rows_of(graph, arrays[f"table_{j}"], columns.rows[int(j)]))
+        elif op == "text":
+            blocks.append(texts.embed(graph, columns.texts[int(step["text"])], step, arrays, cache))
     if not blocks:  # as `join_blocks` does
+        if numbers is None and not columns.rows:
+            return texts.zeros(graph, columns.texts[0])
         anything = numbers if numbers is not None else graph.cast(columns.rows[0], "double")
         first = graph.columns(anything, [0])
         blocks.append(graph.add("Where", graph.add("IsNaN", first), 0.0, graph.add("Mul", first, 0.0)))
@@ -220,7 +231,7 @@ def _generate(graph: Graph, columns: Columns, generated: GeneratedFeatures) -> C
     for group in generated.groups:
         mean = _rows_of(graph, group.means[:, None], columns.rows[group.category])
         parts += [mean, graph.add("Sub", graph.columns(parts[0], [group.number]), mean)]
-    return Columns(graph.concat(parts), columns.rows, columns.cardinalities)
+    return replace(columns, numbers=graph.concat(parts))
 
 
 def _clip(graph: Graph, x: str, step: Any, arrays: Any) -> str:

@@ -2,7 +2,8 @@
 
 ::
 
-    one input a column: numbers double (n, 1), categories texts (n, 1); an array of numbers is one input X (n, p);
+    one input a column: numbers double (n, 1), categories and texts string (n, 1);
+    an array of numbers is one input X (n, p);
     dates are seconds since 1970 by the wall clock of training's time zone, durations seconds, both double (n, 1)
     outputs: probabilities double (n, k) and label (n,), or prediction double (n,)
 """
@@ -19,7 +20,7 @@ import numpy as np
 
 from windvane.errors import InputError, WindvaneError, warn_user
 from windvane.export.onnx.columns import add_inputs, date_places, encode, input_values
-from windvane.export.onnx.graph import IR_VERSION, ML, ML_OPSET, OPSET, Graph
+from windvane.export.onnx.graph import IR_VERSION, Graph
 from windvane.export.onnx.models import obstacle, predict
 from windvane.export.selection import Language, SelectAgain, choose_members, column_obstacles
 from windvane.persistence import Predictor
@@ -32,6 +33,16 @@ from windvane.version import VERSION
 
 TOLERANCE = 1e-5  # of a probability; of a number relative to its size, where that is above 1
 _RANDOM_ROWS = 200
+_ODD_TEXTS = (
+    "",
+    "a",
+    "One two, three!",
+    "STRASSE Straße",
+    "İstanbul IŞIK",
+    "ΟΔΟΣ ὈΔΥΣΣΕΎΣ",
+    "日本語 テスト",
+    "e\u0301 x_1 ½",
+)
 _MAX_BYTES = 2**31 - 1  # what one file can hold
 
 
@@ -47,7 +58,7 @@ def export_onnx(predictor: Predictor, select_again: SelectAgain, path: str | Pat
     file = Path(path)
     if file.suffix != ".onnx" or file.exists() or not file.parent.is_dir():
         raise InputError(f"path={str(path)!r} is not usable. Allowed: a new file, ending in .onnx, in a folder.")
-    obstacles = column_obstacles(predictor.schema, kinds=("text",))
+    obstacles = column_obstacles(predictor.schema, kinds=())
     if not obstacles:
         predictor, text, obstacles = choose_members(predictor, select_again, _LANGUAGE)
         if text is not None:
@@ -107,7 +118,7 @@ def _build(predictor: Predictor) -> Any:
         producer_name="windvane",
         producer_version=VERSION,
         ir_version=IR_VERSION,
-        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)],
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in graph.opsets.items()],
     )
     used = {column.name: column.kind for column in predictor.schema.columns if column.kind != "dropped"}
     zones = {column.name: column.timezone for column in predictor.schema.columns if column.timezone is not None}
@@ -178,7 +189,10 @@ def _random_rows(schema: Schema) -> Table:
         seconds[rng.random(len(matrix)) < 0.1] = np.datetime64("NaT", "s")
         parts = date_parts(seconds.astype("datetime64[us]"))
         matrix[:, start : start + len(column.parts)] = np.column_stack([parts[part] for part in column.parts])
-    return Table(matrix, p, example.cardinalities)
+    texts = tuple(
+        np.array(_ODD_TEXTS, dtype=object)[rng.integers(0, len(_ODD_TEXTS), len(matrix))] for _ in example.texts
+    )
+    return Table(matrix, p, example.cardinalities, texts)
 
 
 def _compare(content: bytes, predictor: Predictor, tables: Sequence[Table]) -> None:

@@ -45,6 +45,7 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self.opsets = {"": OPSET, ML: ML_OPSET}  # version of the operators of each domain
         self._count = 0
 
     def constant(self, value: Any) -> str:
@@ -89,6 +90,33 @@ class Graph:
     def concat(self, parts: Sequence[str]) -> str:
         """Put matrices side by side."""
         return parts[0] if len(parts) == 1 else self.add("Concat", *parts, attributes={"axis": 1})
+
+    def unique(self, texts: str) -> tuple[str, str]:
+        """Return the distinct texts of (m,), and the place of each text among them."""
+        from onnx import helper
+
+        names = [self._name() for _ in range(3)]
+        self.nodes.append(helper.make_node("Unique", [texts], names))
+        return names[0], names[2]
+
+    def join_texts(self, pieces: str) -> str:
+        """Join the texts of each row (m, l), of which the last is empty: (m,)."""
+        from onnx import TensorProto, helper
+
+        at, going, goes_on, before, piece, joined = (self._name() for _ in range(6))
+        nodes = [
+            helper.make_node("Identity", [going], [goes_on]),
+            helper.make_node("Gather", [pieces, at], [piece], axis=1),
+            helper.make_node("StringConcat", [before, piece], [joined]),
+        ]
+        value = helper.make_tensor_value_info
+        inputs = [value(at, TensorProto.INT64, []), value(going, TensorProto.BOOL, [])]
+        inputs.append(value(before, TensorProto.STRING, [None]))
+        outputs = [value(goes_on, TensorProto.BOOL, []), value(joined, TensorProto.STRING, [None])]
+        body = helper.make_graph(nodes, self._name(), inputs, outputs)
+        length = self.add("Gather", self.add("Shape", pieces), 1)
+        start = self.add("Reshape", self.columns(pieces, [-1]), np.array([-1]))
+        return self.add("Loop", length, "", start, attributes={"body": body})
 
     def sum(self, x: str, axis: int, *, keep: bool) -> str:
         return self.add("ReduceSum", x, np.array([axis]), attributes={"keepdims": int(keep)})

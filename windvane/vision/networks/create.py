@@ -13,6 +13,7 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from windvane.errors import InputError
+from windvane.vision.networks.random_weights import DrawFrom
 from windvane.vision.recipe import Recipe, check_model_name
 
 ClassifierLayer = nn.Linear | nn.Conv2d
@@ -49,8 +50,7 @@ def create_model(recipe: Recipe, n_classes: int, overlay: Mapping[str, Any] | No
     cfg = get_pretrained_cfg(recipe.model)
     if cfg is not None and cfg.fixed_input_size:
         arguments["img_size"] = recipe.image_size
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+    with DrawFrom(recipe.seed):
         network = _create(recipe, arguments, overlay)
     if recipe.loss == "binary_cross_entropy":
         # Each class is rare: the loss starts where a guess by frequency would be (the paper's -6.9 and -10).

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from windvane.curvature.fisher_trace import equal_values
 from windvane.pages.notebook import NotebookOutput, is_notebook
 from windvane.settings import format_duration
 from windvane.vision.training.device import DeviceContext
@@ -40,11 +41,10 @@ class Evaluation:
     fisher_trace: float = math.nan  # newest measurement of Tr(F); nan if it is not tracked
 
     def __eq__(self, other: object) -> bool:
-        """Values that are missing in both are equal, which nan is not."""
+        """Values that are missing in both are equal."""
         if not isinstance(other, Evaluation):
             return NotImplemented
-        pairs = zip(astuple(self), astuple(other), strict=True)
-        return all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in pairs)
+        return equal_values(asdict(self), asdict(other))
 
     def __hash__(self) -> int:
         return hash((self.step, self.epoch))
