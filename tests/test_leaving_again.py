@@ -38,15 +38,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> AutoClassifier:
     return found
 
 
-def test_a_second_ensemble_leaves_and_its_loss_is_stated(model: AutoClassifier) -> None:
+def test_a_second_ensemble_leaves_and_its_score_is_stated(model: AutoClassifier) -> None:
     X, y = made()
     with pytest.warns(UserWarning, match="second ensemble") as caught:
         plain = model.to_sklearn()
     (text,) = [str(warning.message) for warning in caught]
-    stated, whole = (float(loss) for loss in re.findall(r"\(loss ([\d.]+)\)", text))
-    assert whole == pytest.approx(model.predictor_.ensemble.loss, rel=1e-4) and stated >= whole
-    best = min(trial.loss for trial in model.trials_ if trial.family != "catboost")
-    assert stated <= best + 1e-5  # the selection is never worse than its best member
+    (scores,) = re.findall(r"rows: ROC AUC ([\d.]+) there, ([\d.]+) for the whole ensemble", text)
+    stated, whole = map(float, scores)
+    assert whole == pytest.approx(1 - model.predictor_.ensemble.loss, rel=1e-4) and stated <= whole
+    best = max(1 - trial.loss for trial in model.trials_ if trial.family != "catboost")
+    assert stated >= best - 1e-5  # the selection is never worse than its best member
     assert set(plain.predict(X)) == {"yes", "no"}
     assert (plain.predict(X) == y).mean() > 0.5
 
