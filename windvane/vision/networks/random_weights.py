@@ -1,4 +1,4 @@
-"""Weights drawn from generators of their own, so that other threads that draw from torch's are not disturbed."""
+"""Weights drawn from separate generators, so that other threads that draw from torch's are not disturbed."""
 
 from __future__ import annotations
 
