@@ -165,7 +165,8 @@ def prepare_image_problem(
     given = np.array([listing.splits[i] == "valid" for i in rows])
     is_joined = len(np.unique(together)) < len(together)
     folds, policy = _make_folds(target, together, given, settings, options.valid, is_joined)
-    images = ImageColumn(pixels, places.astype(np.int64), views)
+    head_inputs = tuple(_by_place(one, places, len(pixels)) for one in features.head_inputs)
+    images = ImageColumn(pixels, places.astype(np.int64), views, head_inputs)
     table = Table(matrix, matrix.shape[1], images=images)
     reader = ImageReader(
         size=pixels.shape[1],
@@ -263,11 +264,12 @@ def _decode(
 
 @dataclass(frozen=True)
 class _ImageFeatures:
-    """The features (m, p) of the first m images, and what to say of them."""
+    """The features of the first m images, and what to say of them."""
 
-    matrix: Floats
+    matrix: Floats  # (m, q)
     views: tuple[FeatureView, ...]
     seconds_per_image: float
+    head_inputs: tuple[NDArray[np.float16], ...] = ()  # (m, d) of each view of a network
     warnings: tuple[str, ...] = ()
 
 
@@ -299,19 +301,27 @@ def _compute_features(
         view = FeatureView.of_pixels()
         found = pixel_features(pixels, view.size, deadline).astype(np.float64)
         seconds = (time.monotonic() - began) / len(found)
-        return _ImageFeatures(found, (view,), seconds, (LATE_NETWORK,) if weights else ())
+        return _ImageFeatures(found, (view,), seconds, warnings=(LATE_NETWORK,) if weights else ())
 
     from windvane.vision.transfer.frozen_features import FeatureExtractor, compute_views
 
     extractor = FeatureExtractor(weights, folder, {weights[0]: loaded})
     now = time.monotonic() - started
-    matrix, views = compute_views(
+    computed = compute_views(
         extractor,
         pixels,
         first_seconds=max(FIRST_VIEW_SHARE * budget - now, LATE_VIEW_SHARE * budget),
         seconds=VIEWS_SHARE * budget - now if math.isfinite(budget) else math.inf,
     )
-    return _ImageFeatures(matrix, views, (time.monotonic() - began) / len(matrix))
+    seconds = (time.monotonic() - began) / len(computed.matrix)
+    return _ImageFeatures(computed.matrix, computed.views, seconds, computed.head_inputs)
+
+
+def _by_place(values: NDArray[np.float16], places: Integers, n: int) -> NDArray[np.float16]:  # (n, d)
+    """Put a row for each sound image at the place of its pixels."""
+    found = np.zeros((n, values.shape[1]), dtype=values.dtype)
+    found[places] = values
+    return found
 
 
 def feature_schema(views: Sequence[FeatureView]) -> Schema:
