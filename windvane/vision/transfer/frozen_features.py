@@ -36,6 +36,7 @@ from windvane.vision.transfer.finetune import finetune_recipe
 SIZES = (64, 96, 128, 160, 192, 224)  # of views, in pixels
 USUAL_SIZE = 96  # of a view where nothing may depend on the clock; enlarging to it always makes sense
 MAX_ENLARGEMENT = 5  # images are enlarged up to so many times
+PREFERRED_SIZE = 160  # up to which larger images say more than other networks do
 MIN_GROWTH = 1.3  # of the image size from the first view to the second
 # From this growth on the first view only adds columns that say less than those of the second.
 USELESS_GROWTH = 2.0
@@ -43,6 +44,7 @@ USELESS_GROWTH = 2.0
 BATCH_PIXELS, MIN_BATCH, MAX_BATCH, GPU_BATCH = 2**18, 4, 32, 256
 _WARM_BATCHES, _TIMED_BATCHES = 2, 4  # before the clock runs, and then before its word counts
 PROJECTED_IMAGES = 1000  # that the principal components are computed from
+_OTHER_COST = 1.5  # time that another network takes, as a multiple of the cheapest
 _MARGIN = 1.2  # of the time that a view is expected to take
 
 
@@ -205,10 +207,10 @@ def compute_views(
     """Return the features of training images (n, s, s, 3), and the views that they are of.
 
     The first view is of the smallest size and may take `first_seconds`; where it takes longer, only the first m < n
-    images have features. The largest view that all together take less than `seconds` for follows, and takes the place
-    of the first where it is much larger; then a view of the same size of each other network. With infinity nothing
-    depends on the clock: there is one view of the usual size. Without networks the pixels of small copies are the
-    features.
+    images have features. Within `seconds` a larger one follows, and takes the place of the first where it is much
+    larger; then a view of the same size of each other network. Up to `PREFERRED_SIZE` pixels a larger size comes before
+    other networks, beyond it after them. With infinity nothing depends on the clock: there is one view of the usual
+    size. Without networks the pixels of small copies are the features.
     """
     started = time.monotonic()
     if not extractor.names:
@@ -220,22 +222,24 @@ def compute_views(
     assert first is not None
     size, found = first.view.size, [first]
     if math.isfinite(seconds) and len(first.features) == len(pixels):
+
+        def fits(size: int, n_networks: float) -> bool:
+            expected = extractor.pace * len(pixels) * size**2 * n_networks
+            return time.monotonic() + _MARGIN * expected <= started + seconds
+
         largest = size
-        for weights in extractor.names:
-            # Of other networks only a view of the same size is worth its columns.
-            larger_sizes = [one for one in sizes if one >= MIN_GROWTH * size]
-            for one in reversed(larger_sizes if weights == cheapest else [largest]):
-                expected = extractor.pace * len(pixels) * one**2
-                if time.monotonic() + _MARGIN * expected > started + seconds:
-                    continue
-                larger = extractor.learn(weights, one, pixels, started + seconds)
-                if larger is not None:
-                    if weights == cheapest:
-                        largest = one
-                        if one >= USELESS_GROWTH * size:
-                            found.clear()
-                    found.append(larger)
-                    break
+        for one in reversed([one for one in sizes if one >= MIN_GROWTH * size]):
+            if not fits(one, 1 if one <= PREFERRED_SIZE else 1 + _OTHER_COST * (len(extractor.names) - 1)):
+                continue
+            larger = extractor.learn(cheapest, one, pixels, started + seconds)
+            if larger is not None:
+                found = [larger] if one >= USELESS_GROWTH * size else [first, larger]
+                largest = one
+                break
+        for weights in extractor.names[1:]:
+            other = extractor.learn(weights, largest, pixels, started + seconds) if fits(largest, _OTHER_COST) else None
+            if other is not None:
+                found.append(other)
     ends = np.cumsum([one.view.stop for one in found]).tolist()
     views = [replace(one.view, start=end - one.view.stop, stop=end) for one, end in zip(found, ends, strict=True)]
     matrix = np.concatenate([one.features for one in found], axis=1).astype(np.float64)
