@@ -46,6 +46,7 @@ EXPERIMENTS = (  # each has RESULTS, the table of its results, and plan(), the r
     *("engine.xgboost_search", "fisher.cost", "fisher.estimator", "metalearning.after_start"),
     *("fisher.replication", "inspect.cka_speed", "inspect.inside_networks", "metalearning.selector"),
     *("peers.compare", "metalearning.calibration", "metalearning.metric_groups", "metalearning.policies"),
+    "metalearning.prediction_cost",
     *("metalearning.real_runs", "peers.diagnose", "peers.first_answer", "throughput.augmentation"),
     *("throughput.images_per_second", "reliability.campaign", "reliability.starved_images"),
     *(
