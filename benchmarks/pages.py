@@ -46,9 +46,16 @@ EXPERIMENTS = (  # each has RESULTS, the table of its results, and plan(), the r
     *("engine.xgboost_search", "fisher.cost", "fisher.estimator", "metalearning.after_start"),
     *("fisher.replication", "inspect.cka_speed", "inspect.inside_networks", "metalearning.selector"),
     *("peers.compare", "metalearning.calibration", "metalearning.metric_groups", "metalearning.policies"),
+    "metalearning.prediction_cost",
     *("metalearning.real_runs", "peers.diagnose", "peers.first_answer", "throughput.augmentation"),
     *("throughput.images_per_second", "reliability.campaign", "reliability.starved_images"),
-    *("uncertainty.coverage", "vision.checkpoint_regret", "vision.cifar_ten_minutes", "vision.image_search"),
+    *(
+        "uncertainty.coverage",
+        "vision.block_features",
+        "vision.checkpoint_regret",
+        "vision.cifar_ten_minutes",
+        "vision.image_search",
+    ),
     *("vision.miniature", "vision.transfer_or_scratch"),
 )
 END = "<!-- end of output -->"

@@ -66,7 +66,7 @@ class ImageReader:
         columns = [table.images for table in tables if table.images is not None]
         pixels = np.concatenate([column.pixels for column in columns])
         unreadable = np.concatenate([column.unreadable for column in columns if column.unreadable is not None])
-        images = ImageColumn(pixels, np.arange(len(pixels)), self.views, unreadable)
+        images = ImageColumn(pixels, np.arange(len(pixels)), self.views, unreadable=unreadable)
         matrix = np.concatenate([table.matrix for table in tables])
         return Table(matrix, matrix.shape[1], images=images)
 
@@ -74,7 +74,7 @@ class ImageReader:
         """Return the table of images (n, s, s, 3); `unreadable`, a mask (n,), says whose pixels mean nothing."""
         features = [self.extractor.compute(view, pixels) for view in self.views]
         matrix: Floats = np.concatenate(features, axis=1).astype(np.float64)
-        images = ImageColumn(pixels, np.arange(len(pixels)), self.views, np.asarray(unreadable))
+        images = ImageColumn(pixels, np.arange(len(pixels)), self.views, unreadable=np.asarray(unreadable))
         return Table(matrix, matrix.shape[1], images=images)
 
     @cached_property

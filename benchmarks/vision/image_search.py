@@ -39,7 +39,7 @@ from benchmarks.result_table import results_of
 from benchmarks.vision.image_sets import GROUPS
 from windvane import AutoImageClassifier
 from windvane.data.images.checks import decode_squares
-from windvane.vision.transfer.frozen_features import USUAL_SIZE, FeatureExtractor, compute_views
+from windvane.vision.transfer.frozen_features import USUAL_SIZE, FeatureExtractor
 
 SECONDS, SEED, WEIGHTS, STRENGTH = 120.0, 0, "efficientnet_lite0", 0.01
 SETTINGS = {"weights": WEIGHTS, "strength": STRENGTH}
@@ -81,7 +81,9 @@ def frozen(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Any]:
         for part in (train, test):
             pixels = np.zeros((len(part), USUAL_SIZE, USUAL_SIZE, 3), dtype=np.uint8)
             decode_squares(list(part["image"]), pixels, np.arange(len(part)))
-            features.append(compute_views(extractor, pixels)[0])
+            computed = extractor.learn(WEIGHTS, USUAL_SIZE, pixels)
+            assert computed is not None
+            features.append(computed.head_inputs.astype(np.float32))
     model = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=300))
     model.fit(features[0], train["label"].astype(str))
     right = model.predict(features[1]) == test["label"].astype(str).to_numpy()

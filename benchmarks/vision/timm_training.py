@@ -52,7 +52,7 @@ class Pictures(Dataset[tuple[object, int]]):
     def __getitem__(self, index: int) -> tuple[object, int]:
         labels = self._images.labels
         picture = Image.fromarray(self._images.decode(index))
-        return self.transform(picture), int(labels[index])  # type: ignore[operator, index]
+        return self.transform(picture), 0 if labels is None else int(labels[index])  # type: ignore[operator]
 
 
 @dataclass(frozen=True)

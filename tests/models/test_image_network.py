@@ -73,15 +73,17 @@ def test_a_fine_tuned_network_starts_as_good_as_its_probe_and_opens_without_its_
     np.testing.assert_array_equal(loaded.predict(validation.table), model.predict(validation.table))
 
 
-def test_the_probe_is_that_of_the_columns_where_they_are_of_the_same_network(weights: str) -> None:
+def test_the_probe_reads_what_the_classifier_layer_saw_when_the_table_was_made(weights: str) -> None:
     train, validation = splits()
-    model = FineTune((weights,)).create_model({}, train, validation, CONTEXT)
+    model = FineTune((weights,)).create_model({"image_size": 128}, train, validation, CONTEXT)
     images = train.table.images
     assert images is not None
-    view = FeatureView(weights, 64, 0, 3)
-    table = Table(np.arange(144.0).reshape(48, 3), 3, images=ImageColumn(images.pixels, images.rows, (view,)))
-    found = model._features(None, DataSplit(table, train.target))
-    np.testing.assert_array_equal(found.values, table.matrix)
+    views = FeatureView(weights, 64, 0, 1), FeatureView("other", 128, 1, 2), FeatureView(weights, 96, 2, 3)
+    seen = [np.full((len(images.pixels), 2), i, dtype=np.float16) for i in range(3)]
+    seen[2][:, 1] = np.arange(len(images.pixels))
+    table = Table(train.table.matrix, 3, images=ImageColumn(images.pixels, images.rows, views, tuple(seen)))
+    found = model._features(None, DataSplit(table.take(np.array([5, 3])), train.target[[5, 3]]))
+    np.testing.assert_array_equal(found.values, [[2, images.rows[5]], [2, images.rows[3]]])
 
 
 def test_a_deadline_ends_the_training_with_a_finished_network() -> None:

@@ -16,6 +16,7 @@ from windvane.persistence import Predictor
 from windvane.runtime import predictor as module
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
+from windvane.runtime.models.realmlp import PORTION
 
 BINARY = Task("binary", 100, 2, 2)
 NUMBER = Task("regression", 100, 2)
@@ -66,6 +67,15 @@ def test_members_are_weighted_and_folds_averaged(task: Task, threads: int) -> No
     predictor = replace(make(task), threads=threads)
     for n in (1, 40, 1000):
         np.testing.assert_allclose(predictor.predict_raw(rows(n)), by_hand(task, rows(n)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [501, 1024, 3000])
+def test_threads_share_the_rows(n: int) -> None:
+    predictor = replace(make(BINARY), threads=3)
+    np.testing.assert_array_equal(predictor.predict_raw(rows(n)), make(BINARY).predict_raw(rows(n)))
+    sizes = [share.n_rows for share in predictor._shares(rows(n))]
+    assert sum(sizes) == n and len(sizes) <= 3
+    assert all(size % PORTION == 0 for size in sizes[:-1])
 
 
 @pytest.mark.parametrize("task", [BINARY, NUMBER], ids=["binary", "regression"])

@@ -22,6 +22,7 @@ from windvane.search.ensemble_selection import (
     EnsembleBuilder,
     candidates,
     greedy_selection,
+    handicap_cost,
     lean_towards,
     max_candidates_per_family,
     reference_family,
@@ -55,13 +56,13 @@ def draw(kind: str, m: int, v: int, seed: int) -> tuple[Floats, Losses]:
 KINDS = ["log_loss", "roc_auc", "balanced_accuracy", "rmse"]
 
 
-def brute_greedy(singles: Floats, loss: Losses, size: int) -> list[int]:
+def brute_greedy(singles: Floats, loss: Losses, size: int, factor: Callable[[list[int]], float]) -> list[int]:
     """Caruana's selection in plain words: the members of the best prefix."""
     chosen: list[int] = []
     prefixes: list[tuple[float, list[int]]] = []
     for _ in range(size):
         tried = [
-            (float(f"{loss(np.mean(singles[[*chosen, i]], axis=0)):.6g}"), i not in chosen, i)
+            (float(f"{loss(np.mean(singles[[*chosen, i]], axis=0)) * factor([*chosen, i]):.6g}"), i not in chosen, i)
             for i in range(len(singles))
         ]
         best, _, i = min(tried)
@@ -74,8 +75,23 @@ def brute_greedy(singles: Floats, loss: Losses, size: int) -> list[int]:
 @pytest.mark.parametrize("seed", range(3))
 def test_greedy_selection_is_the_loop_over_all_candidates(kind: str, seed: int) -> None:
     singles, loss = draw(kind, m=6, v=60, seed=seed)
-    counts = np.bincount(brute_greedy(singles, loss, 12), minlength=6)
+    counts = np.bincount(brute_greedy(singles, loss, 12, lambda _: 1.0), minlength=6)
     np.testing.assert_allclose(greedy_selection(singles, loss, 12), counts / counts.sum(), atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_doubling_of_the_cost_counts_as_a_share_of_the_loss(kind: str) -> None:
+    singles, loss = draw(kind, m=6, v=60, seed=0)
+    costs, loss_of_doubling = np.array([1.0, 30.0, 2.0, 500.0, 4.0, 80.0]), 0.05
+
+    def factor(chosen: list[int]) -> float:
+        of_folds = [min(5, max(1, round(10 * chosen.count(i) / len(chosen)))) * costs[i] for i in set(chosen)]
+        return float((1 + loss_of_doubling) ** np.log2(sum(of_folds)))
+
+    counts = np.bincount(brute_greedy(singles, loss, 12, factor), minlength=6)
+    found = greedy_selection(singles, loss, 12, handicap_cost(costs, 5, loss_of_doubling))
+    np.testing.assert_allclose(found, counts / counts.sum(), atol=1e-12)
+    assert found @ costs <= greedy_selection(singles, loss, 12) @ costs
 
 
 @settings(deadline=None, max_examples=15)
@@ -194,6 +210,22 @@ def test_the_loss_of_an_ensemble_is_that_of_its_blend(kind: Any, metric: str, we
     assert (ensemble.temperature, ensemble.decision_weights) == (1.0, None)
     assert all(m.checkpoint == "checkpoint_0000" and m.family == by_number[m.number].family for m in ensemble.members)
     assert builder.seconds > 0
+
+
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_of_near_equal_classifiers_those_that_predict_quickly_are_chosen(kind: Any, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, make_problem(kind, metric="log_loss" if kind == "binary" else "rmse"))
+    rng = np.random.default_rng(0)
+    truth = np.eye(2)[bench.target] if kind == "binary" else bench.target
+    best = truth + rng.normal(size=truth.shape)
+    best = softmax(best, axis=1) if kind == "binary" else best
+    nearly = best + 1e-4 * (best - truth)
+    bench.keep(best, family="random_forest")
+    bench.keep(nearly, family="linear")
+    assert bench.trials[0].loss < bench.trials[1].loss < bench.trials[0].loss * 1.001
+    ensemble = EnsembleBuilder(bench.problem, bench.directory, size=1).build(bench.trials)
+    assert ensemble is not None
+    assert [m.family for m in ensemble.members] == ["linear" if kind == "binary" else "random_forest"]
 
 
 def test_the_end_adds_temperature_for_log_loss(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ class Forest(BaseFamily):
     kind = "forest"
     steps = _STEPS
     scales_target = False
+    usual_cost = 70.0  # of half the trees: the models of several folds share them
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -341,15 +341,19 @@ class ImageNetworkModel:
         )
 
     def _features(self, network: Any, split: DataSplit) -> Features:
-        """Return what the classifier layer sees, or saw at the nearest image size of the table's columns."""
+        """Return what the classifier layer sees, or saw at the nearest image size when the table was made."""
         from windvane.vision.training.loader import make_loader
         from windvane.vision.transfer.linear_probe import Features, extract_features
 
         images = _images(split.table)
-        views = [view for view in images.views if view.weights == self.weights_name]
-        if views:
-            view = min(views, key=lambda one: abs(one.size - self.recipe.image_size))
-            return Features(np.asarray(split.table.matrix[:, view.start : view.stop]), split.target)
+        seen = [
+            (abs(view.size - self.recipe.image_size), inputs)
+            for view, inputs in zip(images.views, images.head_inputs, strict=False)  # pixels are no view of a network
+            if view.weights == self.weights_name
+        ]
+        if seen:
+            _, nearest = min(seen, key=lambda pair: pair[0])
+            return Features(nearest[images.rows].astype(np.float32), split.target)
         device = self._device
         dataset = image_dataset(images, split.target, self.context.task.n_classes)
         return extract_features(network, make_loader(dataset, self.recipe, device), self.recipe, device)

@@ -31,6 +31,7 @@ class Linear(BaseFamily):
     """Linear models; they have one iteration."""
 
     name = kind = "linear"
+    usual_cost = 3.0
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Penalty and encoding; the range of C is TabArena's, wider at the strong end."""

@@ -23,6 +23,7 @@ from .labels import labels_from_json
 from .models import load_models
 from .models.fitted import Fitted, FittedModel
 from .models.multi_target import models_of
+from .models.realmlp import PORTION
 from .serialization import check_files, read_sealed, reading
 from .targets import Targets
 
@@ -66,9 +67,22 @@ class EnsemblePredictor:
             return np.concatenate([self.blend(table.take(rows)) for rows in pieces])
         models = [model for folds in self.models for model in folds]
         if self.threads > 1 and table.n_rows > FEW_ROWS:
+            shares = self._shares(table)
+            tasks = [(model, share) for share in shares for model in models]
             with ThreadPoolExecutor(self.threads) as pool:  # the libraries let go of the interpreter's lock
-                return self._average(pool.map(lambda model: model.predict(table), models), table.n_rows)
+                found = pool.map(lambda task: task[0].predict(task[1]), tasks)
+                return np.concatenate([self._average(found, share.n_rows) for share in shares])
         return self._average((model.predict(table) for model in models), table.n_rows)
+
+    def _shares(self, table: Table) -> list[Table]:
+        """Divide the rows among the threads, so that none waits for the last, slow model of another.
+
+        Networks take rows in portions, and predict the same if a share is made of whole ones.
+        """
+        if table.images is not None:  # their networks divide them by themselves
+            return [table]
+        size = PORTION * -(-table.n_rows // (PORTION * self.threads))
+        return [table.take(slice(start, start + size)) for start in range(0, table.n_rows, size)]
 
     def _average(self, predictions: Iterator[Floats], n_rows: int) -> Floats:
         """Average what the models predict, one member after the other: no more than its folds are held at once."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,8 @@ from windvane.evaluation.bootstrap import bootstrap_standard_error
 from windvane.evaluation.decisions.calibration import Loss, fit_decision_weights, fit_rank_costs, fit_temperature
 from windvane.evaluation.decisions.conformal import fit_class_sets, fit_intervals
 from windvane.evaluation.metrics import round_loss, significant_digits
+from windvane.models import FAMILIES
+from windvane.models.base_model import BaseFamily
 from windvane.models.linear import Linear
 from windvane.runtime.columns.table import PIXELS, Floats
 from windvane.runtime.conformal import Uncertainty
@@ -31,6 +33,7 @@ from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
 
 Singles = NDArray[np.floating[Any]]
+Handicap = Callable[[Floats], Floats]  # weights of e ensembles (e, m) -> factors of their losses (e,)
 
 MAX_CANDIDATES = 40
 # Models of a whole ensemble, as a multiple of the folds.
@@ -41,14 +44,18 @@ REFERENCE_ROWS = 100
 # With fewer rows it brings nothing: fold models differ too much.
 MIN_ROOT_ROWS = 500
 _SIGNIFICANT = 2.0  # standard errors
+# By so much of its loss an ensemble of classifiers must be better to be chosen if it takes twice as long to predict:
+# less than chance makes of the loss (benchmarks/metalearning/prediction_cost.py).
+LOSS_OF_DOUBLING = 0.002
 # Training sets that are smaller by less than this share of the largest count as large as it.
 _SIZE_TOLERANCE = 0.1
 
 
-def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
+def greedy_selection(predictions: Singles, loss: Loss, size: int, handicap: Handicap | None = None) -> Floats:
     """Return weights for candidates, shape (m,), at least 0, sum 1; never worse on `loss` than the best candidate.
 
-    `predictions` has the shape (m, v) or (m, v, k). The best prefix of `size` rounds is kept.
+    `predictions` has the shape (m, v) or (m, v, k). The best prefix of `size` rounds is kept. What `handicap` returns
+    for weights of shape (e, m) multiplies the losses of these e ensembles, which must not be negative then.
     """
     counts = np.zeros(len(predictions))
     best_counts, best_loss = counts, np.inf
@@ -56,6 +63,8 @@ def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
     digits = 0
     for taken in range(1, size + 1):
         exact = np.array([loss((total + single) / taken) for single in predictions])
+        if handicap is not None:
+            exact *= handicap((counts + np.eye(len(counts))) / taken)  # (m, m): row i has the weights with candidate i
         digits = digits or significant_digits(exact)
         losses = np.array([round_loss(value, digits) for value in exact.tolist()])
         # Among equals, one that is in already keeps the ensemble small and quick.
@@ -65,6 +74,12 @@ def greedy_selection(predictions: Singles, loss: Loss, size: int) -> Floats:
         if taken == 1 or losses[chosen] < best_loss:
             best_counts, best_loss = counts.copy(), losses[chosen]
     return np.asarray(best_counts / best_counts.sum())
+
+
+def handicap_cost(costs: Floats, n_folds: int, loss_of_doubling: float = LOSS_OF_DOUBLING) -> Handicap:
+    """Return a handicap of ensembles by what their members, each with a cost (m,) of a fold model, cost to predict."""
+    exponent = np.log2(1 + loss_of_doubling)
+    return lambda weights: np.asarray((count_fold_models(weights, n_folds) @ costs) ** exponent)
 
 
 def lean_towards(weights: Floats, reference: int, true_class: Singles) -> Floats:
@@ -101,6 +116,12 @@ def candidates(trials: Sequence[Trial], n_rows: int) -> list[Trial]:
     return chosen[:MAX_CANDIDATES]
 
 
+def count_fold_models(weights: Any, n_folds: int) -> NDArray[np.float64]:
+    """Return how many of its fold models each member predicts with, by its weight; none without a weight."""
+    wanted = np.round(MODELS_PER_FOLD * n_folds * np.asarray(weights))
+    return np.where(np.asarray(weights) > 0, np.clip(wanted, 1, n_folds), 0)
+
+
 def allocate_fold_models(weights: Sequence[float], train_sizes: Sequence[int]) -> list[tuple[int, ...]]:
     """Return the folds of each member whose models predict: as many as its weight deserves.
 
@@ -113,8 +134,7 @@ def allocate_fold_models(weights: Sequence[float], train_sizes: Sequence[int]) -
     step = max(1.0, _SIZE_TOLERANCE * largest)
     size_class = [int((largest - size) / step) for size in train_sizes]
     chosen, first = [], 0
-    for weight in weights:
-        count = min(n_folds, max(1, round(MODELS_PER_FOLD * n_folds * weight)))
+    for count in count_fold_models(weights, n_folds).astype(int).tolist():
         turns = [(first + i) % n_folds for i in range(n_folds)]
         chosen.append(tuple(sorted(sorted(turns, key=size_class.__getitem__)[:count])))
         first += count
@@ -126,6 +146,14 @@ def reference_family(problem: Problem) -> str | None:
     images = problem.table.images
     from_networks = images is not None and any(view.weights != PIXELS for view in images.views)
     return Linear.name if from_networks else None
+
+
+def _prediction_cost(trial: Trial, task: Task) -> float:
+    """Return about how many milliseconds a fold model of a trial takes for 10,000 rows."""
+    family = FAMILIES.get(trial.family)
+    if not isinstance(family, BaseFamily):  # the user's own
+        return BaseFamily.usual_cost
+    return family.prediction_cost(trial.config, float(np.mean(trial.best_iterations or [1])), task)
 
 
 class EnsembleBuilder:
@@ -168,7 +196,7 @@ class EnsembleBuilder:
         chosen = [trial for trial, _ in known]
         singles = np.stack([single for _, single in known])  # (m, v) or (m, v, k)
         reduced, loss = self._reduced(singles)
-        weights = greedy_selection(reduced, loss, self.size)
+        weights = greedy_selection(reduced, loss, self.size, self._handicap(chosen))
         reference = next((i for i, trial in enumerate(chosen) if trial.family == self._reference), None)
         if reference is not None:
             weights = lean_towards(weights, reference, self._true_class(singles))
@@ -214,6 +242,17 @@ class EnsembleBuilder:
         if self._task.is_classification:
             return fit_class_sets(blend, self.target, self.weight, rows, ensemble.temperature)
         return fit_intervals(blend, self.target.astype(np.float64), self.weight, rows)
+
+    def _handicap(self, trials: Sequence[Trial]) -> Handicap | None:
+        """Return the handicap of ensembles of trials by their cost; None where cost does not count.
+
+        Numbers are predicted quickly anyway, losses of the user's own metrics may be negative, and beside the networks
+        of images nothing costs much.
+        """
+        if not self._task.is_classification or self._metric.own or self.problem.table.images is not None:
+            return None
+        costs = np.array([_prediction_cost(trial, self._task) for trial in trials])
+        return handicap_cost(costs, len(self._train_sizes))
 
     def _max_metric_calls(self, single: Singles) -> float:
         """Return how often the metric may be computed in one build."""

@@ -55,8 +55,8 @@ NETWORK_SHARE = 0.6  # within which the first network must be loaded; otherwise 
 NETWORK_CORE_SECONDS = 4.5  # of a core, that torch, timm and a network take to load
 FIRST_VIEW_SHARE = 0.5  # within which the first features are computed
 LATE_VIEW_SHARE = 0.15  # of the budget, that they may take where the network was late
-VIEWS_SHARE = 0.45  # within which further features are computed
-COPIES_SHARE = 0.6  # within which copies and views of one object are searched for
+VIEWS_SHARE = 0.55  # within which further features are computed
+COPIES_SHARE = 0.65  # within which copies and views of one object are searched for
 MIN_COPIES_SHARE = 0.02  # of the budget, for that search where all before was late
 SIZES_SHARE = 0.03  # within which the sizes of images are looked up
 STEP, MIN_SIZE, MAX_SIZE = 32, 32, 224  # of the width and height at which images are kept, in pixels
@@ -165,7 +165,8 @@ def prepare_image_problem(
     given = np.array([listing.splits[i] == "valid" for i in rows])
     is_joined = len(np.unique(together)) < len(together)
     folds, policy = _make_folds(target, together, given, settings, options.valid, is_joined)
-    images = ImageColumn(pixels, places.astype(np.int64), views)
+    head_inputs = tuple(_by_place(one, places, len(pixels)) for one in features.head_inputs)
+    images = ImageColumn(pixels, places.astype(np.int64), views, head_inputs)
     table = Table(matrix, matrix.shape[1], images=images)
     reader = ImageReader(
         size=pixels.shape[1],
@@ -267,11 +268,12 @@ def _unreadable(skipped: Sequence[Skipped]) -> InputError:
 
 @dataclass(frozen=True)
 class _ImageFeatures:
-    """The features (m, p) of the first m images, and what to say of them."""
+    """The features of the first m images, and what to say of them."""
 
-    matrix: Floats
+    matrix: Floats  # (m, q)
     views: tuple[FeatureView, ...]
     seconds_per_image: float
+    head_inputs: tuple[NDArray[np.float16], ...] = ()  # (m, d) of each view of a network
     warnings: tuple[str, ...] = ()
 
 
@@ -303,19 +305,27 @@ def _compute_features(
         view = FeatureView.of_pixels()
         found = pixel_features(pixels, view.size, deadline).astype(np.float64)
         seconds = (time.monotonic() - began) / len(found)
-        return _ImageFeatures(found, (view,), seconds, (LATE_NETWORK,) if weights else ())
+        return _ImageFeatures(found, (view,), seconds, warnings=(LATE_NETWORK,) if weights else ())
 
     from windvane.vision.transfer.frozen_features import FeatureExtractor, compute_views
 
     extractor = FeatureExtractor(weights, folder, {weights[0]: loaded})
     now = time.monotonic() - started
-    matrix, views = compute_views(
+    computed = compute_views(
         extractor,
         pixels,
         first_seconds=max(FIRST_VIEW_SHARE * budget - now, LATE_VIEW_SHARE * budget),
         seconds=VIEWS_SHARE * budget - now if math.isfinite(budget) else math.inf,
     )
-    return _ImageFeatures(matrix, views, (time.monotonic() - began) / len(matrix))
+    seconds = (time.monotonic() - began) / len(computed.matrix)
+    return _ImageFeatures(computed.matrix, computed.views, seconds, computed.head_inputs)
+
+
+def _by_place(values: NDArray[np.float16], places: Integers, n: int) -> NDArray[np.float16]:  # (n, d)
+    """Put a row for each sound image at the place of its pixels."""
+    found = np.zeros((n, values.shape[1]), dtype=values.dtype)
+    found[places] = values
+    return found
 
 
 def feature_schema(views: Sequence[FeatureView]) -> Schema:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from cases import Case, make_case
 from windvane.models import FAMILIES
 from windvane.models.base import DataSplit
 from windvane.runtime.columns.table import Table
+from windvane.runtime.models import boosters
 
-FAMILY = FAMILIES["lightgbm"]
+FAMILY: Any = FAMILIES["lightgbm"]
 QUICK = {"learning_rate": 0.2}
 
 
@@ -43,6 +45,30 @@ def test_a_checkpoint_predicts_with_the_trees_up_to_the_best_and_resumes_with_al
     np.testing.assert_array_equal(
         FAMILY.load(tmp_path, case.context).predict(case.test.table), model.predict(case.test.table)
     )
+
+
+@pytest.mark.parametrize("n", [3, 300])
+def test_trees_that_predict_in_parts_predict_the_same(
+    case: Case, n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = case.create_model(FAMILY, QUICK)
+    model.train_until(30)
+    model.save(tmp_path)
+    monkeypatch.setattr(boosters, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(boosters, "_CACHED_BYTES", (tmp_path / "model.txt").stat().st_size // 5)
+    fitted: Any = FAMILY.load(tmp_path, case.context)
+    assert (fitted._step < fitted.best_iteration) == case.context.task.is_classification
+    table = case.test.table.take(np.resize(np.arange(case.test.table.n_rows), n))
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(fitted.predict, [table] * 8):
+            np.testing.assert_allclose(found, model.predict(table), rtol=1e-12)
+
+
+def test_more_and_larger_trees_cost_more(case: Case) -> None:
+    task = case.context.task
+    small, large = ({"num_leaves": 8}, {"num_leaves": 64})
+    assert FAMILY.prediction_cost(small, 100, task) < FAMILY.prediction_cost(large, 100, task)
+    assert FAMILY.prediction_cost(small, 100, task) < FAMILY.prediction_cost(small, 200, task)
 
 
 @pytest.fixture

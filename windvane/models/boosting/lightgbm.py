@@ -8,6 +8,7 @@ streams, which no file holds, again.) One more pass of the training rows through
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from windvane.models.boosting.boosting_family import (
     objective_space,
     with_log_link,
 )
-from windvane.models.search_space import choice, real, whole
+from windvane.models.search_space import choice, fill_defaults, real, whole
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.models.boosters import FittedLightGBM
@@ -61,6 +62,12 @@ class LightGBM(BoostingFamily):
             "features": choice(["raw", "generated"], "raw"),
             **objective_space(task),
         }
+
+    def prediction_cost(self, config: Config, iterations: float, task: Task) -> float:
+        """Rows descend one tree after the other; a round is a tree, for each class where there are more than two."""
+        leaves = int(fill_defaults(config, self.search_space(task))["num_leaves"])
+        n_trees = iterations * (task.n_classes if task.kind == "multiclass" else 1)
+        return 2.0 + 0.06 * n_trees * math.log2(leaves)
 
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> LightGBMModel:
         return LightGBMModel(encoder, target_scaler, context)

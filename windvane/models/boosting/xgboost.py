@@ -21,7 +21,7 @@ from windvane.models.boosting.boosting_family import (
     objective_space,
     with_log_link,
 )
-from windvane.models.search_space import choice, real, whole
+from windvane.models.search_space import choice, fill_defaults, real, whole
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Table
@@ -67,6 +67,12 @@ class XGBoost(BoostingFamily):
             "features": choice(["raw", "generated"], "raw"),
             **objective_space(task),
         }
+
+    def prediction_cost(self, config: Config, iterations: float, task: Task) -> float:
+        """As for LightGBM, by the depth of the trees."""
+        depth = int(fill_defaults(config, self.search_space(task))["max_depth"])
+        n_trees = iterations * (task.n_classes if task.kind == "multiclass" else 1)
+        return 2.0 + 0.06 * n_trees * depth
 
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> XGBoostModel:
         return XGBoostModel(encoder, target_scaler, context)

@@ -75,14 +75,14 @@ def backward(spec: NetworkSpec, parts: Parts, trail: Trail, delta: Any, gradient
 def _embed_back(spec: NetworkSpec, parts: Parts, trail: Trail, delta: Any, gradient: Parts) -> None:
     """Write the gradient of the embeddings from that of their columns, (n, p * MIXED)."""
     n, p = len(delta), spec.embedded
-    of_columns = np.ascontiguousarray(delta.reshape(n, p, MIXED).transpose(1, 0, 2))  # (p, n, MIXED)
-    np.sum(of_columns, axis=1, out=gradient["offset"])
-    np.matmul(trail.waves.transpose(0, 2, 1), of_columns, out=gradient["mix"])
-    of_angles = of_columns @ parts["mix"].transpose(0, 2, 1)  # (p, n, WAVES)
+    of_columns = np.ascontiguousarray(delta.T).reshape(p, MIXED, n)
+    np.sum(of_columns, axis=2, out=gradient["offset"])
+    np.matmul(trail.waves, of_columns.transpose(0, 2, 1), out=gradient["mix"])
+    of_angles = parts["mix"] @ of_columns  # (p, WAVES, n)
     of_angles *= -np.sin(trail.angles)
-    np.sum(of_angles, axis=1, out=gradient["phases"])
-    turns = 2 * np.pi * trail.features[:, :p].T[:, None]  # (p, 1, n)
-    gradient["frequencies"][:] = (turns @ of_angles)[:, 0]
+    np.sum(of_angles, axis=2, out=gradient["phases"])
+    turns = 2 * np.pi * trail.features[:, :p].T[:, :, None]  # (p, n, 1)
+    gradient["frequencies"][:] = (of_angles @ turns)[:, :, 0]
 
 
 def cross_entropy_gradient(scores: Any, target: Any, weight: Any, smoothing: float) -> Any:

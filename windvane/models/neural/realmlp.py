@@ -28,7 +28,7 @@ from windvane.models.neural.gradients import (
     initial_parameters,
     squared_error_gradient,
 )
-from windvane.models.search_space import choice, real, whole
+from windvane.models.search_space import choice, fill_defaults, real, whole
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder, float32
 from windvane.runtime.models.fitted import FittedModel
@@ -69,6 +69,11 @@ class RealMLP(BaseFamily):
             **preprocessing_space("robust"),
             **class_weight_space(task),
         }
+
+    def prediction_cost(self, config: Config, iterations: float, task: Task) -> float:
+        """Activations and products of matrices, layer by layer."""
+        filled = fill_defaults(config, self.search_space(task))
+        return 10.0 + 0.08 * int(filled["depth"]) * int(filled["width"])
 
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> RealMLPModel:
         return RealMLPModel(encoder, target_scaler, context)

@@ -36,8 +36,8 @@ def describe_views(views: tuple[FeatureView, ...]) -> str:
     """Describe in words what the columns of the table are."""
     if views[0].weights == PIXELS:
         return f"the pixels of copies of {views[0].size} x {views[0].size} pixels, as there are no pretrained weights"
-    words = [f"{view.stop - view.start:,} features of {view.weights} at {view.size} pixels" for view in views]
-    return " and ".join(words)
+    words = [f"{view.stop - view.start:,} of {view.weights} at {view.size} pixels" for view in views]
+    return f"principal components of what the blocks of frozen networks see: {', '.join(words)}"
 
 
 def evaluated_images(data: ReportData, predictions: Predictions) -> EvaluatedImages | None:

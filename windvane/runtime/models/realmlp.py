@@ -98,8 +98,8 @@ class Trail:
     """What a pass through a network leaves for the gradient."""
 
     features: Any  # shape (n, q)
-    angles: Any  # what the embeddings take the cosine of, (p, n, WAVES), or None
-    waves: Any  # the cosines, (p, n, WAVES), or None
+    angles: Any  # what the embeddings take the cosine of, (p, WAVES, n), or None
+    waves: Any  # the cosines, (p, WAVES, n), or None
     columns: Any  # the embeddings, (n, p * MIXED), or None
     first: Any  # the weights of the first layer times the scale of their inputs
     hidden: list[Any]  # the values of each hidden layer, (n, width)
@@ -166,13 +166,14 @@ def forward(spec: NetworkSpec, parts: Parts, features: Any, masks: Iterator[Any]
 
 
 def embed(spec: NetworkSpec, parts: Parts, features: Any) -> tuple[Any, Any, Any]:
-    """Give angles and cosines, (p, n, WAVES), and the mixed cosines, (n, p * MIXED)."""
-    numbers = features[:, : spec.embedded].T[:, :, None]  # (p, n, 1)
-    turns = 2 * np.pi * parts["frequencies"]
-    angles = numbers * turns[:, None] + parts["phases"][:, None]
+    """Give angles and cosines, (p, WAVES, n), and the mixed cosines, (n, p * MIXED); quick with the rows last."""
+    numbers = np.ascontiguousarray(features[:, : spec.embedded].T)[:, None]  # (p, 1, n)
+    angles = numbers * (2 * np.pi * parts["frequencies"])[:, :, None]
+    angles += parts["phases"][:, :, None]
     waves = np.cos(angles)
-    columns = waves @ parts["mix"] + parts["offset"][:, None]  # (p, n, MIXED)
-    return angles, waves, np.ascontiguousarray(columns.transpose(1, 0, 2)).reshape(len(features), -1)
+    columns = parts["mix"].transpose(0, 2, 1) @ waves  # (p, MIXED, n)
+    columns += parts["offset"][:, :, None]
+    return angles, waves, columns.reshape(-1, len(features)).T
 
 
 def find_scores(spec: NetworkSpec, parts: Parts, features: Any) -> Any:

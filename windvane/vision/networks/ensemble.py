@@ -28,7 +28,7 @@ from windvane.runtime.models.sklearn_estimator import FittedSklearn
 from windvane.runtime.models.trees import FittedForest, ForestPredictor
 from windvane.runtime.output import Output
 from windvane.vision.export import pixel_network
-from windvane.vision.networks.create import pre_logits
+from windvane.vision.networks.block_features import block_features
 from windvane.vision.saved_model import TrainedModel
 from windvane.vision.transfer.frozen_features import FeatureExtractor
 
@@ -208,6 +208,8 @@ class _View(nn.Module):
 
     mean: Tensor
     std: Tensor
+    matrix: Tensor
+    offset: Tensor
 
     def __init__(self, reader: Reader, view: FeatureView) -> None:
         super().__init__()
@@ -221,13 +223,16 @@ class _View(nn.Module):
         mean, std = model.recipe.normalization
         self.register_buffer("mean", 255.0 * torch.tensor(mean)[:, None, None])
         self.register_buffer("std", 255.0 * torch.tensor(std)[:, None, None])
+        projection = reader.extractor.projection(view.weights, view.size)
+        self.register_buffer("matrix", _tensor(projection.matrix))
+        self.register_buffer("offset", _tensor(projection.offset))
 
     def forward(self, pixels: Tensor) -> Tensor:
         resized = self.resize(pixels)
         if self.network is None:
             flat: Tensor = resized.permute(0, 2, 3, 1).flatten(1)
             return flat / 255
-        return pre_logits(self.network, (resized - self.mean) / self.std)
+        return block_features(self.network, (resized - self.mean) / self.std) @ self.matrix + self.offset
 
 
 class _Numbers(nn.Module):

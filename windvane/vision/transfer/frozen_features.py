@@ -1,16 +1,16 @@
 """Features of images from frozen pretrained networks, computed within a time budget, cheapest first.
 
-A view is one network at one image size; its features are columns of the table that all families of models read. The
-first view is small and quick. Its measured speed says which larger view the time carries. A view that turns out to be
-too slow is given up for a smaller one, which the speed measured until then chooses.
+A view is one network at one image size. Its features, those of `block_features`, are columns of the table that all
+families of models read. The first view is small and quick. Its measured speed says which larger view the time carries.
+A view that turns out to be too slow is given up for a smaller one, which the speed measured until then chooses.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ from timm.models import get_pretrained_cfg
 
 from windvane.runtime.columns.table import PIXELS, FeatureView
 from windvane.runtime.images import Pixels, pixel_features
+from windvane.runtime.serialization import reading
 from windvane.torch_utils import map_batches
 from windvane.vision.augment.batch import normalize
-from windvane.vision.networks.create import pre_logits
+from windvane.vision.networks.block_features import Projection, block_features, watch_blocks
 from windvane.vision.networks.folding import fold_batch_norm
 from windvane.vision.networks.weights import load_pretrained_model, with_pretrained_normalization
 from windvane.vision.recipe import Recipe
@@ -35,12 +36,15 @@ from windvane.vision.transfer.finetune import finetune_recipe
 SIZES = (64, 96, 128, 160, 192, 224)  # of views, in pixels
 USUAL_SIZE = 96  # of a view where nothing may depend on the clock; enlarging to it always makes sense
 MAX_ENLARGEMENT = 5  # images are enlarged up to so many times
+PREFERRED_SIZE = 160  # up to which larger images say more than other networks do
 MIN_GROWTH = 1.3  # of the image size from the first view to the second
 # From this growth on the first view only adds columns that say less than those of the second.
 USELESS_GROWTH = 2.0
 # Pixels that a batch has at most: the activations of larger ones leave the caches and take twice the time.
 BATCH_PIXELS, MIN_BATCH, MAX_BATCH, GPU_BATCH = 2**18, 4, 32, 256
 _WARM_BATCHES, _TIMED_BATCHES = 2, 4  # before the clock runs, and then before its word counts
+PROJECTED_IMAGES = 1000  # that the principal components are computed from
+_OTHER_COST = 1.5  # time that another network takes, as a multiple of the cheapest
 _MARGIN = 1.2  # of the time that a view is expected to take
 
 
@@ -72,6 +76,24 @@ def save_frozen_network(model: TrainedModel, folder: Path) -> None:
     save_model(folder, model.network.state_dict(), replace(model.recipe, weights=None), model.classes, {})
 
 
+@dataclass(frozen=True)
+class ComputedView:
+    """The features of the first m training images by one network at one size."""
+
+    view: FeatureView
+    features: NDArray[np.float32]  # (m, k)
+    head_inputs: NDArray[np.float16]  # (m, d): what the network's classifier layer sees
+
+
+@dataclass(frozen=True)
+class ComputedViews:
+    """The features of the first m training images: the columns of each view, one after the other."""
+
+    matrix: NDArray[np.float64]  # (m, q)
+    views: tuple[FeatureView, ...]
+    head_inputs: tuple[NDArray[np.float16], ...] = ()  # of each view of a network
+
+
 class FeatureExtractor:
     """Computes views with networks that are loaded once, from folders below `folder`, named by their numbers.
 
@@ -81,12 +103,13 @@ class FeatureExtractor:
     def __init__(self, names: Sequence[str], folder: Path, loaded: Mapping[str, TrainedModel] | None = None) -> None:
         self.names, self.folder, self._loaded = list(names), folder, dict(loaded or {})
         self._networks: dict[str, TrainedModel] = {}
+        self._projections: dict[tuple[str, int], Projection] = {}
         self.pace = math.nan  # seconds for a pixel of an image, measured last
 
     def network(self, weights: str) -> TrainedModel:
         """Return a network on the device, loaded and saved the first time."""
         if weights not in self._networks:
-            folder = self.folder / str(self.names.index(weights))
+            folder = self._folder(weights)
             device = find_device(None, "float32").device
             if folder.exists():
                 model = load_model(folder, str(device))
@@ -94,88 +117,133 @@ class FeatureExtractor:
                 model = self._loaded[weights] if weights in self._loaded else load_frozen_network(weights)
                 save_frozen_network(model, folder)
             network = fold_batch_norm(model.network).to(device).to(memory_format=torch.channels_last)
+            watch_blocks(network)
             self._networks[weights] = replace(model, network=network)
         return self._networks[weights]
 
-    def compute(
-        self, view: FeatureView, pixels: Pixels, deadline: float = math.inf, *, keep_part: bool = False
-    ) -> NDArray[np.float32]:
-        """Return the features of images (n, s, s, 3), of shape (n, stop - start).
+    def projection(self, weights: str, size: int) -> Projection:
+        """Return what `learn` saved for a network and an image size."""
+        if (weights, size) not in self._projections:
+            path = self._projection_path(weights, size)
+            with reading(path, Exception):  # safetensors has its own exceptions
+                self._projections[weights, size] = Projection.load(path)
+        return self._projections[weights, size]
 
-        `deadline` is a `time.monotonic` instant. Where it will not be met there are no rows, as soon as this is known;
-        with `keep_part` those of the first images, as many as the time allows.
-        """
+    def compute(self, view: FeatureView, pixels: Pixels) -> NDArray[np.float32]:
+        """Return the features of images (n, s, s, 3), of shape (n, stop - start)."""
         if view.weights == PIXELS:
             return pixel_features(pixels, view.size)
-        model, found = self.network(view.weights), list[NDArray[np.float32]]()
-        started = warm = time.monotonic()
+        projection = self.projection(view.weights, view.size)
+        return np.concatenate([projection(batch) for batch in self._in_batches(view.weights, view.size, pixels)])
+
+    def learn(
+        self, weights: str, size: int, pixels: Pixels, deadline: float = math.inf, *, keep_part: bool = False
+    ) -> ComputedView | None:
+        """Compute the features of training images, and save the projection that the first of them give.
+
+        `deadline` is a `time.monotonic` instant. Where it will not be met the result is None, as soon as this is known;
+        with `keep_part` it has the first images, as many as the time allows.
+        """
+        model: Any = self.network(weights)
+        cfg = get_pretrained_cfg(model.recipe.model)
+        if cfg is not None and cfg.fixed_input_size:
+            size = model.recipe.image_size
+        projection, rows, head_inputs, n_images = None, [], [], 0
+        for batch in self._in_batches(weights, size, pixels, deadline, keep_part=keep_part):
+            n_images += len(batch)
+            head_inputs.append(batch[:, : model.network.head_hidden_size].astype(np.float16))
+            rows.append(batch if projection is None else projection(batch))
+            if projection is None and n_images >= PROJECTED_IMAGES:
+                projection = Projection.fit(np.concatenate(rows))
+                rows = [projection(one) for one in rows]
+        if n_images < len(pixels) and not keep_part:
+            return None
+        features = np.concatenate(rows)
+        if projection is None:
+            projection = Projection.fit(features)
+            features = projection(features)
+        projection.save(self._projection_path(weights, size))
+        self._projections[weights, size] = projection
+        view = FeatureView(weights, size, 0, features.shape[1])
+        return ComputedView(view, features, np.concatenate(head_inputs))
+
+    def _in_batches(
+        self, weights: str, size: int, pixels: Pixels, deadline: float = math.inf, *, keep_part: bool = True
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield what the blocks see (b, p) of each batch, up to one that shows that the deadline will not be met."""
+        model = self.network(weights)
         device = next(model.network.parameters()).device
-        on_cpu = min(MAX_BATCH, max(MIN_BATCH, BATCH_PIXELS // view.size**2))
+        on_cpu = min(MAX_BATCH, max(MIN_BATCH, BATCH_PIXELS // size**2))
         batch_size = on_cpu if device.type == "cpu" else GPU_BATCH
         batches = range(0, len(pixels), batch_size)
-        results = map_batches(
-            lambda start: _features(model, pixels[start : start + batch_size], view.size), batches, device
-        )
+        started = warm = time.monotonic()
+        results = map_batches(lambda start: _features(model, pixels[start : start + batch_size], size), batches, device)
         for i, features in enumerate(results):
-            found.append(features)
             now = time.monotonic()
             if i + 1 == min(_WARM_BATCHES, len(batches)):
                 warm = now
-                self.pace = (now - started) / ((i + 1) * batch_size * view.size**2)
+                self.pace = (now - started) / ((i + 1) * batch_size * size**2)
             done, left = i + 1 - _WARM_BATCHES, len(batches) - i - 1
             if done > 0:
-                self.pace = (now - warm) / (done * batch_size * view.size**2)
+                self.pace = (now - warm) / (done * batch_size * size**2)
+            yield features
             if now >= deadline and left:
-                break
+                return
             if done >= _TIMED_BATCHES and not keep_part and now + (now - warm) / done * left > deadline:
-                break
-        if len(found) < len(batches) and not keep_part:
-            found = []
-        return np.concatenate(found) if found else np.empty((0, view.stop - view.start), dtype=np.float32)
+                return
+            pause = time.monotonic() - now  # in which the caller works, not the network
+            started, warm = started + pause, warm + pause
+
+    def _folder(self, weights: str) -> Path:
+        return self.folder / str(self.names.index(weights))
+
+    def _projection_path(self, weights: str, size: int) -> Path:
+        return self._folder(weights) / f"projection_{size}.safetensors"
 
 
 def compute_views(
     extractor: FeatureExtractor, pixels: Pixels, *, first_seconds: float = math.inf, seconds: float = math.inf
-) -> tuple[NDArray[np.float64], tuple[FeatureView, ...]]:
-    """Return the features of images (n, s, s, 3), shape (m, p), and the views that they are of.
+) -> ComputedViews:
+    """Return the features of training images (n, s, s, 3), and the views that they are of.
 
     The first view is of the smallest size and may take `first_seconds`; where it takes longer, only the first m < n
-    images have features. The largest view that all together take less than `seconds` for follows, and takes the place
-    of the first where it is much larger; then a view of the same size of each other network. With infinity nothing
-    depends on the clock: there is one view of the usual size. Without networks the pixels of small copies are the
-    features.
+    images have features. Within `seconds` a larger one follows, and takes the place of the first where it is much
+    larger; then a view of the same size of each other network. Up to `PREFERRED_SIZE` pixels a larger size comes before
+    other networks, beyond it after them. With infinity nothing depends on the clock: there is one view of the usual
+    size. Without networks the pixels of small copies are the features.
     """
     started = time.monotonic()
     if not extractor.names:
         view = FeatureView.of_pixels()
-        return extractor.compute(view, pixels).astype(np.float64), (view,)
+        return ComputedViews(extractor.compute(view, pixels).astype(np.float64), (view,))
     sizes, cheapest = view_sizes(pixels.shape[1]), extractor.names[0]
     size = sizes[0] if math.isfinite(seconds) else USUAL_SIZE
-    view = _view(extractor, cheapest, size)
-    first = extractor.compute(view, pixels, started + first_seconds, keep_part=True)
-    found = [(view, first)]
-    if math.isinf(seconds) or len(first) < len(pixels):
-        return first.astype(np.float64), (view,)
-    largest = size
-    for weights in extractor.names:
-        # Of other networks only a view of the same size is worth its columns.
-        larger_sizes = [one for one in sizes if one >= MIN_GROWTH * size]
-        for one in reversed(larger_sizes if weights == cheapest else [largest]):
-            expected = extractor.pace * len(pixels) * one**2
-            if time.monotonic() + _MARGIN * expected > started + seconds:
+    first = extractor.learn(cheapest, size, pixels, started + first_seconds, keep_part=True)
+    assert first is not None
+    size, found = first.view.size, [first]
+    if math.isfinite(seconds) and len(first.features) == len(pixels):
+
+        def fits(size: int, n_networks: float) -> bool:
+            expected = extractor.pace * len(pixels) * size**2 * n_networks
+            return time.monotonic() + _MARGIN * expected <= started + seconds
+
+        largest = size
+        for one in reversed([one for one in sizes if one >= MIN_GROWTH * size]):
+            if not fits(one, 1 if one <= PREFERRED_SIZE else 1 + _OTHER_COST * (len(extractor.names) - 1)):
                 continue
-            larger = _view(extractor, weights, one)
-            features = extractor.compute(larger, pixels, started + seconds)
-            if len(features):
-                if weights == cheapest:
-                    largest = one
-                    if one >= USELESS_GROWTH * size:
-                        found.clear()
-                found.append((larger, features))
+            larger = extractor.learn(cheapest, one, pixels, started + seconds)
+            if larger is not None:
+                found = [larger] if one >= USELESS_GROWTH * size else [first, larger]
+                largest = one
                 break
-    ends = np.cumsum([features.shape[1] for _, features in found]).tolist()
-    views = [replace(one, start=end - one.stop, stop=end) for (one, _), end in zip(found, ends, strict=True)]
-    return np.concatenate([features for _, features in found], axis=1).astype(np.float64), tuple(views)
+        for weights in extractor.names[1:]:
+            other = extractor.learn(weights, largest, pixels, started + seconds) if fits(largest, _OTHER_COST) else None
+            if other is not None:
+                found.append(other)
+    ends = np.cumsum([one.view.stop for one in found]).tolist()
+    views = [replace(one.view, start=end - one.view.stop, stop=end) for one, end in zip(found, ends, strict=True)]
+    matrix = np.concatenate([one.features for one in found], axis=1).astype(np.float64)
+    return ComputedViews(matrix, tuple(views), tuple(one.head_inputs for one in found))
 
 
 def view_sizes(side: int) -> list[int]:
@@ -183,21 +251,11 @@ def view_sizes(side: int) -> list[int]:
     return [size for size in SIZES if size <= max(USUAL_SIZE, MAX_ENLARGEMENT * side)]
 
 
-def _view(extractor: FeatureExtractor, weights: str, size: int) -> FeatureView:
-    """Describe a view that is the first of a table."""
-    model = extractor.network(weights)
-    network: Any = model.network
-    cfg = get_pretrained_cfg(model.recipe.model)
-    if cfg is not None and cfg.fixed_input_size:
-        size = model.recipe.image_size
-    return FeatureView(weights, size, 0, int(network.head_hidden_size))
-
-
 def _features(model: TrainedModel, pixels: Pixels, size: int) -> NDArray[np.float32]:
-    """Return what the classifier layer sees of a batch, of shape (b, d)."""
+    """Return what the blocks see of a batch, of shape (b, p)."""
     device = next(model.network.parameters()).device
     with torch.inference_mode():
         images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2).float()  # (b, 3, s, s)
         if images.shape[-1] != size:
             images = F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(0, 255)
-        return np.asarray(pre_logits(model.network, normalize(images, model.recipe)).float().cpu().numpy())
+        return np.asarray(block_features(model.network, normalize(images, model.recipe)).float().cpu().numpy())

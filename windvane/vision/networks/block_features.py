@@ -1,0 +1,106 @@
+"""What all blocks of a frozen network see of an image, in a few hundred numbers.
+
+Low blocks see edges and textures that the last one has forgotten, which counts where images are unlike those that the
+network was trained on: of each block the mean and the spread of every channel over all positions are kept, beside what
+the classifier layer sees. Principal components of these thousands of numbers are the features of an image.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from scipy import linalg
+from torch import Tensor, nn
+
+from windvane.vision.networks.create import pre_logits
+
+N_COMPONENTS = 512
+_SMALLEST_VARIANCE = 1e-6  # added to all: the slope of a root has no bound
+_NOISE = 1e-3  # singular values that are a smaller share of the largest are rounding errors
+_HOLDS_BLOCKS = re.compile(r"blocks|stages|layers|layer\d|s\d")
+
+_local = threading.local()  # batches run in several threads on one network
+
+
+def watch_blocks(network: nn.Module) -> None:
+    """Prepare a network of timm for `block_features`; done once for a network."""
+    channels_last = getattr(network, "output_fmt", None) == "NHWC"
+    for block in _blocks(network):
+        if block is not network:
+            block.register_forward_hook(partial(_keep, (1, 2) if channels_last else (2, 3)))
+
+
+def block_features(network: nn.Module, pixels: Tensor) -> Tensor:
+    """Return what the classifier layer sees of normalized pixels (n, 3, s, s), then mean and spread in each block."""
+    _local.kept = []
+    try:
+        last = pre_logits(network, pixels)  # (n, d)
+        return torch.cat([last, *_local.kept], dim=1)  # (n, p)
+    finally:
+        del _local.kept
+
+
+def _keep(places: tuple[int, ...], block: nn.Module, inputs: Any, output: Any) -> None:
+    if not hasattr(_local, "kept") or not isinstance(output, Tensor):
+        return
+    dim = (1,) if output.ndim == 3 else places  # tokens are (n, t, c)
+    mean = output.mean(dim, keepdim=True)
+    variance = (output - mean).square().mean(dim)  # torch.var_mean takes ten times as long
+    _local.kept += [mean.squeeze(dim), (variance + _SMALLEST_VARIANCE).sqrt()]
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the blocks of a network; a module that holds none is one."""
+    if isinstance(module, nn.Sequential | nn.ModuleList):
+        parts = list(module)
+    else:
+        parts = [part for name, part in module.named_children() if _HOLDS_BLOCKS.fullmatch(name)]
+    if not parts:
+        yield module
+    for part in parts:
+        yield from _blocks(part)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Principal components of standardized features, turned at random, as one affine map.
+
+    All columns have about the same variance after the turn, so that models which scale them see the distances of all
+    features, and not noise as large as the first component.
+    """
+
+    matrix: NDArray[np.float32]  # (p, k)
+    offset: NDArray[np.float32]  # (k,)
+
+    @classmethod
+    def fit(cls, features: NDArray[np.float32]) -> Projection:
+        """Learn it from the features (n, p) of some images."""
+        center, spread = features.mean(axis=0), features.std(axis=0)
+        scale = np.where(spread > 0, spread, 1)
+        _, values, directions = linalg.svd((features - center) / scale, full_matrices=False)
+        n_kept = max(1, int((values[:N_COMPONENTS] > _NOISE * values[0]).sum()))
+        turn = np.linalg.qr(np.random.default_rng(0).normal(size=(n_kept, n_kept)))[0]
+        size = np.sqrt(np.mean(values[:n_kept] ** 2) / len(features)) or 1.0
+        matrix = directions[:n_kept].T @ turn / size / scale[:, None]
+        return cls(matrix.astype(np.float32), (-center @ matrix).astype(np.float32))
+
+    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Project features (n, p) to (n, k)."""
+        return features @ self.matrix + self.offset
+
+    def save(self, path: Path) -> None:
+        save_file({"matrix": self.matrix, "offset": self.offset}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Projection:
+        return cls(**load_file(path))
