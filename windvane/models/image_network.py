@@ -319,7 +319,7 @@ class ImageNetworkModel:
     def _planned(self, network: Any, seconds: float) -> Recipe:
         """Reduce image size, layers and epochs to what the seconds carry on this device."""
         from windvane.vision.networks.profiling import measure_timing
-        from windvane.vision.transfer.budget import FREEZE_FRACTIONS, plan_finetuning
+        from windvane.vision.transfer.finetune_plan import FREEZE_FRACTIONS, plan_finetuning
         from windvane.vision.transfer.frozen_features import view_sizes
         from windvane.vision.transfer.timed import supported_image_sizes
 

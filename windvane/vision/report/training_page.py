@@ -38,7 +38,7 @@ from windvane.vision.networks.profiling import count_parameters
 from windvane.vision.predict import predict_proba
 from windvane.vision.recipe import Recipe
 from windvane.vision.report.classification import EvaluatedImages
-from windvane.vision.report.examples import examples_section, scores_by_class
+from windvane.vision.report.example_images import examples_section, scores_by_class
 from windvane.vision.training.fisher import check_explosion
 from windvane.vision.training.run import TrainingResult
 from windvane.vision.training.training_log import Evaluation
