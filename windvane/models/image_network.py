@@ -218,12 +218,9 @@ class ImageNetworkModel:
         """Train up to this number of epochs, or until shortly before the deadline."""
         if self.finished or time.monotonic() >= deadline:
             return
-        import torch
-
         from windvane.vision.training.train import run_training
 
-        device = self._device.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with self._device.fork_rng():
             is_new = self._run is None
             run = self._start(deadline) if self._run is None else self._run
             self._run = run
