@@ -142,6 +142,7 @@ def test_an_address_an_own_metric_and_a_budget(dask: Any) -> None:
     model.resume(3, dask_client=dask)
 
 
+@pytest.mark.alone
 def test_limits_hold_there_and_nothing_is_left(dask: Any, tmp_path: Path) -> None:
     pool = DaskPool(dask, -1, MEMORY)
     assert pool.n_workers == 2
