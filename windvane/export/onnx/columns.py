@@ -22,7 +22,7 @@ _OPERATORS = {"-": "Sub", "+": "Add", "*": "Mul", "/": "Div"}
 
 
 @dataclass(frozen=True)
-class Columns:
+class GraphColumns:
     """Tensors of n rows."""
 
     numbers: str | None  # (n, p), double; None without numbers
@@ -30,7 +30,7 @@ class Columns:
     cardinalities: tuple[int, ...]  # k of each
 
 
-def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], Columns]:
+def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], GraphColumns]:
     """Return the inputs of a graph, and the columns that it makes of them."""
     from onnx import TensorProto, helper
 
@@ -72,7 +72,7 @@ def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], Columns]:
         if held.any():
             present = graph.add("And", graph.add("Not", graph.add("IsNaN", table)), held)
             table = graph.add("Where", present, np.where(held, constants, 0.0), table)
-    return inputs, Columns(table, tuple(rows), tuple(len(column.vocabulary) for column in categories))
+    return inputs, GraphColumns(table, tuple(rows), tuple(len(column.vocabulary) for column in categories))
 
 
 def date_places(schema: Schema) -> list[tuple[Column, int]]:
@@ -146,7 +146,7 @@ def input_values(schema: Schema, table: Table) -> dict[str, NDArray[Any]]:
     return fed
 
 
-def encode(graph: Graph, columns: Columns, encoder: Encoder, cache: dict[Any, str]) -> str:
+def encode(graph: Graph, columns: GraphColumns, encoder: Encoder, cache: dict[Any, str]) -> str:
     """Add the steps of an encoder: double, (n, q). `cache` has what the graph holds already, by its content."""
     key = (tuple(map(str, encoder.steps)), *((name, array.tobytes()) for name, array in sorted(encoder.arrays.items())))
     if key not in cache:
@@ -154,7 +154,7 @@ def encode(graph: Graph, columns: Columns, encoder: Encoder, cache: dict[Any, st
     return cache[key]
 
 
-def _encode(graph: Graph, columns: Columns, encoder: Encoder) -> str:
+def _encode(graph: Graph, columns: GraphColumns, encoder: Encoder) -> str:
     if encoder.generated is not None:
         columns = _generate(graph, columns, encoder.generated)
     numbers = columns.numbers
@@ -181,7 +181,7 @@ def _encode(graph: Graph, columns: Columns, encoder: Encoder) -> str:
     return graph.concat(blocks)
 
 
-def _codes(graph: Graph, columns: Columns, chosen: Any) -> list[str]:
+def _codes(graph: Graph, columns: GraphColumns, chosen: Any) -> list[str]:
     """Return codes as double (n, 1), missing ones as NaN."""
     found = []
     for j in map(int, chosen):
@@ -196,7 +196,7 @@ def _rows_of(graph: Graph, table: NDArray[Any], rows: str) -> str:
     return graph.add("Gather", table, flat, attributes={"axis": 0})
 
 
-def _generate(graph: Graph, columns: Columns, generated: GeneratedFeatures) -> Columns:
+def _generate(graph: Graph, columns: GraphColumns, generated: GeneratedFeatures) -> GraphColumns:
     """Add the features generated from pairs of columns behind the numbers."""
     parts = [] if columns.numbers is None else [columns.numbers]
     for operator, i, j in generated.arithmetic:
@@ -220,7 +220,7 @@ def _generate(graph: Graph, columns: Columns, generated: GeneratedFeatures) -> C
     for group in generated.groups:
         mean = _rows_of(graph, group.means[:, None], columns.rows[group.category])
         parts += [mean, graph.add("Sub", graph.columns(parts[0], [group.number]), mean)]
-    return Columns(graph.concat(parts), columns.rows, columns.cardinalities)
+    return GraphColumns(graph.concat(parts), columns.rows, columns.cardinalities)
 
 
 def _clip(graph: Graph, x: str, step: Any, arrays: Any) -> str:
