@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -23,6 +24,22 @@ settings.load_profile("windvane")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a suite that a shell runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported so far stays: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shorter_waits() -> None:
+    """Worker processes stay between the fits of a whole session, and pages explain rows from a smaller sample."""
+    from windvane.report import explanation_section
+    from windvane.search.workers import pool
+
+    pool.IDLE_SECONDS = 3600.0
+    explanation_section.MAX_SECONDS = 0.5
 
 
 @pytest.fixture(scope="session")

@@ -117,8 +117,10 @@ def test_pickles_and_copies_predict_the_same(fitted: AutoClassifier, cancer) -> 
 
 
 @pytest.mark.alone
-def test_a_run_is_loaded_and_goes_on(fitted: AutoClassifier, cancer) -> None:
-    _, X_test, _, _ = cancer
+def test_a_run_is_loaded_and_goes_on(cancer, tmp_path: Path) -> None:
+    X, X_test, y, _ = cancer
+    options = {**DEFAULT, "n_jobs": 2, "families": ["linear", "extra_trees"], "run_dir": tmp_path / "run"}
+    fitted = AutoClassifier(**options).fit(X, y)
     opened = load(fitted.run_dir, n_jobs=2)
     np.testing.assert_array_equal(opened.predict_proba(X_test), fitted.predict_proba(X_test))
     before = min(t.loss for t in opened.trials_)
@@ -194,7 +196,6 @@ def test_what_misbehaves_is_survived(cancer) -> None:
     assert statuses["bad_raise"] == "failed"
 
 
-@pytest.mark.alone
 def test_a_trial_killed_in_mid_step_enters_the_ensemble_with_its_last_finished_step(cancer) -> None:
     X, X_test, y, _ = cancer
     hanging = BadFamily("hang", good_steps=1)
@@ -254,7 +255,7 @@ def test_weights_groups_time_and_splitters_reach_the_folds() -> None:
 
 def test_refit_has_one_model_for_each_member(cancer) -> None:
     X, X_test, y, y_test = cancer
-    model = AutoClassifier(**QUICK).fit(X, y)
+    model = AutoClassifier(**QUICK, policy="cv3").fit(X, y)
     before = model.score(X_test, y_test)
     model.refit(X, y)
     assert all(len(folds) == 1 for folds in model.predictor_.models)

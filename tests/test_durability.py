@@ -207,7 +207,6 @@ def fill(folder: Path, leave: int) -> None:
         os.posix_fallocate(file.fileno(), 0, max(1, free - leave))
 
 
-@pytest.mark.alone
 def test_a_disk_that_fills_up_ends_the_search_with_a_model(data: Any, tmp_path: Path) -> None:
     X, y = data
     with mounted(make_image(tmp_path / "disk", 24), tmp_path / "mount") as disk:

@@ -17,7 +17,7 @@ from windvane import AutoClassifier, InputError, load
 @pytest.fixture(scope="module")
 def model() -> AutoClassifier:
     X, y = load_iris(return_X_y=True)
-    return AutoClassifier(n_trials=2, random_state=0, families=["linear"], verbose=0).fit(X, y)
+    return AutoClassifier(n_trials=2, n_jobs=1, random_state=0, families=["linear"], verbose=0).fit(X, y)
 
 
 @pytest.mark.parametrize("name", ["leaderboard", "report", "save", "export", "to_sklearn", "explain"])

@@ -1,4 +1,4 @@
-"""Layout rules of the package, checked on its source: import direction, no cycles, light imports, no pickles.
+"""Layout rules of the package, checked on its source: import direction, no cycles, light imports, no pickles, names.
 
 A rule takes the package folder and yields one message for each breach, with file and line.
 """
@@ -9,6 +9,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -61,6 +62,10 @@ HEAVY = {
 PICKLES = {"_pickle", "cloudpickle", "dill", "marshal", "pickle", "shelve"}
 PICKLE_FILES = {"search/workers/messages.py"}  # what a living session lends its own workers, over a private pipe
 
+MAX_FILES = 12  # of a folder
+# How well a model predicts: on rows that a user has, and at a step of a training.
+SHARED_CLASS_NAMES = {"Evaluation"}
+
 KWARGS_FILES = {"vision/networks/vit_lite.py"}  # entry points of timm take whatever its models take
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -83,6 +88,10 @@ class Module:
         return ".".join(words[:-1] if words[-1] == "__init__" else words)
 
     @property
+    def is_init(self) -> bool:
+        return self.path.endswith("__init__.py")
+
+    @property
     def part(self) -> str:
         """The folder or top file it belongs to; the package's own ``__init__`` has an empty one."""
         return self.name.partition(".")[2].partition(".")[0]
@@ -96,7 +105,7 @@ class Module:
             if isinstance(node, ast.Import):
                 yield from ((node, alias.name) for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
-                here = self.name.split(".") + ["__init__"] * self.path.endswith("__init__.py")
+                here = self.name.split(".") + ["__init__"] * self.is_init
                 origin = [*here[: len(here) - node.level], node.module or ""] if node.level else [node.module or ""]
                 yield from ((node, ".".join([*filter(None, origin), alias.name])) for alias in node.names)
 
@@ -215,8 +224,28 @@ def public_names(package: Path) -> Iterator[str]:
         yield f"the layout in the docstring of __init__ is {' '.join(layout)}, but must be {' '.join(parts)}"
 
 
+def crowded_folders(package: Path) -> Iterator[str]:
+    """A folder has at most `MAX_FILES` modules beside its ``__init__``."""
+    folders = Counter(module.path.rpartition("/")[0] for module in modules(package) if not module.is_init)
+    for folder, count in folders.items():
+        if count > MAX_FILES:
+            yield f"{folder or 'windvane'}/ has {count} modules; allowed are {MAX_FILES}"
+
+
+def shared_class_names(package: Path) -> Iterator[str]:
+    """Two public classes of one name are one idea."""
+    found: dict[str, str] = {}
+    for module in modules(package):
+        for node in module.tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                first = found.setdefault(node.name, module.at(node))
+                if first != module.at(node) and node.name not in SHARED_CLASS_NAMES:
+                    yield f"{module.at(node)} has the name {node.name}, as {first} has"
+
+
 RULES: tuple[Callable[[Path], Iterator[str]], ...] = (
     *(import_direction, import_cycles, heavy_imports, kwargs_tunnels, bare_excepts, pickles, public_names),
+    *(crowded_folders, shared_class_names),
 )
 
 
@@ -281,7 +310,13 @@ BAD: list[tuple[Callable[[Path], Iterator[str]], str, str, str]] = [
     (public_names, "__init__.py", SOUND["__init__.py"].replace("['A', ", "["), "A is not both in __all__ and bound"),
     (public_names, "__init__.py", SOUND["__init__.py"].replace(", `A`", ""), "A is not both in __all__ and a bullet"),
     (public_names, "settings.py", "", "is errors data, but must be errors settings data"),
+    (shared_class_names, "data/x.py", "class B: ...", "errors.py:3 has the name B, as data/x.py:1 has"),
 ]
+
+
+def test_crowded_folders_are_found(tmp_path: Path) -> None:
+    package = write(tmp_path, {f"data/x{i}.py": "" for i in range(MAX_FILES)})
+    assert list(crowded_folders(package)) == ["data/ has 13 modules; allowed are 12"]
 
 
 @pytest.mark.parametrize(("rule", "path", "source", "breach"), BAD)

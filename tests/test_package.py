@@ -59,7 +59,7 @@ import sys; sys.path.insert(0, {str(target)!r})
 import windvane, numpy as np
 assert windvane.__file__.startswith({str(target)!r}), windvane.__file__
 X = np.random.default_rng(0).normal(size=(80, 3))
-model = windvane.AutoClassifier(20, n_trials=2, n_jobs=1, random_state=0, verbose=0).fit(X, X[:, 0] > 0)
+model = windvane.AutoClassifier(20, n_trials=1, n_jobs=1, random_state=0, verbose=0).fit(X, X[:, 0] > 0)
 print(model.predict(X[:2]).shape)
 """
     environment = {"PYTHONPATH": str(target), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}

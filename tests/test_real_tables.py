@@ -14,6 +14,8 @@ from windvane import AutoClassifier, AutoRegressor
 from windvane.data.column_types import infer_schema
 from windvane.runtime.columns.schema import Schema
 
+OPTIONS = {"n_trials": 2, "n_jobs": 1, "random_state": 0, "verbose": 0}
+
 
 def split(folder: Path, name: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
     index = pd.read_csv(folder / "index.csv").set_index("name")
@@ -25,7 +27,7 @@ def split(folder: Path, name: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.Serie
 @pytest.mark.parametrize("name", ["eucalyptus", "horse_colic", "email_spam_openintro"])
 def test_classes(shared_tables: Path, name: str) -> None:
     X, X_test, y, y_test = split(shared_tables, name)
-    model = AutoClassifier(n_trials=2, n_jobs=2, random_state=0, verbose=0, metric="accuracy")
+    model = AutoClassifier(metric="accuracy", **OPTIONS)
     is_dated = name == "email_spam_openintro"
     with pytest.warns(UserWarning, match="'time' dates the rows") if is_dated else nullcontext():
         model.fit(X, y)
@@ -35,7 +37,7 @@ def test_classes(shared_tables: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["nyc_taxi_tip", "hitters_salary"])
 def test_numbers(shared_tables: Path, name: str) -> None:
     X, X_test, y, y_test = split(shared_tables, name)
-    model = AutoRegressor(n_trials=2, n_jobs=2, random_state=0, verbose=0).fit(X, y)
+    model = AutoRegressor(**OPTIONS).fit(X, y)
     assert -model.score(X_test, y_test) < 0.9 * y_test.std()
 
 

@@ -9,7 +9,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from windvane import AutoClassifier, AutoRegressor
 
-OPTIONS: dict[str, Any] = {"n_trials": 2, "random_state": 0, "verbose": 0, "n_jobs": 2}
+OPTIONS: dict[str, Any] = {"n_trials": 2, "random_state": 0, "verbose": 0, "n_jobs": 1}
 QUICK: dict[str, Any] = {**OPTIONS, "families": ["linear"]}
 
 # check -> why windvane does otherwise

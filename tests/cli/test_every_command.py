@@ -144,7 +144,6 @@ def test_a_session(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = shell("predict", "run", "test.csv", "--out", "text.csv")
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
     assert shell("report", "run", "--test", "train.csv", "--quiet").stderr == ""
-    assert "without --target" in shell("report", "run", "--test", "train.csv").stderr
 
 
 def test_an_interrupted_search_is_one_object(folder: Path) -> None:

@@ -202,7 +202,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two tables, and a run on the first of them."""
     folder = tmp_path_factory.mktemp("session")
     X, y = load_breast_cancer(return_X_y=True, as_frame=True)
-    frame = X.assign(label=y.map({0: "malignant", 1: "benign"}))
+    frame = X.iloc[:, :10].assign(label=y.map({0: "malignant", 1: "benign"}))
     frame.iloc[::2].to_csv(folder / "train.csv", index=False)
     frame.iloc[1::2].to_csv(folder / "test.csv", index=False)
     options = ["--time", "60s", "--n-trials", "2", "--jobs", "1", "--seed", "0", "--families", "linear,extra_trees"]
@@ -312,7 +312,7 @@ def test_session_ranks_columns(session: Path) -> None:
     done = shell(*words, "--group", "size=mean area,mean radius,mean perimeter", "--json")
     assert done.exit_code == 0, done.output
     names = [record["column"] for record in json.loads(done.stdout)["columns"]]
-    assert "size" in names and "mean area" not in names and len(names) == 28
+    assert "size" in names and "mean area" not in names and len(names) == 8
     done = shell(*words, "--correlated")
     assert done.exit_code == 0 and "mean radius, mean perimeter" in done.stdout
     for options, message in (

@@ -33,7 +33,6 @@ def data() -> tuple[pd.DataFrame, pd.Series]:
     return load_breast_cancer(return_X_y=True, as_frame=True)
 
 
-@pytest.mark.alone
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_a_killed_run_is_opened_and_goes_on(tmp_path: Path, data) -> None:
     X, y = data
@@ -103,7 +102,6 @@ def test_a_temporary_run_goes_with_its_object(data) -> None:
     assert not folder.exists()
 
 
-@pytest.mark.alone
 def test_a_full_disk_ends_the_search_and_not_the_fit(tmp_path: Path, data) -> None:
     script = textwrap.dedent("""
         import warnings

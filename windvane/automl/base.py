@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from windvane.automl.fitted import FittedModel, own_settings
+from windvane.automl.fitted_estimator import FittedEstimator, own_settings
 from windvane.data.files import to_frame
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.series.lags import keep_last, know_rows
@@ -47,7 +47,7 @@ from windvane.settings import Settings, parse_seconds
 from windvane.stop_signals import stop_on_signal
 
 
-class AutoML(FittedModel):
+class AutoML(FittedEstimator):
     """What the estimators share; the constructor stores, `fit` learns."""
 
     _goal: TaskType

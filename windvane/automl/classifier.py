@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 
 from windvane.automl.base import AutoML
-from windvane.automl.fitted import own_settings
+from windvane.automl.fitted_estimator import own_settings
 from windvane.errors import InputError, RunError
 from windvane.evaluation.decisions.calibration import Calibration, fit_calibration
 from windvane.evaluation.decisions.thresholds import (

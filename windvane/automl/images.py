@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from windvane.automl.classifier import AutoMLClassifier
-from windvane.automl.fitted import FittedModel, own_settings
+from windvane.automl.fitted_estimator import FittedEstimator, own_settings
 from windvane.data.images.duplicates import count_copies
 from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns, no_labels_error
@@ -309,7 +309,7 @@ class AutoImageClassifier(AutoMLClassifier):
         float
             Higher is better; errors such as log loss are negative, as in scikit-learn.
         """
-        return FittedModel.score(
+        return FittedEstimator.score(
             self, *self._labelled(X, y), sample_weight
         )  # super() would be the mixin, with the accuracy
 

@@ -12,7 +12,7 @@ from sklearn.base import RegressorMixin
 
 from windvane.automl.base import AutoML
 from windvane.automl.classifier import AutoMLClassifier
-from windvane.automl.fitted import FittedModel, own_settings
+from windvane.automl.fitted_estimator import FittedEstimator, own_settings
 from windvane.data.target import TaskType
 
 
@@ -88,7 +88,7 @@ class AutoClassifier(AutoMLClassifier):
     """
 
     _goal: TaskType = "classification"
-    score = FittedModel.score  # with the run's metric; the mixin has the accuracy
+    score = FittedEstimator.score  # with the run's metric; the mixin has the accuracy
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class AutoRegressor(RegressorMixin, AutoML):
     """
 
     _goal: TaskType = "regression"
-    score = FittedModel.score  # with the run's metric; the mixin has R2
+    score = FittedEstimator.score  # with the run's metric; the mixin has R2
 
     @own_settings()
     def predict_interval(self, X: Any, coverage: float = 0.9) -> NDArray[np.float64]:

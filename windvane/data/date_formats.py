@@ -1,4 +1,7 @@
-"""In which format the dates of a column are written, if its texts are dates."""
+"""In which format the dates of a column are written, if its texts are dates.
+
+`windvane.runtime.columns.dates` reads them by it, in training as in prediction.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,20 @@ import pandas as pd
 
 from windvane.evaluation.evaluation_tables import EvaluationTables
 from windvane.evaluation.evaluation_text import headline
-from windvane.pages.html_builder import Html, Page, Section, details, figure, number, paragraph, side_by_side, table
+from windvane.pages.html_builder import (
+    Html,
+    Page,
+    Section,
+    details,
+    figure,
+    heatmap,
+    number,
+    paragraph,
+    side_by_side,
+    table,
+)
 from windvane.pages.svg_charts import Axis, Series, plot
+from windvane.runtime.columns.table import Integers
 from windvane.version import VERSION
 
 MAX_CLASSES = 12  # shown before a click
@@ -108,6 +121,25 @@ def worst_rows_table(evaluation: EvaluationTables) -> list[Html]:
     names = list(worst.columns[:MAX_COLUMNS])
     rows: list[list[Any]] = [[int(index), *map(_cell, values)] for index, *values in worst[names].itertuples(name=None)]
     return [table(["row", *map(str, names)], rows, label="Rows with the largest loss")]
+
+
+def confusion_figure(counts: Integers, names: Sequence[str], remark: str) -> Html:
+    """Rows of each true and predicted class (c, c), shaded by their share of the true class."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # (c, c)
+    cells = [
+        [(share, f"{count:,}") for share, count in zip(*pair, strict=True)]
+        for pair in zip(shares.tolist(), counts.tolist(), strict=True)
+    ]
+    picture = heatmap(names, names, cells, label="Confusion matrix")
+    caption = f"Rows: true class. Columns: predicted class. Shade: share of the row.{remark}"
+    return figure("Confusion matrix", picture, caption)
+
+
+def confusions_table(confusions: Sequence[tuple[str, str, int, float]], of: str) -> Html:
+    """Pairs of confused classes, as `top_confusions` returns them; `of` is what is counted."""
+    rows = [[true, other, count, f"{share:.0%}"] for true, other, count, share in confusions]
+    title = "Most frequent confusions"
+    return figure(title, table(["true class", "predicted as", of, "of the class"], rows, label=title))
 
 
 def gain_figures(evaluation: EvaluationTables) -> list[Html]:

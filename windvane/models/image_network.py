@@ -218,12 +218,9 @@ class ImageNetworkModel:
         """Train up to this number of epochs, or until shortly before the deadline."""
         if self.finished or time.monotonic() >= deadline:
             return
-        import torch
-
         from windvane.vision.training.train import run_training
 
-        device = self._device.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with self._device.fork_rng():
             is_new = self._run is None
             run = self._start(deadline) if self._run is None else self._run
             self._run = run
@@ -319,7 +316,7 @@ class ImageNetworkModel:
     def _planned(self, network: Any, seconds: float) -> Recipe:
         """Reduce image size, layers and epochs to what the seconds carry on this device."""
         from windvane.vision.networks.profiling import measure_timing
-        from windvane.vision.transfer.budget import FREEZE_FRACTIONS, plan_finetuning
+        from windvane.vision.transfer.finetune_plan import FREEZE_FRACTIONS, plan_finetuning
         from windvane.vision.transfer.frozen_features import view_sizes
         from windvane.vision.transfer.timed import supported_image_sizes
 

@@ -219,6 +219,17 @@ def bars(entries: Sequence[tuple[str, float, str]], *, label: str, full: float |
     return tag("ul", *rows, attributes={"class": "barlist", "aria-label": label})
 
 
+def class_bars(counts: Sequence[int], names: Sequence[str], title: str, most: int = 15) -> Html:
+    """Bars of the sizes of classes, the largest `most` first."""
+    total = sum(counts)
+    order = sorted(range(len(counts)), key=lambda i: -counts[i])
+    entries = [(names[i], float(counts[i]), f"{counts[i]:,} · {counts[i] / total:.1%}") for i in order[:most]]
+    if len(order) > most:
+        rest = sum(counts[i] for i in order[most:])
+        entries.append((f"{len(order) - most} more", -1.0, f"{rest:,} · {rest / total:.1%}"))
+    return figure(title, bars(entries, label=title))
+
+
 def heatmap(
     rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[tuple[float, str]]], *, label: str
 ) -> Html:

@@ -1,4 +1,4 @@
-"""What looks suspicious in the training data: duplicates, columns that reveal the target, identifiers, rare classes.
+"""What looks suspicious in the training data: duplicates, leaks (columns that reveal the target), identifiers, classes.
 
 Notation: n rows. `columns` maps the name of a column to its positions in the matrix of the encoded table.
 """

@@ -17,6 +17,7 @@ from windvane.pages.html_builder import (
     Section,
     bars,
     bullet_list,
+    class_bars,
     details,
     figure,
     note,
@@ -31,7 +32,6 @@ from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers
 
 MAX_COLUMNS = 300  # in the table of columns
-MAX_CLASSES = 15  # with a bar each
 MAX_MISSING = 12
 MAX_BINS = 30
 MANY_SHARED_ROWS = 0.01  # of the test rows
@@ -153,14 +153,7 @@ def shift_section(data: DataFacts) -> Section:
 
 def class_figure(target: Integers, labels: Sequence[str], title: str = "Rows of each class") -> Html:
     """Bars of the sizes of the classes, the largest first."""
-    counts = np.bincount(target, minlength=len(labels))
-    order = np.argsort(-counts, kind="stable")
-    entries = [(labels[i], float(counts[i]), f"{counts[i]:,} · {counts[i] / len(target):.1%}") for i in order]
-    if len(entries) > MAX_CLASSES:
-        rest = int(counts[order[MAX_CLASSES:]].sum())
-        more = f"{len(entries) - MAX_CLASSES} more"
-        entries = [*entries[:MAX_CLASSES], (more, -1.0, f"{rest:,} · {rest / len(target):.1%}")]
-    return figure(title, bars(entries, label=title))
+    return class_bars(np.bincount(target, minlength=len(labels)).tolist(), labels, title)
 
 
 def _target_figure(target: Floats) -> Html:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from windvane.evaluation.columns.explanation import Explanation, Sampling, explain_table
+from windvane.evaluation.columns.explanation import Explanation, ShapleySampling, explain_table
 from windvane.evaluation.columns.importance import encoded_columns
 from windvane.pages.html_builder import Html, Section, figure, paragraph, side_by_side
 from windvane.pages.svg_charts import Axis, Series, plot
@@ -31,7 +31,7 @@ def explain_sample(predictor: Predictor, table: Table, background: Table, seed: 
         _values_of(some, predictor.schema),
         background,
         positive=1 if positive is None else positive,
-        sampling=Sampling(max_seconds=MAX_SECONDS, seed=seed),
+        sampling=ShapleySampling(max_seconds=MAX_SECONDS, seed=seed),
     )
 
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from windvane.evaluation.columns.importance import Importance
-from windvane.evaluation.curves import ClassCurves, ClassificationFigures, Confusion, RegressionFigures
+from windvane.evaluation.curves import ClassCurves, ClassificationFigures, RegressionFigures
 from windvane.evaluation.decisions.thresholds import DecisionTuning
 from windvane.evaluation.evaluation import Evaluation
 from windvane.evaluation.evaluation_page import (
     class_tables,
+    confusion_figure,
+    confusions_table,
     figures,
     metrics_table,
     target_tables,
@@ -30,13 +32,11 @@ from windvane.pages.html_builder import (
     bars,
     details,
     figure,
-    heatmap,
     metric_cards,
     note,
     number,
     paragraph,
     side_by_side,
-    table,
 )
 from windvane.pages.svg_charts import Axis, Series, plot
 from windvane.pages.texts import counted
@@ -119,13 +119,13 @@ def classification_section(
     figures: ClassificationFigures, predictions: Predictions, labels: Sequence[str], positive: int = 1
 ) -> Section:
     """How a classifier errs: confusion and curves."""
-    content = [_about_rows(predictions), _confusion_figure(figures.confusion, figures.accuracy, len(labels))]
+    names = figures.confusion.names
+    remark = f" Accuracy {figures.accuracy:.1%}."
+    if len(names) < len(labels):
+        remark += f" The {len(names) - 1} largest of {len(labels)} classes are shown."
+    content = [_about_rows(predictions), confusion_figure(figures.confusion.counts, names, remark)]
     if len(labels) > 2 and figures.top_confusions:
-        rows = [
-            [true, other, count, f"{share:.0%}"] for true, other, count, share in figures.top_confusions[:MAX_PAIRS]
-        ]
-        header = ["true class", "predicted as", "rows", "of its rows"]
-        content.append(figure("Most frequent confusions", table(header, rows, label="Most frequent confusions")))
+        content.append(confusions_table(figures.top_confusions[:MAX_PAIRS], "rows"))
     is_binary = len(labels) == 2
     curves = _curve_figures(figures.curves, is_binary) if figures.curves else []
     content += [side_by_side(*curves)] if curves else []
@@ -199,19 +199,6 @@ def _with_spread(mean: float, std: float, decimals: int, n_repeats: int) -> str:
     if round(mean, decimals) <= 0:
         return "none"
     return f"{mean:,.{decimals}f}" + (f" ± {std:,.{decimals}f}" if n_repeats > 1 else "")
-
-
-def _confusion_figure(confusion: Confusion, accuracy: float, n_classes: int) -> Html:
-    shares = confusion.counts / np.maximum(confusion.counts.sum(axis=1, keepdims=True), 1)  # (c, c)
-    cells = [
-        [(float(share), f"{count:,}") for share, count in zip(*pair, strict=True)]
-        for pair in zip(shares, confusion.counts, strict=True)
-    ]
-    caption = f"Rows: true class. Columns: predicted class. Shade: share of the row. Accuracy {accuracy:.1%}."
-    if len(confusion.names) < n_classes:
-        caption += f" The {len(confusion.names) - 1} largest of {n_classes} classes are shown."
-    matrix = heatmap(confusion.names, confusion.names, cells, label="Confusion matrix")
-    return figure("Confusion matrix", matrix, caption)
 
 
 def _curve_figures(curves: Sequence[ClassCurves], is_binary: bool) -> list[Html]:

@@ -23,7 +23,7 @@ from windvane.serve.guard import Guard, refusal
 from windvane.serve.models import Models, check_has_model
 from windvane.serve.pages import answer_html, folder_page, no_model_page, predict_page, run_address, run_page, wait_page
 from windvane.serve.predictions import Options, decode, decode_rows, predict_images, predict_rows
-from windvane.serve.runs import UNREADABLE, Run, RunFolder, Search
+from windvane.serve.runs import UNREADABLE, Run, RunFolder, SearchSummary
 from windvane.version import VERSION
 
 MAX_BODY = 32 * 2**20  # bytes
@@ -92,7 +92,7 @@ class Application:
         except NoModelError as error:
             return no_model_page(run, str(error), alone=alone)
         content = run.content
-        if not isinstance(content, Search) or content.is_of_images:
+        if not isinstance(content, SearchSummary) or content.is_of_images:
             return predict_page(run, [], {}, alone=alone, origin=origin)
         schema = content.schema
         fields = make_fields(schema, typical_values(run.folder / "data", schema))
@@ -102,7 +102,7 @@ class Application:
     async def report(self, request: Request) -> Response:
         """The report of a run; a page that waits for it where it is not computed yet."""
         run = await self._run(request)
-        if not isinstance(run.content, Search):
+        if not isinstance(run.content, SearchSummary):
             raise HTTPException(404, f"The run {run.name!r} has no report.")
         try:
             check_has_model(run)
@@ -134,7 +134,7 @@ class Application:
         options = _options(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         is_json = kind == "application/json"
-        takes_images = not isinstance(run.content, Search) or run.content.is_of_images
+        takes_images = not isinstance(run.content, SearchSummary) or run.content.is_of_images
         if not is_json and not (takes_images and (kind.startswith("image/") or kind == "application/octet-stream")):
             images = ", or image/jpeg and the like" if takes_images else ""
             raise HTTPException(415, f"The content type is {kind or 'missing'}. Allowed: application/json{images}.")

@@ -12,7 +12,7 @@ from windvane import automl
 from windvane.errors import NoModelError
 from windvane.report.build import build_report
 from windvane.report.report_data import ReportData
-from windvane.serve.runs import Network, Run, Search, Signature
+from windvane.serve.runs import Network, Run, SearchSummary, Signature
 from windvane.serve.threads import in_thread
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ def check_has_model(run: Run) -> None:
     """Raise NoModelError if a run has no model yet, or is not readable."""
     if isinstance(run.content, str):
         raise NoModelError(f"The run {run.name!r} cannot be read. {run.content}")
-    if isinstance(run.content, Search) and run.content.ensemble is None:
+    if isinstance(run.content, SearchSummary) and run.content.ensemble is None:
         if run.status == "running":
             raise NoModelError(f"The run {run.name!r} is still searching; its model is there when the search ends.")
         if run.content.best is None:

@@ -32,7 +32,7 @@ from windvane.pages.svg_charts import Axis, Series, plot
 from windvane.pages.texts import counted
 from windvane.report.search_section import describe_direction, failure_section, leaderboard_tables, score_over_time
 from windvane.serve.form import MAX_FIELDS, Field, form_html, image_form_html
-from windvane.serve.runs import Network, Run, Search
+from windvane.serve.runs import Network, Run, SearchSummary
 from windvane.settings import format_duration
 from windvane.version import VERSION
 
@@ -86,7 +86,7 @@ def _row(run: Run) -> list[object]:
     return [link, run.status, _task(content), _quality(content), len(content.trials), left]
 
 
-def _task(search: Search) -> str:
+def _task(search: SearchSummary) -> str:
     task = search.task
     kind = "regression" if task.kind == "regression" else f"{task.n_classes:,} classes"
     if task.n_targets > 1:
@@ -94,11 +94,11 @@ def _task(search: Search) -> str:
     return f"{kind}, {task.n_rows:,} {'images' if search.is_of_images else 'rows'}"
 
 
-def _quality(search: Search) -> str:
+def _quality(search: SearchSummary) -> str:
     return "" if math.isnan(search.loss) else score_text(search.metric, search.metric.score(search.loss))
 
 
-def _time_left(search: Search) -> str:
+def _time_left(search: SearchSummary) -> str:
     budget = search.budget
     if budget is None:
         return ""
@@ -124,7 +124,7 @@ def _page(run: Run, here: str, sections: Sequence[Section], *, alone: bool, live
     entries = [("", "Progress" if run.status == "running" else "Overview")]
     if not isinstance(run.content, str):
         entries.append(("predict", "Predict"))
-    if isinstance(run.content, Search):
+    if isinstance(run.content, SearchSummary):
         entries.append(("report", "Report"))
     links = [Link(title, run_address(run.name, page), page == here) for page, title in entries]
     for name in run.pages:
@@ -135,7 +135,7 @@ def _page(run: Run, here: str, sections: Sequence[Section], *, alone: bool, live
     return Page(f"windvane: {run.name}", [], sections, FOOT, links, SCRIPT, live)
 
 
-def _search_sections(run: Run, search: Search) -> list[Section]:
+def _search_sections(run: Run, search: SearchSummary) -> list[Section]:
     metric, budget = search.metric, search.budget
     title = f"Validation {metric_name(metric)}"
     n_failed = sum(not trial.usable for trial in search.trials)
@@ -234,7 +234,7 @@ def _curves(frame: pd.DataFrame, what: str, columns: tuple[str, str]) -> Html:
 
 def predict_page(run: Run, fields: Sequence[Field], example: Mapping[str, Any], *, alone: bool, origin: str) -> Page:
     """The form for a row or an image, and how a program asks for the same."""
-    search = run.content if isinstance(run.content, Search) else None
+    search = run.content if isinstance(run.content, SearchSummary) else None
     address = f"/predict?run={quote(run.name, safe='')}"
     shown = f"{address}&form=1"
     takes_image = search is None or search.is_of_images

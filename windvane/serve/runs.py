@@ -47,7 +47,7 @@ Signature = tuple[tuple[int, int, int] | None, ...]
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchSummary:
     """A search, running or not, or the model that was saved of one."""
 
     manifest: Mapping[str, Any]
@@ -105,7 +105,7 @@ class Run:
     name: str
     folder: Path
     status: Status
-    content: Search | Network | str  # a text says why it cannot be read
+    content: SearchSummary | Network | str  # a text says why it cannot be read
 
     @property
     def pages(self) -> dict[str, Path]:
@@ -116,7 +116,7 @@ class Run:
     def signature(self) -> Signature:
         """Changes with the files from which the model is opened."""
         files = [self.folder / name for name in MODEL_FILES]
-        if isinstance(self.content, Search) and self.content.ensemble is None:
+        if isinstance(self.content, SearchSummary) and self.content.ensemble is None:
             files.append(self.folder / "history.jsonl")
         return tuple(map(_stat, files))
 
@@ -182,7 +182,7 @@ class RunFolder:
         if ensemble is not None and not manifest["own_metric"]:
             files = [score_file, ensemble_file]
             score = self._once("score", files, lambda: read_test_score(directory.test, ensemble))
-        search = Search(
+        search = SearchSummary(
             manifest,
             Task(**manifest["task"]),
             _metric(manifest),
@@ -246,10 +246,10 @@ def _read_object(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _read_saved(path: Path) -> Search:
+def _read_saved(path: Path) -> SearchSummary:
     manifest = persistence.read_manifest(path)
     record = RunRecord.of_manifest(manifest)
-    return Search(
+    return SearchSummary(
         manifest,
         Task(**manifest["task"]),
         _metric(manifest),

@@ -97,21 +97,14 @@ def export_torch(model: TrainedModel, path: str | Path) -> Path:
 
     Parameters
     ----------
-    model
-        A trained model.
-    path
-        A new file that ends in .pt2. ``torch.export.load(path).module()`` maps uint8 images of shape (n, 3, s, s) to
-        probabilities.
+    model, path
+        As in `export_onnx`, but the file ends in .pt2. ``torch.export.load(path).module()`` maps uint8 images of shape
+        (n, 3, s, s) to probabilities.
 
     Returns
     -------
     Path
-        The file, after it has computed the same probabilities.
-
-    Raises
-    ------
-    WindvaneError
-        If the file computes other probabilities.
+        The file, checked as in `export_onnx`.
 
     Examples
     --------

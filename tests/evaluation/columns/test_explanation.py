@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from windvane.data.column_types import infer_schema
 from windvane.errors import InputError
-from windvane.evaluation.columns.explanation import MAX_COLUMNS, N_ALONE, Sampling, explain, shapley_values
+from windvane.evaluation.columns.explanation import MAX_COLUMNS, N_ALONE, ShapleySampling, explain, shapley_values
 from windvane.evaluation.columns.importance import encoded_columns
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Table
@@ -59,7 +59,7 @@ def test_values_converge_to_the_definition() -> None:
     background, _, _ = make(2_000)
     columns = list(encoded_columns(schema).values())
     expected, base = exact(table, background)
-    values, error, start = shapley_values(output, table, background, columns, Sampling(2_000))
+    values, error, start = shapley_values(output, table, background, columns, ShapleySampling(2_000))
     np.testing.assert_allclose(start, base)
     off = np.abs(values - expected) / np.maximum(error, 1e-12)
     assert np.median(off) < 1.5
@@ -73,7 +73,7 @@ def test_values_add_up_to_the_prediction_whatever_is_sampled(max_rounds: int) ->
     table, schema, _ = make(9)
     background, _, _ = make(50)
     values, error, base = shapley_values(
-        output, table, background, list(encoded_columns(schema).values()), Sampling(max_rounds)
+        output, table, background, list(encoded_columns(schema).values()), ShapleySampling(max_rounds)
     )
     np.testing.assert_allclose(base + values.sum(axis=1), output(table), rtol=1e-9, atol=1e-9)
     assert np.isnan(error).all() == (max_rounds == 1)
@@ -84,7 +84,11 @@ def test_a_linear_model_needs_one_round_of_each_background_row() -> None:
     background, _, _ = make(20)
     slopes = np.array([1.0, -2.0, 0.5, 0.0, 4.0])
     values, _, base = shapley_values(
-        lambda rows: rows.matrix @ slopes, table, background, list(encoded_columns(schema).values()), Sampling(20)
+        lambda rows: rows.matrix @ slopes,
+        table,
+        background,
+        list(encoded_columns(schema).values()),
+        ShapleySampling(20),
     )
     np.testing.assert_allclose(values, (table.matrix - background.matrix.mean(axis=0)) * slopes, atol=1e-9)
     np.testing.assert_allclose(base, float(background.matrix.mean(axis=0) @ slopes))
@@ -99,7 +103,7 @@ def test_time_ends_the_rounds_but_not_the_first() -> None:
         table,
         background,
         list(encoded_columns(schema).values()),
-        Sampling(max_seconds=0.0, on_round=lambda done, total: seen.append((done, total))),
+        ShapleySampling(max_seconds=0.0, on_round=lambda done, total: seen.append((done, total))),
     )
     assert seen == [(1, 100)]
 

@@ -35,10 +35,7 @@ from windvane.search.workers.pool import Event
 from windvane.version import VERSION
 
 distributed = pytest.importorskip("distributed")
-pytestmark = [
-    pytest.mark.alone,
-    pytest.mark.skipif(os.name != "posix", reason="kills processes by signals"),
-]
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes by signals")
 
 MEMORY = 3000.0
 
@@ -128,6 +125,7 @@ def test_with_a_trial_limit_the_result_is_that_of_one_machine(dask: Any, sight: 
     np.testing.assert_array_equal(there.predict_proba(X), here.predict_proba(X))
 
 
+@pytest.mark.alone
 def test_an_address_an_own_metric_and_a_budget(dask: Any) -> None:
     X, y = load_iris(return_X_y=True)
 
@@ -144,6 +142,7 @@ def test_an_address_an_own_metric_and_a_budget(dask: Any) -> None:
     model.resume(3, dask_client=dask)
 
 
+@pytest.mark.alone
 def test_limits_hold_there_and_nothing_is_left(dask: Any, tmp_path: Path) -> None:
     pool = DaskPool(dask, -1, MEMORY)
     assert pool.n_workers == 2
@@ -315,6 +314,7 @@ class Cluster:
             process.wait()
 
 
+@pytest.mark.alone
 def test_the_end_of_a_silent_cluster_has_a_limit_as_a_whole(tmp_path: Path) -> None:
     """Each call of the client waits for ever, as where the scheduler is frozen in the moment in which a budget ends."""
     release = threading.Event()
@@ -348,6 +348,7 @@ def test_the_end_of_a_silent_cluster_has_a_limit_as_a_whole(tmp_path: Path) -> N
         release.set()
 
 
+@pytest.mark.alone
 def test_a_call_that_never_returns_ends_in_time() -> None:
     started = time.monotonic()
     with pytest.raises(TimeoutError, match="did not answer within 0 seconds"):

@@ -14,7 +14,6 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-pytestmark = pytest.mark.alone
 
 # No `__main__` guard on purpose; the hang never returns to Python.
 SCRIPT = textwrap.dedent("""

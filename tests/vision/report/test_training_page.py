@@ -22,7 +22,7 @@ from windvane.pages.html_builder import write_page
 from windvane.vision.recipe import Recipe
 from windvane.vision.report import training_page
 from windvane.vision.report.classification import EvaluatedImages
-from windvane.vision.report.training_page import describe_recipe, format_duration, make_page
+from windvane.vision.report.training_page import describe_recipe, make_page
 from windvane.vision.saved_model import TrainedModel
 from windvane.vision.training.run import TrainingResult
 from windvane.vision.training.training_log import Evaluation
@@ -218,10 +218,6 @@ def test_the_run_that_is_compared_to_is_drawn_too(facts: Facts, tmp_path: Path) 
     assert "reference" not in alone[alone.index("Fisher trace") :].partition("</figure>")[0]
     shown = both[both.index("Fisher trace") :].partition("</figure>")[0]
     assert "this run" in shown and "reference" in shown and ">100</text>" in shown
-
-
-def test_duration() -> None:
-    assert [format_duration(s) for s in (0.5, 61, 3725)] == ["0.50 s", "1.0 min", "1.0 h"]
 
 
 def test_a_page_needs_no_training(facts: Facts) -> None:

@@ -26,7 +26,6 @@ from windvane.vision.transfer.finetune import finetune_recipe
 from windvane.vision.transfer.timed import PLAN, finetune_timed
 
 module = importlib.import_module("windvane.vision.transfer.timed")  # windvane.vision has the function by that name
-training = importlib.import_module("windvane.vision.training.train")
 DATA = digits(200, 100)
 
 
@@ -80,10 +79,10 @@ def test_a_stopped_run_resumes_its_plan(weights: str, tmp_path: Path, monkeypatc
         stop.requested = True
         run_training(run, folder, log, stop=stop, **first)
 
-    monkeypatch.setattr(training, "run_training", stop_at_once)
+    monkeypatch.setattr(module, "run_training", stop_at_once)
     with pytest.raises(KeyboardInterrupt, match="stopped after step 0"):
         finetune_timed(recipe_of(weights), DATA, out=tmp_path / "run", quiet=True)
-    monkeypatch.setattr(training, "run_training", run_training)
+    monkeypatch.setattr(module, "run_training", run_training)
     monkeypatch.setattr(module, "measure_timing", lambda *_: pytest.fail("measured again"))
     again = finetune_timed(recipe_of(weights), DATA, out=tmp_path / "run", resume=True, quiet=True)
     assert again.history[0].step == 0 and again.history[-1].progress == 1.0

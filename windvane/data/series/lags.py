@@ -20,7 +20,7 @@ from windvane.runtime.columns.column_values import to_numbers, to_texts
 from windvane.runtime.columns.dates import to_dates
 from windvane.runtime.columns.lag_features import (
     NO_TICK,
-    History,
+    EarlierRows,
     LagFeatures,
     TimeGrid,
     Values,
@@ -146,7 +146,7 @@ def learn_lags(
             f"lags need evenly spaced times, but of those in {time!r} {on_grid:.0%} are a whole number of "
             f"{describe_step(grid)} apart, the most frequent distance. {_ADVICE}"
         )
-    history = History.of(series, ticks, values)
+    history = EarlierRows.of(series, ticks, values)
     repeated = int((ticks != NO_TICK).sum()) - len(history.ticks)
     if repeated > MAX_REPEATED * len(frame):
         told = f"by={list(by)!r}" if by else "by= is not given"

@@ -71,7 +71,7 @@ class Explanation:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class ShapleySampling:
     """How long to sample, and from which seed."""
 
     max_rounds: int = MAX_ROUNDS
@@ -81,7 +81,11 @@ class Sampling:
 
 
 def shapley_values(
-    output: Output, table: Table, background: Table, columns: Sequence[EncodedColumn], sampling: Sampling = Sampling()
+    output: Output,
+    table: Table,
+    background: Table,
+    columns: Sequence[EncodedColumn],
+    sampling: ShapleySampling = ShapleySampling(),
 ) -> tuple[Floats, Floats, Floats]:  # (n, p), (n, p), (n,)
     """Sample the contributions of p columns to the output of n rows, their standard errors, and the mean output.
 
@@ -150,7 +154,7 @@ def explain(
     label: Any = None,
     *,
     positive: int = 1,
-    sampling: Sampling = Sampling(),
+    sampling: ShapleySampling = ShapleySampling(),
 ) -> Explanation:
     """Explain the predicted numbers, or the probabilities of a class.
 
@@ -176,7 +180,7 @@ def explain_table(
     label: Any = None,
     *,
     positive: int = 1,
-    sampling: Sampling = Sampling(),
+    sampling: ShapleySampling = ShapleySampling(),
 ) -> Explanation:
     """Explain the rows of a table; `data` holds the same rows as the user has them, in the columns that are read."""
     classes = model.classes

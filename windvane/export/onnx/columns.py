@@ -23,7 +23,7 @@ _OPERATORS = {"-": "Sub", "+": "Add", "*": "Mul", "/": "Div"}
 
 
 @dataclass(frozen=True)
-class Columns:
+class GraphColumns:
     """Tensors of n rows."""
 
     numbers: str | None  # (n, p), double; None without numbers
@@ -32,7 +32,7 @@ class Columns:
     texts: tuple[str, ...] = ()  # inputs (n, 1), string
 
 
-def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], Columns]:
+def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], GraphColumns]:
     """Return the inputs of a graph, and the columns that it makes of them."""
     from onnx import TensorProto, helper
 
@@ -75,7 +75,7 @@ def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], Columns]:
             present = graph.add("And", graph.add("Not", graph.add("IsNaN", table)), held)
             table = graph.add("Where", present, np.where(held, constants, 0.0), table)
     cardinalities = tuple(len(column.vocabulary) for column in categories)
-    return inputs, Columns(
+    return inputs, GraphColumns(
         table, tuple(rows), cardinalities, tuple(column.name for column in used if column.kind == "text")
     )
 
@@ -153,7 +153,7 @@ def input_values(schema: Schema, table: Table) -> dict[str, NDArray[Any]]:
     return fed
 
 
-def encode(graph: Graph, columns: Columns, encoder: Encoder, cache: dict[Any, str]) -> str:
+def encode(graph: Graph, columns: GraphColumns, encoder: Encoder, cache: dict[Any, str]) -> str:
     """Add the steps of an encoder: double, (n, q). `cache` has what the graph holds already, by its content."""
     key = (tuple(map(str, encoder.steps)), *((name, array.tobytes()) for name, array in sorted(encoder.arrays.items())))
     if key not in cache:
@@ -161,7 +161,7 @@ def encode(graph: Graph, columns: Columns, encoder: Encoder, cache: dict[Any, st
     return cache[key]
 
 
-def _encode(graph: Graph, columns: Columns, encoder: Encoder, cache: dict[Any, str]) -> str:
+def _encode(graph: Graph, columns: GraphColumns, encoder: Encoder, cache: dict[Any, str]) -> str:
     if encoder.generated is not None:
         columns = _generate(graph, columns, encoder.generated)
     numbers = columns.numbers
@@ -192,7 +192,7 @@ def _encode(graph: Graph, columns: Columns, encoder: Encoder, cache: dict[Any, s
     return graph.concat(blocks)
 
 
-def _codes(graph: Graph, columns: Columns, chosen: Any) -> list[str]:
+def _codes(graph: Graph, columns: GraphColumns, chosen: Any) -> list[str]:
     """Return codes as double (n, 1), missing ones as NaN."""
     found = []
     for j in map(int, chosen):
@@ -207,7 +207,7 @@ def _rows_of(graph: Graph, table: NDArray[Any], rows: str) -> str:
     return graph.add("Gather", table, flat, attributes={"axis": 0})
 
 
-def _generate(graph: Graph, columns: Columns, generated: GeneratedFeatures) -> Columns:
+def _generate(graph: Graph, columns: GraphColumns, generated: GeneratedFeatures) -> GraphColumns:
     """Add the features generated from pairs of columns behind the numbers."""
     parts = [] if columns.numbers is None else [columns.numbers]
     for operator, i, j in generated.arithmetic:

@@ -60,7 +60,7 @@ def image_names(data: ReportData, predictions: Predictions) -> list[str]:
 
 def examples_section(one: EvaluatedImages) -> Section:
     """The accuracy, and the images that are wrong or right with most confidence."""
-    from windvane.vision.report.examples import examples_section as examples
+    from windvane.vision.report.example_images import examples_section as examples
 
     low, high = one.interval()
     text = f"{one.accuracy:.1%} of {len(one.images):,} images are right (95 % interval {low:.1%} to {high:.1%})."

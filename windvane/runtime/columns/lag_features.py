@@ -72,7 +72,7 @@ def _plain_text(text: str) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class History:
+class EarlierRows:
     """The known rows, in order of series and time."""
 
     series: dict[tuple[str, ...], int]  # the values that name a series -> its code
@@ -81,7 +81,7 @@ class History:
     values: tuple[Values, ...]  # v arrays, each (h,)
 
     @classmethod
-    def of(cls, names: Sequence[tuple[str, ...]], ticks: Integers, values: Sequence[Values]) -> History:
+    def of(cls, names: Sequence[tuple[str, ...]], ticks: Integers, values: Sequence[Values]) -> EarlierRows:
         """Order h rows; of several rows of one series and time the last one counts."""
         series: dict[tuple[str, ...], int] = {}
         codes = np.array([series.setdefault(name, len(series)) for name in names], dtype=np.int64)
@@ -104,7 +104,7 @@ class History:
         at = np.searchsorted(known, wanted).clip(max=len(known) - 1)
         return np.where(known[at] == wanted, at, -1)
 
-    def tail(self, n_steps: int) -> History:
+    def tail(self, n_steps: int) -> EarlierRows:
         """Keep the last steps of each series."""
         last = np.full(len(self.series), NO_TICK)
         np.maximum.at(last, self.codes, self.ticks)
@@ -128,7 +128,7 @@ class History:
         }
 
     @classmethod
-    def from_json(cls, record: Any) -> History:
+    def from_json(cls, record: Any) -> EarlierRows:
         """Read what `to_json` returned; ValueError where lengths do not go together."""
         series = {tuple(map(str, name)): code for code, name in enumerate(record["series"])}
         codes, ticks = (np.array(record[name], dtype=np.int64) for name in ("codes", "ticks"))
@@ -150,7 +150,7 @@ class LagFeatures:
     by: tuple[str, ...]  # the columns that name a series; none where the table is one
     steps: tuple[int, ...]
     of: tuple[str, ...]  # v names
-    history: History
+    history: EarlierRows
 
     @property
     def names(self) -> list[str]:
@@ -183,7 +183,7 @@ class LagFeatures:
         known = self.history
         earlier = list(known.series)
         names, ticks = self.places(frame)
-        history = History.of(
+        history = EarlierRows.of(
             [*(earlier[code] for code in known.codes.tolist()), *names],
             np.concatenate([known.ticks, ticks]),
             [np.concatenate(pair) for pair in zip(known.values, values, strict=True)],
@@ -208,7 +208,7 @@ class LagFeatures:
         try:
             grid = TimeGrid(time, float(record["step"]), float(record["origin"]), bool(record["months"]))
             steps = tuple(int(k) for k in record["steps"])
-            history = History.from_json(record["history"])
+            history = EarlierRows.from_json(record["history"])
             by, of = tuple(map(str, record["by"])), tuple(map(str, record["of"]))
             if grid.step <= 0 or not steps or min(steps) < 1 or len(of) != len(history.values):
                 raise ValueError(f"step {grid.step}, lags {steps}, columns {of}")

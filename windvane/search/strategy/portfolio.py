@@ -5,6 +5,8 @@ A file holds cases; the first one whose conditions hold for a run gives the orde
     {"format": 2, "made": "how, in words",
      "cases": [{"kinds": ["binary"], "max_rows": 2000, "entries": [{"family": "lightgbm", "config": {}}, ...]},
                {"entries": [...]}]}
+
+`windvane.metalearning.build_portfolio` chooses that order from losses on many tables.
 """
 
 from __future__ import annotations

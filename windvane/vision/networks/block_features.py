@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 from scipy import linalg
 from torch import Tensor, nn
 
@@ -99,8 +98,12 @@ class Projection:
         return features @ self.matrix + self.offset
 
     def save(self, path: Path) -> None:
+        from safetensors.numpy import save_file
+
         save_file({"matrix": self.matrix, "offset": self.offset}, path)
 
     @classmethod
     def load(cls, path: Path) -> Projection:
+        from safetensors.numpy import load_file
+
         return cls(**load_file(path))

@@ -120,13 +120,6 @@ class EvaluatedImages:
         order = np.argsort(-margin, kind="stable")
         return [(int(i), int(looks_like[i])) for i in order[doubtful[order]]]
 
-    def confused_pairs(self) -> list[tuple[int, int, int]]:
-        """Return true class, predicted class and number of images of all confusions, the most frequent first."""
-        wrong = self.confusion - np.diag(np.diag(self.confusion))
-        order = np.argsort(-wrong, axis=None, kind="stable")
-        rows, columns = np.unravel_index(order[: np.count_nonzero(wrong)], wrong.shape)
-        return [(int(i), int(j), int(wrong[i, j])) for i, j in zip(rows, columns, strict=True)]
-
     def most_confident(self, *, correct: bool, n: int, per_class: int) -> list[int]:
         """Return the positions of up to n correct, or wrong, images of highest confidence, the highest first."""
         # At most `per_class` of a predicted class are returned.

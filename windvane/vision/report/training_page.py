@@ -13,17 +13,18 @@ import pandas as pd
 from windvane.curvature.fisher_trace import FisherRecord
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError
+from windvane.evaluation.curves import top_confusions
+from windvane.evaluation.evaluation_page import confusion_figure, confusions_table
 from windvane.pages.html_builder import (
     Html,
     Page,
     Section,
-    bars,
     bullet_list,
     check_path,
+    class_bars,
     code,
     details,
     figure,
-    heatmap,
     metric_cards,
     note,
     number,
@@ -33,12 +34,13 @@ from windvane.pages.html_builder import (
     write_page,
 )
 from windvane.pages.svg_charts import Axis, Kind, Series, plot, round_ticks
+from windvane.settings import format_duration
 from windvane.version import VERSION
 from windvane.vision.networks.profiling import count_parameters
 from windvane.vision.predict import predict_proba
 from windvane.vision.recipe import Recipe
 from windvane.vision.report.classification import EvaluatedImages
-from windvane.vision.report.examples import examples_section, scores_by_class
+from windvane.vision.report.example_images import examples_section, scores_by_class
 from windvane.vision.training.fisher import check_explosion
 from windvane.vision.training.run import TrainingResult
 from windvane.vision.training.training_log import Evaluation
@@ -145,13 +147,6 @@ def _headline(result: TrainingResult, data: ImageSplits, evaluated: Sequence[Eva
     return content
 
 
-def format_duration(seconds: float) -> str:
-    """Format a duration for people, such as "12.6 min"."""
-    if seconds >= 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{number(seconds, 2)} s"
-
-
 def _format_count(n: int) -> str:
     return f"{n / 1e6:.3g} M" if n >= 1e6 else f"{n / 1e3:.3g} k" if n >= 1e3 else str(n)
 
@@ -160,7 +155,7 @@ def _format_count(n: int) -> str:
 
 
 def _errors(one: EvaluatedImages) -> Section:
-    classes, matrix = one.images.classes, one.confusion
+    classes = one.images.classes
     which = "validation images, which also selected the model" if one.used_for_selection else "test images"
     words = (
         f"On {len(one.images):,} {which}: {one.accuracy:.1%} are correct. The mean over the classes is "
@@ -169,20 +164,11 @@ def _errors(one: EvaluatedImages) -> Section:
     )
     content = [paragraph(words)]
     if len(classes) <= MAX_MATRIX:
-        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        cells = [
-            [(float(share), f"{count:,}" if count else "·") for share, count in zip(*pair, strict=True)]
-            for pair in zip(shares, matrix.tolist(), strict=True)
-        ]
-        caption = "Rows: true class. Columns: predicted class. Shade: share of the row."
-        content.append(figure("Confusion matrix", heatmap(classes, classes, cells, label="Confusion matrix"), caption))
+        content.append(confusion_figure(one.confusion, classes, ""))
     tables = [] if len(classes) > MAX_OPEN_ROWS else [scores_by_class(one)]
-    pairs = one.confused_pairs()[:MAX_PAIRS]
-    if len(classes) > 2 and pairs:
-        sizes = matrix.sum(axis=1)
-        rows = [[classes[i], classes[j], count, f"{count / sizes[i]:.0%}"] for i, j, count in pairs]
-        header = ["true class", "predicted class", "images", "of the class"]
-        tables.append(figure("Most frequent confusions", table(header, rows, label="Most frequent confusions")))
+    confusions = top_confusions(one.target, one.predicted, classes)[:MAX_PAIRS]
+    if len(classes) > 2 and confusions:
+        tables.append(confusions_table(confusions, "images"))
     content.append(side_by_side(*tables))
     if len(classes) > MAX_OPEN_ROWS:
         content.append(details(f"All {len(classes)} classes", scores_by_class(one)))
@@ -328,15 +314,9 @@ def describe_recipe(recipe: Recipe) -> list[str]:
 
 
 def _data(data: ImageSplits) -> Section:
-    counts = np.bincount(np.asarray(data.train.labels), minlength=len(data.train.classes))
-    order = np.argsort(-counts, kind="stable")
-    entries = [
-        (data.train.classes[i], float(counts[i]), f"{counts[i]:,} · {counts[i] / counts.sum():.1%}") for i in order
-    ]
-    if len(entries) > MAX_BARS:
-        rest = int(counts[order[MAX_BARS:]].sum())
-        entries = [*entries[:MAX_BARS], (f"{len(order) - MAX_BARS} more", -1.0, f"{rest:,}")]
-    shown = figure("Training images of each class", bars(entries, label="Training images of each class"))
+    classes = data.train.classes
+    counts = np.bincount(np.asarray(data.train.labels), minlength=len(classes)).tolist()
+    shown = class_bars(counts, classes, "Training images of each class", MAX_BARS)
     return Section("Data", [bullet_list(data.summary().splitlines()), shown])
 
 

@@ -7,6 +7,7 @@ be repeated exactly.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,6 +61,13 @@ class DeviceContext:
         first, second = derive_seed(seed, self.rank, *numbers), derive_seed(seed, self.rank, *numbers, 1)
         torch.manual_seed(first)
         return torch.Generator().manual_seed(second)
+
+    def fork_rng(self) -> AbstractContextManager[None]:
+        """Leave the caller's random generators as they are."""
+        context: AbstractContextManager[None] = torch.random.fork_rng(
+            devices=[self.device] if self.device.type == "cuda" else []
+        )
+        return context
 
     def autocast(self) -> torch.autocast:
         """Take products in bfloat16, if the recipe and the device allow it."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-import torch
 from torch import nn
 
 from windvane.data.images import ImageSplits
@@ -18,7 +16,7 @@ from windvane.stop_signals import NEVER, StopRequest, stop_on_signal
 from windvane.vision.augment.batch import augment_batch
 from windvane.vision.recipe import Recipe
 from windvane.vision.training.checkpoint import CHECKPOINT
-from windvane.vision.training.device import DeviceContext, find_device
+from windvane.vision.training.device import find_device
 from windvane.vision.training.nonfinite import NonFiniteCheck
 from windvane.vision.training.run import TrainingResult, TrainingRun
 from windvane.vision.training.schedule import learning_rate_at
@@ -77,29 +75,14 @@ def train(
     started = time.monotonic()
     folder = check_output_folder(out, resume)
     context = find_device(device, recipe.precision)
-    return train_to_the_end(
-        lambda log: TrainingRun(recipe, data, context, started=started), folder, context, quiet=quiet
-    )
-
-
-def train_to_the_end(
-    make_run: Callable[[ProgressLogger], TrainingRun],
-    folder: Path | None,
-    device: DeviceContext,
-    *,
-    quiet: bool,
-    evaluate_first: bool = False,
-) -> TrainingResult:
-    """Make a run, or resume it from its folder, and train it; the random generators of the caller stay as they were."""
-    log = ProgressLogger(quiet=quiet or not device.is_main)
-    with torch.random.fork_rng(devices=[device.device] if device.device.type == "cuda" else []):
-        run = make_run(log)
+    with context.fork_rng():
+        run = TrainingRun(recipe, data, context, started=started)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             if (folder / CHECKPOINT).exists():
                 run.load(folder)
-        with stop_on_signal(device.world_size) as stop:
-            run_training(run, folder, log, stop=stop, evaluate_first=evaluate_first)
+        with stop_on_signal(context.world_size) as stop:
+            run_training(run, folder, ProgressLogger(quiet=quiet or not context.is_main), stop=stop)
         return run.result(folder)
 
 

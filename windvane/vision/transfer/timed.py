@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError, RunMismatchError
 from windvane.runtime.serialization import read_json, reading, write_json
+from windvane.stop_signals import stop_on_signal
 from windvane.vision.networks.create import classifier_layer, create_model
 from windvane.vision.networks.profiling import measure_timing
 from windvane.vision.networks.weights import with_pretrained_normalization
@@ -29,9 +30,9 @@ from windvane.vision.training.checkpoint import CHECKPOINT
 from windvane.vision.training.device import DeviceContext, find_device
 from windvane.vision.training.loader import Loader
 from windvane.vision.training.run import TrainingResult, TrainingRun, create_network, make_loaders, training_labels
-from windvane.vision.training.train import check_output_folder, train, train_to_the_end
+from windvane.vision.training.train import check_output_folder, run_training, train
 from windvane.vision.training.training_log import ProgressLogger
-from windvane.vision.transfer.budget import (
+from windvane.vision.transfer.finetune_plan import (
     FREEZE_FRACTIONS,
     HEAD_SHARE,
     FinetunePlan,
@@ -100,14 +101,15 @@ def finetune_timed(
         chosen, data = plan.apply_to(recipe), plan.subsample(data, recipe.seed)
         return replace(train(chosen, data, out=folder, resume=True, device=device, quiet=quiet), notes=plan.notes)
 
-    def make_run(log: ProgressLogger) -> TrainingRun:
+    log = ProgressLogger(quiet=quiet or not context.is_main)
+    with context.fork_rng():
         run, plan = _plan_and_probe(recipe, data, context, log, started)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / PLAN, asdict(plan))
-        return run
-
-    return train_to_the_end(make_run, folder, context, quiet=quiet, evaluate_first=True)
+        with stop_on_signal(context.world_size) as stop:
+            run_training(run, folder, log, stop=stop, evaluate_first=True)
+        return run.result(folder)
 
 
 def _plan_and_probe(

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from windvane import persistence
 from windvane.data.files import to_frame
 from windvane.errors import InputError, RunError, unknown_name_error
-from windvane.evaluation.columns.explanation import Explanation, Sampling, explain
+from windvane.evaluation.columns.explanation import Explanation, ShapleySampling, explain
 from windvane.evaluation.columns.importance import feature_importance
 from windvane.evaluation.evaluation import Evaluation, columns_for_segments, evaluate
 from windvane.evaluation.predictions import Predictions
@@ -54,7 +54,7 @@ def own_settings() -> Iterator[None]:
         yield
 
 
-class FittedModel(BaseEstimator):
+class FittedEstimator(BaseEstimator):
     """Answers from the predictor, the records of its trials and, where it is here, the directory of its run."""
 
     # Of the constructors.
@@ -323,7 +323,7 @@ class FittedModel(BaseEstimator):
                 rows,
                 label,
                 positive=1 if predictor.metric.positive is None else predictor.metric.positive,
-                sampling=Sampling(max_seconds=seconds, on_round=progress.update),
+                sampling=ShapleySampling(max_seconds=seconds, on_round=progress.update),
             )
 
     def _training_problem(self, needed_for: str, advice: str = "") -> Problem:

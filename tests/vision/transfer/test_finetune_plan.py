@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from windvane.vision.networks.profiling import Timing
-from windvane.vision.transfer.budget import (
+from windvane.vision.transfer.finetune_plan import (
     ENOUGH_EPOCHS,
     FREEZE_FRACTIONS,
     MIN_EPOCHS,
