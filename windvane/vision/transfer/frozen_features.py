@@ -37,6 +37,7 @@ SIZES = (64, 96, 128, 160, 192, 224)  # of views, in pixels
 USUAL_SIZE = 96  # of a view where nothing may depend on the clock; enlarging to it always makes sense
 MAX_ENLARGEMENT = 5  # images are enlarged up to so many times
 PREFERRED_SIZE = 160  # up to which larger images say more than other networks do
+SMALLEST_OTHER_SIZE = 128  # of views of further networks, unless the first has a smaller one
 MIN_GROWTH = 1.3  # of the image size from the first view to the second
 # From this growth on the first view only adds columns that say less than those of the second.
 USELESS_GROWTH = 2.0
@@ -44,7 +45,7 @@ USELESS_GROWTH = 2.0
 BATCH_PIXELS, MIN_BATCH, MAX_BATCH, GPU_BATCH = 2**18, 4, 32, 256
 _WARM_BATCHES, _TIMED_BATCHES = 2, 4  # before the clock runs, and then before its word counts
 PROJECTED_IMAGES = 1000  # that the principal components are computed from
-_OTHER_COST = 1.5  # time that another network takes, as a multiple of the cheapest
+_OTHER_COST = 1.3  # time that another network takes, as a multiple of the one before
 _MARGIN = 1.2  # of the time that a view is expected to take
 
 
@@ -208,7 +209,7 @@ def compute_views(
 
     The first view is of the smallest size and may take `first_seconds`; where it takes longer, only the first m < n
     images have features. Within `seconds` a larger one follows, and takes the place of the first where it is much
-    larger; then a view of the same size of each other network. Up to `PREFERRED_SIZE` pixels a larger size comes before
+    larger; then a view of the same size of each other network, or of a size down to `SMALLEST_OTHER_SIZE`. Up to `PREFERRED_SIZE` pixels a larger size comes before
     other networks, beyond it after them. With infinity nothing depends on the clock: there is one view of the usual
     size. Without networks the pixels of small copies are the features.
     """
@@ -236,10 +237,13 @@ def compute_views(
                 found = [larger] if one >= USELESS_GROWTH * size else [first, larger]
                 largest = one
                 break
+        other_sizes = [one for one in reversed(sizes) if min(largest, SMALLEST_OTHER_SIZE) <= one <= largest]
         for weights in extractor.names[1:]:
-            other = extractor.learn(weights, largest, pixels, started + seconds) if fits(largest, _OTHER_COST) else None
-            if other is not None:
-                found.append(other)
+            for one in other_sizes:
+                other = extractor.learn(weights, one, pixels, started + seconds) if fits(one, _OTHER_COST) else None
+                if other is not None:
+                    found.append(other)
+                    break
     ends = np.cumsum([one.view.stop for one in found]).tolist()
     views = [replace(one.view, start=end - one.view.stop, stop=end) for one, end in zip(found, ends, strict=True)]
     matrix = np.concatenate([one.features for one in found], axis=1).astype(np.float64)
