@@ -111,6 +111,37 @@ def test_a_view_that_is_too_slow_makes_way_for_a_smaller_one(
     assert clock[0] < 60
 
 
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (1000.0, [("first", 224), ("other", 224)]),
+        (100.0, [("first", 160), ("other", 160)]),  # not 224 pixels, which one network alone would have time for
+        (70.0, [("first", 160), ("other", 128)]),
+        (45.0, [("first", 160)]),
+    ],
+)
+def test_other_networks_come_before_sizes_beyond_the_preferred_one(
+    seconds: float, expected: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.ascontiguousarray(pictures(8 * MAX_BATCH)[0][:, :10]).repeat(7, axis=1).repeat(7, axis=2)
+    (tmp_path / "weights").mkdir()
+    first = tiny_weights(tmp_path / "weights")
+    other = f"test_efficientnet={shutil.copy(first.partition('=')[2], tmp_path / 'weights' / 'other.safetensors')}"
+    clock, real = [0.0], frozen_features._features
+
+    def timed(model: TrainedModel, batch: Pixels, size: int) -> NDArray[np.float32]:
+        clock[0] += len(batch) * size**2 * 4e-6  # 0.1 s for an image of 160 pixels, 26 s for all
+        return real(model, batch[:, ::7, ::7], 10)
+
+    monkeypatch.setattr(frozen_features, "_features", timed)
+    monkeypatch.setattr(frozen_features.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(frozen_features, "map_batches", lambda work, batches, _: map(work, batches))
+    extractor = FeatureExtractor((first, other), tmp_path / "features")
+    views = compute_views(extractor, pixels, first_seconds=1000, seconds=seconds).views
+    assert [("first" if view.weights == first else "other", view.size) for view in views] == expected
+    assert clock[0] <= seconds
+
+
 def test_without_networks_the_pixels_are_the_features(tmp_path: Path) -> None:
     pixels = np.ascontiguousarray(pictures(4)[0][:, :10])
     computed = compute_views(FeatureExtractor((), tmp_path), pixels)

@@ -209,9 +209,9 @@ def compute_views(
 
     The first view is of the smallest size and may take `first_seconds`; where it takes longer, only the first m < n
     images have features. Within `seconds` a larger one follows, and takes the place of the first where it is much
-    larger; then a view of the same size of each other network, or of a size down to `SMALLEST_OTHER_SIZE`. Up to `PREFERRED_SIZE` pixels a larger size comes before
-    other networks, beyond it after them. With infinity nothing depends on the clock: there is one view of the usual
-    size. Without networks the pixels of small copies are the features.
+    larger; then a view of each other network, of the same size or down to `SMALLEST_OTHER_SIZE`. Up to `PREFERRED_SIZE`
+    pixels a larger size comes before other networks, beyond it after them. With infinity nothing depends on the clock:
+    there is one view of the usual size. Without networks the pixels of small copies are the features.
     """
     started = time.monotonic()
     if not extractor.names:
