@@ -149,20 +149,23 @@ class FeatureExtractor:
         cfg = get_pretrained_cfg(model.recipe.model)
         if cfg is not None and cfg.fixed_input_size:
             size = model.recipe.image_size
-        projection, rows, head_inputs, n_images = None, [], [], 0
-        for batch in self._in_batches(weights, size, pixels, deadline, keep_part=keep_part):
-            n_images += len(batch)
-            head_inputs.append(batch[:, : model.network.head_hidden_size].astype(np.float16))
-            rows.append(batch if projection is None else projection(batch))
-            if projection is None and n_images >= PROJECTED_IMAGES:
-                projection = Projection.fit(np.concatenate(rows))
-                rows = [projection(one) for one in rows]
-        if n_images < len(pixels) and not keep_part:
+        first, rest, now = pixels[:PROJECTED_IMAGES], pixels[PROJECTED_IMAGES:], time.monotonic()
+        share = now + (deadline - now) * len(first) / len(pixels) if len(rest) and not keep_part else deadline
+        seen = list(self._in_batches(weights, size, first, share, keep_part=keep_part))
+        n_seen = sum(map(len, seen))
+        if n_seen < len(first) and not keep_part:
             return None
+        projection = Projection.fit(np.concatenate(seen))
+        width = model.network.head_hidden_size
+        head_inputs = [batch[:, :width].astype(np.float16) for batch in seen]
+        rows = [projection(batch) for batch in seen]
+        if n_seen == len(first):
+            for batch in self._in_batches(weights, size, rest, deadline, keep_part=keep_part):
+                head_inputs.append(batch[:, :width].astype(np.float16))
+                rows.append(projection(batch))
         features = np.concatenate(rows)
-        if projection is None:
-            projection = Projection.fit(features)
-            features = projection(features)
+        if len(features) < len(pixels) and not keep_part:
+            return None
         projection.save(self._projection_path(weights, size))
         self._projections[weights, size] = projection
         view = FeatureView(weights, size, 0, features.shape[1])
@@ -192,8 +195,6 @@ class FeatureExtractor:
                 return
             if done >= _TIMED_BATCHES and not keep_part and now + (now - warm) / done * left > deadline:
                 return
-            pause = time.monotonic() - now  # in which the caller works, not the network
-            started, warm = started + pause, warm + pause
 
     def _folder(self, weights: str) -> Path:
         return self.folder / str(self.names.index(weights))
