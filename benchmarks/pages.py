@@ -41,22 +41,23 @@ PAGES = (
     *(ROOT / "docs" / "how" / f"{name}.md" for name in ("fisher", "inside_networks", "meta_learning", "search")),
 )
 EXPERIMENTS = (  # each has RESULTS, the table of its results, and plan(), the runs that should be in it
-    *("engine.ablation", "engine.engine", "engine.fold_average", "engine.log_link", "engine.log_link_search"),
-    *("engine.network", "engine.ordinal", "engine.over_time", "engine.targets", "engine.thresholds"),
-    *("engine.xgboost_search", "fisher.cost", "fisher.estimator", "metalearning.after_start"),
+    *("engine.ablation", "engine.engine", "engine.fold_average", "engine.footprint", "engine.log_link"),
+    *("engine.log_link_search", "engine.network", "engine.ordinal", "engine.over_time", "engine.targets"),
+    *(
+        "engine.targets_equal_time",
+        "engine.thresholds",
+        "engine.xgboost_search",
+        "fisher.cost",
+        "fisher.estimator",
+        "metalearning.after_start",
+    ),
     *("fisher.replication", "inspect.cka_speed", "inspect.inside_networks", "metalearning.selector"),
     *("peers.compare", "metalearning.calibration", "metalearning.metric_groups", "metalearning.policies"),
     "metalearning.prediction_cost",
     *("metalearning.real_runs", "peers.diagnose", "peers.first_answer", "throughput.augmentation"),
     *("throughput.images_per_second", "reliability.campaign", "reliability.starved_images"),
-    *(
-        "uncertainty.coverage",
-        "vision.block_features",
-        "vision.checkpoint_regret",
-        "vision.cifar_ten_minutes",
-        "vision.image_search",
-    ),
-    *("vision.miniature", "vision.transfer_or_scratch"),
+    *("uncertainty.coverage", "vision.block_features", "vision.checkpoint_regret", "vision.cifar_ten_minutes"),
+    *("vision.image_search", "vision.miniature", "vision.transfer_or_scratch"),
 )
 END = "<!-- end of output -->"
 COMMENT = re.compile(r"<!-- (printed by|whole output of|figures|no results): (.+) -->")
