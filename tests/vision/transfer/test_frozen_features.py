@@ -140,6 +140,8 @@ def test_other_networks_come_before_sizes_beyond_the_preferred_one(
     views = compute_views(extractor, pixels, first_seconds=1000, seconds=seconds).views
     assert [("first" if view.weights == first else "other", view.size) for view in views] == expected
     assert clock[0] <= seconds
+    kept = {(path.parent.name, path.stem) for path in extractor.folder.rglob("projection_*")}
+    assert kept == {(("0" if name == "first" else "1"), f"projection_{size}") for name, size in expected}
 
 
 def test_without_networks_the_pixels_are_the_features(tmp_path: Path) -> None:

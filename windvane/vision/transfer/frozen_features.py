@@ -171,6 +171,11 @@ class FeatureExtractor:
         view = FeatureView(weights, size, 0, features.shape[1])
         return ComputedView(view, features, np.concatenate(head_inputs))
 
+    def drop(self, view: FeatureView) -> None:
+        """Delete the projection of a view that no model reads."""
+        del self._projections[view.weights, view.size]
+        self._projection_path(view.weights, view.size).unlink()
+
     def _in_batches(
         self, weights: str, size: int, pixels: Pixels, deadline: float = math.inf, *, keep_part: bool = True
     ) -> Iterator[NDArray[np.float32]]:
@@ -235,8 +240,10 @@ def compute_views(
                 continue
             larger = extractor.learn(cheapest, one, pixels, started + seconds)
             if larger is not None:
-                found = [larger] if one >= USELESS_GROWTH * size else [first, larger]
-                largest = one
+                found, largest = [first, larger], one
+                if one >= USELESS_GROWTH * size:
+                    found = [larger]
+                    extractor.drop(first.view)
                 break
         other_sizes = [one for one in reversed(sizes) if min(largest, SMALLEST_OTHER_SIZE) <= one <= largest]
         for weights in extractor.names[1:]:
