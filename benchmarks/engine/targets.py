@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,39 +50,53 @@ def plan() -> list[tuple[Any, ...]]:
 
 def measure(name: str, seed: int) -> dict[str, Any]:
     """Fit one run for all targets and one for each; losses on the rows left, and CPU seconds."""
-    names = list(TARGETS[name])
-    frame = pd.read_parquet(TABLES / f"{name}.parquet").dropna(subset=names)
-    X, y = frame.drop(columns=names), frame[names]
-    if name in LABELS:
-        y = y.astype(str)
-    X, X_test, y, y_test = train_test_split(X, y, train_size=min(TRAIN_ROWS, len(y) // 2), random_state=seed)
-    X_test, y_test = X_test.iloc[:TEST_ROWS], y_test.iloc[:TEST_ROWS]
+    names, labels = TARGETS[name], name in LABELS
+    X, X_test, y, y_test = split_rows(name, names, labels=labels, train_rows=TRAIN_ROWS, seed=seed)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
-        joint, joint_seconds = _fit(name, X, y, seed, Path(folder) / "joint")
-        test = Predictions.of_test(joint.predictor_, X_test, y_test)
-        apart, seconds = [], 0.0
-        for j, one in enumerate(names):
-            model, more = _fit(name, X, y[one], seed, Path(folder) / str(j))
-            raw = model.predictor_.predict_raw(model.predictor_.table(X_test))
-            if raw.ndim == 2:
-                raw = raw[:, list(model.classes_).index(joint.classes_[j][1])]
-            apart.append(raw)
-            seconds += more
-        metric = get_metric("auto" if name in LABELS else "relative_rmse", joint.predictor_.task)
+        joint = _fit(name, X, y, seed, Path(folder) / "joint")
+        apart = [_fit(name, X, y[one], seed, Path(folder) / str(j)) for j, one in enumerate(names)]
         return {
             "table": name,
             "seed": seed,
             "targets": len(names),
             "train": len(X),
-            "joint": metric.loss(test.target, test.prediction),
-            "apart": metric.loss(test.target, np.column_stack(apart)),
-            "joint.cpu_seconds": joint_seconds,
-            "apart.cpu_seconds": seconds,
+            **evaluate_both(joint, apart, X_test, y_test, labels=labels),
+            "joint.cpu_seconds": cpu_seconds([joint]),
+            "apart.cpu_seconds": cpu_seconds(apart),
         }
 
 
-def _fit(name: str, X: pd.DataFrame, y: Any, seed: int, folder: Path) -> tuple[Any, float]:
+def split_rows(name: str, targets: Sequence[str], *, labels: bool, train_rows: int, seed: int) -> tuple[Any, ...]:
+    """Draw the rows to learn from and those to evaluate on: X, X_test, y, y_test."""
+    frame = pd.read_parquet(TABLES / f"{name}.parquet").dropna(subset=list(targets))
+    X, y = frame.drop(columns=list(targets)), frame[list(targets)]
+    if labels:
+        y = y.astype(str)
+    X, X_test, y, y_test = train_test_split(X, y, train_size=min(train_rows, len(y) // 2), random_state=seed)
+    return X, X_test.iloc[:TEST_ROWS], y, y_test.iloc[:TEST_ROWS]
+
+
+def evaluate_both(joint: Any, apart: Sequence[Any], X_test: Any, y_test: Any, *, labels: bool) -> dict[str, float]:
+    """Return the mean losses of the run of all targets and of the runs of one target each."""
+    test = Predictions.of_test(joint.predictor_, X_test, y_test)
+    columns = []
+    for j, model in enumerate(apart):
+        raw = model.predictor_.predict_raw(model.predictor_.table(X_test))
+        columns.append(raw[:, list(model.classes_).index(joint.classes_[j][1])] if raw.ndim == 2 else raw)
+    metric = get_metric("auto" if labels else "relative_rmse", joint.predictor_.task)
+    return {
+        "joint": metric.loss(test.target, test.prediction),
+        "apart": metric.loss(test.target, np.column_stack(columns)),
+    }
+
+
+def cpu_seconds(models: Sequence[Any]) -> float:
+    """Return the CPU seconds inside the models of some runs."""
+    return float(sum(trial.cpu_seconds for model in models for trial in model.trials_))
+
+
+def _fit(name: str, X: pd.DataFrame, y: Any, seed: int, folder: Path) -> Any:
     kind = AutoClassifier if name in LABELS else AutoRegressor
     model: Any = kind(
         3600,
@@ -93,8 +108,7 @@ def _fit(name: str, X: pd.DataFrame, y: Any, seed: int, folder: Path) -> tuple[A
         verbose=0,
         run_dir=folder,
     )
-    model.fit(X, y)
-    return model, sum(trial.cpu_seconds for trial in model.trials_)
+    return model.fit(X, y)
 
 
 def table() -> None:

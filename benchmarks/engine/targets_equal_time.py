@@ -19,16 +19,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
 
 from benchmarks.command_line import make_main
-from benchmarks.data import TABLES, check_not_reserved
-from benchmarks.engine.targets import TEST_ROWS
+from benchmarks.data import check_not_reserved
+from benchmarks.engine.targets import TEST_ROWS, cpu_seconds, evaluate_both, split_rows
 from benchmarks.markdown import print_head
 from benchmarks.result_table import results_of
 from windvane import AutoClassifier, AutoRegressor
-from windvane.evaluation.metrics import get_metric
-from windvane.evaluation.predictions import Predictions
 
 TARGETS = {
     "life_expectancy": ("Life expectancy", "Schooling"),
@@ -53,13 +50,8 @@ def plan() -> list[tuple[Any, ...]]:
 
 def measure(name: str, seed: int) -> dict[str, Any]:
     """Fit one run for all targets and one for each, in an order that alternates."""
-    names = list(TARGETS[name])
-    frame = pd.read_parquet(TABLES / f"{name}.parquet").dropna(subset=names)
-    X, y = frame.drop(columns=names), frame[names]
-    if name in LABELS:
-        y = y.astype(str)
-    X, X_test, y, y_test = train_test_split(X, y, train_size=min(TRAIN_ROWS, len(y) // 2), random_state=seed)
-    X_test, y_test = X_test.iloc[:TEST_ROWS], y_test.iloc[:TEST_ROWS]
+    names, labels = list(TARGETS[name]), name in LABELS
+    X, X_test, y, y_test = split_rows(name, names, labels=labels, train_rows=TRAIN_ROWS, seed=seed)
     ways = [[names], [[one] for one in names]]
     fitted: dict[int, tuple[list[Any], float]] = {}
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
@@ -80,25 +72,18 @@ def measure(name: str, seed: int) -> dict[str, Any]:
             fitted[way] = runs, time.monotonic() - started
         (joint,), joint_seconds = fitted[0]
         apart, seconds = fitted[1]
-        test = Predictions.of_test(joint.predictor_, X_test, y_test)
-        columns = []
-        for j, model in enumerate(apart):
-            raw = model.predictor_.predict_raw(model.predictor_.table(X_test))
-            columns.append(raw[:, list(model.classes_).index(joint.classes_[j][1])] if raw.ndim == 2 else raw)
-        metric = get_metric("auto" if name in LABELS else "relative_rmse", joint.predictor_.task)
         return {
             "table": name,
             "seed": seed,
             "targets": len(names),
             "train": len(X),
-            "joint": metric.loss(test.target, test.prediction),
-            "apart": metric.loss(test.target, np.column_stack(columns)),
+            **evaluate_both(joint, apart, X_test, y_test, labels=labels),
             "joint.trials": len(joint.trials_),
             "apart.trials": sum(len(model.trials_) for model in apart),
             "joint.seconds": joint_seconds,
             "apart.seconds": seconds,
-            "joint.cpu_seconds": sum(trial.cpu_seconds for trial in joint.trials_),
-            "apart.cpu_seconds": sum(trial.cpu_seconds for model in apart for trial in model.trials_),
+            "joint.cpu_seconds": cpu_seconds([joint]),
+            "apart.cpu_seconds": cpu_seconds(apart),
         }
 
 

@@ -13,6 +13,7 @@ over images use it. All are standardized; C is the best of four by three folds o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -46,13 +47,13 @@ def plan() -> list[tuple[str, int]]:
     return list(product(SETS, DRAWS))
 
 
-def features_of(images: Any) -> tuple[NDArray[np.float32], int]:  # (n, p)
+def features_of(images: Sequence[Any]) -> tuple[NDArray[np.float32], int]:  # (n, p)
     """Return what the blocks see, and how many of the columns, the first, are the last features."""
     model = load_frozen_network(WEIGHTS)
     network: Any = model.network
     watch_blocks(network)
     pixels = np.zeros((len(images), SIZE, SIZE, 3), dtype=np.uint8)
-    decode_squares(list(images), pixels, np.arange(len(images)))
+    decode_squares(images, pixels, np.arange(len(images)))
     batches = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().split(BATCH)
     with torch.inference_mode():
         seen = [block_features(network, normalize(batch, model.recipe)) for batch in batches]
@@ -68,7 +69,8 @@ def measure(name: str, draw: int) -> dict[str, Any]:
     )
     test = test[test["label"].isin(train["label"].value_counts().loc[lambda n: n >= 5].index)]
     train = train[train.groupby("label")["label"].transform("size") >= 5]
-    (before, width), (after, _) = features_of(train["image"]), features_of(test["image"])
+    seen, width = features_of([*train["image"], *test["image"]])
+    before, after = np.split(seen, [len(train)])
     projection = Projection.fit(before)
     ways = {
         "last": (before[:, :width], after[:, :width]),

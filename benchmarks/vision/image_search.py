@@ -19,18 +19,18 @@ five and a half hours.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 from benchmarks.command_line import make_parser
 from benchmarks.data import IMAGES
@@ -39,7 +39,11 @@ from benchmarks.result_table import results_of
 from benchmarks.vision.image_sets import GROUPS
 from windvane import AutoImageClassifier
 from windvane.data.images.checks import decode_squares
-from windvane.vision.transfer.frozen_features import USUAL_SIZE, FeatureExtractor
+from windvane.torch_utils import map_batches
+from windvane.vision.augment.batch import normalize
+from windvane.vision.networks.create import pre_logits
+from windvane.vision.networks.folding import fold_batch_norm
+from windvane.vision.transfer.frozen_features import MAX_BATCH, USUAL_SIZE, load_frozen_network
 
 SECONDS, SEED, WEIGHTS, STRENGTH = 120.0, 0, "efficientnet_lite0", 0.01
 SETTINGS = {"weights": WEIGHTS, "strength": STRENGTH}
@@ -75,15 +79,19 @@ def search(name: str, train: pd.DataFrame, test: pd.DataFrame, seconds: float, s
 def frozen(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Any]:
     """Train logistic regression on the features of all training images."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        extractor = FeatureExtractor((WEIGHTS,), Path(folder))
-        features = []
-        for part in (train, test):
-            pixels = np.zeros((len(part), USUAL_SIZE, USUAL_SIZE, 3), dtype=np.uint8)
-            decode_squares(list(part["image"]), pixels, np.arange(len(part)))
-            computed = extractor.learn(WEIGHTS, USUAL_SIZE, pixels)
-            assert computed is not None
-            features.append(computed.head_inputs.astype(np.float32))
+    trained = load_frozen_network(WEIGHTS)
+    network = fold_batch_norm(trained.network)
+
+    def see(batch: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return pre_logits(network, normalize(batch.permute(0, 3, 1, 2).float(), trained.recipe))
+
+    features = []
+    for part in (train, test):
+        pixels = np.zeros((len(part), USUAL_SIZE, USUAL_SIZE, 3), dtype=np.uint8)
+        decode_squares(list(part["image"]), pixels, np.arange(len(part)))
+        batches = torch.from_numpy(pixels).split(MAX_BATCH)
+        features.append(torch.cat(list(map_batches(see, batches, torch.device("cpu")))).numpy())
     model = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=300))
     model.fit(features[0], train["label"].astype(str))
     right = model.predict(features[1]) == test["label"].astype(str).to_numpy()

@@ -94,6 +94,12 @@ def objective_space(task: Task) -> dict[str, Param]:
     return {"objective": choice(["regression", *LOG_LINKS], "regression")} if task.log_link else {}
 
 
+def descent_cost(iterations: float, depth: float, task: Task) -> float:
+    """Return the cost of prediction where rows descend one tree after the other: a round has a tree for each class."""
+    n_trees = iterations * (task.n_classes if task.kind == "multiclass" else 1)
+    return 2.0 + 0.06 * n_trees * depth
+
+
 def with_log_link(config: Config, target_scaler: TargetScaler) -> tuple[Config, TargetScaler]:
     """Return what trains with the objective of a configuration: with a log link the target keeps its zero."""
     if config.get("objective") not in LOG_LINKS:

@@ -20,6 +20,7 @@ from windvane.models.boosting.boosting_family import (
     WIDE,
     BoostingFamily,
     SegmentedModel,
+    descent_cost,
     objective_space,
     with_log_link,
 )
@@ -64,10 +65,9 @@ class LightGBM(BoostingFamily):
         }
 
     def prediction_cost(self, config: Config, iterations: float, task: Task) -> float:
-        """Rows descend one tree after the other; a round is a tree, for each class where there are more than two."""
+        """Trees of so many leaves are about as deep as balanced ones."""
         leaves = int(fill_defaults(config, self.search_space(task))["num_leaves"])
-        n_trees = iterations * (task.n_classes if task.kind == "multiclass" else 1)
-        return 2.0 + 0.06 * n_trees * math.log2(leaves)
+        return descent_cost(iterations, math.log2(leaves), task)
 
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> LightGBMModel:
         return LightGBMModel(encoder, target_scaler, context)

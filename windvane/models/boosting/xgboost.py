@@ -18,6 +18,7 @@ from windvane.models.boosting.boosting_family import (
     WIDE,
     BoostingFamily,
     SegmentedModel,
+    descent_cost,
     objective_space,
     with_log_link,
 )
@@ -69,10 +70,9 @@ class XGBoost(BoostingFamily):
         }
 
     def prediction_cost(self, config: Config, iterations: float, task: Task) -> float:
-        """As for LightGBM, by the depth of the trees."""
+        """Trees are as deep as they may be."""
         depth = int(fill_defaults(config, self.search_space(task))["max_depth"])
-        n_trees = iterations * (task.n_classes if task.kind == "multiclass" else 1)
-        return 2.0 + 0.06 * n_trees * depth
+        return descent_cost(iterations, depth, task)
 
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> XGBoostModel:
         return XGBoostModel(encoder, target_scaler, context)

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -157,12 +158,11 @@ class FeatureExtractor:
             return None
         projection = Projection.fit(np.concatenate(seen))
         width = model.network.head_hidden_size
-        head_inputs = [batch[:, :width].astype(np.float16) for batch in seen]
-        rows = [projection(batch) for batch in seen]
-        if n_seen == len(first):
-            for batch in self._in_batches(weights, size, rest, deadline, keep_part=keep_part):
-                head_inputs.append(batch[:, :width].astype(np.float16))
-                rows.append(projection(batch))
+        later = self._in_batches(weights, size, rest, deadline, keep_part=keep_part) if n_seen == len(first) else ()
+        head_inputs, rows = [], []
+        for batch in chain(seen, later):
+            head_inputs.append(batch[:, :width].astype(np.float16))
+            rows.append(projection(batch))
         features = np.concatenate(rows)
         if len(features) < len(pixels) and not keep_part:
             return None
