@@ -16,7 +16,9 @@ from windvane.persistence import Predictor
 from windvane.runtime import predictor as module
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
+from windvane.runtime.errors import ModelFileError
 from windvane.runtime.models.realmlp import PORTION
+from windvane.runtime.targets import Targets
 
 BINARY = Task("binary", 100, 2, 2)
 NUMBER = Task("regression", 100, 2)
@@ -67,6 +69,28 @@ def test_members_are_weighted_and_folds_averaged(task: Task, threads: int) -> No
     predictor = replace(make(task), threads=threads)
     for n in (1, 40, 1000):
         np.testing.assert_allclose(predictor.predict_raw(rows(n)), by_hand(task, rows(n)), rtol=1e-12)
+
+
+def test_members_are_weighted_for_each_of_several_targets() -> None:
+    task = Task("regression", 40, 2, n_targets=2)
+
+    class Pair(Fixed):
+        def predict(self, table: Table) -> Floats:
+            return self.slope * table.matrix
+
+    members = (Member(4, "c", "toy", 0.6, shares=(0.9, 0.3)), Member(2, "c", "toy", 0.4, shares=(0.1, 0.7)))
+    models: Any = [[Pair(1.0, task), Pair(3.0, task)], [Pair(-0.5, task)]]
+    targets = Targets(np.array(["a", "b"]), "frame")
+    predictor = replace(make(NUMBER), task=task, targets=targets, models=models, ensemble=Ensemble(members, 0.1))
+    found = predictor.predict_raw(rows())
+    first, second = rows().matrix.T
+    np.testing.assert_allclose(found, np.column_stack([(1.8 - 0.05) * first, (0.6 - 0.35) * second]), rtol=1e-12)
+    record = predictor.ensemble.to_json()
+    assert Ensemble.from_json(record) == predictor.ensemble
+    for shares in ((0.9, 0.4), (0.9,), (0.9, -0.3), (0.9, "x")):
+        damaged = {**record, "members": [{**record["members"][0], "shares": shares}, record["members"][1]]}
+        with pytest.raises(ModelFileError, match="damaged"):
+            Ensemble.from_json(damaged)
 
 
 @pytest.mark.parametrize("n", [501, 1024, 3000])

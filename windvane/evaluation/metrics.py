@@ -336,11 +336,15 @@ class MeanOverTargets:
     is_relative: bool  # whether each error is divided by that of the best constant
 
     def __call__(self, y_true: NDArray[Any], y_pred: Floats, sample_weight: Floats | None = None) -> float:
-        losses = [self._loss_of_one(true, found, sample_weight) for true, found in zip(y_true.T, y_pred.T, strict=True)]
+        losses = [self._relative(true, found, sample_weight) for true, found in zip(y_true.T, y_pred.T, strict=True)]
         return self.metric.score(float(np.mean(losses)))
 
-    def _loss_of_one(self, true: NDArray[Any], found: Floats, weight: Floats | None = None) -> float:
-        loss = self.metric.loss(true, two_columns(found) if self.are_labels else found, weight)
+    def loss_of_one(self, true: NDArray[Any], found: Floats, weight: Floats | None = None) -> float:
+        """Return the loss of one target, (n,), in its own unit."""
+        return self.metric.loss(true, two_columns(found) if self.are_labels else found, weight)
+
+    def _relative(self, true: NDArray[Any], found: Floats, weight: Floats | None) -> float:
+        loss = self.loss_of_one(true, found, weight)
         if not self.is_relative:
             return loss
         constant = np.full(len(true), best_constant(true, self.metric, weight))

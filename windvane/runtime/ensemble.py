@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .columns.table import Floats
 from .errors import ModelFileError
@@ -21,8 +22,13 @@ class Member:
     number: int  # of the trial
     checkpoint: str  # its name
     family: str
-    weight: float  # above 0
+    weight: float  # above 0; of several targets the mean of `shares`
     folds: tuple[int, ...] = ()  # whose models predict, ascending; empty for all
+    shares: tuple[float, ...] = ()  # of each of several targets, at least 0; empty where all have `weight`
+
+    def weigh(self, prediction: NDArray[np.floating[Any]]) -> Floats:
+        """Return the member's part of the blend; of several targets the prediction has a column each."""
+        return np.asarray((np.array(self.shares) if self.shares else self.weight) * prediction)
 
     @property
     def is_sound(self) -> bool:
@@ -30,8 +36,9 @@ class Member:
         names = (self.checkpoint, self.family)
         named = all(isinstance(name, str) and not set(name) & set("/\\\0") for name in names)
         weighed = isinstance(self.weight, int | float) and 0 < self.weight <= 1 + 1e-9
+        shared = all(0 <= share <= 1 + 1e-9 for share in self.shares)
         numbered = all(0 <= number < MAX_NUMBER for number in (self.number, *self.folds))
-        return named and self.checkpoint not in (".", "..") and weighed and numbered
+        return named and self.checkpoint not in (".", "..") and weighed and shared and numbered
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,9 @@ class Ensemble:
             factors = np.array([ensemble.temperature, *(decision_weights or ())], dtype=float)
             if not (np.all(weights > 0) and abs(weights.sum() - 1) < 1e-6):  # NaN and infinity are neither
                 raise ValueError(f"weights {weights.tolist()} are not above 0 with the sum 1")
+            shares = np.array([member.shares for member in members], dtype=float)  # (m, t), or (m, 0)
+            if not np.all(np.abs(shares.sum(axis=0) - 1) < 1e-6):
+                raise ValueError(f"shares {shares.tolist()} of a target have not the sum 1")
             if not (np.all(factors > 0) and np.all(np.isfinite(factors))):
                 raise ValueError("temperature and decision weights are not finite and above 0")
             if not all(member.is_sound for member in members):
@@ -129,8 +139,8 @@ class Ensemble:
 
 
 def _member(record: Any) -> Member:
-    folds = tuple(map(int, record.get("folds", ())))
-    return Member(**{**record, "number": int(record["number"]), "folds": folds})
+    folds, shares = tuple(map(int, record.get("folds", ()))), tuple(map(float, record.get("shares", ())))
+    return Member(**{**record, "number": int(record["number"]), "folds": folds, "shares": shares})
 
 
 def _rows(given: Any) -> tuple[tuple[float, ...], ...] | None:

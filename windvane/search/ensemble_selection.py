@@ -21,7 +21,7 @@ from windvane.errors import MetricError
 from windvane.evaluation.bootstrap import bootstrap_standard_error
 from windvane.evaluation.decisions.calibration import Loss, fit_decision_weights, fit_rank_costs, fit_temperature
 from windvane.evaluation.decisions.conformal import fit_class_sets, fit_intervals
-from windvane.evaluation.metrics import round_loss, significant_digits
+from windvane.evaluation.metrics import MeanOverTargets, round_loss, significant_digits
 from windvane.models import FAMILIES
 from windvane.models.base_model import BaseFamily
 from windvane.models.linear import Linear
@@ -195,12 +195,13 @@ class EnsembleBuilder:
             return None
         chosen = [trial for trial, _ in known]
         singles = np.stack([single for _, single in known])  # (m, v) or (m, v, k)
-        reduced, loss = self._reduced(singles)
-        weights = greedy_selection(reduced, loss, self.size, self._handicap(chosen))
-        reference = next((i for i, trial in enumerate(chosen) if trial.family == self._reference), None)
-        if reference is not None:
-            weights = lean_towards(weights, reference, self._true_class(singles))
-        blend: Floats = np.tensordot(weights, singles, axes=1)  # (v,) or (v, k)
+        if isinstance(self._metric.function, MeanOverTargets):
+            shares = self._select_for_targets(singles, self._metric.function)  # (m, t)
+            weights, blend = shares.mean(axis=1), np.einsum("mt,mvt->vt", shares, singles)
+        else:
+            shares = np.empty((len(chosen), 0))
+            weights = self._select(singles, chosen)
+            blend = np.tensordot(weights, singles, axes=1)  # (v,), (v, k) or (v, t)
         temperature, decision_weights, costs, averages_roots = 1.0, None, None, False
         if finish and self._task.is_classification:
             if self._metric.name == "log_loss":
@@ -212,8 +213,8 @@ class EnsembleBuilder:
                 if costs is None:
                     decision_weights = fit_decision_weights(blend, self._loss, self._spread, most_calls)
         members = [
-            Member(trial.number, trial.checkpoint or "", trial.family, float(weight))
-            for trial, weight in zip(chosen, weights, strict=True)
+            Member(trial.number, trial.checkpoint or "", trial.family, float(weight), shares=tuple(of_targets))
+            for trial, weight, of_targets in zip(chosen, weights, shares.tolist(), strict=True)
             if weight > 0
         ]
         members.sort(key=lambda member: (-member.weight, member.number))
@@ -230,7 +231,8 @@ class EnsembleBuilder:
         known = [single for single in singles if single is not None]
         if len(known) < len(singles):
             return None
-        return np.asarray(np.tensordot([member.weight for member in ensemble.members], np.stack(known), axes=1))
+        parts = [member.weigh(single) for member, single in zip(ensemble.members, known, strict=True)]
+        return np.asarray(np.sum(parts, axis=0))
 
     def uncertainty(self, ensemble: Ensemble) -> Uncertainty | None:
         """Learn intervals or sets of classes; None for several targets, or if a prediction is missing or not finite."""
@@ -242,6 +244,25 @@ class EnsembleBuilder:
         if self._task.is_classification:
             return fit_class_sets(blend, self.target, self.weight, rows, ensemble.temperature)
         return fit_intervals(blend, self.target.astype(np.float64), self.weight, rows)
+
+    def _select(self, singles: Singles, trials: Sequence[Trial]) -> Floats:  # (m, v), (m, v, k) or (m, v, t) -> (m,)
+        reduced, loss = self._reduced(singles)
+        weights = greedy_selection(reduced, loss, self.size, self._handicap(trials))
+        reference = next((i for i, trial in enumerate(trials) if trial.family == self._reference), None)
+        return weights if reference is None else lean_towards(weights, reference, self._true_class(singles))
+
+    def _select_for_targets(self, singles: Singles, metric: MeanOverTargets) -> Floats:  # (m, v, t) -> (m, t)
+        """Select for each target on its own, which lowers a mean over the targets most."""
+
+        def select(j: int) -> Floats:
+            target = self.target[:, j]
+            return greedy_selection(
+                np.ascontiguousarray(singles[:, :, j]),
+                lambda blend: self._loss_of(target, blend, self.weight, metric.loss_of_one),
+                self.size,
+            )
+
+        return np.column_stack([select(j) for j in range(singles.shape[2])])
 
     def _handicap(self, trials: Sequence[Trial]) -> Handicap | None:
         """Return the handicap of ensembles of trials by their cost; None where cost does not count.
@@ -273,10 +294,12 @@ class EnsembleBuilder:
     def _loss(self, blend: Floats) -> float:
         return self._loss_of(self.target, blend, self.weight)
 
-    def _loss_of(self, target: NDArray[Any], blend: Floats, weight: Floats | None) -> float:
-        """Loss of a metric; infinite where the user's own one fails, of which its trial has told."""
+    def _loss_of(
+        self, target: NDArray[Any], blend: Floats, weight: Floats | None, loss: Callable[..., float] | None = None
+    ) -> float:
+        """Loss of the metric, or another; infinite where the user's own one fails, of which its trial has told."""
         try:
-            return self._metric.loss(target, blend, weight)
+            return (loss or self._metric.loss)(target, blend, weight)
         except MetricError:
             return float("inf")
 

@@ -28,7 +28,7 @@ def out_of_fold(
         prediction = directory.validation_predictions(member.number, member.checkpoint)
         if prediction is None or prediction.shape != shape:
             return None
-        blend += member.weight * prediction
+        blend += member.weigh(prediction)
     return Predictions(
         problem.table,
         rows,
