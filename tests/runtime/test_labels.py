@@ -76,3 +76,10 @@ def test_what_cannot_be_kept_is_refused_by_name(labels, name):
     classes[:] = labels
     with pytest.raises(InputError, match=f"of type {name}, which a saved model cannot keep"):
         labels_to_json(classes)
+
+
+@pytest.mark.parametrize("values", [None, "", 3, [["a"], ["b"]]])
+def test_damaged_labels_are_refused(values):
+    record = {**labels_to_json(np.array(["a", "b"], dtype=object)), "values": values}
+    with pytest.raises((ValueError, TypeError, LookupError)):
+        labels_from_json(record)

@@ -27,3 +27,6 @@ def test_json_and_back() -> None:
     assert Output.from_json(output.to_json()) == output
     with pytest.raises(ValueError, match="classes"):
         Output.from_json({**output.to_json(), "classes": [0, 3]})
+    for wrong in (Output(3), Output(0, (0,))):
+        with pytest.raises(ValueError, match="classes"):
+            wrong.check_has_classes()

@@ -178,7 +178,9 @@ def read_uncertainty(path: Path, ensemble: Ensemble, n_classes: int) -> Uncertai
 
 def _members(ensemble: Ensemble) -> Any:
     """The members as JSON returns them; a later change of the decision leaves the scores as they are."""
-    return [{**asdict(member), "folds": list(member.folds)} for member in ensemble.members]
+    return [
+        {**asdict(member), "folds": list(member.folds), "shares": list(member.shares)} for member in ensemble.members
+    ]
 
 
 def _ascending(values: Any) -> Floats:

@@ -77,9 +77,12 @@ def labels_to_json(classes: NDArray[Any]) -> dict[str, Any]:
 
 
 def labels_from_json(record: Any) -> NDArray[Any]:
-    """Read what `labels_to_json` wrote."""
+    """Read what `labels_to_json` wrote; ValueError, TypeError or LookupError where it is not that."""
     if not record.get("typed"):
-        return np.array(record["values"], dtype=np.dtype(record["dtype"]))
+        labels = np.array(record["values"], dtype=np.dtype(record["dtype"]))
+        if labels.ndim != 1:
+            raise ValueError(f"labels of shape {labels.shape}")
+        return labels
     labels = np.empty(len(record["values"]), dtype=object)
     labels[:] = [CODECS[name][2](value) for name, value in record["values"]]
     return labels.astype(np.dtype(record["dtype"]))

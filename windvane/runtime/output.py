@@ -17,7 +17,7 @@ class Output:
     """Probabilities of all classes, or numbers in the units of the target."""
 
     n_classes: int  # 0 for a number
-    classes: tuple[int, ...] = ()  # codes that the training set held, ascending
+    classes: tuple[int, ...] = ()  # codes that the training set held, ascending; empty where the model has all itself
     mean: float = 0.0  # of the training target, which was learned with mean 0 and standard deviation 1
     scale: float = 1.0
 
@@ -35,6 +35,11 @@ class Output:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    def check_has_classes(self) -> None:
+        """Check the record of a model that lacks classes without training rows; ValueError where it names none."""
+        if bool(self.classes) != bool(self.n_classes):
+            raise ValueError(f"classes {self.classes} of {self.n_classes}")
 
     def from_values(self, values: Floats) -> Floats:
         """Turn numbers of mean 0 into those of the target, shape (n,)."""

@@ -28,6 +28,7 @@ class FittedLinear(FittedModel):
         with reading(folder):
             coefficients, intercept = (arrays[name].astype(np.float64) for name in ("coefficients", "intercept"))
             k = len(output.classes) if len(output.classes) > 2 else 1
+            output.check_has_classes()
             if coefficients.shape != (k, coefficients.shape[1]) or intercept.shape != (k,):
                 raise ValueError("coefficients and classes do not go together")
         return cls(encoder, output, coefficients, intercept)

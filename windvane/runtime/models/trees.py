@@ -296,6 +296,7 @@ class FittedForest(FittedModel):
                     break
                 parts.append(TreeArrays.read(folder / f"trees_{i}.npz", n_features).first(wanted))
                 wanted -= len(parts[-1].sizes)
+            output.check_has_classes()
             width = max(1, len(output.classes))
             if not parts or any(part.values.shape[1] != width for part in parts):
                 raise ValueError("trees and classes do not go together")
