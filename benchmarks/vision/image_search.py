@@ -10,7 +10,8 @@ its row. Repeats: by `--seeds`.
 Ways: "search" is `AutoImageClassifier` with its defaults; "frozen" are EfficientNet-Lite0 features at 96 pixels of all
 training images, standardized, and scikit-learn's logistic regression with C = 0.01, which takes as long as it takes and
 is run once for all budgets and seeds; "timm" fine-tunes EfficientNet-Lite0 as timm's script does at its defaults
-(`timm_training`), and "resnet18" trains one from scratch in that way; both hold out a tenth of the training images. A
+(`timm_training`), and "resnet18" trains one from scratch in that way; both hold out a tenth of the training images, and
+take the largest of `TIMM_SIZES` at which five epochs fit: at timm's 224 pixels five minutes are often less than one. A
 run that has a row is not repeated, so that an interrupted comparison continues. Seven sets, three budgets and three
 seeds take 7 x 3 x 3 ways x (60 + 300 + 600) s, 17 hours, and half an hour for the frozen features; 300 s alone takes
 five and a half hours.
@@ -41,7 +42,7 @@ from windvane import AutoImageClassifier
 from windvane.data.images.checks import decode_squares
 from windvane.torch_utils import map_batches
 from windvane.vision.augment.batch import normalize
-from windvane.vision.networks.create import pre_logits
+from windvane.vision.networks.block_features import pre_logits
 from windvane.vision.networks.folding import fold_batch_norm
 from windvane.vision.transfer.frozen_features import MAX_BATCH, USUAL_SIZE, load_frozen_network
 
@@ -51,6 +52,7 @@ RESULTS = results_of(__file__, ("set", "way", "budget", "seed"), SETTINGS)
 SETS = ("trash", "flowers", "magnetic_tiles", "clothing", "traffic_signs", "math_symbols", "brain_mri")
 WAYS = ("search", "frozen", "timm", "resnet18")
 DONE_WAYS = ("search", "frozen")
+TIMM_SIZES = (64, 96, 128, 160, 224)  # of images
 HELD_OUT = 0.1  # of the training images, by which timm's ways choose the epoch
 
 
@@ -121,13 +123,14 @@ def by_timm(way: str, name: str, train: pd.DataFrame, test: pd.DataFrame, second
     start = None
     if way == "timm":
         start = load_pretrained_model(pretrained_recipe(WEIGHTS), len(classes))
-    found = train_timm("resnet18", data, seconds - (time.monotonic() - started), seed, start=start)
+    left = seconds - (time.monotonic() - started)
+    found = train_timm("resnet18", data, left, seed, start=start, sizes=TIMM_SIZES)
     spent = time.monotonic() - started
     known = dict(zip(classes.tolist(), range(len(classes)), strict=True))
     truth = test["label"].astype(str).map(known).fillna(-1).to_numpy()
     tested = ImageDataset(tuple(test["image"]), None, tuple(classes), tuple(test["name"].astype(str)))
-    right = predict_timm(found.network, tested) == truth
-    return {"seconds": spent, "right": right, "images": len(train), "epochs": found.epochs}
+    right = predict_timm(found.network, tested, found.image_size) == truth
+    return {"seconds": spent, "right": right, "images": len(train), "epochs": found.epochs, "size": found.image_size}
 
 
 def key_of(name: str, way: str, budget: float, seed: int) -> tuple[Any, ...]:

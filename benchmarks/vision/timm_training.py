@@ -5,7 +5,9 @@ The script is not part of timm's package, so that others have to repeat it: `cre
 rate of 0.1 for 256 images a step, weight decay 2e-5 but for biases and norms, a cosine over epochs after 5 epochs of
 warmup from 1e-5, label smoothing of 0.1, batches of 128, images in the range of the network's configuration, the best
 epoch by validation accuracy. What a user has to say is how many epochs: here as many as fit into the time, by the speed
-of the first steps; the warmup is at most a tenth of them. Settings are those of timm 1.0 (train.py); no line is copied.
+of the first steps; the warmup is at most a tenth of them. On CPUs 224 pixels are often too slow for any training: then
+the largest of some image sizes at which a few epochs fit, which a user would have to find out. Settings are those of
+timm 1.0 (train.py); no line is copied.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +38,8 @@ BATCH, EPOCHS_OF_WARMUP, WARMUP_RATE = 128, 5, 1e-5
 RATE, RATE_BATCH = 0.1, 256
 SMOOTHING, WEIGHT_DECAY = 0.1, 2e-5
 _TRIED = 20  # steps that give the speed
+_TRIED_SHARE = 0.05  # of the time, which those steps take at most
+_FEW_EPOCHS = 5
 _KEPT = 0.02  # share of the time that is left unused, so that the last epoch ends within it
 
 
@@ -57,13 +61,14 @@ class Pictures(Dataset[tuple[object, int]]):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a training: its network, its best validation accuracy, its epochs, seconds, images a second."""
+    """What came of a training: its network, best validation accuracy, epochs, seconds, images a second, image size."""
 
     network: nn.Module
     valid_accuracy: float
     epochs: int
     seconds: float
     images_per_second: float
+    image_size: int | None = None  # None: that of the network's configuration
 
 
 def loader_of(
@@ -74,9 +79,10 @@ def loader_of(
     *,
     batch_size: int = BATCH,
     augmentation: str | None = None,
+    image_size: int | None = None,
 ) -> Any:
     """Make timm's loader, with its defaults for training or for evaluation."""
-    config = resolve_data_config({}, model=model)
+    config = resolve_data_config({} if image_size is None else {"img_size": image_size}, model=model)
     return create_loader(
         Pictures(images),
         input_size=config["input_size"],
@@ -99,9 +105,18 @@ def loader_of(
 
 
 def train_timm(
-    name: str, data: ImageSplits, seconds: float, seed: int, workers: int = 1, start: nn.Module | None = None
+    name: str,
+    data: ImageSplits,
+    seconds: float,
+    seed: int,
+    workers: int = 1,
+    start: nn.Module | None = None,
+    sizes: Sequence[int] = (),
 ) -> Outcome:
-    """Train as timm's script does, for about so many seconds; from random weights, or from those of `start`."""
+    """Train as timm's script does, for about so many seconds; from random weights, or from those of `start`.
+
+    Of image sizes, the largest at which a few epochs fit is taken; without any, that of the network's configuration.
+    """
     began = time.monotonic()
     torch.manual_seed(seed)
     network = timm.create_model(name, num_classes=len(data.train.classes)) if start is None else start
@@ -109,13 +124,26 @@ def train_timm(
         network, opt="sgd", lr=RATE * BATCH / RATE_BATCH, momentum=0.9, weight_decay=WEIGHT_DECAY
     )
     classification_loss = LabelSmoothingCrossEntropy(SMOOTHING)
-    assert data.valid is not None
-    train, valid = loader_of(data.train, network, True, workers), loader_of(data.valid, network, False, workers)
-    tried = copy.deepcopy(network)  # the first steps give the speed; they are not counted as training
-    pace = _seconds_a_step(tried, iter(train), classification_loss)
-    evaluation_start = time.monotonic()
-    _accuracy(tried, valid)
-    epoch = pace * len(train) + time.monotonic() - evaluation_start
+    held_out = data.valid
+    assert held_out is not None
+
+    def load(images: ImageDataset, training: bool, size: int | None) -> Any:
+        return loader_of(images, network, training, workers, image_size=size)
+
+    def seconds_an_epoch(size: int | None) -> float:
+        tried = copy.deepcopy(network)  # steps that give the speed are not counted as training
+        steps = load(data.train, True, size)
+        pace = _seconds_a_step(tried, iter(steps), classification_loss, _TRIED_SHARE * seconds)
+        evaluation_start = time.monotonic()
+        _accuracy(tried, load(held_out, False, size))
+        return pace * len(steps) + time.monotonic() - evaluation_start
+
+    size: int | None = min(sizes, default=None)
+    if size is not None:
+        few = _FEW_EPOCHS * seconds_an_epoch(size) / size**2
+        size = max(one for one in sizes if one == size or few * one**2 <= seconds)
+    epoch = seconds_an_epoch(size)
+    train, valid = load(data.train, True, size), load(held_out, False, size)
     epochs = max(1, math.floor(((1 - _KEPT) * seconds - (time.monotonic() - began)) / epoch))
     scheduler, _ = create_scheduler_v2(
         optimizer, "cosine", num_epochs=epochs, warmup_epochs=min(EPOCHS_OF_WARMUP, epochs // 10), warmup_lr=WARMUP_RATE
@@ -133,12 +161,13 @@ def train_timm(
         scheduler.step(number + 1, accuracy)
         print(f"epoch {number + 1} of {epochs}: validation accuracy {accuracy:.4f}", flush=True)
     network.load_state_dict(weights)
-    return Outcome(network.eval(), best, epochs, time.monotonic() - began, images / stepping)
+    return Outcome(network.eval(), best, epochs, time.monotonic() - began, images / stepping, size)
 
 
-def predict_timm(network: nn.Module, images: ImageDataset) -> NDArray[np.int64]:
+def predict_timm(network: nn.Module, images: ImageDataset, image_size: int | None = None) -> NDArray[np.int64]:
     """Give the most probable class of each image."""
-    return torch.cat(list(_predictions(network, loader_of(images, network, False, 0)))).numpy()
+    loader = loader_of(images, network, False, 0, image_size=image_size)
+    return torch.cat(list(_predictions(network, loader))).numpy()
 
 
 def _step(network: nn.Module, pixels: Tensor, labels: Tensor, classification_loss: nn.Module, optimizer: object) -> int:
@@ -150,7 +179,7 @@ def _step(network: nn.Module, pixels: Tensor, labels: Tensor, classification_los
 
 
 def _seconds_a_step(
-    network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], classification_loss: nn.Module
+    network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], classification_loss: nn.Module, seconds: float
 ) -> float:
     network.train()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
@@ -158,7 +187,7 @@ def _seconds_a_step(
     start, steps = time.monotonic(), 0
     for steps, (pixels, labels) in enumerate(batches, 1):
         _step(network, pixels, labels, classification_loss, optimizer)
-        if steps == _TRIED:
+        if steps == _TRIED or time.monotonic() - start > seconds:
             break
     return (time.monotonic() - start) / max(1, steps)
 

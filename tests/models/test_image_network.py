@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from picture_folders import KINDS, pictures, tiny_weights
+from sklearn.linear_model import LogisticRegression
 
 from windvane.data.splits import Fold
 from windvane.data.task import Task
 from windvane.errors import InputError
 from windvane.evaluation.metrics import get_metric
 from windvane.models.base import Config, DataSplit, TrainingContext
-from windvane.models.image_network import AUGREG_NAMES, FineTune, FromScratch, check_weights, image_dataset
-from windvane.runtime.columns.table import FeatureView, ImageColumn, Table
+from windvane.models.image_network import (
+    AUGREG_NAMES,
+    FineTune,
+    FromScratch,
+    _some_of_each_class,
+    check_weights,
+    image_dataset,
+)
+from windvane.runtime.columns.table import ImageColumn, Table
 from windvane.search.problem import Problem
 from windvane.search.train_trial import train_trial
 from windvane.search.trial import Trial
 from windvane.vision.augment.augreg import AUGREG_LEVELS
+from windvane.vision.augment.batch import normalize
+from windvane.vision.networks.block_features import Projection, block_features
+from windvane.vision.transfer.linear_probe import C_VALUES
 
 TASK = Task("multiclass", 48, 3, 3)
 CONTEXT = TrainingContext(TASK, seed=3)
@@ -73,17 +86,41 @@ def test_a_fine_tuned_network_starts_as_good_as_its_probe_and_opens_without_its_
     np.testing.assert_array_equal(loaded.predict(validation.table), model.predict(validation.table))
 
 
-def test_the_probe_reads_what_the_classifier_layer_saw_when_the_table_was_made(weights: str) -> None:
+def test_fine_tuning_starts_as_logistic_regression_on_what_all_blocks_see(weights: str) -> None:
     train, validation = splits()
-    model = FineTune((weights,)).create_model({"image_size": 128}, train, validation, CONTEXT)
-    images = train.table.images
-    assert images is not None
-    views = FeatureView(weights, 64, 0, 1), FeatureView("other", 128, 1, 2), FeatureView(weights, 96, 2, 3)
-    seen = [np.full((len(images.pixels), 2), i, dtype=np.float16) for i in range(3)]
-    seen[2][:, 1] = np.arange(len(images.pixels))
-    table = Table(train.table.matrix, 3, images=ImageColumn(images.pixels, images.rows, views, tuple(seen)))
-    found = model._features(None, DataSplit(table.take(np.array([5, 3])), train.target[[5, 3]]))
-    np.testing.assert_array_equal(found.values, [[2, images.rows[5]], [2, images.rows[3]]])
+    model = FineTune((weights,)).create_model({"epochs": 2, "image_size": 64}, train, validation, CONTEXT)
+    run = model._start(np.inf)
+    network: Any = run.network.eval()
+    seen = []
+    for split in (train, validation):
+        pixels = torch.from_numpy(image_dataset(split.table.images, None, 3).load_array(64)).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            seen.append(block_features(network, normalize(pixels, run.recipe)))
+            logits = network(normalize(pixels, run.recipe))
+    order = np.random.default_rng(run.recipe.seed).permutation(48)
+    firsts = np.unique(train.target[order], return_index=True)[1]
+    order = np.concatenate([order[firsts], np.delete(order, firsts)])
+    projection = Projection.fit(seen[0].numpy()[order])
+    assert run.recipe.block_components == len(projection.offset) == 47
+    z, z_valid = (projection(one.numpy()).astype(np.float64) for one in seen)
+    scale = z.std(axis=0)
+    candidates = []
+    for C in C_VALUES:
+        expected = LogisticRegression(C=C, max_iter=200).fit((z - z.mean(axis=0)) / scale, train.target)
+        candidates.append(expected.predict_proba((z_valid - z.mean(axis=0)) / scale))
+    found = logits.softmax(dim=1).numpy()
+    assert min(np.abs(found - one).max() for one in candidates) < 0.02
+    run.backward(network, normalize(pixels, run.recipe), torch.eye(3)[validation.target])
+    gradients = {name: one.grad for name, one in network.named_parameters()}
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients.values())
+
+
+def test_one_image_of_each_class_is_among_those_that_start_a_network() -> None:
+    target = np.array([0] * 500 + [1, 2])
+    rows = _some_of_each_class(target, 10, seed=0)
+    assert len(set(rows.tolist())) == 10
+    assert set(target[rows]) == {0, 1, 2}
+    assert sorted(_some_of_each_class(target, 600, seed=0).tolist()) == list(range(502))
 
 
 def test_a_deadline_ends_the_training_with_a_finished_network() -> None:

@@ -15,8 +15,6 @@ from scipy import sparse as sp
 
 from windvane.runtime.columns.table import FeatureView, ImageColumn, Table
 
-_HEAD_INPUTS = "head_inputs_{}.npy"
-
 
 def write_table(table: Table, folder: Path) -> None:
     """Write a table so that `read_table` can map it into memory."""
@@ -69,8 +67,6 @@ def _write_images(images: ImageColumn, folder: Path) -> None:
     pixels, path = images.pixels, folder / "pixels.npy"
     np.save(folder / "image_rows.npy", images.rows)
     (folder / "images.json").write_text(json.dumps([asdict(view) for view in images.views]))
-    for i, one in enumerate(images.head_inputs):
-        np.save(folder / _HEAD_INPUTS.format(i), one)
     if images.unreadable is not None:
         np.save(folder / "unreadable.npy", images.unreadable)
     if not isinstance(pixels, np.memmap) or pixels.filename is None:
@@ -88,6 +84,4 @@ def _read_images(folder: Path) -> ImageColumn:
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     unreadable = folder / "unreadable.npy"
     no_image = np.load(unreadable) if unreadable.exists() else None
-    paths = [folder / _HEAD_INPUTS.format(i) for i in range(len(views))]
-    head_inputs = tuple(np.load(path, mmap_mode="r") for path in paths if path.exists())
-    return ImageColumn(pixels, np.load(folder / "image_rows.npy"), views, head_inputs, no_image)
+    return ImageColumn(pixels, np.load(folder / "image_rows.npy"), views, no_image)

@@ -44,6 +44,7 @@ AUGREG_NAMES = ("none", "light1", "light2", "medium1", "medium2", "strong1", "st
 # After its share of the epochs a checkpoint is kept; the last is the whole training.
 CHECKPOINT_SHARES = (0.25, 0.5, 1.0)
 HEAD_SHARE = 0.1  # of the time, at most, for the regressions that start the classifier layer
+START_IMAGES = 2_000  # that these learn from, at most
 TIMED_SIZE = 96  # pixels at which a network is timed
 MIN_BATCHES = 8  # an epoch, where images are few
 FISHER_INTERVAL = 25  # steps: a measurement costs most of one
@@ -138,7 +139,7 @@ class FineTune(_ImageFamily):
             "weights": choice(names, names[0]),
             "image_size": choice(FINETUNE_SIZES, 160),
             "epochs": whole(2, 40, 12, log=True),
-            "learning_rate": real(1e-3, 0.1, 0.01, log=True),
+            "learning_rate": real(1e-2, 0.5, 0.1, log=True),
             "freeze_fraction": choice((0.0, 0.5), 0.0),
             "augreg": choice(("none", "light1", "light2"), "none"),
             "min_crop_area": real(0.2, 0.9, 0.5),
@@ -296,10 +297,12 @@ class ImageNetworkModel:
         return TrainingRun(self.recipe, self._data(), self._device, network=network)
 
     def _start(self, deadline: float) -> TrainingRun:
-        """Choose what the deadline carries, and start with a linear probe where there are pretrained weights."""
+        """Choose what the deadline carries; pretrained networks start with a linear probe on what all blocks see."""
         if self.recipe.weights is None:
             return self._make_run()
+        from windvane.vision.networks.block_features import Projection, add_block_classifier, watch_blocks
         from windvane.vision.training.run import create_network
+        from windvane.vision.transfer.frozen_features import PROJECTED_IMAGES
         from windvane.vision.transfer.linear_probe import fit_head
 
         device = self._device
@@ -308,7 +311,12 @@ class ImageNetworkModel:
         if math.isfinite(deadline):
             self.recipe = self._planned(network, seconds)
             network = create_network(self.recipe, self.context.task.n_classes, device)
+        watch_blocks(network)
         train, valid = (self._features(network, one) for one in (self._train, self._validation))
+        projection = Projection.fit(train.values[:PROJECTED_IMAGES].astype(np.float32))
+        add_block_classifier(network, projection, self.context.task.n_classes)
+        self.recipe = replace(self.recipe, block_components=len(projection.offset))
+        train, valid = (replace(one, values=projection(one.values.astype(np.float32))) for one in (train, valid))
         fit_head(network, train, valid, HEAD_SHARE * seconds)
         self.recipe = replace(self.recipe, horizontal_flip=self._may_flip(network))
         return self._make_run(network)
@@ -338,22 +346,15 @@ class ImageNetworkModel:
         )
 
     def _features(self, network: Any, split: DataSplit) -> Features:
-        """Return what the classifier layer sees, or saw at the nearest image size when the table was made."""
+        """Return what all blocks see of some images of a split."""
+        from windvane.vision.networks.block_features import block_features
         from windvane.vision.training.loader import make_loader
-        from windvane.vision.transfer.linear_probe import Features, extract_features
+        from windvane.vision.transfer.linear_probe import extract_features
 
-        images = _images(split.table)
-        seen = [
-            (abs(view.size - self.recipe.image_size), inputs)
-            for view, inputs in zip(images.views, images.head_inputs, strict=False)  # pixels are no view of a network
-            if view.weights == self.weights_name
-        ]
-        if seen:
-            _, nearest = min(seen, key=lambda pair: pair[0])
-            return Features(nearest[images.rows].astype(np.float32), split.target)
-        device = self._device
-        dataset = image_dataset(images, split.target, self.context.task.n_classes)
-        return extract_features(network, make_loader(dataset, self.recipe, device), self.recipe, device)
+        rows = _some_of_each_class(split.target, START_IMAGES, self.recipe.seed)
+        dataset = image_dataset(_images(split.table).take(rows), split.target[rows], self.context.task.n_classes)
+        loader = make_loader(dataset, self.recipe, self._device)
+        return extract_features(network, loader, self.recipe, self._device, read=block_features)
 
     def _may_flip(self, network: Any) -> bool:
         """Whether the probe is about as often right on flipped images."""
@@ -420,6 +421,14 @@ class FittedImageNetwork:
         device = next(self.model.network.parameters()).device
         found = map_batches(lambda rows: predict_proba(self.model, images.take(rows)), blocks, device)
         return np.concatenate(list(found)).astype(np.float64)
+
+
+def _some_of_each_class(target: Integers, n: int, seed: int) -> Integers:
+    """Draw at most n rows at random, among them one of each class."""
+    order = np.random.default_rng(seed).permutation(len(target))
+    firsts = np.unique(target[order], return_index=True)[1]  # places in the order
+    others = np.delete(np.arange(len(order)), firsts)
+    return np.asarray(order[np.concatenate([firsts, others])[:n]])
 
 
 def image_dataset(images: ImageColumn, target: Integers | None, n_classes: int) -> ImageDataset:

@@ -165,8 +165,7 @@ def prepare_image_problem(
     given = np.array([listing.splits[i] == "valid" for i in rows])
     is_joined = len(np.unique(together)) < len(together)
     folds, policy = _make_folds(target, together, given, settings, options.valid, is_joined)
-    head_inputs = tuple(_by_place(one, places, len(pixels)) for one in features.head_inputs)
-    images = ImageColumn(pixels, places.astype(np.int64), views, head_inputs)
+    images = ImageColumn(pixels, places.astype(np.int64), views)
     table = Table(matrix, matrix.shape[1], images=images)
     reader = ImageReader(
         size=pixels.shape[1],
@@ -273,7 +272,6 @@ class _ImageFeatures:
     matrix: Floats  # (m, q)
     views: tuple[FeatureView, ...]
     seconds_per_image: float
-    head_inputs: tuple[NDArray[np.float16], ...] = ()  # (m, d) of each view of a network
     warnings: tuple[str, ...] = ()
 
 
@@ -318,14 +316,7 @@ def _compute_features(
         seconds=VIEWS_SHARE * budget - now if math.isfinite(budget) else math.inf,
     )
     seconds = (time.monotonic() - began) / len(computed.matrix)
-    return _ImageFeatures(computed.matrix, computed.views, seconds, computed.head_inputs)
-
-
-def _by_place(values: NDArray[np.float16], places: Integers, n: int) -> NDArray[np.float16]:  # (n, d)
-    """Put a row for each sound image at the place of its pixels."""
-    found = np.zeros((n, values.shape[1]), dtype=values.dtype)
-    found[places] = values
-    return found
+    return _ImageFeatures(computed.matrix, computed.views, seconds)
 
 
 def feature_schema(views: Sequence[FeatureView]) -> Schema:

@@ -82,6 +82,9 @@ class Recipe:
     dropout: float = 0.0  # the paper uses 0 or 0.1
     drop_path: float = 0.0  # highest rate of stochastic depth, which rises linearly with depth; the paper uses 0 or 0.1
     label_smoothing: float = 0.0  # label smoothing; the paper uses none
+    # So many principal components of what all blocks see, as `add_block_classifier` computes them, are read by the
+    # classifier layer; None for a layer that reads the last features, as networks of timm have it.
+    block_components: int | None = None
     # Fraction of the layers, counted from the input, that are not trained; for pre-trained weights.
     freeze_fraction: float = 0.0
     # "cross_entropy", or "binary_cross_entropy" (one yes-or-no decision per class, summed over the classes).
@@ -126,6 +129,7 @@ class Recipe:
         check_number("min_crop_area", self.min_crop_area, above=0, below=1)
         if self.eval_crop is not None:
             check_choice("eval_crop", self.eval_crop, ("center", "squeeze"))
+        check_number("block_components", self.block_components, at_least=1, whole=True, optional=True)
         check_choice("loss", self.loss, ("cross_entropy", "binary_cross_entropy"))
         for name in ("dropout", "drop_path", "label_smoothing", "freeze_fraction"):
             check_number(name, getattr(self, name), at_least=0, below=1)

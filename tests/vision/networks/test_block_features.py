@@ -17,7 +17,15 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import windvane.vision  # noqa: F401 - timm then knows ViT-Lite
-from windvane.vision.networks.block_features import N_COMPONENTS, Projection, block_features, watch_blocks
+from windvane.vision.networks.block_features import (
+    N_COMPONENTS,
+    Projection,
+    add_block_classifier,
+    block_features,
+    watch_blocks,
+)
+from windvane.vision.networks.create import classifier_layer, create_model
+from windvane.vision.recipe import Recipe
 
 # Children of the stages, of which the blocks of a network are made.
 BLOCKS = {
@@ -58,6 +66,35 @@ def test_every_block_counts(name: str) -> None:
         with ThreadPoolExecutor(3, initializer=torch.set_grad_enabled, initargs=(False,)) as pool:
             for again in pool.map(lambda one: block_features(one, pixels), [network, network, copy.deepcopy(network)]):
                 torch.testing.assert_close(again, found)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_classifier_reads_every_block(name: str) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=1).eval()
+    size = 32 if name == "vit_lite_7_4" else 160
+    pixels = torch.randn(6, 3, size, size)
+    watch_blocks(network)
+    with torch.no_grad():
+        seen = block_features(network, pixels)
+    projection = Projection.fit(seen.numpy())
+    add_block_classifier(network, projection, 4)
+    layer = classifier_layer(network)
+    assert isinstance(layer, nn.Linear)
+    expected = layer(torch.from_numpy(projection(seen.numpy())))
+    again = copy.deepcopy(network)
+    torch.testing.assert_close(again(pixels), expected, rtol=1e-3, atol=1e-3)
+    assert again(pixels).shape == (6, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(block_features(again, pixels), seen)
+    again(pixels).square().sum().backward()
+    assert all(one.grad is not None for one in again.parameters())
+    # Saved and opened: a recipe says that such a layer is there, the file what it reads.
+    recipe = Recipe(name, image_size=size, block_components=len(projection.offset), epochs=1)
+    opened = create_model(recipe, 4).eval()
+    opened.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(opened(pixels), network(pixels))
 
 
 def test_a_network_without_known_blocks_has_the_last_features() -> None:

@@ -39,7 +39,7 @@ def test_views_are_projections_of_what_the_blocks_see(extractor: FeatureExtracto
     pixels, _ = pictures(MAX_BATCH + 3)
     square = np.ascontiguousarray(pixels[:, :10])
     computed = compute_views(extractor, square)
-    (view,), (head_inputs,) = computed.views, computed.head_inputs
+    (view,) = computed.views
     assert (view.size, view.start, view.stop) == (96, 0, computed.matrix.shape[1])
     model = load_frozen_network(extractor.names[0])
     images = torch.from_numpy(square).permute(0, 3, 1, 2).float()
@@ -54,7 +54,6 @@ def test_views_are_projections_of_what_the_blocks_see(extractor: FeatureExtracto
                 x = block(x)
                 expected += [x.mean((2, 3)), (x.std((2, 3), correction=0) ** 2 + 1e-6).sqrt()]
         last = network.forward_head(network.bn2(network.conv_head(x)), pre_logits=True)
-    np.testing.assert_allclose(head_inputs, last, rtol=2e-3, atol=2e-3)
     seen = torch.cat([last, *expected], dim=1).numpy()
     np.testing.assert_allclose(
         computed.matrix, extractor.projection(view.weights, view.size)(seen), rtol=1e-2, atol=1e-2
@@ -85,7 +84,7 @@ def test_a_short_time_leaves_the_first_images(extractor: FeatureExtractor) -> No
     computed = compute_views(extractor, pixels, first_seconds=0, seconds=0)
     matrix, (view,) = computed.matrix, computed.views
     assert view.size == 64
-    assert MAX_BATCH <= len(matrix) == len(computed.head_inputs[0]) < len(pixels)
+    assert MAX_BATCH <= len(matrix) < len(pixels)
     whole = extractor.compute(view, pixels)
     np.testing.assert_allclose(matrix, whole[: len(matrix)], rtol=1e-4, atol=1e-4)
     # Not even a part of what was not asked for.

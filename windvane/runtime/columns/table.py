@@ -40,8 +40,6 @@ class ImageColumn:
     pixels: NDArray[np.uint8]  # (m, s, s, 3), RGB; may be mapped into memory
     rows: Integers  # (n,)
     views: tuple[FeatureView, ...] = ()
-    # (m, d) of each view, in training: what the network's classifier layer sees of the pixels.
-    head_inputs: tuple[NDArray[np.float16], ...] = ()
     unreadable: NDArray[np.bool_] | None = None  # (n,): there was no image to decode, and its pixels mean nothing
 
     def each(self) -> list[NDArray[np.uint8]]:

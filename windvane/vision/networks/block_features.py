@@ -2,7 +2,8 @@
 
 Low blocks see edges and textures that the last one has forgotten, which counts where images are unlike those that the
 network was trained on: of each block the mean and the spread of every channel over all positions are kept, beside what
-the classifier layer sees. Principal components of these thousands of numbers are the features of an image.
+the classifier layer sees. Principal components of these thousands of numbers are the features of an image, which models
+of any family read, or a classifier layer of the network itself.
 """
 
 from __future__ import annotations
@@ -21,8 +22,6 @@ from numpy.typing import NDArray
 from scipy import linalg
 from torch import Tensor, nn
 
-from windvane.vision.networks.create import pre_logits
-
 N_COMPONENTS = 512
 _SMALLEST_VARIANCE = 1e-6  # added to all: the slope of a root has no bound
 _NOISE = 1e-3  # singular values that are a smaller share of the largest are rounding errors
@@ -39,14 +38,61 @@ def watch_blocks(network: nn.Module) -> None:
             block.register_forward_hook(partial(_keep, (1, 2) if channels_last else (2, 3)))
 
 
+def pre_logits(network: nn.Module, pixels: Tensor) -> Tensor:
+    """Return what the classifier layer of a timm network sees (n, d) of normalized pixels (n, 3, s, s)."""
+    network_: Any = network
+    features: Tensor = network_.forward_head(network_.forward_features(pixels), pre_logits=True).flatten(1)
+    return features
+
+
 def block_features(network: nn.Module, pixels: Tensor) -> Tensor:
     """Return what the classifier layer sees of normalized pixels (n, 3, s, s), then mean and spread in each block."""
     _local.kept = []
     try:
-        last = pre_logits(network, pixels)  # (n, d)
-        return torch.cat([last, *_local.kept], dim=1)  # (n, p)
+        return _with_kept(pre_logits(network, pixels))
     finally:
         del _local.kept
+
+
+class BlockClassifier(nn.Module):
+    """A classifier layer that reads the projected features of all blocks of its network."""
+
+    matrix: Tensor
+    offset: Tensor
+
+    def __init__(self, matrix: Tensor, offset: Tensor, n_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("matrix", matrix)  # (p, k)
+        self.register_buffer("offset", offset)  # (k,)
+        self.scores = nn.Linear(matrix.shape[1], n_classes)
+
+    def forward(self, last: Tensor) -> Tensor:
+        """Return logits (n, n_classes) of what the last layer is (n, d), and of what the hooks of the blocks kept."""
+        scores: Tensor = self.scores(_with_kept(last.flatten(1)) @ self.matrix + self.offset)
+        return scores
+
+
+def add_block_classifier(network: nn.Module, projection: Projection, n_classes: int) -> None:
+    """Replace the classifier layer of a network that `watch_blocks` has prepared by a `BlockClassifier`."""
+    weight = next(network.parameters())
+    matrix, offset = (torch.from_numpy(one).to(weight) for one in (projection.matrix, projection.offset))
+    classifier = network.get_classifier()  # type: ignore[operator]
+    name = next(name for name, module in network.named_modules() if module is classifier)
+    network.set_submodule(name, BlockClassifier(matrix, offset, n_classes).to(weight))
+    network.register_forward_pre_hook(_start_keeping)
+    network.register_forward_hook(_stop_keeping, always_call=True)
+
+
+def _start_keeping(network: nn.Module, inputs: Any) -> None:
+    _local.kept = []
+
+
+def _stop_keeping(network: nn.Module, inputs: Any, output: Any) -> None:
+    del _local.kept
+
+
+def _with_kept(last: Tensor) -> Tensor:  # (n, d) -> (n, p)
+    return torch.cat([last, *_local.kept], dim=1)
 
 
 def _keep(places: tuple[int, ...], block: nn.Module, inputs: Any, output: Any) -> None:
@@ -92,6 +138,15 @@ class Projection:
         size = np.sqrt(np.mean(values[:n_kept] ** 2) / len(features)) or 1.0
         matrix = directions[:n_kept].T @ turn / size / scale[:, None]
         return cls(matrix.astype(np.float32), (-center @ matrix).astype(np.float32))
+
+    @classmethod
+    def empty(cls, network: nn.Module, image_size: int, n_components: int) -> Projection:
+        """Return one of zeros for a network that `watch_blocks` has prepared, to be filled from a file."""
+        was_training = network.training
+        with torch.no_grad():
+            n_features = block_features(network.eval(), torch.zeros(1, 3, image_size, image_size)).shape[1]
+        network.train(was_training)
+        return cls(np.zeros((n_features, n_components), np.float32), np.zeros(n_components, np.float32))
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Project features (n, p) to (n, k)."""

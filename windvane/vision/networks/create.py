@@ -10,9 +10,10 @@ from typing import Any
 import timm
 import torch
 from timm.models import get_pretrained_cfg
-from torch import Tensor, nn
+from torch import nn
 
 from windvane.errors import InputError
+from windvane.vision.networks.block_features import Projection, add_block_classifier, watch_blocks
 from windvane.vision.networks.random_weights import DrawFrom
 from windvane.vision.recipe import Recipe, check_model_name
 
@@ -52,6 +53,10 @@ def create_model(recipe: Recipe, n_classes: int, overlay: Mapping[str, Any] | No
         arguments["img_size"] = recipe.image_size
     with DrawFrom(recipe.seed):
         network = _create(recipe, arguments, overlay)
+        if recipe.block_components is not None:
+            watch_blocks(network)
+            empty = Projection.empty(network, recipe.image_size, recipe.block_components)
+            add_block_classifier(network, empty, n_classes)
     if recipe.loss == "binary_cross_entropy":
         # Each class is rare: the loss starts where a guess by frequency would be (the paper's -6.9 and -10).
         for layer in classifier_layers(network):
@@ -96,13 +101,6 @@ def classifier_layer(network: nn.Module) -> ClassifierLayer:
     if len(found) != 1:
         raise InputError(f"model={type(network).__name__} has {len(found)} heads. Allowed: networks with one head.")
     return found[0]
-
-
-def pre_logits(network: nn.Module, pixels: Tensor) -> Tensor:
-    """Return what the classifier layer of a timm network sees (n, d) of normalized pixels (n, 3, s, s)."""
-    network_: Any = network
-    features: Tensor = network_.forward_head(network_.forward_features(pixels), pre_logits=True).flatten(1)
-    return features
 
 
 def _create(recipe: Recipe, arguments: Mapping[str, Any], overlay: Mapping[str, Any] | None) -> nn.Module:

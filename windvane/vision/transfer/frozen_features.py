@@ -84,7 +84,6 @@ class ComputedView:
 
     view: FeatureView
     features: NDArray[np.float32]  # (m, k)
-    head_inputs: NDArray[np.float16]  # (m, d): what the network's classifier layer sees
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,6 @@ class ComputedViews:
 
     matrix: NDArray[np.float64]  # (m, q)
     views: tuple[FeatureView, ...]
-    head_inputs: tuple[NDArray[np.float16], ...] = ()  # of each view of a network
 
 
 class FeatureExtractor:
@@ -157,19 +155,14 @@ class FeatureExtractor:
         if n_seen < len(first) and not keep_part:
             return None
         projection = Projection.fit(np.concatenate(seen))
-        width = model.network.head_hidden_size
         later = self._in_batches(weights, size, rest, deadline, keep_part=keep_part) if n_seen == len(first) else ()
-        head_inputs, rows = [], []
-        for batch in chain(seen, later):
-            head_inputs.append(batch[:, :width].astype(np.float16))
-            rows.append(projection(batch))
-        features = np.concatenate(rows)
+        features = np.concatenate([projection(batch) for batch in chain(seen, later)])
         if len(features) < len(pixels) and not keep_part:
             return None
         projection.save(self._projection_path(weights, size))
         self._projections[weights, size] = projection
         view = FeatureView(weights, size, 0, features.shape[1])
-        return ComputedView(view, features, np.concatenate(head_inputs))
+        return ComputedView(view, features)
 
     def drop(self, view: FeatureView) -> None:
         """Delete the projection of a view that no model reads."""
@@ -255,7 +248,7 @@ def compute_views(
     ends = np.cumsum([one.view.stop for one in found]).tolist()
     views = [replace(one.view, start=end - one.view.stop, stop=end) for one, end in zip(found, ends, strict=True)]
     matrix = np.concatenate([one.features for one in found], axis=1).astype(np.float64)
-    return ComputedViews(matrix, tuple(views), tuple(one.head_inputs for one in found))
+    return ComputedViews(matrix, tuple(views))
 
 
 def view_sizes(side: int) -> list[int]:

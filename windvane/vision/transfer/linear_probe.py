@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +22,8 @@ from torch import Tensor, nn
 from windvane.data.images import ImageDataset
 from windvane.errors import InputError
 from windvane.vision.augment.batch import normalize
-from windvane.vision.networks.create import classifier_layer, pre_logits
+from windvane.vision.networks.block_features import pre_logits
+from windvane.vision.networks.create import classifier_layer
 from windvane.vision.networks.weights import load_pretrained_model, with_pretrained_normalization
 from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import TrainedModel
@@ -48,9 +51,9 @@ class ProbeResult:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What the classifier layer of a network sees of n images."""
+    """What the classifier layer of a network sees of n images, or all its blocks."""
 
-    values: NDArray[np.float64]  # (n, d)
+    values: NDArray[np.floating[Any]]  # (n, d)
     labels: NDArray[np.int64]  # (n,)
 
 
@@ -98,7 +101,13 @@ def linear_probe(
 
 
 def extract_features(
-    network: nn.Module, loader: Loader, recipe: Recipe, device: DeviceContext, *, flipped: bool = False
+    network: nn.Module,
+    loader: Loader,
+    recipe: Recipe,
+    device: DeviceContext,
+    *,
+    flipped: bool = False,
+    read: Callable[[nn.Module, Tensor], Tensor] = pre_logits,
 ) -> Features:
     """Return what the classifier layer of a timm network sees of a dataset, flipped horizontally if asked."""
     # Leaves the network in evaluation mode.
@@ -108,7 +117,7 @@ def extract_features(
     with torch.inference_mode(), device.autocast():
         for images, truth in loader.eval_batches(BATCH_SIZE):
             pixels = normalize(images.flip(-1) if flipped else images, recipe)
-            values.append(pre_logits(network, pixels).float().cpu())  # (b, d)
+            values.append(read(network, pixels).float().cpu())  # (b, d)
             labels.append(truth.cpu())
     return Features(torch.cat(values).double().numpy(), torch.cat(labels).numpy())
 
@@ -143,14 +152,14 @@ def fit_head(
     return C_VALUES[best], accuracies[best]
 
 
-def _fit(features: NDArray[np.float64], labels: NDArray[np.int64], C: float) -> LogisticRegression:
+def _fit(features: NDArray[np.floating[Any]], labels: NDArray[np.int64], C: float) -> LogisticRegression:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # close to the optimum is good enough for a probe
         return LogisticRegression(C=C, max_iter=_MAX_ITERATIONS).fit(features, labels)
 
 
 def _write_head(
-    network: nn.Module, fitted: LogisticRegression, mean: NDArray[np.float64], scale: NDArray[np.float64]
+    network: nn.Module, fitted: LogisticRegression, mean: NDArray[np.floating[Any]], scale: NDArray[np.floating[Any]]
 ) -> None:
     """Make the classifier layer compute the regression of standardized features; classes without images hardly win."""
     weight, bias = fitted.coef_ / scale, fitted.intercept_ - (fitted.coef_ / scale) @ mean
