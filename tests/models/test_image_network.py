@@ -21,7 +21,6 @@ from windvane.models.image_network import (
     AUGREG_NAMES,
     FineTune,
     FromScratch,
-    _some_of_each_class,
     check_weights,
     image_dataset,
 )
@@ -113,14 +112,6 @@ def test_fine_tuning_starts_as_logistic_regression_on_what_all_blocks_see(weight
     run.backward(network, normalize(pixels, run.recipe), torch.eye(3)[validation.target])
     gradients = {name: one.grad for name, one in network.named_parameters()}
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients.values())
-
-
-def test_one_image_of_each_class_is_among_those_that_start_a_network() -> None:
-    target = np.array([0] * 500 + [1, 2])
-    rows = _some_of_each_class(target, 10, seed=0)
-    assert len(set(rows.tolist())) == 10
-    assert set(target[rows]) == {0, 1, 2}
-    assert sorted(_some_of_each_class(target, 600, seed=0).tolist()) == list(range(502))
 
 
 def test_a_deadline_ends_the_training_with_a_finished_network() -> None:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from windvane.vision.training.device import DeviceContext
     from windvane.vision.training.run import TrainingRun
     from windvane.vision.training.training_log import Evaluation
-    from windvane.vision.transfer.linear_probe import Features
 
 FINETUNE_SIZES = (64, 96, 128, 160, 192, 224)  # in pixels
 SCRATCH_NETWORKS = ("cct_2_3x2", "cct_4_3x2", "vit_lite_7_4", "resnet18")
@@ -44,15 +43,11 @@ AUGREG_NAMES = ("none", "light1", "light2", "medium1", "medium2", "strong1", "st
 # After its share of the epochs a checkpoint is kept; the last is the whole training.
 CHECKPOINT_SHARES = (0.25, 0.5, 1.0)
 HEAD_SHARE = 0.1  # of the time, at most, for the regressions that start the classifier layer
-START_IMAGES = 2_000  # that these learn from, at most
 TIMED_SIZE = 96  # pixels at which a network is timed
 MIN_BATCHES = 8  # an epoch, where images are few
 FISHER_INTERVAL = 25  # steps: a measurement costs most of one
 BLOCK = 64  # images that are predicted at once
-FLIPPED_IMAGES = 200  # that decide whether images may be flipped
 SECONDS_TO_SAVE = 1.0  # kept back of a deadline, and the time of one more evaluation
-_SIGNIFICANT = 2.0  # standard errors
-
 STATE = "training.safetensors"  # only resuming reads it
 
 
@@ -300,10 +295,8 @@ class ImageNetworkModel:
         """Choose what the deadline carries; pretrained networks start with a linear probe on what all blocks see."""
         if self.recipe.weights is None:
             return self._make_run()
-        from windvane.vision.networks.block_features import Projection, add_block_classifier, watch_blocks
         from windvane.vision.training.run import create_network
-        from windvane.vision.transfer.frozen_features import PROJECTED_IMAGES
-        from windvane.vision.transfer.linear_probe import fit_head
+        from windvane.vision.transfer.linear_probe import compare_flipped, probe_blocks
 
         device = self._device
         network = create_network(self.recipe, self.context.task.n_classes, device)
@@ -311,14 +304,11 @@ class ImageNetworkModel:
         if math.isfinite(deadline):
             self.recipe = self._planned(network, seconds)
             network = create_network(self.recipe, self.context.task.n_classes, device)
-        watch_blocks(network)
-        train, valid = (self._features(network, one) for one in (self._train, self._validation))
-        projection = Projection.fit(train.values[:PROJECTED_IMAGES].astype(np.float32))
-        add_block_classifier(network, projection, self.context.task.n_classes)
-        self.recipe = replace(self.recipe, block_components=len(projection.offset))
-        train, valid = (replace(one, values=projection(one.values.astype(np.float32))) for one in (train, valid))
-        fit_head(network, train, valid, HEAD_SHARE * seconds)
-        self.recipe = replace(self.recipe, horizontal_flip=self._may_flip(network))
+        data = self._data()
+        assert data.valid is not None
+        components, _ = probe_blocks(network, data.train, data.valid, self.recipe, device, HEAD_SHARE * seconds)
+        flip = compare_flipped(network, data.valid, self.recipe, device).may_flip
+        self.recipe = replace(self.recipe, block_components=components, horizontal_flip=flip)
         return self._make_run(network)
 
     def _planned(self, network: Any, seconds: float) -> Recipe:
@@ -344,38 +334,6 @@ class ImageNetworkModel:
             batch_size=batch_size,
             learning_rate=recipe.learning_rate * batch_size / recipe.batch_size,
         )
-
-    def _features(self, network: Any, split: DataSplit) -> Features:
-        """Return what all blocks see of some images of a split."""
-        from windvane.vision.networks.block_features import block_features
-        from windvane.vision.training.loader import make_loader
-        from windvane.vision.transfer.linear_probe import extract_features
-
-        rows = _some_of_each_class(split.target, START_IMAGES, self.recipe.seed)
-        dataset = image_dataset(_images(split.table).take(rows), split.target[rows], self.context.task.n_classes)
-        loader = make_loader(dataset, self.recipe, self._device)
-        return extract_features(network, loader, self.recipe, self._device, read=block_features)
-
-    def _may_flip(self, network: Any) -> bool:
-        """Whether the probe is about as often right on flipped images."""
-        import torch
-
-        from windvane.vision.augment.batch import normalize
-
-        some = image_dataset(_images(self._validation.table), self._validation.target, self.context.task.n_classes)
-        some = some.take(np.random.default_rng(self.recipe.seed).permutation(len(some))[:FLIPPED_IMAGES])
-        assert some.labels is not None
-        pixels = torch.from_numpy(some.load_array(self.recipe.image_size)).permute(0, 3, 1, 2)
-        device = next(network.parameters()).device
-        network.eval()
-        correct = []
-        with torch.inference_mode():
-            for flipped in (False, True):
-                batches = (pixels.flip(-1) if flipped else pixels).to(device).split(64)
-                labels = torch.cat([network(normalize(batch, self.recipe)).argmax(dim=1).cpu() for batch in batches])
-                correct.append(np.asarray(labels.numpy() == some.labels, dtype=np.float64))
-        lost = correct[0] - correct[1]
-        return bool(lost.mean() <= _SIGNIFICANT * lost.std() / len(lost) ** 0.5)
 
 
 @dataclass(frozen=True)
@@ -421,14 +379,6 @@ class FittedImageNetwork:
         device = next(self.model.network.parameters()).device
         found = map_batches(lambda rows: predict_proba(self.model, images.take(rows)), blocks, device)
         return np.concatenate(list(found)).astype(np.float64)
-
-
-def _some_of_each_class(target: Integers, n: int, seed: int) -> Integers:
-    """Draw at most n rows at random, among them one of each class."""
-    order = np.random.default_rng(seed).permutation(len(target))
-    firsts = np.unique(target[order], return_index=True)[1]  # places in the order
-    others = np.delete(np.arange(len(order)), firsts)
-    return np.asarray(order[np.concatenate([firsts, others])[:n]])
 
 
 def image_dataset(images: ImageColumn, target: Integers | None, n_classes: int) -> ImageDataset:

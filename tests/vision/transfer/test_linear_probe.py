@@ -14,14 +14,23 @@ from sklearn.preprocessing import StandardScaler
 
 from windvane.data.images import ImageDataset
 from windvane.errors import InputError
-from windvane.vision.networks.create import create_model
+from windvane.vision.networks.create import classifier_layer, create_model
 from windvane.vision.predict import predict_proba
 from windvane.vision.recipe import Recipe
+from windvane.vision.saved_model import TrainedModel
 from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.loader import make_loader
 from windvane.vision.transfer.finetune import finetune_recipe
-from windvane.vision.transfer.linear_probe import C_VALUES, Features, extract_features, fit_head, linear_probe
-from windvane.vision.transfer.timed import _is_correct
+from windvane.vision.transfer.linear_probe import (
+    C_VALUES,
+    Features,
+    _some_of_each_class,
+    compare_flipped,
+    extract_features,
+    fit_head,
+    linear_probe,
+    probe_blocks,
+)
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "images"
 
@@ -54,16 +63,49 @@ def test_a_head_that_is_a_convolution() -> None:
     features = extract_features(probed.model.network, make_loader(data.valid, recipe, place), recipe, place)
     found = predict_proba(probed.model, data.valid).argmax(axis=1)
     assert probed.valid_accuracy == pytest.approx((found == data.valid.labels).mean())
-    np.testing.assert_array_equal(_is_correct(probed.model.network, features), found == data.valid.labels)
+    layer = classifier_layer(probed.model.network)
+    with torch.no_grad():
+        logits = layer(torch.from_numpy(features.values)[:, :, None, None])
+    np.testing.assert_array_equal(logits.flatten(1).argmax(dim=1), found)
 
 
-def test_flipped_features_are_those_of_flipped_images() -> None:
-    recipe, place = tiny_recipe(), DeviceContext(torch.device("cpu"), bfloat16=False)
-    network, images = create_model(recipe, 3), noise(6)
-    flipped = image_set(np.stack(images.items)[:, :, ::-1], images.labels, 3)
-    found = extract_features(network, make_loader(images, recipe, place), recipe, place, flipped=True)
-    wanted = extract_features(network, make_loader(flipped, recipe, place), recipe, place)
-    np.testing.assert_allclose(found.values, wanted.values, atol=1e-6)
+def test_a_probe_of_all_blocks_is_a_regression_on_them() -> None:
+    data, recipe = digits(200, 100, 10), tiny_recipe()
+    assert data.valid is not None
+    place, network = DeviceContext(torch.device("cpu"), bfloat16=False), create_model(recipe, 10)
+    components, accuracy = probe_blocks(network, data.train, data.valid, recipe, place)
+    chosen = replace(recipe, block_components=components)
+    found = predict_proba(TrainedModel(network.eval(), chosen, tuple("0123456789")), data.valid)
+    assert accuracy == pytest.approx((found.argmax(axis=1) == data.valid.labels).mean(), abs=0.011)
+    assert accuracy > linear_probe(recipe, data.train, data.valid).valid_accuracy  # the network is random
+    opened = create_model(chosen, 10)
+    opened.load_state_dict(network.state_dict())
+    again = predict_proba(TrainedModel(opened.eval(), chosen, tuple("0123456789")), data.valid)
+    np.testing.assert_allclose(again, found, atol=1e-6)
+
+
+def test_one_image_of_each_class_is_among_those_of_a_probe() -> None:
+    labels = np.array([0] * 500 + [1, 2])
+    images = image_set(np.zeros((502, 4, 4, 3), dtype=np.uint8), labels, 3)
+    assert images.labels is not None
+    assert set(np.asarray(_some_of_each_class(images, 10, seed=0).labels)) == {0, 1, 2}
+    assert len(_some_of_each_class(images, 10, seed=0)) == 10
+    assert sorted(_some_of_each_class(images, 600, seed=0).names) == sorted(images.names)
+
+
+def test_flipped_images_are_compared_with_the_images() -> None:
+    data, recipe = digits(200, 150, 10), tiny_recipe()
+    assert data.valid is not None and data.valid.labels is not None
+    place = DeviceContext(torch.device("cpu"), bfloat16=False)
+    model = linear_probe(recipe, data.train, data.valid).model
+    found = compare_flipped(model.network, data.valid, recipe, place)
+    flipped = image_set(np.stack([one[:, ::-1] for one in data.valid.items]), data.valid.labels, 10)
+    right = [predict_proba(model, one).argmax(axis=1) == data.valid.labels for one in (data.valid, flipped)]
+    assert found.n_images == 150
+    assert (found.accuracy, found.flipped_accuracy) == pytest.approx((right[0].mean(), right[1].mean()), abs=0.011)
+    assert not found.may_flip  # digits have no mirror images
+    same = replace(data.valid, items=tuple(np.full_like(one, i) for i, one in enumerate(data.valid.items)))
+    assert compare_flipped(model.network, same, recipe, place).may_flip
 
 
 def test_larger_C_is_not_tried_when_time_is_over_or_it_gets_worse() -> None:

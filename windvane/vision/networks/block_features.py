@@ -23,6 +23,7 @@ from scipy import linalg
 from torch import Tensor, nn
 
 N_COMPONENTS = 512
+PROJECTED_IMAGES = 1_000  # that the principal components are computed from
 _SMALLEST_VARIANCE = 1e-6  # added to all: the slope of a root has no bound
 _NOISE = 1e-3  # singular values that are a smaller share of the largest are rounding errors
 _HOLDS_BLOCKS = re.compile(r"blocks|stages|layers|layer\d|s\d")

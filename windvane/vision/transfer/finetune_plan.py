@@ -30,6 +30,7 @@ class FinetunePlan:
     n_valid: int
     epochs: float  # of fine-tuning after the probe, about; 0 for the probe only
     horizontal_flip: bool = True
+    block_components: int | None = None  # that the classifier layer reads, as in `Recipe`
     notes: tuple[str, ...] = ()  # why, in words
 
     def apply_to(self, recipe: Recipe) -> Recipe:
@@ -40,6 +41,7 @@ class FinetunePlan:
             image_size=self.image_size,
             freeze_fraction=self.freeze_fraction,
             horizontal_flip=self.horizontal_flip,
+            block_components=self.block_components,
             batch_size=batch_size,
             learning_rate=recipe.learning_rate * batch_size / recipe.batch_size,
         )

@@ -26,7 +26,7 @@ from windvane.runtime.images import Pixels, pixel_features
 from windvane.runtime.serialization import reading
 from windvane.torch_utils import map_batches
 from windvane.vision.augment.batch import normalize
-from windvane.vision.networks.block_features import Projection, block_features, watch_blocks
+from windvane.vision.networks.block_features import PROJECTED_IMAGES, Projection, block_features, watch_blocks
 from windvane.vision.networks.folding import fold_batch_norm
 from windvane.vision.networks.weights import load_pretrained_model, with_pretrained_normalization
 from windvane.vision.recipe import Recipe
@@ -45,7 +45,6 @@ USELESS_GROWTH = 2.0
 # Pixels that a batch has at most: the activations of larger ones leave the caches and take twice the time.
 BATCH_PIXELS, MIN_BATCH, MAX_BATCH, GPU_BATCH = 2**18, 4, 32, 256
 _WARM_BATCHES, _TIMED_BATCHES = 2, 4  # before the clock runs, and then before its word counts
-PROJECTED_IMAGES = 1000  # that the principal components are computed from
 _OTHER_COST = 1.3  # time that another network takes, as a multiple of the one before
 _MARGIN = 1.2  # of the time that a view is expected to take
 

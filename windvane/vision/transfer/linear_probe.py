@@ -9,8 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,7 +21,14 @@ from torch import Tensor, nn
 from windvane.data.images import ImageDataset
 from windvane.errors import InputError
 from windvane.vision.augment.batch import normalize
-from windvane.vision.networks.block_features import pre_logits
+from windvane.vision.networks.block_features import (
+    PROJECTED_IMAGES,
+    Projection,
+    add_block_classifier,
+    block_features,
+    pre_logits,
+    watch_blocks,
+)
 from windvane.vision.networks.create import classifier_layer
 from windvane.vision.networks.weights import load_pretrained_model, with_pretrained_normalization
 from windvane.vision.recipe import Recipe
@@ -36,6 +42,9 @@ _MAX_ITERATIONS = 200
 _MIN_SPREAD = 1e-6  # a feature that varies less is not scaled
 _PATIENCE = 2  # values of C in a row that are worse than the best: larger ones will be too
 _UNSEEN_MARGIN = 10.0  # of the logit of a class without images below the smallest intercept
+START_IMAGES = 2_000  # that a fine-tuning starts from, at most
+FLIPPED_IMAGES = 200  # that decide whether images may be flipped
+_SIGNIFICANT = 2.0  # standard errors
 _SLOWDOWN = 3.0  # times that a regression may take as long as the one before it
 
 
@@ -53,7 +62,7 @@ class ProbeResult:
 class Features:
     """What the classifier layer of a network sees of n images, or all its blocks."""
 
-    values: NDArray[np.floating[Any]]  # (n, d)
+    values: NDArray[np.float32]  # (n, d)
     labels: NDArray[np.int64]  # (n,)
 
 
@@ -100,26 +109,88 @@ def linear_probe(
     return ProbeResult(model, C, accuracy, time.monotonic() - started)
 
 
+def probe_blocks(
+    network: nn.Module,
+    train: ImageDataset,
+    valid: ImageDataset | None,
+    recipe: Recipe,
+    device: DeviceContext,
+    seconds: float = math.inf,
+) -> tuple[int, float]:
+    """Give a network of timm a classifier layer that reads all blocks, with the weights of a logistic regression.
+
+    A fine-tuning starts from it, so some of the images are enough. The result is `Recipe.block_components`, and the
+    accuracy on validation images. No further regression is started after `seconds`.
+    """
+    watch_blocks(network)
+
+    def read(images: ImageDataset) -> Features:
+        some = _some_of_each_class(images, START_IMAGES, recipe.seed)
+        return extract_features(network, make_loader(some, recipe, device), recipe, device, read=block_features)
+
+    seen, seen_valid = read(train), None if valid is None else read(valid)
+    projection = Projection.fit(seen.values[:PROJECTED_IMAGES])
+    add_block_classifier(network, projection, len(train.classes))
+    projected = replace(seen, values=projection(seen.values))
+    projected_valid = None if seen_valid is None else replace(seen_valid, values=projection(seen_valid.values))
+    _, accuracy = fit_head(network, projected, projected_valid, seconds)
+    return len(projection.offset), accuracy
+
+
+def _some_of_each_class(images: ImageDataset, n: int, seed: int) -> ImageDataset:
+    """Draw at most n images at random, among them one of each class."""
+    assert images.labels is not None
+    order = np.random.default_rng(seed).permutation(len(images))
+    firsts = np.unique(images.labels[order], return_index=True)[1]  # places in the order
+    others = np.delete(np.arange(len(order)), firsts)
+    return images.take(order[np.concatenate([firsts, others])[:n]])
+
+
+@dataclass(frozen=True)
+class FlipComparison:
+    """How often a network is right on images and on the same images flipped horizontally."""
+
+    n_images: int
+    accuracy: float
+    flipped_accuracy: float
+    may_flip: bool  # whether chance alone can make the difference
+
+
+def compare_flipped(
+    network: nn.Module, images: ImageDataset, recipe: Recipe, device: DeviceContext, seed: int = 0
+) -> FlipComparison:
+    """Compare the predictions of some images with those of their mirror images."""
+    some = images.take(np.random.default_rng(seed).permutation(len(images))[:FLIPPED_IMAGES])
+    network.eval()
+    correct: list[list[Tensor]] = [[], []]
+    with torch.inference_mode(), device.autocast():
+        for pixels, labels in make_loader(some, recipe, device).eval_batches(BATCH_SIZE):
+            for found, batch in zip(correct, (pixels, pixels.flip(-1)), strict=True):
+                found.append(network(normalize(batch, recipe)).argmax(dim=1) == labels)
+    upright, flipped = (torch.cat(found).cpu().numpy().astype(np.float64) for found in correct)
+    lost = upright - flipped
+    may_flip = bool(lost.mean() <= _SIGNIFICANT * lost.std() / len(lost) ** 0.5)
+    return FlipComparison(len(lost), float(upright.mean()), float(flipped.mean()), may_flip)
+
+
 def extract_features(
     network: nn.Module,
     loader: Loader,
     recipe: Recipe,
     device: DeviceContext,
     *,
-    flipped: bool = False,
     read: Callable[[nn.Module, Tensor], Tensor] = pre_logits,
 ) -> Features:
-    """Return what the classifier layer of a timm network sees of a dataset, flipped horizontally if asked."""
+    """Return what the classifier layer of a timm network sees of a dataset, or what else is read of a network."""
     # Leaves the network in evaluation mode.
     network.eval()
     values: list[Tensor] = []
     labels: list[Tensor] = []
     with torch.inference_mode(), device.autocast():
         for images, truth in loader.eval_batches(BATCH_SIZE):
-            pixels = normalize(images.flip(-1) if flipped else images, recipe)
-            values.append(read(network, pixels).float().cpu())  # (b, d)
+            values.append(read(network, normalize(images, recipe)).float().cpu())  # (b, d)
             labels.append(truth.cpu())
-    return Features(torch.cat(values).double().numpy(), torch.cat(labels).numpy())
+    return Features(torch.cat(values).numpy(), torch.cat(labels).numpy())
 
 
 def fit_head(
@@ -130,9 +201,10 @@ def fit_head(
     if len(np.unique(train.labels)) < 2:
         raise InputError("train has images of one class alone. Allowed: two classes or more.")
     deadline = time.monotonic() + seconds
-    mean, scale = train.values.mean(axis=0), train.values.std(axis=0)
+    double = train.values.astype(np.float64)
+    mean, scale = double.mean(axis=0), double.std(axis=0)
     scale = np.where(scale < _MIN_SPREAD, 1.0, scale)
-    values = (train.values - mean) / scale  # (n, d)
+    values = (double - mean) / scale  # (n, d)
     if valid is None:
         C = C_VALUES[len(C_VALUES) // 2]
         _write_head(network, _fit(values, train.labels, C), mean, scale)
@@ -152,14 +224,14 @@ def fit_head(
     return C_VALUES[best], accuracies[best]
 
 
-def _fit(features: NDArray[np.floating[Any]], labels: NDArray[np.int64], C: float) -> LogisticRegression:
+def _fit(features: NDArray[np.float64], labels: NDArray[np.int64], C: float) -> LogisticRegression:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # close to the optimum is good enough for a probe
         return LogisticRegression(C=C, max_iter=_MAX_ITERATIONS).fit(features, labels)
 
 
 def _write_head(
-    network: nn.Module, fitted: LogisticRegression, mean: NDArray[np.floating[Any]], scale: NDArray[np.floating[Any]]
+    network: nn.Module, fitted: LogisticRegression, mean: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> None:
     """Make the classifier layer compute the regression of standardized features; classes without images hardly win."""
     weight, bias = fitted.coef_ / scale, fitted.intercept_ - (fitted.coef_ / scale) @ mean

@@ -1,8 +1,9 @@
 """Fine-tune in a given time: measure, choose what fits, train a linear probe, then fine-tune from the probe.
 
-A linear probe is fast and safe; fine-tuning is better where there is time for it. So the probe comes first. Fine-tuning
-starts from its classifier layer (Kumar et al., arXiv 2202.10054), and the probe is the first evaluation of the run, of
-which the best is kept: on the validation images the result is never worse than the probe.
+A linear probe is fast and safe; fine-tuning is better where there is time for it. So the probe comes first, on what all
+blocks of the network see. Fine-tuning starts from its classifier layer (Kumar et al., arXiv 2202.10054), and the probe
+is the first evaluation of the run, of which the best is kept: on the validation images the result is never worse than
+the probe.
 """
 
 from __future__ import annotations
@@ -12,23 +13,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional as F
 
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError, RunMismatchError
 from windvane.runtime.serialization import read_json, reading, write_json
 from windvane.stop_signals import stop_on_signal
-from windvane.vision.networks.create import classifier_layer, create_model
+from windvane.vision.networks.create import create_model
 from windvane.vision.networks.profiling import measure_timing
 from windvane.vision.networks.weights import with_pretrained_normalization
 from windvane.vision.recipe import Recipe
 from windvane.vision.training.checkpoint import CHECKPOINT
 from windvane.vision.training.device import DeviceContext, find_device
-from windvane.vision.training.loader import Loader
+from windvane.vision.training.loader import make_loader
 from windvane.vision.training.run import TrainingResult, TrainingRun, create_network, make_loaders, training_labels
 from windvane.vision.training.train import check_output_folder, run_training, train
 from windvane.vision.training.training_log import ProgressLogger
@@ -40,11 +38,16 @@ from windvane.vision.transfer.finetune_plan import (
     format_plan,
     plan_finetuning,
 )
-from windvane.vision.transfer.linear_probe import Features, extract_features, fit_head
+from windvane.vision.transfer.linear_probe import (
+    START_IMAGES,
+    compare_flipped,
+    extract_features,
+    fit_head,
+    probe_blocks,
+)
 
 PLAN = "plan.json"  # in the folder of the run
 _CELL = 32  # pixels that become one cell of the last feature map of a convolutional network
-_SIGNIFICANT = 2.0  # standard errors
 
 
 def finetune_timed(
@@ -127,9 +130,9 @@ def _plan_and_probe(
     loaders = make_loaders(chosen, data, device)
     if chosen.image_size != recipe.image_size:
         network = create_network(chosen, len(data.train.classes), device)
-    flip, note = _probe(network, loaders, chosen, device, HEAD_SHARE * left)
+    plan, note = _probe(network, data, chosen, device, plan, HEAD_SHARE * left)
     log.log(f"windvane: {note}")
-    plan = replace(plan, horizontal_flip=flip, notes=(*plan.notes, note))
+    plan = replace(plan, notes=(*plan.notes, note))
     run = TrainingRun(
         plan.apply_to(recipe), data, device, network=network, loaders=loaders, notes=plan.notes, started=started
     )
@@ -139,34 +142,30 @@ def _plan_and_probe(
 
 
 def _probe(
-    network: nn.Module, loaders: tuple[Loader, Loader | None], recipe: Recipe, device: DeviceContext, seconds: float
-) -> tuple[bool, str]:
-    """Fit the classifier layer as a linear probe; return whether images may be flipped, and how good the probe is."""
-    train_loader, valid_loader = loaders
-    train = extract_features(network, train_loader, recipe, device)
-    if valid_loader is None:
-        fit_head(network, train, None)
-        return recipe.horizontal_flip, "The probe was not evaluated, as there are no validation images."
-    valid = extract_features(network, valid_loader, recipe, device)
-    _, accuracy = fit_head(network, train, valid, seconds)
-    words = f"The linear probe is right on {accuracy:.1%} of {len(valid.labels):,} validation images"
-    if not recipe.horizontal_flip:
-        return False, f"{words}."
-    flipped = extract_features(network, valid_loader, recipe, device, flipped=True)
-    correct = _is_correct(network, flipped)
-    lost = _is_correct(network, valid) - correct  # (n,)
-    flip = float(lost.mean()) <= _SIGNIFICANT * float(lost.std()) / len(lost) ** 0.5
-    conclusion = f"images are {'' if flip else 'not '}flipped in training"
-    return flip, f"{words}, on {correct.mean():.1%} of them flipped: {conclusion}."
-
-
-def _is_correct(network: nn.Module, features: Features) -> NDArray[np.float64]:
-    """Return 1 for each image that the classifier layer gets right, else 0; shape (n,)."""
-    layer = classifier_layer(network)
-    with torch.inference_mode():
-        values = torch.from_numpy(features.values).to(layer.weight)  # (n, d)
-        logits = F.linear(values, layer.weight.flatten(1), layer.bias)  # (n, k)
-    return np.asarray(logits.argmax(dim=1).cpu().numpy() == features.labels, dtype=np.float64)
+    network: nn.Module, data: ImageSplits, recipe: Recipe, device: DeviceContext, plan: FinetunePlan, seconds: float
+) -> tuple[FinetunePlan, str]:
+    """Fit the classifier layer; return what of the plan follows from it, and how good it is."""
+    components: int | None = None
+    if plan.epochs:
+        components, accuracy = probe_blocks(network, data.train, data.valid, recipe, device, seconds)
+    else:
+        train, valid = (
+            None if one is None else extract_features(network, make_loader(one, recipe, device), recipe, device)
+            for one in (data.train, data.valid)
+        )
+        assert train is not None
+        _, accuracy = fit_head(network, train, valid, seconds)
+    plan = replace(plan, block_components=components)
+    if data.valid is None:
+        return plan, "The probe was not evaluated, as there are no validation images."
+    n_valid = len(data.valid) if components is None else min(len(data.valid), START_IMAGES)
+    words = f"The linear probe is right on {accuracy:.1%} of {n_valid:,} validation images"
+    if not plan.horizontal_flip:
+        return plan, f"{words}."
+    found = compare_flipped(network, data.valid, recipe, device)
+    both = f"of {found.n_images:,} of them on {found.accuracy:.1%}, flipped on {found.flipped_accuracy:.1%}"
+    conclusion = f"images are {'' if found.may_flip else 'not '}flipped in training"
+    return replace(plan, horizontal_flip=found.may_flip), f"{words}; {both}: {conclusion}."
 
 
 def supported_image_sizes(recipe: Recipe) -> list[int]:
