@@ -12,7 +12,7 @@ from windvane.vision.networks.profiling import Timing
 from windvane.vision.recipe import Recipe
 
 FREEZE_FRACTIONS = (0.0, 0.5)  # of the layers, the costliest first
-ENOUGH_EPOCHS, MIN_EPOCHS = 6.0, 1.0  # at which more pixels come before more epochs; below which none is trained
+ENOUGH_EPOCHS, MIN_EPOCHS = 2.0, 1.0  # at which more pixels come before more epochs; below which none is trained
 MIN_SIZE, MIN_SIZE_FRACTION = 64, 0.4  # pixels, and fraction of the size of the weights, of the smallest images
 HEAD_SHARE = 0.1  # of the time, at most, for the regressions of the probe
 _EVALUATION_SHARE = 0.05  # of the time, for evaluations besides the first and the last
