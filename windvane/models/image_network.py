@@ -220,11 +220,10 @@ class ImageNetworkModel:
             is_new = self._run is None
             run = self._start(deadline) if self._run is None else self._run
             self._run = run
-            if is_new and self.recipe.weights is not None:
-                run.evaluate()  # the probe
             if math.isfinite(deadline):
                 run.schedule.finish_by(deadline - SECONDS_TO_SAVE)
-            run_training(run, until_epoch=iterations, deadline=deadline)
+            has_probe = is_new and self.recipe.weights is not None
+            run_training(run, until_epoch=iterations, deadline=deadline, evaluate_first=has_probe)
             if not run.history or run.history[-1].step != run.schedule.step:
                 run.evaluate()
         assert run.best is not None

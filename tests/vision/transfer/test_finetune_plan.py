@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from windvane.vision.networks.profiling import Timing
 from windvane.vision.transfer.finetune_plan import (
-    ENOUGH_EPOCHS,
     FREEZE_FRACTIONS,
     MIN_EPOCHS,
     candidate_image_sizes,
+    enough_epochs,
     format_plan,
     plan_finetuning,
 )
@@ -30,7 +30,7 @@ def test_more_time_affords_more() -> None:
     assert plans[-1].image_size == 224 and plans[-1].freeze_fraction == 0.0
     costs = [TIMING.scale(plan.image_size) * TIMING.train_step[plan.freeze_fraction] for plan in plans if plan.epochs]
     assert costs == sorted(costs) and len(set(costs)) > 1
-    assert all(plan.epochs >= ENOUGH_EPOCHS for plan in plans[3:])
+    assert all(plan.epochs >= enough_epochs(240) for plan in plans[3:])
 
 
 def test_a_probe_of_some_images_where_there_is_no_time_for_all() -> None:
@@ -50,9 +50,13 @@ def test_the_words_say_what_and_why() -> None:
     part = plan_finetuning(TIMING, SIZES, 240, 60, 60.0)
     words = format_plan(part, TIMING, 240, 60, 60.0)
     assert f"{part.image_size} pixels" in words and "would leave fewer than" in words
-    least = plan_finetuning(TIMING, SIZES, 1500, 100, 60.0)
-    assert MIN_EPOCHS <= least.epochs < ENOUGH_EPOCHS
-    assert "the cheapest there is" in format_plan(least, TIMING, 1500, 100, 60.0)
+    least = plan_finetuning(TIMING, SIZES, 1500, 100, 45.0)
+    assert MIN_EPOCHS <= least.epochs < enough_epochs(1500)
+    assert "the cheapest there is" in format_plan(least, TIMING, 1500, 100, 45.0)
+
+
+def test_few_images_are_shown_more_often() -> None:
+    assert [enough_epochs(n) for n in (10, 500, 1_000, 2_000, 10_000)] == [6.0, 6.0, 4.0, 2.0, 1.2]
 
 
 @settings(deadline=None, max_examples=80)

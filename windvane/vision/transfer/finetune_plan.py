@@ -10,9 +10,12 @@ import numpy as np
 from windvane.data.images import ImageDataset, ImageSplits
 from windvane.vision.networks.profiling import Timing
 from windvane.vision.recipe import Recipe
+from windvane.vision.transfer.linear_probe import START_IMAGES
 
 FREEZE_FRACTIONS = (0.0, 0.5)  # of the layers, the costliest first
-ENOUGH_EPOCHS, MIN_EPOCHS = 2.0, 1.0  # at which more pixels come before more epochs; below which none is trained
+# At so many images shown in training, and epochs between these, more pixels come before more epochs.
+ENOUGH_IMAGES, FEWEST_EPOCHS, MOST_EPOCHS = 4_000, 1.2, 6.0
+MIN_EPOCHS = 1.0  # below which none is trained
 MIN_SIZE, MIN_SIZE_FRACTION = 64, 0.4  # pixels, and fraction of the size of the weights, of the smallest images
 HEAD_SHARE = 0.1  # of the time, at most, for the regressions of the probe
 _EVALUATION_SHARE = 0.05  # of the time, for evaluations besides the first and the last
@@ -71,7 +74,8 @@ def plan_finetuning(timing: Timing, sizes: Sequence[int], n_train: int, n_valid:
         for size in sizes
         for fraction in FREEZE_FRACTIONS
     ]
-    plan = next((one for one in plans if one.epochs >= ENOUGH_EPOCHS), max(plans, key=lambda one: one.epochs))
+    enough = enough_epochs(n_train)
+    plan = next((one for one in plans if one.epochs >= enough), max(plans, key=lambda one: one.epochs))
     if plan.epochs >= MIN_EPOCHS:
         return plan
     for size in sizes:
@@ -81,6 +85,11 @@ def plan_finetuning(timing: Timing, sizes: Sequence[int], n_train: int, n_valid:
             break
     used_train, used_valid = (max(1, int(n * min(1.0, share))) if n else 0 for n in (n_train, n_valid))
     return FinetunePlan(size, 0.0, used_train, used_valid, 0.0)
+
+
+def enough_epochs(n_train: int) -> float:
+    """Return the epochs at which more pixels come before more epochs."""
+    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, ENOUGH_IMAGES / n_train))
 
 
 def format_plan(plan: FinetunePlan, timing: Timing, n_train: int, n_valid: int, seconds: float) -> str:
@@ -94,10 +103,11 @@ def format_plan(plan: FinetunePlan, timing: Timing, n_train: int, n_valid: int, 
         layers = "the whole network"
         if plan.freeze_fraction:
             layers = f"all but the first {plan.freeze_fraction:.0%} of the layers"
-        why = f"more pixels or layers would leave fewer than {ENOUGH_EPOCHS:g} epochs"
+        enough = enough_epochs(n_train)
+        why = f"more pixels or layers would leave fewer than {enough:.2g} epochs"
         if (plan.image_size, plan.freeze_fraction) == (timing.size, 0.0):
             why = "nothing had to be saved"
-        elif plan.epochs < ENOUGH_EPOCHS:
+        elif plan.epochs < enough:
             why = "the cheapest there is"
         return f"{words} a linear probe, then about {plan.epochs:.0f} epochs of {layers}; {why}."
     fewer = [
@@ -112,7 +122,8 @@ def format_plan(plan: FinetunePlan, timing: Timing, n_train: int, n_valid: int, 
 def _epochs(timing: Timing, size: int, fraction: float, n_train: int, n_valid: int, seconds: float) -> float:
     """Return the epochs left after probe and evaluations; negative if there is no time for these."""
     scale = timing.scale(size)
-    probe = timing.decode * (n_train + n_valid) + scale * timing.forward * (n_train + 2 * n_valid)
+    probed = min(n_train, START_IMAGES) + min(n_valid, START_IMAGES)
+    probe = timing.decode * (n_train + n_valid) + scale * timing.forward * probed
     evaluations = 2 * scale * timing.forward * n_valid + _EVALUATION_SHARE * seconds
     left = seconds - probe - evaluations - HEAD_SHARE * seconds
     return left / (n_train * scale * timing.train_step[fraction])
