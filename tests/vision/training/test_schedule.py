@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pictures import digits, tiny_recipe
 
+from windvane.vision.training.device import find_device
+from windvane.vision.training.run import TrainingRun
 from windvane.vision.training.schedule import EVALUATIONS, Schedule
+from windvane.vision.training.train import run_training
 
 
 class Clock:
@@ -159,3 +165,32 @@ def test_a_number_of_steps_ends_by_an_instant(steps: int, seconds: float, availa
     assert midpoints == sorted(midpoints)
     if 1.3 * (steps + 20) * seconds < available:
         assert midpoints == pytest.approx([(i + 0.5) / steps for i in range(steps)])
+
+
+def test_images_that_load_before_the_first_step_do_not_end_the_run() -> None:
+    clock = Clock()
+    # 60 s for 2,000 steps of 0.1 s, with 1,300 validation images; to load all images takes 8 s.
+    schedule = Schedule(steps=2_000, evaluation_steps=1_300 / (3 * 32), clock=clock)
+    schedule.finish_by(clock.now + 60.0)
+    clock.now += 8.0
+    schedule.start_steps()
+    run(schedule, clock, lambda _: 0.1, 1.0, sync_interval=10)
+    assert 400 < schedule.step <= 520
+    assert clock.now <= 161.0
+
+
+def test_a_network_is_trained_to_the_end_of_its_time_though_its_images_load_slowly() -> None:
+    loader_seconds, data = 0.8, digits(600, 400)
+    training = TrainingRun(tiny_recipe(epochs=10_000, batch_size=8), data, find_device("cpu", "float32"))
+    load = training.train_loader.train_batches
+
+    def load_slowly(*args: Any) -> Iterator[Any]:
+        time.sleep(loader_seconds)
+        yield from load(*args)
+
+    training.train_loader.train_batches = load_slowly  # type: ignore[method-assign]
+    started = time.monotonic()
+    training.schedule.finish_by(started + 3.0)
+    run_training(training, deadline=started + 3.0)
+    assert time.monotonic() - started > 2.0
+    assert training.schedule.step > 20

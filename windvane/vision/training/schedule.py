@@ -98,6 +98,10 @@ class Schedule:
         """Reach the end of a number of steps by an instant of the clock, in fewer steps if these take too long."""
         self._deadline, self._limited_seconds = deadline, max(0.0, deadline - self._clock())
 
+    def start_steps(self) -> None:
+        """Note that the first images are there: to decode them, and maybe all others, is no time of a step."""
+        self._last_measured = (self._clock(), self.step)
+
     def measure_speed(self) -> None:
         """Measure the speed and correct what is left; call it when the device has caught up."""
         now, (then, step) = self._clock(), self._last_measured

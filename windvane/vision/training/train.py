@@ -111,6 +111,8 @@ def run_training(
         if stop.requested:
             _interrupt(run, folder)
         images, labels = next(batches)  # uint8 (b, 3, s, s), (b,)
+        if schedule.step == first_step:
+            schedule.start_steps()
         generator = run.step_generator(schedule.step)
         pixels, targets = augment_batch(images, labels, run.n_classes, run.augmentation, generator)
         first = pixels[: recipe.micro_batch_size]
