@@ -329,7 +329,8 @@ class ImageNetworkModel:
             recipe,
             image_size=plan.image_size,
             freeze_fraction=max(recipe.freeze_fraction, plan.freeze_fraction),
-            epochs=min(float(recipe.epochs or 1), max(1.0, plan.epochs)),
+            # The plan is careful; the deadline ends what it allows too much.
+            epochs=min(float(recipe.epochs or 1), max(1.0, 2 * plan.epochs)),
             batch_size=batch_size,
             learning_rate=recipe.learning_rate * batch_size / recipe.batch_size,
         )
