@@ -175,6 +175,8 @@ def test_each_of_several_targets_has_weights_of_its_own(kind: Any, metric: Any, 
     shares = np.array([member.shares for member in ensemble.members])
     np.testing.assert_allclose(shares.mean(axis=1), [member.weight for member in ensemble.members], rtol=1e-12)
     np.testing.assert_allclose(shares.sum(axis=0), 1)
+    # What predicts a target alone does so with all folds, however many targets there are.
+    assert all(len(member.folds) == 3 for member in ensemble.members if max(member.shares) > 0.9)
     if metric == "mae" or metric == "log_loss":
         one = sk.mean_absolute_error if metric == "mae" else sk.log_loss
         blend = np.empty_like(target, dtype=float)

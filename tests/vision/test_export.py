@@ -18,12 +18,17 @@ from windvane.vision.saved_model import TrainedModel
 RECIPES = {
     "transformer": tiny_recipe(mean=(0.4, 0.5, 0.6)),
     "convolutions": Recipe("resnet10t", image_size=32, steps=1, crop="none", mean=(0.4, 0.5, 0.6)),
+    "all blocks": Recipe("resnet10t", image_size=32, steps=1, crop="none", block_components=5),
 }
 
 
 def model(kind: str) -> TrainedModel:
     recipe = RECIPES[kind]
-    return TrainedModel(create_model(recipe, 3).eval(), recipe, ("a", "b", "c"))
+    network = create_model(recipe, 3).eval()
+    for name, buffer in network.named_buffers():
+        if name.endswith(".matrix"):
+            buffer.copy_(torch.randn(buffer.shape, generator=torch.Generator().manual_seed(0)))
+    return TrainedModel(network, recipe, ("a", "b", "c"))
 
 
 @pytest.mark.parametrize("kind", RECIPES)
@@ -38,10 +43,11 @@ def test_onnxruntime_computes_the_same(kind: str, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_torch_export_computes_the_same(tmp_path: Path) -> None:
-    network = model("transformer")
+@pytest.mark.parametrize("kind", ["transformer", "all blocks"])
+def test_torch_export_computes_the_same(kind: str, tmp_path: Path) -> None:
+    network = model(kind)
     program = torch.export.load(export_torch(network, tmp_path / "model.pt2")).module()
-    images = noise(4)
+    images = noise(4, network.recipe.image_size)
     pixels = torch.from_numpy(np.stack(images.items)).permute(0, 3, 1, 2)
     np.testing.assert_allclose(program(pixels).detach(), predict_proba(network, images), atol=1e-5)
 

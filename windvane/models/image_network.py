@@ -100,7 +100,7 @@ class _ImageFamily:
     ) -> ImageNetworkModel:
         config = fill_defaults(config, self.search_space(context.task))
         recipe = self.recipe(config, context.seed)
-        return ImageNetworkModel(recipe, str(config.get("weights")), (train, validation), context, checkpoint)
+        return ImageNetworkModel(recipe, (train, validation), context, checkpoint)
 
     def load(self, folder: Path, context: TrainingContext) -> Fitted:
         from windvane.vision.saved_model import load_model
@@ -197,14 +197,13 @@ class ImageNetworkModel:
     def __init__(
         self,
         recipe: Recipe,
-        weights_name: str,
         splits: tuple[DataSplit, DataSplit],
         context: TrainingContext,
         checkpoint: Path | None,
     ) -> None:
         self.iterations = self.best_iteration = 0
         self.finished = False
-        self.recipe, self.weights_name, self.context = recipe, weights_name, context
+        self.recipe, self.context = recipe, context
         self._train, self._validation = splits
         self._run: TrainingRun | None = None
         if checkpoint is not None:

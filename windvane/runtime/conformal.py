@@ -7,6 +7,7 @@ m stored scores, g knots.
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass
 from numbers import Real
@@ -178,9 +179,7 @@ def read_uncertainty(path: Path, ensemble: Ensemble, n_classes: int) -> Uncertai
 
 def _members(ensemble: Ensemble) -> Any:
     """The members as JSON returns them; a later change of the decision leaves the scores as they are."""
-    return [
-        {**asdict(member), "folds": list(member.folds), "shares": list(member.shares)} for member in ensemble.members
-    ]
+    return json.loads(json.dumps([asdict(member) for member in ensemble.members]))
 
 
 def _ascending(values: Any) -> Floats:

@@ -112,8 +112,9 @@ class Ensemble:
             if not (np.all(weights > 0) and abs(weights.sum() - 1) < 1e-6):  # NaN and infinity are neither
                 raise ValueError(f"weights {weights.tolist()} are not above 0 with the sum 1")
             shares = np.array([member.shares for member in members], dtype=float)  # (m, t), or (m, 0)
-            if not np.all(np.abs(shares.sum(axis=0) - 1) < 1e-6):
-                raise ValueError(f"shares {shares.tolist()} of a target have not the sum 1")
+            sums = np.append(shares.sum(axis=0), 1.0 + (shares.mean(axis=1) - weights if shares.size else 0.0))
+            if not np.all(np.abs(sums - 1) < 1e-6):
+                raise ValueError(f"shares {shares.tolist()} do not go together with weights {weights.tolist()}")
             if not (np.all(factors > 0) and np.all(np.isfinite(factors))):
                 raise ValueError("temperature and decision weights are not finite and above 0")
             if not all(member.is_sound for member in members):

@@ -206,6 +206,8 @@ def check_predictor(predictor: EnsemblePredictor, manifest: Path, folders: Seque
         thresholds, targets = predictor.ensemble.label_thresholds, predictor.targets
         if thresholds is not None and (targets is None or not targets.are_labels or len(thresholds) != len(targets)):
             raise ValueError(f"{len(thresholds)} thresholds are not those of the labels")
+        if any(len(member.shares) not in (0, shape[-1]) for member in predictor.ensemble.members):
+            raise ValueError("shares of a member are not those of the targets")
         if classes is not None:
             calibrated = predictor.ensemble.calibrate(np.full(shape, 1 / len(classes)))
             decisive = predictor.ensemble.decision_values(calibrated)

@@ -171,7 +171,7 @@ class EnsembleBuilder:
         self._reference = reference_family(problem)
         self._train_sizes = [len(fold.train) for fold in problem.folds]
         rows = problem.validation_rows
-        self.target: NDArray[Any] = problem.target[rows]  # (v,)
+        self.target: NDArray[Any] = problem.target[rows]  # (v,) or (v, t)
         weight = problem.weight_of(rows)  # (v,)
         self.weight = weight if weight is not None and weight.any() else None
         self._predictions: dict[tuple[int, str], Singles] = {}
@@ -218,7 +218,8 @@ class EnsembleBuilder:
             if weight > 0
         ]
         members.sort(key=lambda member: (-member.weight, member.number))
-        kept = allocate_fold_models([member.weight for member in members], self._train_sizes)
+        largest = [max(member.shares, default=member.weight) for member in members]  # for any target
+        kept = allocate_fold_models(largest, self._train_sizes)
         final_members = tuple(replace(member, folds=folds) for member, folds in zip(members, kept, strict=True))
         ensemble = Ensemble(final_members, np.nan, temperature, decision_weights, costs, averages_roots=averages_roots)
         ensemble = replace(ensemble, loss=self._loss(ensemble.decision_values(blend)))

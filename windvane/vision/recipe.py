@@ -82,8 +82,8 @@ class Recipe:
     dropout: float = 0.0  # the paper uses 0 or 0.1
     drop_path: float = 0.0  # highest rate of stochastic depth, which rises linearly with depth; the paper uses 0 or 0.1
     label_smoothing: float = 0.0  # label smoothing; the paper uses none
-    # So many principal components of what all blocks see, as `add_block_classifier` computes them, are read by the
-    # classifier layer; None for a layer that reads the last features, as networks of timm have it.
+    # Principal components of what all blocks see that the classifier layer reads; None for a layer that reads the last
+    # features, as networks of timm have it. Fine-tuning in a given time sets it, as it has to learn the components.
     block_components: int | None = None
     # Fraction of the layers, counted from the input, that are not trained; for pre-trained weights.
     freeze_fraction: float = 0.0

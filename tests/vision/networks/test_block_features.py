@@ -17,9 +17,11 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import windvane.vision  # noqa: F401 - timm then knows ViT-Lite
+from windvane.inspect import without_skip
 from windvane.vision.networks.block_features import (
     N_COMPONENTS,
     Projection,
+    _local,
     add_block_classifier,
     block_features,
     watch_blocks,
@@ -95,6 +97,32 @@ def test_a_classifier_reads_every_block(name: str) -> None:
     opened.load_state_dict(network.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(opened(pixels), network(pixels))
+
+
+def test_the_projection_of_a_classifier_is_exact_in_reduced_precision() -> None:
+    torch.manual_seed(0)
+    network, pixels = timm.create_model("test_resnet", num_classes=1).eval(), torch.randn(8, 3, 64, 64)
+    watch_blocks(network)
+    with torch.no_grad():
+        seen = block_features(network, pixels)
+        projection = Projection.fit(seen.numpy())
+        add_block_classifier(network, projection, 3)
+        classifier = network.get_classifier()
+        _local.kept = [seen[:, 8:]]
+        wanted = classifier(seen[:, :8])
+        with torch.autocast("cpu", torch.bfloat16):
+            found = classifier(seen[:, :8])
+        del _local.kept
+    torch.testing.assert_close(found.float(), wanted, rtol=0.03, atol=0.03)
+
+
+def test_a_network_that_reads_its_blocks_can_lose_a_skip() -> None:
+    network, pixels = timm.create_model("vit_lite_7_4", num_classes=1).eval(), torch.randn(4, 3, 32, 32)
+    watch_blocks(network)
+    with torch.no_grad():
+        projection = Projection.fit(block_features(network, pixels).numpy())
+        add_block_classifier(network, projection, 3)
+        assert without_skip(network, "blocks.2")(pixels).shape == (4, 3)
 
 
 def test_a_network_without_known_blocks_has_the_last_features() -> None:

@@ -84,12 +84,21 @@ def test_a_probe_of_all_blocks_is_a_regression_on_them() -> None:
     np.testing.assert_allclose(again, found, atol=1e-6)
 
 
+def test_a_probe_of_all_blocks_needs_one_head() -> None:
+    small = {"embed_dim": 16, "depth": 1, "num_heads": 1, "img_size": 32}
+    recipe = replace(tiny_recipe(), model="deit_tiny_distilled_patch16_224", model_kwargs=small, image_size=32)
+    network, place = create_model(recipe, 3), DeviceContext(torch.device("cpu"), bfloat16=False)
+    with pytest.raises(InputError, match="2 heads"):
+        probe_blocks(network, noise(6), None, recipe, place)
+
+
 def test_one_image_of_each_class_is_among_those_of_a_probe() -> None:
     labels = np.array([0] * 500 + [1, 2])
     images = image_set(np.zeros((502, 4, 4, 3), dtype=np.uint8), labels, 3)
     assert images.labels is not None
     assert set(np.asarray(_some_of_each_class(images, 10, seed=0).labels)) == {0, 1, 2}
     assert len(_some_of_each_class(images, 10, seed=0)) == 10
+    assert set(np.asarray(_some_of_each_class(images, 2, seed=0).labels)) == {0, 1, 2}
     assert sorted(_some_of_each_class(images, 600, seed=0).names) == sorted(images.names)
 
 

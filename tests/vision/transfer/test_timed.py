@@ -59,6 +59,17 @@ def test_the_probe_comes_first_and_is_never_lost(weights: str, tmp_path: Path) -
     assert (found == DATA.valid.labels).mean() == pytest.approx(adapted.best.valid_accuracy)
 
 
+def test_a_result_is_tuned_further(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "measure_timing", lambda *_: timing(forward=1e-4))
+    first = finetune_timed(recipe_of(weights, 1.0), DATA, out=tmp_path / "run", quiet=True)
+    assert first.model.recipe.block_components
+    for recipe in (first.model.recipe, recipe_of(str(tmp_path / "run"), 1.0)):
+        again = finetune_timed(recipe, DATA, quiet=True)
+        assert again.history[0].valid_accuracy > 0.2 and again.model.recipe.block_components
+    with pytest.raises(InputError, match="block_components"):
+        train(replace(first.model.recipe, time_budget=None, steps=2), DATA, quiet=True)
+
+
 def test_without_time_the_probe_is_what_is_left(
     weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

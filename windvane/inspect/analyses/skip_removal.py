@@ -134,7 +134,9 @@ def without_skip(model: nn.Module, block: str, removed: Sequence[Removed] | None
         return changed
     for sublayer in removed or ():
         check_choice("removed", sublayer, ("attention", "mlp"))
-    changed.set_submodule(block, BlockWithoutSkip(found, ("attention", "mlp") if removed is None else removed))
+    without = BlockWithoutSkip(found, ("attention", "mlp") if removed is None else removed)
+    without._forward_hooks = found._forward_hooks  # a classifier layer may read the block
+    changed.set_submodule(block, without)
     return changed
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,7 +70,13 @@ class BlockClassifier(nn.Module):
 
     def forward(self, last: Tensor) -> Tensor:
         """Return logits (n, n_classes) of what the last layer is (n, d), and of what the hooks of the blocks kept."""
-        scores: Tensor = self.scores(_with_kept(last.flatten(1)) @ self.matrix + self.offset)
+        kept = _with_kept(last.flatten(1)).float()
+        # The projection is a small difference of large numbers: bfloat16 would leave little of it.
+        kind = kept.device.type
+        is_reduced = torch.is_autocast_enabled(kind)
+        with torch.autocast(kind, enabled=False) if is_reduced else nullcontext():
+            projected = kept @ self.matrix + self.offset
+        scores: Tensor = self.scores(projected)
         return scores
 
 
@@ -89,7 +96,7 @@ def _start_keeping(network: nn.Module, inputs: Any) -> None:
 
 
 def _stop_keeping(network: nn.Module, inputs: Any, output: Any) -> None:
-    del _local.kept
+    _local.__dict__.pop("kept", None)
 
 
 def _with_kept(last: Tensor) -> Tensor:  # (n, d) -> (n, p)
@@ -100,6 +107,7 @@ def _keep(places: tuple[int, ...], block: nn.Module, inputs: Any, output: Any) -
     if not hasattr(_local, "kept") or not isinstance(output, Tensor):
         return
     dim = (1,) if output.ndim == 3 else places  # tokens are (n, t, c)
+    output = output.float()
     mean = output.mean(dim, keepdim=True)
     variance = (output - mean).square().mean(dim)  # torch.var_mean takes ten times as long
     _local.kept += [mean.squeeze(dim), (variance + _SMALLEST_VARIANCE).sqrt()]

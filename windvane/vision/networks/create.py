@@ -30,7 +30,7 @@ def create_model(recipe: Recipe, n_classes: int, overlay: Mapping[str, Any] | No
     Parameters
     ----------
     recipe
-        Its model, model_kwargs, image size, dropout, loss and seed are used; its weights are not.
+        Its model, model_kwargs, image size, block_components, dropout, loss and seed are used; its weights are not.
     n_classes
         Number of outputs.
     overlay

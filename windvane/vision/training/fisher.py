@@ -20,7 +20,8 @@ from windvane.vision.training.training_log import Evaluation
 
 INTERVAL = 50  # steps from one measurement of the trace to the next
 EARLY_RATIO = 1.25  # of the steps of two earlier measurements: what counts is early, and short runs need a curve
-NETWORK_FIELDS = ("model", "model_kwargs", "image_size", "loss")  # of a recipe, on which the size of a trace depends
+# Of a recipe, on which the size of a trace depends.
+NETWORK_FIELDS = ("model", "model_kwargs", "image_size", "block_components", "loss")
 
 
 class FisherMonitor:

@@ -76,10 +76,15 @@ def train(
     folder = check_output_folder(out, resume)
     context = find_device(device, recipe.precision)
     with context.fork_rng():
+        resumes = folder is not None and (folder / CHECKPOINT).exists()
+        if recipe.block_components is not None and not resumes:
+            raise InputError(
+                f"block_components={recipe.block_components!r} is set by finetune_timed alone. Allowed: None."
+            )
         run = TrainingRun(recipe, data, context, started=started)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            if (folder / CHECKPOINT).exists():
+            if resumes:
                 run.load(folder)
         with stop_on_signal(context.world_size) as stop:
             run_training(run, folder, ProgressLogger(quiet=quiet or not context.is_main), stop=stop)

@@ -10,12 +10,13 @@ import numpy as np
 from windvane.data.images import ImageDataset, ImageSplits
 from windvane.vision.networks.profiling import Timing
 from windvane.vision.recipe import Recipe
-from windvane.vision.transfer.linear_probe import START_IMAGES
 
 FREEZE_FRACTIONS = (0.0, 0.5)  # of the layers, the costliest first
 # At so many images shown in training, and epochs between these, more pixels come before more epochs.
 ENOUGH_IMAGES, FEWEST_EPOCHS, MOST_EPOCHS = 4_000, 1.2, 6.0
 MIN_EPOCHS = 1.0  # below which none is trained
+START_IMAGES = 1_000  # that a fine-tuning starts from, at most, where classes are not many
+FLIPPED_IMAGES = 200  # that decide whether images may be flipped
 MIN_SIZE, MIN_SIZE_FRACTION = 64, 0.4  # pixels, and fraction of the size of the weights, of the smallest images
 HEAD_SHARE = 0.1  # of the time, at most, for the regressions of the probe
 _EVALUATION_SHARE = 0.05  # of the time, for evaluations besides the first and the last
@@ -122,8 +123,8 @@ def format_plan(plan: FinetunePlan, timing: Timing, n_train: int, n_valid: int, 
 def _epochs(timing: Timing, size: int, fraction: float, n_train: int, n_valid: int, seconds: float) -> float:
     """Return the epochs left after probe and evaluations; negative if there is no time for these."""
     scale = timing.scale(size)
-    probed = min(n_train, START_IMAGES) + min(n_valid, START_IMAGES)
-    probe = timing.decode * (n_train + n_valid) + scale * timing.forward * probed
+    probed, flipped = min(n_train, START_IMAGES) + min(n_valid, START_IMAGES), min(n_valid, FLIPPED_IMAGES)
+    probe = timing.decode * (n_train + n_valid + probed + flipped) + scale * timing.forward * (probed + 2 * flipped)
     evaluations = 2 * scale * timing.forward * n_valid + _EVALUATION_SHARE * seconds
     left = seconds - probe - evaluations - HEAD_SHARE * seconds
     return left / (n_train * scale * timing.train_step[fraction])

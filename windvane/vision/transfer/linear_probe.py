@@ -35,6 +35,7 @@ from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import TrainedModel
 from windvane.vision.training.device import DeviceContext, find_device
 from windvane.vision.training.loader import Loader, make_loader
+from windvane.vision.transfer.finetune_plan import FLIPPED_IMAGES, START_IMAGES
 
 C_VALUES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of scikit-learn's logistic regression, most regularized first
 BATCH_SIZE = 128
@@ -42,8 +43,6 @@ _MAX_ITERATIONS = 200
 _MIN_SPREAD = 1e-6  # a feature that varies less is not scaled
 _PATIENCE = 2  # values of C in a row that are worse than the best: larger ones will be too
 _UNSEEN_MARGIN = 10.0  # of the logit of a class without images below the smallest intercept
-START_IMAGES = 1_000  # that a fine-tuning starts from, at most
-FLIPPED_IMAGES = 200  # that decide whether images may be flipped
 _SIGNIFICANT = 2.0  # standard errors
 _SLOWDOWN = 3.0  # times that a regression may take as long as the one before it
 
@@ -122,13 +121,14 @@ def probe_blocks(
     A fine-tuning starts from it, so some of the images are enough. The result is `Recipe.block_components`, and the
     accuracy on validation images. No further regression is started after `seconds`.
     """
+    classifier_layer(network)  # there must be one
     watch_blocks(network)
 
     def read(images: ImageDataset) -> Features:
-        some = _some_of_each_class(images, START_IMAGES, recipe.seed)
-        return extract_features(network, make_loader(some, recipe, device), recipe, device, read=block_features)
+        return extract_features(network, make_loader(images, recipe, device), recipe, device, read=block_features)
 
-    seen, seen_valid = read(train), None if valid is None else read(valid)
+    seen = read(_some_of_each_class(train, START_IMAGES, recipe.seed))
+    seen_valid = None if valid is None else read(_some(valid, START_IMAGES, recipe.seed))
     projection = Projection.fit(seen.values[:PROJECTED_IMAGES])
     add_block_classifier(network, projection, len(train.classes))
     projected = replace(seen, values=projection(seen.values))
@@ -137,13 +137,18 @@ def probe_blocks(
     return len(projection.offset), accuracy
 
 
+def _some(images: ImageDataset, n: int, seed: int) -> ImageDataset:
+    """Draw at most n images at random."""
+    return images.take(np.random.default_rng(seed).permutation(len(images))[:n])
+
+
 def _some_of_each_class(images: ImageDataset, n: int, seed: int) -> ImageDataset:
-    """Draw at most n images at random, among them one of each class."""
+    """Draw about n images at random, among them one of each class; of more than n / 2 classes two for each class."""
     assert images.labels is not None
     order = np.random.default_rng(seed).permutation(len(images))
     firsts = np.unique(images.labels[order], return_index=True)[1]  # places in the order
     others = np.delete(np.arange(len(order)), firsts)
-    return images.take(order[np.concatenate([firsts, others])[:n]])
+    return images.take(order[np.concatenate([firsts, others])[: max(n, 2 * len(firsts))]])
 
 
 @dataclass(frozen=True)
@@ -153,14 +158,14 @@ class FlipComparison:
     n_images: int
     accuracy: float
     flipped_accuracy: float
-    may_flip: bool  # whether chance alone can make the difference
+    may_flip: bool  # whether it is not more often right on the images than chance makes it
 
 
 def compare_flipped(
     network: nn.Module, images: ImageDataset, recipe: Recipe, device: DeviceContext, seed: int = 0
 ) -> FlipComparison:
     """Compare the predictions of some images with those of their mirror images."""
-    some = images.take(np.random.default_rng(seed).permutation(len(images))[:FLIPPED_IMAGES])
+    some = _some(images, FLIPPED_IMAGES, seed)
     network.eval()
     correct: list[list[Tensor]] = [[], []]
     with torch.inference_mode(), device.autocast():

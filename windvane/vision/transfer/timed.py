@@ -26,20 +26,20 @@ from windvane.vision.networks.weights import with_pretrained_normalization
 from windvane.vision.recipe import Recipe
 from windvane.vision.training.checkpoint import CHECKPOINT
 from windvane.vision.training.device import DeviceContext, find_device
-from windvane.vision.training.loader import make_loader
+from windvane.vision.training.loader import Loader
 from windvane.vision.training.run import TrainingResult, TrainingRun, create_network, make_loaders, training_labels
 from windvane.vision.training.train import check_output_folder, run_training, train
 from windvane.vision.training.training_log import ProgressLogger
 from windvane.vision.transfer.finetune_plan import (
     FREEZE_FRACTIONS,
     HEAD_SHARE,
+    START_IMAGES,
     FinetunePlan,
     candidate_image_sizes,
     format_plan,
     plan_finetuning,
 )
 from windvane.vision.transfer.linear_probe import (
-    START_IMAGES,
     compare_flipped,
     extract_features,
     fit_head,
@@ -98,7 +98,7 @@ def finetune_timed(
     if recipe.eval_crop == "center":
         raise InputError("eval_crop='center' is not usable in a given time. Allowed: None or 'squeeze'.")
     # The probe sees training images as they lie in memory, which is whole, and is to be evaluated on the same.
-    recipe = replace(with_pretrained_normalization(recipe), eval_crop="squeeze")
+    recipe = replace(with_pretrained_normalization(recipe), eval_crop="squeeze", block_components=None)
     if folder is not None and (folder / CHECKPOINT).exists():
         plan = _load_plan(folder)
         chosen, data = plan.apply_to(recipe), plan.subsample(data, recipe.seed)
@@ -130,7 +130,7 @@ def _plan_and_probe(
     loaders = make_loaders(chosen, data, device)
     if chosen.image_size != recipe.image_size:
         network = create_network(chosen, len(data.train.classes), device)
-    plan, note = _probe(network, data, chosen, device, plan, HEAD_SHARE * left)
+    plan, note = _probe(network, data, loaders, chosen, device, plan, HEAD_SHARE * left)
     log.log(f"windvane: {note}")
     plan = replace(plan, notes=(*plan.notes, note))
     run = TrainingRun(
@@ -142,27 +142,31 @@ def _plan_and_probe(
 
 
 def _probe(
-    network: nn.Module, data: ImageSplits, recipe: Recipe, device: DeviceContext, plan: FinetunePlan, seconds: float
+    network: nn.Module,
+    data: ImageSplits,
+    loaders: tuple[Loader, Loader | None],
+    recipe: Recipe,
+    device: DeviceContext,
+    plan: FinetunePlan,
+    seconds: float,
 ) -> tuple[FinetunePlan, str]:
-    """Fit the classifier layer; return what of the plan follows from it, and how good it is."""
+    """Fit the classifier layer; return the plan with what it reads and whether to flip images, and how good it is."""
+    held_out = data.valid if data.valid is not None and len(data.valid) else None
     components: int | None = None
     if plan.epochs:
-        components, accuracy = probe_blocks(network, data.train, data.valid, recipe, device, seconds)
+        components, accuracy = probe_blocks(network, data.train, held_out, recipe, device, seconds)
     else:
-        train, valid = (
-            None if one is None else extract_features(network, make_loader(one, recipe, device), recipe, device)
-            for one in (data.train, data.valid)
-        )
+        train, valid = (None if one is None else extract_features(network, one, recipe, device) for one in loaders)
         assert train is not None
         _, accuracy = fit_head(network, train, valid, seconds)
     plan = replace(plan, block_components=components)
-    if data.valid is None:
+    if held_out is None:
         return plan, "The probe was not evaluated, as there are no validation images."
-    n_valid = len(data.valid) if components is None else min(len(data.valid), START_IMAGES)
+    n_valid = len(held_out) if components is None else min(len(held_out), START_IMAGES)
     words = f"The linear probe is right on {accuracy:.1%} of {n_valid:,} validation images"
     if not plan.horizontal_flip:
         return plan, f"{words}."
-    found = compare_flipped(network, data.valid, recipe, device)
+    found = compare_flipped(network, held_out, recipe, device)
     both = f"of {found.n_images:,} of them on {found.accuracy:.1%}, flipped on {found.flipped_accuracy:.1%}"
     conclusion = f"images are {'' if found.may_flip else 'not '}flipped in training"
     return replace(plan, horizontal_flip=found.may_flip), f"{words}; {both}: {conclusion}."
