@@ -41,6 +41,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("eval_crop", "middle", "eval_crop='middle' is not known"),
     ("horizontal_flip", 1, "True or False"),
     ("freeze_fraction", 1.0, "below 1"),
+    ("block_components", 0, "at least 1"),
     ("loss", "hinge", "Allowed: cross_entropy, binary_cross_entropy."),
     ("label_smoothing", -0.1, "label_smoothing=-0.1"),
     ("ema_decay", 1.0, "above 0 and below 1, or None"),
