@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +71,24 @@ def test_a_result_is_tuned_further(weights: str, tmp_path: Path, monkeypatch: py
         train(replace(first.model.recipe, time_budget=None, steps=2), DATA, quiet=True)
 
 
+def test_small_images_are_not_enlarged_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[int]] = []
+
+    def plan(timing: Timing, sizes: list[int], *others: Any) -> Any:
+        asked.append(sizes)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "measure_timing", lambda *_: timing(forward=1e-4))
+    monkeypatch.setattr(module, "plan_finetuning", plan)
+    monkeypatch.setattr(module, "create_network", lambda *_: None)
+    recipe = replace(finetune_recipe("efficientnet_lite0", time_budget=1.0), image_size=224)
+    for side in (10, 30, 100):
+        images = image_set(np.zeros((6, side + 8, side, 3), dtype=np.uint8), np.arange(6) % 2, 2)
+        with pytest.raises(KeyboardInterrupt):
+            finetune_timed(recipe, parts(images, images), quiet=True)
+    assert [max(sizes) for sizes in asked] == [96, 128, 224]
+
+
 def test_without_time_the_probe_is_what_is_left(
     weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,14 +121,15 @@ def test_a_stopped_run_resumes_its_plan(weights: str, tmp_path: Path, monkeypatc
         finetune_timed(replace(recipe_of(weights), seed=1), DATA, out=tmp_path / "run", resume=True, quiet=True)
 
 
-def test_images_are_flipped_if_that_changes_nothing(weights: str) -> None:
+def test_images_are_flipped_if_that_changes_nothing(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Digits lean to one side; pictures that are their own mirror image do not."""
+    monkeypatch.setattr(module, "measure_timing", lambda *_: timing(forward=1e-4))
     images = np.stack(DATA.train.items)
     halves = np.concatenate([images[:, :, :4], images[:, :, 3::-1]], axis=2)
     same = image_set(halves, DATA.train.labels, 10)
     symmetric = parts(same.take(np.arange(120)), same.take(np.arange(120, 200)))
     for data, flip in ((DATA, False), (symmetric, True)):
-        adapted = finetune_timed(recipe_of(weights, 1.5), data, quiet=True)
+        adapted = finetune_timed(recipe_of(weights, 2.5), data, quiet=True)
         assert adapted.model.recipe.horizontal_flip is flip
         assert "flipped" in adapted.notes[1]
 

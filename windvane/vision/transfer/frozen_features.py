@@ -33,10 +33,10 @@ from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import TrainedModel, load_model, save_model
 from windvane.vision.training.device import find_device
 from windvane.vision.transfer.finetune import finetune_recipe
+from windvane.vision.transfer.finetune_plan import SMALLEST_LARGE_SIZE, largest_useful_size
 
 SIZES = (64, 96, 128, 160, 192, 224)  # of views, in pixels
-USUAL_SIZE = 96  # of a view where nothing may depend on the clock; enlarging to it always makes sense
-MAX_ENLARGEMENT = 5  # images are enlarged up to so many times
+USUAL_SIZE = SMALLEST_LARGE_SIZE  # of a view where nothing may depend on the clock
 PREFERRED_SIZE = 160  # up to which larger images say more than other networks do
 SMALLEST_OTHER_SIZE = 128  # of views of further networks, unless the first has a smaller one
 MIN_GROWTH = 1.3  # of the image size from the first view to the second
@@ -252,7 +252,7 @@ def compute_views(
 
 def view_sizes(side: int) -> list[int]:
     """Return the image sizes to consider for images that are stored with this side."""
-    return [size for size in SIZES if size <= max(USUAL_SIZE, MAX_ENLARGEMENT * side)]
+    return [size for size in SIZES if size <= largest_useful_size(side)]
 
 
 def _features(model: TrainedModel, pixels: Pixels, size: int) -> NDArray[np.float32]:

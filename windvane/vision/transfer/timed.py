@@ -13,10 +13,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from windvane.data.images import ImageSplits
+from windvane.data.images import ImageDataset, ImageSplits
 from windvane.errors import InputError, RunMismatchError
 from windvane.runtime.serialization import read_json, reading, write_json
 from windvane.stop_signals import stop_on_signal
@@ -37,6 +38,7 @@ from windvane.vision.transfer.finetune_plan import (
     FinetunePlan,
     candidate_image_sizes,
     format_plan,
+    largest_useful_size,
     plan_finetuning,
 )
 from windvane.vision.transfer.linear_probe import (
@@ -47,6 +49,7 @@ from windvane.vision.transfer.linear_probe import (
 )
 
 PLAN = "plan.json"  # in the folder of the run
+_MEASURED_IMAGES = 20  # whose sizes say which ones are worth it
 _CELL = 32  # pixels that become one cell of the last feature map of a convolutional network
 
 
@@ -123,7 +126,10 @@ def _plan_and_probe(
     timing = measure_timing(network, recipe, data.train, device, FREEZE_FRACTIONS)
     counts = len(data.train), 0 if data.valid is None else len(data.valid)
     left = float(recipe.time_budget or 0.0) - (time.monotonic() - started)
-    plan = plan_finetuning(timing, supported_image_sizes(recipe), *counts, left)
+    supported = supported_image_sizes(recipe)
+    largest = largest_useful_size(_usual_side(data.train, recipe.seed))
+    sizes = [size for size in supported if size <= largest] or supported[-1:]
+    plan = plan_finetuning(timing, sizes, *counts, left)
     plan = replace(plan, horizontal_flip=recipe.horizontal_flip, notes=(format_plan(plan, timing, *counts, left),))
     log.log(f"windvane: {plan.notes[0]}")
     chosen, data = plan.apply_to(recipe), plan.subsample(data, recipe.seed)
@@ -170,6 +176,12 @@ def _probe(
     both = f"of {found.n_images:,} of them on {found.accuracy:.1%}, flipped on {found.flipped_accuracy:.1%}"
     conclusion = f"images are {'' if found.may_flip else 'not '}flipped in training"
     return replace(plan, horizontal_flip=found.may_flip), f"{words}; {both}: {conclusion}."
+
+
+def _usual_side(images: ImageDataset, seed: int) -> int:
+    """Return the median short side of some images, in pixels."""
+    rows = np.random.default_rng(seed).permutation(len(images))[:_MEASURED_IMAGES]
+    return int(np.median([min(images.decode(row).shape[:2]) for row in rows.tolist()]))
 
 
 def supported_image_sizes(recipe: Recipe) -> list[int]:
