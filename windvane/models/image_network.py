@@ -42,9 +42,7 @@ SCRATCH_SIZES = (32, 48, 64, 96)
 AUGREG_NAMES = ("none", "light1", "light2", "medium1", "medium2", "strong1", "strong2")
 # After its share of the epochs a checkpoint is kept; the last is the whole training.
 CHECKPOINT_SHARES = (0.25, 0.5, 1.0)
-HEAD_SHARE = 0.1  # of the time, at most, for the regressions that start the classifier layer
 TIMED_SIZE = 96  # pixels at which a network is timed
-MIN_BATCHES = 8  # an epoch, where images are few
 FISHER_INTERVAL = 25  # steps: a measurement costs most of one
 BLOCK = 64  # images that are predicted at once
 SECONDS_TO_SAVE = 1.0  # kept back of a deadline, and the time of one more evaluation
@@ -294,6 +292,7 @@ class ImageNetworkModel:
         if self.recipe.weights is None:
             return self._make_run()
         from windvane.vision.training.run import create_network
+        from windvane.vision.transfer.finetune_plan import HEAD_SHARE
         from windvane.vision.transfer.linear_probe import compare_flipped, probe_blocks
 
         device = self._device
@@ -323,15 +322,11 @@ class ImageNetworkModel:
         timed = replace(recipe, image_size=min(sizes, key=lambda size: abs(size - TIMED_SIZE)))
         timing = measure_timing(network, timed, data.train, self._device, FREEZE_FRACTIONS)
         plan = plan_finetuning(timing, sizes, len(data.train), len(data.valid), seconds - SECONDS_TO_SAVE)
-        batch_size = max(1, min(recipe.batch_size, len(data.train) // MIN_BATCHES))
         return replace(
-            recipe,
-            image_size=plan.image_size,
+            replace(plan, n_train=len(data.train)).apply_to(recipe),  # all learn, also where few would be probed
             freeze_fraction=max(recipe.freeze_fraction, plan.freeze_fraction),
             # The plan is careful; the deadline ends what it allows too much.
             epochs=min(float(recipe.epochs or 1), max(1.0, 2 * plan.epochs)),
-            batch_size=batch_size,
-            learning_rate=recipe.learning_rate * batch_size / recipe.batch_size,
         )
 
 

@@ -50,12 +50,15 @@ def summaries(network: Any, blocks: list[nn.Module], pixels: torch.Tensor) -> li
     return [one for out in flat for one in (out.mean(2), (out.var(2, correction=0) + 1e-6).sqrt())]
 
 
+def network_and_noise(name: str, n: int) -> tuple[Any, torch.Tensor]:
+    torch.manual_seed(0)
+    size = 32 if name == "vit_lite_7_4" else 160
+    return timm.create_model(name, num_classes=1).eval(), torch.randn(n, 3, size, size)
+
+
 @pytest.mark.parametrize("name", BLOCKS)
 def test_every_block_counts(name: str) -> None:
-    torch.manual_seed(0)
-    network = timm.create_model(name, num_classes=1).eval()
-    size = 32 if name == "vit_lite_7_4" else 160
-    pixels = torch.randn(2, 3, size, size)
+    network, pixels = network_and_noise(name, 2)
     blocks = BLOCKS[name](network)
     assert len(blocks) >= 2
     with torch.no_grad():
@@ -72,10 +75,7 @@ def test_every_block_counts(name: str) -> None:
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_classifier_reads_every_block(name: str) -> None:
-    torch.manual_seed(0)
-    network = timm.create_model(name, num_classes=1).eval()
-    size = 32 if name == "vit_lite_7_4" else 160
-    pixels = torch.randn(6, 3, size, size)
+    network, pixels = network_and_noise(name, 6)
     watch_blocks(network)
     with torch.no_grad():
         seen = block_features(network, pixels)
@@ -92,7 +92,7 @@ def test_a_classifier_reads_every_block(name: str) -> None:
     again(pixels).square().sum().backward()
     assert all(one.grad is not None for one in again.parameters())
     # Saved and opened: a recipe says that such a layer is there, the file what it reads.
-    recipe = Recipe(name, image_size=size, block_components=len(projection.offset), epochs=1)
+    recipe = Recipe(name, image_size=pixels.shape[-1], block_components=len(projection.offset), epochs=1)
     opened = create_model(recipe, 4).eval()
     opened.load_state_dict(network.state_dict())
     with torch.no_grad():

@@ -18,7 +18,7 @@ MIN_EPOCHS = 1.0  # below which none is trained
 START_IMAGES = 1_000  # that a fine-tuning starts from, at most, where classes are not many
 FLIPPED_IMAGES = 200  # that decide whether images may be flipped
 MIN_SIZE, MIN_SIZE_FRACTION = 64, 0.4  # pixels, and fraction of the size of the weights, of the smallest images
-SMALLEST_LARGE_SIZE, MAX_ENLARGEMENT = 96, 5  # pixels; enlarging to it, or so many times, can make sense
+ALWAYS_USEFUL_SIZE, MAX_ENLARGEMENT = 96, 5  # pixels; images are enlarged to it, or up to so many times
 HEAD_SHARE = 0.1  # of the time, at most, for the regressions of the probe
 _EVALUATION_SHARE = 0.05  # of the time, for evaluations besides the first and the last
 _PROBE_SHARE = 0.8  # of the time, at most, for extracting features where nothing else is done
@@ -69,7 +69,7 @@ def candidate_image_sizes(largest: int, unit: int) -> list[int]:
 
 def largest_useful_size(side: int) -> int:
     """Return the image size beyond which images that are stored with this side gain nothing."""
-    return max(SMALLEST_LARGE_SIZE, MAX_ENLARGEMENT * side)
+    return max(ALWAYS_USEFUL_SIZE, MAX_ENLARGEMENT * side)
 
 
 def plan_finetuning(timing: Timing, sizes: Sequence[int], n_train: int, n_valid: int, seconds: float) -> FinetunePlan:

@@ -33,10 +33,10 @@ from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import TrainedModel, load_model, save_model
 from windvane.vision.training.device import find_device
 from windvane.vision.transfer.finetune import finetune_recipe
-from windvane.vision.transfer.finetune_plan import SMALLEST_LARGE_SIZE, largest_useful_size
+from windvane.vision.transfer.finetune_plan import ALWAYS_USEFUL_SIZE, largest_useful_size
 
 SIZES = (64, 96, 128, 160, 192, 224)  # of views, in pixels
-USUAL_SIZE = SMALLEST_LARGE_SIZE  # of a view where nothing may depend on the clock
+USUAL_SIZE = ALWAYS_USEFUL_SIZE  # of a view where nothing may depend on the clock
 PREFERRED_SIZE = 160  # up to which larger images say more than other networks do
 SMALLEST_OTHER_SIZE = 128  # of views of further networks, unless the first has a smaller one
 MIN_GROWTH = 1.3  # of the image size from the first view to the second
