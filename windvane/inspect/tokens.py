@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from windvane.errors import InputError, unknown_name_error
 from windvane.inspect.batches import Size
+from windvane.torch_utils import unwrap_model
 
 MAX_ASPECT_RATIO = 1.25  # of a patch, where maps of odd sizes are rounded
 PREFIX_COUNTS = tuple(range(17))  # numbers of tokens without a position that are tried
@@ -65,17 +66,18 @@ class TokenGrid:
 
 def prefix_counts(model: nn.Module, n_prefix: int | None = None) -> tuple[int, ...]:
     """Numbers of tokens without a position to try: the given one, or that of a timm model, then 0 to 16."""
-    declared = getattr(model, "num_prefix_tokens", None)
     if n_prefix is not None:
         return (n_prefix,)
+    declared = getattr(unwrap_model(model), "num_prefix_tokens", None)
     return (declared, *PREFIX_COUNTS) if isinstance(declared, int) else PREFIX_COUNTS
 
 
 def has_class_token(model: nn.Module) -> bool:
     """Whether the first token without a position is a class token; false for networks of timm with registers alone."""
-    if getattr(model, "has_class_token", True) is False:
+    network = unwrap_model(model)
+    if getattr(network, "has_class_token", True) is False:
         return False
-    return getattr(model, "cls_token", model) is not None
+    return getattr(network, "cls_token", network) is not None
 
 
 def token_grid(n_tokens: int, size: Size, counts: Sequence[int] = PREFIX_COUNTS) -> TokenGrid:

@@ -57,6 +57,12 @@ def test_shares_of_all_patches_and_registers() -> None:
     assert len(attention_maps(small_vit(), images(1))) == DEPTH
 
 
+def test_wrapped_network_without_a_class_token() -> None:
+    model, x = small_vit(pool="avg", registers=2), images(2)
+    found = attention_rollout(nn.DataParallel(model), x)
+    np.testing.assert_array_equal(found.values, attention_rollout(model, x).values)
+
+
 class Pooling(nn.Module):
     """Two layers of attention, the second over a quarter of the tokens."""
 
