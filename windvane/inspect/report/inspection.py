@@ -26,6 +26,7 @@ from windvane.inspect.result import Result
 from windvane.inspect.similarity.compare import Sampling, baselines, compare, untrained
 from windvane.inspect.similarity.comparison import Comparison
 from windvane.inspect.similarity.drift import drift
+from windvane.inspect.similarity.gram import MIN_IMAGES
 from windvane.pages.html_builder import check_path
 from windvane.vision.training.device import find_device
 
@@ -51,16 +52,16 @@ class InspectionSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.n_images < 4:
-            raise InputError(f"n_images={self.n_images} is too small. Allowed: 4 or more.")
-        if self.batch_size != "auto" and self.batch_size < 4:
-            raise InputError(f"batch_size={self.batch_size} is too small. Allowed: 4 or more, or 'auto'.")
+        if self.n_images < MIN_IMAGES:
+            raise InputError(f"n_images={self.n_images} is too small. Allowed: {MIN_IMAGES} or more.")
+        if self.batch_size != "auto" and self.batch_size < MIN_IMAGES:
+            raise InputError(f"batch_size={self.batch_size} is too small. Allowed: {MIN_IMAGES} or more, or 'auto'.")
 
     @property
     def sampling(self) -> Sampling:
         """Images of the similarity matrices."""
         # With repeats half of the images, because each draw of all of them would be the same.
-        n_images = None if self.repeats == 1 else max(4, self.n_images // 2)
+        n_images = None if self.repeats == 1 else max(MIN_IMAGES, self.n_images // 2)
         return Sampling(self.batch_size, n_images, self.repeats, seed=self.seed)
 
     @property

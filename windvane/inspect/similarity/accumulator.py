@@ -67,7 +67,10 @@ class SimilarityAccumulator:
         weights = np.array(self._lengths, float) / self.n_images
         batches = [(w * one.cross, w * one.left, w * one.right) for w, one in zip(weights, self._sums, strict=True)]
         totals = [sum(parts) for parts in zip(*batches, strict=True)]
-        values = self._masked(_normalize(*totals))
+        values = _normalize(*totals)
+        of_left, of_right = self.undefined()
+        values[[self.layers[0].index(name) for name in of_left], :] = np.nan
+        values[:, [self.layers[1].index(name) for name in of_right]] = np.nan
         if self.n_batches == 1:
             return SimilarityMatrix(values, np.full_like(values, np.nan), np.full_like(values, np.nan))
         # Each batch left out in turn.
@@ -85,12 +88,6 @@ class SimilarityAccumulator:
                 if NOT_FINITE in reasons or not total > 0:
                     found[name] = " and ".join(sorted(reasons)) or "does not distinguish any two images"
         return undefined
-
-    def _masked(self, values: Floats) -> Floats:
-        of_left, of_right = self.undefined()
-        values[[self.layers[0].index(name) for name in of_left], :] = np.nan
-        values[:, [self.layers[1].index(name) for name in of_right]] = np.nan
-        return values
 
 
 def t_interval(values: Floats, errors: Floats, n_parts: int) -> SimilarityMatrix:

@@ -43,8 +43,6 @@ class CCAMeasure:
     # (SVCCA).
     weighted: bool = False
 
-    min_batch_size = 4
-
     def __post_init__(self) -> None:
         if not 0 < self.explained_variance <= 1:
             raise InputError(f"explained_variance={self.explained_variance} is not allowed. Allowed: above 0, up to 1.")
@@ -56,7 +54,7 @@ class CCAMeasure:
 
     def summarize(self, activations: Tensor) -> LayerSummary:
         """Keep the leading directions in the space of images; for the weights also the features along them."""
-        gram = centered_gram(activations, min_images=self.min_batch_size, exact=True)
+        gram = centered_gram(activations, exact=True)
         values, vectors = _spectrum(gram.matrix)
         explained = values.cumsum(0) / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
         n_directions = min(len(values), 1 + int((explained < self.explained_variance).sum()))
@@ -104,11 +102,10 @@ class ProcrustesMeasure:
     """
 
     title = "Procrustes"
-    min_batch_size = 4
 
     def summarize(self, activations: Tensor) -> LayerSummary:
         """Keep a square root of the Gram matrix."""
-        gram = centered_gram(activations, min_images=self.min_batch_size, exact=True)
+        gram = centered_gram(activations, exact=True)
         values, vectors = _spectrum(gram.matrix)
         factor = vectors * (values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)).sqrt()  # (n, r)
         return LayerSummary((factor,), len(factor), gram.undefined_reason)

@@ -12,7 +12,7 @@ from windvane.errors import InputError
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
 from windvane.inspect.similarity.compare import compare_features
 from windvane.inspect.similarity.comparison import Comparison
-from windvane.inspect.similarity.gram import CONSTANT_TOLERANCE, flatten_features
+from windvane.inspect.similarity.gram import CONSTANT_TOLERANCE, MIN_IMAGES, flatten_features
 from windvane.inspect.similarity.measures import CKAMeasure, Kernel
 
 
@@ -50,10 +50,8 @@ def cka(X: Any, Y: Any, kernel: Kernel = "linear", unbiased: bool = True) -> flo
     """
     measure = CKAMeasure(kernel, unbiased)
     X, Y = (_as_features(one, name) for one, name in ((X, "X"), (Y, "Y")))
-    if len(X) != len(Y) or len(X) < measure.min_batch_size:
-        raise InputError(
-            f"X has {len(X)} examples and Y {len(Y)}. Allowed: the same ones, at least {measure.min_batch_size}."
-        )
+    if len(X) != len(Y) or len(X) < MIN_IMAGES:
+        raise InputError(f"X has {len(X)} examples and Y {len(Y)}. Allowed: the same ones, at least {MIN_IMAGES}.")
     if kernel == "linear" and max(X.shape[1], Y.shape[1]) < len(X):
         return _cka_in_feature_space(X, Y, unbiased)
     return compare_features(X, Y, measure)

@@ -19,6 +19,7 @@ from windvane.inspect.layer_selection import Layers
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
 from windvane.inspect.similarity.cca import CCAMeasure, ProcrustesMeasure
 from windvane.inspect.similarity.comparison import Comparison
+from windvane.inspect.similarity.gram import MIN_IMAGES
 from windvane.inspect.similarity.measures import CKAMeasure, Measure, RSAMeasure
 from windvane.torch_utils import map_tensors, unwrap_model
 
@@ -103,14 +104,14 @@ def compare(
             "data set, or a loader that shuffles."
         )
     models, layers = (model_a, model_b), layers if isinstance(layers, tuple) else (layers, layers)
+    halve = sampling.batch_size == "auto"
     accumulators = []
     for repeat in range(sampling.repeats):
-        accumulator, generator = SimilarityAccumulator(chosen), np.random.default_rng([sampling.seed, repeat])
+        generator = np.random.default_rng([sampling.seed, repeat])
         drawn = data if sampling.repeats == 1 else _in_random_order(data, generator)
-        least = chosen.min_batch_size
-        steps = _steps(drawn, sampling, least, generator)
-        auto = sampling.batch_size == "auto"
-        for of_both in read_steps(models, steps, layers, chosen.summarize, halve=auto, min_batch_size=least):
+        steps = _steps(drawn, sampling, generator)
+        accumulator = SimilarityAccumulator(chosen)
+        for of_both in read_steps(models, steps, layers, chosen.summarize, halve=halve, min_batch_size=MIN_IMAGES):
             accumulator.add(*of_both)
         accumulators.append(accumulator)
     return Comparison.from_accumulators(accumulators, _names(model_a, model_b))
@@ -235,33 +236,31 @@ def _can_be_drawn_again(data: Any) -> bool:
 def _in_random_order(data: Any, generator: np.random.Generator) -> Any:
     """Permute images, in the same way for all networks; a loader shuffles by itself."""
     sources = data if isinstance(data, tuple) else (data,)
-    if isinstance(sources[0], DataLoader) or not isinstance(sources[0], Tensor | np.ndarray | Dataset):
+    if isinstance(sources[0], DataLoader):
         return data
-    order = generator.permutation(len(sources[0]))  # type: ignore[arg-type]
+    order = generator.permutation(len(sources[0]))
     permuted = [Subset(one, order.tolist()) if isinstance(one, Dataset) else one[order] for one in sources]
     return tuple(permuted) if isinstance(data, tuple) else permuted[0]
 
 
-def _steps(data: Any, sampling: Sampling, min_batch_size: int, generator: np.random.Generator) -> Iterator[Step]:
-    """Batches for both networks, without those that are too small for a measure."""
+def _steps(data: Any, sampling: Sampling, generator: np.random.Generator) -> Iterator[Step]:
+    """Yield batches for both networks, without those that are too small to be compared."""
     size = AUTO_BATCH_SIZE if sampling.batch_size == "auto" else sampling.batch_size
     n_used, n_left_out = 0, 0
     for first, second in paired_batches(data, 2, size, sampling.n_images):
         length = batch_length(first)
-        if length < min_batch_size:
+        if length < MIN_IMAGES:
             n_left_out += length
             continue
         n_used += length
         yield (first, _deranged(second, generator) if sampling.shuffled else second)
     if not n_used:
         raise InputError(
-            f"data has no batch of {min_batch_size} images, which the measure needs; {n_left_out} came in smaller "
-            f"ones. Allowed: more images, or a batch_size of at least {min_batch_size}."
+            f"data has no batch of {MIN_IMAGES} images, which the measure needs; {n_left_out} came in smaller ones. "
+            f"Allowed: more images, or a batch_size of at least {MIN_IMAGES}."
         )
     if n_left_out:
-        warn_user(
-            f"{n_left_out} images are left out: their batches have fewer than {min_batch_size}.",
-        )
+        warn_user(f"{n_left_out} images are left out: their batches have fewer than {MIN_IMAGES}.")
 
 
 def _deranged(batch: Batch, generator: np.random.Generator) -> Batch:

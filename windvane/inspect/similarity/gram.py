@@ -22,6 +22,7 @@ from torch import Tensor
 
 from windvane.errors import InputError
 
+MIN_IMAGES = 4  # of a batch: the unbiased estimate of HSIC divides by n - 3
 BLOCK_FEATURES = 4096  # that float32 may sum
 CPU_NUMBERS, GPU_NUMBERS = 2**20, 2**23  # centered at a time: in the cache of a core; enough for a GPU
 MEAN_IMAGES, MEAN_STEP = 16, 8  # the mean that is subtracted first is of so many images, and at least every eighth
@@ -49,13 +50,13 @@ def flatten_features(activations: Tensor) -> Tensor:
     return activations.permute(0, *axes).flatten(1)  # (n, p)
 
 
-def centered_gram(activations: Tensor, *, min_images: int = 1, exact: bool = False) -> Gram:
+def centered_gram(activations: Tensor, *, exact: bool = False) -> Gram:
     """Gram matrix of (n, ...) after the mean image is subtracted."""
     # With `exact` the products are taken in float64 too, for measures that divide by small eigenvalues.
     n_images = activations.shape[0] if activations.ndim else 0
-    if n_images < min_images:
+    if n_images < MIN_IMAGES:
         raise InputError(
-            f"batch_size: a batch of {n_images} images cannot be compared. Allowed: at least {min_images}."
+            f"batch_size: a batch of {n_images} images cannot be compared. Allowed: at least {MIN_IMAGES}."
         )
     with full_precision(activations.device):
         features = flatten_features(activations.detach())

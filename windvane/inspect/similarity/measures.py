@@ -60,10 +60,6 @@ class Measure(Protocol):
     def title(self) -> str:
         """Name in figures."""
 
-    @property
-    def min_batch_size(self) -> int:
-        """Images that a batch needs."""
-
     def summarize(self, activations: Tensor) -> LayerSummary:
         """Keep of a layer (n, ...) what comparing it needs."""
 
@@ -73,8 +69,6 @@ class Measure(Protocol):
 
 class _InnerProducts:
     """Compares layers by the inner products of one vector of each."""
-
-    min_batch_size = 4
 
     def compare(self, left: Sequence[LayerSummary], right: Sequence[LayerSummary]) -> SimilaritySums:
         """Multiply the vectors of all layers, in one matrix product."""
@@ -122,7 +116,7 @@ class CKAMeasure(_InnerProducts):
 
     def summarize(self, activations: Tensor) -> LayerSummary:
         """Keep the centered Gram matrix of (n, ...), each pair of images once."""
-        gram = centered_gram(activations, min_images=self.min_batch_size)
+        gram = centered_gram(activations)
         n_images, matrix = len(gram.matrix), gram.matrix
         if self.kernel == "rbf" and not gram.undefined_reason:
             matrix = rbf(matrix, self.bandwidth)
@@ -162,7 +156,7 @@ class RSAMeasure(_InnerProducts):
         """Keep the Euclidean distances between the images of (n, ...), or their ranks."""
         from scipy.stats import rankdata
 
-        gram = centered_gram(activations, min_images=self.min_batch_size)
+        gram = centered_gram(activations)
         reason = gram.undefined_reason
         distances = pair_vector(squared_distances(gram.matrix).sqrt(), diagonal=False)
         if self.by == "spearman":
