@@ -13,7 +13,7 @@ from vision_toys import small_resnet, small_vit
 
 from windvane.errors import InputError
 from windvane.inspect.layer_selection import layer_names, select_layers, spatial_layers, trace_layers
-from windvane.inspect.tokens import prefix_counts
+from windvane.inspect.tokens import TokenGrid, prefix_counts
 
 
 def tiny_vit() -> nn.Module:
@@ -134,21 +134,21 @@ def test_blocks_without_a_skip_are_blocks_beside_those_with_one() -> None:
 
 def test_spatial_layers() -> None:
     model = small_vit()
-    names = spatial_layers(model, random_images(), ["blocks.?", "fc_norm", "head"], prefix_counts(model))
-    assert names == ("blocks.0", "blocks.1", "blocks.2")
+    grids = spatial_layers(model, random_images(), ["blocks.?", "fc_norm", "head"], prefix_counts(model))
+    assert grids == dict.fromkeys(("blocks.0", "blocks.1", "blocks.2"), TokenGrid(1, 4, 4, 8.0, 8.0))
 
 
 def test_class_attention_is_not_spatial() -> None:
     torch.manual_seed(0)
     model = timm.create_model("cait_xxs24_224", img_size=32, patch_size=8, depth=1, embed_dim=24, num_heads=3)
-    assert spatial_layers(model, random_images(), "block", prefix_counts(model)) == ("blocks.0",)
+    assert list(spatial_layers(model, random_images(), "block", prefix_counts(model))) == ["blocks.0"]
 
 
 def test_too_few_patches() -> None:
     model = small_resnet()
     layers, counts = ["layer3.0", "layer4.0"], prefix_counts(model)
-    assert spatial_layers(model, random_images(), layers, counts) == ("layer3.0", "layer4.0")
-    assert spatial_layers(model, random_images(), layers, counts, min_patches=2) == ("layer3.0",)
+    assert list(spatial_layers(model, random_images(), layers, counts)) == ["layer3.0", "layer4.0"]
+    assert list(spatial_layers(model, random_images(), layers, counts, min_patches=2)) == ["layer3.0"]
 
 
 def test_no_spatial_layer() -> None:

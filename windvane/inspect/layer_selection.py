@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from windvane.errors import InputError
 from windvane.inspect.batches import Batch, batch_length, image_size, image_tensor, slice_batch
 from windvane.inspect.hooks import LayerOutput, observe
-from windvane.inspect.tokens import as_tokens, check_row_per_image
+from windvane.inspect.tokens import TokenGrid, as_tokens, check_row_per_image
 from windvane.torch_utils import unwrap_model
 
 Layers = str | Sequence[str]
@@ -133,13 +133,13 @@ def select_layers(model: nn.Module, traced: Sequence[Layer], layers: Layers) -> 
 
 def spatial_layers(
     model: nn.Module, batch: Batch, layers: Layers, counts: Sequence[int], *, min_patches: int = 1
-) -> tuple[str, ...]:
-    """Names of the layers whose tokens or maps lie over the image, without the others, such as the head."""
+) -> dict[str, TokenGrid]:
+    """Return the layers whose tokens or maps lie over the image, with their grids; the head, for example, is none."""
     # `batch` is on the device of the model; `counts` comes from `prefix_counts`. Raises where no layer is left, with
     # the reason for the first one.
     names, batch = layer_names(model, batch, layers), slice_batch(batch, 0, TRACED_IMAGES)
     n_images, size = batch_length(batch), image_size(image_tensor(batch))
-    spatial: set[str] = set()
+    grids: dict[str, TokenGrid] = {}
     reasons: list[InputError] = []
 
     def on_output(output: LayerOutput, tensor: Tensor) -> None:
@@ -152,7 +152,7 @@ def spatial_layers(
             reasons.append(error)
             return
         if grid.n_patches >= min_patches:
-            spatial.add(output.name)
+            grids[output.name] = grid
         else:
             reasons.append(
                 InputError(
@@ -162,9 +162,9 @@ def spatial_layers(
             )
 
     observe(model, batch, on_output)
-    if not spatial:
+    if not grids:
         raise reasons[0]
-    return tuple(name for name in names if name in spatial)
+    return grids
 
 
 def _no_match(pattern: str, model: nn.Module, traced: Sequence[Layer]) -> InputError:
@@ -226,7 +226,8 @@ def _blocks(modules: Mapping[str, nn.Module], adding: set[str]) -> set[str]:
     blocks: set[str] = set()
     for chain in chains:
         block = next((path for path in chain if _class_of(modules[path]) in classes), None)  # also if alone in its row
-        blocks |= set() if block is None else _siblings(modules, block)
+        if block is not None:
+            blocks |= _siblings(modules, block)
     return blocks
 
 

@@ -67,7 +67,11 @@ def grad_cam(
     """
     images = images.to(device_of(model))
     counts, size = prefix_counts(model), image_size(images)
-    name = layer if layer is None else _only(spatial_layers(model, images, layer, counts, min_patches=2))
+    if layer is not None:
+        names = list(spatial_layers(model, images, layer, counts, min_patches=2))
+        if len(names) > 1:
+            raise InputError(f"layer matches {len(names)} layers, {names[0]!r} and others. Allowed: one layer.")
+        layer = names[0]
     found: dict[str, tuple[str, Tensor, GradientEdge]] = {}
     scores: list[Tensor] = []
 
@@ -75,7 +79,7 @@ def grad_cam(
         if output.module == "" and not output.is_sum and output.name.partition("[")[0] == OUTPUT:
             scores.append(tensor)
         is_map = tensor.ndim == 4 and len(tensor) == len(images) and tensor[0, 0].numel() >= min_places
-        if (output.name == name or (name is None and is_map)) and tensor.requires_grad:
+        if (output.name == layer or (layer is None and is_map)) and tensor.requires_grad:
             # Later layers may write into the tensor: its values and its place in the graph are read now.
             found["layer"] = output.name, tensor.detach().clone(), get_gradient_edge(tensor)
 
@@ -100,12 +104,6 @@ def grad_cam(
     return SaliencyMaps(
         maps.double().unflatten(1, (grid.rows, grid.columns)).cpu().numpy(), grid, "Grad-CAM", layer_name
     )
-
-
-def _only(names: tuple[str, ...]) -> str:
-    if len(names) > 1:
-        raise InputError(f"layer matches {len(names)} layers, {names[0]!r} and others. Allowed: one layer.")
-    return names[0]
 
 
 def _targets(scores: Tensor, classes: Any) -> Tensor:

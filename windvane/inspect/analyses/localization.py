@@ -126,7 +126,8 @@ def localization(
     counts = prefix_counts(model, n_prefix)
     accumulator, grid, name = CKA(), None, ""
     for batch, images in image_batches(model, data, batch_size, n_images):
-        name = name or spatial_layers(model, batch, "block" if layer is None else layer, counts, min_patches=2)[-1]
+        if not name:
+            *_, name = spatial_layers(model, batch, "block" if layer is None else layer, counts, min_patches=2)
         output = _layer_output(model, batch, name)
         check_row_per_image(output, len(images), name)
         tokens, grid = as_tokens(output, image_size(images), counts)

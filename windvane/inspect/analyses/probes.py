@@ -19,12 +19,11 @@ from torch import Tensor, nn
 from windvane.errors import InputError, check_choice, unknown_name_error
 from windvane.inspect.activations import collect_activations
 from windvane.inspect.analyses.ridge import ALPHAS, ridge_path
-from windvane.inspect.batches import Batch, image_batches, image_size, image_tensor
+from windvane.inspect.batches import image_batches, image_size
 from windvane.inspect.layer_selection import TRACED_IMAGES, spatial_layers
 from windvane.inspect.plots import BLUE, GREEN, GREY, LINE_COLORS, VERMILION, figure_and_axes, label_blocks
 from windvane.inspect.result import Axes, Figure, Floats
 from windvane.inspect.tokens import Pooling, as_tokens, has_class_token, pool_tokens, prefix_counts
-from windvane.torch_utils import unwrap_model
 
 Classifier = Literal["ridge", "logistic"]
 MAX_ITERATIONS = 1000  # of logistic regression
@@ -187,9 +186,12 @@ def probe(
             raise InputError(f"{name} is {type(given).__name__}. Allowed: Examples(images, labels).")
     counts, size = prefix_counts(model, settings.n_prefix), image_size(train.images)
     few, _ = next(image_batches(model, train.images, TRACED_IMAGES))
-    names = spatial_layers(model, few, layers, counts)
-    poolings = settings.poolings or _default_poolings(model, few, names[0], counts)
-    if "cls" in poolings and not has_class_token(unwrap_model(model)):
+    grids = spatial_layers(model, few, layers, counts)
+    default: tuple[Pooling, ...] = ("mean", "center")
+    if has_class_token(model) and next(iter(grids.values())).n_prefix:
+        default = ("cls", *default)
+    poolings = settings.poolings or default
+    if "cls" in poolings and not has_class_token(model):
         raise InputError("poolings has 'cls', but the network has no class token. Allowed: 'mean', 'center'.")
 
     def pool(output: Tensor) -> Tensor:
@@ -200,7 +202,7 @@ def probe(
     labels, test_labels = np.asarray(train.labels), np.asarray(test.labels)
     draws = {shot: _draw_examples(labels, shot, settings.n_seeds) for shot in settings.shots}
     of_train, of_test = (
-        collect_activations(model, part.images, names, batch_size=settings.batch_size, reduce=pool)
+        collect_activations(model, part.images, list(grids), batch_size=settings.batch_size, reduce=pool)
         for part in (train, test)
     )
     accuracy = np.empty((len(of_train), len(poolings), len(settings.shots), settings.n_seeds))
@@ -211,14 +213,6 @@ def probe(
                 scores = [_score(x[drawn], labels[drawn], test_x, test_labels, settings) for drawn in draws[shot]]
                 accuracy[depth, p, s] = scores if len(scores) > 1 else scores[0]
     return Probes(tuple(of_train), tuple(poolings), settings.shots, accuracy, len(np.unique(labels)))
-
-
-def _default_poolings(model: nn.Module, few: Batch, layer: str, counts: Sequence[int]) -> tuple[Pooling, ...]:
-    """What every network has, and the class token where there is one."""
-    output = collect_activations(model, [few], [layer])[layer]
-    _, grid = as_tokens(output, image_size(image_tensor(few)), counts)
-    has_class = grid.n_prefix > 0 and has_class_token(unwrap_model(model))
-    return ("cls", "mean", "center") if has_class else ("mean", "center")
 
 
 def _draw_examples(labels: NDArray[Any], shot: int | None, n_seeds: int) -> list[NDArray[np.intp]]:

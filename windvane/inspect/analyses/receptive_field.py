@@ -152,26 +152,24 @@ def receptive_fields(
     batch, _ = next(iter(image_batches(model, data, n_images or MAX_IMAGES, n_images)))
     batch = slice_batch(batch, 0, n_images or MAX_IMAGES)
     images = image_tensor(batch)
-    names = spatial_layers(model, batch, layers, counts)
+    grids = spatial_layers(model, batch, layers, counts)
     pixels = images.clone().requires_grad_(True)
     inputs = map_tensors(lambda tensor: pixels if tensor is images else tensor, batch)
     units: dict[str, Tensor] = {}  # features of the central unit of each layer, (n, channels)
-    grids: dict[str, TokenGrid] = {}
 
     def on_output(output: LayerOutput, tensor: Tensor) -> None:
-        if output.name in names:
+        if output.name in grids:
             check_row_per_image(tensor, len(images), output.name)
             tokens, grid = as_tokens(tensor, image_size(images), counts)
             units[output.name] = tokens[:, grid.n_prefix + grid.center].clone()  # later layers may write into it
-            grids[output.name] = grid
 
     observe(model, inputs, on_output, gradients=True)
     generator = torch.Generator().manual_seed(seed)
     maps = []
-    for name in names:
+    for name in grids:
         features = units[name]
         signs = torch.randint(0, 2, features.shape, generator=generator).to(features) * 2 - 1
         with explain_failure(model, inputs):
             (gradient,) = torch.autograd.grad((features * signs).sum(), pixels, retain_graph=True)  # as the images
         maps.append((gradient.double().square().mean((0, 1)) / features.shape[1]).sqrt().cpu().numpy())
-    return ReceptiveFields(names, np.stack(maps), tuple(grids[name] for name in names), len(images))
+    return ReceptiveFields(tuple(grids), np.stack(maps), tuple(grids.values()), len(images))

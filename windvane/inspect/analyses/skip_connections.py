@@ -92,10 +92,8 @@ class SkipRatios:
         rows = []
         parts = zip(self.sublayers, self.ratio, self.cosine, self.n_prefix, strict=True)
         for depth, (sublayer, ratio, cosine, n_prefix) in enumerate(parts):
-            sorts: list[tuple[str, slice]] = [("spatial", slice(n_prefix, None))]
-            if n_prefix:
-                sorts.insert(0, (self.prefix, slice(0, 1)))
-            for tokens, where in sorts:
+            first: list[tuple[str, slice]] = [(self.prefix, slice(0, 1))] if n_prefix else []
+            for tokens, where in [*first, ("spatial", slice(n_prefix, None))]:
                 if len(ratio[where]):  # class attention continues with the class token alone
                     means = float(ratio[where].mean()), float(cosine[where].mean())
                     rows.append((sublayer.block, depth, sublayer.kind, tokens, *means))
