@@ -70,7 +70,7 @@ class Loop:
         self.count = 0
 
     def steps(self, n: int) -> float:
-        """Seconds of so many steps."""
+        """Return the seconds that `n` steps take."""
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()
         begin = time.perf_counter()
@@ -101,7 +101,7 @@ class Loop:
 
 
 def ratios(net: str, batch: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Time of each variant over the plain steps beside it."""
+    """Return the quartiles of the time of each variant over that of the plain steps beside it."""
     loops = {name: Loop(net, name, batch) for name in VARIANTS}
     for loop in loops.values():
         for _ in range(loop.cycle):  # whole cycles: what is measured begins where one begins
@@ -126,13 +126,13 @@ def ratios(net: str, batch: int, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def resident() -> float:
-    """MiB at most of this program; `resource` would also count what the one that started it had."""
+    """Return the peak memory of this process in MiB; `resource` would also count that of its parent."""
     status = Path("/proc/self/status").read_text()
     return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
 
 
 def peak(net: str, variant: str, batch: int) -> float:
-    """MiB at most of a program that trains 12 steps."""
+    """Return the peak memory in MiB of a process that trains 12 steps."""
     command = [
         *(sys.executable, "-m", "benchmarks.fisher.cost", "one", net, variant),
         *("--batch", str(batch), "--threads", str(torch.get_num_threads())),
@@ -150,7 +150,7 @@ def run(nets: list[str], rounds: int, batch: int) -> None:
 
 
 def table() -> None:
-    """Print times and memory, as ratios to the plain steps and as they were."""
+    """Print times over plain steps, and memory."""
     rows = {RESULTS.key_of(row): row for row in RESULTS.rows()}
     print_head("| network | variant | time / plain (quartiles) | peak memory MiB | rounds |")
     for key in [key for device in ("cpu", "cuda") for key in ((device, *one[1:]) for one in plan()) if key in rows]:

@@ -16,7 +16,7 @@ from windvane.pages.svg_charts import OKABE_ITO
 
 
 def records(one: dict[str, Any]) -> list[FisherRecord]:
-    """Means of five neighbours, whose spread is the band."""
+    """Return means of five neighbouring records, with the standard error as the width of the band."""
     found = []
     for i in range(0, len(one["records"]) - 4, 5):
         steps, traces = zip(*one["records"][i : i + 5], strict=True)
@@ -32,21 +32,21 @@ def label(run: dict[str, Any]) -> str:
 
 
 def draw(finished: Callable[[str], list[dict[str, Any]]], folder: Path) -> dict[Path, str]:
-    """Draw what there are runs for, and return what each file shows."""
+    """Draw the groups that have runs, and return the caption of each file."""
     # Tr(F) of the paper's row, by layer, of the long runs, and the fit of wrong labels.
     row = [one for one in finished("row") if one["run"]["seed"] == 0 and one["run"]["mode"] == "finite_difference"]
     drawn: dict[str, tuple[Any, str]] = {}
     if row:
-        said = "Tr(F) over the steps of the paper's row, seed 0; means of five measurements"
-        drawn["trace"] = plot_trace({label(one["run"]): records(one) for one in _by_rate(row)}), said
+        caption = "Tr(F) over the steps of the paper's row, seed 0; means of five measurements"
+        drawn["trace"] = plot_trace({label(one["run"]): records(one) for one in _by_rate(row)}), caption
     if longer := [one for one in finished("long") if one["run"]["seed"] == 0]:
-        said = "Tr(F) over the steps of the longer runs, seed 0"
-        drawn["long"] = plot_trace({label(one["run"]): records(one) for one in _by_rate(longer)}), said
+        caption = "Tr(F) over the steps of the longer runs, seed 0"
+        drawn["long"] = plot_trace({label(one["run"]): records(one) for one in _by_rate(longer)}), caption
     if grid := finished("alarm"):
-        said = (
+        caption = (
             "Tr(F) at equal progress: each line is a run of the alarm's grid, from its second epoch to half its length"
         )
-        drawn["progress"] = _progress(grid), said
+        drawn["progress"] = _progress(grid), caption
     plain = [one for one in row if one["run"]["method"] == "plain"]
     if len(plain) > 1:
         low = sorted(plain, key=lambda one: one["run"]["rate"])[-2]
@@ -58,7 +58,7 @@ def draw(finished: Callable[[str], list[dict[str, Any]]], folder: Path) -> dict[
             drawn[name] = plot_memorization(groups), f"25 % wrong labels: {label(one['run'])}"
     for name, (figure, _) in drawn.items():
         figure.savefig(folder / f"fisher_{name}.png", dpi=110)
-    return {folder / f"fisher_{name}.png": said for name, (_, said) in drawn.items()}
+    return {folder / f"fisher_{name}.png": caption for name, (_, caption) in drawn.items()}
 
 
 def _progress(found: list[dict[str, Any]]) -> Any:
@@ -67,9 +67,9 @@ def _progress(found: list[dict[str, Any]]) -> Any:
     batches = sorted({one["run"]["batch"] for one in found})
     for axes, batch in zip(figure.subplots(1, len(batches), sharey=True, squeeze=False)[0], batches, strict=True):
         runs = sorted((one for one in found if one["run"]["batch"] == batch), key=lambda one: -one["run"]["rate"])
-        for one, colour, line in zip(runs, OKABE_ITO, itertools.cycle(LINES), strict=False):
-            said = f"rate {one['run']['rate']:g}: {100 * one['test']:.1f} %"
-            axes.plot(*_over_loss(one), color=colour, linestyle=line, label=said)
+        for one, color, line in zip(runs, OKABE_ITO, itertools.cycle(LINES), strict=False):
+            shown = f"rate {one['run']['rate']:g}: {100 * one['test']:.1f} %"
+            axes.plot(*_over_loss(one), color=color, linestyle=line, label=shown)
         axes.set(title=f"batch {batch}", xlabel="training loss", yscale="log", xlim=(2.2, 0.2))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(visible=True, color="0.9")
@@ -79,15 +79,15 @@ def _progress(found: list[dict[str, Any]]) -> Any:
 
 
 def _over_loss(one: dict[str, Any]) -> tuple[list[float], list[float]]:
-    """Means of each epoch up to half of the run, but for the first."""
+    """Return the loss and the mean trace of each epoch from the second one to half of the run."""
     steps, half = math.ceil(one["run"]["images"] / one["run"]["batch"]), len(one["history"]) // 2
-    losses, traces = [], []
+    losses, means = [], []
     for row in one["history"][1:half]:
-        mine = [trace for step, trace in one["records"] if (row["epoch"] - 1) * steps <= step < row["epoch"] * steps]
-        if mine:
+        traces = [trace for step, trace in one["records"] if (row["epoch"] - 1) * steps <= step < row["epoch"] * steps]
+        if traces:
             losses.append(row["loss"])
-            traces.append(sum(mine) / len(mine))
-    return losses, traces
+            means.append(sum(traces) / len(traces))
+    return losses, means
 
 
 def _by_rate(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

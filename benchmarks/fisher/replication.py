@@ -1,7 +1,7 @@
-"""The paper's row for SimpleCNN on CIFAR-10 without augmentation, and what it says of the Fisher trace.
+"""The paper's row for SimpleCNN on CIFAR-10 without augmentation, and its findings on the Fisher trace.
 
 Claim: with a learning rate well below the best one, the Fisher trace rises higher early on and test accuracy is lower;
-the Fisher Penalty lowers the one and gains back the other (Jastrzebski et al., arXiv 2012.14193, table 1: best rate
+the Fisher Penalty lowers the trace and restores the accuracy (Jastrzebski et al., arXiv 2012.14193, table 1: best rate
 76.9, a tenth 71.3, FP 79.7, GP_r 79.8, GP 75.7 with 50,000 images and 300 epochs).
 Recipe: SGD, momentum 0.9, batch 128, rate x0.1 after 80 % and 90 % of the epochs, no weight decay, no augmentation;
 10,000 training images (2,000 others choose rates and alphas, nothing else), 40 epochs, three seeds. Rates and alphas
@@ -81,12 +81,12 @@ ALPHAS = {  # weights of the penalties; the radius of SAM; the share of GNP
     "GNP": (0.5, 0.8),
 }
 LONG_ALPHAS = (0.01,)
-BEYOND = 3.162  # where the first or last weight of a penalty is the best, one more is tried
+BEYOND = 3.162  # factor to one more weight of a penalty, where the first or the last one is the best
 LONGER = 4  # times the epochs, for the runs at a tenth of the best rate
 ONSETS = (1, 2, 4, 8, 16)  # epochs from which the penalty acts
 COSTS = {"plain": 1.0, "Mixup": 1.0, "FP": 1.22, "GP_r": 1.22, "GP": 1.22, "SAM": 2.0, "GNP": 2.0}  # of a plain step
 SEEDS = 3
-SECONDS = 0.42e-3  # for an image in a plain run, where no run says it
+SECONDS = 0.42e-3  # for an image in a plain run, until a run has measured it
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Choice:
 
 
 def finished(group: str) -> list[dict[str, Any]]:
-    """Read the runs of a group that are done."""
+    """Return the finished runs of a group."""
     return [nest(row) for row in RESULTS.rows() if row["run.group"] == group]
 
 
@@ -108,13 +108,13 @@ def is_done(run: Run) -> bool:
 
 
 def best(group: str, method: str) -> dict[str, Any] | None:
-    """Find what did best on the validation set in a group."""
-    found = [one for one in finished(group) if one["run"]["method"] == method]
-    return max(found, key=lambda one: one["valid"])["run"] if found else None
+    """Return the run of a group and method with the best validation accuracy."""
+    records = [record for record in finished(group) if record["run"]["method"] == method]
+    return max(records, key=lambda record: record["valid"])["run"] if records else None
 
 
 def choice() -> Choice | None:
-    """Read what was chosen; None where the rate is not yet, and no alphas where one of them is not."""
+    """Return the best rate and alphas; None before all rates have run, and no alphas before all of those have."""
     rate = best("rates", "plain")
     if rate is None or len(finished("rates")) < len(RATES):
         return None
@@ -125,12 +125,13 @@ def choice() -> Choice | None:
 
 
 def tried(method: str) -> dict[float, float]:
-    """Read the validation accuracy of each alpha of a method."""
-    return {one["run"]["alpha"]: one["valid"] for one in finished("alphas") if one["run"]["method"] == method}
+    """Return the validation accuracy of each alpha of a method that has run."""
+    records = [record for record in finished("alphas") if record["run"]["method"] == method]
+    return {record["run"]["alpha"]: record["valid"] for record in records}
 
 
 def planned(group: str, base: Run, chosen: Choice | None, seeds: int) -> Iterator[Run]:
-    """List the runs of a group, the first seed of all settings first; those that can be named already."""
+    """Yield the runs of a group whose rates and alphas are chosen, the first seed of all settings first."""
     base = replace(base, group=group)
     if group == "rates":
         yield from (replace(base, rate=rate) for rate in RATES)
@@ -159,7 +160,7 @@ def planned(group: str, base: Run, chosen: Choice | None, seeds: int) -> Iterato
 
 
 def beyond(method: str) -> list[float]:
-    """One more weight of a penalty, where all were tried and the best stands at an end."""
+    """Return one more weight of a penalty, if all have run and the first or the last one is the best."""
     values, found = ALPHAS[method], tried(method)
     if method not in METHODS or not set(values) <= set(found):
         return []
@@ -169,7 +170,7 @@ def beyond(method: str) -> list[float]:
 
 
 def _settings(group: str, base: Run, chosen: Choice) -> list[Run]:
-    """List what is run with several seeds."""
+    """Return the settings of a group that are run with several seeds."""
     plain, low = (replace(base, rate=lower(chosen.rate, by)) for by in (0, 1))
     others = {method: replace(low, method=method, alpha=alpha) for method, alpha in chosen.alphas.items()}
     fp = others["FP"]
@@ -188,7 +189,7 @@ def _settings(group: str, base: Run, chosen: Choice) -> list[Run]:
 
 
 def limit() -> float:
-    """Seconds for runs of equal time: of those that there are, else of plain runs to the end."""
+    """Return the seconds of runs of equal time: those of finished ones, else the median of complete plain runs."""
     known = [one["run"]["seconds"] for group in ("alphas", "equal_time") for one in finished(group)]
     plain = [one["seconds"] for one in finished("rates") if len(one["history"]) == one["run"]["epochs"]]
     fallback = round(float(np.median(plain)), 1) if plain else math.nan
@@ -196,12 +197,12 @@ def limit() -> float:
 
 
 def within(seconds: float, run: Run) -> Run:
-    """Let a run end by the clock of the processor."""
+    """Return the run with a limit of processor time in place of its epochs."""
     return replace(run, seconds=seconds, epochs=10 * run.epochs)
 
 
 def twin(run: Run) -> dict[str, Any] | None:
-    """Find the same run in another group."""
+    """Return the record of the same run in another group, under the group of this one."""
     for row in RESULTS.rows():
         if RESULTS.key_of(row)[1:] == tuple(asdict(run).values())[1:]:
             return nest(row | {"run.group": run.group})
@@ -210,7 +211,7 @@ def twin(run: Run) -> dict[str, Any] | None:
 
 @contextmanager
 def claimed(run: Run) -> Iterator[bool]:
-    """Keep a run for this program; False where another one that lives has it."""
+    """Claim a run for this process; yields False if another living process has it."""
     claim = CLAIMS / run.name
     CLAIMS.mkdir(parents=True, exist_ok=True)
     try:
@@ -235,7 +236,7 @@ def _lives(process: str) -> bool:
 
 
 def run_group(group: str, base: Run, seeds: int, deadline: float) -> None:
-    """Run what of a group is not done yet and ends before a deadline on the monotonic clock."""
+    """Run the unfinished runs of a group that end before a deadline on the monotonic clock."""
     if not list(planned(group, base, choice(), seeds)):
         raise SystemExit(f"{group} needs what is chosen by 'run rates' and 'run alphas'.")
     while run := next(_open(group, base, seeds, deadline), None):
@@ -252,7 +253,7 @@ def run_group(group: str, base: Run, seeds: int, deadline: float) -> None:
 
 
 def _open(group: str, base: Run, seeds: int, deadline: float) -> Iterator[Run]:
-    """List what is left; planned again each time, since what is done decides what else to try."""
+    """Yield the runs that no process has done or claimed; planned anew each time, as results add runs to the plan."""
     for run in planned(group, base, choice(), seeds):
         claim = CLAIMS / run.name
         if is_done(run) or (claim.exists() and _lives(claim.read_text())):
@@ -262,7 +263,7 @@ def _open(group: str, base: Run, seeds: int, deadline: float) -> Iterator[Run]:
 
 
 def estimate(run: Run) -> float:
-    """Seconds of a run, by those that are done."""
+    """Estimate the seconds of a run from those of finished ones."""
     if twin(run):
         return 0.0
     if run.seconds is not None:
@@ -283,7 +284,7 @@ def plan() -> list[tuple[Any, ...]]:
 
 
 def print_plan(base: Run, seeds: int) -> None:
-    """Print what is done and how long the rest takes."""
+    """Print how many runs of each group are done, and how long the others take."""
     chosen = choice() or Choice(0.1, {})
     chosen = replace(chosen, alphas=chosen.alphas or dict.fromkeys(ALPHAS, 0.1))
     print_head("| group | done | left | minutes on one thread |")
@@ -319,7 +320,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.command == "table":
         print(tables(finished, (best("rates", "plain") or {}).get("rate")))
     elif arguments.command == "pictures":
-        print("\n\n".join(f"![{said}]({path.name})" for path, said in draw(finished, PICTURES).items()))
+        print("\n\n".join(f"![{caption}]({path.name})" for path, caption in draw(finished, PICTURES).items()))
     elif arguments.command == "plan":
         print_plan(base, arguments.seeds)
     elif arguments.command == "time":

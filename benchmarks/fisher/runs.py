@@ -21,10 +21,10 @@ from windvane.curvature.autograd import Mode
 METHODS = {"FP": "sampled", "GP_r": "uniform", "GP": "true"}
 STANDARD = {"epochs": 40, "images": 10_000}
 GRID = (0.000316, 0.001, 0.00316, 0.01, 0.0316, 0.1, 0.3162, 1.0)  # of rates
-VALID = 2000  # images that choose
+VALID = 2000  # validation images, which choose rates and alphas
 FALLS = (0.8, 0.9)  # of the run, where the rate falls to a tenth; the paper's 300 epochs leave low rates time enough
-EARLY_LOSS = 1.2  # the epoch whose mean loss first falls to this tells the early trace (the paper's for CIFAR-10)
-LOOK_EVERY = 5  # epochs from one look at the validation images to the next; with wrong labels every epoch counts
+EARLY_LOSS = 1.2  # the early trace is that of the epoch whose mean loss first falls to this (the paper's value)
+EVALUATE_EVERY = 5  # epochs; with wrong labels every epoch is evaluated
 HESSIAN_IMAGES, HESSIAN_PROBES = 256, 10
 GNP_RADIUS = 0.1  # how far the penalty on the gradient norm looks ahead
 
@@ -54,13 +54,13 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of its claim and in messages."""
+        """Name of its lock file, and in messages."""
         return "-".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in asdict(self).items())
 
 
 @cache
 def data(images: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Training, validation and test part; the test part is never trained on nor chosen by."""
+    """Return the training, the validation and the test set; nothing is trained on or chosen by the test set."""
     x, y = cifar("train", images + VALID)
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(x)))
     x, y = x[order].contiguous(memory_format=torch.channels_last), y[order]
@@ -68,19 +68,19 @@ def data(images: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], tup
 
 
 def lower(rate: float, by: int) -> float:
-    """Go down so many steps of the grid: one is a third of the rate, two are a tenth."""
+    """Return the rate `by` steps down the grid: one step is a third of the rate, two are a tenth."""
     return GRID[GRID.index(rate) - by]
 
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
-    """Compute logits, with products of bfloat16 numbers."""
+    """Compute logits in float32, with products in bfloat16."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits: Tensor = model(x)
         return logits.float()
 
 
 def accuracy(model: nn.Module, part: tuple[Tensor, Tensor]) -> float:
-    """Share of right predictions."""
+    """Return the accuracy on a data set."""
     with torch.no_grad():
         batches = zip(part[0].split(500), part[1].split(500), strict=True)
         right = [(logits_of(model, x).argmax(1) == y).sum().item() for x, y in batches]
@@ -88,14 +88,14 @@ def accuracy(model: nn.Module, part: tuple[Tensor, Tensor]) -> float:
 
 
 def wrong_labels(y: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Give a share of the examples a label drawn from the other classes; labels and which are wrong."""
+    """Replace a share of the labels by random other classes; return the labels, and which are wrong."""
     generator = torch.Generator().manual_seed(seed + 1000)
     noisy = torch.rand(len(y), generator=generator) < share
     return torch.where(noisy, (y + torch.randint(1, 10, y.shape, generator=generator)) % 10, y), noisy
 
 
 def ascent(model: nn.Module, loss: Callable[[], Tensor], share: float, radius: float) -> float:
-    """Put (1 - share) g(here) + share g(here + radius g / ||g||) into the gradients: SAM with share 1, else GNP."""
+    """Set gradients to (1 - share) g(here) + share g(here + radius g / ||g||): SAM with share 1, else GNP."""
     parameters: list[Tensor] = list(model.parameters())
     value = loss()
     here = torch.autograd.grad(value, parameters)
@@ -152,11 +152,11 @@ class Trainer:
         )
 
     def logits(self, x: Tensor) -> Tensor:
-        """Compute logits of the network in training."""
+        """Compute the logits of images."""
         return logits_of(self.model, x)
 
     def one_step(self, rows: Tensor) -> float:
-        """Train on some rows; the loss."""
+        """Train on a batch and return its loss."""
         x, y = self.train[0][rows], self.labels[rows]
         if self.run.method in ("SAM", "GNP"):
             if self.step % self.tracker.every == 0:
@@ -181,7 +181,7 @@ class Trainer:
         return value.item()
 
     def __call__(self) -> dict[str, Any]:
-        """Train to the end."""
+        """Train to the end and return the record of the run."""
         spent, epoch = 0.0, 0
         while epoch < self.run.epochs and (self.run.seconds is None or spent < self.run.seconds):
             begin = time.process_time()
@@ -195,14 +195,14 @@ class Trainer:
             spent += time.process_time() - begin
             epoch += 1
             self.history.append({"epoch": epoch, "loss": float(np.mean(losses)), "seconds": spent})
-            self._look(epoch)
+            self._evaluate(epoch)
             if not math.isfinite(losses[-1]):
                 break  # it diverged
         return self._record()
 
-    def _look(self, epoch: int) -> None:
-        """Judge by the validation images; with wrong labels the best epoch by them counts."""
-        if not self.run.noise and epoch % LOOK_EVERY:
+    def _evaluate(self, epoch: int) -> None:
+        """Evaluate on the validation set; with wrong labels keep the test accuracy of the epoch that is best there."""
+        if not self.run.noise and epoch % EVALUATE_EVERY:
             return
         self.history[-1]["valid"] = valid = accuracy(self.model, self.valid)
         if self.run.noise and valid > self.best_valid:
@@ -234,7 +234,7 @@ class Trainer:
         }
 
     def _flatness(self) -> list[float] | None:
-        """Tr(H) and its error, in float32; of the runs of the row and those that may be taken over by it."""
+        """Return Tr(H) and its error, in float32, for the groups whose runs may count for the row."""
         if self.run.group not in ("rates", "alphas", "row", "long"):
             return None
         x, y = self.train[0][:HESSIAN_IMAGES], self.labels[:HESSIAN_IMAGES]
