@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from windvane.curvature import ExplosionAlarm, ExplosionWarning, FisherPenalty, FisherTracker
+from windvane.curvature.integrations import FisherParts
 from windvane.curvature.integrations.training_hooks import FisherHooks
 from windvane.errors import InputError
 
@@ -121,6 +122,8 @@ def test_true_labels_are_refused() -> None:
 
 
 def test_an_alarm_needs_a_tracker() -> None:
+    with pytest.raises(InputError, match="alarm has no tracker"):
+        FisherParts(None, None, ExplosionAlarm())
     model = network()
     with pytest.raises(InputError, match="alarm has no tracker"):
         FisherHooks(model, torch.optim.SGD(model.parameters(), 0.1), alarm=ExplosionAlarm())

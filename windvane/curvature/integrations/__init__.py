@@ -25,17 +25,19 @@ class FisherParts:
     def __init__(
         self, penalty: FisherPenalty | None, tracker: FisherTracker | None, alarm: ExplosionAlarm | None
     ) -> None:
-        self.penalty, self.tracker, self.alarm = penalty, tracker, alarm
-        parts = (("penalty", penalty), ("tracker", tracker))
-        self._given = {name: part for name, part in parts if part is not None}
+        if alarm is not None and tracker is None:
+            raise InputError("alarm has no tracker. Allowed: both, or no alarm.")
+        self._tracker, self._alarm = tracker, alarm
+        parts = {"penalty": penalty, "tracker": tracker}
+        self._given = {name: part for name, part in parts.items() if part is not None}
 
     def follow_wrapper(self, called: nn.Module) -> None:
-        """Point penalty and tracker at the `DistributedDataParallel` that the loop has put around their network.
-
-        The penalty then adds the mean over processes; otherwise each process would add its own, and their networks
-        would diverge.
-        """
-        for part in self._given.values() if find_ddp(called) is not None else ():
+        """Point penalty and tracker at the `DistributedDataParallel` that the loop has put around their network."""
+        # The penalty then adds the mean over processes; otherwise each process would add its own, and their networks
+        # would diverge.
+        if find_ddp(called) is None:
+            return
+        for part in self._given.values():
             if unwrap_model(part.model) is not unwrap_model(called):
                 raise InputError(
                     f"{type(part).__name__} was made for another network than the one that several processes train. "
@@ -45,9 +47,9 @@ class FisherParts:
 
     def measure(self, step: int, forward: Callable[[], Tensor]) -> FisherRecord | None:
         """Measure the trace, if this step is due, and let the alarm check it."""
-        record = None if self.tracker is None else self.tracker.update(None, step, forward=forward)
-        if record is not None and self.alarm is not None:
-            self.alarm.update(record)
+        record = None if self._tracker is None else self._tracker.update(None, step, forward=forward)
+        if record is not None and self._alarm is not None:
+            self._alarm.update(record)
         return record
 
     def state_dict(self) -> dict[str, Any]:

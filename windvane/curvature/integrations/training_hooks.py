@@ -68,8 +68,6 @@ class FisherHooks:
     ) -> None:
         if penalty is not None and penalty.labels == "true":
             raise InputError("penalty has labels='true', but hooks see no targets. Allowed: 'sampled', 'uniform'.")
-        if alarm is not None and tracker is None:
-            raise InputError("alarm has no tracker. Allowed: both, or no alarm.")
         self._parts = FisherParts(penalty, tracker, alarm)
         self._parts.follow_wrapper(model)
         self.model, self.penalty, self.tracker, self.alarm = model, penalty, tracker, alarm
