@@ -157,7 +157,7 @@ def iter_activations(
     size = AUTO_BATCH_SIZE if batch_size == "auto" else batch_size
     steps = paired_batches(data, len(models), size, n_images)
     layers = layers if isinstance(layers, tuple) else (layers,) * len(models)
-    yield from read_steps(models, steps, layers, reduce, halve=batch_size == "auto")
+    yield from read_steps(models, steps, layers, reduce, halve_to=1 if batch_size == "auto" else None)
 
 
 def read_steps(
@@ -166,10 +166,9 @@ def read_steps(
     layers: tuple[Layers, ...],
     reduce: Callable[[Tensor], T] | None,
     *,
-    halve: bool,
-    min_batch_size: int = 1,
+    halve_to: int | None,
 ) -> Iterator[tuple[dict[str, T], ...]]:
-    """Yield the activations of paired batches; with `halve`, batches that do not fit into memory are halved."""
+    """Yield the activations of paired batches; those that do not fit into memory are halved, down to `halve_to`."""
     if not models or len(layers) != len(models):
         raise InputError(
             f"layers has {len(layers)} entries for {len(models)} networks. Allowed: one for all or for each."
@@ -193,7 +192,7 @@ def read_steps(
                     values.append(done[key])
             except BatchTooLargeError:
                 length = batch_length(part[0])
-                if not halve or length < 2 * min_batch_size:
+                if halve_to is None or length < 2 * halve_to:
                     raise
                 half = (length + 1) // 2
                 parts += [_slice_step(part, half, length), _slice_step(part, 0, half)]
@@ -205,7 +204,8 @@ def _trace(networks: Sequence[nn.Module], step: Step, layers: tuple[Layers, ...]
     """Run each network on a few images and select its layers."""
     selected = []
     for network, batch, wanted in zip(networks, _slice_step(step, 0, TRACED_IMAGES), layers, strict=True):
-        selected.append(select_layers(network, trace_layers(network, to_device(batch, device_of(network))), wanted))
+        traced = trace_layers(network, to_device(batch, device_of(network)))
+        selected.append(select_layers(network, traced, wanted))
     return selected
 
 

@@ -1,7 +1,7 @@
 """One forward pass of a network, observed: every tensor that a module returns, and the sum of every skip connection.
 
-A sum is no module, so additions are seen through torch's function protocol. The network is left as it was: no hook, no
-gradient, no changed mode stays behind, whatever happens.
+A sum is no module, so additions are seen through torch's function protocol. The network is left as it was: hooks are
+removed and modes restored, also after an error.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def _is_activation_of_mlp(path: str, module: nn.Module, modules: Mapping[str, nn
 
 
 def _blocks(modules: Mapping[str, nn.Module], adding: set[str]) -> set[str]:
-    """Modules in a row that add inside, and their siblings of the same class, which may have no skip connection."""
+    """Paths of modules in a row that hold an addition, and of their siblings of the same class, which may hold none."""
     chains = [[path for path in (inner, *_parents(inner)) if path] for inner in adding]
     first = [next((path for path in chain if _is_in_a_row(modules, path)), None) for chain in chains]
     classes = {_class_of(modules[path]) for path in first if path is not None}

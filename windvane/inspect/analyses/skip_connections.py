@@ -28,8 +28,8 @@ from windvane.torch_utils import unwrap_model
 
 Kind = Literal["attention", "mixing", "mlp", "convolution"]
 
-ATTENTION = ("attn", "attention", "self_attention", "self_attn")  # names of libraries for it within a block
-MIXING = "mlp_tokens"  # stands in its place in an MLP-Mixer
+ATTENTION = ("attn", "attention", "self_attention", "self_attn")  # names that libraries give it within a block
+MIXING = "mlp_tokens"  # in place of attention in an MLP-Mixer
 SECOND_NORM = ("norm2", "layernorm_after", "ln_2")  # takes the sum of the attention
 # Blocks in which norms end the branches, so that the MLP takes the sum: x + norm(mlp(x)).
 POST_NORM_BLOCKS = ("ResPostBlock", "SwinTransformerV2Block", "EvaBlockPostNorm", "Swinv2Layer")

@@ -21,14 +21,12 @@ from windvane.pages.svg_charts import Axis, Series, plot
 MAX_IMAGES, MIN_IMAGES = 64, 8  # of similarity and attention; CKA of fewer says nothing
 FIELD_IMAGES, FIELD_LAYERS = 8, 8
 MAX_LAYERS = 10  # of the matrix, which has this width on the page
-PASSES = 3.0  # the time of a pass with hooks, in times of a plain one
+PASSES = 3.0  # a pass with hooks takes about so many times as long as one without
 
 
 def inspect_briefly(model: nn.Module, images: Tensor, seconds: float) -> list[Html]:
-    """Return figures of a network on images (n, channels, height, width) as it takes them, in about these seconds.
-
-    What does not apply to the network is left out, and what the time does not carry.
-    """
+    """Return figures of a network on images (n, channels, height, width) as it takes them, within about `seconds`."""
+    # Analyses that do not apply to the network, or for which no time is left, are left out.
     deadline, images = time.monotonic() + seconds, images.to(device_of(model))
     if len(images) < MIN_IMAGES:
         return []

@@ -104,14 +104,14 @@ def compare(
             "data set, or a loader that shuffles."
         )
     models, layers = (model_a, model_b), layers if isinstance(layers, tuple) else (layers, layers)
-    halve = sampling.batch_size == "auto"
+    halve_to = MIN_IMAGES if sampling.batch_size == "auto" else None
     accumulators = []
     for repeat in range(sampling.repeats):
         generator = np.random.default_rng([sampling.seed, repeat])
         drawn = data if sampling.repeats == 1 else _in_random_order(data, generator)
         steps = _steps(drawn, sampling, generator)
         accumulator = SimilarityAccumulator(chosen)
-        for of_both in read_steps(models, steps, layers, chosen.summarize, halve=halve, min_batch_size=MIN_IMAGES):
+        for of_both in read_steps(models, steps, layers, chosen.summarize, halve_to=halve_to):
             accumulator.add(*of_both)
         accumulators.append(accumulator)
     return Comparison.from_accumulators(accumulators, _names(model_a, model_b))
