@@ -36,7 +36,7 @@ from windvane.inspect import (
 KINDS = ["residual", "attention", "mlp", "norm"]
 OF_RESNET = ["residual", "norm", "block"]
 BATCH = 256
-
+SAMPLING = Sampling(batch_size=BATCH)
 
 SIMILARITY, ACCURACY = Rule("similarity", 0.05), Rule("points", 1.0)
 SHARE = Rule("of the image", 0.01)
@@ -92,17 +92,15 @@ class Trained:
         return f"{name}.png"
 
 
-def similarity_within(has: Trained) -> list[Finding]:
+def similarity_within(nets: Trained) -> list[Finding]:
     """Figure 1: each network with itself."""
     ends = {}
     for name in ("vit", "resnet"):
         layers = KINDS if name == "vit" else OF_RESNET
-        found = compare(has[name], has[name], has.images, layers, sampling=Sampling(batch_size=BATCH)).renamed(
-            name, name
-        )
+        found = compare(nets[name], nets[name], nets.images, layers, sampling=SAMPLING).renamed(name, name)
         third = len(found.layers[0]) // 3
         ends[name] = float(np.nanmean(found.values[:third, -third:]))
-        has.draw(f"self_{name}", found)
+        nets.draw(f"self_{name}", found)
     return [
         Finding(
             "ends",
@@ -115,10 +113,9 @@ def similarity_within(has: Trained) -> list[Finding]:
     ]
 
 
-def similarity_across(has: Trained) -> list[Finding]:
+def similarity_across(nets: Trained) -> list[Finding]:
     """Figure 2: which layers of the ResNet the lower part of the ViT is like."""
-    layers = (KINDS, OF_RESNET)
-    found = compare(has["vit"], has["resnet"], has.images, layers, sampling=Sampling(batch_size=BATCH))
+    found = compare(nets["vit"], nets["resnet"], nets.images, (KINDS, OF_RESNET), sampling=SAMPLING)
     found = found.renamed("vit", "resnet")
     depth = found.matches()["depth"].to_numpy()
     half = float(np.median(depth[: len(depth) // 2]))
@@ -131,7 +128,7 @@ def similarity_across(has: Trained) -> list[Finding]:
             "in the lowest quarter: 60 of 120 layers of R50 for a quarter of ViT-L",
             f"{half:.2f}",
             0.5 - half,
-            has.draw("cross", found),
+            nets.draw("cross", found),
         ),
         Finding(
             "highest_third",
@@ -144,14 +141,16 @@ def similarity_across(has: Trained) -> list[Finding]:
     ]
 
 
-def attention(has: Trained) -> list[Finding]:
+def attention(nets: Trained) -> list[Finding]:
     """Figures 3 and 4 and their appendix: local and global heads, and what little data does to them."""
-    found, little = (attention_distance(has[name], has.images, batch_size=BATCH) for name in ("vit", "vit_3"))
+    found, little = (attention_distance(nets[name], nets.images, batch_size=BATCH) for name in ("vit", "vit_3"))
     first, last = found.distances[0], found.distances[-1]
     nearest = [float(one.distances[0].min()) / one.uniform_distance for one in (found, little)]
-    heads = head_similarity((has["vit"], has["resnet"]), has.images[:1024], ["layer1.?", "layer2.?"], batch_size=BATCH)
+    heads = head_similarity(
+        (nets["vit"], nets["resnet"]), nets.images[:1024], ["layer1.?", "layer2.?"], batch_size=BATCH
+    )
     rank = float(np.mean([spearmanr(heads.distance, one).statistic for one in heads.similarity.T]))
-    has.draw("heads", heads)
+    nets.draw("heads", heads)
     return [
         Finding(
             "local_heads",
@@ -160,7 +159,7 @@ def attention(has: Trained) -> list[Finding]:
             f"{first.min():.1f} to {first.max():.1f} pixels; last block {last.min():.1f} to {last.max():.1f}; "
             f"uniform {found.uniform_distance:.1f}",
             float(min(last.min() - first.min(), np.ptp(first) - np.ptp(last))),
-            has.draw("attention_distance", found),
+            nets.draw("attention_distance", found),
         ),
         Finding(
             "local_heads_on_little_data",
@@ -180,14 +179,14 @@ def attention(has: Trained) -> list[Finding]:
     ]
 
 
-def fields(has: Trained) -> list[Finding]:
+def fields(nets: Trained) -> list[Finding]:
     """Figure 6: effective receptive fields, with and without the residual."""
-    look = has.images[:128]
-    vit, resnet = (receptive_fields(has[name], look, "residual", n_images=len(look)) for name in ("vit", "resnet"))
-    branch = receptive_fields(has["vit"], look, "attention", n_images=len(look))
+    look = nets.images[:128]
+    vit, resnet = (receptive_fields(nets[name], look, "residual", n_images=len(look)) for name in ("vit", "resnet"))
+    branch = receptive_fields(nets["vit"], look, "attention", n_images=len(look))
     whole = 2 * (len(vit.layers) // 2) - 1
     spikes = float(vit.center_concentration(training.PATCH)[0]), float(branch.center_concentration(training.PATCH)[0])
-    has.draw("fields_resnet", resnet)
+    nets.draw("fields_resnet", resnet)
     return [
         Finding(
             "first_field",
@@ -195,7 +194,7 @@ def fields(has: Trained) -> list[Finding]:
             "ViT larger than ResNet",
             f"ViT {vit.half_area[0]:.3f}, ResNet {resnet.half_area[0]:.3f}",
             float(vit.half_area[0] - resnet.half_area[0]),
-            has.draw("fields_vit", vit),
+            nets.draw("fields_vit", vit),
         ),
         Finding(
             "middle_field",
@@ -216,9 +215,9 @@ def fields(has: Trained) -> list[Finding]:
     ]
 
 
-def skips(has: Trained) -> list[Finding]:
+def skips(nets: Trained) -> list[Finding]:
     """Figures 7 to 9: what skip connections carry, and the network without one."""
-    vit, resnet = (skip_ratios(has[name], has.images, batch_size=BATCH) for name in ("vit", "resnet"))
+    vit, resnet = (skip_ratios(nets[name], nets.images, batch_size=BATCH) for name in ("vit", "resnet"))
     frame = vit.to_frame()
     means = {
         (tokens, half): float(np.median(rows["ratio"]))
@@ -227,13 +226,12 @@ def skips(has: Trained) -> list[Finding]:
     }
     ratios = [float(np.median([np.median(one) for one in part.ratio])) for part in (vit, resnet)]
     block = f"blocks.{len(vit.sublayers) // 4}"
-    sampling = Sampling(batch_size=BATCH)
     gaps = {}
     for name in ("vit", "vit_no_skip"):
-        found = partition(compare(has[name], has[name], has.images, KINDS, sampling=sampling), block)
+        found = partition(compare(nets[name], nets[name], nets.images, KINDS, sampling=SAMPLING), block)
         gaps[name] = found.gap
-        has.draw(f"partition_{name}", found)
-    lost = 100 * (has.accuracy["vit"] - has.accuracy["vit_no_skip"])
+        nets.draw(f"partition_{name}", found)
+    lost = 100 * (nets.accuracy["vit"] - nets.accuracy["vit_no_skip"])
     return [
         Finding(
             "class_token_ratio",
@@ -242,7 +240,7 @@ def skips(has: Trained) -> list[Finding]:
             f"class {means['cls', 0]:.1f}, {means['cls', 1]:.1f}; places {means['spatial', 0]:.1f}, "
             f"{means['spatial', 1]:.1f}",
             min(means["cls", 0] - means["spatial", 0], means["spatial", 1] - means["cls", 1]),
-            has.draw("skips", vit),
+            nets.draw("skips", vit),
         ),
         Finding(
             "skip_ratio",
@@ -267,19 +265,19 @@ def _halves(frame: Any) -> tuple[Any, Any]:
     return frame[frame["depth"] <= middle], frame[frame["depth"] > middle]
 
 
-def places(has: Trained) -> list[Finding]:
+def places(nets: Trained) -> list[Finding]:
     """Figures 10 to 15: localization of tokens, and probes on single tokens."""
-    found = {name: localization(has[name], has.images, batch_size=BATCH) for name in ("vit", "vit_average")}
+    found = {name: localization(nets[name], nets.images, batch_size=BATCH) for name in ("vit", "vit_average")}
     settings = ProbeSettings(shots=(10, None), batch_size=BATCH)
-    probes = {name: probe(has[name], has.train, has.test, settings=settings) for name in ("vit", "vit_average")}
+    probes = {name: probe(nets[name], nets.train, nets.test, settings=settings) for name in ("vit", "vit_average")}
     for name in found:
-        has.draw(f"localization_{name}", found[name])
-        has.draw(f"probes_{name}", probes[name])
-    drop, last = {}, {}
-    for name, one in probes.items():
-        mean = dict(zip(one.poolings, one.accuracy[-1, :, -1].mean(-1), strict=True))
-        drop[name] = float(mean["mean"] - mean["center"])
-        last[name] = mean
+        nets.draw(f"localization_{name}", found[name])
+        nets.draw(f"probes_{name}", probes[name])
+    # Of each network, accuracy on the last block by what the probe sees, with all examples.
+    last = {
+        name: dict(zip(one.poolings, one.accuracy[-1, :, -1].mean(-1), strict=True)) for name, one in probes.items()
+    }
+    drop = {name: float(accuracy["mean"] - accuracy["center"]) for name, accuracy in last.items()}
     return [
         Finding(
             "localization",
@@ -301,14 +299,11 @@ def places(has: Trained) -> list[Finding]:
     ]
 
 
-def scale(has: Trained) -> list[Finding]:
+def scale(nets: Trained) -> list[Finding]:
     """Figures 16 and 21: less data, and fine-tuning, block by block."""
-    less = drift(
-        has["vit"], {f"{share} %": has[f"vit_{share}"] for share in training.SHARES}, has.images, batch_size=BATCH
-    )
-    tuned = drift(
-        has["vit"], {n: has[f"tuned_{n}"] for n in ("flowers", "traffic_signs")}, has.images, batch_size=BATCH
-    )
+    on_less_data = {f"{share} %": nets[f"vit_{share}"] for share in training.SHARES}
+    fine_tuned = {name: nets[f"tuned_{name}"] for name in ("flowers", "traffic_signs")}
+    less, tuned = (drift(nets["vit"], others, nets.images, batch_size=BATCH) for others in (on_less_data, fine_tuned))
     third = max(1, len(less.layers) // 3)
     low, high = float(less.similarity[0, :third].mean()), float(less.similarity[0, -third:].mean())
     kept = {
@@ -322,7 +317,7 @@ def scale(has: Trained) -> list[Finding]:
             "low layers are learned from 3 %, high layers need more",
             f"{low:.2f} and {high:.2f}",
             low - high,
-            has.draw("data_scale", less),
+            nets.draw("data_scale", less),
         ),
         Finding(
             "fine_tuning",
@@ -330,7 +325,7 @@ def scale(has: Trained) -> list[Finding]:
             "low layers stay, high ones change; natural images less than others",
             "; ".join(f"{name} {first:.2f}, {last:.2f}" for name, (first, last) in kept.items()),
             min(*(first - last for first, last in kept.values()), kept["flowers"][1] - kept["traffic_signs"][1]),
-            has.draw("fine_tuning", tuned),
+            nets.draw("fine_tuning", tuned),
         ),
     ]
 

@@ -161,16 +161,18 @@ def run(makers: Makers, size: str, *, finished: bool) -> None:
     print("\n".join(f"{name:20} {value:.3f}" for name, value in accuracy.items()), flush=True)
     poor = {name for name in ON_ALL_IMAGES if accuracy.get(name, 1.0) < makers.size.least_accuracy}
     (whole, test), n = makers.read("cifar10"), makers.size.n_inspected
-    examples = [Examples(part.scaled, part.labels.cpu().numpy()) for part in (whole.part(0, 2 * n), test.part(0, n))]
+    to_train, to_test = (
+        Examples(part.scaled, part.labels.cpu().numpy()) for part in (whole.part(0, 2 * n), test.part(0, n))
+    )
     networks = {name: makers.trained(name) for name in accuracy}
-    has = Trained(networks, accuracy, test.part(0, n).scaled, examples[0], examples[1], folder)
-    common = {"size": size, "seed": makers.seed, "device": has.images.device.type}
+    nets = Trained(networks, accuracy, to_test.images, to_train, to_test, folder)
+    common = {"size": size, "seed": makers.seed, "device": nets.images.device.type}
     for part, names in PARTS.items():
         if missing := set(names) & (left | poor):
             print(f"{part.__name__:20} needs a better {', '.join(sorted(missing))}", flush=True)
             continue
         part_begun = time.monotonic()
-        table_of(size).put(*({**common, "kind": "finding", **asdict(one)} for one in part(has)))
+        table_of(size).put(*({**common, "kind": "finding", **asdict(one)} for one in part(nets)))
         print(f"{part.__name__:20} {time.monotonic() - part_begun:6.0f} s", flush=True)
     for name, value in accuracy.items():
         seconds = round(makers.checkpoint(name)["seconds"])

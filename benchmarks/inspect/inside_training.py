@@ -227,14 +227,15 @@ def _one_step(model: nn.Module, optimizer: torch.optim.Optimizer, spec: Spec, st
 
 def seconds_of_a_step(spec: Spec) -> float:
     """Seconds per training step without the first one; by processor time, which other programs hardly change."""
-    model = spec.make().to(spec.data.images.device).train()
+    images = spec.data.images
+    model = spec.make().to(images.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     _one_step(model, optimizer, spec, 0)
-    clock = time.monotonic if spec.data.images.is_cuda else time.process_time
+    clock, n_threads = (time.monotonic, 1) if images.is_cuda else (time.process_time, torch.get_num_threads())
     begin = clock()
     for step in range(1, spec.steps):
         _one_step(model, optimizer, spec, step)
-    return (clock() - begin) / (spec.steps - 1) / (1 if spec.data.images.is_cuda else torch.get_num_threads())
+    return (clock() - begin) / (spec.steps - 1) / n_threads
 
 
 def _learning_rate_factor(step: int, steps: int) -> float:
