@@ -177,9 +177,9 @@ def measure(case: str, program: str, n_images: int, batch: int, share: float, ou
 
 def measured(case: str, program: str, out: Path, n_images: int = IMAGES, batch: int = BATCH, share: float = 1.0) -> Any:
     """Run `measure` in a separate process."""
-    words = [case, program, str(n_images), str(batch), str(share), str(out)]
+    arguments = json.dumps([case, program, n_images, batch, share, str(out)])
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.inspect.cka_speed", "measure", *words],
+        [sys.executable, "-m", "benchmarks.inspect.cka_speed", "measure", arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -330,10 +330,7 @@ def main(words: Sequence[str] | None = None) -> None:
         one.add_argument("--repeats", type=int, default=REPEATS)
     commands.add_parser("ratio")
     commands.add_parser("table")
-    single = commands.add_parser("measure")
-    named = {"case": str, "program": str, "n_images": int, "batch": int, "share": float, "out": str}
-    for word, kind in named.items():
-        single.add_argument(word, type=kind)
+    commands.add_parser("measure").add_argument("arguments", type=json.loads, help="of `measure`, a JSON list")
     given = parser.parse_args(words)
     if given.command == "run":
         with tempfile.TemporaryDirectory() as folder:
@@ -344,7 +341,7 @@ def main(words: Sequence[str] | None = None) -> None:
     elif given.command == "ratio":
         ratio(ROUNDS)
     elif given.command == "measure":
-        measure(given.case, given.program, given.n_images, given.batch, given.share, given.out)
+        measure(*given.arguments)
     else:
         table()
 
