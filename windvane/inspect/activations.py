@@ -181,15 +181,10 @@ def read_steps(
     for step in steps:
         parts = [step]  # the next one last
         while parts:
-            part, values = parts.pop(), list[dict[str, T]]()
-            done: dict[Any, dict[str, T]] = {}  # a network that is listed twice runs once
+            part = parts.pop()
             try:
                 selected = selected or _trace(networks, part, layers)
-                for network, batch, own_layers in zip(networks, part, selected, strict=True):
-                    key = (id(network), id(batch), tuple(own_layers))
-                    if key not in done:
-                        done[key] = read_layers(network, own_layers, batch, reduce)
-                    values.append(done[key])
+                values = _read_step(networks, selected, part, reduce)
             except BatchTooLargeError:
                 length = batch_length(part[0])
                 if halve_to is None or length < 2 * halve_to:
@@ -197,7 +192,8 @@ def read_steps(
                 half = (length + 1) // 2
                 parts += [_slice_step(part, half, length), _slice_step(part, 0, half)]
                 continue
-            yield tuple(values)
+            yield values
+            del values  # before the next ones are computed
 
 
 def _trace(networks: Sequence[nn.Module], step: Step, layers: tuple[Layers, ...]) -> list[list[Layer]]:
@@ -209,7 +205,24 @@ def _trace(networks: Sequence[nn.Module], step: Step, layers: tuple[Layers, ...]
     return selected
 
 
-def read_layers(
+def _read_step(
+    networks: Sequence[nn.Module],
+    selected: Sequence[Sequence[Layer]],
+    step: Step,
+    reduce: Callable[[Tensor], T] | None,
+) -> tuple[dict[str, T], ...]:
+    """Return the activations of each network; one that is listed twice, with the same batch and layers, runs once."""
+    done: dict[Any, dict[str, T]] = {}
+    values = []
+    for network, batch, layers in zip(networks, step, selected, strict=True):
+        key = (id(network), id(batch), tuple(layers))
+        if key not in done:
+            done[key] = _read_layers(network, layers, batch, reduce)
+        values.append(done[key])
+    return tuple(values)
+
+
+def _read_layers(
     model: nn.Module, layers: Sequence[Layer], batch: Batch, reduce: Callable[[Tensor], T] | None
 ) -> dict[str, T]:
     """Run a network on a batch and return what `reduce` keeps of each layer, in the order of execution."""
