@@ -46,7 +46,7 @@ def test_labels_of_mappings_are_left_out() -> None:
     [
         (X, 11, "n_images=11, but data has 10 images"),
         (iter([X]), 11, "n_images=11, but data has 10 images"),
-        (X, 0, "n_images=0 is too small"),
+        (X, 0, "n_images=0 is not usable. Allowed: 1 or more"),
         ([], None, "data has no images"),
         (3, None, "data is int"),
         ("folder", None, "data is str"),

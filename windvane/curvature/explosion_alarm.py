@@ -17,7 +17,7 @@ from statistics import median
 from typing import Literal
 
 from windvane.curvature.fisher_trace import FisherRecord
-from windvane.errors import InputError, check_integer, warn_user
+from windvane.errors import InputError, check_integer, check_usable, warn_user
 
 REMEDIES = (
     "raise the learning rate",
@@ -102,8 +102,8 @@ class ExplosionAlarm:
         check_integer("warmup_steps", warmup_steps, 0)
         if reference is not None:
             _check_reference(reference)
-        if until_step is not None and until_step <= warmup_steps:
-            raise InputError(f"until_step={until_step!r} is not after the warmup. Allowed: from {warmup_steps + 1}.")
+        ends_later = until_step is None or until_step > warmup_steps
+        check_usable("until_step", until_step, ends_later, f"a step after warmup_steps={warmup_steps}, or None")
         self.warmup_steps, self.warn, self.strong, self.until_step = warmup_steps, warn, strong, until_step
         self.window, self.patience, self.quiet = window, patience, quiet
         self._reference = None if reference is None else _Reference(reference, window, warmup_steps)

@@ -31,7 +31,7 @@ from windvane.curvature.autograd import (
     trainable_parameters,
 )
 from windvane.curvature.likelihood import Labels, LabelSampler, Output, flatten_logits, negative_log_likelihood
-from windvane.errors import InputError, check_choice, check_integer
+from windvane.errors import InputError, check_choice, check_integer, check_usable
 from windvane.torch_utils import find_ddp
 
 Forward = Callable[[], Tensor]
@@ -116,15 +116,14 @@ class FisherPenalty:
         random_state: int = 0,
     ) -> None:
         trainable_parameters(model)
-        if not isinstance(alpha, SupportsFloat) or not 0 <= alpha < math.inf:
-            raise InputError(f"alpha={alpha!r} is not a valid weight. Allowed: numbers of at least 0.")
+        is_weight = isinstance(alpha, SupportsFloat) and 0 <= alpha < math.inf
+        check_usable("alpha", alpha, is_weight, "numbers of at least 0")
         check_integer("every", every)
         check_integer("start_step", start_step, 0)
         check_choice("mode", mode, get_args(Mode))
-        if radius is not None and not 0 < radius < math.inf:
-            raise InputError(f"radius={radius!r} is not a valid length. Allowed: numbers above 0, or None.")
-        if stop_step is not None and stop_step <= start_step:
-            raise InputError(f"stop_step={stop_step!r} is not after start_step={start_step!r}. Allowed: a later step.")
+        check_usable("radius", radius, radius is None or 0 < radius < math.inf, "numbers above 0, or None")
+        ends_later = stop_step is None or stop_step > start_step
+        check_usable("stop_step", stop_step, ends_later, f"a step after start_step={start_step}, or None")
         self.model, self.alpha, self.every, self.mode, self.labels = model, alpha, every, mode, labels
         self.start_step, self.stop_step, self.radius, self.output = start_step, stop_step, radius, output
         self._sampler = LabelSampler(output, labels, random_state)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
-from windvane.errors import InputError
+from windvane.errors import InputError, check_integer, check_usable
 from windvane.torch_utils import map_tensors, to_device
 
 Batch = Tensor | Mapping[str, Any]  # what a network takes: a tensor, or its arguments by name
@@ -39,10 +39,8 @@ def iter_batches(data: Any, batch_size: int, n_images: int | None = None) -> Ite
 
 
 def _raw_batches(data: Any, batch_size: int, n_images: int | None) -> Iterable[Any]:
-    if batch_size < 1:
-        raise InputError(f"batch_size={batch_size} is too small. Allowed: 1 or more.")
-    if n_images is not None and n_images < 1:
-        raise InputError(f"n_images={n_images} is too small. Allowed: 1 or more, or None for all.")
+    check_integer("batch_size", batch_size)
+    check_usable("n_images", n_images, n_images is None or n_images >= 1, "1 or more, or None for all")
     available = known_length(data)
     if n_images is not None and available is not None and available < n_images:
         raise _too_few(available, n_images)

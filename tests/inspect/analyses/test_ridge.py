@@ -85,7 +85,7 @@ def test_mistakes() -> None:
     for features, names, alphas, message in (
         (x[:, 0], labels, (1.0,), r"features \(6,\) and labels \(6,\) do not fit"),
         (x, labels * 0, (1.0,), "one class only"),
-        (x, labels, (0.0, 1.0), "must be positive"),
+        (x, labels, (0.0, 1.0), r"alphas=\[0.0, 1.0\] is not usable. Allowed: numbers above 0"),
         (x * np.nan, labels, (1.0,), "NaN or infinite"),
     ):
         with pytest.raises(InputError, match=message):

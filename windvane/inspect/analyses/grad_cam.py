@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from windvane.errors import InputError
+from windvane.errors import InputError, check_usable
 from windvane.inspect.batches import device_of, image_size
 from windvane.inspect.hooks import OUTPUT, LayerOutput, explain_failure, observe
 from windvane.inspect.layer_selection import spatial_layers
@@ -114,7 +114,7 @@ def _targets(scores: Tensor, classes: Any) -> Tensor:
     if classes is None:
         return scores.argmax(dim=1)
     target = torch.as_tensor(classes, device=scores.device)
-    is_usable = target.shape in ((), (n,)) and not target.is_floating_point()
-    if not is_usable or bool(((target < 0) | (target >= k)).any()):
-        raise InputError(f"classes={classes!r} is not usable. Allowed: numbers from 0 to {k - 1}, one or {n}.")
+    is_number = target.shape in ((), (n,)) and not target.is_floating_point()
+    is_class = is_number and bool(((target >= 0) & (target < k)).all())
+    check_usable("classes", classes, is_class, f"numbers from 0 to {k - 1}, one or {n}")
     return target.to(torch.int64).expand(n)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from windvane.errors import InputError, check_choice, unknown_name_error
+from windvane.errors import InputError, check_choice, check_integer, unknown_name_error
 from windvane.inspect.activations import collect_activations
 from windvane.inspect.analyses.ridge import ALPHAS, ridge_path
 from windvane.inspect.batches import image_batches, image_size
@@ -73,8 +73,7 @@ class ProbeSettings:
         check_choice("classifier", self.classifier, ("ridge", "logistic"))
         if any(shot is not None and shot < 1 for shot in self.shots) or not self.shots:
             raise InputError(f"shots={self.shots!r} must be numbers of examples per class from 1, or None for all.")
-        if self.n_seeds < 1:
-            raise InputError(f"n_seeds={self.n_seeds} must be at least 1.")
+        check_integer("n_seeds", self.n_seeds)
 
 
 @dataclass(frozen=True)

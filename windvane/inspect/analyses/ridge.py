@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
-from windvane.errors import InputError
+from windvane.errors import InputError, check_usable
 from windvane.inspect.result import Floats
 
 ALPHAS = tuple(10.0**exponent for exponent in range(-2, 7))  # penalties, for features of unit variance
@@ -118,8 +118,7 @@ def ridge_path(features: Any, labels: Any, alphas: Sequence[float] = ALPHAS) -> 
         raise InputError(f"features {x.shape} and labels {codes.shape} do not fit. Allowed: (n, features) and (n,).")
     if len(classes) < 2:
         raise InputError(f"labels have one class only ({classes.tolist()}). Allowed: two classes or more.")
-    if not (penalties > 0).all():
-        raise InputError(f"alphas={list(alphas)!r} must be positive.")
+    check_usable("alphas", list(alphas), bool((penalties > 0).all()), "numbers above 0")
     if not np.isfinite(x).all():
         raise InputError("features have NaN or infinite numbers. Allowed: finite ones.")
     targets = np.where(codes[:, None] == np.arange(len(classes)), 1.0, -1.0)  # (n, classes)

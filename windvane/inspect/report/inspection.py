@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from windvane.errors import InputError
+from windvane.errors import InputError, check_integer
 from windvane.inspect.activations import BatchSize
 from windvane.inspect.analyses.attention_distance import attention_distance
 from windvane.inspect.analyses.attention_heads import head_similarity
@@ -52,10 +52,9 @@ class InspectionSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.n_images < MIN_IMAGES:
-            raise InputError(f"n_images={self.n_images} is too small. Allowed: {MIN_IMAGES} or more.")
-        if self.batch_size != "auto" and self.batch_size < MIN_IMAGES:
-            raise InputError(f"batch_size={self.batch_size} is too small. Allowed: {MIN_IMAGES} or more, or 'auto'.")
+        check_integer("n_images", self.n_images, MIN_IMAGES)
+        if self.batch_size != "auto":
+            check_integer("batch_size", self.batch_size, MIN_IMAGES)
 
     @property
     def sampling(self) -> Sampling:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from windvane.errors import InputError, warn_user
+from windvane.errors import check_usable, warn_user
 from windvane.inspect.similarity.gram import centered_gram, flatten_features
 from windvane.inspect.similarity.measures import LayerSummary, SimilaritySums
 
@@ -44,8 +44,8 @@ class CCAMeasure:
     weighted: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.explained_variance <= 1:
-            raise InputError(f"explained_variance={self.explained_variance} is not allowed. Allowed: above 0, up to 1.")
+        explained = self.explained_variance
+        check_usable("explained_variance", explained, 0 < explained <= 1, "a number above 0, up to 1")
 
     @property
     def title(self) -> str:

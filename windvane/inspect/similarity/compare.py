@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler, Subset
 
-from windvane.errors import InputError, check_choice, warn_user
+from windvane.errors import InputError, check_choice, check_integer, warn_user
 from windvane.inspect.activations import AUTO_BATCH_SIZE, BatchSize, Step, read_steps
 from windvane.inspect.batches import Batch, batch_length, paired_batches
 from windvane.inspect.layer_selection import Layers
@@ -55,8 +55,7 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise InputError(f"repeats={self.repeats} is too small. Allowed: 1 or more.")
+        check_integer("repeats", self.repeats)
 
 
 def compare(

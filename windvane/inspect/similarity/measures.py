@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from windvane.errors import InputError, check_choice
+from windvane.errors import check_choice, check_usable
 from windvane.inspect.result import Floats
 from windvane.inspect.similarity.gram import (
     CONSTANT,
@@ -106,8 +106,7 @@ class CKAMeasure(_InnerProducts):
 
     def __post_init__(self) -> None:
         check_choice("kernel", self.kernel, ("linear", "rbf"))
-        if not self.bandwidth > 0:
-            raise InputError(f"bandwidth={self.bandwidth} is not positive. Allowed: a number above 0.")
+        check_usable("bandwidth", self.bandwidth, self.bandwidth > 0, "a number above 0")
 
     @property
     def title(self) -> str:
