@@ -33,8 +33,8 @@ programs may work at once.
 
 from __future__ import annotations
 
+import fcntl
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -212,54 +212,37 @@ def twin(run: Run) -> dict[str, Any] | None:
 @contextmanager
 def claimed(run: Run) -> Iterator[bool]:
     """Claim a run for this process; yields False if another living process has it."""
-    claim = CLAIMS / run.name
     CLAIMS.mkdir(parents=True, exist_ok=True)
-    try:
-        claim.open("x").write(str(os.getpid()))
-    except FileExistsError:
-        if _lives(claim.read_text()):
+    with (CLAIMS / run.name).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
+        except BlockingIOError:
             yield False
-            return
-        claim.write_text(str(os.getpid()))
-    try:
-        yield True
-    finally:
-        claim.unlink(missing_ok=True)
-
-
-def _lives(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    return True
+        else:
+            yield True
 
 
 def run_group(group: str, base: Run, seeds: int, deadline: float) -> None:
     """Run the unfinished runs of a group that end before a deadline on the monotonic clock."""
     if not list(planned(group, base, choice(), seeds)):
         raise SystemExit(f"{group} needs what is chosen by 'run rates' and 'run alphas'.")
-    while run := next(_open(group, base, seeds, deadline), None):
-        with claimed(run) as mine:
-            if not mine or is_done(run):
-                continue
-            record = twin(run) or Trainer(run)()
-            RESULTS.put(record)
-        print(
-            f"{run.name}: test {100 * record['test']:.2f}, peak Tr(F) {record['peak_trace']:.2f}, "
-            f"{record['seconds']:.0f} s",
-            flush=True,
-        )
+    # Planned again after each run, as results add runs to the plan.
+    while any(_run_if_free(run, deadline) for run in planned(group, base, choice(), seeds)):
+        pass
 
 
-def _open(group: str, base: Run, seeds: int, deadline: float) -> Iterator[Run]:
-    """Yield the runs that no process has done or claimed; planned anew each time, as results add runs to the plan."""
-    for run in planned(group, base, choice(), seeds):
-        claim = CLAIMS / run.name
-        if is_done(run) or (claim.exists() and _lives(claim.read_text())):
-            continue
-        if time.monotonic() + estimate(run) <= deadline:
-            yield run
+def _run_if_free(run: Run, deadline: float) -> bool:
+    """Run what is not done or claimed by another process and ends before the deadline; return whether it ran."""
+    if is_done(run) or time.monotonic() + estimate(run) > deadline:
+        return False
+    with claimed(run) as is_mine:
+        if not is_mine or is_done(run):
+            return False
+        record = twin(run) or Trainer(run)()
+        RESULTS.put(record)
+    scores = f"test {100 * record['test']:.2f}, peak Tr(F) {record['peak_trace']:.2f}, {record['seconds']:.0f} s"
+    print(f"{run.name}: {scores}", flush=True)
+    return True
 
 
 def estimate(run: Run) -> float:

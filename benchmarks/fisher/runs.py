@@ -151,24 +151,20 @@ class Trainer:
             random_state=self.run.seed,
         )
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Compute the logits of images."""
-        return logits_of(self.model, x)
-
     def one_step(self, rows: Tensor) -> float:
         """Train on a batch and return its loss."""
         x, y = self.train[0][rows], self.labels[rows]
         if self.run.method in ("SAM", "GNP"):
             if self.step % self.tracker.every == 0:
-                self.tracker.update(self.logits(x), self.step)
+                self.tracker.update(logits_of(self.model, x), self.step)
             share, radius = (1.0, self.run.alpha) if self.run.method == "SAM" else (self.run.alpha, GNP_RADIUS)
-            loss = ascent(self.model, lambda: functional.cross_entropy(self.logits(x), y), share, radius)
+            loss = ascent(self.model, lambda: functional.cross_entropy(logits_of(self.model, x), y), share, radius)
             self.optimizer.step()
             return loss
         targets: Tensor = y
         if self.run.method == "Mixup":
             x, targets = mixed(x, y, self.generator)
-        logits = self.logits(x)
+        logits = logits_of(self.model, x)
         self.tracker.update(logits, self.step)
         if self.run.noise and self.step % 100 == 0 and self.run.method != "Mixup":
             self.memory.append(asdict(memorization(self.model, logits, y, self.noisy[rows], self.step)))
@@ -176,7 +172,7 @@ class Trainer:
         self.optimizer.zero_grad()
         value.backward()
         if self.penalty is not None:
-            self.penalty(lambda: self.logits(x), y)
+            self.penalty(lambda: logits_of(self.model, x), y)
         self.optimizer.step()
         return value.item()
 
