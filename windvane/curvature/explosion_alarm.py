@@ -16,6 +16,8 @@ from itertools import accumulate
 from statistics import median
 from typing import Literal
 
+import numpy as np
+
 from windvane.curvature.fisher_trace import FisherRecord
 from windvane.errors import InputError, check_integer, check_usable, warn_user
 
@@ -189,18 +191,14 @@ class _Reference:
         after_warmup = [record for record in records if record.step >= warmup_steps]
         records = after_warmup if len(after_warmup) >= window else records
         ends = range(min(window, len(records)), len(records) + 1)
-        self.smoothed = [_smooth(records[max(0, end - window) : end]) for end in ends]
-        self.steps = [one.step for one in self.smoothed]
-        self.has_entropy = not any(math.isnan(one.entropy) for one in self.smoothed)
-        self.negated_min_entropy = [-lowest for lowest in accumulate((one.entropy for one in self.smoothed), min)]
+        smoothed = [_smooth(records[max(0, end - window) : end]) for end in ends]
+        self.steps, self.traces = [one.step for one in smoothed], [one.trace for one in smoothed]
+        self.has_entropy = not any(math.isnan(one.entropy) for one in smoothed)
+        self.negated_min_entropy = [-lowest for lowest in accumulate((one.entropy for one in smoothed), min)]
 
     def trace_at(self, current: _Smoothed) -> float:
         """Return the trace where the entropy first was as low; without entropies, the trace at the same step."""
-        last = len(self.smoothed) - 1
         if self.has_entropy and not math.isnan(current.entropy):
-            return self.smoothed[min(bisect_left(self.negated_min_entropy, -current.entropy), last)].trace
-        right = bisect_left(self.steps, current.step)
-        if not 0 < right <= last:
-            return self.smoothed[min(right, last)].trace
-        a, b = self.smoothed[right - 1], self.smoothed[right]
-        return a.trace + (b.trace - a.trace) * (current.step - a.step) / (b.step - a.step)
+            index = bisect_left(self.negated_min_entropy, -current.entropy)
+            return self.traces[min(index, len(self.traces) - 1)]
+        return float(np.interp(current.step, self.steps, self.traces))

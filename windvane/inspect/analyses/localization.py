@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -157,6 +158,5 @@ def _cut_patches(images: Tensor, grid: TokenGrid) -> Tensor:
             f"images of {height} x {width} pixels do not divide into {grid.rows} x {grid.columns} patches. "
             f"Allowed: heights in steps of {grid.rows} and widths in steps of {grid.columns}."
         )
-    n_images, channels = images.shape[:2]
-    cut = images.reshape(n_images, channels, grid.rows, height // grid.rows, grid.columns, width // grid.columns)
-    return cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (n, rows * columns, c * y * x)
+    size = (height // grid.rows, width // grid.columns)
+    return F.unfold(images, size, stride=size).transpose(1, 2).contiguous()  # (n, patches, c * y * x)
