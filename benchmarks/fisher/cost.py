@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +49,17 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def plan() -> list[tuple[Any, ...]]:
-    return [("cpu", net, variant) for net in NETS for variant in VARIANTS]
+    return list(product(("cpu",), NETS, VARIANTS))
 
 
 class Loop:
     """Training steps of one variant on one batch."""
 
-    def __init__(self, net: str, variant: str, batch: int) -> None:
+    def __init__(self, net: str, variant: str) -> None:
         torch.manual_seed(0)
         self.model = NETS[net]().to(DEVICE).to(memory_format=torch.channels_last)
-        self.x = torch.randn(batch, 3, 32, 32, device=DEVICE).contiguous(memory_format=torch.channels_last)
-        self.y = torch.randint(10, (batch,), device=DEVICE)
+        self.x = torch.randn(BATCH, 3, 32, 32, device=DEVICE).contiguous(memory_format=torch.channels_last)
+        self.y = torch.randint(10, (BATCH,), device=DEVICE)
         self.optimizer = torch.optim.SGD(self.model.parameters(), 0.01, momentum=0.9)
         kind = VARIANTS[variant]
         self.tracker = FisherTracker(self.model, every=50) if kind == "tracker" else None
@@ -100,9 +101,9 @@ class Loop:
         return logits
 
 
-def ratios(net: str, batch: int, rounds: int) -> dict[str, dict[str, float]]:
+def ratios(net: str, rounds: int) -> dict[str, dict[str, float]]:
     """Return the quartiles of the time of each variant over that of the plain steps beside it."""
-    loops = {name: Loop(net, name, batch) for name in VARIANTS}
+    loops = {name: Loop(net, name) for name in VARIANTS}
     for loop in loops.values():
         for _ in range(loop.cycle):  # whole cycles: what is measured begins where one begins
             loop.one()
@@ -131,21 +132,18 @@ def resident() -> float:
     return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
 
 
-def peak(net: str, variant: str, batch: int) -> float:
+def peak(net: str, variant: str) -> float:
     """Return the peak memory in MiB of a process that trains 12 steps."""
-    command = [
-        *(sys.executable, "-m", "benchmarks.fisher.cost", "one", net, variant),
-        *("--batch", str(batch), "--threads", str(torch.get_num_threads())),
-    ]
+    command = [sys.executable, "-m", "benchmarks.fisher.cost", "one", net, variant]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     return float(done.stdout.splitlines()[-1])
 
 
-def run(nets: list[str], rounds: int, batch: int) -> None:
+def run(nets: list[str], rounds: int) -> None:
     """Measure networks again."""
     for net in nets:
-        for name, found in ratios(net, batch, rounds).items():
-            found["peak_mib"] = peak(net, name, batch)
+        for name, found in ratios(net, rounds).items():
+            found["peak_mib"] = peak(net, name)
             RESULTS.put({"device": DEVICE.type, "net": net, "variant": name, "rounds": rounds, **found})
 
 
@@ -153,14 +151,15 @@ def table() -> None:
     """Print times over plain steps, and memory."""
     rows = {RESULTS.key_of(row): row for row in RESULTS.rows()}
     print_head("| network | variant | time / plain (quartiles) | peak memory MiB | rounds |")
-    for key in [key for device in ("cpu", "cuda") for key in ((device, *one[1:]) for one in plan()) if key in rows]:
-        found = rows[key]
-        shown = (
-            f"{found['median']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
-            if "median" in found
-            else f"{found['seconds']:.3f} s"
-        )
-        print(f"| {key[1]} | {key[2]} | {shown} | {found['peak_mib']:.0f} | {found['rounds']} |", flush=True)
+    for key in product(("cpu", "cuda"), NETS, VARIANTS):
+        if key not in rows:
+            continue
+        found, (_, net, variant) = rows[key], key
+        if variant == "plain":
+            shown = f"{found['seconds']:.3f} s"
+        else:
+            shown = f"{found['median']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+        print(f"| {net} | {variant} | {shown} | {found['peak_mib']:.0f} | {found['rounds']} |")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -169,23 +168,17 @@ def main(words: Sequence[str] | None = None) -> None:
         "variant", nargs="*", metavar="NET VARIANT", help="of one, which prints the memory of a variant"
     )
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batch", type=int, default=BATCH)
-    parser.add_argument("--threads", type=int, default=THREADS)
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     arguments = parser.parse_args(words)
     if arguments.command == "table":
         table()
         return
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(THREADS)
     if arguments.command == "one":
-        net, variant = arguments.variant
-        Loop(net, variant, arguments.batch).steps(12)
-        on_gpu = DEVICE.type == "cuda"
-        print(torch.cuda.max_memory_allocated() / 2**20 if on_gpu else resident())
+        Loop(*arguments.variant).steps(12)
+        print(torch.cuda.max_memory_allocated() / 2**20 if DEVICE.type == "cuda" else resident())
         return
-    if (arguments.batch, arguments.threads) != (BATCH, THREADS):
-        parser.error(f"results are those of batches of {BATCH} and {THREADS} threads")
-    run(arguments.nets, arguments.rounds, arguments.batch)
+    run(arguments.nets, arguments.rounds)
     table()
 
 

@@ -47,12 +47,12 @@ def plan() -> list[tuple[Any, ...]]:
     return list(product(NETS, DRAWS))
 
 
-def measure(name: str, n: int, repeats: int) -> list[dict[str, Any]]:
+def measure(name: str) -> list[dict[str, Any]]:
     """Train for a moment, then compare on one batch: a row for each number of draws."""
     maker, training = NETS[name]
     torch.manual_seed(0)
     model = maker()
-    x, y = torch.randn(n, 3, 8, 8), torch.randint(10, (n,))
+    x, y = torch.randn(EXAMPLES, 3, 8, 8), torch.randint(10, (EXAMPLES,))
     optimizer = torch.optim.SGD(model.parameters(), 0.02)
     for _ in range(20):
         optimizer.zero_grad()
@@ -63,12 +63,12 @@ def measure(name: str, n: int, repeats: int) -> list[dict[str, Any]]:
     rows = []
     for draws in DRAWS:
         tracker = FisherTracker(model, every=1, draws=draws, per_layer=False, random_state=draws)
-        for i in range(repeats):
-            tracker.update(model(x), i)
+        for step in range(REPEATS):
+            tracker.update(model(x), step)
         ratios = torch.tensor([record.trace / exact for record in tracker.records_])
         spread = ratios.std().item()
         row = {"net": name, "draws": draws, "exact": exact, "bias": ratios.mean().item() - 1}
-        rows.append({**row, "error_of_bias": spread / math.sqrt(repeats), "spread": spread})
+        rows.append({**row, "error_of_bias": spread / math.sqrt(REPEATS), "spread": spread})
     return rows
 
 
@@ -89,7 +89,7 @@ def run() -> None:
     """Measure all networks again."""
     torch.set_num_threads(1)
     for name in NETS:
-        RESULTS.put(*measure(name, EXAMPLES, REPEATS))
+        RESULTS.put(*measure(name))
     table()
 
 

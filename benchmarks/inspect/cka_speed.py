@@ -272,7 +272,7 @@ def growth(repeats: int) -> None:
             print(record, flush=True)
 
 
-def ratio(rounds: int) -> None:
+def ratio() -> None:
     """Processor time of one thread, the programs in turn in one process, ResNet-18 with itself; then the errors."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -281,7 +281,7 @@ def ratio(rounds: int) -> None:
     exact, _ = reference("resnet18", RATIO_IMAGES)
     errors: dict[str, float] = {}
     seconds: dict[str, list[float]] = {program: [] for program in GROWN}
-    for _ in range(rounds + 1):
+    for _ in range(ROUNDS + 1):
         for program, done in seconds.items():
             began = time.process_time()
             values = PROGRAMS[program](models, x, names, BATCH)
@@ -290,7 +290,7 @@ def ratio(rounds: int) -> None:
                 errors[program] = float(np.nanmax(np.abs(values - exact)))
     for program, done in seconds.items():
         low, median, high = (round(float(np.quantile(done[1:], q)), 2) for q in (0.25, 0.5, 0.75))
-        record = {"program": program, "rounds": rounds, "low": low, "seconds": median, "high": high}
+        record = {"program": program, "rounds": ROUNDS, "low": low, "seconds": median, "high": high}
         RATIO_RESULTS.put({**record, "error": errors.get(program)})
 
 
@@ -339,7 +339,7 @@ def main(words: Sequence[str] | None = None) -> None:
     elif given.command == "growth":
         growth(given.repeats)
     elif given.command == "ratio":
-        ratio(ROUNDS)
+        ratio()
     elif given.command == "measure":
         measure(*given.arguments)
     else:
