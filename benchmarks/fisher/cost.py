@@ -19,13 +19,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -90,15 +91,10 @@ class Loop:
         functional.cross_entropy(logits, self.y).backward()
         if self.penalty is not None:
             computed = self.count % 10 == 0
-            with sdpa_kernel(self.kernels) if computed else torch.enable_grad():
-                self.penalty(self.forward)
+            with sdpa_kernel(self.kernels) if computed else nullcontext():
+                self.penalty(lambda: self.model(self.x))
         self.optimizer.step()
         self.count += 1
-
-    def forward(self) -> Tensor:
-        """Compute the logits of the batch."""
-        logits: Tensor = self.model(self.x)
-        return logits
 
 
 def ratios(net: str, rounds: int) -> dict[str, dict[str, float]]:
