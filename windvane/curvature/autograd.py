@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from statistics import fmean
 from typing import Literal
 
 import torch
@@ -63,6 +65,13 @@ def check_full_precision(parameters: Sequence[Tensor]) -> None:
 def at_least_float32(values: Tensor) -> Tensor:
     """Return values in float32 where they are in float16 or bfloat16, else as they are."""
     return values.float() if values.dtype in _HALF else values
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of independent values and its standard error, which is nan for one value."""
+    n, mean = len(values), fmean(values)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1) if n > 1 else math.nan
+    return mean, math.sqrt(variance / n)
 
 
 def sum_by_layer(values: Mapping[str, float]) -> dict[str, float]:

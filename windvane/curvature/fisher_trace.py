@@ -17,12 +17,20 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from statistics import fmean
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from windvane.curvature.autograd import grad, preserve_state, squared_norms, sum_by_layer, trainable_parameters
+from windvane.curvature.autograd import (
+    grad,
+    mean_and_error,
+    preserve_state,
+    squared_norms,
+    sum_by_layer,
+    trainable_parameters,
+)
 from windvane.curvature.likelihood import (
     LabelSampler,
     Output,
@@ -163,26 +171,22 @@ class FisherTracker:
                 rows = flatten_logits(logits if forward is None else forward(), self.output)
                 loss = negative_log_likelihood(rows, self._sampler(rows), self.output)
                 squares.append(squared_norms(grad(loss, list(named.values()), keep_graph=forward is None)))
-        record = self._record(step, dict(zip(named, zip(*squares, strict=True), strict=True)), rows)
+        record = self._record(step, list(named), squares, rows)
         self.records_.append(record)
         return record
 
-    def _record(self, step: int, squares: Mapping[str, tuple[float, ...]], rows: Tensor) -> FisherRecord:
+    def _record(self, step: int, names: list[str], squares: list[list[float]], rows: Tensor) -> FisherRecord:
         """Average the draws; the squared norm of a sum over n examples is n times the trace."""
         n = len(rows)
-        layers = sum_by_layer({name: math.fsum(values) / self.draws / n for name, values in squares.items()})
-        traces = [math.fsum(draw) / n for draw in zip(*squares.values(), strict=True)]
-        trace = math.fsum(traces) / self.draws
-        source: Literal["draws", "records", "nothing"]
-        error, source = math.nan, "nothing"
-        if self.draws > 1:
-            spread = math.fsum((t - trace) ** 2 for t in traces) / (self.draws - 1)
-            error, source = math.sqrt(spread / self.draws), "draws"
-        elif self.records_:
+        parts = [fmean(values) / n for values in zip(*squares, strict=True)]  # of each parameter
+        layers = sum_by_layer(dict(zip(names, parts, strict=True)))
+        trace, error = mean_and_error([math.fsum(values) / n for values in squares])
+        source: Literal["draws", "records", "nothing"] = "draws" if self.draws > 1 else "nothing"
+        if self.draws == 1 and self.records_:
             recent = [record.trace for record in self.records_[1 - N_RECENT :]] + [trace]
             # Half the squared difference of neighbours: a slow change of the trace hardly counts.
-            changes = [(b - a) ** 2 / 2 for a, b in pairwise(recent)]
-            error, source = math.sqrt(math.fsum(changes) / len(changes)), "records"
+            error = math.sqrt(fmean((b - a) ** 2 / 2 for a, b in pairwise(recent)))
+            source = "records"
         return FisherRecord(
             step,
             trace,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal, get_args
 
 import numpy as np
@@ -21,6 +22,7 @@ from windvane.curvature.autograd import (
     Mode,
     check_full_precision,
     grad,
+    mean_and_error,
     perturbed,
     preserve_state,
     squared_norms,
@@ -110,11 +112,9 @@ def hessian_trace(
     for _ in range(probes):
         vector = _random_vector(parameters, distribution, generator)
         rounds.append([_dot([v], [h]) for v, h in zip(vector, product(vector), strict=True)])
-    traces = [math.fsum(values) for values in rounds]
-    trace = math.fsum(traces) / probes
-    spread = math.fsum((t - trace) ** 2 for t in traces) / (probes - 1) if probes > 1 else math.nan
-    parts = [math.fsum(values) / probes for values in zip(*rounds, strict=True)]
-    return HessianTrace(trace, math.sqrt(spread / probes), sum_by_layer(dict(zip(named, parts, strict=True))), probes)
+    trace, error = mean_and_error([math.fsum(values) for values in rounds])
+    parts = [fmean(values) for values in zip(*rounds, strict=True)]
+    return HessianTrace(trace, error, sum_by_layer(dict(zip(named, parts, strict=True))), probes)
 
 
 def top_eigenvalue(
