@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.fisher.runs import METHODS, lower
 from benchmarks.markdown import table_lines
 from windvane.curvature import ExplosionAlarm, FisherRecord
+from windvane.pages.texts import counted
 
 Record = dict[str, Any]
 Records = list[Record]
@@ -56,9 +57,9 @@ def section(title: str, runs: Records, columns: Sequence[str], rows: Iterable[Se
     if not runs:
         return []
     epochs = sorted({len(run["history"]) for run in runs})
-    n_images, n_seeds = max(run["run"]["images"] for run in runs), len({run["run"]["seed"] for run in runs})
     length = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
-    sizes = f"{length} epochs, {n_images:,} images, {n_seeds} seed{'s' if n_seeds > 1 else ''}."
+    n_images, seeds = max(run["run"]["images"] for run in runs), {run["run"]["seed"] for run in runs}
+    sizes = f"{length} epochs, {n_images:,} images, {counted(len(seeds), 'seed')}."
     return [f"## {title}", "", sizes, "", *table_lines(columns, rows)]
 
 

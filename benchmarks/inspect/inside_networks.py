@@ -47,6 +47,7 @@ from benchmarks.markdown import line_below, print_head
 from benchmarks.result_table import ResultTable, Row
 from benchmarks.verdicts import over_seeds, verdict
 from windvane.inspect import Examples
+from windvane.pages.texts import counted
 
 RECORDED, SEEDS = "cpu", (0,)  # of the results
 PICTURES = ROOT / "docs" / "findings" / "inside_networks"
@@ -183,7 +184,6 @@ def run(makers: Makers, size: str, *, finished: bool) -> None:
 def table(rows: Sequence[Row], size: str) -> str:
     """Findings as a Markdown table, and how the networks were trained."""
     rows = [row for row in rows if row["size"] == size]
-    seeds = sorted({row["seed"] for row in rows})
     head = "| finding | paper | ours | effect | verdict |"
     lines = [head, line_below(head)]
     for name, rule in RULES.items():
@@ -200,9 +200,9 @@ def table(rows: Sequence[Row], size: str) -> str:
         if accuracy:
             between = "" if len(accuracy) == 1 else f" ({min(accuracy):.3f} to {max(accuracy):.3f})"
             reached.append(f"{name} {sum(accuracy) / len(accuracy):.3f}{between}")
-    taken, n_seeds = SIZES[size], f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
-    lines += ["", f"{taken.steps:,} steps of {taken.batch} images, {taken.tuning_steps} for fine-tuning; {n_seeds}."]
-    lines[-1] += f" Test accuracy, each on its data set: {', '.join(reached)}."
+    taken, seeds = SIZES[size], counted(len({row["seed"] for row in rows}), "seed")
+    steps = f"{taken.steps:,} steps of {taken.batch} images, {taken.tuning_steps} for fine-tuning; {seeds}."
+    lines += ["", f"{steps} Test accuracy, each on its data set: {', '.join(reached)}."]
     return "\n".join(lines).replace("||", "‖")
 
 
