@@ -81,7 +81,10 @@ def observe(
         for mode in modes:
             stack.enter_context(mode)
         arguments = map_tensors(lambda tensor: tensor.clone() if tensor.is_inference() else tensor, inputs)
-        network(arguments) if isinstance(arguments, Tensor) else network(**arguments)
+        if isinstance(arguments, Tensor):
+            network(arguments)
+        else:
+            network(**arguments)
 
 
 @contextmanager

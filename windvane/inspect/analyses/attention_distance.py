@@ -68,13 +68,12 @@ class AttentionDistance:
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each layer and head: layer, depth, head, distance, prefix_attention, local."""
+        frames = []
         parts = zip(self.layers, self.distances, self.prefix_attention, self.local_heads(), strict=True)
-        rows = [
-            (layer, depth, head, *numbers)
-            for depth, (layer, *columns) in enumerate(parts)
-            for head, numbers in enumerate(zip(*columns, strict=True))
-        ]
-        return pd.DataFrame(rows, columns=["layer", "depth", "head", "distance", "prefix_attention", "local"])
+        for depth, (layer, distance, prefix, local) in enumerate(parts):
+            columns = {"head": range(len(distance)), "distance": distance, "prefix_attention": prefix, "local": local}
+            frames.append(pd.DataFrame({"layer": layer, "depth": depth, **columns}))
+        return pd.concat(frames, ignore_index=True)
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Distance of every head by layer, beside that of uniform attention."""
