@@ -38,7 +38,7 @@ OF_RESNET = ["residual", "norm", "block"]
 BATCH = 256
 SAMPLING = Sampling(batch_size=BATCH)
 
-SIMILARITY, ACCURACY = Rule("similarity", 0.05), Rule("points", 1.0)
+SIMILARITY = Rule("similarity", 0.05)
 SHARE = Rule("of the image", 0.01)
 RULES = {
     "ends": SIMILARITY,
@@ -54,7 +54,7 @@ RULES = {
     "skip_ratio": Rule("ratio", 0.5),
     "removed_skip": Rule("similarity", 0.1),
     "localization": Rule("similarity", 0.1),
-    "token_probe": ACCURACY,
+    "token_probe": Rule("points", 1.0),
     "data_scale": SIMILARITY,
     "fine_tuning": SIMILARITY,
 }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from windvane.errors import InputError
 from windvane.torch_utils import find_ddp, unwrap_model
 
-_HALF = (torch.float16, torch.bfloat16)  # precision
+HALF_PRECISION = (torch.float16, torch.bfloat16)
 
 Mode = Literal["finite_difference", "double_backward"]  # how a gradient is itself differentiated
 
@@ -55,7 +55,7 @@ def trainable_parameters(model: object) -> dict[str, nn.Parameter]:
 
 def check_full_precision(parameters: Sequence[Tensor]) -> None:
     """Raise if a parameter is in float16 or bfloat16, where a small step would be rounded away."""
-    if any(p.dtype in _HALF for p in parameters):
+    if any(p.dtype in HALF_PRECISION for p in parameters):
         raise InputError(
             f"The parameters are of type {parameters[0].dtype}, which rounds a small step away. Allowed: "
             "parameters in float32 (with torch.autocast), or mode='double_backward'."
@@ -64,7 +64,7 @@ def check_full_precision(parameters: Sequence[Tensor]) -> None:
 
 def at_least_float32(values: Tensor) -> Tensor:
     """Return values in float32 where they are in float16 or bfloat16, else as they are."""
-    return values.float() if values.dtype in _HALF else values
+    return values.float() if values.dtype in HALF_PRECISION else values
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
@@ -139,7 +139,10 @@ def _holds(tensors: Sequence[Tensor], name: str) -> bool:
 
 def squared_norms(tensors: Sequence[Tensor]) -> list[float]:
     """Return the squared norm of each tensor, computed at least in float32, with one wait for the device."""
-    norms = [torch.linalg.vector_norm(t.detach(), dtype=torch.float32 if t.dtype in _HALF else None) for t in tensors]
+    norms = [
+        torch.linalg.vector_norm(t.detach(), dtype=torch.float32 if t.dtype in HALF_PRECISION else None)
+        for t in tensors
+    ]
     return [norm**2 for norm in torch.stack([norm.to(norms[0]) for norm in norms]).tolist()]
 
 
