@@ -44,6 +44,13 @@ def test_network_with_weights_of_a_file(folder: Path) -> None:
     assert not found.model.training
 
 
+def test_weights_of_a_network_with_two_classifiers(folder: Path) -> None:
+    name = "deit_tiny_distilled_patch16_224"
+    torch.save(timm.create_model(name, num_classes=3).state_dict(), folder / "weights.pth")
+    found = load_model_and_images(f"{name}={folder / 'weights.pth'}", find_images(folder, 1))
+    assert len(found.model.head.weight) == len(found.model.head_dist.weight) == 3
+
+
 def test_network_of_a_run(folder: Path) -> None:
     recipe = Recipe("resnet10t", image_size=32, steps=1)
     network = create_model(recipe, 2).eval()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
+from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from windvane.data.images.dataset import ImageDataset
@@ -85,8 +86,9 @@ def _load_weights(name: str, file: Path) -> nn.Module:
         raise InputError(f"model: {str(file)!r} is not a file. Allowed: {name}=FILE, safetensors or a state dict.")
     try:
         state = read_state_dict(file)
-        head = f"{timm.create_model(name).pretrained_cfg.get('classifier', 'head')}.weight"
-        n_classes = {"num_classes": len(state[head])} if head in state else {}
+        classifier = getattr(get_pretrained_cfg(name), "classifier", None) or "head"  # distilled networks have several
+        head = state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")
+        n_classes = {} if head is None else {"num_classes": len(head)}
         network: nn.Module = timm.create_model(name, **n_classes)
         network.load_state_dict(state)
     except RuntimeError as error:
