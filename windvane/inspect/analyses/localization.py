@@ -23,7 +23,7 @@ from windvane.inspect.layer_selection import spatial_layers
 from windvane.inspect.plots import image_grid
 from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.similarity.cka import CKA
-from windvane.inspect.tokens import TokenGrid, as_tokens, check_row_per_image, prefix_counts
+from windvane.inspect.tokens import TokenGrid, as_tokens, prefix_counts
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,6 @@ def localization(
         if not name:
             *_, name = spatial_layers(model, batch, "block" if layer is None else layer, counts, min_patches=2)
         output = _layer_output(model, batch, name)
-        check_row_per_image(output, len(images), name)
         tokens, grid = as_tokens(output, image_size(images), counts)
         patches = _cut_patches(images, grid)
         of_tokens = {str(i): tokens[:, grid.n_prefix + i] for i in range(grid.n_patches)}
