@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import tee
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from windvane.errors import InputError
 from windvane.inspect.activations import iter_activations
 from windvane.inspect.analyses.attention import head_outputs
 from windvane.inspect.analyses.attention_distance import attention_distance
-from windvane.inspect.batches import batch_length, device_of, paired_batches
+from windvane.inspect.batches import device_of, paired_batches
 from windvane.inspect.plots import LINE_COLORS, MARKERS, figure_and_axes
 from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
@@ -131,12 +132,11 @@ def head_similarity(
     members = np.array_split(np.argsort(distance), n_groups)
     measure = CKAMeasure()
     accumulator = SimilarityAccumulator(measure)
-    for batch, other_batch in paired_batches(data, 2, batch_size, n_images):
+    batches, other_batches = tee(paired_batches(data, 2, batch_size, n_images))
+    others = iter_activations([other], (batch for _, batch in other_batches), other_layers, reduce=measure.summarize)
+    for (batch, _), (of_other,) in zip(batches, others, strict=True):
         heads = head_outputs(model, to_device(batch, device_of(model)), layer)[layer]  # (n, heads, tokens, channels)
         of_groups = {str(i): measure.summarize(heads[:, list(group)]) for i, group in enumerate(members)}
-        length = batch_length(other_batch)
-        steps = iter_activations([other], [other_batch], other_layers, batch_size=length, reduce=measure.summarize)
-        (of_other,) = next(steps)
         accumulator.add(of_groups, of_other)
     return HeadSimilarity(
         layer,
