@@ -118,13 +118,16 @@ def choice() -> Choice | None:
     rate = best("rates", "plain")
     if rate is None or len(finished("rates")) < len(RATES):
         return None
-    if not all({*values, *beyond(method)} <= tried(method).keys() for method, values in ALPHAS.items()):
-        return Choice(rate["rate"], {})
-    alphas = {method: max(tried(method).items(), key=lambda one: one[1])[0] for method in ALPHAS}
+    alphas = {}
+    for method, values in ALPHAS.items():
+        accuracies = accuracy_by_alpha(method)
+        if not {*values, *more_alphas(method)} <= accuracies.keys():
+            return Choice(rate["rate"], {})
+        alphas[method] = max(accuracies, key=accuracies.__getitem__)
     return Choice(rate["rate"], alphas)
 
 
-def tried(method: str) -> dict[float, float]:
+def accuracy_by_alpha(method: str) -> dict[float, float]:
     """Return the validation accuracy of each alpha of a method that has run."""
     records = [record for record in finished("alphas") if record["run"]["method"] == method]
     return {record["run"]["alpha"]: record["valid"] for record in records}
@@ -140,8 +143,8 @@ def planned(group: str, base: Run, chosen: Choice | None, seeds: int) -> Iterato
     elif group == "alphas":
         low = replace(base, rate=lower(chosen.rate, 1))
         for method, values in ALPHAS.items():
-            one = replace(low if method in METHODS else within(limit(), low), method=method)
-            yield from (replace(one, alpha=alpha) for alpha in (*values, *beyond(method)))
+            one = replace(low if method in METHODS else with_time_limit(low), method=method)
+            yield from (replace(one, alpha=alpha) for alpha in (*values, *more_alphas(method)))
     elif group == "alarm":
         near = [lower(chosen.rate, by) for by in (2, 1, 0, -1)]
         yield from (replace(base, rate=rate, batch=batch) for batch in (128, 512, 32) for rate in near)
@@ -159,9 +162,9 @@ def planned(group: str, base: Run, chosen: Choice | None, seeds: int) -> Iterato
             yield from (replace(low, mode="double_backward"), replace(base, rate=lower(chosen.rate, 2)))
 
 
-def beyond(method: str) -> list[float]:
+def more_alphas(method: str) -> list[float]:
     """Return one more weight of a penalty, if all have run and the first or the last one is the best."""
-    values, found = ALPHAS[method], tried(method)
+    values, found = ALPHAS[method], accuracy_by_alpha(method)
     if method not in METHODS or not set(values) <= set(found):
         return []
     top = max(values, key=lambda alpha: found[alpha])
@@ -184,24 +187,20 @@ def _settings(group: str, base: Run, chosen: Choice) -> list[Run]:
         onsets = [replace(fp, first=epoch) for epoch in ONSETS if epoch < base.epochs]
         return [replace(fp, last=early), replace(fp, first=early), *onsets]
     # Equal time; plain runs are those of the row.
-    limited = {method: within(limit(), others[method]) for method in ("SAM", "GNP", "FP", "GP")}
+    limited = {method: with_time_limit(others[method]) for method in ("SAM", "GNP", "FP", "GP")}
     return [*limited.values(), *(replace(limited[method], rate=plain.rate) for method in ("SAM", "FP"))]
 
 
-def limit() -> float:
-    """Return the seconds of runs of equal time: those of finished ones, else the median of complete plain runs."""
+def with_time_limit(run: Run) -> Run:
+    """Limit the processor time of a run to that of finished runs of equal time, else of complete plain runs."""
     known = [one["run"]["seconds"] for group in ("alphas", "equal_time") for one in finished(group)]
     plain = [one["seconds"] for one in finished("rates") if len(one["history"]) == one["run"]["epochs"]]
     fallback = round(float(np.median(plain)), 1) if plain else math.nan
-    return next((seconds for seconds in known if seconds is not None), fallback)
-
-
-def within(seconds: float, run: Run) -> Run:
-    """Return the run with a limit of processor time in place of its epochs."""
+    seconds = next((seconds for seconds in known if seconds is not None), fallback)
     return replace(run, seconds=seconds, epochs=10 * run.epochs)
 
 
-def twin(run: Run) -> dict[str, Any] | None:
+def record_of_another_group(run: Run) -> dict[str, Any] | None:
     """Return the record of the same run in another group, under the group of this one."""
     for row in RESULTS.rows():
         if RESULTS.key_of(row)[1:] == tuple(asdict(run).values())[1:]:
@@ -238,7 +237,7 @@ def _run_if_free(run: Run, deadline: float) -> bool:
     with claimed(run) as is_mine:
         if not is_mine or is_done(run):
             return False
-        record = twin(run) or Trainer(run)()
+        record = record_of_another_group(run) or Trainer(run)()
         RESULTS.put(record)
     scores = f"test {100 * record['test']:.2f}, peak Tr(F) {record['peak_trace']:.2f}, {record['seconds']:.0f} s"
     print(f"{run.name}: {scores}", flush=True)
@@ -247,7 +246,7 @@ def _run_if_free(run: Run, deadline: float) -> bool:
 
 def estimate(run: Run) -> float:
     """Estimate the seconds of a run from those of finished ones."""
-    if twin(run):
+    if record_of_another_group(run):
         return 0.0
     if run.seconds is not None:
         return 1.1 * run.seconds
@@ -277,7 +276,7 @@ def print_plan(base: Run, seeds: int) -> None:
         print(f"| {group} | {len(runs) - len(left)} | {len(left)} | {sum(map(estimate, left)) / 60:.0f} |")
 
 
-def time_it(base: Run) -> None:
+def print_times(base: Run) -> None:
     """Seconds of an epoch by method."""
     for method in COSTS:
         trainer = Trainer(replace(base, method=method, alpha=0.1))
@@ -307,7 +306,7 @@ def main(words: Sequence[str] | None = None) -> None:
     elif arguments.command == "plan":
         print_plan(base, arguments.seeds)
     elif arguments.command == "time":
-        time_it(base)
+        print_times(base)
     elif arguments.group is None:
         parser.error("run needs a group")
     else:

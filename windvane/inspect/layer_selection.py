@@ -134,7 +134,7 @@ def select_layers(model: nn.Module, traced: Sequence[Layer], layers: Layers) -> 
 def spatial_layers(
     model: nn.Module, batch: Batch, layers: Layers, counts: Sequence[int], *, min_patches: int = 1
 ) -> dict[str, TokenGrid]:
-    """Return the layers whose tokens or maps lie over the image (the head, for example, has none), with their grids."""
+    """Return the layers with tokens or maps over the image, and their grids; others, such as the head, are left out."""
     # `batch` is on the device of the model; `counts` comes from `prefix_counts`. Raises where no layer is left, with
     # the reason for the first one.
     names, batch = layer_names(model, batch, layers), slice_batch(batch, 0, TRACED_IMAGES)
