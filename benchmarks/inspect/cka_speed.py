@@ -175,7 +175,7 @@ def measure(case: str, program: str, n_images: int, batch: int, share: float, ou
     print(json.dumps({"seconds": seconds, "peak_mb": peak, "n_layers": [len(one) for one in names]}))
 
 
-def measured(case: str, program: str, out: Path, n_images: int = IMAGES, batch: int = BATCH, share: float = 1.0) -> Any:
+def measured(case: str, program: str, out: Path, n_images: int, batch: int, share: float) -> Any:
     """Run `measure` in a separate process."""
     arguments = json.dumps([case, program, n_images, batch, share, str(out)])
     done = subprocess.run(
