@@ -16,7 +16,7 @@ N_CLASSES = 10
 
 
 def simple_cnn() -> nn.Module:
-    """Make the paper's SimpleCNN: Keras' example for CIFAR-10 without dropout, the last layer of 128, Keras' weights."""
+    """Make the paper's SimpleCNN: Keras' example for CIFAR-10 with Keras' weights, a last layer of 128, no dropout."""
     # Pooling stands before ReLU, which is the same function and less work.
     model = nn.Sequential(
         *(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.MaxPool2d(2), nn.ReLU()),
