@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from networks import images
+from networks import TinyResNet, images, seeded
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
@@ -61,6 +61,12 @@ def test_probes_where_there_are_classes(tmp_path: Path) -> None:
     assert found.to_frame()["shots"].drop_duplicates().fillna(0).tolist() == [1, 0]
     (itself,) = [result for analysis, result in results if analysis.title == "vit: its layers beside each other"]
     assert set(itself.to_frame()["first"]) == {"blocks.0", "blocks.1", "head"}
+
+
+def test_repeats_draw_half_of_the_images_that_are_there() -> None:
+    settings = InspectionSettings(n_images=256, layers="residual", repeats=3)
+    analysis, *_ = list_analyses([LoadedModel("net", seeded(TinyResNet), images(12))], settings)
+    assert analysis.run().n_images == 3 * 6
 
 
 def test_classes_are_the_folders_of_the_root() -> None:

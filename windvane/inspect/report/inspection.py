@@ -56,12 +56,11 @@ class InspectionSettings:
         if self.batch_size != "auto":
             check_integer("batch_size", self.batch_size, MIN_IMAGES)
 
-    @property
-    def sampling(self) -> Sampling:
-        """Images of the similarity matrices."""
+    def sampling(self, n_images: int) -> Sampling:
+        """How the similarity matrices are sampled from `n_images` images."""
         # With repeats half of the images, because each draw of all of them would be the same.
-        n_images = None if self.repeats == 1 else max(MIN_IMAGES, self.n_images // 2)
-        return Sampling(self.batch_size, n_images, self.repeats, seed=self.seed)
+        drawn = None if self.repeats == 1 else max(MIN_IMAGES, n_images // 2)
+        return Sampling(self.batch_size, drawn, self.repeats, seed=self.seed)
 
     @property
     def matrix_layers(self) -> str | list[str]:
@@ -223,7 +222,8 @@ def _analyses_of_one(
 
 def _compare(first: LoadedModel, second: LoadedModel, settings: InspectionSettings) -> Comparison:
     images = (first.images, second.images) if first is not second else first.images
-    comparison = compare(first.model, second.model, images, settings.matrix_layers, "cka", settings.sampling)
+    sampling = settings.sampling(len(first.images))
+    comparison = compare(first.model, second.model, images, settings.matrix_layers, sampling=sampling)
     return comparison.renamed(first.name, second.name)
 
 
@@ -231,8 +231,8 @@ def _baseline_sentence(
     comparison: Comparison, first: LoadedModel, second: LoadedModel, settings: InspectionSettings
 ) -> str:
     """What the same networks reach untrained, or on other images."""
-    images, layers = (first.images, second.images), settings.matrix_layers
-    floors = baselines(first.model, second.model, images, layers, sampling=settings.sampling)
+    images, sampling = (first.images, second.images), settings.sampling(len(first.images))
+    floors = baselines(first.model, second.model, images, settings.matrix_layers, sampling=sampling)
     best, fresh, shuffled = (float(one.matches()["similarity"].mean()) for one in (comparison, *floors.values()))
     return (
         f"The best match of a layer of {second.name} has a similarity of {best:.2f} on average. That of untrained "
