@@ -42,6 +42,11 @@ def test_groups_batches_and_picture() -> None:
     assert figure.axes[0].get_ylim() == (0, 1)
 
 
+def test_other_layers_are_any_sequence_of_names() -> None:
+    names = ("layer1.0", "layer2.0")
+    assert head_similarity((small_vit(), small_resnet()), images(8), names).other_layers == names
+
+
 def test_mistakes() -> None:
     with pytest.raises(InputError, match=r"n_groups=4 is not possible. Allowed: 1 to 3"):
         head_similarity((small_vit(), small_resnet()), images(), "block", HeadGroups(n_groups=4))

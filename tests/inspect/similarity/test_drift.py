@@ -37,6 +37,11 @@ def test_only_what_changed_drifts() -> None:
     assert found.n_images == 32
 
 
+def test_layers_are_any_sequence_of_names() -> None:
+    names = ("blocks.0", "blocks.2")
+    assert drift(small_vit(), {"other": small_vit(seed=1)}, images(8), names).layers == names
+
+
 def test_table_and_picture() -> None:
     found = drift(small_vit(), {"3 %": small_vit(seed=1), "10 %": small_vit(seed=2)}, images(16), batch_size=8)
     frame = found.to_frame()

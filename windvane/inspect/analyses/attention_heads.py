@@ -133,7 +133,8 @@ def head_similarity(
     measure = CKAMeasure()
     accumulator = SimilarityAccumulator(measure)
     batches, other_batches = tee(paired_batches(data, 2, batch_size, n_images))
-    others = iter_activations([other], (batch for _, batch in other_batches), other_layers, reduce=measure.summarize)
+    images_of_other = (batch for _, batch in other_batches)
+    others = iter_activations([other], images_of_other, (other_layers,), reduce=measure.summarize)
     for (batch, _), (of_other,) in zip(batches, others, strict=True):
         heads = head_outputs(model, to_device(batch, device_of(model)), layer)[layer]  # (n, heads, tokens, channels)
         of_groups = {str(i): measure.summarize(heads[:, list(group)]) for i, group in enumerate(members)}

@@ -102,8 +102,10 @@ def drift(
     measure = CKAMeasure()
     accumulators = {name: SimilarityAccumulator(measure) for name in others}
     networks = [reference, *others.values()]
+    of_each = (layers,) * len(networks)
     # Summaries, not activations: those of five networks for large images would fill any memory.
-    steps = iter_activations(networks, data, layers, batch_size=batch_size, n_images=n_images, reduce=measure.summarize)
+    reduce = measure.summarize
+    steps = iter_activations(networks, data, of_each, batch_size=batch_size, n_images=n_images, reduce=reduce)
     for first, *rest in steps:
         for (name, accumulator), other in zip(accumulators.items(), rest, strict=True):
             if tuple(other) != tuple(first):
