@@ -104,11 +104,12 @@ def plot_hessian(records: Sequence[FisherRecord], hessians: Mapping[int, Hessian
         raise InputError("hessians is empty. Allowed: at least one measurement.")
     figure, axes = _axes("Fisher and Hessian trace", "trace")
     _trace_line(axes, _checked(records), 0, "Tr(F)")
-    shown = [(step, hessian) for step, hessian in sorted(hessians.items()) if hessian.trace > 0]
+    shown = {step: hessians[step] for step in sorted(hessians) if hessians[step].trace > 0}
+    traces = [hessian.trace for hessian in shown.values()]
     axes.errorbar(
-        [step for step, _ in shown],
-        [hessian.trace for _, hessian in shown],
-        yerr=[0.0 if math.isnan(hessian.standard_error) else hessian.standard_error for _, hessian in shown],
+        [*shown],
+        traces,
+        yerr=[0.0 if math.isnan(hessian.standard_error) else hessian.standard_error for hessian in shown.values()],
         color=OKABE_ITO[1],
         linestyle=LINES[1],
         marker=MARKERS[1],
@@ -117,7 +118,7 @@ def plot_hessian(records: Sequence[FisherRecord], hessians: Mapping[int, Hessian
         label="Tr(H)",
     )
     _log_steps(axes, [*(record.step for record in records), *hessians])
-    _log_values(axes, [*(record.trace for record in records), *(hessian.trace for _, hessian in shown)])
+    _log_values(axes, [*(record.trace for record in records), *traces])
     axes.legend(frameon=False)
     return figure
 
@@ -140,18 +141,18 @@ def plot_memorization(records: Sequence[Memorization]) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
+    norms, accuracies = figure.subplots(1, 2)
+    _style_axes(norms, "Gradient norm", "norm")
+    _style_axes(accuracies, "Fit of the given labels", "accuracy")
     steps = [record.step for record in records]
-    for axes, quantity, title in zip(
-        figure.subplots(1, 2), ("gradient_norm", "accuracy"), ("Gradient norm", "Fit of the given labels"), strict=True
-    ):
-        for index, group in enumerate(("clean", "noisy")):
-            values = [getattr(getattr(record, group), quantity) for record in records]
-            _line(axes, steps, values, index, f"{group} labels")
-        _style_axes(axes, title, "norm" if quantity == "gradient_norm" else "accuracy")
+    groups = {"clean labels": [one.clean for one in records], "noisy labels": [one.noisy for one in records]}
+    for index, (name, fits) in enumerate(groups.items()):
+        _line(norms, steps, [fit.gradient_norm for fit in fits], index, name)
+        _line(accuracies, steps, [fit.accuracy for fit in fits], index, name)
+    for axes in (norms, accuracies):
         _log_steps(axes, steps)
-        if quantity == "gradient_norm":
-            _log_values(axes, [getattr(one, quantity) for record in records for one in (record.clean, record.noisy)])
         axes.legend(frameon=False)
+    _log_values(norms, [fit.gradient_norm for fits in groups.values() for fit in fits])
     return figure
 
 
