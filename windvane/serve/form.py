@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ MAX_FIELDS = 200
 MAX_OPTIONS = 200  # of a list to choose from; more are suggested while typing
 SAMPLE_ROWS = 5_000  # from which typical values are taken
 IMAGE_TYPES = "image/*,.tif,.tiff,.ppm,.jp2"
+
+_ERROR = tag("p", attributes={"class": "error", "role": "alert"})  # empty until the script fills it
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,9 @@ class Field:
         """The field with its label and room for an error."""
         key = f"field-{number}"
         own = {"id": key, "name": key, "data-column": self.name, "autocomplete": "off"}
-        parts = [tag("label", self.title, attributes={"for": key}), *self._input(own)]
-        return tag("div", *parts, tag("p", attributes={"class": "error", "role": "alert"}))
+        return tag("div", tag("label", self.title, attributes={"for": key}), *self._control(own), _ERROR)
 
-    def _input(self, own: Mapping[str, object]) -> list[Html]:
+    def _control(self, own: Mapping[str, object]) -> list[Html]:
         column = self.column
         if column.kind == "category" and len(column.vocabulary) <= MAX_OPTIONS:
             options = [tag("option", "missing", attributes={"value": ""})]
@@ -68,14 +69,14 @@ class Field:
         if column.kind == "category":
             items = [tag("option", attributes={"value": text}) for text in column.vocabulary[: 10 * MAX_OPTIONS]]
             values = f"{own['id']}-values"
-            return [_void({**own, **value, "list": values}), tag("datalist", *items, attributes={"id": values})]
+            return [_input({**own, **value, "list": values}), tag("datalist", *items, attributes={"id": values})]
         if column.kind == "date":
             kind = "datetime-local" if "hour" in column.parts else "date"
-            return [_void({**own, "value": self.value, "type": kind, "step": "any"})]
+            return [_input({**own, "value": self.value, "type": kind, "step": "any"})]
         if column.kind == "duration":
-            return [_void({**own, **value}), tag("p", "as in 1 days 02:00:00")]
+            return [_input({**own, **value}), tag("p", "as in 1 days 02:00:00")]
         shown = [] if column.number_format is None else [tag("p", f"written as {column.number_format}")]
-        return [_void({**own, **value, "inputmode": "decimal"}), *shown]
+        return [_input({**own, **value, "inputmode": "decimal"}), *shown]
 
 
 def make_fields(schema: Schema, typical: Mapping[str, str]) -> list[Field]:
@@ -86,25 +87,24 @@ def make_fields(schema: Schema, typical: Mapping[str, str]) -> list[Field]:
     ]
 
 
-def form_html(fields: list[Field], address: str) -> Html:
+def form_html(fields: Sequence[Field], address: str) -> Html:
     """The form; the script of the page sends it."""
-    inputs = [field.to_html(number) for number, field in enumerate(fields)]
-    return tag("form", *inputs, _button(), attributes={"data-predict": address, "novalidate": ""})
+    return _form([field.to_html(number) for number, field in enumerate(fields)], address)
 
 
 def image_form_html(address: str) -> Html:
     """The form that takes an image."""
-    own = {"id": "image", "type": "file", "accept": IMAGE_TYPES, "required": ""}
-    parts = [tag("label", "An image", attributes={"for": "image"}), _void(own)]
-    field = tag("div", *parts, tag("p", attributes={"class": "error", "role": "alert"}), attributes={"class": "whole"})
-    return tag("form", field, _button(), attributes={"data-predict": address, "novalidate": ""})
+    label = tag("label", "An image", attributes={"for": "image"})
+    file = _input({"id": "image", "type": "file", "accept": IMAGE_TYPES, "required": ""})
+    return _form([tag("div", label, file, _ERROR, attributes={"class": "whole"})], address)
 
 
-def _button() -> Html:
-    return tag("div", tag("button", "Predict", attributes={"type": "submit"}), attributes={"class": "whole"})
+def _form(fields: Sequence[Html], address: str) -> Html:
+    button = tag("div", tag("button", "Predict", attributes={"type": "submit"}), attributes={"class": "whole"})
+    return tag("form", *fields, button, attributes={"data-predict": address, "novalidate": ""})
 
 
-def _void(attributes: Mapping[str, object]) -> Html:
+def _input(attributes: Mapping[str, object]) -> Html:
     """An input, which has no end tag."""
     return Html(tag("input", attributes=attributes).removesuffix("</input>"))
 

@@ -6,7 +6,6 @@ are not followed, and a file is read again only when it has changed.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from windvane.evaluation.metrics import Metric
 from windvane.pages.html_builder import is_page
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble
-from windvane.runtime.serialization import DAMAGE, unseal
+from windvane.runtime.serialization import DAMAGE, read_json, read_sealed
 from windvane.search.run.history import History, PerformanceCurve
 from windvane.search.run.record import RunRecord
 from windvane.search.run.run_directory import FitBudget, RunDirectory
@@ -106,6 +105,12 @@ class Run:
     folder: Path
     status: Status
     content: SearchSummary | Network | str  # a text says why it cannot be read
+    alone: bool  # whether it is all that is served, without a page of all runs
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether its model predicts images, not rows of a table."""
+        return not isinstance(self.content, SearchSummary) or self.content.is_of_images
 
     @property
     def pages(self) -> dict[str, Path]:
@@ -155,22 +160,27 @@ class RunFolder:
         return {name: self.root / name for name in names if (self.root / name / MANIFEST).is_file()}
 
     def _read_run(self, name: str, folder: Path) -> Run:
+        status, content = self._read_content(folder)
+        return Run(name, folder, status, content, self.is_one_run)
+
+    def _read_content(self, folder: Path) -> tuple[Status, SearchSummary | Network | str]:
         manifest = folder / MANIFEST
         try:
-            kind = self._once("kind", [manifest], lambda: _read_object(manifest).get("kind"))
+            kind = self._once("kind", [manifest], lambda: read_json(manifest).get("kind"))
             if kind == "image_model":
-                return Run(name, folder, "network", self._read_network(folder))
+                return "network", self._read_network(folder)
             if kind == "run":
-                return self._read_search(name, folder)
-            return Run(name, folder, "saved model", self._once("saved", [manifest], lambda: _read_saved(manifest)))
-        except UNREADABLE as error:
-            text = str(error) if isinstance(error, WindvaneError) else f"It is damaged: {error or type(error).__name__}"
-            return Run(name, folder, "not readable", text)
+                return self._read_search(folder)
+            return "saved model", self._once("saved", [manifest], lambda: _read_saved(manifest))
+        except WindvaneError as error:
+            return "not readable", str(error)
+        except DAMAGE as error:
+            return "not readable", f"It is damaged: {error or type(error).__name__}"
 
-    def _read_search(self, name: str, folder: Path) -> Run:
+    def _read_search(self, folder: Path) -> tuple[Status, SearchSummary]:
         directory = RunDirectory(folder)
         is_running = directory.is_in_use()
-        score_file, ensemble_file = directory.test / "score.json", folder / "ensemble.json"
+        ensemble_file = folder / "ensemble.json"
         manifest = self._once("manifest", [folder / MANIFEST], directory.manifest)
         trials = self._once("trials", [directory.history], lambda: History(directory.history).trials)
         ensemble, curve, constant = self._once(
@@ -180,7 +190,7 @@ class RunFolder:
         )
         score = None
         if ensemble is not None and not manifest["own_metric"]:
-            files = [score_file, ensemble_file]
+            files = [directory.test / "score.json", ensemble_file]
             score = self._once("score", files, lambda: read_test_score(directory.test, ensemble))
         search = SearchSummary(
             manifest,
@@ -194,11 +204,11 @@ class RunFolder:
             score,
             directory.read_budget(),
         )
-        return Run(name, folder, "running" if is_running else "ended early" if ensemble is None else "finished", search)
+        return "running" if is_running else "ended early" if ensemble is None else "finished", search
 
     def _read_network(self, folder: Path) -> Network:
         path = folder / MANIFEST
-        manifest = self._once("manifest", [path], lambda: unseal(_read_object(path), path))
+        manifest = self._once("manifest", [path], lambda: read_sealed(path))
         metrics = folder / "metrics.csv"
         return Network(manifest, self._once("evaluations", [metrics], lambda: _read_evaluations(metrics)))
 
@@ -240,10 +250,6 @@ def _stat(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _read_object(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _read_saved(path: Path) -> SearchSummary:
