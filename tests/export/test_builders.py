@@ -9,7 +9,8 @@ import numpy as np
 from leaving import make_frame, make_predictor, make_target, same
 
 from windvane.data.task import Kind
-from windvane.export.builders import BUILDERS, Kept, linear_classifier
+from windvane.export.builders import BUILDERS, Kept
+from windvane.export.encoder_pipeline import linear_classifier
 from windvane.persistence import Predictor
 
 

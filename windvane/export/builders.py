@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import Ridge
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from windvane.data.task import Task
-from windvane.export.encoder_pipeline import encoder_steps
+from windvane.export.encoder_pipeline import Steps, clip, encoder_steps, linear_classifier
 from windvane.export.realmlp import build_realmlp
 
 _SINGLE = float(np.finfo(np.float32).max)
@@ -37,35 +37,27 @@ class Kept:
     family: str
 
 
-def model_steps(kept: Kept) -> list[tuple[str, Any]]:
+def model_steps(kept: Kept) -> Steps:
     """Return steps of a pipeline: encode as the fold learned it, then predict class codes or numbers."""
     model = kept.model
-    steps = encoder_steps(model.encoder, sparse=model.kind == "sklearn" and not model.dense)
+    takes_sparse = model.kind == "sklearn" and not model.dense
+    steps = encoder_steps(model.encoder, sparse=takes_sparse)
     if model.kind in _SINGLE_PRECISION:
-        sparse = any(step.get("sparse") for step in model.encoder.steps)
-        steps += _single(sparse and model.kind == "sklearn" and not model.dense)
+        steps += _single(takes_sparse and any(step.get("sparse") for step in model.encoder.steps))
     estimator = BUILDERS[model.kind](kept)
     if not kept.task.is_classification and model.kind != "forest":
         estimator = _in_units(estimator, model.output.mean, model.output.scale)
     return [*steps, ("model", estimator)]
 
 
-def linear_classifier(coefficients: NDArray[Any], intercept: NDArray[Any], classes: NDArray[Any]) -> LogisticRegression:
-    """Make a linear classifier of what another one learned."""
-    model = LogisticRegression()
-    model.coef_, model.intercept_, model.classes_ = coefficients, intercept, classes
-    model.n_features_in_ = coefficients.shape[1]
-    return model
-
-
-def _single(sparse: bool) -> list[tuple[str, Any]]:
+def _single(sparse: bool) -> Steps:
     """Round to float32 and back; what is beyond its range is cut off."""
     if sparse:
         calls: dict[str, tuple[str, Any]] = {"low": ("maximum", -_SINGLE), "high": ("minimum", _SINGLE)}
         calls |= {"single": ("astype", "float32"), "double": ("astype", "float64")}
         return [(name, FunctionTransformer(methodcaller(*call))) for name, call in calls.items()]
     return [
-        ("cut", FunctionTransformer(np.clip, kw_args={"a_min": -_SINGLE, "a_max": _SINGLE})),
+        ("cut", clip(-_SINGLE, _SINGLE)),
         ("single", FunctionTransformer(np.asarray, kw_args={"dtype": "float32"})),
         ("double", FunctionTransformer(np.asarray, kw_args={"dtype": "float64"})),
     ]
@@ -174,11 +166,4 @@ BUILDERS: Mapping[str, Callable[[Kept], Any]] = {
     "realmlp": build_realmlp,
     "sklearn": _build_sklearn,
 }
-_SINGLE_PRECISION = (
-    "mlp",
-    "realmlp",
-    "forest",
-    "catboost",
-    "xgboost",
-    "sklearn",
-)  # their features are rounded to float32
+_SINGLE_PRECISION = {"mlp", "realmlp", "forest", "catboost", "xgboost", "sklearn"}  # features rounded to float32

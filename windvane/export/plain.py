@@ -28,9 +28,8 @@ from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, TargetEncoder
 
-from windvane.errors import InputError, warn_user
-from windvane.export.builders import BUILDERS, Kept, linear_classifier, model_steps
-from windvane.export.encoder_pipeline import arrays_inside, category_texts
+from windvane.export.builders import BUILDERS, Kept, model_steps
+from windvane.export.encoder_pipeline import Steps, arrays_inside, category_texts, clip, linear_classifier
 from windvane.export.selection import Language, SelectAgain, choose_members, column_obstacles
 from windvane.persistence import Predictor
 from windvane.runtime.columns.column import Column
@@ -45,29 +44,16 @@ _MISSING_NAMES = frozenset(("nan", "None", "<NA>", "NaT"))
 def to_sklearn(predictor: Predictor, select_again: SelectAgain = lambda families, numbers: None) -> Any:
     """Build a predictor from scikit-learn's objects.
 
-    If scikit-learn cannot express a member, `select_again` selects another ensemble without some families and trials,
-    and a warning states its loss; where it returns None, the member is left out of this one. InputError if no member is
-    left, or if the table itself cannot be expressed.
+    If scikit-learn cannot express the table or some members, this warns or raises as `choose_members` does.
     """
-    obstacles = _table_obstacles(predictor)
-    if obstacles:
-        reasons = [reason for _, reason in _LANGUAGE.left_out(predictor).values()]
-    else:
-        predictor, text, reasons = choose_members(predictor, select_again, _LANGUAGE)
-        if text is not None:
-            warn_user(text)
-    if obstacles or reasons:
-        reasons = [*obstacles, *dict.fromkeys(reasons)]
-        raise InputError(
-            f"scikit-learn cannot say this model: {'; '.join(reasons)}. export(folder) may: see docs/guide/export.md."
-        )
-    steps = [("columns", _front(predictor.schema)), *_back(predictor)]
-    pipeline, decision_weights = Pipeline(steps), predictor.ensemble.decision_weights
+    predictor = choose_members(predictor, select_again, _LANGUAGE)
+    pipeline = Pipeline([("columns", _front(predictor.schema)), *_back(predictor)])
+    decision_weights = predictor.ensemble.decision_weights
     if decision_weights is None or predictor.classes is None:
         return pipeline
     threshold = decision_weights[0] / (decision_weights[0] + decision_weights[1])  # p1 d1 > (1 - p1) d0
     frozen: Any = FrozenEstimator(pipeline)
-    label = predictor.classes[1:].tolist()[0]
+    label = predictor.classes.tolist()[1]
     whole = FixedThresholdClassifier(frozen, threshold=threshold, pos_label=label, response_method="predict_proba")
     return whole.fit(np.zeros((2, 1)), predictor.classes)
 
@@ -112,7 +98,7 @@ def _family_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -
     return None
 
 
-_LANGUAGE = Language("scikit-learn", _member_obstacle, _family_obstacle)
+_LANGUAGE = Language("scikit-learn", _table_obstacles, _member_obstacle, _family_obstacle)
 
 
 def _front(schema: Schema) -> ColumnTransformer:
@@ -157,7 +143,7 @@ def _as_function(pipeline: Pipeline) -> FunctionTransformer:
     return FunctionTransformer(arrays_inside(pipeline).transform, feature_names_out="one-to-one")
 
 
-def _back(predictor: Predictor) -> list[tuple[str, Any]]:
+def _back(predictor: Predictor) -> Steps:
     """Average all models, then sharpen or flatten."""
     labels = None if predictor.classes is None else np.repeat(predictor.classes, 2)
     models, weights = [], []
@@ -183,7 +169,7 @@ def _back(predictor: Predictor) -> list[tuple[str, Any]]:
     return [("vote", _on_arrays([("vote", one), *_power(1 / temperature, predictor.classes)]))]
 
 
-def _average_of_roots(models: list[tuple[str, Any]], labels: NDArray[Any]) -> Any:
+def _average_of_roots(models: Steps, labels: NDArray[Any]) -> Any:
     """Average models by the roots of their probabilities, as `Ensemble.average_folds` does."""
     classes = np.unique(labels)
     mean = np.tile(np.eye(len(classes)), (len(models), 1)) / len(models)  # (m k, k)
@@ -197,18 +183,16 @@ def _average_of_roots(models: list[tuple[str, Any]], labels: NDArray[Any]) -> An
     return _on_arrays(steps)
 
 
-def _power(exponent: float, classes: NDArray[Any]) -> list[tuple[str, Any]]:
+def _power(exponent: float, classes: NDArray[Any]) -> Steps:
     """Raise values of classes to a power and divide them by their sum: a linear classifier of their logarithms."""
-    slopes = exponent * np.eye(len(classes))
-    if len(slopes) == 2:
-        slopes = slopes[1:] - slopes[:1]
+    k = len(classes)
     return [
-        ("clip", FunctionTransformer(np.clip, kw_args={"a_min": 1e-15, "a_max": 1.0})),
+        ("clip", clip(1e-15, 1.0)),
         ("log", FunctionTransformer(np.log)),
-        ("power", linear_classifier(slopes, np.zeros(len(slopes)), classes)),
+        ("power", linear_classifier(exponent * np.eye(k), np.zeros(k), classes)),
     ]
 
 
-def _on_arrays(steps: list[tuple[str, Any]]) -> Any:
+def _on_arrays(steps: Steps) -> Any:
     """Make a fitted model that computes with arrays, also of a frame."""
     return FrozenEstimator(arrays_inside(Pipeline([("array", FunctionTransformer(np.asarray)), *steps])))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from windvane.errors import InputError, warn_user
 from windvane.evaluation.score_text import metric_name, score_number
 from windvane.persistence import Predictor
 from windvane.runtime.columns.schema import Schema
@@ -21,6 +22,7 @@ class Language:
     """What an ensemble is to be expressed in."""
 
     name: str
+    table_obstacles: Callable[[Predictor], list[str]]  # in the columns and the decision
     obstacle: Obstacle  # in the models of one member
     family_obstacle: Obstacle  # in any model of a family on this table
 
@@ -32,6 +34,40 @@ class Language:
             if reason is not None:
                 found[i] = f"{member.family} #{member.number} (weight {member.weight:.2f})", reason
         return found
+
+
+def choose_members(predictor: Predictor, select_again: SelectAgain, language: Language) -> Predictor:
+    """Return the predictor, or, with a warning, one of members that can all be expressed.
+
+    `select_again` selects another ensemble without some families and trials. Where it returns None, the members are
+    left out of this one. Raises InputError if the table, or every member, cannot be expressed.
+    """
+    obstacles, left_out = language.table_obstacles(predictor), language.left_out(predictor)
+    if not obstacles and not left_out:
+        return predictor
+    other = None if obstacles else _expressible(predictor, select_again, language)
+    if obstacles or (other is None and len(left_out) == len(predictor.models)):
+        reasons = dict.fromkeys([*obstacles, *(reason for _, reason in left_out.values())])
+        raise InputError(
+            f"{language.name} cannot express this model: {'; '.join(reasons)}. export(folder) can express more: see "
+            "docs/guide/export.md."
+        )
+    named = "; ".join(f"{name}: {reason}" for name, reason in left_out.values())
+    text = f"{language.name} cannot express {len(left_out)} of {len(predictor.models)} members ({named}). "
+    if other is None:
+        warn_user(
+            f"{text}The converted ensemble leaves them out, so it predicts differently, with a loss that is not known "
+            "here: only a run directory with its data has the predictions to select another ensemble on. "
+            "export(folder) keeps all members."
+        )
+        return _only(predictor, [i for i in range(len(predictor.models)) if i not in left_out])
+    metric, losses = predictor.metric, (other.ensemble.loss, predictor.ensemble.loss)
+    scores = [score_number(metric.score(loss)) for loss in losses]
+    warn_user(
+        f"{text}A second ensemble without them was selected on the validation rows: {metric_name(metric)} {scores[0]} "
+        f"there, {scores[1]} for the whole ensemble. export(folder) keeps all members."
+    )
+    return other
 
 
 def column_obstacles(schema: Schema, kinds: Sequence[str] = ("date", "duration", "text")) -> list[str]:
@@ -47,39 +83,6 @@ def column_obstacles(schema: Schema, kinds: Sequence[str] = ("date", "duration",
     if written:
         found.append(f"numbers written as texts ({', '.join(written)}): convert these columns to numbers before fit")
     return found
-
-
-def choose_members(
-    predictor: Predictor, select_again: SelectAgain, language: Language
-) -> tuple[Predictor, str | None, list[str]]:
-    """Return an ensemble of members that can all be expressed, what a warning says of it, and the reasons if none is.
-
-    `select_again` selects another ensemble without some families and trials. Where it returns None, the members are
-    left out of this one, if others are left.
-    """
-    left_out = language.left_out(predictor)
-    if not left_out:
-        return predictor, None, []
-    other = _expressible(predictor, select_again, language)
-    named = "; ".join(f"{name}: {reason}" for name, reason in left_out.values())
-    text = f"{language.name} cannot express {len(left_out)} of {len(predictor.models)} members ({named}). "
-    if other is not None:
-        metric, losses = predictor.metric, (other.ensemble.loss, predictor.ensemble.loss)
-        scores = [score_number(metric.score(loss)) for loss in losses]
-        text += (
-            "A second ensemble without them was selected on the validation rows: "
-            f"{metric_name(metric)} {scores[0]} there, {scores[1]} for the whole ensemble. export(folder) keeps all "
-            "members."
-        )
-        return other, text, []
-    if len(left_out) < len(predictor.models):
-        text += (
-            "The converted ensemble leaves them out, so it predicts differently, with a loss that is not known "
-            "here: only a run directory with its data has the predictions to select another ensemble on. "
-            "export(folder) keeps all members."
-        )
-        return _only(predictor, [i for i in range(len(predictor.models)) if i not in left_out]), text, []
-    return predictor, None, list(dict.fromkeys(reason for _, reason in left_out.values()))
 
 
 def _expressible(predictor: Predictor, select_again: SelectAgain, language: Language) -> Predictor | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from windvane.errors import InputError, WindvaneError, warn_user
+from windvane.errors import InputError, WindvaneError
 from windvane.export.onnx.columns import add_inputs, date_places, encode, input_values
 from windvane.export.onnx.graph import IR_VERSION, Graph
 from windvane.export.onnx.models import obstacle, predict
@@ -49,8 +49,8 @@ _MAX_BYTES = 2**31 - 1  # what one file can hold
 def export_onnx(predictor: Predictor, select_again: SelectAgain, path: str | Path, rows: Table | None = None) -> Path:
     """Write the ensemble as an ONNX file that was compared with the predictor, also on `rows`.
 
-    Members that a graph cannot express are replaced or left out, as by `plain.to_sklearn`. InputError if the table or
-    every member cannot be expressed, or the path is no new file; WindvaneError if the file computes something else.
+    Members that a graph cannot express are replaced or left out by `choose_members`. InputError if the table or every
+    member cannot be expressed, or the path is no new file; WindvaneError if the file computes something else.
     """
     missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
     if missing:
@@ -58,13 +58,7 @@ def export_onnx(predictor: Predictor, select_again: SelectAgain, path: str | Pat
     file = Path(path)
     if file.suffix != ".onnx" or file.exists() or not file.parent.is_dir():
         raise InputError(f"path={str(path)!r} is not usable. Allowed: a new file, ending in .onnx, in a folder.")
-    obstacles = column_obstacles(predictor.schema, kinds=())
-    if not obstacles:
-        predictor, text, obstacles = choose_members(predictor, select_again, _LANGUAGE)
-        if text is not None:
-            warn_user(text)
-    if obstacles:
-        raise InputError(f"ONNX cannot express this model: {'; '.join(obstacles)}. export(folder) keeps every model.")
+    predictor = choose_members(predictor, select_again, _LANGUAGE)
     content = _build(predictor).SerializeToString()
     _compare(content, predictor, [_random_rows(predictor.schema), *([] if rows is None else [rows])])
     with replace_file(file) as part:
@@ -72,11 +66,15 @@ def export_onnx(predictor: Predictor, select_again: SelectAgain, path: str | Pat
     return file
 
 
+def _table_obstacles(predictor: Predictor) -> list[str]:
+    return column_obstacles(predictor.schema, kinds=())
+
+
 def _family_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -> str | None:
     return next((reason for model in models if (reason := obstacle(model, family)) is not None), None)
 
 
-_LANGUAGE = Language("ONNX", _family_obstacle, _family_obstacle)
+_LANGUAGE = Language("ONNX", _table_obstacles, _family_obstacle, _family_obstacle)
 
 
 def _build(predictor: Predictor) -> Any:
