@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from windvane.errors import InputError, WindvaneError
-from windvane.export.onnx.columns import add_inputs, date_places, encode, input_values
+from windvane.evaluation.columns.importance import encoded_columns
+from windvane.export.onnx.columns import add_inputs, encode, input_values
 from windvane.export.onnx.graph import IR_VERSION, Graph
 from windvane.export.onnx.models import obstacle, predict
 from windvane.export.selection import Language, SelectAgain, choose_members, column_obstacles
@@ -182,11 +183,12 @@ def _random_rows(schema: Schema) -> Table:
     matrix = np.hstack([numbers, codes])
     matrix[rng.random(matrix.shape) < 0.1] = np.nan
     matrix = np.vstack([example.matrix, matrix])
-    for column, start in date_places(schema):  # whose numbers go together
+    encoded = encoded_columns(schema)
+    for column in (column for column in schema.columns if column.kind == "date"):  # whose numbers go together
         seconds = rng.integers(-(10**9), 4 * 10**9, len(matrix)).astype("datetime64[s]")
         seconds[rng.random(len(matrix)) < 0.1] = np.datetime64("NaT", "s")
         parts = date_parts(seconds.astype("datetime64[us]"))
-        matrix[:, start : start + len(column.parts)] = np.column_stack([parts[part] for part in column.parts])
+        matrix[:, list(encoded[column.name].matrix)] = np.column_stack([parts[part] for part in column.parts])
     texts = tuple(
         np.array(_ODD_TEXTS, dtype=object)[rng.integers(0, len(_ODD_TEXTS), len(matrix))] for _ in example.texts
     )
