@@ -52,7 +52,7 @@ def build_report(data: ReportData) -> Page:
     if data.predictor.images is not None:
         return _page(data, [images_section(data)], {})
     description = _describe(data)
-    sections: list[Section | None] = [data_section(description)]
+    sections = [data_section(description)]
     if description.n_test:
         sections.append(shift_section(description))
     return _page(data, sections, dict(description.column_scores))
@@ -71,12 +71,11 @@ def _describe(data: ReportData) -> Description:
     return description if data.other_rows is None else description.compare(table, data.other_rows, ids)
 
 
-def _page(data: ReportData, first: list[Section | None], column_scores: dict[str, float]) -> Page:
+def _page(data: ReportData, first: list[Section], column_scores: dict[str, float]) -> Page:
     """Put the sections that tables and images share behind the first ones."""
-    sections = list(first)
-    if data.trials:
-        sections.append(search_section(data))
-    sections += [
+    sections = [
+        *first,
+        search_section(data) if data.trials else None,
         ensemble_section(data),
         *_predictions_sections(data, column_scores),
         failure_section(data.trials),
@@ -121,7 +120,7 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
     if data.task.is_classification:
         positive = 1 if data.metric.positive is None else data.metric.positive
         figures = classification_figures(predictions, data.labels, positive)
-        sections = [evaluated, classification_section(figures, predictions, data.labels, positive)]
+        sections = [evaluated, classification_section(figures, predictions, data.labels)]
         if data.predictor.images is not None:
             return [*sections, *_images_sections(data, predictions)]
     elif data.task.n_targets > 1:

@@ -172,23 +172,10 @@ def describe(
     if task is not None and task not in get_args(TaskType):
         raise InputError(f"task={task!r} is unknown. Allowed: {', '.join(get_args(TaskType))}, or None.")
     frame, notes = to_frame(X), list(order_notes(X, {"y": y}))
-    labels: list[str] = []
-    target: NDArray[Any] | None = None
-    n_classes = 0
+    target, labels = None, list[str]()
     if y is not None:
-        if are_several(y):
-            raise InputError("y has several targets, but describe is for one. Allowed: one of its columns, or None.")
-        frame, values, gone = _with_target(frame, y)
-        notes += gone
-        if task is None:
-            task, reason = infer_task(values)
-            notes.append(f"The target is read as {task}, as it has {reason}.")
-        try:
-            target, classes = encode_target(values, "regression" if task == "regression" else "classification")
-        except InputError as error:
-            raise InputError(" ".join([str(error), *gone])) from error
-        labels = [] if classes is None else [str(label) for label in classes.tolist()]
-        n_classes = len(labels)
+        frame, target, labels, target_notes = _read_target(frame, y, task)
+        notes += target_notes
     schema = leave_out_named(
         infer_schema(frame, column_types, date_formats), {"ignore": ignore, "id_columns": id_columns}
     )
@@ -197,10 +184,10 @@ def describe(
     read, tested, doubtful = schema, list[str](), list[str]()
     if target is not None:
         tested = [name for name in ids if name not in (column_types or ())]
-        read, doubtful = leave_out_identifiers(schema, tested, table, target, n_classes)
+        read, doubtful = leave_out_identifiers(schema, tested, table, target, len(labels))
     left_out = replace(read, columns=tuple(one for one in read.columns if one.name in tested and one.kind == "dropped"))
     columns = matrix_columns(schema)
-    scores = {} if target is None else single_column_scores(table, target, n_classes, columns, SEED)
+    scores = {} if target is None else single_column_scores(table, target, len(labels), columns, SEED)
     issues = find_data_issues(table, schema, target, scores, labels, ids=ids, left_out_ids=tested)
     found = Description(
         n_rows=table.n_rows,
@@ -215,23 +202,32 @@ def describe(
     return found if X_test is None else _compared(found, frame, table, schema, to_frame(X_test), ids)
 
 
-def _with_target(frame: Frame, y: Any) -> tuple[Frame, pd.Series, list[str]]:
-    """Leave out the rows without a target, and say how many they are."""
+def _read_target(frame: Frame, y: Any, task: str | None) -> tuple[Frame, NDArray[Any], list[str], list[str]]:
+    """Return the rows that have a target, these targets, the labels of classes, and what to say of them."""
+    if are_several(y):
+        raise InputError("y has several targets, but describe is for one. Allowed: one of its columns, or None.")
     values = y if isinstance(y, pd.Series) else pd.Series(np.asarray(y).ravel() if not isinstance(y, list) else y)
     if len(values) != frame.shape[0]:
         raise InputError(
             f"X and y have different lengths: {frame.shape[0]} and {len(values)}. Allowed: one target for each row."
         )
     present = values.notna().to_numpy()
-    if present.all():
-        return frame, values, []
     if not present.any():
         raise InputError("y holds no value. Allowed: one target for each row.")
-    kept = frame[present] if not isinstance(frame, pd.DataFrame) else frame.loc[present]
-    gone = int((~present).sum())
-    rows = "1 row has" if gone == 1 else f"{gone:,} rows have"
-    note = f"{rows} no target: not described here, and refused by fit."
-    return kept, values[present], [note]
+    gone, read_as = list[str](), list[str]()
+    n_missing = int((~present).sum())
+    if n_missing:
+        frame, values = frame[present], values[present]
+        rows = "1 row has" if n_missing == 1 else f"{n_missing:,} rows have"
+        gone.append(f"{rows} no target: not described here, and refused by fit.")
+    if task is None:
+        task, reason = infer_task(values)
+        read_as.append(f"The target is read as {task}, as it has {reason}.")
+    try:
+        target, classes = encode_target(values, "regression" if task == "regression" else "classification")
+    except InputError as error:
+        raise InputError(" ".join([str(error), *gone])) from error
+    return frame, target, [] if classes is None else list(map(str, classes.tolist())), [*gone, *read_as]
 
 
 def _compared(
