@@ -102,9 +102,9 @@ class Page:
 def write_page(page: Page, path: Path) -> Path:
     """Write a page, completely or not at all, and return its absolute path; raises as `check_path` does."""
     check_path(path)
-    html = page.to_html()
+    content = page.to_html()
     with writing(path, "An earlier page is unchanged."), replace_file(path) as part:
-        part.write_text(html, encoding="utf-8")
+        part.write_text(content, encoding="utf-8")
     return path.absolute()
 
 
@@ -181,16 +181,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, label: str
     columns = [[row[j] for row in rows] for j in range(len(header))]
     numeric = [any(str(v) for v in column) and all(_is_number(v) for v in column) for column in columns]
 
-    def cell(name: str, value: object, j: int) -> Html:
-        shown = number(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
-        shown = _breakable(value) if name == "th" else shown
-        is_long = len(_TAG.sub("", str(shown))) > LONG_CELL
-        kind = "n" if numeric[j] else "long" if is_long else ""
-        attributes = ({"scope": "col"} if name == "th" else {}) | ({"class": kind} if kind else {})
-        return tag(name, shown, attributes=attributes)
+    def heading(name: str, is_numeric: bool) -> Html:
+        return tag("th", _breakable(name), attributes={"scope": "col"} | ({"class": "n"} if is_numeric else {}))
 
-    head = tag("thead", tag("tr", *(cell("th", name, j) for j, name in enumerate(header)))) if any(header) else ""
-    body = tag("tbody", *(tag("tr", *(cell("td", value, j) for j, value in enumerate(row))) for row in rows))
+    def cell(value: object, is_numeric: bool) -> Html:
+        shown = number(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+        is_long = len(_TAG.sub("", str(shown))) > LONG_CELL
+        kind = "n" if is_numeric else "long" if is_long else ""
+        return tag("td", shown, attributes={"class": kind} if kind else {})
+
+    head = tag("thead", tag("tr", *map(heading, header, numeric))) if any(header) else ""
+    body = tag("tbody", *(tag("tr", *map(cell, row, numeric)) for row in rows))
     return _scrollable(tag("table", head, body), label)
 
 
