@@ -201,8 +201,7 @@ def _codes(graph: Graph, columns: GraphColumns, chosen: Any) -> list[str]:
 
 def _rows_of(graph: Graph, table: NDArray[Any], rows: str) -> str:
     """Return the rows (n, m) of a table that a tensor (n, 1) names."""
-    flat = graph.add("Reshape", rows, np.array([-1]))
-    return graph.add("Gather", table, flat, attributes={"axis": 0})
+    return graph.add("Gather", table, graph.reshape(rows, -1), attributes={"axis": 0})
 
 
 def _generate(graph: Graph, columns: GraphColumns, generated: GeneratedFeatures) -> GraphColumns:
@@ -233,7 +232,7 @@ def _generate(graph: Graph, columns: GraphColumns, generated: GeneratedFeatures)
 
 
 def _clip(graph: Graph, x: str, step: Any, arrays: Any) -> str:
-    return graph.at_most(graph.at_least(x, arrays["low"]), arrays["high"])
+    return graph.clip(x, arrays["low"], arrays["high"])
 
 
 def _impute(graph: Graph, x: str, step: Any, arrays: Any) -> str:
@@ -267,9 +266,9 @@ def _quantile(graph: Graph, x: str, step: Any, arrays: Any) -> str:
         beyond = graph.add("Greater" if sign > 0 else "Less", graph.add("Add", x, sign * margin), end)
         found = graph.add("Where", graph.add("Or", reached, beyond), value, found)
     if normal:
-        inside = graph.at_most(graph.at_least(found, MARGIN - np.spacing(1)), 1 - (MARGIN - np.spacing(1)))
-        scores = graph.normal_quantile(inside)
-        found = graph.at_most(graph.at_least(scores, float(LOWEST)), float(HIGHEST))
+        edge = MARGIN - np.spacing(1)
+        scores = graph.normal_quantile(graph.clip(found, edge, 1 - edge))
+        found = graph.clip(scores, float(LOWEST), float(HIGHEST))
     return graph.add("Where", graph.add("IsNaN", x), np.nan, found)
 
 

@@ -160,7 +160,7 @@ def _calibrate(graph: Graph, predictor: Predictor, blend: str) -> str:
         return graph.concat([graph.add("Sub", 1.0, second), second])
     if ensemble.temperature == 1.0:
         return blend
-    logs = graph.add("Log", graph.at_most(graph.at_least(blend, 1e-15), 1.0))
+    logs = graph.add("Log", graph.clip(blend, 1e-15, 1.0))
     return graph.softmax(graph.add("Div", logs, ensemble.temperature))
 
 

@@ -168,7 +168,7 @@ def of_lightgbm(booster: Any, best_iteration: int) -> tuple[Trees, str]:
     for i, tree in enumerate(content["tree_info"]):
 
         def leaf_of(node: Any, place: int = i % k) -> list[float]:
-            return [node["leaf_value"] if j == place else 0.0 for j in range(k)]
+            return _one_of(k, place, node["leaf_value"])
 
         trees.add(tree["tree_structure"], branch_of, leaf_of)
     return trees, content["objective"]
@@ -180,10 +180,9 @@ def of_catboost(booster: Any, best_iteration: int, n_values: int) -> tuple[Trees
         path = Path(folder) / "model.json"
         booster.save_model(str(path), format="json")
         content = json.loads(path.read_text(encoding="utf-8"))
-    treatments = {
-        one["flat_feature_index"]: one["nan_value_treatment"] for one in content["features_info"]["float_features"]
-    }
-    places = {one["feature_index"]: one["flat_feature_index"] for one in content["features_info"]["float_features"]}
+    features = content["features_info"]["float_features"]
+    treatments = {one["flat_feature_index"]: one["nan_value_treatment"] for one in features}
+    places = {one["feature_index"]: one["flat_feature_index"] for one in features}
     scale, bias = content["scale_and_bias"]
     trees = Trees(n_values)
     for tree in content["oblivious_trees"][:best_iteration]:
@@ -230,8 +229,7 @@ def of_xgboost(booster: Any) -> tuple[Trees, Floats, str]:
             return feature, BELOW, float(np.float32(tree["split_conditions"][node])), missing_left, left, right
 
         def leaf_of(node: int, tree: Any = tree, place: int = place) -> list[float]:
-            value = float(np.float32(tree["split_conditions"][node]))
-            return [value if j == place else 0.0 for j in range(k)]
+            return _one_of(k, place, float(np.float32(tree["split_conditions"][node])))
 
         trees.add(0, branch_of, leaf_of)
     return trees, _link(base, objective), objective
@@ -266,7 +264,12 @@ def of_histograms(predictors: Sequence[Sequence[Any]]) -> Trees:
                 )
 
             def leaf_of(i: int, nodes: Any = nodes, place: int = place) -> list[float]:
-                return [float(nodes[i]["value"]) if j == place else 0.0 for j in range(k)]
+                return _one_of(k, place, float(nodes[i]["value"]))
 
             trees.add(0, branch_of, leaf_of)
     return trees
+
+
+def _one_of(k: int, place: int, value: float) -> list[float]:
+    """Return k numbers, zero but for one."""
+    return [value if j == place else 0.0 for j in range(k)]
