@@ -1,4 +1,4 @@
-"""Each family's model said as a fitted scikit-learn object (boosters: as their library's own estimators).
+"""Each family's model as a fitted scikit-learn object (boosters: as their library's own estimators).
 
 Most are fitted to a toy table, and what they learned is then replaced. Attributes that are not public are few, and the
 tests hold each to the model's predictions: `_Booster` of LightGBM.
@@ -28,7 +28,7 @@ _SINGLE = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
-class Kept:
+class FoldModel:
     """A fitted model with the folder that holds it."""
 
     model: Any  # one of `windvane.runtime.models`
@@ -37,15 +37,15 @@ class Kept:
     family: str
 
 
-def model_steps(kept: Kept) -> Steps:
+def model_steps(fold: FoldModel) -> Steps:
     """Return steps of a pipeline: encode as the fold learned it, then predict class codes or numbers."""
-    model = kept.model
+    model = fold.model
     takes_sparse = model.kind == "sklearn" and not model.dense
     steps = encoder_steps(model.encoder, sparse=takes_sparse)
     if model.kind in _SINGLE_PRECISION:
         steps += _single(takes_sparse and any(step.get("sparse") for step in model.encoder.steps))
-    estimator = BUILDERS[model.kind](kept)
-    if not kept.task.is_classification and model.kind != "forest":
+    estimator = BUILDERS[model.kind](fold)
+    if not fold.task.is_classification and model.kind != "forest":
         estimator = _in_units(estimator, model.output.mean, model.output.scale)
     return [*steps, ("model", estimator)]
 
@@ -73,9 +73,9 @@ def _in_units(model: Any, mean: float, spread: float) -> TransformedTargetRegres
     return whole
 
 
-def _build_linear(kept: Kept) -> Any:
-    model = kept.model
-    if kept.task.is_classification:
+def _build_linear(fold: FoldModel) -> Any:
+    model = fold.model
+    if fold.task.is_classification:
         return linear_classifier(model.coefficients, model.intercept, model.classes)
     ridge = Ridge()
     ridge.coef_, ridge.intercept_ = model.coefficients[0], float(model.intercept[0])
@@ -83,30 +83,30 @@ def _build_linear(kept: Kept) -> Any:
     return ridge
 
 
-def _build_mlp(kept: Kept) -> Any:
+def _build_mlp(fold: FoldModel) -> Any:
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    layers = len(kept.model.arrays) // 2
-    widths = [array.shape[1] for array in kept.model.arrays[: layers - 1]]
-    kind = MLPClassifier if kept.task.is_classification else MLPRegressor
-    network = kind(hidden_layer_sizes=widths, activation=kept.model.activation, solver="adam", batch_size=1)
-    X, y = _toy(kept, kept.model.arrays[0].shape[0])
-    network.partial_fit(X, y, **({"classes": np.unique(y)} if kept.task.is_classification else {}))
-    arrays = [array.astype(np.float64) for array in kept.model.arrays]
+    layers = len(fold.model.arrays) // 2
+    widths = [array.shape[1] for array in fold.model.arrays[: layers - 1]]
+    kind = MLPClassifier if fold.task.is_classification else MLPRegressor
+    network = kind(hidden_layer_sizes=widths, activation=fold.model.activation, solver="adam", batch_size=1)
+    X, y = _toy(fold, fold.model.arrays[0].shape[0])
+    network.partial_fit(X, y, **({"classes": np.unique(y)} if fold.task.is_classification else {}))
+    arrays = [array.astype(np.float64) for array in fold.model.arrays]
     network.coefs_, network.intercepts_ = arrays[:layers], arrays[layers:]
     return network
 
 
-def _build_forest(kept: Kept) -> Any:
+def _build_forest(fold: FoldModel) -> Any:
     from sklearn import ensemble
 
-    n_features = kept.model.n_features
-    X, y = _toy(kept, n_features)
-    name = {"random_forest": "RandomForest", "extra_trees": "ExtraTrees"}[kept.family]
-    kind = getattr(ensemble, name + ("Classifier" if kept.task.is_classification else "Regressor"))
+    n_features = fold.model.n_features
+    X, y = _toy(fold, n_features)
+    name = {"random_forest": "RandomForest", "extra_trees": "ExtraTrees"}[fold.family]
+    kind = getattr(ensemble, name + ("Classifier" if fold.task.is_classification else "Regressor"))
     forest = kind(1, max_depth=1, random_state=0).fit(X, y)
     trees = []
-    for part in kept.model.parts:
+    for part in fold.model.parts:
         for i in range(len(part.sizes)):
             tree = copy(forest.estimators_[0])
             tree.tree_ = part.compiled(i, n_features, with_values=True)
@@ -115,48 +115,48 @@ def _build_forest(kept: Kept) -> Any:
     return forest.set_params(n_estimators=len(trees), max_depth=None)
 
 
-def _build_sklearn(kept: Kept) -> Any:
-    return deepcopy(kept.model.estimator)  # the output of its steps will be set
+def _build_sklearn(fold: FoldModel) -> Any:
+    return deepcopy(fold.model.estimator)  # the output of its steps will be set
 
 
-def _build_lightgbm(kept: Kept) -> Any:
+def _build_lightgbm(fold: FoldModel) -> Any:
     import lightgbm as lgb
 
-    kind = lgb.LGBMClassifier if kept.task.is_classification else lgb.LGBMRegressor
-    X, y = _toy(kept, kept.model.booster.num_feature())
+    kind = lgb.LGBMClassifier if fold.task.is_classification else lgb.LGBMRegressor
+    X, y = _toy(fold, fold.model.booster.num_feature())
     model = kind(n_estimators=1, verbosity=-1).fit(X, y)
     # Its other attributes (classes, number of features) are those of the toy.
-    text = kept.model.booster.model_to_string(num_iteration=kept.model.best_iteration)
+    text = fold.model.booster.model_to_string(num_iteration=fold.model.best_iteration)
     model._Booster = lgb.Booster(model_str=text)
     return model
 
 
-def _build_catboost(kept: Kept) -> Any:
+def _build_catboost(fold: FoldModel) -> Any:
     import catboost
 
-    kind = catboost.CatBoostClassifier if kept.task.is_classification else catboost.CatBoostRegressor
-    return kind().load_model(str(kept.folder / "model.cbm"))
+    kind = catboost.CatBoostClassifier if fold.task.is_classification else catboost.CatBoostRegressor
+    return kind().load_model(str(fold.folder / "model.cbm"))
 
 
-def _build_xgboost(kept: Kept) -> Any:
+def _build_xgboost(fold: FoldModel) -> Any:
     import xgboost
 
-    kind = xgboost.XGBClassifier if kept.task.is_classification else xgboost.XGBRegressor
-    model = kind(enable_categorical=True, feature_types=kept.model.booster.feature_types)
-    model.load_model(kept.folder / "model.ubj")
+    kind = xgboost.XGBClassifier if fold.task.is_classification else xgboost.XGBRegressor
+    model = kind(enable_categorical=True, feature_types=fold.model.booster.feature_types)
+    model.load_model(fold.folder / "model.ubj")
     return model
 
 
-def _toy(kept: Kept, n_features: int) -> tuple[NDArray[np.float64], NDArray[Any]]:
+def _toy(fold: FoldModel, n_features: int) -> tuple[NDArray[np.float64], NDArray[Any]]:
     """Make a table on which a model of the right shape is fitted, to have what it learned replaced."""
-    k = max(2, kept.task.n_classes)
+    k = max(2, fold.task.n_classes)
     y = np.repeat(np.arange(k), 2)
     X = np.random.default_rng(0).random((len(y), n_features))
-    return X, y if kept.task.is_classification else y.astype(float)
+    return X, y if fold.task.is_classification else y.astype(float)
 
 
 # Kind of model -> what makes scikit-learn's estimator of it, for class codes or a target with mean 0 and spread 1.
-BUILDERS: Mapping[str, Callable[[Kept], Any]] = {
+BUILDERS: Mapping[str, Callable[[FoldModel], Any]] = {
     "lightgbm": _build_lightgbm,
     "catboost": _build_catboost,
     "xgboost": _build_xgboost,

@@ -1,4 +1,4 @@
-"""A predictor said in scikit-learn's own words: a pipeline of fitted objects, none of them windvane's.
+"""A predictor as a pipeline of fitted scikit-learn objects, none of them windvane's.
 
 ::
 
@@ -28,16 +28,16 @@ from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, TargetEncoder
 
-from windvane.export.builders import BUILDERS, Kept, model_steps
+from windvane.export.builders import BUILDERS, FoldModel, model_steps
 from windvane.export.encoder_pipeline import Steps, arrays_inside, category_texts, clip, linear_classifier
-from windvane.export.selection import Language, SelectAgain, choose_members, column_obstacles
+from windvane.export.selection import ExportFormat, SelectAgain, choose_members, column_obstacles
 from windvane.persistence import Predictor
 from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.column_values import MISSING_TEXTS
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.models.fitted import FittedModel
 
-# What missing values are called when they are made texts.
+# Missing values as texts.
 _MISSING_NAMES = frozenset(("nan", "None", "<NA>", "NaT"))
 
 
@@ -46,7 +46,7 @@ def to_sklearn(predictor: Predictor, select_again: SelectAgain = lambda families
 
     If scikit-learn cannot express the table or some members, this warns or raises as `choose_members` does.
     """
-    predictor = choose_members(predictor, select_again, _LANGUAGE)
+    predictor = choose_members(predictor, select_again, _FORMAT)
     pipeline = Pipeline([("columns", _front(predictor.schema)), *_back(predictor)])
     decision_weights = predictor.ensemble.decision_weights
     if decision_weights is None or predictor.classes is None:
@@ -59,7 +59,7 @@ def to_sklearn(predictor: Predictor, select_again: SelectAgain = lambda families
 
 
 def _table_obstacles(predictor: Predictor) -> list[str]:
-    """Name what scikit-learn has no word for, in the table and the decision."""
+    """Name what scikit-learn cannot express in the table and the decision."""
     schema, ensemble = predictor.schema, predictor.ensemble
     found = column_obstacles(schema)
     odd = [repr(c.name) for c in schema.columns if c.kind == "category" and _MISSING_NAMES & set(c.vocabulary)]
@@ -77,7 +77,7 @@ def _table_obstacles(predictor: Predictor) -> list[str]:
 
 
 def _member_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -> str | None:
-    """Name what scikit-learn has no word for in the models of a member."""
+    """Name what scikit-learn cannot express in the models of a member."""
     of_family = _family_obstacle(predictor, family, models)
     if of_family is not None:
         return of_family
@@ -89,7 +89,7 @@ def _member_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -
 
 
 def _family_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -> str | None:
-    """Name what scikit-learn has no word for in any model of a family on this table."""
+    """Name what scikit-learn cannot express in any model of a family on this table."""
     kinds = {getattr(model, "kind", "") for model in models}
     if not kinds <= set(BUILDERS):
         return f"the family {family!r}"
@@ -98,7 +98,7 @@ def _family_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -
     return None
 
 
-_LANGUAGE = Language("scikit-learn", _table_obstacles, _member_obstacle, _family_obstacle)
+_FORMAT = ExportFormat("scikit-learn", _table_obstacles, _member_obstacle, _family_obstacle)
 
 
 def _front(schema: Schema) -> ColumnTransformer:
@@ -150,7 +150,7 @@ def _back(predictor: Predictor) -> Steps:
     for member, folds, folders in zip(predictor.ensemble.members, predictor.models, predictor.folders, strict=True):
         name = f"{member.family} {member.number}"
         of_folds = [
-            (f"{name}.{i}", _on_arrays(model_steps(Kept(model, folder, predictor.task, member.family))))
+            (f"{name}.{i}", _on_arrays(model_steps(FoldModel(model, folder, predictor.task, member.family))))
             for i, (model, folder) in enumerate(zip(folds, folders, strict=True))
         ]
         if labels is not None and predictor.ensemble.averages_roots and len(of_folds) > 1:

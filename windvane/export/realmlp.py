@@ -1,4 +1,4 @@
-"""A network of the family "network" in words of scikit-learn: matrix products, shifts, functions of numpy."""
+"""A model of the family "network" as scikit-learn steps: matrix products, shifts, functions of numpy."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from windvane.runtime.columns.table import Floats
 from windvane.runtime.models.realmlp import CLIP, SELU_ALPHA, SELU_SCALE, Parts
 
 
-def build_realmlp(kept: Any) -> Pipeline:
-    model = kept.model
+def build_realmlp(fold: Any) -> Pipeline:
+    model = fold.model
     spec = model.spec
     parts = spec.views(model.parameters.astype(np.float64))
     # x / sqrt(1 + (x / c)^2) is c * sin(arctan(x / c)); what comes next takes the factor c.
@@ -45,7 +45,7 @@ def build_realmlp(kept: Any) -> Pipeline:
             steps.append((f"selu {i}", FeatureUnion([("up", up), ("down", down)])))
             weights = np.vstack([SELU_SCALE * weights, SELU_SCALE * SELU_ALPHA * weights])
     bias = parts[f"bias_{spec.layers - 1}"]
-    if kept.task.is_classification:
+    if fold.task.is_classification:
         return Pipeline([*steps, ("scores", linear_classifier(weights.T, bias, np.arange(len(bias))))])
     last = LinearRegression()
     last.coef_, last.intercept_, last.n_features_in_ = np.ones(1), 0.0, 1

@@ -88,6 +88,12 @@ def plot(series: Sequence[Series], x: Axis, y: Axis, description: str, *, height
     return "".join([*parts, "</svg>"])
 
 
+def histogram(counts: NDArray[Any], edges: NDArray[Any], label: str, description: str) -> str:
+    """Bars of the numbers of rows (m,) between edges (m + 1,)."""
+    x, y = Axis.around(label, edges, margin=0.0), Axis("rows", 0.0, max(1.0, 1.05 * float(counts.max())))
+    return plot([Series(edges, counts, "bars")], x, y, description)
+
+
 def round_ticks(low: float, high: float) -> list[tuple[float, str]]:
     """About five ticks between low and high, one, two or five times a power of ten apart, with labels."""
     power = 10.0 ** math.floor(math.log10((high - low) / N_TICKS))

@@ -25,7 +25,7 @@ from windvane.pages.html_builder import (
     side_by_side,
     table,
 )
-from windvane.pages.svg_charts import Axis, Series, plot
+from windvane.pages.svg_charts import histogram
 from windvane.pages.texts import counted
 from windvane.report.dataset_shift import CLEAR_SHIFT, DatasetShift
 from windvane.runtime.columns.schema import Schema
@@ -47,7 +47,7 @@ KIND_NAMES = {
 
 
 @dataclass(frozen=True, eq=False)
-class DataFacts:
+class TableSummary:
     """What is known of a table before, or without, a model."""
 
     n_rows: int
@@ -78,7 +78,7 @@ class DataFacts:
         return table
 
 
-def data_section(data: DataFacts) -> Section:
+def data_section(data: TableSummary) -> Section:
     """Kinds of columns, issues, target, missing values, and a table of all columns."""
     schema, n_rows = data.schema, data.n_rows
     content = [paragraph(f"{table_size(n_rows, schema)}.")]
@@ -123,7 +123,7 @@ def count_kinds(schema: Schema) -> str:
     return ", ".join(f"{counts[kind]:,} {name}" for kind, name in KIND_NAMES.items() if counts[kind])
 
 
-def shift_section(data: DataFacts) -> Section:
+def shift_section(data: TableSummary) -> Section:
     """What differs between training data and test set, and how many test rows are also training rows."""
     content, shift, n_shared, n_test = [], data.shift, data.n_shared, data.n_test
     if n_shared:
@@ -158,12 +158,10 @@ def class_figure(target: Integers, labels: Sequence[str], title: str = "Rows of 
 
 def _target_figure(target: Floats) -> Html:
     counts, edges = np.histogram(target, bins=min(MAX_BINS, max(5, len(np.unique(target)))))
-    x, y = Axis.around("target", edges, margin=0.0), Axis("rows", 0.0, max(1.0, 1.05 * float(counts.max())))
     caption = (
         f"from {target.min():,.5g} to {target.max():,.5g}, mean {target.mean():,.5g}, median {np.median(target):,.5g}"
     )
-    histogram = plot([Series(edges, counts, "bars")], x, y, f"Histogram of the target, {caption}")
-    return figure("The target", histogram, caption)
+    return figure("The target", histogram(counts, edges, "target", f"Histogram of the target, {caption}"), caption)
 
 
 def _missing_figure(schema: Schema, n_rows: int) -> Html | None:
@@ -176,7 +174,7 @@ def _missing_figure(schema: Schema, n_rows: int) -> Html | None:
     return figure("Missing values", bars(entries, label="Share of missing values", full=n_rows))
 
 
-def _column_table(data: DataFacts) -> list[Html]:
+def _column_table(data: TableSummary) -> list[Html]:
     columns = data.columns.head(MAX_COLUMNS)
     text = ""
     if data.column_scores:

@@ -24,7 +24,7 @@ from windvane.evaluation.columns.importance import matrix_columns
 from windvane.pages.html_builder import Page, write_page
 from windvane.pages.texts import WIDTH, align_columns, counted, cut
 from windvane.report.data_checks import count_shared_rows, find_data_issues, single_column_scores
-from windvane.report.data_section import DataFacts, data_section, shift_section, table_size
+from windvane.report.data_section import TableSummary, data_section, shift_section, table_size
 from windvane.report.dataset_shift import measure_dataset_shift
 from windvane.runtime.columns.column_values import kind_of
 from windvane.runtime.columns.schema import Schema, listed, name_text
@@ -39,7 +39,7 @@ MAX_NAME, MIN_VALUES = 24, 12  # characters of a column's name, and at least of 
 MAX_LINES = 60  # columns printed in a terminal
 
 
-class Description(DataFacts):
+class Description(TableSummary):
     """What `describe` found. Printed, it is a summary of at most 80 columns."""
 
     def compare(self, table: Table, rows: Table, ids: Collection[str]) -> Description:
@@ -57,7 +57,7 @@ class Description(DataFacts):
         record: dict[str, Any] = {"rows": self.n_rows}
         record["columns"] = json.loads(self.columns.to_json(orient="records"))
         if self.target is not None:
-            record["target"] = self._target_facts()
+            record["target"] = self._target_summary()
         record |= {"issues": list(self.issues or ()), "notes": list(self.notes)}
         if self.n_test:
             record["test"] = {"rows": self.n_test, "shared_rows": self.n_shared}
@@ -74,7 +74,7 @@ class Description(DataFacts):
     def _repr_html_(self) -> str:
         return "".join(data_section(self).content)
 
-    def _target_facts(self) -> dict[str, Any]:
+    def _target_summary(self) -> dict[str, Any]:
         target = self.target
         assert target is not None
         if self.labels:
@@ -99,13 +99,13 @@ class Description(DataFacts):
         return "\n".join(lines)
 
     def _target_line(self) -> str:
-        facts = self._target_facts()
+        summary = self._target_summary()
         if self.labels:
-            counts = sorted(facts["rows"].items(), key=lambda pair: -pair[1])
+            counts = sorted(summary["rows"].items(), key=lambda pair: -pair[1])
             shown = [f"{label} {count / self.n_rows:.1%}" for label, count in counts[:5]]
             more = f", {len(counts) - 5} more" if len(counts) > 5 else ""
             return f"target: {len(counts)} classes, {', '.join(shown)}{more}"
-        return "target: from {min:,.5g} to {max:,.5g}, median {median:,.5g}, mean {mean:,.5g}".format(**facts)
+        return "target: from {min:,.5g} to {max:,.5g}, median {median:,.5g}, mean {mean:,.5g}".format(**summary)
 
     def _test_lines(self) -> list[str]:
         if not self.n_test:

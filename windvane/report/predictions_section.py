@@ -16,6 +16,7 @@ from windvane.evaluation.curves import ClassCurves, ClassificationFigures, Regre
 from windvane.evaluation.decisions.thresholds import DecisionTuning
 from windvane.evaluation.evaluation import Evaluation
 from windvane.evaluation.evaluation_page import (
+    UNIT,
     class_tables,
     confusion_figure,
     confusions_table,
@@ -38,7 +39,7 @@ from windvane.pages.html_builder import (
     paragraph,
     side_by_side,
 )
-from windvane.pages.svg_charts import Axis, Series, plot
+from windvane.pages.svg_charts import Axis, Series, histogram, plot
 from windvane.pages.texts import counted
 from windvane.report.report_data import ReportData
 from windvane.report.search_section import describe_direction
@@ -46,7 +47,6 @@ from windvane.report.search_section import describe_direction
 MAX_PAIRS = 6  # of confused classes
 MAX_COLUMNS = 15
 OUT_OF_FOLD = "Each is predicted by models that did not train on it, but these rows selected the models and weights."
-UNIT = np.array([0.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -144,18 +144,12 @@ def regression_section(found: RegressionFigures, predictions: Predictions) -> Se
         "True over predicted values",
     )
     edges, counts = found.histogram
-    histogram = plot(
-        [Series(edges, counts, "bars")],
-        Axis.around("predicted - true", edges, margin=0.0),
-        Axis("rows", 0.0, max(1.0, 1.05 * float(counts.max()))),
-        "Histogram of the errors",
-    )
     median, quantile = found.absolute_errors
     caption = f"Half of the errors are below {number(median, 3)}, nine of ten below {number(quantile, 3)}. "
     caption += "The outer 1 % are not shown."
     content = side_by_side(
         figure("True over predicted", scatter, f"Dots: {shown}. Dashed: exact."),
-        figure("Errors", histogram, caption),
+        figure("Errors", histogram(counts, edges, "predicted - true", "Histogram of the errors"), caption),
         _grouped_errors_figure(found),
     )
     return Section("Predictions", [_about_rows(predictions), content])

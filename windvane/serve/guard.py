@@ -1,4 +1,4 @@
-"""Who may ask: the right host on loopback, the token elsewhere; and what browsers may do with an answer."""
+"""Access control: by the Host header on loopback, by a token elsewhere; and security headers for every answer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Guard:
         self._cookie = "windvane-" + hashlib.sha256((token or "").encode()).hexdigest()[:12]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer for the application where a request is not allowed."""
+        """Call the application, or refuse the request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -92,7 +92,7 @@ def refusal(request: Request, status: int, text: str) -> Response:
 
 
 def _is_this_machine(name: str) -> bool:
-    """Whether a host is called as only this machine calls itself; any other name may have been made to lead here."""
+    """Whether a host name can only mean this machine; any other name may have been made to lead here."""
     try:
         return name == "localhost" or ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
     except ValueError:

@@ -23,7 +23,7 @@ from windvane.evaluation.columns.importance import encoded_columns
 from windvane.export.onnx.columns import add_inputs, encode, input_values
 from windvane.export.onnx.graph import IR_VERSION, Graph
 from windvane.export.onnx.models import obstacle, predict
-from windvane.export.selection import Language, SelectAgain, choose_members, column_obstacles
+from windvane.export.selection import ExportFormat, SelectAgain, choose_members, column_obstacles
 from windvane.persistence import Predictor
 from windvane.runtime.columns.dates import date_parts
 from windvane.runtime.columns.schema import Schema
@@ -59,7 +59,7 @@ def export_onnx(predictor: Predictor, select_again: SelectAgain, path: str | Pat
     file = Path(path)
     if file.suffix != ".onnx" or file.exists() or not file.parent.is_dir():
         raise InputError(f"path={str(path)!r} is not usable. Allowed: a new file, ending in .onnx, in a folder.")
-    predictor = choose_members(predictor, select_again, _LANGUAGE)
+    predictor = choose_members(predictor, select_again, _FORMAT)
     content = _build(predictor).SerializeToString()
     _compare(content, predictor, [_random_rows(predictor.schema), *([] if rows is None else [rows])])
     with replace_file(file) as part:
@@ -75,7 +75,7 @@ def _family_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -
     return next((reason for model in models if (reason := obstacle(model, family)) is not None), None)
 
 
-_LANGUAGE = Language("ONNX", _table_obstacles, _family_obstacle, _family_obstacle)
+_FORMAT = ExportFormat("ONNX", _table_obstacles, _family_obstacle, _family_obstacle)
 
 
 def _build(predictor: Predictor) -> Any:
