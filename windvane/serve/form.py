@@ -155,8 +155,7 @@ def _typical(column: Column, values: Floats) -> str | None:  # (n, 1), or (n, pa
     if column.kind == "date":
         if "days" not in column.parts:
             return None
-        days = values[:, column.parts.index("days")]
-        middle = _middle(days)
+        middle = _middle(values[:, column.parts.index("days")])
         if middle is None:
             return None
         moment = pd.Timestamp(0) + pd.to_timedelta(round(middle * 86400), unit="s")
@@ -180,5 +179,5 @@ def _written(number: float) -> str:
 
 def _middle(values: Floats) -> float | None:
     """The median that is one of the values."""
-    known = np.sort(values[np.isfinite(values)])
-    return float(known[(len(known) - 1) // 2]) if len(known) else None
+    known = values[np.isfinite(values)]
+    return float(np.quantile(known, 0.5, method="lower")) if len(known) else None

@@ -6,6 +6,7 @@ are not followed, and a file is read again only when it has changed.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -289,5 +290,5 @@ def _unknown(target: Any, prediction: Any) -> float:
 def _best_so_far(trials: Sequence[Trial]) -> PerformanceCurve:
     """The lowest loss after each usable trial, without an ensemble."""
     usable = sorted((trial for trial in trials if trial.usable), key=lambda trial: trial.ended)
-    losses = np.minimum.accumulate([trial.loss for trial in usable]).tolist() if usable else []
+    losses = itertools.accumulate((trial.loss for trial in usable), min)
     return [(trial.ended, loss, math.nan) for trial, loss in zip(usable, losses, strict=True)]
