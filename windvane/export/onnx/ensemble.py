@@ -20,7 +20,7 @@ import numpy as np
 
 from windvane.errors import InputError, WindvaneError
 from windvane.evaluation.columns.importance import encoded_columns
-from windvane.export.onnx.columns import add_inputs, encode, input_values
+from windvane.export.onnx.columns import GraphColumns, add_inputs, encode, input_values
 from windvane.export.onnx.graph import IR_VERSION, Graph
 from windvane.export.onnx.models import obstacle, predict
 from windvane.export.selection import ExportFormat, SelectAgain, choose_members, column_obstacles
@@ -80,38 +80,11 @@ _FORMAT = ExportFormat("ONNX", _table_obstacles, _family_obstacle, _family_obsta
 
 def _build(predictor: Predictor) -> Any:
     """Return the ONNX model of a predictor whose members can all be expressed."""
-    from onnx import TensorProto, checker, helper
+    from onnx import checker, helper
 
     graph = Graph()
     inputs, columns = add_inputs(graph, predictor.schema)
-    blend, encoded = None, dict[Any, str]()
-    for member, models in zip(predictor.ensemble.members, predictor.models, strict=True):
-        found = []
-        for model in models:
-            assert isinstance(model, FittedModel)
-            found.append(predict(graph, model, encode(graph, columns, model.encoder, encoded)))
-        share = graph.add("Mul", _average_folds(graph, predictor, found), member.weight)
-        blend = share if blend is None else graph.add("Add", blend, share)
-    assert blend is not None
-    taken = {one.name for one in inputs}
-
-    def value(name: str, kind: int, shape: list[Any]) -> Any:
-        while name in taken:  # by a column
-            name += "_"
-        return helper.make_tensor_value_info(name, kind, shape)
-
-    if predictor.classes is None:
-        outputs = [value("prediction", TensorProto.DOUBLE, [None])]
-        graph.add("Reshape", blend, np.array([-1]), output=outputs[0].name)
-    else:
-        labels = _labels(predictor.classes)
-        kinds = {"i": TensorProto.INT64, "b": TensorProto.BOOL, "f": TensorProto.DOUBLE}
-        kind = kinds.get(labels.dtype.kind, TensorProto.STRING)
-        outputs = [value("probabilities", TensorProto.DOUBLE, [None, len(labels)]), value("label", kind, [None])]
-        graph.add("Identity", _calibrate(graph, predictor, blend), output=outputs[0].name)
-        values = _decision_values(graph, predictor, outputs[0].name)
-        chosen = graph.add("ArgMax", values, attributes={"axis": 1, "keepdims": 0})
-        graph.add("Gather", labels, chosen, output=outputs[1].name)
+    outputs = _add_outputs(graph, predictor, _blend(graph, predictor, columns), {one.name for one in inputs})
     model = helper.make_model(
         helper.make_graph(graph.nodes, "windvane", inputs, outputs, graph.constants),
         producer_name="windvane",
@@ -129,6 +102,44 @@ def _build(predictor: Predictor) -> Any:
         )
     checker.check_model(model)
     return model
+
+
+def _blend(graph: Graph, predictor: Predictor, columns: GraphColumns) -> str:
+    """Add all models and their weighted average."""
+    blend, encoded = None, dict[Any, str]()
+    for member, models in zip(predictor.ensemble.members, predictor.models, strict=True):
+        found = []
+        for model in models:
+            assert isinstance(model, FittedModel)
+            found.append(predict(graph, model, encode(graph, columns, model.encoder, encoded)))
+        share = graph.add("Mul", _average_folds(graph, predictor, found), member.weight)
+        blend = share if blend is None else graph.add("Add", blend, share)
+    assert blend is not None
+    return blend
+
+
+def _add_outputs(graph: Graph, predictor: Predictor, blend: str, taken: set[str]) -> list[Any]:
+    """Add the outputs, whose names are not `taken` by inputs: a number, or probabilities and a label."""
+    from onnx import TensorProto, helper
+
+    def output(name: str, kind: int, shape: list[Any]) -> Any:
+        while name in taken:
+            name += "_"
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    if predictor.classes is None:
+        number = output("prediction", TensorProto.DOUBLE, [None])
+        graph.add("Reshape", blend, np.array([-1]), output=number.name)
+        return [number]
+    labels = _labels(predictor.classes)
+    kinds = {"i": TensorProto.INT64, "b": TensorProto.BOOL, "f": TensorProto.DOUBLE}
+    probabilities = output("probabilities", TensorProto.DOUBLE, [None, len(labels)])
+    label = output("label", kinds.get(labels.dtype.kind, TensorProto.STRING), [None])
+    graph.add("Identity", _calibrate(graph, predictor, blend), output=probabilities.name)
+    values = _decision_values(graph, predictor, probabilities.name)
+    chosen = graph.add("ArgMax", values, attributes={"axis": 1, "keepdims": 0})
+    graph.add("Gather", labels, chosen, output=label.name)
+    return [probabilities, label]
 
 
 def _average_folds(graph: Graph, predictor: Predictor, found: list[str]) -> str:
