@@ -116,17 +116,20 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
         max_seconds=MAX_INTERVAL_SECONDS,
         seed=SEED,
     )
-    evaluated = evaluation_section(evaluation, predictions, data.tuning)
+    sections = [evaluation_section(evaluation, predictions, data.tuning)]
     if data.task.is_classification:
         positive = 1 if data.metric.positive is None else data.metric.positive
         figures = classification_figures(predictions, data.labels, positive)
-        sections = [evaluated, classification_section(figures, predictions, data.labels)]
-        if data.predictor.images is not None:
-            return [*sections, *_images_sections(data, predictions)]
-    elif data.task.n_targets > 1:
-        sections = [evaluated]
-    else:
-        sections = [evaluated, regression_section(regression_figures(predictions, SEED), predictions)]
+        sections.append(classification_section(figures, predictions, data.labels))
+    elif data.task.n_targets == 1:
+        sections.append(regression_section(regression_figures(predictions, SEED), predictions))
+    if data.predictor.images is not None:
+        return [*sections, *_images_sections(data, predictions)]
+    return [*sections, *_columns_sections(data, predictions, column_scores)]
+
+
+def _columns_sections(data: ReportData, predictions: Predictions, column_scores: dict[str, float]) -> list[Section]:
+    """How much the columns matter, those first that predict most on their own, and why rows are predicted so."""
     columns = {name: column for name, column in encoded_columns(data.schema).items() if column.is_read}
     importance = permutation_importance(
         predictions,
@@ -136,6 +139,7 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
         max_seconds=MAX_IMPORTANCE_SECONDS,
         seed=SEED,
     )
+    sections = []
     if importance is not None:
         sections.append(importance_section(importance, predictions, data.metric_title))
     if data.problem is not None and data.schema.columns and data.task.n_targets == 1:
