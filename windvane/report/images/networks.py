@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 from windvane.errors import WindvaneError
 from windvane.models.image_network import FineTune, FromScratch, NetworkTraining, read_training
 from windvane.pages.html_builder import Html, Section, bullet_list, details, note, number, paragraph, table, tag
