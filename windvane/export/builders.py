@@ -148,7 +148,7 @@ def _build_xgboost(fold: FoldModel) -> Any:
 
 
 def _toy(fold: FoldModel, n_features: int) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """Make a table on which a model of the right shape is fitted, to have what it learned replaced."""
+    """Return data to fit a model of the right shape on, before what it learned is replaced."""
     k = max(2, fold.task.n_classes)
     y = np.repeat(np.arange(k), 2)
     X = np.random.default_rng(0).random((len(y), n_features))

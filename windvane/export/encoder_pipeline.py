@@ -31,7 +31,7 @@ Steps = list[tuple[str, Any]]
 
 
 def category_texts(vocabulary: tuple[str, ...]) -> dict[str, float]:
-    """Return the code of each text that stands for a level of a category; 1 is also called 1.0, beside missing ones."""
+    """Return text -> code of a category; 1 is there as 1.0, too, as pandas writes it beside missing values."""
     codes = vocabulary_index(vocabulary)
     for text in vocabulary:
         if re.fullmatch(r"-?\d{1,18}", text):
@@ -67,7 +67,7 @@ def linear_classifier(coefficients: NDArray[Any], intercept: NDArray[Any], class
 
 
 def encoder_steps(encoder: Encoder, *, sparse: bool) -> Steps:
-    """Return steps from the numbers and category codes of a table to encoded rows; none where these stay."""
+    """Return steps from the numbers and category codes of a table to encoded rows; none if nothing changes."""
     p = encoder.n_numbers
     chain: Steps = []
     blocks: Steps = []

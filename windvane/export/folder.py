@@ -73,7 +73,7 @@ def write_folder(manifest: Mapping[str, Any], predictor: Predictor, path: Path) 
 
 
 def program_text(template: str) -> str:
-    """Return the text of a program of this folder with that of `import_runtime` in it."""
+    """Return the text of a program of this folder, with that of `import_runtime` in place of its import."""
     folder = Path(str(files("windvane"))) / "export"
     own, shared = ((folder / name).read_text(encoding="utf-8") for name in (template, "import_runtime.py"))
     before, line, after = own.partition("from windvane.export.import_runtime import HERE, import_runtime\n")

@@ -96,7 +96,7 @@ def export_image_ensemble(predictor: Predictor, select_again: SelectAgain, folde
 
 
 def image_ensemble(predictor: Predictor, select_again: SelectAgain) -> tuple[ImageEnsemble, Predictor]:
-    """Return the network of an ensemble, or of another one that a network can be, and the predictor it stands for."""
+    """Return the network of an ensemble, or of another one where a member cannot be a network, and its predictor."""
     from windvane.vision.networks.ensemble import ImageEnsemble
 
     found = _expressible(predictor, select_again)

@@ -76,11 +76,11 @@ class Page:
     foot: str = ""  # last line
     links: Sequence[Link] = ()  # to other pages, instead of the table of contents
     script: str = ""  # address of a script; empty for none
-    live: str = ""  # address of what is between the bar and the foot, which the script fetches again and again
+    live: str = ""  # address of the sections alone, which the script fetches every two seconds
 
     @property
     def main(self) -> Html:
-        """The sections, without what is around them."""
+        """The sections alone."""
         return Html("\n".join(section.to_html() for section in self.sections))
 
     def to_html(self) -> Html:
@@ -114,7 +114,7 @@ def _style() -> str:
 
 
 def check_path(path: Path) -> None:
-    """Raise InputError if `write_page` cannot write there: not .html, no folder, or a file of somebody else."""
+    """Raise InputError if `write_page` cannot write there: another suffix, no folder, or a file of others."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"path={str(path)!r} is not the name of a page. Allowed: a name that ends in .html.")
     if not path.parent.is_dir():

@@ -1,4 +1,4 @@
-"""The report of a run, in the order in which a user in a hurry reads."""
+"""The report of a run: what its sections show is computed here, and put in order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from windvane.report.report_data import ReportData
 from windvane.report.search_section import ensemble_section, failure_section, search_section
 from windvane.version import VERSION
 
-SEED = 0  # of every sample on the page, which names it
+SEED = 0  # of every sample; the foot of the page names it
 MAX_INTERVAL_SECONDS = 4.0  # for the intervals of all metrics
 MAX_IMPORTANCE_ROWS, MAX_IMPORTANCE_SECONDS = 1_000, 10.0
 MAX_NAMED_COLUMNS, MAX_NAME_LENGTH = 8, 60
@@ -72,7 +72,7 @@ def _describe(data: ReportData) -> Description:
 
 
 def _page(data: ReportData, first: list[Section], column_scores: dict[str, float]) -> Page:
-    """Put the sections that tables and images share behind the first ones."""
+    """Make the page of the first sections and of those that tables and images share."""
     sections = [
         *first,
         search_section(data) if data.trials else None,

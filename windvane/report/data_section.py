@@ -48,23 +48,23 @@ KIND_NAMES = {
 
 @dataclass(frozen=True, eq=False)
 class TableSummary:
-    """What is known of a table before, or without, a model."""
+    """A table and what was found in it; needs no model."""
 
     n_rows: int
     schema: Schema  # how the columns are read
     labels: Sequence[str] = ()  # of the classes, by code; empty for numbers, and without a target
     target: NDArray[Any] | None = None  # codes of classes or numbers, shape (n,); None without a target
-    issues: Sequence[str] | None = None  # what looks suspicious, the most serious first; None: not looked at
+    issues: Sequence[str] | None = None  # what looks suspicious, the most serious first; None: not checked
     notes: Sequence[str] = ()  # how columns are read, and which are left out
     column_scores: Mapping[str, float] = field(default_factory=dict)  # how well a column alone predicts the target
     examples: Mapping[str, str] = field(default_factory=dict)  # values of a column, in words
     shift: DatasetShift | None = None  # against the other rows; None without any, or with too few
-    n_shared: int = 0  # of the other rows, those that equal one of these
+    n_shared: int = 0  # other rows that equal one of these
     n_test: int = 0  # other rows
 
     @property
     def measure(self) -> str:
-        """What the scores of columns are."""
+        """Name of the measure of `column_scores`."""
         return "ROC AUC" if self.labels else "R²"
 
     @property

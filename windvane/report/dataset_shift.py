@@ -36,7 +36,7 @@ class ColumnShift:
 class DatasetShift:
     """How well the rows of two tables can be separated."""
 
-    auc: float  # cross-validated ROC AUC; 0.5 is not at all
+    auc: float  # cross-validated ROC AUC; 0.5 means that they cannot be separated
     standard_error: float  # of the AUC of equal tables
     columns: Sequence[ColumnShift]  # the most important ones
 
@@ -46,7 +46,7 @@ class DatasetShift:
         return self.auc > 0.5 + 3 * self.standard_error
 
 
-@np.errstate(over="ignore", invalid="ignore")  # scikit-learn adds up all numbers, which may be the largest
+@np.errstate(over="ignore", invalid="ignore")  # scikit-learn sums all numbers to find missing ones; huge ones overflow
 def measure_dataset_shift(
     train: Table, test: Table, columns: Mapping[str, Sequence[int]], seed: int
 ) -> DatasetShift | None:

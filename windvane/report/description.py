@@ -1,4 +1,4 @@
-"""What a table is before anything is learned from it: `windvane.describe`, and the report's sections on the data."""
+"""`windvane.describe`: a table before anything is learned from it; the report's sections on the data use it, too."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def _compared(
 
 
 def _unseen(schema: Schema, rows: Table) -> list[str]:
-    """Say which categories of the other rows are new."""
+    """Name the categories of the other rows that are new."""
     categories = [column for column in schema.columns if column.kind == "category"]
     codes = rows.matrix[:, rows.n_numbers :]  # (n, c)
     unseen = (codes == np.array(rows.cardinalities)).mean(axis=0) if categories else np.zeros(0)
@@ -262,7 +262,7 @@ def _unseen(schema: Schema, rows: Table) -> list[str]:
 
 
 def _examples(frame: Frame, schema: Schema) -> dict[str, str]:
-    """Show what stands in each column: the range of numbers and dates, the most frequent categories."""
+    """Return examples of the values of each column: the range of numbers and dates, the most frequent categories."""
     if not isinstance(frame, pd.DataFrame):
         return {}
     return {

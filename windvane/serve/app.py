@@ -28,7 +28,7 @@ from windvane.serve.runs import UNREADABLE, Run, RunFolder, SearchSummary
 from windvane.version import VERSION
 
 MAX_BODY = 32 * 2**20  # bytes
-FORM_COVERAGE = 0.9  # of the interval that the form shows
+FORM_COVERAGE = 0.9  # of the prediction interval in the form
 _SCRIPT = Path(__file__).with_name("live.js")
 _YES, _NO = ("true", "1"), ("false", "0")
 
@@ -62,18 +62,18 @@ class Application:
         return HTMLResponse(self._folder_page().to_html())
 
     def home_main(self, request: Request) -> Response:
-        """What changes of the page of all runs."""
+        """The sections of the page of all runs, which its script fetches."""
         return HTMLResponse(self._folder_page().main)
 
     def _folder_page(self) -> Page:
         return folder_page(self.runs.root.name, self.runs.runs(), list(self.runs.pages()))
 
     def run(self, request: Request) -> Response:
-        """How far a run is."""
+        """The page of a run: its progress and leaderboard."""
         return HTMLResponse(run_page(self._run(request)).to_html())
 
     def run_main(self, request: Request) -> Response:
-        """What changes of the page of a run."""
+        """The sections of the page of a run, which its script fetches."""
         return HTMLResponse(run_page(self._run(request)).main)
 
     def form(self, request: Request) -> Response:
@@ -182,7 +182,7 @@ def create_app(root: Path, token: str | None = None) -> Starlette:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     text = error.detail
-    if text == HTTPStatus(error.status_code).phrase:  # of an address or a method that no route has
+    if text == HTTPStatus(error.status_code).phrase:  # no route has this address, or this method
         texts = {404: "There is nothing at this address.", 405: f"{request.method} is not allowed here."}
         text = texts.get(error.status_code, text)
     answer = refusal(request, error.status_code, text)

@@ -35,7 +35,7 @@ class Field:
     name: str  # as rows to predict name it
     title: str
     column: Column
-    value: str  # what is typical; empty where it is not known, which means missing
+    value: str  # a typical one; empty where none is known, which means missing
 
     @property
     def example(self) -> str | float | int | None:
@@ -135,7 +135,7 @@ def read_form(schema: Schema, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def typical_values(data: Path, schema: Schema) -> dict[str, str]:
-    """Name -> the median or most frequent value in the training table, where it was kept; of texts nothing."""
+    """Name -> median or most frequent value in the training table, without texts; empty if the table was not kept."""
     try:
         rows = np.load(data / "matrix.npy", mmap_mode="r")  # (n, p + c)
         matrix = np.asarray(rows[:: max(1, len(rows) // SAMPLE_ROWS)], dtype=np.float64)
@@ -178,6 +178,6 @@ def _written(number: float) -> str:
 
 
 def _middle(values: Floats) -> float | None:
-    """The median that is one of the values."""
+    """The lower median of the finite values; None without any."""
     known = values[np.isfinite(values)]
     return float(np.quantile(known, 0.5, method="lower")) if len(known) else None

@@ -34,7 +34,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self._app, self._token = app, token
-        # Cookies do not know ports, and two servers of one machine have two tokens.
+        # All ports of a machine share cookies, and each of its servers has its own token.
         self._cookie = "windvane-" + hashlib.sha256((token or "").encode()).hexdigest()[:12]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,13 +53,13 @@ class Guard:
 
     def _refuse(self, request: Request) -> Response | None:
         if self._token is None:
-            # A page elsewhere can make its own name lead to this machine, but not change what a browser calls it.
+            # DNS rebinding: a foreign name may lead to this machine, but browsers send that name as the host.
             if _is_this_machine(_host_name(request.headers)):
                 return None
             return refusal(request, 403, "This server answers to localhost and 127.0.0.1 only.")
         given = request.query_params.get("token")
         if given is not None and self._is_token(given) and request.method == "GET":
-            # The token leaves the address bar, the history of the browser and what is copied from them.
+            # The redirect removes the token from the address bar, and so from the history and from copied addresses.
             rest = [(k, v) for k, v in parse_qsl(request.url.query, keep_blank_values=True) if k != "token"]
             path = URL(path=request.url.path, query=urlencode(rest))
             onward = RedirectResponse(str(path), status_code=303)

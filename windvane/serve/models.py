@@ -19,13 +19,13 @@ MAX_OPEN = 8  # models that stay in memory
 
 
 class Models:
-    """Models by the name of their run."""
+    """Open models and computed reports, by the name of their run."""
 
     def __init__(self) -> None:
         # Beside each model and report stands the signature of the files that it was made from.
-        self._opened: OrderedDict[str, tuple[Signature, Any]] = OrderedDict()  # the one used last is last
+        self._opened: OrderedDict[str, tuple[Signature, Any]] = OrderedDict()  # the most recently used one is last
         self._reports: dict[str, tuple[Signature, str]] = {}
-        # Whoever waits for a lock takes no thread.
+        # Locks of asyncio: a request that waits for one takes no thread.
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def use(self, run: Run, work: Callable[[Any], T]) -> T:

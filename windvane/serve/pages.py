@@ -1,4 +1,4 @@
-"""The pages of the live view, from what is known of the runs."""
+"""The pages of the live view."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _time_left(search: SearchSummary) -> str:
 
 
 def run_page(run: Run) -> Page:
-    """How far a run is, and its leaderboard."""
+    """The progress of a run, and its leaderboard."""
     if isinstance(run.content, str):
         sections = [Section("Not readable", [note(run.content, "warn")])]
     elif isinstance(run.content, Network):
@@ -250,9 +250,10 @@ def predict_page(run: Run, fields: Sequence[Field], origin: str) -> Page:
         words = f"The {len(fields):,} columns of this run are too many for a form; the endpoint below takes its rows."
         form = [note(words)]
     else:
-        words = "Filled in is what is typical of the training table. An empty field is a missing value."
-        known = any(field.value for field in fields)
-        form = [paragraph(words if known else "An empty field is a missing value."), form_html(fields, shown)]
+        words = "An empty field is a missing value."
+        if any(field.value for field in fields):
+            words = f"Filled in is what is typical of the training table. {words}"
+        form = [paragraph(words), form_html(fields, shown)]
     result = tag("div", attributes={"id": "result", "aria-live": "polite"})
     needs_script = tag("noscript", note("The form needs JavaScript.", "warn"))
     sections = [Section("Predict", [*form, needs_script, result])]
@@ -332,5 +333,5 @@ def wait_page(run: Run) -> Page:
 
 
 def message_page(title: str, text: str) -> Page:
-    """A page that says one thing, such as that there is no run of a name."""
+    """A page with one message."""
     return Page("windvane", [], [Section(title, [note(text, "warn")])], FOOT, [Link("All runs", "/")])

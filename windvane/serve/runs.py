@@ -1,4 +1,4 @@
-"""The runs of a folder and how far they are, read from their files alone.
+"""The runs of a folder and their progress, read from their files alone.
 
 Nothing is written or locked, so a fit in another process is not disturbed. Names come from listing the folder, links
 are not followed, and a file is read again only when it has changed.
@@ -75,7 +75,7 @@ class SearchSummary:
 
     @property
     def loss(self) -> float:
-        """Validation loss of what predicts: the ensemble, or the best trial so far; NaN without one."""
+        """Validation loss of the ensemble, or of the best trial so far; NaN without one."""
         if self.ensemble is not None:
             return self.ensemble.loss
         return math.nan if self.best is None else self.best.loss
@@ -100,7 +100,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Run:
-    """What is known of one run."""
+    """One run, as its files describe it."""
 
     name: str
     folder: Path
@@ -132,7 +132,7 @@ class RunFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        self._read: dict[tuple[str, Path], tuple[Signature, Any]] = {}  # by what it is and its file
+        self._read: dict[tuple[str, Path], tuple[Signature, Any]] = {}  # by its kind and its first file
 
     @property
     def is_one_run(self) -> bool:
@@ -214,7 +214,7 @@ class RunFolder:
         return Network(manifest, self._once("evaluations", [metrics], lambda: _read_evaluations(metrics)))
 
     def _once(self, what: str, files: Sequence[Path], read: Callable[[], Any]) -> Any:
-        """Read something from files, unless they are as they were the last time."""
+        """Return what `read` makes of some files; it is called again only when one of them has changed."""
         key, now = (what, files[0]), tuple(map(_stat, files))
         before = self._read.get(key)
         if before is None or before[0] != now:
@@ -230,7 +230,7 @@ def list_pages(folder: Path) -> dict[str, Path]:
 
 
 def _list_names(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
-    """List the names of some entries of a folder, sorted, without those that are no text and thus have no address."""
+    """List the names of some entries of a folder, sorted, without those that are not printable."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if is_wanted(entry) and entry.name.isprintable())
@@ -277,7 +277,7 @@ def _read_evaluations(path: Path) -> pd.DataFrame:
 
 
 def _metric(manifest: Mapping[str, Any]) -> Metric:
-    """The metric of a run; of a user's own, which no file can hold, one whose values are the losses."""
+    """The metric of a run; for a user's own, which no file can hold, one whose values are the losses."""
     if manifest.get("own_metric"):
         return Metric(f"loss of {manifest['metric']}", _unknown, greater_is_better=False)
     return persistence.resolve_metric(manifest)

@@ -24,7 +24,7 @@ _OPERATORS = {"-": "Sub", "+": "Add", "*": "Mul", "/": "Div"}
 
 @dataclass(frozen=True)
 class GraphColumns:
-    """Tensors of n rows."""
+    """The columns of n rows as tensors."""
 
     numbers: str | None  # (n, p), double; None without numbers
     rows: tuple[str, ...]  # for each category (n, 1), int64: the code; of unseen values k, of missing ones k + 1

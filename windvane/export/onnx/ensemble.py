@@ -1,4 +1,4 @@
-"""An ensemble as one ONNX file, which onnxruntime has computed the same predictions with before it counts.
+"""An ensemble as one ONNX file; it is written only if onnxruntime computes the same predictions with it.
 
 ::
 

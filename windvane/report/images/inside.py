@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 MAX_SECONDS = 8.0  # for both sections
 N_EXAMPLES = 4  # wrong ones, and correct ones
 N_INSPECTED = 64
-MIN_PLACES = 16  # of the maps: fewer show little
+MIN_PLACES = 16  # of a map: fewer show little
 SIDE = 120  # of each half of a picture, in pixels
 WARM = np.array([255, 120, 0])  # the color of places that count
 
 
 @dataclass(frozen=True)
 class _Explained:
-    """A model of the ensemble, as networks."""
+    """A model of the ensemble as a network."""
 
     name: str
-    scores: nn.Module  # from `inputs(pixels)` to scores of classes before the softmax
-    network: nn.Module  # from `normalized(pixels)`; the same where the whole network was trained
+    scores: nn.Module  # from images to the scores of classes before the softmax
+    network: nn.Module  # takes `_normalized` images; it is `scores` where the whole network was trained
     recipe: Recipe  # of the network
     size: int  # of the images that the network sees, in pixels
-    reads_pixels: bool  # whether `scores` takes pixels from 0 to 255 as they are kept
+    reads_pixels: bool  # whether `scores` takes images as they are kept, pixels from 0 to 255
 
 
 def inside_sections(data: ReportData, one: EvaluatedImages) -> list[Section]:
