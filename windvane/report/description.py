@@ -172,7 +172,8 @@ def describe(
     if task is not None and task not in get_args(TaskType):
         raise InputError(f"task={task!r} is unknown. Allowed: {', '.join(get_args(TaskType))}, or None.")
     frame, notes = to_frame(X), list(order_notes(X, {"y": y}))
-    target, labels = None, list[str]()
+    target: NDArray[Any] | None = None
+    labels: list[str] = []
     if y is not None:
         frame, target, labels, target_notes = _read_target(frame, y, task)
         notes += target_notes

@@ -130,7 +130,7 @@ def _page(run: Run, here: str, sections: Sequence[Section], *, live: str = "") -
     for name in run.pages:
         title = {"page.html": "Training", "inspect.html": "Inspection"}.get(name, name)
         links.append(Link(title, run_address(run.name, f"pages/{quote(name, safe='')}")))
-    if not run.alone:
+    if not run.is_alone:
         links.insert(0, Link("All runs", "/"))
     return Page(f"windvane: {run.name}", [], sections, FOOT, links, SCRIPT, live)
 

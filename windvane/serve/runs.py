@@ -106,7 +106,7 @@ class Run:
     folder: Path
     status: Status
     content: SearchSummary | Network | str  # a text says why it cannot be read
-    alone: bool  # whether it is all that is served, without a page of all runs
+    is_alone: bool  # whether it is all that is served, without a page of all runs
 
     @property
     def takes_images(self) -> bool:
