@@ -152,17 +152,12 @@ def _typical(column: Column, values: Floats) -> str | None:  # (n, 1), or (n, pa
         codes = values[:, 0]
         codes = codes[(codes >= 0) & (codes < len(column.vocabulary))].astype(np.int64)
         return column.vocabulary[int(np.bincount(codes).argmax())] if len(codes) else None
-    if column.kind == "date":
-        if "days" not in column.parts:
-            return None
-        middle = _middle(values[:, column.parts.index("days")])
-        if middle is None:
-            return None
-        moment = pd.Timestamp(0) + pd.to_timedelta(round(middle * 86400), unit="s")
-        return moment.strftime("%Y-%m-%dT%H:%M:%S" if "hour" in column.parts else "%Y-%m-%d")
-    number = _middle(values[:, 0])
+    number = _middle(values[:, column.parts.index("days") if column.kind == "date" else 0])
     if number is None:
         return None
+    if column.kind == "date":
+        moment = pd.Timestamp(0) + pd.to_timedelta(round(number * 86400), unit="s")
+        return moment.strftime("%Y-%m-%dT%H:%M:%S" if "hour" in column.parts else "%Y-%m-%d")
     if column.kind == "duration":
         return str(pd.to_timedelta(number, unit="s"))
     text = _written(number)
