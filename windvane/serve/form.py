@@ -156,20 +156,16 @@ def _typical(column: Column, values: Floats) -> str | None:  # (n, 1), or (n, pa
     if number is None:
         return None
     if column.kind == "date":
-        moment = pd.Timestamp(0) + pd.to_timedelta(round(number * 86400), unit="s")
+        moment = pd.Timestamp(round(number * 86400), unit="s")
         return moment.strftime("%Y-%m-%dT%H:%M:%S" if "hour" in column.parts else "%Y-%m-%d")
     if column.kind == "duration":
         return str(pd.to_timedelta(number, unit="s"))
-    text = _written(number)
+    text = f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:.6g}"
     if column.number_format is None:
         return text
     form = NumberForm.from_text(column.number_format)
     text = text.replace(".", form.decimal) + f" {form.unit}" * bool(form.unit)
     return text if np.isclose(form.read(text), number) else None
-
-
-def _written(number: float) -> str:
-    return f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:.6g}"
 
 
 def _middle(values: Floats) -> float | None:
