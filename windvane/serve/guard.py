@@ -6,8 +6,6 @@ import hashlib
 import ipaddress
 import secrets
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import URL, Headers, MutableHeaders
 from starlette.requests import Request
@@ -60,25 +58,18 @@ class Guard:
         given = request.query_params.get("token")
         if given is not None and self._is_token(given) and request.method == "GET":
             # The redirect removes the token from the address bar, and so from the history and from copied addresses.
-            rest = [(k, v) for k, v in parse_qsl(request.url.query, keep_blank_values=True) if k != "token"]
-            path = URL(path=request.url.path, query=urlencode(rest))
-            onward = RedirectResponse(str(path), status_code=303)
+            here = URL(path=request.url.path, query=request.url.query)
+            onward = RedirectResponse(here.remove_query_params("token"), status_code=303)
             onward.set_cookie(self._cookie, given, httponly=True, samesite="lax")
             return onward
         bearer = request.headers.get("authorization", "")
-        candidates = [given, bearer[7:] if bearer[:7].lower() == "bearer " else None, self._cookie_of(request)]
+        cookie = request.cookies.get(self._cookie)
+        candidates = [given, bearer[7:] if bearer[:7].lower() == "bearer " else None, cookie]
         if any(candidate is not None and self._is_token(candidate) for candidate in candidates):
             return None
         answer = refusal(request, 401, "A token is needed: open the address that windvane serve printed.")
         answer.headers["WWW-Authenticate"] = "Bearer"
         return answer
-
-    def _cookie_of(self, request: Request) -> str | None:
-        try:
-            found = SimpleCookie(request.headers.get("cookie", "")).get(self._cookie)
-        except CookieError:
-            return None
-        return None if found is None else found.value
 
     def _is_token(self, text: str) -> bool:
         return secrets.compare_digest(text.encode("utf-8", "replace"), (self._token or "").encode("utf-8", "replace"))
