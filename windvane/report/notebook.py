@@ -34,7 +34,7 @@ def _settings(model: Any) -> Html:
     is_number = isinstance(budget, int | float) and not isinstance(budget, bool) and math.isfinite(budget)
     shown = {"time_budget": format_duration(budget) if is_number else str(budget)}
     for name, value in given.items():
-        if not (value is defaults[name] or _is_same(value, defaults[name])):
+        if repr(value) != repr(defaults[name]):
             shown[name] = cut(repr(value), MAX_SETTING)
     rows = [tag("tr", tag("td", name), tag("td", text)) for name, text in shown.items()]
     return tag("table", tag("tbody", *rows))
@@ -67,7 +67,3 @@ def _report(model: Any) -> Html:
     below = path.is_relative_to(Path.cwd())
     address = Path(os.path.relpath(path)).as_posix() if below else path.as_uri()
     return paragraph("More: ", tag("a", path.name, attributes={"href": address, "target": "_blank"}))
-
-
-def _is_same(value: Any, default: Any) -> bool:
-    return type(value) is type(default) and isinstance(value, str | int | float | bool) and value == default
