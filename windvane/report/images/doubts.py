@@ -92,7 +92,8 @@ def _copies(data: ReportData) -> list[Html]:
         leak = f"{n_leaked:,} test {images} like training images, so the test score is optimistic."
         content.insert(0, note(leak, "warn"))
     shown = sorted(range(len(clusters)), key=lambda i: (not differ[i], i))[:MAX_COPIES]
-    rows = [_row(clusters[i], pixels, names, [data.labels[code] for code in target], uses) for i in shown]
+    labels = [data.labels[code] for code in target]
+    rows = [_row(clusters[i], pixels, names, labels, uses) for i in shown]
     title = "Images that look the same"
     more = len(clusters) > len(rows)
     caption = f"{len(rows)} of {len(clusters):,} groups, those with different labels first." if more else ""
