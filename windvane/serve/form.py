@@ -152,6 +152,8 @@ def _typical(column: Column, values: Floats) -> str | None:  # (n, 1), or (n, pa
         codes = values[:, 0]
         codes = codes[(codes >= 0) & (codes < len(column.vocabulary))].astype(np.int64)
         return column.vocabulary[int(np.bincount(codes).argmax())] if len(codes) else None
+    if column.kind == "date" and "days" not in column.parts:
+        return None
     number = _middle(values[:, column.parts.index("days") if column.kind == "date" else 0])
     if number is None:
         return None
